@@ -1,0 +1,184 @@
+//! The one record of what happened.
+//!
+//! Everything that a person is shown (the lanes of `reproduce`, the control
+//! server's `/timeline`, a picture) is drawn from here, so that no view can tell
+//! a story of its own. It is a bounded ring: the newest [`CAPACITY`] moments are
+//! kept, each with a sequence number, so that a reader who falls behind learns
+//! how many it missed rather than seeing a gap closed silently.
+//!
+//! This is the lowest room: it uses nothing of the house and everything may use
+//! it. [`Timeline::record`] holds a mutex for the length of a push, never blocks
+//! on anything else, and may be called under the thread pool's own lock.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// How many moments the ring holds before the oldest is forgotten.
+pub const CAPACITY: usize = 16_384;
+
+/// What a moment is about: a connection, and the request that travels on it.
+///
+/// Both numbers are given out by the front door and never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// The connection; on tiny-http the peer's port, since the socket is hidden.
+    pub connection: u64,
+    /// The request, counted from 1 by the server that read it.
+    pub request: u64,
+}
+
+/// What happened. One word each, in the order of a request's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// A pool thread was started.
+    Spawned,
+    /// A request was read by the front door.
+    Accepted { method: String, target: String },
+    /// It was put into todo.
+    Queued,
+    /// A pool thread took it out of todo.
+    Started,
+    /// Its thread was marked IO-bound, and no longer counts against the pool.
+    MarkedIoBound,
+    /// The app registered it as a live stream.
+    Streaming,
+    /// Bytes of its response went to the kernel.
+    Wrote { bytes: u64 },
+    /// A write did not return at once: the client was not reading.
+    Blocked { us: u64 },
+    /// A write failed: the number of the write, and what the system answered.
+    Disconnected { write: u64, error: String },
+    /// The stream reaper, or a shutdown, told the stream to end at this age.
+    Reaped { age_ms: u64, why: String },
+    /// The request was answered without reaching the app.
+    Rejected { status: u16, why: String },
+    /// The work panicked; it cost one answer, not the thread.
+    Panicked { message: String },
+    /// The pool thread is done with it.
+    Finished,
+    /// A pool thread ended: trimmed, or shut down.
+    Exited,
+}
+
+/// One entry of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Counts from 1, without gaps.
+    pub seq: u64,
+    /// Microseconds since the timeline began, on the monotonic clock.
+    pub at_us: u64,
+    /// The pool thread's number, where one is involved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<usize>,
+    /// The request it is about, where there is one.
+    #[serde(flatten)]
+    pub subject: Option<Subject>,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What [`Timeline::after`] answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Excerpt {
+    /// Now, in microseconds on the timeline's own clock.
+    pub now_us: u64,
+    /// How many of the moments asked for the ring had already forgotten.
+    pub forgotten: u64,
+    pub moments: Vec<Moment>,
+}
+
+/// The record itself; shared by `Arc` between everything that acts.
+#[derive(Debug)]
+pub struct Timeline {
+    began: Instant,
+    ring: Mutex<Ring>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    last_seq: u64,
+    moments: VecDeque<Moment>,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline {
+            began: Instant::now(),
+            ring: Mutex::new(Ring { last_seq: 0, moments: VecDeque::new() }),
+        }
+    }
+}
+
+impl Timeline {
+    /// Writes down that `what` happened now.
+    pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        let mut ring = self.ring();
+        // The clock is read under the lock, so that order by time is order by number.
+        let at_us = self.now_us();
+        ring.last_seq += 1;
+        let seq = ring.last_seq;
+        if ring.moments.len() == CAPACITY {
+            ring.moments.pop_front();
+        }
+        ring.moments.push_back(Moment { seq, at_us, thread, subject, what });
+    }
+
+    /// Everything after moment number `seq` that is still known, oldest first.
+    pub fn after(&self, seq: u64) -> Excerpt {
+        let ring = self.ring();
+        let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
+        let skip = (seq + 1).saturating_sub(oldest) as usize;
+        Excerpt {
+            now_us: self.now_us(),
+            forgotten: oldest.saturating_sub(seq + 1),
+            moments: ring.moments.iter().skip(skip).cloned().collect(),
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        // A panic while the ring is locked can only be a failed allocation; the
+        // record up to there is whole.
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_no_gaps_and_a_slow_reader_is_told() {
+        let timeline = Timeline::default();
+        for _ in 0..CAPACITY + 10 {
+            timeline.record(None, None, What::Spawned);
+        }
+        let all = timeline.after(0);
+        assert_eq!(all.forgotten, 10);
+        assert_eq!(all.moments.len(), CAPACITY);
+        assert!(all.moments.windows(2).all(|w| w[0].seq + 1 == w[1].seq && w[0].at_us <= w[1].at_us));
+
+        let newest = timeline.after(all.moments[CAPACITY - 3].seq);
+        assert_eq!((newest.forgotten, newest.moments.len()), (0, 2));
+        assert!(timeline.after(u64::MAX - 1).moments.is_empty());
+    }
+
+    #[test]
+    fn a_moment_is_one_flat_object() {
+        let timeline = Timeline::default();
+        let subject = Subject { connection: 7, request: 1 };
+        timeline.record(Some(3), Some(subject), What::Wrote { bytes: 12 });
+        let moment = &timeline.after(0).moments[0];
+        let json = serde_json::to_value(moment).unwrap();
+        assert_eq!(json["kind"], "wrote");
+        assert_eq!((&json["bytes"], &json["request"], &json["thread"]), (&12.into(), &1.into(), &3.into()));
+        assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
+    }
+}
