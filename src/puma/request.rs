@@ -1,0 +1,139 @@
+//! One request as the app sees it: Rack's `env`, with types.
+//!
+//! It is whole before the app is called: the body has been read, and nothing
+//! here blocks.
+
+use std::fmt;
+
+use url::form_urlencoded;
+
+use crate::timeline::Subject;
+
+/// The version a request was written in; it decides how an answer is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Http10,
+    Http11,
+}
+
+/// A request that has been read to its last byte.
+pub struct Request {
+    /// Which connection and which request this is, in every record.
+    pub subject: Subject,
+    /// The number of the pool thread that serves it.
+    pub thread: usize,
+    pub method: String,
+    /// The request target as it was sent, query and all.
+    pub target: String,
+    pub version: Version,
+    pub body: Vec<u8>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) mark: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Request {
+    /// The target's path, neither decoded nor normalised (as Puma leaves it).
+    pub fn path(&self) -> &str {
+        let origin_form = match self.target.split_once("://") {
+            // The absolute form, as a proxy sends it: the path begins after the authority.
+            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+                rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+            }
+            _ => &self.target,
+        };
+        let path = origin_form.split(['?', '#']).next().unwrap_or_default();
+        if path.is_empty() { "/" } else { path }
+    }
+
+    /// The first value of a query parameter, decoded.
+    pub fn param(&self, name: &str) -> Option<String> {
+        let query = self.target.split_once('?')?.1.split('#').next()?;
+        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// The first value of a header, its name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a list in this header (`Connection`, `Accept`) has this entry, parameters aside.
+    pub fn header_lists(&self, name: &str, entry: &str) -> bool {
+        self.headers
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .flat_map(|(_, value)| value.split(','))
+            .any(|item| item.split(';').next().is_some_and(|word| word.trim().eq_ignore_ascii_case(entry)))
+    }
+
+    /// Models `env["puma.mark_as_io_bound"].call`: for the rest of this request
+    /// its thread does not count against the pool, within `max_io_threads`.
+    pub fn mark_as_io_bound(&self) {
+        (self.mark)();
+    }
+
+    /// Whether the connection is to be kept after the answer, as far as the client wishes.
+    pub fn keeps_alive(&self) -> bool {
+        match self.version {
+            Version::Http11 => !self.header_lists("connection", "close"),
+            Version::Http10 => self.header_lists("connection", "keep-alive"),
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({:?})", self.method, self.target, self.subject)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A request as a test writes it: no body, no headers, request 1 on thread 1.
+    pub fn get(target: &str) -> Request {
+        Request {
+            subject: Subject { connection: 1, request: 1 },
+            thread: 1,
+            method: "GET".into(),
+            target: target.into(),
+            version: Version::Http11,
+            body: Vec::new(),
+            headers: Vec::new(),
+            mark: Box::new(|| {}),
+        }
+    }
+
+    #[test]
+    fn the_path_of_every_form_of_target() {
+        for (target, path) in [
+            ("/", "/"),
+            ("/models.json?since=3", "/models.json"),
+            ("http://127.0.0.1:9292/up?x=1", "/up"),
+            ("http://127.0.0.1:9292", "/"),
+            ("http://127.0.0.1:9292?x=/y", "/"),
+            ("/redirect?to=http://elsewhere/x", "/redirect"),
+            ("*", "*"),
+        ] {
+            assert_eq!(get(target).path(), path, "{target}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_and_the_first_wins() {
+        assert_eq!(get("/?a=1%20b&a=2").param("a").as_deref(), Some("1 b"));
+        assert_eq!(get("/?a").param("a").as_deref(), Some(""));
+        assert_eq!(get("/?b=1").param("a"), None);
+        assert_eq!(get("/").param("a"), None);
+    }
+
+    #[test]
+    fn lists_are_read_entry_by_entry() {
+        let mut request = get("/");
+        request.headers.push(("Connection".into(), "TE, Close".into()));
+        assert!(request.header_lists("connection", "close") && !request.keeps_alive());
+        assert!(!request.header_lists("connection", "clo"));
+        request.headers.push(("Accept".into(), "text/html;q=0.9, */*".into()));
+        assert!(request.header_lists("accept", "text/html"));
+    }
+}

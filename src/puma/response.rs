@@ -1,0 +1,196 @@
+//! What an app answers, and how its head looks on the wire.
+//!
+//! Models the writing half of Puma's `response.rb`: names in lower case, no
+//! `date` and no `server` field, a length where it is known, else chunks for
+//! HTTP/1.1 and the end of the connection for HTTP/1.0.
+
+use super::connection::Connection;
+use super::request::{Request, Version};
+
+/// A header value: it cannot hold CR, LF or NUL, so no value can begin a new
+/// field or end the head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderValue(String);
+
+impl HeaderValue {
+    /// Control characters, tab aside, are left out, as Puma leaves out such fields.
+    pub fn new(text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        text.retain(|c| c == '\t' || !c.is_ascii_control());
+        HeaderValue(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How a live body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// To its end: the client is told so.
+    Clean,
+    /// In the middle: whoever reads it must not take it for whole.
+    Cut,
+}
+
+/// The body of a live answer: it writes on the connection for as long as it
+/// likes, on the pool thread that it was called on.
+pub type Live = Box<dyn FnOnce(&mut Connection) -> Ended + Send>;
+
+/// What comes after the head.
+pub enum Body {
+    /// Bytes whose number is known.
+    Whole(Vec<u8>),
+    /// A body that is written while the action runs.
+    Live(Live),
+}
+
+/// An answer of the app.
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(&'static str, HeaderValue)>,
+    pub body: Body,
+}
+
+impl Response {
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Response {
+            status,
+            headers: vec![("content-type", HeaderValue::new(content_type))],
+            body: Body::Whole(body.into()),
+        }
+    }
+
+    /// One line of plain text, which is all that an error ever shows.
+    pub fn line(status: u16, text: &str) -> Self {
+        Response::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
+    }
+
+    /// The bare answer to a status: its own words.
+    pub fn status(status: u16) -> Self {
+        Response::line(status, reason(status))
+    }
+
+    /// An answer whose body is written while the action runs. The head goes out
+    /// with the first write.
+    pub fn live(live: impl FnOnce(&mut Connection) -> Ended + Send + 'static) -> Self {
+        Response { status: 200, headers: Vec::new(), body: Body::Live(Box::new(live)) }
+    }
+
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, HeaderValue::new(value)));
+        self
+    }
+}
+
+/// How the bytes after the head are told apart from what follows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// No body belongs to this answer.
+    None,
+    Counted(usize),
+    Chunked,
+    /// HTTP/1.0: the body lasts until the connection ends.
+    UntilClose,
+}
+
+/// How the answer to this request is framed.
+pub fn framing(request: &Request, response: &Response) -> Framing {
+    match &response.body {
+        _ if matches!(response.status, 100..=199 | 204 | 304) => Framing::None,
+        Body::Whole(bytes) => Framing::Counted(bytes.len()),
+        Body::Live(_) if request.version == Version::Http11 => Framing::Chunked,
+        Body::Live(_) => Framing::UntilClose,
+    }
+}
+
+/// The head of the answer, up to and with its empty line.
+pub fn head(request: &Request, response: &Response, framing: Framing) -> Vec<u8> {
+    let version = match request.version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let mut head = format!("{version} {} {}\r\n", response.status, reason(response.status));
+    let mut field = |name: &str, value: &str| {
+        head.push_str(name);
+        head.push_str(": ");
+        head.push_str(value);
+        head.push_str("\r\n");
+    };
+    for (name, value) in &response.headers {
+        field(name, value.as_str());
+    }
+    match framing {
+        Framing::Counted(length) => field("content-length", &length.to_string()),
+        Framing::Chunked => field("transfer-encoding", "chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    let said = response.headers.iter().any(|(name, _)| *name == "connection");
+    match (request.version, request.keeps_alive() && framing != Framing::UntilClose) {
+        _ if said => {}
+        (Version::Http11, false) => field("connection", "close"),
+        (Version::Http10, true) => field("connection", "keep-alive"),
+        _ => {}
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// The words that go with a status; codes that the house does not send say
+/// `CUSTOM`, as Puma's unknown ones do.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        303 => "See Other",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        413 => "Payload Too Large",
+        422 => "Unprocessable Content",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "CUSTOM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::tests::get;
+    use super::*;
+
+    fn lines(request: &Request, response: &Response) -> String {
+        String::from_utf8(head(request, response, framing(request, response))).unwrap()
+    }
+
+    #[test]
+    fn a_value_cannot_start_a_field() {
+        let response = Response::status(404).with_header("x-name", "a\r\nset-cookie: b\0");
+        assert!(lines(&get("/"), &response).contains("x-name: aset-cookie: b\r\n"));
+    }
+
+    #[test]
+    fn each_version_gets_the_framing_that_it_can_read() {
+        let mut request = get("/");
+        let live = || Response::live(|_| Ended::Clean);
+        assert_eq!(framing(&request, &live()), Framing::Chunked);
+        assert!(!lines(&request, &Response::status(200)).contains("connection"));
+
+        request.version = Version::Http10;
+        assert_eq!(framing(&request, &live()), Framing::UntilClose);
+        assert!(lines(&request, &live()).starts_with("HTTP/1.0 200 OK\r\n"));
+        request.headers.push(("Connection".into(), "keep-alive".into()));
+        assert!(lines(&request, &Response::status(200)).contains("connection: keep-alive\r\n"));
+        // Its end is the connection's end, so it must not promise to keep it.
+        assert!(!lines(&request, &live()).contains("connection"));
+    }
+
+    #[test]
+    fn an_answer_without_a_body_says_no_length() {
+        assert_eq!(framing(&get("/"), &Response::status(204)), Framing::None);
+        assert_eq!(framing(&get("/"), &Response::status(304)), Framing::None);
+    }
+}

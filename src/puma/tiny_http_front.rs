@@ -1,0 +1,333 @@
+//! The front door on tiny_http: the pool at its plainest.
+//!
+//! tiny_http reads the requests, on one thread of its own per connection; its
+//! whole requests are pushed into todo, and a pool thread holds each until its
+//! answer ends. That is all that is needed to show nine tabs on eight threads.
+//! What it costs stands here, since most of it cannot be helped from outside:
+//!
+//! - A request head has no limit, and a thread and two descriptors go with each
+//!   connection, idle ones too; so it **binds to loopback only**.
+//! - Dropping a request allocates its declared length at once, and a large one
+//!   ends the process. So a request that declares a body where none is wanted
+//!   (over 1 KiB), or one over `max_body_bytes`, is answered through `upgrade()`
+//!   and its connection is leaked on purpose: two descriptors and a thread of
+//!   tiny_http's, for ever, against the process.
+//! - A client that declares a body of a permitted size and sends it slowly holds
+//!   its pool thread meanwhile: there is no read timeout that would not end the
+//!   listener, too.
+//! - Requests that a client pipelines behind its own open stream each hold a pool
+//!   thread until that stream ends.
+//! - A burst of connections can strand some of them unread: tiny_http decides by
+//!   a count of waiting threads, outside any lock, whether to start one more, and
+//!   counts a thread that is woken but does not run yet.
+//! - Out of descriptors its accept thread panics and the listener is gone, while
+//!   `recv` goes on waiting; [`Front::died`] tells. A client that resets before
+//!   it is looked at costs a panic in one of its threads.
+//! - The socket is hidden: a blocked write ends by SO_SNDTIMEO and by nothing
+//!   else, a connection outlives its stream, a client that left while it was
+//!   queued is not told from one that waits.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+
+use super::configuration::{Configuration, LISTEN_BACKLOG, UNWANTED_BODY_BYTES};
+use super::request::{Request, Version};
+use super::response::{Body, Response};
+use super::server::Serving;
+use super::thread_pool::{Processor, StartError as PoolError, ThreadPool, Work};
+use crate::timeline::{Subject, Timeline, What};
+
+/// How often the acceptor looks whether it is to stop, and whether its listener lives.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Why a server could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("{0} is in use")]
+    AddressInUse(SocketAddr),
+    #[error("{0} is not a loopback address, and the tiny-http front has no limit on what a client sends")]
+    NotLoopback(SocketAddr),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+}
+
+/// The front door's listener is gone: nobody can connect any more.
+#[derive(Debug, Clone, Error)]
+#[error("the front door on {address} died: {why}")]
+pub struct DoorDied {
+    pub address: SocketAddr,
+    pub why: String,
+}
+
+/// A request in todo.
+pub struct Job {
+    request: tiny_http::Request,
+    subject: Subject,
+}
+
+impl Work for Job {
+    fn subject(&self) -> Subject {
+        self.subject
+    }
+}
+
+/// A listener whose options every accepted socket inherits.
+pub(super) fn listen(configuration: &Configuration) -> Result<TcpListener, StartError> {
+    let address = configuration.bind;
+    if !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback(address));
+    }
+    let open = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_write_timeout(Some(configuration.write_timeout))?;
+        socket.bind(&address.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
+        _ => StartError::Listen { address, error },
+    })
+}
+
+/// The acceptor: a thread that takes requests from tiny_http and pushes them into todo.
+pub(super) struct Front {
+    server: Arc<tiny_http::Server>,
+    address: SocketAddr,
+    stopping: Arc<AtomicBool>,
+    died: Receiver<DoorDied>,
+}
+
+impl Front {
+    pub(super) fn open(
+        listener: TcpListener,
+        name: &str,
+        pool: Arc<ThreadPool<Job>>,
+        timeline: Arc<Timeline>,
+    ) -> Result<Front, StartError> {
+        let address = listener
+            .local_addr()
+            .map_err(|error| StartError::Listen { address: ([127, 0, 0, 1], 0).into(), error })?;
+        let life = Life::of(&listener);
+        let server = tiny_http::Server::from_listener(listener, None)
+            .map_err(|error| StartError::Listen { address, error: io::Error::other(error) })?;
+        let server = Arc::new(server);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (tell, died) = bounded(1);
+        let acceptor = Acceptor {
+            server: Arc::clone(&server),
+            stopping: Arc::clone(&stopping),
+            life,
+            pool,
+            timeline,
+            requests: 0,
+        };
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                if let Some(why) = acceptor.run() {
+                    let _ = tell.send(DoorDied { address, why });
+                }
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Front { server, address, stopping, died })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn died(&self) -> &Receiver<DoorDied> {
+        &self.died
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.server.unblock();
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Acceptor {
+    server: Arc<tiny_http::Server>,
+    stopping: Arc<AtomicBool>,
+    life: Life,
+    pool: Arc<ThreadPool<Job>>,
+    timeline: Arc<Timeline>,
+    requests: u64,
+}
+
+impl Acceptor {
+    /// Runs until it is told to stop (None), or until the listener died (why).
+    fn run(mut self) -> Option<String> {
+        loop {
+            match self.server.recv_timeout(LOOK_EVERY) {
+                _ if self.stopping.load(Ordering::Acquire) => return None,
+                Ok(Some(request)) => self.push(request),
+                Ok(None) if self.life.is_over() => {
+                    return Some("its accept thread ended, most likely for want of file descriptors".into());
+                }
+                Ok(None) => {}
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+    }
+
+    fn push(&mut self, request: tiny_http::Request) {
+        self.requests += 1;
+        let connection = request.remote_addr().map_or(0, |peer| u64::from(peer.port()));
+        let subject = Subject { connection, request: self.requests };
+        let what = What::Accepted { method: request.method().to_string(), target: request.url().to_owned() };
+        self.timeline.record(None, Some(subject), what);
+        if let Err(refused) = self.pool.push(Job { request, subject }) {
+            // Only while the server stops; dropping it has tiny_http answer 500.
+            drop(refused);
+        }
+    }
+}
+
+/// Whether the listener that was given away is still open, asked of the kernel
+/// without holding it: a copy of it would keep the port open after its end.
+struct Life {
+    link: PathBuf,
+    socket: Option<PathBuf>,
+}
+
+impl Life {
+    fn of(listener: &TcpListener) -> Life {
+        let link = PathBuf::from(format!("/proc/self/fd/{}", listener.as_raw_fd()));
+        let socket = std::fs::read_link(&link).ok();
+        Life { link, socket }
+    }
+
+    /// False where there is no /proc to ask.
+    fn is_over(&self) -> bool {
+        self.socket.is_some() && std::fs::read_link(&self.link).ok() != self.socket
+    }
+}
+
+/// What a pool thread does with a request: reads the rest of it, serves it.
+pub(super) fn process(job: Job, processor: &Processor<Job>, serving: &Serving, max_body_bytes: u64) {
+    let Job { mut request, subject } = job;
+    let body = match read_body(&mut request, max_body_bytes) {
+        Ok(body) => body,
+        Err(refusal) => {
+            let thread = Some(processor.number());
+            let what = What::Rejected { status: refusal.status, why: refusal.why.to_owned() };
+            serving.timeline.record(thread, Some(subject), what);
+            return refuse(request, &refusal);
+        }
+    };
+    let version = if *request.http_version() == tiny_http::HTTPVersion(1, 0) {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    let headers = request
+        .headers()
+        .iter()
+        .map(|header| (header.field.as_str().as_str().to_owned(), header.value.as_str().to_owned()))
+        .collect();
+    let marker = processor.clone();
+    let seen = Request {
+        subject,
+        thread: processor.number(),
+        method: request.method().to_string(),
+        target: request.url().to_owned(),
+        version,
+        body,
+        headers,
+        mark: Box::new(move || marker.mark_as_io_bound()),
+    };
+    serving.serve(seen, request.into_writer());
+}
+
+struct Refusal {
+    status: u16,
+    why: &'static str,
+}
+
+/// Reads the body, or says why the request can be neither read nor dropped.
+///
+/// Blocks for as long as the client takes over a body of a permitted size.
+fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Vec<u8>, Refusal> {
+    let wanted = matches!(request.method().as_str(), "POST" | "PUT" | "PATCH");
+    let declared = declared_length(request)?;
+    let limit = if wanted { max_body_bytes } else { UNWANTED_BODY_BYTES.min(max_body_bytes) };
+    if declared > limit {
+        return Err(Refusal { status: 413, why: "the body is over the limit" });
+    }
+    if says(request, "Connection", "upgrade") {
+        // tiny_http hands over the bare connection then, which has no end.
+        return match declared {
+            0 => Ok(Vec::new()),
+            _ => Err(Refusal { status: 400, why: "an upgrade with a body" }),
+        };
+    }
+    let mut body = Vec::new();
+    let read = request.as_reader().take(limit + 1).read_to_end(&mut body);
+    match read {
+        Ok(_) if body.len() as u64 > limit => Err(Refusal { status: 413, why: "the body is over the limit" }),
+        Ok(_) => Ok(body),
+        Err(_) => Err(Refusal { status: 400, why: "the body cannot be read" }),
+    }
+}
+
+/// The largest length that any Content-Length declares; one that is no number at
+/// all is refused, since tiny_http would read it as none.
+fn declared_length(request: &tiny_http::Request) -> Result<u64, Refusal> {
+    let mut declared = 0;
+    for header in request.headers().iter().filter(|header| header.field.equiv("Content-Length")) {
+        let text = header.value.as_str();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Refusal { status: 400, why: "Content-Length is not a number" });
+        }
+        // More digits than a u64 holds is more than any limit.
+        declared = declared.max(text.parse().unwrap_or(u64::MAX));
+    }
+    Ok(declared)
+}
+
+fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
+    request
+        .headers()
+        .iter()
+        .any(|header| header.field.equiv(name) && header.value.as_str().to_ascii_lowercase().contains(word))
+}
+
+/// Answers a request that must not be dropped, and leaks its connection.
+fn refuse(request: tiny_http::Request, refusal: &Refusal) {
+    let mut response = tiny_http::Response::empty(refusal.status).boxed();
+    if let Body::Whole(line) = Response::status(refusal.status).body {
+        let length = line.len();
+        response = tiny_http::Response::new(
+            refusal.status.into(),
+            Vec::new(),
+            Box::new(io::Cursor::new(line)) as Box<dyn Read + Send>,
+            Some(length),
+            None,
+        );
+    }
+    std::mem::forget(request.upgrade("close", response));
+}
