@@ -1,4 +1,7 @@
-//! The model of Puma: what accepts, queues and runs requests.
+//! The model of Puma in single mode.
+//!
+//! The room knows no SQL, no template and no route: what is served is handed in
+//! from above. Of the rest of the house it uses the timeline alone.
 
-pub mod thread_pool;
 mod sync;
+pub mod thread_pool;
