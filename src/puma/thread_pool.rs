@@ -1,20 +1,16 @@
 //! Models `Puma::ThreadPool` (Puma 8): a list of work called todo, and between
 //! `min` and `max` threads that take from it, oldest first.
 //!
-//! It is Puma's own shape, one mutex around all that is known, with one method
-//! of [`State`] per rule. That is what keeps a job from waiting behind nobody: a push
-//! compares `waiting` with `todo.len()` under the mutex, and a thread that was
-//! woken but has not run yet is still in `waiting`, but so is its job in `todo`.
-//! A pool that counts its idle threads outside the lock takes that thread for a
-//! free one and hands it a second job.
+//! It is Puma's own shape: one mutex around all that is known, which is
+//! [`State`](super::pool_state), where the rules are. Here are the lock, the
+//! threads and the waits. No wait inside has a time limit; only
+//! [`ThreadPool::shutdown`] measures time, from outside.
 //!
-//! No wait inside has a time limit; [`ThreadPool::shutdown`] alone measures
-//! time, from outside. The pool knows no HTTP. Not modelled: reaping dead threads (a
-//! panic in the work is caught, so a thread here cannot die), out-of-band hooks,
-//! and `wait_until_not_full`.
+//! The pool knows no HTTP. Not modelled: reaping dead threads (a panic in the
+//! work is caught, so a thread here cannot die), out-of-band hooks, and
+//! `wait_until_not_full`.
 
 use std::any::Any;
-use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
@@ -22,10 +18,12 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+pub use super::pool_state::{BadSize, Stats};
+use super::pool_state::{ProcessorThread, State};
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
-use crate::timeline::{Subject, Timeline, What};
+use crate::timeline::{Subject, Timeline};
 
 /// What the pool is given to do.
 pub trait Work: Send + 'static {
@@ -61,26 +59,6 @@ pub struct Processor<W: Work> {
     serial: u64,
 }
 
-/// All the numbers, copied at one moment. Models `Puma::ThreadPool#stats`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
-    /// Work in todo, which no thread has taken.
-    pub backlog: usize,
-    /// Threads that exist.
-    pub running: usize,
-    /// `waiting + max - running`, at least 0: takes no account of IO-bound marks.
-    pub pool_capacity: usize,
-    /// `running - waiting + backlog`: what waits in todo counts as busy.
-    pub busy_threads: usize,
-    /// Threads marked IO-bound.
-    pub io_threads: usize,
-    /// The longest that todo has been since the last time the stats were read.
-    pub backlog_max: usize,
-    pub max_threads: usize,
-    /// Threads with nothing to do.
-    pub waiting: usize,
-}
-
 /// One pool thread, as [`ThreadPool::processors`] saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessorView {
@@ -111,16 +89,6 @@ pub enum Shutdown {
 #[error("the thread pool takes no work while it is shutting down")]
 pub struct ShuttingDown<W>(pub W);
 
-/// These numbers make no pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a pool of {min} to {max} threads cannot be: it takes 1 or more at most, and no more at least than at most"
-)]
-pub struct BadSize {
-    pub min: usize,
-    pub max: usize,
-}
-
 /// Why a pool did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -141,37 +109,6 @@ struct Shared<W: Work> {
     not_empty: Condvar,
     /// A thread has begun to wait. Puma's acceptor listens here too; ours does only at the start.
     not_full: Condvar,
-}
-
-struct State<W> {
-    min: usize,
-    max: usize,
-    max_io: usize,
-    todo: VecDeque<(Subject, W)>,
-    backlog_max: usize,
-    /// Threads inside the wait for `not_empty`, those that were woken and have not got the lock yet included.
-    waiting: usize,
-    trim_requested: usize,
-    /// By number. Puma numbers a thread by the count of threads at its birth, so after a trim two may share
-    /// one; a lane of the timeline needs a number that is one thread's alone, so the lowest free one is taken.
-    processors: BTreeMap<usize, ProcessorThread>,
-    /// Threads that a shutdown has given up on, and that are still at work.
-    abandoned: usize,
-    works_started: u64,
-    starting: bool,
-    shutdown: bool,
-    /// Given up when the last thread leaves during a shutdown.
-    somebody_here: Option<Sender<Infallible>>,
-    timeline: Arc<Timeline>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct ProcessorThread {
-    io_bound: bool,
-    running: Option<Subject>,
-    /// The serial of the work that it runs, or ran last.
-    serial: u64,
-    since: Instant,
 }
 
 impl<W: Work> ThreadPool<W> {
@@ -219,9 +156,7 @@ impl<W: Work> ThreadPool<W> {
             return Err(ShuttingDown(work));
         }
         state.queue(subject, work);
-        let spawned = self.shared.spawn_thread_if_needed(&mut state);
-        self.shared.wake_one(state);
-        self.shared.log_refused(spawned);
+        self.shared.spawn_thread_if_needed(state);
         Ok(())
     }
 
@@ -280,7 +215,10 @@ impl<W: Work> ThreadPool<W> {
         if self.wait_until_all_left(Some(grace)) {
             return Shutdown::Forced;
         }
-        self.shared.lock().abandon()
+        match self.shared.lock().abandon() {
+            0 => Shutdown::Forced,
+            threads => Shutdown::Abandoned { threads },
+        }
     }
 
     fn wait_until_all_left(&self, at_most: Option<Duration>) -> bool {
@@ -309,9 +247,7 @@ impl<W: Work> Processor<W> {
     pub fn mark_as_io_bound(&self) {
         let mut state = self.shared.lock();
         if state.mark_as_io_bound(self.number, self.serial) {
-            let spawned = self.shared.spawn_thread_if_needed(&mut state);
-            drop(state);
-            self.shared.log_refused(spawned);
+            self.shared.spawn_thread_if_needed(state);
         }
     }
 }
@@ -366,8 +302,13 @@ impl<W: Work> Shared<W> {
         state.take(number)
     }
 
-    fn spawn_thread_if_needed(self: &Arc<Self>, state: &mut State<W>) -> io::Result<()> {
-        if state.needs_thread() { self.spawn_thread(state) } else { Ok(()) }
+    /// Gives up the lock. Wakes a waiting thread, too: after a push one is meant to come, and else none is hurt.
+    fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
+        let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
+        self.wake_one(state);
+        if let Err(error) = spawned {
+            log::error!("{}: the system refused one more thread, work waits in todo: {error}", self.name);
+        }
     }
 
     /// The thread is counted when it is there, not before, so that a refused one leaves nothing to undo. It
@@ -394,12 +335,6 @@ impl<W: Work> Shared<W> {
         }
     }
 
-    fn log_refused(&self, spawned: io::Result<()>) {
-        if let Err(error) = spawned {
-            log::error!("{}: the system refused one more thread, work waits in todo: {error}", self.name);
-        }
-    }
-
     fn thread_name(&self, number: usize) -> String {
         format!("{} tp {number:03}", self.name)
     }
@@ -412,187 +347,6 @@ impl<W: Work> Shared<W> {
 
     fn wait<'a>(&self, condvar: &Condvar, state: MutexGuard<'a, State<W>>) -> MutexGuard<'a, State<W>> {
         condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The rules.
-impl<W> State<W> {
-    fn new(max_io: usize, timeline: Arc<Timeline>, somebody_here: Sender<Infallible>) -> Self {
-        State {
-            min: 0,
-            max: 0,
-            max_io,
-            todo: VecDeque::new(),
-            backlog_max: 0,
-            waiting: 0,
-            trim_requested: 0,
-            processors: BTreeMap::new(),
-            abandoned: 0,
-            works_started: 0,
-            starting: true,
-            shutdown: false,
-            somebody_here: Some(somebody_here),
-            timeline,
-        }
-    }
-
-    /// Puma counts up and down beside its list; here the list is the count, so the two cannot differ.
-    fn spawned(&self) -> usize {
-        self.processors.len()
-    }
-
-    fn io_threads(&self) -> usize {
-        self.processors.values().filter(|thread| thread.io_bound).count()
-    }
-
-    fn queue(&mut self, subject: Subject, work: W) {
-        self.timeline.record(None, Some(subject), What::Queued);
-        self.todo.push_back((subject, work));
-        self.backlog_max = self.backlog_max.max(self.todo.len());
-    }
-
-    fn needs_thread(&self) -> bool {
-        self.waiting < self.todo.len() && self.can_spawn_processor()
-    }
-
-    /// IO-bound threads do not count, but those beyond the quota do.
-    fn can_spawn_processor(&self) -> bool {
-        let io = self.io_threads();
-        let extra_io = io.saturating_sub(self.max_io);
-        self.spawned() - io + extra_io < self.max
-    }
-
-    fn lowest_free_number(&self) -> usize {
-        // The numbers are in order, so the first that is not where it would be without a gap is the gap.
-        let taken = (1..).zip(self.processors.keys()).take_while(|(at, number)| at == *number).count();
-        taken + 1
-    }
-
-    fn admit(&mut self, number: usize) {
-        self.timeline.record(Some(number), None, What::Spawned);
-        let thread = ProcessorThread { io_bound: false, running: None, serial: 0, since: Instant::now() };
-        self.processors.insert(number, thread);
-    }
-
-    fn take(&mut self, number: usize) -> Option<(Subject, W, u64)> {
-        let (subject, work) = self.todo.pop_front()?;
-        self.works_started += 1;
-        if let Some(thread) = self.processors.get_mut(&number) {
-            thread.running = Some(subject);
-            thread.serial = self.works_started;
-            thread.since = Instant::now();
-        }
-        self.timeline.record(Some(number), Some(subject), What::Started);
-        Some((subject, work, self.works_started))
-    }
-
-    fn finish(&mut self, number: usize, subject: Subject, panic: Option<String>) {
-        if let Some(message) = panic {
-            self.timeline.record(Some(number), Some(subject), What::Panicked { message });
-        }
-        self.timeline.record(Some(number), Some(subject), What::Finished);
-        if let Some(thread) = self.processors.get_mut(&number) {
-            thread.running = None;
-            thread.since = Instant::now();
-        }
-    }
-
-    /// Whether the mark is new, on a work that still runs.
-    fn mark_as_io_bound(&mut self, number: usize, serial: u64) -> bool {
-        let thread = self.processors.get_mut(&number).filter(|thread| thread.serial == serial);
-        let Some(ProcessorThread { io_bound: io_bound @ false, running: Some(subject), .. }) = thread else {
-            return false;
-        };
-        *io_bound = true;
-        self.timeline.record(Some(number), Some(*subject), What::MarkedIoBound);
-        true
-    }
-
-    /// A marked thread is a normal one again when its work has ended, unless `max` normal ones are there.
-    fn leaves_as_extra_io_thread(&mut self, number: usize) -> bool {
-        let normal = self.spawned() - self.io_threads();
-        match self.processors.get_mut(&number) {
-            Some(thread) if thread.io_bound && normal >= self.max => {
-                self.leave(number);
-                true
-            }
-            Some(thread) => {
-                thread.io_bound = false;
-                false
-            }
-            None => false,
-        }
-    }
-
-    /// Puma has the request to trim alone decide, and asks for as many as there are when a shutdown begins;
-    /// a thread that a mark starts after that would never be asked. So the shutdown counts by itself.
-    fn leaves_when_idle(&mut self, number: usize) -> bool {
-        let leaves = self.shutdown || self.trim_requested > 0;
-        if leaves {
-            self.trim_requested = self.trim_requested.saturating_sub(1);
-            self.leave(number);
-        }
-        leaves
-    }
-
-    fn leave(&mut self, number: usize) {
-        if self.processors.remove(&number).is_none() {
-            self.abandoned -= 1;
-        }
-        self.timeline.record(Some(number), None, What::Exited);
-        self.tell_if_all_left();
-    }
-
-    /// Whether a thread is to go, so that one should be woken to look.
-    fn trim(&mut self, force: bool) -> bool {
-        let one_is_free = self.waiting > self.todo.len();
-        let asked = (force || one_is_free) && self.spawned() > self.min + self.trim_requested;
-        self.trim_requested += usize::from(asked);
-        asked
-    }
-
-    fn resize(&mut self, min: usize, max: usize) -> Result<(), BadSize> {
-        if min > max || max < 1 {
-            return Err(BadSize { min, max });
-        }
-        (self.min, self.max) = (min, max);
-        Ok(())
-    }
-
-    fn stats(&mut self) -> Stats {
-        let (backlog, running, waiting) = (self.todo.len(), self.spawned(), self.waiting);
-        Stats {
-            backlog,
-            running,
-            pool_capacity: (waiting + self.max).saturating_sub(running),
-            // An abandoned thread may be in `waiting` for a moment, and no longer in `running`.
-            busy_threads: (running + backlog).saturating_sub(waiting),
-            io_threads: self.io_threads(),
-            backlog_max: mem::take(&mut self.backlog_max),
-            max_threads: self.max,
-            waiting,
-        }
-    }
-
-    fn begin_shutdown(&mut self) {
-        self.shutdown = true;
-        self.trim_requested = self.spawned();
-        self.tell_if_all_left();
-    }
-
-    fn abandon(&mut self) -> Shutdown {
-        self.abandoned += self.spawned();
-        self.processors.clear();
-        match self.abandoned {
-            0 => Shutdown::Forced,
-            threads => Shutdown::Abandoned { threads },
-        }
-    }
-
-    fn tell_if_all_left(&mut self) {
-        if self.shutdown && self.processors.is_empty() && self.abandoned == 0 {
-            self.somebody_here = None;
-        }
     }
 }
 
