@@ -5,6 +5,7 @@
 
 pub mod configuration;
 pub mod connection;
+mod pool_state;
 pub mod request;
 pub mod response;
 pub mod server;

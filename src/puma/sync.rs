@@ -1,8 +1,8 @@
-//! The locks and threads that the pool is built on, under one name.
+//! The locks and threads that the thread pool is built on.
 //!
-//! They are the standard library's. They stand in a module of their own so that
-//! `tests/thread_pool_schedules.rs` can compile the very same `thread_pool.rs`
-//! against a scheduler that tries interleavings, without a feature flag.
+//! The pool names them through this file and never `std` itself, so that a test
+//! can put a schedule explorer's locks in this place and run the very same pool
+//! under every order of events that it can think of.
 
-pub use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-pub use std::thread;
+pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+pub(super) use std::thread;
