@@ -1,2 +1,5 @@
+pub mod app;
+pub mod control;
+pub mod live;
 pub mod puma;
 pub mod timeline;

@@ -48,7 +48,9 @@ impl Request {
     /// The first value of a query parameter, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1.split('#').next()?;
-        form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// The first value of a header, its name in any case.

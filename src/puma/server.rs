@@ -173,10 +173,7 @@ impl Server {
 
 /// Models the automaton `puma srv tp trim`: one idle thread goes at each round,
 /// and there is no such thread where least and most are the same.
-fn auto_trim(
-    configuration: &Configuration,
-    pool: &Arc<ThreadPool<Job>>,
-) -> Result<Sender<()>, StartError> {
+fn auto_trim(configuration: &Configuration, pool: &Arc<ThreadPool<Job>>) -> Result<Sender<()>, StartError> {
     let (stop, stopped) = bounded::<()>(1);
     let (min, max) = configuration.threads;
     if min != max {
@@ -218,7 +215,8 @@ impl Serving {
         self.requests_count.fetch_add(1, Ordering::Relaxed);
         let progress = Arc::new(Progress::default());
         let (number, thread) = (request.subject.request, request.thread);
-        let begun = Begun { target: request.target.clone(), at: Instant::now(), progress: Arc::clone(&progress) };
+        let begun =
+            Begun { target: request.target.clone(), at: Instant::now(), progress: Arc::clone(&progress) };
         self.in_flight().insert(number, begun);
         let connection = Connection::new(
             socket,

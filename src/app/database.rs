@@ -1,0 +1,368 @@
+//! The pool behind the pool: ActiveRecord's connections, and their file.
+//!
+//! Models ActiveRecord::ConnectionPool: a fixed number of connections, a checkout
+//! that waits five seconds for one and then fails, a lease that lasts for an
+//! action (Rails up to 7.1) or for a query (7.2). The pool is a channel
+//! that is filled with connections; taking one out is a checkout.
+
+use std::convert::Infallible;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
+use rusqlite::{Connection, OpenFlags};
+use serde::Serialize;
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::model::SCHEMA;
+
+/// How long a connection waits for another's write to end.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Written in the file's header, so that nobody else's database is taken for ours.
+const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// SQLite's header: its magic first, the application id at this place.
+const HEADER_BYTES: usize = 100;
+const APPLICATION_ID_AT: usize = 68;
+
+/// Why a database cannot be used. None of these has changed its file.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("it is not a SQLite database")]
+    NotADatabase,
+    #[error("it is the database of another program")]
+    Foreign,
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// Why an action has no connection.
+#[derive(Debug, Error)]
+pub enum CheckoutError {
+    /// Models ActiveRecord::ConnectionTimeoutError.
+    #[error(
+        "could not obtain a connection from the pool within {:.3} seconds; all pooled connections were in use",
+        .0.as_secs_f64()
+    )]
+    Timeout(Duration),
+    /// What waited for it was told to end.
+    #[error("the wait for a database connection was ended")]
+    Interrupted,
+}
+
+/// How long an action keeps its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseFor {
+    /// From its first query to its end, as Rails up to 7.1 does.
+    Action,
+    /// For each query anew, as Rails 7.2 does.
+    Query,
+}
+
+/// Where the models are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    File(PathBuf),
+    /// A file that goes with the process: each connection of a pool would have a
+    /// memory of its own.
+    Memory,
+}
+
+/// What the control server shows under `database`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    pub size: usize,
+    pub busy: usize,
+    /// Threads that wait for a connection now.
+    pub waiting: usize,
+    /// Checkouts that timed out, ever.
+    pub checkout_timeouts: u64,
+}
+
+/// The database and its connection pool.
+#[derive(Debug)]
+pub struct Database {
+    idle: Receiver<Connection>,
+    give_back: Sender<Connection>,
+    size: AtomicUsize,
+    waiting: AtomicUsize,
+    checkout_timeouts: AtomicU64,
+    checkout_timeout: Duration,
+    lease_for: LeaseFor,
+    path: PathBuf,
+    // Dropped after the connections that are in it.
+    _folder: Option<TempDir>,
+}
+
+impl Database {
+    /// Opens the database, creating its file where there is none, and fills the
+    /// pool with `size` connections.
+    pub fn open(
+        place: &Place,
+        size: usize,
+        checkout_timeout: Duration,
+        lease_for: LeaseFor,
+    ) -> Result<Arc<Database>, OpenError> {
+        let (path, folder) = match place {
+            Place::File(path) => (path.clone(), None),
+            Place::Memory => {
+                let folder =
+                    tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(OpenError::Unreadable)?;
+                (folder.path().join("models.sqlite3"), Some(folder))
+            }
+        };
+        prepare(&path)?;
+        let (give_back, idle) = unbounded();
+        let database = Database {
+            idle,
+            give_back,
+            size: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            checkout_timeouts: AtomicU64::new(0),
+            checkout_timeout,
+            lease_for,
+            path,
+            _folder: folder,
+        };
+        database.grow_to(size)?;
+        Ok(Arc::new(database))
+    }
+
+    /// A connection of its own, outside the pool, for whoever makes models.
+    pub fn connect(&self) -> rusqlite::Result<Connection> {
+        connect(&self.path, OpenFlags::default())
+    }
+
+    /// Adds connections until there are at least this many.
+    pub fn grow_to(&self, size: usize) -> rusqlite::Result<()> {
+        while self.size.load(Ordering::Acquire) < size {
+            // The pool holds the receiving end itself, so that giving back cannot fail.
+            let _ = self.give_back.send(self.connect()?);
+            self.size.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// A lease for one action, which takes its connection at its first query.
+    pub fn lease(self: &Arc<Self>) -> Lease {
+        Lease { database: Arc::clone(self), held: None }
+    }
+
+    pub fn stats(&self) -> Stats {
+        let (size, idle) = (self.size.load(Ordering::Acquire), self.idle.len());
+        Stats {
+            size,
+            busy: size.saturating_sub(idle),
+            waiting: self.waiting.load(Ordering::Acquire),
+            checkout_timeouts: self.checkout_timeouts.load(Ordering::Acquire),
+        }
+    }
+
+    fn checkout(self: &Arc<Self>, ended: &Receiver<Infallible>) -> Result<Checkout, CheckoutError> {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        let outcome = select_biased! {
+            recv(self.idle) -> connection => connection.map_err(|_| CheckoutError::Interrupted),
+            recv(ended) -> _ => Err(CheckoutError::Interrupted),
+            recv(after(self.checkout_timeout)) -> _ => Err(CheckoutError::Timeout(self.checkout_timeout)),
+        };
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        if let Err(CheckoutError::Timeout(_)) = outcome {
+            self.checkout_timeouts.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(Checkout { connection: Some(outcome?), database: Arc::clone(self) })
+    }
+}
+
+/// One action's use of the pool.
+#[derive(Debug)]
+pub struct Lease {
+    database: Arc<Database>,
+    held: Option<Checkout>,
+}
+
+impl Lease {
+    /// Runs a query on a connection of the pool.
+    ///
+    /// Blocks until there is one: at most for the checkout timeout, and no longer
+    /// than until `ended` is disconnected.
+    pub fn query<T>(
+        &mut self,
+        ended: Option<&Receiver<Infallible>>,
+        query: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, QueryError> {
+        let mut checkout = match self.held.take() {
+            Some(held) => held,
+            None => self.database.checkout(ended.unwrap_or(&never()))?,
+        };
+        let Some(connection) = checkout.connection.as_mut() else {
+            return Err(CheckoutError::Interrupted.into());
+        };
+        let result = query(connection);
+        if self.database.lease_for == LeaseFor::Action {
+            self.held = Some(checkout);
+        }
+        Ok(result?)
+    }
+}
+
+/// Why a query has no answer.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError),
+    #[error("the database answered: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// A connection that is out of the pool, and goes back when this is dropped.
+#[derive(Debug)]
+struct Checkout {
+    connection: Option<Connection>,
+    database: Arc<Database>,
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            let _ = self.database.give_back.send(connection);
+        }
+    }
+}
+
+/// Looks at the file before anything may write to it, then makes it ours.
+fn prepare(path: &Path) -> Result<(), OpenError> {
+    let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
+    let is_new = !exists || look_at_header(path)?;
+    let flags =
+        if exists { OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::default() };
+    let connection = connect(path, flags).map_err(as_damage)?;
+    if !is_new {
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(as_damage)?;
+        if verdict != "ok" {
+            return Err(OpenError::Damaged(verdict));
+        }
+    }
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(as_damage)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
+    connection.execute_batch(SCHEMA).map_err(as_damage)
+}
+
+/// Whether the file is there but empty, which SQLite takes for a new database.
+fn look_at_header(path: &Path) -> Result<bool, OpenError> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    let file = File::open(path).map_err(OpenError::Unreadable)?;
+    file.take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(OpenError::Unreadable)?;
+    if header.is_empty() {
+        return Ok(true);
+    }
+    if header.len() < HEADER_BYTES || !header.starts_with(MAGIC) {
+        return Err(OpenError::NotADatabase);
+    }
+    if header[APPLICATION_ID_AT..][..4] != APPLICATION_ID.to_be_bytes() {
+        return Err(OpenError::Foreign);
+    }
+    Ok(false)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // In WAL mode a commit survives the process's death without a sync of its own.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(connection)
+}
+
+fn as_damage(error: rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => OpenError::Damaged(error.to_string()),
+        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotADatabase,
+        _ => OpenError::Sqlite(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::model::Model;
+
+    fn database(size: usize, lease_for: LeaseFor) -> Arc<Database> {
+        Database::open(&Place::Memory, size, Duration::from_millis(50), lease_for).unwrap()
+    }
+
+    #[test]
+    fn an_action_keeps_its_connection_and_a_query_does_not() {
+        for (lease_for, held) in [(LeaseFor::Action, 1), (LeaseFor::Query, 0)] {
+            let database = database(2, lease_for);
+            let mut lease = database.lease();
+            lease.query(None, |db| Model::newest_id(db)).unwrap();
+            assert_eq!(database.stats().busy, held, "{lease_for:?}");
+            drop(lease);
+            assert_eq!(database.stats(), Stats { size: 2, busy: 0, waiting: 0, checkout_timeouts: 0 });
+        }
+    }
+
+    #[test]
+    fn an_empty_pool_times_out_and_a_wait_can_be_ended() {
+        let database = database(1, LeaseFor::Action);
+        let mut first = database.lease();
+        first.query(None, |db| Model::newest_id(db)).unwrap();
+        let second = database.lease().query(None, |db| Model::newest_id(db));
+        assert!(matches!(second, Err(QueryError::Checkout(CheckoutError::Timeout(_)))));
+        assert_eq!(database.stats().checkout_timeouts, 1);
+
+        let (_, ended) = crossbeam_channel::bounded(0);
+        let third = database.lease().query(Some(&ended), |db| Model::newest_id(db));
+        assert!(matches!(third, Err(QueryError::Checkout(CheckoutError::Interrupted))));
+        database.grow_to(2).unwrap();
+        database.lease().query(None, |db| Model::newest_id(db)).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: &Path| {
+            Database::open(&Place::File(path.to_owned()), 1, Duration::from_secs(1), LeaseFor::Action)
+        };
+        let refused = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let error = open(&path).unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), bytes, "{name} was changed");
+            error
+        };
+        assert!(matches!(refused("text", b"hello"), OpenError::NotADatabase));
+
+        let foreign = folder.path().join("foreign");
+        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE models (x)").unwrap();
+        let bytes = fs::read(&foreign).unwrap();
+        assert!(matches!(refused("foreign", &bytes), OpenError::Foreign));
+
+        let ours = folder.path().join("ours");
+        let mut db = open(&ours).unwrap().connect().unwrap();
+        for n in 0..200 {
+            Model::create(&mut db, &format!("model {n} {}", "x".repeat(100)), 1000).unwrap();
+        }
+        drop(db);
+        let mut bytes = fs::read(&ours).unwrap();
+        assert!(bytes.len() > 3 * 4096);
+        bytes[4096..4096 + 2048].fill(0xff);
+        assert!(matches!(refused("damaged", &bytes), OpenError::Damaged(_)));
+        assert!(matches!(refused("cut", &bytes[..4096 + 100]), OpenError::Damaged(_)));
+
+        let empty = folder.path().join("empty");
+        fs::write(&empty, b"").unwrap();
+        open(&empty).unwrap();
+        assert!(matches!(open(folder.path()), Err(OpenError::Unreadable(_))));
+    }
+}

@@ -1,0 +1,99 @@
+//! Models ActionDispatch::HostAuthorization, and the check of a form's origin.
+//!
+//! A page of elsewhere can point a name of its own at 127.0.0.1 and then speak to
+//! this server as if it were its own; what it cannot do is send our `Host`. So
+//! hosts are checked by name: loopback addresses, `localhost` and all names below
+//! it always, others by `--allow-host`.
+
+use std::net::IpAddr;
+
+use crate::puma::{Request, Response};
+
+/// The hosts that are answered.
+#[derive(Debug, Clone, Default)]
+pub struct HostAuthorization {
+    allowed: Vec<String>,
+}
+
+impl HostAuthorization {
+    /// These hosts besides the local ones; a leading dot allows all names below.
+    pub fn new(allowed: Vec<String>) -> Self {
+        HostAuthorization { allowed: allowed.into_iter().map(|host| host.to_ascii_lowercase()).collect() }
+    }
+
+    /// Refuses with 403 a request for a host that is not ours. A request without
+    /// one comes from no browser, and passes.
+    pub fn check(&self, request: &Request) -> Result<(), Response> {
+        match request.header("host") {
+            Some(host) if !self.allows(host) => {
+                Err(Response::line(403, "Blocked host; --allow-host admits it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses with 403 a form or a script of another origin.
+    pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
+        let foreign = match request.header("origin") {
+            Some(origin) => origin.split_once("://").map(|(_, host)| host) != request.header("host"),
+            None => request.header("sec-fetch-site") == Some("cross-site"),
+        };
+        if foreign { Err(Response::line(403, "Blocked origin")) } else { Ok(()) }
+    }
+
+    fn allows(&self, host: &str) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        let is_below = |of: &str| name.strip_suffix(of).is_some_and(|front| !front.is_empty());
+        bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            || name == "localhost"
+            || is_below(".localhost")
+            || self.allowed.iter().any(|host| name == *host || (host.starts_with('.') && is_below(host)))
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_names_and_allowed_ones() {
+        let hosts = HostAuthorization::new(vec!["Example.com".into(), ".test".into()]);
+        for host in [
+            "127.0.0.1",
+            "127.0.0.1:9292",
+            "127.9.9.9:1",
+            "localhost",
+            "LOCALHOST:80",
+            "tab1.localhost:9292",
+            "[::1]:9292",
+            "[::1]",
+            "example.com:9292",
+            "a.test",
+        ] {
+            assert!(hosts.allows(host), "{host}");
+        }
+        for host in [
+            "",
+            "evil.com",
+            "localhost.evil.com",
+            "evillocalhost",
+            ".localhost",
+            "127.0.0.1.evil.com",
+            "10.0.0.1",
+            "a.example.com",
+            "test",
+            "127.0.0.1:9292:9292",
+            "[::2]",
+        ] {
+            assert!(!hosts.allows(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The seed's little Rails app: its routes, in one table.
+//!
+//! The app is a function of a request ([`Rails::call`]). Which path goes to which
+//! action stands here, as in `config/routes.rb`; before any of them, what Rails
+//! does in middleware: hosts that are not ours, and forms from elsewhere.
+
+pub mod database;
+pub mod host_authorization;
+pub mod model;
+pub mod models_controller;
+pub mod producer;
+pub mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::live::Live;
+use crate::puma::{Request, Response};
+
+use database::Database;
+use host_authorization::HostAuthorization;
+use models_controller::ModelsController;
+use views::Views;
+
+/// How a stream finds what is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loop {
+    /// By id, so that nothing is lost and nothing sent twice.
+    ById,
+    /// By time slices, as the seed's controller does.
+    Faithful,
+}
+
+/// What the app can be told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub stream_loop: Loop,
+    /// How long a stream sleeps between two looks at the models.
+    pub update_rate: Duration,
+    /// How many models are kept, the newest first.
+    pub keep_models: u64,
+    /// Whether a stream marks its thread IO-bound.
+    pub mark_io_bound: bool,
+}
+
+/// The app.
+pub struct Rails {
+    hosts: HostAuthorization,
+    models: ModelsController,
+}
+
+impl Rails {
+    pub fn new(
+        settings: Settings,
+        database: Arc<Database>,
+        live: Arc<Live>,
+        views: Views,
+        hosts: HostAuthorization,
+    ) -> Self {
+        Rails { hosts, models: ModelsController { settings, database, live, views } }
+    }
+
+    /// Answers a request, on the thread that it is called on.
+    pub fn call(&self, request: &Request) -> Response {
+        let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
+        let path = request.path();
+        if (method, path) == ("GET", "/up") {
+            // A health check comes by address, and is answered to any host.
+            return Response::new(200, "text/html; charset=utf-8", "up\n");
+        }
+        if let Err(refusal) = self.hosts.check(request) {
+            return refusal;
+        }
+        match (method, path) {
+            ("GET", "/") => self.models.index(request),
+            ("GET", "/models/live_stream") => self.models.live_stream(request),
+            ("GET", "/models.json") => self.models.since(request),
+            ("POST", "/models") => {
+                self.hosts.check_origin(request).map_or_else(|no| no, |()| self.models.create(request))
+            }
+            _ => Response::status(404),
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The seed's controller: a page of models, and a live stream of them.
+//!
+//! `stream_by_time` is the listing of the seed, line by line;
+//! it holds its thread for as long as its client stays, and it loses whatever is
+//! created between its query and `previous_time = Time.now`.
+//! `stream_by_id` is the same loop with an id in the place of
+//! the time, so that each tab gets each model once, over reconnects too.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use log::{info, warn};
+use serde::Deserialize;
+use thiserror::Error;
+use url::form_urlencoded;
+
+use super::database::{CheckoutError, Database, QueryError};
+use super::model::{MAX_NAME_BYTES, Model};
+use super::views::Views;
+use super::{Loop, Settings};
+use crate::live::{Dialect, Event, Live, Stream, StreamError};
+use crate::puma::{Request, Response};
+
+/// Why a stream's action ended.
+#[derive(Debug, Error)]
+enum Left {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+pub(super) struct ModelsController {
+    pub(super) settings: Settings,
+    pub(super) database: Arc<Database>,
+    pub(super) live: Arc<Live>,
+    pub(super) views: Views,
+}
+
+impl ModelsController {
+    /// `GET /`: what existed at render time.
+    pub(super) fn index(&self, request: &Request) -> Response {
+        match self.database.lease().query(None, |db| Model::all(db)) {
+            Ok(models) => self.views.index(request, &models),
+            Err(error) => failed(request, &error),
+        }
+    }
+
+    /// `GET /models/live_stream`: what is created from then on.
+    pub(super) fn live_stream(&self, request: &Request) -> Response {
+        if self.settings.mark_io_bound {
+            request.mark_as_io_bound();
+        }
+        let (database, settings) = (Arc::clone(&self.database), self.settings.clone());
+        match settings.stream_loop {
+            Loop::ById => {
+                let resume_from = last_event_id(request);
+                self.live.respond(request, Dialect::Resumable, move |stream| {
+                    rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from));
+                })
+            }
+            Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
+                rescue(stream, |stream| stream_by_time(stream, &database, &settings));
+            }),
+        }
+    }
+
+    /// `GET /models.json?since=ID`: the newer ones; all of them without an id.
+    pub(super) fn since(&self, request: &Request) -> Response {
+        let id = request.param("since").and_then(|id| id.parse().ok()).unwrap_or(0);
+        match self.database.lease().query(None, |db| Model::since(db, id)) {
+            Ok(models) => json(200, &models),
+            Err(error) => failed(request, &error),
+        }
+    }
+
+    /// `POST /models`: creates one. It survives the process once this answers 201.
+    pub(super) fn create(&self, request: &Request) -> Response {
+        let Some(name) = posted_name(request) else {
+            return Response::line(422, "name: a form or a JSON object with a name is wanted");
+        };
+        if name.is_empty() {
+            return Response::line(422, "name: can't be blank");
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Response::line(422, &format!("name: is longer than {MAX_NAME_BYTES} bytes"));
+        }
+        let keep = self.settings.keep_models;
+        match self.database.lease().query(None, |db| Model::create(db, &name, keep)) {
+            Ok(_) if is_from_a_page(request) => {
+                Response::line(303, "see the list").with_header("location", "/")
+            }
+            Ok(model) => json(201, &model),
+            Err(error) => failed(request, &error),
+        }
+    }
+}
+
+/// The seed's loop, with an id for its time.
+fn stream_by_id(
+    stream: &mut Stream<'_>,
+    database: &Arc<Database>,
+    settings: &Settings,
+    resume_from: Option<i64>,
+) -> Result<(), Left> {
+    let mut db = database.lease();
+    let newest = db.query(Some(stream.interrupted()), |db| Model::newest_id(db))?;
+    let mut last_id = match resume_from {
+        Some(id) if id > newest => {
+            warn!(
+                "a stream asks for what comes after model {id}, but {newest} is the newest: it gets all there are"
+            );
+            0
+        }
+        Some(id) => id,
+        None => newest,
+    };
+    loop {
+        // lets only grab new models since the last one sent
+        let models = db.query(Some(stream.interrupted()), |db| Model::since(db, last_id))?;
+        last_id = models.last().map_or(last_id, |model| model.id);
+
+        info!("streaming models");
+        stream.write(&Event::data(to_json(&models)).id(last_id))?;
+
+        // we reenter loop after a slight wait
+        stream.sleep(settings.update_rate)?;
+    }
+}
+
+/// The seed's loop, as it stands there.
+fn stream_by_time(
+    stream: &mut Stream<'_>,
+    database: &Arc<Database>,
+    settings: &Settings,
+) -> Result<(), Left> {
+    let mut db = database.lease();
+    // here we start our time slicing
+    let mut previous_time = SystemTime::now();
+    loop {
+        // lets only grab new models since original render
+        let models = db.query(Some(stream.interrupted()), |db| Model::models_since(db, previous_time))?;
+
+        info!("streaming models");
+        stream.write(&Event::data(to_json(&models)))?;
+
+        // we increment our timer for next slice
+        previous_time = SystemTime::now();
+
+        // we reenter loop after a slight wait
+        stream.sleep(settings.update_rate)?;
+    }
+}
+
+/// The seed's `rescue` and `ensure`: however the loop is left, the stream is closed.
+fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Result<(), Left>) {
+    match action(stream) {
+        Err(Left::Stream(StreamError::ClientDisconnected(error))) => info!("client disconnected: {error}"),
+        Err(Left::Stream(StreamError::Reaped(why))) => info!("{}", why.as_str()),
+        Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
+            info!("ended while it waited for a database connection");
+        }
+        Err(Left::Query(error)) => log::error!("live stream: {error}"),
+        Ok(()) => {}
+    }
+    // as long as Rust knows to leave the action we will close the stream
+    info!("closed stream");
+    stream.close();
+}
+
+/// Where the stream goes on: the header wins over the parameter, and what is no
+/// number counts as absent.
+fn last_event_id(request: &Request) -> Option<i64> {
+    let parse = |text: &str| text.trim().parse::<i64>().ok().filter(|id| *id >= 0);
+    match request.header("last-event-id") {
+        Some(id) => parse(id),
+        None => parse(&request.param("last_event_id")?),
+    }
+}
+
+fn posted_name(request: &Request) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Posted {
+        name: String,
+    }
+    if request.header_lists("content-type", "application/json") {
+        return serde_json::from_slice::<Posted>(&request.body).ok().map(|posted| posted.name);
+    }
+    form_urlencoded::parse(&request.body).find(|(key, _)| key == "name").map(|(_, name)| name.into_owned())
+}
+
+/// A form that a person submitted wants a page, a program wants its model.
+fn is_from_a_page(request: &Request) -> bool {
+    request.header_lists("accept", "text/html") && !request.header_lists("content-type", "application/json")
+}
+
+fn json(status: u16, value: &impl serde::Serialize) -> Response {
+    Response::new(status, "application/json; charset=utf-8", to_json(value))
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    // Models are text and numbers with string keys, which is all that JSON asks for.
+    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
+}
+
+fn failed(request: &Request, error: &QueryError) -> Response {
+    log::error!("{request:?}: {error}");
+    Response::status(500)
+}

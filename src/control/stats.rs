@@ -1,0 +1,113 @@
+//! The control server's numbers, as JSON.
+//!
+//! Keys of Puma come in Puma's order and with its meanings: the backlog counts
+//! as busy, `backlog_max` is the most since it was last asked for.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::app::database::{self, Database};
+use crate::live::{self, Live};
+use crate::puma::Server;
+
+/// The version of Puma that is modelled.
+const PUMA: &str = "8.0.2";
+
+#[derive(Serialize)]
+pub(super) struct Stats {
+    started_at: String,
+    backlog: usize,
+    running: usize,
+    pool_capacity: usize,
+    busy_threads: usize,
+    io_threads: usize,
+    backlog_max: usize,
+    max_threads: usize,
+    requests_count: u64,
+    versions: Versions,
+    streams: live::registry::Stats,
+    database: database::Stats,
+    connections: Connections,
+}
+
+#[derive(Serialize)]
+struct Versions {
+    puma: &'static str,
+    ninetabs: &'static str,
+}
+
+/// tiny_http does not tell how many connections it has: the kernel is asked.
+#[derive(Serialize)]
+struct Connections {
+    open: Option<usize>,
+}
+
+pub(super) fn stats(server: &Server, live: &Live, database: &Database) -> Stats {
+    let stats = server.stats();
+    Stats {
+        started_at: humantime::format_rfc3339_seconds(stats.started_at).to_string(),
+        backlog: stats.pool.backlog,
+        running: stats.pool.running,
+        pool_capacity: stats.pool.pool_capacity,
+        busy_threads: stats.pool.busy_threads,
+        io_threads: stats.pool.io_threads,
+        backlog_max: stats.pool.backlog_max,
+        max_threads: stats.pool.max_threads,
+        requests_count: stats.requests_count,
+        versions: Versions { puma: PUMA, ninetabs: env!("CARGO_PKG_VERSION") },
+        streams: live.stats(),
+        database: database.stats(),
+        connections: Connections { open: open_connections(server.address()) },
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Thread {
+    name: String,
+    state: &'static str,
+    io_bound: bool,
+    request: Option<u64>,
+    connection: Option<u64>,
+    path: Option<String>,
+    /// Seconds that it has held its request.
+    age: Option<f64>,
+    /// Bytes of the answer that the kernel has taken.
+    bytes: Option<u64>,
+}
+
+pub(super) fn threads(server: &Server) -> Vec<Thread> {
+    server
+        .threads()
+        .into_iter()
+        .map(|thread| {
+            let request = thread.request.as_ref();
+            Thread {
+                name: thread.name,
+                state: if request.is_some() { "busy" } else { "waiting" },
+                io_bound: thread.io_bound,
+                request: request.map(|it| it.request),
+                connection: request.map(|it| it.connection),
+                path: request.map(|it| it.target.clone()),
+                age: request.map(|it| it.age.as_secs_f64()),
+                bytes: request.map(|it| it.bytes),
+            }
+        })
+        .collect()
+}
+
+/// Connections to this address that the kernel has and that neither side has
+/// finished: those not yet accepted included. None where /proc does not say.
+fn open_connections(address: SocketAddr) -> Option<usize> {
+    let table =
+        fs::read_to_string(if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }).ok()?;
+    let port = format!(":{:04X}", address.port());
+    let is_open = |line: &&str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (local, state) = (fields.next(), fields.nth(1));
+        // ESTABLISHED, and CLOSE_WAIT: the client has closed and we have not.
+        local.is_some_and(|local| local.ends_with(&port)) && matches!(state, Some("01" | "08"))
+    };
+    Some(table.lines().skip(1).filter(is_open).count())
+}

@@ -1,0 +1,217 @@
+//! The streams that are open, and the means to end each of them.
+//!
+//! A stream is entered when its action begins and leaves when it ends, however
+//! it ends. Ending one from outside is a request, never a blow: the entry's
+//! sender is dropped, which wakes the stream if it sleeps, or waits for a
+//! database connection, and which it sees before its next write. Nothing here
+//! raises into a running action, and nothing blocks.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Serialize;
+
+use crate::timeline::{Subject, Timeline, What};
+
+/// Why a stream is told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interrupt {
+    /// It reached its maximum age.
+    MaxAge,
+    /// Somebody asked the control server for it.
+    Asked,
+    /// The server stops.
+    Stopping,
+}
+
+impl Interrupt {
+    /// In words, as the stream's last comment says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Interrupt::MaxAge => "this stream has reached its maximum age",
+            Interrupt::Asked => "this stream was asked to end",
+            Interrupt::Stopping => "the server is stopping",
+        }
+    }
+}
+
+/// What all streams of a server have in common.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// When a client is to come back after its stream ended.
+    pub retry: Duration,
+    /// The oldest that a stream may become; None is as old as it likes.
+    pub max_age: Option<Duration>,
+    /// The largest part, from 0 to 1, by which a stream's own limit is shortened,
+    /// so that tabs which came together do not all come back together.
+    pub max_age_jitter: f64,
+}
+
+/// Every live stream of a server.
+#[derive(Debug)]
+pub struct Live {
+    pub(super) retry: Duration,
+    jitter: f64,
+    timeline: Arc<Timeline>,
+    state: Mutex<State>,
+}
+
+/// What the control server shows under `streams`.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Stats {
+    pub open: usize,
+    /// All that were ever opened.
+    pub opened: u64,
+    /// Those whose client was found gone by a failed write.
+    pub disconnected: u64,
+    /// Those that were told to end, for whatever reason.
+    pub reaped: u64,
+    /// Those that came while the server stopped, and were sent away at once.
+    pub refused: u64,
+    /// Seconds; null without streams.
+    pub oldest_age_s: Option<f64>,
+}
+
+#[derive(Debug)]
+struct State {
+    open: BTreeMap<u64, Entry>,
+    max_age: Option<Duration>,
+    stopping: bool,
+    stats: Stats,
+}
+
+#[derive(Debug)]
+struct Entry {
+    subject: Subject,
+    thread: usize,
+    opened: Instant,
+    /// What its share of the maximum age is: 1 down to 1 - jitter.
+    share: f64,
+    /// Dropped to interrupt; None once that has happened.
+    interrupt: Option<Sender<Infallible>>,
+    why: Option<Interrupt>,
+}
+
+impl Live {
+    pub fn new(settings: &Settings, timeline: Arc<Timeline>) -> Self {
+        Live {
+            retry: settings.retry,
+            jitter: settings.max_age_jitter.clamp(0.0, 1.0),
+            timeline,
+            state: Mutex::new(State {
+                open: BTreeMap::new(),
+                max_age: settings.max_age,
+                stopping: false,
+                stats: Stats::default(),
+            }),
+        }
+    }
+
+    /// The numbers of this moment, all read under one lock.
+    pub fn stats(&self) -> Stats {
+        let state = self.state();
+        let oldest = state.open.values().map(|entry| entry.opened.elapsed()).max();
+        Stats { open: state.open.len(), oldest_age_s: oldest.map(|age| age.as_secs_f64()), ..state.stats }
+    }
+
+    pub fn max_age(&self) -> Option<Duration> {
+        self.state().max_age
+    }
+
+    /// Holds for the streams that are open, too, from the reaper's next look.
+    pub fn set_max_age(&self, max_age: Option<Duration>) {
+        self.state().max_age = max_age;
+    }
+
+    /// Tells every stream of at least this age to end; answers how many were
+    /// told now. They end when they sleep, or after the write they are in.
+    pub fn reap(&self, at_least: Duration) -> usize {
+        self.interrupt(Interrupt::Asked, |entry, _| entry.opened.elapsed() >= at_least)
+    }
+
+    /// What the stream reaper does at each round.
+    pub(super) fn reap_aged(&self) -> usize {
+        self.interrupt(Interrupt::MaxAge, |entry, max_age| {
+            max_age.is_some_and(|max| entry.opened.elapsed() >= max.mul_f64(entry.share))
+        })
+    }
+
+    /// Tells every stream to end, those still to be opened included.
+    pub fn stop(&self) -> usize {
+        self.state().stopping = true;
+        self.interrupt(Interrupt::Stopping, |_, _| true)
+    }
+
+    fn interrupt(&self, why: Interrupt, is_due: impl Fn(&Entry, Option<Duration>) -> bool) -> usize {
+        let mut state = self.state();
+        let State { open, max_age, stats, .. } = &mut *state;
+        let mut told = 0;
+        for entry in open.values_mut().filter(|entry| entry.interrupt.is_some()) {
+            if is_due(entry, *max_age) {
+                entry.interrupt = None;
+                entry.why = Some(why);
+                told += 1;
+                let age_ms = entry.opened.elapsed().as_millis() as u64;
+                let what = What::Reaped { age_ms, why: why.as_str().to_owned() };
+                self.timeline.record(Some(entry.thread), Some(entry.subject), what);
+            }
+        }
+        stats.reaped += told as u64;
+        told
+    }
+
+    /// Enters a stream. The entry leaves when what is returned is dropped.
+    pub(super) fn enter(self: &Arc<Self>, subject: Subject, thread: usize) -> Membership {
+        let (sender, interrupted) = bounded(0);
+        let mut state = self.state();
+        let stopping = state.stopping;
+        let entry = Entry {
+            subject,
+            thread,
+            opened: Instant::now(),
+            share: 1.0 - self.jitter * fastrand::f64(),
+            interrupt: (!stopping).then_some(sender),
+            why: stopping.then_some(Interrupt::Stopping),
+        };
+        state.open.insert(subject.request, entry);
+        state.stats.opened += 1;
+        state.stats.refused += u64::from(stopping);
+        drop(state);
+        self.timeline.record(Some(thread), Some(subject), What::Streaming);
+        Membership { live: Arc::clone(self), request: subject.request, interrupted }
+    }
+
+    pub(super) fn count_disconnected(&self) {
+        self.state().stats.disconnected += 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under this lock is one assignment, whole even after a panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream's place among the open ones.
+#[derive(Debug)]
+pub(super) struct Membership {
+    live: Arc<Live>,
+    request: u64,
+    /// Disconnected once the stream is to end, and ready for ever after.
+    pub(super) interrupted: Receiver<Infallible>,
+}
+
+impl Membership {
+    /// Why the stream was told to end, if it was.
+    pub(super) fn why(&self) -> Option<Interrupt> {
+        self.live.state().open.get(&self.request).and_then(|entry| entry.why)
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.live.state().open.remove(&self.request);
+    }
+}

@@ -1,0 +1,152 @@
+//! Models `response.stream`: what a live action writes on and sleeps beside.
+//!
+//! In the dialect of the standard every stream says `retry:` at its beginning,
+//! with the headers and before the first event, and once more when it is ended
+//! politely. The faithful dialect sends what the seed's controller sends and not
+//! a byte more.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use thiserror::Error;
+
+use super::event::{self, Event};
+use super::registry::{Interrupt, Live, Membership};
+use crate::puma::{Connection, Ended, WriteError};
+use crate::timeline::Subject;
+
+/// The most that is written between two looks at whether the stream is to end, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What a stream says besides its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// Says `retry:` at the beginning and at a polite end.
+    Resumable,
+    /// The seed's bytes only.
+    Faithful,
+}
+
+/// Why an action has to leave its stream.
+#[derive(Debug, Error)]
+pub enum StreamError {
+    /// Models ActionController::Live::ClientDisconnected: a write failed.
+    #[error("client disconnected: {0}")]
+    ClientDisconnected(#[from] WriteError),
+    /// The stream was told to end; it says so to its client when it is closed.
+    #[error("{}", .0.as_str())]
+    Reaped(Interrupt),
+}
+
+/// An open stream. Closed at the latest when its action has returned.
+pub struct Stream<'a> {
+    connection: &'a mut Connection,
+    live: &'a Arc<Live>,
+    membership: Membership,
+    dialect: Dialect,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was written: the head is still to go.
+    New,
+    /// Between two events.
+    Whole,
+    /// Told to end in the middle of an event.
+    Torn,
+    Closed(Ended),
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn open(
+        live: &'a Arc<Live>,
+        connection: &'a mut Connection,
+        subject: Subject,
+        thread: usize,
+        dialect: Dialect,
+    ) -> Self {
+        let membership = live.enter(subject, thread);
+        Stream { connection, live, membership, dialect, state: State::New }
+    }
+
+    /// Sends one event.
+    ///
+    /// Blocks while the client does not read and its buffers are full, at most for
+    /// the write timeout a piece of 64 KiB. Fails with `ClientDisconnected` when a
+    /// write fails, and with `Reaped` when the stream is told to end, which is
+    /// looked at between the pieces. After an error nothing more can be sent.
+    pub fn write(&mut self, event: &Event) -> Result<(), StreamError> {
+        self.look()?;
+        let mut text = String::new();
+        if self.state == State::New && self.dialect == Dialect::Resumable {
+            event::comment(&mut text, "a stream of models");
+            event::retry(&mut text, self.live.retry);
+            text.push('\n');
+        }
+        event.encode(&mut text);
+        for piece in text.as_bytes().chunks(PIECE_BYTES) {
+            self.look()?;
+            self.send(piece)?;
+            self.state = State::Torn;
+        }
+        self.state = State::Whole;
+        Ok(())
+    }
+
+    /// Sleeps, or fails with `Reaped` as soon as the stream is told to end.
+    pub fn sleep(&self, duration: Duration) -> Result<(), StreamError> {
+        match self.membership.interrupted.recv_timeout(duration) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => self.look(),
+            Ok(never) => match never {},
+        }
+    }
+
+    /// What becomes ready once the stream is told to end, for a wait elsewhere
+    /// (a database connection) that must end with it.
+    pub fn interrupted(&self) -> &Receiver<Infallible> {
+        &self.membership.interrupted
+    }
+
+    /// Fails with `Reaped` if the stream has been told to end.
+    pub fn look(&self) -> Result<(), StreamError> {
+        self.membership.why().map_or(Ok(()), |why| Err(StreamError::Reaped(why)))
+    }
+
+    /// Ends the stream; a second call does nothing.
+    ///
+    /// One that was told to end says why, and when to come back, unless its
+    /// client was slow: such a goodbye could block as long as a write.
+    pub fn close(&mut self) -> Ended {
+        let ended = match (self.state, self.membership.why()) {
+            (State::Closed(ended), _) => ended,
+            (State::Torn, _) => Ended::Cut,
+            (State::New | State::Whole, Some(_)) if self.connection.is_slow() => Ended::Cut,
+            (State::New | State::Whole, Some(why)) if self.dialect == Dialect::Resumable => {
+                self.say_goodbye(why)
+            }
+            (State::New | State::Whole, _) => Ended::Clean,
+        };
+        self.state = State::Closed(ended);
+        ended
+    }
+
+    fn say_goodbye(&mut self, why: Interrupt) -> Ended {
+        let mut text = String::new();
+        event::comment(&mut text, why.as_str());
+        event::retry(&mut text, self.live.retry);
+        text.push('\n');
+        self.send(text.as_bytes()).map_or(Ended::Cut, |()| Ended::Clean)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        self.connection.write(bytes).map_err(|error| {
+            self.live.count_disconnected();
+            self.state = State::Closed(Ended::Cut);
+            StreamError::ClientDisconnected(error)
+        })
+    }
+}
