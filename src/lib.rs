@@ -1,4 +1,5 @@
 pub mod app;
+pub mod cli;
 pub mod control;
 pub mod live;
 pub mod puma;

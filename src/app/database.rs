@@ -16,7 +16,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
-use tempfile::TempDir;
 use thiserror::Error;
 
 use super::model::SCHEMA;
@@ -69,15 +68,6 @@ pub enum LeaseFor {
     Query,
 }
 
-/// Where the models are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    File(PathBuf),
-    /// A file that goes with the process: each connection of a pool would have a
-    /// memory of its own.
-    Memory,
-}
-
 /// What the control server shows under `database`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stats {
@@ -100,28 +90,18 @@ pub struct Database {
     checkout_timeout: Duration,
     lease_for: LeaseFor,
     path: PathBuf,
-    // Dropped after the connections that are in it.
-    _folder: Option<TempDir>,
 }
 
 impl Database {
     /// Opens the database, creating its file where there is none, and fills the
     /// pool with `size` connections.
     pub fn open(
-        place: &Place,
+        path: &Path,
         size: usize,
         checkout_timeout: Duration,
         lease_for: LeaseFor,
     ) -> Result<Arc<Database>, OpenError> {
-        let (path, folder) = match place {
-            Place::File(path) => (path.clone(), None),
-            Place::Memory => {
-                let folder =
-                    tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(OpenError::Unreadable)?;
-                (folder.path().join("models.sqlite3"), Some(folder))
-            }
-        };
-        prepare(&path)?;
+        prepare(path)?;
         let (give_back, idle) = unbounded();
         let database = Database {
             idle,
@@ -131,8 +111,7 @@ impl Database {
             checkout_timeouts: AtomicU64::new(0),
             checkout_timeout,
             lease_for,
-            path,
-            _folder: folder,
+            path: path.to_owned(),
         };
         database.grow_to(size)?;
         Ok(Arc::new(database))
@@ -296,14 +275,17 @@ mod tests {
     use super::*;
     use crate::app::model::Model;
 
-    fn database(size: usize, lease_for: LeaseFor) -> Arc<Database> {
-        Database::open(&Place::Memory, size, Duration::from_millis(50), lease_for).unwrap()
+    fn database(size: usize, lease_for: LeaseFor) -> (tempfile::TempDir, Arc<Database>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("models.sqlite3");
+        let database = Database::open(&path, size, Duration::from_millis(50), lease_for).unwrap();
+        (folder, database)
     }
 
     #[test]
     fn an_action_keeps_its_connection_and_a_query_does_not() {
         for (lease_for, held) in [(LeaseFor::Action, 1), (LeaseFor::Query, 0)] {
-            let database = database(2, lease_for);
+            let (_folder, database) = database(2, lease_for);
             let mut lease = database.lease();
             lease.query(None, |db| Model::newest_id(db)).unwrap();
             assert_eq!(database.stats().busy, held, "{lease_for:?}");
@@ -314,7 +296,7 @@ mod tests {
 
     #[test]
     fn an_empty_pool_times_out_and_a_wait_can_be_ended() {
-        let database = database(1, LeaseFor::Action);
+        let (_folder, database) = database(1, LeaseFor::Action);
         let mut first = database.lease();
         first.query(None, |db| Model::newest_id(db)).unwrap();
         let second = database.lease().query(None, |db| Model::newest_id(db));
@@ -331,9 +313,7 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_refused_and_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |path: &Path| {
-            Database::open(&Place::File(path.to_owned()), 1, Duration::from_secs(1), LeaseFor::Action)
-        };
+        let open = |path: &Path| Database::open(path, 1, Duration::from_secs(1), LeaseFor::Action);
         let refused = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             fs::write(&path, bytes).unwrap();

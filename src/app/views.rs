@@ -7,7 +7,6 @@
 use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, context, path_loader};
-use serde::Serialize;
 use thiserror::Error;
 
 use super::model::Model;
@@ -40,13 +39,6 @@ pub struct Views {
     folder: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    id: i64,
-    name: &'a str,
-    created_at: String,
-}
-
 impl Views {
     /// The embedded views, or those of a folder, which must have all of them.
     pub fn new(folder: Option<&Path>) -> Result<Views, ViewsError> {
@@ -67,9 +59,9 @@ impl Views {
 
     /// The page of models.
     pub(super) fn index(&self, request: &Request, models: &[Model]) -> Response {
-        let rows: Vec<Row<'_>> = models
+        let rows: Vec<minijinja::Value> = models
             .iter()
-            .map(|model| Row { id: model.id, name: &model.name, created_at: model.created_at_iso8601() })
+            .map(|model| context! { id => model.id, name => model.name.as_str(), created_at => model.created_at_iso8601() })
             .collect();
         // A browser always sends it; the links need its port.
         let port = request
@@ -80,7 +72,7 @@ impl Views {
         self.render(
             "models/index.html",
             context! {
-                models => minijinja::Value::from_serialize(&rows),
+                models => rows,
                 newest_id => models.first().map_or(0, |model| model.id),
                 tab => request.param("tab").and_then(|tab| tab.parse::<u32>().ok()),
                 tabs => (1..=TABS).collect::<Vec<_>>(),

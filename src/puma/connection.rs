@@ -142,7 +142,8 @@ impl Connection {
             (Framing::Chunked, Ended::Cut) => b"cut\r\n",
             _ => b"",
         });
-        if self.state == State::Open || (self.state == State::Slow && ended == Ended::Clean) {
+        let may_send = self.state == State::Open || (self.state == State::Slow && ended == Ended::Clean);
+        if may_send && !due.is_empty() {
             // Its failure is on the timeline, and there is nobody left to tell.
             let _ = self.send(&due);
         }

@@ -1,0 +1,247 @@
+//! Starting everything that `serve` is made of, and stopping it in order.
+//!
+//! This is the one place that knows all rooms: it hands the app to the server,
+//! the streams to the reaper, and all of them to the control server.
+
+use std::fs;
+use std::io::{self, Write};
+use std::panic;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::serve::{DbLease, ServeArgs, StreamLoop};
+use super::values::{MinMax, OrAuto};
+use crate::app::database::{self, Database, LeaseFor};
+use crate::app::host_authorization::HostAuthorization;
+use crate::app::producer::{Producer, ProducerError};
+use crate::app::views::{Views, ViewsError};
+use crate::app::{self, Loop, Rails};
+use crate::control::{self, Control};
+use crate::live::{self, Live, Reaper};
+use crate::puma::thread_pool::Shutdown;
+use crate::puma::{App, Configuration, Server, StartError};
+use crate::timeline::Timeline;
+
+/// How long the control server's own answers may take to end at a stop.
+const CONTROL_GRACE: Duration = Duration::from_millis(250);
+
+/// Why nothing was started: the flag, its value, and the way out.
+#[derive(Debug, Error)]
+pub enum BootError {
+    #[error("--views {}: {error}; give a folder that has a copy of views/", .folder.display())]
+    Views { folder: PathBuf, error: ViewsError },
+    #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
+    Database { path: PathBuf, error: database::OpenError },
+    #[error(
+        "{flag} tcp://{address} is in use; stop what listens there, or give another port (0 takes a free one)"
+    )]
+    AddressInUse { flag: &'static str, address: std::net::SocketAddr },
+    #[error("{flag}: {error}")]
+    Server { flag: &'static str, error: StartError },
+    #[error("--produce-every: {0}")]
+    Producer(#[from] ProducerError),
+    #[error("the stream reaper has no thread: {0}")]
+    Reaper(io::Error),
+    #[error("--state {}: {error}; give a path that can be written", .path.display())]
+    State { path: PathBuf, error: io::Error },
+    #[error("no temporary folder for the database: {0}")]
+    TemporaryFolder(io::Error),
+}
+
+/// Everything that runs. Fields are dropped in the order in which things stop.
+pub struct Running {
+    _state: Option<StateFile>,
+    _producer: Option<Producer>,
+    _reaper: Reaper,
+    pub control: Arc<Server>,
+    pub app: Arc<Server>,
+    live: Arc<Live>,
+    _folder: Option<TempDir>,
+}
+
+impl Running {
+    /// Starts everything, in the order of who needs whom.
+    pub fn start(args: &ServeArgs) -> Result<Running, BootError> {
+        raise_descriptor_limit();
+        let MinMax(min, max) = args.threads;
+        let timeline = Arc::new(Timeline::default());
+        let views = Views::new(args.views.as_deref())
+            .map_err(|error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error })?;
+        let (folder, path) = database_path(&args.database)?;
+        let size = args.db_pool.0.unwrap_or(max + args.max_io_threads);
+        let lease_for = match args.db_lease {
+            DbLease::Action => LeaseFor::Action,
+            DbLease::Query => LeaseFor::Query,
+        };
+        let database = Database::open(&path, size, args.db_checkout_timeout, lease_for)
+            .map_err(|error| BootError::Database { path: args.database.clone(), error })?;
+        let streams = live::Settings {
+            retry: args.retry,
+            max_age: args.max_stream_age.0,
+            max_age_jitter: args.max_stream_age_jitter,
+        };
+        let live = Arc::new(Live::new(&streams, Arc::clone(&timeline)));
+        let hosts = HostAuthorization::new(args.allow_host.clone());
+
+        let settings = app::Settings {
+            stream_loop: match args.stream_loop {
+                StreamLoop::ById => Loop::ById,
+                StreamLoop::Faithful => Loop::Faithful,
+            },
+            update_rate: args.update_rate,
+            keep_models: args.keep_models,
+            mark_io_bound: args.max_io_threads > 0,
+        };
+        let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
+        let configuration = Configuration {
+            threads: (min, max),
+            max_io_threads: args.max_io_threads,
+            write_timeout: args.write_timeout,
+            auto_trim_time: args.auto_trim_time,
+            max_body_bytes: args.max_body_bytes,
+            ..Configuration::new("puma srv", args.bind)
+        };
+        let app =
+            start("--bind", configuration, &timeline, Arc::new(move |request: &_| rails.call(request)))?;
+
+        let token = Some(args.control_token.clone()).filter(|token| !matches!(token.as_str(), "none" | ""));
+        let control = Control::new(
+            hosts,
+            token,
+            Arc::clone(&app),
+            Arc::clone(&live),
+            Arc::clone(&database),
+            Arc::clone(&timeline),
+            args.db_pool == OrAuto(None),
+        );
+        let configuration = Configuration {
+            threads: control::THREADS,
+            write_timeout: args.write_timeout,
+            ..Configuration::new("puma ctl", args.control_url)
+        };
+        // What the control server does is no part of the story that it tells.
+        let own = Arc::new(Timeline::default());
+        let control =
+            start("--control-url", configuration, &own, Arc::new(move |request: &_| control.call(request)))?;
+
+        let reaper = Reaper::start(Arc::clone(&live), args.reap_every).map_err(BootError::Reaper)?;
+        let produce = |every| Producer::start(&database, every, args.keep_models);
+        let producer = args.produce_every.0.map(produce).transpose()?;
+        let state =
+            args.state.as_deref().map(|path| StateFile::write(path, args, &app, &control)).transpose()?;
+        Ok(Running {
+            _state: state,
+            _producer: producer,
+            _reaper: reaper,
+            control,
+            app,
+            live,
+            _folder: folder,
+        })
+    }
+
+    /// Stops accepting, tells every stream to come back, and waits for what is
+    /// being served, at most for this time.
+    pub fn stop(self, force_shutdown_after: Duration) {
+        let deadline = Instant::now() + force_shutdown_after;
+        self.app.stop_accepting();
+        let told = self.live.stop();
+        if told > 0 {
+            log::info!("{told} streams were told to come back");
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Shutdown::Abandoned { threads } = self.app.shutdown(left, Duration::ZERO) {
+            log::warn!("{threads} threads were still busy after {force_shutdown_after:?}, and are left");
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).min(CONTROL_GRACE);
+        self.control.shutdown(left, Duration::ZERO);
+    }
+}
+
+/// The log goes to stderr, as RUST_LOG says, else from `info` on. A panic is one
+/// line of it.
+pub fn start_logging() {
+    let environment = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(environment).format_target(false).format_timestamp_millis().init();
+    panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        log::error!("thread {}: {panic}", thread.name().unwrap_or("without a name"));
+    }));
+}
+
+fn start(
+    flag: &'static str,
+    configuration: Configuration,
+    timeline: &Arc<Timeline>,
+    app: Arc<App>,
+) -> Result<Arc<Server>, BootError> {
+    match Server::start(configuration, Arc::clone(timeline), app) {
+        Ok(server) => Ok(Arc::new(server)),
+        Err(StartError::AddressInUse(address)) => Err(BootError::AddressInUse { flag, address }),
+        Err(error) => Err(BootError::Server { flag, error }),
+    }
+}
+
+/// Each connection takes two descriptors on tiny-http, and the usual soft limit
+/// of 1,024 is soon reached.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            log::warn!("the limit of descriptors stays as it is: {error}");
+        }
+    }
+}
+
+fn database_path(database: &Path) -> Result<(Option<TempDir>, PathBuf), BootError> {
+    if database != Path::new(":memory:") {
+        return Ok((None, database.to_owned()));
+    }
+    let folder = tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(BootError::TemporaryFolder)?;
+    let path = folder.path().join("models.sqlite3");
+    Ok((Some(folder), path))
+}
+
+/// Models Puma::StateFile, with one key more: where the app listens. Unlike
+/// Puma's it is removed when the server has stopped.
+struct StateFile {
+    path: PathBuf,
+}
+
+impl StateFile {
+    fn write(path: &Path, args: &ServeArgs, app: &Server, control: &Server) -> Result<StateFile, BootError> {
+        let here = std::env::current_dir().unwrap_or_default();
+        let text = format!(
+            "---\npid: {}\ncontrol_url: tcp://{}\ncontrol_auth_token: {}\nrunning_from: \"{}\"\nbind: tcp://{}\n",
+            std::process::id(),
+            control.address(),
+            args.control_token,
+            here.display(),
+            app.address(),
+        );
+        // Whoever waits for the file must never read half of it.
+        let write = || {
+            let folder =
+                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(text.as_bytes())?;
+            file.persist(path).map_err(|error| error.error)
+        };
+        write().map_err(|error| BootError::State { path: path.to_owned(), error })?;
+        Ok(StateFile { path: path.to_owned() })
+    }
+}
+
+impl Drop for StateFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            log::warn!("{}: {error}", self.path.display());
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The command line: what was typed, what it means, and one file a command.
+//!
+//! [`Arguments`] is what was typed; the same definitions give `--help`, the man
+//! page and the shells' completions. Each command's file turns its own part into
+//! what it means and runs it. Exit status: 0 it did what was asked, 1 it could
+//! not, or a claim did not hold, 2 it was asked wrongly, 130 interrupted.
+
+pub mod about;
+pub mod boot;
+pub mod duration;
+pub mod interrupt;
+pub mod serve;
+pub mod values;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Nine tabs, eight threads: a model of Puma that a person can watch run dry.
+///
+/// Without a command it is `ninetabs serve`.
+#[derive(Debug, Parser)]
+#[command(name = "ninetabs", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub serve: serve::ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the app, and the control server beside it.
+    Serve(Box<serve::ServeArgs>),
+    /// Print the completions of a shell.
+    Completions(about::CompletionsArgs),
+    /// Print the manual page, in roff.
+    Man,
+}
+
+/// Runs what was typed.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        None => serve::run(arguments.serve),
+        Some(Command::Serve(serve)) => serve::run(*serve),
+        Some(Command::Completions(shell)) => about::completions(&shell),
+        Some(Command::Man) => about::man(),
+    }
+}
+
+/// One line on stderr, and exit status 1.
+pub fn failed(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("ninetabs: {error}");
+    ExitCode::FAILURE
+}
+
+/// One line on stderr, and exit status 2: what was asked for cannot be.
+pub fn misused(error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("ninetabs: {error}");
+    ExitCode::from(2)
+}
+
+/// Help and version as they are; of a mistake one line, which names the flag, the
+/// value and what would do.
+pub fn explain(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that has seen enough and closes the pipe is no error.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.render().to_string();
+    let said = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
+    let line = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    misused(format_args!("{}; --help shows what there is", line.trim_start_matches("error: ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_agree_with_themselves() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_a_sentence() {
+        for command in Arguments::command().get_subcommands() {
+            for flag in command.get_arguments() {
+                let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.len() > 10, "{} {}", command.get_name(), flag.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a flag's text means. Every refusal says what would do instead.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::duration;
+
+/// Threads, least and most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinMax(pub usize, pub usize);
+
+/// A duration, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrOff(pub Option<Duration>);
+
+/// A number, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrAuto(pub Option<usize>);
+
+/// The most threads, or database connections, that may be asked for.
+const MOST: usize = 10_000;
+
+/// `tcp://127.0.0.1:9292`; `localhost` is 127.0.0.1, and the scheme may be left out.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix("tcp://").unwrap_or(text);
+    let local = bare.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    match local {
+        Some(port) => Ok((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()),
+        None => bare.parse().map_err(|_| "give an address such as tcp://127.0.0.1:9292".to_owned()),
+    }
+}
+
+/// `MIN:MAX`, or one number for both.
+pub fn min_max(text: &str) -> Result<MinMax, String> {
+    let (min, max) = text.split_once(':').unwrap_or((text, text));
+    match (min.parse(), max.parse()) {
+        (Ok(min), Ok(max)) if min <= max && (1..=MOST).contains(&max) => Ok(MinMax(min, max)),
+        _ => Err(format!("give MIN:MAX, such as 8:8 or 0:5, MAX from 1 to {MOST} and MIN no more than that")),
+    }
+}
+
+/// More than no time at all.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    let more_than_none = |time: &Duration| !time.is_zero();
+    duration::seconds(text)
+        .ok()
+        .filter(more_than_none)
+        .ok_or_else(|| "give a number of seconds that is more than 0, such as 2, 0.5, 2s or 500ms".to_owned())
+}
+
+/// More than no time at all, or `off`.
+pub fn time_or_off(text: &str) -> Result<OrOff, String> {
+    match text {
+        "off" => Ok(OrOff(None)),
+        _ => some_time(text).map(|time| OrOff(Some(time))).map_err(|what| format!("{what}, or off")),
+    }
+}
+
+/// `10%`, as a part of one.
+pub fn percentage(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number
+        .filter(|percent| (0.0..=100.0).contains(percent))
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "give a percentage from 0% to 100%".to_owned())
+}
+
+/// A number of connections, or `auto`.
+pub fn number_or_auto(text: &str) -> Result<OrAuto, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(OrAuto(None)),
+        Ok(number) if (1..=MOST).contains(&number) => Ok(OrAuto(Some(number))),
+        _ => Err(format!("give a number from 1 to {MOST}, or auto")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_text_means() {
+        assert_eq!(address("tcp://127.0.0.1:0"), Ok(([127, 0, 0, 1], 0).into()));
+        assert_eq!(address("localhost:80"), Ok(([127, 0, 0, 1], 80).into()));
+        assert!(address("tcp://127.0.0.1").is_err() && address("unix://x").is_err());
+        assert_eq!(min_max("0:5"), Ok(MinMax(0, 5)));
+        assert_eq!(min_max("3"), Ok(MinMax(3, 3)));
+        for wrong in ["", ":", "5:1", "0:0", "0", "a:b", "1:99999", "-1:2"] {
+            assert!(min_max(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(time_or_off("off"), Ok(OrOff(None)));
+        assert_eq!(time_or_off("5s"), Ok(OrOff(Some(Duration::from_secs(5)))));
+        assert!(time_or_off("0").is_err() && some_time("0ms").is_err());
+        assert_eq!(percentage("10%"), Ok(0.1));
+        assert!(percentage("101").is_err() && percentage("nan").is_err());
+        assert_eq!(number_or_auto("auto"), Ok(OrAuto(None)));
+        assert!(number_or_auto("0").is_err());
+    }
+}

@@ -1,0 +1,211 @@
+//! A server of a test's own: a child `ninetabs serve` on free ports, with a
+//! temporary database, gone when the test is.
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long a test waits for what must come, on the slowest of machines.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `ninetabs serve`.
+pub struct Server {
+    pub child: Child,
+    pub app: SocketAddr,
+    pub control: SocketAddr,
+    pub folder: TempDir,
+}
+
+impl Server {
+    /// Starts it with these flags besides its addresses, database and state file,
+    /// and waits until it listens. Nothing is produced unless the flags say so.
+    pub fn start(flags: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Server::command(folder.path());
+        command.args(flags);
+        Server::spawn(command, folder)
+    }
+
+    /// The command that `start` runs, for a test that wants to change it.
+    pub fn command(folder: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command
+            .args(["serve", "--bind", "tcp://127.0.0.1:0", "--control-url", "tcp://127.0.0.1:0"])
+            .arg("--state")
+            .arg(folder.join("state"))
+            .args(["--stop-with-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(folder.join("log")).unwrap())
+            .env("NINETABS_DATABASE", folder.join("models.sqlite3"))
+            .env("NINETABS_PRODUCE_EVERY", "off");
+        command
+    }
+
+    pub fn spawn(mut command: Command, folder: TempDir) -> Server {
+        let mut child = command.spawn().unwrap();
+        let state = folder.path().join("state");
+        let text = wait_for("the state file", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("serve ended with {status}: {}", read(&folder.path().join("log")));
+            }
+            std::fs::read_to_string(&state).ok()
+        });
+        let address = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().trim_start_matches("tcp://").parse().unwrap()
+        };
+        let (app, control) = (address("bind:"), address("control_url:"));
+        Server { child, app, control, folder }
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("models.sqlite3")
+    }
+
+    /// What it has written to its log so far.
+    pub fn log(&self) -> String {
+        read(&self.folder.path().join("log"))
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.app)
+    }
+
+    pub fn stats(&self) -> Value {
+        json(self.control, "GET", "/stats").1
+    }
+
+    /// Waits until the stats are as wanted, and answers them.
+    pub fn wait_for_stats(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut last = Value::Null;
+        let found = poll(PATIENCE, || {
+            last = self.stats();
+            wanted(&last).then(|| last.clone())
+        });
+        found.unwrap_or_else(|| panic!("no {what} in {PATIENCE:?}; last: {last}\n{}", self.log()))
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the server's end", || child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Opens a connection and writes these bytes on it.
+pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream
+}
+
+/// A whole exchange of HTTP/1.0, so that its end is the connection's end.
+pub fn ask(to: SocketAddr, request: &str) -> String {
+    let mut stream = send(to, request.as_bytes());
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Status and body of an answer.
+pub fn split(answer: &str) -> (u16, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body.to_owned())
+}
+
+pub fn get(to: SocketAddr, path: &str) -> (u16, String) {
+    split(&ask(to, &format!("GET {path} HTTP/1.0\r\n\r\n")))
+}
+
+pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
+    let (status, body) = split(&ask(to, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+}
+
+/// Creates a model through the app.
+pub fn create(to: SocketAddr, name: &str) -> (u16, String) {
+    let length = name.len() + 5;
+    split(&ask(
+        to,
+        &format!(
+            "POST /models HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\nname={name}"
+        ),
+    ))
+}
+
+/// Opens a stream and reads until its first event is whole.
+pub fn open_stream(to: SocketAddr) -> TcpStream {
+    let mut stream = send(to, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_until(&mut stream, "data: ");
+    stream
+}
+
+/// Reads until the text has come, and answers all that was read.
+pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&read).contains(text) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+/// Waits for something to be there.
+pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not come in {PATIENCE:?}"))
+}
+
+fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Where a program is, or None: the test says so and is skipped, unless `CI` is
+/// set, where it fails.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{name} is not installed, and CI is set");
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}

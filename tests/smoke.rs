@@ -1,0 +1,28 @@
+//! The smallest thing that must work: a page, and nine tabs on eight threads.
+
+mod common;
+
+use common::{PATIENCE, Server, get, open_stream, send};
+
+#[test]
+fn a_page_is_served() {
+    let server = Server::start(&[]);
+    assert_eq!(get(server.app, "/up").0, 200);
+    let (status, page) = get(server.app, "/");
+    assert_eq!(status, 200);
+    assert!(page.contains("<template"));
+}
+
+#[test]
+fn the_ninth_waits_until_one_leaves() {
+    let server = Server::start(&["--update-rate", "100ms"]);
+    let mut tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    let mut ninth = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let stats = server.wait_for_stats("queued ninth tab", |stats| stats["backlog"] == 1);
+    assert_eq!((&stats["busy_threads"], &stats["pool_capacity"]), (&9.into(), &0.into()));
+
+    tabs.pop();
+    ninth.set_read_timeout(Some(PATIENCE)).unwrap();
+    common::read_until(&mut ninth, "data: ");
+    assert_eq!(server.stats()["backlog"], 0);
+}
