@@ -32,18 +32,18 @@ pub struct Model {
 impl Model {
     /// `Model.all`, newest first.
     pub fn all(db: &Connection) -> rusqlite::Result<Vec<Model>> {
-        select(db, "SELECT id, name, created_at_us FROM models ORDER BY id DESC", 0)
+        select(db, "SELECT id, name, created_at_us FROM models ORDER BY id DESC", None)
     }
 
     /// All with a greater id, oldest first.
     pub fn since(db: &Connection, id: i64) -> rusqlite::Result<Vec<Model>> {
-        select(db, "SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id", id)
+        select(db, "SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id", Some(id))
     }
 
     /// The seed's `Model.models_since(time)`: all created after that time.
     pub fn models_since(db: &Connection, time: SystemTime) -> rusqlite::Result<Vec<Model>> {
         let sql = "SELECT id, name, created_at_us FROM models WHERE created_at_us > ? ORDER BY id";
-        select(db, sql, micros(time))
+        select(db, sql, Some(micros(time)))
     }
 
     /// The newest id there is, 0 without models.
@@ -79,13 +79,12 @@ impl Model {
     }
 }
 
-fn select(db: &Connection, sql: &str, bound: i64) -> rusqlite::Result<Vec<Model>> {
+fn select(db: &Connection, sql: &str, bound: Option<i64>) -> rusqlite::Result<Vec<Model>> {
     let mut statement = db.prepare_cached(sql)?;
-    let rows = match statement.parameter_count() {
-        0 => statement.query_map([], from_row)?.collect(),
-        _ => statement.query_map([bound], from_row)?.collect(),
-    };
-    rows
+    match bound {
+        Some(bound) => statement.query_map([bound], from_row)?.collect(),
+        None => statement.query_map([], from_row)?.collect(),
+    }
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Model> {
