@@ -1,0 +1,3 @@
+//! One file a command; `main.rs` makes one call in here.
+
+pub mod duration;
