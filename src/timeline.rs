@@ -106,10 +106,7 @@ struct Ring {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Timeline {
-            began: Instant::now(),
-            ring: Mutex::new(Ring { last_seq: 0, moments: VecDeque::new() }),
-        }
+        Timeline { began: Instant::now(), ring: Mutex::new(Ring { last_seq: 0, moments: VecDeque::new() }) }
     }
 }
 
