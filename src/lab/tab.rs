@@ -13,17 +13,16 @@
 
 pub(super) mod source;
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::event_stream::{Event, EventTooLarge, MAX_EVENT_BYTES};
 use super::http::{Closer, HttpError, parse_url};
 use super::sockets::HostSockets;
+use super::worker::Worker;
 use source::Source;
 
 /// The delay before a reconnect when the stream sets none: Chromium's 3 s.
@@ -69,6 +68,19 @@ pub enum ReadyState {
     Open,
     /// 2: closed, or failed for good.
     Closed,
+}
+
+/// What a tab, or a page, that is not there yet waits for. To the person in front
+/// of it the first two look alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waiting {
+    /// Its request is on the way, or the connection is being made.
+    #[default]
+    ForServer,
+    /// The browser's six connections to the host are all in use.
+    ForSocket,
+    /// The delay before the next connection is running.
+    ToReconnect,
 }
 
 /// Something that happened to a tab, and when.
@@ -165,8 +177,8 @@ pub enum OpenError {
 pub struct Progress {
     /// The standard's state.
     pub ready_state: ReadyState,
-    /// All six connections to the host are in use, and this tab waits for one.
-    pub waiting_for_socket: bool,
+    /// What it waits for while it is [`ReadyState::Connecting`].
+    pub waiting: Waiting,
     /// Connections made so far, redirects counted.
     pub connections: u64,
     /// The newest connection's port on this side.
@@ -192,16 +204,7 @@ pub struct Progress {
 pub struct Tab {
     shared: Arc<Shared>,
     happenings: Receiver<Happening>,
-    running: Mutex<Option<Running>>,
-}
-
-/// The tab's thread. Dropping `stop` ends its waits.
-#[derive(Debug)]
-struct Running {
-    stop: Sender<Infallible>,
-    /// Disconnected when the thread has ended.
-    ended: Receiver<Infallible>,
-    thread: JoinHandle<()>,
+    worker: Mutex<Option<Worker>>,
 }
 
 /// What the tab and its thread both see.
@@ -258,17 +261,10 @@ impl Tab {
         let url = parse_url(url)?;
         let shared = Arc::new(Shared::default());
         shared.state().progress.last_event_id.clone_from(&settings.last_event_id);
-        let (stop, stopped) = bounded(0);
-        let (end, ended) = bounded::<Infallible>(0);
         let name = settings.name.clone();
-        let source = Source::new(url, settings, shared.clone(), to, stopped)?;
-        let thread = thread::Builder::new().name(name).spawn(move || {
-            // Dropped last, when the socket is closed and the state says so.
-            let _end = end;
-            source.run();
-        });
-        let thread = thread.map_err(OpenError::Thread)?;
-        Ok(Tab { shared, happenings, running: Mutex::new(Some(Running { stop, ended, thread })) })
+        let source = Source::new(url, settings, shared.clone(), to)?;
+        let worker = Worker::start(name, |stop| source.run(stop)).map_err(OpenError::Thread)?;
+        Ok(Tab { shared, happenings, worker: Mutex::new(Some(worker)) })
     }
 
     /// What happens to the tab, in order. Each is visible in [`Tab::progress`] before
@@ -322,25 +318,13 @@ impl Tab {
     /// The page's `source.close()`: FIN, and nothing after it. Blocks until the
     /// tab's thread has ended.
     pub fn close(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Running { stop, ended, thread }) = running else { return };
-        drop(stop);
-        loop {
-            let closer = self.shared.change(|state| {
-                state.closing = true;
-                state.closer.clone()
-            });
-            // Said again until it is heard: a connection that is in the moment
-            // between its socket's making and connecting does not notice.
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(worker) = worker else { return };
+        self.shared.change(|state| state.closing = true);
+        worker.end(|| {
+            let closer = self.shared.state().closer.clone();
             closer.inspect(Closer::close);
-            match ended.recv_timeout(Duration::from_millis(10)) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        if thread.join().is_err() {
-            log::error!("a tab's thread panicked");
-        }
+        });
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 use url::Url;
 
-use super::{Cause, Happening, ReadyState, Reason, Settings, Shared, What};
+use super::{Cause, Happening, ReadyState, Reason, Settings, Shared, Waiting, What};
 use crate::lab::event_stream::Parser;
 use crate::lab::http::{Body, Connection, Head, HttpError, Options, Request, check_url};
 use crate::lab::sockets::Slot;
@@ -53,23 +53,24 @@ impl Source {
         settings: Settings,
         shared: Arc<Shared>,
         to: Sender<Happening>,
-        stop: Receiver<Infallible>,
     ) -> Result<Source, HttpError> {
         if settings.last_event_id.contains(['\r', '\n', '\0']) {
             return Err(HttpError::BadHeaderValue { name: "Last-Event-ID" });
         }
         let mut parser = Parser::with_limit(settings.max_event_bytes);
         parser.resume_from(&settings.last_event_id);
-        Ok(Source { url, settings, parser, shared, to, stop })
+        Ok(Source { url, settings, parser, shared, to, stop: crossbeam_channel::never() })
     }
 
-    pub(super) fn run(mut self) {
+    /// Runs until the tab fails for good or `stop` is disconnected.
+    pub(super) fn run(mut self, stop: Receiver<Infallible>) {
+        self.stop = stop;
         loop {
             self.parser.begin();
             let left = self.connection();
             self.shared.change(|state| {
                 state.closer = None;
-                state.progress.waiting_for_socket = false;
+                state.progress.waiting = Waiting::ToReconnect;
                 state.progress.ready_state = ReadyState::Connecting;
             });
             match left {
@@ -123,13 +124,11 @@ impl Source {
     /// Waits for one of the browser's connections to the host; `Err`: closed meanwhile.
     fn slot(&self, url: &Url) -> Result<Option<Slot>, ()> {
         let Some(sockets) = &self.settings.sockets else { return Ok(None) };
-        if let Some(slot) = sockets.try_take(url) {
-            return Ok(Some(slot));
+        let at_once = sockets.try_take(url);
+        if at_once.is_none() {
+            self.shared.change(|state| state.progress.waiting = Waiting::ForSocket);
         }
-        self.shared.change(|state| state.progress.waiting_for_socket = true);
-        let slot = sockets.take(url, &self.stop).ok_or(())?;
-        self.shared.change(|state| state.progress.waiting_for_socket = false);
-        Ok(Some(slot))
+        at_once.or_else(|| sockets.take(url, &self.stop)).map(Some).ok_or(())
     }
 
     fn ask(&self, url: &Url, began: Instant) -> Result<(Head, Body), HttpError> {
@@ -139,6 +138,7 @@ impl Source {
                 state.cut = false;
                 state.closer = Some(closer);
                 state.progress.first_byte = None;
+                state.progress.waiting = Waiting::ForServer;
             });
         })?;
         let local_port = connection.local_port();
