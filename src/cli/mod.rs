@@ -1,3 +1,4 @@
 //! One file a command; `main.rs` makes one call in here.
 
 pub mod duration;
+pub mod tab;
