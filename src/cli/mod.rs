@@ -10,6 +10,7 @@ pub mod boot;
 pub mod duration;
 pub mod interrupt;
 pub mod serve;
+pub mod tab;
 pub mod values;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ pub struct Arguments {
 pub enum Command {
     /// Serve the app, and the control server beside it.
     Serve(Box<serve::ServeArgs>),
+    /// Be one EventSource: print every event of a stream as a line of JSON.
+    Tab(tab::TabArgs),
     /// Print the completions of a shell.
     Completions(about::CompletionsArgs),
     /// Print the manual page, in roff.
@@ -43,6 +46,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         None => serve::run(arguments.serve),
         Some(Command::Serve(serve)) => serve::run(*serve),
+        Some(Command::Tab(tab)) => {
+            interrupt::first_of_two().map_or_else(failed, |signal| tab::run(tab, signal))
+        }
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),
     }

@@ -1,1 +1,24 @@
-//! The client half.
+//! The client half: everything that a person, a browser or a program does to a
+//! server, done again by threads that can be asked how they fare.
+//!
+//! - [`event_stream`]: the wire format, pure.
+//! - [`http`]: one request at a time over one socket.
+//! - [`tab`]: an EventSource.
+//! - [`browser`]: tabs that share six connections a host ([`sockets`]).
+//! - [`zombies`]: clients that stay and never read.
+//! - [`visitors`]: the real `curl` and `ab`; [`chromium`]: the real browser; each a
+//!   [`program`] that ends with its holder.
+//!
+//! Nothing in here knows the server half. It speaks over sockets only, so that it
+//! works in the same way against a server that someone else wrote.
+
+pub mod browser;
+pub mod chromium;
+pub mod event_stream;
+pub mod http;
+pub mod program;
+pub mod sockets;
+pub mod tab;
+pub mod visitors;
+mod worker;
+pub mod zombies;

@@ -1,0 +1,261 @@
+//! `ninetabs tab URL`: one EventSource on the command line.
+//!
+//! Events go to standard output, one JSON object a line, each flushed; what the
+//! connection does goes to standard error. So the output can be piped into `jq`
+//! while a person watches the connection come and go.
+//!
+//! It blocks until the number of events or the time asked for is reached, the stream
+//! has failed for good, or it is interrupted. While standard output is blocked the
+//! stream is not read, and a standard output that was closed is success.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use crossbeam_channel::{Receiver, after, bounded, never, select};
+use url::Url;
+
+use super::duration::seconds;
+use crate::lab::event_stream::Event;
+use crate::lab::http::parse_url;
+use crate::lab::tab::{Settings, Tab, What};
+
+/// Exit status when a signal ended it, as of a shell's Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Follow one stream as a browser's EventSource does.
+///
+/// Every event is one line of JSON on standard output; what the connection does is
+/// told on standard error. Example: ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream
+#[derive(Debug, Clone, Args)]
+pub struct TabArgs {
+    /// The stream's address, http://HOST[:PORT]/PATH; names under localhost are this machine.
+    #[arg(value_name = "URL", value_parser = stream_url)]
+    pub url: Url,
+
+    /// End with status 0 after this many events, a number from 1 [default: no end].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub events: Option<u64>,
+
+    /// End with status 0 after this time, in seconds or as 500ms or 2s [default: no end].
+    #[arg(long = "for", value_name = "SECS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+
+    /// Go on after the event with this id, sent as Last-Event-ID [default: none is sent].
+    #[arg(long, value_name = "ID", value_parser = event_id, default_value = "", hide_default_value = true)]
+    pub last_event_id: String,
+}
+
+fn stream_url(text: &str) -> Result<Url, String> {
+    parse_url(text).map_err(|error| error.to_string())
+}
+
+fn event_id(text: &str) -> Result<String, String> {
+    match text.contains(['\r', '\n', '\0']) {
+        false => Ok(text.to_owned()),
+        true => Err("an id has no line break and no NUL: give it on one line".to_owned()),
+    }
+}
+
+/// How following a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// As asked for, or because nobody reads standard output any more.
+    Done,
+    /// The stream failed for good, or could not be followed.
+    Failed,
+    Interrupted,
+}
+
+/// Follows the stream until one of its ends; `interrupted` gives a message, or is
+/// disconnected, when a signal came.
+pub fn run(args: TabArgs, interrupted: Receiver<()>) -> ExitCode {
+    match follow(args, &interrupted, &mut io::stdout().lock(), &mut io::stderr()) {
+        End::Done => ExitCode::SUCCESS,
+        End::Failed => ExitCode::FAILURE,
+        End::Interrupted => ExitCode::from(INTERRUPTED),
+    }
+}
+
+fn follow(
+    args: TabArgs,
+    interrupted: &Receiver<()>,
+    events_to: &mut impl Write,
+    notes_to: &mut impl Write,
+) -> End {
+    let time_is_up = args.duration.map_or_else(never, after);
+    let settings = Settings { last_event_id: args.last_event_id, ..Settings::default() };
+    let (to, happenings) = bounded(1);
+    let _tab = match Tab::open_into(args.url.as_str(), settings, to) {
+        Ok(tab) => tab,
+        Err(error) => {
+            note(notes_to, &error.to_string());
+            return End::Failed;
+        }
+    };
+    let mut left = args.events;
+    loop {
+        let what = select! {
+            recv(happenings) -> happening => match happening {
+                Ok(happening) => happening.what,
+                Err(_) => return End::Failed,
+            },
+            recv(time_is_up) -> _ => return End::Done,
+            recv(interrupted) -> _ => return End::Interrupted,
+        };
+        match what {
+            What::Event(event) => match print(events_to, &event) {
+                Ok(()) => left = left.map(|left| left - 1),
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return End::Done,
+                Err(error) => {
+                    note(notes_to, &format!("standard output cannot be written: {error}"));
+                    return End::Failed;
+                }
+            },
+            What::Failed { reason } => {
+                note(notes_to, &format!("failed for good: {reason}"));
+                return End::Failed;
+            }
+            other => note(notes_to, &describe(&other)),
+        }
+        if left == Some(0) {
+            return End::Done;
+        }
+    }
+}
+
+fn describe(what: &What) -> String {
+    match what {
+        What::Connecting { local_port } => format!("connected from port {local_port}, waiting for an answer"),
+        What::FirstByte { after } => format!("first byte after {:.1} ms", ms(*after)),
+        What::Opened { after } => format!("open after {:.1} ms", ms(*after)),
+        What::Ended { cause, reconnect_in } => {
+            format!("{cause}; connecting again in {:.1} s", reconnect_in.as_secs_f64())
+        }
+        What::Failed { reason } => reason.to_string(),
+        What::Event(event) => event.data.clone(),
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+fn print(to: &mut impl Write, event: &Event) -> io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
+}
+
+/// Nobody need read the notes: a standard error that is closed ends nothing.
+fn note(to: &mut impl Write, text: &str) {
+    let _ = writeln!(to, "tab: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        tab: TabArgs,
+    }
+
+    fn typed(arguments: &[&str]) -> Result<TabArgs, String> {
+        let line = Line::try_parse_from([&["tab"], arguments].concat());
+        line.map(|line| line.tab).map_err(|error| error.to_string())
+    }
+
+    /// Serves `answer` to one connection and gives the request that came.
+    fn serve(answer: &'static str) -> (String, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/stream", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = vec![0; 4096];
+            let length = stream.read(&mut head).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            // Until the client leaves.
+            let _ = stream.read(&mut [0]);
+            String::from_utf8_lossy(&head[..length]).into_owned()
+        });
+        (url, server)
+    }
+
+    /// Joins a server whose client may have left before it connected.
+    fn let_go(url: &str, server: thread::JoinHandle<String>) {
+        let address = url.strip_prefix("http://").and_then(|rest| rest.strip_suffix("/stream")).unwrap();
+        drop(std::net::TcpStream::connect(address));
+        server.join().unwrap();
+    }
+
+    const TWO_EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
+                              id: 8\nevent: a\ndata: \"1\"\n\ndata: 2\n\n";
+
+    #[test]
+    fn each_event_is_a_line_and_the_number_asked_for_ends_it() {
+        let (url, server) = serve(TWO_EVENTS);
+        let args = typed(&["--events", "2", "--last-event-id", "7", &url]).unwrap();
+        let (mut out, mut notes) = (Vec::new(), Vec::new());
+        assert_eq!(follow(args, &never(), &mut out, &mut notes), End::Done);
+        let expected = "{\"type\":\"a\",\"data\":\"\\\"1\\\"\",\"lastEventId\":\"8\"}\n\
+                        {\"type\":\"message\",\"data\":\"2\",\"lastEventId\":\"8\"}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        let notes = String::from_utf8(notes).unwrap();
+        assert!(notes.contains("connected from port") && notes.contains("open after"), "{notes}");
+        assert!(server.join().unwrap().contains("\r\nLast-Event-ID: 7\r\n"));
+    }
+
+    #[test]
+    fn time_an_interruption_and_a_failure_end_it_differently() {
+        let (url, server) = serve(TWO_EVENTS);
+        let args = typed(&["--for", "50ms", &url]).unwrap();
+        assert_eq!(follow(args, &never(), &mut io::sink(), &mut io::sink()), End::Done);
+        let_go(&url, server);
+
+        let (url, server) = serve(TWO_EVENTS);
+        let (signal, interrupted) = bounded(1);
+        signal.send(()).unwrap();
+        let args = typed(&[&url]).unwrap();
+        assert_eq!(follow(args, &interrupted, &mut io::sink(), &mut io::sink()), End::Interrupted);
+        let_go(&url, server);
+
+        let (url, server) = serve("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+        let mut notes = Vec::new();
+        assert_eq!(follow(typed(&[&url]).unwrap(), &never(), &mut io::sink(), &mut notes), End::Failed);
+        assert!(String::from_utf8(notes).unwrap().contains("failed for good: the server answered 503"));
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_closed_standard_output_is_success() {
+        let (reader, mut closed) = io::pipe().unwrap();
+        drop(reader);
+        let (url, server) = serve(TWO_EVENTS);
+        assert_eq!(follow(typed(&[&url]).unwrap(), &never(), &mut closed, &mut io::sink()), End::Done);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_would_do() {
+        for (arguments, says) in [
+            (&["https://localhost/"][..], "http://"),
+            (&["localhost:9292/x"], "http://"),
+            (&["--for", "soon", "http://localhost/"], "500ms"),
+            (&["--events", "0", "http://localhost/"], "--events"),
+            (&["--last-event-id", "a\nb", "http://localhost/"], "one line"),
+        ] {
+            let error = typed(arguments).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A browser: tabs that load a page, then that page's stream, over six connections.
+//!
+//! What it is for is the seventh tab. A stream holds one of the six HTTP/1.1
+//! connections that a browser opens to a host ([`sockets`](super::sockets)), so with
+//! six tabs streaming the seventh tab's *page* is not even asked for, however many
+//! threads the server has to spare. A connection is held for a page's request and for
+//! as long as a stream lives; over a stream's reconnect delay it is free. Each
+//! request has a connection of its own: the one that a page came over is not kept.
+//!
+//! [`Browser::open`] returns at once. Closing or dropping a [`BrowserTab`] blocks
+//! until its threads have ended.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use url::Url;
+
+use super::http::{Closer, Connection, HttpError, Options, Request, parse_url};
+use super::sockets::HostSockets;
+use super::tab::{OpenError, ReadyState, Reason, Settings, Tab, Waiting};
+use super::worker::Worker;
+
+/// A browser: what its tabs share.
+#[derive(Debug, Default)]
+pub struct Browser {
+    sockets: HostSockets,
+    opened: AtomicUsize,
+}
+
+/// What the person in front of a tab could know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TabState {
+    /// The page is not there yet.
+    Loading(Waiting),
+    /// The page is there, its stream is not (yet, or again).
+    Connecting(Waiting),
+    /// The stream is open.
+    Streaming,
+    /// Nothing more will come.
+    Failed(Failure),
+    /// Closed by [`BrowserTab::close`].
+    Closed,
+}
+
+/// Why nothing more will come to a tab.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The page was answered, but not with 200.
+    #[error("the page was answered with {0}")]
+    PageStatus(u16),
+    /// The page was not answered whole.
+    #[error("the page did not load: {0}")]
+    Page(String),
+    /// The page's EventSource failed for good.
+    #[error("the page's stream failed: {0}")]
+    Stream(#[from] Reason),
+}
+
+impl Browser {
+    /// A browser without tabs.
+    pub fn new() -> Browser {
+        Browser::default()
+    }
+
+    /// The connections of this browser.
+    pub fn sockets(&self) -> &HostSockets {
+        &self.sockets
+    }
+
+    /// Opens a tab on `page_url`; when the page has come, the tab opens the stream at
+    /// `stream_path`, which is resolved against the page's URL.
+    pub fn open(&self, page_url: &str, stream_path: &str) -> Result<BrowserTab, OpenError> {
+        let page_url = parse_url(page_url)?;
+        let bad = |_| HttpError::BadUrl { url: stream_path.to_owned() };
+        let stream_url = page_url.join(stream_path).map_err(bad)?;
+        let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let settings = Settings {
+            name: format!("tab {number}"),
+            sockets: Some(self.sockets.clone()),
+            ..Settings::default()
+        };
+        let page = Arc::new(Page::default());
+        let loader =
+            Loader { page_url, stream_url, settings, sockets: self.sockets.clone(), page: page.clone() };
+        let name = format!("page {number}");
+        let worker = Worker::start(name, |stop| loader.run(&stop)).map_err(OpenError::Thread)?;
+        Ok(BrowserTab { page, worker: Mutex::new(Some(worker)) })
+    }
+}
+
+/// One tab of a [`Browser`]. Closed when dropped.
+#[derive(Debug)]
+pub struct BrowserTab {
+    page: Arc<Page>,
+    worker: Mutex<Option<Worker>>,
+}
+
+impl BrowserTab {
+    /// How it is at this moment.
+    pub fn state(&self) -> TabState {
+        let page = self.page.progress().clone();
+        if page.closing {
+            return TabState::Closed;
+        }
+        if let Some(failure) = page.failure {
+            return TabState::Failed(failure);
+        }
+        let Some(stream) = self.page.stream.get() else { return TabState::Loading(page.waiting) };
+        let stream = stream.progress();
+        match (stream.ready_state, stream.failed) {
+            (_, Some(reason)) => TabState::Failed(Failure::Stream(reason)),
+            (ReadyState::Open, None) => TabState::Streaming,
+            (ReadyState::Connecting, None) => TabState::Connecting(stream.waiting),
+            (ReadyState::Closed, None) => TabState::Closed,
+        }
+    }
+
+    /// The page's EventSource, once there is one.
+    pub fn stream(&self) -> Option<&Tab> {
+        self.page.stream.get()
+    }
+
+    /// The port on this side over which the page was asked for, once it was.
+    pub fn page_port(&self) -> Option<u16> {
+        self.page.progress().local_port
+    }
+
+    /// Blocks until `condition` holds, and gives the state in which it did; `None`
+    /// when `timeout` has passed. It looks every 2 ms.
+    pub fn wait_for(&self, condition: impl Fn(&TabState) -> bool, timeout: Duration) -> Option<TabState> {
+        let end = Instant::now() + timeout;
+        loop {
+            let state = self.state();
+            if condition(&state) {
+                return Some(state);
+            }
+            if Instant::now() >= end {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// The person closes the tab. Blocks until its threads have ended.
+    pub fn close(&self) {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.page.progress().closing = true;
+        if let Some(worker) = worker {
+            worker.end(|| {
+                let closer = self.page.progress().closer.clone();
+                closer.inspect(Closer::close);
+            });
+        }
+        if let Some(stream) = self.page.stream.get() {
+            stream.close();
+        }
+    }
+}
+
+impl Drop for BrowserTab {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What a tab and its page's thread both see.
+#[derive(Debug, Default)]
+struct Page {
+    progress: Mutex<PageProgress>,
+    stream: OnceLock<Tab>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct PageProgress {
+    waiting: Waiting,
+    local_port: Option<u16>,
+    failure: Option<Failure>,
+    closer: Option<Closer>,
+    closing: bool,
+}
+
+impl Page {
+    fn progress(&self) -> MutexGuard<'_, PageProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the page's thread owns.
+struct Loader {
+    page_url: Url,
+    stream_url: Url,
+    settings: Settings,
+    sockets: HostSockets,
+    page: Arc<Page>,
+}
+
+impl Loader {
+    fn run(self, stop: &Receiver<Infallible>) {
+        let failure = match self.load(stop) {
+            Ok(Some(200)) => match Tab::open_into(self.stream_url.as_str(), self.settings, deaf()) {
+                Ok(stream) => {
+                    // The cell is empty: this thread alone fills it, once.
+                    let _ = self.page.stream.set(stream);
+                    return;
+                }
+                Err(error) => Failure::Page(error.to_string()),
+            },
+            Ok(Some(status)) => Failure::PageStatus(status),
+            Ok(None) => return,
+            Err(error) => Failure::Page(error.to_string()),
+        };
+        self.page.progress().failure = Some(failure);
+    }
+
+    /// Loads the page and gives its status; `None` when the tab was closed meanwhile.
+    fn load(&self, stop: &Receiver<Infallible>) -> Result<Option<u16>, HttpError> {
+        let mut slot = self.sockets.try_take(&self.page_url);
+        if slot.is_none() {
+            self.page.progress().waiting = Waiting::ForSocket;
+            slot = self.sockets.take(&self.page_url, stop);
+        }
+        let Some(_slot) = slot else { return Ok(None) };
+        let options = Options { connect_timeout: self.settings.connect_timeout, receive_buffer: None };
+        let mut connection = Connection::open_with(&self.page_url, &options, |closer| {
+            let mut page = self.page.progress();
+            page.waiting = Waiting::ForServer;
+            page.closer = Some(closer);
+        })?;
+        self.page.progress().local_port = Some(connection.local_port());
+        let headers =
+            [("Connection", "close"), ("User-Agent", "ninetabs"), ("Accept", "text/html,*/*;q=0.8")];
+        let headers = headers.map(|(name, value)| (name, value.as_bytes().to_vec())).into();
+        connection.send(&self.page_url, &Request { headers, ..Request::default() })?;
+        let (head, mut body) = connection.response()?;
+        io::copy(&mut body, &mut io::sink()).map_err(HttpError::from_body)?;
+        Ok((!self.page.progress().closing).then_some(head.status))
+    }
+}
+
+/// Where nobody listens: the state of the tab says all that a browser shows.
+fn deaf() -> crossbeam_channel::Sender<super::tab::Happening> {
+    crossbeam_channel::bounded(0).0
+}

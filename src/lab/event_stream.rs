@@ -1,0 +1,254 @@
+//! The event stream format of the HTML standard, as a pure parser.
+//!
+//! Bytes go in, in whatever pieces the network cut them; [`Event`]s come out. The
+//! parser outlives a connection, because two things of a stream do: the last
+//! event ID and the reconnection time. [`Parser::begin`] forgets the rest.
+//!
+//! A line is decoded when its end has been seen. CR and LF are never part of a
+//! longer UTF-8 sequence, so decoding line by line gives what decoding the whole
+//! stream would, wherever the pieces were cut, and a byte order mark is nothing
+//! but the first three bytes of the first line.
+//!
+//! Where the standard leaves room the parser does what Chromium does: an empty
+//! `retry:` puts the client's own delay back. Nothing here blocks.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The most bytes that one unfinished event (its data and the line being read)
+/// may hold, unless [`Parser::with_limit`] says otherwise: 64 MiB.
+pub const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// What a page's listener is handed; models the standard's `MessageEvent`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The `event` field, or `message`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// The `data` lines, joined by LF.
+    pub data: String,
+    /// The newest `id`, which may be one of an earlier event.
+    #[serde(rename = "lastEventId")]
+    pub last_event_id: String,
+}
+
+/// An event grew past the parser's limit before its blank line came.
+///
+/// The parser is of no further use for this connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an event of the stream is larger than {limit} bytes and still not finished")]
+pub struct EventTooLarge {
+    /// The limit in bytes.
+    pub limit: usize,
+}
+
+/// The parser of one EventSource, over all of its connections.
+#[derive(Debug, Clone)]
+pub struct Parser {
+    limit: usize,
+
+    // What outlives a connection.
+    last_event_id: String,
+    retry: Option<Duration>,
+
+    // What belongs to one connection.
+    first_line: bool,
+    /// The byte before was a CR: an LF that follows belongs to the same line end.
+    after_cr: bool,
+    line: Vec<u8>,
+    pending: Pending,
+}
+
+/// The event whose blank line has not come yet: the standard's three buffers.
+#[derive(Debug, Clone, Default)]
+struct Pending {
+    data: String,
+    event_type: String,
+    id: String,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Parser::with_limit(MAX_EVENT_BYTES)
+    }
+}
+
+impl Parser {
+    /// A parser that refuses an unfinished event of more than `limit` bytes.
+    pub fn with_limit(limit: usize) -> Self {
+        Parser {
+            limit,
+            last_event_id: String::new(),
+            retry: None,
+            first_line: true,
+            after_cr: false,
+            line: Vec::new(),
+            pending: Pending::default(),
+        }
+    }
+
+    /// Goes on as if `id` had been received, as for an object that takes over
+    /// from an earlier one.
+    pub fn resume_from(&mut self, id: &str) {
+        self.last_event_id = id.to_owned();
+        self.begin();
+    }
+
+    /// A new connection begins: an unfinished event and its id are thrown away.
+    pub fn begin(&mut self) {
+        self.first_line = true;
+        self.after_cr = false;
+        self.line = Vec::new();
+        self.pending = Pending { id: self.last_event_id.clone(), ..Pending::default() };
+    }
+
+    /// What a reconnect sends as `Last-Event-ID`; empty: no such header.
+    pub fn last_event_id(&self) -> &str {
+        &self.last_event_id
+    }
+
+    /// The reconnection time that the stream set, if it set one.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    /// Takes the next `bytes` of the stream and hands each event that they finish
+    /// to `on`, in order.
+    pub fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Event)) -> Result<(), EventTooLarge> {
+        while !bytes.is_empty() {
+            if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+                self.line.extend_from_slice(bytes);
+                return self.check_size();
+            };
+            // A CR ends its line at once. Waiting for the byte behind it would hold
+            // back an event for as long as the server has nothing more to say.
+            self.after_cr = bytes[end] == b'\r';
+            let mut line = std::mem::take(&mut self.line);
+            line.extend_from_slice(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            if let Some(event) = self.end_of_line(&line) {
+                on(event);
+            }
+            self.check_size()?;
+            line.clear();
+            self.line = line;
+        }
+        Ok(())
+    }
+
+    fn check_size(&self) -> Result<(), EventTooLarge> {
+        let held = self.line.len() + self.pending.data.len();
+        if held > self.limit { Err(EventTooLarge { limit: self.limit }) } else { Ok(()) }
+    }
+
+    fn end_of_line(&mut self, mut line: &[u8]) -> Option<Event> {
+        if std::mem::take(&mut self.first_line) {
+            line = line.strip_prefix(BOM).unwrap_or(line);
+        }
+        if line.is_empty() {
+            return self.dispatch();
+        }
+        let (name, value) = match line.iter().position(|byte| *byte == b':') {
+            Some(colon) => (&line[..colon], &line[colon + 1..]),
+            None => (line, &[][..]),
+        };
+        // A comment is a field with an empty name, and so is ignored like any
+        // other name that means nothing.
+        self.field(name, value.strip_prefix(b" ").unwrap_or(value));
+        None
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        match name {
+            b"data" => {
+                self.pending.data.push_str(&String::from_utf8_lossy(value));
+                self.pending.data.push('\n');
+            }
+            b"event" => self.pending.event_type = String::from_utf8_lossy(value).into_owned(),
+            b"id" if !value.contains(&0) => self.pending.id = String::from_utf8_lossy(value).into_owned(),
+            b"retry" => self.set_retry(value),
+            _ => {}
+        }
+    }
+
+    fn set_retry(&mut self, value: &[u8]) {
+        if value.is_empty() {
+            self.retry = None;
+        } else if value.iter().all(u8::is_ascii_digit) {
+            let milliseconds = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+            self.retry = milliseconds.map(Duration::from_millis).or(self.retry);
+        }
+    }
+
+    /// A blank line: the id counts even when there is no data to dispatch.
+    fn dispatch(&mut self) -> Option<Event> {
+        let mut data = std::mem::take(&mut self.pending.data);
+        let event_type = std::mem::take(&mut self.pending.event_type);
+        self.last_event_id.clone_from(&self.pending.id);
+        data.pop()?;
+        let event_type = if event_type.is_empty() { "message".to_owned() } else { event_type };
+        Some(Event { event_type, data, last_event_id: self.last_event_id.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(parser: &mut Parser, bytes: &[u8]) -> Vec<(String, String)> {
+        let mut seen = Vec::new();
+        parser.feed(bytes, |event| seen.push((event.data, event.last_event_id))).unwrap();
+        seen
+    }
+
+    #[test]
+    fn an_event_needs_its_blank_line() {
+        let mut parser = Parser::default();
+        assert_eq!(events(&mut parser, b"data: a\n"), []);
+        assert_eq!(events(&mut parser, b"\n"), [("a".into(), "".into())]);
+    }
+
+    #[test]
+    fn a_new_connection_keeps_id_and_retry_and_nothing_else() {
+        let mut parser = Parser::default();
+        events(&mut parser, b"retry: 700\nid: 4\ndata: a\n\nid: 5\nevent: lost\ndata: lost\r");
+        parser.begin();
+        assert_eq!((parser.last_event_id(), parser.retry()), ("4", Some(Duration::from_millis(700))));
+        // The LF is a blank line of its own here, and the mark a mark again.
+        assert_eq!(
+            events(&mut parser, b"\n\xEF\xBB\xBFdata: spoilt\n\ndata: b\n\n"),
+            [("b".into(), "4".into())]
+        );
+        parser.begin();
+        assert_eq!(events(&mut parser, b"\xEF\xBB\xBFdata: c\n\n"), [("c".into(), "4".into())]);
+    }
+
+    #[test]
+    fn an_empty_retry_puts_the_default_back_and_a_bad_one_changes_nothing() {
+        let mut parser = Parser::default();
+        events(&mut parser, b"retry: 0000000000000000000000000800\nretry: 1 \n");
+        assert_eq!(parser.retry(), Some(Duration::from_millis(800)));
+        events(&mut parser, b"retry:\n");
+        assert_eq!(parser.retry(), None);
+    }
+
+    #[test]
+    fn what_is_not_finished_is_bounded_in_the_line_and_over_lines() {
+        let mut long_line = Parser::with_limit(100);
+        assert_eq!(long_line.feed(&[b'x'; 101], |_| ()), Err(EventTooLarge { limit: 100 }));
+        let mut many_lines = Parser::with_limit(100);
+        let refused = (0..100).find_map(|_| many_lines.feed(b"data: ten bytes.\n", |_| ()).err());
+        assert_eq!(refused, Some(EventTooLarge { limit: 100 }));
+        let mut many_events = Parser::with_limit(100);
+        for _ in 0..100 {
+            many_events.feed(b"data: ten bytes.\n\n: and a comment\n", |_| ()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A small HTTP/1.1 client in which every way to fail has a name.
+//!
+//! The lab is after what goes wrong: a server that accepts and never answers, one
+//! that refuses, one that cuts an answer short. [`HttpError`] keeps these apart.
+//! There is no pool, no cookie, no compression, no TLS: a [`Connection`] carries
+//! one request at a time, and the caller sees its local port, by which the
+//! request is found again in the server's own records.
+//!
+//! Everything blocks the calling thread: [`get`], [`post`] and [`request`] for no
+//! longer than their timeout, a bare [`Connection`] for as long as its deadline
+//! says. A [`Closer`] ends either from another thread. Only the name resolver, for
+//! names that are not loopback, answers in its own time.
+
+pub mod body;
+pub mod chunked;
+pub mod connection;
+
+use std::io::{self, ErrorKind, Read};
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+pub use body::Body;
+pub use connection::{Closer, Connection, Options};
+
+/// The most bytes that a response's head may have: 256 KiB, as in Chromium.
+pub const MAX_HEAD_BYTES: usize = 256 * 1024;
+
+/// The most header fields that a response may have.
+pub const MAX_HEADERS: usize = 256;
+
+/// The most bytes of a body that [`request`] collects: 64 MiB.
+pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Why there is no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The text is no URL, or has no host.
+    #[error("{url:?} is not a URL with a host: say http://HOST[:PORT]/PATH")]
+    BadUrl {
+        /// What was given.
+        url: String,
+    },
+    /// Another scheme than `http`.
+    #[error("{url} is {scheme}, and only plain http is spoken here: use the server's http:// address")]
+    NotHttp {
+        /// What was given.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// A header value with CR, LF or NUL.
+    #[error("the value of {name} has a line break or a NUL, which a header cannot carry")]
+    BadHeaderValue {
+        /// The header.
+        name: &'static str,
+    },
+    /// The resolver knows no such name.
+    #[error("the name {host} was not resolved: {source}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver answered.
+        source: io::Error,
+    },
+    /// Nobody listens there.
+    #[error("{to} refused the connection")]
+    Refused {
+        /// Address and port.
+        to: String,
+    },
+    /// The connection was not made in time.
+    #[error("{to} did not take the connection within {after:?}")]
+    ConnectTimedOut {
+        /// Address and port.
+        to: String,
+        /// The limit.
+        after: Duration,
+    },
+    /// The connection could not be made, for any other cause.
+    #[error("no connection to {to}: {source}")]
+    Connect {
+        /// Address and port.
+        to: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// Connected, asked, and not one byte came in time.
+    #[error("connected, but not a byte of an answer came in time")]
+    NoFirstByte,
+    /// Time was up in the middle of an answer, or of the request.
+    #[error("time was up in the middle of the exchange")]
+    TimedOut,
+    /// The server closed the connection without a byte.
+    #[error("the server closed the connection without an answer")]
+    NoAnswer,
+    /// The connection was reset (RST) or had been closed under a write (EPIPE).
+    #[error("the connection was reset: {source}")]
+    Reset {
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The connection ended in the middle of the head, or before the body's end.
+    #[error("the answer ended before it was whole")]
+    EndedEarly,
+    /// The head is larger than [`MAX_HEAD_BYTES`] or has more than [`MAX_HEADERS`] fields.
+    #[error("the head of the answer is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")]
+    HeadTooLarge,
+    /// The head is no HTTP.
+    #[error("the head of the answer is not HTTP/1.x: {source}")]
+    BadHead {
+        /// What is wrong with it.
+        source: httparse::Error,
+    },
+    /// Its length or its chunks make no sense.
+    #[error("the body of the answer is framed wrongly: {what}")]
+    BadFraming {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The body is larger than [`MAX_ANSWER_BYTES`].
+    #[error("the body of the answer is larger than {MAX_ANSWER_BYTES} bytes")]
+    AnswerTooLarge,
+    /// Reading or writing failed, for any other cause.
+    #[error("the exchange failed: {source}")]
+    Failed {
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+impl HttpError {
+    /// The name of what [`Body`] failed with.
+    pub fn from_body(error: io::Error) -> HttpError {
+        match error.kind() {
+            ErrorKind::UnexpectedEof => HttpError::EndedEarly,
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => HttpError::TimedOut,
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+                HttpError::Reset { source: error }
+            }
+            ErrorKind::InvalidData => HttpError::BadFraming { what: error.to_string() },
+            _ => HttpError::Failed { source: error },
+        }
+    }
+}
+
+/// What is asked, apart from the URL.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `GET` when empty.
+    pub method: &'static str,
+    /// Sent in this order, after `Host`. Values are bytes: a `Last-Event-ID` is raw UTF-8.
+    pub headers: Vec<(&'static str, Vec<u8>)>,
+    /// Sent with its `Content-Length` when there is one.
+    pub body: Option<Vec<u8>>,
+}
+
+/// The head of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `200` and so on.
+    pub status: u16,
+    /// In the order received, names as received.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub minor_version: u8,
+}
+
+impl Head {
+    /// The last value of a header, by its name in any case, decoded as UTF-8.
+    pub fn header(&self, name: &str) -> Option<String> {
+        self.values(name).last().map(|value| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// All values of a header, by its name in any case.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        let named = self.headers.iter().filter(move |(given, _)| given.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.as_slice())
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Its head.
+    pub head: Head,
+    /// Its body, without the transfer coding.
+    pub body: Vec<u8>,
+    /// The port from which it was asked.
+    pub local_port: u16,
+    /// How long after the beginning its first byte came.
+    pub first_byte: Duration,
+}
+
+impl Answer {
+    /// `200` and so on.
+    pub fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    /// The body as text; what is no UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::from_slice(&self.body)
+    }
+}
+
+/// Asks for `url` and takes the whole answer, whatever its status, on a connection
+/// that ends with it. Blocks for `timeout` at the most.
+pub fn get(url: &str, timeout: Duration) -> Result<Answer, HttpError> {
+    request(&parse_url(url)?, &closing("GET", Vec::new(), None), timeout)
+}
+
+/// Posts `body` and takes the whole answer, as [`get`] does.
+pub fn post(
+    url: &str,
+    content_type: &str,
+    body: impl Into<Vec<u8>>,
+    timeout: Duration,
+) -> Result<Answer, HttpError> {
+    let content_type = ("Content-Type", content_type.as_bytes().to_vec());
+    request(&parse_url(url)?, &closing("POST", vec![content_type], Some(body.into())), timeout)
+}
+
+fn closing(
+    method: &'static str,
+    mut headers: Vec<(&'static str, Vec<u8>)>,
+    body: Option<Vec<u8>>,
+) -> Request {
+    headers.push(("Connection", b"close".to_vec()));
+    Request { method, headers, body }
+}
+
+/// Sends `request` on a connection of its own and takes the whole answer. Blocks for
+/// `timeout` at the most; redirects are not followed.
+pub fn request(url: &Url, request: &Request, timeout: Duration) -> Result<Answer, HttpError> {
+    let began = Instant::now();
+    let mut connection = Connection::open(url, timeout)?;
+    connection.set_deadline(Some(began + timeout));
+    let local_port = connection.local_port();
+    connection.send(url, request)?;
+    connection.wait_for_first_byte()?;
+    let first_byte = began.elapsed();
+    let (head, body) = connection.response()?;
+    let mut bytes = Vec::new();
+    body.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(HttpError::from_body)?;
+    if bytes.len() > MAX_ANSWER_BYTES {
+        return Err(HttpError::AnswerTooLarge);
+    }
+    Ok(Answer { head, body: bytes, local_port, first_byte })
+}
+
+/// Reads a URL, and refuses what this client cannot speak to.
+pub fn parse_url(text: &str) -> Result<Url, HttpError> {
+    let url = Url::parse(text).map_err(|_| HttpError::BadUrl { url: text.to_owned() })?;
+    check_url(&url)?;
+    Ok(url)
+}
+
+/// Refuses a URL that this client cannot speak to, such as the target of a redirect.
+pub fn check_url(url: &Url) -> Result<(), HttpError> {
+    if url.scheme() != "http" {
+        return Err(HttpError::NotHttp { url: url.to_string(), scheme: url.scheme().to_owned() });
+    }
+    match url.host() {
+        Some(_) => Ok(()),
+        None => Err(HttpError::BadUrl { url: url.to_string() }),
+    }
+}

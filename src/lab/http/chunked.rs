@@ -1,0 +1,202 @@
+//! The chunked transfer coding of HTTP/1.1, from the receiver's side.
+//!
+//! A stream's client must hand on every byte as soon as it is there, and must
+//! tell a body that was ended from one that was cut. A decoder which asks for
+//! the line end behind a chunk before it gives the chunk away can do neither: the
+//! last event before a cut would be lost, and an event whose line end comes in
+//! the next packet late. This one gives away what it has, takes trailers, and
+//! bounds everything that is not data.
+//!
+//! It blocks when the reader under it blocks. A read that failed with a timeout
+//! may be repeated: nothing is lost.
+
+use std::io::{self, BufRead, ErrorKind, Read};
+
+/// The most bytes that a chunk's size line, with its extensions, may have, and
+/// all trailers together: 16 KiB.
+pub const MAX_LINE_BYTES: usize = 16 * 1024;
+
+/// Where in the coding the next byte belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailers { seen: usize },
+    End,
+}
+
+/// Reads a chunked body out of `source`, and leaves what follows the body there.
+///
+/// Reading it fails with `UnexpectedEof` when the source ends first, and with
+/// `InvalidData` when the coding is broken.
+#[derive(Debug)]
+pub struct ChunkedReader<R> {
+    source: R,
+    at: At,
+    line: Vec<u8>,
+}
+
+impl<R: BufRead> ChunkedReader<R> {
+    /// A body that begins at the source's next byte.
+    pub fn new(source: R) -> Self {
+        ChunkedReader { source, at: At::Size, line: Vec::new() }
+    }
+
+    /// Has the last chunk, with its trailers, been read?
+    pub fn is_ended(&self) -> bool {
+        self.at == At::End
+    }
+
+    /// The source again.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+
+    /// The next line without its end. It is kept in `self.line` while it is not
+    /// whole, so that a timeout in its middle costs nothing.
+    fn line(&mut self, limit: usize) -> io::Result<Vec<u8>> {
+        loop {
+            let bytes = self.source.fill_buf()?;
+            if bytes.is_empty() {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let take = end.map_or(bytes.len(), |end| end + 1);
+            self.line.extend_from_slice(&bytes[..take]);
+            self.source.consume(take);
+            if self.line.len() > limit {
+                return Err(broken("a line of the chunked coding is too long"));
+            }
+            if end.is_some() {
+                let mut line = std::mem::take(&mut self.line);
+                line.pop();
+                line.pop_if(|byte| *byte == b'\r');
+                return Ok(line);
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Read for ChunkedReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            self.at = match self.at {
+                At::Size => match chunk_size(&self.line(MAX_LINE_BYTES)?)? {
+                    0 => At::Trailers { seen: 0 },
+                    size => At::Data(size),
+                },
+                At::Data(left) => {
+                    let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                    let read = self.source.read(&mut buffer[..most])?;
+                    if read == 0 {
+                        return Err(ErrorKind::UnexpectedEof.into());
+                    }
+                    self.at = if read as u64 == left { At::DataEnd } else { At::Data(left - read as u64) };
+                    return Ok(read);
+                }
+                At::DataEnd => {
+                    if !self.line(MAX_LINE_BYTES)?.is_empty() {
+                        return Err(broken("a chunk is longer than it said"));
+                    }
+                    At::Size
+                }
+                At::Trailers { seen } => match self.line(MAX_LINE_BYTES - seen)?.len() {
+                    0 => At::End,
+                    length => At::Trailers { seen: seen + length },
+                },
+                At::End => return Ok(0),
+            };
+        }
+    }
+}
+
+/// The hexadecimal number that a size line begins with (RFC 9112, 7.1).
+fn chunk_size(line: &[u8]) -> io::Result<u64> {
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(broken("a chunk's size is no hexadecimal number"));
+    }
+    let digits = digits.iter().map(|digit| char::from(*digit).to_digit(16).unwrap_or_default());
+    Ok(digits.fold(0, |size, digit| size << 4 | u64::from(digit)))
+}
+
+fn broken(what: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> (Vec<u8>, Result<Vec<u8>, ErrorKind>) {
+        let mut body = Vec::new();
+        let mut reader = ChunkedReader::new(bytes);
+        match reader.read_to_end(&mut body) {
+            Ok(_) => (body, Ok(reader.into_inner().to_vec())),
+            Err(error) => (body, Err(error.kind())),
+        }
+    }
+
+    macro_rules! cases {
+        ($($name:ident: $bytes:expr => $body:expr, $after:expr;)*) => {$(
+            #[test]
+            fn $name() {
+                let (body, after) = decode($bytes);
+                assert_eq!(body, $body, "the body");
+                let expected: Result<&[u8], ErrorKind> = $after;
+                assert_eq!(after.as_deref().map_err(|kind| *kind), expected, "what follows");
+            }
+        )*};
+    }
+
+    cases! {
+        two_chunks: b"3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\nnext" => b"abc0123456789", Ok(b"next");
+        no_chunk: b"0\r\n\r\n" => b"", Ok(b"");
+        extensions_and_trailers: b"1;a=b\r\nx\r\n0;c\r\nA: b\r\nC: d\r\n\r\nnext" => b"x", Ok(b"next");
+        bare_line_feeds: b"1\nx\n0\n\n" => b"x", Ok(b"");
+        a_whole_chunk_before_a_cut: b"3\r\nabc" => b"abc", Err(ErrorKind::UnexpectedEof);
+        a_cut_in_a_chunk: b"4\r\nabc" => b"abc", Err(ErrorKind::UnexpectedEof);
+        a_cut_in_a_size: b"1\r\na\r\n1" => b"a", Err(ErrorKind::UnexpectedEof);
+        a_cut_before_the_trailers_end: b"0\r\nA: b\r\n" => b"", Err(ErrorKind::UnexpectedEof);
+        a_chunk_too_long: b"1\r\nab\r\n" => b"a", Err(ErrorKind::InvalidData);
+        no_number: b"x\r\n" => b"", Err(ErrorKind::InvalidData);
+        a_signed_number: b"+1\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
+        a_number_too_large: b"11111111111111111\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
+        an_endless_size: &[b'1'; MAX_LINE_BYTES + 2] => b"", Err(ErrorKind::InvalidData);
+        endless_trailers: &b"0\r\n".iter().chain(b"A: b\r\n".repeat(5000).iter()).copied().collect::<Vec<u8>>()
+            => b"", Err(ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_timeout_anywhere_loses_nothing() {
+        /// Gives one byte, then says "not yet", and so on.
+        struct Hesitant(Vec<u8>, bool);
+        impl Read for Hesitant {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                if self.1 {
+                    return Err(ErrorKind::WouldBlock.into());
+                }
+                let Some(byte) = self.0.pop() else { return Ok(0) };
+                buffer[0] = byte;
+                Ok(1)
+            }
+        }
+        let coded: Vec<u8> = b"0b;x\r\nhello world\r\n0\r\nA: b\r\n\r\n".iter().rev().copied().collect();
+        let mut reader = ChunkedReader::new(io::BufReader::new(Hesitant(coded, false)));
+        let mut body = Vec::new();
+        let mut piece = [0; 4];
+        loop {
+            match reader.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => body.extend_from_slice(&piece[..read]),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!((body.as_slice(), reader.is_ended()), (&b"hello world"[..], true));
+    }
+}

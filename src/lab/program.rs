@@ -1,0 +1,99 @@
+//! A real program, run as a child: found on PATH, held, and gone with its holder.
+//!
+//! Each gets a process group of its own, so that a signal reaches what it has
+//! started in turn, and a Ctrl-C meant for this process does not reach it first.
+//! [`Program::wait`] blocks for its limit at the most; killing and dropping block
+//! until the kernel has ended the child.
+
+use std::env;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// Where a program is, if it is on PATH and may be run.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|file| may_run(file))
+}
+
+fn may_run(file: &Path) -> bool {
+    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// A running child and its process group. Killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    ended: Option<ExitStatus>,
+}
+
+impl Program {
+    /// Starts it, in a process group of its own.
+    pub fn start(command: &mut Command) -> io::Result<Program> {
+        Ok(Program { child: command.process_group(0).spawn()?, ended: None })
+    }
+
+    /// The child's process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child itself, for its pipes.
+    pub(super) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Its exit status, if it has ended. Does not block.
+    pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait()?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Blocks until it ends or `end` has come; `None`: it still runs. It looks every 5 ms.
+    pub fn wait(&mut self, end: Instant) -> io::Result<Option<ExitStatus>> {
+        loop {
+            let status = self.status()?;
+            if status.is_some() || Instant::now() >= end {
+                return Ok(status);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGSTOP: it stays as it is, keeps its sockets, and does nothing more.
+    pub fn stop(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGKILL, to a stopped one too. Blocks until it has ended.
+    pub fn kill(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.status()? {
+            return Ok(status);
+        }
+        self.signal(Signal::KILL)?;
+        let status = self.child.wait()?;
+        self.ended = Some(status);
+        Ok(status)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        // The group's number is the child's, and is its own until it was waited for.
+        Ok(kill_process_group(Pid::from_child(&self.child), signal)?)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Err(error) = self.kill() {
+            log::warn!("process {} could not be killed: {error}", self.child.id());
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The six connections that a browser opens to one host, and not a seventh.
+//!
+//! Models what Chromium, Firefox and Safari do over HTTP/1.1: a request that finds
+//! all six in use waits, without a word to the page, until one is free. A host is
+//! scheme, name and port: `tab1.localhost` and `tab2.localhost` are two. Which of
+//! several waiting requests gets a connection is not promised, as in Chromium.
+//!
+//! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks
+//! until one is there or the caller's stop channel is disconnected.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use url::{Position, Url};
+
+/// How many HTTP/1.1 connections a browser opens to one host.
+pub const CONNECTIONS_PER_HOST: usize = 6;
+
+/// The connections of one browser; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct HostSockets {
+    hosts: Arc<Mutex<HashMap<String, Tokens>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Tokens {
+    put: Sender<()>,
+    take: Receiver<()>,
+}
+
+/// One of a host's connections; given back when dropped.
+#[derive(Debug)]
+pub struct Slot(Sender<()>);
+
+impl HostSockets {
+    /// A connection to the URL's host if one is free at this moment.
+    pub fn try_take(&self, url: &Url) -> Option<Slot> {
+        let tokens = self.tokens(url);
+        tokens.take.try_recv().ok().map(|()| Slot(tokens.put))
+    }
+
+    /// Blocks until a connection to the URL's host is free; `None` when `stop` was
+    /// disconnected first.
+    pub fn take(&self, url: &Url, stop: &Receiver<Infallible>) -> Option<Slot> {
+        let tokens = self.tokens(url);
+        select! {
+            recv(tokens.take) -> token => token.ok().map(|()| Slot(tokens.put)),
+            recv(stop) -> _ => None,
+        }
+    }
+
+    /// How many connections to the URL's host are in use.
+    pub fn in_use(&self, url: &Url) -> usize {
+        CONNECTIONS_PER_HOST - self.tokens(url).take.len()
+    }
+
+    fn tokens(&self, url: &Url) -> Tokens {
+        let host = url[..Position::AfterPort].to_owned();
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens = hosts.entry(host).or_insert_with(|| {
+            let (put, take) = bounded(CONNECTIONS_PER_HOST);
+            for _ in 0..CONNECTIONS_PER_HOST {
+                // The channel has room for them all.
+                let _ = put.try_send(());
+            }
+            Tokens { put, take }
+        });
+        tokens.clone()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn six_a_host_and_each_host_has_its_own() {
+        let sockets = HostSockets::default();
+        let [one, other] =
+            ["http://tab1.localhost:1/a", "http://tab2.localhost:1/a"].map(|u| Url::parse(u).unwrap());
+        let six: Vec<Slot> = (0..6).map(|_| sockets.clone().try_take(&one).unwrap()).collect();
+        assert!(sockets.try_take(&one).is_none());
+        assert!(sockets.try_take(&other).is_some());
+        assert_eq!((sockets.in_use(&one), sockets.in_use(&other)), (6, 0));
+
+        let (stop, stopped) = bounded(0);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| sockets.take(&one, &stopped).is_some());
+            drop(six);
+            assert!(waiting.join().unwrap(), "a freed connection goes to who waits");
+        });
+        let _six: Vec<Slot> = (0..6).map(|_| sockets.try_take(&one).unwrap()).collect();
+        drop(stop);
+        assert!(sockets.take(&one, &stopped).is_none(), "a stopped request waits no longer");
+    }
+}

@@ -1,0 +1,335 @@
+//! A tab: one EventSource, as the HTML standard and Chromium have it.
+//!
+//! A tab is what a server's stream thread writes to, so it must come and go as a
+//! browser's does: it reconnects after the delay in force for as long as it lives,
+//! carries `Last-Event-ID`, and gives up for good on any status but 200 and on any
+//! type but `text/event-stream`. Where Chromium is more definite than the standard
+//! it is followed: a refused connection is tried again, a redirect is remembered.
+//!
+//! The connection lives on a thread of its own ([`source`]), named after the tab.
+//! What happens there can be heard, as [`Happening`]s on a channel, or looked at, as
+//! [`Progress`]. [`Tab::close`] and dropping send FIN and block until that thread
+//! has ended, which is at once but for a name that the resolver is still looking up.
+
+pub(super) mod source;
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::event_stream::{Event, EventTooLarge, MAX_EVENT_BYTES};
+use super::http::{Closer, HttpError, parse_url};
+use super::sockets::HostSockets;
+use super::worker::Worker;
+use source::Source;
+
+/// The delay before a reconnect when the stream sets none: Chromium's 3 s.
+pub const RECONNECT_AFTER: Duration = Duration::from_secs(3);
+
+/// What a tab is like before it is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The thread's name, such as `tab 3`.
+    pub name: String,
+    /// Goes on after this event: sent as `Last-Event-ID` if it is not empty.
+    pub last_event_id: String,
+    /// The delay before a reconnect while the stream has said no `retry:`.
+    pub reconnect_after: Duration,
+    /// How long each address of the host may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// The most bytes that an unfinished event may hold.
+    pub max_event_bytes: usize,
+    /// The connections of the browser that this tab is one of; `None`: no limit.
+    pub sockets: Option<HostSockets>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: "tab".to_owned(),
+            last_event_id: String::new(),
+            reconnect_after: RECONNECT_AFTER,
+            connect_timeout: Duration::from_secs(30),
+            max_event_bytes: MAX_EVENT_BYTES,
+            sockets: None,
+        }
+    }
+}
+
+/// The standard's `readyState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadyState {
+    /// 0: no answer yet, or waiting to reconnect.
+    #[default]
+    Connecting,
+    /// 1: the stream is open.
+    Open,
+    /// 2: closed, or failed for good.
+    Closed,
+}
+
+/// What a tab, or a page, that is not there yet waits for. To the person in front
+/// of it the first two look alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waiting {
+    /// Its request is on the way, or the connection is being made.
+    #[default]
+    ForServer,
+    /// The browser's six connections to the host are all in use.
+    ForSocket,
+    /// The delay before the next connection is running.
+    ToReconnect,
+}
+
+/// Something that happened to a tab, and when.
+#[derive(Debug)]
+pub struct Happening {
+    /// On the monotonic clock.
+    pub at: Instant,
+    /// What it was.
+    pub what: What,
+}
+
+/// What happens to a tab. Durations count from the beginning of the connection,
+/// before it was made.
+#[derive(Debug)]
+pub enum What {
+    /// A connection was made and the request is about to be sent on it.
+    Connecting {
+        /// The tab's side of it: how the server's records name the connection.
+        local_port: u16,
+    },
+    /// The first byte of the answer's head came.
+    FirstByte {
+        /// Since the connection began.
+        after: Duration,
+    },
+    /// The answer is a stream: the page's `open`.
+    Opened {
+        /// Since the connection began.
+        after: Duration,
+    },
+    /// A whole event.
+    Event(Event),
+    /// The connection ended: the page's `error`, with `readyState` 0.
+    Ended {
+        /// What ended it.
+        cause: Cause,
+        /// The delay until the next one.
+        reconnect_in: Duration,
+    },
+    /// Failed for good: the page's `error`, with `readyState` 2. Nothing follows.
+    Failed {
+        /// Why there is no use in trying again.
+        reason: Reason,
+    },
+}
+
+/// What ended a connection that will be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// The server ended the stream in good order.
+    #[error("the server ended the stream")]
+    Finished,
+    /// [`Tab::cut`] ended it.
+    #[error("the connection was cut on this side")]
+    Cut,
+    /// More redirects in a row than [`source::MAX_REDIRECTS`].
+    #[error("the server redirects in a circle")]
+    TooManyRedirects,
+    /// The connection was not made, or broke.
+    #[error("{0}")]
+    Network(HttpError),
+}
+
+/// Why a tab failed for good.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Any status but 200, or a redirect without a target.
+    #[error("the server answered {0}, which ends an EventSource for good")]
+    Status(u16),
+    /// 200 with another type than `text/event-stream`.
+    #[error("the answer's type is {0:?} and not text/event-stream")]
+    MimeType(String),
+    /// An event grew past [`Settings::max_event_bytes`].
+    #[error("{0}")]
+    EventTooLarge(#[from] EventTooLarge),
+    /// The request cannot be sent: a redirect to https, for one.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Why a tab could not be opened at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL is none, or none that can be spoken to; or the id is no header value.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The system gave no thread.
+    #[error("no thread for the tab: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// How a tab fares: one copy, so its numbers belong to one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The standard's state.
+    pub ready_state: ReadyState,
+    /// What it waits for while it is [`ReadyState::Connecting`].
+    pub waiting: Waiting,
+    /// Connections made so far, redirects counted.
+    pub connections: u64,
+    /// The newest connection's port on this side.
+    pub local_port: Option<u16>,
+    /// The first byte of the newest connection's answer, since that connection began.
+    pub first_byte: Option<Duration>,
+    /// How many times a stream has opened.
+    pub opened: u64,
+    /// Bytes of stream received, over all connections.
+    pub bytes: u64,
+    /// Events received, over all connections.
+    pub events: u64,
+    /// The last event ID.
+    pub last_event_id: String,
+    /// The reconnection time that the stream set.
+    pub retry: Option<Duration>,
+    /// Why it failed for good.
+    pub failed: Option<Reason>,
+}
+
+/// One EventSource. Closed when dropped.
+#[derive(Debug)]
+pub struct Tab {
+    shared: Arc<Shared>,
+    happenings: Receiver<Happening>,
+    worker: Mutex<Option<Worker>>,
+}
+
+/// What the tab and its thread both see.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) progress: Progress,
+    /// The connection that is being made or read.
+    pub(super) closer: Option<Closer>,
+    pub(super) cut: bool,
+    pub(super) closing: bool,
+}
+
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is locked but a condition of wait_for, which
+        // only reads.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let answer = change(&mut self.state());
+        self.changed.notify_all();
+        answer
+    }
+}
+
+impl Tab {
+    /// Opens the stream at `url` and returns at once. The channel behind
+    /// [`Tab::happenings`] has no bound: who does not read it keeps every event.
+    pub fn open(url: &str, settings: Settings) -> Result<Tab, OpenError> {
+        let (to, happenings) = unbounded();
+        Tab::start(url, settings, to, happenings)
+    }
+
+    /// Opens the stream at `url` and tells `to` what happens. While `to` is full the
+    /// tab does not read, so that the server feels it; when nobody listens there any
+    /// more, the tab goes on all the same.
+    pub fn open_into(url: &str, settings: Settings, to: Sender<Happening>) -> Result<Tab, OpenError> {
+        Tab::start(url, settings, to, crossbeam_channel::never())
+    }
+
+    fn start(
+        url: &str,
+        settings: Settings,
+        to: Sender<Happening>,
+        happenings: Receiver<Happening>,
+    ) -> Result<Tab, OpenError> {
+        let url = parse_url(url)?;
+        let shared = Arc::new(Shared::default());
+        shared.state().progress.last_event_id.clone_from(&settings.last_event_id);
+        let name = settings.name.clone();
+        let source = Source::new(url, settings, shared.clone(), to)?;
+        let worker = Worker::start(name, |stop| source.run(stop)).map_err(OpenError::Thread)?;
+        Ok(Tab { shared, happenings, worker: Mutex::new(Some(worker)) })
+    }
+
+    /// What happens to the tab, in order. Each is visible in [`Tab::progress`] before
+    /// it is sent. Never sends anything on a tab of [`Tab::open_into`].
+    pub fn happenings(&self) -> &Receiver<Happening> {
+        &self.happenings
+    }
+
+    /// How the tab fares at this moment.
+    pub fn progress(&self) -> Progress {
+        self.shared.state().progress.clone()
+    }
+
+    /// The standard's `readyState`.
+    pub fn ready_state(&self) -> ReadyState {
+        self.shared.state().progress.ready_state
+    }
+
+    /// The newest connection's port on this side.
+    pub fn local_port(&self) -> Option<u16> {
+        self.shared.state().progress.local_port
+    }
+
+    /// How long after the newest connection's beginning its first byte came.
+    pub fn first_byte(&self) -> Option<Duration> {
+        self.shared.state().progress.first_byte
+    }
+
+    /// Blocks until `condition` holds, and gives the moment in which it did; `None`
+    /// when `timeout` has passed.
+    pub fn wait_for(&self, condition: impl Fn(&Progress) -> bool, timeout: Duration) -> Option<Progress> {
+        let waiting = |state: &mut State| !condition(&state.progress);
+        let (state, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.state(), timeout, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        condition(&state.progress).then(|| state.progress.clone())
+    }
+
+    /// Drops the connection, in the middle of an event if so, as a broken network
+    /// would; the tab reconnects by its rules. False when there was none to drop.
+    pub fn cut(&self) -> bool {
+        let mut state = self.shared.state();
+        let Some(closer) = state.closer.clone() else { return false };
+        state.cut = true;
+        closer.close();
+        true
+    }
+
+    /// The page's `source.close()`: FIN, and nothing after it. Blocks until the
+    /// tab's thread has ended.
+    pub fn close(&self) {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(worker) = worker else { return };
+        self.shared.change(|state| state.closing = true);
+        worker.end(|| {
+            let closer = self.shared.state().closer.clone();
+            closer.inspect(Closer::close);
+        });
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

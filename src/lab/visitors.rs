@@ -1,0 +1,135 @@
+//! The visitors that the seed worries about: real `curl` and real `ab`.
+//!
+//! What they leave behind on a server is a question to the server; here they are run,
+//! for a bounded time, and what they said is kept. A program that is not installed is
+//! a value ([`VisitError::NotInstalled`]), since a demonstration goes on without it.
+//!
+//! [`Visitor::wait`] blocks until the program ends or its limit has passed;
+//! [`Visitor::leave`] and dropping kill it, as Ctrl-C in its terminal would end it.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::program::{Program, find};
+
+/// The most bytes kept of each of a program's two outputs: 1 MiB. The rest is read
+/// and forgotten, so that the program never waits for us.
+pub const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
+
+/// Why a visit did not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum VisitError {
+    /// The program is not on PATH.
+    #[error("{program} is not installed: install the package {package} to see this")]
+    NotInstalled {
+        /// What was looked for.
+        program: &'static str,
+        /// Debian's package that has it.
+        package: &'static str,
+    },
+    /// The system did not run it, or lost it.
+    #[error("{program} could not be run: {source}")]
+    NotRun {
+        /// What was to be run.
+        program: &'static str,
+        /// What the system answered.
+        source: io::Error,
+    },
+}
+
+/// What a visit came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// `curl` or `ab`.
+    pub program: &'static str,
+    /// Its exit status; `None` when it was killed, by its limit or by [`Visitor::leave`].
+    pub status: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+    /// From its start to its end.
+    pub took: Duration,
+}
+
+/// A visitor who is there. Killed when dropped.
+#[derive(Debug)]
+pub struct Visitor {
+    name: &'static str,
+    began: Instant,
+    limit: Duration,
+    program: Program,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+/// `curl -sN URL`: reads a page or a stream, unbuffered, for `limit` at the most.
+pub fn curl(url: &str, limit: Duration) -> Result<Visitor, VisitError> {
+    // Its proxy settings and its .curlrc are about other servers than this one.
+    Visitor::start("curl", "curl", ["-q", "-sSN", "--noproxy", "*", "--", url], limit)
+}
+
+/// `ab -n REQUESTS -c CONCURRENCY URL`: ApacheBench, which speaks HTTP/1.0.
+pub fn ab(url: &str, requests: usize, concurrency: usize, limit: Duration) -> Result<Visitor, VisitError> {
+    let [requests, concurrency] = [requests, concurrency].map(|number| number.to_string());
+    Visitor::start("ab", "apache2-utils", ["-n", &requests, "-c", &concurrency, url], limit)
+}
+
+impl Visitor {
+    fn start<'a>(
+        name: &'static str,
+        package: &'static str,
+        arguments: impl IntoIterator<Item = &'a str>,
+        limit: Duration,
+    ) -> Result<Visitor, VisitError> {
+        let path = find(name).ok_or(VisitError::NotInstalled { program: name, package })?;
+        let began = Instant::now();
+        let mut program = Program::start(&mut command(path.as_os_str(), arguments))
+            .map_err(|source| VisitError::NotRun { program: name, source })?;
+        let stdout = program.child().stdout.take().map(collect);
+        let stderr = program.child().stderr.take().map(collect);
+        Ok(Visitor { name, began, limit, program, stdout, stderr })
+    }
+
+    /// Is it still there?
+    pub fn is_there(&mut self) -> bool {
+        matches!(self.program.status(), Ok(None))
+    }
+
+    /// Blocks until it has ended by itself, or kills it when its limit has passed.
+    pub fn wait(mut self) -> Result<Visit, VisitError> {
+        let ended = self.program.wait(self.began + self.limit);
+        ended.map_err(|source| VisitError::NotRun { program: self.name, source })?;
+        self.leave()
+    }
+
+    /// Kills it now, if it is still there.
+    pub fn leave(mut self) -> Result<Visit, VisitError> {
+        let status = self.program.kill();
+        let status = status.map_err(|source| VisitError::NotRun { program: self.name, source })?;
+        let took = self.began.elapsed();
+        let [stdout, stderr] = [self.stdout.take(), self.stderr.take()]
+            .map(|reader| reader.and_then(|reader| reader.join().ok()).unwrap_or_default());
+        Ok(Visit { program: self.name, status: status.code(), stdout, stderr, took })
+    }
+}
+
+fn command<'a>(path: &OsStr, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(path);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        let read = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
+        if let Err(error) = read.and_then(|_| io::copy(&mut pipe, &mut io::sink())) {
+            log::debug!("a visitor's output broke off: {error}");
+        }
+        String::from_utf8_lossy(&kept).into_owned()
+    })
+}
