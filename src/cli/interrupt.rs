@@ -1,4 +1,4 @@
-//! INT, TERM and HUP: the first asks to stop, the second ends at once.
+//! INT, TERM and HUP: what they ask for.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,17 @@ pub fn first_of_two() -> Result<Receiver<()>, ctrlc::Error> {
             process::exit(INTERRUPTED.into());
         }
         // There is room: it is sent once.
+        let _ = tell.try_send(());
+    })?;
+    Ok(told)
+}
+
+/// Receives at every signal, and never ends the process: for a command that has
+/// children and files to clear away first. May be called once a process.
+pub fn each() -> Result<Receiver<()>, ctrlc::Error> {
+    let (tell, told) = bounded(1);
+    ctrlc::set_handler(move || {
+        // One that nobody has looked at yet says it all.
         let _ = tell.try_send(());
     })?;
     Ok(told)

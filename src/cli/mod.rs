@@ -9,6 +9,7 @@ pub mod about;
 pub mod boot;
 pub mod duration;
 pub mod interrupt;
+pub mod reproduce;
 pub mod serve;
 pub mod tab;
 pub mod values;
@@ -33,6 +34,8 @@ pub struct Arguments {
 pub enum Command {
     /// Serve the app, and the control server beside it.
     Serve(Box<serve::ServeArgs>),
+    /// Play the story of nine tabs and eight threads, and check every claim of it.
+    Reproduce(reproduce::ReproduceArgs),
     /// Be one EventSource: print every event of a stream as a line of JSON.
     Tab(tab::TabArgs),
     /// Print the completions of a shell.
@@ -46,6 +49,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         None => serve::run(arguments.serve),
         Some(Command::Serve(serve)) => serve::run(*serve),
+        Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signal| tab::run(tab, signal))
         }

@@ -9,15 +9,27 @@
 //! - [`visitors`]: the real `curl` and `ab`; [`chromium`]: the real browser; each a
 //!   [`program`] that ends with its holder.
 //!
+//! On these stand the acts of `reproduce`: [`subject`] is the server that they look
+//! at, [`record`] what it says of itself, [`stage`] the verbs that they are written
+//! in, [`acts`] the acts; [`lanes`], [`narrator`], [`picture`] and [`claim`] show what was seen.
+//!
 //! Nothing in here knows the server half. It speaks over sockets only, so that it
 //! works in the same way against a server that someone else wrote.
 
+pub mod acts;
 pub mod browser;
 pub mod chromium;
+pub mod claim;
 pub mod event_stream;
 pub mod http;
+pub mod lanes;
+pub mod narrator;
+pub mod picture;
 pub mod program;
+pub mod record;
 pub mod sockets;
+pub mod stage;
+pub mod subject;
 pub mod tab;
 pub mod visitors;
 mod worker;

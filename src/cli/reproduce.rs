@@ -1,0 +1,152 @@
+//! `reproduce`: the seed's story, played on a server of its own, each claim checked.
+//!
+//! What was typed becomes a [`Plan`]; the acts do the rest. Exit status 0 only if
+//! every claim held, 1 if one did not or an act could not be played, 130 when it
+//! was interrupted. The servers under test end with this process, however it ends.
+
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+
+use clap::{Args, ValueEnum};
+use crossbeam_channel::{Receiver, RecvError, bounded, select};
+use serde::Serialize;
+
+use super::serve::FrontDoor;
+use super::values::{self, MinMax};
+use super::{failed, interrupt, misused};
+use crate::lab::acts::{ACTS, Act, Outcome};
+use crate::lab::claim::Verdict;
+use crate::lab::narrator::Narrator;
+use crate::lab::picture;
+use crate::lab::stage::{ActError, Pace, Plan};
+
+#[derive(Debug, Args)]
+pub struct ReproduceArgs {
+    /// The acts to play, by number, such as 1 or 1,5 [default: all six].
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=6))]
+    pub act: Vec<u8>,
+    /// Wait for Enter between an act's expectation, its run and its verdict.
+    #[arg(long, conflicts_with = "json")]
+    pub step: bool,
+    /// Least and most threads of the server's pool.
+    #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::min_max)]
+    pub threads: MinMax,
+    /// How many tabs are opened, a number from 1 to 100.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub tabs: u16,
+    /// The front door of the server.
+    #[arg(long, value_name = "FRONT", default_value = "tiny-http")]
+    pub front: FrontDoor,
+    /// Ten times as fast: every time of the server is a tenth.
+    #[arg(long)]
+    pub fast: bool,
+    /// Print one JSON object with all claims, and nothing else, on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// A file to draw the lanes of the last act played into, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    acts: &'a [Verdict],
+    held: bool,
+}
+
+/// Plays the acts that were asked for.
+pub fn run(args: &ReproduceArgs) -> ExitCode {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => {
+            return failed(format_args!("this program cannot be found again to be the server: {error}"));
+        }
+    };
+    let MinMax(min, max) = args.threads;
+    let plan = Plan {
+        program,
+        threads: (min, max),
+        tabs: args.tabs.into(),
+        front: args.front.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
+        pace: if args.fast { Pace::FAST } else { Pace::SEED },
+    };
+    let interrupted = match interrupt::each() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
+    };
+    let mut narrator = if args.json { Narrator::silent() } else { Narrator::to_stdout() };
+    let mut verdicts = Vec::new();
+    let mut last = None;
+    for act in ACTS.iter().filter(|act| args.act.is_empty() || args.act.contains(&(act.number as u8))) {
+        match perform(act, &plan, &mut narrator, &interrupted, args.step) {
+            Ok(outcome) => {
+                verdicts.push(outcome.verdict.clone());
+                last = Some(outcome);
+            }
+            Err(ActError::Interrupted) => return ExitCode::from(interrupt::INTERRUPTED),
+            Err(error) => return failed(format_args!("act {}: {error}", act.number)),
+        }
+    }
+    if let (Some(path), Some(outcome)) = (&args.svg, &last) {
+        if let Err(error) = draw(path, outcome) {
+            return misused(format_args!(
+                "--svg {}: {error}; give a path that can be written",
+                path.display()
+            ));
+        }
+    }
+    conclude(&verdicts, args.json, &mut narrator)
+}
+
+fn perform(
+    act: &Act,
+    plan: &Plan,
+    narrator: &mut Narrator,
+    interrupted: &Receiver<()>,
+    step: bool,
+) -> Result<Outcome, ActError> {
+    act.perform(plan, narrator, interrupted, || if step { wait_for_enter(interrupted) } else { Ok(()) })
+}
+
+fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCode {
+    let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
+    if json {
+        match serde_json::to_string(&Report { acts: verdicts, held }) {
+            // Whoever closed the pipe has seen enough: the status still tells.
+            Ok(line) => drop(writeln!(io::stdout(), "{line}")),
+            Err(error) => return failed(error),
+        }
+    } else {
+        let claims = || verdicts.iter().flat_map(|verdict| &verdict.claims);
+        let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
+        narrator.title(&format!("{holding} of {all} claims held."));
+    }
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn draw(path: &PathBuf, outcome: &Outcome) -> io::Result<()> {
+    let picture =
+        picture::svg(&outcome.verdict.title, &outcome.record, outcome.began_us).map_err(io::Error::other)?;
+    fs::write(path, picture)
+}
+
+/// Reading a line cannot be interrupted, so a thread does it. Without anybody to
+/// press Enter the story goes on.
+fn wait_for_enter(interrupted: &Receiver<()>) -> Result<(), ActError> {
+    let (tell, pressed) = bounded(1);
+    thread::Builder::new().name("stdin".into()).spawn(move || {
+        let read = io::stdin().lock().read_line(&mut String::new());
+        // Nobody waits for it any more when the story was interrupted.
+        let _ = tell.send(read.is_ok());
+    })?;
+    select! {
+        recv(interrupted) -> signal => match signal {
+            Ok(()) | Err(RecvError) => Err(ActError::Interrupted),
+        },
+        recv(pressed) -> _ => Ok(()),
+    }
+}

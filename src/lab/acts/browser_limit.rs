@@ -1,0 +1,185 @@
+//! Act 3: the browser's own limit. On one host the seventh tab waits for the
+//! browser, with threads to spare; on hosts of their own only the threads count.
+
+use std::time::Duration;
+
+use super::{Played, Theatre, nine_tabs};
+use crate::lab::browser::{Browser, BrowserTab};
+use crate::lab::chromium::{Chromium, ChromiumError, PageId};
+use crate::lab::claim::Claims;
+use crate::lab::http;
+use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage};
+
+/// Connections that a browser opens to one host over HTTP/1.1.
+const SIX: usize = 6;
+/// How long a tab may take to load and stream before it is taken for one that waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What becomes of tabs on one host, as far as the server sees them.
+struct Shares {
+    /// Pages that are asked for.
+    asked: usize,
+    streaming: usize,
+    idle: usize,
+}
+
+fn shares(plan: &Plan) -> Shares {
+    let asked = plan.tabs.min(SIX);
+    let streaming = asked.min(plan.most_threads());
+    Shares { asked, streaming, idle: plan.most_threads() - streaming }
+}
+
+pub(super) fn title(plan: &Plan) -> String {
+    let Shares { idle, .. } = shares(plan);
+    if plan.tabs > SIX {
+        format!("The browser's own limit: tab 7, and {idle} threads idle")
+    } else {
+        format!("The browser's own limit is not reached by {} tabs", plan.tabs)
+    }
+}
+
+pub(super) fn expects(plan: &Plan) -> String {
+    let Shares { asked, streaming, idle } = shares(plan);
+    let (spread, _) = nine_tabs::shares(plan);
+    format!(
+        "A browser opens six connections to a host: with all {} tabs on one host the server is asked for {asked} \
+         pages and holds {streaming} streams, {idle} threads idle. With each tab on a host of its own it holds {spread}.",
+        plan.tabs
+    )
+}
+
+pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
+    let plan = theatre.plan;
+    let expected = shares(plan);
+    let mut claims = Claims::default();
+    let mut stage = theatre.serve(&[])?;
+    let mut browser = Kind::start(&mut stage)?;
+
+    let port = stage.port().to_owned();
+    let one_host = |tab: usize| format!("http://127.0.0.1:{port}/?tab={tab}");
+    let tabs = open_all(&mut stage, &mut browser, one_host)?;
+    let (asked, streaming) = seen(&stage);
+    claims.equal("one host: pages that the server was asked for", expected.asked, asked);
+    claims.equal("one host: streams", expected.streaming, streaming);
+    let capacity = stage.stat("/pool_capacity")? as usize;
+    claims.equal("one host: threads idle meanwhile", expected.idle, capacity);
+    stage.settle_lanes();
+    let record = stage.recorded();
+    browser.close(tabs)?;
+    drop(browser);
+    drop(stage);
+
+    let mut stage = theatre.serve(&[])?;
+    let mut browser = Kind::start(&mut stage)?;
+    let port = stage.port().to_owned();
+    let own_host = |tab: usize| format!("http://tab{tab}.localhost:{port}/?tab={tab}");
+    let tabs = open_all(&mut stage, &mut browser, own_host)?;
+    let (spread, _) = nine_tabs::shares(plan);
+    claims.equal("a host each: streams", spread, seen(&stage).1);
+    browser.close(tabs)?;
+
+    let why = format!(
+        "{} kept the seventh request to itself: all six connections to 127.0.0.1 were taken by streams, so the server's \
+         {} idle threads never heard of it. On tab1.localhost to tab{}.localhost no host has more than one stream, and \
+         what runs out is the pool; to the person in front of the tab both look alike.",
+        browser.name(),
+        expected.idle,
+        plan.tabs,
+    );
+    Ok(Played { claims, why, record })
+}
+
+/// Opens the plan's tabs one by one: each streams, or has had its chance.
+fn open_all(
+    stage: &mut Stage<'_>,
+    browser: &mut Kind,
+    url: impl Fn(usize) -> String,
+) -> Result<Vec<Opened>, ActError> {
+    let mut tabs = Vec::new();
+    let mut is_full = false;
+    for tab in 1..=stage.plan.tabs {
+        tabs.push(browser.open(&url(tab))?);
+        let stream = format!("tab={tab}");
+        // Once one has waited in vain, those behind it need no such patience.
+        let patience = if is_full { PATIENCE / 10 } else { PATIENCE * JUDGED_AT };
+        let settled = stage.wait_until(patience, |stage| {
+            stage.record(|record| {
+                let mine = |target: &str| target.split(['?', '&']).any(|part| part == stream);
+                let stories = || record.stories.values().filter(|story| mine(&story.target));
+                let waits = |us: u64| record.now_us.saturating_sub(us) > PATIENCE.as_micros() as u64 / 10;
+                let streams = stories().any(|story| story.is_stream && !story.writes_us.is_empty());
+                let queued = stories().any(|story| story.is_queued() && waits(story.accepted_us));
+                (streams || queued).then_some(())
+            })
+        });
+        // A full browser is the expectation from the seventh tab on.
+        let settled = if tab > SIX && !is_full { settled?.or(None) } else { settled? };
+        is_full |= settled.is_none();
+    }
+    Ok(tabs)
+}
+
+/// Pages that were asked for, and streams that are open.
+fn seen(stage: &Stage<'_>) -> (usize, usize) {
+    stage.record(|record| {
+        let pages = record.stories.values().filter(|story| story.target.starts_with("/?tab=")).count();
+        (pages, record.open_streams())
+    })
+}
+
+/// The real Chromium, or, where it is not installed, a model of a browser.
+enum Kind {
+    Real(Chromium),
+    Simulated(Browser),
+}
+
+enum Opened {
+    Page(PageId),
+    Simulated(BrowserTab),
+}
+
+impl Kind {
+    fn start(stage: &mut Stage<'_>) -> Result<Kind, ActError> {
+        match Chromium::start() {
+            Ok(chromium) => Ok(Kind::Real(chromium)),
+            Err(ChromiumError::NotInstalled) => {
+                stage.say("(simulated: Chromium is not installed, and a model of a browser opens the tabs)");
+                Ok(Kind::Simulated(Browser::new()))
+            }
+            Err(error) => {
+                stage.say(&format!("(simulated: Chromium does not start: {error})"));
+                Ok(Kind::Simulated(Browser::new()))
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Kind::Real(_) => "Chromium",
+            Kind::Simulated(_) => "The simulated browser",
+        }
+    }
+
+    fn open(&mut self, url: &str) -> Result<Opened, ActError> {
+        match self {
+            Kind::Real(chromium) => Ok(Opened::Page(chromium.open(url).map_err(ActError::Browser)?)),
+            Kind::Simulated(browser) => {
+                let tab = http::parse_url(url)?.query().unwrap_or_default().to_owned();
+                Ok(Opened::Simulated(browser.open(url, &format!("/models/live_stream?{tab}"))?))
+            }
+        }
+    }
+
+    fn close(&mut self, tabs: Vec<Opened>) -> Result<(), ActError> {
+        for tab in tabs {
+            match (&*self, tab) {
+                (Kind::Real(chromium), Opened::Page(page)) => {
+                    chromium.close(&page).map_err(ActError::Browser)?
+                }
+                (_, Opened::Simulated(tab)) => tab.close(),
+                (Kind::Simulated(_), Opened::Page(_)) => {}
+            }
+        }
+        Ok(())
+    }
+}

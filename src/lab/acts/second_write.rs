@@ -1,0 +1,118 @@
+//! Act 2: one tab leaves. Its thread comes back at the second write after the
+//! close, and goes to whoever is first in todo.
+
+use std::time::Instant;
+
+use super::{Played, Theatre, nine_tabs};
+use crate::lab::claim::Claims;
+use crate::lab::stage::{ActError, JUDGED_AT, Plan, spoken};
+
+/// The tab that leaves, as in the measurement of the real Puma.
+const LEAVER: usize = 3;
+
+pub(super) fn title(_: &Plan) -> String {
+    "One tab leaves".to_owned()
+}
+
+fn leaver(plan: &Plan) -> usize {
+    LEAVER.min(nine_tabs::shares(plan).0).max(1)
+}
+
+pub(super) fn expects(plan: &Plan) -> String {
+    let (streaming, waiting) = nine_tabs::shares(plan);
+    let then = if waiting > 0 {
+        format!("tab {}, the first in todo, gets it", streaming + 1)
+    } else {
+        "nobody waits for it".to_owned()
+    };
+    format!(
+        "The thread of tab {} comes back at the second write after the close, by EPIPE, which is within {}; {then}. \
+         When all have left, pool_capacity is {} again.",
+        leaver(plan),
+        spoken(plan.pace.update_rate * 2),
+        plan.most_threads(),
+    )
+}
+
+pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
+    let plan = theatre.plan;
+    let (streaming, waiting) = nine_tabs::shares(plan);
+    let mut claims = Claims::default();
+    let mut stage = theatre.serve(&[])?;
+    let bound = stage.two_writes();
+    let limit = bound * JUDGED_AT;
+
+    let mut tabs = stage.open_tabs(plan.tabs, "")?;
+    let (tab, _) = tabs.remove(leaver(plan) - 1);
+    // Closing right after an event leaves the whole sleep until the next write.
+    let before = tab.progress().events;
+    stage.wait_until(limit, |_| (tab.progress().events > before).then_some(()))?;
+    let port = tab.local_port();
+    tab.close();
+    let closed = Instant::now();
+    // Every write is one event, so that the events received count the writes before.
+    let received = tab.progress().events;
+
+    let gone =
+        stage.wait_until(limit, |stage| stage.story_of(port).filter(|story| story.finished_us.is_some()))?;
+    let back_after = closed.elapsed();
+    let thread = gone.as_ref().and_then(|story| story.started).map(|(_, thread)| thread);
+    let gone = gone.and_then(|story| story.gone);
+    let (write, errno) =
+        gone.map_or((0, "nothing".to_owned()), |gone| (gone.write.saturating_sub(received), gone.errno));
+    claims.push("writes after the close until one failed", "2", write.to_string(), write == 2);
+    claims.push("what that write met", "EPIPE", &errno, errno == "EPIPE");
+    let measured = spoken(back_after);
+    claims.push(
+        "from the close to the thread's return",
+        format!("within two updates, {}", spoken(bound)),
+        measured,
+        thread.is_some() && back_after < limit,
+    );
+
+    let mut taken = String::new();
+    if waiting > 0 {
+        // The leaver is out of the list: the first of todo has moved up by one.
+        let (ninth, _) = &tabs[streaming - 1];
+        let name = format!("tab {}", streaming + 1);
+        stage.wait_until(limit, |_| ninth.first_byte())?;
+        let first_byte = closed.elapsed();
+        let by = stage.story_of(ninth.local_port()).and_then(|story| story.started).map(|(_, thread)| thread);
+        let measured = by.map_or("nobody".to_owned(), |by| format!("tp {by:03}"));
+        let expected = thread.map_or("a thread".to_owned(), |thread| format!("tp {thread:03}"));
+        claims.push(
+            format!("the thread that took {name}"),
+            &expected,
+            &measured,
+            by.is_some() && by == thread,
+        );
+        let came = ninth.first_byte().is_some();
+        claims.push(
+            format!("first byte of {name}, after the close"),
+            format!("within two updates, {}", spoken(bound)),
+            if came { spoken(first_byte) } else { "no byte".to_owned() },
+            came && first_byte < limit,
+        );
+        taken = format!(" {expected} then took {name} out of todo.");
+    }
+    for (tab, _) in &tabs {
+        tab.close();
+    }
+    let all_closed = Instant::now();
+    let most = plan.most_threads() as u64;
+    // Streams that were in todo when their client left must first find that out.
+    let capacity = stage.wait_for_stat("/pool_capacity", most, limit)?;
+    claims.equal("pool_capacity after all have left", most, capacity);
+    let free_after = spoken(all_closed.elapsed());
+    stage.settle_lanes();
+    stage.say(&format!(
+        "(write against poll: on tiny-http the socket is hidden, so that only a write can notice; the pool was free {free_after} after the last close)"
+    ));
+
+    let why = format!(
+        "The kernel took the first write after the close and was answered with RST; the second failed with {errno}, \
+         and only that ended the loop, {} after the close.{taken} Nothing wakes a loop that sleeps between two writes.",
+        spoken(back_after),
+    );
+    Ok(Played { claims, why, record: stage.recorded() })
+}

@@ -1,0 +1,160 @@
+//! Lanes: what each pool thread did, over time, in as many columns as there is room.
+//!
+//! A pure drawing of a [`Record`]: a row a thread, and one for todo. The terminal
+//! prints the cells, the picture draws them; neither knows more than stands here.
+
+use super::record::{Record, Story};
+
+/// What a thread did in one column's time; of several things the last in this list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cell {
+    /// No such thread, or nothing in todo.
+    Empty,
+    /// It waited for work.
+    Idle,
+    /// It held a request, and wrote nothing: a stream asleep, a write blocked.
+    Held,
+    /// A request waited in todo.
+    Queued,
+    /// It wrote.
+    Wrote,
+    /// Its stream was told to end.
+    Reaped,
+    /// A write failed: the client was gone.
+    Gone,
+}
+
+impl Cell {
+    /// As one character.
+    pub fn glyph(self) -> char {
+        match self {
+            Cell::Empty => ' ',
+            Cell::Idle => '·',
+            Cell::Held => '─',
+            Cell::Queued => '░',
+            Cell::Wrote => '●',
+            Cell::Reaped => 'R',
+            Cell::Gone => 'x',
+        }
+    }
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// The thread's number as its name has it, or `todo`.
+    pub label: String,
+    pub cells: Vec<Cell>,
+    /// Who holds it, or waits in it, at the end.
+    pub holder: String,
+}
+
+/// The lanes of a record between two times on its clock, threads first, todo last.
+pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
+    let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
+    let threads = record.threads.iter().map(|thread| {
+        let mut cells = vec![Cell::Idle; columns];
+        let mine = record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == *thread));
+        let mut holder = String::new();
+        for story in mine {
+            hold(&mut cells, story, &scale, to_us);
+            if story.is_running() {
+                holder = story.name();
+            }
+        }
+        Lane { label: format!("{thread:03}"), cells, holder }
+    });
+    threads.chain([todo(record, &scale, to_us)]).collect()
+}
+
+fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
+    let Some((started_us, _)) = story.started else { return };
+    scale.fill(cells, started_us, story.finished_us.unwrap_or(to_us), Cell::Held);
+    for at_us in &story.writes_us {
+        scale.mark(cells, *at_us, Cell::Wrote);
+    }
+    if let Some(at_us) = story.reaped_us {
+        scale.mark(cells, at_us, Cell::Reaped);
+    }
+    if let Some(gone) = &story.gone {
+        scale.mark(cells, gone.at_us, Cell::Gone);
+    }
+}
+
+fn todo(record: &Record, scale: &Scale, to_us: u64) -> Lane {
+    let mut cells = vec![Cell::Empty; scale.columns];
+    for story in record.stories.values() {
+        let until_us = story.started.map(|(at_us, _)| at_us).or(story.finished_us).unwrap_or(to_us);
+        // Every request passes through todo: the ones to be seen are those that stay.
+        if until_us.saturating_sub(story.accepted_us) > scale.span_us / scale.columns.max(1) as u64 {
+            scale.fill(&mut cells, story.accepted_us, until_us, Cell::Queued);
+        }
+    }
+    let holder = record.todo().map(Story::name).collect::<Vec<_>>().join(", ");
+    Lane { label: "todo".into(), cells, holder }
+}
+
+/// Which column a time falls into.
+struct Scale {
+    from_us: u64,
+    span_us: u64,
+    columns: usize,
+}
+
+impl Scale {
+    fn column(&self, at_us: u64) -> Option<usize> {
+        let since = at_us.checked_sub(self.from_us)?;
+        let column = since as u128 * self.columns as u128 / u128::from(self.span_us);
+        Some((column as usize).min(self.columns.checked_sub(1)?))
+    }
+
+    fn fill(&self, cells: &mut [Cell], from_us: u64, to_us: u64, with: Cell) {
+        let (Some(from), Some(to)) = (self.column(from_us.max(self.from_us)), self.column(to_us)) else {
+            return;
+        };
+        for cell in &mut cells[from..=to] {
+            *cell = with.max(*cell);
+        }
+    }
+
+    fn mark(&self, cells: &mut [Cell], at_us: u64, with: Cell) {
+        if let Some(column) = self.column(at_us) {
+            cells[column] = with.max(cells[column]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::two_threads;
+    use super::*;
+
+    #[test]
+    fn a_row_a_thread_and_todo_last() {
+        let mut record = two_threads();
+        let spread = |at_us: u64| at_us * 1000;
+        for (number, story) in record.stories.values_mut().enumerate() {
+            story.accepted_us = spread(10 * number as u64);
+            story.started = story.started.map(|(_, thread)| (spread(10 * number as u64), thread));
+            story.writes_us = vec![spread(10 * number as u64)];
+            story.finished_us = story.finished_us.map(|_| spread(30));
+            if let Some(gone) = &mut story.gone {
+                gone.at_us = spread(30);
+            }
+        }
+        let lanes = draw(&record, 0, spread(40), 8);
+        let text = |lane: &Lane| lane.cells.iter().map(|cell| cell.glyph()).collect::<String>();
+        assert_eq!(lanes.iter().map(text).collect::<Vec<_>>(), ["●─────x·", "··●─────", "    ░░░░"]);
+        let named = |lane: &Lane| (lane.label.clone(), lane.holder.clone());
+        let names: Vec<_> = lanes.iter().map(named).collect();
+        let expected = [("001", ""), ("002", "tab 2"), ("todo", "/up")];
+        assert_eq!(names, expected.map(|(label, holder)| (label.to_owned(), holder.to_owned())));
+    }
+
+    #[test]
+    fn no_room_is_no_panic() {
+        for columns in [0, 1] {
+            assert_eq!(draw(&two_threads(), 5, 5, columns).len(), 3);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! How `reproduce` tells its story: on a terminal with lanes that move in place,
+//! elsewhere with plain lines, for a program not at all.
+
+use std::io::{self, Write};
+
+use console::{Style, Term};
+
+use super::claim::Claim;
+use super::lanes::{self, Cell, Lane};
+use super::record::{Record, Story};
+
+/// The widest that lanes are drawn.
+const MOST_COLUMNS: usize = 100;
+/// What a row needs besides its cells: its label, and who holds it.
+const BESIDE_CELLS: usize = 8 + 20;
+/// The most threads that are drawn one by one.
+const MOST_LANES: usize = 16;
+
+/// Where the story goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Lanes are drawn again and again in the same place.
+    InPlace,
+    /// A line at each change, and the lanes once.
+    Plain,
+    /// Nothing: the verdict goes elsewhere.
+    Silent,
+}
+
+/// Tells what happens, as it happens.
+#[derive(Debug)]
+pub struct Narrator {
+    term: Term,
+    manner: Manner,
+    /// Lines of the last drawing, which the next one replaces.
+    drawn: usize,
+    last_line: String,
+}
+
+impl Narrator {
+    /// In place on a terminal, plain elsewhere.
+    pub fn to_stdout() -> Narrator {
+        let term = Term::stdout();
+        let moves = term.is_term() && std::env::var_os("TERM").is_some_and(|name| name != "dumb");
+        if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+            console::set_colors_enabled(false);
+        }
+        Narrator::new(term, if moves { Manner::InPlace } else { Manner::Plain })
+    }
+
+    pub fn silent() -> Narrator {
+        Narrator::new(Term::stdout(), Manner::Silent)
+    }
+
+    fn new(term: Term, manner: Manner) -> Narrator {
+        Narrator { term, manner, drawn: 0, last_line: String::new() }
+    }
+
+    /// A line of text, wrapped at the terminal's width.
+    pub fn say(&mut self, text: &str) {
+        self.settle();
+        for line in wrapped(text, self.width()) {
+            self.line(&line);
+        }
+    }
+
+    pub fn title(&mut self, text: &str) {
+        self.settle();
+        self.line("");
+        self.line(&Style::new().bold().apply_to(text).to_string());
+    }
+
+    /// A word in the margin and what it introduces.
+    pub fn entry(&mut self, word: &str, text: &str) {
+        self.settle();
+        let indent = 10;
+        let lines = wrapped(text, self.width().saturating_sub(indent));
+        for (number, line) in lines.iter().enumerate() {
+            let margin = if number == 0 { word } else { "" };
+            self.line(&format!("{:<indent$}{line}", margin));
+        }
+    }
+
+    /// What was claimed and measured, with its verdict in front.
+    pub fn claims(&mut self, claims: &[Claim]) {
+        for claim in claims {
+            let (mark, style) = match claim.held {
+                true => ("holds", Style::new().green()),
+                false => ("FAILS", Style::new().red().bold()),
+            };
+            let Claim { claim: what, expected, measured, .. } = claim;
+            self.settle();
+            let text = format!("{what}: {measured} (expected {expected})");
+            for (number, line) in wrapped(&text, self.width().saturating_sub(10)).iter().enumerate() {
+                let margin = if number == 0 {
+                    style.apply_to(format!("{mark:<10}")).to_string()
+                } else {
+                    " ".repeat(10)
+                };
+                self.line(&format!("{margin}{line}"));
+            }
+        }
+    }
+
+    /// The lanes as they are now: again in the same place, or, plainly, one line
+    /// where something has changed.
+    pub fn watch(&mut self, record: &Record, from_us: u64) {
+        match self.manner {
+            Manner::InPlace => {
+                let rows = self.rows(record, from_us);
+                self.replace(&rows);
+            }
+            Manner::Plain => {
+                let line = summary(record);
+                if line != self.last_line {
+                    let at = record.now_us.saturating_sub(from_us) as f64 / 1e6;
+                    self.line(&format!("{at:>6.1} s  {line}"));
+                    self.last_line = line;
+                }
+            }
+            Manner::Silent => {}
+        }
+    }
+
+    /// The lanes for good, below everything so far.
+    pub fn lanes(&mut self, record: &Record, from_us: u64) {
+        if self.manner == Manner::Silent {
+            return;
+        }
+        let rows = self.rows(record, from_us);
+        self.replace(&rows);
+        self.settle();
+        self.last_line.clear();
+    }
+
+    fn rows(&self, record: &Record, from_us: u64) -> Vec<String> {
+        let width = self.width();
+        let columns = width.saturating_sub(BESIDE_CELLS).clamp(10, MOST_COLUMNS);
+        let lanes = lanes::draw(record, from_us, record.now_us, columns);
+        let (threads, todo) = lanes.split_at(lanes.len().saturating_sub(1));
+        let shown = &threads[..threads.len().min(MOST_LANES)];
+        let mut rows: Vec<String> = shown.iter().map(|lane| row(lane, width)).collect();
+        if threads.len() > shown.len() {
+            rows.push(format!("  …     and {} threads more", threads.len() - shown.len()));
+        }
+        rows.extend(todo.iter().map(|lane| row(lane, width)));
+        let seconds = record.now_us.saturating_sub(from_us) as f64 / 1e6;
+        rows.push(format!("        0 s{:>1$}", format!("{seconds:.1} s"), columns.saturating_sub(3)));
+        rows
+    }
+
+    fn replace(&mut self, rows: &[String]) {
+        // A terminal that is gone is noticed when the story ends.
+        let _ = self.term.clear_last_lines(self.drawn);
+        self.drawn = 0;
+        for row in rows {
+            self.line(row);
+        }
+        self.drawn = if self.manner == Manner::InPlace { rows.len() } else { 0 };
+    }
+
+    /// What is drawn stays where it is.
+    fn settle(&mut self) {
+        self.drawn = 0;
+    }
+
+    fn line(&self, text: &str) {
+        if self.manner == Manner::Silent {
+            return;
+        }
+        // Nobody reads any more: the claims are judged all the same.
+        let _ = writeln!(io::stdout(), "{text}");
+    }
+
+    fn width(&self) -> usize {
+        let columns = usize::from(self.term.size().1);
+        if self.manner == Manner::InPlace { columns.clamp(40, MOST_COLUMNS + BESIDE_CELLS) } else { 80 }
+    }
+}
+
+fn row(lane: &Lane, width: usize) -> String {
+    let mut cells = String::new();
+    for run in lane.cells.chunk_by(|a, b| a == b) {
+        let text: String = run.iter().map(|cell| cell.glyph()).collect();
+        cells.push_str(&style(run[0]).apply_to(text).to_string());
+    }
+    let room = width.saturating_sub(lane.cells.len() + 9);
+    let label = if lane.label == "todo" { "todo".to_owned() } else { format!("tp {}", lane.label) };
+    format!("  {label:<6}{cells} {}", console::truncate_str(&lane.holder, room, "…"))
+}
+
+fn style(cell: Cell) -> Style {
+    match cell {
+        Cell::Empty => Style::new(),
+        Cell::Idle => Style::new().dim(),
+        Cell::Held => Style::new().cyan(),
+        Cell::Wrote => Style::new().cyan().bold(),
+        Cell::Queued => Style::new().yellow(),
+        Cell::Reaped => Style::new().magenta().bold(),
+        Cell::Gone => Style::new().red().bold(),
+    }
+}
+
+fn summary(record: &Record) -> String {
+    let held = record.stories.values().filter(|story| story.is_running()).count();
+    let idle = record.threads.len().saturating_sub(held);
+    let todo: Vec<String> = record.todo().map(Story::name).collect();
+    let waits = if todo.is_empty() { "nobody waits".to_owned() } else { format!("{} wait", todo.join(", ")) };
+    format!("{held} threads held, {idle} idle; {waits}")
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty()
+            && console::measure_text_width(&line) + 1 + console::measure_text_width(word) > width
+        {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::record::tests::two_threads;
+
+    #[test]
+    fn the_plain_line_says_who_waits() {
+        assert_eq!(summary(&two_threads()), "1 threads held, 1 idle; /up wait");
+    }
+
+    #[test]
+    fn words_are_never_cut() {
+        assert_eq!(wrapped("one two  three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("incomprehensible", 4), ["incomprehensible"]);
+    }
+}

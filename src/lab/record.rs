@@ -1,0 +1,236 @@
+//! What a server says of itself, kept: its timeline, followed over its control
+//! server and folded into one story a request.
+//!
+//! Everything that an act draws or claims about the inside of a server is read
+//! from here. The only words that the lab shares with the server half are the
+//! timeline's. [`Follower`] asks on a thread of its own; nothing else blocks.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use super::http;
+use crate::timeline::{Excerpt, Moment, What};
+
+/// How often the control server is asked.
+const ASK_EVERY: Duration = Duration::from_millis(40);
+/// How long it may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// One request, as far as it has come. Times are microseconds on the server's clock.
+#[derive(Debug, Clone, Default)]
+pub struct Story {
+    pub request: u64,
+    /// The client's port.
+    pub connection: u64,
+    pub target: String,
+    pub accepted_us: u64,
+    /// When it left todo, and the number of the thread that took it.
+    pub started: Option<(u64, usize)>,
+    pub is_stream: bool,
+    /// When each write went out.
+    pub writes_us: Vec<u64>,
+    pub gone: Option<Gone>,
+    pub reaped_us: Option<u64>,
+    pub finished_us: Option<u64>,
+}
+
+/// A write that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    pub at_us: u64,
+    /// Its number among the writes of its answer, from 1.
+    pub write: u64,
+    pub errno: String,
+}
+
+impl Story {
+    /// Whether it holds a thread.
+    pub fn is_running(&self) -> bool {
+        self.started.is_some() && self.finished_us.is_none()
+    }
+
+    /// Whether it waits for one.
+    pub fn is_queued(&self) -> bool {
+        self.started.is_none() && self.finished_us.is_none()
+    }
+
+    /// What a person calls it: `tab 3`, the value of `?tab=`, or its path.
+    pub fn name(&self) -> String {
+        let tab = self
+            .target
+            .split_once('?')
+            .and_then(|(_, query)| query.split('&').find_map(|parameter| parameter.strip_prefix("tab=")));
+        match tab {
+            Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => format!("tab {number}"),
+            Some(name) => name.to_owned(),
+            None => self.target.split('?').next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// All that a server has said.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// The server's clock when it was last asked.
+    pub now_us: u64,
+    /// By request number, which is the order of arrival.
+    pub stories: BTreeMap<u64, Story>,
+    /// The living threads' numbers.
+    pub threads: Vec<usize>,
+    /// Moments that were lost because nobody asked in time.
+    pub forgotten: u64,
+    last_seq: u64,
+}
+
+impl Record {
+    /// Takes in what came after the last time.
+    pub fn take(&mut self, excerpt: Excerpt) {
+        self.now_us = excerpt.now_us;
+        self.forgotten += excerpt.forgotten;
+        for moment in excerpt.moments {
+            self.last_seq = moment.seq;
+            self.take_moment(moment);
+        }
+    }
+
+    fn take_moment(&mut self, Moment { at_us, thread, subject, what, .. }: Moment) {
+        match (&what, thread) {
+            (What::Spawned, Some(thread)) => self.threads.push(thread),
+            (What::Exited, Some(thread)) => self.threads.retain(|number| *number != thread),
+            _ => {}
+        }
+        self.threads.sort_unstable();
+        let Some(subject) = subject else { return };
+        let story = self.stories.entry(subject.request).or_insert_with(|| Story {
+            request: subject.request,
+            connection: subject.connection,
+            accepted_us: at_us,
+            ..Story::default()
+        });
+        match what {
+            What::Accepted { target, .. } => story.target = target,
+            What::Started => story.started = thread.map(|thread| (at_us, thread)),
+            What::Streaming => story.is_stream = true,
+            What::Wrote { .. } => story.writes_us.push(at_us),
+            What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
+            What::Reaped { .. } => story.reaped_us = Some(at_us),
+            What::Finished => story.finished_us = Some(at_us),
+            _ => {}
+        }
+    }
+
+    /// The story of the request that came from this port of ours.
+    pub fn of_port(&self, port: u16) -> Option<&Story> {
+        self.stories.values().rev().find(|story| story.connection == u64::from(port))
+    }
+
+    /// Requests that hold a thread and are streams.
+    pub fn open_streams(&self) -> usize {
+        self.stories.values().filter(|story| story.is_stream && story.is_running()).count()
+    }
+
+    /// Requests that wait in todo, first in first.
+    pub fn todo(&self) -> impl Iterator<Item = &Story> {
+        self.stories.values().filter(|story| story.is_queued())
+    }
+}
+
+/// Keeps a [`Record`] up to date until it is dropped.
+#[derive(Debug)]
+pub struct Follower {
+    record: Arc<Mutex<Record>>,
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Follower {
+    /// Follows the server whose control server is at this address (`http://…`).
+    pub fn start(control: &str) -> io::Result<Follower> {
+        let record = Arc::new(Mutex::new(Record::default()));
+        let (stop, stopped) = bounded(0);
+        let (to, control) = (Arc::clone(&record), control.to_owned());
+        let thread = thread::Builder::new().name("follower".into()).spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(ASK_EVERY) {
+                let last_seq = lock(&to).last_seq;
+                // A server that has gone is noticed by whoever waits for it.
+                let Ok(answer) = http::get(&format!("{control}/timeline?after={last_seq}"), ANSWER_WITHIN)
+                else {
+                    continue;
+                };
+                match serde_json::from_slice(&answer.body) {
+                    Ok(excerpt) => lock(&to).take(excerpt),
+                    Err(error) => log::warn!("{control}/timeline: {error}"),
+                }
+            }
+        })?;
+        Ok(Follower { record, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What is known now. Holds the follower up while it is kept.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been reported by the panic hook; a drop must not add one.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    // A panic while it is taken in leaves a story short of a field, never wrong.
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::timeline::{Subject, Timeline};
+
+    /// A record of two threads: tab 1 streams and leaves, tab 2 streams, `/up` waits.
+    pub fn two_threads() -> Record {
+        let timeline = Timeline::default();
+        let tab = |request| Some(Subject { connection: 40_000 + request, request });
+        let say = |thread, subject, what| timeline.record(thread, subject, what);
+        let accepted = |target: &str| What::Accepted { method: "GET".into(), target: target.into() };
+        for thread in [1, 2] {
+            say(Some(thread), None, What::Spawned);
+        }
+        for request in [1, 2] {
+            say(None, tab(request), accepted(&format!("/models/live_stream?tab={request}")));
+            say(None, tab(request), What::Queued);
+            say(Some(request as usize), tab(request), What::Started);
+            say(Some(request as usize), tab(request), What::Streaming);
+            say(Some(request as usize), tab(request), What::Wrote { bytes: 9 });
+        }
+        say(Some(1), tab(1), What::Disconnected { write: 3, error: "EPIPE".into() });
+        say(Some(1), tab(1), What::Finished);
+        say(None, tab(3), accepted("/up"));
+        say(None, tab(3), What::Queued);
+        let mut record = Record::default();
+        record.take(timeline.after(0));
+        record
+    }
+
+    #[test]
+    fn moments_become_stories() {
+        let record = two_threads();
+        assert_eq!(record.threads, [1, 2]);
+        assert_eq!(record.open_streams(), 1);
+        assert_eq!(record.todo().map(Story::name).collect::<Vec<_>>(), ["/up"]);
+        let first = record.of_port(40_001).unwrap();
+        assert_eq!((first.name(), first.writes_us.len()), ("tab 1".to_owned(), 1));
+        assert!(!first.is_running() && first.gone.as_ref().is_some_and(|gone| gone.errno == "EPIPE"));
+    }
+}

@@ -1,0 +1,144 @@
+//! The server under test: a child `ninetabs serve` on free ports.
+//!
+//! Its addresses are read from its state file, its database is a temporary one,
+//! and it stops when its standard input ends, so that even `kill -9` of this
+//! process leaves no server behind. Dropping it ends it, and blocks until it has.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use thiserror::Error;
+
+use super::http::{self, HttpError};
+use super::program::Program;
+use super::record::Follower;
+
+/// How long it may take to listen.
+const START_WITHIN: Duration = Duration::from_secs(30);
+/// How long it may take to stop, beyond what it was told.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long its control server may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Why there is no server to look at.
+#[derive(Debug, Error)]
+pub enum SubjectError {
+    #[error("{} could not be started: {error}", .program.display())]
+    NotStarted { program: PathBuf, error: io::Error },
+    #[error("the server did not start: {0}")]
+    Ended(String),
+    #[error("the server said nothing of where it listens in {START_WITHIN:?}")]
+    NotReady,
+    #[error("the server's control server did not answer: {0}")]
+    Control(#[from] HttpError),
+    #[error("the server's control server answered what is no JSON: {0}")]
+    NoJson(#[from] serde_json::Error),
+}
+
+/// A running server, and what it says of itself.
+#[derive(Debug)]
+pub struct Subject {
+    // In this order: nobody asks a server that is gone, and the folder goes last.
+    follower: Follower,
+    program: Program,
+    app: String,
+    control: String,
+    _folder: TempDir,
+}
+
+impl Subject {
+    /// Starts `program serve` with these flags besides its addresses. The
+    /// environment's own NINETABS_ settings do not reach it.
+    pub fn start(program: &Path, flags: &[String]) -> Result<Subject, SubjectError> {
+        let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
+        let folder = tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(not_started)?;
+        let state = folder.path().join("state");
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
+            command.env_remove(name);
+        }
+        command
+            .args(["serve", "--bind", "tcp://127.0.0.1:0", "--control-url", "tcp://127.0.0.1:0"])
+            .args(["--database", ":memory:", "--stop-with-stdin", "--force-shutdown-after", "1", "--state"])
+            .arg(&state)
+            .args(flags)
+            .env("TMPDIR", folder.path())
+            .env("RUST_LOG", "off")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut program = Program::start(&mut command).map_err(not_started)?;
+        let text = wait_for_state(&mut program, &state)?;
+        let address = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.map(|address| address.trim().replace("tcp://", "http://")).ok_or(SubjectError::NotReady)
+        };
+        let (app, control) = (address("bind:")?, address("control_url:")?);
+        let follower = Follower::start(&control).map_err(not_started)?;
+        Ok(Subject { follower, program, app, control, _folder: folder })
+    }
+
+    /// An address of the app.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.app)
+    }
+
+    /// The app's port, for addresses by another name of this machine.
+    pub fn port(&self) -> &str {
+        self.app.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// What it has recorded so far.
+    pub fn follower(&self) -> &Follower {
+        &self.follower
+    }
+
+    /// Its stats of this moment.
+    pub fn stats(&self) -> Result<Value, SubjectError> {
+        Ok(http::get(&format!("{}/stats", self.control), ANSWER_WITHIN)?.json()?)
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.program.status(), Ok(None))
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        drop(self.program.child().stdin.take());
+        if let Ok(None) = self.program.wait(Instant::now() + STOP_WITHIN) {
+            log::warn!("the server under test did not stop, and is killed");
+        }
+    }
+}
+
+fn is_ours(name: &OsString) -> bool {
+    name.to_string_lossy().starts_with("NINETABS_")
+}
+
+/// The state file is written whole, once everything listens.
+fn wait_for_state(program: &mut Program, state: &Path) -> Result<String, SubjectError> {
+    let deadline = Instant::now() + START_WITHIN;
+    while Instant::now() < deadline {
+        if let Ok(text) = fs::read_to_string(state) {
+            return Ok(text);
+        }
+        let looked = program.wait(Instant::now() + Duration::from_millis(10));
+        if !matches!(looked, Ok(None)) {
+            let mut said = String::new();
+            if let Some(stderr) = program.child().stderr.as_mut() {
+                // What could be read of it is all there is to say.
+                let _ = stderr.read_to_string(&mut said);
+            }
+            return Err(SubjectError::Ended(said.trim().to_owned()));
+        }
+    }
+    Err(SubjectError::NotReady)
+}
