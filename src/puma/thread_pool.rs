@@ -2,7 +2,7 @@
 //! `min` and `max` threads that take from it, oldest first.
 //!
 //! It is Puma's own shape: one mutex around all that is known, which is
-//! [`State`](super::pool_state), where the rules are. Here are the lock, the
+//! `pool_state.rs`, where the rules are. Here are the lock, the
 //! threads and the waits. No wait inside has a time limit; only
 //! [`ThreadPool::shutdown`] measures time, from outside.
 //!
@@ -271,7 +271,7 @@ impl<W: Work> Shared<W> {
         while let Some((subject, work, serial)) = self.next(number, ended) {
             let processor = Processor { shared: Arc::clone(&self), number, serial };
             let panic = catch_unwind(AssertUnwindSafe(|| (self.process)(work, &processor))).err();
-            let panic = panic.map(|payload| message(&*payload));
+            let panic = panic.map(message);
             if let Some(message) = &panic {
                 log::error!("Error reached top of thread-pool: {message} ({})", self.thread_name(number));
             }
@@ -302,7 +302,8 @@ impl<W: Work> Shared<W> {
         state.take(number)
     }
 
-    /// Gives up the lock. Wakes a waiting thread, too: after a push one is meant to come, and else none is hurt.
+    /// Gives up the lock, and wakes one thread for what was pushed. One that is woken after a mark may find
+    /// nothing, and waits again.
     fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);
@@ -351,7 +352,17 @@ impl<W: Work> Shared<W> {
 }
 
 /// What a panic said, if it said it in words.
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no message)").to_owned()
+fn message(payload: Box<dyn Any + Send>) -> String {
+    let payload = match payload.downcast::<String>() {
+        Ok(text) => return *text,
+        Err(payload) => payload,
+    };
+    match payload.downcast::<&str>() {
+        Ok(text) => (*text).to_owned(),
+        Err(payload) => {
+            // The end of a value of whatever type may panic in turn, and would take the thread along.
+            mem::forget(payload);
+            "(no message)".to_owned()
+        }
+    }
 }
