@@ -205,8 +205,8 @@ fn summary(record: &Record) -> String {
     let held = record.stories.values().filter(|story| story.is_running()).count();
     let idle = record.threads.len().saturating_sub(held);
     let todo: Vec<String> = record.todo().map(Story::name).collect();
-    let waits = if todo.is_empty() { "nobody waits".to_owned() } else { format!("{} wait", todo.join(", ")) };
-    format!("{held} threads held, {idle} idle; {waits}")
+    let todo = if todo.is_empty() { "empty".to_owned() } else { todo.join(", ") };
+    format!("threads: {held} held, {idle} idle; todo: {todo}")
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_plain_line_says_who_waits() {
-        assert_eq!(summary(&two_threads()), "1 threads held, 1 idle; /up wait");
+        assert_eq!(summary(&two_threads()), "threads: 1 held, 1 idle; todo: /up");
     }
 
     #[test]

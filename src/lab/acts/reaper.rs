@@ -59,6 +59,19 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
         format!("{capacity}, after {}", spoken(began.elapsed())),
         capacity == threads as u64,
     );
+    let (reaped, failed) = stage.record(|record| {
+        let streams = || record.stories.values().filter(|story| story.is_stream);
+        (
+            streams().filter(|it| it.reaped_us.is_some()).count(),
+            streams().filter(|it| it.gone.is_some()).count(),
+        )
+    });
+    claims.push(
+        "zombies that the reaper ended, and those that a failed write ended",
+        format!("{threads} and 0"),
+        format!("{reaped} and {failed}"),
+        (reaped, failed) == (threads, 0),
+    );
     let patience = stage.a_while() * JUDGED_AT;
     let page = stage.page("/up", patience)?;
     claims.push("GET /up", "200", answered(page), page.is_some_and(|(status, _)| status == 200));

@@ -93,7 +93,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
             if came { spoken(first_byte) } else { "no byte".to_owned() },
             came && first_byte < limit,
         );
-        taken = format!(" {expected} then took {name} out of todo.");
+        taken = format!(", and {expected} took {name} out of todo");
     }
     for (tab, _) in &tabs {
         tab.close();
@@ -110,8 +110,8 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     ));
 
     let why = format!(
-        "The kernel took the first write after the close and was answered with RST; the second failed with {errno}, \
-         and only that ended the loop, {} after the close.{taken} Nothing wakes a loop that sleeps between two writes.",
+        "The kernel accepted the first write after the close, and the client's side answered it with RST; nothing wakes a \
+         loop that sleeps. The second write failed with {errno}, which ended the loop {} after the close{taken}.",
         spoken(back_after),
     );
     Ok(Played { claims, why, record: stage.recorded() })

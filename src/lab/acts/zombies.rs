@@ -61,21 +61,22 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 
     let why = format!(
         "Threads puma srv tp 001 to {threads:03} wrote {writes} times to sockets that nobody read, and each write succeeded, since \
-         the kernels of both sides had room for megabytes: a write says that there is a buffer, not that there is a reader. \
-         When their sockets were closed with data unread the next write met ECONNRESET.",
+         the kernels of both sides have room for megabytes. When their sockets were closed with data unread the next write met ECONNRESET.",
     );
     Ok(Played { claims, why, record })
 }
 
-/// Opens as many zombies as there are threads, and waits until they hold them.
+/// Opens as many zombies as there are threads, one after the other, each when the
+/// one before holds its thread.
 pub(super) fn raise(stage: &mut Stage<'_>, count: usize) -> Result<Vec<Zombie>, ActError> {
     let mut zombies = Vec::new();
     for number in 1..=count {
-        // Two at once, and tiny_http may read only one.
-        zombies.push(Zombie::open(&stage.url(&format!("/models/live_stream?tab=zombie-{number}")))?);
+        let zombie = Zombie::open(&stage.url(&format!("/models/live_stream?tab=zombie-{number}")))?;
+        let port = Some(zombie.local_port());
         stage.wait_until(Duration::from_secs(10), |stage| {
-            stage.record(|record| record.open_streams() >= number).then_some(())
+            stage.story_of(port).filter(|story| story.is_stream)
         })?;
+        zombies.push(zombie);
     }
     Ok(zombies)
 }
