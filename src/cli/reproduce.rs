@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::serve::FrontDoor;
 use super::values::{self, MinMax};
-use super::{failed, interrupt, misused};
+use super::{failed, interrupt};
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::narrator::Narrator;
@@ -46,6 +46,9 @@ pub struct ReproduceArgs {
     /// Print one JSON object with all claims, and nothing else, on standard output.
     #[arg(long)]
     pub json: bool,
+    /// Another ninetabs to be the server under test [default: this program].
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
     /// A file to draw the lanes of the last act played into, as SVG.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
@@ -60,10 +63,10 @@ struct Report<'a> {
 
 /// Plays the acts that were asked for.
 pub fn run(args: &ReproduceArgs) -> ExitCode {
-    let program = match std::env::current_exe() {
+    let program = match args.program.clone().map_or_else(std::env::current_exe, Ok) {
         Ok(program) => program,
         Err(error) => {
-            return failed(format_args!("this program cannot be found again to be the server: {error}"));
+            return failed(format_args!("this program cannot be found again, give --program: {error}"));
         }
     };
     let MinMax(min, max) = args.threads;
@@ -91,13 +94,10 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             Err(error) => return failed(format_args!("act {}: {error}", act.number)),
         }
     }
-    if let (Some(path), Some(outcome)) = (&args.svg, &last) {
-        if let Err(error) = draw(path, outcome) {
-            return misused(format_args!(
-                "--svg {}: {error}; give a path that can be written",
-                path.display()
-            ));
-        }
+    if let (Some(path), Some(outcome)) = (&args.svg, &last)
+        && let Err(error) = draw(path, outcome)
+    {
+        return failed(format_args!("--svg {}: {error}; give a path that can be written", path.display()));
     }
     conclude(&verdicts, args.json, &mut narrator)
 }

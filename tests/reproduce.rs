@@ -1,0 +1,179 @@
+//! `reproduce`, as a person and as a program run it.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+
+use common::{program, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn reproduce(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.arg("reproduce").args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn measured<'a>(report: &'a Value, claim: &str) -> &'a str {
+    let claims = report["acts"].as_array().unwrap().iter().flat_map(|act| act["claims"].as_array().unwrap());
+    let found = claims.into_iter().find(|it| it["claim"].as_str().unwrap().starts_with(claim));
+    found.unwrap_or_else(|| panic!("no claim {claim:?} in {report}"))["measured"].as_str().unwrap()
+}
+
+#[test]
+fn every_act_holds_and_says_so_in_json() {
+    for tool in ["chromium", "curl", "ab"] {
+        // Without them the acts go on and claim less; where CI is set they must be there.
+        program(tool);
+    }
+    let output = reproduce(&["--fast", "--json"]);
+    let report = report(&output);
+    assert_eq!(report["held"], true, "{report:#}");
+    assert_eq!(output.status.code(), Some(0));
+    let acts: Vec<_> =
+        report["acts"].as_array().unwrap().iter().map(|act| act["act"].as_u64().unwrap()).collect();
+    assert_eq!(acts, [1, 2, 3, 4, 5, 6]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
+}
+
+#[test]
+fn what_is_claimed_follows_from_the_plan() {
+    let output = reproduce(&["--fast", "--json", "--act", "1", "--threads", "16", "--tabs", "9"]);
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(measured(&report, "tabs that got their first byte"), "9");
+    assert_eq!(measured(&report, "GET /up"), "200");
+
+    let output = reproduce(&["--fast", "--json", "--act", "1", "--threads", "3:3", "--tabs", "4"]);
+    let report = self::report(&output);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(measured(&report, "tabs that wait in todo"), "1");
+}
+
+/// A server that is given fewer threads than the plan says is caught out: the
+/// claims are measured, not repeated.
+#[test]
+fn a_claim_can_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let fewer = folder.path().join("ninetabs");
+    let real = env!("CARGO_BIN_EXE_ninetabs");
+    // The acts start the program that they are in, as `serve`; this one is a server
+    // with two threads, whatever it is told.
+    fs::copy(real, folder.path().join("real")).unwrap();
+    fs::write(
+        &fewer,
+        "#!/bin/sh\nhere=$(dirname \"$0\")\ncommand=$1; shift\nset -- \"$@\" --threads 2:2\nexec \"$here/real\" \"$command\" \"$@\"\n",
+    )
+    .unwrap();
+    fs::set_permissions(&fewer, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(real);
+    command.args(["reproduce", "--fast", "--json", "--act", "1", "--tabs", "4", "--program"]).arg(&fewer);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(1), "{report:#}");
+    assert_eq!(report["held"], false);
+    assert_eq!(measured(&report, "tabs that got their first byte"), "2");
+}
+
+#[test]
+fn piped_it_is_plain_and_no_wider_than_a_terminal() {
+    let output = reproduce(&["--fast", "--act", "1"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    for word in ["Act 1.", "expects", "holds", "why", "tp 008", "todo", "claims held"] {
+        assert!(text.contains(word), "{word} is missing in {text}");
+    }
+    assert!(text.find("expects") < text.find("holds"));
+}
+
+#[test]
+fn a_picture_is_drawn_from_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lanes.svg");
+    let output = reproduce(&["--fast", "--act", "1", "--svg", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    let picture = fs::read_to_string(&path).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("tab 9") && picture.contains("tp 008"));
+
+    let output = reproduce(&["--fast", "--act", "1", "--svg", "/no/such/folder/x.svg"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--svg /no/such/folder/x.svg"));
+}
+
+#[test]
+fn asked_wrongly_it_says_what_would_do() {
+    for (arguments, word) in [
+        (["--act", "7"], "--act"),
+        (["--tabs", "0"], "--tabs"),
+        (["--threads", "9:1"], "MIN:MAX"),
+        (["--step", "--json"], "--json"),
+    ] {
+        let output = reproduce(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word) && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// At any time: before the server is up, among the tabs, with a browser open.
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    for (act, after_ms) in [("1", 0), ("1", 150), ("1", 600), ("3", 1500), ("4", 1500), ("5", 700)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+            .args(["reproduce", "--act", act])
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It listens for signals before it says a word.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(after_ms));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        drop(child.stdout.take());
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(130), "act {act} after {after_ms} ms");
+        assert!(processes_of(folder.path().to_str().unwrap()).is_empty());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "act {act} after {after_ms} ms");
+    }
+}
+
+#[test]
+fn killed_it_leaves_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().to_str().unwrap().to_owned();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+        .args(["reproduce", "--act", "1"])
+        .env("TMPDIR", folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the server under test", || (processes_of(&mark).len() > 1).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for("the server's own end", || processes_of(&mark).is_empty().then_some(()));
+}
+
+/// Processes whose environment names this folder.
+fn processes_of(folder: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        if String::from_utf8_lossy(&environment).contains(folder) {
+            found.insert(process.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found
+}
