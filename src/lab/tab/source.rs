@@ -18,13 +18,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 use url::Url;
 
-use super::{Cause, Happening, ReadyState, Reason, Settings, Shared, Waiting, What};
+use super::{Cause, Happening, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting, What};
 use crate::lab::event_stream::Parser;
 use crate::lab::http::{Body, Connection, Head, HttpError, Options, Request, check_url};
 use crate::lab::sockets::Slot;
-
-/// How many requests in a row may be answered with a redirect; Chromium's 20.
-pub const MAX_REDIRECTS: usize = 20;
 
 const READ_BYTES: usize = 16 * 1024;
 
