@@ -121,11 +121,8 @@ impl Source {
     /// Waits for one of the browser's connections to the host; `Err`: closed meanwhile.
     fn slot(&self, url: &Url) -> Result<Option<Slot>, ()> {
         let Some(sockets) = &self.settings.sockets else { return Ok(None) };
-        let at_once = sockets.try_take(url);
-        if at_once.is_none() {
-            self.shared.change(|state| state.progress.waiting = Waiting::ForSocket);
-        }
-        at_once.or_else(|| sockets.take(url, &self.stop)).map(Some).ok_or(())
+        let waiting = || self.shared.change(|state| state.progress.waiting = Waiting::ForSocket);
+        sockets.take(url, &self.stop, waiting).map(Some).ok_or(())
     }
 
     fn ask(&self, url: &Url, began: Instant) -> Result<(Head, Body), HttpError> {
