@@ -185,7 +185,7 @@ impl Source {
             if let Err(too_large) = self.take(&buffer[..read]) {
                 return too_large;
             }
-            // A server that writes on and on would keep the read from ever failing.
+            // The kernel may hold megabytes of a fast server, which nobody waits for now.
             if self.is_cut_or_closing() {
                 return self.left_by(Cause::Cut);
             }
