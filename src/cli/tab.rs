@@ -30,7 +30,7 @@ const INTERRUPTED: u8 = 130;
 /// told on standard error. Example: ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream
 #[derive(Debug, Clone, Args)]
 pub struct TabArgs {
-    /// The stream's address, http://HOST[:PORT]/PATH; names under localhost are this machine.
+    /// The stream's address, as http://HOST:PORT/PATH; names under localhost are this machine.
     #[arg(value_name = "URL", value_parser = stream_url)]
     pub url: Url,
 

@@ -219,12 +219,8 @@ impl Loader {
 
     /// Loads the page and gives its status; `None` when the tab was closed meanwhile.
     fn load(&self, stop: &Receiver<Infallible>) -> Result<Option<u16>, HttpError> {
-        let mut slot = self.sockets.try_take(&self.page_url);
-        if slot.is_none() {
-            self.page.progress().waiting = Waiting::ForSocket;
-            slot = self.sockets.take(&self.page_url, stop);
-        }
-        let Some(_slot) = slot else { return Ok(None) };
+        let waiting = || self.page.progress().waiting = Waiting::ForSocket;
+        let Some(_slot) = self.sockets.take(&self.page_url, stop, waiting) else { return Ok(None) };
         let options = Options { connect_timeout: self.settings.connect_timeout, receive_buffer: None };
         let mut connection = Connection::open_with(&self.page_url, &options, |closer| {
             let mut page = self.page.progress();

@@ -41,9 +41,13 @@ impl HostSockets {
         tokens.take.try_recv().ok().map(|()| Slot(tokens.put))
     }
 
-    /// Blocks until a connection to the URL's host is free; `None` when `stop` was
-    /// disconnected first.
-    pub fn take(&self, url: &Url, stop: &Receiver<Infallible>) -> Option<Slot> {
+    /// A connection to the URL's host. If none is free, `waiting` is called and this
+    /// blocks until one is; `None` when `stop` was disconnected first.
+    pub fn take(&self, url: &Url, stop: &Receiver<Infallible>, waiting: impl FnOnce()) -> Option<Slot> {
+        if let Some(slot) = self.try_take(url) {
+            return Some(slot);
+        }
+        waiting();
         let tokens = self.tokens(url);
         select! {
             recv(tokens.take) -> token => token.ok().map(|()| Slot(tokens.put)),
@@ -93,12 +97,12 @@ mod tests {
 
         let (stop, stopped) = bounded(0);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| sockets.take(&one, &stopped).is_some());
+            let waiting = scope.spawn(|| sockets.take(&one, &stopped, || ()).is_some());
             drop(six);
             assert!(waiting.join().unwrap(), "a freed connection goes to who waits");
         });
         let _six: Vec<Slot> = (0..6).map(|_| sockets.try_take(&one).unwrap()).collect();
         drop(stop);
-        assert!(sockets.take(&one, &stopped).is_none(), "a stopped request waits no longer");
+        assert!(sockets.take(&one, &stopped, || ()).is_none(), "a stopped request waits no longer");
     }
 }

@@ -6,12 +6,12 @@
 //! type but `text/event-stream`. Where Chromium is more definite than the standard
 //! it is followed: a refused connection is tried again, a redirect is remembered.
 //!
-//! The connection lives on a thread of its own ([`source`]), named after the tab.
+//! The connection lives on a thread of its own, named after the tab.
 //! What happens there can be heard, as [`Happening`]s on a channel, or looked at, as
 //! [`Progress`]. [`Tab::close`] and dropping send FIN and block until that thread
 //! has ended, which is at once but for a name that the resolver is still looking up.
 
-pub(super) mod source;
+mod source;
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -27,6 +27,9 @@ use source::Source;
 
 /// The delay before a reconnect when the stream sets none: Chromium's 3 s.
 pub const RECONNECT_AFTER: Duration = Duration::from_secs(3);
+
+/// How many requests in a row may be answered with a redirect; Chromium's 20.
+pub const MAX_REDIRECTS: usize = 20;
 
 /// What a tab is like before it is opened.
 #[derive(Debug, Clone)]
@@ -136,7 +139,7 @@ pub enum Cause {
     /// [`Tab::cut`] ended it.
     #[error("the connection was cut on this side")]
     Cut,
-    /// More redirects in a row than [`source::MAX_REDIRECTS`].
+    /// More redirects in a row than [`MAX_REDIRECTS`].
     #[error("the server redirects in a circle")]
     TooManyRedirects,
     /// The connection was not made, or broke.

@@ -18,13 +18,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
 use url::Url;
 
-use super::{Cause, Happening, ReadyState, Reason, Settings, Shared, Waiting, What};
+use super::{Cause, Happening, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting, What};
 use crate::lab::event_stream::Parser;
 use crate::lab::http::{Body, Connection, Head, HttpError, Options, Request, check_url};
 use crate::lab::sockets::Slot;
-
-/// How many requests in a row may be answered with a redirect; Chromium's 20.
-pub const MAX_REDIRECTS: usize = 20;
 
 const READ_BYTES: usize = 16 * 1024;
 
@@ -124,11 +121,8 @@ impl Source {
     /// Waits for one of the browser's connections to the host; `Err`: closed meanwhile.
     fn slot(&self, url: &Url) -> Result<Option<Slot>, ()> {
         let Some(sockets) = &self.settings.sockets else { return Ok(None) };
-        let at_once = sockets.try_take(url);
-        if at_once.is_none() {
-            self.shared.change(|state| state.progress.waiting = Waiting::ForSocket);
-        }
-        at_once.or_else(|| sockets.take(url, &self.stop)).map(Some).ok_or(())
+        let waiting = || self.shared.change(|state| state.progress.waiting = Waiting::ForSocket);
+        sockets.take(url, &self.stop, waiting).map(Some).ok_or(())
     }
 
     fn ask(&self, url: &Url, began: Instant) -> Result<(Head, Body), HttpError> {
@@ -191,7 +185,7 @@ impl Source {
             if let Err(too_large) = self.take(&buffer[..read]) {
                 return too_large;
             }
-            // A server that writes on and on would keep the read from ever failing.
+            // The kernel may hold megabytes of a fast server, which nobody waits for now.
             if self.is_cut_or_closing() {
                 return self.left_by(Cause::Cut);
             }

@@ -1,0 +1,71 @@
+//! The lab's HTTP client against answers of every shape, and against none.
+
+#[path = "common/wire.rs"]
+mod wire;
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ninetabs::lab::http::{self, HttpError};
+use wire::{PATIENCE, Server, wait_for_close, write};
+
+#[test]
+fn a_page_is_got_whole_whatever_frames_it_and_in_time() {
+    let server = Server::start(|asked, stream| match asked.path() {
+        "/counted" => write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more"),
+        "/chunked" => write(
+            stream,
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n",
+        ),
+        "/until-close" => write(stream, "HTTP/1.0 200 OK\r\n\r\nok"),
+        "/short" => write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"),
+        "/no-http" => write(stream, "SSH-2.0-x\r\n\r\n"),
+        "/half" => {
+            write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok");
+            wait_for_close(stream);
+        }
+        "/json" => write(stream, "HTTP/1.1 201 Created\r\nConnection: close\r\n\r\n{\"id\":1}"),
+        _ => wait_for_close(stream),
+    });
+    let get = |path: &str, timeout| http::get(&server.url(path), timeout);
+    for path in ["/counted", "/chunked", "/until-close"] {
+        let answer = get(path, PATIENCE).unwrap();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"), "{path}");
+    }
+    let posted = http::post(&server.url("/json"), "application/json", "{}", PATIENCE).unwrap();
+    assert_eq!((posted.status(), posted.json().unwrap()["id"].as_u64()), (201, Some(1)));
+    assert!(matches!(get("/short", PATIENCE), Err(HttpError::EndedEarly)));
+    assert!(matches!(get("/no-http", PATIENCE), Err(HttpError::BadHead { .. })));
+    let little = Duration::from_millis(50);
+    let began = Instant::now();
+    assert!(matches!(get("/half", little), Err(HttpError::TimedOut)));
+    assert!(matches!(get("/silent", little), Err(HttpError::NoFirstByte)));
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_connection_is_used_again_when_the_answer_was_read_to_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = http::parse_url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut buffer = [0; 1024];
+        for _ in 0..2 {
+            while !std::io::Read::read(&mut stream, &mut buffer)
+                .is_ok_and(|n| buffer[..n].ends_with(b"\r\n\r\n"))
+            {}
+            write(&mut stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        }
+        wait_for_close(&mut stream);
+    });
+    let ask = |mut connection: http::Connection| {
+        connection.send(&url, &http::Request::default()).unwrap();
+        connection.response().unwrap().1
+    };
+    let mut body = ask(http::Connection::open(&url, PATIENCE).unwrap());
+    assert_eq!(std::io::read_to_string(&mut body).unwrap(), "ok");
+    let again = body.into_connection().expect("it was read to its end");
+    assert!(ask(again).into_connection().is_none(), "it was not read");
+    server.join().unwrap();
+}

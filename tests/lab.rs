@@ -1,0 +1,250 @@
+//! The lab's crowd: a browser's six connections, zombies, and the real programs.
+//!
+//! A real program that is missing must be said to be missing, and nothing else.
+
+#[path = "common/wire.rs"]
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ninetabs::lab::browser::{Browser, BrowserTab, Failure, TabState};
+use ninetabs::lab::chromium::{Chromium, ChromiumError, Page, PageId};
+use ninetabs::lab::program::find;
+use ninetabs::lab::tab::{Reason, Waiting};
+use ninetabs::lab::visitors::{self, VisitError};
+use ninetabs::lab::zombies::{Stopped, StoppedError, Zombie};
+use wire::{PATIENCE, STREAM, Server, wait_for_close, wait_until, write};
+
+const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n\
+    <title>loading</title><script>\
+    new EventSource('/stream').onmessage = event => document.title = event.data\
+    </script>";
+
+/// A page at `/`, a stream at `/stream` that says one thing and stays.
+fn app() -> Server {
+    Server::start(|asked, stream| match asked.path() {
+        "/" => write(stream, PAGE),
+        "/stream" => {
+            write(stream, format!("{STREAM}retry: 10\n\ndata: streaming\n\n"));
+            wait_for_close(stream);
+        }
+        _ => write(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+    })
+}
+
+fn reaches(tab: &BrowserTab, state: TabState) {
+    let reached = tab.wait_for(|now| *now == state, PATIENCE);
+    assert!(reached.is_some(), "{state:?} is not reached: {:?}", tab.state());
+}
+
+#[test]
+fn on_one_host_the_seventh_page_is_not_even_asked_for() {
+    let server = app();
+    let browser = Browser::new();
+    let mut tabs: Vec<BrowserTab> = Vec::new();
+    for _ in 0..6 {
+        tabs.push(browser.open(&server.url("/"), "stream").unwrap());
+        reaches(tabs.last().unwrap(), TabState::Streaming);
+    }
+    let seventh = browser.open(&server.url("/"), "stream").unwrap();
+    reaches(&seventh, TabState::Loading(Waiting::ForSocket));
+    assert_eq!(server.accepted(), 12, "six pages and six streams");
+    assert_eq!(seventh.page_port(), None);
+
+    // Another host has connections of its own, and another browser too.
+    let elsewhere = browser.open(&format!("http://tab1.localhost:{}/", server.port), "stream").unwrap();
+    reaches(&elsewhere, TabState::Streaming);
+    let other = Browser::new().open(&server.url("/"), "stream").unwrap();
+    reaches(&other, TabState::Streaming);
+    assert_eq!(seventh.state(), TabState::Loading(Waiting::ForSocket));
+
+    tabs.remove(2).close();
+    reaches(&seventh, TabState::Streaming);
+    assert!(seventh.page_port().is_some() && seventh.stream().is_some());
+    seventh.close();
+    assert_eq!(seventh.state(), TabState::Closed);
+}
+
+#[test]
+fn a_page_without_an_answer_waits_for_the_server_and_closing_gives_the_connection_back() {
+    let silent = Server::start(|_, stream| wait_for_close(stream));
+    let browser = Browser::new();
+    let tabs: Vec<_> = (0..7).map(|_| browser.open(&silent.url("/"), "stream").unwrap()).collect();
+    let waits = |waiting| tabs.iter().filter(|tab| tab.state() == TabState::Loading(waiting)).count();
+    wait_until("six pages are asked for", || {
+        silent.accepted() == 6 && (waits(Waiting::ForServer), waits(Waiting::ForSocket)) == (6, 1)
+    });
+    drop(tabs);
+    let url = url::Url::parse(&silent.url("/")).unwrap();
+    assert_eq!(browser.sockets().in_use(&url), 0);
+}
+
+#[test]
+fn a_stream_gives_its_connection_back_while_it_waits_to_reconnect() {
+    let server = Server::start(|asked, stream| match asked.path() {
+        "/" => write(stream, PAGE),
+        _ => write(stream, format!("{STREAM}retry: 10000000\n\n")),
+    });
+    let browser = Browser::new();
+    let tabs: Vec<_> = (0..9).map(|_| browser.open(&server.url("/"), "stream").unwrap()).collect();
+    for tab in &tabs {
+        reaches(tab, TabState::Connecting(Waiting::ToReconnect));
+    }
+    assert_eq!(server.accepted(), 18);
+}
+
+#[test]
+fn a_page_or_a_stream_that_fails_says_so() {
+    let server = app();
+    let browser = Browser::new();
+    let no_page = browser.open(&server.url("/no/page"), "stream").unwrap();
+    reaches(&no_page, TabState::Failed(Failure::PageStatus(404)));
+    let no_stream = browser.open(&server.url("/"), "no/stream").unwrap();
+    reaches(&no_stream, TabState::Failed(Failure::Stream(Reason::Status(404))));
+}
+
+/// A server that writes as fast as it can until its write blocks, and tells from
+/// which port it was asked, and when the client is gone.
+fn firehose() -> (Server, Arc<AtomicUsize>, mpsc::Receiver<u16>) {
+    let written = Arc::new(AtomicUsize::new(0));
+    let (tell, gone) = mpsc::channel();
+    let server = Server::start({
+        let written = written.clone();
+        move |asked, stream| {
+            use std::io::Write;
+            write(stream, STREAM);
+            while stream.write_all(&[b':'; 4096]).is_ok() {
+                written.fetch_add(4096, Ordering::SeqCst);
+            }
+            tell.send(asked.peer_port).unwrap();
+        }
+    });
+    (server, written, gone)
+}
+
+/// Blocks until nothing more is written for a while.
+fn wait_until_blocked(written: &AtomicUsize) -> usize {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let before = written.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(300));
+        if before > 0 && before == written.load(Ordering::SeqCst) {
+            return before;
+        }
+        assert!(Instant::now() < end, "the server still writes");
+    }
+}
+
+#[test]
+fn a_zombie_blocks_its_writer_until_it_is_dropped() {
+    let (server, written, gone) = firehose();
+    let zombie = Zombie::open_with_small_buffer(&server.url("/"), 4096).unwrap();
+    wait_until_blocked(&written);
+    assert!(gone.try_recv().is_err(), "the writer sees no error");
+    let port = zombie.local_port();
+    drop(zombie);
+    assert_eq!(gone.recv_timeout(PATIENCE), Ok(port));
+}
+
+#[test]
+fn a_stopped_curl_blocks_its_writer_until_it_is_killed() {
+    let (server, written, gone) = firehose();
+    match Stopped::open(&server.url("/"), PATIENCE) {
+        Ok(stopped) => {
+            wait_until_blocked(&written);
+            assert!(gone.try_recv().is_err(), "the writer sees no error");
+            drop(stopped);
+            gone.recv_timeout(PATIENCE).expect("its kernel closes the connection");
+        }
+        Err(error) => {
+            assert!(matches!(error, StoppedError::NotInstalled) && find("curl").is_none(), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_stopped_curl_needs_a_first_byte() {
+    let silent = Server::start(|_, stream| wait_for_close(stream));
+    let error = Stopped::open(&silent.url("/"), Duration::from_millis(100)).unwrap_err();
+    let expected = if find("curl").is_some() { "curl got nothing" } else { "curl is not installed" };
+    assert!(error.to_string().starts_with(expected), "{error}");
+}
+
+#[test]
+fn the_real_curl_reads_a_page_and_leaves_a_stream_when_its_time_is_up() {
+    let server = app();
+    let page = match visitors::curl(&server.url("/"), PATIENCE) {
+        Err(error) => {
+            assert!(matches!(error, VisitError::NotInstalled { .. }) && find("curl").is_none(), "{error}");
+            return;
+        }
+        Ok(visitor) => visitor.wait().unwrap(),
+    };
+    assert_eq!((page.status, page.stderr.as_str()), (Some(0), ""));
+    assert!(page.stdout.contains("<title>loading"), "{page:?}");
+
+    let mut visitor = visitors::curl(&server.url("/stream"), PATIENCE).unwrap();
+    wait_until("curl is connected", || server.accepted() == 2);
+    assert!(visitor.is_there());
+    assert_eq!(visitor.leave().unwrap().status, None);
+    let stream = visitors::curl(&server.url("/stream"), Duration::from_secs(1)).unwrap().wait().unwrap();
+    assert_eq!(stream.status, None);
+    assert!(stream.stdout.contains("data: streaming"), "{stream:?}");
+}
+
+#[test]
+fn the_real_ab_counts_its_requests() {
+    let server = app();
+    match visitors::ab(&server.url("/"), 20, 4, PATIENCE) {
+        Err(error) => {
+            assert!(matches!(error, VisitError::NotInstalled { .. }) && find("ab").is_none(), "{error}");
+        }
+        Ok(visitor) => {
+            let visit = visitor.wait().unwrap();
+            assert_eq!(visit.status, Some(0), "{visit:?}");
+            let complete = visit.stdout.lines().find(|line| line.starts_with("Complete requests:"));
+            assert!(complete.is_some_and(|line| line.ends_with(" 20")), "{visit:?}");
+        }
+    }
+}
+
+fn titles(chromium: &Chromium, title: &str) -> usize {
+    let has = |page: &&Page| page.title == title;
+    chromium.pages().unwrap().iter().filter(has).count()
+}
+
+#[test]
+fn the_real_chromium_streams_in_six_tabs_of_one_host_and_not_in_the_seventh() {
+    let server = app();
+    let chromium = match Chromium::start() {
+        Err(error) => {
+            let names = ["chromium", "chromium-browser", "google-chrome"];
+            let missing = names.iter().all(|name| find(name).is_none());
+            assert!(matches!(error, ChromiumError::NotInstalled) && missing, "{error}");
+            return;
+        }
+        Ok(chromium) => chromium,
+    };
+    let mut ids = Vec::new();
+    for number in 1..=6 {
+        ids.push(chromium.open(&server.url("/")).unwrap());
+        wait_until("the tab streams", || titles(&chromium, "streaming") == number);
+    }
+    ids.push(chromium.open(&server.url("/")).unwrap());
+    let elsewhere = format!("http://tab7.localhost:{}/", server.port);
+    let elsewhere = chromium.open(&elsewhere).unwrap();
+    wait_until("another host streams", || titles(&chromium, "streaming") == 7);
+    let seventh = chromium.pages().unwrap().into_iter().find(|page| page.id == ids[6]).unwrap();
+    assert_ne!(seventh.title, "streaming");
+
+    chromium.close(&ids[0]).unwrap();
+    wait_until("the seventh tab streams", || {
+        let pages = chromium.pages().unwrap();
+        let streams = |id: &PageId| pages.iter().any(|page| page.id == *id && page.title == "streaming");
+        streams(&ids[6]) && streams(&elsewhere) && !pages.iter().any(|page| page.id == ids[0])
+    });
+}

@@ -1,0 +1,430 @@
+//! What a tab does when a server redirects, refuses, ends, breaks off or says too
+//! much: the table of a browser's reactions, row by row, over sockets.
+
+#[path = "common/wire.rs"]
+mod wire;
+
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ninetabs::lab::event_stream::{Event, EventTooLarge};
+use ninetabs::lab::http::{HttpError, MAX_HEAD_BYTES};
+use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, OpenError, ReadyState, Reason, Settings, Tab, What};
+use socket2::{Domain, Socket, Type};
+use wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close, wait_until, write};
+
+/// Reconnects soon, so that a test need not wait for a browser's 3 s.
+fn soon() -> Settings {
+    Settings { reconnect_after: Duration::from_millis(10), ..Settings::default() }
+}
+
+fn next(tab: &Tab) -> What {
+    tab.happenings().recv_timeout(PATIENCE).expect("something happens to the tab").what
+}
+
+/// Skips to the next event.
+fn next_event(tab: &Tab) -> Event {
+    loop {
+        match next(tab) {
+            What::Event(event) => return event,
+            What::Failed { reason } => panic!("{reason}"),
+            _ => {}
+        }
+    }
+}
+
+/// Skips to the next end of a connection that will be tried again.
+fn next_end(tab: &Tab) -> (Cause, Duration) {
+    loop {
+        match next(tab) {
+            What::Ended { cause, reconnect_in } => return (cause, reconnect_in),
+            What::Failed { reason } => panic!("{reason}"),
+            _ => {}
+        }
+    }
+}
+
+fn failure(tab: &Tab) -> Reason {
+    tab.wait_for(|tab| tab.ready_state == ReadyState::Closed, PATIENCE).expect("it fails").failed.unwrap()
+}
+
+#[test]
+fn a_stream_opens_before_its_first_event_and_close_is_heard_by_the_server() {
+    let (tell, closed) = mpsc::channel();
+    let server = Server::start(move |asked, stream| {
+        write(stream, STREAM);
+        wait_for_close(stream);
+        tell.send(asked.peer_port).unwrap();
+    });
+    let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    let What::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
+    let What::FirstByte { after: first_byte } = next(&tab) else { panic!("then a byte comes") };
+    let What::Opened { after: opened } = next(&tab) else { panic!("then it is open") };
+    assert!(first_byte <= opened);
+    assert_eq!((tab.ready_state(), tab.local_port()), (ReadyState::Open, Some(local_port)));
+    assert_eq!(tab.first_byte(), Some(first_byte));
+    tab.close();
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(local_port));
+    assert_eq!((tab.ready_state(), tab.progress().failed), (ReadyState::Closed, None));
+    tab.close();
+}
+
+#[test]
+fn without_an_answer_it_waits_and_can_still_be_closed() {
+    let (tell, closed) = mpsc::channel();
+    let server = Server::start(move |asked, stream| {
+        wait_for_close(stream);
+        tell.send(asked.peer_port).unwrap();
+    });
+    let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    let What::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
+    wait_until("the connection is taken", || server.accepted() == 1);
+    assert_eq!((tab.ready_state(), tab.first_byte()), (ReadyState::Connecting, None));
+    drop(tab);
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok(local_port));
+}
+
+#[test]
+fn final_answers_are_asked_for_once() {
+    for status in [204, 205, 206, 304, 400, 401, 404, 408, 429, 500, 502, 503] {
+        let server = Server::start(move |_, stream| {
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Type: text/event-stream\r\nRetry-After: 0\r\n\
+                 Connection: close\r\n\r\nretry: 1\n\ndata: not seen\n\n"
+            );
+            write(stream, head);
+        });
+        let tab = Tab::open(&server.url("/"), soon()).unwrap();
+        assert_eq!(failure(&tab), Reason::Status(status));
+        tab.close();
+        assert_eq!((server.accepted(), tab.progress().events), (1, 0), "{status}");
+    }
+}
+
+#[test]
+fn a_503_is_final_for_a_stream_that_was_fine_before() {
+    let server = Server::start(|asked, stream| match asked.number {
+        0 => write(stream, format!("{STREAM}retry: 1\nid: 1\ndata: fine\n\n")),
+        _ => write(stream, "HTTP/1.1 503 Full\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"),
+    });
+    let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    assert_eq!(failure(&tab), Reason::Status(503));
+    tab.close();
+    assert_eq!((server.accepted(), tab.progress().events), (2, 1));
+}
+
+#[test]
+fn another_type_is_final() {
+    for (header, named) in [
+        ("Content-Type: text/html; charset=utf-8\r\n", "text/html"),
+        ("Content-Type: text/event-stream,text/html\r\n", "text/event-stream,text/html"),
+        ("", ""),
+    ] {
+        let server = Server::start(move |_, stream| {
+            write(stream, format!("HTTP/1.1 200 OK\r\n{header}\r\ndata: x\n\n"))
+        });
+        let tab = Tab::open(&server.url("/"), soon()).unwrap();
+        assert_eq!(failure(&tab), Reason::MimeType(named.to_owned()));
+    }
+}
+
+#[test]
+fn a_redirect_is_followed_once_and_reconnects_go_straight_to_its_target() {
+    for status in [301, 302, 303, 307, 308] {
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let server = Server::start({
+            let paths = paths.clone();
+            move |asked, stream| {
+                paths.lock().unwrap().push(asked.path().to_owned());
+                match asked.path() {
+                    "/old" => write(
+                        stream,
+                        format!(
+                            "HTTP/1.1 {status} X\r\nLocation: deeper/new?a=b#c\r\nContent-Length: 0\r\n\r\n"
+                        ),
+                    ),
+                    _ => write(stream, format!("{STREAM}data: {status}\n\n")),
+                }
+            }
+        });
+        let tab = Tab::open(&server.url("/old"), soon()).unwrap();
+        for _ in 0..3 {
+            assert_eq!(next_event(&tab).data, status.to_string());
+        }
+        tab.close();
+        let paths = paths.lock().unwrap();
+        assert_eq!(paths[..4], ["/old", "/deeper/new?a=b", "/deeper/new?a=b", "/deeper/new?a=b"]);
+    }
+}
+
+#[test]
+fn a_redirect_without_a_target_or_to_https_is_final() {
+    let nowhere = Server::start(|_, stream| write(stream, "HTTP/1.1 301 X\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(failure(&Tab::open(&nowhere.url("/"), soon()).unwrap()), Reason::Status(301));
+    let https = Server::start(|_, stream| {
+        write(stream, "HTTP/1.1 302 X\r\nLocation: https://localhost/\r\nContent-Length: 0\r\n\r\n");
+    });
+    assert!(matches!(failure(&Tab::open(&https.url("/"), soon()).unwrap()), Reason::Unusable(_)));
+}
+
+#[test]
+fn a_circle_of_redirects_is_left_and_tried_again() {
+    let server = Server::start(|asked, stream| {
+        let next = asked.number + 1;
+        write(stream, format!("HTTP/1.1 307 X\r\nLocation: /{next}\r\nContent-Length: 0\r\n\r\n"));
+    });
+    let tab =
+        Tab::open(&server.url("/"), Settings { reconnect_after: PATIENCE, ..Settings::default() }).unwrap();
+    assert!(matches!(next_end(&tab), (Cause::TooManyRedirects, PATIENCE)));
+    assert_eq!(server.accepted(), MAX_REDIRECTS);
+    assert_eq!(tab.ready_state(), ReadyState::Connecting);
+}
+
+#[test]
+fn a_refused_tab_comes_back_until_somebody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let tab = Tab::open(&format!("http://{address}/"), soon()).unwrap();
+    for _ in 0..5 {
+        let (cause, _) = next_end(&tab);
+        assert!(matches!(cause, Cause::Network(HttpError::Refused { .. })), "{cause}");
+    }
+    let _server = Server::on(TcpListener::bind(address).unwrap(), |_, stream| {
+        write(stream, format!("{STREAM}data: here\n\n"));
+        wait_for_close(stream);
+    });
+    assert_eq!(next_event(&tab).data, "here");
+}
+
+#[test]
+fn retry_stays_in_force_over_connections_and_the_default_is_three_seconds() {
+    let server = Server::start(|asked, stream| match asked.number {
+        0 => write(stream, format!("{STREAM}retry: 7\n")),
+        1 => write(stream, STREAM),
+        _ => write(stream, format!("{STREAM}retry: 10000000\n")),
+    });
+    let tab = Tab::open(&server.url("/"), Settings::default()).unwrap();
+    let delays: Vec<_> = (0..3).map(|_| next_end(&tab).1).collect();
+    assert_eq!(delays, [7, 7, 10_000_000].map(Duration::from_millis));
+    let silent = Server::start(|_, stream| write(stream, STREAM));
+    let tab = Tab::open(&silent.url("/"), Settings::default()).unwrap();
+    assert_eq!(next_end(&tab).1, Duration::from_secs(3));
+}
+
+#[test]
+fn the_last_event_id_goes_raw_and_from_the_first_request_on_if_given() {
+    let (tell, asked) = mpsc::channel::<Asked>();
+    let server = Server::start(move |request, stream| {
+        tell.send(request.clone()).unwrap();
+        write(stream, format!("{STREAM}id:  \u{2026} 2 \ndata\n\n"));
+    });
+    let settings = Settings { last_event_id: "seven".to_owned(), ..soon() };
+    let tab = Tab::open(&server.url("/"), settings).unwrap();
+    let ids: Vec<_> = (0..2).map(|_| asked.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(ids[0].header("Last-Event-ID"), Some("seven"));
+    assert_eq!(ids[1].header("Last-Event-ID"), Some("\u{2026} 2"));
+    drop(tab);
+    let smuggled = Settings { last_event_id: "1\r\nA: b".to_owned(), ..soon() };
+    let refused = Tab::open(&server.url("/"), smuggled);
+    assert!(matches!(refused, Err(OpenError::Http(HttpError::BadHeaderValue { .. }))));
+}
+
+#[test]
+fn every_way_to_end_early_keeps_what_was_whole_and_is_named() {
+    let chunked = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let counted = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 999\r\n\r\n";
+    let whole = "id: 1\ndata: whole\n\n";
+    let in_a_chunk = format!("{chunked}{:x}\r\n{whole}", whole.len());
+    for (answer, named) in [
+        (format!("{STREAM}{whole}id: 2\ndata: lost"), "the server ended the stream"),
+        (format!("{counted}{whole}id: 2\ndata: lost"), "ended before it was whole"),
+        // The line end behind the chunk never comes; its event has.
+        (in_a_chunk.clone(), "ended before it was whole"),
+        (format!("{in_a_chunk}\r\n"), "ended before it was whole"),
+        (format!("{in_a_chunk}\r\nno number\r\n"), "framed wrongly"),
+        (format!("{in_a_chunk}\r\n0\r\n\r\n"), "the server ended the stream"),
+    ] {
+        let (tell, ids) = mpsc::channel();
+        let server = Server::start({
+            let answer = answer.clone();
+            move |asked, stream| {
+                tell.send(asked.header("Last-Event-ID").map(str::to_owned)).unwrap();
+                write(stream, &answer);
+            }
+        });
+        let tab = Tab::open(&server.url("/"), soon()).unwrap();
+        let event = next_event(&tab);
+        assert_eq!((event.data.as_str(), event.last_event_id.as_str()), ("whole", "1"), "{answer:?}");
+        let (cause, _) = next_end(&tab);
+        assert!(cause.to_string().contains(named), "{answer:?}: {cause}");
+        let ids: Vec<_> = (0..2).map(|_| ids.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!(ids, [None, Some("1".to_owned())], "{answer:?}");
+    }
+}
+
+#[test]
+fn a_reset_in_mid_event_and_an_end_without_a_byte_are_told_apart() {
+    let (whole_came, reset_now) = crossbeam_channel::bounded(1);
+    let server = Server::start(move |asked, stream| match asked.number {
+        0 => {}
+        1 => {
+            write(stream, format!("{STREAM}data: whole\n\ndata: lo"));
+            // RST throws away what the client has not read.
+            reset_now.recv_timeout(PATIENCE).unwrap();
+            reset(stream);
+        }
+        _ => wait_for_close(stream),
+    });
+    let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    let (cause, _) = next_end(&tab);
+    assert!(matches!(cause, Cause::Network(HttpError::NoAnswer)), "{cause}");
+    assert_eq!(next_event(&tab).data, "whole");
+    whole_came.send(()).unwrap();
+    let (cause, _) = next_end(&tab);
+    assert!(matches!(cause, Cause::Network(HttpError::Reset { .. })), "{cause}");
+}
+
+/// A server whose stream resumes from `Last-Event-ID`, in pieces of a few bytes.
+fn counting_server(to: u64) -> Server {
+    Server::start(move |asked, stream| {
+        let from = asked.header("Last-Event-ID").map_or(0, |id| id.parse::<u64>().unwrap());
+        let events = (from + 1..=to).map(|id| format!("data: the event\ndata: {id}\nid: {id}\n\n"));
+        let bytes: Vec<u8> = STREAM.bytes().chain(events.collect::<String>().into_bytes()).collect();
+        let mut random = fastrand::Rng::with_seed(asked.number as u64);
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(random.usize(1..=rest.len().min(70)));
+            write(stream, piece);
+            rest = after;
+            if random.u8(..) < 8 {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        wait_for_close(stream);
+    })
+}
+
+#[test]
+fn hundreds_of_cuts_in_mid_event_lose_and_repeat_nothing() {
+    const LAST: u64 = 20_000;
+    let server = counting_server(LAST);
+    let settings = Settings { reconnect_after: Duration::ZERO, ..Settings::default() };
+    let tab = Tab::open(&server.url("/"), settings).unwrap();
+    let mut random = fastrand::Rng::with_seed(9);
+    let (mut ids, mut cuts, mut next_cut) = (Vec::new(), 0, 1);
+    while ids.last() != Some(&LAST) {
+        match next(&tab) {
+            What::Event(event) => {
+                ids.push(event.last_event_id.parse::<u64>().unwrap());
+                if ids.len() as u64 >= next_cut && tab.cut() {
+                    next_cut = ids.len() as u64 + random.u64(1..80);
+                }
+            }
+            What::Ended { cause, .. } => {
+                assert!(matches!(cause, Cause::Cut), "{cause}");
+                cuts += 1;
+            }
+            What::Failed { reason } => panic!("{reason}"),
+            _ => {}
+        }
+    }
+    assert_eq!(ids, (1..=LAST).collect::<Vec<_>>());
+    assert!(cuts >= 200, "only {cuts} cuts");
+}
+
+#[test]
+fn an_event_without_an_end_is_bounded() {
+    let server = Server::start(|_, stream| {
+        write(stream, format!("{STREAM}data: small\n\ndata: "));
+        for _ in 0..100 {
+            write(stream, [b'x'; 1000]);
+        }
+        wait_for_close(stream);
+    });
+    let settings = Settings { max_event_bytes: 50_000, ..soon() };
+    let tab = Tab::open(&server.url("/"), settings).unwrap();
+    assert_eq!(failure(&tab), Reason::EventTooLarge(EventTooLarge { limit: 50_000 }));
+    let progress = tab.progress();
+    assert!(progress.events == 1 && progress.bytes < 100_000, "{progress:?}");
+    tab.close();
+    assert_eq!(server.accepted(), 1);
+}
+
+#[test]
+fn an_endless_head_is_bounded_and_tried_again() {
+    let server = Server::start(|_, stream| {
+        write(stream, "HTTP/1.1 200 OK\r\nA: ");
+        write(stream, vec![b'x'; MAX_HEAD_BYTES + 1]);
+        wait_for_close(stream);
+    });
+    let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    let (cause, _) = next_end(&tab);
+    assert!(matches!(cause, Cause::Network(HttpError::HeadTooLarge)), "{cause}");
+}
+
+#[test]
+fn a_listener_that_does_not_keep_up_is_felt_by_the_server_and_loses_nothing() {
+    let server = Server::start(|_, stream| {
+        write(stream, STREAM);
+        for number in 0..1000 {
+            write(stream, format!("data: {number}\n\n"));
+        }
+        wait_for_close(stream);
+    });
+    let (to, happenings) = crossbeam_channel::bounded(0);
+    let tab = Tab::open_into(&server.url("/"), soon(), to).unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 1000 {
+        if let What::Event(event) = happenings.recv_timeout(PATIENCE).unwrap().what {
+            seen.push(event.data);
+        }
+    }
+    assert_eq!(seen, (0..1000).map(|number| number.to_string()).collect::<Vec<_>>());
+    tab.close();
+
+    // And one that nobody listens to any more goes on.
+    let (to, happenings) = crossbeam_channel::bounded(0);
+    drop(happenings);
+    let tab = Tab::open_into(&server.url("/"), soon(), to).unwrap();
+    assert!(tab.wait_for(|tab| tab.events == 1000, PATIENCE).is_some());
+}
+
+#[test]
+fn a_tab_that_cannot_be_told_can_still_be_closed() {
+    let server = Server::start(|_, stream| {
+        write(stream, format!("{STREAM}data: x\n\n"));
+        wait_for_close(stream);
+    });
+    let (to, _happenings) = crossbeam_channel::bounded(0);
+    let tab = Tab::open_into(&server.url("/"), soon(), to).unwrap();
+    wait_until("the tab is connected", || tab.local_port().is_some());
+    tab.close();
+    assert_eq!(tab.ready_state(), ReadyState::Closed);
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused_at_once() {
+    let refused = |url: &str| Tab::open(url, soon()).unwrap_err().to_string();
+    assert!(refused("https://localhost/").contains("plain http"));
+    assert!(refused("localhost:9292").contains("http"));
+    assert!(refused("nonsense").contains("http://HOST"));
+}
+
+#[test]
+fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
+    // Whoever does not fit into a full accept queue gets no answer to its SYN.
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap().as_socket().unwrap());
+    let settings = Settings { connect_timeout: 10 * PATIENCE, ..Settings::default() };
+    let tabs: Vec<Tab> = (0..3).map(|_| Tab::open(&url, settings.clone()).unwrap()).collect();
+    wait_until("the queue is full", || tabs.iter().any(|tab| tab.progress().connections == 1));
+    let began = Instant::now();
+    drop(tabs);
+    assert!(began.elapsed() < PATIENCE, "it waited for the connection");
+}
