@@ -23,11 +23,11 @@ use super::tab::{OpenError, Settings, Tab};
 /// How much later than its bound something may come before it counts as not coming.
 pub const JUDGED_AT: u32 = 10;
 /// After this long a tab that the server has not read is taken for stranded.
-const UNREAD_AFTER: Duration = Duration::from_secs(1);
+pub const UNREAD_AFTER: Duration = Duration::from_secs(1);
 /// How long a request must have been in todo to be said to wait.
 const QUEUED_AFTER_US: u64 = 200_000;
-/// How often a stranded tab is opened again.
-const ATTEMPTS: usize = 5;
+/// How often a tab or a zombie is opened, until the server has read it.
+pub const ATTEMPTS: usize = 5;
 /// How often conditions are looked at, and lanes drawn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);

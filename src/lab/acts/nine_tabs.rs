@@ -4,7 +4,7 @@
 use super::{Played, Theatre, answered, count};
 use crate::lab::claim::Claims;
 use crate::lab::record::Story;
-use crate::lab::stage::{ActError, Placed, Plan, spoken};
+use crate::lab::stage::{ActError, JUDGED_AT, Placed, Plan, spoken};
 
 pub(super) fn title(plan: &Plan) -> String {
     format!("{}, {}", count(plan.tabs, "tab"), count(plan.most_threads(), "thread"))
@@ -51,8 +51,9 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let what = format!("GET /up, for the {} that we watched", spoken(patience));
     claims.push(what, expected, answered(page), answered(page) == expected);
     if page.is_none() {
-        let more = before.iter().zip(events()).filter(|(before, after)| after > before).count();
-        claims.equal("tabs that got more events in that time", streaming, more);
+        let with_more = || before.iter().zip(events()).filter(|(before, after)| after > before).count();
+        stage.wait_until(patience * JUDGED_AT, |_| (with_more() >= streaming).then_some(()))?;
+        claims.equal("tabs that got more events meanwhile", streaming, with_more());
     }
     stage.settle_lanes();
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Played, Theatre, answered, count, zombies};
 use crate::lab::claim::Claims;
+use crate::lab::record::Record;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, in_seconds, spoken};
 use crate::lab::tab::{Settings, Tab, What};
 
@@ -54,18 +55,21 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let began = Instant::now();
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, bound(plan) * JUDGED_AT)?;
     claims.push(
-        format!("pool_capacity with {} still connected", count(raised.len(), "zombie")),
+        format!("pool_capacity with {} still connected", count(threads, "zombie")),
         format!("{threads}, within {}", spoken(bound(plan))),
         format!("{capacity}, after {}", spoken(began.elapsed())),
         capacity == threads as u64,
     );
-    let (reaped, failed) = stage.record(|record| {
+    let ends = |record: &Record| {
         let streams = || record.stories.values().filter(|story| story.is_stream);
         (
             streams().filter(|it| it.reaped_us.is_some()).count(),
             streams().filter(|it| it.gone.is_some()).count(),
         )
-    });
+    };
+    // The record is asked for in rounds, and may be one behind the stats.
+    stage.wait_until(bound(plan) * JUDGED_AT, |stage| (stage.record(ends).0 >= threads).then_some(()))?;
+    let (reaped, failed) = stage.record(ends);
     claims.push(
         "zombies that the reaper ended, and those that a failed write ended",
         format!("{threads} and 0"),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Played, Theatre, answered, count};
 use crate::lab::claim::Claims;
 use crate::lab::record::Story;
-use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, spoken};
+use crate::lab::stage::{ATTEMPTS, ActError, JUDGED_AT, Plan, Stage, UNREAD_AFTER, spoken};
 use crate::lab::visitors::{self, VisitError, Visitor};
 use crate::lab::zombies::Zombie;
 
@@ -71,12 +71,18 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 pub(super) fn raise(stage: &mut Stage<'_>, count: usize) -> Result<Vec<Zombie>, ActError> {
     let mut zombies = Vec::new();
     for number in 1..=count {
-        let zombie = Zombie::open(&stage.url(&format!("/models/live_stream?tab=zombie-{number}")))?;
-        let port = Some(zombie.local_port());
-        stage.wait_until(Duration::from_secs(10), |stage| {
-            stage.story_of(port).filter(|story| story.is_stream)
-        })?;
-        zombies.push(zombie);
+        let url = stage.url(&format!("/models/live_stream?tab=zombie-{number}"));
+        for _ in 0..ATTEMPTS {
+            let zombie = Zombie::open(&url)?;
+            let port = Some(zombie.local_port());
+            zombies.push(zombie);
+            let held = stage
+                .wait_until(UNREAD_AFTER, |stage| stage.story_of(port).filter(|story| story.is_stream))?;
+            if held.is_some() {
+                break;
+            }
+            // tiny_http has stranded it: it holds nothing, and stays with the others.
+        }
     }
     Ok(zombies)
 }
