@@ -13,6 +13,7 @@ pub mod serve;
 pub mod tab;
 pub mod values;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -56,14 +57,19 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// One line on stderr, and exit status 1.
 pub fn failed(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("ninetabs: {error}");
+    complain(error);
     ExitCode::FAILURE
 }
 
 /// One line on stderr, and exit status 2: what was asked for cannot be.
 pub fn misused(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("ninetabs: {error}");
+    complain(error);
     ExitCode::from(2)
+}
+
+/// The status says it too, where nobody reads stderr.
+fn complain(error: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "ninetabs: {error}");
 }
 
 /// Help and version as they are; of a mistake one line, which names the flag, the

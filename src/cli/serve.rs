@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, bounded, never, select};
 
@@ -162,7 +163,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
     pub views: Option<PathBuf>,
     /// Stop when standard input ends, so that whoever started the server cannot leave it behind.
-    #[arg(long, env = "NINETABS_STOP_WITH_STDIN", help_heading = "Looking")]
+    #[arg(long, env = "NINETABS_STOP_WITH_STDIN", value_parser = BoolishValueParser::new(), help_heading = "Looking")]
     pub stop_with_stdin: bool,
 }
 
