@@ -44,7 +44,8 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.join("log")).unwrap())
             .env("NINETABS_DATABASE", folder.join("models.sqlite3"))
-            .env("NINETABS_PRODUCE_EVERY", "off");
+            .env("NINETABS_PRODUCE_EVERY", "off")
+            .env_remove("RUST_LOG");
         command
     }
 
@@ -174,6 +175,81 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
         read.extend_from_slice(&buffer[..count]);
     }
     String::from_utf8_lossy(&read).into_owned()
+}
+
+/// One answer on a connection that may go on, framed by its `content-length`.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// A header's value; names in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (given, value) = line.split_once(": ")?;
+            given.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Reads one answer and not a byte more.
+pub fn read_answer(stream: &mut TcpStream) -> Answer {
+    let head = read_head(stream);
+    let mut answer = Answer { status: split(&head).0, head, body: String::new() };
+    let length = answer.header("content-length").unwrap_or_else(|| panic!("no length: {}", answer.head));
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    answer.body = String::from_utf8(body).unwrap();
+    answer
+}
+
+/// Reads a head, up to and with its empty line, and not a byte more.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap_or_else(|error| {
+            panic!("{error} in a head after {:?}", String::from_utf8_lossy(&head));
+        });
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Creates so many models of 16 KiB each, the longest that there are.
+pub fn create_large(to: SocketAddr, count: usize) {
+    for _ in 0..count {
+        assert_eq!(create(to, &"x".repeat(16 * 1024)).0, 201);
+    }
+}
+
+/// A client that asks for a stream of all models and reads nothing of it. The
+/// models must be more than the socket's buffers hold: 500 large ones are.
+pub fn stopped_reader(server: &Server) -> TcpStream {
+    let request = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
+    let client = send(server.app, request);
+    let port = u64::from(client.local_addr().unwrap().port());
+    let mut last = 0;
+    // The write is blocked once some bytes are out and no more follow.
+    wait_for("a blocked write", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let threads = json(server.control, "GET", "/threads").1;
+        let bytes = threads.as_array()?.iter().find(|it| it["connection"] == port)?["bytes"].as_u64()?;
+        let is_blocked = bytes > 0 && bytes == last;
+        last = bytes;
+        is_blocked.then_some(())
+    });
+    client
+}
+
+/// A number of a process's `/proc/PID/status`: `Threads`, or `VmHWM` and others in KiB.
+pub fn proc_status(pid: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+    value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Waits for something to be there.
