@@ -137,6 +137,15 @@ impl Database {
         Lease { database: Arc::clone(self), held: None }
     }
 
+    /// Closes the connections that are in the pool, the last of which tidies up
+    /// the file. Those that are out stay open until the process ends.
+    pub fn close(&self) {
+        for connection in self.idle.try_iter() {
+            drop(connection);
+            self.size.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
     pub fn stats(&self) -> Stats {
         let (size, idle) = (self.size.load(Ordering::Acquire), self.idle.len());
         Stats {

@@ -67,9 +67,12 @@ pub fn misused(error: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// The status says it too, where nobody reads stderr.
+/// In one line, also where a library said it in several. The status says it too,
+/// where nobody reads stderr.
 fn complain(error: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "ninetabs: {error}");
+    let error = error.to_string();
+    let line = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr(), "ninetabs: {line}");
 }
 
 /// Help and version as they are; of a mistake one line, which names the flag, the

@@ -303,7 +303,7 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
     }
     let counted = request.body_length().map_or(0, |length| length as u64);
     let mut body = Vec::new();
-    let read = request.as_reader().take(limit + 1).read_to_end(&mut body);
+    let read = request.as_reader().take(limit.saturating_add(1)).read_to_end(&mut body);
     match read {
         Ok(_) if body.len() as u64 > limit => Err(Refusal { status: 413, why: "the body is over the limit" }),
         Ok(_) if (body.len() as u64) < counted => Err(Refusal { status: 400, why: "the body ended early" }),

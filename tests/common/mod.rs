@@ -2,10 +2,10 @@
 //! temporary database, gone when the test is.
 #![allow(dead_code)] // Each test file uses its own part of this.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -113,6 +113,35 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a server whose stdout is read, and gives what it said up to and with
+/// the line that has these words.
+pub fn start_and_hear(flags: &[&str], words: &str) -> (Server, BufReader<ChildStdout>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Server::command(folder.path());
+    command.args(flags).stdout(Stdio::piped());
+    let mut server = Server::spawn(command, folder);
+    let mut stdout = BufReader::new(server.child.stdout.take().unwrap());
+    let said = hear(&mut stdout, words);
+    (server, stdout, said)
+}
+
+/// Reads lines until these words have come, and gives all that it read.
+pub fn hear(stdout: &mut impl BufRead, words: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(words) {
+        assert!(stdout.read_line(&mut said).unwrap() > 0, "no {words:?} in {said:?}");
+    }
+    said
+}
+
+/// What lies in a folder, by name.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 /// Opens a connection and writes these bytes on it.
