@@ -204,6 +204,19 @@ fn a_resize_helps_the_queued_ninth_at_the_next_push() {
 }
 
 #[test]
+fn a_resize_for_which_there_are_no_connections_changes_nothing() {
+    let server = Server::with_descriptors(200, &[]);
+    let (status, said) = order(&server, "/resize?max=10000");
+    assert_eq!(status, 422, "{said}");
+    assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
+    let stats = server.stats();
+    assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
+    // The descriptors are there again for whoever comes.
+    let kept: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    assert_eq!(server.stats()["connections"]["open"], kept.len());
+}
+
+#[test]
 fn a_maximum_age_can_be_set_and_taken_back() {
     let server =
         Server::start(&["--update-rate", "60", "--reap-every", "50ms", "--max-stream-age-jitter", "0%"]);

@@ -18,6 +18,8 @@
 //!   listener, too.
 //! - Requests that a client pipelines behind its own open stream each hold a pool
 //!   thread until that stream ends.
+//! - A request in HTTP/2.0 or 3.0 is never answered: tiny_http waits on it for
+//!   itself, and its thread and descriptors are lost.
 //! - A burst of connections can strand some of them unread: tiny_http decides by
 //!   a count of waiting threads, outside any lock, whether to start one more, and
 //!   counts a thread that is woken but does not run yet.

@@ -2,7 +2,7 @@
 //! temporary database, gone when the test is.
 #![allow(dead_code)] // Each test file uses its own part of this.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -29,6 +29,19 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command(folder.path());
         command.args(flags);
+        Server::spawn(command, folder)
+    }
+
+    /// Starts it with no more than so many descriptors, as `start` does otherwise.
+    pub fn with_descriptors(limit: u32, flags: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = Server::command(folder.path());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn {limit} && ulimit -Hn {limit} && exec \"$@\""), "sh"]);
+        command.arg(plain.get_program()).args(plain.get_args()).args(flags);
+        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
         Server::spawn(command, folder)
     }
 
@@ -199,7 +212,11 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&read).contains(text) {
-        let count = stream.read(&mut buffer).unwrap();
+        // A read with a timeout is not begun again by the kernel after a signal.
+        let count = match stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
         assert!(count > 0, "ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
         read.extend_from_slice(&buffer[..count]);
     }
