@@ -128,10 +128,11 @@ impl Timeline {
     pub fn after(&self, seq: u64) -> Excerpt {
         let ring = self.ring();
         let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
-        let skip = (seq + 1).saturating_sub(oldest) as usize;
+        let wanted = seq.saturating_add(1);
+        let skip = wanted.saturating_sub(oldest) as usize;
         Excerpt {
             now_us: self.now_us(),
-            forgotten: oldest.saturating_sub(seq + 1),
+            forgotten: oldest.saturating_sub(wanted),
             moments: ring.moments.iter().skip(skip).cloned().collect(),
         }
     }
@@ -164,7 +165,7 @@ mod tests {
 
         let newest = timeline.after(all.moments[CAPACITY - 3].seq);
         assert_eq!((newest.forgotten, newest.moments.len()), (0, 2));
-        assert!(timeline.after(u64::MAX - 1).moments.is_empty());
+        assert!(timeline.after(u64::MAX).moments.is_empty());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
@@ -85,6 +85,7 @@ pub struct Database {
     idle: Receiver<Connection>,
     give_back: Sender<Connection>,
     size: AtomicUsize,
+    growing: Mutex<()>,
     waiting: AtomicUsize,
     checkout_timeouts: AtomicU64,
     checkout_timeout: Duration,
@@ -107,6 +108,7 @@ impl Database {
             idle,
             give_back,
             size: AtomicUsize::new(0),
+            growing: Mutex::default(),
             waiting: AtomicUsize::new(0),
             checkout_timeouts: AtomicU64::new(0),
             checkout_timeout,
@@ -122,11 +124,16 @@ impl Database {
         connect(&self.path, OpenFlags::default())
     }
 
-    /// Adds connections until there are at least this many.
+    /// Adds connections until there are at least this many; all that are missing,
+    /// or none if one cannot be opened.
     pub fn grow_to(&self, size: usize) -> rusqlite::Result<()> {
-        while self.size.load(Ordering::Acquire) < size {
+        // It guards nothing but the count of what is missing.
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
+        let opened = (0..missing).map(|_| self.connect()).collect::<rusqlite::Result<Vec<_>>>()?;
+        for connection in opened {
             // The pool holds the receiving end itself, so that giving back cannot fail.
-            let _ = self.give_back.send(self.connect()?);
+            let _ = self.give_back.send(connection);
             self.size.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
@@ -135,6 +142,15 @@ impl Database {
     /// A lease for one action, which takes its connection at its first query.
     pub fn lease(self: &Arc<Self>) -> Lease {
         Lease { database: Arc::clone(self), held: None }
+    }
+
+    /// Closes the connections that are in the pool, the last of which tidies up
+    /// the file. Those that are out stay open until the process ends.
+    pub fn close(&self) {
+        for connection in self.idle.try_iter() {
+            drop(connection);
+            self.size.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     pub fn stats(&self) -> Stats {

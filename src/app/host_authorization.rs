@@ -35,7 +35,10 @@ impl HostAuthorization {
     /// Refuses with 403 a form or a script of another origin.
     pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
         let foreign = match request.header("origin") {
-            Some(origin) => origin.split_once("://").map(|(_, host)| host) != request.header("host"),
+            // `null` is the origin of who wants to hide it.
+            Some(origin) => {
+                origin.split_once("://").is_none_or(|(_, host)| Some(host) != request.header("host"))
+            }
             None => request.header("sec-fetch-site") == Some("cross-site"),
         };
         if foreign { Err(Response::line(403, "Blocked origin")) } else { Ok(()) }

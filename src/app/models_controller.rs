@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use log::{info, warn};
-use serde::Deserialize;
+use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
 
@@ -179,12 +179,9 @@ fn last_event_id(request: &Request) -> Option<i64> {
 }
 
 fn posted_name(request: &Request) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Posted {
-        name: String,
-    }
     if request.header_lists("content-type", "application/json") {
-        return serde_json::from_slice::<Posted>(&request.body).ok().map(|posted| posted.name);
+        let posted: Value = serde_json::from_slice(&request.body).ok()?;
+        return posted.get("name")?.as_str().map(str::to_owned);
     }
     form_urlencoded::parse(&request.body).find(|(key, _)| key == "name").map(|(_, name)| name.into_owned())
 }

@@ -56,11 +56,12 @@ pub enum BootError {
 /// Everything that runs. Fields are dropped in the order in which things stop.
 pub struct Running {
     _state: Option<StateFile>,
-    _producer: Option<Producer>,
+    producer: Option<Producer>,
     _reaper: Reaper,
     pub control: Arc<Server>,
     pub app: Arc<Server>,
     live: Arc<Live>,
+    database: Arc<Database>,
     _folder: Option<TempDir>,
 }
 
@@ -136,19 +137,21 @@ impl Running {
             args.state.as_deref().map(|path| StateFile::write(path, args, &app, &control)).transpose()?;
         Ok(Running {
             _state: state,
-            _producer: producer,
+            producer,
             _reaper: reaper,
             control,
             app,
             live,
+            database,
             _folder: folder,
         })
     }
 
-    /// Stops accepting, tells every stream to come back, and waits for what is
-    /// being served, at most for this time.
-    pub fn stop(self, force_shutdown_after: Duration) {
-        let deadline = Instant::now() + force_shutdown_after;
+    /// Stops accepting, tells every stream to come back, waits for what is being
+    /// served, at most for this time, and closes the database.
+    pub fn stop(mut self, force_shutdown_after: Duration) {
+        // A day is as good as for ever, and no clock overflows by it.
+        let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
         self.app.stop_accepting();
         let told = self.live.stop();
         if told > 0 {
@@ -160,6 +163,8 @@ impl Running {
         }
         let left = deadline.saturating_duration_since(Instant::now()).min(CONTROL_GRACE);
         self.control.shutdown(left, Duration::ZERO);
+        self.producer = None;
+        self.database.close();
     }
 }
 

@@ -14,6 +14,7 @@ pub mod serve;
 pub mod tab;
 pub mod values;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,14 +61,22 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 /// One line on stderr, and exit status 1.
 pub fn failed(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("ninetabs: {error}");
+    complain(error);
     ExitCode::FAILURE
 }
 
 /// One line on stderr, and exit status 2: what was asked for cannot be.
 pub fn misused(error: impl std::fmt::Display) -> ExitCode {
-    eprintln!("ninetabs: {error}");
+    complain(error);
     ExitCode::from(2)
+}
+
+/// In one line, also where a library said it in several. The status says it too,
+/// where nobody reads stderr.
+fn complain(error: impl std::fmt::Display) {
+    let error = error.to_string();
+    let line = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr(), "ninetabs: {line}");
 }
 
 /// Help and version as they are; of a mistake one line, which names the flag, the

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, bounded, never, select};
 
@@ -77,7 +78,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", value_parser = values::min_max, help_heading = "Pool")]
     pub threads: MinMax,
     /// How many threads may be marked IO-bound on top of the pool; above 0 every stream is marked.
-    #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, help_heading = "Pool")]
+    #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, value_parser = values::threads, help_heading = "Pool")]
     pub max_io_threads: usize,
     /// Seconds after which one idle thread above the minimum is let go, again and again.
     #[arg(long, value_name = "SECS", env = "NINETABS_AUTO_TRIM_TIME", default_value = "30", value_parser = values::some_time, help_heading = "Pool")]
@@ -130,7 +131,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS|off", env = "NINETABS_PRODUCE_EVERY", default_value = "1", value_parser = values::time_or_off, help_heading = "Models")]
     pub produce_every: OrOff,
     /// How many models are kept, the newest first.
-    #[arg(long, value_name = "N", env = "NINETABS_KEEP_MODELS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..), help_heading = "Models")]
+    #[arg(long, value_name = "N", env = "NINETABS_KEEP_MODELS", default_value_t = 1000, value_parser = values::one_or_more, help_heading = "Models")]
     pub keep_models: u64,
     /// Database connections for the pool's threads; auto is one a thread, and grows with a resize.
     #[arg(long, value_name = "N|auto", env = "NINETABS_DB_POOL", default_value = "auto", value_parser = values::number_or_auto, help_heading = "Models")]
@@ -152,7 +153,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,
     /// The largest request body, in bytes.
-    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, help_heading = "Limits")]
+    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_body_bytes: u64,
     /// Seconds that a stop waits for requests that are being served.
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
@@ -162,7 +163,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
     pub views: Option<PathBuf>,
     /// Stop when standard input ends, so that whoever started the server cannot leave it behind.
-    #[arg(long, env = "NINETABS_STOP_WITH_STDIN", help_heading = "Looking")]
+    #[arg(long, env = "NINETABS_STOP_WITH_STDIN", value_parser = BoolishValueParser::new(), help_heading = "Looking")]
     pub stop_with_stdin: bool,
 }
 
@@ -176,11 +177,6 @@ pub fn run(args: ServeArgs) -> ExitCode {
                 address.port()
             ));
         }
-    }
-    if args.max_body_bytes == 0 {
-        return misused(
-            "--max-body-bytes 0: no model could be created; give a number of bytes, such as 1048576",
-        );
     }
     let signal = match interrupt::first_of_two() {
         Ok(signal) => signal,

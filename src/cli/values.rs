@@ -74,6 +74,18 @@ pub fn number_or_auto(text: &str) -> Result<OrAuto, String> {
     }
 }
 
+/// A number of threads, which may be none.
+pub fn threads(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count <= MOST);
+    count.ok_or_else(|| format!("give a number from 0 to {MOST}"))
+}
+
+/// A number of models or bytes, of which there must be one.
+pub fn one_or_more(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "give a number that is 1 or more, such as 1000 or 1048576".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +107,7 @@ mod tests {
         assert!(percentage("101").is_err() && percentage("nan").is_err());
         assert_eq!(number_or_auto("auto"), Ok(OrAuto(None)));
         assert!(number_or_auto("0").is_err());
+        assert_eq!((threads("0"), one_or_more("1")), (Ok(0), Ok(1)));
+        assert!(threads("10001").is_err() && one_or_more("0").is_err() && one_or_more("1k").is_err());
     }
 }

@@ -11,12 +11,15 @@
 //!   ends the process. So a request that declares a body where none is wanted
 //!   (over 1 KiB), or one over `max_body_bytes`, is answered through `upgrade()`
 //!   and its connection is leaked on purpose: two descriptors and a thread of
-//!   tiny_http's, for ever, against the process.
+//!   tiny_http's, for ever, against the process. A request that is still in todo
+//!   when the server gives up on it is leaked for the same reason.
 //! - A client that declares a body of a permitted size and sends it slowly holds
 //!   its pool thread meanwhile: there is no read timeout that would not end the
 //!   listener, too.
 //! - Requests that a client pipelines behind its own open stream each hold a pool
 //!   thread until that stream ends.
+//! - A request in HTTP/2.0 or 3.0 is never answered: tiny_http waits on it for
+//!   itself, and its thread and descriptors are lost.
 //! - A burst of connections can strand some of them unread: tiny_http decides by
 //!   a count of waiting threads, outside any lock, whether to start one more, and
 //!   counts a thread that is woken but does not run yet.
@@ -27,7 +30,8 @@
 //!   else, a connection outlives its stream, a client that left while it was
 //!   queued is not told from one that waits.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
@@ -75,13 +79,24 @@ pub struct DoorDied {
 
 /// A request in todo.
 pub struct Job {
-    request: tiny_http::Request,
+    /// None once a pool thread has taken it.
+    request: Option<tiny_http::Request>,
     subject: Subject,
 }
 
 impl Work for Job {
     fn subject(&self) -> Subject {
         self.subject
+    }
+}
+
+/// Only a server that stops drops a request unserved. tiny_http would answer it
+/// with 500, wait meanwhile for an answer that comes before it on the same
+/// connection, and allocate the length of its unread body: it is leaked, and its
+/// connection ends with the process.
+impl Drop for Job {
+    fn drop(&mut self) {
+        mem::forget(self.request.take());
     }
 }
 
@@ -183,7 +198,10 @@ impl Acceptor {
     fn run(mut self) -> Option<String> {
         loop {
             match self.server.recv_timeout(LOOK_EVERY) {
-                _ if self.stopping.load(Ordering::Acquire) => return None,
+                last if self.stopping.load(Ordering::Acquire) => {
+                    mem::forget(last);
+                    return None;
+                }
                 Ok(Some(request)) => self.push(request),
                 Ok(None) if self.life.is_over() => {
                     return Some("its accept thread ended, most likely for want of file descriptors".into());
@@ -200,10 +218,8 @@ impl Acceptor {
         let subject = Subject { connection, request: self.requests };
         let what = What::Accepted { method: request.method().to_string(), target: request.url().to_owned() };
         self.timeline.record(None, Some(subject), what);
-        if let Err(refused) = self.pool.push(Job { request, subject }) {
-            // Only while the server stops; dropping it has tiny_http answer 500.
-            drop(refused);
-        }
+        // It comes back only while the server stops, and may then be dropped.
+        let _ = self.pool.push(Job { request: Some(request), subject });
     }
 }
 
@@ -229,7 +245,9 @@ impl Life {
 
 /// What a pool thread does with a request: reads the rest of it, serves it.
 pub(super) fn process(job: Job, processor: &Processor<Job>, serving: &Serving, max_body_bytes: u64) {
-    let Job { mut request, subject } = job;
+    let mut job = job;
+    let subject = job.subject;
+    let Some(mut request) = job.request.take() else { return };
     let body = match read_body(&mut request, max_body_bytes) {
         Ok(body) => body,
         Err(refusal) => {
@@ -285,10 +303,12 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
             _ => Err(Refusal { status: 400, why: "an upgrade with a body" }),
         };
     }
+    let counted = request.body_length().map_or(0, |length| length as u64);
     let mut body = Vec::new();
-    let read = request.as_reader().take(limit + 1).read_to_end(&mut body);
+    let read = request.as_reader().take(limit.saturating_add(1)).read_to_end(&mut body);
     match read {
         Ok(_) if body.len() as u64 > limit => Err(Refusal { status: 413, why: "the body is over the limit" }),
+        Ok(_) if (body.len() as u64) < counted => Err(Refusal { status: 400, why: "the body ended early" }),
         Ok(_) => Ok(body),
         Err(_) => Err(Refusal { status: 400, why: "the body cannot be read" }),
     }
@@ -309,25 +329,47 @@ fn declared_length(request: &tiny_http::Request) -> Result<u64, Refusal> {
     Ok(declared)
 }
 
+/// Whether the first header of this name has this word, which is how tiny_http asks.
 fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
-    request
-        .headers()
-        .iter()
-        .any(|header| header.field.equiv(name) && header.value.as_str().to_ascii_lowercase().contains(word))
+    let first = request.headers().iter().find(|header| header.field.equiv(name));
+    first.is_some_and(|header| header.value.as_str().to_ascii_lowercase().contains(word))
 }
 
-/// Answers a request that must not be dropped, and leaks its connection.
+/// Answers a request whose body is not read to its end.
+///
+/// Where tiny_http waits for that end before it reads on, the connection is
+/// leaked. Elsewhere it must not be: what the client sends next is read as a
+/// request, and its answer would wait for this one's end on a pool thread, for ever.
 fn refuse(request: tiny_http::Request, refusal: &Refusal) {
-    let mut response = tiny_http::Response::empty(refusal.status).boxed();
-    if let Body::Whole(line) = Response::status(refusal.status).body {
-        let length = line.len();
-        response = tiny_http::Response::new(
-            refusal.status.into(),
-            Vec::new(),
-            Box::new(io::Cursor::new(line)) as Box<dyn Read + Send>,
-            Some(length),
-            None,
-        );
+    let line = match Response::status(refusal.status).body {
+        Body::Whole(line) => line,
+        Body::Live(_) => Vec::new(),
+    };
+    if !holds_its_connection(&request) {
+        let response = tiny_http::Response::from_data(line).with_status_code(refusal.status);
+        // Its failure would mean that the client has gone.
+        let _ = request.respond(response);
+        return;
     }
-    std::mem::forget(request.upgrade("close", response));
+    let is_head = *request.method() == tiny_http::Method::Head;
+    // tiny_http frames no body after an upgrade and knows no other way to keep a
+    // request, so the length goes out as a second line of the one free value.
+    let protocol =
+        format!("close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}", line.len());
+    let mut stream = request.upgrade(&protocol, tiny_http::Response::empty(refusal.status));
+    if !is_head {
+        let _ = stream.write_all(&line).and_then(|()| stream.flush());
+    }
+    mem::forget(stream);
+}
+
+/// Whether tiny_http reads nothing more from this connection before the body of
+/// this request has been read or dropped: it copies only short counted ones.
+fn holds_its_connection(request: &tiny_http::Request) -> bool {
+    let has = |name| says(request, name, "");
+    let is_counted_and_unread = match request.body_length() {
+        Some(length) => length > 1024 || (length > 0 && has("Expect")),
+        None => has("Transfer-Encoding"),
+    };
+    is_counted_and_unread || says(request, "Connection", "upgrade")
 }

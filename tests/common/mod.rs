@@ -2,10 +2,10 @@
 //! temporary database, gone when the test is.
 #![allow(dead_code)] // Each test file uses its own part of this.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -32,6 +32,19 @@ impl Server {
         Server::spawn(command, folder)
     }
 
+    /// Starts it with no more than so many descriptors, as `start` does otherwise.
+    pub fn with_descriptors(limit: u32, flags: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = Server::command(folder.path());
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn {limit} && ulimit -Hn {limit} && exec \"$@\""), "sh"]);
+        command.arg(plain.get_program()).args(plain.get_args()).args(flags);
+        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
+        Server::spawn(command, folder)
+    }
+
     /// The command that `start` runs, for a test that wants to change it.
     pub fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
@@ -44,7 +57,8 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.join("log")).unwrap())
             .env("NINETABS_DATABASE", folder.join("models.sqlite3"))
-            .env("NINETABS_PRODUCE_EVERY", "off");
+            .env("NINETABS_PRODUCE_EVERY", "off")
+            .env_remove("RUST_LOG");
         command
     }
 
@@ -114,6 +128,35 @@ impl Drop for Server {
     }
 }
 
+/// Starts a server whose stdout is read, and gives what it said up to and with
+/// the line that has these words.
+pub fn start_and_hear(flags: &[&str], words: &str) -> (Server, BufReader<ChildStdout>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Server::command(folder.path());
+    command.args(flags).stdout(Stdio::piped());
+    let mut server = Server::spawn(command, folder);
+    let mut stdout = BufReader::new(server.child.stdout.take().unwrap());
+    let said = hear(&mut stdout, words);
+    (server, stdout, said)
+}
+
+/// Reads lines until these words have come, and gives all that it read.
+pub fn hear(stdout: &mut impl BufRead, words: &str) -> String {
+    let mut said = String::new();
+    while !said.contains(words) {
+        assert!(stdout.read_line(&mut said).unwrap() > 0, "no {words:?} in {said:?}");
+    }
+    said
+}
+
+/// What lies in a folder, by name.
+pub fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// Opens a connection and writes these bytes on it.
 pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(to).unwrap();
@@ -169,11 +212,90 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&read).contains(text) {
-        let count = stream.read(&mut buffer).unwrap();
+        // A read with a timeout is not begun again by the kernel after a signal.
+        let count = match stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
         assert!(count > 0, "ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
         read.extend_from_slice(&buffer[..count]);
     }
     String::from_utf8_lossy(&read).into_owned()
+}
+
+/// One answer on a connection that may go on, framed by its `content-length`.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// A header's value; names in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (given, value) = line.split_once(": ")?;
+            given.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+/// Reads one answer and not a byte more.
+pub fn read_answer(stream: &mut TcpStream) -> Answer {
+    let head = read_head(stream);
+    let mut answer = Answer { status: split(&head).0, head, body: String::new() };
+    let length = answer.header("content-length").unwrap_or_else(|| panic!("no length: {}", answer.head));
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    answer.body = String::from_utf8(body).unwrap();
+    answer
+}
+
+/// Reads a head, up to and with its empty line, and not a byte more.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap_or_else(|error| {
+            panic!("{error} in a head after {:?}", String::from_utf8_lossy(&head));
+        });
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Creates so many models of 16 KiB each, the longest that there are.
+pub fn create_large(to: SocketAddr, count: usize) {
+    for _ in 0..count {
+        assert_eq!(create(to, &"x".repeat(16 * 1024)).0, 201);
+    }
+}
+
+/// A client that asks for a stream of all models and reads nothing of it. The
+/// models must be more than the socket's buffers hold: 500 large ones are.
+pub fn stopped_reader(server: &Server) -> TcpStream {
+    let request = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
+    let client = send(server.app, request);
+    let port = u64::from(client.local_addr().unwrap().port());
+    let mut last = 0;
+    // The write is blocked once some bytes are out and no more follow.
+    wait_for("a blocked write", || {
+        std::thread::sleep(Duration::from_millis(200));
+        let threads = json(server.control, "GET", "/threads").1;
+        let bytes = threads.as_array()?.iter().find(|it| it["connection"] == port)?["bytes"].as_u64()?;
+        let is_blocked = bytes > 0 && bytes == last;
+        last = bytes;
+        is_blocked.then_some(())
+    });
+    client
+}
+
+/// A number of a process's `/proc/PID/status`: `Threads`, or `VmHWM` and others in KiB.
+pub fn proc_status(pid: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+    value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// Waits for something to be there.

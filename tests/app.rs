@@ -1,0 +1,379 @@
+//! The seed's app by its answers: the page, the models, and the beginning of a
+//! stream, byte by byte.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use common::{Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for};
+use serde_json::{Value, json};
+
+fn ids(models: &Value) -> Vec<i64> {
+    models.as_array().unwrap().iter().map(|model| model["id"].as_i64().unwrap()).collect()
+}
+
+/// Posts a body with these header lines, each with its line end.
+fn post(server: &Server, headers: &str, body: &str) -> String {
+    let length = body.len();
+    ask(server.app, &format!("POST /models HTTP/1.0\r\n{headers}Content-Length: {length}\r\n\r\n{body}"))
+}
+
+#[test]
+fn every_path_that_there_is() {
+    let server = Server::start(&[]);
+    for (method, path, status, beginning) in [
+        ("GET", "/", 200, "<!doctype html>"),
+        ("GET", "/?tab=3", 200, "<!doctype html>"),
+        ("GET", "/up", 200, "up\n"),
+        ("GET", "/models.json", 200, "[]"),
+        ("POST", "/models", 422, "name: "),
+        ("GET", "/models", 404, "Not Found\n"),
+        ("POST", "/", 404, "Not Found\n"),
+        ("POST", "/up", 404, "Not Found\n"),
+        ("DELETE", "/models", 404, "Not Found\n"),
+        ("GET", "/models/", 404, "Not Found\n"),
+        ("GET", "/UP", 404, "Not Found\n"),
+        ("GET", "/../up", 404, "Not Found\n"),
+        ("GET", "/views/application.css", 404, "Not Found\n"),
+    ] {
+        let (got, body) = split(&ask(server.app, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        assert_eq!(got, status, "{method} {path}");
+        assert!(body.starts_with(beginning), "{method} {path}: {body:?}");
+    }
+}
+
+#[test]
+fn the_page_shows_what_there_is_and_where_to_go() {
+    let server = Server::start(&[]);
+    create(server.app, "<script>alert('x')</script>");
+    create(server.app, "second");
+    let port = server.app.port();
+    let answer = ask(server.app, &format!("GET /?tab=4 HTTP/1.0\r\nHost: tab4.localhost:{port}\r\n\r\n"));
+    let (status, page) = split(&answer);
+    assert_eq!(status, 200);
+    assert!(answer.contains("content-type: text/html; charset=utf-8\r\n"));
+    assert!(page.contains("&lt;script&gt;alert(") && !page.contains("<script>alert("), "{page}");
+    assert!(page.find("second").unwrap() < page.find("&lt;script&gt;").unwrap(), "newest first");
+    for wanted in
+        ["data-newest-id=\"2\"", "data-tab=\"4\"", "<template id=\"model\">", "page:fetch", "pagehide"]
+    {
+        assert!(page.contains(wanted), "{wanted} is not in {page}");
+    }
+    for n in 1..=9 {
+        let link = format!("<a href=\"http://tab{n}.localhost:{port}/?tab={n}\" target=\"_blank\"");
+        assert_eq!(page.matches(&link).count(), 1, "{link}");
+    }
+    assert_eq!(page.matches("aria-current=\"page\"").count(), 1);
+
+    let odd = ask(server.app, "GET /?tab=%22%3E%3Cscript%3E HTTP/1.0\r\nHost: localhost:1%22\r\n\r\n");
+    assert!(!odd.contains("\"><script>") && !odd.contains("%22"), "{odd}");
+}
+
+#[test]
+fn models_json_has_what_came_after_an_id() {
+    let server = Server::start(&[]);
+    for name in ["a", "b\"\n</script>", "ä🙂"] {
+        assert_eq!(
+            post(&server, "Content-Type: application/json\r\n", &json!({ "name": name }).to_string())
+                .split(' ')
+                .nth(1),
+            Some("201")
+        );
+    }
+    for (query, wanted) in [
+        ("", vec![1, 2, 3]),
+        ("?since=0", vec![1, 2, 3]),
+        ("?since=1", vec![2, 3]),
+        ("?since=3", vec![]),
+        ("?since=99", vec![]),
+        ("?since=-5", vec![1, 2, 3]),
+        ("?since=x", vec![1, 2, 3]),
+        ("?other=2", vec![1, 2, 3]),
+        ("?since=9223372036854775807", vec![]),
+    ] {
+        let (status, models) = json(server.app, "GET", &format!("/models.json{query}"));
+        assert_eq!((status, ids(&models)), (200, wanted), "{query}");
+    }
+    let models = json(server.app, "GET", "/models.json").1;
+    assert_eq!((&models[1]["name"], &models[2]["name"]), (&json!("b\"\n</script>"), &json!("ä🙂")));
+    let keys: Vec<_> = models[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys.len(), 3);
+    let created_at = models[0]["created_at"].as_str().unwrap();
+    assert!(
+        created_at.len() == "2026-01-01T00:00:00.000Z".len() && created_at.ends_with('Z'),
+        "{created_at}"
+    );
+}
+
+#[test]
+fn what_is_posted_is_created_or_refused_in_one_line() {
+    let server = Server::start(&[]);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let as_json = "Content-Type: application/json; charset=utf-8\r\n";
+    let page = "Content-Type: application/x-www-form-urlencoded\r\nAccept: text/html,*/*;q=0.8\r\n";
+    let json_page = "Content-Type: application/json\r\nAccept: text/html\r\n";
+    let (longest, too_long) = ("x".repeat(16 * 1024), "x".repeat(16 * 1024 + 1));
+    let (longest_form, longest_json) = (format!("name={longest}"), json!({ "name": longest }).to_string());
+    let (too_long_form, too_long_json) =
+        (format!("name={too_long}"), json!({ "name": too_long }).to_string());
+    for (headers, body, status, name) in [
+        (form, "name=one", 201, "one"),
+        (form, "x=1&name=a+b%26%C3%A4&name=other", 201, "a b&ä"),
+        ("", "name=untyped", 201, "untyped"),
+        (as_json, r#"{"name":"two","id":7}"#, 201, "two"),
+        (json_page, r#"{"name":"three"}"#, 201, "three"),
+        (form, &longest_form, 201, &longest),
+        (as_json, &longest_json, 201, &longest),
+        (page, "name=four", 303, "four"),
+        (form, "name=", 422, ""),
+        (page, "name=", 422, ""),
+        (form, "", 422, ""),
+        (form, "nam=x", 422, ""),
+        (form, &too_long_form, 422, ""),
+        (as_json, &too_long_json, 422, ""),
+        (as_json, r#"{"name":""}"#, 422, ""),
+        (as_json, r#"{"name":7}"#, 422, ""),
+        (as_json, r#"{"nam":"x"}"#, 422, ""),
+        (as_json, r#"["name"]"#, 422, ""),
+        (as_json, "{", 422, ""),
+        (as_json, "name=x", 422, ""),
+    ] {
+        let newest = json(server.app, "GET", "/models.json").1.as_array().unwrap().last().cloned();
+        let answer = post(&server, headers, body);
+        let (got, text) = split(&answer);
+        assert_eq!(got, status, "{headers}{body}");
+        let now = json(server.app, "GET", "/models.json").1.as_array().unwrap().last().cloned();
+        match status {
+            201 => {
+                let model: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!((&model["name"], Some(&model)), (&json!(name), now.as_ref()));
+                assert!(answer.contains("content-type: application/json; charset=utf-8\r\n"));
+            }
+            303 => {
+                assert!(answer.contains("\r\nlocation: /\r\n"), "{answer}");
+                assert_eq!(now.unwrap()["name"], name);
+            }
+            _ => {
+                assert_eq!(now, newest, "{body} created something");
+                assert!(text.starts_with("name: ") && text.lines().count() == 1, "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_may_post() {
+    let server = Server::start(&["--allow-host", "example.com"]);
+    let own = format!("Host: {}\r\n", server.app);
+    let origin = |origin: &str| format!("{own}Origin: {origin}\r\n");
+    let site = |site: &str| format!("{own}Sec-Fetch-Site: {site}\r\n");
+    for (headers, status) in [
+        (String::new(), 201),
+        (own.clone(), 201),
+        (origin(&format!("http://{}", server.app)), 201),
+        (origin(&format!("http://{}", server.app)) + "Sec-Fetch-Site: same-origin\r\n", 201),
+        ("Host: example.com\r\nOrigin: http://example.com\r\n".into(), 201),
+        (site("same-origin"), 201),
+        (site("none"), 201),
+        (site("cross-site"), 403),
+        (origin("http://evil.example"), 403),
+        (origin("http://127.0.0.1"), 403),
+        (origin(&format!("http://{}.evil.example", server.app)), 403),
+        (origin("null"), 403),
+        (origin("null") + "Sec-Fetch-Site: same-origin\r\n", 403),
+        ("Origin: null\r\n".into(), 403),
+        ("Origin: http://evil.example\r\n".into(), 403),
+        ("Host: evil.example\r\n".into(), 403),
+        ("Host: evil.example\r\nOrigin: http://evil.example\r\n".into(), 403),
+    ] {
+        let (got, body) = split(&post(&server, &headers, "name=x"));
+        assert_eq!(got, status, "{headers}: {body}");
+    }
+    assert_eq!(json(server.app, "GET", "/models.json").1.as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn a_host_that_is_not_ours_gets_no_page() {
+    let server = Server::start(&["--allow-host", "example.com,.test", "--allow-host", "other.example"]);
+    let paths = ["/", "/models.json", "/models/live_stream", "/nowhere"];
+    for (host, is_ours) in [
+        ("localhost", true),
+        ("tab9.localhost:1", true),
+        ("127.0.0.1:9292", true),
+        ("[::1]:9292", true),
+        ("EXAMPLE.com:80", true),
+        ("a.test", true),
+        ("other.example", true),
+        ("evil.example", false),
+        ("sub.example.com", false),
+        ("test", false),
+        ("10.0.0.1", false),
+        ("localhost.evil.example", false),
+        ("", false),
+    ] {
+        for path in paths.iter().filter(|path| !is_ours || **path == "/") {
+            let (status, body) =
+                split(&ask(server.app, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")));
+            assert_eq!(status, if is_ours { 200 } else { 403 }, "{host} {path}: {body}");
+            assert!(is_ours || (body.contains("--allow-host") && body.lines().count() == 1), "{body}");
+        }
+        let up = ask(server.app, &format!("GET /up HTTP/1.0\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(split(&up), (200, "up\n".into()), "a health check from {host}");
+    }
+}
+
+#[test]
+fn only_the_newest_models_are_kept() {
+    for (flags, created, kept) in [(&["--keep-models", "3"][..], 5, 3..=5), (&[], 1003, 4..=1003)] {
+        let server = Server::start(flags);
+        let mut client = send(server.app, b"");
+        for n in 1..=created {
+            let body = format!("name={n}");
+            let head =
+                format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+            client.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            assert_eq!(read_answer(&mut client).status, 201);
+        }
+        let models = json(server.app, "GET", "/models.json").1;
+        assert_eq!(ids(&models), kept.collect::<Vec<_>>(), "{flags:?}");
+        assert_eq!(get(server.app, "/").1.matches("<tr><td>").count(), ids(&models).len());
+    }
+}
+
+#[test]
+fn where_a_stream_begins() {
+    let server = Server::start(&["--update-rate", "50ms"]);
+    for name in ["a", "b", "c"] {
+        create(server.app, name);
+    }
+    let warning = "a stream asks for what comes after model 99";
+    for (header, param, wanted) in [
+        (None, None, &[][..]),
+        (None, Some("1"), &[2, 3]),
+        (None, Some("0"), &[1, 2, 3]),
+        (None, Some("3"), &[]),
+        (None, Some("x"), &[]),
+        (None, Some(""), &[]),
+        (None, Some("-1"), &[]),
+        (None, Some("1.5"), &[]),
+        (None, Some("99999999999999999999"), &[]),
+        (Some("1"), None, &[2, 3]),
+        (Some("2"), Some("0"), &[3]),
+        (Some("0"), Some("2"), &[1, 2, 3]),
+        (Some("x"), Some("0"), &[]),
+        (Some(""), Some("0"), &[]),
+        (Some("99"), None, &[1, 2, 3]),
+        (None, Some("99"), &[1, 2, 3]),
+    ] {
+        let case = format!("header {header:?}, parameter {param:?}");
+        let logged = server.log().matches(warning).count();
+        let query = param.map(|id| format!("?last_event_id={id}")).unwrap_or_default();
+        let header_line = header.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        let request = format!("GET /models/live_stream{query} HTTP/1.0\r\n{header_line}\r\n");
+        let mut stream = send(server.app, request.as_bytes());
+        let text = read_until(&mut stream, "]\n\n");
+        let line = |field: &str| text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        let models = serde_json::from_str(line("data: ")).unwrap();
+        assert_eq!((ids(&models).as_slice(), line("id: ")), (wanted, "3"), "{case}");
+        let is_beyond = [header, param].contains(&Some("99"));
+        assert_eq!(server.log().matches(warning).count() - logged, usize::from(is_beyond), "{case}");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_stream_to_the_byte() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
+                x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
+    for (flags, first, second) in [
+        (&[][..], ": a stream of models\nretry: 3000\n\nid: 1\ndata: []\n\n", "id: 1\ndata: []\n\n"),
+        (
+            &["--retry", "1500ms"],
+            ": a stream of models\nretry: 1500\n\nid: 1\ndata: []\n\n",
+            "id: 1\ndata: []\n\n",
+        ),
+        (&["--loop", "faithful"], "data: []\n\n", "data: []\n\n"),
+    ] {
+        let flags = [flags, &["--update-rate", "200ms"]].concat();
+        let server = Server::start(&flags);
+        create(server.app, "before");
+        let mut stream = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let wanted = format!("{head}{}{}", chunk(first), chunk(second));
+        let mut got = vec![0; wanted.len()];
+        std::io::Read::read_exact(&mut stream, &mut got).unwrap();
+        assert_eq!(String::from_utf8_lossy(&got), wanted, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_stream_tells_what_is_created() {
+    for flags in [&[][..], &["--loop", "faithful"]] {
+        let server = Server::start(&[flags, &["--update-rate", "50ms"]].concat());
+        let mut stream = open_stream(server.app);
+        // Time slices lose what is created between a query and the next slice.
+        let text = wait_for("a model that was not lost", || {
+            create(server.app, "new\nline");
+            let text = read_until(&mut stream, "]\n\n");
+            text.contains("new").then_some(text)
+        });
+        assert!(text.contains("\"name\":\"new\\nline\""), "one line of JSON: {text:?}");
+        assert_eq!(text.contains("id: "), flags.is_empty(), "{text:?}");
+    }
+}
+
+#[test]
+fn the_three_lines_that_the_seed_logs() {
+    let server = Server::start(&["--update-rate", "100ms"]);
+    let stream = open_stream(server.app);
+    assert!(server.log().contains("streaming models"));
+    assert!(!server.log().contains("closed stream"));
+    drop(stream);
+    wait_for("the end of the stream", || server.log().contains("closed stream").then_some(()));
+    let log = server.log();
+    let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("no {words} in {log}"));
+    assert!(
+        at("streaming models") < at("client disconnected") && at("client disconnected") < at("closed stream")
+    );
+    assert!(log.lines().all(|line| line.contains(" INFO")), "{log}");
+    let stats = server.wait_for_stats("freed thread", |stats| stats["busy_threads"] == 0);
+    assert_eq!((&stats["streams"]["disconnected"], &stats["streams"]["open"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn views_are_read_at_each_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let views = Path::new(env!("CARGO_MANIFEST_DIR")).join("views");
+    fs::create_dir(folder.path().join("models")).unwrap();
+    for name in ["application.css", "models/index.html", "models/index.js"] {
+        fs::copy(views.join(name), folder.path().join(name)).unwrap();
+    }
+    let server = Server::start(&["--views", folder.path().to_str().unwrap()]);
+    create(server.app, "<b>bold</b>");
+    let embedded = Server::start(&[]);
+    create(embedded.app, "<b>bold</b>");
+    let without_times = |page: String| -> String {
+        page.lines().filter(|line| !line.contains("<tr><td>")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(without_times(get(server.app, "/").1), without_times(get(embedded.app, "/").1));
+
+    let index = folder.path().join("models/index.html");
+    for (source, status, body) in [
+        ("edited: {% for model in models %}{{ model.name }}{% endfor %}", 200, "edited: &lt;b&gt;bold&lt;"),
+        ("{{ newest_id }} {% include \"application.css\" %}", 200, "1 "),
+        ("{% if %}", 500, "Internal Server Error\n"),
+        ("{% include \"../../../etc/passwd\" %}", 500, "Internal Server Error\n"),
+        ("{% include \"nowhere.css\" %}", 500, "Internal Server Error\n"),
+        ("mended", 200, "mended"),
+    ] {
+        fs::write(&index, source).unwrap();
+        let (got, page) = get(server.app, "/");
+        assert_eq!(got, status, "{source}: {page}");
+        assert!(page.starts_with(body), "{source}: {page}");
+    }
+    fs::remove_file(&index).unwrap();
+    assert_eq!(get(server.app, "/"), (500, "Internal Server Error\n".into()));
+    assert_eq!(server.log().matches("ERROR").count(), 4, "each said why: {}", server.log());
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}

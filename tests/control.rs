@@ -1,0 +1,363 @@
+//! The control server by its answers: the numbers and what they mean, the few
+//! orders, and who may ask.
+
+mod common;
+
+use std::io::Read;
+
+use common::{Server, ask, create, get, json, open_stream, read_until, send, split, wait_for};
+use serde_json::{Value, json};
+
+const STREAM: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn order(server: &Server, path: &str) -> (u16, Value) {
+    json(server.control, "POST", path)
+}
+
+#[test]
+fn stats_have_the_names_of_puma_in_its_order_and_then_ours() {
+    let server = Server::start(&[]);
+    let line = get(server.control, "/stats").1;
+    let mut at = 0;
+    for key in [
+        "started_at",
+        "backlog",
+        "running",
+        "pool_capacity",
+        "busy_threads",
+        "io_threads",
+        "backlog_max",
+        "max_threads",
+        "requests_count",
+        "versions",
+        "streams",
+        "open",
+        "opened",
+        "disconnected",
+        "reaped",
+        "refused",
+        "oldest_age_s",
+        "database",
+        "size",
+        "busy",
+        "waiting",
+        "checkout_timeouts",
+        "connections",
+    ] {
+        let found = line[at..].find(&format!("\"{key}\":"));
+        at += found.unwrap_or_else(|| panic!("{key} is not where it belongs in {line}"));
+    }
+    assert!(!line.contains("reactor_max"), "there is no reactor: {line}");
+    let stats: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(stats["versions"]["ninetabs"], env!("CARGO_PKG_VERSION"));
+    let started_at = stats["started_at"].as_str().unwrap();
+    assert!(started_at.len() == "2026-01-01T00:00:00Z".len() && started_at.ends_with('Z'), "{started_at}");
+    let streams =
+        json!({"open": 0, "opened": 0, "disconnected": 0, "reaped": 0, "refused": 0, "oldest_age_s": null});
+    assert_eq!(stats["streams"], streams);
+    assert_eq!(stats["database"], json!({"size": 8, "busy": 0, "waiting": 0, "checkout_timeouts": 0}));
+}
+
+#[test]
+fn stats_mean_what_puma_means() {
+    let server = Server::start(&["--threads", "2:3", "--update-rate", "50ms"]);
+    let of = |stats: &Value| {
+        ["backlog", "running", "pool_capacity", "busy_threads", "max_threads"]
+            .map(|key| stats[key].as_u64().unwrap())
+    };
+    assert_eq!(of(&server.stats()), [0, 2, 3, 0, 3]);
+    for _ in 0..5 {
+        assert_eq!(get(server.app, "/up").0, 200);
+    }
+    server.wait_for_stats("end of the pages", |stats| {
+        stats["requests_count"] == 5 && stats["busy_threads"] == 0
+    });
+
+    let mut tabs = Vec::new();
+    for (tab, wanted) in [[0, 2, 2, 1, 3], [0, 2, 1, 2, 3], [0, 3, 0, 3, 3]].into_iter().enumerate() {
+        tabs.push(open_stream(server.app));
+        assert_eq!(of(&server.stats()), wanted, "with {} tabs", tab + 1);
+    }
+    for queued in 1..=2 {
+        tabs.push(send(server.app, STREAM));
+        server.wait_for_stats("queued tab", |stats| stats["backlog"] == queued);
+        // The backlog counts as busy.
+        assert_eq!(of(&server.stats()), [queued, 3, 0, 3 + queued, 3]);
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["streams"]["open"], &stats["streams"]["opened"]), (&json!(3), &json!(3)));
+    assert_eq!((&stats["database"]["busy"], &stats["connections"]["open"]), (&json!(3), &json!(5)));
+    assert!(stats["streams"]["oldest_age_s"].as_f64().unwrap() > 0.0);
+
+    drop(tabs);
+    let stats = server.wait_for_stats("empty pool", |stats| stats["busy_threads"] == 0);
+    assert_eq!((&stats["streams"]["open"], &stats["streams"]["oldest_age_s"]), (&json!(0), &Value::Null));
+    assert_eq!((&stats["streams"]["disconnected"], &stats["streams"]["opened"]), (&json!(5), &json!(5)));
+}
+
+#[test]
+fn backlog_max_begins_anew_when_it_was_read() {
+    let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
+    let tab = open_stream(server.app);
+    server.stats();
+    let pages: Vec<_> = (0..3).map(|_| send(server.app, b"GET /up HTTP/1.0\r\n\r\n")).collect();
+    // Asked of the threads, so that the stats are not read meanwhile.
+    let held =
+        |from: &Value| from["moments"].as_array().unwrap().iter().filter(|it| it["kind"] == "queued").count();
+    wait_for("three queued pages", || (held(&json(server.control, "GET", "/timeline").1) == 4).then_some(()));
+    drop(tab);
+    for mut page in pages {
+        page.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let most = |stats: Value| stats["backlog_max"].as_u64().unwrap();
+    assert_eq!(most(server.stats()), 3);
+    assert_eq!(most(server.stats()), 0);
+}
+
+#[test]
+fn threads_are_shown_with_what_holds_them() {
+    let server = Server::start(&["--threads", "3:3", "--update-rate", "60"]);
+    let mut tab = send(server.app, b"GET /models/live_stream?tab=7 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_until(&mut tab, "data: ");
+    let threads = json(server.control, "GET", "/threads").1;
+    let threads = threads.as_array().unwrap();
+    let names: Vec<_> = threads.iter().map(|thread| thread["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["puma srv tp 001", "puma srv tp 002", "puma srv tp 003"]);
+    let (busy, waiting): (Vec<_>, Vec<_>) = threads.iter().partition(|thread| thread["state"] == "busy");
+    assert_eq!((busy.len(), waiting.len()), (1, 2));
+    assert_eq!(busy[0]["path"], "/models/live_stream?tab=7");
+    assert_eq!(busy[0]["connection"], tab.local_addr().unwrap().port());
+    assert_eq!(busy[0]["request"], 1);
+    assert!(busy[0]["bytes"].as_u64().unwrap() > 100 && busy[0]["age"].as_f64().unwrap() > 0.0, "{busy:?}");
+    for key in ["path", "connection", "request", "bytes", "age"] {
+        assert!(waiting[0][key].is_null(), "{key}: {waiting:?}");
+    }
+}
+
+#[test]
+fn the_timeline_goes_on_after_a_number() {
+    let server = Server::start(&["--threads", "1:1"]);
+    assert_eq!(get(server.app, "/up").0, 200);
+    let timeline = |after: &str| json(server.control, "GET", &format!("/timeline{after}")).1;
+    let all = wait_for("the end of the page", || {
+        let all = timeline("");
+        all["moments"].as_array().unwrap().iter().any(|it| it["kind"] == "finished").then_some(all)
+    });
+    let moments = all["moments"].as_array().unwrap();
+    let kinds: Vec<_> = moments.iter().map(|moment| moment["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["spawned", "accepted", "queued", "started", "wrote", "finished"]);
+    assert_eq!((&moments[1]["target"], &all["forgotten"]), (&json!("/up"), &json!(0)));
+    for (after, wanted) in
+        [("?after=0", 6), ("?after=4", 2), ("?after=6", 0), ("?after=18446744073709551615", 0), ("?x=4", 6)]
+    {
+        let rest = timeline(after);
+        let rest = rest["moments"].as_array().unwrap();
+        assert_eq!(rest.as_slice(), &moments[moments.len() - wanted..], "{after}");
+    }
+}
+
+#[test]
+fn a_reap_ends_what_is_old_enough() {
+    let server = Server::start(&["--update-rate", "60", "--retry", "7"]);
+    let mut tabs: Vec<_> = (0..2).map(|_| open_stream(server.app)).collect();
+    assert_eq!(order(&server, "/reap?older-than=1000"), (200, json!({"reaped": 0})));
+    assert_eq!(order(&server, "/reap"), (200, json!({"reaped": 2})));
+    for tab in &mut tabs {
+        let goodbye = read_until(tab, "0\r\n\r\n");
+        assert!(goodbye.contains(": this stream was asked to end\nretry: 7000\n\n"), "{goodbye:?}");
+    }
+    assert_eq!(order(&server, "/reap"), (200, json!({"reaped": 0})));
+    let stats = server.wait_for_stats("free pool", |stats| stats["busy_threads"] == 0);
+    assert_eq!((&stats["streams"]["reaped"], &stats["streams"]["disconnected"]), (&json!(2), &json!(0)));
+
+    let mut old = open_stream(server.app);
+    server.wait_for_stats("second of age", |stats| stats["streams"]["oldest_age_s"].as_f64() > Some(1.0));
+    let young = open_stream(server.app);
+    assert_eq!(order(&server, "/reap?older-than=1"), (200, json!({"reaped": 1})));
+    read_until(&mut old, "0\r\n\r\n");
+    server.wait_for_stats("one stream", |stats| stats["streams"]["open"] == 1);
+    drop(young);
+}
+
+#[test]
+fn a_resize_helps_the_queued_ninth_at_the_next_push() {
+    let server = Server::start(&["--update-rate", "60"]);
+    let tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    let mut ninth = send(server.app, STREAM);
+    server.wait_for_stats("queued ninth", |stats| stats["backlog"] == 1);
+    assert_eq!(order(&server, "/resize?max=12"), (200, json!({"min": 8, "max": 12})));
+    let stats = server.stats();
+    assert_eq!([&stats["backlog"], &stats["running"], &stats["max_threads"]], [1, 8, 12]);
+    assert_eq!(stats["database"]["size"], 12, "a connection a thread");
+    // The push starts one thread, and that takes what is first in todo.
+    let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+    read_until(&mut ninth, "data: ");
+    let another = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+    read_until(&mut page, "up\n");
+    drop((tabs, another));
+
+    assert_eq!(order(&server, "/resize?min=1&max=2"), (200, json!({"min": 1, "max": 2})));
+    assert_eq!(server.stats()["database"]["size"], 12, "it only grows");
+    let fixed = Server::start(&["--db-pool", "3"]);
+    assert_eq!(order(&fixed, "/resize?min=1&max=20"), (200, json!({"min": 1, "max": 20})));
+    assert_eq!(fixed.stats()["database"]["size"], 3, "what was set stays");
+}
+
+#[test]
+fn a_resize_for_which_there_are_no_connections_changes_nothing() {
+    let server = Server::with_descriptors(200, &[]);
+    let (status, said) = order(&server, "/resize?max=10000");
+    assert_eq!(status, 422, "{said}");
+    assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
+    let stats = server.stats();
+    assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
+    // The descriptors are there again for whoever comes.
+    let kept: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    assert_eq!(server.stats()["connections"]["open"], kept.len());
+}
+
+#[test]
+fn a_maximum_age_can_be_set_and_taken_back() {
+    let server =
+        Server::start(&["--update-rate", "60", "--reap-every", "50ms", "--max-stream-age-jitter", "0%"]);
+    let mut tab = open_stream(server.app);
+    assert_eq!(order(&server, "/max-stream-age?secs=0.2"), (200, json!({"max_stream_age_s": 0.2})));
+    let goodbye = read_until(&mut tab, "0\r\n\r\n");
+    assert!(goodbye.contains(": this stream has reached its maximum age\nretry: 3000\n\n"), "{goodbye:?}");
+    assert_eq!(order(&server, "/max-stream-age?secs=off"), (200, json!({"max_stream_age_s": null})));
+    let _tab = open_stream(server.app);
+    let older = |stats: &Value| stats["streams"]["oldest_age_s"].as_f64() > Some(0.8);
+    server.wait_for_stats("stream that grows older", older);
+}
+
+#[test]
+fn bad_orders_are_one_line_and_change_nothing() {
+    let server = Server::start(&[]);
+    for (method, path, names) in [
+        ("POST", "/reap?older-than=x", "older-than"),
+        ("POST", "/reap?older-than=-1", "older-than"),
+        ("POST", "/reap?older-than=", "older-than"),
+        ("POST", "/reap?older-than=NaN", "older-than"),
+        ("POST", "/max-stream-age", "secs"),
+        ("POST", "/max-stream-age?secs=", "secs"),
+        ("POST", "/max-stream-age?secs=0", "secs"),
+        ("POST", "/max-stream-age?secs=-1", "secs"),
+        ("POST", "/max-stream-age?secs=inf", "secs"),
+        ("POST", "/max-stream-age?secs=1e300", "secs"),
+        ("POST", "/max-stream-age?secs=a%0Ab", "secs"),
+        ("POST", "/resize?max=0", "maximum"),
+        ("POST", "/resize?min=9", "minimum"),
+        ("POST", "/resize?min=3&max=2", "minimum"),
+        ("POST", "/resize?min=x", "min"),
+        ("POST", "/resize?max=-1", "max"),
+        ("POST", "/resize?max=10001", "10000"),
+        ("POST", "/resize?max=99999999999999999999", "max"),
+        ("GET", "/timeline?after=x", "after"),
+        ("GET", "/timeline?after=-1", "after"),
+    ] {
+        let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        assert_eq!(status, 422, "{path}: {body}");
+        assert!(body.lines().count() == 1 && body.contains(names), "{path}: {body:?}");
+    }
+    assert_eq!(order(&server, "/resize"), (200, json!({"min": 8, "max": 8})));
+    assert_eq!(server.stats()["database"]["size"], 8);
+}
+
+#[test]
+fn what_there_is_not() {
+    let server = Server::start(&[]);
+    for (method, path) in [
+        ("GET", "/nowhere"),
+        ("GET", "/reap"),
+        ("GET", "/resize?min=1&max=2"),
+        ("GET", "/max-stream-age?secs=1"),
+        ("POST", "/stats"),
+        ("POST", "/nowhere"),
+        ("DELETE", "/stats"),
+        ("PUT", "/reap"),
+        ("GET", "/stats/"),
+        ("GET", "/models.json"),
+        ("GET", "/up"),
+    ] {
+        let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        assert_eq!((status, body.lines().count()), (404, 1), "{method} {path}: {body:?}");
+    }
+    assert_eq!(order(&server, "/resize"), (200, json!({"min": 8, "max": 8})), "a GET changed it");
+}
+
+#[test]
+fn every_answer_is_one_line_and_closes() {
+    let server = Server::start(&[]);
+    create(server.app, "x");
+    for (method, path) in [
+        ("GET", "/stats"),
+        ("GET", "/threads"),
+        ("GET", "/timeline"),
+        ("GET", "/nowhere"),
+        ("GET", "/timeline?after=x"),
+        ("POST", "/reap"),
+        ("POST", "/resize"),
+        ("POST", "/max-stream-age?secs=off"),
+    ] {
+        // As pumactl asks: no field at all, and what follows the last CRLF is the body.
+        let answer = ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.0 ") && !answer.contains("transfer-encoding"), "{answer}");
+        let body = answer.rsplit("\r\n").next().unwrap();
+        assert!(
+            body.lines().count() == 1 && answer.ends_with(&format!("\r\n\r\n{body}")),
+            "{path}: {body:?}"
+        );
+        let new = ask(
+            server.control,
+            &format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        );
+        assert!(new.contains("\r\nconnection: close\r\n") && !new.contains("transfer-encoding"), "{new}");
+    }
+}
+
+#[test]
+fn who_may_look_and_who_may_change() {
+    let open = Server::start(&["--allow-host", "example.com"]);
+    let token = Server::start(&["--control-token", "s3cret", "--allow-host", "example.com"]);
+    let host = |host: &str| format!("Host: {host}\r\n");
+    // Token of the server, query, header lines, may look, may change.
+    for (server, query, headers, look, change) in [
+        (&open, "", String::new(), true, true),
+        (&open, "?token=any", String::new(), true, true),
+        (&open, "", host("localhost:9293"), true, true),
+        (&open, "", host("example.com"), true, true),
+        (&open, "", host("evil.example"), false, false),
+        (&open, "", host("evil.example") + "Sec-Fetch-Site: none\r\n", false, false),
+        (&open, "", "Origin: http://evil.example\r\n".into(), false, false),
+        (&open, "", "Origin: null\r\n".into(), false, false),
+        (&open, "", format!("Origin: http://{}\r\n", open.control), false, false),
+        (&open, "", "Referer: http://evil.example/\r\n".into(), false, false),
+        (&open, "", "Sec-Fetch-Site: cross-site\r\n".into(), false, false),
+        (&open, "", "Sec-Fetch-Site: same-site\r\n".into(), false, false),
+        (&open, "", "Sec-Fetch-Site: same-origin\r\n".into(), false, false),
+        (&open, "", "Sec-Fetch-Site: none\r\n".into(), true, false),
+        (&open, "", "Sec-Fetch-Site: none\r\nOrigin: null\r\n".into(), false, false),
+        (&token, "", String::new(), false, false),
+        (&token, "?token=wrong", String::new(), false, false),
+        (&token, "?token=s3cre", String::new(), false, false),
+        (&token, "?token=s3cret1", String::new(), false, false),
+        (&token, "?token=s3cre%74", String::new(), false, false),
+        (&token, "?other=1&token=s3cret", String::new(), true, true),
+        (&token, "?token=s3cret", String::new(), true, true),
+        (&token, "?token=s3cret", "Origin: http://evil.example\r\n".into(), true, true),
+        (&token, "?token=s3cret", host("evil.example"), false, false),
+        (&token, "", "Sec-Fetch-Site: none\r\n".into(), false, false),
+    ] {
+        for (method, path, may) in [("GET", "/stats", look), ("POST", "/reap", change)] {
+            let request = format!("{method} {path}{query} HTTP/1.0\r\n{headers}\r\n");
+            let (status, body) = split(&ask(server.control, &request));
+            assert_eq!(status, if may { 200 } else { 403 }, "{request}: {body}");
+            let is_foreign = headers.contains("Host: evil");
+            assert!(may || is_foreign || body == "Invalid auth token", "{request}: {body}");
+        }
+    }
+    for server in [&open, &token] {
+        let answer = ask(server.control, "GET /nowhere HTTP/1.0\r\nHost: evil.example\r\n\r\n");
+        assert_eq!(split(&answer).0, 403, "a stranger learns not even what there is");
+    }
+}

@@ -1,0 +1,302 @@
+//! The front door keeps its promises whatever comes in: limits, framing, and the
+//! end of its descriptors, each as bytes on a socket of a test's own.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Server, ask, get, json, open_stream, proc_status, read_answer, read_head, send};
+
+/// 2^46 bytes: whoever allocates them at once is dead.
+const HUGE: &str = "70368744177664";
+
+/// Method, further headers, what follows the head, and the status that it gets.
+fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
+    let length = |length: &str| format!("Content-Length: {length}\r\n");
+    let both = |one: &str, other: &str| length(one) + &length(other);
+    let chunked = || "Transfer-Encoding: chunked\r\n".to_owned();
+    let chunk = |bytes: usize| format!("{bytes:x}\r\n{}\r\n0\r\n\r\n", "a".repeat(bytes)).into_bytes();
+    let named = |bytes: usize| format!("name={}", "a".repeat(bytes - 5)).into_bytes();
+    let none = Vec::new;
+    vec![
+        ("GET", length(HUGE), none(), 413),
+        ("POST", length(HUGE), none(), 413),
+        ("POST", length(HUGE) + "Expect: 100-continue\r\n", none(), 413),
+        ("POST", length("1000000000"), none(), 413),
+        ("POST", length("18446744073709551616"), none(), 413),
+        ("POST", length("2001"), named(2001), 413),
+        ("POST", both("6", "1000000000"), named(6), 413),
+        ("POST", both("1000000000", "6"), named(6), 413),
+        ("POST", chunked() + &length(HUGE), none(), 413),
+        ("POST", chunked(), chunk(2001), 413),
+        ("GET", chunked(), chunk(1025), 413),
+        ("GET", length("1025"), none(), 413),
+        ("DELETE", length("1025"), none(), 413),
+        ("POST", length("abc"), none(), 400),
+        ("POST", length("-1"), none(), 400),
+        ("POST", length("+6"), named(6), 400),
+        ("POST", length("6, 6"), named(6), 400),
+        ("POST", "Connection: upgrade\r\n".to_owned() + &length("6"), named(6), 400),
+        ("POST", "Connection: upgrade\r\n".to_owned() + &length(HUGE), none(), 413),
+        ("POST", length("2000"), named(2000), 201),
+        ("POST", length("6"), named(6), 201),
+        ("GET", length("1024"), named(1024), 404),
+    ]
+}
+
+fn request((method, headers, body, _): &(&str, String, Vec<u8>, u16)) -> Vec<u8> {
+    let head = format!("{method} /models HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn a_body_over_a_limit_is_refused_and_the_process_lives() {
+    let server = Server::start(&["--max-body-bytes", "2000"]);
+    let mut kept = Vec::new();
+    for row in bodies() {
+        let mut client = send(server.app, &request(&row));
+        let answer = read_answer(&mut client);
+        assert_eq!(answer.status, row.3, "{} {}", row.0, row.1);
+        assert_eq!(answer.body.lines().count(), 1, "{answer:?}");
+        kept.push(client);
+    }
+    assert_eq!(get(server.app, "/up"), (200, "up\n".into()));
+    drop(kept);
+    assert_eq!(get(server.app, "/up").0, 200);
+    assert!(proc_status(server.child.id(), "VmHWM") < 256 * 1024, "grew with what was declared");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn what_follows_a_refused_request_holds_no_thread() {
+    let server = Server::start(&["--max-body-bytes", "2000", "--threads", "1:1"]);
+    let mut kept = Vec::new();
+    for row in bodies().iter().filter(|row| matches!(row.3, 400 | 413)) {
+        let mut bytes = request(row);
+        bytes.extend_from_slice(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut client = send(server.app, &bytes);
+        assert_eq!(read_answer(&mut client).status, row.3, "{}", row.1);
+        assert_eq!(get(server.app, "/up").0, 200, "after {} {}", row.0, row.1);
+        kept.push(client);
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_creates_nothing() {
+    let server = Server::start(&[]);
+    for declared in [600, 2000] {
+        let head = format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {declared}\r\n\r\n");
+        let mut client = send(server.app, format!("{head}name=half").as_bytes());
+        client.shutdown(Shutdown::Write).unwrap();
+        if declared > 1024 {
+            assert_eq!(read_answer(&mut client).status, 400);
+        } else {
+            assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0, "closed without an answer");
+        }
+    }
+    assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
+}
+
+#[test]
+fn each_version_gets_an_answer_that_it_can_read() {
+    let server = Server::start(&["--update-rate", "60"]);
+    let old = ask(server.app, "GET /up HTTP/1.0\r\n\r\n");
+    let head = "HTTP/1.0 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 3\r\n\r\n";
+    assert_eq!(old, format!("{head}up\n"), "field-less, and its end is the connection's");
+
+    let closing = ask(server.app, "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(closing.starts_with("HTTP/1.1 200 OK\r\n") && closing.contains("connection: close\r\n"));
+
+    let mut old_stream = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
+    let head = read_head(&mut old_stream);
+    assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("transfer-encoding"), "{head}");
+    let first = common::read_until(&mut old_stream, "data: []\n\n");
+    assert!(first.starts_with(": a stream of models\n"), "bare bytes, no chunk: {first:?}");
+}
+
+#[test]
+fn a_connection_is_kept_and_serves_one_request_after_another() {
+    let server = Server::start(&["--threads", "2:2"]);
+    let mut client = send(server.app, b"");
+    for version in ["HTTP/1.1", "HTTP/1.0"] {
+        for _ in 0..3 {
+            let request = format!("GET /up {version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
+            client.write_all(request.as_bytes()).unwrap();
+            let answer = read_answer(&mut client);
+            assert_eq!((answer.status, answer.body.as_str()), (200, "up\n"));
+            assert!(answer.head.starts_with(version));
+            let said = (version == "HTTP/1.0").then_some("keep-alive");
+            assert_eq!(answer.header("connection"), said);
+        }
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let server = Server::start(&[]);
+    let targets = ["/up", "/nowhere", "/models.json", "/up", "/"];
+    let request = |target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut client = send(server.app, targets.map(request).concat().as_bytes());
+    for (target, status) in targets.iter().zip([200, 404, 200, 200, 200]) {
+        let answer = read_answer(&mut client);
+        assert_eq!(answer.status, status, "{target}");
+        match *target {
+            "/up" => assert_eq!(answer.body, "up\n"),
+            "/models.json" => assert_eq!(answer.body, "[]"),
+            "/" => assert!(answer.body.contains("</html>")),
+            _ => assert_eq!(answer.body, "Not Found\n"),
+        }
+    }
+}
+
+#[test]
+fn head_has_the_head_alone() {
+    let server = Server::start(&[]);
+    let mut client = send(server.app, b"");
+    for path in ["/up", "/", "/models.json", "/nowhere"] {
+        client.write_all(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        client.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        // Had the first one a body, this would not begin with a head.
+        assert_eq!(read_answer(&mut client).head, head, "{path}");
+    }
+    client.write_all(b"HEAD /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(read_head(&mut client).contains("content-type: text/event-stream\r\n"));
+    assert_eq!(server.stats()["streams"]["opened"], 0);
+}
+
+#[test]
+fn the_absolute_form_of_a_target_is_its_path() {
+    let server = Server::start(&[]);
+    let (app, port) = (server.app, server.app.port());
+    for (target, status) in [
+        (format!("http://{app}/up"), 200),
+        (format!("http://localhost:{port}/models.json?since=0"), 200),
+        (format!("http://{app}"), 200),
+        (format!("http://{app}/nowhere"), 404),
+        ("*".into(), 404),
+        ("//up".into(), 404),
+        ("/up?http://x/".into(), 200),
+    ] {
+        assert_eq!(get(app, &target).0, status, "{target}");
+    }
+}
+
+#[test]
+fn garbage_is_refused_and_hurts_nobody() {
+    let server = Server::start(&["--threads", "1:1"]);
+    let rows: &[(&[u8], &str)] = &[
+        (b"\x00\xff\xfe\r\n\r\n", ""),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", ""),
+        (b"GET\r\n\r\n", "HTTP/1.1 400 "),
+        (b"GET /up\r\n\r\n", "HTTP/1.1 400 "),
+        (b"GET /up HTTP/9.9\r\n\r\n", "HTTP/1.1 400 "),
+        (b"\r\n\r\n", "HTTP/1.1 400 "),
+        (b"GET /up HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 "),
+        (b"GET /up HTTP/1.1\r\nX Y: 1\r\n\r\n", "HTTP/1.1 400 "),
+        (b"GET /up HTTP/1.1\r\nX: \xc3\xa4\r\n\r\n", ""),
+        (b"GET /up HTTP/1.1\r\nExpect: the unexpected\r\n\r\n", "HTTP/1.1 417 "),
+        (b"GET /up HTTP/1.1\r\nHost: local", ""),
+        (b"", ""),
+    ];
+    for (bytes, beginning) in rows {
+        let mut client = send(server.app, bytes);
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // Bytes that nobody read make the kernel say so by a reset.
+        let _ = client.read_to_end(&mut answer);
+        let (answer, bytes) = (String::from_utf8_lossy(&answer), String::from_utf8_lossy(bytes));
+        assert!(answer.starts_with(beginning) && !answer.contains(" 200 "), "{bytes:?}: {answer:?}");
+        assert_eq!(get(server.app, "/up").0, 200, "after {bytes:?}");
+    }
+    assert_eq!(server.stats()["busy_threads"], 0);
+}
+
+#[test]
+fn a_version_that_is_not_spoken_hurts_nobody() {
+    let server = Server::start(&["--threads", "1:1"]);
+    for length in ["0", HUGE] {
+        let head = format!("GET /up HTTP/2.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+        let clients: Vec<_> = (0..3).map(|_| send(server.app, head.as_bytes())).collect();
+        assert_eq!(get(server.app, "/up").0, 200);
+        drop(clients);
+        assert_eq!(get(server.app, "/up").0, 200);
+    }
+}
+
+#[test]
+fn every_address_but_loopback_is_refused() {
+    for (flag, address) in [
+        ("--bind", "tcp://0.0.0.0:0"),
+        ("--bind", "tcp://[::]:0"),
+        ("--bind", "tcp://192.0.2.1:9292"),
+        ("--control-url", "tcp://0.0.0.0:0"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.args(["serve", flag, address, "--database"]).arg(folder.path().join("m.sqlite3"));
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(flag) && said.contains(address) && said.contains("tcp://127.0.0.1:"), "{said}");
+        assert!(!folder.path().join("m.sqlite3").exists());
+    }
+}
+
+#[test]
+fn a_server_without_descriptors_says_that_its_door_died_and_ends() {
+    let app: fn(&Server) -> SocketAddr = |server| server.app;
+    let control: fn(&Server) -> SocketAddr = |server| server.control;
+    for (name, door) in [("app", app), ("control", control)] {
+        let mut server = Server::with_descriptors(64, &["--threads", "2:2"]);
+        let address = door(&server);
+
+        let mut clients = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{name}: still there: {}", server.log());
+            if let Ok(mut client) = TcpStream::connect(address) {
+                let _ = client.write_all(b"GET /");
+                clients.push(client);
+            }
+            // Closer together, and tiny_http leaves some of them unread.
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let log = server.log();
+        assert_eq!(status.code(), Some(1), "{name}: {log}");
+        let said: Vec<_> = log.lines().filter(|line| line.starts_with("ninetabs: ")).collect();
+        assert_eq!(said.len(), 1, "{name}: {log}");
+        assert!(said[0].contains(&format!("{address} died")), "{name}: {}", said[0]);
+        assert!(!server.folder.path().join("state").exists(), "{name}: the state file is left");
+    }
+}
+
+#[test]
+fn the_control_server_answers_while_every_thread_is_held() {
+    let server = Server::start(&["--update-rate", "60"]);
+    let mut open: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    for n in 0..300 {
+        let bytes: &[u8] = if n % 2 == 0 { b"" } else { b"GET /models/live_stream HTTP/1.1\r\n\r\n" };
+        open.push(send(server.app, bytes));
+        // Closer together, and tiny_http leaves some of them unread.
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let stats = server.wait_for_stats("full todo", |stats| stats["backlog"] == 150);
+    assert_eq!((&stats["pool_capacity"], &stats["connections"]["open"]), (&0.into(), &308.into()));
+    for path in ["/stats", "/threads", "/timeline?after=0"] {
+        let asked = Instant::now();
+        assert_eq!(json(server.control, "GET", path).0, 200);
+        // It takes some milliseconds; a page of the app would take for ever.
+        assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
+    }
+    let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+    page.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(page.read(&mut [0; 1]).is_err(), "a page got a thread");
+}

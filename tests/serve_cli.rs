@@ -1,0 +1,325 @@
+//! `ninetabs serve` as a command: what it refuses and how it says so, what it
+//! takes from the environment, what it says, and what it writes.
+
+mod common;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use common::{Server, create, json, names, open_stream, read_until, send, start_and_hear};
+use rustix::process::Signal;
+
+/// The program in a folder of its own. What it should have refused ends at once,
+/// since its standard input has ended, and ends with 0.
+fn ninetabs(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    for (key, value) in [
+        ("BIND", "tcp://127.0.0.1:0"),
+        ("CONTROL_URL", "tcp://127.0.0.1:0"),
+        ("DATABASE", ":memory:"),
+        ("PRODUCE_EVERY", "off"),
+        ("STOP_WITH_STDIN", "1"),
+    ] {
+        command.env(format!("NINETABS_{key}"), value);
+    }
+    command.env_remove("RUST_LOG").env("TMPDIR", folder);
+    command
+}
+
+fn serve(folder: &Path, args: &[&str]) -> Output {
+    ninetabs(folder, &[&["serve"], args].concat()).output().unwrap()
+}
+
+/// What it said on stderr: one line, which has these words.
+fn one_line(output: &Output, status: i32, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("ninetabs: ") && !said.contains("panicked"), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flag, value, way_out) in [
+        ("--bind", "nonsense", "tcp://127.0.0.1:9292"),
+        ("--bind", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:9292"),
+        ("--bind", "tcp://127.0.0.1", "tcp://127.0.0.1:9292"),
+        ("--control-url", "unix:///tmp/x", "tcp://127.0.0.1:9292"),
+        ("--threads", "x", "8:8"),
+        ("--threads", "0:0", "8:8"),
+        ("--threads", "9:8", "8:8"),
+        ("--threads", "-1:2", "8:8"),
+        ("--threads", "1:99999", "10000"),
+        ("--max-io-threads", "x", "10000"),
+        ("--max-io-threads", "-1", "10000"),
+        ("--max-io-threads", "18446744073709551615", "10000"),
+        ("--auto-trim-time", "0", "500ms"),
+        ("--front", "nginx", "tiny-http"),
+        ("--update-rate", "0", "500ms"),
+        ("--update-rate", "-2", "500ms"),
+        ("--update-rate", "two", "500ms"),
+        ("--max-stream-age", "0", "off"),
+        ("--max-stream-age", "on", "off"),
+        ("--max-stream-age-jitter", "101%", "100%"),
+        ("--max-stream-age-jitter", "NaN", "100%"),
+        ("--reap-every", "0s", "500ms"),
+        ("--retry", "soon", "500ms"),
+        ("--loop", "by-name", "by-id"),
+        ("--produce-every", "0", "off"),
+        ("--keep-models", "0", "1 or more"),
+        ("--keep-models", "x", "1 or more"),
+        ("--db-pool", "0", "auto"),
+        ("--db-pool", "many", "auto"),
+        ("--db-checkout-timeout", "0", "500ms"),
+        ("--db-lease", "ever", "action"),
+        ("--write-timeout", "0", "500ms"),
+        ("--max-body-bytes", "0", "1048576"),
+        ("--max-body-bytes", "1M", "1048576"),
+        ("--force-shutdown-after", "1m", "500ms"),
+        ("--nonesuch", "1", "--help"),
+    ] {
+        let output = serve(folder.path(), &[&format!("{flag}={value}")]);
+        let value = if flag == "--nonesuch" { flag } else { value };
+        one_line(&output, 2, &[flag, value, way_out]);
+    }
+    for (args, words) in [
+        (&["--threads"][..], &["--threads", "--help"][..]),
+        (&["surplus"], &["surplus", "--help"]),
+        (&["--front", "puma"], &["--front", "puma", "tiny-http"]),
+        (&["--retry", "1", "--retry", "2"], &["--retry", "--help"]),
+    ] {
+        one_line(&serve(folder.path(), args), 2, words);
+    }
+    one_line(&ninetabs(folder.path(), &["nonesuch"]).output().unwrap(), 2, &["nonesuch", "--help"]);
+    let by_environment = ninetabs(folder.path(), &["serve"]).env("NINETABS_THREADS", "x").output().unwrap();
+    one_line(&by_environment, 2, &["--threads", "'x'", "8:8"]);
+    assert_eq!(names(folder.path()), [""; 0], "something is left");
+}
+
+#[test]
+fn the_longest_times_and_greatest_numbers_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut args = Vec::new();
+    for flag in [
+        "--auto-trim-time",
+        "--update-rate",
+        "--max-stream-age",
+        "--reap-every",
+        "--retry",
+        "--produce-every",
+        "--db-checkout-timeout",
+        "--write-timeout",
+        "--force-shutdown-after",
+    ] {
+        args.extend([flag, "10000000000000000000"]);
+    }
+    for flag in ["--keep-models", "--max-body-bytes"] {
+        args.extend([flag, "18446744073709551615"]);
+    }
+    let mut command = Server::command(folder.path());
+    command.args(&args).args(["--threads", "0:2"]);
+    let mut server = Server::spawn(command, folder);
+    let (status, _) = create(server.app, "x");
+    assert_eq!(status, 201, "{}", server.log());
+    let mut stream = open_stream(server.app);
+    server.signal(Signal::TERM);
+    read_until(&mut stream, "retry: 10000000000000000000000\n");
+    let status = server.wait_for_exit();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn a_taken_port_is_said_with_the_way_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", taken.local_addr().unwrap());
+    for flag in ["--bind", "--control-url"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = serve(folder.path(), &[flag, &address]);
+        one_line(&output, 1, &[flag, &address, "in use", "another port"]);
+        assert_eq!(names(folder.path()), [""; 0], "something is left");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_ours_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("text"), "dear diary").unwrap();
+    fs::write(path("long text"), "dear diary ".repeat(1000)).unwrap();
+    let foreign = rusqlite::Connection::open(path("foreign")).unwrap();
+    foreign.execute_batch("CREATE TABLE models (id, name); INSERT INTO models VALUES (1, 'theirs')").unwrap();
+    drop(foreign);
+    let mut ours = Server::start(&[]);
+    for _ in 0..20 {
+        create(ours.app, &"x".repeat(2000));
+    }
+    let database = ours.database();
+    ours.signal(Signal::TERM);
+    assert_eq!(ours.wait_for_exit().code(), Some(0));
+    assert!(!database.with_extension("sqlite3-wal").exists(), "a stop closes the database");
+    let mut bytes = fs::read(&database).unwrap();
+    assert!(bytes.len() > 5 * 4096);
+    bytes[2 * 4096..].fill(0xa5);
+    fs::write(path("damaged"), &bytes).unwrap();
+    fs::write(path("cut short"), &bytes[..5000]).unwrap();
+    fs::create_dir(path("folder")).unwrap();
+
+    let before = names(folder.path());
+    let temporary = tempfile::tempdir().unwrap();
+    for (name, word) in [
+        ("text", "not a SQLite database"),
+        ("long text", "not a SQLite database"),
+        ("foreign", "another program"),
+        ("damaged", "damaged"),
+        ("cut short", "damaged"),
+        ("folder", "cannot be read"),
+        ("text/below", "cannot be read"),
+        ("nowhere/models.sqlite3", "unable to open"),
+    ] {
+        let file = path(name);
+        let bytes = fs::read(&file).ok();
+        let output = serve(temporary.path(), &["--database", file.to_str().unwrap()]);
+        one_line(&output, 1, &["--database", file.to_str().unwrap(), word, "another path"]);
+        assert_eq!(fs::read(&file).ok(), bytes, "{name} was changed");
+        assert_eq!(names(folder.path()), before, "{name}: something lies beside it");
+    }
+}
+
+#[test]
+fn missing_views_and_a_state_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(path("half/models")).unwrap();
+    fs::write(path("half/application.css"), "").unwrap();
+    fs::write(path("file"), "").unwrap();
+    let before = names(folder.path());
+    for (flag, name, words) in [
+        ("--views", "nowhere", ["no such folder", "views/"]),
+        ("--views", "file", ["no such folder", "views/"]),
+        ("--views", "half", ["models/index.html", "views/"]),
+        ("--state", "nowhere/state", ["--state", "give a path"]),
+        ("--state", "file/state", ["--state", "give a path"]),
+        ("--state", "half", ["--state", "give a path"]),
+    ] {
+        let output = serve(folder.path(), &[flag, &path(name)]);
+        one_line(&output, 1, &[flag, &path(name), words[0], words[1]]);
+        assert_eq!(names(folder.path()), before, "{flag} {name}: something is left");
+    }
+}
+
+#[test]
+fn the_environment_says_what_a_flag_can_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = ninetabs(folder.path(), &["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let mut flags = 0;
+    for flag in help.lines().filter_map(|line| line.trim().strip_prefix("--")) {
+        let name = flag.split([' ', '=']).next().unwrap();
+        let variable = format!("[env: NINETABS_{}=", name.to_uppercase().replace('-', "_"));
+        assert!(help.contains(&variable), "{name} has no {variable}");
+        flags += 1;
+    }
+    assert!(flags > 20, "{help}");
+
+    let mut command = Server::command(folder.path());
+    command.env("NINETABS_THREADS", "3:5").env("NINETABS_MAX_STREAM_AGE", "77").env("NINETABS_DB_POOL", "2");
+    command.env("NINETABS_LOOP", "faithful").env("NINETABS_ALLOW_HOST", "a.example,b.example");
+    command.args(["--db-pool", "4"]);
+    let server = Server::spawn(command, folder);
+    let stats = server.stats();
+    assert_eq!((&stats["running"], &stats["max_threads"]), (&3.into(), &5.into()));
+    assert_eq!(stats["database"]["size"], 4, "a flag wins over the environment");
+    let mut stream = send(server.app, b"GET /models/live_stream HTTP/1.0\r\nHost: b.example\r\n\r\n");
+    assert!(read_until(&mut stream, "data: []").ends_with("\r\n\r\ndata: []\n\n"));
+}
+
+#[test]
+fn the_state_file_says_where_it_is_and_goes_with_it() {
+    let mut server = Server::start(&["--control-token", "s3cret"]);
+    let state = server.folder.path().join("state");
+    let here = std::env::current_dir().unwrap();
+    let wanted = format!(
+        "---\npid: {}\ncontrol_url: tcp://{}\ncontrol_auth_token: s3cret\nrunning_from: \"{}\"\nbind: tcp://{}\n",
+        server.child.id(),
+        server.control,
+        here.display(),
+        server.app
+    );
+    assert_eq!(fs::read_to_string(&state).unwrap(), wanted);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&state).unwrap().permissions());
+    assert_eq!(mode & 0o077, 0, "it has the token in it");
+    assert_eq!(json(server.control, "GET", "/stats?token=s3cret").0, 200);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    assert!(!state.exists());
+}
+
+#[test]
+fn at_start_it_says_what_to_try() {
+    let (server, _stdout, said) = start_and_hear(&[], "Use Ctrl-C to stop");
+    let tab = |n| format!("http://tab{n}.localhost:{}", server.app.port());
+    let app: SocketAddr = server.app;
+    for wanted in [tab(1), tab(9), format!("http://{app}"), format!("http://{}/stats", server.control)] {
+        assert!(said.contains(&wanted), "{wanted} is not in {said}");
+    }
+    assert!(said.contains("8:8") && said.lines().count() < 12, "{said}");
+}
+
+#[test]
+fn help_and_its_other_forms_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, wanted) in [
+        (&["--help"][..], &["serve", "--max-stream-age"][..]),
+        (&["-h"], &["serve"]),
+        (
+            &["serve", "--help"],
+            &["--max-stream-age", "[default: off]", "NINETABS_THREADS", "Possible values"],
+        ),
+        (&["--version"], &[env!("CARGO_PKG_VERSION")]),
+        (&["man"], &[".TH", "max\\-stream\\-age", "ninetabs\\-serve"]),
+        (&["completions", "bash"], &["complete -F", "--max-stream-age", "by-id faithful"]),
+        (&["completions", "zsh"], &["#compdef ninetabs", "--max-stream-age"]),
+        (&["completions", "fish"], &["complete -c ninetabs", "max-stream-age"]),
+    ] {
+        let output = ninetabs(folder.path(), args).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}");
+        for word in wanted {
+            assert!(said.contains(word), "{args:?} has no {word}: {said}");
+        }
+        let mut unread = ninetabs(folder.path(), args);
+        unread.stdout(closed_pipe()).stderr(Stdio::piped());
+        let output = unread.output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{args:?}, unread");
+    }
+    one_line(&ninetabs(folder.path(), &["completions", "tcsh"]).output().unwrap(), 2, &["tcsh", "bash"]);
+}
+
+/// The writing end of a pipe that nobody reads any more.
+fn closed_pipe() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn it_serves_on_when_nobody_reads_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Server::command(folder.path());
+    command.stdout(closed_pipe()).stderr(closed_pipe());
+    let mut server = Server::spawn(command, folder);
+    let mut stream = open_stream(server.app);
+    assert_eq!(create(server.app, "x").0, 201);
+    read_until(&mut stream, "\"name\":\"x\"");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = ninetabs(folder.path(), &["serve", "--threads", "x"]);
+    assert_eq!(wrong.stderr(closed_pipe()).status().unwrap().code(), Some(2));
+}

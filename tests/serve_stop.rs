@@ -1,0 +1,117 @@
+//! Every way in which `ninetabs serve` ends: by a signal, by two, by the end of its
+//! standard input; with streams that are told to come back, and with clients that
+//! would hold it up for ever.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::{
+    Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
+    stopped_reader,
+};
+use rustix::process::Signal;
+
+#[test]
+fn a_signal_stops_it_and_streams_are_told_to_come_back() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let flags = ["--update-rate", "60", "--retry", "1234ms"];
+        let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
+        let mut streams: Vec<_> = (0..3).map(|_| open_stream(server.app)).collect();
+        server.signal(signal);
+        for stream in &mut streams {
+            let goodbye = read_until(stream, "0\r\n\r\n");
+            assert!(goodbye.contains(": the server is stopping\nretry: 1234\n\n"), "{signal:?}: {goodbye:?}");
+        }
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{signal:?}: {}", server.log());
+        assert!(hear(&mut stdout, "Goodbye!").contains("Gracefully stopping"));
+        assert_eq!(names(server.folder.path()), ["log", "models.sqlite3"], "{signal:?}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
+    for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::HUP)] {
+        let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
+        create_large(server.app, 500);
+        let reader = stopped_reader(&server);
+        server.signal(first);
+        hear(&mut stdout, "Gracefully stopping");
+        server.signal(second);
+        assert_eq!(server.wait_for_exit().code(), Some(130));
+        drop(reader);
+    }
+}
+
+#[test]
+fn a_stop_is_bounded_whatever_its_clients_do() {
+    // What waits in todo behind a reader that does not read, on a connection of
+    // its own or on the reader's.
+    let huge = b"GET /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70368744177664\r\n\r\n";
+    let plain = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "500ms"];
+    let mut server = Server::start(&flags);
+    create_large(server.app, 500);
+    let mut reader = stopped_reader(&server);
+    reader.write_all(plain).unwrap();
+    let others = [send(server.app, plain), send(server.app, huge), send(server.app, huge)];
+    server.wait_for_stats("four in todo", |stats| stats["backlog"] == 4);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("were still busy after 500ms"), "{}", server.log());
+    drop((reader, others));
+}
+
+#[test]
+fn what_is_queued_at_a_stop_is_still_served() {
+    let mut server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
+    let mut stream = open_stream(server.app);
+    let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+    let mut next = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
+    server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+    server.signal(Signal::TERM);
+    read_until(&mut stream, "0\r\n\r\n");
+    read_until(&mut page, "up\n");
+    read_until(&mut next, "retry: 3000\n");
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn it_ends_with_its_standard_input_if_it_was_asked_to() {
+    let mut server = Server::start(&["--update-rate", "60"]);
+    let mut stream = open_stream(server.app);
+    server.child.stdin.as_mut().unwrap().write_all(b"still here\n").unwrap();
+    assert_eq!(get(server.app, "/up").0, 200);
+    drop(server.child.stdin.take());
+    read_until(&mut stream, "retry: 3000\n");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["serve", "--bind", "tcp://127.0.0.1:0", "--control-url", "tcp://127.0.0.1:0"]);
+    command.args(["--database", ":memory:", "--state", "state"]).current_dir(folder.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = Server::spawn(command, folder);
+    assert_eq!(create(server.app, "x").0, 201);
+    server.signal(Signal::INT);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "it was served until it was told");
+}
+
+#[test]
+fn a_memory_database_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = Server::command(folder.path());
+    command.env("NINETABS_DATABASE", ":memory:").env("TMPDIR", &temporary);
+    let mut server = Server::spawn(command, folder);
+    let mut streams: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    assert_eq!(names(&temporary).len(), 1);
+    server.signal(Signal::INT);
+    read_until(&mut streams[0], "retry: ");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    assert_eq!(names(&temporary), [""; 0]);
+    assert!(!names(server.folder.path()).contains(&":memory:".to_owned()));
+}
