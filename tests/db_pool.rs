@@ -14,8 +14,7 @@ use models::{STREAM, open_tab};
 use serde_json::json;
 
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(3);
-const FIVE_CONNECTIONS: [&str; 6] =
-    ["--db-pool", "5", "--db-checkout-timeout", "3s", "--update-rate", "100ms"];
+const FIVE_CONNECTIONS: &str = "--db-pool 5 --db-checkout-timeout 3s --update-rate 100ms";
 
 fn ask(server: &Server, path: &str) -> TcpStream {
     send(
@@ -32,13 +31,15 @@ fn read_to_end(mut stream: TcpStream) -> String {
 
 #[test]
 fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
-    let server = Server::start(&FIVE_CONNECTIONS);
+    let server = Server::start_with(FIVE_CONNECTIONS);
     let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let full = json!({ "size": 5, "busy": 5, "waiting": 0, "checkout_timeouts": 0 });
     assert_eq!(server.stats()["database"], full);
 
     let began = Instant::now();
     let sixth = ask(&server, STREAM);
+    // One after the other: tiny_http may leave the second of two at once unread.
+    server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
     let page = ask(&server, "/");
     let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });
     // Which of the pools is empty: not Puma's.
@@ -77,8 +78,7 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
 
 #[test]
 fn the_sixth_tab_comes_back_and_waits_again_until_one_leaves() {
-    let server =
-        Server::start(&["--db-pool", "5", "--db-checkout-timeout", "200ms", "--update-rate", "50ms"]);
+    let server = Server::start_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
     let mut tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let sixth = open_tab(&server, "tab 6", "");
     let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("it comes back");
@@ -91,7 +91,7 @@ fn the_sixth_tab_comes_back_and_waits_again_until_one_leaves() {
 
 #[test]
 fn with_a_lease_for_each_query_all_eight_stream() {
-    let server = Server::start(&[&FIVE_CONNECTIONS[..], &["--db-lease", "query"]].concat());
+    let server = Server::start_with(&format!("{FIVE_CONNECTIONS} --db-lease query"));
     let mut tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     for tab in &mut tabs {
         read_until(tab, "data: []");

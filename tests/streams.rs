@@ -14,8 +14,7 @@ use models::{assert_gapless, ids, ids_there, open_tab, received, wait_for_discon
 use ninetabs::lab::tab::{Cause, What as Happens};
 
 /// Models come four times as fast as the streams look.
-const LOAD: [&str; 8] =
-    ["--produce-every", "5ms", "--update-rate", "20ms", "--retry", "10ms", "--keep-models", "100000"];
+const LOAD: &str = "--produce-every 5ms --update-rate 20ms --retry 10ms --keep-models 100000";
 
 const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -23,7 +22,7 @@ const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n
 fn by_id_loses_and_repeats_nothing_however_often_the_connection_is_cut() {
     const OPENED: u64 = 60;
     // A cut stream holds its thread until its second write.
-    let server = Server::start(&[&LOAD[..], &["--threads", "16:16"]].concat());
+    let server = Server::start_with(&format!("{LOAD} --threads 16:16"));
     let tabs: Vec<_> = (0..4).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
     let cuts: u32 = thread::scope(|scope| {
         let cutters: Vec<_> = tabs
@@ -55,7 +54,7 @@ fn by_id_loses_and_repeats_nothing_however_often_the_connection_is_cut() {
 
 #[test]
 fn by_id_loses_nothing_where_the_seeds_loop_does() {
-    let server = Server::start(&LOAD);
+    let server = Server::start_with(LOAD);
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
     wait_for("500 models", || {
@@ -68,7 +67,7 @@ fn by_id_loses_nothing_where_the_seeds_loop_does() {
 
 #[test]
 fn the_seeds_loop_loses_models() {
-    let server = Server::start(&[&LOAD[..], &["--loop", "faithful"]].concat());
+    let server = Server::start_with(&format!("{LOAD} --loop faithful"));
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
     // What a tab missed while later ones came will never come: its slice is over.
@@ -83,7 +82,7 @@ fn the_seeds_loop_loses_models() {
 
 #[test]
 fn a_stream_goes_on_after_the_last_event_id() {
-    let server = Server::start(&["--update-rate", "20ms"]);
+    let server = Server::start_with("--update-rate 20ms");
     for n in 1..=5 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
     }
@@ -120,7 +119,7 @@ fn leave_between_two_writes(server: &Server, read: u64, written: u64) -> u16 {
 
 #[test]
 fn a_client_that_has_read_everything_is_missed_at_the_second_write() {
-    let server = Server::start(&["--update-rate", "300ms"]);
+    let server = Server::start_with("--update-rate 300ms");
     for read in [1, 2, 3] {
         let port = leave_between_two_writes(&server, read, read);
         assert_eq!(wait_for_disconnect(&server, port), (read + 2, "EPIPE".to_owned()));
@@ -134,7 +133,7 @@ fn a_client_that_has_read_everything_is_missed_at_the_second_write() {
 
 #[test]
 fn a_client_that_left_something_unread_is_missed_at_the_first_write() {
-    let server = Server::start(&["--update-rate", "300ms"]);
+    let server = Server::start_with("--update-rate 300ms");
     for (read, written) in [(0, 1), (1, 2), (1, 3)] {
         let port = leave_between_two_writes(&server, read, written);
         let (write, errno) = wait_for_disconnect(&server, port);
@@ -148,8 +147,7 @@ fn a_client_that_left_something_unread_is_missed_at_the_first_write() {
 
 #[test]
 fn an_action_that_fails_before_its_first_write_is_an_empty_200() {
-    let server =
-        Server::start(&["--db-pool", "1", "--db-checkout-timeout", "200ms", "--update-rate", "50ms"]);
+    let server = Server::start_with("--db-pool 1 --db-checkout-timeout 200ms --update-rate 50ms");
     let _holder = open_stream(server.app);
     let answer = read_until(&mut send(server.app, REQUEST), "\r\n0\r\n\r\n");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -161,7 +159,7 @@ fn an_action_that_fails_before_its_first_write_is_an_empty_200() {
 
 #[test]
 fn a_reaped_stream_says_when_to_come_back_and_ends_whole() {
-    let server = Server::start(&["--update-rate", "3600", "--retry", "1500ms"]);
+    let server = Server::start_with("--update-rate 3600 --retry 1500ms");
     let mut stream = open_stream(server.app);
     assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
     let rest = read_until(&mut stream, "0\r\n\r\n");
@@ -173,7 +171,7 @@ fn a_reaped_stream_says_when_to_come_back_and_ends_whole() {
 
 #[test]
 fn a_reaped_tab_comes_back_with_its_last_event_id() {
-    let server = Server::start(&["--update-rate", "20ms", "--retry", "700ms"]);
+    let server = Server::start_with("--update-rate 20ms --retry 700ms");
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
     for round in 1..=3 {
