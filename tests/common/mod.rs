@@ -45,6 +45,11 @@ impl Server {
         Server::spawn(command, folder)
     }
 
+    /// The same, with the flags as a person types them.
+    pub fn start_with(flags: &str) -> Server {
+        Server::start(&flags.split_whitespace().collect::<Vec<_>>())
+    }
+
     /// The command that `start` runs, for a test that wants to change it.
     pub fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));

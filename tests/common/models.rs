@@ -1,0 +1,108 @@
+//! Tabs and their models: what each has received, and what the server's timeline
+//! says about the connection that it came on.
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ninetabs::app::database::{Database, LeaseFor};
+use ninetabs::app::model::{MAX_NAME_BYTES, Model};
+use ninetabs::lab::tab::{Settings, Tab, What as Happens};
+use ninetabs::timeline::{Moment, What};
+use serde_json::Value;
+
+use crate::common::{self, PATIENCE, Server};
+
+pub const STREAM: &str = "/models/live_stream";
+
+/// A tab that goes on after this id, and comes back soon while it has not been
+/// told when to.
+pub fn open_tab(server: &Server, name: &str, last_event_id: &str) -> Tab {
+    let settings = Settings {
+        name: name.to_owned(),
+        last_event_id: last_event_id.to_owned(),
+        reconnect_after: Duration::from_millis(10),
+        ..Settings::default()
+    };
+    Tab::open(&server.url(STREAM), settings).unwrap()
+}
+
+/// The ids in an event's data, or in the answer of `/models.json`.
+pub fn ids(json: &str) -> Vec<i64> {
+    let models: Vec<Value> = serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json:?}"));
+    models.iter().map(|model| model["id"].as_i64().unwrap()).collect()
+}
+
+/// The ids of the models that the app has.
+pub fn ids_there(server: &Server) -> Vec<i64> {
+    let (status, body) = common::get(server.app, "/models.json?since=0");
+    assert_eq!(status, 200, "{body}");
+    ids(&body)
+}
+
+/// The ids in all that the tab has received and that nobody has taken yet.
+pub fn received(tab: &Tab) -> Vec<i64> {
+    let happened = tab.happenings().try_iter();
+    happened.filter_map(|it| if let Happens::Event(event) = it.what { Some(event) } else { None }).fold(
+        Vec::new(),
+        |mut all, event| {
+            all.extend(ids(&event.data));
+            all
+        },
+    )
+}
+
+/// Fails unless the ids are `first`, `first + 1`, … without a gap or a repetition.
+pub fn assert_gapless(ids: &[i64], first: i64, who: &str) {
+    for (expected, id) in (first..).zip(ids) {
+        assert_eq!(*id, expected, "{who}: {id} came where {expected} was due");
+    }
+}
+
+/// Waits until the tab has been told of this model. The pages asked for meanwhile
+/// are of use: tiny_http leaves a connection of a burst unread until another one
+/// ends.
+pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
+    common::wait_for("the last model", || {
+        assert_eq!(common::get(server.app, "/up").0, 200);
+        let reached = tab.progress().last_event_id.parse().is_ok_and(|last: i64| last >= id);
+        reached.then_some(())
+    });
+}
+
+/// Makes models of the largest size from outside, without a thread of the pool.
+pub fn create_large_models(database: &Path, count: usize) {
+    let database = Database::open(database, 1, PATIENCE, LeaseFor::Query).unwrap();
+    let mut db = database.connect().unwrap();
+    for _ in 0..count {
+        Model::create(&mut db, &"x".repeat(MAX_NAME_BYTES), u64::MAX >> 1).unwrap();
+    }
+}
+
+/// All that the timeline knows.
+pub fn timeline(server: &Server) -> Vec<Moment> {
+    let (status, excerpt) = common::json(server.control, "GET", "/timeline");
+    assert_eq!(status, 200, "{excerpt}");
+    serde_json::from_value(excerpt["moments"].clone()).unwrap()
+}
+
+/// What happened to the connection from this port, in order.
+pub fn lane(server: &Server, port: u16) -> Vec<What> {
+    let is_its = |moment: &Moment| moment.subject.is_some_and(|it| it.connection == u64::from(port));
+    timeline(server).into_iter().filter(is_its).map(|moment| moment.what).collect()
+}
+
+/// How many writes to the connection from this port the kernel has taken.
+pub fn writes(server: &Server, port: u16) -> u64 {
+    lane(server, port).iter().filter(|what| matches!(what, What::Wrote { .. })).count() as u64
+}
+
+/// Waits until a write to that connection has failed: its number, and the errno.
+pub fn wait_for_disconnect(server: &Server, port: u16) -> (u64, String) {
+    common::wait_for("a failed write", || {
+        lane(server, port).into_iter().find_map(|what| match what {
+            What::Disconnected { write, error } => Some((write, error)),
+            _ => None,
+        })
+    })
+}

@@ -1,0 +1,102 @@
+//! The pool behind the pool: five database connections for eight threads, and a
+//! sixth tab that looks, to the person in front of it, as if threads were lacking.
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Server, get, open_stream, read_until, send};
+use models::{STREAM, open_tab};
+use serde_json::json;
+
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(3);
+const FIVE_CONNECTIONS: &str = "--db-pool 5 --db-checkout-timeout 3s --update-rate 100ms";
+
+fn ask(server: &Server, path: &str) -> TcpStream {
+    send(
+        server.app,
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+}
+
+fn read_to_end(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
+    let server = Server::start_with(FIVE_CONNECTIONS);
+    let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
+    let full = json!({ "size": 5, "busy": 5, "waiting": 0, "checkout_timeouts": 0 });
+    assert_eq!(server.stats()["database"], full);
+
+    let began = Instant::now();
+    let sixth = ask(&server, STREAM);
+    // One after the other: tiny_http may leave the second of two at once unread.
+    server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
+    let page = ask(&server, "/");
+    let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });
+    // Which of the pools is empty: not Puma's.
+    let stats = server.wait_for_stats("waiting for connections", |stats| stats["database"] == full);
+    assert_eq!(
+        (&stats["pool_capacity"], &stats["backlog"], &stats["running"]),
+        (&1.into(), &0.into(), &8.into())
+    );
+    // What asks for no connection is answered while they wait.
+    assert_eq!(get(server.app, "/up").0, 200);
+    assert_eq!(server.stats()["database"], full);
+
+    let answer = read_to_end(sixth);
+    assert!(began.elapsed() >= CHECKOUT_TIMEOUT, "{:?}", began.elapsed());
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    for header in ["content-type: text/event-stream", "cache-control: no-cache", "x-accel-buffering: no"] {
+        assert!(head.lines().any(|line| line == header), "no {header:?} in {head}");
+    }
+    assert_eq!(body, "0\r\n\r\n");
+    let answer = read_to_end(page);
+    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nInternal Server Error\n"), "{answer}");
+
+    let after = json!({ "size": 5, "busy": 5, "waiting": 0, "checkout_timeouts": 2 });
+    let stats = server.wait_for_stats("end of the waits", |stats| stats["database"] == after);
+    assert_eq!(stats["streams"]["open"], 5, "{stats}");
+    assert!(server.log().contains("could not obtain a connection from the pool within 3.000 seconds"));
+
+    drop(tabs);
+    server.wait_for_stats("free pools", |stats| {
+        stats["database"]["busy"] == 0 && stats["pool_capacity"] == 8 && stats["streams"]["open"] == 0
+    });
+    assert_eq!(get(server.app, "/").0, 200);
+}
+
+#[test]
+fn the_sixth_tab_comes_back_and_waits_again_until_one_leaves() {
+    let server = Server::start_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
+    let mut tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
+    let sixth = open_tab(&server, "tab 6", "");
+    let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("it comes back");
+    assert_eq!((progress.events, progress.bytes, progress.failed), (0, 0, None));
+    assert!(server.stats()["pool_capacity"].as_u64() >= Some(2));
+
+    tabs.pop();
+    sixth.wait_for(|tab| tab.events > 0, PATIENCE).expect("a connection is free");
+}
+
+#[test]
+fn with_a_lease_for_each_query_all_eight_stream() {
+    let server = Server::start_with(&format!("{FIVE_CONNECTIONS} --db-lease query"));
+    let mut tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    for tab in &mut tabs {
+        read_until(tab, "data: []");
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["streams"]["open"], &stats["pool_capacity"]), (&8.into(), &0.into()));
+    assert_eq!((&stats["database"]["size"], &stats["database"]["checkout_timeouts"]), (&5.into(), &0.into()));
+}

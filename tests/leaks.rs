@@ -1,0 +1,139 @@
+//! What clients leave behind: threads, descriptors and memory of the process,
+//! before and after thousands of them.
+//!
+//! Everything is read from /proc and nothing is asked of the server meanwhile:
+//! each question would keep one more of tiny_http's threads from going home,
+//! which they do after five idle seconds.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Server, get, open_stream, send, wait_for};
+
+/// Clients that come and go, half of them for a page and half for a stream.
+const CLIENTS: usize = 2_000;
+/// Clients of each kind of those that reset.
+const RESETS: usize = 1_000;
+/// Memory that may stay: the timeline's ring fills, the allocator keeps its arenas.
+const SLACK_KB: u64 = 16 * 1024;
+/// Longer than tiny_http's idle threads stay.
+const IDLE: Duration = Duration::from_secs(6);
+
+/// What a process has at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Footprint {
+    threads: u64,
+    descriptors: usize,
+    resident_kb: u64,
+}
+
+impl Footprint {
+    fn of(server: &Server) -> Footprint {
+        let folder = format!("/proc/{}", server.child.id());
+        let status = fs::read_to_string(format!("{folder}/status")).unwrap();
+        let number = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        Footprint {
+            threads: number("Threads:"),
+            descriptors: fs::read_dir(format!("{folder}/fd")).unwrap().count(),
+            resident_kb: number("VmRSS:"),
+        }
+    }
+
+    /// Waits until threads and descriptors have stayed as they are for longer than
+    /// an idle thread lives.
+    fn settled(server: &Server) -> Footprint {
+        let mut last = Footprint::of(server);
+        let mut since = Instant::now();
+        wait_for("rest", || {
+            let now = Footprint::of(server);
+            if (now.threads, now.descriptors) != (last.threads, last.descriptors) {
+                since = Instant::now();
+            }
+            last = now;
+            (since.elapsed() >= IDLE).then_some(now)
+        })
+    }
+}
+
+/// A server that has seen every kind of client, and what it is like afterwards.
+fn start() -> (Server, Footprint) {
+    let server = Server::start_with("--update-rate 10ms");
+    let fresh = Footprint::of(&server);
+    // Every database connection opens its files with its first query, and every
+    // thread its part of the heap.
+    let streams: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    server.wait_for_stats("held pool", |stats| stats["pool_capacity"] == 0);
+    drop(streams);
+    (0..100).for_each(|n| come_and_close(&server, n));
+    let warm = Footprint::settled(&server);
+    // Idle threads of tiny_http go together, and fewer may be left than it began
+    // with; it starts them again up to that number, and keeps them.
+    let before = Footprint { threads: warm.threads.max(fresh.threads), ..warm };
+    (server, before)
+}
+
+/// A page or a stream, read, and closed with FIN.
+fn come_and_close(server: &Server, n: usize) {
+    if n.is_multiple_of(2) {
+        assert_eq!(get(server.app, "/").0, 200);
+    } else {
+        open_stream(server.app);
+    }
+}
+
+#[test]
+fn clients_that_close_leave_nothing() {
+    let (server, before) = start();
+    (0..CLIENTS).for_each(|n| come_and_close(&server, n));
+    let after = wait_for("all that the clients left to go", || {
+        let now = Footprint::of(&server);
+        (now.threads <= before.threads && now.descriptors <= before.descriptors).then_some(now)
+    });
+    eprintln!("{CLIENTS} clients that close: before {before:?}, after {after:?}");
+    assert!(after.resident_kb <= before.resident_kb + SLACK_KB, "before {before:?}, after {after:?}");
+    assert!(server.stats()["streams"]["opened"].as_u64() >= Some(CLIENTS as u64 / 2));
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+/// Closes with RST: what is left of the connection is thrown away.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// What so many of these leave is measured, since it is tiny_http's own affair;
+/// the server must answer on.
+fn clients_that_reset(kind: &str, visit: fn(&Server) -> TcpStream) {
+    let (server, before) = start();
+    (0..RESETS).for_each(|_| reset(visit(&server)));
+    let after = Footprint::settled(&server);
+    let panics = server.log().matches("panicked").count();
+    (0..20).for_each(|n| come_and_close(&server, n));
+    server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+    let descriptors = Footprint::of(&server).descriptors;
+    eprintln!(
+        "{RESETS} clients that reset {kind}: before {before:?}, after {after:?}, {panics} panics; \
+         20 clients that close later {descriptors} descriptors"
+    );
+}
+
+#[test]
+fn after_clients_that_reset_the_server_answers() {
+    let kinds: [(&str, fn(&Server) -> TcpStream); 3] = [
+        ("at once", |server| TcpStream::connect(server.app).unwrap()),
+        ("behind their request", |server| send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+        ("their stream", |server| open_stream(server.app)),
+    ];
+    thread::scope(|scope| {
+        for (kind, visit) in kinds {
+            scope.spawn(move || clients_that_reset(kind, visit));
+        }
+    });
+}

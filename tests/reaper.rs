@@ -1,0 +1,207 @@
+//! The stream reaper against everything that holds a thread: tabs that are more
+//! than the threads, readers that stay and do not read, and a wait for a database
+//! connection.
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Server, get, json, open_stream, program, read_until, send, wait_for};
+use models::{
+    STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
+};
+use ninetabs::lab::zombies::{Stopped, Zombie};
+use ninetabs::timeline::What;
+use serde_json::Value;
+
+/// What a slow machine may add to a promised age.
+const SCHEDULING_DELAY: f64 = 5.0;
+/// Models of 16 KiB that no pair of send and receive buffers holds.
+const LARGE_MODELS: usize = 400;
+
+/// Twelve tabs on eight threads until each has had so many turns, with a maximum
+/// age in seconds.
+fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
+    let server = Server::start_with(&format!(
+        "--max-stream-age {max_age} --reap-every 100ms --retry 100ms \
+         --produce-every 20ms --update-rate 50ms --keep-models 100000"
+    ));
+    let tabs: Vec<_> = (1..=12).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
+    let deadline = Instant::now() + patience;
+    let mut oldest: f64 = 0.0;
+    while tabs.iter().any(|tab| tab.progress().opened < turns) {
+        assert!(Instant::now() < deadline, "no {turns} turns each in {patience:?}");
+        let stats = server.stats();
+        oldest = oldest.max(stats["streams"]["oldest_age_s"].as_f64().unwrap_or(0.0));
+        assert!(oldest <= max_age + 0.1 + SCHEDULING_DELAY, "{stats}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(oldest > 0.0);
+    let newest = *ids_there(&server).last().unwrap();
+    for (n, tab) in (1..).zip(&tabs) {
+        wait_for_id(&server, tab, newest);
+        let progress = tab.progress();
+        assert!(progress.connections >= turns, "tab {n}: {progress:?}");
+        let received = received(tab);
+        assert_gapless(&received, 1, &format!("tab {n}"));
+        assert!(received.len() as i64 >= newest);
+    }
+    eprintln!("twelve tabs, {turns} turns each: the oldest stream was {oldest:.2} s old, of {max_age} s");
+}
+
+#[test]
+fn twelve_tabs_on_eight_threads_all_get_turns_and_miss_nothing() {
+    // At full length, a minute of 5 s each, it is the same code.
+    match std::env::var_os("NINETABS_TEST_A_MINUTE") {
+        Some(_) => twelve_tabs_take_turns(5.0, 8, 8 * PATIENCE),
+        None => twelve_tabs_take_turns(1.0, 5, 2 * PATIENCE),
+    }
+}
+
+/// The ages in ms at which so many streams, that come in eights, were told to end.
+fn ages_at_the_end(jitter: &str, count: usize) -> Vec<u64> {
+    let server = Server::start_with(&format!(
+        "--max-stream-age 1s --max-stream-age-jitter {jitter} --reap-every 10ms --update-rate 3600 --retry 10ms"
+    ));
+    let _tabs: Vec<_> = (1..=8).map(|n| open_tab(&server, &format!("tab {n}"), "")).collect();
+    wait_for("the ends of the streams", || {
+        let ages: Vec<u64> = timeline(&server)
+            .into_iter()
+            .filter_map(
+                |moment| if let What::Reaped { age_ms, .. } = moment.what { Some(age_ms) } else { None },
+            )
+            .collect();
+        (ages.len() >= count).then_some(ages)
+    })
+}
+
+#[test]
+fn a_jitter_spreads_the_ages_and_never_lengthens_them() {
+    let exact = ages_at_the_end("0%", 16);
+    assert!(exact.iter().all(|age| *age >= 1000), "{exact:?}");
+
+    let spread = ages_at_the_end("50%", 24);
+    assert!(spread.iter().all(|age| *age >= 500), "{spread:?}");
+    let (min, max) = (spread.iter().min().unwrap(), spread.iter().max().unwrap());
+    assert!(max - min >= 200, "{spread:?}");
+    assert!(*min < 1000, "{spread:?}");
+}
+
+/// A server whose eight threads are held by eight of these readers, who read no
+/// more, while streams may grow as old as they like.
+fn held_by<R>(flags: &str, open: impl Fn(&str) -> R) -> (Server, Vec<R>) {
+    let server = Server::start_with(&format!("--update-rate 50ms --reap-every 100ms {flags}"));
+    let readers = (0..8)
+        .map(|n| {
+            let reader = open(&server.url(STREAM));
+            server.wait_for_stats("held thread", |stats| stats["pool_capacity"] == 7 - n);
+            reader
+        })
+        .collect();
+    (server, readers)
+}
+
+fn set_max_stream_age(server: &Server, secs: &str) {
+    let (status, answer) = json(server.control, "POST", &format!("/max-stream-age?secs={secs}"));
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// Waits until all is free again, and sees a page and a stream answered.
+fn wait_until_free(server: &Server) -> Value {
+    let stats = server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+    assert_eq!(get(server.app, "/up").0, 200);
+    open_stream(server.app);
+    stats
+}
+
+#[test]
+fn zombies_that_never_fill_a_buffer_are_ended_by_their_age_alone() {
+    let (server, zombies) = held_by("", |url| Zombie::open(url).unwrap());
+    // Writes go on succeeding: nothing else would ever end these streams.
+    let writes = timeline(&server).len();
+    wait_for("more writes", || (timeline(&server).len() > writes + 80).then_some(()));
+    assert_eq!(server.stats()["streams"]["disconnected"], 0);
+
+    set_max_stream_age(&server, "1");
+    let stats = wait_until_free(&server);
+    assert!(stats["streams"]["reaped"].as_u64() >= Some(8), "{stats}");
+    assert_eq!(stats["streams"]["disconnected"], 0);
+    drop(zombies);
+}
+
+/// Large models come while the eight read no more: their streams' writes block.
+fn held_by_blocked_writes<R>(open: impl Fn(&str) -> R) {
+    let (server, readers) = held_by("--write-timeout 1s", open);
+    set_max_stream_age(&server, "1");
+    create_large_models(&server.database(), LARGE_MODELS);
+    let stats = wait_until_free(&server);
+    let ended = stats["streams"]["reaped"].as_u64().max(stats["streams"]["disconnected"].as_u64());
+    assert!(ended >= Some(8), "{stats}");
+    drop(readers);
+}
+
+#[test]
+fn readers_stopped_by_sigstop_free_their_threads() {
+    if program("curl").is_some() {
+        held_by_blocked_writes(|url| Stopped::open(url, PATIENCE).unwrap());
+    }
+}
+
+#[test]
+fn zombies_with_full_buffers_free_their_threads() {
+    held_by_blocked_writes(|url| Zombie::open(url).unwrap());
+}
+
+/// Without an age, a blocked write ends by the write timeout, and says EAGAIN.
+#[test]
+fn a_blocked_write_ends_by_its_timeout() {
+    let (server, zombies) = held_by("--write-timeout 1s", |url| Zombie::open(url).unwrap());
+    create_large_models(&server.database(), LARGE_MODELS);
+    let stats = wait_until_free(&server);
+    assert_eq!((&stats["streams"]["reaped"], &stats["streams"]["disconnected"]), (&0.into(), &8.into()));
+    for zombie in zombies {
+        let (_, errno) = models::wait_for_disconnect(&server, zombie.local_port());
+        assert_eq!(errno, "EAGAIN");
+    }
+}
+
+/// Waits until the only busy thread has sent something, and then nothing more for
+/// a while.
+fn wait_for_blocked_write(server: &Server) {
+    let (mut last, mut since) = (0, Instant::now());
+    wait_for("a blocked write", || {
+        let threads = json(server.control, "GET", "/threads").1;
+        let bytes = threads.as_array().unwrap().iter().find_map(|thread| thread["bytes"].as_u64())?;
+        if bytes != last {
+            (last, since) = (bytes, Instant::now());
+        }
+        (bytes > 0 && since.elapsed() > Duration::from_secs(1)).then_some(())
+    });
+}
+
+#[test]
+fn the_reaper_ends_a_wait_for_a_database_connection() {
+    let server = Server::start_with(
+        "--db-pool 1 --db-checkout-timeout 60s --reap-every 100ms --write-timeout 120s --retry 1500ms",
+    );
+    // The one connection is held by an action that cannot leave: its write is blocked.
+    create_large_models(&server.database(), LARGE_MODELS);
+    let holder = Zombie::open(&server.url(&format!("{STREAM}?last_event_id=0"))).unwrap();
+    wait_for_blocked_write(&server);
+    assert_eq!(server.stats()["database"]["busy"], 1);
+
+    set_max_stream_age(&server, "1");
+    let request = format!("GET {STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut waiting = send(server.app, request.as_bytes());
+    let answer = read_until(&mut waiting, "0\r\n\r\n");
+    assert!(answer.contains("\r\n\r\n") && answer.contains("retry: 1500\n"), "{answer:?}");
+    assert!(!answer.contains("data:"), "{answer:?}");
+    let stats = server.wait_for_stats("end of the wait", |stats| stats["database"]["waiting"] == 0);
+    assert_eq!((&stats["database"]["busy"], &stats["database"]["checkout_timeouts"]), (&1.into(), &0.into()));
+    assert!(server.log().contains("ended while it waited for a database connection"));
+
+    drop(holder);
+    server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8 && stats["database"]["busy"] == 0);
+}

@@ -1,0 +1,201 @@
+//! Streams over real sockets: what they deliver, when they notice that nobody is
+//! there, and how they end.
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use common::{PATIENCE, Server, create, get, json, open_stream, read_until, send, wait_for};
+use models::{assert_gapless, ids, ids_there, open_tab, received, wait_for_disconnect, wait_for_id, writes};
+use ninetabs::lab::tab::{Cause, What as Happens};
+
+/// Models come four times as fast as the streams look.
+const LOAD: &str = "--produce-every 5ms --update-rate 20ms --retry 10ms --keep-models 100000";
+
+const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn by_id_loses_and_repeats_nothing_however_often_the_connection_is_cut() {
+    const OPENED: u64 = 60;
+    // A cut stream holds its thread until its second write.
+    let server = Server::start_with(&format!("{LOAD} --threads 16:16"));
+    let tabs: Vec<_> = (0..4).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
+    let cuts: u32 = thread::scope(|scope| {
+        let cutters: Vec<_> = tabs
+            .iter()
+            .map(|tab| {
+                scope.spawn(|| {
+                    let mut cuts = 0;
+                    wait_for("the last of the cuts", || {
+                        thread::sleep(Duration::from_millis(fastrand::u64(0..40)));
+                        cuts += u32::from(tab.cut());
+                        (tab.progress().opened >= OPENED).then_some(())
+                    });
+                    cuts
+                })
+            })
+            .collect();
+        cutters.into_iter().map(|cutter| cutter.join().unwrap()).sum()
+    });
+    assert!(cuts >= 4 * (OPENED as u32 - 1), "{cuts} cuts");
+    let newest = *ids_there(&server).last().unwrap();
+    for (n, tab) in tabs.iter().enumerate() {
+        wait_for_id(&server, tab, newest);
+        assert!(tab.progress().connections >= OPENED);
+        let received = received(tab);
+        assert_gapless(&received, 1, &format!("tab {n}"));
+        assert!(received.len() as i64 >= newest);
+    }
+}
+
+#[test]
+fn by_id_loses_nothing_where_the_seeds_loop_does() {
+    let server = Server::start_with(LOAD);
+    let tab = open_tab(&server, "tab", "");
+    let mut got = Vec::new();
+    wait_for("500 models", || {
+        got.extend(received(&tab));
+        (got.len() >= 500).then_some(())
+    });
+    assert_gapless(&got, got[0], "tab");
+    assert_eq!(tab.progress().connections, 1);
+}
+
+#[test]
+fn the_seeds_loop_loses_models() {
+    let server = Server::start_with(&format!("{LOAD} --loop faithful"));
+    let tab = open_tab(&server, "tab", "");
+    let mut got = Vec::new();
+    // What a tab missed while later ones came will never come: its slice is over.
+    let lost = wait_for("a lost model", || {
+        got.extend(received(&tab));
+        got.windows(2).find(|pair| pair[0] + 1 < pair[1]).map(|pair| pair[0] + 1)
+    });
+    assert!(ids_there(&server).contains(&lost), "{lost} was never there");
+    let progress = tab.progress();
+    assert_eq!((progress.connections, progress.last_event_id.as_str(), progress.retry), (1, "", None));
+}
+
+#[test]
+fn a_stream_goes_on_after_the_last_event_id() {
+    let server = Server::start_with("--update-rate 20ms");
+    for n in 1..=5 {
+        assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+    }
+    let first_event = |path: &str, header: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        let text = read_until(&mut send(server.app, request.as_bytes()), "]\n\n");
+        let (_, data) = text.split_once("data: ").unwrap();
+        ids(data.lines().next().unwrap())
+    };
+    let stream = models::STREAM;
+    assert!(first_event(stream, "").is_empty(), "only what is created from then on");
+    assert_eq!(first_event(stream, "Last-Event-ID: 3\r\n"), [4, 5]);
+    assert_eq!(first_event(&format!("{stream}?last_event_id=4"), ""), [5]);
+    assert_eq!(first_event(&format!("{stream}?last_event_id=4"), "Last-Event-ID: 2\r\n"), [3, 4, 5]);
+    // An id of another database: better once more than never.
+    assert_eq!(first_event(stream, "Last-Event-ID: 99\r\n"), [1, 2, 3, 4, 5]);
+}
+
+/// Opens a stream, reads so many events of it, waits until the server has written
+/// so many, and closes it, all of that between two writes. The port that it had.
+fn leave_between_two_writes(server: &Server, read: u64, written: u64) -> u16 {
+    let try_once = || {
+        let mut stream = send(server.app, REQUEST);
+        let port = stream.local_addr().unwrap().port();
+        for _ in 0..read {
+            read_until(&mut stream, "]\n\n\r\n");
+        }
+        let before = wait_for("the writes", || Some(writes(server, port)).filter(|count| *count >= written));
+        drop::<TcpStream>(stream);
+        (before == written && writes(server, port) == written).then_some(port)
+    };
+    wait_for("a close between two writes", try_once)
+}
+
+#[test]
+fn a_client_that_has_read_everything_is_missed_at_the_second_write() {
+    let server = Server::start_with("--update-rate 300ms");
+    for read in [1, 2, 3] {
+        let port = leave_between_two_writes(&server, read, read);
+        assert_eq!(wait_for_disconnect(&server, port), (read + 2, "EPIPE".to_owned()));
+    }
+    let stats = server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+    assert!(stats["streams"]["disconnected"].as_u64() >= Some(3), "{stats}");
+    for words in ["streaming models", "client disconnected: write 3 failed: EPIPE", "closed stream"] {
+        assert!(server.log().contains(words), "no {words:?} in {}", server.log());
+    }
+}
+
+#[test]
+fn a_client_that_left_something_unread_is_missed_at_the_first_write() {
+    let server = Server::start_with("--update-rate 300ms");
+    for (read, written) in [(0, 1), (1, 2), (1, 3)] {
+        let port = leave_between_two_writes(&server, read, written);
+        let (write, errno) = wait_for_disconnect(&server, port);
+        assert_eq!(write, written + 1);
+        // The kernel says ECONNRESET once, to whoever asks first; tiny_http's own
+        // reader may have been told, and a write after that gets EPIPE.
+        assert!(matches!(errno.as_str(), "ECONNRESET" | "EPIPE"), "{errno}");
+    }
+    server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+}
+
+#[test]
+fn an_action_that_fails_before_its_first_write_is_an_empty_200() {
+    let server = Server::start_with("--db-pool 1 --db-checkout-timeout 200ms --update-rate 50ms");
+    let _holder = open_stream(server.app);
+    let answer = read_until(&mut send(server.app, REQUEST), "\r\n0\r\n\r\n");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(head.contains("content-type: text/event-stream\r\n"), "{head}");
+    assert_eq!(body, "0\r\n\r\n");
+    assert_eq!(get(server.app, models::STREAM), (200, String::new()), "over HTTP/1.0");
+}
+
+#[test]
+fn a_reaped_stream_says_when_to_come_back_and_ends_whole() {
+    let server = Server::start_with("--update-rate 3600 --retry 1500ms");
+    let mut stream = open_stream(server.app);
+    assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
+    let rest = read_until(&mut stream, "0\r\n\r\n");
+    assert!(rest.ends_with(": this stream was asked to end\nretry: 1500\n\n\r\n0\r\n\r\n"), "{rest:?}");
+    let stats = server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+    assert_eq!((&stats["streams"]["reaped"], &stats["streams"]["disconnected"]), (&1.into(), &0.into()));
+    assert_eq!(stats["connections"]["open"], 1, "a stream's end is not the connection's");
+}
+
+#[test]
+fn a_reaped_tab_comes_back_with_its_last_event_id() {
+    let server = Server::start_with("--update-rate 20ms --retry 700ms");
+    let tab = open_tab(&server, "tab", "");
+    let mut got = Vec::new();
+    for round in 1..=3 {
+        assert!(tab.wait_for(|tab| tab.opened == round && tab.events > 0, PATIENCE).is_some());
+        create(server.app, "while it listens");
+        wait_for_id(&server, &tab, 2 * round as i64 - 1);
+        assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
+        let reconnect_in = wait_for("the end of the stream", || {
+            tab.happenings().try_iter().find_map(|it| match it.what {
+                Happens::Event(event) => {
+                    got.extend(ids(&event.data));
+                    None
+                }
+                Happens::Ended { cause, reconnect_in } => {
+                    assert!(matches!(cause, Cause::Finished), "{cause}");
+                    Some(reconnect_in)
+                }
+                _ => None,
+            })
+        });
+        assert_eq!(reconnect_in, Duration::from_millis(700));
+        create(server.app, "while it is away");
+    }
+    wait_for_id(&server, &tab, 6);
+    got.extend(received(&tab));
+    assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+}
