@@ -1,0 +1,239 @@
+//! Nine tabs in the real Chromium: who waits for a thread, who for the browser, and
+//! what a page does when it is left.
+
+mod common;
+
+#[path = "common/chromedriver.rs"]
+mod chromedriver;
+
+use chromedriver::{Browser, Tab};
+use common::{Server, create, get, json, wait_for};
+use serde_json::Value;
+
+/// A model arrives by the stream, not by the page.
+const ARRIVED: &str = "document.querySelectorAll('#models tr.new').length";
+
+const STREAMS: &str = "document.body.dataset.state === 'streaming'";
+
+/// Waits until a tab's page streams and a model has come by that stream.
+fn wait_until_it_streams(browser: &Browser, tab: &Tab) {
+    browser.wait_for(tab, STREAMS);
+    browser.wait_for(tab, &format!("{ARRIVED} > 0"));
+}
+
+/// Waits for so many models more: time measured in what a stream delivers.
+fn wait_for_models(browser: &Browser, tab: &Tab, count: u64) {
+    let so_far = browser.eval(tab, ARRIVED).as_u64().unwrap();
+    browser.wait_for(tab, &format!("{ARRIVED} >= {}", so_far + count));
+}
+
+fn errors(browser: &Browser, tab: &Tab) -> Vec<String> {
+    browser.console(tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect()
+}
+
+/// The timeline's moments of a kind.
+fn moments(server: &Server, after: u64) -> Vec<Value> {
+    let (_, excerpt) = json(server.control, "GET", &format!("/timeline?after={after}"));
+    excerpt["moments"].as_array().unwrap().clone()
+}
+
+fn last_seq(server: &Server) -> u64 {
+    moments(server, 0).last().map_or(0, |moment| moment["seq"].as_u64().unwrap())
+}
+
+#[test]
+fn on_nine_hosts_the_ninth_page_waits_for_a_thread() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "200ms", "--produce-every", "200ms"]);
+    let url = |n: usize| format!("http://tab{n}.localhost:{}/?tab={n}", server.app.port());
+
+    let mut tabs = vec![browser.first_tab()];
+    for n in 1..=8 {
+        if n > 1 {
+            tabs.push(browser.new_tab());
+        }
+        browser.goto(&tabs[n - 1], &url(n));
+        wait_until_it_streams(&browser, &tabs[n - 1]);
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["pool_capacity"], &stats["streams"]["open"]), (&0.into(), &8.into()));
+
+    let ninth = browser.new_tab();
+    browser.goto(&ninth, &url(9));
+    server.wait_for_stats("queued ninth page", |stats| stats["backlog"].as_u64() >= Some(1));
+    for tab in &tabs {
+        wait_for_models(&browser, tab, 2);
+    }
+    assert_eq!(browser.title(&ninth), "about:blank", "its page has not come");
+
+    browser.close_tab(tabs.remove(2));
+    wait_until_it_streams(&browser, &ninth);
+    assert_eq!(browser.eval(&ninth, "document.title"), "tab 9");
+    for tab in tabs.iter().chain([&ninth]) {
+        assert_eq!(browser.eval(tab, STREAMS), true);
+        assert_eq!(errors(&browser, tab), [""; 0]);
+    }
+}
+
+#[test]
+fn on_one_host_the_seventh_page_waits_for_the_browser() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "200ms", "--produce-every", "200ms"]);
+
+    let mut tabs = vec![browser.first_tab()];
+    for n in 1..=6 {
+        if n > 1 {
+            tabs.push(browser.new_tab());
+        }
+        browser.goto(&tabs[n - 1], &server.url("/"));
+        wait_until_it_streams(&browser, &tabs[n - 1]);
+    }
+    let asked = server.stats()["requests_count"].clone();
+    assert_eq!(asked, 12, "six pages and six streams");
+
+    let waiting: Vec<Tab> = (7..=9)
+        .map(|_| {
+            let tab = browser.new_tab();
+            browser.goto(&tab, &server.url("/"));
+            tab
+        })
+        .collect();
+    for tab in &tabs {
+        wait_for_models(&browser, tab, 3);
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["pool_capacity"], &stats["backlog"]), (&2.into(), &0.into()));
+    assert_eq!(stats["requests_count"], asked, "nothing of tabs 7 to 9 has reached the server");
+    for tab in &waiting {
+        assert_eq!(browser.title(tab), "about:blank", "its page has not come");
+    }
+    assert_eq!(get(server.app, "/up").0, 200, "whoever is not this browser is answered");
+
+    // The free connection goes to a page, and then to another page or to the first one's
+    // stream, as Chromium likes; in the end six tabs stream again.
+    browser.close_tab(tabs.remove(0));
+    wait_for("one of the waiting pages, and its stream", || {
+        waiting.iter().find(|tab| browser.title(tab) == "models" && browser.eval(tab, STREAMS) == true)
+    });
+    let stats = server.wait_for_stats("six streams", |stats| stats["streams"]["open"] == 6);
+    assert_eq!(stats["pool_capacity"], 2);
+}
+
+/// Whether the client of this connection has closed it, as the server's kernel has it.
+fn has_closed(server: &Server, peer_port: u64) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (local, peer) = (format!(":{:04X}", server.app.port()), format!(":{peer_port:04X}"));
+    let is_established = |line: &str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        fields[1].ends_with(&local) && fields[2].ends_with(&peer) && fields[3] == "01"
+    };
+    !table.lines().skip(1).any(is_established)
+}
+
+#[test]
+fn a_page_left_by_a_link_returns_its_thread_within_two_writes_and_streams_again_on_back() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "500ms"]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/"));
+    browser.wait_for(&tab, STREAMS);
+    browser.run(
+        &tab,
+        "window.remembered = true;
+         document.body.insertAdjacentHTML('beforeend', '<a id=leave href=/up>leave</a>')",
+    );
+    let streaming = moments(&server, 0).into_iter().find(|moment| moment["kind"] == "streaming").unwrap();
+    let (connection, request) = (streaming["connection"].as_u64().unwrap(), &streaming["request"]);
+
+    browser.click(&tab, "#leave");
+    let left_at = wait_for("the close", || has_closed(&server, connection).then(|| last_seq(&server)));
+    server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);
+    browser.wait_for(&tab, "location.pathname === '/up'");
+
+    let writes: Vec<Value> = moments(&server, left_at)
+        .into_iter()
+        .filter(|moment| moment["request"] == *request)
+        .filter(|moment| moment["kind"] == "wrote" || moment["kind"] == "disconnected")
+        .collect();
+    assert!((1..=2).contains(&writes.len()), "{writes:?}");
+    assert_eq!(writes.last().unwrap()["kind"], "disconnected");
+
+    // While it was away a model came; the page out of the browser's cache asks for it.
+    assert_eq!(create(server.app, "made meanwhile").0, 201);
+    browser.back(&tab);
+    browser.wait_for(
+        &tab,
+        "document.querySelector('#models tr.new td:nth-child(2)').textContent === 'made meanwhile'",
+    );
+    assert_eq!(browser.eval(&tab, STREAMS), true);
+    assert_eq!(browser.eval(&tab, "remembered"), true, "the page was loaded anew, not kept");
+    assert_eq!(server.stats()["streams"]["opened"], 2);
+    assert_eq!(browser.eval(&tab, ARRIVED), 1);
+}
+
+#[test]
+fn what_a_model_is_called_is_text_and_no_markup() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "100ms"]);
+    let name = "<b>x</b><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>";
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/"));
+    browser.wait_for(&tab, STREAMS);
+    assert_eq!(create(server.app, name).0, 201);
+
+    let cell = "document.querySelector('#models tr td:nth-child(2)')";
+    browser.wait_for(&tab, &format!("{ARRIVED} === 1"));
+    let look = |what: &str| {
+        assert_eq!(browser.eval(&tab, &format!("{cell}.textContent")), name, "{what}");
+        assert_eq!(browser.eval(&tab, &format!("{cell}.childElementCount")), 0, "{what}");
+        assert_eq!(browser.eval(&tab, "typeof window.ran"), "undefined", "{what}");
+    };
+    look("as it arrived");
+    assert_eq!(browser.eval(&tab, "document.querySelectorAll('#models tr').length"), 1);
+
+    browser.goto(&tab, &server.url("/?tab=1"));
+    browser.wait_for(&tab, "location.search === '?tab=1'");
+    browser.wait_for(&tab, STREAMS);
+    look("as it was rendered");
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn page_fetch_closes_the_source() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "100ms"]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/"));
+    browser.wait_for(&tab, STREAMS);
+
+    browser.run(&tab, "document.dispatchEvent(new Event('page:fetch'))");
+    assert_eq!(browser.eval(&tab, "source.readyState === EventSource.CLOSED"), true);
+    assert_eq!(browser.eval(&tab, "document.body.dataset.state"), "closed");
+    let stats = server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);
+    assert_eq!((&stats["streams"]["disconnected"], &stats["pool_capacity"]), (&1.into(), &8.into()));
+    let console = browser.console(&tab);
+    assert!(console.iter().any(|line| line.contains("source closed")), "{console:?}");
+    assert!(!console.iter().any(|line| line.starts_with("SEVERE")), "{console:?}");
+}
+
+#[test]
+fn a_reaped_page_comes_back_without_a_word_on_the_console() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "100ms", "--retry", "200ms"]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/"));
+    browser.wait_for(&tab, STREAMS);
+    browser.run(
+        &tab,
+        "window.states = [];
+         new MutationObserver(() => states.push(document.body.dataset.state))
+           .observe(document.body, { attributeFilter: ['data-state'] })",
+    );
+
+    let (status, told) = json(server.control, "POST", "/reap");
+    assert_eq!((status, &told["reaped"]), (200, &1.into()));
+    browser.wait_for(&tab, "states.includes('reconnecting') && states.at(-1) === 'streaming'");
+    assert_eq!(create(server.app, "made after that").0, 201);
+    browser.wait_for(&tab, &format!("{ARRIVED} === 1"));
+    assert_eq!(browser.console(&tab), [""; 0]);
+}
