@@ -14,7 +14,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use super::serve::{DbLease, ServeArgs, StreamLoop};
+use super::serve_args::{DbLease, ServeArgs, StreamLoop};
 use super::values::{MinMax, OrAuto};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;

@@ -11,6 +11,7 @@ pub mod duration;
 pub mod interrupt;
 pub mod reproduce;
 pub mod serve;
+pub mod serve_args;
 pub mod tab;
 pub mod values;
 
@@ -28,13 +29,13 @@ pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
     #[command(flatten)]
-    pub serve: serve::ServeArgs,
+    pub serve: serve_args::ServeArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the app, and the control server beside it.
-    Serve(Box<serve::ServeArgs>),
+    Serve(Box<serve_args::ServeArgs>),
     /// Play the story of nine tabs and eight threads, and check every claim of it.
     Reproduce(reproduce::ReproduceArgs),
     /// Be one EventSource: print every event of a stream as a line of JSON.

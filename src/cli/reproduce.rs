@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, RecvError, bounded, select};
 use serde::Serialize;
 
-use super::serve::FrontDoor;
+use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
 use super::{failed, interrupt};
 use crate::lab::acts::{ACTS, Act, Outcome};

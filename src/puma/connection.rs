@@ -19,11 +19,20 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::response::{Ended, Framing};
+use super::framing::Framing;
 use crate::timeline::{Subject, Timeline, What};
 
 /// A write that took longer than this is recorded as blocked.
 const BLOCKED_AFTER: Duration = Duration::from_millis(50);
+
+/// How a live body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// To its end: the client is told so.
+    Clean,
+    /// In the middle: whoever reads it must not take it for whole.
+    Cut,
+}
 
 /// The client of this connection is gone, or does not read any more.
 #[derive(Debug, Error)]

@@ -5,16 +5,19 @@
 
 pub mod configuration;
 pub mod connection;
+pub mod framing;
 mod pool_state;
 pub mod request;
 pub mod response;
 pub mod server;
+pub mod serving;
 mod sync;
 pub mod thread_pool;
 mod tiny_http_front;
 
 pub use configuration::Configuration;
-pub use connection::{Connection, WriteError};
+pub use connection::{Connection, Ended, WriteError};
 pub use request::Request;
-pub use response::{Body, Ended, Response};
-pub use server::{App, DoorDied, Server, StartError};
+pub use response::{Body, Response};
+pub use server::{DoorDied, Server, StartError};
+pub use serving::App;

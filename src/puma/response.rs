@@ -4,7 +4,8 @@
 //! `date` and no `server` field, a length where it is known, else chunks for
 //! HTTP/1.1 and the end of the connection for HTTP/1.0.
 
-use super::connection::Connection;
+use super::connection::{Connection, Ended};
+use super::framing::Framing;
 use super::request::{Request, Version};
 
 /// A header value: it cannot hold CR, LF or NUL, so no value can begin a new
@@ -23,15 +24,6 @@ impl HeaderValue {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-/// How a live body ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// To its end: the client is told so.
-    Clean,
-    /// In the middle: whoever reads it must not take it for whole.
-    Cut,
 }
 
 /// The body of a live answer: it writes on the connection for as long as it
@@ -82,17 +74,6 @@ impl Response {
         self.headers.push((name, HeaderValue::new(value)));
         self
     }
-}
-
-/// How the bytes after the head are told apart from what follows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// No body belongs to this answer.
-    None,
-    Counted(usize),
-    Chunked,
-    /// HTTP/1.0: the body lasts until the connection ends.
-    UntilClose,
 }
 
 /// How the answer to this request is framed.

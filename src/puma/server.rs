@@ -5,28 +5,20 @@
 //! thread is held until its answer has ended, be it a page or a stream: that is
 //! the whole of the seed's trouble.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::configuration::Configuration;
-use super::connection::{Connection, Progress};
-use super::request::Request;
-use super::response::{self, Body, Ended, Framing, Response};
+use super::serving::{App, RequestView, Serving};
 use super::thread_pool::{self, BadSize, Shutdown, ThreadPool};
 use super::tiny_http_front::{self, Front, Job};
-use crate::timeline::{Timeline, What};
+use crate::timeline::Timeline;
 
 pub use super::tiny_http_front::{DoorDied, StartError};
-
-/// What every request is handed to.
-pub type App = dyn Fn(&Request) -> Response + Send + Sync;
 
 /// A running server. Dropping it stops accepting, and waits for nobody.
 pub struct Server {
@@ -35,6 +27,7 @@ pub struct Server {
     pool: Arc<ThreadPool<Job>>,
     serving: Arc<Serving>,
     trim: Sender<()>,
+    started_at: SystemTime,
 }
 
 /// What one pool thread is doing, as `/threads` shows it.
@@ -45,18 +38,6 @@ pub struct ThreadView {
     pub io_bound: bool,
     /// None while it waits for work.
     pub request: Option<RequestView>,
-}
-
-/// A request that holds a thread.
-#[derive(Debug, Clone)]
-pub struct RequestView {
-    pub request: u64,
-    pub connection: u64,
-    pub target: String,
-    /// How long it has held its thread.
-    pub age: Duration,
-    /// Bytes of its answer that the kernel has taken.
-    pub bytes: u64,
 }
 
 /// The numbers of one moment; see docs/puma.md for what each counts.
@@ -77,14 +58,7 @@ impl Server {
         app: Arc<App>,
     ) -> Result<Server, StartError> {
         let listener = tiny_http_front::listen(&configuration)?;
-        let serving = Arc::new(Serving {
-            app,
-            timeline: Arc::clone(&timeline),
-            write_timeout: configuration.write_timeout,
-            started_at: SystemTime::now(),
-            requests_count: AtomicU64::new(0),
-            in_flight: Mutex::default(),
-        });
+        let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), configuration.write_timeout));
         let (min, max) = configuration.threads;
         let options = thread_pool::Options {
             name: configuration.name.to_owned(),
@@ -100,7 +74,7 @@ impl Server {
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
         let trim = auto_trim(&configuration, &pool)?;
         let front = Front::open(listener, configuration.name, Arc::clone(&pool), timeline)?;
-        Ok(Server { front, pool, serving, trim })
+        Ok(Server { front, pool, serving, trim, started_at: SystemTime::now() })
     }
 
     /// Where it listens, port 0 resolved.
@@ -116,33 +90,22 @@ impl Server {
     /// Reading resets `backlog_max`, as in Puma.
     pub fn stats(&self) -> Stats {
         Stats {
-            started_at: self.serving.started_at,
+            started_at: self.started_at,
             pool: self.pool.stats(),
-            requests_count: self.serving.requests_count.load(Ordering::Relaxed),
+            requests_count: self.serving.requests_count(),
         }
     }
 
     /// Every pool thread, lowest number first.
     pub fn threads(&self) -> Vec<ThreadView> {
         let processors = self.pool.processors();
-        let in_flight = self.serving.in_flight();
-        let view = |subject: crate::timeline::Subject| {
-            let begun = in_flight.get(&subject.request)?;
-            Some(RequestView {
-                request: subject.request,
-                connection: subject.connection,
-                target: begun.target.clone(),
-                age: begun.at.elapsed(),
-                bytes: begun.progress.bytes.load(Ordering::Relaxed),
-            })
-        };
         processors
             .into_iter()
             .map(|it| ThreadView {
                 number: it.number,
                 name: it.name,
                 io_bound: it.io_bound,
-                request: it.running.and_then(view),
+                request: it.running.and_then(|subject| self.serving.view(subject)),
             })
             .collect()
     }
@@ -189,88 +152,4 @@ fn auto_trim(configuration: &Configuration, pool: &Arc<ThreadPool<Job>>) -> Resu
             .map_err(StartError::Thread)?;
     }
     Ok(stop)
-}
-
-/// What the pool's threads share while they serve.
-pub(super) struct Serving {
-    app: Arc<App>,
-    pub(super) timeline: Arc<Timeline>,
-    pub(super) write_timeout: Duration,
-    started_at: SystemTime,
-    requests_count: AtomicU64,
-    in_flight: Mutex<HashMap<u64, Begun>>,
-}
-
-struct Begun {
-    target: String,
-    at: Instant,
-    progress: Arc<Progress>,
-}
-
-impl Serving {
-    /// Serves one request on this thread, to the end of its answer.
-    ///
-    /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    pub(super) fn serve(&self, request: Request, socket: Box<dyn std::io::Write + Send>) {
-        self.requests_count.fetch_add(1, Ordering::Relaxed);
-        let progress = Arc::new(Progress::default());
-        let (number, thread) = (request.subject.request, request.thread);
-        let begun =
-            Begun { target: request.target.clone(), at: Instant::now(), progress: Arc::clone(&progress) };
-        self.in_flight().insert(number, begun);
-        let connection = Connection::new(
-            socket,
-            request.subject,
-            thread,
-            Arc::clone(&self.timeline),
-            progress,
-            self.write_timeout,
-        );
-        let response =
-            panic::catch_unwind(AssertUnwindSafe(|| (self.app)(&request))).unwrap_or_else(|panic| {
-                self.report(&request, panic.as_ref());
-                Response::status(500)
-            });
-        self.answer(&request, response, connection);
-        self.in_flight().remove(&number);
-    }
-
-    fn answer(&self, request: &Request, response: Response, mut connection: Connection) {
-        let framing = response::framing(request, &response);
-        connection.begin(response::head(request, &response, framing), framing);
-        if request.method == "HEAD" || framing == Framing::None {
-            connection.bare();
-            return connection.end(Ended::Clean);
-        }
-        let ended = match response.body {
-            // Its failure is on the timeline: a page has nobody else to tell.
-            Body::Whole(bytes) => connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean),
-            Body::Live(live) => {
-                let live = panic::catch_unwind(AssertUnwindSafe(|| live(&mut connection)));
-                live.unwrap_or_else(|panic| {
-                    self.report(request, panic.as_ref());
-                    Ended::Cut
-                })
-            }
-        };
-        if ended == Ended::Cut && !connection.has_begun() {
-            return self.answer(request, Response::status(500), connection);
-        }
-        connection.end(ended);
-    }
-
-    fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        log::error!("{request:?}: {message}");
-        self.timeline.record(Some(request.thread), Some(request.subject), What::Panicked { message });
-    }
-
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<u64, Begun>> {
-        // Each holder inserts, removes or reads one entry: a panic leaves it whole.
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -47,7 +47,7 @@ use thiserror::Error;
 use super::configuration::{Configuration, LISTEN_BACKLOG, UNWANTED_BODY_BYTES};
 use super::request::{Request, Version};
 use super::response::{Body, Response};
-use super::server::Serving;
+use super::serving::Serving;
 use super::thread_pool::{Processor, StartError as PoolError, ThreadPool, Work};
 use crate::timeline::{Subject, Timeline, What};
 

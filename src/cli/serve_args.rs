@@ -1,0 +1,161 @@
+//! What was typed to `serve`: its flags, each with its unit, its default and its
+//! variable of the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use super::duration;
+use super::values::{self, MinMax, OrAuto, OrOff};
+use crate::puma::configuration as default;
+
+/// What reads requests and hands them to the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FrontDoor {
+    /// The tiny_http crate: a thread for each connection, loopback only.
+    TinyHttp,
+}
+
+/// How a stream finds what is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StreamLoop {
+    /// By id: nothing is lost and nothing is sent twice.
+    ById,
+    /// By time slices, as the seed's controller does; it loses models.
+    Faithful,
+}
+
+/// How long an action keeps its database connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DbLease {
+    /// To its end, as Rails up to 7.1.
+    Action,
+    /// For one query, as Rails 7.2.
+    Query,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where the app listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", env = "NINETABS_BIND", default_value = "tcp://127.0.0.1:9292", value_parser = values::address, help_heading = "Addresses")]
+    pub bind: SocketAddr,
+    /// Where the control server listens; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = "tcp://127.0.0.1:9293", value_parser = values::address, help_heading = "Addresses")]
+    pub control_url: SocketAddr,
+    /// What every request to the control server must carry as ?token=, or none.
+    #[arg(
+        long,
+        value_name = "TOKEN|none",
+        env = "NINETABS_CONTROL_TOKEN",
+        default_value = "none",
+        help_heading = "Addresses"
+    )]
+    pub control_token: String,
+    /// A host that is answered besides loopback, localhost and *.localhost; a leading dot takes all names below; may be given again.
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "NINETABS_ALLOW_HOST",
+        value_delimiter = ',',
+        help_heading = "Addresses"
+    )]
+    pub allow_host: Vec<String>,
+    /// A file to write the process id and the real addresses to, as Puma's state file; it goes when the server stops.
+    #[arg(long, value_name = "PATH", env = "NINETABS_STATE", help_heading = "Addresses")]
+    pub state: Option<PathBuf>,
+
+    /// Least and most threads of the pool.
+    #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", value_parser = values::min_max, help_heading = "Pool")]
+    pub threads: MinMax,
+    /// How many threads may be marked IO-bound on top of the pool; above 0 every stream is marked.
+    #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, value_parser = values::threads, help_heading = "Pool")]
+    pub max_io_threads: usize,
+    /// Seconds after which one idle thread above the minimum is let go, again and again.
+    #[arg(long, value_name = "SECS", env = "NINETABS_AUTO_TRIM_TIME", default_value = "30", value_parser = values::some_time, help_heading = "Pool")]
+    pub auto_trim_time: Duration,
+    /// What reads the requests.
+    #[arg(
+        long,
+        value_name = "FRONT",
+        env = "NINETABS_FRONT",
+        default_value = "tiny-http",
+        help_heading = "Pool"
+    )]
+    pub front: FrontDoor,
+
+    /// Seconds that a stream sleeps between two looks at the models.
+    #[arg(long, value_name = "SECS", env = "NINETABS_UPDATE_RATE", default_value = "2", value_parser = values::some_time, help_heading = "Streams")]
+    pub update_rate: Duration,
+    /// Seconds after which a stream is ended and its client told to come back, or off.
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_STREAM_AGE", default_value = "off", value_parser = values::time_or_off, help_heading = "Streams")]
+    pub max_stream_age: OrOff,
+    /// The largest random part by which a stream's own maximum age is shortened, in percent.
+    #[arg(long, value_name = "PERCENT", env = "NINETABS_MAX_STREAM_AGE_JITTER", default_value = "10%", value_parser = values::percentage, help_heading = "Streams")]
+    pub max_stream_age_jitter: f64,
+    /// Seconds between two rounds of the stream reaper.
+    #[arg(long, value_name = "SECS", env = "NINETABS_REAP_EVERY", default_value = "1", value_parser = values::some_time, help_heading = "Streams")]
+    pub reap_every: Duration,
+    /// Seconds after which a client whose stream ended is to come back.
+    #[arg(long, value_name = "SECS", env = "NINETABS_RETRY", default_value = "3", value_parser = duration::seconds, help_heading = "Streams")]
+    pub retry: Duration,
+    /// How a stream finds what is new.
+    #[arg(
+        long = "loop",
+        value_name = "LOOP",
+        env = "NINETABS_LOOP",
+        default_value = "by-id",
+        help_heading = "Streams"
+    )]
+    pub stream_loop: StreamLoop,
+
+    /// The database's file, made if there is none; :memory: is a temporary file that goes with the process.
+    #[arg(
+        long,
+        value_name = "PATH|:memory:",
+        env = "NINETABS_DATABASE",
+        default_value = "ninetabs.sqlite3",
+        help_heading = "Models"
+    )]
+    pub database: PathBuf,
+    /// Seconds between two models that the server makes by itself, or off.
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_PRODUCE_EVERY", default_value = "1", value_parser = values::time_or_off, help_heading = "Models")]
+    pub produce_every: OrOff,
+    /// How many models are kept, the newest first.
+    #[arg(long, value_name = "N", env = "NINETABS_KEEP_MODELS", default_value_t = 1000, value_parser = values::one_or_more, help_heading = "Models")]
+    pub keep_models: u64,
+    /// Database connections for the pool's threads; auto is one a thread, and grows with a resize.
+    #[arg(long, value_name = "N|auto", env = "NINETABS_DB_POOL", default_value = "auto", value_parser = values::number_or_auto, help_heading = "Models")]
+    pub db_pool: OrAuto,
+    /// Seconds that an action waits for a database connection before it fails.
+    #[arg(long, value_name = "SECS", env = "NINETABS_DB_CHECKOUT_TIMEOUT", default_value = "5", value_parser = values::some_time, help_heading = "Models")]
+    pub db_checkout_timeout: Duration,
+    /// How long an action keeps its database connection.
+    #[arg(
+        long,
+        value_name = "LEASE",
+        env = "NINETABS_DB_LEASE",
+        default_value = "action",
+        help_heading = "Models"
+    )]
+    pub db_lease: DbLease,
+
+    /// Seconds that a blocked write waits for its client, in sum.
+    #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
+    pub write_timeout: Duration,
+    /// The largest request body, in bytes.
+    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
+    pub max_body_bytes: u64,
+    /// Seconds that a stop waits for requests that are being served.
+    #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
+    pub force_shutdown_after: Duration,
+
+    /// A folder to read the views from at each request, instead of those in the program.
+    #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
+    pub views: Option<PathBuf>,
+    /// Stop when standard input ends, so that whoever started the server cannot leave it behind.
+    #[arg(long, env = "NINETABS_STOP_WITH_STDIN", value_parser = BoolishValueParser::new(), help_heading = "Looking")]
+    pub stop_with_stdin: bool,
+}

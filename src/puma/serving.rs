@@ -1,0 +1,144 @@
+//! Serving one request: the app is called, its answer is written, both on the pool
+//! thread that took the request, which is held until the answer has ended.
+//!
+//! Models the middle of Puma::Server#process_client, from the request that is read
+//! to the answer that is written. A panic in the app, or in a body, ends here: it
+//! costs one 500, or, where the answer has begun, that answer.
+
+use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::connection::{Connection, Ended, Progress};
+use super::framing::Framing;
+use super::request::Request;
+use super::response::{self, Body, Response};
+use crate::timeline::{Subject, Timeline, What};
+
+/// What every request is handed to.
+pub type App = dyn Fn(&Request) -> Response + Send + Sync;
+
+/// A request that holds a thread.
+#[derive(Debug, Clone)]
+pub struct RequestView {
+    pub request: u64,
+    pub connection: u64,
+    pub target: String,
+    /// How long it has held its thread.
+    pub age: Duration,
+    /// Bytes of its answer that the kernel has taken.
+    pub bytes: u64,
+}
+
+/// What the pool's threads share while they serve.
+pub(super) struct Serving {
+    app: Arc<App>,
+    pub(super) timeline: Arc<Timeline>,
+    write_timeout: Duration,
+    requests_count: AtomicU64,
+    in_flight: Mutex<HashMap<u64, Begun>>,
+}
+
+struct Begun {
+    target: String,
+    at: Instant,
+    progress: Arc<Progress>,
+}
+
+impl Serving {
+    pub(super) fn new(app: Arc<App>, timeline: Arc<Timeline>, write_timeout: Duration) -> Self {
+        Serving {
+            app,
+            timeline,
+            write_timeout,
+            requests_count: AtomicU64::new(0),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    /// Requests begun, not answered.
+    pub(super) fn requests_count(&self) -> u64 {
+        self.requests_count.load(Ordering::Relaxed)
+    }
+
+    /// The request that a thread holds, unless it has let go of it by now.
+    pub(super) fn view(&self, subject: Subject) -> Option<RequestView> {
+        let in_flight = self.in_flight();
+        let begun = in_flight.get(&subject.request)?;
+        Some(RequestView {
+            request: subject.request,
+            connection: subject.connection,
+            target: begun.target.clone(),
+            age: begun.at.elapsed(),
+            bytes: begun.progress.bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Serves one request on this thread, to the end of its answer.
+    ///
+    /// An app that panics costs one 500, or, if its answer has begun, that answer.
+    pub(super) fn serve(&self, request: Request, socket: Box<dyn std::io::Write + Send>) {
+        self.requests_count.fetch_add(1, Ordering::Relaxed);
+        let progress = Arc::new(Progress::default());
+        let (number, thread) = (request.subject.request, request.thread);
+        let begun =
+            Begun { target: request.target.clone(), at: Instant::now(), progress: Arc::clone(&progress) };
+        self.in_flight().insert(number, begun);
+        let connection = Connection::new(
+            socket,
+            request.subject,
+            thread,
+            Arc::clone(&self.timeline),
+            progress,
+            self.write_timeout,
+        );
+        let response =
+            panic::catch_unwind(AssertUnwindSafe(|| (self.app)(&request))).unwrap_or_else(|panic| {
+                self.report(&request, panic.as_ref());
+                Response::status(500)
+            });
+        self.answer(&request, response, connection);
+        self.in_flight().remove(&number);
+    }
+
+    fn answer(&self, request: &Request, response: Response, mut connection: Connection) {
+        let framing = response::framing(request, &response);
+        connection.begin(response::head(request, &response, framing), framing);
+        if request.method == "HEAD" || framing == Framing::None {
+            connection.bare();
+            return connection.end(Ended::Clean);
+        }
+        let ended = match response.body {
+            // Its failure is on the timeline: a page has nobody else to tell.
+            Body::Whole(bytes) => connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean),
+            Body::Live(live) => {
+                let live = panic::catch_unwind(AssertUnwindSafe(|| live(&mut connection)));
+                live.unwrap_or_else(|panic| {
+                    self.report(request, panic.as_ref());
+                    Ended::Cut
+                })
+            }
+        };
+        if ended == Ended::Cut && !connection.has_begun() {
+            return self.answer(request, Response::status(500), connection);
+        }
+        connection.end(ended);
+    }
+
+    fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a message".to_owned());
+        log::error!("{request:?}: {message}");
+        self.timeline.record(Some(request.thread), Some(request.subject), What::Panicked { message });
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<u64, Begun>> {
+        // Each holder inserts, removes or reads one entry: a panic leaves it whole.
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
