@@ -12,12 +12,14 @@ pub enum Cell {
     Empty,
     /// It waited for work.
     Idle,
-    /// It held a request, and wrote nothing: a stream asleep, a write blocked.
+    /// It held a request, and wrote nothing: a stream asleep.
     Held,
     /// A request waited in todo.
     Queued,
     /// It wrote.
     Wrote,
+    /// A write waited for the client to read.
+    Blocked,
     /// Its stream was told to end.
     Reaped,
     /// A write failed: the client was gone.
@@ -33,6 +35,7 @@ impl Cell {
             Cell::Held => '─',
             Cell::Queued => '░',
             Cell::Wrote => '●',
+            Cell::Blocked => '▓',
             Cell::Reaped => 'R',
             Cell::Gone => 'x',
         }
@@ -72,6 +75,9 @@ fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
     scale.fill(cells, started_us, story.finished_us.unwrap_or(to_us), Cell::Held);
     for at_us in &story.writes_us {
         scale.mark(cells, *at_us, Cell::Wrote);
+    }
+    for (from_us, to_us) in &story.blocked_us {
+        scale.fill(cells, *from_us, *to_us, Cell::Blocked);
     }
     if let Some(at_us) = story.reaped_us {
         scale.mark(cells, at_us, Cell::Reaped);

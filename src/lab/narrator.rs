@@ -195,7 +195,7 @@ fn style(cell: Cell) -> Style {
         Cell::Idle => Style::new().dim(),
         Cell::Held => Style::new().cyan(),
         Cell::Wrote => Style::new().cyan().bold(),
-        Cell::Queued => Style::new().yellow(),
+        Cell::Queued | Cell::Blocked => Style::new().yellow(),
         Cell::Reaped => Style::new().magenta().bold(),
         Cell::Gone => Style::new().red().bold(),
     }

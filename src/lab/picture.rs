@@ -67,6 +67,7 @@ fn kind(cell: Cell) -> &'static str {
         Cell::Held => "held",
         Cell::Queued => "queued",
         Cell::Wrote => "wrote",
+        Cell::Blocked => "blocked",
         Cell::Reaped => "reaped",
         Cell::Gone => "gone",
     }

@@ -35,6 +35,8 @@ pub struct Story {
     pub is_stream: bool,
     /// When each write went out.
     pub writes_us: Vec<u64>,
+    /// From when to when a write waited for the client.
+    pub blocked_us: Vec<(u64, u64)>,
     pub gone: Option<Gone>,
     pub reaped_us: Option<u64>,
     pub finished_us: Option<u64>,
@@ -118,6 +120,7 @@ impl Record {
             What::Started => story.started = thread.map(|thread| (at_us, thread)),
             What::Streaming => story.is_stream = true,
             What::Wrote { .. } => story.writes_us.push(at_us),
+            What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
             What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
             What::Reaped { .. } => story.reaped_us = Some(at_us),
             What::Finished => story.finished_us = Some(at_us),
