@@ -56,8 +56,11 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
     create_large(server.app, 500);
     let mut reader = stopped_reader(&server);
     reader.write_all(plain).unwrap();
-    let others = [send(server.app, plain), send(server.app, huge), send(server.app, huge)];
-    server.wait_for_stats("four in todo", |stats| stats["backlog"] == 4);
+    let mut others = Vec::new();
+    for (queued, request) in (2..).zip([&plain[..], huge, huge]) {
+        others.push(send(server.app, request));
+        server.wait_for_stats("one more in todo", |stats| stats["backlog"] == queued);
+    }
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
     assert!(server.log().contains("were still busy after 500ms"), "{}", server.log());

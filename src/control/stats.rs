@@ -3,6 +3,7 @@
 //! Keys of Puma come in Puma's order and with its meanings: the backlog counts
 //! as busy, `backlog_max` is the most since it was last asked for.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 
@@ -103,11 +104,13 @@ fn open_connections(address: SocketAddr) -> Option<usize> {
     let table =
         fs::read_to_string(if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }).ok()?;
     let port = format!(":{:04X}", address.port());
-    let is_open = |line: &&str| {
+    let open = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let (local, state) = (fields.next(), fields.nth(1));
+        let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
         // ESTABLISHED, and CLOSE_WAIT: the client has closed and we have not.
-        local.is_some_and(|local| local.ends_with(&port)) && matches!(state, Some("01" | "08"))
+        let is_open = local.ends_with(&port) && matches!(state, "01" | "08");
+        is_open.then(|| (local.to_owned(), remote.to_owned()))
     };
-    Some(table.lines().skip(1).filter(is_open).count())
+    // The table is no snapshot: a busy kernel may list a connection twice.
+    Some(table.lines().skip(1).filter_map(open).collect::<HashSet<_>>().len())
 }

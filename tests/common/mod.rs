@@ -189,6 +189,18 @@ pub fn get(to: SocketAddr, path: &str) -> (u16, String) {
     split(&ask(to, &format!("GET {path} HTTP/1.0\r\n\r\n")))
 }
 
+/// Waits until a page is answered, each time on a new connection: tiny_http may
+/// leave one unread that came close behind others.
+pub fn wait_until_up(to: SocketAddr) {
+    wait_for("an answer of /up", || {
+        let mut stream = send(to, b"GET /up HTTP/1.0\r\n\r\n");
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.0 200 OK").then_some(())
+    });
+}
+
 pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     let (status, body) = split(&ask(to, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
