@@ -5,11 +5,12 @@
 mod common;
 
 use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use common::{
     Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
-    stopped_reader,
+    stopped_reader, wait_for,
 };
 use rustix::process::Signal;
 
@@ -65,6 +66,19 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
     assert!(server.log().contains("were still busy after 500ms"), "{}", server.log());
     drop((reader, others));
+}
+
+#[test]
+fn who_connects_during_a_stop_is_refused() {
+    let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
+    let mut server = Server::start(&flags);
+    create_large(server.app, 500);
+    let reader = stopped_reader(&server);
+    server.signal(Signal::TERM);
+    wait_for("a refusal", || TcpStream::connect(server.app).is_err().then_some(()));
+    assert!(server.child.try_wait().unwrap().is_none(), "it waits for its reader all the while");
+    drop(reader);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 #[test]

@@ -35,8 +35,8 @@ use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -123,7 +123,8 @@ pub(super) fn listen(configuration: &Configuration) -> Result<TcpListener, Start
 
 /// The acceptor: a thread that takes requests from tiny_http and pushes them into todo.
 pub(super) struct Front {
-    server: Arc<tiny_http::Server>,
+    /// None once it has been stopped: with the last hold of it the listener closes.
+    server: Mutex<Option<Arc<tiny_http::Server>>>,
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
     died: Receiver<DoorDied>,
@@ -161,7 +162,7 @@ impl Front {
                 }
             })
             .map_err(StartError::Thread)?;
-        Ok(Front { server, address, stopping, died })
+        Ok(Front { server: Mutex::new(Some(server)), address, stopping, died })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -172,9 +173,12 @@ impl Front {
         &self.died
     }
 
+    /// Stops accepting: who connects from now on is refused.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.server.unblock();
+        if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            server.unblock();
+        }
     }
 }
 
@@ -199,7 +203,11 @@ impl Acceptor {
         loop {
             match self.server.recv_timeout(LOOK_EVERY) {
                 last if self.stopping.load(Ordering::Acquire) => {
+                    // Dropping what nobody will serve could block, or end the process.
                     mem::forget(last);
+                    while let Ok(Some(unread)) = self.server.try_recv() {
+                        mem::forget(unread);
+                    }
                     return None;
                 }
                 Ok(Some(request)) => self.push(request),
