@@ -6,6 +6,7 @@ mod common;
 #[path = "common/models.rs"]
 mod models;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Server, get, json, open_stream, program, read_until, send, wait_for};
@@ -13,13 +14,13 @@ use models::{
     STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
 };
 use ninetabs::lab::zombies::{Stopped, Zombie};
-use ninetabs::timeline::What;
+use ninetabs::timeline::{Moment, What};
 use serde_json::Value;
 
 /// What a slow machine may add to a promised age.
-const SCHEDULING_DELAY: f64 = 5.0;
+const SCHEDULING_DELAY: f64 = 10.0;
 /// Models of 16 KiB that no pair of send and receive buffers holds.
-const LARGE_MODELS: usize = 400;
+const LARGE_MODELS: u32 = 400;
 
 /// Twelve tabs on eight threads until each has had so many turns, with a maximum
 /// age in seconds.
@@ -55,7 +56,7 @@ fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
 fn twelve_tabs_on_eight_threads_all_get_turns_and_miss_nothing() {
     // At full length, a minute of 5 s each, it is the same code.
     match std::env::var_os("NINETABS_TEST_A_MINUTE") {
-        Some(_) => twelve_tabs_take_turns(5.0, 8, 8 * PATIENCE),
+        Some(_) => twelve_tabs_take_turns(5.0, 6, 8 * PATIENCE),
         None => twelve_tabs_take_turns(1.0, 5, 2 * PATIENCE),
     }
 }
@@ -131,34 +132,78 @@ fn zombies_that_never_fill_a_buffer_are_ended_by_their_age_alone() {
     drop(zombies);
 }
 
-/// Large models come while the eight read no more: their streams' writes block.
-fn held_by_blocked_writes<R>(open: impl Fn(&str) -> R) {
-    let (server, readers) = held_by("--write-timeout 1s", open);
+/// Large models come while the eight read no more, so that their streams' writes
+/// block; then streams may be a second old.
+fn held_by_blocked_writes<R>(who: &str, open: impl Fn(&str) -> R) {
+    let (server, readers) = held_by("--write-timeout 3s", open);
+    create_large_models(&server, LARGE_MODELS);
+    wait_for_blocked_writes(&server, 8);
+
     set_max_stream_age(&server, "1");
-    create_large_models(&server.database(), LARGE_MODELS);
-    let stats = wait_until_free(&server);
-    let ended = stats["streams"]["reaped"].as_u64().max(stats["streams"]["disconnected"].as_u64());
-    assert!(ended >= Some(8), "{stats}");
+    wait_until_free(&server);
+    assert_eq!(connections(&server, |what| matches!(what, What::Blocked { .. })), 8);
+    let (reaped, longest) = longest_way_out(&server);
+    eprintln!("{who}: {reaped} told to end, the last of them did after {longest:.2} s of a blocked write");
+    assert!(longest <= 3.0 + SCHEDULING_DELAY, "{longest} s");
     drop(readers);
+}
+
+/// Waits until so many connections have been sent much, and then nothing more has
+/// gone out for a while. Those whose write timeout was over meanwhile count, too.
+fn wait_for_blocked_writes(server: &Server, count: usize) {
+    let is_large = |what: &What| matches!(what, What::Wrote { bytes } if *bytes > 60_000);
+    wait_for("large writes", || (connections(server, is_large) == count).then_some(()));
+    let (mut last, mut since) = (Vec::new(), Instant::now());
+    wait_for("blocked writes", || {
+        let threads = json(server.control, "GET", "/threads").1;
+        let bytes: Vec<_> =
+            threads.as_array().unwrap().iter().filter_map(|it| it["bytes"].as_u64()).collect();
+        if bytes != last {
+            (last, since) = (bytes, Instant::now());
+        }
+        (since.elapsed() > Duration::from_millis(500)).then_some(())
+    });
+}
+
+/// To how many connections this has happened.
+fn connections(server: &Server, wanted: impl Fn(&What) -> bool) -> usize {
+    let its = |moment: Moment| moment.subject.filter(|_| wanted(&moment.what)).map(|it| it.connection);
+    timeline(server).into_iter().filter_map(its).collect::<BTreeSet<_>>().len()
+}
+
+/// How many streams were told to end, and the most seconds that one took over it.
+fn longest_way_out(server: &Server) -> (usize, f64) {
+    let (mut told, mut longest) = (BTreeMap::new(), 0.0_f64);
+    for moment in timeline(server) {
+        match (moment.subject, &moment.what) {
+            (Some(subject), What::Reaped { .. }) => _ = told.insert(subject.request, moment.at_us),
+            (Some(subject), What::Finished) => {
+                let since = told.get(&subject.request).map(|at_us| moment.at_us - at_us);
+                longest = longest.max(since.unwrap_or(0) as f64 / 1e6);
+            }
+            _ => {}
+        }
+    }
+    (told.len(), longest)
 }
 
 #[test]
 fn readers_stopped_by_sigstop_free_their_threads() {
     if program("curl").is_some() {
-        held_by_blocked_writes(|url| Stopped::open(url, PATIENCE).unwrap());
+        held_by_blocked_writes("stopped readers", |url| Stopped::open(url, PATIENCE).unwrap());
     }
 }
 
 #[test]
 fn zombies_with_full_buffers_free_their_threads() {
-    held_by_blocked_writes(|url| Zombie::open(url).unwrap());
+    held_by_blocked_writes("zombies", |url| Zombie::open(url).unwrap());
 }
 
 /// Without an age, a blocked write ends by the write timeout, and says EAGAIN.
 #[test]
 fn a_blocked_write_ends_by_its_timeout() {
     let (server, zombies) = held_by("--write-timeout 1s", |url| Zombie::open(url).unwrap());
-    create_large_models(&server.database(), LARGE_MODELS);
+    create_large_models(&server, LARGE_MODELS);
     let stats = wait_until_free(&server);
     assert_eq!((&stats["streams"]["reaped"], &stats["streams"]["disconnected"]), (&0.into(), &8.into()));
     for zombie in zombies {
@@ -167,29 +212,15 @@ fn a_blocked_write_ends_by_its_timeout() {
     }
 }
 
-/// Waits until the only busy thread has sent something, and then nothing more for
-/// a while.
-fn wait_for_blocked_write(server: &Server) {
-    let (mut last, mut since) = (0, Instant::now());
-    wait_for("a blocked write", || {
-        let threads = json(server.control, "GET", "/threads").1;
-        let bytes = threads.as_array().unwrap().iter().find_map(|thread| thread["bytes"].as_u64())?;
-        if bytes != last {
-            (last, since) = (bytes, Instant::now());
-        }
-        (bytes > 0 && since.elapsed() > Duration::from_secs(1)).then_some(())
-    });
-}
-
 #[test]
 fn the_reaper_ends_a_wait_for_a_database_connection() {
     let server = Server::start_with(
         "--db-pool 1 --db-checkout-timeout 60s --reap-every 100ms --write-timeout 120s --retry 1500ms",
     );
     // The one connection is held by an action that cannot leave: its write is blocked.
-    create_large_models(&server.database(), LARGE_MODELS);
+    create_large_models(&server, LARGE_MODELS);
     let holder = Zombie::open(&server.url(&format!("{STREAM}?last_event_id=0"))).unwrap();
-    wait_for_blocked_write(&server);
+    wait_for_blocked_writes(&server, 1);
     assert_eq!(server.stats()["database"]["busy"], 1);
 
     set_max_stream_age(&server, "1");

@@ -2,11 +2,9 @@
 //! says about the connection that it came on.
 #![allow(dead_code)] // Each test file uses its own part of this.
 
-use std::path::Path;
 use std::time::Duration;
 
-use ninetabs::app::database::{Database, LeaseFor};
-use ninetabs::app::model::{MAX_NAME_BYTES, Model};
+use ninetabs::app::model::MAX_NAME_BYTES;
 use ninetabs::lab::tab::{Settings, Tab, What as Happens};
 use ninetabs::timeline::{Moment, What};
 use serde_json::Value;
@@ -70,13 +68,16 @@ pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     });
 }
 
-/// Makes models of the largest size from outside, without a thread of the pool.
-pub fn create_large_models(database: &Path, count: usize) {
-    let database = Database::open(database, 1, PATIENCE, LeaseFor::Query).unwrap();
-    let mut db = database.connect().unwrap();
-    for _ in 0..count {
-        Model::create(&mut db, &"x".repeat(MAX_NAME_BYTES), u64::MAX >> 1).unwrap();
-    }
+/// Makes models of the largest size, all at one moment, so that each stream gets
+/// them in one event; from outside, without a thread of the pool.
+pub fn create_large_models(server: &Server, count: u32) {
+    let database = rusqlite::Connection::open(server.database()).unwrap();
+    database.busy_timeout(PATIENCE).unwrap();
+    let sql = "WITH RECURSIVE number(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM number WHERE n < ?)
+        INSERT INTO models (name, created_at_us) SELECT hex(zeroblob(?)), 0 FROM number";
+    // Two digits a byte.
+    let created = database.execute(sql, (count, MAX_NAME_BYTES as u32 / 2)).unwrap();
+    assert_eq!(created, count as usize);
 }
 
 /// All that the timeline knows.
