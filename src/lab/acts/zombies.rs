@@ -1,6 +1,7 @@
 //! Act 4: clients that stay and never read. All threads are held by nobody, and
 //! no write ever fails. Then the two that the seed names: curl and ab.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::{Played, Theatre, answered, count};
@@ -56,12 +57,18 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, limit)?;
     claims.equal("pool_capacity once they are killed", threads as u64, capacity);
 
+    let met = stage.record(|record| {
+        let gone = record.stories.values().filter_map(|story| story.gone.as_ref());
+        gone.map(|gone| gone.errno.clone()).collect::<BTreeSet<_>>()
+    });
+    let met = met.into_iter().collect::<Vec<_>>().join(" or ");
+
     curl(&mut stage, &mut claims, limit)?;
     ab(&mut stage, &mut claims, limit)?;
 
     let why = format!(
         "Threads puma srv tp 001 to {threads:03} wrote {writes} times to sockets that nobody read, and each write succeeded, since \
-         the kernels of both sides have room for megabytes. When their sockets were closed with data unread the next write met ECONNRESET.",
+         the kernels of both sides have room for megabytes. When their sockets were closed, data unread, the next write met {met}.",
     );
     Ok(Played { claims, why, record })
 }
