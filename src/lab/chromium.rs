@@ -100,6 +100,8 @@ impl Chromium {
             "--remote-debugging-port=0",
         ]);
         command.arg(format!("--user-data-dir={}", profile.0.display()));
+        // Killed, it leaves its lock's socket in the folder for temporary files.
+        command.env("TMPDIR", &profile.0);
         if rustix::process::getuid().is_root() {
             // Chromium refuses to run as root with its sandbox.
             command.arg("--no-sandbox");
