@@ -7,7 +7,8 @@ mod common;
 mod chromedriver;
 
 use chromedriver::{Browser, Tab};
-use common::{Server, create, get, json, wait_for};
+use common::{Server, create, get, json, program, wait_for};
+use ninetabs::lab::chromium::Chromium;
 use serde_json::Value;
 
 /// A model arrives by the stream, not by the page.
@@ -236,4 +237,24 @@ fn a_reaped_page_comes_back_without_a_word_on_the_console() {
     assert_eq!(create(server.app, "made after that").0, 201);
     browser.wait_for(&tab, &format!("{ARRIVED} === 1"));
     assert_eq!(browser.console(&tab), [""; 0]);
+}
+
+#[test]
+fn the_labs_own_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
+    if program("chromium").is_none() {
+        return;
+    }
+    let server = Server::start(&["--update-rate", "100ms"]);
+    let chromium = Chromium::start().unwrap();
+    let page = chromium.open(&format!("http://tab1.localhost:{}/?tab=1", server.app.port())).unwrap();
+    server.wait_for_stats("stream", |stats| stats["streams"]["open"] == 1);
+    let pages = chromium.pages().unwrap();
+    assert!(pages.iter().any(|it| it.id == page && it.title == "tab 1"), "{pages:?}");
+    chromium.close(&page).unwrap();
+    server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);
+
+    drop(chromium);
+    let ours = format!("ninetabs-chromium-{}-", std::process::id());
+    let left = std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
+    assert_eq!(left.filter(|it| it.file_name().to_string_lossy().starts_with(&ours)).count(), 0);
 }

@@ -1,10 +1,11 @@
 //! Nine tabs against the real Puma and against ours, told once and played twice.
 //!
-//! Puma runs a Rack app (`data/live_stream.ru`) whose stream is the seed's loop, with a record of each write
-//! that it attempts; ours keeps that record by itself. So "noticed at which write" is
-//! counted, never timed. What both must do alike is compared with what is expected of
-//! both; where we differ on purpose, the row says why, and a difference that has gone
-//! fails like one that is new. The table is printed: `cargo test --test parity -- --nocapture`.
+//! Puma runs a Rack app (`data/live_stream.ru`) whose stream is the seed's loop, with a
+//! record of each write that it attempts; ours keeps that record by itself. So "at which
+//! write" is counted, never timed. What both must do alike is compared with what is
+//! expected of both; where we differ on purpose, the row says why, and a difference that
+//! has gone fails like one that is new. `cargo test --test parity -- --nocapture` prints
+//! the table. It takes some seconds, most of them the waits for rounds.
 
 mod common;
 

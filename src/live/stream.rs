@@ -118,28 +118,23 @@ impl<'a> Stream<'a> {
 
     /// Ends the stream; a second call does nothing.
     ///
-    /// One that was told to end says why, and when to come back, unless its
-    /// client was slow: such a goodbye could block as long as a write.
+    /// One that was told to end says why, and when to come back. In the middle of
+    /// an event it cannot: such a stream is cut.
     pub fn close(&mut self) -> Ended {
-        let ended = match (self.state, self.membership.why()) {
-            (State::Closed(ended), _) => ended,
-            (State::Torn, _) => Ended::Cut,
-            (State::New | State::Whole, Some(_)) if self.connection.is_slow() => Ended::Cut,
-            (State::New | State::Whole, Some(why)) if self.dialect == Dialect::Resumable => {
-                self.say_goodbye(why)
-            }
-            (State::New | State::Whole, _) => Ended::Clean,
+        let ended = match self.state {
+            State::Closed(ended) => return ended,
+            State::Torn => Ended::Cut,
+            State::New | State::Whole => Ended::Clean,
         };
         self.state = State::Closed(ended);
+        if let (Dialect::Resumable, Some(why)) = (self.dialect, self.membership.why()) {
+            let mut goodbye = String::new();
+            event::comment(&mut goodbye, why.as_str());
+            event::retry(&mut goodbye, self.live.retry);
+            goodbye.push('\n');
+            self.connection.say_last(goodbye.as_bytes());
+        }
         ended
-    }
-
-    fn say_goodbye(&mut self, why: Interrupt) -> Ended {
-        let mut text = String::new();
-        event::comment(&mut text, why.as_str());
-        event::retry(&mut text, self.live.retry);
-        text.push('\n');
-        self.send(text.as_bytes()).map_or(Ended::Cut, |()| Ended::Clean)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {

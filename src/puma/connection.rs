@@ -60,6 +60,7 @@ pub struct Connection {
     progress: Arc<Progress>,
     write_timeout: Duration,
     head: Vec<u8>,
+    last_words: Vec<u8>,
     framing: Framing,
     writes: u64,
     state: State,
@@ -91,6 +92,7 @@ impl Connection {
             progress,
             write_timeout,
             head: Vec::new(),
+            last_words: Vec::new(),
             framing: Framing::UntilClose,
             writes: 0,
             state: State::Open,
@@ -121,6 +123,47 @@ impl Connection {
         if part.is_empty() {
             return Ok(());
         }
+        let bytes = self.framed(part);
+        self.send(&bytes)
+    }
+
+    /// What to say at a clean end: it is sent with what is due then.
+    pub fn say_last(&mut self, words: &[u8]) {
+        self.last_words = words.to_vec();
+    }
+
+    /// Ends the answer: sends what is still due (the head, the last words, the last
+    /// chunk). It may block like a write, but never on a client that was slow at
+    /// the last one: then it happens on a thread of its own.
+    pub(super) fn end(mut self, ended: Ended) {
+        let words = std::mem::take(&mut self.last_words);
+        let mut due = match ended {
+            Ended::Clean if !words.is_empty() => self.framed(&words),
+            _ => std::mem::take(&mut self.head),
+        };
+        due.extend_from_slice(match (self.framing, ended) {
+            (Framing::Chunked, Ended::Clean) => b"0\r\n\r\n",
+            // The socket cannot be closed from here, so that the client is made to
+            // close it: no chunk has such a size, and it stops reading at once.
+            (Framing::Chunked, Ended::Cut) => b"cut\r\n",
+            _ => b"",
+        });
+        match self.state {
+            State::Open if due.is_empty() => {}
+            State::Open => {
+                // Its failure is on the timeline, and there is nobody left to tell.
+                let _ = self.send(&due);
+                if self.state != State::Open {
+                    self.leave_elsewhere(b"");
+                }
+            }
+            State::Slow => self.leave_elsewhere(&due),
+            State::Broken => self.leave_elsewhere(b""),
+        }
+    }
+
+    /// A part of the body as it goes over the wire, behind the head if that is still due.
+    fn framed(&mut self, part: &[u8]) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.head);
         if self.framing == Framing::Chunked {
             bytes.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
@@ -129,44 +172,15 @@ impl Connection {
         } else {
             bytes.extend_from_slice(part);
         }
-        self.send(&bytes)
-    }
-
-    /// Whether the next write may have to wait for the client.
-    pub fn is_slow(&self) -> bool {
-        self.state != State::Open
-    }
-
-    /// Ends the answer.
-    ///
-    /// A clean end sends what is still due (the head, the last chunk) and may
-    /// block like a write. A cut never blocks on a client that was slow: what is
-    /// left to do happens on a thread of its own.
-    pub(super) fn end(mut self, ended: Ended) {
-        let mut due = std::mem::take(&mut self.head);
-        due.extend_from_slice(match (self.framing, ended) {
-            (Framing::Chunked, Ended::Clean) => b"0\r\n\r\n",
-            // The socket cannot be closed from here, so that the client is made to
-            // close it: no chunk has such a size, and it stops reading at once.
-            (Framing::Chunked, Ended::Cut) => b"cut\r\n",
-            _ => b"",
-        });
-        let may_send = self.state == State::Open || (self.state == State::Slow && ended == Ended::Clean);
-        if may_send && !due.is_empty() {
-            // Its failure is on the timeline, and there is nobody left to tell.
-            let _ = self.send(&due);
-        }
-        if self.state != State::Open {
-            self.leave_elsewhere(&due);
-        }
+        bytes
     }
 
     /// tiny_http flushes what it still holds when its writer is dropped, and so
     /// may wait out one more write timeout: not on a pool thread.
     fn leave_elsewhere(self, due: &[u8]) {
-        let (mut socket, state, due) = (self.socket, self.state, due.to_vec());
+        let (mut socket, due) = (self.socket, due.to_vec());
         let left = thread::Builder::new().name("puma srv cut".into()).spawn(move || {
-            if state == State::Slow {
+            if !due.is_empty() {
                 let _ = socket.write_all(&due).and_then(|()| socket.flush());
             }
         });

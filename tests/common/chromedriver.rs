@@ -60,6 +60,8 @@ impl Browser {
         let mut command = Command::new(driver);
         command.arg("--port=0").stdin(Stdio::null()).stderr(Stdio::null());
         command.stdout(File::create(&said).unwrap());
+        // Killed, Chromium leaves its lock's socket in the folder for temporary files.
+        command.env("TMPDIR", folder.path());
         let program = Program::start(&mut command).unwrap();
         let url = format!("http://127.0.0.1:{}", port(&said));
 

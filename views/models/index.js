@@ -6,6 +6,9 @@ var template = document.getElementById('model');
 var newestId = page.dataset.newestId;
 var source;
 
+// A tab may stay open for days; the server keeps as many, unless told otherwise.
+var MOST_ROWS = 1000;
+
 function show(state, words) {
   page.dataset.state = state;
   document.getElementById('state').textContent = words;
@@ -52,6 +55,9 @@ function add(model) {
   cells[1].textContent = model.name;
   cells[2].textContent = model.created_at;
   rows.prepend(row);
+  if (rows.childElementCount > MOST_ROWS) {
+    rows.lastElementChild.remove();
+  }
 }
 
 function closeSource() {
