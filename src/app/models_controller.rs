@@ -179,11 +179,12 @@ fn last_event_id(request: &Request) -> Option<i64> {
 }
 
 fn posted_name(request: &Request) -> Option<String> {
+    let body = request.body.read().inspect_err(|error| log::error!("{request:?}: its body: {error}")).ok()?;
     if request.header_lists("content-type", "application/json") {
-        let posted: Value = serde_json::from_slice(&request.body).ok()?;
+        let posted: Value = serde_json::from_slice(&body).ok()?;
         return posted.get("name")?.as_str().map(str::to_owned);
     }
-    form_urlencoded::parse(&request.body).find(|(key, _)| key == "name").map(|(_, name)| name.into_owned())
+    form_urlencoded::parse(&body).find(|(key, _)| key == "name").map(|(_, name)| name.into_owned())
 }
 
 /// A form that a person submitted wants a page, a program wants its model.

@@ -15,6 +15,8 @@ use crate::puma::configuration as default;
 /// What reads requests and hands them to the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FrontDoor {
+    /// Puma's own: acceptor, reactor, client.
+    Puma,
     /// The tiny_http crate: a thread for each connection, loopback only.
     TinyHttp,
 }
@@ -35,6 +37,15 @@ pub enum DbLease {
     Action,
     /// For one query, as Rails 7.2.
     Query,
+}
+
+/// How a stream finds out that its client has closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Notice {
+    /// By the second write after the close, which fails.
+    Write,
+    /// By listening while it sleeps.
+    Poll,
 }
 
 #[derive(Debug, Clone, Args)]

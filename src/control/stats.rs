@@ -27,6 +27,8 @@ pub(super) struct Stats {
     backlog_max: usize,
     max_threads: usize,
     requests_count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reactor_max: Option<usize>,
     versions: Versions,
     streams: live::registry::Stats,
     database: database::Stats,
@@ -57,10 +59,11 @@ pub(super) fn stats(server: &Server, live: &Live, database: &Database) -> Stats 
         backlog_max: stats.pool.backlog_max,
         max_threads: stats.pool.max_threads,
         requests_count: stats.requests_count,
+        reactor_max: stats.reactor_max,
         versions: Versions { puma: PUMA, ninetabs: env!("CARGO_PKG_VERSION") },
         streams: live.stats(),
         database: database.stats(),
-        connections: Connections { open: open_connections(server.address()) },
+        connections: Connections { open: stats.connections.or_else(|| open_connections(server.address())) },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::puma::{Request, Response};
 
 pub use event::Event;
 pub use reaper::Reaper;
-pub use registry::{Interrupt, Live, Settings};
+pub use registry::{Interrupt, Live, NoticeClose, Settings};
 pub use stream::{Dialect, Stream, StreamError};
 
 impl Live {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::Serialize;
 
+use crate::puma::Cutter;
 use crate::timeline::{Subject, Timeline, What};
 
 /// Why a stream is told to end.
@@ -48,12 +49,24 @@ pub struct Settings {
     /// The largest part, from 0 to 1, by which a stream's own limit is shortened,
     /// so that tabs which came together do not all come back together.
     pub max_age_jitter: f64,
+    pub notice_close: NoticeClose,
+}
+
+/// How a stream finds out that its client has closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeClose {
+    /// By a write that fails: the second after the close.
+    ByWrite,
+    /// By listening to the socket while it sleeps, where the front door has it. A
+    /// client that only stopped sending is taken for one that has closed.
+    ByPoll,
 }
 
 /// Every live stream of a server.
 #[derive(Debug)]
 pub struct Live {
     pub(super) retry: Duration,
+    pub(super) notice_close: NoticeClose,
     jitter: f64,
     timeline: Arc<Timeline>,
     state: Mutex<State>,
@@ -92,6 +105,8 @@ struct Entry {
     share: f64,
     /// Dropped to interrupt; None once that has happened.
     interrupt: Option<Sender<Infallible>>,
+    /// Ends the waits that the channel does not reach: those on the socket.
+    cutter: Cutter,
     why: Option<Interrupt>,
 }
 
@@ -99,6 +114,7 @@ impl Live {
     pub fn new(settings: &Settings, timeline: Arc<Timeline>) -> Self {
         Live {
             retry: settings.retry,
+            notice_close: settings.notice_close,
             jitter: settings.max_age_jitter.clamp(0.0, 1.0),
             timeline,
             state: Mutex::new(State {
@@ -153,6 +169,7 @@ impl Live {
             if is_due(entry, *max_age) {
                 entry.interrupt = None;
                 entry.why = Some(why);
+                entry.cutter.cut();
                 told += 1;
                 let age_ms = entry.opened.elapsed().as_millis() as u64;
                 let what = What::Reaped { age_ms, why: why.as_str().to_owned() };
@@ -164,7 +181,7 @@ impl Live {
     }
 
     /// Enters a stream. The entry leaves when what is returned is dropped.
-    pub(super) fn enter(self: &Arc<Self>, subject: Subject, thread: usize) -> Membership {
+    pub(super) fn enter(self: &Arc<Self>, subject: Subject, thread: usize, cutter: Cutter) -> Membership {
         let (sender, interrupted) = bounded(0);
         let mut state = self.state();
         let stopping = state.stopping;
@@ -174,6 +191,7 @@ impl Live {
             opened: Instant::now(),
             share: 1.0 - self.jitter * fastrand::f64(),
             interrupt: (!stopping).then_some(sender),
+            cutter,
             why: stopping.then_some(Interrupt::Stopping),
         };
         state.open.insert(subject.request, entry);

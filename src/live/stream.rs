@@ -13,8 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
 use super::event::{self, Event};
-use super::registry::{Interrupt, Live, Membership};
-use crate::puma::{Connection, Ended, WriteError};
+use super::registry::{Interrupt, Live, Membership, NoticeClose};
+use crate::puma::{Connection, Ended, Waited, WriteError};
 use crate::timeline::Subject;
 
 /// The most that is written between two looks at whether the stream is to end, in bytes.
@@ -68,7 +68,7 @@ impl<'a> Stream<'a> {
         thread: usize,
         dialect: Dialect,
     ) -> Self {
-        let membership = live.enter(subject, thread);
+        let membership = live.enter(subject, thread, connection.cutter());
         Stream { connection, live, membership, dialect, state: State::New }
     }
 
@@ -96,8 +96,18 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Sleeps, or fails with `Reaped` as soon as the stream is told to end.
-    pub fn sleep(&self, duration: Duration) -> Result<(), StreamError> {
+    /// Sleeps, or fails with `Reaped` as soon as the stream is told to end; where
+    /// closes are noticed by poll, with `ClientDisconnected` as soon as one comes.
+    pub fn sleep(&mut self, duration: Duration) -> Result<(), StreamError> {
+        if self.live.notice_close == NoticeClose::ByPoll
+            && let Some(waited) = self.connection.wait_for_close(duration)
+        {
+            return match waited {
+                Waited::TimedOut => Ok(()),
+                Waited::Cut => self.look(),
+                Waited::Closed => Err(self.lose(self.connection.closed())),
+            };
+        }
         match self.membership.interrupted.recv_timeout(duration) {
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => self.look(),
@@ -138,10 +148,19 @@ impl<'a> Stream<'a> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        self.connection.write(bytes).map_err(|error| {
-            self.live.count_disconnected();
-            self.state = State::Closed(Ended::Cut);
-            StreamError::ClientDisconnected(error)
-        })
+        self.connection.write(bytes).map_err(|error| self.lose(error))
+    }
+
+    /// The client is gone, or this stream's blocked write was cut: then it was told
+    /// to end before that.
+    fn lose(&mut self, error: WriteError) -> StreamError {
+        self.state = State::Closed(Ended::Cut);
+        match self.membership.why() {
+            Some(why) => StreamError::Reaped(why),
+            None => {
+                self.live.count_disconnected();
+                StreamError::ClientDisconnected(error)
+            }
+        }
     }
 }

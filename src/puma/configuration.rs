@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::client::Limits;
+
 /// Least and most pool threads. Puma's own default is 0:5; the seed ran eight.
 pub const THREADS: (usize, usize) = (8, 8);
 /// Threads that may be marked IO-bound on top of the pool's maximum.
@@ -21,8 +23,29 @@ pub const FORCE_SHUTDOWN_AFTER: Duration = Duration::from_secs(5);
 pub const MAX_BODY_BYTES: u64 = 1_048_576;
 /// The largest body that is tolerated, unread, where none is wanted, in bytes.
 pub const UNWANTED_BODY_BYTES: u64 = 1_024;
+/// From one byte of a request to the next, and for the first of a connection.
+pub const FIRST_DATA_TIMEOUT: Duration = Duration::from_secs(30);
+/// For a request's head in sum, from its first byte to its last.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two requests of a connection.
+pub const PERSISTENT_TIMEOUT: Duration = Duration::from_secs(65);
+/// Requests a connection.
+pub const MAX_KEEP_ALIVE: usize = 999;
+/// The largest request head, in bytes.
+pub const MAX_HEAD_BYTES: usize = 114_688;
+/// Descriptors that are kept for everything but connections.
+pub const SPARE_DESCRIPTORS: usize = 128;
 /// Connections that the kernel completes ahead of `accept`.
 pub const LISTEN_BACKLOG: i32 = 1_024;
+
+/// What reads requests and hands them to the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrontDoor {
+    /// Puma's own: acceptor, reactor, client.
+    Puma,
+    /// The tiny_http crate.
+    TinyHttp,
+}
 
 /// One server: where it listens, how many threads it has, what it bears.
 #[derive(Debug, Clone)]
@@ -37,6 +60,15 @@ pub struct Configuration {
     pub write_timeout: Duration,
     pub auto_trim_time: Duration,
     pub max_body_bytes: u64,
+    pub front: FrontDoor,
+    pub max_head_bytes: usize,
+    pub first_data_timeout: Duration,
+    pub head_timeout: Duration,
+    pub persistent_timeout: Duration,
+    pub max_connections: usize,
+    /// How long what was written may stay unacknowledged by a peer; None: as long as
+    /// the kernel likes, which is a quarter of an hour.
+    pub tcp_user_timeout: Option<Duration>,
 }
 
 impl Configuration {
@@ -50,6 +82,25 @@ impl Configuration {
             write_timeout: WRITE_TIMEOUT,
             auto_trim_time: AUTO_TRIM_TIME,
             max_body_bytes: MAX_BODY_BYTES,
+            front: FrontDoor::TinyHttp,
+            max_head_bytes: MAX_HEAD_BYTES,
+            first_data_timeout: FIRST_DATA_TIMEOUT,
+            head_timeout: HEAD_TIMEOUT,
+            persistent_timeout: PERSISTENT_TIMEOUT,
+            max_connections: usize::MAX,
+            tcp_user_timeout: None,
+        }
+    }
+
+    /// What one client may take.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_head_bytes: self.max_head_bytes,
+            max_body_bytes: self.max_body_bytes,
+            first_data_timeout: self.first_data_timeout,
+            head_timeout: self.head_timeout,
+            persistent_timeout: self.persistent_timeout,
+            max_keep_alive: MAX_KEEP_ALIVE,
         }
     }
 }

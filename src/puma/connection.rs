@@ -7,32 +7,21 @@
 //! for at most the server's write timeout, in sum; a write that failed, for
 //! whatever reason, means that this client is gone.
 //!
-//! tiny_http hides the socket, so that writing is all that can be done through
-//! it: a blocked write cannot be cut off from another thread, and the end of an
-//! answer is not the end of the connection.
+//! Where the socket is in the hand, a write that is blocked can be ended from
+//! another thread ([`Connection::cutter`]), and a client that closes can be waited
+//! for; tiny_http hides its socket, and can only be written to.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 
-use super::framing::Framing;
+use super::framing::{Ended, Framing};
+use super::socket::{Cutter, Waited};
+use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
-
-/// A write that took longer than this is recorded as blocked.
-const BLOCKED_AFTER: Duration = Duration::from_millis(50);
-
-/// How a live body ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// To its end: the client is told so.
-    Clean,
-    /// In the middle: whoever reads it must not take it for whole.
-    Cut,
-}
 
 /// The client of this connection is gone, or does not read any more.
 #[derive(Debug, Error)]
@@ -53,7 +42,7 @@ pub struct Progress {
 
 /// The writing end of one request's connection.
 pub struct Connection {
-    socket: Box<dyn Write + Send>,
+    transport: Transport,
     subject: Subject,
     thread: usize,
     timeline: Arc<Timeline>,
@@ -77,7 +66,7 @@ enum State {
 
 impl Connection {
     pub(super) fn new(
-        socket: Box<dyn Write + Send>,
+        transport: Transport,
         subject: Subject,
         thread: usize,
         timeline: Arc<Timeline>,
@@ -85,7 +74,7 @@ impl Connection {
         write_timeout: Duration,
     ) -> Self {
         Connection {
-            socket,
+            transport,
             subject,
             thread,
             timeline,
@@ -132,10 +121,29 @@ impl Connection {
         self.last_words = words.to_vec();
     }
 
+    /// What ends this connection's waits from another thread.
+    pub fn cutter(&self) -> Cutter {
+        self.transport.cutter()
+    }
+
+    /// Waits for the client to close. None where that cannot be seen (tiny-http). A
+    /// client that only stopped sending looks the same as one that has closed.
+    pub fn wait_for_close(&self, timeout: Duration) -> Option<Waited> {
+        self.transport.wait_for_close(timeout)
+    }
+
+    /// The client has been seen to close: recorded as a write that failed would be.
+    pub fn closed(&mut self) -> WriteError {
+        self.state = State::Broken;
+        let (number, errno) = (self.writes + 1, "POLLRDHUP".to_owned());
+        self.record(What::Disconnected { write: number, error: errno.clone() });
+        WriteError { number, errno }
+    }
+
     /// Ends the answer: sends what is still due (the head, the last words, the last
     /// chunk). It may block like a write, but never on a client that was slow at
-    /// the last one: then it happens on a thread of its own.
-    pub(super) fn end(mut self, ended: Ended) {
+    /// the last one. Answers whether another request may follow on the connection.
+    pub(super) fn end(mut self, ended: Ended) -> bool {
         let words = std::mem::take(&mut self.last_words);
         let mut due = match ended {
             Ended::Clean if !words.is_empty() => self.framed(&words),
@@ -143,9 +151,7 @@ impl Connection {
         };
         due.extend_from_slice(match (self.framing, ended) {
             (Framing::Chunked, Ended::Clean) => b"0\r\n\r\n",
-            // The socket cannot be closed from here, so that the client is made to
-            // close it: no chunk has such a size, and it stops reading at once.
-            (Framing::Chunked, Ended::Cut) => b"cut\r\n",
+            (Framing::Chunked, Ended::Cut) => self.transport.cut_mark(ended),
             _ => b"",
         });
         match self.state {
@@ -153,13 +159,16 @@ impl Connection {
             State::Open => {
                 // Its failure is on the timeline, and there is nobody left to tell.
                 let _ = self.send(&due);
-                if self.state != State::Open {
-                    self.leave_elsewhere(b"");
-                }
+                due.clear();
             }
-            State::Slow => self.leave_elsewhere(&due),
-            State::Broken => self.leave_elsewhere(b""),
+            State::Slow => {}
+            State::Broken => due.clear(),
         }
+        let is_whole = ended == Ended::Clean && self.state != State::Broken && due.is_empty();
+        if self.state != State::Open {
+            self.transport.leave(due);
+        }
+        is_whole && self.framing != Framing::UntilClose
     }
 
     /// A part of the body as it goes over the wire, behind the head if that is still due.
@@ -175,33 +184,16 @@ impl Connection {
         bytes
     }
 
-    /// tiny_http flushes what it still holds when its writer is dropped, and so
-    /// may wait out one more write timeout: not on a pool thread.
-    fn leave_elsewhere(self, due: &[u8]) {
-        let (mut socket, due) = (self.socket, due.to_vec());
-        let left = thread::Builder::new().name("puma srv cut".into()).spawn(move || {
-            if !due.is_empty() {
-                let _ = socket.write_all(&due).and_then(|()| socket.flush());
-            }
-        });
-        if let Err(error) = left {
-            log::warn!("no thread to leave a blocked connection on: {error}");
-        }
-    }
-
     fn send(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.writes += 1;
-        let began = Instant::now();
-        let sent = self.push_out(bytes, began);
-        let took = began.elapsed();
-        if took > BLOCKED_AFTER {
-            self.record(What::Blocked { us: took.as_micros() as u64 });
-            self.state = State::Slow;
-        } else {
-            self.state = State::Open;
-        }
-        match sent {
-            Ok(()) => {
+        let progress = &self.progress;
+        let took = |bytes: usize| drop(progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed));
+        match self.transport.write_all(bytes, self.write_timeout, took) {
+            Ok(waited) => {
+                self.state = if waited.is_zero() { State::Open } else { State::Slow };
+                if !waited.is_zero() {
+                    self.record(What::Blocked { us: waited.as_micros() as u64 });
+                }
                 self.record(What::Wrote { bytes: bytes.len() as u64 });
                 Ok(())
             }
@@ -214,27 +206,6 @@ impl Connection {
         }
     }
 
-    /// Writes until all is with the kernel. Each call waits at most for the
-    /// socket's own timeout (SO_SNDTIMEO), and comes back short only when that
-    /// has run out, so the sum is looked at between the calls.
-    fn push_out(&mut self, mut bytes: &[u8], began: Instant) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match self.socket.write(bytes) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => {
-                    self.progress.bytes.fetch_add(taken as u64, Ordering::Relaxed);
-                    bytes = &bytes[taken..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if !bytes.is_empty() && began.elapsed() >= self.write_timeout {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-        }
-        self.socket.flush()
-    }
-
     fn record(&self, what: What) {
         self.timeline.record(Some(self.thread), Some(self.subject), what);
     }
@@ -245,6 +216,7 @@ fn errno(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::BrokenPipe => "EPIPE".into(),
         io::ErrorKind::ConnectionReset => "ECONNRESET".into(),
+        io::ErrorKind::ConnectionAborted => "cut".into(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "EAGAIN".into(),
         _ => error.to_string(),
     }

@@ -1,6 +1,15 @@
-//! Framing: how the bytes of a body are told apart from what follows them.
+//! Framing: where a body ends and the next message begins.
+//!
+//! Both ways round. What a client may send is decided in one pure function,
+//! [`of_request`], which answers none, counted, chunked, or a refusal with its
+//! status: everything that a smuggler would try is a row of its table. How an
+//! answer is framed is the other enum, [`Framing`]. Models the decisions of
+//! Puma::Client#setup_body, stricter where docs/puma.md says so.
 
-/// How the bytes after the head are told apart from what follows them.
+use super::head::Head;
+use super::refusal::Refusal;
+
+/// How the bytes after an answer's head are told apart from what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// No body belongs to this answer.
@@ -9,4 +18,134 @@ pub enum Framing {
     Chunked,
     /// HTTP/1.0: the body lasts until the connection ends.
     UntilClose,
+}
+
+/// How a live body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// To its end: the client is told so.
+    Clean,
+    /// In the middle: whoever reads it must not take it for whole.
+    Cut,
+}
+
+/// How a request's body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFraming {
+    None,
+    /// This many bytes.
+    Counted(u64),
+    Chunked {
+        /// A length was given as well: nothing that follows may be trusted.
+        and_counted: bool,
+    },
+}
+
+/// Codings that Puma lets pass in front of `chunked`. They are not decoded.
+const PASSED: [&str; 3] = ["gzip", "deflate", "compress"];
+
+/// Decides how the body of this request is framed, or why it cannot be known.
+pub fn of_request(head: &Head, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
+    let lengths: Vec<&[u8]> = head.values("content-length").collect();
+    let codings: Vec<&[u8]> = head.values("transfer-encoding").collect();
+    let counted = match lengths.as_slice() {
+        [] => None,
+        [length] => Some(content_length(length)?),
+        _ => return Err(Refusal::BadRequest("Content-Length is given twice")),
+    };
+    if !codings.is_empty() {
+        transfer_coding(&codings)?;
+        return Ok(BodyFraming::Chunked { and_counted: counted.is_some() });
+    }
+    match counted {
+        None | Some(0) => Ok(BodyFraming::None),
+        Some(length) if length > max_body_bytes => Err(Refusal::BodyTooLarge),
+        Some(length) => Ok(BodyFraming::Counted(length)),
+    }
+}
+
+/// Digits and nothing else; more of them than a u64 holds are more than any limit.
+fn content_length(value: &[u8]) -> Result<u64, Refusal> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Refusal::BadRequest("Content-Length is not a number"));
+    }
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    Ok(text.parse().unwrap_or(u64::MAX))
+}
+
+/// `chunked` must be there once and last; before it only what Puma lets pass.
+fn transfer_coding(values: &[&[u8]]) -> Result<(), Refusal> {
+    let joined = values.iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(",");
+    let codings: Vec<String> =
+        joined.split(',').map(|coding| coding.trim_matches([' ', '\t']).to_ascii_lowercase()).collect();
+    if codings.iter().any(|coding| coding != "chunked" && !PASSED.contains(&coding.as_str())) {
+        return Err(Refusal::NotImplemented("that transfer coding is not known"));
+    }
+    let chunked = codings.iter().filter(|coding| *coding == "chunked").count();
+    if chunked != 1 || codings.last().is_none_or(|last| last != "chunked") {
+        return Err(Refusal::BadRequest("chunked must be the last transfer coding, once"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::puma::head::tests::head;
+
+    fn framed(fields: &str) -> Result<BodyFraming, u16> {
+        let head = head(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        of_request(&head, 1000).map_err(|refusal| refusal.status())
+    }
+
+    #[test]
+    fn every_way_to_frame_a_body() {
+        let chunked = Ok(BodyFraming::Chunked { and_counted: false });
+        for (fields, expected) in [
+            ("", Ok(BodyFraming::None)),
+            ("Content-Length: 0\r\n", Ok(BodyFraming::None)),
+            ("Content-Length: 8\r\n", Ok(BodyFraming::Counted(8))),
+            ("Content-Length: 0008\r\n", Ok(BodyFraming::Counted(8))),
+            ("CONTENT-length:8\r\n", Ok(BodyFraming::Counted(8))),
+            ("Content-Length: 1000\r\n", Ok(BodyFraming::Counted(1000))),
+            ("Content-Length: 1001\r\n", Err(413)),
+            ("Content-Length: 18446744073709551616\r\n", Err(413)),
+            ("Content-Length: 99999999999999999999999\r\n", Err(413)),
+            ("Content-Length:\r\n", Err(400)),
+            ("Content-Length: +8\r\n", Err(400)),
+            ("Content-Length: -8\r\n", Err(400)),
+            ("Content-Length: 8.0\r\n", Err(400)),
+            ("Content-Length: 0x8\r\n", Err(400)),
+            ("Content-Length: 8 8\r\n", Err(400)),
+            ("Content-Length: 8, 8\r\n", Err(400)),
+            ("Content-Length: 8\r\nContent-Length: 8\r\n", Err(400)),
+            ("Content-Length: 8\r\nContent-Length: 9\r\n", Err(400)),
+            ("Content_Length: 8\r\n", Ok(BodyFraming::None)),
+            ("Transfer-Encoding: chunked\r\n", chunked),
+            ("Transfer-Encoding: CHUNKED\r\n", chunked),
+            ("Transfer-Encoding: \t chunked \r\n", chunked),
+            ("Transfer-Encoding: gzip, chunked\r\n", chunked),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", chunked),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+                Ok(BodyFraming::Chunked { and_counted: true }),
+            ),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\nContent-Length: 4\r\n", Err(400)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: x\r\n", Err(400)),
+            ("Transfer-Encoding: chunked, chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked, gzip\r\n", Err(400)),
+            ("Transfer-Encoding: gzip\r\n", Err(400)),
+            ("Transfer-Encoding:\r\n", Err(501)),
+            ("Transfer-Encoding: ,chunked\r\n", Err(501)),
+            ("Transfer-Encoding: chunked,\r\n", Err(501)),
+            ("Transfer-Encoding: identity\r\n", Err(501)),
+            ("Transfer-Encoding: xchunked\r\n", Err(501)),
+            ("Transfer-Encoding: \"chunked\"\r\n", Err(501)),
+            ("Transfer-Encoding: chunked;q=1\r\n", Err(501)),
+            ("Transfer_Encoding: chunked\r\n", Ok(BodyFraming::None)),
+        ] {
+            assert_eq!(framed(fields), expected, "{fields:?}");
+        }
+    }
 }

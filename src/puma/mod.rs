@@ -3,21 +3,33 @@
 //! It uses the timeline and nothing else of the house. It is handed the app as a
 //! function of a request, and knows no route, no template and no SQL.
 
+pub mod body;
+pub mod chunks;
+mod client;
 pub mod configuration;
 pub mod connection;
+pub mod door;
 pub mod framing;
+pub mod head;
 mod pool_state;
+mod puma_front;
+mod reactor;
+pub mod refusal;
 pub mod request;
 pub mod response;
 pub mod server;
 pub mod serving;
+pub mod socket;
 mod sync;
 pub mod thread_pool;
 mod tiny_http_front;
+mod transport;
 
 pub use configuration::Configuration;
-pub use connection::{Connection, Ended, WriteError};
+pub use connection::{Connection, WriteError};
+pub use framing::Ended;
 pub use request::Request;
 pub use response::{Body, Response};
 pub use server::{DoorDied, Server, StartError};
 pub use serving::App;
+pub use socket::{Cutter, Waited};

@@ -7,6 +7,7 @@ use std::fmt;
 
 use url::form_urlencoded;
 
+use super::body::RequestBody;
 use crate::timeline::Subject;
 
 /// The version a request was written in; it decides how an answer is framed.
@@ -26,7 +27,7 @@ pub struct Request {
     /// The request target as it was sent, query and all.
     pub target: String,
     pub version: Version,
-    pub body: Vec<u8>,
+    pub body: RequestBody,
     pub(super) headers: Vec<(String, String)>,
     pub(super) mark: Box<dyn Fn() + Send + Sync>,
 }
@@ -100,7 +101,7 @@ pub(crate) mod tests {
             method: "GET".into(),
             target: target.into(),
             version: Version::Http11,
-            body: Vec::new(),
+            body: RequestBody::default(),
             headers: Vec::new(),
             mark: Box::new(|| {}),
         }

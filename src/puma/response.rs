@@ -4,8 +4,8 @@
 //! `date` and no `server` field, a length where it is known, else chunks for
 //! HTTP/1.1 and the end of the connection for HTTP/1.0.
 
-use super::connection::{Connection, Ended};
-use super::framing::Framing;
+use super::connection::Connection;
+use super::framing::{Ended, Framing};
 use super::request::{Request, Version};
 
 /// A header value: it cannot hold CR, LF or NUL, so no value can begin a new
@@ -70,6 +70,11 @@ impl Response {
         Response { status: 200, headers: Vec::new(), body: Body::Live(Box::new(live)) }
     }
 
+    /// Whether the app itself ends the connection with this answer.
+    pub(super) fn says_close(&self) -> bool {
+        self.headers.iter().any(|(name, value)| *name == "connection" && value.as_str() == "close")
+    }
+
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, HeaderValue::new(value)));
         self
@@ -87,7 +92,7 @@ pub fn framing(request: &Request, response: &Response) -> Framing {
 }
 
 /// The head of the answer, up to and with its empty line.
-pub fn head(request: &Request, response: &Response, framing: Framing) -> Vec<u8> {
+pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool) -> Vec<u8> {
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
@@ -108,7 +113,7 @@ pub fn head(request: &Request, response: &Response, framing: Framing) -> Vec<u8>
         Framing::None | Framing::UntilClose => {}
     }
     let said = response.headers.iter().any(|(name, _)| *name == "connection");
-    match (request.version, request.keeps_alive() && framing != Framing::UntilClose) {
+    match (request.version, keep) {
         _ if said => {}
         (Version::Http11, false) => field("connection", "close"),
         (Version::Http10, true) => field("connection", "keep-alive"),
@@ -120,7 +125,7 @@ pub fn head(request: &Request, response: &Response, framing: Framing) -> Vec<u8>
 
 /// The words that go with a status; codes that the house does not send say
 /// `CUSTOM`, as Puma's unknown ones do.
-fn reason(status: u16) -> &'static str {
+pub(super) fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",
@@ -130,10 +135,15 @@ fn reason(status: u16) -> &'static str {
         400 => "Bad Request",
         403 => "Forbidden",
         404 => "Not Found",
+        408 => "Request Timeout",
         413 => "Payload Too Large",
+        414 => "URI Too Long",
         422 => "Unprocessable Content",
+        431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
         _ => "CUSTOM",
     }
 }
@@ -144,7 +154,13 @@ mod tests {
     use super::*;
 
     fn lines(request: &Request, response: &Response) -> String {
-        String::from_utf8(head(request, response, framing(request, response))).unwrap()
+        String::from_utf8(head(
+            request,
+            response,
+            framing(request, response),
+            request.keeps_alive() && framing(request, response) != Framing::UntilClose,
+        ))
+        .unwrap()
     }
 
     #[test]

@@ -12,19 +12,22 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::configuration::Configuration;
+use super::client::Client;
+use super::configuration::{Configuration, FrontDoor};
+use super::door::{self, Door};
+use super::puma_front::{self, PumaFront};
 use super::serving::{App, RequestView, Serving};
-use super::thread_pool::{self, BadSize, Shutdown, ThreadPool};
-use super::tiny_http_front::{self, Front, Job};
+use super::thread_pool::{self, BadSize, ProcessorView, Shutdown, ThreadPool, Work};
+use super::tiny_http_front::{self, Job, TinyHttpFront};
 use crate::timeline::Timeline;
 
-pub use super::tiny_http_front::{DoorDied, StartError};
+pub use super::door::{DoorDied, StartError};
 
 /// A running server. Dropping it stops accepting, and waits for nobody.
 pub struct Server {
     // Dropped first, so that nothing is pushed into a pool that is going.
-    front: Front,
-    pool: Arc<ThreadPool<Job>>,
+    front: Box<dyn Door>,
+    pool: Arc<dyn Pool>,
     serving: Arc<Serving>,
     trim: Sender<()>,
     started_at: SystemTime,
@@ -47,6 +50,46 @@ pub struct Stats {
     pub pool: thread_pool::Stats,
     /// Requests begun, not answered.
     pub requests_count: u64,
+    /// The most clients in the reactor since this was last asked; None without one.
+    pub reactor_max: Option<usize>,
+    /// Connections that are open; None where the front door hides them.
+    pub connections: Option<usize>,
+}
+
+/// What a server needs of its pool, whatever the pool's work is.
+trait Pool: Send + Sync {
+    fn stats(&self) -> thread_pool::Stats;
+    fn processors(&self) -> Vec<ProcessorView>;
+    fn resize(&self, min: usize, max: usize) -> Result<(), BadSize>;
+    fn size(&self) -> (usize, usize);
+    fn trim(&self, force: bool);
+    fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown;
+}
+
+impl<W: Work> Pool for ThreadPool<W> {
+    fn stats(&self) -> thread_pool::Stats {
+        self.stats()
+    }
+
+    fn processors(&self) -> Vec<ProcessorView> {
+        self.processors()
+    }
+
+    fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
+        self.resize(min, max)
+    }
+
+    fn size(&self) -> (usize, usize) {
+        self.size()
+    }
+
+    fn trim(&self, force: bool) {
+        self.trim(force);
+    }
+
+    fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown {
+        self.shutdown(timeout, grace)
+    }
 }
 
 impl Server {
@@ -57,7 +100,7 @@ impl Server {
         timeline: Arc<Timeline>,
         app: Arc<App>,
     ) -> Result<Server, StartError> {
-        let listener = tiny_http_front::listen(&configuration)?;
+        let listener = door::listen(&configuration)?;
         let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), configuration.write_timeout));
         let (min, max) = configuration.threads;
         let options = thread_pool::Options {
@@ -66,14 +109,29 @@ impl Server {
             max,
             max_io: configuration.max_io_threads,
         };
-        let process = {
-            let serving = Arc::clone(&serving);
-            let max_body_bytes = configuration.max_body_bytes;
-            move |job: Job, processor: &_| tiny_http_front::process(job, processor, &serving, max_body_bytes)
+        let (pool, front): (Arc<dyn Pool>, Box<dyn Door>) = match configuration.front {
+            FrontDoor::Puma => {
+                let shared =
+                    puma_front::Shared::new(&configuration, Arc::clone(&serving), Arc::clone(&timeline));
+                let process = {
+                    let shared = Arc::clone(&shared);
+                    move |client: Client, processor: &_| shared.process(client, processor)
+                };
+                let pool = Arc::new(ThreadPool::start(options, timeline, process)?);
+                let front = PumaFront::open(listener, &configuration, shared, &pool)?;
+                (pool, Box::new(front))
+            }
+            FrontDoor::TinyHttp => {
+                let serving = Arc::clone(&serving);
+                let most = configuration.max_body_bytes;
+                let process =
+                    move |job: Job, processor: &_| tiny_http_front::process(job, processor, &serving, most);
+                let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
+                let front = TinyHttpFront::open(listener, configuration.name, Arc::clone(&pool), timeline)?;
+                (pool, Box::new(front))
+            }
         };
-        let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
         let trim = auto_trim(&configuration, &pool)?;
-        let front = Front::open(listener, configuration.name, Arc::clone(&pool), timeline)?;
         Ok(Server { front, pool, serving, trim, started_at: SystemTime::now() })
     }
 
@@ -93,6 +151,8 @@ impl Server {
             started_at: self.started_at,
             pool: self.pool.stats(),
             requests_count: self.serving.requests_count(),
+            reactor_max: self.front.take_reactor_max(),
+            connections: self.front.connections(),
         }
     }
 
@@ -136,7 +196,7 @@ impl Server {
 
 /// Models the automaton `puma srv tp trim`: one idle thread goes at each round,
 /// and there is no such thread where least and most are the same.
-fn auto_trim(configuration: &Configuration, pool: &Arc<ThreadPool<Job>>) -> Result<Sender<()>, StartError> {
+fn auto_trim(configuration: &Configuration, pool: &Arc<dyn Pool>) -> Result<Sender<()>, StartError> {
     let (stop, stopped) = bounded::<()>(1);
     let (min, max) = configuration.threads;
     if min != max {

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Ended, Progress};
-use super::framing::Framing;
+use super::connection::{Connection, Progress};
+use super::framing::{Ended, Framing};
 use super::request::Request;
 use super::response::{self, Body, Response};
+use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
 /// What every request is handed to.
@@ -58,6 +59,11 @@ impl Serving {
         }
     }
 
+    /// Counts a request that is not served: its client has gone.
+    pub(super) fn count_request(&self) {
+        self.requests_count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Requests begun, not answered.
     pub(super) fn requests_count(&self) -> u64 {
         self.requests_count.load(Ordering::Relaxed)
@@ -79,15 +85,17 @@ impl Serving {
     /// Serves one request on this thread, to the end of its answer.
     ///
     /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    pub(super) fn serve(&self, request: Request, socket: Box<dyn std::io::Write + Send>) {
-        self.requests_count.fetch_add(1, Ordering::Relaxed);
+    /// Answers whether another request may follow on the connection, which the answer
+    /// has said as well; `may_keep` is whether the server would have it so.
+    pub(super) fn serve(&self, request: &Request, transport: Transport, may_keep: bool) -> bool {
+        self.count_request();
         let progress = Arc::new(Progress::default());
         let (number, thread) = (request.subject.request, request.thread);
         let begun =
             Begun { target: request.target.clone(), at: Instant::now(), progress: Arc::clone(&progress) };
         self.in_flight().insert(number, begun);
         let connection = Connection::new(
-            socket,
+            transport,
             request.subject,
             thread,
             Arc::clone(&self.timeline),
@@ -95,20 +103,29 @@ impl Serving {
             self.write_timeout,
         );
         let response =
-            panic::catch_unwind(AssertUnwindSafe(|| (self.app)(&request))).unwrap_or_else(|panic| {
-                self.report(&request, panic.as_ref());
+            panic::catch_unwind(AssertUnwindSafe(|| (self.app)(request))).unwrap_or_else(|panic| {
+                self.report(request, panic.as_ref());
                 Response::status(500)
             });
-        self.answer(&request, response, connection);
+        let kept = self.answer(request, response, connection, may_keep);
         self.in_flight().remove(&number);
+        kept
     }
 
-    fn answer(&self, request: &Request, response: Response, mut connection: Connection) {
+    fn answer(
+        &self,
+        request: &Request,
+        response: Response,
+        mut connection: Connection,
+        may_keep: bool,
+    ) -> bool {
         let framing = response::framing(request, &response);
-        connection.begin(response::head(request, &response, framing), framing);
+        let keep =
+            may_keep && request.keeps_alive() && framing != Framing::UntilClose && !response.says_close();
+        connection.begin(response::head(request, &response, framing, keep), framing);
         if request.method == "HEAD" || framing == Framing::None {
             connection.bare();
-            return connection.end(Ended::Clean);
+            return connection.end(Ended::Clean) && keep;
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
@@ -122,9 +139,9 @@ impl Serving {
             }
         };
         if ended == Ended::Cut && !connection.has_begun() {
-            return self.answer(request, Response::status(500), connection);
+            return self.answer(request, Response::status(500), connection, may_keep);
         }
-        connection.end(ended);
+        connection.end(ended) && keep
     }
 
     fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {

@@ -181,6 +181,12 @@ impl<W: Work> ThreadPool<W> {
         (state.min, state.max)
     }
 
+    /// Whether a thread is free: it waits, and nothing in todo is meant for it.
+    pub fn is_anybody_waiting(&self) -> bool {
+        let state = self.shared.lock();
+        state.waiting > state.todo.len()
+    }
+
     /// All the numbers of one moment; begins a new `backlog_max`.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()

@@ -24,7 +24,7 @@
 //!   a count of waiting threads, outside any lock, whether to start one more, and
 //!   counts a thread that is woken but does not run yet.
 //! - Out of descriptors its accept thread panics and the listener is gone, while
-//!   `recv` goes on waiting; [`Front::died`] tells. A client that resets before
+//!   `recv` goes on waiting; [`Door::died`] tells. A client that resets before
 //!   it is looked at costs a panic in one of its threads.
 //! - The socket is hidden: a blocked write ends by SO_SNDTIMEO and by nothing
 //!   else, a connection outlives its stream, a client that left while it was
@@ -41,41 +41,19 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use socket2::{Domain, Protocol, Socket, Type};
-use thiserror::Error;
 
-use super::configuration::{Configuration, LISTEN_BACKLOG, UNWANTED_BODY_BYTES};
+use super::body::RequestBody;
+use super::configuration::UNWANTED_BODY_BYTES;
+use super::door::{Door, DoorDied, StartError};
 use super::request::{Request, Version};
 use super::response::{Body, Response};
 use super::serving::Serving;
-use super::thread_pool::{Processor, StartError as PoolError, ThreadPool, Work};
+use super::thread_pool::{Processor, ThreadPool, Work};
+use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
 /// How often the acceptor looks whether it is to stop, and whether its listener lives.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// Why a server could not be started.
-#[derive(Debug, Error)]
-pub enum StartError {
-    #[error("{0} is in use")]
-    AddressInUse(SocketAddr),
-    #[error("{0} is not a loopback address, and the tiny-http front has no limit on what a client sends")]
-    NotLoopback(SocketAddr),
-    #[error("cannot listen on {address}: {error}")]
-    Listen { address: SocketAddr, error: io::Error },
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    #[error(transparent)]
-    Pool(#[from] PoolError),
-}
-
-/// The front door's listener is gone: nobody can connect any more.
-#[derive(Debug, Clone, Error)]
-#[error("the front door on {address} died: {why}")]
-pub struct DoorDied {
-    pub address: SocketAddr,
-    pub why: String,
-}
 
 /// A request in todo.
 pub struct Job {
@@ -100,29 +78,8 @@ impl Drop for Job {
     }
 }
 
-/// A listener whose options every accepted socket inherits.
-pub(super) fn listen(configuration: &Configuration) -> Result<TcpListener, StartError> {
-    let address = configuration.bind;
-    if !address.ip().is_loopback() {
-        return Err(StartError::NotLoopback(address));
-    }
-    let open = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.set_write_timeout(Some(configuration.write_timeout))?;
-        socket.bind(&address.into())?;
-        socket.listen(LISTEN_BACKLOG)?;
-        Ok(socket.into())
-    };
-    open().map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
-        _ => StartError::Listen { address, error },
-    })
-}
-
 /// The acceptor: a thread that takes requests from tiny_http and pushes them into todo.
-pub(super) struct Front {
+pub(super) struct TinyHttpFront {
     /// None once it has been stopped: with the last hold of it the listener closes.
     server: Mutex<Option<Arc<tiny_http::Server>>>,
     address: SocketAddr,
@@ -130,13 +87,13 @@ pub(super) struct Front {
     died: Receiver<DoorDied>,
 }
 
-impl Front {
+impl TinyHttpFront {
     pub(super) fn open(
         listener: TcpListener,
         name: &str,
         pool: Arc<ThreadPool<Job>>,
         timeline: Arc<Timeline>,
-    ) -> Result<Front, StartError> {
+    ) -> Result<TinyHttpFront, StartError> {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen { address: ([127, 0, 0, 1], 0).into(), error })?;
@@ -162,19 +119,20 @@ impl Front {
                 }
             })
             .map_err(StartError::Thread)?;
-        Ok(Front { server: Mutex::new(Some(server)), address, stopping, died })
+        Ok(TinyHttpFront { server: Mutex::new(Some(server)), address, stopping, died })
     }
+}
 
-    pub(super) fn address(&self) -> SocketAddr {
+impl Door for TinyHttpFront {
+    fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn died(&self) -> &Receiver<DoorDied> {
+    fn died(&self) -> &Receiver<DoorDied> {
         &self.died
     }
 
-    /// Stops accepting: who connects from now on is refused.
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
             server.unblock();
@@ -182,7 +140,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TinyHttpFront {
     fn drop(&mut self) {
         self.stop();
     }
@@ -282,11 +240,11 @@ pub(super) fn process(job: Job, processor: &Processor<Job>, serving: &Serving, m
         method: request.method().to_string(),
         target: request.url().to_owned(),
         version,
-        body,
+        body: RequestBody::Memory(body),
         headers,
         mark: Box::new(move || marker.mark_as_io_bound()),
     };
-    serving.serve(seen, request.into_writer());
+    serving.serve(&seen, Transport::Hidden(request.into_writer()), true);
 }
 
 struct Refusal {

@@ -1,0 +1,194 @@
+//! A chunked body, decoded as it comes.
+//!
+//! Bytes go in as they were read, in whatever pieces; data comes out. Everything
+//! that is not data (size lines, extensions, trailers) is drawn from one budget, so
+//! that no client can send it without end. Stricter than Puma in what docs/puma.md
+//! names: a size line may not begin with a blank or end with a bare LF.
+
+use super::refusal::Refusal;
+
+/// The longest size line, in bytes.
+pub const MAX_LINE_BYTES: usize = 4_096;
+/// All that is not data, in sum over a body, in bytes, beyond what its chunks need.
+pub const MAX_OVERHEAD_BYTES: usize = 16 * 1024;
+/// What a size line needs without extensions: sixteen digits and its end.
+const PLAIN_LINE_BYTES: usize = 18;
+
+/// How far a body has come.
+#[derive(Debug, Clone, Default)]
+pub struct Chunks {
+    state: State,
+    /// The line that has begun.
+    line: Vec<u8>,
+    overhead: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    /// The line end behind a chunk's data.
+    AfterData,
+    Trailers,
+    Done,
+}
+
+impl Chunks {
+    /// Whether the last chunk and its trailers have come.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Takes bytes from the front, hands data to `data`, and answers how many it
+    /// took: all of them, unless the body ended before.
+    pub fn take(
+        &mut self,
+        bytes: &[u8],
+        mut data: impl FnMut(&[u8]) -> Result<(), Refusal>,
+    ) -> Result<usize, Refusal> {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.state != State::Done {
+            match self.state {
+                State::Data(left) => {
+                    let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    data(&rest[..taken])?;
+                    rest = &rest[taken..];
+                    let left = left - taken as u64;
+                    self.state = if left == 0 { State::AfterData } else { State::Data(left) };
+                }
+                _ => rest = self.take_line(rest)?,
+            }
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Adds to the line that has begun; acts on it when it is whole.
+    fn take_line<'a>(&mut self, rest: &'a [u8]) -> Result<&'a [u8], Refusal> {
+        let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
+        let (piece, rest) = rest.split_at(end);
+        self.line.extend_from_slice(piece);
+        if self.line.len() > MAX_LINE_BYTES {
+            return Err(Refusal::BadRequest("a chunk's line is over the limit"));
+        }
+        let unexpected = self.state == State::AfterData && !b"\r\n".starts_with(&self.line);
+        if unexpected {
+            return Err(Refusal::BadRequest("a chunk is longer than its size"));
+        }
+        if self.line.ends_with(b"\n") {
+            let line = std::mem::take(&mut self.line);
+            let Some(line) = line.strip_suffix(b"\r\n") else {
+                return Err(Refusal::BadRequest("a chunk's line ends without CR"));
+            };
+            self.act_on(line)?;
+        }
+        Ok(rest)
+    }
+
+    fn act_on(&mut self, line: &[u8]) -> Result<(), Refusal> {
+        match self.state {
+            State::Size => {
+                self.spend(line.len().saturating_sub(PLAIN_LINE_BYTES))?;
+                self.state = match size(line)? {
+                    0 => State::Trailers,
+                    size => State::Data(size),
+                };
+            }
+            State::AfterData => self.state = State::Size,
+            State::Trailers if line.is_empty() => self.state = State::Done,
+            State::Trailers => self.spend(line.len() + 2)?,
+            State::Data(_) | State::Done => {}
+        }
+        Ok(())
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.overhead += bytes;
+        if self.overhead > MAX_OVERHEAD_BYTES {
+            return Err(Refusal::BadRequest("the chunks' extensions and trailers are over the limit"));
+        }
+        Ok(())
+    }
+}
+
+/// Hex digits, blanks behind them, and an extension that nobody reads.
+fn size(line: &[u8]) -> Result<u64, Refusal> {
+    let text = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let digits = text.trim_ascii_end();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(Refusal::BadRequest("a chunk's size is not a number"));
+    }
+    let digits = std::str::from_utf8(digits).unwrap_or_default();
+    u64::from_str_radix(digits, 16).map_err(|_| Refusal::BodyTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data, whether it is done, and how many bytes it took; or the status.
+    fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, usize), u16> {
+        let (mut chunks, mut out, mut taken) = (Chunks::default(), Vec::new(), 0);
+        for piece in pieces {
+            let took = chunks.take(piece, |data| {
+                out.extend_from_slice(data);
+                Ok(())
+            });
+            taken += took.map_err(Refusal::status)?;
+        }
+        Ok((out, chunks.is_done(), taken))
+    }
+
+    #[test]
+    fn bodies_in_whole_and_byte_by_byte() {
+        for (bytes, expected) in [
+            (&b"4\r\nwiki\r\n0\r\n\r\n"[..], Ok(&b"wiki"[..])),
+            (b"4\r\nwiki\r\n5\r\npedia\r\n0\r\n\r\n", Ok(b"wikipedia")),
+            (b"0004\r\nwiki\r\n0000\r\n\r\n", Ok(b"wiki")),
+            (b"4;name=\"a;b\"\r\nwiki\r\n0;last\r\n\r\n", Ok(b"wiki")),
+            (b"4 \t\r\nwiki\r\n0\r\n\r\n", Ok(b"wiki")),
+            (b"4\r\nwiki\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n", Ok(b"wiki")),
+            (b"a\r\n0123456789\r\n0\r\n\r\n", Ok(b"0123456789")),
+            (b"0\r\n\r\n", Ok(b"")),
+            (b"\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b" 4\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"+4\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"0x4\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4.0\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4 4\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"3\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"5\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4\r\nwiki\n0\r\n\r\n", Err(400)),
+            (b"0\r\nX: 1\n\r\n", Err(400)),
+            (b"ffffffffffffffffffff\r\n", Err(413)),
+        ] {
+            let whole = decode(&[bytes]);
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            let said = String::from_utf8_lossy(bytes);
+            assert_eq!(whole, decode(&single), "{said:?}");
+            assert_eq!(whole.clone().map(|(data, ..)| data), expected.map(<[u8]>::to_vec), "{said:?}");
+            if let Ok((_, done, taken)) = whole {
+                assert!(done && taken == bytes.len(), "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_is_left_alone() {
+        let (data, done, taken) = decode(&[b"1\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n"]).unwrap();
+        assert_eq!((data.as_slice(), done, taken), (&b"x"[..], true, 11));
+    }
+
+    #[test]
+    fn what_is_no_data_has_an_end() {
+        let endless = |line: &str| decode(&vec![line.as_bytes(); 20_000]).unwrap_err();
+        assert_eq!(endless("1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n"), 400);
+        let mut trailers = vec![&b"0\r\n"[..]];
+        trailers.extend(vec![&b"X-Drip: 1\r\n"[..]; 20_000]);
+        assert_eq!(decode(&trailers).unwrap_err(), 400);
+        assert_eq!(decode(&[&[b'0'; 5_000]]).unwrap_err(), 400);
+        // Ten thousand chunks of one byte are data, and pass.
+        assert_eq!(decode(&vec![&b"1\r\nx\r\n"[..]; 10_000]).unwrap().0.len(), 10_000);
+    }
+}

@@ -1,0 +1,340 @@
+//! Puma's own front door: an acceptor, a reactor, and clients that are handed
+//! between the reactor and the pool.
+//!
+//! The acceptor pushes each connection into todo unread, as Puma 8 does. A pool
+//! thread reads what is there; a request that is not whole yet goes to the reactor,
+//! which costs no thread, and comes back into todo when it is. After an answer on a
+//! kept connection the thread goes on with the next request if it has come already
+//! and some other thread is free, else the connection goes to the end of todo, so
+//! that nobody keeps a thread that others wait for. Models Puma::Server's
+//! `handle_servers`, `process_client` and `reactor_wakeup`.
+//!
+//! Out of descriptors the acceptor pauses, says so once, and goes on; over
+//! `max_connections` it answers 503.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::client::{Client, Limits, Progress};
+use super::configuration::Configuration;
+use super::door::{Door, DoorDied, StartError};
+use super::reactor::{Reactor, Wake};
+use super::refusal::Refusal;
+use super::request::Request;
+
+use super::serving::Serving;
+use super::socket::Socket;
+use super::thread_pool::{Processor, ThreadPool};
+use super::transport::Transport;
+use crate::timeline::{Subject, Timeline, What};
+
+/// How long the acceptor pauses when it is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the acceptor, the reactor and the pool's threads share.
+pub(super) struct Shared {
+    serving: Arc<Serving>,
+    timeline: Arc<Timeline>,
+    limits: Arc<Limits>,
+    pool: Mutex<Weak<ThreadPool<Client>>>,
+    reactor: Mutex<Option<Reactor<Client>>>,
+    requests: AtomicU64,
+    connections: Arc<AtomicUsize>,
+    stopping: AtomicBool,
+}
+
+impl Shared {
+    pub fn new(configuration: &Configuration, serving: Arc<Serving>, timeline: Arc<Timeline>) -> Arc<Shared> {
+        Arc::new(Shared {
+            serving,
+            timeline,
+            limits: Arc::new(configuration.limits()),
+            pool: Mutex::new(Weak::new()),
+            reactor: Mutex::new(None),
+            requests: AtomicU64::new(0),
+            connections: Arc::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// What a pool thread does with a client: reads, serves, and passes it on.
+    pub fn process(&self, mut client: Client, processor: &Processor<Client>) {
+        loop {
+            match client.eagerly_finish() {
+                Progress::Ready => {}
+                Progress::NotYet => return self.watch(client),
+                Progress::Gone => return,
+                Progress::Refused(refusal) => return self.refuse(client, refusal),
+            }
+            let Some(next) = self.serve(client, processor) else { return };
+            client = next;
+            match client.eagerly_finish() {
+                // While others are free there is no harm in going on.
+                Progress::Ready if self.pool().is_some_and(|pool| pool.is_anybody_waiting()) => {}
+                Progress::Ready => return self.push(client),
+                Progress::NotYet => return self.watch(client),
+                Progress::Gone => return,
+                Progress::Refused(refusal) => return self.refuse(client, refusal),
+            }
+        }
+    }
+
+    /// Serves the request that is whole. The client comes back if it is kept.
+    fn serve(&self, mut client: Client, processor: &Processor<Client>) -> Option<Client> {
+        let incoming = client.take()?;
+        let subject = client.subject;
+        let what =
+            What::Accepted { method: incoming.head.method.clone(), target: incoming.head.target.clone() };
+        self.timeline.record(Some(processor.number()), Some(subject), what);
+        // Who has closed while it was queued is not served; who only stopped sending
+        // looks the same, and is not served either, as in Puma.
+        if client.socket.is_closed() {
+            self.serving.count_request();
+            let what = What::Rejected { status: 0, why: "the client closed while it was queued".to_owned() };
+            self.timeline.record(Some(processor.number()), Some(subject), what);
+            return None;
+        }
+        let marker = processor.clone();
+        let request = Request {
+            subject,
+            thread: processor.number(),
+            method: incoming.head.method,
+            target: incoming.head.target,
+            version: incoming.head.version,
+            body: incoming.body,
+            headers: incoming
+                .head
+                .fields
+                .into_iter()
+                .map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()))
+                .collect(),
+            mark: Box::new(move || marker.mark_as_io_bound()),
+        };
+        let may_keep = incoming.may_be_followed
+            && client.served + 1 < self.limits.max_keep_alive
+            && !self.stopping.load(Ordering::Acquire);
+        let transport = Transport::Socket(Arc::clone(&client.socket));
+        if !self.serving.serve(&request, transport, may_keep) {
+            return None;
+        }
+        client.reset(self.next_request());
+        Some(client)
+    }
+
+    fn refuse(&self, mut client: Client, refusal: Refusal) {
+        let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
+        self.timeline.record(None, Some(client.subject), what);
+        client.refuse(refusal);
+        self.watch(client);
+    }
+
+    fn push(&self, client: Client) {
+        if let Some(pool) = self.pool() {
+            // It comes back only while the server stops, and is closed.
+            let _ = pool.push(client);
+        }
+    }
+
+    fn watch(&self, mut client: Client) {
+        client.settle();
+        if let Some(reactor) = &*self.reactor.lock().unwrap_or_else(PoisonError::into_inner) {
+            // It comes back only while the server stops, and is closed.
+            let _ = reactor.add(client);
+        }
+    }
+
+    /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
+    fn on_wake(&self, mut client: Client, wake: Wake) -> Option<Client> {
+        match wake {
+            Wake::Shutdown => None,
+            Wake::Expired => {
+                let refusal = client.timed_out()?;
+                let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
+                self.timeline.record(None, Some(client.subject), what);
+                client.refuse(refusal);
+                Some(client)
+            }
+            Wake::Readable => match client.try_to_finish().0 {
+                Progress::Ready => {
+                    self.push(client);
+                    None
+                }
+                Progress::NotYet => Some(client),
+                Progress::Gone => None,
+                Progress::Refused(refusal) => {
+                    let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
+                    self.timeline.record(None, Some(client.subject), what);
+                    client.refuse(refusal);
+                    Some(client)
+                }
+            },
+        }
+    }
+
+    fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn pool(&self) -> Option<Arc<ThreadPool<Client>>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+}
+
+/// The acceptor's thread and the reactor's.
+pub(super) struct PumaFront {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    waker: Waker,
+    died: Receiver<DoorDied>,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl PumaFront {
+    pub fn open(
+        listener: TcpListener,
+        configuration: &Configuration,
+        shared: Arc<Shared>,
+        pool: &Arc<ThreadPool<Client>>,
+    ) -> Result<PumaFront, StartError> {
+        let name = configuration.name;
+        let listen = |error| StartError::Listen { address: configuration.bind, error };
+        let address = listener.local_addr().map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        *shared.pool.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(pool);
+        let wakes = Arc::downgrade(&shared);
+        let on_wake = move |client, wake| wakes.upgrade().and_then(|shared| shared.on_wake(client, wake));
+        let reactor = Reactor::start(format!("{name} reactor"), on_wake).map_err(StartError::Thread)?;
+        *shared.reactor.lock().unwrap_or_else(PoisonError::into_inner) = Some(reactor);
+
+        let poll = Poll::new().map_err(StartError::Thread)?;
+        let waker = Waker::new(poll.registry(), Token(1)).map_err(StartError::Thread)?;
+        let fd = listener.as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
+            .map_err(StartError::Thread)?;
+        let (tell, died) = bounded(1);
+        let acceptor = Acceptor {
+            listener,
+            poll,
+            shared: Arc::clone(&shared),
+            max_connections: configuration.max_connections,
+            is_out_of_descriptors: false,
+        };
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || acceptor.run(address, &tell))
+            .map_err(StartError::Thread)?;
+        Ok(PumaFront { address, shared, waker, died, acceptor: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Door for PumaFront {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn died(&self) -> &Receiver<DoorDied> {
+        &self.died
+    }
+
+    /// Stops accepting, and closes what is idle. Blocks until both threads have ended.
+    fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        // It fails only if the acceptor has gone already.
+        let _ = self.waker.wake();
+        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(acceptor) = acceptor {
+            // Its panic has been reported by the panic hook.
+            let _ = acceptor.join();
+        }
+        let reactor = self.shared.reactor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(reactor);
+    }
+
+    fn connections(&self) -> Option<usize> {
+        Some(self.shared.connections.load(Ordering::Relaxed))
+    }
+
+    fn take_reactor_max(&self) -> Option<usize> {
+        let reactor = self.shared.reactor.lock().unwrap_or_else(PoisonError::into_inner);
+        reactor.as_ref().map(Reactor::take_most)
+    }
+}
+
+impl Drop for PumaFront {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    poll: Poll,
+    shared: Arc<Shared>,
+    max_connections: usize,
+    is_out_of_descriptors: bool,
+}
+
+impl Acceptor {
+    fn run(mut self, address: SocketAddr, tell: &Sender<DoorDied>) {
+        let mut events = Events::with_capacity(16);
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let pause = self.is_out_of_descriptors.then_some(PAUSE);
+            if let Err(error) = self.poll.poll(&mut events, pause)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                let _ = tell.send(DoorDied { address, why: error.to_string() });
+                return;
+            }
+            self.accept_all();
+        }
+    }
+
+    /// Accepts until nobody is there, or nobody can be let in.
+    fn accept_all(&mut self) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    if self.is_out_of_descriptors {
+                        self.is_out_of_descriptors = false;
+                        log::info!("accepting again");
+                    }
+                    self.let_in(stream, peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Whoever it was has gone again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    if !self.is_out_of_descriptors {
+                        self.is_out_of_descriptors = true;
+                        log::error!("accepting pauses: {error}");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
+        let socket = match Socket::new(stream, &self.shared.connections) {
+            Ok(socket) => socket,
+            Err(error) => return log::debug!("{peer}: {error}"),
+        };
+        let subject = Subject { connection: peer.port().into(), request: self.shared.next_request() };
+        let client = Client::new(socket, subject, Arc::clone(&self.shared.limits));
+        if self.shared.connections.load(Ordering::Relaxed) > self.max_connections {
+            return self.shared.refuse(client, Refusal::TooManyConnections);
+        }
+        self.shared.push(client);
+    }
+}

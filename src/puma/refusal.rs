@@ -1,0 +1,60 @@
+//! Why a request is not served, and what its client is told: one line, and the
+//! end of the connection, since where the next request begins is not known.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+/// A request that is answered without the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("the rest of the request did not come in time")]
+    RequestTimeout,
+    #[error("the body is over the limit")]
+    BodyTooLarge,
+    #[error("the request target is over the limit")]
+    TargetTooLong,
+    #[error("{0}")]
+    HeadTooLarge(&'static str),
+    #[error("{0}")]
+    NotImplemented(&'static str),
+    #[error("the server has all the connections that it can have")]
+    TooManyConnections,
+    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    BadVersion,
+}
+
+impl Refusal {
+    pub fn status(self) -> u16 {
+        match self {
+            Refusal::BadRequest(_) => 400,
+            Refusal::RequestTimeout => 408,
+            Refusal::BodyTooLarge => 413,
+            Refusal::TargetTooLong => 414,
+            Refusal::HeadTooLarge(_) => 431,
+            Refusal::NotImplemented(_) => 501,
+            Refusal::TooManyConnections => 503,
+            Refusal::BadVersion => 505,
+        }
+    }
+
+    /// The whole answer. An unreadable request line is answered in HTTP/1.0, as
+    /// Puma does, since nobody knows what its client speaks.
+    pub fn answer(self, is_http11: bool) -> Vec<u8> {
+        let version = if is_http11 { "HTTP/1.1" } else { "HTTP/1.0" };
+        let line = format!("{self}\n");
+        let again: Cow<'_, str> = match self {
+            Refusal::TooManyConnections => "retry-after: 1\r\n".into(),
+            _ => "".into(),
+        };
+        format!(
+            "{version} {} {}\r\ncontent-type: text/plain; charset=utf-8\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
+            self.status(),
+            super::response::reason(self.status()),
+            line.len(),
+        )
+        .into_bytes()
+    }
+}

@@ -1,0 +1,166 @@
+//! A socket that is written to by one thread and can be cut by another.
+//!
+//! Models the writing of Puma's `fast_write_str`: write, and where the kernel's
+//! buffers are full wait until the client has read, at most for the write timeout,
+//! which here is a sum over all waits. A wait can be ended from outside: the stream
+//! reaper holds a [`Cutter`], by which a write that is blocked, or is about to be,
+//! fails at once.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A connection's socket, set not to block.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub stream: TcpStream,
+    blocked: AtomicBool,
+    cut: AtomicBool,
+    /// How many there are; one less when this one goes.
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Ends a stream's waits: for its client to read, and for its client to close.
+#[derive(Debug, Clone, Default)]
+pub struct Cutter(pub(super) Weak<Socket>);
+
+/// What ended a wait for the client to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The time is over.
+    TimedOut,
+    /// The client has closed, or has stopped sending: the two look the same.
+    Closed,
+    /// Somebody asked for the end of the stream.
+    Cut,
+}
+
+impl Socket {
+    pub fn new(stream: TcpStream, count: &Arc<AtomicUsize>) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(Socket {
+            stream,
+            blocked: AtomicBool::new(false),
+            cut: AtomicBool::new(false),
+            count: Arc::clone(count),
+        })
+    }
+
+    /// Writes all of it, waiting for the client in sum at most for `timeout`.
+    /// Answers how long it waited.
+    pub fn write_all(
+        &self,
+        mut bytes: &[u8],
+        timeout: Duration,
+        took: impl Fn(usize),
+    ) -> io::Result<Duration> {
+        let mut waited = Duration::ZERO;
+        while !bytes.is_empty() {
+            match (&self.stream).write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    took(taken);
+                    bytes = &bytes[taken..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let began = Instant::now();
+                    self.wait_for_room(timeout.saturating_sub(waited))?;
+                    waited += began.elapsed();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(waited)
+    }
+
+    /// Writes what there is room for, and lets the rest go.
+    pub fn try_write(&self, bytes: &[u8]) {
+        // Its client is gone, or does not read: nobody can be told.
+        let _ = (&self.stream).write(bytes);
+    }
+
+    /// Tells the client that nothing more will come.
+    pub fn finish_writing(&self) {
+        // It fails when the client was the first to close.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Waits until there is room. Fails when the time is over, or the stream is cut.
+    fn wait_for_room(&self, left: Duration) -> io::Result<()> {
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.blocked.store(true, Ordering::SeqCst);
+        // Either this is seen by who cuts, or the cut is seen here.
+        let outcome = if self.cut.load(Ordering::SeqCst) {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        } else {
+            self.poll_for(PollFlags::OUT, left).map(drop)
+        };
+        self.blocked.store(false, Ordering::SeqCst);
+        outcome
+    }
+
+    /// Whether the client has closed, or stopped sending. Does not block. Models
+    /// Puma's `closed_socket?`, by poll in the place of TCP_INFO.
+    pub fn is_closed(&self) -> bool {
+        self.poll_for(PollFlags::RDHUP, Duration::ZERO)
+            .is_ok_and(|seen| seen.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
+    }
+
+    /// Waits for the client to close.
+    pub fn wait_for_close(&self, timeout: Duration) -> Waited {
+        let deadline = Instant::now().checked_add(timeout);
+        loop {
+            if self.cut.load(Ordering::SeqCst) {
+                return Waited::Cut;
+            }
+            let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            match self.poll_for(PollFlags::RDHUP, left) {
+                Ok(seen) if seen.is_empty() && left.is_zero() => return Waited::TimedOut,
+                Ok(seen) if seen.is_empty() => {}
+                _ if self.cut.load(Ordering::SeqCst) => return Waited::Cut,
+                _ => return Waited::Closed,
+            }
+        }
+    }
+
+    fn poll_for(&self, what: PollFlags, timeout: Duration) -> io::Result<PollFlags> {
+        let mut polled = [PollFd::from_borrowed_fd(self.stream.as_fd(), what)];
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        match poll(&mut polled, Some(&timeout)) {
+            Ok(_) => Ok(polled[0].revents()),
+            Err(rustix::io::Errno::INTR) => Ok(PollFlags::empty()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Cutter {
+    /// Ends the waits of this stream, now and for ever. A write that is blocked fails;
+    /// what is written without waiting still goes out.
+    pub fn cut(&self) {
+        let Some(socket) = self.0.upgrade() else { return };
+        socket.cut.store(true, Ordering::SeqCst);
+        // Reading is over either way: this wakes a wait for the client to close.
+        let how = if socket.blocked.load(Ordering::SeqCst) { Shutdown::Both } else { Shutdown::Read };
+        // It fails when the client was the first to close.
+        let _ = socket.stream.shutdown(how);
+    }
+}
