@@ -36,8 +36,14 @@ pub struct Subject {
 pub enum What {
     /// A pool thread was started.
     Spawned,
-    /// A request was read by the front door.
-    Accepted { method: String, target: String },
+    /// A request was read by the front door; or it was looked at in todo, where it
+    /// lies unread, because somebody asked.
+    Accepted {
+        method: String,
+        target: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        peeked: bool,
+    },
     /// It was put into todo.
     Queued,
     /// A pool thread took it out of todo.

@@ -14,7 +14,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use thiserror::Error;
 
-use super::serve_args::{DbLease, ServeArgs, StreamLoop};
+use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::values::{MinMax, OrAuto};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
@@ -22,13 +22,18 @@ use crate::app::producer::{Producer, ProducerError};
 use crate::app::views::{Views, ViewsError};
 use crate::app::{self, Loop, Rails};
 use crate::control::{self, Control};
-use crate::live::{self, Live, Reaper};
+use crate::live::{self, Live, NoticeClose, Reaper};
+use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
 use crate::puma::{App, Configuration, Server, StartError};
 use crate::timeline::Timeline;
 
 /// How long the control server's own answers may take to end at a stop.
 const CONTROL_GRACE: Duration = Duration::from_millis(250);
+
+/// Connections that the control server may have: a share of the descriptors that
+/// the app's clients cannot take from it.
+const CONTROL_CONNECTIONS: usize = 64;
 
 /// Why nothing was started: the flag, its value, and the way out.
 #[derive(Debug, Error)]
@@ -68,7 +73,15 @@ pub struct Running {
 impl Running {
     /// Starts everything, in the order of who needs whom.
     pub fn start(args: &ServeArgs) -> Result<Running, BootError> {
-        raise_descriptor_limit();
+        let descriptors = raise_descriptor_limit();
+        let front = match args.front {
+            FrontDoor::Puma => default::FrontDoor::Puma,
+            FrontDoor::TinyHttp => default::FrontDoor::TinyHttp,
+        };
+        let max_connections = match args.max_connections {
+            Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
+            None => descriptors.saturating_sub(default::SPARE_DESCRIPTORS + CONTROL_CONNECTIONS).max(1),
+        };
         let MinMax(min, max) = args.threads;
         let timeline = Arc::new(Timeline::default());
         let views = Views::new(args.views.as_deref())
@@ -85,6 +98,10 @@ impl Running {
             retry: args.retry,
             max_age: args.max_stream_age.0,
             max_age_jitter: args.max_stream_age_jitter,
+            notice_close: match args.notice_close {
+                Notice::Write => NoticeClose::ByWrite,
+                Notice::Poll => NoticeClose::ByPoll,
+            },
         };
         let live = Arc::new(Live::new(&streams, Arc::clone(&timeline)));
         let hosts = HostAuthorization::new(args.allow_host.clone());
@@ -105,6 +122,13 @@ impl Running {
             write_timeout: args.write_timeout,
             auto_trim_time: args.auto_trim_time,
             max_body_bytes: args.max_body_bytes,
+            front,
+            first_data_timeout: args.first_data_timeout.unwrap_or(default::FIRST_DATA_TIMEOUT),
+            head_timeout: args.head_timeout.unwrap_or(default::HEAD_TIMEOUT),
+            persistent_timeout: args.persistent_timeout.unwrap_or(default::PERSISTENT_TIMEOUT),
+            max_head_bytes: args.max_head_bytes.map_or(default::MAX_HEAD_BYTES, |bytes| bytes as usize),
+            max_connections,
+            tcp_user_timeout: args.tcp_user_timeout.0,
             ..Configuration::new("puma srv", args.bind)
         };
         let app =
@@ -123,6 +147,8 @@ impl Running {
         let configuration = Configuration {
             threads: control::THREADS,
             write_timeout: args.write_timeout,
+            front,
+            max_connections: CONTROL_CONNECTIONS,
             ..Configuration::new("puma ctl", args.control_url)
         };
         // What the control server does is no part of the story that it tells.
@@ -194,14 +220,18 @@ fn start(
 
 /// Each connection takes two descriptors on tiny-http, and the usual soft limit
 /// of 1,024 is soon reached.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
+        let before = limit.current;
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             log::warn!("the limit of descriptors stays as it is: {error}");
+            limit.current = before;
         }
     }
+    // None is no limit at all.
+    limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 fn database_path(database: &Path) -> Result<(Option<TempDir>, PathBuf), BootError> {

@@ -10,20 +10,17 @@ use std::thread;
 use crossbeam_channel::{Receiver, bounded, never, select};
 
 use super::boot::{self, Running};
-use super::serve_args::ServeArgs;
+use super::serve_args::{FrontDoor, Notice, ServeArgs};
 use super::values::MinMax;
 use super::{failed, interrupt, misused};
 
 /// Serves until a signal, the end of standard input, or the front door's death.
 pub fn run(args: ServeArgs) -> ExitCode {
     boot::start_logging();
-    for (flag, address) in [("--bind", args.bind), ("--control-url", args.control_url)] {
-        if !address.ip().is_loopback() {
-            return misused(format_args!(
-                "{flag} tcp://{address}: the tiny-http front has no limit on what a client sends and listens on loopback only; give tcp://127.0.0.1:{}",
-                address.port()
-            ));
-        }
+    if args.front == FrontDoor::TinyHttp
+        && let Some(refusal) = beyond_tiny_http(&args)
+    {
+        return misused(refusal);
     }
     let signal = match interrupt::first_of_two() {
         Ok(signal) => signal,
@@ -52,6 +49,28 @@ pub fn run(args: ServeArgs) -> ExitCode {
         Err(Ok(died)) => failed(died),
         Err(Err(_)) => failed("the front door ended without a word"),
     }
+}
+
+/// What was asked for and tiny_http cannot do, in a line that names who can.
+fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
+    for (flag, address) in [("--bind", args.bind), ("--control-url", args.control_url)] {
+        if !address.ip().is_loopback() {
+            return Some(format!(
+                "{flag} tcp://{address}: the tiny-http front has no limit on what a client sends and listens on loopback only; give tcp://127.0.0.1:{}, or --front puma",
+                address.port()
+            ));
+        }
+    }
+    let flags = [
+        ("--first-data-timeout", args.first_data_timeout.is_some()),
+        ("--head-timeout", args.head_timeout.is_some()),
+        ("--persistent-timeout", args.persistent_timeout.is_some()),
+        ("--max-head-bytes", args.max_head_bytes.is_some()),
+        ("--max-connections", args.max_connections.is_some()),
+        ("--notice-close poll", args.notice_close == Notice::Poll),
+    ];
+    let (flag, _) = flags.iter().find(|(_, is_given)| *is_given)?;
+    Some(format!("{flag}: the tiny-http front cannot do that; give --front puma, or leave it out"))
 }
 
 fn say_what_to_try(args: &ServeArgs, running: &Running) {

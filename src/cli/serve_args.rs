@@ -109,6 +109,16 @@ pub struct ServeArgs {
     /// Seconds between two rounds of the stream reaper.
     #[arg(long, value_name = "SECS", env = "NINETABS_REAP_EVERY", default_value = "1", value_parser = values::some_time, help_heading = "Streams")]
     pub reap_every: Duration,
+    /// How a stream finds out that its client has closed; poll needs the puma front [default: write].
+    #[arg(
+        long,
+        value_name = "HOW",
+        env = "NINETABS_NOTICE_CLOSE",
+        default_value = "write",
+        hide_default_value = true,
+        help_heading = "Streams"
+    )]
+    pub notice_close: Notice,
     /// Seconds after which a client whose stream ended is to come back.
     #[arg(long, value_name = "SECS", env = "NINETABS_RETRY", default_value = "3", value_parser = duration::seconds, help_heading = "Streams")]
     pub retry: Duration,
@@ -153,6 +163,24 @@ pub struct ServeArgs {
     )]
     pub db_lease: DbLease,
 
+    /// Seconds from one byte of a request to the next, and for the first of a connection [default: 30; puma front].
+    #[arg(long, value_name = "SECS", env = "NINETABS_FIRST_DATA_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
+    pub first_data_timeout: Option<Duration>,
+    /// Seconds for a request's head in sum, from its first byte to its last [default: 60; puma front].
+    #[arg(long, value_name = "SECS", env = "NINETABS_HEAD_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
+    pub head_timeout: Option<Duration>,
+    /// Seconds that a kept connection may be idle between two requests [default: 65; puma front].
+    #[arg(long, value_name = "SECS", env = "NINETABS_PERSISTENT_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
+    pub persistent_timeout: Option<Duration>,
+    /// The largest request head, in bytes [default: 114688; puma front].
+    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = clap::value_parser!(u32).range(1024..=16_777_216), help_heading = "Limits")]
+    pub max_head_bytes: Option<u32>,
+    /// The most connections; who comes beyond them is answered 503 [default: the descriptor limit less 128; puma front].
+    #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
+    pub max_connections: Option<u64>,
+    /// Seconds that what was written may stay unacknowledged by a peer that has vanished, or off.
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_TCP_USER_TIMEOUT", default_value = "off", value_parser = values::time_or_off, help_heading = "Limits")]
+    pub tcp_user_timeout: OrOff,
     /// Seconds that a blocked write waits for its client, in sum.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,

@@ -67,6 +67,7 @@ impl Control {
             "/stats" => one_line(&stats::stats(&self.server, &self.live, &self.database)),
             "/threads" => one_line(&stats::threads(&self.server)),
             "/timeline" => {
+                self.server.look_at_todo();
                 let after = request.param("after").map_or(Ok(0), |seq| seq.parse());
                 after.map_or_else(
                     |_| Response::line(422, "after: the number of a moment is wanted"),

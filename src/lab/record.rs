@@ -117,7 +117,11 @@ impl Record {
         });
         match what {
             What::Accepted { target, .. } => story.target = target,
-            What::Started => story.started = thread.map(|thread| (at_us, thread)),
+            What::Started => {
+                story.started = thread.map(|thread| (at_us, thread));
+                // Puma's front may have put it aside once, when not all of it had come.
+                story.finished_us = None;
+            }
             What::Streaming => story.is_stream = true,
             What::Wrote { .. } => story.writes_us.push(at_us),
             What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
@@ -206,7 +210,8 @@ pub(crate) mod tests {
         let timeline = Timeline::default();
         let tab = |request| Some(Subject { connection: 40_000 + request, request });
         let say = |thread, subject, what| timeline.record(thread, subject, what);
-        let accepted = |target: &str| What::Accepted { method: "GET".into(), target: target.into() };
+        let accepted =
+            |target: &str| What::Accepted { method: "GET".into(), target: target.into(), peeked: false };
         for thread in [1, 2] {
             say(Some(thread), None, What::Spawned);
         }

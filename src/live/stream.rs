@@ -105,7 +105,10 @@ impl<'a> Stream<'a> {
             return match waited {
                 Waited::TimedOut => Ok(()),
                 Waited::Cut => self.look(),
-                Waited::Closed => Err(self.lose(self.connection.closed())),
+                Waited::Closed => {
+                    let error = self.connection.closed();
+                    Err(self.lose(error))
+                }
             };
         }
         match self.membership.interrupted.recv_timeout(duration) {

@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::body::RequestBody;
@@ -24,6 +25,8 @@ use crate::timeline::Subject;
 
 /// The most that is read at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
+/// How much of an unread request is looked at, in bytes.
+const PEEK_BYTES: usize = 4 * 1024;
 /// How long a refused client may go on sending before its connection is closed.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of that is read and thrown away, in bytes.
@@ -76,6 +79,8 @@ pub(super) struct Client {
     deadline: Instant,
     /// When the first byte of the head came that is being read.
     head_began: Option<Instant>,
+    /// Whether what it asks for has been looked at in todo.
+    is_peeked: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -111,6 +116,7 @@ impl Client {
             served: 0,
             deadline,
             head_began: None,
+            is_peeked: AtomicBool::new(false),
         }
     }
 
@@ -269,13 +275,33 @@ impl Client {
         }
     }
 
-    pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready(_))
+    /// What was read and belongs to no request yet: for who takes the socket over.
+    pub fn into_unread(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    /// What its request line and fields look like, without consuming them: a client
+    /// in todo has not been read. None if no whole head has come, or it was looked at
+    /// before.
+    pub fn peek(&self) -> Option<Head> {
+        if self.is_peeked.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut bytes = vec![0; PEEK_BYTES];
+        let seen = self.socket.stream.peek(&mut bytes).ok()?;
+        match head::parse(&bytes[..seen], self.limits.max_head_bytes) {
+            Parsed::Whole(head, _) => {
+                self.is_peeked.store(true, Ordering::Relaxed);
+                Some(head)
+            }
+            Parsed::NotYet | Parsed::Refused(_) => None,
+        }
     }
 
     /// Models Puma::Client#reset: the next request, under a number of its own.
     pub fn reset(&mut self, request: u64) {
         self.served += 1;
+        self.is_peeked = AtomicBool::new(false);
         self.subject.request = request;
         let now = Instant::now();
         let idle = self.buffer.is_empty();

@@ -29,6 +29,9 @@ pub(super) trait Door: Send + Sync {
         None
     }
 
+    /// Puts on the timeline what the requests in todo are that nobody has read.
+    fn look_at_todo(&self) {}
+
     /// The most that the reactor has watched since this was last asked; None without one.
     fn take_reactor_max(&self) -> Option<usize> {
         None

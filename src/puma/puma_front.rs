@@ -31,7 +31,8 @@ use super::reactor::{Reactor, Wake};
 use super::refusal::Refusal;
 use super::request::Request;
 
-use super::serving::Serving;
+use super::response::Detached;
+use super::serving::{Served, Serving};
 use super::socket::Socket;
 use super::thread_pool::{Processor, ThreadPool};
 use super::transport::Transport;
@@ -39,6 +40,9 @@ use crate::timeline::{Subject, Timeline, What};
 
 /// How long the acceptor pauses when it is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many of the clients in todo are looked at when somebody asks.
+const LOOKED_AT: usize = 64;
 
 /// What the acceptor, the reactor and the pool's threads share.
 pub(super) struct Shared {
@@ -92,8 +96,11 @@ impl Shared {
     fn serve(&self, mut client: Client, processor: &Processor<Client>) -> Option<Client> {
         let incoming = client.take()?;
         let subject = client.subject;
-        let what =
-            What::Accepted { method: incoming.head.method.clone(), target: incoming.head.target.clone() };
+        let what = What::Accepted {
+            method: incoming.head.method.clone(),
+            target: incoming.head.target.clone(),
+            peeked: false,
+        };
         self.timeline.record(Some(processor.number()), Some(subject), what);
         // Who has closed while it was queued is not served; who only stopped sending
         // looks the same, and is not served either, as in Puma.
@@ -123,11 +130,18 @@ impl Shared {
             && client.served + 1 < self.limits.max_keep_alive
             && !self.stopping.load(Ordering::Acquire);
         let transport = Transport::Socket(Arc::clone(&client.socket));
-        if !self.serving.serve(&request, transport, may_keep) {
-            return None;
+        match self.serving.serve(&request, transport, may_keep) {
+            Served::Kept => {
+                client.reset(self.next_request());
+                Some(client)
+            }
+            Served::Ended => None,
+            Served::Detached(take_over) => {
+                let socket = Arc::clone(&client.socket);
+                take_over(Detached { socket, unread: client.into_unread() });
+                None
+            }
         }
-        client.reset(self.next_request());
-        Some(client)
     }
 
     fn refuse(&self, mut client: Client, refusal: Refusal) {
@@ -177,6 +191,14 @@ impl Shared {
                     Some(client)
                 }
             },
+        }
+    }
+
+    /// Puts on the timeline what a client in todo asks for, which nobody has read.
+    fn note_peeked(&self, client: &Client) {
+        if let Some(head) = client.peek() {
+            let what = What::Accepted { method: head.method, target: head.target, peeked: true };
+            self.timeline.record(None, Some(client.subject), what);
         }
     }
 
@@ -262,6 +284,12 @@ impl Door for PumaFront {
 
     fn connections(&self) -> Option<usize> {
         Some(self.shared.connections.load(Ordering::Relaxed))
+    }
+
+    fn look_at_todo(&self) {
+        if let Some(pool) = self.shared.pool() {
+            pool.look_at_todo(LOOKED_AT, |client| self.shared.note_peeked(client));
+        }
     }
 
     fn take_reactor_max(&self) -> Option<usize> {

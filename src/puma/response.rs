@@ -4,9 +4,13 @@
 //! `date` and no `server` field, a length where it is known, else chunks for
 //! HTTP/1.1 and the end of the connection for HTTP/1.0.
 
+use std::net::TcpStream;
+use std::sync::Arc;
+
 use super::connection::Connection;
 use super::framing::{Ended, Framing};
 use super::request::{Request, Version};
+use super::socket::Socket;
 
 /// A header value: it cannot hold CR, LF or NUL, so no value can begin a new
 /// field or end the head.
@@ -30,12 +34,31 @@ impl HeaderValue {
 /// likes, on the pool thread that it was called on.
 pub type Live = Box<dyn FnOnce(&mut Connection) -> Ended + Send>;
 
+/// A connection that has left the pool: its socket, set not to block, and what was
+/// read of it beyond the request. It closes when this is dropped.
+pub struct Detached {
+    pub(super) socket: Arc<Socket>,
+    pub unread: Vec<u8>,
+}
+
+impl Detached {
+    pub fn stream(&self) -> &TcpStream {
+        &self.socket.stream
+    }
+}
+
+/// Who takes a connection over. Called on the pool thread, which it must not keep.
+pub type TakeOver = Box<dyn FnOnce(Detached) + Send>;
+
 /// What comes after the head.
 pub enum Body {
     /// Bytes whose number is known.
     Whole(Vec<u8>),
     /// A body that is written while the action runs.
     Live(Live),
+    /// Nothing that the server knows of: the connection is handed over. Models Rack's
+    /// partial hijack (`with_head`) and full hijack.
+    Detached { with_head: bool, take_over: TakeOver },
 }
 
 /// An answer of the app.
@@ -70,6 +93,13 @@ impl Response {
         Response { status: 200, headers: Vec::new(), body: Body::Live(Box::new(live)) }
     }
 
+    /// Hands the connection over, behind the head of this response or in its place.
+    /// On a front that hides its socket this is answered with 501.
+    pub fn detach(with_head: bool, take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
+        let body = Body::Detached { with_head, take_over: Box::new(take_over) };
+        Response { status: 200, headers: Vec::new(), body }
+    }
+
     /// Whether the app itself ends the connection with this answer.
     pub(super) fn says_close(&self) -> bool {
         self.headers.iter().any(|(name, value)| *name == "connection" && value.as_str() == "close")
@@ -87,7 +117,7 @@ pub fn framing(request: &Request, response: &Response) -> Framing {
         _ if matches!(response.status, 100..=199 | 204 | 304) => Framing::None,
         Body::Whole(bytes) => Framing::Counted(bytes.len()),
         Body::Live(_) if request.version == Version::Http11 => Framing::Chunked,
-        Body::Live(_) => Framing::UntilClose,
+        Body::Live(_) | Body::Detached { .. } => Framing::UntilClose,
     }
 }
 

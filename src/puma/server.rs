@@ -156,6 +156,11 @@ impl Server {
         }
     }
 
+    /// Puts on the timeline what lies unread in todo, for whoever is about to look.
+    pub fn look_at_todo(&self) {
+        self.front.look_at_todo();
+    }
+
     /// Every pool thread, lowest number first.
     pub fn threads(&self) -> Vec<ThreadView> {
         let processors = self.pool.processors();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Connection, Progress};
 use super::framing::{Ended, Framing};
 use super::request::Request;
-use super::response::{self, Body, Response};
+use super::response::{self, Body, Response, TakeOver};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
@@ -40,6 +40,15 @@ pub(super) struct Serving {
     write_timeout: Duration,
     requests_count: AtomicU64,
     in_flight: Mutex<HashMap<u64, Begun>>,
+}
+
+/// What is to become of a connection after an answer.
+pub(super) enum Served {
+    /// Another request may follow.
+    Kept,
+    Ended,
+    /// Somebody takes it over.
+    Detached(TakeOver),
 }
 
 struct Begun {
@@ -85,9 +94,8 @@ impl Serving {
     /// Serves one request on this thread, to the end of its answer.
     ///
     /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    /// Answers whether another request may follow on the connection, which the answer
-    /// has said as well; `may_keep` is whether the server would have it so.
-    pub(super) fn serve(&self, request: &Request, transport: Transport, may_keep: bool) -> bool {
+    /// `may_keep` is whether the server would have another request follow.
+    pub(super) fn serve(&self, request: &Request, transport: Transport, may_keep: bool) -> Served {
         self.count_request();
         let progress = Arc::new(Progress::default());
         let (number, thread) = (request.subject.request, request.thread);
@@ -118,18 +126,27 @@ impl Serving {
         response: Response,
         mut connection: Connection,
         may_keep: bool,
-    ) -> bool {
+    ) -> Served {
+        if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
+            return self.answer(request, Response::status(501), connection, may_keep);
+        }
         let framing = response::framing(request, &response);
         let keep =
             may_keep && request.keeps_alive() && framing != Framing::UntilClose && !response.says_close();
         connection.begin(response::head(request, &response, framing, keep), framing);
         if request.method == "HEAD" || framing == Framing::None {
             connection.bare();
-            return connection.end(Ended::Clean) && keep;
+            return kept(connection.end(Ended::Clean) && keep);
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
             Body::Whole(bytes) => connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean),
+            Body::Detached { with_head, take_over } => {
+                if with_head {
+                    connection.end(Ended::Clean);
+                }
+                return Served::Detached(take_over);
+            }
             Body::Live(live) => {
                 let live = panic::catch_unwind(AssertUnwindSafe(|| live(&mut connection)));
                 live.unwrap_or_else(|panic| {
@@ -141,7 +158,7 @@ impl Serving {
         if ended == Ended::Cut && !connection.has_begun() {
             return self.answer(request, Response::status(500), connection, may_keep);
         }
-        connection.end(ended) && keep
+        kept(connection.end(ended) && keep)
     }
 
     fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
@@ -158,4 +175,8 @@ impl Serving {
         // Each holder inserts, removes or reads one entry: a panic leaves it whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn kept(is_kept: bool) -> Served {
+    if is_kept { Served::Kept } else { Served::Ended }
 }

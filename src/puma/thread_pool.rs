@@ -187,6 +187,11 @@ impl<W: Work> ThreadPool<W> {
         state.waiting > state.todo.len()
     }
 
+    /// Shows the first of todo, at most so many, to `look`, which is called under the pool's lock.
+    pub fn look_at_todo(&self, most: usize, look: impl FnMut(&W)) {
+        self.shared.lock().todo.iter().take(most).map(|(_, work)| work).for_each(look);
+    }
+
     /// All the numbers of one moment; begins a new `backlog_max`.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()

@@ -182,7 +182,11 @@ impl Acceptor {
         self.requests += 1;
         let connection = request.remote_addr().map_or(0, |peer| u64::from(peer.port()));
         let subject = Subject { connection, request: self.requests };
-        let what = What::Accepted { method: request.method().to_string(), target: request.url().to_owned() };
+        let what = What::Accepted {
+            method: request.method().to_string(),
+            target: request.url().to_owned(),
+            peeked: false,
+        };
         self.timeline.record(None, Some(subject), what);
         // It comes back only while the server stops, and may then be dropped.
         let _ = self.pool.push(Job { request: Some(request), subject });
@@ -309,7 +313,7 @@ fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
 fn refuse(request: tiny_http::Request, refusal: &Refusal) {
     let line = match Response::status(refusal.status).body {
         Body::Whole(line) => line,
-        Body::Live(_) => Vec::new(),
+        Body::Live(_) | Body::Detached { .. } => Vec::new(),
     };
     if !holds_its_connection(&request) {
         let response = tiny_http::Response::from_data(line).with_status_code(refusal.status);
