@@ -5,7 +5,6 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -382,21 +381,7 @@ fn out_of_descriptors_it_pauses_and_recovers() {
 
 #[test]
 fn other_machines_may_come_and_foreign_hosts_may_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let plain = Server::command(folder.path());
-    let mut command = Command::new(plain.get_program());
-    let everywhere = |arg: &std::ffi::OsStr| {
-        if arg == "tcp://127.0.0.1:0" { "tcp://0.0.0.0:0".into() } else { arg.to_owned() }
-    };
-    let mut args: Vec<_> = plain.get_args().map(everywhere).collect();
-    // The second address is the control server's, which stays where it is.
-    let control = args.iter().position(|arg| arg == "--control-url").unwrap();
-    args[control + 1] = "tcp://127.0.0.1:0".into();
-    command.args(args).args(["--front", "puma", "--allow-host", "tabs.example"]);
-    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
-    command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
-    let server = Server::spawn(command, folder);
+    let server = Server::bound_to("0.0.0.0:0", &["--front", "puma", "--allow-host", "tabs.example"]);
     assert!(server.app.ip().is_unspecified(), "{}", server.app);
 
     let here = SocketAddr::from((Ipv4Addr::LOCALHOST, server.app.port()));
