@@ -128,7 +128,7 @@ curl -s "http://$control/timeline" | tr '{' '\n' | awk -F'[:,}]' '
     { for (i = 1; i < NF; i++) { if ($i ~ /"at_us"/) at = $(i + 1); if ($i ~ /"request"/) of = $(i + 1) } }
     /"target":"[^"]*tab=b"/ { waits[of] = 1 }
     /"kind":"finished"/ && !(of in waits) { ended = at }
-    /"kind":"wrote"/ && waits[of] == 1 { print at - ended; waits[of] = 2 }' > hand-off
+    /"kind":"wrote"/ && of in waits && waits[of] == 1 { print at - ended; waits[of] = 2 }' > hand-off
 row "a queued stream's first write after the thread came free, $(wc -l < hand-off) times, µs" "$(middle 1 < hand-off)"
 stop
 

@@ -184,7 +184,8 @@ mod tests {
             story.target = "/models/live_stream?tab=<b>".into();
         }
         let picture = svg("nine & eight", &record, 0).unwrap();
-        for seen in ["tp 001", "tp 002", "todo", "tab 1", "tab 2", "&lt;b&gt;", "nine &amp; eight", ">10 s<"] {
+        for seen in ["tp 001", "tp 002", "todo", "tab 1", "tab 2", "&lt;b&gt;", "nine &amp; eight", ">10 s<"]
+        {
             assert!(picture.contains(seen), "{seen} in {picture}");
         }
         assert!(!picture.contains("<b>"));
