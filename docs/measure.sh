@@ -156,6 +156,18 @@ sleep 7
 row "7 s after they have closed" "$(($(threads) - count)) threads, $(($(descriptors) - open)) descriptors, $((($(resident) - before))) KB more than before"
 stop
 
+# Eight clients that ask for 9 MB of models and never read: more than both kernels take.
+serve --max-stream-age 5 --produce-every off
+large=$(head -c 16000 /dev/zero | tr '\0' x)
+for _ in $(seq 600); do printf 'name=%s' "$large" | curl -s -o /dev/null -d @- "http://$app/models"; done
+began=${EPOCHREALTIME/./}
+connect 8 "${stream/live_stream/live_stream?last_event_id=0}"
+until [ "$(stat pool_capacity)" = 0 ]; do sleep 0.05; done
+until [ "$(stat pool_capacity)" = 8 ]; do sleep 0.05; done
+row "eight blocked readers, --max-stream-age 5: the pool is free again, s" "$(((${EPOCHREALTIME/./} - began) / 1000000)).$(((${EPOCHREALTIME/./} - began) / 100000 % 10)) (bound 5 + 1 + 10)"
+disconnect
+stop
+
 for _ in $(seq 10); do
     port=$(port_of_the_next) began=${EPOCHREALTIME/./}
     "$ninetabs" serve --bind "tcp://127.0.0.1:$port" --control-url tcp://127.0.0.1:0 --database measure.sqlite3 > said 2> log &
