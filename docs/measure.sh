@@ -168,15 +168,16 @@ row "eight blocked readers, --max-stream-age 5: the pool is free again, s" "$(((
 disconnect
 stop
 
-for _ in $(seq 10); do
+for n in $(seq 0 10); do
     port=$(port_of_the_next) began=${EPOCHREALTIME/./}
-    "$ninetabs" serve --bind "tcp://127.0.0.1:$port" --control-url tcp://127.0.0.1:0 --database measure.sqlite3 > said 2> log &
+    "$ninetabs" serve --bind "tcp://127.0.0.1:$port" --control-url tcp://127.0.0.1:0 --database start.sqlite3 > said 2> log &
     server=$!
     pids+=("$server")
     until exec {fd}<> "/dev/tcp/127.0.0.1/$port"; do :; done 2> /dev/null
     printf 'GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n' >&"$fd"
     read -r _ <&"$fd"
-    echo $((${EPOCHREALTIME/./} - began)) >> start
+    # The first makes the database.
+    [ "$n" = 0 ] || echo $((${EPOCHREALTIME/./} - began)) >> start
     exec {fd}>&-
     stop
 done

@@ -71,12 +71,19 @@ fn lane(record: &Record, thread: usize, row: usize, scale: &Scale) -> Value {
                 x, width,
                 name => name_that_fits(story, width),
                 writes => marks(&story.writes_us),
+                blocked => blocked(story, scale),
                 gone => marks(&gone),
                 reaped => marks(&reaped),
             })
         })
         .collect();
     context! { label => format!("tp {thread:03}"), y => y(row), stays }
+}
+
+/// Where its writes waited for the client to read.
+fn blocked(story: &Story, scale: &Scale) -> Vec<Value> {
+    let bars = story.blocked_us.iter().filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us));
+    bars.map(|(x, width)| context! { x, width }).collect()
 }
 
 /// Those who are seen to wait in todo, each with a row in which it overlaps nobody.
