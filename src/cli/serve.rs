@@ -14,6 +14,15 @@ use super::serve_args::{FrontDoor, Notice, ServeArgs};
 use super::values::MinMax;
 use super::{failed, interrupt, misused};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ninetabs serve                       eight threads, and nine tabs to run them dry
+  ninetabs serve --threads 3:3         a new Rails app: the fourth tab waits
+  ninetabs serve --max-stream-age 5    the cure: more tabs than threads take turns
+  ninetabs serve --db-pool 5           the pool behind the pool: the sixth tab gets an empty 200
+  ninetabs serve --loop faithful       the loop that loses models
+  RUST_LOG=warn ninetabs serve         a quieter log";
+
 /// Serves until a signal, the end of standard input, or the front door's death.
 pub fn run(args: ServeArgs) -> ExitCode {
     boot::start_logging();

@@ -26,7 +26,7 @@ pub(super) fn expects(plan: &Plan) -> String {
         "nobody waits for it".to_owned()
     };
     format!(
-        "The thread of tab {} comes back at the second write after the close, by EPIPE, which is within {}; {then}. \
+        "The thread of tab {} comes back at the second write after the close, by EPIPE, which is in about {}; {then}. \
          When all have left, pool_capacity is {} again.",
         leaver(plan),
         spoken(plan.pace.update_rate * 2),
@@ -65,7 +65,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let measured = spoken(back_after);
     claims.push(
         "from the close to the thread's return",
-        format!("within two updates, {}", spoken(bound)),
+        format!("in about two updates, {}", spoken(bound)),
         measured,
         thread.is_some() && back_after < limit,
     );
@@ -89,7 +89,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
         let came = ninth.first_byte().is_some();
         claims.push(
             format!("first byte of {name}, after the close"),
-            format!("within two updates, {}", spoken(bound)),
+            format!("in about two updates, {}", spoken(bound)),
             if came { spoken(first_byte) } else { "no byte".to_owned() },
             came && first_byte < limit,
         );
