@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod reproduce;
 pub mod serve;
 pub mod serve_args;
+pub mod state_file;
 pub mod tab;
 pub mod values;
 

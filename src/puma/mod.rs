@@ -19,5 +19,5 @@ pub use configuration::Configuration;
 pub use connection::{Connection, Ended, WriteError};
 pub use request::Request;
 pub use response::{Body, Response};
-pub use server::{DoorDied, Server, StartError};
+pub use server::{DoorDied, Server, StartError, ThreadView};
 pub use serving::App;
