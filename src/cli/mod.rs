@@ -7,8 +7,11 @@
 
 pub mod about;
 pub mod boot;
+pub mod control_client;
+pub mod ctl;
 pub mod duration;
 pub mod interrupt;
+pub mod pretty;
 pub mod reproduce;
 pub mod serve;
 pub mod serve_args;
@@ -41,6 +44,8 @@ pub enum Command {
     Reproduce(reproduce::ReproduceArgs),
     /// Be one EventSource: print every event of a stream as a line of JSON.
     Tab(tab::TabArgs),
+    /// Ask a control server, of ninetabs or of Puma, or give it an order.
+    Ctl(ctl::CtlArgs),
     /// Print the completions of a shell.
     Completions(about::CompletionsArgs),
     /// Print the manual page, in roff.
@@ -56,6 +61,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signal| tab::run(tab, signal))
         }
+        Some(Command::Ctl(ctl)) => ctl::run(&ctl),
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),
     }
