@@ -7,11 +7,15 @@
 
 pub mod about;
 pub mod boot;
+pub mod control_client;
+pub mod ctl;
 pub mod duration;
 pub mod interrupt;
+pub mod pretty;
 pub mod reproduce;
 pub mod serve;
 pub mod serve_args;
+pub mod state_file;
 pub mod tab;
 pub mod values;
 
@@ -50,6 +54,8 @@ pub enum Command {
     /// Be one EventSource: print every event of a stream as a line of JSON.
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
+    /// Ask a control server, of ninetabs or of Puma, or give it an order.
+    Ctl(ctl::CtlArgs),
     /// Print the completions of a shell.
     #[command(after_help = about::COMPLETIONS_EXAMPLE)]
     Completions(about::CompletionsArgs),
@@ -67,6 +73,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signal| tab::run(tab, signal))
         }
+        Some(Command::Ctl(ctl)) => ctl::run(&ctl),
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),
     }

@@ -62,6 +62,7 @@ pub struct ServeArgs {
         value_name = "TOKEN|none",
         env = "NINETABS_CONTROL_TOKEN",
         default_value = "none",
+        value_parser = values::token,
         help_heading = "Addresses"
     )]
     pub control_token: String,

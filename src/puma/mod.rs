@@ -30,6 +30,6 @@ pub use connection::{Connection, WriteError};
 pub use framing::Ended;
 pub use request::Request;
 pub use response::{Body, Response};
-pub use server::{DoorDied, Server, StartError};
+pub use server::{DoorDied, Server, StartError, ThreadView};
 pub use serving::App;
 pub use socket::{Cutter, Waited};
