@@ -92,7 +92,15 @@ fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
     for (args, words) in [
         (&["--threads"][..], &["--threads", "--help"][..]),
         (&["surplus"], &["surplus", "--help"]),
-        (&["--front", "puma"], &["--front", "puma", "tiny-http"]),
+        (
+            &["--notice-close", "poll", "--front", "tiny-http"],
+            &["--notice-close", "tiny-http", "--front puma"],
+        ),
+        (&["--head-timeout", "9", "--front", "tiny-http"], &["--head-timeout", "tiny-http", "--front puma"]),
+        (
+            &["--max-connections", "9", "--front", "tiny-http"],
+            &["--max-connections", "tiny-http", "--front puma"],
+        ),
         (&["--retry", "1", "--retry", "2"], &["--retry", "--help"]),
     ] {
         one_line(&serve(folder.path(), args), 2, words);
