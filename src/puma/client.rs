@@ -5,6 +5,7 @@
 //! one of four things ([`Progress`]); the parsing itself does no I/O, and no client
 //! can make it keep more than the limits that [`Limits`] names.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,6 +26,12 @@ use crate::timeline::Subject;
 
 /// The most that is read at once, in bytes.
 const READ_BYTES: usize = 64 * 1024;
+thread_local! {
+    /// What a thread reads into. It is zeroed once and not at each read, and of its
+    /// pages only those are resident that a read has filled.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
 /// How much of an unread request is looked at, in bytes.
 const PEEK_BYTES: usize = 4 * 1024;
 /// How long a refused client may go on sending before its connection is closed.
@@ -162,16 +169,16 @@ impl Client {
     }
 
     fn read(&mut self) -> io::Result<usize> {
-        let begin = self.buffer.len();
-        self.buffer.resize(begin + READ_BYTES, 0);
-        let read = loop {
-            match (&self.socket.stream).read(&mut self.buffer[begin..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        };
-        self.buffer.truncate(begin + read.as_ref().copied().unwrap_or(0));
-        read
+        SCRATCH.with_borrow_mut(|scratch| {
+            let read = loop {
+                match (&self.socket.stream).read(scratch) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    read => break read,
+                }
+            }?;
+            self.buffer.extend_from_slice(&scratch[..read]);
+            Ok(read)
+        })
     }
 
     /// Each byte starts the time anew; a head has a time in sum besides.

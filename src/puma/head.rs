@@ -56,22 +56,32 @@ impl Head {
 /// Reads a head from the beginning of `bytes`, which may hold more or less than it.
 pub fn parse(bytes: &[u8], max_head_bytes: usize) -> Parsed {
     // Most heads have few fields; Puma has no limit on their number but the head's.
-    for room in [64, 1024, max_head_bytes / 4 + 1] {
-        let mut fields = vec![httparse::EMPTY_HEADER; room];
-        let mut request = httparse::Request::new(&mut fields);
-        match request.parse(bytes) {
-            Err(httparse::Error::TooManyHeaders) => {}
-            Err(error) => return Parsed::Refused(refusal(error, bytes)),
-            Ok(httparse::Status::Partial) => return unfinished(bytes, max_head_bytes),
-            Ok(httparse::Status::Complete(length)) => {
-                return match check(&request, &bytes[..length], max_head_bytes) {
-                    Ok(head) => Parsed::Whole(head, length),
-                    Err(refusal) => Parsed::Refused(refusal),
-                };
-            }
-        }
-    }
-    Parsed::Refused(Refusal::HeadTooLarge("there are more fields than the head may have bytes"))
+    parse_into(&mut [httparse::EMPTY_HEADER; 32], bytes, max_head_bytes)
+        .or_else(|| parse_into(&mut vec![httparse::EMPTY_HEADER; 1024], bytes, max_head_bytes))
+        .or_else(|| {
+            parse_into(&mut vec![httparse::EMPTY_HEADER; max_head_bytes / 4 + 1], bytes, max_head_bytes)
+        })
+        .unwrap_or(Parsed::Refused(Refusal::HeadTooLarge(
+            "there are more fields than the head may have bytes",
+        )))
+}
+
+/// None if there are more fields than there is room for.
+fn parse_into<'b>(
+    fields: &mut [httparse::Header<'b>],
+    bytes: &'b [u8],
+    max_head_bytes: usize,
+) -> Option<Parsed> {
+    let mut request = httparse::Request::new(fields);
+    Some(match request.parse(bytes) {
+        Err(httparse::Error::TooManyHeaders) => return None,
+        Err(error) => Parsed::Refused(refusal(error, bytes)),
+        Ok(httparse::Status::Partial) => unfinished(bytes, max_head_bytes),
+        Ok(httparse::Status::Complete(length)) => match check(&request, &bytes[..length], max_head_bytes) {
+            Ok(head) => Parsed::Whole(head, length),
+            Err(refusal) => Parsed::Refused(refusal),
+        },
+    })
 }
 
 /// A head that goes on: refused as soon as it is clear that it cannot end well.
