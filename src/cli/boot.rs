@@ -29,6 +29,8 @@ use crate::timeline::Timeline;
 
 /// How long the control server's own answers may take to end at a stop.
 const CONTROL_GRACE: Duration = Duration::from_millis(250);
+/// How long the producer may at least take to end, whatever the other parts of a stop took.
+const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
 /// Why nothing was started: the flag, its value, and the way out.
 #[derive(Debug, Error)]
@@ -163,7 +165,9 @@ impl Running {
         }
         let left = deadline.saturating_duration_since(Instant::now()).min(CONTROL_GRACE);
         self.control.shutdown(left, Duration::ZERO);
-        self.producer = None;
+        if let Some(producer) = self.producer.take() {
+            producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
+        }
         self.database.close();
     }
 }
