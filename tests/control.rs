@@ -211,6 +211,28 @@ fn a_resize_for_which_there_are_no_connections_changes_nothing() {
     assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
     let stats = server.stats();
     assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
+#[test]
+fn a_resize_counts_the_io_threads_connections() {
+    let server = Server::start(&["--threads", "1:1", "--max-io-threads", "2"]);
+    assert_eq!(server.stats()["database"]["size"], 3);
+    assert_eq!(order(&server, "/resize?max=4"), (200, json!({"min": 1, "max": 4})));
+    assert_eq!(server.stats()["database"]["size"], 6);
+}
+
+#[test]
+fn bodies_that_never_come_hold_none_of_its_threads() {
+    let server = Server::start(&[]);
+    let mut clients = Vec::new();
+    for headers in ["Content-Length: 5000", "Transfer-Encoding: chunked", "Content-Length: 5"].repeat(3) {
+        let head =
+            format!("POST /reap HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{headers}\r\n\r\n");
+        let mut client = send(server.control, head.as_bytes());
+        read_until(&mut client, "413 ");
+        clients.push(client);
+    }
+    assert_eq!(server.stats()["streams"]["reaped"], 0);
+}
+
     // The descriptors are there again for whoever comes.
     let kept: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     assert_eq!(server.stats()["connections"]["open"], kept.len());

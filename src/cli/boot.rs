@@ -37,6 +37,10 @@ const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 pub enum BootError {
     #[error("--views {}: {error}; give a folder that has a copy of views/", .folder.display())]
     Views { folder: PathBuf, error: ViewsError },
+    #[error(
+        "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
+    )]
+    DatabasePool { size: usize, opened: usize, error: rusqlite::Error },
     #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
     Database { path: PathBuf, error: database::OpenError },
     #[error(
@@ -51,7 +55,9 @@ pub enum BootError {
     Reaper(io::Error),
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
     State { path: PathBuf, error: io::Error },
-    #[error("no temporary folder for the database: {0}")]
+    #[error(
+        "--database :memory:: it is a temporary file, and there is no folder for it: {0}; set TMPDIR to one, or give a path"
+    )]
     TemporaryFolder(io::Error),
 }
 
@@ -82,7 +88,7 @@ impl Running {
             DbLease::Query => LeaseFor::Query,
         };
         let database = Database::open(&path, size, args.db_checkout_timeout, lease_for)
-            .map_err(|error| BootError::Database { path: args.database.clone(), error })?;
+            .map_err(|error| no_database(&args.database, error))?;
         let streams = live::Settings {
             retry: args.retry,
             max_age: args.max_stream_age.0,
@@ -120,7 +126,7 @@ impl Running {
             Arc::clone(&live),
             Arc::clone(&database),
             Arc::clone(&timeline),
-            args.db_pool == OrAuto(None),
+            (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
         );
         let configuration = Configuration {
             threads: control::THREADS,
@@ -205,6 +211,13 @@ fn raise_descriptor_limit() {
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
             log::warn!("the limit of descriptors stays as it is: {error}");
         }
+    }
+}
+
+fn no_database(path: &Path, error: database::OpenError) -> BootError {
+    match error {
+        database::OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
+        error => BootError::Database { path: path.to_owned(), error },
     }
 }
 
