@@ -135,6 +135,14 @@ fn threads_are_shown_with_what_holds_them() {
 }
 
 #[test]
+fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
+    let server = Server::start(&[]);
+    assert_eq!(get(server.app, &format!("/up?{}", "x".repeat(100_000))).0, 200);
+    let timeline = get(server.control, "/timeline").1;
+    assert!(timeline.contains("/up?xxx") && timeline.len() < 10_000, "{} bytes", timeline.len());
+}
+
+#[test]
 fn the_timeline_goes_on_after_a_number() {
     let server = Server::start(&["--threads", "1:1"]);
     assert_eq!(get(server.app, "/up").0, 200);

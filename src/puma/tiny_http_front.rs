@@ -224,7 +224,7 @@ impl Acceptor {
         self.requests += 1;
         let connection = request.remote_addr().map_or(0, |peer| u64::from(peer.port()));
         let subject = Subject { connection, request: self.requests };
-        let what = What::Accepted { method: request.method().to_string(), target: request.url().to_owned() };
+        let what = What::accepted(request.method().as_str(), request.url());
         self.timeline.record(None, Some(subject), what);
         // It comes back only while the server stops, and may then be dropped.
         let _ = self.pool.push(Job { request: Some(request), subject });
