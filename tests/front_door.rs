@@ -284,6 +284,35 @@ fn a_server_without_descriptors_says_that_its_door_died_and_ends() {
 #[test]
 fn the_control_server_answers_while_every_thread_is_held() {
     let server = Server::start(&["--update-rate", "60"]);
+#[test]
+fn a_dead_door_is_noticed_while_kept_connections_leave_no_pause() {
+    let mut server = Server::with_descriptors(64, &["--threads", "2:2"]);
+    let address = server.app;
+    let mut client = TcpStream::connect(address).unwrap();
+    let busy = std::thread::spawn(move || {
+        let mut answers = 0;
+        // Until the server has ended.
+        while client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
+            && client.read(&mut [0; 1024]).is_ok_and(|read| read > 0)
+        {
+            answers += 1;
+        }
+        answers
+    });
+    let mut clients = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "still there: {}", server.log());
+        clients.extend(TcpStream::connect(address));
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    assert!(busy.join().unwrap() > 0, "the door's death was what it should be noticed beside");
+}
+
     let mut open: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     for n in 0..300 {
         let bytes: &[u8] = if n % 2 == 0 { b"" } else { b"GET /models/live_stream HTTP/1.1\r\n\r\n" };

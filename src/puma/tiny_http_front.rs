@@ -38,7 +38,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -201,7 +201,15 @@ impl Acceptor {
     /// Runs until it is told to stop (None), or until the listener died (why).
     fn run(mut self) -> Option<String> {
         loop {
+        let mut looked = Instant::now();
             match self.server.recv_timeout(LOOK_EVERY) {
+            // By the clock: connections that are kept may leave no pause to look in.
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                if self.life.is_over() {
+                    return Some("its accept thread ended, most likely for want of file descriptors".into());
+                }
+            }
                 last if self.stopping.load(Ordering::Acquire) => {
                     // Dropping what nobody will serve could block, or end the process.
                     mem::forget(last);
@@ -211,9 +219,6 @@ impl Acceptor {
                     return None;
                 }
                 Ok(Some(request)) => self.push(request),
-                Ok(None) if self.life.is_over() => {
-                    return Some("its accept thread ended, most likely for want of file descriptors".into());
-                }
                 Ok(None) => {}
                 Err(error) => return Some(error.to_string()),
             }
