@@ -212,14 +212,6 @@ fn a_resize_helps_the_queued_ninth_at_the_next_push() {
 }
 
 #[test]
-fn a_resize_for_which_there_are_no_connections_changes_nothing() {
-    let server = Server::with_descriptors(200, &[]);
-    let (status, said) = order(&server, "/resize?max=10000");
-    assert_eq!(status, 422, "{said}");
-    assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
-    let stats = server.stats();
-    assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
-#[test]
 fn a_resize_counts_the_io_threads_connections() {
     let server = Server::start(&["--threads", "1:1", "--max-io-threads", "2"]);
     assert_eq!(server.stats()["database"]["size"], 3);
@@ -241,6 +233,14 @@ fn bodies_that_never_come_hold_none_of_its_threads() {
     assert_eq!(server.stats()["streams"]["reaped"], 0);
 }
 
+#[test]
+fn a_resize_for_which_there_are_no_connections_changes_nothing() {
+    let server = Server::with_descriptors(200, &[]);
+    let (status, said) = order(&server, "/resize?max=10000");
+    assert_eq!(status, 422, "{said}");
+    assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
+    let stats = server.stats();
+    assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
     // The descriptors are there again for whoever comes.
     let kept: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     assert_eq!(server.stats()["connections"]["open"], kept.len());

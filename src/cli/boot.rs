@@ -131,6 +131,8 @@ impl Running {
         let configuration = Configuration {
             threads: control::THREADS,
             write_timeout: args.write_timeout,
+            // Orders are in the query: a body that comes slowly must not hold one of these few threads.
+            max_body_bytes: 0,
             ..Configuration::new("puma ctl", args.control_url)
         };
         // What the control server does is no part of the story that it tells.
