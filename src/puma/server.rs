@@ -45,7 +45,7 @@ pub struct ThreadView {
 pub struct Stats {
     pub started_at: SystemTime,
     pub pool: thread_pool::Stats,
-    /// Requests begun, not answered.
+    /// Requests that a thread has begun since the start, whether or not they are answered.
     pub requests_count: u64,
 }
 

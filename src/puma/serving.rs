@@ -58,7 +58,7 @@ impl Serving {
         }
     }
 
-    /// Requests begun, not answered.
+    /// Requests that a thread has begun since the start, whether or not they are answered.
     pub(super) fn requests_count(&self) -> u64 {
         self.requests_count.load(Ordering::Relaxed)
     }
