@@ -135,6 +135,14 @@ fn threads_are_shown_with_what_holds_them() {
 }
 
 #[test]
+fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
+    let server = Server::start(&[]);
+    assert_eq!(get(server.app, &format!("/up?{}", "x".repeat(100_000))).0, 200);
+    let timeline = get(server.control, "/timeline").1;
+    assert!(timeline.contains("/up?xxx") && timeline.len() < 10_000, "{} bytes", timeline.len());
+}
+
+#[test]
 fn the_timeline_goes_on_after_a_number() {
     let server = Server::start(&["--threads", "1:1"]);
     assert_eq!(get(server.app, "/up").0, 200);
@@ -201,6 +209,28 @@ fn a_resize_helps_the_queued_ninth_at_the_next_push() {
     let fixed = Server::start(&["--db-pool", "3"]);
     assert_eq!(order(&fixed, "/resize?min=1&max=20"), (200, json!({"min": 1, "max": 20})));
     assert_eq!(fixed.stats()["database"]["size"], 3, "what was set stays");
+}
+
+#[test]
+fn a_resize_counts_the_io_threads_connections() {
+    let server = Server::start(&["--threads", "1:1", "--max-io-threads", "2"]);
+    assert_eq!(server.stats()["database"]["size"], 3);
+    assert_eq!(order(&server, "/resize?max=4"), (200, json!({"min": 1, "max": 4})));
+    assert_eq!(server.stats()["database"]["size"], 6);
+}
+
+#[test]
+fn bodies_that_never_come_hold_none_of_its_threads() {
+    let server = Server::start(&[]);
+    let mut clients = Vec::new();
+    for headers in ["Content-Length: 5000", "Transfer-Encoding: chunked", "Content-Length: 5"].repeat(3) {
+        let head =
+            format!("POST /reap HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{headers}\r\n\r\n");
+        let mut client = send(server.control, head.as_bytes());
+        read_until(&mut client, "413 ");
+        clients.push(client);
+    }
+    assert_eq!(server.stats()["streams"]["reaped"], 0);
 }
 
 #[test]

@@ -41,6 +41,9 @@ pub enum OpenError {
     Foreign,
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// The file is ours, but there are not as many connections to be had.
+    #[error("only {opened} of {size} connections could be opened: {error}")]
+    Pool { size: usize, opened: usize, error: rusqlite::Error },
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -126,11 +129,19 @@ impl Database {
 
     /// Adds connections until there are at least this many; all that are missing,
     /// or none if one cannot be opened.
-    pub fn grow_to(&self, size: usize) -> rusqlite::Result<()> {
+    pub fn grow_to(&self, size: usize) -> Result<(), OpenError> {
         // It guards nothing but the count of what is missing.
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
-        let opened = (0..missing).map(|_| self.connect()).collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut opened = Vec::new();
+        for _ in 0..missing {
+            let connection = self.connect();
+            opened.push(connection.map_err(|error| OpenError::Pool {
+                size,
+                opened: size - missing + opened.len(),
+                error,
+            })?);
+        }
         for connection in opened {
             // The pool holds the receiving end itself, so that giving back cannot fail.
             let _ = self.give_back.send(connection);

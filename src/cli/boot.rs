@@ -38,12 +38,18 @@ const CONTROL_GRACE: Duration = Duration::from_millis(500);
 /// Connections that the control server may have: a share of the descriptors that
 /// the app's clients cannot take from it.
 const CONTROL_CONNECTIONS: usize = 64;
+/// How long the producer may at least take to end, whatever the other parts of a stop took.
+const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
 /// Why nothing was started: the flag, its value, and the way out.
 #[derive(Debug, Error)]
 pub enum BootError {
     #[error("--views {}: {error}; give a folder that has a copy of views/", .folder.display())]
     Views { folder: PathBuf, error: ViewsError },
+    #[error(
+        "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
+    )]
+    DatabasePool { size: usize, opened: usize, error: rusqlite::Error },
     #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
     Database { path: PathBuf, error: database::OpenError },
     #[error(
@@ -58,7 +64,9 @@ pub enum BootError {
     Reaper(io::Error),
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
     State { path: PathBuf, error: io::Error },
-    #[error("no temporary folder for the database: {0}")]
+    #[error(
+        "--database :memory:: it is a temporary file, and there is no folder for it: {0}; set TMPDIR to one, or give a path"
+    )]
     TemporaryFolder(io::Error),
 }
 
@@ -99,7 +107,7 @@ impl Running {
             DbLease::Query => LeaseFor::Query,
         };
         let database = Database::open(&path, size, args.db_checkout_timeout, lease_for)
-            .map_err(|error| BootError::Database { path: args.database.clone(), error })?;
+            .map_err(|error| no_database(&args.database, error))?;
         let streams = live::Settings {
             retry: args.retry,
             max_age: args.max_stream_age.0,
@@ -149,13 +157,15 @@ impl Running {
             Arc::clone(&database),
             Arc::clone(&timeline),
             stop,
-            args.db_pool == OrAuto(None),
+            (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
         );
         let configuration = Configuration {
             threads: control::THREADS,
             write_timeout: args.write_timeout,
             front,
             max_connections: CONTROL_CONNECTIONS,
+            // Orders are in the query: a body that comes slowly must not hold one of these few threads.
+            max_body_bytes: 0,
             ..Configuration::new("puma ctl", args.control_url)
         };
         // What the control server does is no part of the story that it tells.
@@ -204,7 +214,9 @@ impl Running {
             Some(Shutdown::Drained | Shutdown::Forced) => {}
         }
         self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
-        self.producer = None;
+        if let Some(producer) = self.producer.take() {
+            producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
+        }
         self.database.close();
         Stop::Gracefully
     }
@@ -280,6 +292,13 @@ fn raise_descriptor_limit() -> usize {
     }
     // None is no limit at all.
     limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+}
+
+fn no_database(path: &Path, error: database::OpenError) -> BootError {
+    match error {
+        database::OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
+        error => BootError::Database { path: path.to_owned(), error },
+    }
 }
 
 fn database_path(database: &Path) -> Result<(Option<TempDir>, PathBuf), BootError> {

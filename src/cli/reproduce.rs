@@ -129,8 +129,13 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if json {
         match serde_json::to_string(&Report { acts: verdicts, held }) {
-            // Whoever closed the pipe has seen enough: the status still tells.
-            Ok(line) => drop(writeln!(io::stdout(), "{line}")),
+            Ok(line) => match writeln!(io::stdout(), "{line}") {
+                // Whoever closed the pipe has seen enough: the status still tells.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return failed(format_args!("--json: standard output cannot be written: {error}"));
+                }
+                _ => {}
+            },
             Err(error) => return failed(error),
         }
     } else {

@@ -48,8 +48,9 @@ pub struct Control {
     database: Arc<Database>,
     timeline: Arc<Timeline>,
     stops: Sender<Stop>,
-    /// Whether the database pool grows with the thread pool.
-    grow_database: bool,
+    /// How many connections the database pool has beyond the pool's threads when it grows
+    /// with them; None where its size is fixed.
+    grow_database: Option<usize>,
 }
 
 impl Control {
@@ -62,7 +63,7 @@ impl Control {
         database: Arc<Database>,
         timeline: Arc<Timeline>,
         stops: Sender<Stop>,
-        grow_database: bool,
+        grow_database: Option<usize>,
     ) -> Self {
         Control { guard, server, live, database, timeline, stops, grow_database }
     }
@@ -142,8 +143,10 @@ impl Control {
         let (min, max) = self.server.size();
         let (min, max) = (threads(request, "min")?.unwrap_or(min), threads(request, "max")?.unwrap_or(max));
         // Connections first: a thread without one would fail at its first query.
-        if self.grow_database && min <= max {
-            self.database.grow_to(max).map_err(|error| format!("the database pool cannot grow: {error}"))?;
+        if let Some(beyond) = self.grow_database.filter(|_| min <= max) {
+            self.database
+                .grow_to(max + beyond)
+                .map_err(|error| format!("the database pool cannot grow: {error}"))?;
         }
         self.server.resize(min, max).map_err(|error| error.to_string())?;
         let (min, max) = self.server.size();

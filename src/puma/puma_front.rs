@@ -98,11 +98,7 @@ impl Shared {
     fn serve(&self, mut client: Client, processor: &Processor<Client>, was_queued: bool) -> Option<Client> {
         let incoming = client.take()?;
         let subject = client.subject;
-        let what = What::Accepted {
-            method: incoming.head.method.clone(),
-            target: incoming.head.target.clone(),
-            peeked: false,
-        };
+        let what = What::accepted(&incoming.head.method, &incoming.head.target);
         self.timeline.record(Some(processor.number()), Some(subject), what);
         // Who has closed while it was queued is not served; who only stopped sending
         // looks the same, and is not served either, as in Puma.
@@ -199,7 +195,7 @@ impl Shared {
     /// Puts on the timeline what a client in todo asks for, which nobody has read.
     fn note_peeked(&self, client: &Client) {
         if let Some(head) = client.peek() {
-            let what = What::Accepted { method: head.method, target: head.target, peeked: true };
+            let what = What::peeked(&head.method, &head.target);
             self.timeline.record(None, Some(client.subject), what);
         }
     }
