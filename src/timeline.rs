@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_long_target_is_cut_between_characters() {
-        let What::Accepted { method, target } =
+        let What::Accepted { method, target, .. } =
             What::accepted("GET", &format!("/{}", "é".repeat(LONGEST_TEXT)))
         else {
             panic!("another moment")
