@@ -29,7 +29,8 @@ use crate::timeline::{Subject, Timeline, What};
 pub struct WriteError {
     /// Which write of this answer it was, counted from 1.
     pub number: u64,
-    /// The system's name for it: `EPIPE`, `ECONNRESET`, `EAGAIN` (the write timeout), …
+    /// The system's name for it: `EPIPE`, `ECONNRESET`, `EAGAIN` (the write timeout), `ETIMEDOUT`
+    /// (the peer has vanished), …
     pub errno: String,
 }
 
@@ -225,7 +226,8 @@ fn errno(error: &io::Error) -> String {
         io::ErrorKind::BrokenPipe => "EPIPE".into(),
         io::ErrorKind::ConnectionReset => "ECONNRESET".into(),
         io::ErrorKind::ConnectionAborted => "cut".into(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "EAGAIN".into(),
+        io::ErrorKind::WouldBlock => "EAGAIN".into(),
+        io::ErrorKind::TimedOut => "ETIMEDOUT".into(),
         _ => error.to_string(),
     }
 }

@@ -9,9 +9,11 @@
 //! that nobody keeps a thread that others wait for. Models Puma::Server's
 //! `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! Out of descriptors the acceptor pauses, says so once, and goes on; over
-//! `max_connections` it answers 503.
+//! Over `max_connections` the acceptor answers 503. When more of those linger than a
+//! few, or there is no descriptor left, it pauses, says so once, and goes on: so that
+//! what other servers of this process need is never taken by who is sent away.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -38,8 +40,12 @@ use super::thread_pool::{Processor, ThreadPool};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
-/// How long the acceptor pauses when it is out of descriptors.
+/// How long the acceptor pauses when it can let nobody in.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many there may be beyond `max_connections`: they have been refused, and have
+/// not gone yet.
+const MAX_REFUSED: usize = 32;
 
 /// How many of the clients in todo are looked at when somebody asks.
 const LOOKED_AT: usize = 64;
@@ -247,7 +253,7 @@ impl PumaFront {
             poll,
             shared: Arc::clone(&shared),
             max_connections: configuration.max_connections,
-            is_out_of_descriptors: false,
+            is_pausing: false,
         };
         let thread = thread::Builder::new()
             .name(name.to_owned())
@@ -307,14 +313,14 @@ struct Acceptor {
     poll: Poll,
     shared: Arc<Shared>,
     max_connections: usize,
-    is_out_of_descriptors: bool,
+    is_pausing: bool,
 }
 
 impl Acceptor {
     fn run(mut self, address: SocketAddr, tell: &Sender<DoorDied>) {
         let mut events = Events::with_capacity(16);
         while !self.shared.stopping.load(Ordering::Acquire) {
-            let pause = self.is_out_of_descriptors.then_some(PAUSE);
+            let pause = self.is_pausing.then_some(PAUSE);
             if let Err(error) = self.poll.poll(&mut events, pause)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -328,26 +334,34 @@ impl Acceptor {
     /// Accepts until nobody is there, or nobody can be let in.
     fn accept_all(&mut self) {
         loop {
+            let most = self.max_connections.saturating_add(MAX_REFUSED);
+            if self.shared.connections.load(Ordering::Relaxed) >= most {
+                return self.pause(&"there are too many connections");
+            }
             match self.listener.accept() {
-                Ok((stream, peer)) => {
-                    if self.is_out_of_descriptors {
-                        self.is_out_of_descriptors = false;
-                        log::info!("accepting again");
-                    }
-                    self.let_in(stream, peer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Ok((stream, peer)) => self.let_in(stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.go_on(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // Whoever it was has gone again.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => {
-                    if !self.is_out_of_descriptors {
-                        self.is_out_of_descriptors = true;
-                        log::error!("accepting pauses: {error}");
-                    }
-                    return;
-                }
+                Err(error) => return self.pause(&error),
             }
+        }
+    }
+
+    fn pause(&mut self, why: &dyn Display) {
+        if !self.is_pausing {
+            self.is_pausing = true;
+            log::error!("accepting pauses: {why}");
+        }
+    }
+
+    /// Nobody waits outside any more. To say so at the first one who is let in would
+    /// be to say both by turns for as long as the crowd lasts.
+    fn go_on(&mut self) {
+        if self.is_pausing {
+            self.is_pausing = false;
+            log::info!("accepting again");
         }
     }
 

@@ -123,7 +123,8 @@ impl Socket {
             self.poll_for(PollFlags::OUT, left).map(drop)
         };
         self.blocked.store(false, Ordering::SeqCst);
-        outcome
+        // The socket that was cut is writable, and would say EPIPE as if its client had gone.
+        if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
     /// Whether the client has closed, or stopped sending. Does not block. Models

@@ -45,7 +45,22 @@ impl Server {
         Server::spawn(command, folder)
     }
 
-    /// The same, with the flags as a person types them.
+    /// Starts its app on this address in the place of loopback, as `start` does otherwise.
+    pub fn bound_to(address: &str, flags: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = Server::command(folder.path());
+        let mut args: Vec<_> = plain.get_args().map(ToOwned::to_owned).collect();
+        let bind = args.iter().position(|arg| arg == "--bind").unwrap();
+        args[bind + 1] = format!("tcp://{address}").into();
+        let mut command = Command::new(plain.get_program());
+        command.args(args).args(flags);
+        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
+        Server::spawn(command, folder)
+    }
+
+    /// As `start`, with the flags as a person types them.
     pub fn start_with(flags: &str) -> Server {
         Server::start(&flags.split_whitespace().collect::<Vec<_>>())
     }
@@ -106,7 +121,7 @@ impl Server {
     }
 
     /// Waits until the stats are as wanted, and answers them.
-    pub fn wait_for_stats(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn wait_for_stats(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let found = poll(PATIENCE, || {
             last = self.stats();

@@ -1,0 +1,547 @@
+//! Black-box cases of HTTP as data: bytes to send in steps, and what must come back.
+//!
+//! A case sends its steps in order, waiting where they say so, reads the answers that
+//! it expects, and then looks at the connection: is it kept (a further `GET /up` is
+//! answered, and nothing else comes), is it closed because the server decided so, or
+//! only when a time limit ran out? A write that fails because the server has closed
+//! already is no failure by itself. Each case blocks for at most its own time limit.
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How long nothing must come before it is said that nothing comes.
+const QUIET: Duration = Duration::from_millis(120);
+/// Within this a close is a decision of the server's, after it a timeout.
+const PROMPT: Duration = Duration::from_millis(2_500);
+/// For a case that names no limit of its own.
+const LIMIT_MS: u64 = 6_000;
+/// A line of an answer's head is never as long.
+const MAX_LINE_BYTES: usize = 70_000;
+
+#[derive(Debug, Deserialize)]
+pub struct Case {
+    pub name: String,
+    pub why: String,
+    pub send: Vec<Step>,
+    pub expect: Expect,
+    #[serde(default = "limit")]
+    timeout_ms: u64,
+    /// Puma itself does not pass it, and a good server does.
+    #[serde(default)]
+    pub stricter: bool,
+    #[serde(default)]
+    pub reason: String,
+    /// What Puma 5 did: `"pass"`, or what was observed.
+    pub puma5: Value,
+}
+
+fn limit() -> u64 {
+    LIMIT_MS
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Step {
+    text: String,
+    bytes_b64: Option<String>,
+    repeat: Option<usize>,
+    then_wait_ms: u64,
+    await_responses: usize,
+    await_interim: bool,
+    shutdown_write: bool,
+    reset: bool,
+}
+
+impl Step {
+    fn bytes(&self) -> Vec<u8> {
+        let once = self.bytes_b64.as_deref().map_or_else(|| self.text.clone().into_bytes(), base64);
+        once.repeat(self.repeat.unwrap_or(1))
+    }
+}
+
+/// What must come; for one answer, or for several and the connection.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expect {
+    status: Option<Value>,
+    headers: BTreeMap<String, String>,
+    absent_headers: Vec<String>,
+    responses: Option<Vec<Expect>>,
+    interim: Vec<u16>,
+    no_response: bool,
+    connection: Option<Connection>,
+    not_before_ms: Option<u128>,
+    within_ms: Option<u128>,
+    any_of: Option<Vec<Expect>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Connection {
+    KeepAlive,
+    /// The answer says so, and the end comes.
+    Close,
+    /// The end comes, whatever the answer said.
+    ClosedByServer,
+}
+
+impl Expect {
+    fn options(&self) -> Vec<&Expect> {
+        self.any_of.as_ref().map_or_else(|| vec![self], |all| all.iter().collect())
+    }
+
+    fn answers(&self) -> Vec<&Expect> {
+        match &self.responses {
+            Some(all) => all.iter().collect(),
+            None if self.no_response => Vec::new(),
+            None => vec![self],
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Answer {
+    version: String,
+    status: u16,
+    headers: BTreeMap<String, String>,
+}
+
+/// What came of a case.
+#[derive(Debug, Default)]
+pub struct Seen {
+    answers: Vec<Answer>,
+    interim: Vec<u16>,
+    broken: Option<String>,
+    is_kept: bool,
+    not_kept: String,
+    /// When the end of the stream came: since the opening, and since the last write.
+    ended: Option<(Duration, Duration)>,
+}
+
+impl Seen {
+    /// In a few words: the statuses, and what became of the connection.
+    pub fn summary(&self) -> String {
+        let statuses = self.interim.iter().copied().chain(self.answers.iter().map(|it| it.status));
+        let mut words: Vec<_> = statuses.map(|status| status.to_string()).collect();
+        if self.answers.is_empty() {
+            words.push("nothing".into());
+        }
+        let end = match self.ended {
+            _ if self.is_kept => "kept".into(),
+            Some((after, _)) if after.as_millis() > 900 => {
+                format!("closed after {:.1} s", after.as_secs_f64())
+            }
+            Some(_) => "closed".into(),
+            None => "open".to_owned(),
+        };
+        format!("{}, {end}", words.join(" "))
+    }
+}
+
+/// Why reading went no further.
+enum Halt {
+    /// The end of the stream, or a reset.
+    Ended,
+    TimeUp,
+    /// What came is no HTTP.
+    Broken(String),
+}
+
+struct Wire {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    opened: Instant,
+    deadline: Instant,
+    last_write: Instant,
+    ended: Option<Instant>,
+}
+
+impl Wire {
+    fn open(to: SocketAddr, limit: Duration) -> Wire {
+        let stream = TcpStream::connect(to).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+        let now = Instant::now();
+        Wire { stream, buffer: Vec::new(), opened: now, deadline: now + limit, last_write: now, ended: None }
+    }
+
+    /// Writes, and reads meanwhile, so that neither side blocks the other.
+    fn write(&mut self, bytes: &[u8]) {
+        let mut left = bytes;
+        while !left.is_empty() && Instant::now() < self.deadline && self.ended.is_none() {
+            match self.stream.write(&left[..left.len().min(65_536)]) {
+                Ok(taken) => left = &left[taken..],
+                Err(error) if is_not_yet(&error) => {}
+                Err(_) => return,
+            }
+            self.last_write = Instant::now();
+            if bytes.len() > 65_536 {
+                self.pump(Duration::from_micros(100));
+            }
+        }
+    }
+
+    /// Reads what comes within this time. False: nothing did.
+    fn pump(&mut self, wait: Duration) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        self.stream.set_read_timeout(Some(wait.max(Duration::from_micros(100)))).unwrap();
+        let mut bytes = [0; 65_536];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => self.ended = Some(Instant::now()),
+            Ok(count) => {
+                self.buffer.extend_from_slice(&bytes[..count]);
+                return true;
+            }
+            Err(error) if is_not_yet(&error) => {}
+            Err(_) => self.ended = Some(Instant::now()),
+        }
+        false
+    }
+
+    fn more(&mut self) -> Result<(), Halt> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match self.ended {
+            Some(_) => Err(Halt::Ended),
+            None if left.is_zero() => Err(Halt::TimeUp),
+            None => {
+                self.pump(left.min(Duration::from_millis(250)));
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Result<Vec<u8>, Halt> {
+        while self.buffer.len() < count {
+            self.more()?;
+        }
+        Ok(self.buffer.drain(..count).collect())
+    }
+
+    fn line(&mut self) -> Result<String, Halt> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.take(end + 1)?;
+                return Ok(line
+                    .iter()
+                    .map(|byte| char::from(*byte))
+                    .collect::<String>()
+                    .trim_end()
+                    .to_owned());
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Err(Halt::Broken("a line without end".into()));
+            }
+            self.more()?;
+        }
+    }
+
+    /// One answer with its body, which is thrown away.
+    fn answer(&mut self, method: &str) -> Result<Answer, Halt> {
+        let line = self.line()?;
+        let broken =
+            |line: &str| Halt::Broken(format!("that is no answer: {:?}", &line[..line.len().min(80)]));
+        let version = line.get(..8).filter(|it| ["HTTP/1.0", "HTTP/1.1"].contains(it));
+        let status = line.get(9..12).and_then(|digits| digits.parse().ok());
+        let (Some(version), Some(status)) = (version, status) else { return Err(broken(&line)) };
+        let mut answer = Answer { version: version.to_owned(), status, headers: BTreeMap::new() };
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').ok_or_else(|| broken(&line))?;
+            if name.is_empty() || name.trim() != name {
+                return Err(broken(&line));
+            }
+            let value = value.trim().to_owned();
+            answer
+                .headers
+                .entry(name.to_ascii_lowercase())
+                .and_modify(|all| *all = format!("{all}, {value}"))
+                .or_insert(value);
+        }
+        self.skip_body(&answer, method)?;
+        Ok(answer)
+    }
+
+    fn skip_body(&mut self, answer: &Answer, method: &str) -> Result<(), Halt> {
+        if answer.status < 200 || matches!(answer.status, 204 | 304) || method == "HEAD" {
+            return Ok(());
+        }
+        if answer.headers.get("transfer-encoding").is_some_and(|it| it.contains("chunked")) {
+            loop {
+                let line = self.line()?;
+                let digits = line.split(';').next().unwrap_or_default();
+                let size = usize::from_str_radix(digits, 16)
+                    .map_err(|_| Halt::Broken(format!("no chunk size: {line:?}")))?;
+                if size == 0 {
+                    while !self.line()?.is_empty() {}
+                    return Ok(());
+                }
+                self.take(size)?;
+                self.line()?;
+            }
+        }
+        if let Some(length) = answer.headers.get("content-length") {
+            let length = length.parse().map_err(|_| Halt::Broken(format!("content-length: {length:?}")))?;
+            return self.take(length).map(drop);
+        }
+        while self.ended.is_none() {
+            self.more()?;
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+fn is_not_yet(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Plays a case and says what was seen, and what of it is wrong.
+pub fn play(case: &Case, to: SocketAddr) -> (Seen, Result<(), String>) {
+    let mut run = Run {
+        wire: Wire::open(to, Duration::from_millis(case.timeout_ms)),
+        methods: methods(&case.send),
+        seen: Seen::default(),
+    };
+    match run.play(case) {
+        Ok(()) | Err(Halt::TimeUp) => {}
+        Err(Halt::Ended) if run.wire.buffer.is_empty() => {}
+        Err(Halt::Ended) => run.seen.broken = Some("it ended in the middle of an answer".into()),
+        Err(Halt::Broken(why)) => run.seen.broken = Some(why),
+    }
+    let wire = run.wire;
+    run.seen.ended = wire.ended.map(|at| (at - wire.opened, at.saturating_duration_since(wire.last_write)));
+    let is_reset = case.send.iter().any(|step| step.reset);
+    let verdict = if is_reset { Ok(()) } else { check(&case.expect, &run.seen) };
+    (run.seen, verdict)
+}
+
+/// Fails unless a fresh connection is answered.
+pub fn is_alive(server: SocketAddr) -> bool {
+    let mut wire = Wire::open(server, Duration::from_secs(30));
+    wire.write(b"GET /up HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    wire.answer("GET").is_ok_and(|answer| answer.status == 200)
+}
+
+struct Run {
+    wire: Wire,
+    /// Of the requests that are sent, in order: only a HEAD's answer is read otherwise.
+    methods: Vec<String>,
+    seen: Seen,
+}
+
+impl Run {
+    fn play(&mut self, case: &Case) -> Result<(), Halt> {
+        for step in &case.send {
+            self.wire.write(&step.bytes());
+            while self.seen.answers.len() < step.await_responses {
+                self.read_one()?;
+            }
+            while step.await_interim && self.seen.interim.is_empty() {
+                self.read_one()?;
+            }
+            if step.reset {
+                let socket = socket2::SockRef::from(&self.wire.stream);
+                socket.set_linger(Some(Duration::ZERO)).unwrap();
+                return Ok(());
+            }
+            self.rest(Duration::from_millis(step.then_wait_ms));
+            if step.shutdown_write {
+                // It fails where the server has closed already.
+                let _ = self.wire.stream.shutdown(Shutdown::Write);
+            }
+        }
+        let options = case.expect.options();
+        let most = options.iter().map(|it| it.answers().len()).max().unwrap_or(0);
+        while self.seen.answers.len() < most {
+            self.read_one()?;
+        }
+        let wanted: Vec<_> = options.iter().filter_map(|it| it.connection).collect();
+        if wanted.contains(&Connection::KeepAlive) && self.wire.ended.is_none() {
+            self.look_whether_kept()?;
+        }
+        if wanted.iter().any(|it| *it != Connection::KeepAlive) && !self.seen.is_kept {
+            // To the end, so that an answer too many is seen.
+            loop {
+                self.read_one()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits, and takes meanwhile what comes.
+    fn rest(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            if !self.wire.pump(left) && self.wire.ended.is_some() {
+                std::thread::sleep(left);
+            }
+        }
+    }
+
+    fn look_whether_kept(&mut self) -> Result<(), Halt> {
+        let quiet = Instant::now() + QUIET;
+        while self.wire.buffer.is_empty() && self.wire.ended.is_none() && Instant::now() < quiet {
+            self.wire.pump(quiet.saturating_duration_since(Instant::now()));
+        }
+        if !self.wire.buffer.is_empty() {
+            self.seen.not_kept = "something came that nobody asked for".into();
+            self.methods.clear();
+            return self.read_one();
+        }
+        if self.wire.ended.is_some() {
+            self.seen.not_kept = "it was closed".into();
+            return Ok(());
+        }
+        self.wire.write(b"GET /up HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        match self.wire.answer("GET") {
+            Ok(answer) => {
+                self.wire.pump(Duration::from_millis(30));
+                self.seen.is_kept = answer.status == 200 && self.wire.buffer.is_empty();
+                self.seen.not_kept = format!("GET /up on it: {}", answer.status);
+                Ok(())
+            }
+            Err(Halt::Ended) => {
+                self.seen.not_kept = "it was closed at the next request".into();
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    fn read_one(&mut self) -> Result<(), Halt> {
+        let method = self.methods.get(self.seen.answers.len()).map_or("GET", String::as_str);
+        let answer = self.wire.answer(method)?;
+        match answer.status {
+            ..200 => self.seen.interim.push(answer.status),
+            _ => self.seen.answers.push(answer),
+        }
+        Ok(())
+    }
+}
+
+/// Which requests begin in these bytes: at their start, and behind each empty line.
+fn methods(steps: &[Step]) -> Vec<String> {
+    let bytes: Vec<u8> = steps.iter().flat_map(Step::bytes).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let starts = text.split("\r\n\r\n").filter_map(|part| part.split_once(' '));
+    let known = ["HEAD", "GET", "POST", "PUT", "DELETE"];
+    starts.map(|(word, _)| word.to_owned()).filter(|word| known.contains(&word.as_str())).collect()
+}
+
+fn check(expect: &Expect, seen: &Seen) -> Result<(), String> {
+    if let Some(options) = &expect.any_of {
+        let wrong: Vec<_> = options.iter().filter_map(|it| check(it, seen).err()).collect();
+        return if wrong.len() < options.len() { Ok(()) } else { Err(wrong.join(" | ")) };
+    }
+    if let Some(why) = &seen.broken {
+        return Err(why.clone());
+    }
+    let wanted = expect.answers();
+    if seen.answers.len() != wanted.len() {
+        return Err(format!("{} answers, wanted {}", seen.answers.len(), wanted.len()));
+    }
+    for (number, (wanted, answer)) in (1..).zip(wanted.iter().zip(&seen.answers)) {
+        check_answer(wanted, answer).map_err(|why| format!("answer {number}: {why}"))?;
+    }
+    if expect.interim != seen.interim {
+        return Err(format!("interim {:?}, wanted {:?}", seen.interim, expect.interim));
+    }
+    check_connection(expect, seen)?;
+    let ended_ms = seen.ended.map(|(after, _)| after.as_millis());
+    if let (Some(least), Some(ended)) = (expect.not_before_ms, ended_ms)
+        && ended < least
+    {
+        return Err(format!("closed after {ended} ms, not before {least}"));
+    }
+    match expect.within_ms {
+        Some(most) if ended_ms.is_none_or(|ended| ended > most) => {
+            Err(format!("closed after {ended_ms:?} ms, wanted within {most}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_answer(wanted: &Expect, answer: &Answer) -> Result<(), String> {
+    if let Some(status) = &wanted.status
+        && !is_status(status, answer.status)
+    {
+        return Err(format!("status {}, wanted {status}", answer.status));
+    }
+    for (name, pattern) in &wanted.headers {
+        let value = answer.headers.get(&name.to_ascii_lowercase());
+        if !value.is_some_and(|value| fits(pattern, value)) {
+            return Err(format!("{name}: {value:?}, wanted {pattern}"));
+        }
+    }
+    let unwanted = wanted.absent_headers.iter().find(|name| answer.headers.contains_key(*name));
+    unwanted.map_or(Ok(()), |name| Err(format!("{name} must be absent")))
+}
+
+fn check_connection(expect: &Expect, seen: &Seen) -> Result<(), String> {
+    let Some(wanted) = expect.connection else { return Ok(()) };
+    if wanted == Connection::KeepAlive {
+        return if seen.is_kept { Ok(()) } else { Err(format!("not kept: {}", seen.not_kept)) };
+    }
+    let Some((_, since_write)) = seen.ended else { return Err("the server did not close".into()) };
+    if expect.within_ms.is_none() && since_write > PROMPT {
+        return Err(format!(
+            "closed only {since_write:.1?} after the last byte sent: a timeout, no decision"
+        ));
+    }
+    match seen.answers.last() {
+        Some(last) if wanted == Connection::Close => {
+            let said = last.headers.get("connection").map(|it| it.to_ascii_lowercase()).unwrap_or_default();
+            let by_version = last.version == "HTTP/1.0" && !said.contains("keep-alive");
+            if said.contains("close") || by_version { Ok(()) } else { Err("closed without saying so".into()) }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A status may be given as itself, as its class (`"4xx"`), or as a list of both.
+fn is_status(wanted: &Value, status: u16) -> bool {
+    match wanted {
+        Value::Array(all) => all.iter().any(|it| is_status(it, status)),
+        Value::String(class) => status.to_string()[..1] == class[..1],
+        number => number.as_u64() == Some(status.into()),
+    }
+}
+
+/// The patterns that the cases use.
+fn fits(pattern: &str, value: &str) -> bool {
+    match pattern {
+        r"^\d+$" => !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()),
+        "(?i)^close$" => value.eq_ignore_ascii_case("close"),
+        other => panic!("the cases use a pattern that is not known here: {other}"),
+    }
+}
+
+fn base64(text: &str) -> Vec<u8> {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for digit in text.bytes().filter(|byte| *byte != b'=') {
+        let value = DIGITS.iter().position(|it| *it == digit).unwrap();
+        bits = bits << 6 | value as u32;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((bits >> held) as u8);
+        }
+    }
+    bytes
+}

@@ -1,0 +1,400 @@
+//! Puma's own front door keeps its limits, whatever comes in: each test says bytes on a
+//! socket of its own and waits for what must come of them, never for a moment in time.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Server, get, json, open_stream, proc_status, read_answer, read_head, send, wait_for};
+use serde_json::Value;
+
+fn start(flags: &str) -> Server {
+    Server::start_with(&format!("--front puma {flags}"))
+}
+
+/// All that comes until the end, which must come. A reset is an end, too.
+fn read_to_end(client: &mut TcpStream) -> String {
+    let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => all.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                assert!(Instant::now() < deadline, "no end came after {:?}", String::from_utf8_lossy(&all));
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+                break;
+            }
+        }
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// One line and the end: that is a refusal.
+fn expect_refusal(client: &mut TcpStream, status: u16, of: &str) {
+    let answer = read_answer(client);
+    assert_eq!(answer.status, status, "{of}: {answer:?}");
+    assert_eq!(answer.header("connection"), Some("close"), "{of}");
+    assert_eq!(answer.body.lines().count(), 1, "{of}: {answer:?}");
+    assert_eq!(read_to_end(client), "", "{of}: nothing follows");
+}
+
+#[test]
+fn a_head_over_a_limit_is_refused() {
+    let server = start("--max-head-bytes 20000");
+    let head = |line: &str, fields: &str| format!("GET {line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    for (what, bytes, status) in [
+        ("a long head", head("/up", &format!("X-A: {}\r\n", "a".repeat(20_000))), 431),
+        ("many fields", head("/up", &"X-A: a\r\n".repeat(2_500)), 431),
+        ("a head that is not finished", format!("GET /up HTTP/1.1\r\n{}", "X-A: a\r\n".repeat(2_500)), 431),
+        ("a long name", head("/up", &format!("{}: a\r\n", "X".repeat(257))), 431),
+        ("a long target", head(&format!("/{}", "a".repeat(12 * 1024)), ""), 414),
+        ("a line that is not finished", format!("GET /{}", "a".repeat(13 * 1024)), 414),
+    ] {
+        expect_refusal(&mut send(server.app, bytes.as_bytes()), status, what);
+    }
+    for bytes in [
+        head("/up", &format!("X-A: {}\r\n", "a".repeat(19_000))),
+        head(&format!("/up?{}", "a".repeat(12 * 1024 - 4)), ""),
+        head("/up", &format!("{}: a\r\n", "X".repeat(256))),
+    ] {
+        assert_eq!(read_answer(&mut send(server.app, bytes.as_bytes())).status, 200, "within the limits");
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_before_it_is_read() {
+    let server = start("--max-body-bytes 2000 --first-data-timeout 600");
+    let head = |framing: &str| format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n");
+    for length in ["2001", "70368744177664", "18446744073709551616", "99999999999999999999999"] {
+        let bytes = head(&format!("Content-Length: {length}\r\n"));
+        // Not a byte of the body is sent: the head alone decides.
+        expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, length);
+    }
+    let mut client = send(server.app, head("Transfer-Encoding: chunked\r\n").as_bytes());
+    for _ in 0..2 {
+        client.write_all(format!("3e8\r\n{}\r\n", "a".repeat(1_000)).as_bytes()).unwrap();
+    }
+    client.write_all(b"1\r\na").unwrap();
+    expect_refusal(&mut client, 413, "chunks in sum");
+    // The declared size of a chunk needs no byte of it, either.
+    let bytes = head("Transfer-Encoding: chunked\r\n") + "ffffffffffffffffff\r\n";
+    expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, "a size past u64");
+    assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
+}
+
+#[test]
+fn what_stops_half_way_is_told_408_and_what_says_nothing_is_closed() {
+    let server = start("--first-data-timeout 500ms --persistent-timeout 500ms --threads 1:1");
+    for half in [
+        "GET /up HTT",
+        "GET /up HTTP/1.1\r\nHost: local",
+        "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nname",
+        "POST /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nname",
+    ] {
+        expect_refusal(&mut send(server.app, half.as_bytes()), 408, half);
+    }
+    assert_eq!(read_to_end(&mut send(server.app, b"")), "", "it said nothing");
+    let mut kept = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(read_answer(&mut kept).status, 200);
+    assert_eq!(read_to_end(&mut kept), "", "it was idle");
+    assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
+}
+
+/// Every byte starts `--first-data-timeout` anew, as in Puma; a head has a time in sum.
+#[test]
+fn a_head_that_drips_is_ended_by_its_total_time() {
+    let server = start("--head-timeout 1 --first-data-timeout 600 --threads 1:1");
+    let mut client = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\nX-Drip: ");
+    let mut writer = client.try_clone().unwrap();
+    let drip = thread::spawn(move || {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && writer.write_all(b"a").is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    });
+    expect_refusal(&mut client, 408, "a dripping head");
+    drop(client);
+    assert_eq!(get(server.app, "/up").0, 200);
+    drop(server);
+    drip.join().unwrap();
+}
+
+#[test]
+fn a_connection_is_kept_for_999_requests() {
+    let server = start("");
+    let mut client = send(server.app, b"");
+    let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for n in 1..=999 {
+        client.write_all(request).unwrap();
+        let answer = read_answer(&mut client);
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("connection"), (n == 999).then_some("close"), "answer {n}");
+    }
+    assert_eq!(read_to_end(&mut client), "");
+}
+
+#[test]
+fn who_comes_when_all_connections_are_taken_is_told_to_come_back() {
+    let server = start("--max-connections 3");
+    let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut kept: Vec<_> = (0..3).map(|_| send(server.app, request)).collect();
+    for client in &mut kept {
+        assert_eq!(read_answer(client).status, 200);
+    }
+    let mut refused = send(server.app, b"");
+    let answer = read_answer(&mut refused);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(read_to_end(&mut refused), "");
+    drop(refused);
+
+    kept.truncate(2);
+    wait_for("room for one more", || {
+        let mut client = send(server.app, request);
+        (read_answer(&mut client).status == 200).then_some(())
+    });
+    for client in &mut kept {
+        client.write_all(request).unwrap();
+        assert_eq!(read_answer(client).status, 200, "who was in stays in");
+    }
+}
+
+#[test]
+fn a_client_that_asks_whether_to_go_on_is_told_to() {
+    let server = start("");
+    let head = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                Content-Length: 6\r\nExpect: 100-continue\r\n\r\n";
+    let mut client = send(server.app, head.as_bytes());
+    assert_eq!(read_head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.write_all(b"name=a").unwrap();
+    assert_eq!(read_answer(&mut client).status, 201);
+    // Who has sent its body along has not waited, and HTTP/1.0 does not know of it.
+    client.write_all(format!("{head}name=b").as_bytes()).unwrap();
+    assert_eq!(read_answer(&mut client).status, 201);
+    let old = send(server.app, head.replace("HTTP/1.1", "HTTP/1.0").as_bytes());
+    (&old).write_all(b"name=c").unwrap();
+    assert_eq!(read_answer(&mut { old }).status, 201);
+}
+
+#[test]
+fn an_answer_without_a_body_keeps_the_connection_in_step() {
+    let server = start("");
+    let mut client = send(server.app, b"");
+    for path in ["/up", "/", "/models.json", "/nowhere", "/models/live_stream"] {
+        client.write_all(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        // Had the HEAD a body, this would not begin with a head.
+        assert_eq!(read_answer(&mut client).body, "up\n", "after {head}");
+    }
+    assert_eq!(server.stats()["streams"]["opened"], 0);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let server = start("--threads 4:4");
+    let post =
+        "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let bytes = [
+        "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        &format!("{post}Content-Length: 6\r\n\r\nname=a"),
+        "HEAD /up HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        &format!("{post}Transfer-Encoding: chunked\r\n\r\n6\r\nname=b\r\n0\r\n\r\n"),
+        "GET /models.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ]
+    .concat();
+    let mut client = send(server.app, bytes.as_bytes());
+    assert_eq!(read_answer(&mut client).body, "up\n");
+    assert_eq!(read_answer(&mut client).status, 404);
+    assert_eq!(read_answer(&mut client).status, 201);
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
+    assert_eq!(read_answer(&mut client).status, 201);
+    let models: Value = serde_json::from_str(&read_answer(&mut client).body).unwrap();
+    let names: Vec<_> = models.as_array().unwrap().iter().map(|model| &model["name"]).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(read_to_end(&mut client), "", "nothing is answered behind a close");
+}
+
+/// Closing at once would make the client's kernel throw away the answer that came.
+#[test]
+fn a_refusal_arrives_although_the_client_goes_on_sending() {
+    let server = start("--max-body-bytes 2000 --threads 1:1");
+    for framing in ["Content-Length: 3000000", "Transfer-Encoding: chunked"] {
+        let head = format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n2dc6c0\r\n");
+        let mut client = send(server.app, head.as_bytes());
+        for _ in 0..300 {
+            client.write_all(&[b'a'; 10_000]).unwrap();
+        }
+        expect_refusal(&mut client, 413, framing);
+    }
+    // Who goes on for ever is closed, and holds nothing.
+    let mut endless = send(server.app, b"no request\r\n\r\n");
+    let deadline = Instant::now() + PATIENCE;
+    while endless.write_all(&[b'a'; 10_000]).is_ok() {
+        assert!(Instant::now() < deadline, "it may send for ever");
+    }
+    drop(endless);
+    server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
+}
+
+#[test]
+fn who_closes_while_it_is_queued_is_counted_and_not_served() {
+    let server = start("--threads 1:1 --update-rate 100ms");
+    let stream = open_stream(server.app);
+    let before = server.stats()["requests_count"].as_u64().unwrap();
+    let body = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n\r\nname=a";
+    for _ in 0..3 {
+        drop(send(server.app, format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{body}").as_bytes()));
+    }
+    let half = send(server.app, format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{body}").as_bytes());
+    half.shutdown(Shutdown::Write).unwrap();
+    server.wait_for_stats("four in todo", |stats| stats["backlog"] == 4);
+    drop(stream);
+    server.wait_for_stats("an empty todo", |stats| {
+        stats["requests_count"].as_u64() == Some(before + 4) && stats["pool_capacity"] == 1
+    });
+    let left = |moment: &Value| moment["kind"] == "rejected" && moment["status"] == 0;
+    let timeline = json(server.control, "GET", "/timeline").1;
+    assert_eq!(timeline["moments"].as_array().unwrap().iter().filter(|it| left(it)).count(), 4);
+    assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
+}
+
+#[test]
+fn the_absolute_form_of_a_target_is_its_path() {
+    let server = start("");
+    let (app, port) = (server.app, server.app.port());
+    for (target, status) in [
+        (format!("http://{app}/up"), 200),
+        (format!("http://localhost:{port}/models.json?since=0"), 200),
+        (format!("http://{app}"), 200),
+        (format!("http://{app}/nowhere"), 404),
+        ("/up?http://x/".into(), 200),
+        ("//up".into(), 404),
+        ("*".into(), 404),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(read_answer(&mut send(app, request.as_bytes())).status, status, "{target}");
+    }
+}
+
+/// Sends this for as long as the server lets it, at most so many times.
+fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
+    for _ in 0..times {
+        if client.write_all(bytes).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn nothing_endless_costs_memory() {
+    // Room for all of the bodies, so that they are ended by nothing else.
+    let server = start("--max-body-bytes 1000000000");
+    assert_eq!(get(server.app, "/").0, 200);
+    let before = proc_status(server.child.id(), "VmHWM");
+    let chunked = "POST /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = format!("8000\r\n{}\r\n", "a".repeat(0x8000));
+    let long = "a".repeat(0x8000);
+    for (what, beginning, more) in [
+        ("a head of many fields", "GET /up HTTP/1.1\r\nHost: localhost\r\n", "X-A: a\r\n".repeat(4_000)),
+        ("a head of one field", "GET /up HTTP/1.1\r\nHost: localhost\r\nX-A: ", long.clone()),
+        ("a request line", "GET /", long.clone()),
+        ("chunks", chunked, chunk),
+        ("a chunk's extension", &format!("{chunked}1;a="), long.clone()),
+        ("trailers", &format!("{chunked}0\r\n"), "X-A: a\r\n".repeat(4_000)),
+    ] {
+        let mut client = send(server.app, beginning.as_bytes());
+        // 64 MiB.
+        send_on(&mut client, more.as_bytes(), 2_048);
+        drop(client);
+        let grown = proc_status(server.child.id(), "VmHWM") - before;
+        eprintln!("{what}: {grown} KiB at the most");
+        assert!(grown < 16 * 1024, "{what}: it grew by {grown} KiB");
+        assert_eq!(get(server.app, "/up").0, 200);
+    }
+    server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
+}
+
+/// The control server answers, and does not wait for others to leave.
+fn ask_control(server: &Server, clients: usize) {
+    let asked = Instant::now();
+    assert_eq!(json(server.control, "GET", "/threads").0, 200, "with {clients} clients");
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(10), "with {clients} clients it took {took:?}");
+}
+
+/// A crowd that connects and says nothing.
+fn crowd(server: &Server, count: usize, mut each: impl FnMut(usize)) -> Vec<TcpStream> {
+    let connect = |n| {
+        each(n);
+        // A listen queue that is full lets nobody in, and is part of what is wanted.
+        TcpStream::connect_timeout(&server.app, Duration::from_millis(200)).ok()
+    };
+    (0..count).filter_map(connect).collect()
+}
+
+/// Waits until pages are answered again, all have gone, and there was one pause, for this.
+fn expect_recovery(server: &Server, why: &str) {
+    wait_for("a page", || {
+        let mut client = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).is_ok_and(|_| answer.contains(" 200 OK")).then_some(())
+    });
+    server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
+    let log = server.log();
+    assert_eq!(log.matches("accepting pauses").count(), 1, "{log}");
+    assert!(log.contains(&format!("accepting pauses: {why}")), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn with_more_clients_than_descriptors_it_pauses_and_recovers() {
+    let server = Server::with_descriptors(256, &["--front", "puma"]);
+    let clients = crowd(&server, 1_000, |n| {
+        if n % 50 == 0 {
+            ask_control(&server, n);
+        }
+    });
+    wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
+    (0..20).for_each(|_| ask_control(&server, clients.len()));
+    drop(clients);
+    // Descriptors were never the reason: the control server's share was not touched.
+    expect_recovery(&server, "there are too many connections");
+}
+
+/// Whoever allows more connections than there are descriptors gets them, to the last.
+#[test]
+fn out_of_descriptors_it_pauses_and_recovers() {
+    let server = Server::with_descriptors(128, &["--front", "puma", "--max-connections", "100000"]);
+    let clients = crowd(&server, 300, |_| ());
+    wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
+    drop(clients);
+    expect_recovery(&server, "Too many open files");
+}
+
+#[test]
+fn other_machines_may_come_and_foreign_hosts_may_not() {
+    let server = Server::bound_to("0.0.0.0:0", &["--front", "puma", "--allow-host", "tabs.example"]);
+    assert!(server.app.ip().is_unspecified(), "{}", server.app);
+
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, server.app.port()));
+    for (host, path, status) in [
+        ("localhost", "/", 200),
+        ("127.0.0.1", "/models.json", 200),
+        ("tabs.example", "/", 200),
+        ("evil.example", "/", 403),
+        ("evil.example", "/models/live_stream", 403),
+        ("192.0.2.1", "/models.json", 403),
+        ("evil.example", "/up", 200),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert_eq!(read_answer(&mut send(here, request.as_bytes())).status, status, "{host} {path}");
+    }
+}

@@ -1,0 +1,279 @@
+//! Streams on Puma's own front door: with the socket in hand nothing that a client does,
+//! or leaves undone, holds a thread for longer than was promised.
+//!
+//! Where a write is blocked here the write timeout is ten minutes, so that whatever ends
+//! the write within the patience of a test is not that timeout.
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Server, get, json, open_stream, program, read_answer, read_until, send, wait_for};
+use models::{
+    STREAM, assert_gapless, create_large_models, ids_there, lane, open_tab, received, timeline, wait_for_id,
+    writes,
+};
+use ninetabs::lab::zombies::{Stopped, Zombie};
+use ninetabs::timeline::What;
+use serde_json::Value;
+
+/// What a slow machine may add to a promised age, in seconds.
+const SCHEDULING_DELAY: f64 = 10.0;
+/// Models of 16 KiB that no pair of send and receive buffers holds.
+const LARGE_MODELS: u32 = 400;
+const STREAM_REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const PAGE: &[u8] = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn start(flags: &str) -> Server {
+    Server::start_with(&format!("--front puma {flags}"))
+}
+
+fn port(client: &TcpStream) -> u16 {
+    client.local_addr().unwrap().port()
+}
+
+/// Whether nothing at all has come.
+fn got_nothing(client: &TcpStream) -> bool {
+    client.set_nonblocking(true).unwrap();
+    let read = (&*client).read(&mut [0]);
+    client.set_nonblocking(false).unwrap();
+    read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[test]
+fn a_quota_of_five_is_five_streams_more_and_not_one() {
+    let server = start("--threads 8:8 --max-io-threads 5 --update-rate 50ms");
+    let page_is_served = || assert_eq!(get(server.app, "/up").0, 200);
+    let mut streams: Vec<_> = (0..12).map(|_| open_stream(server.app)).collect();
+    page_is_served();
+    streams.push(open_stream(server.app));
+    let mut fourteenth = send(server.app, STREAM_REQUEST);
+    let mut page = send(server.app, PAGE);
+    let stats = server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+    for (key, value) in [("running", 13), ("io_threads", 13), ("busy_threads", 15), ("pool_capacity", 0)] {
+        assert_eq!(stats[key], value, "{key}: {stats}");
+    }
+    // Time passes in rounds of the streams.
+    let first = port(&streams[0]);
+    let before = writes(&server, first);
+    wait_for("ten rounds", || (writes(&server, first) >= before + 10).then_some(()));
+    assert!(got_nothing(&fourteenth) && got_nothing(&page));
+
+    streams.pop();
+    read_until(&mut fourteenth, "data: ");
+    let stats = server.wait_for_stats("one in todo", |stats| stats["backlog"] == 1);
+    assert_eq!((&stats["running"], &stats["io_threads"]), (&13.into(), &13.into()));
+    assert!(got_nothing(&page), "a page is served only when there are fewer");
+    streams.pop();
+    assert_eq!(read_answer(&mut page).body, "up\n");
+    page_is_served();
+    drop((streams, fourteenth));
+    server.wait_for_stats("free pool", |stats| stats["io_threads"] == 0 && stats["pool_capacity"] == 8);
+}
+
+/// Those who hold a thread of the pool by a write that is blocked; kept for as long.
+type Holders = Vec<Box<dyn std::any::Any>>;
+
+/// Holds all the threads by writes that are blocked on clients which read no more:
+/// sockets that nobody reads, and, where there is curl, programs that were stopped.
+fn block_every_thread(server: &Server, threads: usize) -> Holders {
+    let mut holders: Holders = Vec::new();
+    let url = server.url(STREAM);
+    if program("curl").is_some() {
+        for _ in 0..threads / 2 {
+            holders.push(Box::new(Stopped::open(&url, PATIENCE).unwrap()));
+        }
+    }
+    create_large_models(server, LARGE_MODELS);
+    while holders.len() < threads {
+        holders.push(Box::new(Zombie::open(&format!("{url}?last_event_id=0")).unwrap()));
+    }
+    wait_for_blocked_writes(server, threads);
+    holders
+}
+
+/// Waits until so many answers have gone out for the most part, and go no further.
+fn wait_for_blocked_writes(server: &Server, count: usize) {
+    let (mut last, mut since) = (Vec::new(), Instant::now());
+    wait_for("blocked writes", || {
+        let threads = json(server.control, "GET", "/threads").1;
+        let bytes: Vec<_> =
+            threads.as_array().unwrap().iter().filter_map(|it| it["bytes"].as_u64()).collect();
+        if bytes != last {
+            (last, since) = (bytes, Instant::now());
+        }
+        let is_large = last.len() == count && last.iter().all(|bytes| *bytes > 60_000);
+        (is_large && since.elapsed() > Duration::from_millis(500)).then_some(())
+    });
+}
+
+/// The longest time from the order to end to the end, in seconds, and how many had it.
+fn longest_way_out(server: &Server) -> (usize, f64) {
+    let moments = timeline(server);
+    let ways: Vec<f64> = moments
+        .iter()
+        .filter(|moment| matches!(moment.what, What::Reaped { .. }))
+        .map(|told| {
+            let is_its_end = |it: &&ninetabs::timeline::Moment| {
+                it.seq > told.seq && it.subject == told.subject && it.what == What::Finished
+            };
+            let end = moments.iter().find(is_its_end).unwrap_or_else(|| panic!("no end of {told:?}"));
+            (end.at_us - told.at_us) as f64 / 1e6
+        })
+        .collect();
+    (ways.len(), ways.iter().copied().fold(0.0, f64::max))
+}
+
+/// All threads are free again, the registry is empty, and streams are served.
+fn expect_freedom(server: &Server, threads: usize) -> Value {
+    let stats = server.wait_for_stats("free pool", |stats| {
+        stats["pool_capacity"] == threads && stats["streams"]["open"] == 0
+    });
+    let (reaped, longest) = longest_way_out(server);
+    eprintln!("{reaped} were told to end, and the last of them had after {longest:.3} s");
+    assert!(reaped >= threads && longest <= SCHEDULING_DELAY, "{reaped}, {longest} s");
+    let cut = timeline(server)
+        .into_iter()
+        .filter(|moment| matches!(&moment.what, What::Disconnected { error, .. } if error == "cut"));
+    assert_eq!(cut.count(), threads, "blocked writes were cut, and by nothing else ended");
+    assert_eq!(get(server.app, "/up").0, 200);
+    open_stream(server.app);
+    stats
+}
+
+#[test]
+fn no_stream_outlives_its_age_while_its_client_does_not_read() {
+    let server = start("--write-timeout 600 --update-rate 50ms --reap-every 100ms");
+    let holders = block_every_thread(&server, 8);
+    let oldest = server.stats()["streams"]["oldest_age_s"].as_f64().unwrap();
+    // From here on none may be a second older than the oldest is.
+    let max_age = oldest.ceil() + 1.0;
+    let (status, answer) = json(server.control, "POST", &format!("/max-stream-age?secs={max_age}"));
+    assert_eq!(status, 200, "{answer}");
+    let mut seen: f64 = 0.0;
+    server.wait_for_stats("end of the streams", |stats| {
+        seen = seen.max(stats["streams"]["oldest_age_s"].as_f64().unwrap_or(0.0));
+        stats["streams"]["open"] == 0
+    });
+    eprintln!("the oldest stream was {seen:.2} s old, of {max_age} s");
+    assert!(seen <= max_age + 0.1 + SCHEDULING_DELAY, "{seen} s");
+    let stats = expect_freedom(&server, 8);
+    assert_eq!(stats["streams"]["disconnected"], 0, "they were told to end before they were cut");
+    drop(holders);
+}
+
+#[test]
+fn an_order_to_reap_cuts_a_blocked_write_at_once() {
+    let server = start("--write-timeout 600 --update-rate 50ms --threads 4:4");
+    let holders = block_every_thread(&server, 4);
+    let (status, answer) = json(server.control, "POST", "/reap");
+    assert_eq!((status, &answer["reaped"]), (200, &4.into()), "{answer}");
+    expect_freedom(&server, 4);
+    drop(holders);
+}
+
+/// An event that was cut in the middle must not look whole: its client asks again.
+#[test]
+fn what_was_cut_is_not_taken_for_whole() {
+    let server = start("--write-timeout 600 --threads 1:1");
+    create_large_models(&server, LARGE_MODELS);
+    let request = format!("GET {STREAM}?last_event_id=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut client = send(server.app, request.as_bytes());
+    wait_for_blocked_writes(&server, 1);
+    assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
+    server.wait_for_stats("free thread", |stats| stats["pool_capacity"] == 1);
+    let mut all = Vec::new();
+    // A reset in the place of the end says as much.
+    let _ = client.read_to_end(&mut all);
+    assert!(all.len() > 60_000, "only {} bytes came", all.len());
+    assert!(!all.ends_with(b"0\r\n\r\n") && !all.ends_with(b"\n\n\r\n"), "it ends as if it were whole");
+
+    let mut again = send(server.app, request.as_bytes());
+    let answer = read_until(&mut again, &format!("id: {LARGE_MODELS}\n"));
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn by_poll_a_close_is_noticed_without_a_write() {
+    let server = start("--notice-close poll --update-rate 3600");
+    // One closes; the other only says that it will send no more, and is taken for gone,
+    // too: that is the trade.
+    let closes: [fn(TcpStream) -> Option<TcpStream>; 2] = [
+        |client| {
+            drop(client);
+            None
+        },
+        |client| {
+            client.shutdown(Shutdown::Write).unwrap();
+            Some(client)
+        },
+    ];
+    for close in closes {
+        let client = open_stream(server.app);
+        let port = port(&client);
+        server.wait_for_stats("held thread", |stats| stats["pool_capacity"] == 7);
+        let is_write = |what: &What| matches!(what, What::Wrote { .. });
+        let before = lane(&server, port).into_iter().filter(is_write).count();
+        assert!(before > 0);
+        let half_open = close(client);
+        server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
+        let lane = lane(&server, port);
+        let at = lane
+            .iter()
+            .position(|what| matches!(what, What::Disconnected { error, .. } if error == "POLLRDHUP"));
+        let at = at.unwrap_or_else(|| panic!("{lane:?}"));
+        assert_eq!(lane[..at].iter().filter(|what| is_write(what)).count(), before, "{lane:?}");
+        assert!(!lane[at..].iter().any(is_write), "{lane:?}");
+        if let Some(mut client) = half_open {
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).unwrap();
+            assert!(!rest.ends_with(b"0\r\n\r\n"), "it was not told that this is the end");
+        }
+    }
+    assert_eq!(server.stats()["streams"]["disconnected"], 2);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_blocked_write() {
+    // Were it waited for, it would be until the stop is forced, and be told.
+    let mut server = start("--write-timeout 600 --force-shutdown-after 60 --update-rate 50ms --threads 2:2");
+    let holders = block_every_thread(&server, 2);
+    let asked = Instant::now();
+    server.signal(rustix::process::Signal::INT);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    eprintln!("it stopped after {:?} with two blocked writes", asked.elapsed());
+    assert!(!server.log().contains("were still busy"), "{}", server.log());
+    drop(holders);
+}
+
+/// Streams that are cut hundreds of times, by age and by order, with models made all the
+/// while: each tab gets each model once.
+#[test]
+fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
+    let server = start(
+        "--max-stream-age 300ms --reap-every 20ms --retry 10ms --produce-every 5ms --update-rate 20ms \
+         --keep-models 1000000 --max-io-threads 2",
+    );
+    let tabs: Vec<_> = (1..=14).map(|n| open_tab(&server, &format!("tab {n}"), "0")).collect();
+    let deadline = Instant::now() + 4 * PATIENCE;
+    while server.stats()["streams"]["reaped"].as_u64() < Some(400) {
+        assert!(Instant::now() < deadline, "{}", server.stats());
+        assert_eq!(json(server.control, "POST", "/reap?older-than=0.1").0, 200);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let newest = *ids_there(&server).last().unwrap();
+    for (n, tab) in (1..).zip(&tabs) {
+        wait_for_id(&server, tab, newest);
+        let received = received(tab);
+        assert_gapless(&received, 1, &format!("tab {n}"));
+        assert!(received.len() as i64 >= newest);
+    }
+    let connections: u64 = tabs.iter().map(|tab| tab.progress().connections).sum();
+    eprintln!("{newest} models for each of {} tabs, over {connections} connections", tabs.len());
+    assert!(connections >= 300, "{connections}");
+}
