@@ -38,7 +38,7 @@ pub enum Command {
     Serve(Box<serve_args::ServeArgs>),
     /// Play the story of nine tabs and eight threads, and check every claim of it.
     Reproduce(reproduce::ReproduceArgs),
-    /// Be one EventSource: print every event of a stream as a line of JSON.
+    // Its own file says what it is, with an example: words here would hide those.
     Tab(tab::TabArgs),
     /// Print the completions of a shell.
     Completions(about::CompletionsArgs),
