@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::body::RequestBody;
 use super::chunks::Chunks;
 use super::framing::{self, BodyFraming};
-use super::head::{self, Head, Parsed};
+use super::head::{self, Head, LookedAt, Parsed};
 use super::reactor::Watched;
 use super::refusal::Refusal;
 use super::request::Version;
@@ -80,6 +80,7 @@ pub(super) struct Client {
     pub subject: Subject,
     limits: Arc<Limits>,
     buffer: Vec<u8>,
+    looked_at: LookedAt,
     phase: Phase,
     /// Requests that have been served on it.
     pub served: usize,
@@ -119,6 +120,7 @@ impl Client {
             subject,
             limits,
             buffer: Vec::new(),
+            looked_at: LookedAt::default(),
             phase: Phase::Head,
             served: 0,
             deadline,
@@ -145,7 +147,6 @@ impl Client {
             Ok(false) => {}
             Err(refusal) => return (Progress::Refused(refusal), true),
         }
-        let before = self.buffer.len();
         match self.read() {
             Ok(0) => return (Progress::Gone, false),
             Ok(_) => self.note_bytes(),
@@ -156,11 +157,6 @@ impl Client {
             *left = left.saturating_sub(self.buffer.len());
             self.buffer.clear();
             return (if *left == 0 { Progress::Gone } else { Progress::NotYet }, true);
-        }
-        // A line that goes on changes nothing but its length.
-        let is_line = self.buffer[before..].contains(&b'\n') || self.buffer.len() > head::MAX_TARGET_BYTES;
-        if matches!(self.phase, Phase::Head) && !is_line {
-            return (Progress::NotYet, true);
         }
         match self.parse() {
             Ok(whole) => (if whole { Progress::Ready } else { Progress::NotYet }, true),
@@ -201,9 +197,10 @@ impl Client {
                 Phase::Ready(_) => return Ok(true),
                 Phase::Lingering { .. } => return Ok(false),
                 Phase::Head => {
-                    if self.buffer.is_empty() || !self.parse_head()? {
+                    if !self.is_head_due() || !self.parse_head()? {
                         return Ok(false);
                     }
+                    self.looked_at = LookedAt::default();
                 }
                 Phase::Counted { left, body, .. } => {
                     let taken = self.buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -231,6 +228,17 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Whether a look at the head is worth its while. Empty lines in front of it are no
+    /// part of it.
+    fn is_head_due(&mut self) -> bool {
+        let empty = 2 * self.buffer.chunks(2).take_while(|it| *it == b"\r\n").count();
+        if empty > 0 {
+            self.buffer.drain(..empty);
+            self.looked_at = LookedAt::default();
+        }
+        self.looked_at.is_due(&self.buffer, self.limits.max_head_bytes)
     }
 
     fn parse_head(&mut self) -> Result<bool, Refusal> {

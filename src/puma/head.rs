@@ -15,6 +15,10 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_VALUE_BYTES: usize = 80 * 1024;
 /// The longest method that Puma reads, in bytes.
 const MAX_METHOD_BYTES: usize = 20;
+/// The longest request line, in bytes.
+pub const MAX_LINE_BYTES: usize = MAX_TARGET_BYTES + MAX_METHOD_BYTES + "  HTTP/1.1\r\n".len();
+/// Up to this many bytes each line of a head is looked at as it comes.
+const SMALL_HEAD_BYTES: usize = 4 * 1024;
 /// Methods that Puma serves.
 const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"];
 
@@ -36,6 +40,41 @@ pub enum Parsed {
     /// It goes on.
     NotYet,
     Refused(Refusal),
+}
+
+/// How many bytes of a head that goes on have been looked at in vain. It is looked at
+/// again when it may have ended, or has grown twofold: so a head costs what its length
+/// does, however it drips in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LookedAt {
+    /// For an empty line, which may be its end.
+    scanned: usize,
+    /// For its syntax.
+    parsed: usize,
+}
+
+impl LookedAt {
+    /// Whether to parse these bytes, which begin as those of the last call did. A limit
+    /// that they pass is a reason, too, and so is each line of a small head: what is no
+    /// HTTP is to be told so.
+    pub fn is_due(&mut self, bytes: &[u8], max_head_bytes: usize) -> bool {
+        let LookedAt { scanned, parsed } = *self;
+        let length = bytes.len();
+        if length <= scanned {
+            return false;
+        }
+        let new = &bytes[scanned.saturating_sub(2)..];
+        let may_end = new.windows(2).any(|it| it == b"\n\n") || new.windows(3).any(|it| it == b"\n\r\n");
+        let is_line = length <= SMALL_HEAD_BYTES && bytes[scanned..].contains(&b'\n');
+        let passes = |limit: usize| parsed < limit && length >= limit;
+        let is_due = may_end
+            || is_line
+            || length >= 2 * parsed
+            || passes(MAX_LINE_BYTES + 1)
+            || passes(max_head_bytes);
+        *self = LookedAt { scanned: length, parsed: if is_due { length } else { parsed } };
+        is_due
+    }
 }
 
 impl Head {
@@ -89,7 +128,7 @@ fn unfinished(bytes: &[u8], max_head_bytes: usize) -> Parsed {
     let begun = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
     let rest = &bytes[begun..];
     let has_line = rest.contains(&b'\n');
-    if !has_line && rest.len() > MAX_TARGET_BYTES + MAX_METHOD_BYTES + "  HTTP/1.1\r\n".len() {
+    if !has_line && rest.len() > MAX_LINE_BYTES {
         return Parsed::Refused(Refusal::TargetTooLong);
     }
     if bytes.len() >= max_head_bytes {
@@ -298,6 +337,38 @@ pub(crate) mod tests {
         assert_eq!(over(format!("GET / HTTP/1.1\r\n{}", "X-Drip: 1\r\n".repeat(20_000))), Some(431));
         let many = "X: 1\r\n".repeat(10_000);
         assert_eq!(over(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), Some(200));
+    }
+
+    #[test]
+    fn a_head_that_drips_is_parsed_no_more_often_than_it_doubles() {
+        let long = format!("GET /up HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(60_000));
+        let many = format!("GET /up HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(10_000));
+        for (text, most) in [(long, 30), (many, 800)] {
+            let mut looked_at = LookedAt::default();
+            let due: Vec<_> =
+                (1..=text.len()).filter(|end| looked_at.is_due(&text.as_bytes()[..*end], MAX)).collect();
+            assert!(due.len() <= most, "{}", due.len());
+            assert_eq!(due.last(), Some(&text.len()), "its end is seen");
+        }
+    }
+
+    #[test]
+    fn a_refusal_does_not_depend_on_how_the_bytes_are_cut() {
+        let lines = "X-Drip: 1\r\n".repeat(20_000);
+        for (text, expected) in [
+            (format!("GET /{}", "a".repeat(20_000)), 414),
+            (format!("GET / HTTP/1.1\r\n{lines}"), 431),
+            ("GET /a b HTTP/1.1\r\n".into(), 400),
+            ("GET / HTTP/1.1\nHost: a\n\n".into(), 400),
+        ] {
+            for size in [1, 7, 4_096, 65_536] {
+                let mut looked_at = LookedAt::default();
+                let ends = (size..text.len()).step_by(size).chain([text.len()]);
+                let mut looks =
+                    ends.map(|end| &text.as_bytes()[..end]).filter(|bytes| looked_at.is_due(bytes, MAX));
+                assert_eq!(looks.find_map(status), Some(expected), "{:?} by {size}", &text[..10]);
+            }
+        }
     }
 
     #[test]
