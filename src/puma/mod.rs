@@ -16,6 +16,7 @@ mod puma_front;
 mod reactor;
 pub mod refusal;
 pub mod request;
+pub mod request_reader;
 pub mod response;
 pub mod server;
 pub mod serving;
