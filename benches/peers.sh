@@ -8,7 +8,7 @@
 # (apt-get install wrk puma nginx-light) and cargo, for the bare pool, are left out
 # where they are missing, and it says so. One server runs at a time, on a loopback port
 # that was free, and the rounds go from one to the next, so that what else the machine
-# does hits all alike. It takes about five minutes, works in a temporary folder and ends
+# does hits all alike. It takes about seven minutes, works in a temporary folder and ends
 # what it started, on Ctrl-C too. ROUNDS, SECONDS_EACH and IDLE change its size.
 set -euo pipefail
 
