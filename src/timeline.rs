@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 
 /// How many moments the ring holds before the oldest is forgotten.
 pub const CAPACITY: usize = 16_384;
+/// The most that is kept of a request's target, and of its method, in bytes: tiny-http
+/// has no limit of its own, and the ring would hold thousands of them.
+pub const LONGEST_TEXT: usize = 1_024;
 
 /// What a moment is about: a connection, and the request that travels on it.
 ///
@@ -68,6 +71,26 @@ pub enum What {
     Finished,
     /// A pool thread ended: trimmed, or shut down.
     Exited,
+}
+
+impl What {
+    /// A request as it was read; what is longer than [`LONGEST_TEXT`] is cut there.
+    pub fn accepted(method: &str, target: &str) -> What {
+        What::Accepted { method: cut(method), target: cut(target), peeked: false }
+    }
+
+    /// A request as it was seen in todo, unread; cut in the same way.
+    pub fn peeked(method: &str, target: &str) -> What {
+        What::Accepted { method: cut(method), target: cut(target), peeked: true }
+    }
+}
+
+fn cut(text: &str) -> String {
+    if text.len() <= LONGEST_TEXT {
+        return text.to_owned();
+    }
+    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= LONGEST_TEXT;
+    text.char_indices().take_while(fits).map(|(_, c)| c).collect()
 }
 
 /// One entry of the record.
@@ -172,6 +195,16 @@ mod tests {
         let newest = timeline.after(all.moments[CAPACITY - 3].seq);
         assert_eq!((newest.forgotten, newest.moments.len()), (0, 2));
         assert!(timeline.after(u64::MAX).moments.is_empty());
+    }
+
+    #[test]
+    fn a_long_target_is_cut_between_characters() {
+        let What::Accepted { method, target, .. } =
+            What::accepted("GET", &format!("/{}", "é".repeat(LONGEST_TEXT)))
+        else {
+            panic!("another moment")
+        };
+        assert_eq!((method.as_str(), target.len()), ("GET", LONGEST_TEXT - 1));
     }
 
     #[test]

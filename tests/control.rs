@@ -135,6 +135,14 @@ fn threads_are_shown_with_what_holds_them() {
 }
 
 #[test]
+fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
+    let server = Server::start(&[]);
+    assert_eq!(get(server.app, &format!("/up?{}", "x".repeat(100_000))).0, 200);
+    let timeline = get(server.control, "/timeline").1;
+    assert!(timeline.contains("/up?xxx") && timeline.len() < 10_000, "{} bytes", timeline.len());
+}
+
+#[test]
 fn the_timeline_goes_on_after_a_number() {
     let server = Server::start(&["--threads", "1:1"]);
     assert_eq!(get(server.app, "/up").0, 200);
@@ -201,6 +209,28 @@ fn a_resize_helps_the_queued_ninth_at_the_next_push() {
     let fixed = Server::start(&["--db-pool", "3"]);
     assert_eq!(order(&fixed, "/resize?min=1&max=20"), (200, json!({"min": 1, "max": 20})));
     assert_eq!(fixed.stats()["database"]["size"], 3, "what was set stays");
+}
+
+#[test]
+fn a_resize_counts_the_io_threads_connections() {
+    let server = Server::start(&["--threads", "1:1", "--max-io-threads", "2"]);
+    assert_eq!(server.stats()["database"]["size"], 3);
+    assert_eq!(order(&server, "/resize?max=4"), (200, json!({"min": 1, "max": 4})));
+    assert_eq!(server.stats()["database"]["size"], 6);
+}
+
+#[test]
+fn bodies_that_never_come_hold_none_of_its_threads() {
+    let server = Server::start(&[]);
+    let mut clients = Vec::new();
+    for headers in ["Content-Length: 5000", "Transfer-Encoding: chunked", "Content-Length: 5"].repeat(3) {
+        let head =
+            format!("POST /reap HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{headers}\r\n\r\n");
+        let mut client = send(server.control, head.as_bytes());
+        read_until(&mut client, "413 ");
+        clients.push(client);
+    }
+    assert_eq!(server.stats()["streams"]["reaped"], 0);
 }
 
 #[test]
@@ -271,11 +301,13 @@ fn what_there_is_not() {
         ("GET", "/reap"),
         ("GET", "/resize?min=1&max=2"),
         ("GET", "/max-stream-age?secs=1"),
-        ("POST", "/stats"),
         ("POST", "/nowhere"),
-        ("DELETE", "/stats"),
+        ("POST", "/threads"),
+        ("DELETE", "/timeline"),
         ("PUT", "/reap"),
+        ("POST", "/x/reap"),
         ("GET", "/stats/"),
+        ("GET", "/x/threads"),
         ("GET", "/models.json"),
         ("GET", "/up"),
     ] {
@@ -283,6 +315,67 @@ fn what_there_is_not() {
         assert_eq!((status, body.lines().count()), (404, 1), "{method} {path}: {body:?}");
     }
     assert_eq!(order(&server, "/resize"), (200, json!({"min": 8, "max": 8})), "a GET changed it");
+}
+
+#[test]
+fn a_command_of_pumactl_is_the_last_segment_by_any_method() {
+    let server = Server::start(&["--threads", "2:2"]);
+    for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS", "ANY"] {
+        let (status, stats) = json(server.control, method, "/x/y/stats");
+        assert_eq!((status, &stats["max_threads"]), (200, &json!(2)), "{method}: {stats}");
+    }
+    for (command, name) in [
+        ("restart", "restart"),
+        ("phased-restart", "phased_restart"),
+        ("refork", "refork"),
+        ("reload-worker-directory", "reload_worker_directory"),
+        ("gc", "gc"),
+        ("gc-stats", "gc-stats"),
+    ] {
+        for method in ["GET", "POST"] {
+            let answer = ask(server.control, &format!("{method} /{command} HTTP/1.0\r\n\r\n"));
+            assert!(answer.contains("\r\ncontent-type: application/json\r\n"), "{answer}");
+            let said = format!("{{ \"error\": \"{name} not available\" }}");
+            assert_eq!(split(&answer), (404, said), "{method} {command}");
+        }
+    }
+}
+
+#[test]
+fn backtraces_say_what_each_thread_does() {
+    let server = Server::start(&["--threads", "2:2", "--update-rate", "60"]);
+    let tab = open_stream(server.app);
+    let (status, threads) = json(server.control, "GET", "/thread-backtraces");
+    assert_eq!(status, 200);
+    let mut lines: Vec<_> = threads.as_array().unwrap().iter().collect();
+    assert_eq!(lines[0]["name"], "Thread: puma srv tp 001");
+    assert_eq!(lines[1]["name"], "Thread: puma srv tp 002");
+    lines.sort_by_key(|thread| thread["backtrace"].to_string());
+    let held = lines[0]["backtrace"][0].as_str().unwrap();
+    let port = tab.local_addr().unwrap().port();
+    let wanted = format!("serving /models/live_stream, request 1 on connection {port}, for ");
+    assert!(held.starts_with(&wanted) && held.ends_with(" bytes written"), "{held}");
+    assert_eq!(lines[1]["backtrace"], json!(["waiting for work in todo"]));
+}
+
+#[test]
+fn a_page_cannot_stop_the_server() {
+    let server = Server::start(&[]);
+    for command in ["stop", "halt", "x/halt"] {
+        for headers in [
+            "Sec-Fetch-Site: none\r\n",
+            "Sec-Fetch-Site: cross-site\r\n",
+            "Referer: http://127.0.0.1/\r\n",
+            "Origin: null\r\n",
+            "Host: evil.example\r\n",
+        ] {
+            for method in ["GET", "HEAD", "POST"] {
+                let request = format!("{method} /{command} HTTP/1.0\r\n{headers}\r\n");
+                assert_eq!(split(&ask(server.control, &request)).0, 403, "{request}");
+            }
+        }
+    }
+    assert_eq!(get(server.app, "/up").0, 200);
 }
 
 #[test]
@@ -294,6 +387,8 @@ fn every_answer_is_one_line_and_closes() {
         ("GET", "/threads"),
         ("GET", "/timeline"),
         ("GET", "/nowhere"),
+        ("GET", "/thread-backtraces"),
+        ("GET", "/restart"),
         ("GET", "/timeline?after=x"),
         ("POST", "/reap"),
         ("POST", "/resize"),
@@ -348,10 +443,19 @@ fn who_may_look_and_who_may_change() {
         (&token, "?token=s3cret", host("evil.example"), false, false),
         (&token, "", "Sec-Fetch-Site: none\r\n".into(), false, false),
     ] {
-        for (method, path, may) in [("GET", "/stats", look), ("POST", "/reap", change)] {
+        for (method, path, may, answer) in [
+            ("GET", "/stats", look, 200),
+            ("GET", "/thread-backtraces", look, 200),
+            ("POST", "/reap", change, 200),
+            // What is unavailable stands for `/stop`, which is guarded as it is.
+            ("GET", "/restart", change, 404),
+            ("POST", "/gc", change, 404),
+            ("GET", "/nowhere", look, 404),
+            ("DELETE", "/nowhere", change, 404),
+        ] {
             let request = format!("{method} {path}{query} HTTP/1.0\r\n{headers}\r\n");
             let (status, body) = split(&ask(server.control, &request));
-            assert_eq!(status, if may { 200 } else { 403 }, "{request}: {body}");
+            assert_eq!(status, if may { answer } else { 403 }, "{request}: {body}");
             let is_foreign = headers.contains("Host: evil");
             assert!(may || is_foreign || body == "Invalid auth token", "{request}: {body}");
         }

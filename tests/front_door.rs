@@ -36,6 +36,9 @@ fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
         ("POST", chunked() + &length(HUGE), none(), 413),
         ("POST", chunked(), chunk(2001), 413),
         ("GET", chunked(), chunk(1025), 413),
+        // Nothing of these bodies ever comes.
+        ("GET", chunked(), none(), 413),
+        ("GET", length("5") + "Expect: 100-continue\r\n", none(), 413),
         ("GET", length("1025"), none(), 413),
         ("DELETE", length("1025"), none(), 413),
         ("POST", length("abc"), none(), 400),
@@ -279,6 +282,35 @@ fn a_server_without_descriptors_says_that_its_door_died_and_ends() {
         assert!(said[0].contains(&format!("{address} died")), "{name}: {}", said[0]);
         assert!(!server.folder.path().join("state").exists(), "{name}: the state file is left");
     }
+}
+
+#[test]
+fn a_dead_door_is_noticed_while_kept_connections_leave_no_pause() {
+    let mut server = Server::with_descriptors(64, &["--threads", "2:2"]);
+    let address = server.app;
+    let mut client = TcpStream::connect(address).unwrap();
+    let busy = std::thread::spawn(move || {
+        let mut answers = 0;
+        // Until the server has ended.
+        while client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
+            && client.read(&mut [0; 1024]).is_ok_and(|read| read > 0)
+        {
+            answers += 1;
+        }
+        answers
+    });
+    let mut clients = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "still there: {}", server.log());
+        clients.extend(TcpStream::connect(address));
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(1), "{}", server.log());
+    assert!(busy.join().unwrap() > 0, "the door's death was what it should be noticed beside");
 }
 
 #[test]

@@ -82,6 +82,23 @@ fn a_claim_can_fail() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_is_no_success() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["reproduce", "--fast", "--json", "--act", "1", "--tabs", "1"]).stdin(Stdio::null());
+    let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--json: standard output"), "{output:?}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_named_by_its_status() {
+    let output = reproduce(&["--act", "1", "--program", "/bin/true"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("exit status: 0"), "{output:?}");
+}
+
+#[test]
 fn piped_it_is_plain_and_no_wider_than_a_terminal() {
     let output = reproduce(&["--fast", "--act", "1"]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -45,6 +45,17 @@ fn one_line(output: &Output, status: i32, words: &[&str]) {
 }
 
 #[test]
+fn more_connections_than_descriptors_is_one_line_that_names_the_pool() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = ninetabs(folder.path(), &["serve", "--db-pool", "1000"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 200 && ulimit -Hn 200 && exec \"$@\"", "sh"]).arg(plain.get_program());
+    command.args(plain.get_args()).stdin(Stdio::null()).current_dir(folder.path());
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    one_line(&command.output().unwrap(), 1, &["--db-pool 1000", "ulimit -n"]);
+}
+
+#[test]
 fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
     let folder = tempfile::tempdir().unwrap();
     for (flag, value, way_out) in [
@@ -92,7 +103,15 @@ fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
     for (args, words) in [
         (&["--threads"][..], &["--threads", "--help"][..]),
         (&["surplus"], &["surplus", "--help"]),
-        (&["--front", "puma"], &["--front", "puma", "tiny-http"]),
+        (
+            &["--notice-close", "poll", "--front", "tiny-http"],
+            &["--notice-close", "tiny-http", "--front puma"],
+        ),
+        (&["--head-timeout", "9", "--front", "tiny-http"], &["--head-timeout", "tiny-http", "--front puma"]),
+        (
+            &["--max-connections", "9", "--front", "tiny-http"],
+            &["--max-connections", "tiny-http", "--front puma"],
+        ),
         (&["--retry", "1", "--retry", "2"], &["--retry", "--help"]),
     ] {
         one_line(&serve(folder.path(), args), 2, words);

@@ -69,6 +69,21 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
 }
 
 #[test]
+fn a_stop_waits_for_no_other_program_that_writes() {
+    let flags = ["--produce-every", "1ms", "--force-shutdown-after", "100ms"];
+    let mut server = Server::start(&flags);
+    let mut other = rusqlite::Connection::open(server.database()).unwrap();
+    other.busy_timeout(common::PATIENCE).unwrap();
+    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    // Its wait for the lock was in vain once, and a millisecond later it waits again.
+    wait_for("a write in vain", || server.log().contains("database is locked").then_some(()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("its write still waits"), "{}", server.log());
+    drop(lock);
+}
+
+#[test]
 fn who_connects_during_a_stop_is_refused() {
     let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
     let mut server = Server::start(&flags);

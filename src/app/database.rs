@@ -11,7 +11,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
 use rusqlite::{Connection, OpenFlags};
@@ -22,6 +23,8 @@ use super::model::SCHEMA;
 
 /// How long a connection waits for another's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before a change of the journal's mode is tried again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Written in the file's header, so that nobody else's database is taken for ours.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
 /// What every SQLite file begins with.
@@ -41,6 +44,9 @@ pub enum OpenError {
     Foreign,
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// The file is ours, but there are not as many connections to be had.
+    #[error("only {opened} of {size} connections could be opened: {error}")]
+    Pool { size: usize, opened: usize, error: rusqlite::Error },
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -126,11 +132,19 @@ impl Database {
 
     /// Adds connections until there are at least this many; all that are missing,
     /// or none if one cannot be opened.
-    pub fn grow_to(&self, size: usize) -> rusqlite::Result<()> {
+    pub fn grow_to(&self, size: usize) -> Result<(), OpenError> {
         // It guards nothing but the count of what is missing.
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
-        let opened = (0..missing).map(|_| self.connect()).collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut opened = Vec::new();
+        for _ in 0..missing {
+            let connection = self.connect();
+            opened.push(connection.map_err(|error| OpenError::Pool {
+                size,
+                opened: size - missing + opened.len(),
+                error,
+            })?);
+        }
         for connection in opened {
             // The pool holds the receiving end itself, so that giving back cannot fail.
             let _ = self.give_back.send(connection);
@@ -248,9 +262,30 @@ fn prepare(path: &Path) -> Result<(), OpenError> {
             return Err(OpenError::Damaged(verdict));
         }
     }
-    connection.pragma_update(None, "journal_mode", "WAL").map_err(as_damage)?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
+    if is_new {
+        // Before WAL mode: there it would be in the log alone until the first checkpoint, and the header
+        // without it, which a second process that starts now takes for another program's.
+        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
+    }
+    into_wal_mode(&connection).map_err(as_damage)?;
     connection.execute_batch(SCHEMA).map_err(as_damage)
+}
+
+/// Blocks while another process makes the same file its own, at most for the busy
+/// timeout: SQLite's own wait does not cover a change of the mode.
+fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
+    let began = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && began.elapsed() < BUSY_TIMEOUT =>
+            {
+                thread::sleep(LOOK_AGAIN);
+            }
+            changed => return changed,
+        }
+    }
 }
 
 /// Whether the file is there but empty, which SQLite takes for a new database.
@@ -324,6 +359,20 @@ mod tests {
         assert!(matches!(third, Err(QueryError::Checkout(CheckoutError::Interrupted))));
         database.grow_to(2).unwrap();
         database.lease().query(None, |db| Model::newest_id(db)).unwrap();
+    }
+
+    #[test]
+    fn several_that_start_at_once_on_a_new_file_all_get_it() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("models.sqlite3");
+            let open = || Database::open(&path, 1, Duration::from_secs(1), LeaseFor::Action).map(drop);
+            let opened: Vec<_> = thread::scope(|scope| {
+                let openers: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                openers.into_iter().map(|opener| opener.join().unwrap()).collect()
+            });
+            assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+        }
     }
 
     #[test]

@@ -6,10 +6,10 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
 use super::database::Database;
@@ -24,11 +24,13 @@ pub enum ProducerError {
     Thread(#[from] io::Error),
 }
 
-/// The thread; it ends, and is joined, when this is dropped.
+/// The thread. Dropped without [`Producer::stop`] it is told to end, and not waited for.
 #[derive(Debug)]
 pub struct Producer {
-    stop: Option<Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    /// Given up: the order to end.
+    stop: Sender<Infallible>,
+    /// Disconnected when the thread has ended.
+    ended: Receiver<Infallible>,
 }
 
 impl Producer {
@@ -36,24 +38,27 @@ impl Producer {
     pub fn start(database: &Database, every: Duration, keep: u64) -> Result<Producer, ProducerError> {
         let mut db = database.connect()?;
         let (stop, stopped) = bounded(0);
-        let thread = thread::Builder::new().name("producer".into()).spawn(move || {
+        let (end, ended) = bounded::<Infallible>(0);
+        thread::Builder::new().name("producer".into()).spawn(move || {
+            // Dropped last, when the connection is closed, and also in a panic.
+            let _end = end;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 let newest = Model::newest_id(&db).unwrap_or(0);
                 if let Err(error) = Model::create(&mut db, &format!("model {}", newest + 1), keep) {
                     log::error!("producer: {error}");
                 }
             }
+            drop(db);
         })?;
-        Ok(Producer { stop: Some(stop), thread: Some(thread) })
+        Ok(Producer { stop, ended })
     }
-}
 
-impl Drop for Producer {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
+    /// Tells it to end, and blocks until it has, at most for this time: its write may be
+    /// waiting for another program's, and such a wait of SQLite's cannot be cut short.
+    pub fn stop(self, at_most: Duration) {
+        drop(self.stop);
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(at_most) {
+            log::warn!("producer: its write still waits for another program's, and is left");
         }
     }
 }

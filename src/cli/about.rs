@@ -8,6 +8,14 @@ use clap_complete::Shell;
 
 use super::Arguments;
 
+pub(super) const COMPLETIONS_EXAMPLE: &str = "\
+Example:
+  ninetabs completions bash > ~/.local/share/bash-completion/completions/ninetabs";
+
+pub(super) const MAN_EXAMPLE: &str = "\
+Example:
+  ninetabs man > ninetabs.1 && man ./ninetabs.1";
+
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// The shell to complete in.

@@ -3,43 +3,53 @@
 //! This is the one place that knows all rooms: it hands the app to the server,
 //! the streams to the reaper, and all of them to the control server.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
+use std::mem;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded, select};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
+use super::state_file::StateFile;
 use super::values::{MinMax, OrAuto};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::producer::{Producer, ProducerError};
 use crate::app::views::{Views, ViewsError};
 use crate::app::{self, Loop, Rails};
-use crate::control::{self, Control};
+use crate::control::{self, Control, Guard, Stop};
 use crate::live::{self, Live, NoticeClose, Reaper};
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
 use crate::puma::{App, Configuration, Server, StartError};
 use crate::timeline::Timeline;
 
-/// How long the control server's own answers may take to end at a stop.
-const CONTROL_GRACE: Duration = Duration::from_millis(250);
+/// How long the control server's own answers may take to end, after all else has:
+/// one of them may be the answer to the order to stop.
+const CONTROL_GRACE: Duration = Duration::from_millis(500);
 
 /// Connections that the control server may have: a share of the descriptors that
 /// the app's clients cannot take from it.
 const CONTROL_CONNECTIONS: usize = 64;
+/// How long the producer may at least take to end, whatever the other parts of a stop took.
+const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
 /// Why nothing was started: the flag, its value, and the way out.
 #[derive(Debug, Error)]
 pub enum BootError {
     #[error("--views {}: {error}; give a folder that has a copy of views/", .folder.display())]
     Views { folder: PathBuf, error: ViewsError },
+    #[error(
+        "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
+    )]
+    DatabasePool { size: usize, opened: usize, error: rusqlite::Error },
     #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
     Database { path: PathBuf, error: database::OpenError },
     #[error(
@@ -54,7 +64,9 @@ pub enum BootError {
     Reaper(io::Error),
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
     State { path: PathBuf, error: io::Error },
-    #[error("no temporary folder for the database: {0}")]
+    #[error(
+        "--database :memory:: it is a temporary file, and there is no folder for it: {0}; set TMPDIR to one, or give a path"
+    )]
     TemporaryFolder(io::Error),
 }
 
@@ -65,6 +77,8 @@ pub struct Running {
     _reaper: Reaper,
     pub control: Arc<Server>,
     pub app: Arc<Server>,
+    /// What the control server was told about ending.
+    pub stops: Receiver<Stop>,
     live: Arc<Live>,
     database: Arc<Database>,
     _folder: Option<TempDir>,
@@ -93,7 +107,7 @@ impl Running {
             DbLease::Query => LeaseFor::Query,
         };
         let database = Database::open(&path, size, args.db_checkout_timeout, lease_for)
-            .map_err(|error| BootError::Database { path: args.database.clone(), error })?;
+            .map_err(|error| no_database(&args.database, error))?;
         let streams = live::Settings {
             retry: args.retry,
             max_age: args.max_stream_age.0,
@@ -135,20 +149,23 @@ impl Running {
             start("--bind", configuration, &timeline, Arc::new(move |request: &_| rails.call(request)))?;
 
         let token = Some(args.control_token.clone()).filter(|token| !matches!(token.as_str(), "none" | ""));
+        let (stop, stops) = bounded(1);
         let control = Control::new(
-            hosts,
-            token,
+            Guard::new(hosts, token),
             Arc::clone(&app),
             Arc::clone(&live),
             Arc::clone(&database),
             Arc::clone(&timeline),
-            args.db_pool == OrAuto(None),
+            stop,
+            (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
         );
         let configuration = Configuration {
             threads: control::THREADS,
             write_timeout: args.write_timeout,
             front,
             max_connections: CONTROL_CONNECTIONS,
+            // Orders are in the query: a body that comes slowly must not hold one of these few threads.
+            max_body_bytes: 0,
             ..Configuration::new("puma ctl", args.control_url)
         };
         // What the control server does is no part of the story that it tells.
@@ -159,14 +176,18 @@ impl Running {
         let reaper = Reaper::start(Arc::clone(&live), args.reap_every).map_err(BootError::Reaper)?;
         let produce = |every| Producer::start(&database, every, args.keep_models);
         let producer = args.produce_every.0.map(produce).transpose()?;
-        let state =
-            args.state.as_deref().map(|path| StateFile::write(path, args, &app, &control)).transpose()?;
+        let write = |path: &Path| {
+            StateFile::write(path, app.address(), control.address(), &args.control_token)
+                .map_err(|error| BootError::State { path: path.to_owned(), error })
+        };
+        let state = args.state.as_deref().map(write).transpose()?;
         Ok(Running {
             _state: state,
             producer,
             _reaper: reaper,
             control,
             app,
+            stops,
             live,
             database,
             _folder: folder,
@@ -174,8 +195,9 @@ impl Running {
     }
 
     /// Stops accepting, tells every stream to come back, waits for what is being
-    /// served, at most for this time, and closes the database.
-    pub fn stop(mut self, force_shutdown_after: Duration) {
+    /// served, at most for this time, and closes the database. Answers whether it
+    /// came to this end, or was told meanwhile to leave at once.
+    pub fn stop(&mut self, force_shutdown_after: Duration) -> Stop {
         // A day is as good as for ever, and no clock overflows by it.
         let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
         self.app.stop_accepting();
@@ -184,13 +206,51 @@ impl Running {
             log::info!("{told} streams were told to come back");
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        if let Shutdown::Abandoned { threads } = self.app.shutdown(left, Duration::ZERO) {
-            log::warn!("{threads} threads were still busy after {force_shutdown_after:?}, and are left");
+        match self.shut_the_app_down(left) {
+            None => return Stop::AtOnce,
+            Some(Shutdown::Abandoned { threads }) => {
+                log::warn!("{threads} threads were still busy after {force_shutdown_after:?}, and are left");
+            }
+            Some(Shutdown::Drained | Shutdown::Forced) => {}
         }
-        let left = deadline.saturating_duration_since(Instant::now()).min(CONTROL_GRACE);
-        self.control.shutdown(left, Duration::ZERO);
-        self.producer = None;
+        self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
+        if let Some(producer) = self.producer.take() {
+            producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
+        }
         self.database.close();
+        Stop::Gracefully
+    }
+
+    /// None if a halt came before the end.
+    fn shut_the_app_down(&self, timeout: Duration) -> Option<Shutdown> {
+        let (tell, ended) = bounded(1);
+        let app = Arc::clone(&self.app);
+        let waiter = thread::Builder::new().name("stop".into()).spawn(move || {
+            // After a halt nobody waits for it.
+            let _ = tell.send(app.shutdown(timeout, Duration::ZERO));
+        });
+        if let Err(error) = waiter {
+            log::warn!("no thread waits for the stop, so a halt waits with it: {error}");
+            return Some(self.app.shutdown(timeout, Duration::ZERO));
+        }
+        loop {
+            select! {
+                recv(ended) -> shutdown => return Some(shutdown.unwrap_or(Shutdown::Forced)),
+                recv(self.stops) -> stop => match stop {
+                    Ok(Stop::Gracefully) => {}
+                    Ok(Stop::AtOnce) => return None,
+                    Err(_) => return Some(ended.recv().unwrap_or(Shutdown::Forced)),
+                },
+            }
+        }
+    }
+
+    /// Leaves without a word to whoever is being served; only the control server
+    /// may end its answer, in which the halt was asked for.
+    pub fn halt(mut self) {
+        self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
+        // Its end would wait for the database.
+        mem::forget(self.producer.take());
     }
 }
 
@@ -234,6 +294,13 @@ fn raise_descriptor_limit() -> usize {
     limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
+fn no_database(path: &Path, error: database::OpenError) -> BootError {
+    match error {
+        database::OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
+        error => BootError::Database { path: path.to_owned(), error },
+    }
+}
+
 fn database_path(database: &Path) -> Result<(Option<TempDir>, PathBuf), BootError> {
     if database != Path::new(":memory:") {
         return Ok((None, database.to_owned()));
@@ -241,42 +308,4 @@ fn database_path(database: &Path) -> Result<(Option<TempDir>, PathBuf), BootErro
     let folder = tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(BootError::TemporaryFolder)?;
     let path = folder.path().join("models.sqlite3");
     Ok((Some(folder), path))
-}
-
-/// Models Puma::StateFile, with one key more: where the app listens. Unlike
-/// Puma's it is removed when the server has stopped.
-struct StateFile {
-    path: PathBuf,
-}
-
-impl StateFile {
-    fn write(path: &Path, args: &ServeArgs, app: &Server, control: &Server) -> Result<StateFile, BootError> {
-        let here = std::env::current_dir().unwrap_or_default();
-        let text = format!(
-            "---\npid: {}\ncontrol_url: tcp://{}\ncontrol_auth_token: {}\nrunning_from: \"{}\"\nbind: tcp://{}\n",
-            std::process::id(),
-            control.address(),
-            args.control_token,
-            here.display(),
-            app.address(),
-        );
-        // Whoever waits for the file must never read half of it.
-        let write = || {
-            let folder =
-                path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(text.as_bytes())?;
-            file.persist(path).map_err(|error| error.error)
-        };
-        write().map_err(|error| BootError::State { path: path.to_owned(), error })?;
-        Ok(StateFile { path: path.to_owned() })
-    }
-}
-
-impl Drop for StateFile {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("{}: {error}", self.path.display());
-        }
-    }
 }

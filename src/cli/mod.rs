@@ -7,11 +7,15 @@
 
 pub mod about;
 pub mod boot;
+pub mod control_client;
+pub mod ctl;
 pub mod duration;
 pub mod interrupt;
+pub mod pretty;
 pub mod reproduce;
 pub mod serve;
 pub mod serve_args;
+pub mod state_file;
 pub mod tab;
 pub mod values;
 
@@ -20,11 +24,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+const EXAMPLES: &str = "\
+Examples:
+  ninetabs                           serve, then open http://tab1.localhost:9292/?tab=1 to tab9
+  ninetabs reproduce                 watch the pool run dry and recover, each claim checked
+  ninetabs reproduce --act 1 --step  for a class: Enter between expectation, run and verdict
+  ninetabs help tab                  what a command can do";
+
 /// Nine tabs, eight threads: a model of Puma that a person can watch run dry.
 ///
 /// Without a command it is `ninetabs serve`.
 #[derive(Debug, Parser)]
-#[command(name = "ninetabs", version, args_conflicts_with_subcommands = true)]
+#[command(name = "ninetabs", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -34,15 +45,22 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the app, and the control server beside it.
+    /// Serve the app, and the control server beside it, until Ctrl-C.
+    #[command(after_help = serve::EXAMPLES)]
     Serve(Box<serve_args::ServeArgs>),
     /// Play the story of nine tabs and eight threads, and check every claim of it.
+    #[command(after_help = reproduce::EXAMPLES)]
     Reproduce(reproduce::ReproduceArgs),
     /// Be one EventSource: print every event of a stream as a line of JSON.
+    #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
+    /// Ask a control server, of ninetabs or of Puma, or give it an order.
+    Ctl(ctl::CtlArgs),
     /// Print the completions of a shell.
+    #[command(after_help = about::COMPLETIONS_EXAMPLE)]
     Completions(about::CompletionsArgs),
     /// Print the manual page, in roff.
+    #[command(after_help = about::MAN_EXAMPLE)]
     Man,
 }
 
@@ -55,6 +73,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signal| tab::run(tab, signal))
         }
+        Some(Command::Ctl(ctl)) => ctl::run(&ctl),
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),
     }

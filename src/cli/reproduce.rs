@@ -23,6 +23,19 @@ use crate::lab::narrator::Narrator;
 use crate::lab::picture;
 use crate::lab::stage::{ActError, Pace, Plan};
 
+pub(super) const EXAMPLES: &str = "\
+Acts:
+  1 nine tabs   2 one leaves   3 the browser's six   4 zombies   5 the reaper   6 the database pool
+
+Exit status: 0 if every claim held, 1 if one did not, 130 when interrupted.
+
+Examples:
+  ninetabs reproduce                          all six, under two minutes
+  ninetabs reproduce --fast                   in a tenth of the time
+  ninetabs reproduce --act 1,5 --step         two of them, for a class
+  ninetabs reproduce --threads 16 --tabs 9    other numbers, other claims
+  ninetabs reproduce --act 2 --svg lanes.svg  a picture of what the threads did";
+
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
     /// The acts to play, by number, such as 1 or 1,5 [default: all six].
@@ -49,7 +62,7 @@ pub struct ReproduceArgs {
     /// Another ninetabs to be the server under test [default: this program].
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
-    /// A file to draw the lanes of the last act played into, as SVG.
+    /// A file to draw the lanes of the last act played into, as SVG [default: none is drawn].
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
@@ -116,8 +129,13 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if json {
         match serde_json::to_string(&Report { acts: verdicts, held }) {
-            // Whoever closed the pipe has seen enough: the status still tells.
-            Ok(line) => drop(writeln!(io::stdout(), "{line}")),
+            Ok(line) => match writeln!(io::stdout(), "{line}") {
+                // Whoever closed the pipe has seen enough: the status still tells.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return failed(format_args!("--json: standard output cannot be written: {error}"));
+                }
+                _ => {}
+            },
             Err(error) => return failed(error),
         }
     } else {

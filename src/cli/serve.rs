@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use std::thread;
+use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, bounded, never, select};
 
@@ -13,8 +14,19 @@ use super::boot::{self, Running};
 use super::serve_args::{FrontDoor, Notice, ServeArgs};
 use super::values::MinMax;
 use super::{failed, interrupt, misused};
+use crate::control::Stop;
 
-/// Serves until a signal, the end of standard input, or the front door's death.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ninetabs serve                       eight threads, and nine tabs to run them dry
+  ninetabs serve --threads 3:3         a new Rails app: the fourth tab waits
+  ninetabs serve --max-stream-age 5    the cure: more tabs than threads take turns
+  ninetabs serve --db-pool 5           the pool behind the pool: the sixth tab gets an empty 200
+  ninetabs serve --loop faithful       the loop that loses models
+  RUST_LOG=warn ninetabs serve         a quieter log";
+
+/// Serves until a signal, an order to the control server, the end of standard
+/// input, or the front door's death.
 pub fn run(args: ServeArgs) -> ExitCode {
     boot::start_logging();
     if args.front == FrontDoor::TinyHttp
@@ -27,22 +39,34 @@ pub fn run(args: ServeArgs) -> ExitCode {
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
-    let running = match Running::start(&args) {
+    let mut running = match Running::start(&args) {
         Ok(running) => running,
         Err(error) => return failed(error),
     };
     say_what_to_try(&args, &running);
 
     let why = select! {
-        recv(signal) -> _ => Ok(()),
-        recv(stdin) -> _ => Ok(()),
+        recv(signal) -> _ => Ok(Stop::Gracefully),
+        recv(stdin) -> _ => Ok(Stop::Gracefully),
+        recv(running.stops) -> stop => Ok(stop.unwrap_or(Stop::Gracefully)),
         recv(running.app.died()) -> died => Err(died),
         recv(running.control.died()) -> died => Err(died),
     };
-    say("- Gracefully stopping, waiting for requests to finish");
-    running.stop(args.force_shutdown_after);
+    let mut how = why.clone().unwrap_or(Stop::Gracefully);
+    if how == Stop::Gracefully {
+        say("- Gracefully stopping, waiting for requests to finish");
+        how = running.stop(args.force_shutdown_after);
+    }
+    match how {
+        Stop::Gracefully => drop(running),
+        Stop::AtOnce => {
+            say("* Stopping immediately!");
+            running.halt();
+        }
+    }
     match why {
-        Ok(()) => {
+        Ok(_) => {
+            say(&format!("=== puma shutdown: {} ===", now()));
             say("- Goodbye!");
             ExitCode::SUCCESS
         }
@@ -87,6 +111,11 @@ fn say_what_to_try(args: &ServeArgs, running: &Running) {
     http://{app}
 Use Ctrl-C to stop"
     ));
+}
+
+/// As Ruby writes it, in UTC: `2026-01-31 23:59:59 +0000`.
+fn now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " +0000")
 }
 
 /// A server serves on when nobody reads what it says.

@@ -26,7 +26,7 @@ pub enum FrontDoor {
 pub enum StreamLoop {
     /// By id: nothing is lost and nothing is sent twice.
     ById,
-    /// By time slices, as the seed's controller does; it loses models.
+    /// By time slices, as the seed's Rails controller did: models are lost between two slices.
     Faithful,
 }
 
@@ -56,16 +56,17 @@ pub struct ServeArgs {
     /// Where the control server listens; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = "tcp://127.0.0.1:9293", value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
-    /// What every request to the control server must carry as ?token=, or none.
+    /// What every request to the control server must carry as ?token=TOKEN; none lets in programs, and no page of a browser.
     #[arg(
         long,
         value_name = "TOKEN|none",
         env = "NINETABS_CONTROL_TOKEN",
         default_value = "none",
+        value_parser = values::token,
         help_heading = "Addresses"
     )]
     pub control_token: String,
-    /// A host that is answered besides loopback, localhost and *.localhost; a leading dot takes all names below; may be given again.
+    /// A host that is answered besides loopback, localhost and *.localhost; a leading dot takes all names below; several with commas, or by giving it again [default: no other].
     #[arg(
         long,
         value_name = "HOST",
@@ -74,17 +75,17 @@ pub struct ServeArgs {
         help_heading = "Addresses"
     )]
     pub allow_host: Vec<String>,
-    /// A file to write the process id and the real addresses to, as Puma's state file; it goes when the server stops.
+    /// A file for the process id and the real addresses, as Puma's state file; it goes when the server stops [default: none is written].
     #[arg(long, value_name = "PATH", env = "NINETABS_STATE", help_heading = "Addresses")]
     pub state: Option<PathBuf>,
 
-    /// Least and most threads of the pool.
+    /// Least and most threads of the pool, or one number for both.
     #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", value_parser = values::min_max, help_heading = "Pool")]
     pub threads: MinMax,
     /// How many threads may be marked IO-bound on top of the pool; above 0 every stream is marked.
     #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, value_parser = values::threads, help_heading = "Pool")]
     pub max_io_threads: usize,
-    /// Seconds after which one idle thread above the minimum is let go, again and again.
+    /// Every so many seconds one idle thread above the minimum is let go.
     #[arg(long, value_name = "SECS", env = "NINETABS_AUTO_TRIM_TIME", default_value = "30", value_parser = values::some_time, help_heading = "Pool")]
     pub auto_trim_time: Duration,
     /// What reads the requests.
@@ -97,7 +98,7 @@ pub struct ServeArgs {
     )]
     pub front: FrontDoor,
 
-    /// Seconds that a stream sleeps between two looks at the models.
+    /// Seconds that a stream sleeps between two looks at the models (every duration may be 2, 0.5, 2s or 500ms).
     #[arg(long, value_name = "SECS", env = "NINETABS_UPDATE_RATE", default_value = "2", value_parser = values::some_time, help_heading = "Streams")]
     pub update_rate: Duration,
     /// Seconds after which a stream is ended and its client told to come back, or off.
@@ -191,10 +192,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
     pub force_shutdown_after: Duration,
 
-    /// A folder to read the views from at each request, instead of those in the program.
+    /// A folder to read the views from at each request, so that an edit shows at the next reload [default: those in the program].
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
     pub views: Option<PathBuf>,
-    /// Stop when standard input ends, so that whoever started the server cannot leave it behind.
+    /// Stop when standard input ends, so that whoever started the server cannot leave it behind [default: stop by signal alone].
     #[arg(long, env = "NINETABS_STOP_WITH_STDIN", value_parser = BoolishValueParser::new(), help_heading = "Looking")]
     pub stop_with_stdin: bool,
 }

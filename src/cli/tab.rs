@@ -24,10 +24,18 @@ use crate::lab::tab::{Settings, Tab, What};
 /// Exit status when a signal ended it, as of a shell's Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
+pub(super) const EXAMPLES: &str = "\
+Events go to standard output, one JSON object a line; what the connection does goes to standard error.
+Exit status: 0 by --events, --for or a closed pipe, 1 if the stream failed for good, 130 when interrupted.
+
+Examples:
+  ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream
+  ninetabs tab --last-event-id 0 http://tab1.localhost:9292/models/live_stream | jq -r .data";
+
 /// Follow one stream as a browser's EventSource does.
 ///
 /// Every event is one line of JSON on standard output; what the connection does is
-/// told on standard error. Example: ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream
+/// told on standard error.
 #[derive(Debug, Clone, Args)]
 pub struct TabArgs {
     /// The stream's address, as http://HOST:PORT/PATH; names under localhost are this machine.

@@ -30,6 +30,18 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// A control token that can stand in a query and in a state file as it is.
+pub fn token(text: &str) -> Result<String, String> {
+    let stands_for_itself = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');
+    match text.bytes().all(stands_for_itself) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("give a token of ASCII letters, digits and signs, without a blank, &, ;, # or a quote"
+                .to_owned())
+        }
+    }
+}
+
 /// `MIN:MAX`, or one number for both.
 pub fn min_max(text: &str) -> Result<MinMax, String> {
     let (min, max) = text.split_once(':').unwrap_or((text, text));
@@ -95,6 +107,10 @@ mod tests {
         assert_eq!(address("tcp://127.0.0.1:0"), Ok(([127, 0, 0, 1], 0).into()));
         assert_eq!(address("localhost:80"), Ok(([127, 0, 0, 1], 80).into()));
         assert!(address("tcp://127.0.0.1").is_err() && address("unix://x").is_err());
+        assert!(token("").is_ok() && token("s3cret_-+/=.~").is_ok());
+        for wrong in ["a b", "a&b", "a;b", "a#b", "\"a\"", "a\r\nb", "ä", "a\0"] {
+            assert!(token(wrong).is_err(), "{wrong:?}");
+        }
         assert_eq!(min_max("0:5"), Ok(MinMax(0, 5)));
         assert_eq!(min_max("3"), Ok(MinMax(3, 3)));
         for wrong in ["", ":", "5:1", "0:0", "0", "a:b", "1:99999", "-1:2"] {

@@ -16,13 +16,15 @@ pub(super) enum Asks {
     ToChange,
 }
 
-pub(super) struct Guard {
+/// Lets a request pass, or answers 403.
+pub struct Guard {
     hosts: HostAuthorization,
     token: Option<String>,
 }
 
 impl Guard {
-    pub(super) fn new(hosts: HostAuthorization, token: Option<String>) -> Self {
+    /// For these hosts, and for whoever has the token, if there is one.
+    pub fn new(hosts: HostAuthorization, token: Option<String>) -> Self {
         Guard { hosts, token }
     }
 

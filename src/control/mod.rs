@@ -2,28 +2,43 @@
 //!
 //! As in Puma it is a second server, with an address and threads of its own, so
 //! that it answers while every thread of the first is held. Its answers are one
-//! line of JSON and close the connection. `/stats` has the names and meanings of
-//! Puma 8, then ours; docs/puma.md says what each counts.
+//! line of JSON and close the connection. pumactl's commands are Puma's, by any
+//! method; what is ours is looked at with `GET` and changed with `POST`. `/stats`
+//! has the names and meanings of Puma 8, then ours; docs/puma.md says what each
+//! counts.
 
+mod command;
 mod guard;
 mod stats;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::app::database::Database;
-use crate::app::host_authorization::HostAuthorization;
 use crate::live::Live;
 use crate::puma::{Request, Response, Server};
 use crate::timeline::Timeline;
 
-use guard::{Asks, Guard};
+use command::Command;
+use guard::Asks;
+
+pub use guard::Guard;
 
 /// Threads of the control server: one reader that stops must not stop the others.
 pub const THREADS: (usize, usize) = (1, 4);
+
+/// How the whole process is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Models Puma::Launcher#stop: what is being served is served to its end.
+    Gracefully,
+    /// Models Puma::Launcher#halt: answers are cut where they are.
+    AtOnce,
+}
 
 /// What it shows and steers.
 pub struct Control {
@@ -32,39 +47,67 @@ pub struct Control {
     live: Arc<Live>,
     database: Arc<Database>,
     timeline: Arc<Timeline>,
-    /// Whether the database pool grows with the thread pool.
-    grow_database: bool,
+    stops: Sender<Stop>,
+    /// How many connections the database pool has beyond the pool's threads when it grows
+    /// with them; None where its size is fixed.
+    grow_database: Option<usize>,
 }
 
 impl Control {
+    /// Whoever holds the other end of `stops` must take what comes until the
+    /// process ends: each order waits until it is taken.
     pub fn new(
-        hosts: HostAuthorization,
-        token: Option<String>,
+        guard: Guard,
         server: Arc<Server>,
         live: Arc<Live>,
         database: Arc<Database>,
         timeline: Arc<Timeline>,
-        grow_database: bool,
+        stops: Sender<Stop>,
+        grow_database: Option<usize>,
     ) -> Self {
-        Control { guard: Guard::new(hosts, token), server, live, database, timeline, grow_database }
+        Control { guard, server, live, database, timeline, stops, grow_database }
     }
 
     /// Answers one request.
     pub fn call(&self, request: &Request) -> Response {
-        let answer = match (request.method.as_str(), request.path()) {
-            ("GET" | "HEAD", path) => self.look(request, path),
-            ("POST", path) => self.order(request, path),
-            _ => Response::status(404),
+        let (method, path) = (request.method.as_str(), request.path());
+        let command = Command::of(path);
+        let asks = match (command, method) {
+            (Some(command), _) => command.asks(),
+            (None, "GET" | "HEAD") => Asks::ToLook,
+            (None, _) => Asks::ToChange,
+        };
+        let answer = match (self.guard.check(request, asks), command, method) {
+            (Err(refusal), _, _) => refusal,
+            (Ok(()), Some(command), _) => self.obey(command),
+            (Ok(()), None, "GET" | "HEAD") => self.look(request, path),
+            (Ok(()), None, "POST") => self.order(request, path),
+            (Ok(()), None, _) => unsupported(),
         };
         answer.with_header("connection", "close")
     }
 
-    fn look(&self, request: &Request, path: &str) -> Response {
-        if let Err(refusal) = self.guard.check(request, Asks::ToLook) {
-            return refusal;
+    /// Models Puma::App::Status#call.
+    fn obey(&self, command: Command) -> Response {
+        match command {
+            Command::Stats => one_line(&stats::stats(&self.server, &self.live, &self.database)),
+            Command::ThreadBacktraces => one_line(&stats::thread_backtraces(&self.server)),
+            Command::Stop => self.stop(Stop::Gracefully),
+            Command::Halt => self.stop(Stop::AtOnce),
+            Command::Unavailable(name) => unavailable(name),
         }
+    }
+
+    /// Answers once the order was taken, which is not when it was carried out.
+    fn stop(&self, how: Stop) -> Response {
+        match self.stops.send(how) {
+            Ok(()) => Response::new(200, "application/json", r#"{ "status": "ok" }"#),
+            Err(_) => unavailable("stop"),
+        }
+    }
+
+    fn look(&self, request: &Request, path: &str) -> Response {
         match path {
-            "/stats" => one_line(&stats::stats(&self.server, &self.live, &self.database)),
             "/threads" => one_line(&stats::threads(&self.server)),
             "/timeline" => {
                 self.server.look_at_todo();
@@ -74,19 +117,16 @@ impl Control {
                     |seq| one_line(&self.timeline.after(seq)),
                 )
             }
-            _ => Response::line(404, "Unsupported action"),
+            _ => unsupported(),
         }
     }
 
     fn order(&self, request: &Request, path: &str) -> Response {
-        if let Err(refusal) = self.guard.check(request, Asks::ToChange) {
-            return refusal;
-        }
         let done = match path {
             "/reap" => self.reap(request),
             "/resize" => self.resize(request),
             "/max-stream-age" => self.set_max_stream_age(request),
-            _ => return Response::line(404, "Unsupported action"),
+            _ => return unsupported(),
         };
         done.unwrap_or_else(|wrong| Response::line(422, &wrong))
     }
@@ -103,8 +143,10 @@ impl Control {
         let (min, max) = self.server.size();
         let (min, max) = (threads(request, "min")?.unwrap_or(min), threads(request, "max")?.unwrap_or(max));
         // Connections first: a thread without one would fail at its first query.
-        if self.grow_database && min <= max {
-            self.database.grow_to(max).map_err(|error| format!("the database pool cannot grow: {error}"))?;
+        if let Some(beyond) = self.grow_database.filter(|_| min <= max) {
+            self.database
+                .grow_to(max + beyond)
+                .map_err(|error| format!("the database pool cannot grow: {error}"))?;
         }
         self.server.resize(min, max).map_err(|error| error.to_string())?;
         let (min, max) = self.server.size();
@@ -140,6 +182,14 @@ fn seconds(name: &str, text: &str) -> Result<Duration, String> {
     let secs: Option<f64> = text.parse().ok();
     secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok())
         .ok_or_else(|| format!("{name}: a number of seconds is wanted, not {text:?}"))
+}
+
+fn unsupported() -> Response {
+    Response::line(404, "Unsupported action")
+}
+
+fn unavailable(name: &str) -> Response {
+    Response::new(404, "application/json", format!(r#"{{ "error": "{name} not available" }}"#))
 }
 
 fn one_line(value: &impl Serialize) -> Response {

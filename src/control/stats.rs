@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::app::database::{self, Database};
 use crate::live::{self, Live};
-use crate::puma::Server;
+use crate::puma::{Server, ThreadView};
 
 /// The version of Puma that is modelled.
 const PUMA: &str = "8.0.2";
@@ -99,6 +99,33 @@ pub(super) fn threads(server: &Server) -> Vec<Thread> {
             }
         })
         .collect()
+}
+
+#[derive(Serialize)]
+pub(super) struct Backtrace {
+    name: String,
+    backtrace: [String; 1],
+}
+
+/// Puma's thread-backtraces, as far as a thread can be seen from another: one
+/// line, which says what it does.
+pub(super) fn thread_backtraces(server: &Server) -> Vec<Backtrace> {
+    let doing = |thread: &ThreadView| match &thread.request {
+        None => "waiting for work in todo".to_owned(),
+        Some(it) => format!(
+            "serving {}, request {} on connection {}, for {:.1} s, {} bytes written",
+            it.target,
+            it.request,
+            it.connection,
+            it.age.as_secs_f64(),
+            it.bytes
+        ),
+    };
+    let backtrace = |thread: ThreadView| Backtrace {
+        backtrace: [doing(&thread)],
+        name: format!("Thread: {}", thread.name),
+    };
+    server.threads().into_iter().map(backtrace).collect()
 }
 
 /// Connections to this address that the kernel has and that neither side has

@@ -125,26 +125,29 @@ impl Parser {
             }
             let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
                 self.line.extend_from_slice(bytes);
-                return self.check_size();
+                return self.check_size(self.line.len());
             };
             // A CR ends its line at once. Waiting for the byte behind it would hold
             // back an event for as long as the server has nothing more to say.
             self.after_cr = bytes[end] == b'\r';
             let mut line = std::mem::take(&mut self.line);
             line.extend_from_slice(&bytes[..end]);
+            // Also where it came in one piece: what is refused must not depend on the cuts.
+            self.check_size(line.len())?;
             bytes = &bytes[end + 1..];
             if let Some(event) = self.end_of_line(&line) {
                 on(event);
             }
-            self.check_size()?;
+            self.check_size(0)?;
             line.clear();
             self.line = line;
         }
         Ok(())
     }
 
-    fn check_size(&self) -> Result<(), EventTooLarge> {
-        let held = self.line.len() + self.pending.data.len();
+    /// With a line of so many bytes besides the data.
+    fn check_size(&self, line: usize) -> Result<(), EventTooLarge> {
+        let held = line + self.pending.data.len();
         if held > self.limit { Err(EventTooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
@@ -243,6 +246,9 @@ mod tests {
     fn what_is_not_finished_is_bounded_in_the_line_and_over_lines() {
         let mut long_line = Parser::with_limit(100);
         assert_eq!(long_line.feed(&[b'x'; 101], |_| ()), Err(EventTooLarge { limit: 100 }));
+        let mut whole_line = Parser::with_limit(100);
+        let comment = [b":".as_slice(), &[b'x'; 100], b"\n"].concat();
+        assert_eq!(whole_line.feed(&comment, |_| ()), Err(EventTooLarge { limit: 100 }));
         let mut many_lines = Parser::with_limit(100);
         let refused = (0..100).find_map(|_| many_lines.feed(b"data: ten bytes.\n", |_| ()).err());
         assert_eq!(refused, Some(EventTooLarge { limit: 100 }));

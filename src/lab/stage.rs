@@ -31,6 +31,8 @@ pub const ATTEMPTS: usize = 5;
 /// How often conditions are looked at, and lanes drawn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
+/// How long the record may take to hear what the server knows already.
+const CATCHING_UP: Duration = Duration::from_secs(1);
 
 /// How fast everything goes: the seed's own times, or a tenth of them.
 #[derive(Debug, Clone, Copy)]
@@ -220,7 +222,21 @@ impl<'a> Stage<'a> {
             last = stage.stat(pointer).unwrap_or(last);
             (last == wanted).then_some(())
         })?;
+        self.catch_up();
         Ok(last)
+    }
+
+    /// Waits until the record has what the server knew at this moment: an answer
+    /// that was under way says less, so it is the second from now.
+    fn catch_up(&self) {
+        let heard = || self.record(|record| record.now_us);
+        let (deadline, mut last) = (Instant::now() + CATCHING_UP, heard());
+        for _ in 0..2 {
+            while heard() == last && Instant::now() < deadline {
+                thread::sleep(LOOK_EVERY);
+            }
+            last = heard();
+        }
     }
 
     /// Opens tab `number` on the stream, and waits until it streams or is seen in
@@ -300,6 +316,7 @@ impl<'a> Stage<'a> {
 
     /// Draws the lanes for good.
     pub fn settle_lanes(&mut self) {
+        self.catch_up();
         let began_us = self.began_us.unwrap_or_default();
         let record = self.subject.follower().record();
         self.narrator.lanes(&record, began_us);

@@ -132,12 +132,17 @@ fn wait_for_state(program: &mut Program, state: &Path) -> Result<String, Subject
         }
         let looked = program.wait(Instant::now() + Duration::from_millis(10));
         if !matches!(looked, Ok(None)) {
+            let status = looked.ok().flatten();
             let mut said = String::new();
             if let Some(stderr) = program.child().stderr.as_mut() {
                 // What could be read of it is all there is to say.
                 let _ = stderr.read_to_string(&mut said);
             }
-            return Err(SubjectError::Ended(said.trim().to_owned()));
+            let said = match (said.trim(), status) {
+                ("", Some(status)) => format!("it ended without a word, by {status}"),
+                (said, _) => said.to_owned(),
+            };
+            return Err(SubjectError::Ended(said));
         }
     }
     Err(SubjectError::NotReady)

@@ -80,6 +80,10 @@ impl Chunks {
             let Some(line) = line.strip_suffix(b"\r\n") else {
                 return Err(Refusal::BadRequest("a chunk's line ends without CR"));
             };
+            // To some a CR alone ends a line.
+            if line.contains(&b'\r') {
+                return Err(Refusal::BadRequest("a chunk's line has a CR in it"));
+            }
             self.act_on(line)?;
         }
         Ok(rest)
@@ -114,7 +118,8 @@ impl Chunks {
 /// Hex digits, blanks behind them, and an extension that nobody reads.
 fn size(line: &[u8]) -> Result<u64, Refusal> {
     let text = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    let digits = text.trim_ascii_end();
+    let blanks = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let digits = &text[..text.len() - blanks];
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(Refusal::BadRequest("a chunk's size is not a number"));
     }
@@ -157,6 +162,10 @@ mod tests {
             (b"4.0\r\nwiki\r\n0\r\n\r\n", Err(400)),
             (b"4 4\r\nwiki\r\n0\r\n\r\n", Err(400)),
             (b"4\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4\r\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4\x0c\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;a\rb\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"0\r\nX: 1\r2\r\n\r\n", Err(400)),
             (b"3\r\nwiki\r\n0\r\n\r\n", Err(400)),
             (b"5\r\nwiki\r\n0\r\n\r\n", Err(400)),
             (b"4\r\nwiki\n0\r\n\r\n", Err(400)),

@@ -59,6 +59,7 @@ pub struct Configuration {
     pub max_io_threads: usize,
     pub write_timeout: Duration,
     pub auto_trim_time: Duration,
+    /// The largest request body, in bytes; 0 where no request has one.
     pub max_body_bytes: u64,
     pub front: FrontDoor,
     pub max_head_bytes: usize,

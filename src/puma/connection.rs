@@ -196,12 +196,13 @@ impl Connection {
         let took = |bytes: usize| {
             progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         };
-        match self.transport.write_all(bytes, self.write_timeout, took) {
-            Ok(waited) => {
+        let (waited, written) = self.transport.write_all(bytes, self.write_timeout, took);
+        if !waited.is_zero() {
+            self.record(What::Blocked { us: waited.as_micros() as u64 });
+        }
+        match written {
+            Ok(()) => {
                 self.state = if waited.is_zero() { State::Open } else { State::Slow };
-                if !waited.is_zero() {
-                    self.record(What::Blocked { us: waited.as_micros() as u64 });
-                }
                 self.record(What::Wrote { bytes: bytes.len() as u64 });
                 Ok(())
             }

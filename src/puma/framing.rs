@@ -8,6 +8,7 @@
 
 use super::head::Head;
 use super::refusal::Refusal;
+use super::request::Version;
 
 /// How the bytes after an answer's head are told apart from what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,9 @@ pub enum BodyFraming {
     /// This many bytes.
     Counted(u64),
     Chunked {
-        /// A length was given as well: nothing that follows may be trusted.
-        and_counted: bool,
+        /// Not where a length was given as well, nor in HTTP/1.0, which knows no
+        /// chunks: somebody on the way may see another end of it.
+        may_be_followed: bool,
     },
 }
 
@@ -55,7 +57,8 @@ pub fn of_request(head: &Head, max_body_bytes: u64) -> Result<BodyFraming, Refus
     };
     if !codings.is_empty() {
         transfer_coding(&codings)?;
-        return Ok(BodyFraming::Chunked { and_counted: counted.is_some() });
+        let may_be_followed = counted.is_none() && head.version == Version::Http11;
+        return Ok(BodyFraming::Chunked { may_be_followed });
     }
     match counted {
         None | Some(0) => Ok(BodyFraming::None),
@@ -100,7 +103,7 @@ mod tests {
 
     #[test]
     fn every_way_to_frame_a_body() {
-        let chunked = Ok(BodyFraming::Chunked { and_counted: false });
+        let chunked = Ok(BodyFraming::Chunked { may_be_followed: true });
         for (fields, expected) in [
             ("", Ok(BodyFraming::None)),
             ("Content-Length: 0\r\n", Ok(BodyFraming::None)),
@@ -128,7 +131,7 @@ mod tests {
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", chunked),
             (
                 "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-                Ok(BodyFraming::Chunked { and_counted: true }),
+                Ok(BodyFraming::Chunked { may_be_followed: false }),
             ),
             ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\nContent-Length: 4\r\n", Err(400)),
             ("Transfer-Encoding: chunked\r\nContent-Length: x\r\n", Err(400)),

@@ -15,10 +15,8 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_VALUE_BYTES: usize = 80 * 1024;
 /// The longest method that Puma reads, in bytes.
 const MAX_METHOD_BYTES: usize = 20;
-/// The longest request line, in bytes.
-pub const MAX_LINE_BYTES: usize = MAX_TARGET_BYTES + MAX_METHOD_BYTES + "  HTTP/1.1\r\n".len();
-/// Up to this many bytes each line of a head is looked at as it comes.
-const SMALL_HEAD_BYTES: usize = 4 * 1024;
+/// What a request line may have until its end is seen, in bytes.
+const MAX_LINE_BYTES: usize = MAX_METHOD_BYTES + MAX_TARGET_BYTES + b"  HTTP/1.1\r\n".len();
 /// Methods that Puma serves.
 const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"];
 
@@ -42,41 +40,6 @@ pub enum Parsed {
     Refused(Refusal),
 }
 
-/// How many bytes of a head that goes on have been looked at in vain. It is looked at
-/// again when it may have ended, or has grown twofold: so a head costs what its length
-/// does, however it drips in.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LookedAt {
-    /// For an empty line, which may be its end.
-    scanned: usize,
-    /// For its syntax.
-    parsed: usize,
-}
-
-impl LookedAt {
-    /// Whether to parse these bytes, which begin as those of the last call did. A limit
-    /// that they pass is a reason, too, and so is each line of a small head: what is no
-    /// HTTP is to be told so.
-    pub fn is_due(&mut self, bytes: &[u8], max_head_bytes: usize) -> bool {
-        let LookedAt { scanned, parsed } = *self;
-        let length = bytes.len();
-        if length <= scanned {
-            return false;
-        }
-        let new = &bytes[scanned.saturating_sub(2)..];
-        let may_end = new.windows(2).any(|it| it == b"\n\n") || new.windows(3).any(|it| it == b"\n\r\n");
-        let is_line = length <= SMALL_HEAD_BYTES && bytes[scanned..].contains(&b'\n');
-        let passes = |limit: usize| parsed < limit && length >= limit;
-        let is_due = may_end
-            || is_line
-            || length >= 2 * parsed
-            || passes(MAX_LINE_BYTES + 1)
-            || passes(max_head_bytes);
-        *self = LookedAt { scanned: length, parsed: if is_due { length } else { parsed } };
-        is_due
-    }
-}
-
 impl Head {
     /// The values of a field, its name in any case.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -93,47 +56,60 @@ impl Head {
 }
 
 /// Reads a head from the beginning of `bytes`, which may hold more or less than it.
+///
+/// What comes of it does not depend on how much more has come: nothing is looked at
+/// that a limit forbids to be part of the head.
 pub fn parse(bytes: &[u8], max_head_bytes: usize) -> Parsed {
-    // Most heads have few fields; Puma has no limit on their number but the head's.
-    for room in [64, 1024, max_head_bytes / 4 + 1] {
-        let mut fields = vec![httparse::EMPTY_HEADER; room];
-        let mut request = httparse::Request::new(&mut fields);
+    let bytes = &bytes[..bytes.len().min(max_head_bytes)];
+    let begun = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let line_limit = (begun + MAX_LINE_BYTES).min(bytes.len());
+    let has_line = bytes[begun..line_limit].contains(&b'\n');
+    let bytes = if has_line { bytes } else { &bytes[..line_limit] };
+    // Most heads have few fields, which stay on the stack; Puma has no limit on their
+    // number but the head's.
+    let mut few = [httparse::EMPTY_HEADER; 32];
+    let mut many;
+    for room in [few.len(), 1024, max_head_bytes / 3 + 1] {
+        let fields = if room == few.len() {
+            &mut few[..]
+        } else {
+            many = vec![httparse::EMPTY_HEADER; room];
+            &mut many[..]
+        };
+        let mut request = httparse::Request::new(fields);
         match request.parse(bytes) {
             Err(httparse::Error::TooManyHeaders) => {}
-            Err(error) => return Parsed::Refused(refusal(error, bytes)),
-            Ok(httparse::Status::Partial) => return unfinished(bytes, max_head_bytes),
+            Err(httparse::Error::Version) => match version_said(bytes, begun) {
+                Said::Another => return Parsed::Refused(Refusal::BadVersion),
+                Said::NotYet => break,
+                Said::None => {
+                    return Parsed::Refused(Refusal::BadRequest("that is no version of HTTP"));
+                }
+            },
+            Err(error) => return Parsed::Refused(refusal(error)),
+            Ok(httparse::Status::Partial) => break,
             Ok(httparse::Status::Complete(length)) => {
-                return match check(&request, &bytes[..length], max_head_bytes) {
+                return match check(&request, &bytes[..length]) {
                     Ok(head) => Parsed::Whole(head, length),
                     Err(refusal) => Parsed::Refused(refusal),
                 };
             }
         }
     }
-    Parsed::Refused(Refusal::HeadTooLarge("there are more fields than the head may have bytes"))
-}
-
-/// A head that goes on: refused as soon as it is clear that it cannot end well.
-fn unfinished(bytes: &[u8], max_head_bytes: usize) -> Parsed {
-    let begun = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
-    let rest = &bytes[begun..];
-    let has_line = rest.contains(&b'\n');
-    if !has_line && rest.len() > MAX_LINE_BYTES {
+    // It goes on: refused as soon as it is clear that it cannot end well.
+    if has_bare_line_feed(bytes) {
+        return Parsed::Refused(Refusal::BadRequest("a line ends without CR"));
+    }
+    if bytes.len() >= begun + MAX_LINE_BYTES && !has_line {
         return Parsed::Refused(Refusal::TargetTooLong);
     }
     if bytes.len() >= max_head_bytes {
         return Parsed::Refused(Refusal::HeadTooLarge("the head is over the limit"));
     }
-    if has_bare_line_feed(bytes) {
-        return Parsed::Refused(Refusal::BadRequest("a line ends without CR"));
-    }
     Parsed::NotYet
 }
 
-fn check(request: &httparse::Request<'_, '_>, bytes: &[u8], max_head_bytes: usize) -> Result<Head, Refusal> {
-    if bytes.len() > max_head_bytes {
-        return Err(Refusal::HeadTooLarge("the head is over the limit"));
-    }
+fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refusal> {
     if has_bare_line_feed(bytes) {
         return Err(Refusal::BadRequest("a line ends without CR"));
     }
@@ -202,10 +178,8 @@ fn has_bare_line_feed(bytes: &[u8]) -> bool {
     bytes.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r'))
 }
 
-fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
+fn refusal(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::Version if says_another_version(bytes) => Refusal::BadVersion,
-        httparse::Error::Version => Refusal::BadRequest("that is no version of HTTP"),
         httparse::Error::HeaderName => Refusal::BadRequest("a field's name is malformed"),
         httparse::Error::HeaderValue => Refusal::BadRequest("a field's value is malformed"),
         httparse::Error::NewLine => Refusal::BadRequest("a line's end is malformed"),
@@ -213,16 +187,28 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// A well-formed version that is not spoken here: `HTTP/2.0`.
-fn says_another_version(bytes: &[u8]) -> bool {
-    let line = bytes.split(|byte| *byte == b'\r').find(|line| !line.is_empty()).unwrap_or_default();
-    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let [_, _, version] = words.as_slice() else { return false };
-    let Some(number) = version.strip_prefix(b"HTTP/") else { return false };
-    let mut parts = number.split(|byte| *byte == b'.');
-    let is_number =
-        |part: Option<&[u8]>| part.is_some_and(|it| !it.is_empty() && it.iter().all(u8::is_ascii_digit));
-    is_number(parts.next()) && is_number(parts.next()) && parts.next().is_none()
+/// What a request line has for its version, where it is none that is spoken here.
+enum Said {
+    /// A well-formed one, such as `HTTP/2.0`.
+    Another,
+    /// The beginning of one.
+    NotYet,
+    None,
+}
+
+/// Reads the third word of the line that begins at `begun`. The rest of the line is
+/// not looked at: it may not have come yet.
+fn version_said(bytes: &[u8], begun: usize) -> Said {
+    if has_bare_line_feed(&bytes[..begun]) {
+        return Said::None;
+    }
+    let word = bytes[begun..].splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
+    let is_like = |(seen, form): (&u8, &u8)| seen == form || (*form == b'0' && seen.is_ascii_digit());
+    match word.iter().zip(b"HTTP/0.0").all(is_like) {
+        true if word.len() >= b"HTTP/0.0".len() => Said::Another,
+        true => Said::NotYet,
+        false => Said::None,
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +265,8 @@ pub(crate) mod tests {
             ("GET / HTTP/2", 400),
             ("GET / HTTP/2.0", 505),
             ("PRI * HTTP/2.0", 505),
+            ("\r\nGET / HTTP/2.0", 505),
+            ("\nGET / HTTP/2.0", 400),
         ] {
             assert_eq!(status(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()), Some(expected), "{line}");
         }
@@ -330,43 +318,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_head_that_drips_is_parsed_no_more_often_than_it_doubles() {
-        let long = format!("GET /up HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(60_000));
-        let many = format!("GET /up HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(10_000));
-        for (text, most) in [(long, 30), (many, 800)] {
-            let mut looked_at = LookedAt::default();
-            let due: Vec<_> =
-                (1..=text.len()).filter(|end| looked_at.is_due(&text.as_bytes()[..*end], MAX)).collect();
-            assert!(due.len() <= most, "{}", due.len());
-            assert_eq!(due.last(), Some(&text.len()), "its end is seen");
-        }
-    }
-
-    #[test]
-    fn a_refusal_does_not_depend_on_how_the_bytes_are_cut() {
-        let lines = "X-Drip: 1\r\n".repeat(20_000);
-        for (text, expected) in [
-            (format!("GET /{}", "a".repeat(20_000)), 414),
-            (format!("GET / HTTP/1.1\r\n{lines}"), 431),
-            ("GET /a b HTTP/1.1\r\n".into(), 400),
-            ("GET / HTTP/1.1\nHost: a\n\n".into(), 400),
-        ] {
-            for size in [1, 7, 4_096, 65_536] {
-                let mut looked_at = LookedAt::default();
-                let ends = (size..text.len()).step_by(size).chain([text.len()]);
-                let mut looks =
-                    ends.map(|end| &text.as_bytes()[..end]).filter(|bytes| looked_at.is_due(bytes, MAX));
-                assert_eq!(looks.find_map(status), Some(expected), "{:?} by {size}", &text[..10]);
-            }
-        }
-    }
-
-    #[test]
     fn a_head_in_pieces_is_not_yet_a_head() {
-        let text = "\r\nGET /up HTTP/1.1\r\nHost: a\r\n\r\n";
+        let text = "\r\n\r\nGET /up HTTP/1.1\r\nHost: a\r\n\r\n";
         for end in 0..text.len() {
             assert_eq!(status(&text.as_bytes()[..end]), None, "{end}");
         }
         assert_eq!(status(text.as_bytes()), Some(200));
+        let other = "GET / HTTP/2.0\r\n\r\n";
+        for end in 0..other.len() {
+            let expected = (end >= "GET / HTTP/2.0".len()).then_some(505);
+            assert_eq!(status(&other.as_bytes()[..end]), expected, "{end}");
+        }
     }
 }

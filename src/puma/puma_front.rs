@@ -78,6 +78,7 @@ impl Shared {
 
     /// What a pool thread does with a client: reads, serves, and passes it on.
     pub fn process(&self, mut client: Client, processor: &Processor<Client>) {
+        let mut was_queued = true;
         loop {
             match client.eagerly_finish() {
                 Progress::Ready => {}
@@ -85,8 +86,9 @@ impl Shared {
                 Progress::Gone => return,
                 Progress::Refused(refusal) => return self.refuse(client, refusal),
             }
-            let Some(next) = self.serve(client, processor) else { return };
+            let Some(next) = self.serve(client, processor, was_queued) else { return };
             client = next;
+            was_queued = false;
             match client.eagerly_finish() {
                 // While others are free there is no harm in going on.
                 Progress::Ready if self.pool().is_some_and(|pool| pool.is_anybody_waiting()) => {}
@@ -99,18 +101,14 @@ impl Shared {
     }
 
     /// Serves the request that is whole. The client comes back if it is kept.
-    fn serve(&self, mut client: Client, processor: &Processor<Client>) -> Option<Client> {
+    fn serve(&self, mut client: Client, processor: &Processor<Client>, was_queued: bool) -> Option<Client> {
         let incoming = client.take()?;
         let subject = client.subject;
-        let what = What::Accepted {
-            method: incoming.head.method.clone(),
-            target: incoming.head.target.clone(),
-            peeked: false,
-        };
+        let what = What::accepted(&incoming.head.method, &incoming.head.target);
         self.timeline.record(Some(processor.number()), Some(subject), what);
         // Who has closed while it was queued is not served; who only stopped sending
         // looks the same, and is not served either, as in Puma.
-        if client.socket.is_closed() {
+        if was_queued && client.socket.is_closed() {
             self.serving.count_request();
             let what = What::Rejected { status: 0, why: "the client closed while it was queued".to_owned() };
             self.timeline.record(Some(processor.number()), Some(subject), what);
@@ -203,7 +201,7 @@ impl Shared {
     /// Puts on the timeline what a client in todo asks for, which nobody has read.
     fn note_peeked(&self, client: &Client) {
         if let Some(head) = client.peek() {
-            let what = What::Accepted { method: head.method, target: head.target, peeked: true };
+            let what = What::peeked(&head.method, &head.target);
             self.timeline.record(None, Some(client.subject), what);
         }
     }

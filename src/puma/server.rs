@@ -48,7 +48,7 @@ pub struct ThreadView {
 pub struct Stats {
     pub started_at: SystemTime,
     pub pool: thread_pool::Stats,
-    /// Requests begun, not answered.
+    /// Requests that a thread has begun since the start, whether or not they are answered.
     pub requests_count: u64,
     /// The most clients in the reactor since this was last asked; None without one.
     pub reactor_max: Option<usize>,

@@ -73,7 +73,7 @@ impl Serving {
         self.requests_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests begun, not answered.
+    /// Requests that a thread has begun since the start, whether or not they are answered.
     pub(super) fn requests_count(&self) -> u64 {
         self.requests_count.load(Ordering::Relaxed)
     }

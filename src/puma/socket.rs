@@ -59,14 +59,25 @@ impl Socket {
     }
 
     /// Writes all of it, waiting for the client in sum at most for `timeout`.
-    /// Answers how long it waited.
+    /// Answers how long it waited, also where it waited in vain.
     pub fn write_all(
+        &self,
+        bytes: &[u8],
+        timeout: Duration,
+        took: impl Fn(usize),
+    ) -> (Duration, io::Result<()>) {
+        let mut waited = Duration::ZERO;
+        let written = self.write_and_wait(bytes, timeout, took, &mut waited);
+        (waited, written)
+    }
+
+    fn write_and_wait(
         &self,
         mut bytes: &[u8],
         timeout: Duration,
         took: impl Fn(usize),
-    ) -> io::Result<Duration> {
-        let mut waited = Duration::ZERO;
+        waited: &mut Duration,
+    ) -> io::Result<()> {
         while !bytes.is_empty() {
             match (&self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -77,13 +88,14 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let began = Instant::now();
-                    self.wait_for_room(timeout.saturating_sub(waited))?;
-                    waited += began.elapsed();
+                    let room = self.wait_for_room(timeout.saturating_sub(*waited));
+                    *waited += began.elapsed();
+                    room?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(waited)
+        Ok(())
     }
 
     /// Writes what there is room for, and lets the rest go.

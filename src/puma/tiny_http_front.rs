@@ -9,13 +9,14 @@
 //!   connection, idle ones too; so it **binds to loopback only**.
 //! - Dropping a request allocates its declared length at once, and a large one
 //!   ends the process. So a request that declares a body where none is wanted
-//!   (over 1 KiB), or one over `max_body_bytes`, is answered through `upgrade()`
-//!   and its connection is leaked on purpose: two descriptors and a thread of
-//!   tiny_http's, for ever, against the process. A request that is still in todo
-//!   when the server gives up on it is leaked for the same reason.
-//! - A client that declares a body of a permitted size and sends it slowly holds
-//!   its pool thread meanwhile: there is no read timeout that would not end the
-//!   listener, too.
+//!   (over 1 KiB, or of a length that only its end will tell), or one over
+//!   `max_body_bytes`, is answered through `upgrade()` and its connection is
+//!   leaked on purpose: two descriptors and a thread of tiny_http's, for ever,
+//!   against the process. A request that is still in todo when the server gives
+//!   up on it is leaked for the same reason.
+//! - A client that declares a body of a permitted size where one is wanted, and
+//!   sends it slowly, holds its pool thread meanwhile: there is no read timeout
+//!   that would not end the listener, too.
 //! - Requests that a client pipelines behind its own open stream each hold a pool
 //!   thread until that stream ends.
 //! - A request in HTTP/2.0 or 3.0 is never answered: tiny_http waits on it for
@@ -38,7 +39,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -158,7 +159,15 @@ struct Acceptor {
 impl Acceptor {
     /// Runs until it is told to stop (None), or until the listener died (why).
     fn run(mut self) -> Option<String> {
+        let mut looked = Instant::now();
         loop {
+            // By the clock: connections that are kept may leave no pause to look in.
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                if self.life.is_over() {
+                    return Some("its accept thread ended, most likely for want of file descriptors".into());
+                }
+            }
             match self.server.recv_timeout(LOOK_EVERY) {
                 last if self.stopping.load(Ordering::Acquire) => {
                     // Dropping what nobody will serve could block, or end the process.
@@ -169,9 +178,6 @@ impl Acceptor {
                     return None;
                 }
                 Ok(Some(request)) => self.push(request),
-                Ok(None) if self.life.is_over() => {
-                    return Some("its accept thread ended, most likely for want of file descriptors".into());
-                }
                 Ok(None) => {}
                 Err(error) => return Some(error.to_string()),
             }
@@ -182,11 +188,7 @@ impl Acceptor {
         self.requests += 1;
         let connection = request.remote_addr().map_or(0, |peer| u64::from(peer.port()));
         let subject = Subject { connection, request: self.requests };
-        let what = What::Accepted {
-            method: request.method().to_string(),
-            target: request.url().to_owned(),
-            peeked: false,
-        };
+        let what = What::accepted(request.method().as_str(), request.url());
         self.timeline.record(None, Some(subject), what);
         // It comes back only while the server stops, and may then be dropped.
         let _ = self.pool.push(Job { request: Some(request), subject });
@@ -258,13 +260,17 @@ struct Refusal {
 
 /// Reads the body, or says why the request can be neither read nor dropped.
 ///
-/// Blocks for as long as the client takes over a body of a permitted size.
+/// Blocks for as long as the client takes over a body of a permitted size, but only
+/// where one is wanted: elsewhere what tiny_http has not read yet is refused.
 fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Vec<u8>, Refusal> {
-    let wanted = matches!(request.method().as_str(), "POST" | "PUT" | "PATCH");
+    let wanted = max_body_bytes > 0 && matches!(request.method().as_str(), "POST" | "PUT" | "PATCH");
     let declared = declared_length(request)?;
     let limit = if wanted { max_body_bytes } else { UNWANTED_BODY_BYTES.min(max_body_bytes) };
     if declared > limit {
         return Err(Refusal { status: 413, why: "the body is over the limit" });
+    }
+    if !wanted && is_unread(request) {
+        return Err(Refusal { status: 413, why: "no body is wanted, and its end is not waited for" });
     }
     if says(request, "Connection", "upgrade") {
         // tiny_http hands over the bare connection then, which has no end.
@@ -336,10 +342,14 @@ fn refuse(request: tiny_http::Request, refusal: &Refusal) {
 /// Whether tiny_http reads nothing more from this connection before the body of
 /// this request has been read or dropped: it copies only short counted ones.
 fn holds_its_connection(request: &tiny_http::Request) -> bool {
+    is_unread(request) || says(request, "Connection", "upgrade")
+}
+
+/// Whether the body is still with the client, or on its way.
+fn is_unread(request: &tiny_http::Request) -> bool {
     let has = |name| says(request, name, "");
-    let is_counted_and_unread = match request.body_length() {
+    match request.body_length() {
         Some(length) => length > 1024 || (length > 0 && has("Expect")),
         None => has("Transfer-Encoding"),
-    };
-    is_counted_and_unread || says(request, "Connection", "upgrade")
+    }
 }

@@ -20,19 +20,20 @@ pub(super) enum Transport {
 
 impl Transport {
     /// Writes all of it, waiting for the client in sum at most for `timeout`; tells
-    /// `took` what the kernel has taken, and answers how long it waited.
+    /// `took` what the kernel has taken, and answers how long it waited, also where it
+    /// waited in vain.
     pub fn write_all(
         &mut self,
         bytes: &[u8],
         timeout: Duration,
         took: impl Fn(usize),
-    ) -> io::Result<Duration> {
+    ) -> (Duration, io::Result<()>) {
         match self {
             Transport::Socket(socket) => socket.write_all(bytes, timeout, took),
             Transport::Hidden(writer) => {
                 let began = Instant::now();
-                write_hidden(writer, bytes, timeout, took)?;
-                Ok(Some(began.elapsed()).filter(|time| *time > WAITED_AFTER).unwrap_or_default())
+                let written = write_hidden(writer, bytes, timeout, took);
+                (Some(began.elapsed()).filter(|time| *time > WAITED_AFTER).unwrap_or_default(), written)
             }
         }
     }

@@ -20,8 +20,9 @@ pub(super) fn expects(plan: &Plan) -> String {
     let (streaming, waiting) = shares(plan);
     let page = if plan.tabs < plan.most_threads() { "is answered" } else { "gets no byte" };
     format!(
-        "{streaming} of {} get their stream and {waiting} wait in todo, since each stream holds one of {} until it ends. A plain page {page}.",
+        "{streaming} of {} get their stream and {waiting} {} in todo, since each stream holds one of {} until it ends. A plain page {page}.",
         count(plan.tabs, "tab"),
+        if waiting == 1 { "waits" } else { "wait" },
         count(plan.most_threads(), "thread"),
     )
 }

@@ -1,0 +1,78 @@
+//! One line of JSON, laid out for a person.
+//!
+//! The text is kept as it came, names in their order and numbers in their
+//! spelling: only the blanks between are new. It reads no meaning, so what is no
+//! JSON comes out as odd as it went in.
+
+/// Two blanks a level, a value a line; what is empty stays on its line.
+pub fn pretty(json: &str) -> String {
+    let (mut out, mut depth, mut in_text) = (String::with_capacity(json.len() * 2), 0_usize, false);
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if in_text => {
+                out.push(c);
+                out.extend(chars.next());
+                continue;
+            }
+            '"' => in_text = !in_text,
+            _ if in_text => {}
+            ' ' | '\t' | '\r' | '\n' => continue,
+            '{' | '[' => {
+                while chars.next_if(|next| next.is_ascii_whitespace()).is_some() {}
+                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    out.extend([c, end]);
+                    continue;
+                }
+                depth += 1;
+                out.push(c);
+                new_line(&mut out, depth);
+                continue;
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth);
+            }
+            _ => {}
+        }
+        out.push(c);
+        match c {
+            ',' if !in_text => new_line(&mut out, depth),
+            ':' if !in_text => out.push(' '),
+            _ => {}
+        }
+    }
+    out
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_has_its_line() {
+        let wanted = "{\n  \"b\": [\n    1,\n    2.50\n  ],\n  \"a\": {},\n  \"c\": [],\n  \"d\": null\n}";
+        assert_eq!(pretty(r#"{"b":[1,2.50],"a":{ },"c":[],"d":null}"#), wanted);
+        assert_eq!(pretty(r#"{ "status": "ok" }"#), "{\n  \"status\": \"ok\"\n}");
+        assert_eq!(pretty("7"), "7");
+    }
+
+    #[test]
+    fn a_text_is_left_alone() {
+        for text in [r#""a: [1, {\"x\"}] \\""#, r#""\\""#, r#""ä  ,""#] {
+            assert_eq!(pretty(text), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_breaks_nothing() {
+        for text in ["]}", "[[[", "\"\\", "{\"a\":", "Unsupported action"] {
+            assert!(!pretty(text).is_empty());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What must hold of bytes that anybody may send, however they are cut: the same
+//! comes of them, nothing panics, and no more is kept than the limits allow.
+//!
+//! Used by the property tests and, by its path, by the fuzz targets.
+#![allow(dead_code)] // Each user takes its own part of this.
+
+use ninetabs::lab::event_stream::{Event, EventTooLarge, Parser};
+use ninetabs::puma::chunks::Chunks;
+use ninetabs::puma::request_reader::RequestReader;
+
+/// Small, so that it does not take much to be over them.
+pub const MAX_HEAD_BYTES: usize = 16 * 1_024;
+pub const MAX_BODY_BYTES: u64 = 256;
+/// For an event that is not finished.
+pub const MAX_EVENT_BYTES: usize = 1_024;
+
+/// What came of a connection's bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Requests {
+    pub whole: Vec<Whole>,
+    /// The status that ended it.
+    pub refused: Option<u16>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Whole {
+    pub line: String,
+    pub fields: Vec<(String, Vec<u8>)>,
+    pub body: Vec<u8>,
+    pub may_be_followed: bool,
+}
+
+/// What came of a chunked body: its data and how many bytes it took, if it has
+/// ended, or the status that it was refused with.
+pub type Decoded = Result<(Vec<u8>, Option<usize>), u16>;
+
+/// What a page sees of a stream, and what its next connection begins with.
+pub type Seen = (Vec<Event>, Result<(Option<std::time::Duration>, String), EventTooLarge>);
+
+/// Cuts `bytes` into pieces as long as `lengths` say, over and over.
+pub fn cut<'a>(bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
+    let (mut rest, mut pieces) = (bytes, Vec::new());
+    let mut lengths = lengths.iter().map(|length| (*length).max(1)).cycle();
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(lengths.next().unwrap_or(rest.len()).min(rest.len()));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+/// Reads requests until one is refused or the last of a connection, as Client does.
+pub fn requests(pieces: &[&[u8]]) -> Requests {
+    let mut reader = RequestReader::new(MAX_HEAD_BYTES, MAX_BODY_BYTES);
+    let mut seen = Requests { whole: Vec::new(), refused: None };
+    for piece in pieces {
+        reader.push(piece);
+        loop {
+            match reader.parse() {
+                Ok(false) => break,
+                Err(refusal) => {
+                    seen.refused = Some(refusal.status());
+                    return seen;
+                }
+                Ok(true) => {}
+            }
+            let incoming = reader.take().expect("what is whole can be taken");
+            assert!(incoming.body.len() <= MAX_BODY_BYTES, "a body is over the limit");
+            let (head, may_be_followed) = (incoming.head, incoming.may_be_followed);
+            seen.whole.push(Whole {
+                line: format!("{} {} {:?}", head.method, head.target, head.version),
+                fields: head.fields,
+                body: incoming.body.read().expect("a small body is in memory"),
+                may_be_followed,
+            });
+            if !may_be_followed {
+                return seen;
+            }
+        }
+        assert!(reader.unread().len() < MAX_HEAD_BYTES, "what waits is over the limit of a head");
+    }
+    seen
+}
+
+/// Decodes a chunked body.
+pub fn chunks(pieces: &[&[u8]]) -> Decoded {
+    let (mut chunks, mut data, mut taken) = (Chunks::default(), Vec::new(), 0);
+    for piece in pieces {
+        let took = chunks.take(piece, |more| {
+            data.extend_from_slice(more);
+            Ok(())
+        });
+        let took = took.map_err(|refusal| refusal.status())?;
+        taken += took;
+        if chunks.is_done() {
+            assert!(data.len() < taken, "there is more data than bytes");
+            return Ok((data, Some(taken)));
+        }
+        assert_eq!(took, piece.len(), "bytes were left though the body goes on");
+    }
+    Ok((data, None))
+}
+
+/// Parses an event stream as one connection.
+pub fn events(pieces: &[&[u8]]) -> Seen {
+    let mut parser = Parser::with_limit(MAX_EVENT_BYTES);
+    let mut events = Vec::new();
+    for piece in pieces {
+        if let Err(refused) = parser.feed(piece, |event| events.push(event)) {
+            return (events, Err(refused));
+        }
+    }
+    parser.begin();
+    let next = (parser.retry(), parser.last_event_id().to_owned());
+    (events, Ok(next))
+}
+
+/// What is longer is not read byte by byte, which takes its time.
+const BYTE_BY_BYTE: usize = 1_024;
+
+/// The same comes of `bytes` whole, byte by byte, and cut as `lengths` say.
+pub fn same_requests(bytes: &[u8], lengths: &[usize]) {
+    same(bytes, lengths, requests);
+}
+
+/// As [`same_requests`], for a chunked body.
+pub fn same_chunks(bytes: &[u8], lengths: &[usize]) {
+    same(bytes, lengths, chunks);
+}
+
+/// As [`same_requests`], for an event stream.
+pub fn same_events(bytes: &[u8], lengths: &[usize]) {
+    same(bytes, lengths, events);
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(bytes: &[u8], lengths: &[usize], read: fn(&[&[u8]]) -> T) {
+    let whole = read(&[bytes]);
+    let single: &[usize] = if bytes.len() <= BYTE_BY_BYTE { &[1] } else { &[] };
+    for lengths in [single, lengths] {
+        let cut = read(&cut(bytes, lengths));
+        assert!(cut == whole, "{cut:?} is not {whole:?} of {:?}", String::from_utf8_lossy(bytes));
+    }
+}

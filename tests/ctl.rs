@@ -1,0 +1,304 @@
+//! `ninetabs ctl` as a command: every order against our server and, as far as it
+//! goes, against the real Puma; what it prints, and with which status it ends.
+
+mod common;
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use common::{Server, get, open_stream, program, read_until, wait_for};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn ctl(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.arg("ctl").args(args).stdin(Stdio::null());
+    command.env_remove("NINETABS_CONTROL_URL").env_remove("NINETABS_CONTROL_TOKEN");
+    command.output().unwrap()
+}
+
+fn url(server: &Server) -> String {
+    format!("tcp://{}", server.control)
+}
+
+/// What it printed: one line of JSON, and nothing on stderr.
+fn line(output: &Output) -> String {
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{stdout}");
+    let line = stdout.strip_suffix('\n').unwrap();
+    assert_eq!(line.lines().count(), 1, "{line}");
+    line.to_owned()
+}
+
+fn answer(output: &Output) -> Value {
+    serde_json::from_str(&line(output)).unwrap()
+}
+
+/// What it complained of: one line with these words, and nothing on stdout.
+fn complaint(output: &Output, status: i32, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("ninetabs: ") && !said.contains("panicked"), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
+#[test]
+fn it_prints_what_the_server_answers() {
+    let server = Server::start(&["--threads", "2:2", "--update-rate", "60"]);
+    let _tab = open_stream(server.app);
+    let url = url(&server);
+    let ask = |args: &[&str]| ctl(&[&["--control-url", &url], args].concat());
+
+    let stats = line(&ask(&["stats"]));
+    assert!(stats.starts_with("{\"started_at\":\""), "as it came: {stats}");
+    assert_eq!(answer(&ask(&["stats"]))["busy_threads"], 1);
+    let threads = answer(&ask(&["threads"]));
+    let states = threads.as_array().unwrap().iter().filter(|it| it["state"] == "busy").count();
+    assert_eq!(states, 1, "{threads}");
+    let backtraces = answer(&ask(&["thread-backtraces"]));
+    assert_eq!((backtraces.as_array().unwrap().len(), backtraces[0]["backtrace"].is_array()), (2, true));
+    assert_eq!(answer(&ask(&["status"])), json!({"status": "started"}));
+
+    let all = answer(&ask(&["timeline"]));
+    let rest = answer(&ask(&["timeline", "--after", "1"]));
+    let count = |it: &Value| it["moments"].as_array().unwrap().len();
+    assert_eq!(count(&all), count(&rest) + 1);
+}
+
+#[test]
+fn it_gives_the_orders_that_are_ours() {
+    let server = Server::start(&["--update-rate", "60"]);
+    let mut tab = open_stream(server.app);
+    let url = url(&server);
+    let ask = |args: &[&str]| answer(&ctl(&[&["--control-url", &url], args].concat()));
+    assert_eq!(ask(&["reap", "--older-than", "1000"]), json!({"reaped": 0}));
+    assert_eq!(ask(&["reap", "--older-than", "1ms"]), json!({"reaped": 1}));
+    read_until(&mut tab, "0\r\n\r\n");
+    let mut tab = open_stream(server.app);
+    assert_eq!(ask(&["reap"]), json!({"reaped": 1}));
+    read_until(&mut tab, "0\r\n\r\n");
+    assert_eq!(ask(&["resize", "--max", "12"]), json!({"min": 8, "max": 12}));
+    assert_eq!(ask(&["resize", "--min", "2", "--max", "9"]), json!({"min": 2, "max": 9}));
+    assert_eq!(ask(&["max-stream-age", "2500ms"]), json!({"max_stream_age_s": 2.5}));
+    assert_eq!(ask(&["max-stream-age", "off"]), json!({"max_stream_age_s": null}));
+}
+
+#[test]
+fn it_stops_and_halts() {
+    for order in ["stop", "halt"] {
+        let mut server = Server::start(&[]);
+        let output = ctl(&["--control-url", &url(&server), order]);
+        assert_eq!(line(&output), "{ \"status\": \"ok\" }");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{order}: {}", server.log());
+        complaint(&ctl(&["--control-url", &url(&server), order]), 1, &[&url(&server), "--control-url"]);
+    }
+}
+
+#[test]
+fn pretty_is_the_same_in_more_lines() {
+    let server = Server::start(&[]);
+    for args in [["--pretty", "threads"], ["threads", "--pretty"]] {
+        let output = ctl(&[&["--control-url", &url(&server)], &args[..]].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with("[\n  {\n    \"name\": \"puma srv tp 001\",\n    \"state\": "), "{text}");
+        let threads: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(threads, answer(&ctl(&["--control-url", &url(&server), "threads"])));
+    }
+}
+
+#[test]
+fn where_and_with_which_token() {
+    let server = Server::start(&["--control-token", "s3cret"]);
+    let (url, state) = (url(&server), server.folder.path().join("state"));
+    let state = state.to_str().unwrap();
+    for args in [
+        &["--control-url", &url, "--control-token", "s3cret", "stats"][..],
+        &["stats", "--control-token", "s3cret", "--control-url", &url],
+        &["--state", state, "stats"],
+        // As with pumactl, the file wins.
+        &["--state", state, "stats", "--control-url", "tcp://127.0.0.1:1", "--control-token", "wrong"],
+    ] {
+        assert_eq!(answer(&ctl(args))["running"], 8, "{args:?}");
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["ctl", "max-stream-age", "off"]);
+    command.env("NINETABS_CONTROL_URL", &url).env("NINETABS_CONTROL_TOKEN", "s3cret");
+    assert_eq!(answer(&command.output().unwrap()), json!({"max_stream_age_s": null}));
+
+    for token in ["none", "wrong"] {
+        let refused = ctl(&["--control-url", &url, "--control-token", token, "halt"]);
+        complaint(&refused, 1, &[&url, "Invalid auth token", "--control-token"]);
+    }
+    assert_eq!(get(server.app, "/up").0, 200);
+}
+
+#[test]
+fn what_the_server_refuses_is_one_line() {
+    let server = Server::start(&[]);
+    let url = url(&server);
+    for (args, words) in [
+        (&["resize", "--max", "0"][..], &["resize", "422", "maximum"][..]),
+        (&["resize", "--min", "9"], &["resize", "422", "minimum"]),
+        (&["restart"], &["restart", "not available", "--help"]),
+        (&["phased-restart"], &["phased_restart not available"]),
+        (&["gc"], &["gc not available"]),
+        (&["gc-stats"], &["gc-stats not available"]),
+    ] {
+        complaint(&ctl(&[&["--control-url", &url], args].concat()), 1, words);
+    }
+}
+
+#[test]
+fn what_was_typed_wrongly_is_one_line() {
+    for (args, words) in [
+        (&[][..], &["stats"][..]),
+        (&["nonsense"], &["nonsense", "--help"]),
+        (&["resize"], &["--min", "--max"]),
+        (&["resize", "--min", "3", "--max", "2"], &["--min 3", "--max 2"]),
+        (&["resize", "--max", "10001"], &["--max", "10001", "10000"]),
+        (&["max-stream-age"], &["SECS|off"]),
+        (&["max-stream-age", "0"], &["0", "off"]),
+        (&["reap", "--older-than", "x"], &["--older-than", "500ms"]),
+        (&["timeline", "--after", "-1"], &["-1"]),
+        (&["--control-url", "http://h:1", "stats"], &["--control-url", "http://h:1", "tcp://127.0.0.1:9293"]),
+        (&["--control-url", "ssl://h:1", "stats"], &["--control-url", "tcp://127.0.0.1:9293"]),
+        (&["--control-token", "a b", "stats"], &["--control-token", "a b"]),
+    ] {
+        complaint(&ctl(args), 2, words);
+    }
+}
+
+#[test]
+fn who_is_not_there_or_no_control_server_is_one_line() {
+    // Port 1 is below those that are handed out, and nobody's.
+    complaint(&ctl(&["--control-url", "tcp://127.0.0.1:1", "stats"]), 1, &["tcp://127.0.0.1:1", "refused"]);
+    complaint(
+        &ctl(&["--control-url", "unix:///nowhere/at/all", "status"]),
+        1,
+        &["unix:///nowhere", "No such"],
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let path = state.to_str().unwrap();
+    complaint(&ctl(&["--state", path, "stats"]), 1, &["--state", path, "No such file"]);
+    fs::write(&state, "---\npid: 1\n").unwrap();
+    complaint(&ctl(&["--state", path, "stats"]), 1, &["--state", path, "control_url"]);
+    fs::write(&state, "---\ncontrol_url: ssl://127.0.0.1:1\n").unwrap();
+    complaint(&ctl(&["--state", path, "stats"]), 1, &["ssl://127.0.0.1:1", "tcp://HOST:PORT"]);
+
+    for said in ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.0 200 OK\r\ncontent-length: 9\r\n\r\n{}"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("tcp://{}", listener.local_addr().unwrap());
+        let other = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // What was asked is read, or the close would be a reset.
+            let asked = read_until(&mut stream, "\r\n\r\n");
+            std::io::Write::write_all(&mut stream, said.as_bytes()).unwrap();
+            asked
+        });
+        complaint(&ctl(&["--control-url", &url, "stats"]), 1, &[&url, "control server"]);
+        assert_eq!(other.join().unwrap(), "GET /stats HTTP/1.0\r\n\r\n");
+    }
+}
+
+/// The real Puma with its control server on a Unix socket. It is killed when
+/// dropped.
+struct Puma {
+    child: Child,
+    folder: TempDir,
+    control: String,
+}
+
+impl Puma {
+    /// `None`, with a word why, where it is not installed.
+    fn start() -> Option<Puma> {
+        let puma = program("puma")?;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| -> PathBuf { folder.path().join(name) };
+        fs::write(path("config.ru"), "run ->(_) { [200, {}, ['hello']] }\n").unwrap();
+        let control = format!("unix://{}", path("ctl.sock").display());
+        let said = fs::File::create(path("said")).unwrap();
+        let mut command = Command::new(puma);
+        command
+            .args(["-t", "2:2", "-e", "production", "-b", "tcp://127.0.0.1:0"])
+            .args(["--control-url", &control, "--control-token", "s3cret", "-S"])
+            .args([path("state"), path("config.ru")])
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stderr(said.try_clone().unwrap())
+            .stdout(said);
+        let child = command.spawn().unwrap();
+        let mut puma = Puma { child, folder, control };
+        wait_for("Puma", || {
+            let status = puma.child.try_wait().unwrap();
+            assert!(status.is_none(), "puma ended with {status:?}: {}", puma.said());
+            puma.said().contains("Use Ctrl-C").then_some(())
+        });
+        Some(puma)
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.path("said")).unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new(self.folder.path()).join(name)
+    }
+}
+
+impl Drop for Puma {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_real_puma_understands_it() {
+    for (order, last) in [("stop", "- Gracefully stopping"), ("halt", "* Stopping immediately!")] {
+        let Some(mut puma) = Puma::start() else { return };
+        let (url, state) = (puma.control.clone(), puma.path("state").display().to_string());
+        let ask =
+            |args: &[&str]| ctl(&[&["--control-url", &url, "--control-token", "s3cret"], args].concat());
+        let stats = answer(&ask(&["stats"]));
+        assert_eq!((&stats["running"], &stats["max_threads"]), (&json!(2), &json!(2)), "{stats}");
+        assert_eq!(answer(&ctl(&["--state", &state, "stats"]))["max_threads"], 2);
+        let threads = answer(&ask(&["thread-backtraces"]));
+        assert!(threads[0]["name"].as_str().unwrap().starts_with("Thread: TID-"), "{threads}");
+        assert!(answer(&ask(&["gc-stats"]))["count"].is_u64());
+        assert_eq!(line(&ask(&["gc"])), "{ \"status\": \"ok\" }");
+        assert_eq!(answer(&ask(&["status"])), json!({"status": "started"}));
+        for order in ["threads", "timeline", "reap"] {
+            complaint(&ask(&[order]), 1, &[&url, order, "Unsupported action", "Puma"]);
+        }
+        complaint(&ctl(&["--control-url", &url, order]), 1, &["Invalid auth token", "--control-token"]);
+
+        assert_eq!(line(&ask(&[order])), "{ \"status\": \"ok\" }");
+        let child = &mut puma.child;
+        let status = wait_for("Puma's end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{}", puma.said());
+        assert!(puma.said().contains(last), "{}", puma.said());
+    }
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_error() {
+    let server = Server::start(&[]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["ctl", "--control-url", &url(&server), "stats"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
+}

@@ -1,0 +1,160 @@
+//! Whatever bytes come, and however the network has cut them: the same requests (or
+//! chunks, or events) come of them, nothing panics, and what is kept has its limit.
+//!
+//! The bytes are those of the case files, whole and damaged; `fuzz/` looks for more
+//! with the same properties.
+
+#[path = "common/case_bytes.rs"]
+mod cases;
+#[path = "common/cuts.rs"]
+mod cuts;
+
+use std::sync::LazyLock;
+
+use cases::Case;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+static REQUESTS: LazyLock<Vec<Case>> = LazyLock::new(cases::requests);
+static BODIES: LazyLock<Vec<Case>> = LazyLock::new(cases::chunked_bodies);
+static STREAMS: LazyLock<Vec<Case>> = LazyLock::new(cases::event_streams);
+
+/// A way to damage bytes.
+#[derive(Debug, Clone)]
+enum Damage {
+    Change(Index, u8),
+    Insert(Index, Vec<u8>),
+    Remove(Index, usize),
+    /// A part comes so many times.
+    Repeat(Index, usize, usize),
+    /// What comes behind belongs to another case.
+    GoOnAs(Index, Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    // What means something to one of the parsers.
+    let telling = prop::sample::select(vec![
+        &b"\r\n"[..],
+        b"\n",
+        b"\r",
+        b"\0",
+        b" ",
+        b"\t",
+        b":",
+        b"0",
+        b"0\r\n\r\n",
+        b"\xEF\xBB\xBF",
+        b"Content-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Host: a\r\n",
+        b"HTTP/2.0",
+        b"data",
+        b"id: 1\n",
+        b"retry: 1\n",
+    ]);
+    let piece = prop_oneof![telling.prop_map(<[u8]>::to_vec), vec(any::<u8>(), 1..4)];
+    prop_oneof![
+        (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Damage::Change(at, byte)),
+        (any::<Index>(), piece).prop_map(|(at, piece)| Damage::Insert(at, piece)),
+        (any::<Index>(), 1..20_usize).prop_map(|(at, length)| Damage::Remove(at, length)),
+        (any::<Index>(), 1..20_usize, 2..2_000_usize)
+            .prop_map(|(at, length, times)| Damage::Repeat(at, length, times)),
+        (any::<Index>(), any::<Index>()).prop_map(|(at, other)| Damage::GoOnAs(at, other)),
+    ]
+}
+
+fn damaged(cases: &[Case], chosen: Index, damages: &[Damage]) -> Vec<u8> {
+    let mut bytes = chosen.get(cases).bytes.clone();
+    for damage in damages {
+        let at = |index: &Index| index.index(bytes.len() + 1);
+        match damage {
+            Damage::Change(index, byte) => {
+                let at = at(index);
+                bytes.get_mut(at).into_iter().for_each(|it| *it = *byte);
+            }
+            Damage::Insert(index, piece) => {
+                let at = at(index);
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            Damage::Remove(index, length) => {
+                let at = at(index);
+                bytes.drain(at..(at + length).min(bytes.len()));
+            }
+            Damage::Repeat(index, length, times) => {
+                let at = at(index);
+                let part = bytes[at..(at + length).min(bytes.len())].repeat(*times);
+                bytes.splice(at..at, part);
+            }
+            Damage::GoOnAs(index, other) => {
+                bytes.truncate(at(index));
+                bytes.extend_from_slice(&other.get(cases).bytes);
+            }
+        }
+    }
+    // Over every limit; what is longer takes its time and shows nothing more.
+    bytes.truncate(20 * 1024);
+    bytes
+}
+
+/// Some damages, and the lengths of the pieces.
+fn how() -> impl Strategy<Value = (Index, Vec<Damage>, Vec<usize>)> {
+    (any::<Index>(), vec(damage(), 0..5), vec(prop_oneof![2..100_usize, 1..5_000_usize], 1..8))
+}
+
+fn config() -> ProptestConfig {
+    // A failure's bytes are in its message, and no file of them is kept.
+    ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn requests_are_the_same_however_they_are_cut((chosen, damages, lengths) in how()) {
+        cuts::same_requests(&damaged(&REQUESTS, chosen, &damages), &lengths);
+    }
+
+    #[test]
+    fn chunks_are_the_same_however_they_are_cut((chosen, damages, lengths) in how()) {
+        cuts::same_chunks(&damaged(&BODIES, chosen, &damages), &lengths);
+    }
+
+    #[test]
+    fn events_are_the_same_however_they_are_cut((chosen, damages, lengths) in how()) {
+        cuts::same_events(&damaged(&STREAMS, chosen, &damages), &lengths);
+    }
+}
+
+#[test]
+fn every_case_is_the_same_however_it_is_cut() {
+    let several = [[2].as_slice(), &[7, 5], &[100], &[4_096], &[5_000, 1]];
+    for lengths in several {
+        assert!(BODIES.len() > 10, "only {} cases have chunks", BODIES.len());
+        BODIES.iter().for_each(|case| cuts::same_chunks(&case.bytes, lengths));
+        REQUESTS.iter().for_each(|case| cuts::same_requests(&case.bytes, lengths));
+        STREAMS.iter().for_each(|case| cuts::same_events(&case.bytes, lengths));
+    }
+}
+
+#[test]
+fn what_never_ends_is_refused_at_its_limit() {
+    let endless = |beginning: &str, part: &str| {
+        let bytes = [beginning, &part.repeat(200_000 / part.len())].concat();
+        cuts::same_requests(&bytes.as_bytes()[..64 * 1024], &[1_000, 100]);
+        cuts::requests(&[bytes.as_bytes()]).refused
+    };
+    const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunked = |beginning: &str, part: &str| endless(&format!("{CHUNKED}{beginning}"), part);
+    assert_eq!(endless("", "\r\n"), Some(431));
+    assert_eq!(endless("GET /", "a"), Some(414));
+    assert_eq!(endless("", "A"), Some(414));
+    assert_eq!(endless("GET / HTTP/1.1\r\nX: ", "a"), Some(431));
+    assert_eq!(endless("GET / HTTP/1.1\r\n", "X: 1\r\n"), Some(431));
+    assert_eq!(chunked("", "0"), Some(400));
+    assert_eq!(chunked("1;", "a"), Some(400));
+    assert_eq!(chunked("", "1\r\nx\r\n"), Some(413));
+    assert_eq!(chunked("fffff\r\n", "x"), Some(413));
+    assert_eq!(chunked("0\r\n", "X: 1\r\n"), Some(400));
+    assert_eq!(chunked("0\r\nX:", "1"), Some(400));
+}

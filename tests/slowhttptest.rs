@@ -1,0 +1,80 @@
+//! slowhttptest, in each of its modes, with hundreds of slow clients: pages answer
+//! meanwhile, and no thread is spent on them.
+//!
+//! Skipped with a word where slowhttptest is not installed.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Server, get, proc_status, program};
+
+/// Slow clients.
+const CLIENTS: u64 = 300;
+/// How long each mode goes on, in seconds.
+const SECONDS: &str = "10";
+/// What all but one of a hundred pages are faster than, also on a slow machine: on a
+/// fast one they take some milliseconds.
+const PAGE: Duration = Duration::from_secs(1);
+
+/// Runs one mode against a server of its own, with pages all the while.
+fn withstands(mode: &[&str], path: &str) {
+    let Some(slowhttptest) = program("slowhttptest") else { return };
+    let server = Server::start_with("--front puma");
+    assert_eq!(get(server.app, "/up").0, 200);
+    let threads = proc_status(server.child.id(), "Threads");
+    let mut attack = Command::new(slowhttptest);
+    attack
+        .args(mode)
+        .args(["-c", &CLIENTS.to_string(), "-r", "200", "-l", SECONDS, "-p", "5", "-u", &server.url(path)])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut attack = attack.spawn().unwrap();
+    let (mut pages, mut most_connections, mut most_threads) = (Vec::new(), 0, 0);
+    while attack.try_wait().unwrap().is_none() {
+        let began = Instant::now();
+        assert_eq!(get(server.app, "/up").0, 200);
+        pages.push(began.elapsed());
+        let open = server.stats()["connections"]["open"].as_u64().unwrap();
+        most_connections = most_connections.max(open);
+        most_threads = most_threads.max(proc_status(server.child.id(), "Threads"));
+        thread::sleep(Duration::from_millis(10));
+    }
+    pages.sort();
+    let p99 = pages[pages.len() * 99 / 100];
+    eprintln!(
+        "{mode:?}: {} pages, p99 {p99:?}, {most_connections} connections, {most_threads} threads",
+        pages.len()
+    );
+    assert!(most_connections > CLIENTS / 4, "only {most_connections} came, so nothing was tried");
+    assert!(p99 < PAGE, "{mode:?}: p99 of {} pages {p99:?}", pages.len());
+    assert!(most_threads <= threads, "{mode:?}: {threads} threads before, {most_threads} at the most");
+    server.wait_for_stats("end of the slow clients", |stats| {
+        stats["connections"]["open"] == 0 && stats["busy_threads"] == 0
+    });
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn slow_heads() {
+    withstands(&["-H", "-i", "1"], "/up");
+}
+
+#[test]
+fn slow_bodies() {
+    withstands(&["-B", "-i", "1", "-s", "8192", "-x", "24"], "/models");
+}
+
+#[test]
+fn slow_reads() {
+    withstands(&["-X", "-w", "512", "-y", "1024", "-n", "1", "-z", "32", "-k", "3"], "/");
+}
+
+#[test]
+fn many_ranges() {
+    withstands(&["-R", "-a", "10", "-b", "3000"], "/");
+}

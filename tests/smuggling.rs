@@ -1,0 +1,254 @@
+//! Request smuggling: whatever a request says of its length, the bytes behind it that
+//! somebody on the way might take for its body, or for a second request, are never
+//! answered as one unless they are one for everybody.
+//!
+//! Each row is bytes on a socket of its own, in one piece and cut in two; what is
+//! counted is the answers, and whether the hidden request was among them.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use common::{PATIENCE, Server, create, get, json};
+
+/// The request that is hidden: it leaves a model behind if it is ever served.
+const HIDDEN: &str = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\nConnection: close\r\n\r\nname=smuggled";
+
+/// What is answered to the bytes of a row: the statuses, in order.
+type Answers = &'static [u16];
+
+/// A request with these fields, and the hidden one right behind its head.
+fn behind_head(method: &str, fields: &str) -> Vec<u8> {
+    format!("{method} /up HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{HIDDEN}").into_bytes()
+}
+
+/// A chunked request with this for its body, and the hidden one behind that.
+fn behind_chunks(fields: &str, body: &str) -> Vec<u8> {
+    let head = "POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n";
+    format!("{head}{fields}\r\n{body}{HIDDEN}").into_bytes()
+}
+
+/// Fields that make the end of a request uncertain.
+fn fields() -> Vec<(String, Answers)> {
+    let rows: &[(&str, Answers)] = &[
+        // Twice given.
+        ("Content-Length: 0\r\nContent-Length: 0\r\n", &[400]),
+        ("Content-Length: 0\r\nContent-Length: 120\r\n", &[400]),
+        ("Content-Length: 120\r\ncontent-length: 0\r\n", &[400]),
+        // Lists.
+        ("Content-Length: 0, 0\r\n", &[400]),
+        ("Content-Length: 0,120\r\n", &[400]),
+        ("Content-Length: ,0\r\n", &[400]),
+        // Signs, other bases, blanks, other digits.
+        ("Content-Length: +0\r\n", &[400]),
+        ("Content-Length: -1\r\n", &[400]),
+        ("Content-Length: 0x0\r\n", &[400]),
+        ("Content-Length: 0b0\r\n", &[400]),
+        ("Content-Length: 0.0\r\n", &[400]),
+        ("Content-Length: 0e1\r\n", &[400]),
+        ("Content-Length: 0_0\r\n", &[400]),
+        ("Content-Length: 0 0\r\n", &[400]),
+        ("Content-Length: \"0\"\r\n", &[400]),
+        ("Content-Length: ٠\r\n", &[400]),
+        ("Content-Length:\r\n", &[400]),
+        ("Content-Length: \t\r\n", &[400]),
+        ("Content-Length: 0\0\r\n", &[400]),
+        ("Content-Length: 0\x0b\r\n", &[400]),
+        ("Content-Length: 0;x\r\n", &[400]),
+        // Past u64: a server that wraps around sees 0.
+        ("Content-Length: 18446744073709551616\r\n", &[413]),
+        ("Content-Length: 340282366920938463463374607431768211456\r\n", &[413]),
+        // A field's name and its end.
+        ("Content-Length : 0\r\n", &[400]),
+        ("Content-Length\t: 0\r\n", &[400]),
+        ("\tContent-Length: 0\r\n", &[400]),
+        ("Content-Length\0: 0\r\n", &[400]),
+        ("X: 1\nContent-Length: 120\r\n", &[400]),
+        ("X: 1\rContent-Length: 120\r\n", &[400]),
+        ("X: 1\n\r\n", &[400]),
+        ("X: 1\0\r\n", &[400]),
+        // Folded lines.
+        ("Content-Length:\r\n 0\r\n", &[400]),
+        ("X: 1\r\n Content-Length: 120\r\n", &[400]),
+        ("Transfer-Encoding:\r\n chunked\r\n", &[400]),
+        ("Transfer-Encoding: chunked\r\n ,identity\r\n", &[400]),
+        // Codings.
+        ("Transfer-Encoding: identity\r\n", &[501]),
+        ("Transfer-Encoding: xchunked\r\n", &[501]),
+        ("Transfer-Encoding: chunked, identity\r\n", &[501]),
+        ("Transfer-Encoding: identity, chunked\r\n", &[501]),
+        ("Transfer-Encoding: chunked, chunked\r\n", &[400]),
+        ("Transfer-Encoding: chunked, gzip\r\n", &[400]),
+        ("Transfer-Encoding: gzip\r\n", &[400]),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", &[501]),
+        ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n", &[501]),
+        ("Transfer-Encoding: \x0bchunked\r\n", &[400]),
+        ("Transfer-Encoding: chunked\0\r\n", &[400]),
+        ("Transfer-Encoding: \"chunked\"\r\n", &[501]),
+        ("Transfer-Encoding: chunked;q=0\r\n", &[501]),
+        ("Transfer-Encoding: chun ked\r\n", &[501]),
+        ("Transfer-Encoding:\r\n", &[501]),
+        ("Transfer-Encoding : chunked\r\n", &[400]),
+        // What begins as chunks here is a request line.
+        ("Transfer-Encoding: chunked\r\n", &[400]),
+        ("Transfer-Encoding: cHuNkEd\r\nContent-Length: 120\r\n", &[400]),
+        ("Content-Length: 120\r\nTransfer-Encoding: chunked\r\n", &[400]),
+        // Two hosts, or none that is meant.
+        ("Host: elsewhere\r\n", &[400]),
+    ];
+    rows.iter().map(|(fields, answers)| ((*fields).to_owned(), *answers)).collect()
+}
+
+/// Chunked bodies that are none, or that are not alone in saying where they end.
+fn bodies() -> Vec<(&'static str, String, Answers)> {
+    let large = "x".repeat(5_000);
+    let rows: Vec<(&str, String, Answers)> = vec![
+        ("", "0x0\r\n\r\n".into(), &[400]),
+        ("", "+0\r\n\r\n".into(), &[400]),
+        ("", "-0\r\n\r\n".into(), &[400]),
+        ("", " 0\r\n\r\n".into(), &[400]),
+        ("", "0 0\r\n\r\n".into(), &[400]),
+        ("", "0_0\r\n\r\n".into(), &[400]),
+        ("", "\r\n\r\n".into(), &[400]),
+        ("", ";x\r\n\r\n".into(), &[400]),
+        ("", "0\0\r\n\r\n".into(), &[400]),
+        ("", "0\n\n".into(), &[400]),
+        ("", "0\r\r\n\r\n".into(), &[400]),
+        ("", "1\r\nx\n0\r\n\r\n".into(), &[400]),
+        ("", "1\nx\r\n0\r\n\r\n".into(), &[400]),
+        ("", "1\r\nxx\r\n0\r\n\r\n".into(), &[400]),
+        ("", "1;a\nb\r\nx\r\n0\r\n\r\n".into(), &[400]),
+        ("", "1;a\rb\r\nx\r\n0\r\n\r\n".into(), &[400]),
+        ("", "0\r\nX: 1\n\r\n".into(), &[400]),
+        ("", "10000000000000000\r\n\r\n".into(), &[413]),
+        ("", "10000000000000001\r\nx\r\n0\r\n\r\n".into(), &[413]),
+        // Neither the extensions nor the trailers end.
+        ("", format!("1;{large}\r\nx\r\n0\r\n\r\n"), &[400]),
+        ("", "1;xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\nx\r\n".repeat(2_000) + "0\r\n\r\n", &[400]),
+        ("", format!("0\r\nX: {large}\r\n\r\n"), &[400]),
+        ("", format!("0\r\n{}\r\n", "X: 1\r\n".repeat(5_000)), &[400]),
+        // Served, but nothing behind it: a length was given as well.
+        ("Content-Length: 5\r\n", "0\r\n\r\n".into(), &[404]),
+        ("Content-Length: 500\r\n", "0\r\n\r\n".into(), &[404]),
+        ("Content-Length: 0\r\n", "1\r\nx\r\n0\r\n\r\n".into(), &[404]),
+        ("Content-Length: 5, 5\r\n", "0\r\n\r\n".into(), &[400]),
+        ("Content-Length: +5\r\n", "0\r\n\r\n".into(), &[400]),
+    ];
+    rows
+}
+
+/// Whole requests in which the hidden one is a body, which is nobody's request.
+fn in_a_body() -> Vec<(Vec<u8>, Answers)> {
+    let length = format!("Content-Length: {}\r\n", HIDDEN.len());
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
+    let with = |method: &str, version: &str, rest: &str| {
+        format!("{method} /up HTTP/{version}\r\nHost: localhost\r\n{rest}").into_bytes()
+    };
+    let mut rows: Vec<(Vec<u8>, Answers)> = Vec::new();
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
+        let status: Answers = if matches!(method, "GET" | "HEAD") { &[200] } else { &[404] };
+        rows.push((behind_head(method, &length), status));
+        rows.push((with(method, "1.1", &chunked), status));
+        rows.push((with(method, "1.0", &format!("Connection: keep-alive\r\n{chunked}")), status));
+        rows.push((with(method, "1.1", &format!("Expect: 100-continue\r\n{length}\r\n{HIDDEN}")), status));
+    }
+    // The other spelling is no field at all.
+    rows.push((with("GET", "1.1", &format!("Content_Length: 0\r\n{length}\r\n{HIDDEN}")), &[200]));
+    rows.push((with("GET", "1.1", &format!("Transfer_Encoding: chunked\r\n{length}\r\n{HIDDEN}")), &[200]));
+    // Nothing follows chunks in HTTP/1.0.
+    let kept = "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    rows.push((with("GET", "1.0", &format!("{kept}{HIDDEN}")), &[200]));
+    rows
+}
+
+/// The statuses of all that is answered until the server closes, or has nothing more to say.
+fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    for piece in pieces {
+        // It may have been answered and closed in the middle.
+        if stream.write_all(piece).is_err() {
+            break;
+        }
+        if pieces.len() > 1 {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4_096];
+    // Kept connections are closed once the last answer is there, which is at once.
+    stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    let mut patience = PATIENCE;
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => answer.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                patience = patience.saturating_sub(Duration::from_millis(400));
+                if !answer.is_empty() || patience.is_zero() {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    // It is gone already where the server was the first to close.
+    let _ = stream.shutdown(Shutdown::Both);
+    let text = String::from_utf8_lossy(&answer);
+    let statuses =
+        text.match_indices("HTTP/1.").filter_map(|(at, _)| text[at..].split(' ').nth(1)?.parse().ok());
+    statuses.filter(|status| *status != 100).collect()
+}
+
+/// Each row whole and in two pieces; none of them leaves a model behind.
+fn check(rows: Vec<(Vec<u8>, Answers)>) {
+    let server = Server::start(&["--front", "puma"]);
+    for (bytes, expected) in &rows {
+        let said = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]);
+        assert_eq!(answers(server.app, &[bytes]), *expected, "{said:?}");
+        let (front, back) = bytes.split_at(bytes.len() - HIDDEN.len().min(bytes.len()) / 2);
+        let cut = answers(server.app, &[front, back]);
+        assert_eq!(cut, *expected, "cut in two: {said:?}");
+    }
+    let models = json(server.app, "GET", "/models.json?since=0").1;
+    assert_eq!(models, serde_json::json!([]), "a hidden request was served");
+    // The same bytes where everybody takes them for a request.
+    assert_eq!(create(server.app, "smuggled").0, 201);
+    assert_eq!(answers(server.app, &[HIDDEN.as_bytes()]), [201]);
+    assert_eq!(get(server.app, "/up").0, 200);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn a_request_whose_end_is_uncertain_is_the_last_one() {
+    check(fields().iter().map(|(fields, answers)| (behind_head("POST", fields), *answers)).collect());
+}
+
+#[test]
+fn it_is_the_last_one_with_get_too() {
+    check(fields().iter().map(|(fields, answers)| (behind_head("GET", fields), *answers)).collect());
+}
+
+#[test]
+fn chunks_whose_end_is_uncertain_are_the_last_request() {
+    let rows = bodies().into_iter().map(|(fields, body, answers)| (behind_chunks(fields, &body), answers));
+    check(rows.collect());
+}
+
+#[test]
+fn a_body_is_never_a_request() {
+    check(in_a_body());
+}
+
+#[test]
+fn what_is_a_second_request_for_everybody_is_answered() {
+    let server = Server::start(&["--front", "puma"]);
+    for first in ["Content-Length: 0\r\n\r\n", "\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
+        let bytes = format!("GET /up HTTP/1.1\r\nHost: localhost\r\n{first}{HIDDEN}");
+        assert_eq!(answers(server.app, &[bytes.as_bytes()]), [200, 201], "{first:?}");
+    }
+}

@@ -1,0 +1,252 @@
+//! A mixed soak: everything that clients do, all at once, for `NINETABS_SOAK_SECONDS`
+//! (20 unless it is set); and what is left of it in the process afterwards.
+//!
+//! Tabs stay, or come and go; models are posted, pages read; some clients send
+//! garbage, some reset, some ask for a stream and never read; the reaper ends streams
+//! all the while. Then threads, descriptors, memory, streams and connections are back
+//! where they were, and the tabs that stayed have each model once.
+#![cfg(target_os = "linux")]
+
+mod common;
+#[path = "common/models.rs"]
+mod models;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Server, create, create_large, get, proc_status, send, wait_for};
+use models::{assert_gapless, ids_there, open_tab, received};
+use ninetabs::lab::zombies::Zombie;
+
+/// Tabs that are there from the beginning to the end.
+const STAYING: usize = 3;
+/// Models of the largest size, which no socket's buffers hold: with a small window a
+/// stopped reader blocks its thread.
+const LARGE: usize = 40;
+/// What may stay in memory, in KiB: the timeline's ring fills, the allocator keeps
+/// its arenas, and the database its cache.
+const SLACK_KIB: u64 = 48 * 1024;
+
+const FLAGS: &str = "--front puma --threads 12:12 --update-rate 50ms --max-stream-age 2s --reap-every 500ms \
+    --retry 50ms --write-timeout 2s --first-data-timeout 2s --head-timeout 2s --persistent-timeout 2s \
+    --keep-models 1000000";
+
+/// What no client can do any harm with, and what becomes of it is its own affair.
+const GARBAGE: &[&[u8]] = &[
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET /up HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    b"POST /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
+    b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nname=half",
+    b"GET /models/live_stream?last_event_id=%00 HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: \xff\r\n\r\n",
+    b"\r\n\r\n\r\n",
+    b"\0\0\0\0",
+    b"",
+];
+
+struct Soak {
+    server: Server,
+    is_over: AtomicBool,
+    /// Models that were answered with 201.
+    created: AtomicU64,
+    rounds: AtomicU64,
+}
+
+/// What a process has when nobody is connected.
+#[derive(Debug)]
+struct Footprint {
+    threads: u64,
+    descriptors: usize,
+    resident_kib: u64,
+}
+
+impl Footprint {
+    fn of(server: &Server) -> Footprint {
+        let pid = server.child.id();
+        Footprint {
+            threads: proc_status(pid, "Threads"),
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+            resident_kib: proc_status(pid, "VmRSS"),
+        }
+    }
+}
+
+impl Soak {
+    /// Does this over and over until the time is over.
+    fn keep_on(&self, mut once: impl FnMut(u64)) {
+        let mut round = 0;
+        while !self.is_over.load(Ordering::Relaxed) {
+            once(round);
+            round += 1;
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn post(&self, name: &str) {
+        assert_eq!(create(self.server.app, name).0, 201);
+        self.created.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Four posts a second, or so.
+    fn posts(&self) {
+        self.keep_on(|round| {
+            self.post(&format!("model {round}"));
+            thread::sleep(Duration::from_millis(250));
+        });
+    }
+
+    fn pages(&self) {
+        self.keep_on(|round| {
+            let path = ["/up", "/", "/models.json?since=1000000", "/nothing"][round as usize % 4];
+            let status = if path == "/nothing" { 404 } else { 200 };
+            assert_eq!(get(self.server.app, path).0, status, "{path}");
+            thread::sleep(Duration::from_millis(20));
+        });
+    }
+
+    /// A tab that reads on where another one was, is cut once, and goes.
+    fn passing_tabs(&self) {
+        let mut last = "0".to_owned();
+        self.keep_on(|round| {
+            let tab = open_tab(&self.server, &format!("passing {round}"), &last);
+            thread::sleep(Duration::from_millis(200));
+            tab.cut();
+            thread::sleep(Duration::from_millis(200));
+            tab.close();
+            let first = last.parse::<i64>().unwrap() + 1;
+            assert_gapless(&received(&tab), first, "a passing tab");
+            last = Some(tab.progress().last_event_id).filter(|id| !id.is_empty()).unwrap_or(last.clone());
+        });
+    }
+
+    fn garbage(&self) {
+        self.keep_on(|round| {
+            let bytes = GARBAGE[round as usize % GARBAGE.len()];
+            let mut stream = TcpStream::connect(self.server.app).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            // It may be answered, be closed, or be left to its time limits.
+            let _ = stream.write_all(bytes).and_then(|()| stream.read(&mut [0; 4_096]));
+        });
+    }
+
+    fn resets(&self) {
+        self.keep_on(|round| {
+            let path = ["/up", "/models/live_stream", "/models/live_stream?last_event_id=0"];
+            let path = path[round as usize % path.len()];
+            let stream =
+                send(self.server.app, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            thread::sleep(Duration::from_millis(30 * (round % 3)));
+        });
+    }
+
+    /// Two at a time, each for longer than the reaper lets it.
+    fn stopped_readers(&self) {
+        let url = self.server.url("/models/live_stream?last_event_id=0");
+        self.keep_on(|_| {
+            let zombies = [(); 2].map(|()| Zombie::open_with_small_buffer(&url, 4 * 1024).unwrap());
+            let until = Instant::now() + Duration::from_secs(3);
+            while Instant::now() < until && !self.is_over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(50));
+            }
+            drop(zombies);
+        });
+    }
+}
+
+/// Every thread of the pool has run, every database connection is open.
+fn warm_up(server: &Server) {
+    let streams: Vec<_> = (0..12).map(|_| common::open_stream(server.app)).collect();
+    server.wait_for_stats("held pool", |stats| stats["pool_capacity"] == 0);
+    drop(streams);
+    wait_until_idle(server);
+}
+
+fn wait_until_idle(server: &Server) {
+    server.wait_for_stats("end of all that was open", |stats| {
+        stats["streams"]["open"] == 0
+            && stats["busy_threads"] == 0
+            && stats["connections"]["open"] == 0
+            && stats["database"]["busy"] == 0
+    });
+}
+
+#[test]
+fn nothing_leaks_and_no_model_is_lost() {
+    let seconds = std::env::var("NINETABS_SOAK_SECONDS").ok().map_or(20, |text| text.parse().unwrap());
+    let server = Server::start_with(FLAGS);
+    create_large(server.app, LARGE);
+    warm_up(&server);
+    let before = Footprint::of(&server);
+    let soak = Soak {
+        server,
+        is_over: AtomicBool::new(false),
+        created: AtomicU64::new(LARGE as u64),
+        rounds: AtomicU64::new(0),
+    };
+
+    let staying: Vec<_> =
+        (1..=STAYING).map(|tab| open_tab(&soak.server, &format!("staying {tab}"), "0")).collect();
+    let tell = |who: fn(&Soak)| {
+        let soak = &soak;
+        move || {
+            // One that fails ends the others, or they would be waited for in vain.
+            let _over = OnPanic(&soak.is_over);
+            who(soak);
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(tell(Soak::posts));
+        scope.spawn(tell(Soak::pages));
+        scope.spawn(tell(Soak::passing_tabs));
+        scope.spawn(tell(Soak::garbage));
+        scope.spawn(tell(Soak::resets));
+        scope.spawn(tell(Soak::stopped_readers));
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while Instant::now() < until && !soak.is_over.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(50));
+        }
+        soak.is_over.store(true, Ordering::Relaxed);
+    });
+
+    let Soak { server, created, rounds, .. } = soak;
+    let there = ids_there(&server);
+    let last = *there.last().unwrap();
+    assert_eq!(there.len() as u64, created.into_inner(), "models that were answered, and no others");
+    for tab in &staying {
+        wait_for("the last model", || (tab.progress().last_event_id == last.to_string()).then_some(()));
+        tab.close();
+        assert_eq!(received(tab), there, "a tab that stayed lost or repeated a model");
+    }
+    drop(staying);
+    wait_until_idle(&server);
+    let after = wait_for("threads and descriptors to be as many as before", || {
+        let now = Footprint::of(&server);
+        (now.threads <= before.threads && now.descriptors <= before.descriptors).then_some(now)
+    });
+    let stats = server.stats();
+    eprintln!(
+        "{seconds} s, {} rounds, {last} models: before {before:?}, after {after:?}\n{stats}",
+        rounds.into_inner()
+    );
+    assert!(after.resident_kib <= before.resident_kib + SLACK_KIB, "before {before:?}, after {after:?}");
+    assert!(stats["streams"]["reaped"].as_u64() > Some(0), "{stats}");
+    assert!(stats["streams"]["disconnected"].as_u64() > Some(0), "{stats}");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+/// Says that the soak is over when its thread panics.
+struct OnPanic<'a>(&'a AtomicBool);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
