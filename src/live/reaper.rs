@@ -3,9 +3,10 @@
 //! To a loop that writes, a client that stays and does not read looks like an
 //! audience; only an age frees its thread for certain. At every round the reaper
 //! tells those that are due. It does not wait for them: a stream that sleeps
-//! leaves at once, one that is writing leaves after that write, which lasts at
-//! most for the write timeout. So no stream is older than
-//! `max_age + reap_every + write_timeout`, and a scheduling delay.
+//! leaves at once, and a write that is blocked is cut. So no stream is older than
+//! `max_age + reap_every` and a scheduling delay. Where the front door hides its
+//! sockets (tiny-http) a stream that is writing leaves after that write only, which
+//! lasts at most for the write timeout.
 
 use std::convert::Infallible;
 use std::io;

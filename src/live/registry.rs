@@ -143,7 +143,8 @@ impl Live {
     }
 
     /// Tells every stream of at least this age to end; answers how many were
-    /// told now. They end when they sleep, or after the write they are in.
+    /// told now. They end when they sleep, and a write that is blocked is cut; on
+    /// tiny-http it ends first.
     pub fn reap(&self, at_least: Duration) -> usize {
         self.interrupt(Interrupt::Asked, |entry, _| entry.opened.elapsed() >= at_least)
     }
