@@ -19,6 +19,8 @@ const SECONDS: &str = "10";
 /// What all but one of a hundred pages are faster than, also on a slow machine: on a
 /// fast one they take some milliseconds.
 const PAGE: Duration = Duration::from_secs(1);
+/// The control server's come and go with who asks it.
+const OTHER_THREADS: u64 = 4;
 
 /// Runs one mode against a server of its own, with pages all the while.
 fn withstands(mode: &[&str], path: &str) {
@@ -50,9 +52,14 @@ fn withstands(mode: &[&str], path: &str) {
         "{mode:?}: {} pages, p99 {p99:?}, {most_connections} connections, {most_threads} threads",
         pages.len()
     );
-    assert!(most_connections > CLIENTS / 4, "only {most_connections} came, so nothing was tried");
+    let requests = server.stats()["requests_count"].as_u64().unwrap() - 1 - pages.len() as u64;
+    let came = most_connections.max(requests);
+    assert!(came > CLIENTS / 4, "only {came} came, so nothing was tried");
     assert!(p99 < PAGE, "{mode:?}: p99 of {} pages {p99:?}", pages.len());
-    assert!(most_threads <= threads, "{mode:?}: {threads} threads before, {most_threads} at the most");
+    assert!(
+        most_threads <= threads + OTHER_THREADS,
+        "{mode:?}: {threads} threads before, {most_threads} at the most"
+    );
     server.wait_for_stats("end of the slow clients", |stats| {
         stats["connections"]["open"] == 0 && stats["busy_threads"] == 0
     });
