@@ -52,6 +52,26 @@ fn by_id_loses_and_repeats_nothing_however_often_the_connection_is_cut() {
     }
 }
 
+/// One event for a long absence would have to arrive whole within a stream's age.
+#[test]
+fn a_long_absence_is_caught_up_with_in_pieces_without_sleeping() {
+    let server = Server::start(&["--update-rate", "600"]);
+    for n in 0..120 {
+        assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+    }
+    let tab = open_tab(&server, "tab", "0");
+    wait_for_id(&server, &tab, 120);
+    let sizes: Vec<usize> = tab
+        .happenings()
+        .try_iter()
+        .filter_map(|happening| match happening.what {
+            Happens::Event(event) => Some(ids(&event.data).len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, [50, 50, 20]);
+}
+
 #[test]
 fn by_id_loses_nothing_where_the_seeds_loop_does() {
     let server = Server::start_with(LOAD);

@@ -40,6 +40,13 @@ impl Model {
         select(db, "SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id", Some(id))
     }
 
+    /// The first `most` with a greater id, oldest first.
+    pub fn next(db: &Connection, id: i64, most: u32) -> rusqlite::Result<Vec<Model>> {
+        let mut statement =
+            db.prepare_cached("SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id LIMIT ?")?;
+        statement.query_map(params![id, most], from_row)?.collect()
+    }
+
     /// The seed's `Model.models_since(time)`: all created after that time.
     pub fn models_since(db: &Connection, time: SystemTime) -> rusqlite::Result<Vec<Model>> {
         let sql = "SELECT id, name, created_at_us FROM models WHERE created_at_us > ? ORDER BY id";
@@ -123,6 +130,7 @@ mod tests {
         assert_eq!(ids(Model::all(&db).unwrap()), [5, 4, 3]);
         assert_eq!(ids(Model::since(&db, 4).unwrap()), [5]);
         assert_eq!(ids(Model::since(&db, 0).unwrap()), [3, 4, 5]);
+        assert_eq!(ids(Model::next(&db, 0, 2).unwrap()), [3, 4]);
         assert_eq!(Model::newest_id(&db).unwrap(), 5);
         db.execute("DELETE FROM models", []).unwrap();
         assert_eq!(Model::create(&mut db, "next", 3).unwrap().id, 6);

@@ -21,6 +21,10 @@ use super::{Loop, Settings};
 use crate::live::{Dialect, Event, Live, Stream, StreamError};
 use crate::puma::{Request, Response};
 
+/// The most models in one event. A stream that is ended in the middle of an event has
+/// to send all of it again, so that one event for a long absence might never arrive.
+const BATCH: u32 = 50;
+
 /// Why a stream's action ended.
 #[derive(Debug, Error)]
 enum Left {
@@ -117,14 +121,16 @@ fn stream_by_id(
     };
     loop {
         // lets only grab new models since the last one sent
-        let models = db.query(Some(stream.interrupted()), |db| Model::since(db, last_id))?;
+        let models = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
         last_id = models.last().map_or(last_id, |model| model.id);
 
         info!("streaming models");
         stream.write(&Event::data(to_json(&models)).id(last_id))?;
 
-        // we reenter loop after a slight wait
-        stream.sleep(settings.update_rate)?;
+        // we reenter loop after a slight wait, or at once while there is more to catch up with
+        if models.len() < BATCH as usize {
+            stream.sleep(settings.update_rate)?;
+        }
     }
 }
 
