@@ -108,7 +108,7 @@ fn wait_for_blocked_writes(server: &Server, count: usize) {
             (last, since) = (bytes, Instant::now());
         }
         let is_large = last.len() == count && last.iter().all(|bytes| *bytes > 60_000);
-        (is_large && since.elapsed() > Duration::from_millis(500)).then_some(())
+        (is_large && since.elapsed() > Duration::from_millis(1500)).then_some(())
     });
 }
 

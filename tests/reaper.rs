@@ -161,7 +161,7 @@ fn wait_for_blocked_writes(server: &Server, count: usize) {
         if bytes != last {
             (last, since) = (bytes, Instant::now());
         }
-        (since.elapsed() > Duration::from_millis(500)).then_some(())
+        (since.elapsed() > Duration::from_millis(1500)).then_some(())
     });
 }
 

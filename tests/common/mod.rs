@@ -310,15 +310,16 @@ pub fn stopped_reader(server: &Server) -> TcpStream {
     let request = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
     let client = send(server.app, request);
     let port = u64::from(client.local_addr().unwrap().port());
-    let mut last = 0;
-    // The write is blocked once some bytes are out and no more follow.
+    let (mut last, mut since) = (0, Instant::now());
+    // The write is blocked once some bytes are out and no more follow: between two
+    // events there is a pause, too, but not of such a length.
     wait_for("a blocked write", || {
-        std::thread::sleep(Duration::from_millis(200));
         let threads = json(server.control, "GET", "/threads").1;
         let bytes = threads.as_array()?.iter().find(|it| it["connection"] == port)?["bytes"].as_u64()?;
-        let is_blocked = bytes > 0 && bytes == last;
-        last = bytes;
-        is_blocked.then_some(())
+        if bytes != last {
+            (last, since) = (bytes, Instant::now());
+        }
+        (bytes > 0 && since.elapsed() > Duration::from_millis(1500)).then_some(())
     });
     client
 }
