@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use common::{
     Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
-    stopped_reader, wait_for,
+    stopped_reader, wait_for, wait_until_blocked,
 };
 use rustix::process::Signal;
 
@@ -62,6 +62,8 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
         others.push(send(server.app, request));
         server.wait_for_stats("one more in todo", |stats| stats["backlog"] == queued);
     }
+    // What the reader has sent told the server of a little more room.
+    wait_until_blocked(&server, &reader);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
     assert!(server.log().contains("were still busy after 500ms"), "{}", server.log());

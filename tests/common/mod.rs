@@ -309,10 +309,15 @@ pub fn create_large(to: SocketAddr, count: usize) {
 pub fn stopped_reader(server: &Server) -> TcpStream {
     let request = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 0\r\n\r\n";
     let client = send(server.app, request);
+    wait_until_blocked(server, &client);
+    client
+}
+
+/// Waits until the write to this client is blocked: some bytes are out, and no more
+/// follow. Between two events there is a pause, too, but not of such a length.
+pub fn wait_until_blocked(server: &Server, client: &TcpStream) {
     let port = u64::from(client.local_addr().unwrap().port());
     let (mut last, mut since) = (0, Instant::now());
-    // The write is blocked once some bytes are out and no more follow: between two
-    // events there is a pause, too, but not of such a length.
     wait_for("a blocked write", || {
         let threads = json(server.control, "GET", "/threads").1;
         let bytes = threads.as_array()?.iter().find(|it| it["connection"] == port)?["bytes"].as_u64()?;
@@ -321,7 +326,6 @@ pub fn stopped_reader(server: &Server) -> TcpStream {
         }
         (bytes > 0 && since.elapsed() > Duration::from_millis(1500)).then_some(())
     });
-    client
 }
 
 /// A number of a process's `/proc/PID/status`: `Threads`, or `VmHWM` and others in KiB.
