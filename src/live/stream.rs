@@ -77,7 +77,8 @@ impl<'a> Stream<'a> {
     /// Blocks while the client does not read and its buffers are full, at most for
     /// the write timeout a piece of 64 KiB. Fails with `ClientDisconnected` when a
     /// write fails, and with `Reaped` when the stream is told to end, which is
-    /// looked at between the pieces. After an error nothing more can be sent.
+    /// looked at between the pieces, and where the front door has the socket ends a
+    /// blocked one at once. After an error nothing more can be sent.
     pub fn write(&mut self, event: &Event) -> Result<(), StreamError> {
         self.look()?;
         let mut text = String::new();
