@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::head::{self, Head, Parsed};
-use super::reactor::Watched;
+use super::reactor::{Place, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
 use super::socket::Socket;
@@ -61,8 +61,8 @@ pub(super) enum Progress {
 }
 
 /// A connection, and what has been read of its next request.
-#[derive(Debug)]
 pub(super) struct Client {
+    place: Option<Place<Client>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
     limits: Arc<Limits>,
@@ -82,6 +82,7 @@ impl Client {
     pub fn new(socket: Socket, subject: Subject, limits: Arc<Limits>) -> Self {
         let deadline = Instant::now() + limits.first_data_timeout;
         Client {
+            place: None,
             socket: Arc::new(socket),
             subject,
             reader: RequestReader::new(limits.max_head_bytes, limits.max_body_bytes),
@@ -250,5 +251,9 @@ impl Watched for Client {
 
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn place(&mut self) -> &mut Option<Place<Client>> {
+        &mut self.place
     }
 }

@@ -18,7 +18,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -29,10 +29,9 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::client::{Client, Limits, Progress};
 use super::configuration::Configuration;
 use super::door::{Door, DoorDied, StartError};
-use super::reactor::{Reactor, Wake};
+use super::reactor::{After, Reactor, Wake};
 use super::refusal::Refusal;
 use super::request::Request;
-
 use super::response::Detached;
 use super::serving::{Served, Serving};
 use super::socket::Socket;
@@ -55,8 +54,9 @@ pub(super) struct Shared {
     serving: Arc<Serving>,
     timeline: Arc<Timeline>,
     limits: Arc<Limits>,
-    pool: Mutex<Weak<ThreadPool<Client>>>,
-    reactor: Mutex<Option<Reactor<Client>>>,
+    /// Both are there before the first connection.
+    pool: OnceLock<Weak<ThreadPool<Client>>>,
+    reactor: OnceLock<Reactor<Client>>,
     requests: AtomicU64,
     connections: Arc<AtomicUsize>,
     stopping: AtomicBool,
@@ -68,8 +68,8 @@ impl Shared {
             serving,
             timeline,
             limits: Arc::new(configuration.limits()),
-            pool: Mutex::new(Weak::new()),
-            reactor: Mutex::new(None),
+            pool: OnceLock::new(),
+            reactor: OnceLock::new(),
             requests: AtomicU64::new(0),
             connections: Arc::default(),
             stopping: AtomicBool::new(false),
@@ -81,17 +81,12 @@ impl Shared {
         let mut was_queued = true;
         loop {
             match client.eagerly_finish() {
-                Progress::Ready => {}
-                Progress::NotYet => return self.watch(client),
-                Progress::Gone => return,
-                Progress::Refused(refusal) => return self.refuse(client, refusal),
-            }
-            let Some(next) = self.serve(client, processor, was_queued) else { return };
-            client = next;
-            was_queued = false;
-            match client.eagerly_finish() {
-                // While others are free there is no harm in going on.
-                Progress::Ready if self.pool().is_some_and(|pool| pool.is_anybody_waiting()) => {}
+                // While others are free there is no harm in going on with the next one.
+                Progress::Ready if was_queued || self.is_anybody_waiting() => {
+                    let Some(kept) = self.serve(client, processor, was_queued) else { return };
+                    client = kept;
+                    was_queued = false;
+                }
                 Progress::Ready => return self.push(client),
                 Progress::NotYet => return self.watch(client),
                 Progress::Gone => return,
@@ -126,7 +121,7 @@ impl Shared {
                 .head
                 .fields
                 .into_iter()
-                .map(|(name, value)| (name, String::from_utf8_lossy(&value).into_owned()))
+                .map(|(name, value)| (name, text(value)))
                 .collect(),
             mark: Box::new(move || marker.mark_as_io_bound()),
         };
@@ -141,6 +136,9 @@ impl Shared {
             }
             Served::Ended => None,
             Served::Detached(take_over) => {
+                if let Some(reactor) = self.reactor.get() {
+                    reactor.forget(&mut client);
+                }
                 let socket = Arc::clone(&client.socket);
                 take_over(Detached { socket, unread: client.into_unread() });
                 None
@@ -148,11 +146,20 @@ impl Shared {
         }
     }
 
-    fn refuse(&self, mut client: Client, refusal: Refusal) {
+    /// Answers with a refusal; the reactor reads on until the client has gone.
+    fn refuse(&self, client: Client, refusal: Refusal) {
+        let client = self.refused(client, refusal);
+        if let Some(reactor) = self.reactor.get() {
+            // It comes back only while the server stops, and is closed.
+            let _ = reactor.revisit(client);
+        }
+    }
+
+    fn refused(&self, mut client: Client, refusal: Refusal) -> Client {
         let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
         self.timeline.record(None, Some(client.subject), what);
         client.refuse(refusal);
-        self.watch(client);
+        client
     }
 
     fn push(&self, client: Client) {
@@ -162,38 +169,33 @@ impl Shared {
         }
     }
 
+    /// For a client that has been read empty.
     fn watch(&self, mut client: Client) {
         client.settle();
-        if let Some(reactor) = &*self.reactor.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(reactor) = self.reactor.get() {
             // It comes back only while the server stops, and is closed.
-            let _ = reactor.add(client);
+            let _ = reactor.watch(client);
         }
     }
 
     /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
-    fn on_wake(&self, mut client: Client, wake: Wake) -> Option<Client> {
+    fn on_wake(&self, mut client: Client, wake: Wake) -> After<Client> {
         match wake {
-            Wake::Shutdown => None,
-            Wake::Expired => {
-                let refusal = client.timed_out()?;
-                let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
-                self.timeline.record(None, Some(client.subject), what);
-                client.refuse(refusal);
-                Some(client)
-            }
-            Wake::Readable => match client.try_to_finish().0 {
-                Progress::Ready => {
+            Wake::Shutdown => After::Done,
+            Wake::Expired => match client.timed_out() {
+                Some(refusal) => After::Watch(self.refused(client, refusal)),
+                None => After::Done,
+            },
+            // One read each, so that who sends a lot does not keep the others waiting.
+            Wake::Readable => match client.try_to_finish() {
+                (Progress::Ready, _) => {
                     self.push(client);
-                    None
+                    After::Done
                 }
-                Progress::NotYet => Some(client),
-                Progress::Gone => None,
-                Progress::Refused(refusal) => {
-                    let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
-                    self.timeline.record(None, Some(client.subject), what);
-                    client.refuse(refusal);
-                    Some(client)
-                }
+                (Progress::NotYet, true) => After::Again(client),
+                (Progress::NotYet, false) => After::Watch(client),
+                (Progress::Gone, _) => After::Done,
+                (Progress::Refused(refusal), _) => After::Again(self.refused(client, refusal)),
             },
         }
     }
@@ -210,9 +212,18 @@ impl Shared {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn pool(&self) -> Option<Arc<ThreadPool<Client>>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    fn is_anybody_waiting(&self) -> bool {
+        self.pool().is_some_and(|pool| pool.is_anybody_waiting())
     }
+
+    fn pool(&self) -> Option<Arc<ThreadPool<Client>>> {
+        self.pool.get().and_then(Weak::upgrade)
+    }
+}
+
+/// What is no text is shown as such.
+fn text(value: Vec<u8>) -> String {
+    String::from_utf8(value).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The acceptor's thread and the reactor's.
@@ -235,11 +246,13 @@ impl PumaFront {
         let listen = |error| StartError::Listen { address: configuration.bind, error };
         let address = listener.local_addr().map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
-        *shared.pool.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(pool);
         let wakes = Arc::downgrade(&shared);
-        let on_wake = move |client, wake| wakes.upgrade().and_then(|shared| shared.on_wake(client, wake));
+        let on_wake = move |client, wake| {
+            wakes.upgrade().map_or(After::Done, |shared: Arc<Shared>| shared.on_wake(client, wake))
+        };
         let reactor = Reactor::start(format!("{name} reactor"), on_wake).map_err(StartError::Thread)?;
-        *shared.reactor.lock().unwrap_or_else(PoisonError::into_inner) = Some(reactor);
+        shared.pool.get_or_init(|| Arc::downgrade(pool));
+        shared.reactor.get_or_init(|| reactor);
 
         let poll = Poll::new().map_err(StartError::Thread)?;
         let waker = Waker::new(poll.registry(), Token(1)).map_err(StartError::Thread)?;
@@ -282,8 +295,9 @@ impl Door for PumaFront {
             // Its panic has been reported by the panic hook.
             let _ = acceptor.join();
         }
-        let reactor = self.shared.reactor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(reactor);
+        if let Some(reactor) = self.shared.reactor.get() {
+            reactor.stop();
+        }
     }
 
     fn connections(&self) -> Option<usize> {
@@ -297,8 +311,7 @@ impl Door for PumaFront {
     }
 
     fn take_reactor_max(&self) -> Option<usize> {
-        let reactor = self.shared.reactor.lock().unwrap_or_else(PoisonError::into_inner);
-        reactor.as_ref().map(Reactor::take_most)
+        self.shared.reactor.get().map(Reactor::take_most)
     }
 }
 

@@ -4,18 +4,24 @@
 //! done with a connection that wakes is a function that is handed in. Deadlines are
 //! kept in order, so that ten thousand idle connections cost no more to look through
 //! than one (Puma sorts a list at every wake-up).
+//!
+//! A connection is registered with the kernel once, when it is first watched, and told
+//! of by edges: once for what has come since it was last read empty. Puma registers and
+//! deregisters at each visit, which is two system calls and a wake-up of this thread for
+//! each request. So a connection has a place here also while a pool thread has it, and
+//! what the kernel says meanwhile is kept there; it is put back by its pool thread,
+//! under a lock, and this thread is woken only for what it must not sleep through.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::mem;
 use std::os::fd::RawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
 /// The waker's own token; connections are counted from 1.
 const WAKER: Token = Token(0);
@@ -23,10 +29,12 @@ const WAKER: Token = Token(0);
 const EVENTS: usize = 1_024;
 
 /// What can be watched.
-pub(super) trait Watched: Send + 'static {
+pub(super) trait Watched: Sized + Send + 'static {
     fn fd(&self) -> RawFd;
     /// When it has waited long enough.
     fn deadline(&self) -> Instant;
+    /// Where it keeps its place, from the first time that it is watched to its end.
+    fn place(&mut self) -> &mut Option<Place<Self>>;
 }
 
 /// Why something wakes.
@@ -38,92 +46,252 @@ pub(super) enum Wake {
     Shutdown,
 }
 
+/// What is to become of what woke.
+pub(super) enum After<W> {
+    /// It has been read empty, and waits for more.
+    Watch(W),
+    /// There may be more to read now; others come first.
+    Again(W),
+    /// Somebody else has it, or it is gone.
+    Done,
+}
+
 /// The thread. When it is dropped everything that is watched wakes for a last time,
 /// and the thread is joined.
 pub(super) struct Reactor<W: Watched> {
-    // Dropped first: its end is the order to stop.
-    inbox: Option<Sender<W>>,
-    waker: Arc<Waker>,
-    watched: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
+    places: Arc<Places<W>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A connection's place in the reactor, whether it is there or away; given up when this
+/// is dropped.
+pub(super) struct Place<W: Watched> {
+    places: Weak<Places<W>>,
+    token: usize,
+}
+
+struct Places<W> {
+    state: Mutex<State<W>>,
+    registry: Registry,
+    waker: Waker,
+}
+
+struct State<W> {
+    places: HashMap<usize, Visit<W>>,
+    /// Of those who are here, soonest first.
+    deadlines: BTreeSet<(Instant, usize)>,
+    /// Of those who are here, whoever is to be read without a word of the kernel.
+    again: Vec<usize>,
+    /// When the thread wakes by itself. It may be early, never late.
+    alarm: Option<Instant>,
+    next: usize,
+    /// The most that were here since somebody asked.
+    most: usize,
+    has_ended: bool,
+}
+
+enum Visit<W> {
+    Here(W, Instant),
+    /// A pool thread has it. Whether the kernel has told of bytes meanwhile.
+    Away {
+        readable: bool,
+    },
 }
 
 impl<W: Watched> Reactor<W> {
-    /// Starts it. `on_wake` gets back what wakes, and returns it if it is to be
-    /// watched further; it must not block.
-    pub fn start(
-        name: String,
-        on_wake: impl FnMut(W, Wake) -> Option<W> + Send + 'static,
-    ) -> io::Result<Self> {
+    /// Starts it. `on_wake` is given what wakes; it must not block.
+    pub fn start(name: String, on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (inbox, receiver) = unbounded();
-        let (watched, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let mut run = Run {
-            poll,
-            inbox: receiver,
-            on_wake,
-            entries: HashMap::new(),
+        let state = State {
+            places: HashMap::new(),
             deadlines: BTreeSet::new(),
-            next: 1,
-            watched: Arc::clone(&watched),
-            most: Arc::clone(&most),
+            again: Vec::new(),
+            alarm: None,
+            next: 0,
+            most: 0,
+            has_ended: false,
         };
+        let places = Arc::new(Places {
+            state: Mutex::new(state),
+            registry: poll.registry().try_clone()?,
+            waker: Waker::new(poll.registry(), WAKER)?,
+        });
+        let mut run = Run { poll, places: Arc::clone(&places), on_wake };
         let thread = thread::Builder::new().name(name).spawn(move || run.run())?;
-        Ok(Reactor { inbox: Some(inbox), waker, watched, most, thread: Some(thread) })
+        Ok(Reactor { places, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Watches it from now on; hands it back when the reactor has ended.
-    pub fn add(&self, it: W) -> Result<(), W> {
-        let Some(inbox) = &self.inbox else { return Err(it) };
-        inbox.send(it).map_err(|error| error.0)?;
-        if let Err(error) = self.waker.wake() {
-            log::error!("the reactor cannot be woken: {error}");
+    /// Watches it from now on; it has been read empty. Hands it back when the reactor has
+    /// ended, or the kernel refuses to watch it.
+    pub fn watch(&self, it: W) -> Result<(), W> {
+        self.places.put(it, false)
+    }
+
+    /// The same for what has not been read empty: it wakes at once.
+    pub fn revisit(&self, it: W) -> Result<(), W> {
+        self.places.put(it, true)
+    }
+
+    /// Lets go of it for good: from now on somebody else watches its descriptor.
+    pub fn forget(&self, it: &mut W) {
+        if it.place().take().is_some()
+            && let Err(error) = self.places.registry.deregister(&mut SourceFd(&it.fd()))
+        {
+            log::debug!("a connection was not watched: {error}");
         }
-        Ok(())
-    }
-
-    /// How many are watched now.
-    pub fn len(&self) -> usize {
-        self.watched.load(Ordering::Relaxed)
     }
 
     /// The most that were watched since this was last asked (`reactor_max`).
     pub fn take_most(&self) -> usize {
-        self.most.swap(self.len(), Ordering::Relaxed)
+        let mut state = self.places.state();
+        let here = state.deadlines.len();
+        mem::replace(&mut state.most, here)
     }
-}
 
-impl<W: Watched> Drop for Reactor<W> {
-    fn drop(&mut self) {
-        self.inbox = None;
-        // A reactor that cannot be woken sees the closed inbox at its next deadline.
-        let _ = self.waker.wake();
-        if let Some(thread) = self.thread.take() {
+    /// Ends it: what is watched wakes for the last time. Blocks until the thread has left.
+    pub fn stop(&self) {
+        self.places.state().has_ended = true;
+        self.places.wake();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
             // Its panic has been reported by the panic hook; a drop must not add one.
             let _ = thread.join();
         }
     }
 }
 
-struct Run<W, F> {
-    poll: Poll,
-    inbox: Receiver<W>,
-    on_wake: F,
-    entries: HashMap<usize, (W, Instant)>,
-    /// The same, soonest first.
-    deadlines: BTreeSet<(Instant, usize)>,
-    next: usize,
-    watched: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
+impl<W: Watched> Drop for Reactor<W> {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
-impl<W: Watched, F: FnMut(W, Wake) -> Option<W>> Run<W, F> {
+impl<W: Watched> Drop for Place<W> {
+    fn drop(&mut self) {
+        if let Some(places) = self.places.upgrade() {
+            // Whoever drops it has it, so nothing but a word is lost here.
+            let _away = places.state().places.remove(&self.token);
+        }
+    }
+}
+
+impl<W: Watched> Places<W> {
+    fn put(self: &Arc<Self>, mut it: W, is_readable: bool) -> Result<(), W> {
+        let mut state = self.state();
+        if state.has_ended {
+            drop(state);
+            return Err(it);
+        }
+        let token = match it.place() {
+            Some(place) => place.token,
+            None => {
+                state.next += 1;
+                let token = state.next;
+                // Its place comes first: from here on the kernel may tell of it.
+                state.places.insert(token, Visit::Away { readable: false });
+                *it.place() = Some(Place { places: Arc::downgrade(self), token });
+                let registered =
+                    self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
+                if let Err(error) = registered {
+                    drop(state);
+                    log::error!("a connection cannot be watched: {error}");
+                    return Err(it);
+                }
+                token
+            }
+        };
+        let is_to_wake = state.put(token, it, is_readable);
+        drop(state);
+        if is_to_wake {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::error!("the reactor cannot be woken: {error}");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        // Each holder leaves it whole, or has panicked for want of memory.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<W: Watched> State<W> {
+    /// Whether the thread is to be woken for it.
+    fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
+        let deadline = it.deadline();
+        if let Some(Visit::Away { readable: true }) = self.places.insert(token, Visit::Here(it, deadline)) {
+            is_readable = true;
+        }
+        self.deadlines.insert((deadline, token));
+        self.most = self.most.max(self.deadlines.len());
+        if is_readable {
+            self.again.push(token);
+        }
+        let is_sooner = self.alarm.is_none_or(|alarm| deadline < alarm);
+        if is_sooner {
+            self.alarm = Some(deadline);
+        }
+        is_readable || is_sooner
+    }
+
+    /// Gives out who is here.
+    fn take(&mut self, token: usize) -> Option<W> {
+        let visit = self.places.get_mut(&token)?;
+        match mem::replace(visit, Visit::Away { readable: false }) {
+            Visit::Here(it, deadline) => {
+                self.deadlines.remove(&(deadline, token));
+                Some(it)
+            }
+            Visit::Away { .. } => None,
+        }
+    }
+
+    /// The kernel tells of bytes, or of the end: gives out who is here, and makes a note for who is away.
+    fn readable(&mut self, token: usize) -> Option<W> {
+        let it = self.take(token);
+        if it.is_none()
+            && let Some(visit) = self.places.get_mut(&token)
+        {
+            *visit = Visit::Away { readable: true };
+        }
+        it
+    }
+
+    /// How long the thread may sleep. While nobody is here it keeps the alarm of before, and
+    /// wakes once for nothing: else each one who is put back would have to wake it.
+    fn sleep(&mut self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let soonest = self.deadlines.first().map(|(at, _)| *at);
+        self.alarm = soonest.or(self.alarm.filter(|alarm| *alarm > now));
+        self.alarm.map(|at| at.saturating_duration_since(now))
+    }
+
+    fn take_expired(&mut self, now: Instant) -> Option<W> {
+        let (_, token) = self.deadlines.first().copied().filter(|(at, _)| *at <= now)?;
+        self.take(token)
+    }
+}
+
+struct Run<W: Watched, F> {
+    poll: Poll,
+    places: Arc<Places<W>>,
+    on_wake: F,
+}
+
+impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
     fn run(&mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        let mut awake = Vec::new();
         loop {
-            let timeout = self.deadlines.first().map(|(at, _)| at.saturating_duration_since(Instant::now()));
+            let timeout = self.places.state().sleep();
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     log::error!("the reactor cannot poll, and ends: {error}");
@@ -131,70 +299,53 @@ impl<W: Watched, F: FnMut(W, Wake) -> Option<W>> Run<W, F> {
                 }
                 _ => {}
             }
-            let ready: Vec<usize> =
-                events.iter().map(|event| event.token().0).filter(|token| *token != 0).collect();
-            for token in ready {
-                self.wake(token, Wake::Readable);
+            let goes_on = self.who_wakes(&events, &mut awake);
+            for (it, why) in awake.drain(..) {
+                self.wake(it, why);
             }
-            self.wake_expired();
-            if !self.take_in() {
+            if !goes_on {
                 break;
             }
         }
-        for token in self.entries.keys().copied().collect::<Vec<_>>() {
-            self.wake(token, Wake::Shutdown);
-        }
+        self.end();
     }
 
-    /// Takes in what was added. False: nothing will be added any more.
-    fn take_in(&mut self) -> bool {
-        loop {
-            match self.inbox.try_recv() {
-                Ok(it) => self.watch(it),
-                Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
-            }
-        }
-    }
-
-    fn watch(&mut self, it: W) {
-        let (token, deadline, fd) = (self.next, it.deadline(), it.fd());
-        self.next += 1;
-        self.entries.insert(token, (it, deadline));
-        self.deadlines.insert((deadline, token));
-        self.count();
-        // What is readable already wakes at once.
-        if let Err(error) =
-            self.poll.registry().register(&mut SourceFd(&fd), Token(token), Interest::READABLE)
-        {
-            log::error!("a connection cannot be watched: {error}");
-            self.wake(token, Wake::Expired);
-        }
-    }
-
-    fn wake(&mut self, token: usize, why: Wake) {
-        let Some((it, deadline)) = self.entries.remove(&token) else { return };
-        self.deadlines.remove(&(deadline, token));
-        // It may be closed by whoever gets it, so the kernel must let go of it first.
-        if let Err(error) = self.poll.registry().deregister(&mut SourceFd(&it.fd())) {
-            log::debug!("a connection was not watched: {error}");
-        }
-        match (self.on_wake)(it, why) {
-            Some(it) if why != Wake::Shutdown => self.watch(it),
-            _ => self.count(),
-        }
-    }
-
-    fn wake_expired(&mut self) {
+    /// False: nobody will be watched any more.
+    fn who_wakes(&self, events: &Events, awake: &mut Vec<(W, Wake)>) -> bool {
         let now = Instant::now();
-        while let Some((_, token)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            self.wake(token, Wake::Expired);
+        let mut state = self.places.state();
+        let again = mem::take(&mut state.again);
+        for token in again {
+            awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
         }
+        for event in events {
+            // The waker has no place.
+            awake.extend(state.readable(event.token().0).map(|it| (it, Wake::Readable)));
+        }
+        while let Some(it) = state.take_expired(now) {
+            awake.push((it, Wake::Expired));
+        }
+        !state.has_ended
     }
 
-    fn count(&self) {
-        let watched = self.entries.len();
-        self.watched.store(watched, Ordering::Relaxed);
-        self.most.fetch_max(watched, Ordering::Relaxed);
+    fn wake(&mut self, it: W, why: Wake) {
+        let not_taken = match (self.on_wake)(it, why) {
+            After::Watch(it) => self.places.put(it, false).err(),
+            After::Again(it) => self.places.put(it, true).err(),
+            After::Done => None,
+        };
+        // The reactor ends.
+        drop(not_taken);
+    }
+
+    fn end(&mut self) {
+        let mut state = self.places.state();
+        state.has_ended = true;
+        let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
+        let all: Vec<W> = here.into_iter().filter_map(|token| state.take(token)).collect();
+        drop(state);
+        for it in all {
+            let _ = (self.on_wake)(it, Wake::Shutdown);
+        }
     }
 }
