@@ -25,6 +25,9 @@ pub(super) struct State<W> {
     backlog_max: usize,
     /// Threads inside the wait for `not_empty`, those that were woken and have not got the lock yet included.
     pub(super) waiting: usize,
+    /// Of those, how many have been woken at least and have not got the lock yet. To wake one more than wait
+    /// costs a system call that reaches nobody, and a burst of pushes comes faster than a thread wakes.
+    woken: usize,
     trim_requested: usize,
     /// By number. Puma numbers a thread by the count of threads at its birth, so after a trim two may share
     /// one; a lane of the timeline needs a number that is one thread's alone, so the lowest free one is taken.
@@ -85,6 +88,7 @@ impl<W> State<W> {
             todo: VecDeque::new(),
             backlog_max: 0,
             waiting: 0,
+            woken: 0,
             trim_requested: 0,
             processors: BTreeMap::new(),
             abandoned: 0,
@@ -109,6 +113,24 @@ impl<W> State<W> {
         self.timeline.record(None, Some(subject), What::Queued);
         self.todo.push_back((subject, work));
         self.backlog_max = self.backlog_max.max(self.todo.len());
+    }
+
+    pub(super) fn begin_waiting(&mut self) {
+        self.waiting += 1;
+    }
+
+    /// A thread may wake by itself, in the place of one that was woken: then `woken` is too low for a moment, and
+    /// one more is woken than need be.
+    pub(super) fn end_waiting(&mut self) {
+        self.waiting -= 1;
+        self.woken = self.woken.saturating_sub(1);
+    }
+
+    /// Whether somebody is to be woken: nobody need be if all who wait have been.
+    pub(super) fn wakes_one(&mut self) -> bool {
+        let wakes = self.waiting > self.woken;
+        self.woken += usize::from(wakes);
+        wakes
     }
 
     pub(super) fn needs_thread(&self) -> bool {

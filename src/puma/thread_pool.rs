@@ -303,12 +303,12 @@ impl<W: Work> Shared<W> {
             if state.leaves_when_idle(number) {
                 return None;
             }
-            state.waiting += 1;
+            state.begin_waiting();
             if state.starting {
                 self.not_full.notify_one();
             }
             state = self.wait(&self.not_empty, state);
-            state.waiting -= 1;
+            state.end_waiting();
         }
         state.take(number)
     }
@@ -338,11 +338,11 @@ impl<W: Work> Shared<W> {
         self.not_empty.notify_all();
     }
 
-    /// Gives up the lock, and wakes a waiting thread if there is one: waking nobody costs a system call too.
-    fn wake_one(&self, state: MutexGuard<'_, State<W>>) {
-        let somebody_waits = state.waiting > 0;
+    /// Gives up the lock, and wakes a waiting thread if there is one that has not been woken.
+    fn wake_one(&self, mut state: MutexGuard<'_, State<W>>) {
+        let wakes = state.wakes_one();
         drop(state);
-        if somebody_waits {
+        if wakes {
             self.not_empty.notify_one();
         }
     }
