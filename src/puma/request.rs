@@ -36,6 +36,7 @@ impl Request {
     /// The target's path, neither decoded nor normalised (as Puma leaves it).
     pub fn path(&self) -> &str {
         let origin_form = match self.target.split_once("://") {
+            _ if self.target.starts_with('/') => &self.target,
             // The absolute form, as a proxy sends it: the path begins after the authority.
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
                 rest.find(['/', '?']).map_or("/", |at| &rest[at..])
