@@ -243,7 +243,10 @@ pub fn open_stream(to: SocketAddr) -> TcpStream {
 pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
-    while !String::from_utf8_lossy(&read).contains(text) {
+    let mut looked_at = 0;
+    // It may begin in what was looked at before.
+    while !String::from_utf8_lossy(&read[read.len().min(looked_at)..]).contains(text) {
+        looked_at = read.len().saturating_sub(text.len());
         // A read with a timeout is not begun again by the kernel after a signal.
         let count = match stream.read(&mut buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
