@@ -4,6 +4,7 @@
 //! action stands here, as in `config/routes.rb`; before any of them, what Rails
 //! does in middleware: hosts that are not ours, and forms from elsewhere.
 
+pub mod content_security_policy;
 pub mod database;
 pub mod host_authorization;
 pub mod model;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::live::Live;
 use crate::puma::{Request, Response};
 
+use content_security_policy::ContentSecurityPolicy;
 use database::Database;
 use host_authorization::HostAuthorization;
 use models_controller::ModelsController;
@@ -57,7 +59,8 @@ impl Rails {
         views: Views,
         hosts: HostAuthorization,
     ) -> Self {
-        Rails { hosts, models: ModelsController { settings, database, live, views } }
+        let policy = ContentSecurityPolicy { frames: Vec::new(), frame_ancestors: hosts.sources() };
+        Rails { hosts, models: ModelsController { settings, database, live, views, policy } }
     }
 
     /// Answers a request, on the thread that it is called on.

@@ -6,6 +6,7 @@
 //! `stream_by_id` is the same loop with an id in the place of
 //! the time, so that each tab gets each model once, over reconnects too.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
 
+use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::database::{CheckoutError, Database, QueryError};
 use super::model::{MAX_NAME_BYTES, Model};
 use super::views::Views;
@@ -39,13 +41,24 @@ pub(super) struct ModelsController {
     pub(super) database: Arc<Database>,
     pub(super) live: Arc<Live>,
     pub(super) views: Views,
+    pub(super) policy: ContentSecurityPolicy,
 }
 
 impl ModelsController {
     /// `GET /`: what existed at render time.
     pub(super) fn index(&self, request: &Request) -> Response {
-        match self.database.lease().query(None, |db| Model::all(db)) {
-            Ok(models) => self.views.index(request, &models),
+        let models = match self.database.lease().query(None, |db| Model::all(db)) {
+            Ok(models) => models,
+            Err(error) => return failed(request, &error),
+        };
+        let nonce = match Nonce::draw() {
+            Ok(nonce) => nonce,
+            Err(error) => return failed(request, &error),
+        };
+        // The seed's own loop says no `retry:`; how long a browser then waits is its own matter.
+        let retry = (self.settings.stream_loop == Loop::ById).then(|| self.live.retry());
+        match self.views.index(request, &models, &nonce, retry) {
+            Ok(page) => self.policy.page(&nonce, page),
             Err(error) => failed(request, &error),
         }
     }
@@ -207,7 +220,7 @@ fn to_json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
 }
 
-fn failed(request: &Request, error: &QueryError) -> Response {
-    log::error!("{request:?}: {error}");
+fn failed(request: &Request, error: &dyn Display) -> Response {
+    log::error!("{request:?}: {error:#}");
     Response::status(500)
 }

@@ -5,12 +5,14 @@
 //! reload.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use minijinja::{Environment, context, path_loader};
 use thiserror::Error;
 
+use super::content_security_policy::Nonce;
 use super::model::Model;
-use crate::puma::{Request, Response};
+use crate::puma::Request;
 
 /// Every view, by the name that it has in the folder `views/`.
 const EMBEDDED: &[(&str, &str)] = &[
@@ -58,7 +60,13 @@ impl Views {
     }
 
     /// The page of models.
-    pub(super) fn index(&self, request: &Request, models: &[Model]) -> Response {
+    pub(super) fn index(
+        &self,
+        request: &Request,
+        models: &[Model],
+        nonce: &Nonce,
+        retry: Option<Duration>,
+    ) -> Result<String, minijinja::Error> {
         let rows: Vec<minijinja::Value> = models
             .iter()
             .map(|model| context! { id => model.id, name => model.name.as_str(), created_at => model.created_at_iso8601() })
@@ -77,24 +85,19 @@ impl Views {
                 tab => request.param("tab").and_then(|tab| tab.parse::<u32>().ok()),
                 tabs => (1..=TABS).collect::<Vec<_>>(),
                 port,
+                nonce => nonce.as_str(),
+                retry_ms => retry.map(|retry| retry.as_millis()),
             },
         )
     }
 
-    fn render(&self, name: &str, context: minijinja::Value) -> Response {
-        let page = match &self.folder {
-            None => self.embedded.get_template(name).and_then(|template| template.render(context)),
+    fn render(&self, name: &str, context: minijinja::Value) -> Result<String, minijinja::Error> {
+        match &self.folder {
+            None => self.embedded.get_template(name)?.render(context),
             Some(folder) => {
                 let mut environment = Environment::new();
                 environment.set_loader(path_loader(folder));
-                environment.get_template(name).and_then(|template| template.render(context))
-            }
-        };
-        match page {
-            Ok(page) => Response::new(200, "text/html; charset=utf-8", page),
-            Err(error) => {
-                log::error!("view {name}: {error:#}");
-                Response::status(500)
+                environment.get_template(name)?.render(context)
             }
         }
     }

@@ -133,6 +133,11 @@ impl Live {
         Stats { open: state.open.len(), oldest_age_s: oldest.map(|age| age.as_secs_f64()), ..state.stats }
     }
 
+    /// What every stream says of when to come back.
+    pub fn retry(&self) -> Duration {
+        self.retry
+    }
+
     pub fn max_age(&self) -> Option<Duration> {
         self.state().max_age
     }
