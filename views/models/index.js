@@ -3,15 +3,88 @@
 var page = document.body;
 var rows = document.getElementById('models');
 var template = document.getElementById('model');
+var toggle = document.getElementById('toggle');
+var form = document.getElementById('create');
+var nameField = document.getElementById('name');
 var newestId = page.dataset.newestId;
 var source;
 
 // A tab may stay open for days; the server keeps as many, unless told otherwise.
 var MOST_ROWS = 1000;
+// Sooner than this nobody wonders where an answer is.
+var WORTH_A_WORD = 1000;
 
-function show(state, words) {
+var WHO_WAITS = 'It may wait for a thread of the server, or for one of the six connections that a browser ' +
+  'opens to a host; the page cannot tell which.';
+
+// How long a browser that lost its stream waits before it asks again. It does not tell
+// scripts; the server tells this page what it tells browsers, and nothing in the seed's loop.
+var retry = page.dataset.retryMs === '' ? null : Number(page.dataset.retryMs);
+var since = performance.now();
+var arrived = 0;
+var failures = 0;
+var closedWhy = '';
+var closedByHand = false;
+var postedAt = null;
+
+function show(state, words, why) {
+  // Each try that fails begins the browser's pause anew.
+  if (page.dataset.state !== state || state === 'reconnecting') {
+    since = performance.now();
+  }
   page.dataset.state = state;
-  document.getElementById('state').textContent = words;
+  write('state', words);
+  closedWhy = why || '';
+  write('toggle', state === 'closed' ? 'Open stream' : 'Close stream');
+  tick();
+}
+
+// Only what changes, so that what is spoken, selected or looked at stays.
+function write(id, text) {
+  var element = document.getElementById(id);
+  if (element.textContent !== text) {
+    element.textContent = text;
+  }
+}
+
+function span(ms) {
+  var seconds = Math.floor(ms / 1000);
+  var minutes = Math.floor(seconds / 60);
+  var hours = Math.floor(minutes / 60);
+  if (hours > 0) {
+    return hours + ' h ' + minutes % 60 + ' min';
+  }
+  return minutes > 0 ? minutes + ' min ' + seconds % 60 + ' s' : seconds + ' s';
+}
+
+// What the page knows of its stream, and of its form, now.
+function tick() {
+  var age = performance.now() - since;
+  var unanswered = page.dataset.state === 'loading' ? age : 0;
+  var detail = '';
+  if (page.dataset.state === 'streaming') {
+    detail = 'for ' + span(age) + ', ' + arrived + (arrived === 1 ? ' model' : ' models') + ' arrived';
+  } else if (page.dataset.state === 'reconnecting' && retry === null) {
+    detail = 'the browser asks again after a pause of its own';
+  } else if (page.dataset.state === 'reconnecting' && age < retry) {
+    detail = 'the browser asks again in about ' + Math.ceil((retry - age) / 1000) + ' s' + (failures > 1 ? ', in vain so far' : '');
+  } else if (page.dataset.state === 'reconnecting') {
+    unanswered = age - retry;
+    detail = 'the browser was to ask again';
+  } else if (page.dataset.state === 'closed') {
+    detail = closedWhy;
+  }
+  if (unanswered >= WORTH_A_WORD) {
+    detail += (detail ? '; ' : '') + 'no answer for ' + span(unanswered);
+  }
+  write('detail', detail);
+  write('hint', unanswered >= WORTH_A_WORD ? WHO_WAITS : '');
+
+  var posting = postedAt === null ? 0 : performance.now() - postedAt;
+  write('waited', posting >= WORTH_A_WORD ? span(posting) : '');
+  if (posting >= WORTH_A_WORD) {
+    note('Sent, and no answer yet. ' + WHO_WAITS);
+  }
 }
 
 function openSource() {
@@ -21,10 +94,13 @@ function openSource() {
   if (page.dataset.tab) {
     address += '&tab=' + encodeURIComponent(page.dataset.tab);
   }
-  show('loading', 'waiting for a thread');
+  closedByHand = false;
+  failures = 0;
+  show('loading', 'connecting');
   source = new EventSource(address);
 
   source.onopen = function() {
+    failures = 0;
     show('streaming', 'streaming');
   };
 
@@ -40,9 +116,11 @@ function openSource() {
 
   source.onerror = function() {
     if (source.readyState === EventSource.CLOSED) {
-      show('closed', 'the stream failed for good');
+      show('closed', 'stream failed',
+        'the answer was no stream, or loading was stopped; the browser does not ask again');
     } else {
-      show('reconnecting', 'the stream ended; coming back');
+      failures += 1;
+      show('reconnecting', 'stream ended');
     }
   };
 }
@@ -53,8 +131,9 @@ function add(model) {
   var cells = row.querySelectorAll('td');
   cells[0].textContent = model.id;
   cells[1].textContent = model.name;
-  cells[2].textContent = model.created_at;
+  cells[2].textContent = model.created_at.slice(0, 10) + ' ' + model.created_at.slice(11, 19);
   rows.prepend(row);
+  arrived += 1;
   if (rows.childElementCount > MOST_ROWS) {
     rows.lastElementChild.remove();
   }
@@ -63,19 +142,76 @@ function add(model) {
 function closeSource() {
   if (typeof source !== 'undefined') {
     source.close();
-    show('closed', 'closed');
+    show('closed', 'closed', 'by this page; its thread is free once the server has noticed');
     console.log('source closed');
   }
 }
 
+function note(words, isWrong) {
+  write('note', words);
+  form.classList.toggle('wrong', Boolean(isWrong));
+  nameField.setAttribute('aria-invalid', Boolean(isWrong));
+}
+
+// Without script the form is sent as any other; with it the page, and its stream, stay.
+form.addEventListener('submit', function(e) {
+  e.preventDefault();
+  if (postedAt !== null) {
+    return;
+  }
+  postedAt = performance.now();
+  note('');
+  form.querySelector('button').setAttribute('aria-disabled', 'true');
+  fetch(form.action, {
+    method: 'POST',
+    headers: { accept: 'application/json' },
+    body: new URLSearchParams(new FormData(form)),
+  }).then(function(answer) {
+    return answer.text().then(function(text) {
+      if (answer.status !== 201) {
+        note('Not created: ' + text.trim() + ' (' + answer.status + ')', true);
+        return;
+      }
+      var model = JSON.parse(text);
+      note('Model ' + model.id + ' was created; streams bring it to all tabs.');
+      nameField.value = '';
+    });
+  }).catch(function() {
+    note('The connection ended before an answer came. If the model was created, a stream will show it.', true);
+  }).then(function() {
+    postedAt = null;
+    form.querySelector('button').removeAttribute('aria-disabled');
+    tick();
+  });
+});
+
+toggle.addEventListener('click', function() {
+  if (page.dataset.state === 'closed') {
+    openSource();
+  } else {
+    closeSource();
+    closedByHand = true;
+  }
+});
+
 // Turbolinks says this before it fetches the next page; a page that is left in
 // any other way says pagehide, and comes back out of the browser's cache by pageshow.
 document.addEventListener('page:fetch', closeSource);
-window.addEventListener('pagehide', closeSource);
+window.addEventListener('pagehide', function() {
+  if (!closedByHand) {
+    closeSource();
+  }
+});
 window.addEventListener('pageshow', function(e) {
-  if (e.persisted) {
+  if (e.persisted && !closedByHand) {
     openSource();
   }
 });
 
+// In a frame there is room for the state and the models.
+if (window.top !== window) {
+  document.documentElement.dataset.framed = '';
+}
+toggle.hidden = false;
+setInterval(tick, 250);
 openSource();
