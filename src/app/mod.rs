@@ -69,7 +69,8 @@ impl Rails {
         let path = request.path();
         if (method, path) == ("GET", "/up") {
             // A health check comes by address, and is answered to any host.
-            return Response::new(200, "text/html; charset=utf-8", "up\n");
+            return Response::new(200, "text/html; charset=utf-8", "up\n")
+                .with_header("content-security-policy", "default-src 'none'");
         }
         if let Err(refusal) = self.hosts.check(request) {
             return refusal;

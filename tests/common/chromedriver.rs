@@ -39,7 +39,7 @@ pub struct Browser {
     program: Program,
     folder: Option<TempDir>,
     session: String,
-    devtools: String,
+    targets: String,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -73,8 +73,8 @@ impl Browser {
         let session = format!("{url}/session/{id}");
         let has = client.capabilities().unwrap();
         let address = has["goog:chromeOptions"]["debuggerAddress"].as_str().unwrap();
-        let devtools = format!("http://{address}/json/list");
-        Some(Browser { client, runtime, program, folder: Some(folder), session, devtools, _alone: alone })
+        let targets = format!("http://{address}/json/list");
+        Some(Browser { client, runtime, program, folder: Some(folder), session, targets, _alone: alone })
     }
 
     /// The tab that Chromium has from the start.
@@ -117,14 +117,50 @@ impl Browser {
     /// in a page that is half there. Blocks, for 30 s, while the page has not come at all.
     pub fn eval(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
-        let script = format!("try {{ return {expression} }} catch {{ return null }}");
-        self.runtime.block_on(self.client.execute(&script, Vec::new())).unwrap()
+        self.eval_here(expression)
     }
 
     /// Runs statements in a tab's page.
     pub fn run(&self, tab: &Tab, script: &str) {
         self.look_at(tab);
         self.runtime.block_on(self.client.execute(script, Vec::new())).unwrap();
+    }
+
+    /// The value of an expression in the page of a tab's first frame, as `eval` has it.
+    pub fn eval_in_frame(&self, tab: &Tab, expression: &str) -> Value {
+        self.look_at(tab);
+        self.runtime.block_on(async {
+            self.client.find(Locator::Css("iframe")).await.unwrap().enter_frame().await.unwrap();
+        });
+        self.eval_here(expression)
+    }
+
+    fn eval_here(&self, expression: &str) -> Value {
+        let script = format!("try {{ return {expression} }} catch {{ return null }}");
+        self.runtime.block_on(self.client.execute(&script, Vec::new())).unwrap()
+    }
+
+    /// Types on the keyboard, wherever the focus is.
+    pub fn press(&self, tab: &Tab, keys: &str) {
+        self.look_at(tab);
+        self.runtime.block_on(async {
+            self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
+        });
+    }
+
+    /// A command of the DevTools protocol to a tab.
+    pub fn devtools(&self, tab: &Tab, command: &str, parameters: &Value) {
+        self.look_at(tab);
+        let asked = json!({ "cmd": command, "params": parameters }).to_string();
+        let url = format!("{}/goog/cdp/execute", self.session);
+        let answer = http::post(&url, "application/json", asked, PATIENCE).unwrap();
+        assert_eq!(answer.status(), 200, "{command}: {}", answer.text());
+    }
+
+    /// Has a tab's person prefer `light` or `dark`.
+    pub fn prefer(&self, tab: &Tab, scheme: &str) {
+        let scheme = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": [scheme] }));
     }
 
     /// A tab's title by DevTools; `about:blank` while its page has not come. WebDriver
@@ -135,7 +171,7 @@ impl Browser {
             id: String,
             title: String,
         }
-        let answer = http::get(&self.devtools, PATIENCE).unwrap();
+        let answer = http::get(&self.targets, PATIENCE).unwrap();
         let targets: Vec<Target> = serde_json::from_slice(&answer.body).unwrap();
         let id = String::from(tab.0.clone());
         let found = targets.into_iter().find(|target| target.id == id);

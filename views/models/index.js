@@ -35,7 +35,8 @@ function show(state, words, why) {
   page.dataset.state = state;
   write('state', words);
   closedWhy = why || '';
-  write('toggle', state === 'closed' ? 'Open stream' : 'Close stream');
+  write('toggle', state === 'closed' ? 'Open' : 'Close');
+  toggle.setAttribute('aria-label', toggle.textContent + ' the stream');
   tick();
 }
 
@@ -57,20 +58,25 @@ function span(ms) {
   return minutes > 0 ? minutes + ' min ' + seconds % 60 + ' s' : seconds + ' s';
 }
 
+function count(number, one, many) {
+  return number + ' ' + (number === 1 ? one : many);
+}
+
 // What the page knows of its stream, and of its form, now.
 function tick() {
   var age = performance.now() - since;
   var unanswered = page.dataset.state === 'loading' ? age : 0;
+  var tried = failures > 1 ? '; ' + count(failures - 1, 'try', 'tries') + ' failed' : '';
   var detail = '';
   if (page.dataset.state === 'streaming') {
-    detail = 'for ' + span(age) + ', ' + arrived + (arrived === 1 ? ' model' : ' models') + ' arrived';
+    detail = 'for ' + span(age) + ', ' + count(arrived, 'model', 'models') + ' arrived';
   } else if (page.dataset.state === 'reconnecting' && retry === null) {
-    detail = 'the browser asks again after a pause of its own';
+    detail = 'the browser asks again after a pause of its own' + tried;
   } else if (page.dataset.state === 'reconnecting' && age < retry) {
-    detail = 'the browser asks again in about ' + Math.ceil((retry - age) / 1000) + ' s' + (failures > 1 ? ', in vain so far' : '');
+    detail = 'asking again in about ' + Math.ceil((retry - age) / 1000) + ' s' + tried;
   } else if (page.dataset.state === 'reconnecting') {
     unanswered = age - retry;
-    detail = 'the browser was to ask again';
+    detail = 'was to ask again';
   } else if (page.dataset.state === 'closed') {
     detail = closedWhy;
   }
@@ -81,9 +87,9 @@ function tick() {
   write('hint', unanswered >= WORTH_A_WORD ? WHO_WAITS : '');
 
   var posting = postedAt === null ? 0 : performance.now() - postedAt;
-  write('waited', posting >= WORTH_A_WORD ? span(posting) : '');
+  write('waited', posting >= WORTH_A_WORD ? 'Waiting for ' + span(posting) + '.' : '');
   if (posting >= WORTH_A_WORD) {
-    note('Sent, and no answer yet. ' + WHO_WAITS);
+    note('No answer yet. ' + WHO_WAITS);
   }
 }
 
@@ -101,6 +107,7 @@ function openSource() {
 
   source.onopen = function() {
     failures = 0;
+    arrived = 0;
     show('streaming', 'streaming');
   };
 
@@ -173,7 +180,8 @@ form.addEventListener('submit', function(e) {
         return;
       }
       var model = JSON.parse(text);
-      note('Model ' + model.id + ' was created; streams bring it to all tabs.');
+      note('Model ' + model.id + ' was created; the streams bring it.' +
+        (page.dataset.state === 'streaming' ? '' : ' This tab shows it once it streams again.'));
       nameField.value = '';
     });
   }).catch(function() {

@@ -1,0 +1,63 @@
+//! axe-core, which finds what keeps people from using a page, in the real Chromium.
+//!
+//! It is fetched with npm into a folder that goes with the test, and run through
+//! WebDriver, whose scripts no page's Content-Security-Policy keeps out.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use super::chromedriver::{Browser, Tab};
+use super::common::program;
+
+/// The version whose rules the pages keep.
+const PACKAGE: &str = "axe-core@4.14.1";
+
+/// The library, ready to be put into pages.
+pub struct Axe {
+    source: String,
+}
+
+impl Axe {
+    /// Fetches it; `None`, with a word why, where npm is missing or cannot reach its
+    /// registry. With `CI` set that is a failure instead.
+    pub fn fetch() -> Option<Axe> {
+        let npm = program("npm")?;
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(npm);
+        command.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
+        command.arg(folder.path()).arg(PACKAGE).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            assert!(std::env::var_os("CI").is_none(), "npm did not fetch {PACKAGE}: {why}");
+            eprintln!("skipped: npm did not fetch {PACKAGE}: {why}");
+            return None;
+        }
+        let file = folder.path().join("node_modules/axe-core/axe.min.js");
+        Some(Axe { source: fs::read_to_string(file).unwrap() })
+    }
+
+    /// What it finds serious or critical in a tab's page, as the page is now: the rule,
+    /// and the elements that break it.
+    pub fn serious(&self, browser: &Browser, tab: &Tab) -> Vec<String> {
+        let begin = "window.found = undefined;
+            axe.run(document, { resultTypes: ['violations'] }).then(
+              results => { window.found = { violations: results.violations, passes: results.passes.length } },
+              error => { window.found = { failed: String(error) } });";
+        browser.run(tab, &format!("{}\n{begin}", self.source));
+        browser.wait_for(tab, "found !== undefined");
+        let found = browser.eval(tab, "found");
+        let violations = found["violations"].as_array().unwrap_or_else(|| panic!("axe failed: {found}"));
+        assert!(found["passes"].as_u64() > Some(0), "axe looked at nothing: {found}");
+        let is_serious = |it: &&serde_json::Value| it["impact"] == "serious" || it["impact"] == "critical";
+        let tell = |it: &serde_json::Value| {
+            let nodes = it["nodes"].as_array().into_iter().flatten();
+            let nodes: Vec<_> =
+                nodes.map(|node| node["failureSummary"].to_string() + &node["html"].to_string()).collect();
+            format!("{}: {}", it["id"], nodes.join("; "))
+        };
+        violations.iter().filter(is_serious).map(tell).collect()
+    }
+}
