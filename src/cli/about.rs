@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::Arguments;
@@ -29,18 +29,20 @@ pub fn completions(arguments: &CompletionsArgs) -> ExitCode {
     print(&script)
 }
 
-/// Prints the manual page: the program, then each of its commands.
+/// Prints the manual page: the program, then each of its commands, and theirs.
 pub fn man() -> ExitCode {
     let mut page = Vec::new();
     let mut program = Arguments::command();
     program.build();
-    let rendered = clap_mangen::Man::new(program.clone()).render(&mut page).and_then(|()| {
-        program
-            .get_subcommands()
-            .filter(|command| command.get_name() != "help")
-            .try_for_each(|command| clap_mangen::Man::new(command.clone()).render(&mut page))
-    });
-    rendered.map_or_else(super::failed, |()| print(&page))
+    write_page(&program, &mut page).map_or_else(super::failed, |()| print(&page))
+}
+
+fn write_page(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+    clap_mangen::Man::new(command.clone()).render(page)?;
+    command
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+        .try_for_each(|command| write_page(command, page))
 }
 
 /// A reader that has seen enough and closes the pipe is no error.
@@ -48,5 +50,37 @@ fn print(bytes: &[u8]) -> ExitCode {
     match io::stdout().lock().write_all(bytes) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => super::failed(error),
         _ => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks for all of a command, and of those below it.
+    fn expect(command: &Command, page: &str) {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        assert!(page.contains(&format!(".TH {name} ")), "{name}");
+        for argument in command.get_arguments() {
+            let words = match argument.get_long() {
+                Some(long) => vec![long],
+                None => argument.get_value_names().unwrap_or_default().iter().map(|it| it.as_str()).collect(),
+            };
+            let words = words.iter().map(|word| word.replace('-', "\\-"));
+            let variable = argument.get_env().map(|variable| variable.to_string_lossy().into_owned());
+            for word in words.chain(variable) {
+                assert!(page.contains(&word), "{name}: {word}");
+            }
+        }
+        command.get_subcommands().filter(|it| it.get_name() != "help").for_each(|it| expect(it, page));
+    }
+
+    #[test]
+    fn the_manual_has_all_that_can_be_typed() {
+        let mut program = Arguments::command();
+        program.build();
+        let mut page = Vec::new();
+        write_page(&program, &mut page).unwrap();
+        expect(&program, &String::from_utf8(page).unwrap());
     }
 }
