@@ -71,7 +71,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(*serve),
         Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
         Some(Command::Tab(tab)) => {
-            interrupt::first_of_two().map_or_else(failed, |signal| tab::run(tab, signal))
+            interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, signals.first))
         }
         Some(Command::Ctl(ctl)) => ctl::run(&ctl),
         Some(Command::Completions(shell)) => about::completions(&shell),

@@ -34,8 +34,8 @@ pub fn run(args: ServeArgs) -> ExitCode {
     {
         return misused(refusal);
     }
-    let signal = match interrupt::first_of_two() {
-        Ok(signal) => signal,
+    let signals = match interrupt::first_of_two() {
+        Ok(signals) => signals,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
@@ -46,12 +46,14 @@ pub fn run(args: ServeArgs) -> ExitCode {
     say_what_to_try(&args, &running);
 
     let why = select! {
-        recv(signal) -> _ => Ok(Stop::Gracefully),
+        recv(signals.first) -> _ => Ok(Stop::Gracefully),
         recv(stdin) -> _ => Ok(Stop::Gracefully),
         recv(running.stops) -> stop => Ok(stop.unwrap_or(Stop::Gracefully)),
         recv(running.app.died()) -> died => Err(died),
         recv(running.control.died()) -> died => Err(died),
     };
+    // Who presses Ctrl-C while it stops, for whatever reason, means it.
+    signals.count_as_first();
     let mut how = why.clone().unwrap_or(Stop::Gracefully);
     if how == Stop::Gracefully {
         say("- Gracefully stopping, waiting for requests to finish");
