@@ -2,20 +2,54 @@
 //!
 //! A small one stays in memory; a large one goes to a temporary file that has no
 //! name, as in Puma, so that a pool's worth of uploads does not cost their size in
-//! memory.
+//! memory. Each of those files takes a descriptor besides its connection's, so there
+//! may be only so many at a time.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
 
 /// Up to this many bytes a body stays in memory (Puma's MAX_BODY).
 pub const MAX_IN_MEMORY_BYTES: usize = 112 * 1024;
 
-/// The disk did not take a body.
+/// The most bodies that lie in temporary files at a time, in the whole process, as the
+/// limit of descriptors is the process's too.
+pub const MAX_SPOOLED: usize = 32;
+
+/// How many there are.
+static SPOOLED: AtomicUsize = AtomicUsize::new(0);
+
+/// Why a large body is not kept.
 #[derive(Debug, Error)]
-#[error("a large body could not be kept in a temporary file: {0}")]
-pub struct SpoolError(#[from] io::Error);
+pub enum SpoolError {
+    #[error("there are {MAX_SPOOLED} large bodies already")]
+    Full,
+    #[error("a large body could not be kept in a temporary file: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// A temporary file without a name, counted for as long as it is there.
+#[derive(Debug)]
+pub struct SpoolFile(File);
+
+impl SpoolFile {
+    fn create() -> Result<SpoolFile, SpoolError> {
+        let more = |spooled: usize| (spooled < MAX_SPOOLED).then_some(spooled + 1);
+        SPOOLED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| SpoolError::Full)?;
+        tempfile::tempfile().map(SpoolFile).map_err(|error| {
+            SPOOLED.fetch_sub(1, Ordering::Relaxed);
+            error.into()
+        })
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        SPOOLED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A body, as far as it has come.
 #[derive(Debug)]
@@ -23,7 +57,7 @@ pub enum RequestBody {
     Memory(Vec<u8>),
     /// Written to so far; read from its beginning.
     File {
-        file: File,
+        file: SpoolFile,
         bytes: u64,
     },
 }
@@ -54,13 +88,13 @@ impl RequestBody {
                 bytes.extend_from_slice(more);
             }
             RequestBody::Memory(bytes) => {
-                let mut file = tempfile::tempfile()?;
-                file.write_all(bytes)?;
-                file.write_all(more)?;
+                let mut file = SpoolFile::create()?;
+                file.0.write_all(bytes)?;
+                file.0.write_all(more)?;
                 *self = RequestBody::File { file, bytes: (bytes.len() + more.len()) as u64 };
             }
             RequestBody::File { file, bytes } => {
-                file.write_all(more)?;
+                file.0.write_all(more)?;
                 *bytes += more.len() as u64;
             }
         }
@@ -72,7 +106,7 @@ impl RequestBody {
         match self {
             RequestBody::Memory(bytes) => Ok(bytes.clone()),
             RequestBody::File { file, bytes } => {
-                let mut file = file;
+                let mut file = &file.0;
                 file.rewind()?;
                 let mut all = Vec::with_capacity(usize::try_from(*bytes).unwrap_or_default());
                 file.read_to_end(&mut all)?;

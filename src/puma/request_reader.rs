@@ -8,7 +8,7 @@
 
 use std::mem;
 
-use super::body::RequestBody;
+use super::body::{RequestBody, SpoolError};
 use super::chunks::Chunks;
 use super::framing::{self, BodyFraming};
 use super::head::{self, Head, Parsed};
@@ -225,7 +225,10 @@ fn says_http11(bytes: &[u8]) -> bool {
 
 fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
     body.push(data).map_err(|error| {
-        log::error!("{error}");
-        Refusal::BodyTooLarge
+        // That there are many is no fault of ours, and may be so for a while.
+        if let SpoolError::Disk(_) = &error {
+            log::error!("{error}");
+        }
+        Refusal::NoRoomForBody
     })
 }
