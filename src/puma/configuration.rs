@@ -33,10 +33,15 @@ pub const PERSISTENT_TIMEOUT: Duration = Duration::from_secs(65);
 pub const MAX_KEEP_ALIVE: usize = 999;
 /// The largest request head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 114_688;
-/// Descriptors that are kept for everything but connections.
+/// Descriptors that a process with two servers keeps for all that is neither a connection
+/// nor the database's: listeners and pollers, standard streams, clients who were refused and
+/// have not gone yet, and [`MAX_SPOOLED`](super::body::MAX_SPOOLED) bodies.
 pub const SPARE_DESCRIPTORS: usize = 128;
 /// Connections that the kernel completes ahead of `accept`.
 pub const LISTEN_BACKLOG: i32 = 1_024;
+
+/// The longest that a client is waited for.
+const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// What reads requests and hands them to the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +100,14 @@ impl Configuration {
 
     /// What one client may take.
     pub(super) fn limits(&self) -> Limits {
+        // No clock overflows by it, and to a connection it is for ever.
+        let bounded = |time: Duration| time.min(A_YEAR);
         Limits {
             max_head_bytes: self.max_head_bytes,
             max_body_bytes: self.max_body_bytes,
-            first_data_timeout: self.first_data_timeout,
-            head_timeout: self.head_timeout,
-            persistent_timeout: self.persistent_timeout,
+            first_data_timeout: bounded(self.first_data_timeout),
+            head_timeout: bounded(self.head_timeout),
+            persistent_timeout: bounded(self.persistent_timeout),
             max_keep_alive: MAX_KEEP_ALIVE,
         }
     }

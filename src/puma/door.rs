@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -12,6 +14,10 @@ use thiserror::Error;
 
 use super::configuration::{Configuration, FrontDoor, LISTEN_BACKLOG};
 use super::thread_pool::StartError as PoolError;
+
+/// The kernel takes no more milliseconds than an int has: 24 days.
+#[cfg(target_os = "linux")]
+const MAX_TCP_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// What a server needs of its front door. Dropping it stops it.
 pub(super) trait Door: Send + Sync {
@@ -76,7 +82,7 @@ pub(super) fn listen(configuration: &Configuration) -> Result<TcpListener, Start
             socket.set_write_timeout(Some(configuration.write_timeout))?;
         }
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(configuration.tcp_user_timeout)?;
+        socket.set_tcp_user_timeout(configuration.tcp_user_timeout.map(|it| it.min(MAX_TCP_USER_TIMEOUT)))?;
         socket.bind(&address.into())?;
         socket.listen(LISTEN_BACKLOG)?;
         Ok(socket.into())
