@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded, select};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use thiserror::Error;
 
+use super::descriptors::{self, CONTROL_CONNECTIONS};
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::values::{MinMax, OrAuto};
@@ -34,10 +34,6 @@ use crate::timeline::Timeline;
 /// How long the control server's own answers may take to end, after all else has:
 /// one of them may be the answer to the order to stop.
 const CONTROL_GRACE: Duration = Duration::from_millis(500);
-
-/// Connections that the control server may have: a share of the descriptors that
-/// the app's clients cannot take from it.
-const CONTROL_CONNECTIONS: usize = 64;
 /// How long the producer may at least take to end, whatever the other parts of a stop took.
 const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
@@ -58,6 +54,8 @@ pub enum BootError {
     AddressInUse { flag: &'static str, address: std::net::SocketAddr },
     #[error("{flag}: {error}")]
     Server { flag: &'static str, error: StartError },
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
     #[error("the stream reaper has no thread: {0}")]
@@ -87,14 +85,10 @@ pub struct Running {
 impl Running {
     /// Starts everything, in the order of who needs whom.
     pub fn start(args: &ServeArgs) -> Result<Running, BootError> {
-        let descriptors = raise_descriptor_limit();
+        let limit = descriptors::raise_limit();
         let front = match args.front {
             FrontDoor::Puma => default::FrontDoor::Puma,
             FrontDoor::TinyHttp => default::FrontDoor::TinyHttp,
-        };
-        let max_connections = match args.max_connections {
-            Some(most) => usize::try_from(most).unwrap_or(usize::MAX),
-            None => descriptors.saturating_sub(default::SPARE_DESCRIPTORS + CONTROL_CONNECTIONS).max(1),
         };
         let MinMax(min, max) = args.threads;
         let timeline = Arc::new(Timeline::default());
@@ -108,6 +102,11 @@ impl Running {
         };
         let database = Database::open(&path, size, args.db_checkout_timeout, lease_for)
             .map_err(|error| no_database(&args.database, error))?;
+        let max_connections = match front {
+            default::FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
+            // It takes what there is, and cannot be told otherwise.
+            default::FrontDoor::TinyHttp => usize::MAX,
+        };
         let streams = live::Settings {
             retry: args.retry,
             max_age: args.max_stream_age.0,
@@ -162,7 +161,6 @@ impl Running {
         let configuration = Configuration {
             threads: control::THREADS,
             write_timeout: args.write_timeout,
-            front,
             max_connections: CONTROL_CONNECTIONS,
             // Orders are in the query: a body that comes slowly must not hold one of these few threads.
             max_body_bytes: 0,
@@ -276,22 +274,6 @@ fn start(
         Err(StartError::AddressInUse(address)) => Err(BootError::AddressInUse { flag, address }),
         Err(error) => Err(BootError::Server { flag, error }),
     }
-}
-
-/// Each connection takes two descriptors on tiny-http, and the usual soft limit
-/// of 1,024 is soon reached.
-fn raise_descriptor_limit() -> usize {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        let before = limit.current;
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            log::warn!("the limit of descriptors stays as it is: {error}");
-            limit.current = before;
-        }
-    }
-    // None is no limit at all.
-    limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
 fn no_database(path: &Path, error: database::OpenError) -> BootError {

@@ -9,6 +9,7 @@ pub mod about;
 pub mod boot;
 pub mod control_client;
 pub mod ctl;
+pub mod descriptors;
 pub mod duration;
 pub mod interrupt;
 pub mod pretty;
