@@ -38,7 +38,6 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
 
     let began = Instant::now();
     let sixth = ask(&server, STREAM);
-    // One after the other: tiny_http may leave the second of two at once unread.
     server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
     let page = ask(&server, "/");
     let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });

@@ -1,15 +1,17 @@
-//! The front door keeps its promises whatever comes in: limits, framing, and the
-//! end of its descriptors, each as bytes on a socket of a test's own.
+//! What both front doors promise whatever comes in, and what tiny_http's own keeps as
+//! well as it can: limits, framing, and the end of its descriptors. Each test says bytes
+//! on a socket of its own. `front_puma.rs` has the limits of Puma's.
 
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
-    PATIENCE, Server, ask, get, json, open_stream, proc_status, read_answer, read_head, send, wait_until_up,
+    FRONTS, PATIENCE, Server, ask, get, json, open_stream, proc_status, read_answer, read_head, send,
+    wait_until_up,
 };
 use serde_json::Value;
 
@@ -60,7 +62,7 @@ fn request((method, headers, body, _): &(&str, String, Vec<u8>, u16)) -> Vec<u8>
 
 #[test]
 fn a_body_over_a_limit_is_refused_and_the_process_lives() {
-    let server = Server::start(&["--max-body-bytes", "2000"]);
+    let server = Server::on("tiny-http", &["--max-body-bytes", "2000"]);
     let mut kept = Vec::new();
     for row in bodies() {
         let mut client = send(server.app, &request(&row));
@@ -78,7 +80,7 @@ fn a_body_over_a_limit_is_refused_and_the_process_lives() {
 
 #[test]
 fn what_follows_a_refused_request_holds_no_thread() {
-    let server = Server::start(&["--max-body-bytes", "2000", "--threads", "1:1"]);
+    let server = Server::on("tiny-http", &["--max-body-bytes", "2000", "--threads", "1:1"]);
     let mut kept = Vec::new();
     for row in bodies().iter().filter(|row| matches!(row.3, 400 | 413)) {
         let mut bytes = request(row);
@@ -92,7 +94,7 @@ fn what_follows_a_refused_request_holds_no_thread() {
 
 #[test]
 fn a_body_that_ends_early_creates_nothing() {
-    let server = Server::start(&[]);
+    let server = Server::on("tiny-http", &[]);
     for declared in [600, 2000] {
         let head = format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {declared}\r\n\r\n");
         let mut client = send(server.app, format!("{head}name=half").as_bytes());
@@ -108,52 +110,59 @@ fn a_body_that_ends_early_creates_nothing() {
 
 #[test]
 fn each_version_gets_an_answer_that_it_can_read() {
-    let server = Server::start(&["--update-rate", "60"]);
-    let old = ask(server.app, "GET /up HTTP/1.0\r\n\r\n");
-    let head = "HTTP/1.0 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 3\r\n\r\n";
-    assert_eq!(old, format!("{head}up\n"), "field-less, and its end is the connection's");
+    for front in FRONTS {
+        let server = Server::on(front, &["--update-rate", "60"]);
+        let old = ask(server.app, "GET /up HTTP/1.0\r\n\r\n");
+        let head = "HTTP/1.0 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 3\r\n\r\n";
+        assert_eq!(old, format!("{head}up\n"), "field-less, and its end is the connection's");
 
-    let closing = ask(server.app, "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    assert!(closing.starts_with("HTTP/1.1 200 OK\r\n") && closing.contains("connection: close\r\n"));
+        let closing = ask(server.app, "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        assert!(closing.starts_with("HTTP/1.1 200 OK\r\n") && closing.contains("connection: close\r\n"));
 
-    let mut old_stream = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
-    let head = read_head(&mut old_stream);
-    assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("transfer-encoding"), "{head}");
-    let first = common::read_until(&mut old_stream, "data: []\n\n");
-    assert!(first.starts_with(": a stream of models\n"), "bare bytes, no chunk: {first:?}");
+        let mut old_stream = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
+        let head = read_head(&mut old_stream);
+        assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("transfer-encoding"), "{head}");
+        let first = common::read_until(&mut old_stream, "data: []\n\n");
+        assert!(first.starts_with(": a stream of models\n"), "bare bytes, no chunk: {first:?}");
+    }
 }
 
 #[test]
 fn a_connection_is_kept_and_serves_one_request_after_another() {
-    let server = Server::start(&["--threads", "2:2"]);
-    let mut client = send(server.app, b"");
-    for version in ["HTTP/1.1", "HTTP/1.0"] {
-        for _ in 0..3 {
-            let request = format!("GET /up {version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
-            client.write_all(request.as_bytes()).unwrap();
-            let answer = read_answer(&mut client);
-            assert_eq!((answer.status, answer.body.as_str()), (200, "up\n"));
-            assert!(answer.head.starts_with(version));
-            let said = (version == "HTTP/1.0").then_some("keep-alive");
-            assert_eq!(answer.header("connection"), said);
+    for front in FRONTS {
+        let server = Server::on(front, &["--threads", "2:2"]);
+        let mut client = send(server.app, b"");
+        for version in ["HTTP/1.1", "HTTP/1.0"] {
+            for _ in 0..3 {
+                let request =
+                    format!("GET /up {version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n");
+                client.write_all(request.as_bytes()).unwrap();
+                let answer = read_answer(&mut client);
+                assert_eq!((answer.status, answer.body.as_str()), (200, "up\n"));
+                assert!(answer.head.starts_with(version));
+                let said = (version == "HTTP/1.0").then_some("keep-alive");
+                assert_eq!(answer.header("connection"), said);
+            }
         }
     }
 }
 
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
-    let server = Server::start(&[]);
-    let targets = ["/up", "/nowhere", "/models.json", "/up", "/"];
-    let request = |target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let mut client = send(server.app, targets.map(request).concat().as_bytes());
-    for (target, status) in targets.iter().zip([200, 404, 200, 200, 200]) {
-        let answer = read_answer(&mut client);
-        assert_eq!(answer.status, status, "{target}");
-        match *target {
-            "/up" => assert_eq!(answer.body, "up\n"),
-            "/models.json" => assert_eq!(answer.body, "[]"),
-            "/" => assert!(answer.body.contains("</html>")),
-            _ => assert_eq!(answer.body, "Not Found\n"),
+    for front in FRONTS {
+        let server = Server::on(front, &[]);
+        let targets = ["/up", "/nowhere", "/models.json", "/up", "/"];
+        let request = |target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut client = send(server.app, targets.map(request).concat().as_bytes());
+        for (target, status) in targets.iter().zip([200, 404, 200, 200, 200]) {
+            let answer = read_answer(&mut client);
+            assert_eq!(answer.status, status, "{target}");
+            match *target {
+                "/up" => assert_eq!(answer.body, "up\n"),
+                "/models.json" => assert_eq!(answer.body, "[]"),
+                "/" => assert!(answer.body.contains("</html>")),
+                _ => assert_eq!(answer.body, "Not Found\n"),
+            }
         }
     }
 }
@@ -193,7 +202,7 @@ fn the_absolute_form_of_a_target_is_its_path() {
 
 #[test]
 fn garbage_is_refused_and_hurts_nobody() {
-    let server = Server::start(&["--threads", "1:1"]);
+    let server = Server::on("tiny-http", &["--threads", "1:1"]);
     let rows: &[(&[u8], &str)] = &[
         (b"\x00\xff\xfe\r\n\r\n", ""),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", ""),
@@ -223,70 +232,67 @@ fn garbage_is_refused_and_hurts_nobody() {
 
 #[test]
 fn a_version_that_is_not_spoken_hurts_nobody() {
-    let server = Server::start(&["--threads", "1:1"]);
-    for length in ["0", HUGE] {
-        let head = format!("GET /up HTTP/2.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
-        let clients: Vec<_> = (0..3).map(|_| send(server.app, head.as_bytes())).collect();
-        wait_until_up(server.app);
-        drop(clients);
-        wait_until_up(server.app);
+    for front in FRONTS {
+        let server = Server::on(front, &["--threads", "1:1"]);
+        for length in ["0", HUGE] {
+            let head = format!("GET /up HTTP/2.0\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+            let clients: Vec<_> = (0..3).map(|_| send(server.app, head.as_bytes())).collect();
+            wait_until_up(server.app);
+            drop(clients);
+            wait_until_up(server.app);
+        }
     }
 }
 
 #[test]
-fn every_address_but_loopback_is_refused() {
-    for (flag, address) in [
-        ("--bind", "tcp://0.0.0.0:0"),
-        ("--bind", "tcp://[::]:0"),
-        ("--bind", "tcp://192.0.2.1:9292"),
-        ("--control-url", "tcp://0.0.0.0:0"),
-    ] {
+fn tiny_http_listens_on_loopback_only() {
+    for address in ["tcp://0.0.0.0:0", "tcp://[::]:0", "tcp://192.0.2.1:9292"] {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
-        command.args(["serve", flag, address, "--database"]).arg(folder.path().join("m.sqlite3"));
+        command
+            .args(["serve", "--front", "tiny-http", "--bind", address, "--database"])
+            .arg(folder.path().join("m.sqlite3"));
         let output = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains(flag) && said.contains(address) && said.contains("tcp://127.0.0.1:"), "{said}");
+        assert!(
+            said.contains("--bind") && said.contains(address) && said.contains("tcp://127.0.0.1:"),
+            "{said}"
+        );
         assert!(!folder.path().join("m.sqlite3").exists());
     }
 }
 
 #[test]
-fn a_server_without_descriptors_says_that_its_door_died_and_ends() {
-    let app: fn(&Server) -> SocketAddr = |server| server.app;
-    let control: fn(&Server) -> SocketAddr = |server| server.control;
-    for (name, door) in [("app", app), ("control", control)] {
-        let mut server = Server::with_descriptors(64, &["--threads", "2:2"]);
-        let address = door(&server);
-
-        let mut clients = Vec::new();
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "{name}: still there: {}", server.log());
-            if let Ok(mut client) = TcpStream::connect(address) {
-                let _ = client.write_all(b"GET /");
-                clients.push(client);
-            }
-            // Closer together, and tiny_http leaves some of them unread.
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        let log = server.log();
-        assert_eq!(status.code(), Some(1), "{name}: {log}");
-        let said: Vec<_> = log.lines().filter(|line| line.starts_with("ninetabs: ")).collect();
-        assert_eq!(said.len(), 1, "{name}: {log}");
-        assert!(said[0].contains(&format!("{address} died")), "{name}: {}", said[0]);
-        assert!(!server.folder.path().join("state").exists(), "{name}: the state file is left");
-    }
+fn without_descriptors_tiny_http_says_that_its_door_died_and_ends() {
+    let mut server = Server::with_descriptors(64, &["--front", "tiny-http", "--threads", "2:2"]);
+    let address = server.app;
+    let mut clients = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "still there: {}", server.log());
+        if let Ok(mut client) = TcpStream::connect(address) {
+            let _ = client.write_all(b"GET /");
+            clients.push(client);
+        }
+        // Closer together, and tiny_http leaves some of them unread.
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let log = server.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let said: Vec<_> = log.lines().filter(|line| line.starts_with("ninetabs: ")).collect();
+    assert_eq!(said.len(), 1, "{log}");
+    assert!(said[0].contains(&format!("{address} died")), "{}", said[0]);
+    assert!(!server.folder.path().join("state").exists(), "the state file is left");
 }
 
 #[test]
 fn a_dead_door_is_noticed_while_kept_connections_leave_no_pause() {
-    let mut server = Server::with_descriptors(64, &["--threads", "2:2"]);
+    let mut server = Server::with_descriptors(64, &["--front", "tiny-http", "--threads", "2:2"]);
     let address = server.app;
     let mut client = TcpStream::connect(address).unwrap();
     let busy = std::thread::spawn(move || {
@@ -315,25 +321,27 @@ fn a_dead_door_is_noticed_while_kept_connections_leave_no_pause() {
 
 #[test]
 fn the_control_server_answers_while_every_thread_is_held() {
-    let server = Server::start(&["--update-rate", "60"]);
-    let mut open: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
-    for n in 0..300 {
-        let bytes: &[u8] = if n % 2 == 0 { b"" } else { b"GET /models/live_stream HTTP/1.1\r\n\r\n" };
-        open.push(send(server.app, bytes));
-        // Closer together, and tiny_http leaves some of them unread.
-        std::thread::sleep(Duration::from_millis(3));
+    for front in FRONTS {
+        let server = Server::on(front, &["--update-rate", "60"]);
+        let mut open: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+        for n in 0..300 {
+            let bytes: &[u8] = if n % 2 == 0 { b"" } else { b"GET /models/live_stream HTTP/1.1\r\n\r\n" };
+            open.push(send(server.app, bytes));
+            // Closer together, and tiny_http leaves some of them unread.
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        let is_full =
+            |stats: &Value| stats["backlog"].as_u64() >= Some(100) && stats["connections"]["open"] == 308;
+        let stats = server.wait_for_stats("full todo, and 308 connections", is_full);
+        assert_eq!(stats["pool_capacity"], 0);
+        for path in ["/stats", "/threads", "/timeline?after=0"] {
+            let asked = Instant::now();
+            assert_eq!(json(server.control, "GET", path).0, 200);
+            // It takes some milliseconds; a page of the app would take for ever.
+            assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
+        }
+        let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+        page.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        assert!(page.read(&mut [0; 1]).is_err(), "a page got a thread");
     }
-    let is_full =
-        |stats: &Value| stats["backlog"].as_u64() >= Some(100) && stats["connections"]["open"] == 308;
-    let stats = server.wait_for_stats("full todo, and 308 connections", is_full);
-    assert_eq!(stats["pool_capacity"], 0);
-    for path in ["/stats", "/threads", "/timeline?after=0"] {
-        let asked = Instant::now();
-        assert_eq!(json(server.control, "GET", path).0, 200);
-        // It takes some milliseconds; a page of the app would take for ever.
-        assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
-    }
-    let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
-    page.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(page.read(&mut [0; 1]).is_err(), "a page got a thread");
 }

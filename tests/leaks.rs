@@ -1,5 +1,6 @@
 //! What clients leave behind: threads, descriptors and memory of the process,
-//! before and after thousands of them.
+//! before and after thousands of them. Those that reset are tiny_http's here, and measured
+//! only; that they leave nothing on Puma's front is held in `front_fairness.rs`.
 //!
 //! Everything is read from /proc and nothing is asked of the server meanwhile:
 //! each question would keep one more of tiny_http's threads from going home,
@@ -13,7 +14,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Server, get, open_stream, send, wait_for};
+use common::{FRONTS, Server, get, open_stream, send, wait_for};
 
 /// Clients that come and go, half of them for a page and half for a stream.
 const CLIENTS: usize = 2_000;
@@ -64,8 +65,8 @@ impl Footprint {
 }
 
 /// A server that has seen every kind of client, and what it is like afterwards.
-fn start() -> (Server, Footprint) {
-    let server = Server::start_with("--update-rate 10ms");
+fn start(front: &str) -> (Server, Footprint) {
+    let server = Server::on(front, &["--update-rate", "10ms"]);
     let fresh = Footprint::of(&server);
     // Every database connection opens its files with its first query, and every
     // thread its part of the heap.
@@ -91,13 +92,21 @@ fn come_and_close(server: &Server, n: usize) {
 
 #[test]
 fn clients_that_close_leave_nothing() {
-    let (server, before) = start();
+    thread::scope(|scope| {
+        for front in FRONTS {
+            scope.spawn(move || clients_that_close(front));
+        }
+    });
+}
+
+fn clients_that_close(front: &str) {
+    let (server, before) = start(front);
     (0..CLIENTS).for_each(|n| come_and_close(&server, n));
     let after = wait_for("all that the clients left to go", || {
         let now = Footprint::of(&server);
         (now.threads <= before.threads && now.descriptors <= before.descriptors).then_some(now)
     });
-    eprintln!("{CLIENTS} clients that close: before {before:?}, after {after:?}");
+    eprintln!("{front}: {CLIENTS} clients that close: before {before:?}, after {after:?}");
     assert!(after.resident_kb <= before.resident_kb + SLACK_KB, "before {before:?}, after {after:?}");
     assert!(server.stats()["streams"]["opened"].as_u64() >= Some(CLIENTS as u64 / 2));
     assert!(!server.log().contains("panicked"), "{}", server.log());
@@ -111,7 +120,7 @@ fn reset(stream: TcpStream) {
 /// What so many of these leave is measured, since it is tiny_http's own affair;
 /// the server must answer on.
 fn clients_that_reset(kind: &str, visit: fn(&Server) -> TcpStream) {
-    let (server, before) = start();
+    let (server, before) = start("tiny-http");
     (0..RESETS).for_each(|_| reset(visit(&server)));
     let after = Footprint::settled(&server);
     let panics = server.log().matches("panicked").count();

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
-use common::{program, wait_for};
+use common::{FRONTS, program, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -20,26 +20,42 @@ fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
+fn claims(report: &Value) -> impl Iterator<Item = &Value> {
+    report["acts"].as_array().unwrap().iter().flat_map(|act| act["claims"].as_array().unwrap())
+}
+
 fn measured<'a>(report: &'a Value, claim: &str) -> &'a str {
-    let claims = report["acts"].as_array().unwrap().iter().flat_map(|act| act["claims"].as_array().unwrap());
-    let found = claims.into_iter().find(|it| it["claim"].as_str().unwrap().starts_with(claim));
+    let found = claims(report).find(|it| it["claim"].as_str().unwrap().starts_with(claim));
     found.unwrap_or_else(|| panic!("no claim {claim:?} in {report}"))["measured"].as_str().unwrap()
 }
 
 #[test]
-fn every_act_holds_and_says_so_in_json() {
+fn every_act_holds_on_both_fronts_and_says_so_in_json() {
     for tool in ["chromium", "curl", "ab"] {
         // Without them the acts go on and claim less; where CI is set they must be there.
         program(tool);
     }
-    let output = reproduce(&["--fast", "--json"]);
-    let report = report(&output);
-    assert_eq!(report["held"], true, "{report:#}");
-    assert_eq!(output.status.code(), Some(0));
-    let acts: Vec<_> =
-        report["acts"].as_array().unwrap().iter().map(|act| act["act"].as_u64().unwrap()).collect();
-    assert_eq!(acts, [1, 2, 3, 4, 5, 6]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
+    for front in FRONTS {
+        let output = reproduce(&["--fast", "--json", "--front", front]);
+        let report = report(&output);
+        let failed: Vec<_> = claims(&report).filter(|claim| claim["held"] != true).collect();
+        assert_eq!((&report["held"], failed), (&true.into(), vec![]), "{front}");
+        assert_eq!(output.status.code(), Some(0), "{front}");
+        let acts: Vec<_> =
+            report["acts"].as_array().unwrap().iter().map(|act| act["act"].as_u64().unwrap()).collect();
+        assert_eq!(acts, [1, 2, 3, 4, 5, 6], "{front}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
+    }
+}
+
+#[test]
+fn write_against_poll_is_shown_by_default_and_missed_on_tiny_http() {
+    let polled = |front: &[&str]| {
+        let output = reproduce(&[&["--fast", "--json", "--act", "2"], front].concat());
+        String::from_utf8_lossy(&output.stdout).contains("with --notice-close poll")
+    };
+    assert!(polled(&[]));
+    assert!(!polled(&["--front", "tiny-http"]));
 }
 
 #[test]

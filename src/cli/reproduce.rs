@@ -51,7 +51,7 @@ pub struct ReproduceArgs {
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub tabs: u16,
     /// The front door of the server.
-    #[arg(long, value_name = "FRONT", default_value = "tiny-http")]
+    #[arg(long, value_name = "FRONT", default_value = "puma")]
     pub front: FrontDoor,
     /// Ten times as fast: every time of the server is a tenth.
     #[arg(long)]

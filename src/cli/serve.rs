@@ -79,13 +79,12 @@ pub fn run(args: ServeArgs) -> ExitCode {
 
 /// What was asked for and tiny_http cannot do, in a line that names who can.
 fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
-    for (flag, address) in [("--bind", args.bind), ("--control-url", args.control_url)] {
-        if !address.ip().is_loopback() {
-            return Some(format!(
-                "{flag} tcp://{address}: the tiny-http front has no limit on what a client sends and listens on loopback only; give tcp://127.0.0.1:{}, or --front puma",
-                address.port()
-            ));
-        }
+    let address = args.bind;
+    if !address.ip().is_loopback() {
+        return Some(format!(
+            "--bind tcp://{address}: the tiny-http front has no limit on what a client sends and listens on loopback only; give tcp://127.0.0.1:{}, or --front puma",
+            address.port()
+        ));
     }
     let flags = [
         ("--first-data-timeout", args.first_data_timeout.is_some()),

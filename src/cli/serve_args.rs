@@ -17,7 +17,7 @@ use crate::puma::configuration as default;
 pub enum FrontDoor {
     /// Puma's own: acceptor, reactor, client.
     Puma,
-    /// The tiny_http crate: a thread for each connection, loopback only.
+    /// The tiny_http crate, to compare with: a thread for each connection, few limits, loopback only.
     TinyHttp,
 }
 
@@ -88,14 +88,8 @@ pub struct ServeArgs {
     /// Every so many seconds one idle thread above the minimum is let go.
     #[arg(long, value_name = "SECS", env = "NINETABS_AUTO_TRIM_TIME", default_value = "30", value_parser = values::some_time, help_heading = "Pool")]
     pub auto_trim_time: Duration,
-    /// What reads the requests.
-    #[arg(
-        long,
-        value_name = "FRONT",
-        env = "NINETABS_FRONT",
-        default_value = "tiny-http",
-        help_heading = "Pool"
-    )]
+    /// What reads the app's requests; the control server is always on puma.
+    #[arg(long, value_name = "FRONT", env = "NINETABS_FRONT", default_value = "puma", help_heading = "Pool")]
     pub front: FrontDoor,
 
     /// Seconds that a stream sleeps between two looks at the models (every duration may be 2, 0.5, 2s or 500ms).
@@ -110,7 +104,7 @@ pub struct ServeArgs {
     /// Seconds between two rounds of the stream reaper.
     #[arg(long, value_name = "SECS", env = "NINETABS_REAP_EVERY", default_value = "1", value_parser = values::some_time, help_heading = "Streams")]
     pub reap_every: Duration,
-    /// How a stream finds out that its client has closed; poll needs the puma front [default: write].
+    /// How a stream finds out that its client has closed; poll: not on tiny-http [default: write].
     #[arg(
         long,
         value_name = "HOW",
@@ -164,19 +158,19 @@ pub struct ServeArgs {
     )]
     pub db_lease: DbLease,
 
-    /// Seconds from one byte of a request to the next, and for the first of a connection [default: 30; puma front].
+    /// Seconds from one byte of a request to the next, and for the first of a connection [default: 30; not on tiny-http].
     #[arg(long, value_name = "SECS", env = "NINETABS_FIRST_DATA_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub first_data_timeout: Option<Duration>,
-    /// Seconds for a request's head in sum, from its first byte to its last [default: 60; puma front].
+    /// Seconds for a request's head in sum, from its first byte to its last [default: 60; not on tiny-http].
     #[arg(long, value_name = "SECS", env = "NINETABS_HEAD_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub head_timeout: Option<Duration>,
-    /// Seconds that a kept connection may be idle between two requests [default: 65; puma front].
+    /// Seconds that a kept connection may be idle between two requests [default: 65; not on tiny-http].
     #[arg(long, value_name = "SECS", env = "NINETABS_PERSISTENT_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub persistent_timeout: Option<Duration>,
-    /// The largest request head, in bytes [default: 114688; puma front].
+    /// The largest request head, in bytes [default: 114688; not on tiny-http].
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = clap::value_parser!(u32).range(1024..=16_777_216), help_heading = "Limits")]
     pub max_head_bytes: Option<u32>,
-    /// The most connections; who comes beyond them is answered 503 [default: the descriptor limit less 128; puma front].
+    /// The most connections; who comes beyond them is answered 503 [default: what the descriptor limit leaves, which is also the most there can be; not on tiny-http].
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_connections: Option<u64>,
     /// Seconds that what was written may stay unacknowledged by a peer that has vanished, or off.

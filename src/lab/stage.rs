@@ -252,8 +252,10 @@ impl<'a> Stage<'a> {
                 return Ok((tab, placed));
             }
             attempt += 1;
-            self.narrator
-                .say(&format!("(tiny_http never read tab {number}'s connection; it is opened again)"));
+            let front = &self.plan.front;
+            self.narrator.say(&format!(
+                "(the {front} front never read tab {number}'s connection; it is opened again)"
+            ));
         }
     }
 

@@ -88,7 +88,7 @@ impl Configuration {
             write_timeout: WRITE_TIMEOUT,
             auto_trim_time: AUTO_TRIM_TIME,
             max_body_bytes: MAX_BODY_BYTES,
-            front: FrontDoor::TinyHttp,
+            front: FrontDoor::Puma,
             max_head_bytes: MAX_HEAD_BYTES,
             first_data_timeout: FIRST_DATA_TIMEOUT,
             head_timeout: HEAD_TIMEOUT,

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// How long a test waits for what must come, on the slowest of machines.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Both front doors, for a promise that holds on either; whoever names none gets the first.
+pub const FRONTS: [&str; 2] = ["puma", "tiny-http"];
+
 /// A running `ninetabs serve`.
 pub struct Server {
     pub child: Child,
@@ -30,6 +33,11 @@ impl Server {
         let mut command = Server::command(folder.path());
         command.args(flags);
         Server::spawn(command, folder)
+    }
+
+    /// As `start`, with that front door.
+    pub fn on(front: &str, flags: &[&str]) -> Server {
+        Server::start(&[&["--front", front], flags].concat())
     }
 
     /// Starts it with no more than so many descriptors, as `start` does otherwise.
