@@ -3,12 +3,17 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Server, get, json, open_stream, proc_status, read_answer, read_head, send, wait_for};
+use ninetabs::puma::body::MAX_SPOOLED;
+use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::Value;
 
 fn start(flags: &str) -> Server {
@@ -369,14 +374,97 @@ fn with_more_clients_than_descriptors_it_pauses_and_recovers() {
     expect_recovery(&server, "there are too many connections");
 }
 
-/// Whoever allows more connections than there are descriptors gets them, to the last.
+/// Whoever allows more connections than there are descriptors is told, once, and the
+/// control server keeps its share.
+#[test]
+fn more_connections_than_descriptors_are_not_let_in() {
+    let server = Server::with_descriptors(256, &["--max-connections", "100000"]);
+    let said = server.log();
+    assert_eq!(
+        said.matches("--max-connections 100000: the limit of descriptors (256) leaves").count(),
+        1,
+        "{said}"
+    );
+    let clients = crowd(&server, 300, |_| ());
+    wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
+    // All of its share at a time.
+    let mut askers: Vec<_> = (0..64).map(|_| send(server.control, b"GET /up")).collect();
+    for asker in &mut askers {
+        asker.write_all(b" HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(common::split(&read_to_end(asker)).0, 404);
+    }
+    drop(clients);
+    expect_recovery(&server, "there are too many connections");
+}
+
+/// What the app may have is what the others leave, and that may be nothing.
+#[test]
+fn too_few_descriptors_for_anybody_are_said_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Server::command(folder.path());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 100 && exec \"$@\"", "sh"])
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    let output = command.current_dir(folder.path()).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("100") && said.contains("ulimit -n"), "{said}");
+}
+
+/// Descriptors may run out all the same: here somebody lowers the limit while it runs.
 #[test]
 fn out_of_descriptors_it_pauses_and_recovers() {
-    let server = Server::with_descriptors(128, &["--front", "puma", "--max-connections", "100000"]);
+    let server = Server::with_descriptors(1024, &[]);
+    let limit = Rlimit { current: Some(80), maximum: Some(1024) };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).unwrap();
     let clients = crowd(&server, 300, |_| ());
     wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
     drop(clients);
     expect_recovery(&server, "Too many open files");
+}
+
+/// A large body that has begun to come, and lies in a temporary file by now.
+fn begun_upload(server: &Server) -> TcpStream {
+    let head = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n";
+    let client = send(server.app, head.as_bytes());
+    (&client).write_all(&[b'a'; 150_000]).unwrap();
+    client
+}
+
+#[test]
+fn large_bodies_beyond_their_share_of_descriptors_are_told_to_come_back() {
+    let server = start("--first-data-timeout 600");
+    let files = || {
+        let folder = fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
+        folder.filter(|it| fs::read_link(it.as_ref().unwrap().path()).is_ok_and(|to| is_unnamed(&to))).count()
+    };
+    let mut uploads: Vec<_> = (0..MAX_SPOOLED).map(|_| begun_upload(&server)).collect();
+    wait_for("temporary files", || (files() == MAX_SPOOLED).then_some(()));
+
+    let mut one_more = begun_upload(&server);
+    let answer = read_answer(&mut one_more);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+    assert_eq!(files(), MAX_SPOOLED);
+    assert_eq!(get(server.app, "/up").0, 200, "pages, and small bodies, need no file");
+    assert_eq!(common::create(server.app, "small").0, 201);
+
+    drop(uploads.pop());
+    wait_for("room for one more", || (files() < MAX_SPOOLED).then_some(()));
+    uploads.push(begun_upload(&server));
+    for upload in &mut uploads {
+        upload.write_all(&[b'a'; 50_000]).unwrap();
+        assert_eq!(read_answer(upload).status, 422, "read whole, and no name");
+    }
+    drop(uploads);
+    wait_for("the end of the files", || (files() == 0).then_some(()));
+}
+
+/// A temporary file has lost its name, or never had one.
+fn is_unnamed(file: &Path) -> bool {
+    let name = file.to_string_lossy();
+    name.ends_with(" (deleted)") && !name.contains("socket:")
 }
 
 #[test]

@@ -135,11 +135,15 @@ fn the_longest_times_and_greatest_numbers_are_served() {
         "--produce-every",
         "--db-checkout-timeout",
         "--write-timeout",
+        "--first-data-timeout",
+        "--head-timeout",
+        "--persistent-timeout",
+        "--tcp-user-timeout",
         "--force-shutdown-after",
     ] {
         args.extend([flag, "10000000000000000000"]);
     }
-    for flag in ["--keep-models", "--max-body-bytes"] {
+    for flag in ["--keep-models", "--max-body-bytes", "--max-connections"] {
         args.extend([flag, "18446744073709551615"]);
     }
     let mut command = Server::command(folder.path());
@@ -302,7 +306,10 @@ fn help_and_its_other_forms_are_printed() {
             &["--max-stream-age", "[default: off]", "NINETABS_THREADS", "Possible values"],
         ),
         (&["--version"], &[env!("CARGO_PKG_VERSION")]),
-        (&["man"], &[".TH", "max\\-stream\\-age", "ninetabs\\-serve"]),
+        (
+            &["man"],
+            &[".TH", "max\\-stream\\-age", "ninetabs\\-serve", "ninetabs\\-ctl\\-resize", "NINETABS_THREADS"],
+        ),
         (&["completions", "bash"], &["complete -F", "--max-stream-age", "by-id faithful"]),
         (&["completions", "zsh"], &["#compdef ninetabs", "--max-stream-age"]),
         (&["completions", "fish"], &["complete -c ninetabs", "max-stream-age"]),

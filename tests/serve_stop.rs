@@ -9,15 +9,22 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 use common::{
-    Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
+    FRONTS, Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
     stopped_reader, wait_for, wait_until_blocked,
 };
 use rustix::process::Signal;
 
+/// A server whose one thread a reader that does not read holds up for as long as it
+/// stays, on the front that cannot cut its write.
+const HELD_UP: [&str; 8] =
+    ["--front", "tiny-http", "--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
+
 #[test]
 fn a_signal_stops_it_and_streams_are_told_to_come_back() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let flags = ["--update-rate", "60", "--retry", "1234ms"];
+    for (signal, front) in
+        [Signal::INT, Signal::TERM, Signal::HUP].into_iter().zip(FRONTS.into_iter().cycle())
+    {
+        let flags = ["--front", front, "--update-rate", "60", "--retry", "1234ms"];
         let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
         let mut streams: Vec<_> = (0..3).map(|_| open_stream(server.app)).collect();
         server.signal(signal);
@@ -33,17 +40,28 @@ fn a_signal_stops_it_and_streams_are_told_to_come_back() {
 
 #[test]
 fn a_second_signal_ends_it_at_once() {
-    let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
     for (first, second) in [(Signal::INT, Signal::INT), (Signal::TERM, Signal::HUP)] {
-        let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
-        create_large(server.app, 500);
-        let reader = stopped_reader(&server);
-        server.signal(first);
-        hear(&mut stdout, "Gracefully stopping");
-        server.signal(second);
-        assert_eq!(server.wait_for_exit().code(), Some(130));
-        drop(reader);
+        expect_end_at_once(|server| server.signal(first), second);
     }
+}
+
+/// Who presses Ctrl-C after an order to stop wants the end.
+#[test]
+fn the_first_signal_after_another_order_to_stop_ends_it_at_once() {
+    expect_end_at_once(|server| assert_eq!(get(server.control, "/stop").0, 200), Signal::INT);
+    expect_end_at_once(|server| drop(server.child.stdin.take()), Signal::TERM);
+}
+
+/// A server that was told to stop, and waits for its reader.
+fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
+    let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Use Ctrl-C to stop");
+    create_large(server.app, 500);
+    let reader = stopped_reader(&server);
+    stop(&mut server);
+    hear(&mut stdout, "Gracefully stopping");
+    server.signal(signal);
+    assert_eq!(server.wait_for_exit().code(), Some(130));
+    drop(reader);
 }
 
 #[test]
@@ -52,8 +70,7 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
     // its own or on the reader's.
     let huge = b"GET /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70368744177664\r\n\r\n";
     let plain = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "500ms"];
-    let mut server = Server::start(&flags);
+    let mut server = Server::start(&[&HELD_UP[..6], &["--force-shutdown-after", "500ms"]].concat());
     create_large(server.app, 500);
     let mut reader = stopped_reader(&server);
     reader.write_all(plain).unwrap();
@@ -87,8 +104,7 @@ fn a_stop_waits_for_no_other_program_that_writes() {
 
 #[test]
 fn who_connects_during_a_stop_is_refused() {
-    let flags = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
-    let mut server = Server::start(&flags);
+    let mut server = Server::start(&HELD_UP);
     create_large(server.app, 500);
     let reader = stopped_reader(&server);
     server.signal(Signal::TERM);
@@ -100,16 +116,18 @@ fn who_connects_during_a_stop_is_refused() {
 
 #[test]
 fn what_is_queued_at_a_stop_is_still_served() {
-    let mut server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
-    let mut stream = open_stream(server.app);
-    let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
-    let mut next = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
-    server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
-    server.signal(Signal::TERM);
-    read_until(&mut stream, "0\r\n\r\n");
-    read_until(&mut page, "up\n");
-    read_until(&mut next, "retry: 3000\n");
-    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    for front in FRONTS {
+        let mut server = Server::on(front, &["--threads", "1:1", "--update-rate", "60"]);
+        let mut stream = open_stream(server.app);
+        let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+        let mut next = send(server.app, b"GET /models/live_stream HTTP/1.0\r\n\r\n");
+        server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+        server.signal(Signal::TERM);
+        read_until(&mut stream, "0\r\n\r\n");
+        read_until(&mut page, "up\n");
+        read_until(&mut next, "retry: 3000\n");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    }
 }
 
 #[test]
