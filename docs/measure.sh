@@ -2,6 +2,7 @@
 # Takes the figures of docs/measurements.md and prints them as a Markdown table.
 #
 #   cargo build --release && docs/measure.sh
+#   FRONT=tiny-http docs/measure.sh
 #
 # Wants bash, curl, awk and ab (apt-get install curl apache2-utils); with Puma
 # (apt-get install puma) it is asked the same questions in the same run. It takes
@@ -10,6 +11,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 ninetabs=${NINETABS:-$here/target/release/ninetabs}
+front=${FRONT:-puma}
 folder=$(mktemp -d)
 pids=()
 trap 'kill "${pids[@]}" 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
@@ -23,7 +25,7 @@ value() { awk -F'tcp://' -v key="$1" '$1 ~ key { print $2 }' state; }
 
 serve() {
     rm -f state
-    "$ninetabs" serve --bind tcp://127.0.0.1:0 --control-url tcp://127.0.0.1:0 --state state \
+    "$ninetabs" serve --front "$front" --bind tcp://127.0.0.1:0 --control-url tcp://127.0.0.1:0 --state state \
         --database measure.sqlite3 "$@" > said 2> log &
     server=$!
     pids+=("$server")
@@ -85,7 +87,7 @@ RUBY
     until curl -s -o /dev/null "http://$puma/up"; do sleep 0.1; done
 fi
 
-echo "$("$ninetabs" --version), $(date -u +%F), $(nproc) cores, Linux $(uname -r)${puma:+, Puma $(puma --version | awk '{ print $NF }')}"
+echo "$("$ninetabs" --version) --front $front, $(date -u +%F), $(nproc) cores, Linux $(uname -r)${puma:+, Puma $(puma --version | awk '{ print $NF }')}"
 echo
 row "what" "figure"
 row "---" "---"
@@ -157,6 +159,8 @@ row "7 s after they have closed" "$(($(threads) - count)) threads, $(($(descript
 stop
 
 # Eight clients that ask for 9 MB of models and never read: more than both kernels take.
+bound="5 + 1"
+[ "$front" = puma ] || bound="$bound + 10"
 serve --max-stream-age 5 --produce-every off
 large=$(head -c 16000 /dev/zero | tr '\0' x)
 for _ in $(seq 600); do printf 'name=%s' "$large" | curl -s -o /dev/null -d @- "http://$app/models"; done
@@ -164,13 +168,13 @@ began=${EPOCHREALTIME/./}
 connect 8 "${stream/live_stream/live_stream?last_event_id=0}"
 until [ "$(stat pool_capacity)" = 0 ]; do sleep 0.05; done
 until [ "$(stat pool_capacity)" = 8 ]; do sleep 0.05; done
-row "eight blocked readers, --max-stream-age 5: the pool is free again, s" "$(((${EPOCHREALTIME/./} - began) / 1000000)).$(((${EPOCHREALTIME/./} - began) / 100000 % 10)) (bound 5 + 1 + 10)"
+row "eight blocked readers, --max-stream-age 5: the pool is free again, s" "$(((${EPOCHREALTIME/./} - began) / 1000000)).$(((${EPOCHREALTIME/./} - began) / 100000 % 10)) (bound $bound)"
 disconnect
 stop
 
 for n in $(seq 0 10); do
     port=$(port_of_the_next) began=${EPOCHREALTIME/./}
-    "$ninetabs" serve --bind "tcp://127.0.0.1:$port" --control-url tcp://127.0.0.1:0 --database start.sqlite3 > said 2> log &
+    "$ninetabs" serve --front "$front" --bind "tcp://127.0.0.1:$port" --control-url tcp://127.0.0.1:0 --database start.sqlite3 > said 2> log &
     server=$!
     pids+=("$server")
     until exec {fd}<> "/dev/tcp/127.0.0.1/$port"; do :; done 2> /dev/null
