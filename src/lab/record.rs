@@ -117,17 +117,18 @@ impl Record {
         });
         match what {
             What::Accepted { target, .. } => story.target = target,
-            What::Started => {
-                story.started = thread.map(|thread| (at_us, thread));
-                // Puma's front may have put it aside once, when not all of it had come.
-                story.finished_us = None;
-            }
+            // For the second time if Puma's front had put it aside, when not all of it had come.
+            What::Queued => (story.started, story.finished_us) = (None, None),
+            What::Started => story.started = thread.map(|thread| (at_us, thread)),
             What::Streaming => story.is_stream = true,
             What::Wrote { .. } => story.writes_us.push(at_us),
             What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
             What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
             What::Reaped { .. } => story.reaped_us = Some(at_us),
-            What::Finished => story.finished_us = Some(at_us),
+            // A thread that has put it aside may say so after the next one has begun.
+            What::Finished if story.started.map(|(_, number)| number) == thread => {
+                story.finished_us = Some(at_us);
+            }
             _ => {}
         }
     }
@@ -229,6 +230,26 @@ pub(crate) mod tests {
         let mut record = Record::default();
         record.take(timeline.after(0));
         record
+    }
+
+    #[test]
+    fn a_request_that_was_put_aside_is_the_next_threads() {
+        let timeline = Timeline::default();
+        let subject = Some(Subject { connection: 40_001, request: 1 });
+        let mut record = Record::default();
+        let mut say = |thread, what| {
+            timeline.record(thread, subject, what);
+            record.take(timeline.after(record.last_seq));
+            let story = record.of_port(40_001).unwrap();
+            (story.is_running(), story.is_queued())
+        };
+        assert_eq!(say(None, What::Queued), (false, true));
+        assert_eq!(say(Some(1), What::Started), (true, false));
+        // The reactor has read the rest before thread 1 has turned to something else.
+        assert_eq!(say(None, What::Queued), (false, true));
+        assert_eq!(say(Some(2), What::Started), (true, false));
+        assert_eq!(say(Some(1), What::Finished), (true, false));
+        assert_eq!(say(Some(2), What::Finished), (false, false));
     }
 
     #[test]
