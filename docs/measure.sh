@@ -19,8 +19,11 @@ cd "$folder"
 ulimit -n "$(ulimit -Hn)"
 
 row() { printf '| %s | %s |\n' "$1" "$2"; }
-# The middle and the largest of numbers on standard input, times $1.
-middle() { sort -n | awk -v by="$1" '{ v[NR] = $1 * by } END { printf "median %.2f, most %.2f", v[int((NR + 1) / 2)], v[NR] }'; }
+# The middle, the 99th of a hundred and the largest of numbers on standard input, times $1.
+middle() {
+    sort -n | awk -v by="$1" '{ v[NR] = $1 * by }
+        END { printf "median %.2f, p99 %.2f, most %.2f", v[int((NR + 1) / 2)], v[int((NR - 1) * 0.99) + 1], v[NR] }'
+}
 value() { awk -F'tcp://' -v key="$1" '$1 ~ key { print $2 }' state; }
 
 serve() {
@@ -39,6 +42,8 @@ stop() {
 stat() { curl -s "http://$control/stats" | grep -o "\"$1\":[0-9]*" | head -1 | cut -d: -f2; }
 threads() { awk '/^Threads/ { print $2 }' "/proc/$server/status"; }
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
+# Of that, what lies in the threads' stacks: mappings of 2 MiB, which is what a thread gets.
+in_stacks() { awk '/^Size:/ { size = $2 } /^Rss:/ && size >= 2044 && size <= 2052 { sum += $2 } END { print sum + 0 }' "/proc/$server/smaps"; }
 descriptors() { ls "/proc/$server/fd" | wc -l; }
 # Opens $1 connections that send $2 and are never read, into the array fds.
 connect() {
@@ -115,7 +120,7 @@ stop
 
 # From the end of the stream before to the first write of the one in todo, on the server's clock.
 serve --threads 1:1 --update-rate 50ms --produce-every off
-for _ in $(seq 20); do
+for _ in $(seq 100); do
     curl -sN -o /dev/null -m 10 "http://$app/models/live_stream?tab=a" & first=$!
     until [ "$(stat busy_threads)" = 1 ]; do :; done
     curl -sN -o /dev/null -m 10 "http://$app/models/live_stream?tab=b" & second=$!
@@ -137,10 +142,11 @@ stop
 for lease in "" "--db-lease query --db-pool 8"; do
     # shellcheck disable=SC2086 # Two flags, or none.
     serve --threads 400:400 --update-rate 1 $lease
-    before=$(resident) count=$(threads)
+    before=$(resident) stacks=$(in_stacks) count=$(threads)
     connect 300 "$stream"
     sleep 2
-    row "300 held streams${lease:+, $lease}" "$(stat open) open; $((($(resident) - before) / 300)) KB resident and $(awk "BEGIN { printf \"%.2f\", ($(threads) - $count) / 300 }") threads more for each"
+    more=$(($(in_stacks) - stacks))
+    row "300 held streams${lease:+, $lease}" "$(stat open) open; $((($(resident) - before) / 300)) KB resident, $((more / 300)) of them stack, and $(awk "BEGIN { printf \"%.2f\", ($(threads) - $count) / 300 }") threads more for each"
     disconnect
     stop
 done
