@@ -10,6 +10,7 @@ pub mod host_authorization;
 pub mod model;
 pub mod models_controller;
 pub mod producer;
+pub mod templates;
 pub mod views;
 
 use std::sync::Arc;

@@ -1,17 +1,13 @@
-//! The views: templates that escape what they are given.
-//!
-//! They are in the binary, so that it runs from anywhere; `--views DIR` has them
-//! read from a folder at each request instead, so that an edit shows at the next
-//! reload.
+//! The views of the app.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use minijinja::{Environment, context, path_loader};
-use thiserror::Error;
+use minijinja::context;
 
 use super::content_security_policy::Nonce;
 use super::model::Model;
+use super::templates::{Templates, ViewsError};
 use crate::puma::Request;
 
 /// Every view, by the name that it has in the folder `views/`.
@@ -24,39 +20,15 @@ const EMBEDDED: &[(&str, &str)] = &[
 /// How many tabs the index page links to.
 const TABS: u32 = 9;
 
-/// The folder of views cannot be used.
-#[derive(Debug, Error)]
-pub enum ViewsError {
-    #[error("there is no such folder")]
-    NoFolder,
-    #[error("it has no {0}")]
-    Missing(&'static str),
-    #[error("{0}")]
-    Template(#[from] minijinja::Error),
-}
-
-/// Where views come from.
+/// The views.
 pub struct Views {
-    embedded: Environment<'static>,
-    folder: Option<PathBuf>,
+    templates: Templates,
 }
 
 impl Views {
     /// The embedded views, or those of a folder, which must have all of them.
     pub fn new(folder: Option<&Path>) -> Result<Views, ViewsError> {
-        if let Some(folder) = folder {
-            if !folder.is_dir() {
-                return Err(ViewsError::NoFolder);
-            }
-            if let Some((name, _)) = EMBEDDED.iter().find(|(name, _)| !folder.join(name).is_file()) {
-                return Err(ViewsError::Missing(name));
-            }
-        }
-        let mut embedded = Environment::new();
-        for (name, source) in EMBEDDED {
-            embedded.add_template(name, source)?;
-        }
-        Ok(Views { embedded, folder: folder.map(Path::to_owned) })
+        Ok(Views { templates: Templates::new(EMBEDDED, folder)? })
     }
 
     /// The page of models.
@@ -77,7 +49,7 @@ impl Views {
             .and_then(|host| host.rsplit_once(':'))
             .map(|(_, port)| port)
             .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        self.render(
+        self.templates.text(
             "models/index.html",
             context! {
                 models => rows,
@@ -89,16 +61,5 @@ impl Views {
                 retry_ms => retry.map(|retry| retry.as_millis()),
             },
         )
-    }
-
-    fn render(&self, name: &str, context: minijinja::Value) -> Result<String, minijinja::Error> {
-        match &self.folder {
-            None => self.embedded.get_template(name)?.render(context),
-            Some(folder) => {
-                let mut environment = Environment::new();
-                environment.set_loader(path_loader(folder));
-                environment.get_template(name)?.render(context)
-            }
-        }
     }
 }
