@@ -21,6 +21,9 @@ pub const CAPACITY: usize = 16_384;
 /// The most that is kept of a request's target, and of its method, in bytes: tiny-http
 /// has no limit of its own, and the ring would hold thousands of them.
 pub const LONGEST_TEXT: usize = 1_024;
+/// How many moments are copied under the lock at once: what is recorded meanwhile waits,
+/// and with it the thread pool.
+pub const COPIED_AT_ONCE: usize = 512;
 
 /// What a moment is about: a connection, and the request that travels on it.
 ///
@@ -153,8 +156,28 @@ impl Timeline {
         ring.moments.push_back(Moment { seq, at_us, thread, subject, what });
     }
 
-    /// Everything after moment number `seq` that is still known, oldest first.
+    /// Everything after moment number `seq` that is still known, oldest first, up to now.
+    /// It is copied piece by piece, so what is recorded meanwhile waits for one piece only.
     pub fn after(&self, seq: u64) -> Excerpt {
+        let last = self.last_seq();
+        let mut whole = self.next_after(seq, COPIED_AT_ONCE);
+        while whole.moments.last().is_some_and(|moment| moment.seq < last) {
+            let more = self.next_after(whole.moments[whole.moments.len() - 1].seq, COPIED_AT_ONCE);
+            whole.now_us = more.now_us;
+            whole.forgotten += more.forgotten;
+            whole.moments.extend(more.moments);
+        }
+        whole
+    }
+
+    /// The number of the newest moment, 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.ring().last_seq
+    }
+
+    /// The next moments after number `seq` that are still known, oldest first, at most so
+    /// many. They are copied under the lock.
+    pub fn next_after(&self, seq: u64, most: usize) -> Excerpt {
         let ring = self.ring();
         let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
         let wanted = seq.saturating_add(1);
@@ -162,11 +185,12 @@ impl Timeline {
         Excerpt {
             now_us: self.now_us(),
             forgotten: oldest.saturating_sub(wanted),
-            moments: ring.moments.iter().skip(skip).cloned().collect(),
+            moments: ring.moments.iter().skip(skip).take(most).cloned().collect(),
         }
     }
 
-    fn now_us(&self) -> u64 {
+    /// Now, in microseconds on the timeline's own clock.
+    pub fn now_us(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
 
@@ -195,6 +219,10 @@ mod tests {
         let newest = timeline.after(all.moments[CAPACITY - 3].seq);
         assert_eq!((newest.forgotten, newest.moments.len()), (0, 2));
         assert!(timeline.after(u64::MAX).moments.is_empty());
+
+        let next = timeline.next_after(0, 3);
+        assert_eq!((next.forgotten, next.moments.len(), next.moments[2].seq), (10, 3, 13));
+        assert_eq!(timeline.last_seq(), CAPACITY as u64 + 10);
     }
 
     #[test]
