@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
-use std::mem;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -239,7 +238,14 @@ impl<W> State<W> {
         Ok(())
     }
 
+    /// As Puma's `stats`: begins a new `backlog_max`.
     pub(super) fn stats(&mut self) -> Stats {
+        let stats = self.glance();
+        self.backlog_max = 0;
+        stats
+    }
+
+    pub(super) fn glance(&self) -> Stats {
         let (backlog, running, waiting) = (self.todo.len(), self.spawned(), self.waiting);
         Stats {
             backlog,
@@ -248,7 +254,7 @@ impl<W> State<W> {
             // An abandoned thread may be in `waiting` for a moment, and no longer in `running`.
             busy_threads: (running + backlog).saturating_sub(waiting),
             io_threads: self.io_threads(),
-            backlog_max: mem::take(&mut self.backlog_max),
+            backlog_max: self.backlog_max,
             max_threads: self.max,
             waiting,
         }

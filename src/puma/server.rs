@@ -59,6 +59,7 @@ pub struct Stats {
 /// What a server needs of its pool, whatever the pool's work is.
 trait Pool: Send + Sync {
     fn stats(&self) -> thread_pool::Stats;
+    fn glance(&self) -> thread_pool::Stats;
     fn processors(&self) -> Vec<ProcessorView>;
     fn resize(&self, min: usize, max: usize) -> Result<(), BadSize>;
     fn size(&self) -> (usize, usize);
@@ -69,6 +70,10 @@ trait Pool: Send + Sync {
 impl<W: Work> Pool for ThreadPool<W> {
     fn stats(&self) -> thread_pool::Stats {
         self.stats()
+    }
+
+    fn glance(&self) -> thread_pool::Stats {
+        self.glance()
     }
 
     fn processors(&self) -> Vec<ProcessorView> {
@@ -156,6 +161,17 @@ impl Server {
         }
     }
 
+    /// The same for who only watches: nothing is reset, and `reactor_max` is left out.
+    pub fn glance(&self) -> Stats {
+        Stats {
+            started_at: self.started_at,
+            pool: self.pool.glance(),
+            requests_count: self.serving.requests_count(),
+            reactor_max: None,
+            connections: self.front.connections(),
+        }
+    }
+
     /// Puts on the timeline what lies unread in todo, for whoever is about to look.
     pub fn look_at_todo(&self) {
         self.front.look_at_todo();
@@ -179,6 +195,12 @@ impl Server {
     /// neither starts nor ends a thread by itself.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         self.pool.resize(min, max)
+    }
+
+    /// Models Puma::ThreadPool#trim, forced: one thread above the least leaves as soon as it
+    /// is idle. Each call asks for one more.
+    pub fn trim(&self) {
+        self.pool.trim(true);
     }
 
     /// The least and most threads in force.

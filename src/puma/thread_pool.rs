@@ -197,6 +197,11 @@ impl<W: Work> ThreadPool<W> {
         self.shared.lock().stats()
     }
 
+    /// The same, and leaves `backlog_max` to whoever asks for the stats.
+    pub fn glance(&self) -> Stats {
+        self.shared.lock().glance()
+    }
+
     /// The threads, by number, as they are now.
     pub fn processors(&self) -> Vec<ProcessorView> {
         let processors = self.shared.lock().processors.clone();
