@@ -2,7 +2,8 @@
 //!
 //! `timeline` uses nothing, `puma` only the timeline, `live` those two, `app` those
 //! three, `control` all of them; `lab` is the client half, and knows of the server
-//! half only the timeline's words.
+//! half only the timeline's words. `control` has the lab's clients, too: they are what
+//! its buttons open.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("puma", &["timeline"]),
     ("live", &["timeline", "puma"]),
     ("app", &["timeline", "puma", "live"]),
-    ("control", &["timeline", "puma", "live", "app"]),
+    ("control", &["timeline", "puma", "live", "app", "lab"]),
     ("lab", &["timeline"]),
     ("cli", &["timeline", "puma", "live", "app", "control", "lab"]),
 ];

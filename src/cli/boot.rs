@@ -25,7 +25,7 @@ use crate::app::producer::{Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
-use crate::control::{self, Control, Guard, Stop};
+use crate::control::{self, Control, Guard, Pages, Stop};
 use crate::live::{self, Live, NoticeClose, Reaper};
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
@@ -93,8 +93,9 @@ impl Running {
         };
         let MinMax(min, max) = args.threads;
         let timeline = Arc::new(Timeline::default());
-        let views = Views::new(args.views.as_deref())
-            .map_err(|error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error })?;
+        let no_views = |error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error };
+        let views = Views::new(args.views.as_deref()).map_err(no_views)?;
+        let pages = Pages::new(args.views.as_deref()).map_err(no_views)?;
         let (folder, path) = database_path(&args.database)?;
         let size = args.db_pool.0.unwrap_or(max + args.max_io_threads);
         let lease_for = match args.db_lease {
@@ -152,6 +153,7 @@ impl Running {
         let (stop, stops) = bounded(1);
         let control = Control::new(
             Guard::new(hosts, token),
+            pages,
             Arc::clone(&app),
             Arc::clone(&live),
             Arc::clone(&database),

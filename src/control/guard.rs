@@ -2,17 +2,23 @@
 //!
 //! Programs (pumactl, curl) send no `Origin`, `Referer` and `Sec-Fetch-Site`; a
 //! browser does, whoever wrote the page that it shows. So with no token set,
-//! programs are let in and pages are not; a person who types an address into the
-//! browser (`Sec-Fetch-Site: none`) may look, and change nothing. A `Host` must
-//! be ours in any case: a page that had its own name pointed here sends that name.
+//! programs are let in and pages are not, but for our own. A person may type an
+//! address into the browser (`Sec-Fetch-Site: none`) or follow a link to a page of
+//! ours, and so looks, and changes nothing. Our own pages look as well, and carry a
+//! token, which comes back in a header with each change that they ask for: no other
+//! page can read it there, or send that header here. A `Host` must be ours in any
+//! case: a page that had its own name pointed here sends that name.
 
 use crate::app::host_authorization::HostAuthorization;
+use crate::app::templates::secret;
 use crate::puma::{Request, Response};
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asks {
     ToLook,
+    /// To look at a page of ours, that a link may lead to.
+    ToVisit,
     ToChange,
 }
 
@@ -20,22 +26,40 @@ pub(super) enum Asks {
 pub struct Guard {
     hosts: HostAuthorization,
     token: Option<String>,
+    page_token: String,
 }
+
+/// The header in which a page of ours brings its token back.
+const TOKEN_HEADER: &str = "x-ninetabs-token";
 
 impl Guard {
     /// For these hosts, and for whoever has the token, if there is one.
     pub fn new(hosts: HostAuthorization, token: Option<String>) -> Self {
-        Guard { hosts, token }
+        let page_token = token.clone().unwrap_or_else(secret);
+        Guard { hosts, token, page_token }
+    }
+
+    /// The token that our own pages carry.
+    pub(super) fn page_token(&self) -> &str {
+        &self.page_token
     }
 
     /// Lets the request pass, or answers 403.
     pub(super) fn check(&self, request: &Request, asks: Asks) -> Result<(), Response> {
         self.hosts.check(request)?;
-        match &self.token {
-            Some(token) if has_token(request, token) => Ok(()),
-            None if is_program(request) || (asks == Asks::ToLook && is_typed(request)) => Ok(()),
-            _ => Err(Response::new(403, "text/plain", "Invalid auth token")),
-        }
+        let brings = request.header(TOKEN_HEADER);
+        let may = match (&self.token, asks) {
+            (_, Asks::ToChange) if !is_program(request) => {
+                is_ours(request) && brings == Some(&self.page_token)
+            }
+            (Some(token), _) => brings == Some(token) || has_token(request, token),
+            (None, Asks::ToChange) => true,
+            (None, Asks::ToLook) => is_program(request) || is_typed(request) || is_ours(request),
+            (None, Asks::ToVisit) => {
+                is_program(request) || is_typed(request) || is_ours(request) || is_followed(request)
+            }
+        };
+        if may { Ok(()) } else { Err(Response::new(403, "text/plain", "Invalid auth token")) }
     }
 }
 
@@ -51,4 +75,23 @@ fn is_program(request: &Request) -> bool {
 
 fn is_typed(request: &Request) -> bool {
     request.header("origin").is_none() && request.header("sec-fetch-site") == Some("none")
+}
+
+/// Whether the browser says that a page of this very address asks.
+fn is_ours(request: &Request) -> bool {
+    let host = request.header("host");
+    match (request.header("origin"), request.header("sec-fetch-site")) {
+        (Some(origin), None | Some("same-origin")) => {
+            host.is_some() && origin.strip_prefix("http://") == host
+        }
+        (None, site) => site == Some("same-origin"),
+        _ => false,
+    }
+}
+
+/// Whether a person followed a link, so that the page that had it cannot read the answer.
+fn is_followed(request: &Request) -> bool {
+    request.header("origin").is_none()
+        && request.header("sec-fetch-mode") == Some("navigate")
+        && request.header("sec-fetch-dest") == Some("document")
 }

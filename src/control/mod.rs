@@ -2,19 +2,25 @@
 //!
 //! As in Puma it is a second server, with an address and threads of its own, so
 //! that it answers while every thread of the first is held. Its answers are one
-//! line of JSON and close the connection. pumactl's commands are Puma's, by any
+//! line of JSON and close the connection, but for its own pages ([`Pages`]) and the
+//! events that they listen to. pumactl's commands are Puma's, by any
 //! method; what is ours is looked at with `GET` and changed with `POST`. `/stats`
 //! has the names and meanings of Puma 8, then ours; docs/puma.md says what each
 //! counts.
 
 mod command;
 mod guard;
+mod laboratory;
+mod pages;
 mod stats;
+mod view;
+mod viewers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use minijinja::context;
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,8 +31,14 @@ use crate::timeline::Timeline;
 
 use command::Command;
 use guard::Asks;
+use laboratory::Laboratory;
+use view::View;
+use viewers::Viewers;
 
 pub use guard::Guard;
+pub use laboratory::{MAX_PAGES, MAX_TABS, MAX_ZOMBIES};
+pub use pages::Pages;
+pub use viewers::MAX_VIEWERS;
 
 /// Threads of the control server: one reader that stops must not stop the others.
 pub const THREADS: (usize, usize) = (1, 4);
@@ -43,21 +55,31 @@ pub enum Stop {
 /// What it shows and steers.
 pub struct Control {
     guard: Guard,
-    server: Arc<Server>,
-    live: Arc<Live>,
-    database: Arc<Database>,
-    timeline: Arc<Timeline>,
+    pages: Pages,
+    view: View,
+    viewers: Viewers,
+    laboratory: Laboratory,
+    start: Start,
     stops: Sender<Stop>,
     /// How many connections the database pool has beyond the pool's threads when it grows
     /// with them; None where its size is fixed.
     grow_database: Option<usize>,
 }
 
+/// What a reset restores.
+struct Start {
+    min: usize,
+    max: usize,
+    max_stream_age: Option<Duration>,
+}
+
 impl Control {
     /// Whoever holds the other end of `stops` must take what comes until the
     /// process ends: each order waits until it is taken.
+    #[allow(clippy::too_many_arguments, reason = "each is another room's, and there is one caller")]
     pub fn new(
         guard: Guard,
+        pages: Pages,
         server: Arc<Server>,
         live: Arc<Live>,
         database: Arc<Database>,
@@ -65,7 +87,12 @@ impl Control {
         stops: Sender<Stop>,
         grow_database: Option<usize>,
     ) -> Self {
-        Control { guard, server, live, database, timeline, stops, grow_database }
+        let (min, max) = server.size();
+        let start = Start { min, max, max_stream_age: live.max_age() };
+        let laboratory = Laboratory::new(server.address());
+        let view = View { server, live, database, timeline };
+        let viewers = Viewers::new(view.clone());
+        Control { guard, pages, view, viewers, laboratory, start, stops, grow_database }
     }
 
     /// Answers one request.
@@ -74,6 +101,7 @@ impl Control {
         let command = Command::of(path);
         let asks = match (command, method) {
             (Some(command), _) => command.asks(),
+            (None, "GET" | "HEAD") if PAGES.contains(&path) => Asks::ToVisit,
             (None, "GET" | "HEAD") => Asks::ToLook,
             (None, _) => Asks::ToChange,
         };
@@ -90,8 +118,8 @@ impl Control {
     /// Models Puma::App::Status#call.
     fn obey(&self, command: Command) -> Response {
         match command {
-            Command::Stats => one_line(&stats::stats(&self.server, &self.live, &self.database)),
-            Command::ThreadBacktraces => one_line(&stats::thread_backtraces(&self.server)),
+            Command::Stats => one_line(&self.view.stats()),
+            Command::ThreadBacktraces => one_line(&stats::thread_backtraces(&self.view.server)),
             Command::Stop => self.stop(Stop::Gracefully),
             Command::Halt => self.stop(Stop::AtOnce),
             Command::Unavailable(name) => unavailable(name),
@@ -108,13 +136,16 @@ impl Control {
 
     fn look(&self, request: &Request, path: &str) -> Response {
         match path {
-            "/threads" => one_line(&stats::threads(&self.server)),
+            "/" => self.page("control/dashboard.html", "'none'"),
+            "/events" => self.viewers.admit(request),
+            "/lab" => one_line(&self.laboratory.show()),
+            "/threads" => one_line(&self.view.threads()),
             "/timeline" => {
-                self.server.look_at_todo();
+                self.view.server.look_at_todo();
                 let after = request.param("after").map_or(Ok(0), |seq| seq.parse());
                 after.map_or_else(
                     |_| Response::line(422, "after: the number of a moment is wanted"),
-                    |seq| one_line(&self.timeline.after(seq)),
+                    |seq| one_line(&self.view.timeline.after(seq)),
                 )
             }
             _ => unsupported(),
@@ -126,6 +157,16 @@ impl Control {
             "/reap" => self.reap(request),
             "/resize" => self.resize(request),
             "/max-stream-age" => self.set_max_stream_age(request),
+            "/lab/tabs/open" => told(self.laboratory.open_tab(request.param("tab").as_deref())),
+            "/lab/tabs/close" => told(
+                self.laboratory
+                    .close_tab(request.param("tab").as_deref())
+                    .map(|tab| json!({ "closed": tab })),
+            ),
+            "/lab/zombies" => self.leave_zombies(request),
+            "/lab/page" => told(self.laboratory.ask_for_page()),
+            "/lab/threads" => self.set_threads(request),
+            "/lab/reset" => self.reset(),
             _ => return unsupported(),
         };
         done.unwrap_or_else(|wrong| Response::line(422, &wrong))
@@ -136,21 +177,70 @@ impl Control {
             Some(text) => seconds("older-than", &text)?,
             None => Duration::ZERO,
         };
-        Ok(one_line(&json!({ "reaped": self.live.reap(at_least) })))
+        Ok(one_line(&json!({ "reaped": self.view.live.reap(at_least) })))
     }
 
     fn resize(&self, request: &Request) -> Result<Response, String> {
-        let (min, max) = self.server.size();
+        let (min, max) = self.view.server.size();
         let (min, max) = (threads(request, "min")?.unwrap_or(min), threads(request, "max")?.unwrap_or(max));
+        self.set_size(min, max)
+    }
+
+    fn set_size(&self, min: usize, max: usize) -> Result<Response, String> {
         // Connections first: a thread without one would fail at its first query.
         if let Some(beyond) = self.grow_database.filter(|_| min <= max) {
-            self.database
+            self.view
+                .database
                 .grow_to(max + beyond)
                 .map_err(|error| format!("the database pool cannot grow: {error}"))?;
         }
-        self.server.resize(min, max).map_err(|error| error.to_string())?;
-        let (min, max) = self.server.size();
+        self.view.server.resize(min, max).map_err(|error| error.to_string())?;
+        let (min, max) = self.view.server.size();
         Ok(one_line(&json!({ "min": min, "max": max })))
+    }
+
+    /// As many threads, least and most; those beyond leave as soon as they are idle, which
+    /// Puma's own resize leaves to the trim.
+    fn set_threads(&self, request: &Request) -> Result<Response, String> {
+        let count = threads(request, "count")?.ok_or("count: a number of threads is wanted")?;
+        let answer = self.set_size(count, count)?;
+        self.trim();
+        Ok(answer)
+    }
+
+    fn trim(&self) {
+        let (min, _) = self.view.server.size();
+        for _ in min..self.view.server.threads().len() {
+            self.view.server.trim();
+        }
+    }
+
+    fn leave_zombies(&self, request: &Request) -> Result<Response, String> {
+        let count = match request.param("count") {
+            None => 1,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|count| (1..=MAX_ZOMBIES).contains(count))
+                .ok_or_else(|| format!("count: a number from 1 to {MAX_ZOMBIES} is wanted, not {text:?}"))?,
+        };
+        told(self.laboratory.leave_zombies(count).map(|zombies| json!({ "zombies": zombies })))
+    }
+
+    /// Closes what the lab has open, and restores threads and maximum age to the start's.
+    fn reset(&self) -> Result<Response, String> {
+        self.laboratory.close_all();
+        let Start { min, max, max_stream_age } = self.start;
+        self.view.live.set_max_age(max_stream_age);
+        self.set_size(min, max)?;
+        self.trim();
+        let max_stream_age_s = max_stream_age.map(|age| age.as_secs_f64());
+        Ok(one_line(&json!({ "min": min, "max": max, "max_stream_age_s": max_stream_age_s })))
+    }
+
+    fn page(&self, name: &str, frames: &str) -> Response {
+        let port = self.view.server.address().port();
+        self.pages.show(name, self.guard.page_token(), frames, context! { app_port => port })
     }
 
     fn set_max_stream_age(&self, request: &Request) -> Result<Response, String> {
@@ -162,10 +252,13 @@ impl Control {
         if age.is_none() && request.param("secs").as_deref() != Some("off") {
             return Err("secs: must be more than 0; off lets streams grow as old as they like".into());
         }
-        self.live.set_max_age(age);
-        Ok(one_line(&json!({ "max_stream_age_s": self.live.max_age().map(|age| age.as_secs_f64()) })))
+        self.view.live.set_max_age(age);
+        Ok(one_line(&json!({ "max_stream_age_s": self.view.live.max_age().map(|age| age.as_secs_f64()) })))
     }
 }
+
+/// The paths of pages.
+const PAGES: &[&str] = &["/"];
 
 /// The most threads that an order may ask for.
 const MAX_THREADS: usize = 10_000;
@@ -182,6 +275,11 @@ fn seconds(name: &str, text: &str) -> Result<Duration, String> {
     let secs: Option<f64> = text.parse().ok();
     secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok())
         .ok_or_else(|| format!("{name}: a number of seconds is wanted, not {text:?}"))
+}
+
+/// What an order to the lab came to.
+fn told<T: Serialize, E: ToString>(done: Result<T, E>) -> Result<Response, String> {
+    done.map(|value| one_line(&value)).map_err(|error| error.to_string())
 }
 
 fn unsupported() -> Response {

@@ -9,9 +9,10 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::app::database::{self, Database};
-use crate::live::{self, Live};
-use crate::puma::{Server, ThreadView};
+use super::view::View;
+use crate::app::database;
+use crate::live;
+use crate::puma::{Server, ThreadView, server};
 
 /// The version of Puma that is modelled.
 const PUMA: &str = "8.0.2";
@@ -47,8 +48,25 @@ struct Connections {
     open: Option<usize>,
 }
 
-pub(super) fn stats(server: &Server, live: &Live, database: &Database) -> Stats {
-    let stats = server.stats();
+/// What a viewer is shown: see [`super::viewers`].
+#[derive(Serialize)]
+pub(super) struct State {
+    /// On the timeline's clock.
+    pub now_us: u64,
+    pub stats: Stats,
+    pub threads: Vec<Thread>,
+    /// Connections that are idle or not read whole; None where the front door hides them.
+    pub reactor: Option<usize>,
+    /// Connections that the kernel has completed and nobody has accepted; None where it does
+    /// not tell.
+    pub listen_queue: Option<usize>,
+    pub min: usize,
+    pub max: usize,
+    pub max_stream_age_s: Option<f64>,
+}
+
+pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
+    let View { server, live, database, .. } = view;
     Stats {
         started_at: humantime::format_rfc3339_seconds(stats.started_at).to_string(),
         backlog: stats.pool.backlog,
@@ -69,6 +87,8 @@ pub(super) fn stats(server: &Server, live: &Live, database: &Database) -> Stats 
 
 #[derive(Serialize)]
 pub(super) struct Thread {
+    /// As the timeline has it.
+    number: usize,
     name: String,
     state: &'static str,
     io_bound: bool,
@@ -81,6 +101,12 @@ pub(super) struct Thread {
     bytes: Option<u64>,
 }
 
+impl Thread {
+    pub fn is_busy(&self) -> bool {
+        self.request.is_some()
+    }
+}
+
 pub(super) fn threads(server: &Server) -> Vec<Thread> {
     server
         .threads()
@@ -88,6 +114,7 @@ pub(super) fn threads(server: &Server) -> Vec<Thread> {
         .map(|thread| {
             let request = thread.request.as_ref();
             Thread {
+                number: thread.number,
                 name: thread.name,
                 state: if request.is_some() { "busy" } else { "waiting" },
                 io_bound: thread.io_bound,
@@ -131,8 +158,7 @@ pub(super) fn thread_backtraces(server: &Server) -> Vec<Backtrace> {
 /// Connections to this address that the kernel has and that neither side has
 /// finished: those not yet accepted included. None where /proc does not say.
 fn open_connections(address: SocketAddr) -> Option<usize> {
-    let table =
-        fs::read_to_string(if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }).ok()?;
+    let table = kernel_table(address)?;
     let port = format!(":{:04X}", address.port());
     let open = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -143,4 +169,21 @@ fn open_connections(address: SocketAddr) -> Option<usize> {
     };
     // The table is no snapshot: a busy kernel may list a connection twice.
     Some(table.lines().skip(1).filter_map(open).collect::<HashSet<_>>().len())
+}
+
+/// Connections to this address that wait to be accepted: of a socket that listens the
+/// kernel shows them as bytes to be read. None where /proc does not say.
+pub(super) fn listen_queue(address: SocketAddr) -> Option<usize> {
+    let port = format!(":{:04X}", address.port());
+    kernel_table(address)?.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (local, _, state, queues) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (_, to_be_read) = queues.split_once(':')?;
+        let listens = local.ends_with(&port) && state == "0A";
+        listens.then(|| usize::from_str_radix(to_be_read, 16).ok())?
+    })
+}
+
+fn kernel_table(address: SocketAddr) -> Option<String> {
+    fs::read_to_string(if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }).ok()
 }

@@ -1,0 +1,49 @@
+//! What can be seen of a running server, in one place for all who look.
+
+use std::sync::Arc;
+
+use super::stats::{self, State, Stats, Thread};
+use crate::app::database::Database;
+use crate::live::Live;
+use crate::puma::Server;
+use crate::timeline::Timeline;
+
+/// The server and what belongs to it.
+#[derive(Clone)]
+pub(super) struct View {
+    pub server: Arc<Server>,
+    pub live: Arc<Live>,
+    pub database: Arc<Database>,
+    pub timeline: Arc<Timeline>,
+}
+
+impl View {
+    /// The stats as pumactl asks for them: what counts since it was last asked begins anew.
+    pub fn stats(&self) -> Stats {
+        stats::stats(self, self.server.stats())
+    }
+
+    pub fn threads(&self) -> Vec<Thread> {
+        stats::threads(&self.server)
+    }
+
+    /// All that a viewer is shown besides the timeline; resets nothing.
+    pub fn state(&self, listen_queue: Option<usize>) -> State {
+        let glance = self.server.glance();
+        let threads = self.threads();
+        let held = threads.iter().filter(|thread| thread.is_busy()).count();
+        // Each connection is in todo, with a pool thread, or watched by the reactor.
+        let reactor = glance.connections.map(|all| all.saturating_sub(glance.pool.backlog + held));
+        let (min, max) = self.server.size();
+        State {
+            now_us: self.timeline.now_us(),
+            stats: stats::stats(self, glance),
+            threads,
+            reactor,
+            listen_queue,
+            min,
+            max,
+            max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Those who watch: EventSources of the control server's own pages.
+//!
+//! A viewer's connection is detached, so it holds no pool thread; one loop, which
+//! is there only while there are viewers, writes to all of them and waits for none.
+//! Every [`TICK`] it sends what is new on the timeline (`event: moments`, whose id is
+//! the number of the last), and every [`STATE_EVERY`] the numbers of that moment
+//! (`event: state`), which are also the heartbeat. They are a look: nothing that
+//! pumactl asks for is reset by it.
+//!
+//! The next event is made for a viewer when the one before has gone out, so what is
+//! kept for each is bounded by one event. Who takes nothing for [`STOPPED_AFTER`] is
+//! dropped; who reads too slowly is told how many moments it missed.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Write};
+use std::mem;
+use std::rc::Rc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use socket2::SockRef;
+
+use super::stats;
+use super::view::View;
+use crate::puma::response::Detached;
+use crate::puma::{Request, Response};
+use crate::timeline::{COPIED_AT_ONCE, Excerpt, Moment, Timeline, What};
+
+/// The most that watch at a time; the next is told 503.
+pub const MAX_VIEWERS: usize = 16;
+/// How often the loop writes.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the numbers are sent.
+const STATE_EVERY: Duration = Duration::from_millis(250);
+/// How often the kernel is asked for the listen queue: its table is long on a busy machine.
+const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
+/// How long a viewer may take nothing.
+const STOPPED_AFTER: Duration = Duration::from_secs(10);
+/// How many events of moments a viewer is sent in one tick.
+const PIECES_A_TICK: usize = 8;
+/// How far back a new viewer sees, in microseconds, and how many moments at most.
+const PAST_US: u64 = 60_000_000;
+const PAST_MOMENTS: usize = 2_048;
+/// Bytes that the kernel keeps for a viewer.
+const SEND_BUFFER: usize = 128 * 1024;
+/// What every stream begins with: where the connection is lost, come back after a second.
+const RETRY: &[u8] = b"retry: 1000\n\n";
+
+/// The viewers. When this is dropped they are all let go.
+pub(super) struct Viewers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    view: View,
+    room: Mutex<Room>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Room {
+    taken: usize,
+    /// Those whom the loop has not seen yet.
+    arrived: Vec<Viewer>,
+    is_running: bool,
+    is_closing: bool,
+}
+
+/// One of [`MAX_VIEWERS`] places; given back when dropped.
+struct Seat(Arc<Shared>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.room().taken -= 1;
+    }
+}
+
+impl Viewers {
+    pub fn new(view: View) -> Self {
+        Viewers { shared: Arc::new(Shared { view, room: Mutex::default(), changed: Condvar::new() }) }
+    }
+
+    /// Answers a request for the events: the connection leaves the pool, or 503.
+    pub fn admit(&self, request: &Request) -> Response {
+        let Some(seat) = self.seat() else {
+            let text = format!("{MAX_VIEWERS} viewers watch already; close one of their pages");
+            return Response::line(503, &text);
+        };
+        let last_event_id = request.header("last-event-id").and_then(|id| id.parse().ok());
+        let take_over = move |detached| Shared::join(seat, detached, last_event_id);
+        Response::detach(true, take_over)
+            .with_header("content-type", "text/event-stream")
+            .with_header("cache-control", "no-cache")
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        let mut room = self.shared.room();
+        if room.taken == MAX_VIEWERS {
+            return None;
+        }
+        room.taken += 1;
+        Some(Seat(Arc::clone(&self.shared)))
+    }
+}
+
+impl Drop for Viewers {
+    fn drop(&mut self) {
+        let mut room = self.shared.room();
+        room.is_closing = true;
+        let arrived = mem::take(&mut room.arrived);
+        drop(room);
+        drop(arrived);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn room(&self) -> MutexGuard<'_, Room> {
+        // Every change under this lock is one assignment, whole even after a panic.
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a viewer in, and starts the loop for the first one.
+    fn join(seat: Seat, detached: Detached, last_event_id: Option<u64>) {
+        let shared = Arc::clone(&seat.0);
+        if let Err(error) = SockRef::from(detached.stream()).set_send_buffer_size(SEND_BUFFER) {
+            log::debug!("a viewer's buffer stays as it is: {error}");
+        }
+        let viewer = Viewer::new(seat, detached, last_event_id);
+        let mut room = shared.room();
+        if room.is_closing {
+            // Its seat is given back under the same lock.
+            drop(room);
+            return drop(viewer);
+        }
+        room.arrived.push(viewer);
+        if !room.is_running {
+            let run = Arc::clone(&shared);
+            let started = thread::Builder::new().name("viewers".to_owned()).spawn(move || run.run());
+            match started {
+                Ok(_) => room.is_running = true,
+                Err(error) => {
+                    let arrived = mem::take(&mut room.arrived);
+                    drop(room);
+                    drop(arrived);
+                    return log::error!("viewers have no thread: {error}");
+                }
+            }
+        }
+        drop(room);
+        shared.changed.notify_all();
+    }
+
+    /// The loop, until nobody watches.
+    fn run(self: Arc<Self>) {
+        let _mended = IfItPanics(Arc::clone(&self));
+        let mut viewers: Vec<Viewer> = Vec::new();
+        let mut state = Clock::new(STATE_EVERY);
+        let mut listen_queue = Clock::new(LISTEN_QUEUE_EVERY);
+        let mut waiting_outside = None;
+        loop {
+            let is_new = {
+                let mut room = self.room();
+                if room.is_closing || (viewers.is_empty() && room.arrived.is_empty()) {
+                    room.is_running = false;
+                    break;
+                }
+                viewers.append(&mut room.arrived);
+                viewers.iter().any(|viewer| viewer.is_new)
+            };
+            self.view.server.look_at_todo();
+            if listen_queue.is_due() {
+                waiting_outside = stats::listen_queue(self.view.server.address());
+            }
+            let state =
+                (state.is_due() || is_new).then(|| event("state", None, &self.view.state(waiting_outside)));
+            let mut pieces = Pieces { timeline: &self.view.timeline, made: HashMap::new() };
+            viewers.retain_mut(|viewer| match viewer.serve(state.as_deref(), &mut pieces) {
+                Ok(()) => true,
+                Err(error) => {
+                    log::debug!("a viewer left: {error}");
+                    false
+                }
+            });
+            let room = self.room();
+            // Whoever comes is served at once.
+            let idle = |room: &mut Room| room.arrived.is_empty() && !room.is_closing;
+            drop(self.changed.wait_timeout_while(room, TICK, idle));
+        }
+    }
+}
+
+/// The next viewer starts another loop in the place of one that panicked.
+struct IfItPanics(Arc<Shared>);
+
+impl Drop for IfItPanics {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.room().is_running = false;
+        }
+    }
+}
+
+/// Says once in a while that it is time.
+struct Clock {
+    every: Duration,
+    last: Option<Instant>,
+}
+
+impl Clock {
+    fn new(every: Duration) -> Self {
+        Clock { every, last: None }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let is_due = self.last.is_none_or(|last| last.elapsed() >= self.every);
+        if is_due {
+            self.last = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// What comes after a moment, encoded once for all who wait for it.
+struct Pieces<'a> {
+    timeline: &'a Timeline,
+    made: HashMap<u64, Option<Piece>>,
+}
+
+#[derive(Clone)]
+struct Piece {
+    text: Rc<str>,
+    last: u64,
+}
+
+impl Pieces<'_> {
+    fn after(&mut self, seq: u64) -> Option<Piece> {
+        let make = || {
+            let excerpt = self.timeline.next_after(seq, COPIED_AT_ONCE);
+            let last = excerpt.moments.last()?.seq;
+            Some(Piece { text: event("moments", Some(last), &excerpt).into(), last })
+        };
+        self.made.entry(seq).or_insert_with(make).clone()
+    }
+}
+
+struct Viewer {
+    detached: Detached,
+    /// What has not gone out yet: one event, or what comes first.
+    left: Vec<u8>,
+    /// The newest moment that was put in there; None before the first.
+    seq: Option<u64>,
+    is_new: bool,
+    /// When it last took something, or had nothing to take.
+    moved: Instant,
+    _seat: Seat,
+}
+
+impl Viewer {
+    fn new(seat: Seat, detached: Detached, last_event_id: Option<u64>) -> Self {
+        let left = RETRY.to_vec();
+        Viewer { detached, left, seq: last_event_id, is_new: true, moved: Instant::now(), _seat: seat }
+    }
+
+    /// Writes what there is room for. An error is its end.
+    fn serve(&mut self, state: Option<&str>, pieces: &mut Pieces) -> io::Result<()> {
+        if mem::take(&mut self.is_new) {
+            self.left.extend_from_slice(state.unwrap_or_default().as_bytes());
+            // The number may be one of a server that was here before.
+            let known = self.seq.filter(|seq| *seq <= pieces.timeline.last_seq());
+            if known.is_none() {
+                let past = recent(pieces.timeline);
+                let last = past.moments.last().map_or(0, |moment| moment.seq);
+                self.left.extend_from_slice(event("moments", Some(last), &past).as_bytes());
+                self.seq = Some(last);
+            }
+        } else if let Some(state) = state
+            && self.left.is_empty()
+        {
+            self.left.extend_from_slice(state.as_bytes());
+        }
+        for _ in 0..PIECES_A_TICK {
+            self.flush()?;
+            if !self.left.is_empty() {
+                break;
+            }
+            let Some(piece) = pieces.after(self.seq.unwrap_or_default()) else { break };
+            self.left.extend_from_slice(piece.text.as_bytes());
+            self.seq = Some(piece.last);
+        }
+        if self.moved.elapsed() > STOPPED_AFTER {
+            return Err(io::Error::other(format!("it read nothing for {STOPPED_AFTER:?}")));
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut taken = 0;
+        let written = loop {
+            match self.detached.stream().write(&self.left[taken..]) {
+                _ if taken == self.left.len() => break Ok(()),
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => taken += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.left.drain(..taken);
+        if taken > 0 || self.left.is_empty() {
+            self.moved = Instant::now();
+        }
+        written
+    }
+}
+
+/// What a new viewer sees of the past: the newest moments of the last minute, and of what
+/// is still under way how it came so far, its writes left out.
+fn recent(timeline: &Timeline) -> Excerpt {
+    let mut excerpt = timeline.after(0);
+    let mut over = HashSet::new();
+    for moment in &excerpt.moments {
+        let Some(subject) = moment.subject else { continue };
+        match moment.what {
+            What::Finished | What::Rejected { .. } => over.insert(subject.request),
+            // A connection that was idle is queued again under its old number.
+            What::Queued | What::Started => over.remove(&subject.request) && false,
+            _ => false,
+        };
+    }
+    let from_us = excerpt.now_us.saturating_sub(PAST_US);
+    let from = excerpt.moments.partition_point(|moment| moment.at_us < from_us);
+    let from = from.max(excerpt.moments.len().saturating_sub(PAST_MOMENTS));
+    let is_under_way = |moment: &Moment| {
+        let subject = moment.subject.filter(|subject| !over.contains(&subject.request));
+        subject.is_some() && !matches!(moment.what, What::Wrote { .. })
+    };
+    let mut at = 0;
+    excerpt.moments.retain(|moment| {
+        at += 1;
+        at > from || is_under_way(moment)
+    });
+    excerpt.forgotten = 0;
+    excerpt
+}
+
+fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
+    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
+    match serde_json::to_string(data) {
+        Ok(data) => format!("event: {name}\n{id}data: {data}\n\n"),
+        Err(error) => {
+            log::error!("viewers: {error}");
+            String::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::Subject;
+
+    #[test]
+    fn the_past_has_what_is_under_way_and_no_older_writes() {
+        let timeline = Timeline::default();
+        let record = |request, what| timeline.record(None, Some(Subject { connection: 9, request }), what);
+        let over = |request| {
+            record(request, What::Queued);
+            record(request, What::Wrote { bytes: 1 });
+            record(request, What::Finished);
+        };
+        record(1, What::Queued);
+        record(1, What::Wrote { bytes: 1 });
+        over(2);
+        over(3);
+        record(3, What::Queued);
+        for request in 4..4 + PAST_MOMENTS as u64 {
+            over(request);
+        }
+        let past = recent(&timeline);
+        let of = |request: u64| {
+            let mine = past.moments.iter().filter(|it| it.subject.is_some_and(|it| it.request == request));
+            mine.map(|it| it.what.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), [What::Queued]);
+        assert_eq!(of(2), []);
+        assert_eq!(of(3), [What::Queued, What::Finished, What::Queued], "it waits again");
+        assert!(past.moments.len() <= PAST_MOMENTS + 4);
+        assert_eq!(past.moments.last().map(|it| it.seq), Some(timeline.last_seq()));
+    }
+}
