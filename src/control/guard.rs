@@ -44,6 +44,11 @@ impl Guard {
         &self.page_token
     }
 
+    /// What the address of a page of ours must have behind it.
+    pub(super) fn query(&self) -> String {
+        self.token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default()
+    }
+
     /// Lets the request pass, or answers 403.
     pub(super) fn check(&self, request: &Request, asks: Asks) -> Result<(), Response> {
         self.hosts.check(request)?;

@@ -58,7 +58,6 @@ pub struct Control {
     pages: Pages,
     view: View,
     viewers: Viewers,
-    laboratory: Laboratory,
     start: Start,
     stops: Sender<Stop>,
     /// How many connections the database pool has beyond the pool's threads when it grows
@@ -89,10 +88,10 @@ impl Control {
     ) -> Self {
         let (min, max) = server.size();
         let start = Start { min, max, max_stream_age: live.max_age() };
-        let laboratory = Laboratory::new(server.address());
-        let view = View { server, live, database, timeline };
+        let laboratory = Arc::new(Laboratory::new(server.address()));
+        let view = View { server, live, database, timeline, laboratory };
         let viewers = Viewers::new(view.clone());
-        Control { guard, pages, view, viewers, laboratory, start, stops, grow_database }
+        Control { guard, pages, view, viewers, start, stops, grow_database }
     }
 
     /// Answers one request.
@@ -138,7 +137,7 @@ impl Control {
         match path {
             "/" => self.page("control/dashboard.html", "'none'"),
             "/events" => self.viewers.admit(request),
-            "/lab" => one_line(&self.laboratory.show()),
+            "/lab" => one_line(&self.view.laboratory.show()),
             "/threads" => one_line(&self.view.threads()),
             "/timeline" => {
                 self.view.server.look_at_todo();
@@ -157,14 +156,14 @@ impl Control {
             "/reap" => self.reap(request),
             "/resize" => self.resize(request),
             "/max-stream-age" => self.set_max_stream_age(request),
-            "/lab/tabs/open" => told(self.laboratory.open_tab(request.param("tab").as_deref())),
+            "/lab/tabs/open" => told(self.view.laboratory.open_tab(request.param("tab").as_deref())),
             "/lab/tabs/close" => told(
-                self.laboratory
+                self.view.laboratory
                     .close_tab(request.param("tab").as_deref())
                     .map(|tab| json!({ "closed": tab })),
             ),
             "/lab/zombies" => self.leave_zombies(request),
-            "/lab/page" => told(self.laboratory.ask_for_page()),
+            "/lab/page" => told(self.view.laboratory.ask_for_page()),
             "/lab/threads" => self.set_threads(request),
             "/lab/reset" => self.reset(),
             _ => return unsupported(),
@@ -224,12 +223,12 @@ impl Control {
                 .filter(|count| (1..=MAX_ZOMBIES).contains(count))
                 .ok_or_else(|| format!("count: a number from 1 to {MAX_ZOMBIES} is wanted, not {text:?}"))?,
         };
-        told(self.laboratory.leave_zombies(count).map(|zombies| json!({ "zombies": zombies })))
+        told(self.view.laboratory.leave_zombies(count).map(|zombies| json!({ "zombies": zombies })))
     }
 
     /// Closes what the lab has open, and restores threads and maximum age to the start's.
     fn reset(&self) -> Result<Response, String> {
-        self.laboratory.close_all();
+        self.view.laboratory.close_all();
         let Start { min, max, max_stream_age } = self.start;
         self.view.live.set_max_age(max_stream_age);
         self.set_size(min, max)?;
@@ -239,8 +238,12 @@ impl Control {
     }
 
     fn page(&self, name: &str, frames: &str) -> Response {
-        let port = self.view.server.address().port();
-        self.pages.show(name, self.guard.page_token(), frames, context! { app_port => port })
+        let more = context! {
+            app_port => self.view.server.address().port(),
+            query => self.guard.query(),
+            threads => self.start.max,
+        };
+        self.pages.show(name, self.guard.page_token(), frames, more)
     }
 
     fn set_max_stream_age(&self, request: &Request) -> Result<Response, String> {

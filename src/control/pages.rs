@@ -13,11 +13,13 @@ use crate::puma::Response;
 
 /// Every view, by the name that it has in the folder `views/`.
 const EMBEDDED: &[Source] = &[
+    ("control/connection.js", include_str!("../../views/control/connection.js")),
     ("control/control.css", include_str!("../../views/control/control.css")),
     ("control/dashboard.html", include_str!("../../views/control/dashboard.html")),
     ("control/dashboard.js", include_str!("../../views/control/dashboard.js")),
     ("control/feed.js", include_str!("../../views/control/feed.js")),
     ("control/lanes.js", include_str!("../../views/control/lanes.js")),
+    ("control/layout.html", include_str!("../../views/control/layout.html")),
     ("control/orders.js", include_str!("../../views/control/orders.js")),
 ];
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::laboratory;
 use super::view::View;
 use crate::app::database;
 use crate::live;
@@ -63,6 +64,7 @@ pub(super) struct State {
     pub min: usize,
     pub max: usize,
     pub max_stream_age_s: Option<f64>,
+    pub lab: laboratory::Shown,
 }
 
 pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::laboratory::Laboratory;
 use super::stats::{self, State, Stats, Thread};
 use crate::app::database::Database;
 use crate::live::Live;
@@ -15,6 +16,7 @@ pub(super) struct View {
     pub live: Arc<Live>,
     pub database: Arc<Database>,
     pub timeline: Arc<Timeline>,
+    pub laboratory: Arc<Laboratory>,
 }
 
 impl View {
@@ -43,6 +45,7 @@ impl View {
             listen_queue,
             min,
             max,
+            lab: self.laboratory.show(),
             max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
         }
     }

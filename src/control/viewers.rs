@@ -272,7 +272,7 @@ impl Viewer {
             let known = self.seq.filter(|seq| *seq <= pieces.timeline.last_seq());
             if known.is_none() {
                 let past = recent(pieces.timeline);
-                let last = past.moments.last().map_or(0, |moment| moment.seq);
+                let last = past.excerpt.moments.last().map_or(0, |moment| moment.seq);
                 self.left.extend_from_slice(event("moments", Some(last), &past).as_bytes());
                 self.seq = Some(last);
             }
@@ -316,9 +316,18 @@ impl Viewer {
     }
 }
 
+/// The first moments that a viewer is sent.
+#[derive(Serialize)]
+struct Past {
+    /// From when on, in microseconds, nothing is left out.
+    since_us: u64,
+    #[serde(flatten)]
+    excerpt: Excerpt,
+}
+
 /// What a new viewer sees of the past: the newest moments of the last minute, and of what
 /// is still under way how it came so far, its writes left out.
-fn recent(timeline: &Timeline) -> Excerpt {
+fn recent(timeline: &Timeline) -> Past {
     let mut excerpt = timeline.after(0);
     let mut over = HashSet::new();
     for moment in &excerpt.moments {
@@ -337,13 +346,17 @@ fn recent(timeline: &Timeline) -> Excerpt {
         let subject = moment.subject.filter(|subject| !over.contains(&subject.request));
         subject.is_some() && !matches!(moment.what, What::Wrote { .. })
     };
+    let since_us = match excerpt.moments.get(from) {
+        Some(first) if excerpt.forgotten > 0 || from > 0 => first.at_us.max(from_us),
+        _ => from_us,
+    };
     let mut at = 0;
     excerpt.moments.retain(|moment| {
         at += 1;
         at > from || is_under_way(moment)
     });
     excerpt.forgotten = 0;
-    excerpt
+    Past { since_us, excerpt }
 }
 
 fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
@@ -379,7 +392,7 @@ mod tests {
         for request in 4..4 + PAST_MOMENTS as u64 {
             over(request);
         }
-        let past = recent(&timeline);
+        let past = recent(&timeline).excerpt;
         let of = |request: u64| {
             let mine = past.moments.iter().filter(|it| it.subject.is_some_and(|it| it.request == request));
             mine.map(|it| it.what.clone()).collect::<Vec<_>>()

@@ -1,0 +1,16 @@
+// Says in the page's corner how the feed fares: numbers that are old must not look new.
+function showConnection(feed) {
+  const words = {
+    connecting: 'connecting', live: 'live', silent: 'no word from the control server: what is shown is old',
+    lost: 'connection lost, trying again: what is shown is old', refused: 'refused: too many pages watch, or the token is another; trying again',
+  };
+  const place = document.querySelector('#connection [role="status"]');
+  const show = () => {
+    if (document.body.dataset.connection !== feed.connection) {
+      document.body.dataset.connection = feed.connection;
+      place.textContent = words[feed.connection];
+    }
+  };
+  feed.on(show);
+  show();
+}
