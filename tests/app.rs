@@ -349,9 +349,13 @@ fn the_three_lines_that_the_seed_logs() {
 fn views_are_read_at_each_request() {
     let folder = tempfile::tempdir().unwrap();
     let views = Path::new(env!("CARGO_MANIFEST_DIR")).join("views");
-    fs::create_dir(folder.path().join("models")).unwrap();
-    for name in ["application.css", "models/index.html", "models/index.js"] {
-        fs::copy(views.join(name), folder.path().join(name)).unwrap();
+    let copy = |name: &Path| fs::copy(views.join(name), folder.path().join(name)).unwrap();
+    copy(Path::new("application.css"));
+    for room in ["models", "control"] {
+        fs::create_dir(folder.path().join(room)).unwrap();
+        fs::read_dir(views.join(room))
+            .unwrap()
+            .for_each(|entry| drop(copy(&Path::new(room).join(entry.unwrap().file_name()))));
     }
     let server = Server::start(&["--views", folder.path().to_str().unwrap()]);
     create(server.app, "<b>bold</b>");
