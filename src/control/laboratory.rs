@@ -43,7 +43,9 @@ pub(super) enum LabError {
     NotOpen(u32),
     #[error("{MAX_TABS} tabs are open; close one")]
     TooManyTabs,
-    #[error("{wanted} more zombies would be more than {MAX_ZOMBIES}; there are {there}, and a reset closes them")]
+    #[error(
+        "{wanted} more zombies would be more than {MAX_ZOMBIES}; there are {there}, and a reset closes them"
+    )]
     TooManyZombies { wanted: usize, there: usize },
     #[error("{MAX_PAGES} page requests wait already; a reset ends them")]
     TooManyPages,
@@ -130,9 +132,9 @@ impl Laboratory {
         let number = match wanted {
             Some(number) if open.tabs.contains_key(&number) => return Err(LabError::IsOpen(number)),
             Some(number) => number,
-            None => (1..=MAX_TABS)
-                .find(|number| !open.tabs.contains_key(number))
-                .ok_or(LabError::TooManyTabs)?,
+            None => {
+                (1..=MAX_TABS).find(|number| !open.tabs.contains_key(number)).ok_or(LabError::TooManyTabs)?
+            }
         };
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
         // Nobody hears what happens to it: that is on the server's own record.

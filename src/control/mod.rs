@@ -158,7 +158,8 @@ impl Control {
             "/max-stream-age" => self.set_max_stream_age(request),
             "/lab/tabs/open" => told(self.view.laboratory.open_tab(request.param("tab").as_deref())),
             "/lab/tabs/close" => told(
-                self.view.laboratory
+                self.view
+                    .laboratory
                     .close_tab(request.param("tab").as_deref())
                     .map(|tab| json!({ "closed": tab })),
             ),
@@ -217,11 +218,11 @@ impl Control {
     fn leave_zombies(&self, request: &Request) -> Result<Response, String> {
         let count = match request.param("count") {
             None => 1,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|count| (1..=MAX_ZOMBIES).contains(count))
-                .ok_or_else(|| format!("count: a number from 1 to {MAX_ZOMBIES} is wanted, not {text:?}"))?,
+            Some(text) => {
+                text.parse().ok().filter(|count| (1..=MAX_ZOMBIES).contains(count)).ok_or_else(|| {
+                    format!("count: a number from 1 to {MAX_ZOMBIES} is wanted, not {text:?}")
+                })?
+            }
         };
         told(self.view.laboratory.leave_zombies(count).map(|zombies| json!({ "zombies": zombies })))
     }

@@ -24,6 +24,7 @@
 // A span: story, from, to (null while it lasts), writes, blocked ([from, to] pairs), end.
 const WINDOW_US = 60e6;
 const SHORT_US = 100e3;
+const LATE_US = 2e6;
 const MOST_SPANS = 700;
 const MOST_WRITES = 256;
 const MOST_DONE = 512;
@@ -125,7 +126,7 @@ class Feed {
     this.done = [];
     this.lanes = new Map();
     this.gaps = [];
-    this.missed = false;
+    this.missedAt = null;
     this.log = [];
     this.lines = 0;
     this.offset = null;
@@ -155,13 +156,17 @@ class Feed {
       seen.add(thread.number);
       const lane = this.lane(thread.number);
       lane.alive = true;
-      if (this.missed) {
-        this.mend(lane, thread, state.now_us);
-      } else if (thread.request !== null && !lane.current && !this.stories.has(thread.request)) {
+      const isMissed = this.missedAt !== null && lane.current && lane.current.story.request !== thread.request;
+      if (isMissed && lane.current.from < state.now_us - LATE_US) {
+        lane.current.end = 'unseen';
+        this.close(lane, state.now_us);
+      }
+      // Its beginning is no longer on its way: it was before the record, or in a gap.
+      if (thread.request !== null && thread.age * 1e6 > LATE_US && !lane.current) {
         this.hold(lane, thread, state.now_us);
       }
     }
-    if (this.missed) {
+    if (this.missedAt !== null) {
       for (const lane of this.lanes.values()) {
         lane.alive = seen.has(lane.number);
       }
@@ -173,32 +178,24 @@ class Feed {
         this.queue.delete(story.request);
         this.end(story, state.now_us);
       }
-      this.missed = false;
+      if (state.now_us - this.missedAt > 2 * LATE_US) {
+        this.missedAt = null;
+      }
     }
     this.prune();
   }
 
-  // A thread whose request began before the record.
+  // A thread whose request began where the record does not reach.
   hold(lane, thread, now) {
+    this.queue.delete(thread.request);
     const story = this.story({ request: thread.request, connection: thread.connection });
     this.name(story, '', thread.path);
     story.startedAt = now - thread.age * 1e6;
     story.thread = lane.number;
+    story.queuedAt = null;
+    story.endedAt = null;
     story.isHeld = true;
     lane.current = { story, from: story.startedAt, to: null, writes: [], blocked: [], end: null };
-  }
-
-  // After a gap in the record the numbers say what goes on.
-  mend(lane, thread, now) {
-    const current = lane.current;
-    if (current && current.story.request !== thread.request && current.from < now - 1e6) {
-      current.end = 'unseen';
-      this.close(lane, now);
-    }
-    if (thread.request !== null && !lane.current) {
-      this.queue.delete(thread.request);
-      this.hold(lane, thread, now);
-    }
   }
 
   takeMoments(excerpt) {
@@ -209,7 +206,7 @@ class Feed {
     if (excerpt.forgotten > 0) {
       const to = excerpt.moments.length ? excerpt.moments[0].at_us : excerpt.now_us;
       this.gaps.push({ from: this.lastAt ?? this.since, to, count: excerpt.forgotten });
-      this.missed = true;
+      this.missedAt = to;
       this.say(to, 'missed', excerpt.forgotten + ' moments were not kept for this page: there was too much at once');
     }
     for (const moment of excerpt.moments) {
@@ -327,6 +324,7 @@ class Feed {
 
   begin(lane, story, at) {
     this.close(lane, at);
+    story.isHeld = false;
     story.startedAt = at;
     story.endedAt = null;
     story.thread = lane.number;

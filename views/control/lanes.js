@@ -259,9 +259,9 @@ class Lanes {
     }
     ink.fillStyle = c.page;
     for (const [tenth, short] of lane.short) {
-      const share = Math.max(short.busy / SHORT_US, 0.12);
+      const share = Math.max(short.busy / SHORT_US, 0.3);
       const tall = Math.min(share, 1) * (height - 8);
-      ink.fillRect(x(tenth * SHORT_US), height - 4 - tall, Math.max(width * SHORT_US / WINDOW_US - 0.5, 1.5), tall);
+      ink.fillRect(x(tenth * SHORT_US), height - 4 - tall, Math.max(width * SHORT_US / WINDOW_US - 0.5, 2), tall);
     }
     for (const span of lane.spans) {
       this.band(ink, span, x, height, now);
@@ -329,12 +329,12 @@ class Lanes {
       const sign = ENDS[span.end];
       ink.fillStyle = c.ended;
       ink.beginPath();
-      ink.roundRect(to - 7, 3, 14, height - 6, 3);
+      ink.roundRect(to - 14, 3, 14, height - 6, 3);
       ink.fill();
       ink.font = this.font;
       ink.fillStyle = c.paper;
       ink.textBaseline = 'middle';
-      ink.fillText(sign, to - ink.measureText(sign).width / 2, height / 2 + 0.5);
+      ink.fillText(sign, to - 7 - ink.measureText(sign).width / 2, height / 2 + 0.5);
     }
   }
 

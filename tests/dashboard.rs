@@ -1,0 +1,534 @@
+//! The dashboard: what it shows is what the server says at that moment, its buttons do
+//! what they say, and nobody but its own pages can press them.
+
+mod common;
+
+#[path = "common/chromedriver.rs"]
+mod chromedriver;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chromedriver::{Browser, Tab};
+use common::{PATIENCE, Server, ask, get, json, open_stream, read_head, read_until, send, split, wait_for};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+
+/// One viewer, past the head of its answer.
+struct Viewer(BufReader<TcpStream>);
+
+impl Viewer {
+    fn open(server: &Server, headers: &str) -> Viewer {
+        let request = format!("GET /events HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+        let mut stream = send(server.control, request.as_bytes());
+        let head = read_head(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        Viewer(BufReader::new(stream))
+    }
+
+    /// The data of the next event of this name, and its id.
+    fn next(&mut self, name: &str) -> (String, Value) {
+        loop {
+            let mut event = String::new();
+            while !event.ends_with("\n\n") {
+                assert!(self.0.read_line(&mut event).unwrap() > 0, "it ended after {event:?}");
+            }
+            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
+            if field("event: ") == Some(name) {
+                let data = serde_json::from_str(field("data: ").unwrap()).unwrap();
+                return (field("id: ").unwrap_or_default().to_owned(), data);
+            }
+        }
+    }
+}
+
+fn order(server: &Server, path: &str) -> (u16, Value) {
+    json(server.control, "POST", path)
+}
+
+fn errors(browser: &Browser, tab: &Tab) -> Vec<String> {
+    browser.console(tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect()
+}
+
+/// Opens the dashboard and waits until it is live.
+fn dashboard(browser: &Browser, server: &Server) -> Tab {
+    let tab = browser.first_tab();
+    browser.goto(&tab, &format!("http://{}/", server.control));
+    browser.wait_for(&tab, "document.body.dataset.connection === 'live' && feed.state !== null");
+    tab
+}
+
+#[test]
+fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
+    let server = Server::start(&["--front", "puma", "--update-rate", "60"]);
+    let mut tab = send(server.app, b"GET /models/live_stream?tab=7 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_until(&mut tab, "data: ");
+    let mut watches = Viewer::open(&server, "");
+    let (_, state) = watches.next("state");
+    assert_eq!(state["stats"]["streams"]["open"], 1);
+    let paths: Vec<_> = state["threads"].as_array().unwrap().iter().map(|it| &it["path"]).collect();
+    assert_eq!(paths.iter().filter(|path| **path == "/models/live_stream?tab=7").count(), 1);
+    let (id, past) = watches.next("moments");
+    let moments = past["moments"].as_array().unwrap();
+    let kinds: Vec<_> = moments.iter().map(|moment| moment["kind"].as_str().unwrap()).collect();
+    assert!(kinds.ends_with(&["queued", "started", "accepted", "streaming", "wrote"]), "{kinds:?}");
+    assert_eq!(moments.last().unwrap()["seq"].to_string(), id);
+
+    assert_eq!(get(server.app, "/up").0, 200);
+    let mut kinds = Vec::new();
+    let mut last = id;
+    while kinds.last() != Some(&json!("finished")) {
+        let (id, news) = watches.next("moments");
+        kinds.extend(news["moments"].as_array().unwrap().iter().map(|moment| moment["kind"].clone()));
+        last = id;
+    }
+    assert_eq!(kinds, ["queued", "started", "accepted", "wrote", "finished"]);
+
+    // Who comes back goes on where it was, and a number of another server's is none.
+    assert_eq!(get(server.app, "/up").0, 200);
+    let mut back = Viewer::open(&server, &format!("Last-Event-ID: {last}\r\n"));
+    let news = back.next("moments").1;
+    assert_eq!(news["moments"][0]["seq"].as_u64().unwrap(), last.parse::<u64>().unwrap() + 1);
+    let mut stranger = Viewer::open(&server, "Last-Event-ID: 99999999\r\n");
+    assert_eq!(stranger.next("moments").1["moments"][0]["seq"], 1);
+}
+
+#[test]
+fn to_look_resets_nothing_that_pumactl_asks_for() {
+    let server = Server::start(&["--front", "puma", "--threads", "1:1", "--update-rate", "50ms"]);
+    let tab = open_stream(server.app);
+    server.stats();
+    let mut watches = Viewer::open(&server, "");
+    let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+    wait_for("a queued page in the numbers", || {
+        (watches.next("state").1["stats"]["backlog"] == 1).then_some(())
+    });
+    drop(tab);
+    page.read_to_end(&mut Vec::new()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(watches.next("state").1["stats"]["backlog_max"], 1);
+    }
+    let stats = server.stats();
+    assert_eq!(stats["backlog_max"], 1);
+    assert!(stats["reactor_max"].is_u64(), "{stats}");
+}
+
+#[test]
+fn sixteen_watch_and_hold_no_thread_and_the_next_is_told_so() {
+    let server = Server::start(&["--front", "puma"]);
+    let mut viewers: Vec<_> = (0..16).map(|_| Viewer::open(&server, "")).collect();
+    let request = "GET /events HTTP/1.0\r\n\r\n";
+    let (status, said) = split(&ask(server.control, request));
+    assert_eq!((status, said.lines().count()), (503, 1), "{said}");
+    // Four threads, and sixteen who watch: each is served, and so is who asks.
+    for viewer in &mut viewers {
+        viewer.next("state");
+    }
+    assert_eq!(server.stats()["busy_threads"], 0);
+    // A place is free again when its viewer has gone.
+    viewers.pop();
+    let mut late = wait_for("a free place", || {
+        let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        read_head(&mut stream).starts_with("HTTP/1.1 200").then_some(stream)
+    });
+    read_until(&mut late, "event: state");
+}
+
+#[test]
+fn who_does_not_read_is_dropped() {
+    let server = Server::start(&["--front", "puma"]);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.control.into()).unwrap();
+    let mut stopped = TcpStream::from(socket);
+    stopped.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut reads = Viewer::open(&server, "");
+    // Long targets fill its buffers soon.
+    let end = Instant::now() + PATIENCE * 2;
+    let path = format!("/up?{}", "x".repeat(1000));
+    let was_dropped = || {
+        let ours = stopped.local_addr().unwrap().port();
+        !std::fs::read_to_string("/proc/net/tcp").unwrap().lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let (local, remote, state) =
+                (fields.next().unwrap_or(""), fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+            local.ends_with(&format!(":{:04X}", server.control.port()))
+                && remote.ends_with(&format!(":{ours:04X}"))
+                && state == "01"
+        })
+    };
+    while !was_dropped() {
+        assert!(Instant::now() < end, "it is served still");
+        for _ in 0..50 {
+            assert_eq!(get(server.app, &path).0, 200);
+        }
+        reads.next("state");
+    }
+    assert_eq!(server.stats()["busy_threads"], 0);
+    // All that was written to it and not one byte more.
+    stopped.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = vec![0; 65536];
+    loop {
+        match stopped.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn no_page_of_elsewhere_can_press_a_button() {
+    let server = Server::start(&["--front", "puma", "--update-rate", "60"]);
+    let page = get(server.control, "/").1;
+    let token = page.split_once("data-token=\"").unwrap().1.split('"').next().unwrap().to_owned();
+    assert_eq!(token.len(), 32, "{token}");
+    let _tab = open_stream(server.app);
+    let own = format!("Origin: http://{}\r\nSec-Fetch-Site: same-origin\r\n", server.control);
+    let host = format!("Host: {}\r\n", server.control);
+    let right = format!("X-Ninetabs-Token: {token}\r\n");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let (cross, same_site) =
+        ("Origin: http://evil.example\r\nSec-Fetch-Site: cross-site\r\n", "Sec-Fetch-Site: same-site\r\n");
+    let app = format!("Origin: http://{}\r\n{same_site}", server.app);
+    for path in [
+        "/lab/tabs/open",
+        "/lab/tabs/close?tab=1",
+        "/lab/zombies?count=3",
+        "/lab/page",
+        "/lab/threads?count=1",
+        "/lab/reset",
+        "/reap",
+        "/resize?max=9",
+        "/max-stream-age?secs=1",
+        "/stop",
+    ] {
+        let and = if path.contains('?') { '&' } else { '?' };
+        for (query, headers) in [
+            ("", format!("{host}{cross}")),
+            ("", format!("{host}{cross}{form}")),
+            ("", format!("{host}{cross}X-Ninetabs-Token: {}\r\n", "0".repeat(32))),
+            ("", format!("{host}{cross}{right}")),
+            ("", format!("{host}Origin: null\r\n{form}")),
+            // The app's own page, which is another origin of the same site.
+            ("", format!("{host}{app}")),
+            ("", format!("{host}{app}{form}")),
+            // Our own page without its token, with it in the address only, or with another.
+            ("", format!("{host}{own}")),
+            (&*format!("{and}token={token}"), format!("{host}{own}")),
+            ("", format!("{host}{own}X-Ninetabs-Token: {token}0\r\n")),
+            // A name that was pointed here.
+            ("", format!("Host: evil.example:{}\r\n{right}", server.control.port())),
+            (
+                "",
+                format!(
+                    "Host: evil.example\r\nOrigin: http://evil.example\r\nSec-Fetch-Site: same-origin\r\n{right}"
+                ),
+            ),
+        ] {
+            let request = format!("POST {path}{query} HTTP/1.0\r\n{headers}\r\n");
+            assert_eq!(split(&ask(server.control, &request)).0, 403, "{request}");
+        }
+        let preflight = format!(
+            "OPTIONS {path} HTTP/1.0\r\n{host}{cross}Access-Control-Request-Headers: x-ninetabs-token\r\n\r\n"
+        );
+        let answer = ask(server.control, &preflight);
+        assert!(split(&answer).0 == 403 && !answer.contains("access-control"), "{answer}");
+    }
+    for path in ["/events", "/lab", "/threads", "/"] {
+        let request = format!("GET {path} HTTP/1.0\r\n{host}{cross}\r\n");
+        assert_eq!(split(&ask(server.control, &request)).0, 403, "{request}");
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["streams"]["open"], &stats["max_threads"]), (&json!(1), &json!(8)));
+    assert_eq!(json(server.control, "GET", "/lab").1, json!({"tabs": [], "zombies": [], "pages": []}));
+
+    let request = format!("POST /reap HTTP/1.0\r\n{host}{own}{right}\r\n");
+    assert_eq!(split(&ask(server.control, &request)), (200, "{\"reaped\":1}".into()));
+    // A link leads to the page, which shows itself in no frame.
+    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    let answer = ask(server.control, &format!("GET / HTTP/1.0\r\n{host}{link}\r\n"));
+    assert!(split(&answer).0 == 200 && answer.contains("frame-ancestors 'none'"), "{answer}");
+    let request = format!("GET /threads HTTP/1.0\r\n{host}{link}\r\n");
+    assert_eq!(split(&ask(server.control, &request)).0, 403, "a link leads to pages only");
+}
+
+#[test]
+fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_takes_all_back() {
+    let server = Server::start(&[
+        "--front",
+        "puma",
+        "--update-rate",
+        "100ms",
+        "--threads",
+        "2:4",
+        "--max-stream-age",
+        "60",
+    ]);
+    assert_eq!(order(&server, "/lab/tabs/open?tab=7").1["tab"], 7);
+    assert_eq!(order(&server, "/lab/tabs/open").1["tab"], 1);
+    let (status, zombies) = order(&server, "/lab/zombies?count=2");
+    assert_eq!((status, zombies["zombies"].as_array().unwrap().len()), (200, 2));
+    server.wait_for_stats("four streams", |stats| stats["streams"]["open"] == 4);
+    let (status, page) = order(&server, "/lab/page");
+    assert_eq!((status, &page["answered"]), (200, &Value::Null));
+    server.wait_for_stats("a page in todo", |stats| stats["backlog"] == 1);
+    let threads = json(server.control, "GET", "/threads").1;
+    let mut paths: Vec<_> =
+        threads.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap().to_owned()).collect();
+    paths.sort();
+    let wanted = ["1", "7", "zombie-1", "zombie-2"].map(|tab| format!("/models/live_stream?tab={tab}"));
+    assert_eq!(paths, wanted);
+    // It is found again by its port.
+    let timeline = json(server.control, "GET", "/timeline").1;
+    let peeked = timeline["moments"].as_array().unwrap().iter().find(|it| it["peeked"] == true).unwrap();
+    assert_eq!((&peeked["connection"], &peeked["target"]), (&page["local_port"], &json!("/?tab=page-3")));
+
+    for (path, words) in [
+        ("/lab/tabs/open?tab=7", "tab 7 is open already"),
+        ("/lab/tabs/open?tab=65", "1 to 64"),
+        ("/lab/tabs/open?tab=0", "1 to 64"),
+        ("/lab/tabs/open?tab=x", "1 to 64"),
+        ("/lab/tabs/close?tab=3", "tab 3 is not open"),
+        ("/lab/tabs/close", "1 to 64"),
+        ("/lab/zombies?count=65", "1 to 64"),
+        ("/lab/zombies?count=63", "more than 64"),
+        ("/lab/zombies?count=0", "1 to 64"),
+        ("/lab/zombies?count=x", "1 to 64"),
+        ("/lab/threads", "count"),
+        ("/lab/threads?count=0", "maximum"),
+        ("/lab/threads?count=x", "threads"),
+    ] {
+        let (status, said) = order(&server, path);
+        let said = said.as_str().unwrap();
+        assert!(
+            status == 422 && said.contains(words) && said.lines().count() == 1,
+            "{path}: {status} {said}"
+        );
+    }
+    for _ in 1..16 {
+        assert_eq!(order(&server, "/lab/page").0, 200);
+    }
+    assert_eq!(order(&server, "/lab/page").0, 422);
+
+    assert_eq!(order(&server, "/lab/tabs/close?tab=7"), (200, json!({"closed": 7})));
+    let lab = wait_for("sixteen answers", || {
+        let lab = json(server.control, "GET", "/lab").1;
+        lab["pages"].as_array().unwrap().iter().all(|page| page["answered"] == 200).then_some(lab)
+    });
+    assert_eq!((lab["pages"].as_array().unwrap().len(), lab["tabs"].as_array().unwrap().len()), (16, 1));
+
+    assert_eq!(order(&server, "/lab/threads?count=3"), (200, json!({"min": 3, "max": 3})));
+    assert_eq!(order(&server, "/max-stream-age?secs=30").0, 200);
+    assert_eq!(order(&server, "/lab/reset"), (200, json!({"min": 2, "max": 4, "max_stream_age_s": 60.0})));
+    server.wait_for_stats("free pool", |stats| {
+        stats["busy_threads"] == 0 && stats["running"].as_u64() <= Some(3) && stats["max_threads"] == 4
+    });
+    assert_eq!(json(server.control, "GET", "/lab").1, json!({"tabs": [], "zombies": [], "pages": []}));
+}
+
+#[test]
+fn three_threads_are_three_soon() {
+    let server = Server::start(&["--front", "puma", "--update-rate", "50ms"]);
+    let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
+    assert_eq!(order(&server, "/lab/threads?count=3").0, 200);
+    server.wait_for_stats("those that are held", |stats| stats["running"] == 5);
+    drop(tabs);
+    server.wait_for_stats("three threads", |stats| stats["running"] == 3 && stats["busy_threads"] == 0);
+    assert_eq!(order(&server, "/lab/threads?count=8").0, 200);
+    let _tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    assert_eq!(server.stats()["running"], 8);
+}
+
+/// The lanes and the numbers of the page, and the server's own, all of one moment:
+/// nothing changes meanwhile.
+fn agree(browser: &Browser, tab: &Tab, server: &Server) {
+    let threads = json(server.control, "GET", "/threads").1;
+    let stats = server.stats();
+    let busy: Vec<_> = threads.as_array().unwrap().iter().filter(|it| it["state"] == "busy").collect();
+    for thread in &busy {
+        let lane = format!("document.querySelector('[data-lane=\"{}\"]').dataset", thread["number"]);
+        let is_stream = thread["path"].as_str().unwrap().starts_with("/models/live_stream");
+        browser.wait_for(
+            tab,
+            &format!("{lane}.state === '{}'", if is_stream { "streaming" } else { "running" }),
+        );
+        browser.wait_for(tab, &format!("{lane}.path === {}", thread["path"]));
+        browser.wait_for(tab, &format!("{lane}.request === '{}'", thread["request"]));
+    }
+    let held =
+        "document.querySelectorAll('.lane[data-state=\"streaming\"], .lane[data-state=\"running\"]').length";
+    browser.wait_for(tab, &format!("{held} === {}", busy.len()));
+    let lanes = "document.querySelectorAll('.lane:not([data-state=\"absent\"])').length";
+    browser.wait_for(tab, &format!("{lanes} === {}", stats["running"]));
+    for key in ["backlog", "running", "busy_threads", "pool_capacity", "max_threads", "requests_count"] {
+        browser.wait_for(tab, &format!("document.getElementById('{key}').textContent === '{}'", stats[key]));
+    }
+    let open = &stats["streams"]["open"];
+    browser.wait_for(tab, &format!("document.getElementById('streams_open').textContent === '{open}'"));
+    let waiting = format!("document.querySelectorAll('#todo .waiting').length === {}", stats["backlog"]);
+    browser.wait_for(tab, &waiting);
+}
+
+#[test]
+fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--front", "puma", "--update-rate", "200ms", "--retry", "60"]);
+    let tab = dashboard(&browser, &server);
+    agree(&browser, &tab, &server);
+    for open in 1..=8 {
+        browser.click(&tab, "#open-tab");
+        server.wait_for_stats("one more stream", |stats| stats["streams"]["open"] == open);
+    }
+    agree(&browser, &tab, &server);
+    browser.click(&tab, "#open-tab");
+    browser.wait_for(&tab, "document.querySelector('#todo .waiting')?.dataset.tab === '9'");
+    browser.wait_for(&tab, "document.querySelector('.chip[data-tab=\"9\"]').dataset.state === 'waiting'");
+    browser.click(&tab, "#ask-page");
+    browser.wait_for(
+        &tab,
+        "/waits in todo for [0-9.]+ s, 1 ahead/.test(document.getElementById('pages').textContent)",
+    );
+    browser.wait_for(
+        &tab,
+        "document.getElementById('headline').textContent.startsWith('All 8 threads are held, and 2 wait')",
+    );
+    agree(&browser, &tab, &server);
+
+    browser.click(&tab, ".chip[data-tab=\"3\"] .close");
+    browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"9\"]')?.dataset.state === 'streaming'");
+    browser.wait_for(&tab, "document.getElementById('log').textContent.includes('its client is gone')");
+    agree(&browser, &tab, &server);
+    browser.click(&tab, ".chip[data-tab=\"4\"] .close");
+    browser.wait_for(
+        &tab,
+        "/answered with 200 by thread \\d after/.test(document.getElementById('pages').textContent)",
+    );
+    agree(&browser, &tab, &server);
+
+    browser.click(&tab, "#reap");
+    server.wait_for_stats("reaped streams", |stats| stats["streams"]["reaped"] == 7);
+    browser.wait_for(&tab, "document.getElementById('answer').textContent === '7 streams were told to end.'");
+    browser.wait_for(&tab, "document.querySelectorAll('.lane[data-state=\"idle\"]').length === 8");
+    browser.click(&tab, "#zombies");
+    server.wait_for_stats("zombies", |stats| stats["streams"]["open"] == 3);
+    agree(&browser, &tab, &server);
+    browser.click(&tab, "#threads button");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent === '8 threads, least and most.'");
+    browser.run(&tab, "document.querySelector('#threads input').value = '4'");
+    browser.click(&tab, "#threads button");
+    server.wait_for_stats("four threads", |stats| stats["max_threads"] == 4 && stats["running"] == 4);
+    browser.wait_for(&tab, "document.querySelectorAll('.lane:not([data-state=\"absent\"])').length === 4");
+    browser.click(&tab, "#age button");
+    browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === '5 s'");
+    browser.click(&tab, "#age-off");
+    browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === 'off'");
+    browser.run(&tab, "document.querySelector('#age input').value = 'soon'");
+    browser.click(&tab, "#age button");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('a number of seconds')");
+    assert_eq!(errors(&browser, &tab).len(), 1, "the 422 alone");
+    browser.click(&tab, "#reset");
+    server.wait_for_stats("the start", |stats| stats["max_threads"] == 8 && stats["busy_threads"] == 0);
+    agree(&browser, &tab, &server);
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--front", "puma", "--control-token", "s3cret"]);
+    assert_eq!(get(server.control, "/").0, 403);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &format!("http://{}/?token=s3cret", server.control));
+    browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
+    browser.click(&tab, "#open-tab");
+    browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start(&["--front", "puma"]);
+    let page = get(server.control, "/").1;
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    let tab = dashboard(&browser, &server);
+    browser.run(
+        &tab,
+        "window.violations = []; document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective))",
+    );
+    browser.click(&tab, "#open-tab");
+    browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
+    // Nothing but the page, its events and the order.
+    let asked = "performance.getEntriesByType('resource').map(it => new URL(it.name)).filter(it => it.protocol !== 'data:').every(it => it.host === location.host)";
+    assert_eq!(browser.eval(&tab, asked), true);
+    assert_eq!(browser.eval(&tab, "violations.length"), 0);
+    // What would come from elsewhere, or stands in an attribute, does not run.
+    browser.run(
+        &tab,
+        "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.2:9/x.png\"><b id=b style=\"color: red\" onclick=\"window.ran = 1\">b</b>');
+         document.getElementById('b').click()",
+    );
+    browser.wait_for(&tab, "violations.length >= 3");
+    assert_eq!(browser.eval(&tab, "typeof window.ran"), "undefined");
+    browser.console(&tab);
+
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    browser.wait_for(&tab, "document.body.dataset.connection === 'lost'");
+    browser
+        .wait_for(&tab, "document.querySelector('#connection').textContent.includes('what is shown is old')");
+    browser.click(&tab, "#reap");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('cannot be reached')");
+    // Time stands where nothing is known.
+    let now = browser.eval(&tab, "feed.now()");
+    browser.wait_for(&tab, "performance.now() - feed.heardAt > 1500");
+    assert_eq!(browser.eval(&tab, "feed.now()"), now);
+}
+
+#[test]
+fn a_flood_of_events_leaves_the_page_its_size() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--front", "puma", "--update-rate", "50ms"]);
+    let tab = dashboard(&browser, &server);
+    let _streams: Vec<_> = (0..4).map(|_| open_stream(server.app)).collect();
+    let heap = "(window.gc && gc(), performance.memory.usedJSHeapSize)";
+    // Twenty minutes of a busy page have some 60,000 moments: it asks every other second,
+    // in nine tabs, and is loaded now and then.
+    let feed_until = |wanted: u64| {
+        let end = Instant::now() + PATIENCE * 4;
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        get(server.app, "/up");
+                    }
+                });
+            }
+            while browser.eval(&tab, "feed.seq").as_u64() < Some(wanted) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(200));
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert!(browser.eval(&tab, "feed.seq").as_u64() >= Some(wanted), "the feed fell behind");
+    };
+    feed_until(10_000);
+    let before = browser.eval(&tab, heap).as_f64().unwrap();
+    feed_until(60_000);
+    let after = browser.eval(&tab, heap).as_f64().unwrap();
+    assert!(after < before + 20e6, "{before} bytes became {after}");
+    let nodes = browser.eval(&tab, "document.querySelectorAll('*').length").as_u64().unwrap();
+    assert!(nodes < 700, "{nodes} nodes");
+    let kept = browser.eval(&tab, "[feed.stories.size, feed.log.length, feed.queue.size]");
+    let kept: Vec<u64> = serde_json::from_value(kept).unwrap();
+    assert!(kept[0] < 1000 && kept[1] <= 120, "{kept:?}");
+    // What it shows is right again once it is quiet.
+    agree(&browser, &tab, &server);
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
