@@ -62,6 +62,13 @@ fn dashboard(browser: &Browser, server: &Server) -> Tab {
     tab
 }
 
+/// Presses a button, and waits for what the page says to it.
+fn press(browser: &Browser, tab: &Tab, button: &str) {
+    browser.run(tab, "document.getElementById('answer').textContent = ''");
+    browser.click(tab, button);
+    browser.wait_for(tab, "document.getElementById('answer').textContent !== ''");
+}
+
 #[test]
 fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
     let server = Server::start(&["--front", "puma", "--update-rate", "60"]);
@@ -382,14 +389,14 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
     let tab = dashboard(&browser, &server);
     agree(&browser, &tab, &server);
     for open in 1..=8 {
-        browser.click(&tab, "#open-tab");
+        press(&browser, &tab, "#open-tab");
         server.wait_for_stats("one more stream", |stats| stats["streams"]["open"] == open);
     }
     agree(&browser, &tab, &server);
-    browser.click(&tab, "#open-tab");
+    press(&browser, &tab, "#open-tab");
     browser.wait_for(&tab, "document.querySelector('#todo .waiting')?.dataset.tab === '9'");
     browser.wait_for(&tab, "document.querySelector('.chip[data-tab=\"9\"]').dataset.state === 'waiting'");
-    browser.click(&tab, "#ask-page");
+    press(&browser, &tab, "#ask-page");
     browser.wait_for(
         &tab,
         "/waits in todo for [0-9.]+ s, 1 ahead/.test(document.getElementById('pages').textContent)",
@@ -400,39 +407,39 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
     );
     agree(&browser, &tab, &server);
 
-    browser.click(&tab, ".chip[data-tab=\"3\"] .close");
+    press(&browser, &tab, ".chip[data-tab=\"3\"] .close");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"9\"]')?.dataset.state === 'streaming'");
     browser.wait_for(&tab, "document.getElementById('log').textContent.includes('its client is gone')");
     agree(&browser, &tab, &server);
-    browser.click(&tab, ".chip[data-tab=\"4\"] .close");
+    press(&browser, &tab, ".chip[data-tab=\"4\"] .close");
     browser.wait_for(
         &tab,
         "/answered with 200 by thread \\d after/.test(document.getElementById('pages').textContent)",
     );
     agree(&browser, &tab, &server);
 
-    browser.click(&tab, "#reap");
+    press(&browser, &tab, "#reap");
     server.wait_for_stats("reaped streams", |stats| stats["streams"]["reaped"] == 7);
     browser.wait_for(&tab, "document.getElementById('answer').textContent === '7 streams were told to end.'");
     browser.wait_for(&tab, "document.querySelectorAll('.lane[data-state=\"idle\"]').length === 8");
-    browser.click(&tab, "#zombies");
+    press(&browser, &tab, "#zombies");
     server.wait_for_stats("zombies", |stats| stats["streams"]["open"] == 3);
     agree(&browser, &tab, &server);
-    browser.click(&tab, "#threads button");
+    press(&browser, &tab, "#threads button");
     browser.wait_for(&tab, "document.getElementById('answer').textContent === '8 threads, least and most.'");
     browser.run(&tab, "document.querySelector('#threads input').value = '4'");
-    browser.click(&tab, "#threads button");
+    press(&browser, &tab, "#threads button");
     server.wait_for_stats("four threads", |stats| stats["max_threads"] == 4 && stats["running"] == 4);
     browser.wait_for(&tab, "document.querySelectorAll('.lane:not([data-state=\"absent\"])').length === 4");
-    browser.click(&tab, "#age button");
+    press(&browser, &tab, "#age button");
     browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === '5 s'");
-    browser.click(&tab, "#age-off");
+    press(&browser, &tab, "#age-off");
     browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === 'off'");
     browser.run(&tab, "document.querySelector('#age input').value = 'soon'");
-    browser.click(&tab, "#age button");
+    press(&browser, &tab, "#age button");
     browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('a number of seconds')");
     assert_eq!(errors(&browser, &tab).len(), 1, "the 422 alone");
-    browser.click(&tab, "#reset");
+    press(&browser, &tab, "#reset");
     server.wait_for_stats("the start", |stats| stats["max_threads"] == 8 && stats["busy_threads"] == 0);
     agree(&browser, &tab, &server);
     assert_eq!(errors(&browser, &tab), [""; 0]);
@@ -446,7 +453,7 @@ fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("http://{}/?token=s3cret", server.control));
     browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
-    browser.click(&tab, "#open-tab");
+    press(&browser, &tab, "#open-tab");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
@@ -462,7 +469,7 @@ fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
         &tab,
         "window.violations = []; document.addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective))",
     );
-    browser.click(&tab, "#open-tab");
+    press(&browser, &tab, "#open-tab");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
     // Nothing but the page, its events and the order.
     let asked = "performance.getEntriesByType('resource').map(it => new URL(it.name)).filter(it => it.protocol !== 'data:').every(it => it.host === location.host)";
@@ -483,7 +490,7 @@ fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
     browser.wait_for(&tab, "document.body.dataset.connection === 'lost'");
     browser
         .wait_for(&tab, "document.querySelector('#connection').textContent.includes('what is shown is old')");
-    browser.click(&tab, "#reap");
+    press(&browser, &tab, "#reap");
     browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('cannot be reached')");
     // Time stands where nothing is known.
     let now = browser.eval(&tab, "feed.now()");

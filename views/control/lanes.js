@@ -63,6 +63,8 @@ class Lanes {
     this.watchSize();
     feed.on(() => this.arrange());
     addEventListener('keydown', e => e.key === 'Escape' && this.hideTip());
+    // What it says of what still lasts grows old.
+    setInterval(() => this.again?.(), 500);
     const frame = time => {
       if (time - this.drawn >= (CALM.matches ? 1000 : 60)) {
         this.drawn = time;
@@ -136,7 +138,7 @@ class Lanes {
     const holder = element('span', 'lane-holder');
     item.dataset.lane = number;
     item.append(name, canvas, holder);
-    const row = { number, item, canvas, holder, at: -1 };
+    const row = { number, item, canvas, holder, span: null };
     this.rows.set(number, row);
     this.observer.observe(canvas);
     canvas.addEventListener('pointermove', e => this.point(row, e.offsetX));
@@ -182,9 +184,11 @@ class Lanes {
   }
 
   point(row, x) {
+    this.again = () => this.point(row, x);
     const now = this.feed.now();
     const at = now - (1 - x / row.canvas.clientWidth) * WINDOW_US;
     const slack = (3 / row.canvas.clientWidth) * WINDOW_US;
+    this.tip.hidden = true;
     const found = this.spans(row).findLast(span => span.from - slack <= at && at <= (span.to ?? now) + slack);
     if (found) {
       return this.showTip(row, x, spanWords(found, now));
@@ -194,17 +198,22 @@ class Lanes {
       const words = short.count === 1 ? 'one short request' : short.count + ' short requests';
       return this.showTip(row, x, [short.count ? words : 'a look at a connection without a request', 'busy ' + seconds(short.busy) + ' of a tenth of a second']);
     }
-    this.hideTip();
   }
 
   walk(row, step) {
     const spans = this.spans(row);
-    row.at = step ? Math.min(Math.max(row.at + step, 0), spans.length - 1) : spans.length - 1;
-    const now = this.feed.now();
-    const span = spans[row.at];
+    const at = step ? spans.indexOf(row.span) + step : spans.length - 1;
+    row.span = spans[Math.min(Math.max(at, 0), spans.length - 1)];
+    this.again = () => this.tell(row);
+    this.tell(row);
+  }
+
+  tell(row) {
+    const { span } = row;
     if (!span) {
       return this.showTip(row, row.canvas.clientWidth, [row.words]);
     }
+    const now = this.feed.now();
     const x = (1 - (now - (span.to ?? now)) / WINDOW_US) * row.canvas.clientWidth;
     this.showTip(row, x, spanWords(span, now));
   }
@@ -222,6 +231,7 @@ class Lanes {
   }
 
   hideTip() {
+    this.again = null;
     this.tip.hidden = true;
   }
 
