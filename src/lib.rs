@@ -21,7 +21,8 @@
 //!   that are too old.
 //! - [`app`]: the seed's Rails app. [`app::models_controller`] is its listing, line by
 //!   line; [`app::database`] is the pool behind the pool.
-//! - [`control`]: the second server, that answers while the first cannot.
+//! - [`control`]: the second server, that answers while the first cannot, and its
+//!   dashboard.
 //!
 //! Beside these, and speaking to them over sockets only:
 //!

@@ -353,9 +353,9 @@ fn views_are_read_at_each_request() {
     copy(Path::new("application.css"));
     for room in ["models", "control"] {
         fs::create_dir(folder.path().join(room)).unwrap();
-        fs::read_dir(views.join(room))
-            .unwrap()
-            .for_each(|entry| drop(copy(&Path::new(room).join(entry.unwrap().file_name()))));
+        for entry in fs::read_dir(views.join(room)).unwrap() {
+            copy(&Path::new(room).join(entry.unwrap().file_name()));
+        }
     }
     let server = Server::start(&["--views", folder.path().to_str().unwrap()]);
     create(server.app, "<b>bold</b>");

@@ -25,7 +25,7 @@ use crate::app::producer::{Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
-use crate::control::{self, Control, Guard, Pages, Stop};
+use crate::control::{self, Control, Guard, Pages, Stop, View};
 use crate::live::{self, Live, NoticeClose, Reaper};
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
@@ -154,10 +154,7 @@ impl Running {
         let control = Control::new(
             Guard::new(hosts, token),
             pages,
-            Arc::clone(&app),
-            Arc::clone(&live),
-            Arc::clone(&database),
-            Arc::clone(&timeline),
+            View::new(Arc::clone(&app), Arc::clone(&live), Arc::clone(&database), Arc::clone(&timeline)),
             stop,
             (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
         );

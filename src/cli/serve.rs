@@ -101,10 +101,12 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
 fn say_what_to_try(args: &ServeArgs, running: &Running) {
     let (app, control) = (running.app.address(), running.control.address());
     let MinMax(min, max) = args.threads;
+    let query = if matches!(args.control_token.as_str(), "none" | "") { "" } else { "/?token=…" };
     let (version, port) = (env!("CARGO_PKG_VERSION"), app.port());
     say(&format!(
         "ninetabs {version}, a model of Puma 8: threads {min}:{max}
 * The app:            http://{app}
+* The dashboard:      http://{control}{query}
 * The control server: http://{control}/stats
 * Nine tabs on nine hosts, and the ninth waits for a thread:
     http://tab1.localhost:{port}/?tab=1 … http://tab9.localhost:{port}/?tab=9

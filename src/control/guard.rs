@@ -17,8 +17,8 @@ use crate::puma::{Request, Response};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asks {
     ToLook,
-    /// To look at a page of ours, that a link may lead to.
-    ToVisit,
+    /// To look at a page of ours, which a link may lead to.
+    ForPage,
     ToChange,
 }
 
@@ -60,7 +60,7 @@ impl Guard {
             (Some(token), _) => brings == Some(token) || has_token(request, token),
             (None, Asks::ToChange) => true,
             (None, Asks::ToLook) => is_program(request) || is_typed(request) || is_ours(request),
-            (None, Asks::ToVisit) => {
+            (None, Asks::ForPage) => {
                 is_program(request) || is_typed(request) || is_ours(request) || is_followed(request)
             }
         };

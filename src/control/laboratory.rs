@@ -22,11 +22,11 @@ use crate::lab::tab::{OpenError, ReadyState, Settings, Tab, Waiting};
 use crate::lab::zombies::Zombie;
 
 /// The most tabs, which is also the highest number that one can have.
-pub const MAX_TABS: u32 = 64;
+pub(super) const MAX_TABS: u32 = 64;
 /// The most zombies.
-pub const MAX_ZOMBIES: usize = 64;
+pub(super) const MAX_ZOMBIES: usize = 64;
 /// The most page requests that have no answer yet.
-pub const MAX_PAGES: usize = 16;
+pub(super) const MAX_PAGES: usize = 16;
 /// How long a connection may take to be made: a listen queue may be full.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long a page is waited for before its client goes away.

@@ -16,7 +16,6 @@ mod stats;
 mod view;
 mod viewers;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -24,21 +23,16 @@ use minijinja::context;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::app::database::Database;
-use crate::live::Live;
-use crate::puma::{Request, Response, Server};
-use crate::timeline::Timeline;
+use crate::puma::{Request, Response};
 
 use command::Command;
 use guard::Asks;
-use laboratory::Laboratory;
-use view::View;
+use laboratory::MAX_ZOMBIES;
 use viewers::Viewers;
 
 pub use guard::Guard;
-pub use laboratory::{MAX_PAGES, MAX_TABS, MAX_ZOMBIES};
 pub use pages::Pages;
-pub use viewers::MAX_VIEWERS;
+pub use view::View;
 
 /// Threads of the control server: one reader that stops must not stop the others.
 pub const THREADS: (usize, usize) = (1, 4);
@@ -75,21 +69,15 @@ struct Start {
 impl Control {
     /// Whoever holds the other end of `stops` must take what comes until the
     /// process ends: each order waits until it is taken.
-    #[allow(clippy::too_many_arguments, reason = "each is another room's, and there is one caller")]
     pub fn new(
         guard: Guard,
         pages: Pages,
-        server: Arc<Server>,
-        live: Arc<Live>,
-        database: Arc<Database>,
-        timeline: Arc<Timeline>,
+        view: View,
         stops: Sender<Stop>,
         grow_database: Option<usize>,
     ) -> Self {
-        let (min, max) = server.size();
-        let start = Start { min, max, max_stream_age: live.max_age() };
-        let laboratory = Arc::new(Laboratory::new(server.address()));
-        let view = View { server, live, database, timeline, laboratory };
+        let (min, max) = view.server.size();
+        let start = Start { min, max, max_stream_age: view.live.max_age() };
         let viewers = Viewers::new(view.clone());
         Control { guard, pages, view, viewers, start, stops, grow_database }
     }
@@ -100,7 +88,7 @@ impl Control {
         let command = Command::of(path);
         let asks = match (command, method) {
             (Some(command), _) => command.asks(),
-            (None, "GET" | "HEAD") if PAGES.contains(&path) => Asks::ToVisit,
+            (None, "GET" | "HEAD") if PAGES.contains(&path) => Asks::ForPage,
             (None, "GET" | "HEAD") => Asks::ToLook,
             (None, _) => Asks::ToChange,
         };

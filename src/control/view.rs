@@ -11,26 +11,37 @@ use crate::timeline::Timeline;
 
 /// The server and what belongs to it.
 #[derive(Clone)]
-pub(super) struct View {
-    pub server: Arc<Server>,
-    pub live: Arc<Live>,
-    pub database: Arc<Database>,
-    pub timeline: Arc<Timeline>,
-    pub laboratory: Arc<Laboratory>,
+pub struct View {
+    pub(super) server: Arc<Server>,
+    pub(super) live: Arc<Live>,
+    pub(super) database: Arc<Database>,
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) laboratory: Arc<Laboratory>,
 }
 
 impl View {
+    /// Of the app's server; the lab's clients will speak to its address.
+    pub fn new(
+        server: Arc<Server>,
+        live: Arc<Live>,
+        database: Arc<Database>,
+        timeline: Arc<Timeline>,
+    ) -> Self {
+        let laboratory = Arc::new(Laboratory::new(server.address()));
+        View { server, live, database, timeline, laboratory }
+    }
+
     /// The stats as pumactl asks for them: what counts since it was last asked begins anew.
-    pub fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         stats::stats(self, self.server.stats())
     }
 
-    pub fn threads(&self) -> Vec<Thread> {
+    pub(super) fn threads(&self) -> Vec<Thread> {
         stats::threads(&self.server)
     }
 
     /// All that a viewer is shown besides the timeline; resets nothing.
-    pub fn state(&self, listen_queue: Option<usize>) -> State {
+    pub(super) fn state(&self, listen_queue: Option<usize>) -> State {
         let glance = self.server.glance();
         let threads = self.threads();
         let held = threads.iter().filter(|thread| thread.is_busy()).count();

@@ -29,7 +29,7 @@ use crate::puma::{Request, Response};
 use crate::timeline::{COPIED_AT_ONCE, Excerpt, Moment, Timeline, What};
 
 /// The most that watch at a time; the next is told 503.
-pub const MAX_VIEWERS: usize = 16;
+const MAX_VIEWERS: usize = 16;
 /// How often the loop writes.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the numbers are sent.
@@ -333,11 +333,15 @@ fn recent(timeline: &Timeline) -> Past {
     for moment in &excerpt.moments {
         let Some(subject) = moment.subject else { continue };
         match moment.what {
-            What::Finished | What::Rejected { .. } => over.insert(subject.request),
+            What::Finished | What::Rejected { .. } => {
+                over.insert(subject.request);
+            }
             // A connection that was idle is queued again under its old number.
-            What::Queued | What::Started => over.remove(&subject.request) && false,
-            _ => false,
-        };
+            What::Queued | What::Started => {
+                over.remove(&subject.request);
+            }
+            _ => {}
+        }
     }
     let from_us = excerpt.now_us.saturating_sub(PAST_US);
     let from = excerpt.moments.partition_point(|moment| moment.at_us < from_us);
