@@ -89,8 +89,6 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
 
 #[derive(Serialize)]
 pub(super) struct Thread {
-    /// As the timeline has it.
-    number: usize,
     name: String,
     state: &'static str,
     io_bound: bool,
@@ -101,6 +99,8 @@ pub(super) struct Thread {
     age: Option<f64>,
     /// Bytes of the answer that the kernel has taken.
     bytes: Option<u64>,
+    /// As the timeline has it.
+    number: usize,
 }
 
 impl Thread {
@@ -116,7 +116,6 @@ pub(super) fn threads(server: &Server) -> Vec<Thread> {
         .map(|thread| {
             let request = thread.request.as_ref();
             Thread {
-                number: thread.number,
                 name: thread.name,
                 state: if request.is_some() { "busy" } else { "waiting" },
                 io_bound: thread.io_bound,
@@ -125,6 +124,7 @@ pub(super) fn threads(server: &Server) -> Vec<Thread> {
                 path: request.map(|it| it.target.clone()),
                 age: request.map(|it| it.age.as_secs_f64()),
                 bytes: request.map(|it| it.bytes),
+                number: thread.number,
             }
         })
         .collect()
