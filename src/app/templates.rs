@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use minijinja::{Environment, Value, path_loader};
 use thiserror::Error;
 
-use crate::puma::Response;
-
 /// A template's name in the folder `views/`, and its text.
 pub type Source = (&'static str, &'static str);
 
@@ -49,19 +47,8 @@ impl Templates {
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
     }
 
-    /// The page, or 500 where its template fails, which is logged.
-    pub fn render(&self, name: &str, context: Value) -> Response {
-        match self.text(name, context) {
-            Ok(page) => Response::new(200, "text/html; charset=utf-8", page),
-            Err(error) => {
-                log::error!("view {name}: {error:#}");
-                Response::status(500)
-            }
-        }
-    }
-
-    /// The page's text.
-    pub fn text(&self, name: &str, context: Value) -> Result<String, minijinja::Error> {
+    /// The text of a page.
+    pub fn render(&self, name: &str, context: Value) -> Result<String, minijinja::Error> {
         match &self.folder {
             None => self.embedded.get_template(name)?.render(context),
             Some(folder) => {
@@ -70,31 +57,5 @@ impl Templates {
                 environment.get_template(name)?.render(context)
             }
         }
-    }
-}
-
-/// A word that nobody can guess, for the nonce of a page or its token: 128 bits of the
-/// system's randomness, in hexadecimal.
-///
-/// # Panics
-///
-/// Where the system has no randomness to give.
-pub fn secret() -> String {
-    let mut bytes = [0; 16];
-    if let Err(error) = getrandom::fill(&mut bytes) {
-        panic!("the system gives no random bytes: {error}");
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_secret_comes_twice() {
-        let (one, two) = (secret(), secret());
-        assert!(one.len() == 32 && one.bytes().all(|byte| byte.is_ascii_hexdigit()), "{one}");
-        assert_ne!(one, two);
     }
 }

@@ -49,7 +49,7 @@ impl Views {
             .and_then(|host| host.rsplit_once(':'))
             .map(|(_, port)| port)
             .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
-        self.templates.text(
+        self.templates.render(
             "models/index.html",
             context! {
                 models => rows,

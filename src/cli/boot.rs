@@ -57,6 +57,8 @@ pub enum BootError {
     Server { flag: &'static str, error: StartError },
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFew),
+    #[error("the system gives no random bytes for the token of the dashboard: {0}")]
+    Token(#[from] getrandom::Error),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
     #[error("the stream reaper has no thread: {0}")]
@@ -152,7 +154,7 @@ impl Running {
         let token = Some(args.control_token.clone()).filter(|token| !matches!(token.as_str(), "none" | ""));
         let (stop, stops) = bounded(1);
         let control = Control::new(
-            Guard::new(hosts, token),
+            Guard::new(hosts, token)?,
             pages,
             View::new(Arc::clone(&app), Arc::clone(&live), Arc::clone(&database), Arc::clone(&timeline)),
             stop,

@@ -9,8 +9,8 @@
 //! page can read it there, or send that header here. A `Host` must be ours in any
 //! case: a page that had its own name pointed here sends that name.
 
+use crate::app::content_security_policy::Nonce;
 use crate::app::host_authorization::HostAuthorization;
-use crate::app::templates::secret;
 use crate::puma::{Request, Response};
 
 /// What a request is for.
@@ -33,10 +33,14 @@ pub struct Guard {
 const TOKEN_HEADER: &str = "x-ninetabs-token";
 
 impl Guard {
-    /// For these hosts, and for whoever has the token, if there is one.
-    pub fn new(hosts: HostAuthorization, token: Option<String>) -> Self {
-        let page_token = token.clone().unwrap_or_else(secret);
-        Guard { hosts, token, page_token }
+    /// For these hosts, and for whoever has the token, if there is one; else one is drawn
+    /// for our own pages, from the system's randomness.
+    pub fn new(hosts: HostAuthorization, token: Option<String>) -> Result<Self, getrandom::Error> {
+        let page_token = match &token {
+            Some(token) => token.clone(),
+            None => Nonce::draw()?.as_str().to_owned(),
+        };
+        Ok(Guard { hosts, token, page_token })
     }
 
     /// The token that our own pages carry.

@@ -123,7 +123,7 @@ impl Control {
 
     fn look(&self, request: &Request, path: &str) -> Response {
         match path {
-            "/" => self.page("control/dashboard.html", "'none'"),
+            "/" => self.page("control/dashboard.html", Vec::new()),
             "/events" => self.viewers.admit(request),
             "/lab" => one_line(&self.view.laboratory.show()),
             "/threads" => one_line(&self.view.threads()),
@@ -226,7 +226,7 @@ impl Control {
         Ok(one_line(&json!({ "min": min, "max": max, "max_stream_age_s": max_stream_age_s })))
     }
 
-    fn page(&self, name: &str, frames: &str) -> Response {
+    fn page(&self, name: &str, frames: Vec<String>) -> Response {
         let more = context! {
             app_port => self.view.server.address().port(),
             query => self.guard.query(),

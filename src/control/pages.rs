@@ -7,8 +7,10 @@
 use std::path::Path;
 
 use minijinja::{Value, context};
+use thiserror::Error;
 
-use crate::app::templates::{Source, Templates, ViewsError, secret};
+use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
+use crate::app::templates::{Source, Templates, ViewsError};
 use crate::puma::Response;
 
 /// Every view, by the name that it has in the folder `views/`.
@@ -34,20 +36,29 @@ impl Pages {
         Ok(Pages { templates: Templates::new(EMBEDDED, folder)? })
     }
 
-    /// A page with this token, which may show frames of these addresses (`'none'`: of no
-    /// one), each a source of a Content-Security-Policy.
-    pub(super) fn show(&self, name: &str, token: &str, frames: &str, more: Value) -> Response {
-        let nonce = secret();
-        let policy = format!(
-            "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
-             img-src data:; frame-src {frames}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        );
+    /// A page with this token, which may show frames of these addresses: sources of a
+    /// Content-Security-Policy, none where that is empty.
+    pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
         let version = env!("CARGO_PKG_VERSION");
-        self.templates
-            .render(name, context! { nonce, token, version, ..more })
-            .with_header("content-security-policy", policy)
-            .with_header("cache-control", "no-store")
-            .with_header("referrer-policy", "no-referrer")
-            .with_header("x-content-type-options", "nosniff")
+        let policy = ContentSecurityPolicy { frames, frame_ancestors: Vec::new() };
+        let page = || -> Result<Response, PageError> {
+            let nonce = Nonce::draw()?;
+            let page =
+                self.templates.render(name, context! { nonce => nonce.as_str(), token, version, ..more })?;
+            Ok(policy.page(&nonce, page))
+        };
+        page().unwrap_or_else(|error| {
+            log::error!("view {name}: {error}");
+            Response::status(500)
+        })
     }
+}
+
+/// Why there is no page; it goes to the log.
+#[derive(Debug, Error)]
+enum PageError {
+    #[error("the system gives no random bytes: {0}")]
+    Nonce(#[from] getrandom::Error),
+    #[error("{0:#}")]
+    Template(#[from] minijinja::Error),
 }

@@ -117,12 +117,7 @@ impl Shared {
             target: incoming.head.target,
             version: incoming.head.version,
             body: incoming.body,
-            headers: incoming
-                .head
-                .fields
-                .into_iter()
-                .map(|(name, value)| (name, text(value)))
-                .collect(),
+            headers: incoming.head.fields.into_iter().map(|(name, value)| (name, text(value))).collect(),
             mark: Box::new(move || marker.mark_as_io_bound()),
         };
         let may_keep = incoming.may_be_followed

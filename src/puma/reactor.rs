@@ -100,7 +100,10 @@ enum Visit<W> {
 
 impl<W: Watched> Reactor<W> {
     /// Starts it. `on_wake` is given what wakes; it must not block.
-    pub fn start(name: String, on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        name: String,
+        on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let state = State {
             places: HashMap::new(),

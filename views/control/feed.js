@@ -39,6 +39,9 @@ class Feed {
     this.forget();
     this.open();
     setInterval(() => this.watchSilence(), 500);
+    // A page that is left may wait in the browser's cache, and would be a viewer all the while.
+    addEventListener('pagehide', () => this.source.close());
+    addEventListener('pageshow', e => e.persisted && this.open());
   }
 
   on(listener) {
@@ -202,10 +205,14 @@ class Feed {
     this.takeClock(excerpt.now_us);
     if (this.since === null) {
       this.since = excerpt.since_us ?? 0;
+    } else if (excerpt.since_us > this.lastAt) {
+      // It begins anew, and not where the last word was.
+      this.gaps.push({ from: this.lastAt, to: excerpt.since_us });
+      this.missedAt = excerpt.now_us;
     }
     if (excerpt.forgotten > 0) {
       const to = excerpt.moments.length ? excerpt.moments[0].at_us : excerpt.now_us;
-      this.gaps.push({ from: this.lastAt ?? this.since, to, count: excerpt.forgotten });
+      this.gaps.push({ from: this.lastAt ?? this.since, to });
       this.missedAt = to;
       this.say(to, 'missed', excerpt.forgotten + ' moments were not kept for this page: there was too much at once');
     }
@@ -248,6 +255,8 @@ class Feed {
         }
         break;
       case 'queued':
+        // The thread that found nothing to read may say later that it is done with it.
+        story.thread = null;
         story.queuedAt = at;
         story.endedAt = null;
         this.queue.set(story.request, story);
@@ -308,10 +317,7 @@ class Feed {
         this.say(at, 'panicked', 'the action of ' + story.name + ' panicked: ' + moment.message);
         break;
       case 'finished':
-        if (lane) {
-          this.close(lane, at);
-        }
-        this.end(story, at);
+        this.close(lane, at);
         break;
     }
   }
@@ -339,7 +345,9 @@ class Feed {
     }
     span.to = at;
     lane.current = null;
-    this.end(span.story, at);
+    if (span.story.thread === lane.number) {
+      this.end(span.story, at);
+    }
     const lasted = at - span.from;
     if (lasted < SHORT_US && !span.end) {
       const tenth = Math.floor(at / SHORT_US);
@@ -487,7 +495,9 @@ class Lane {
 
   get state() {
     if (this.current) {
-      return this.current.story.isHeld ? 'held' : this.current.story.state;
+      const { story } = this.current;
+      // One that it found nothing to read from may be in todo again before it is done with it.
+      return story.isHeld ? 'held' : story.thread === this.number ? story.state : 'running';
     }
     return this.alive ? 'idle' : 'absent';
   }
