@@ -348,6 +348,22 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_takes_all_back() {
 }
 
 #[test]
+fn viewers_and_the_labs_clients_end_with_the_server() {
+    let mut server = Server::start(&["--front", "puma", "--threads", "2:2", "--force-shutdown-after", "1"]);
+    let mut watches = Viewer::open(&server, "");
+    for path in ["/lab/tabs/open", "/lab/zombies", "/lab/tabs/open", "/lab/page"] {
+        assert_eq!(order(&server, path).0, 200);
+    }
+    server.wait_for_stats("two in todo", |stats| stats["backlog"] == 2);
+    assert_eq!(order(&server, "/stop").0, 200);
+    let status = server.wait_for_exit();
+    assert!(status.success(), "{status}: {}", server.log());
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+    // Its stream ends, with or without a word.
+    let _ = watches.0.read_to_end(&mut Vec::new());
+}
+
+#[test]
 fn three_threads_are_three_soon() {
     let server = Server::start(&["--front", "puma", "--update-rate", "50ms"]);
     let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
