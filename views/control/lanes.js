@@ -317,8 +317,9 @@ class Lanes {
     if (wide > 40) {
       ink.font = this.font;
       const room = ink.measureText(story.name).width;
-      if (room < wide - 10) {
-        const left = Math.max(from, 0) + 5;
+      const left = Math.max(from, 0) + 5;
+      const blocked = span.blocked.find(([, ended]) => x(ended) > left);
+      if (left + room < (blocked ? x(blocked[0]) : to) - 5) {
         ink.fillStyle = story.isHeld && !story.isStream ? c.ink : c.paper;
         ink.textBaseline = 'middle';
         ink.fillText(story.name, left, height / 2 + 0.5);
