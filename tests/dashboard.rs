@@ -74,7 +74,7 @@ fn press(browser: &Browser, tab: &Tab, button: &str) {
 
 #[test]
 fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
-    let server = Server::start(&["--front", "puma", "--update-rate", "60"]);
+    let server = Server::start(&["--update-rate", "60"]);
     let mut tab = send(server.app, b"GET /models/live_stream?tab=7 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     read_until(&mut tab, "data: ");
     let mut watches = Viewer::open(&server, "");
@@ -114,7 +114,7 @@ fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
 
 #[test]
 fn to_look_resets_nothing_that_pumactl_asks_for() {
-    let server = Server::start(&["--front", "puma", "--threads", "1:1", "--update-rate", "50ms"]);
+    let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = open_stream(server.app);
     server.stats();
     let mut watches = Viewer::open(&server, "");
@@ -134,7 +134,7 @@ fn to_look_resets_nothing_that_pumactl_asks_for() {
 
 #[test]
 fn sixteen_watch_and_hold_no_thread_and_the_next_is_told_so() {
-    let server = Server::start(&["--front", "puma"]);
+    let server = Server::start(&[]);
     let mut viewers: Vec<_> = (0..16).map(|_| Viewer::open(&server, "")).collect();
     let request = "GET /events HTTP/1.0\r\n\r\n";
     let (status, said) = split(&ask(server.control, request));
@@ -155,7 +155,7 @@ fn sixteen_watch_and_hold_no_thread_and_the_next_is_told_so() {
 
 #[test]
 fn who_does_not_read_is_dropped() {
-    let server = Server::start(&["--front", "puma"]);
+    let server = Server::start(&[]);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&server.control.into()).unwrap();
@@ -199,7 +199,7 @@ fn who_does_not_read_is_dropped() {
 
 #[test]
 fn no_page_of_elsewhere_can_press_a_button() {
-    let server = Server::start(&["--front", "puma", "--update-rate", "60"]);
+    let server = Server::start(&["--update-rate", "60"]);
     let page = get(server.control, "/").1;
     let token = page.split_once("data-token=\"").unwrap().1.split('"').next().unwrap().to_owned();
     assert_eq!(token.len(), 32, "{token}");
@@ -349,7 +349,7 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_takes_all_back() {
 
 #[test]
 fn viewers_and_the_labs_clients_end_with_the_server() {
-    let mut server = Server::start(&["--front", "puma", "--threads", "2:2", "--force-shutdown-after", "1"]);
+    let mut server = Server::start(&["--threads", "2:2", "--force-shutdown-after", "1"]);
     let mut watches = Viewer::open(&server, "");
     for path in ["/lab/tabs/open", "/lab/zombies", "/lab/tabs/open", "/lab/page"] {
         assert_eq!(order(&server, path).0, 200);
@@ -365,7 +365,7 @@ fn viewers_and_the_labs_clients_end_with_the_server() {
 
 #[test]
 fn three_threads_are_three_soon() {
-    let server = Server::start(&["--front", "puma", "--update-rate", "50ms"]);
+    let server = Server::start(&["--update-rate", "50ms"]);
     let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     assert_eq!(order(&server, "/lab/threads?count=3").0, 200);
     server.wait_for_stats("those that are held", |stats| stats["running"] == 5);
@@ -409,7 +409,7 @@ fn agree(browser: &Browser, tab: &Tab, server: &Server) {
 #[test]
 fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--front", "puma", "--update-rate", "200ms", "--retry", "60"]);
+    let server = Server::start(&["--update-rate", "200ms", "--retry", "60"]);
     let tab = dashboard(&browser, &server);
     agree(&browser, &tab, &server);
     for open in 1..=8 {
@@ -491,7 +491,7 @@ fn in_each_state(browser: &Browser, tab: &Tab, mut server: Server, mut look: imp
 fn axe_finds_nothing_serious_in_either_scheme() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };
-    let server = Server::start(&["--front", "puma"]);
+    let server = Server::start(&[]);
     let tab = dashboard(&browser, &server);
     in_each_state(&browser, &tab, server, |state| {
         for scheme in ["light", "dark"] {
@@ -504,7 +504,7 @@ fn axe_finds_nothing_serious_in_either_scheme() {
 #[test]
 fn nothing_overflows_in_a_narrow_window() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--front", "puma"]);
+    let server = Server::start(&[]);
     let tab = dashboard(&browser, &server);
     in_each_state(&browser, &tab, server, |state| {
         for width in [280, 390, 700, 1280] {
@@ -523,7 +523,7 @@ fn nothing_overflows_in_a_narrow_window() {
 #[test]
 fn a_lane_can_be_read_by_keyboard() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--front", "puma", "--threads", "1:1", "--update-rate", "50ms"]);
+    let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = dashboard(&browser, &server);
     for (number, then) in [(3, "/lab/tabs/close?tab=3"), (4, "/lab")] {
         assert_eq!(order(&server, &format!("/lab/tabs/open?tab={number}")).0, 200);
@@ -549,7 +549,7 @@ fn a_lane_can_be_read_by_keyboard() {
 #[test]
 fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--front", "puma", "--control-token", "s3cret"]);
+    let server = Server::start(&["--control-token", "s3cret"]);
     assert_eq!(get(server.control, "/").0, 403);
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("http://{}/?token=s3cret", server.control));
@@ -562,7 +562,7 @@ fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
 #[test]
 fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
     let Some(browser) = Browser::start() else { return };
-    let mut server = Server::start(&["--front", "puma"]);
+    let mut server = Server::start(&[]);
     let page = get(server.control, "/").1;
     assert!(page.len() < 100_000, "{} bytes", page.len());
     let tab = dashboard(&browser, &server);
@@ -602,7 +602,7 @@ fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
 #[test]
 fn a_flood_of_events_leaves_the_page_its_size() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--front", "puma", "--update-rate", "50ms"]);
+    let server = Server::start(&["--update-rate", "50ms"]);
     let tab = dashboard(&browser, &server);
     let _streams: Vec<_> = (0..4).map(|_| open_stream(server.app)).collect();
     let heap = "(window.gc && gc(), performance.memory.usedJSHeapSize)";
