@@ -536,6 +536,8 @@ fn a_lane_can_be_read_by_keyboard() {
         order(&server, then);
     }
     let tip = "document.querySelector('[role=tooltip]:not([hidden])').textContent";
+    // A window that the desktop has not brought to the front tells nobody of a focus.
+    browser.devtools(&tab, "Emulation.setFocusEmulationEnabled", &json!({ "enabled": true }));
     browser.run(&tab, "document.querySelector('.lane canvas').focus()");
     browser.wait_for(&tab, &format!("{tip}.includes('tab 4, a streamGET /models/live_stream?tab=4for ')"));
     browser.press(&tab, "\u{e012}");
