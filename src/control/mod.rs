@@ -124,6 +124,7 @@ impl Control {
     fn look(&self, request: &Request, path: &str) -> Response {
         match path {
             "/" => self.page("control/dashboard.html", Vec::new()),
+            "/wall" => self.page("control/wall.html", self.hosts_of_tabs()),
             "/events" => self.viewers.admit(request),
             "/lab" => one_line(&self.view.laboratory.show()),
             "/threads" => one_line(&self.view.threads()),
@@ -235,6 +236,12 @@ impl Control {
         self.pages.show(name, self.guard.page_token(), frames, more)
     }
 
+    /// The app under the names that a frame may have it by, all of them loopback's.
+    fn hosts_of_tabs(&self) -> Vec<String> {
+        let port = self.view.server.address().port();
+        ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
+    }
+
     fn set_max_stream_age(&self, request: &Request) -> Result<Response, String> {
         let age = match request.param("secs").as_deref() {
             None => return Err("secs: a number of seconds, or off, is wanted".into()),
@@ -250,7 +257,7 @@ impl Control {
 }
 
 /// The paths of pages.
-const PAGES: &[&str] = &["/"];
+const PAGES: &[&str] = &["/", "/wall"];
 
 /// The most threads that an order may ask for.
 const MAX_THREADS: usize = 10_000;

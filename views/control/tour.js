@@ -1,0 +1,245 @@
+// The guided tour: steps that a person clicks through in front of others. What is done
+// and claimed stands in tour_steps.js; here is who does it, once at a time.
+
+// A step was stopped, by a person or by another one.
+class Stopped extends Error {}
+
+// The control server did not carry out an order.
+class Refused extends Error {}
+
+// One run of a step.
+class Act {
+  constructor(tour) {
+    this.tour = tour;
+    this.isStopped = false;
+    this.waiting = null;
+    this.claims = [];
+    this.looks = 0;
+  }
+
+  // Called after each event of the feed.
+  hear(change) {
+    this.looks += change === 'state' ? 1 : 0;
+    this.waiting?.();
+  }
+
+  stop() {
+    this.isStopped = true;
+    this.waiting?.();
+  }
+
+  // Resolves to what the look finds as soon as that is true, or to null after a time in
+  // which it should have come on any machine. It is judged by the claims that follow.
+  until(look, patienceMs = 90e3) {
+    return new Promise((resolve, reject) => {
+      let timer = null;
+      const end = (settle, value) => {
+        clearTimeout(timer);
+        this.waiting = null;
+        settle(value);
+      };
+      this.waiting = () => {
+        const found = this.isStopped ? null : look();
+        if (this.isStopped) {
+          end(reject, new Stopped());
+        } else if (found) {
+          end(resolve, found);
+        }
+      };
+      if (patienceMs !== Infinity) {
+        timer = setTimeout(() => this.waiting && end(resolve, null), patienceMs);
+      }
+      this.waiting();
+    });
+  }
+
+  // Numbers that were taken after this call.
+  look() {
+    const since = this.looks;
+    return this.until(() => this.looks >= since + 2);
+  }
+
+  async order(path) {
+    const { ok, said } = await order(path);
+    if (this.isStopped) {
+      throw new Stopped();
+    }
+    if (!ok) {
+      throw new Refused(String(said.error ?? said));
+    }
+    return said;
+  }
+
+  // All that was opened here is closed, and no stream is older than the server likes; the
+  // threads that a person chose stay.
+  async clear() {
+    this.says('What was open is closed; its threads are awaited, which takes two writes.');
+    const { min, max } = feed.state;
+    wall.closeAll();
+    await this.order('/lab/reset');
+    await this.order('/resize?min=' + min + '&max=' + max);
+    await this.order('/max-stream-age?secs=off');
+    await this.look();
+    const idle = () => feed.state.stats.busy_threads === 0 && feed.state.stats.streams.open === 0;
+    if (!await this.until(idle)) {
+      const others = feed.state.threads.filter(thread => thread.path !== null).map(thread => thread.path);
+      this.claim('threads held before this step', '0', others.length + ': ' + others.join(', '), false);
+    }
+  }
+
+  says(words) {
+    write(at('doing'), words);
+  }
+
+  equal(claim, expected, measured) {
+    this.claim(claim, expected, measured, expected === measured);
+  }
+
+  claim(claim, expected, measured, held) {
+    this.claims.push(held);
+    const item = element('li');
+    item.dataset.held = held;
+    item.append(element('span', 'sign', held ? '✓' : '✗'), element('span', '', claim + ': ' + measured + (held && String(expected) === String(measured) ? '' : ' (expected: ' + expected + ')')));
+    at('findings').append(item);
+  }
+}
+
+class Tour {
+  constructor() {
+    this.place = at('tour');
+    this.step = 0;
+    this.act = null;
+    this.verdicts = STEPS.map(() => 'none');
+    this.buttons = STEPS.map((step, number) => {
+      const button = element('button', '', String(number + 1));
+      button.addEventListener('click', () => this.goTo(number));
+      const item = element('li');
+      item.append(button);
+      at('steps').append(item);
+      return button;
+    });
+    at('do').addEventListener('click', () => this.run());
+    at('stop').addEventListener('click', () => this.stop());
+    at('next').addEventListener('click', () => this.goTo(this.step + 1));
+    at('back').addEventListener('click', () => this.goTo(this.step - 1));
+    at('tour-toggle').addEventListener('click', () => this.toggle());
+    feed.on(change => {
+      this.act?.hear(change);
+      if (change === 'state') {
+        this.showPlan();
+      }
+    });
+    this.goTo(0);
+  }
+
+  toggle(open = this.place.hidden) {
+    this.place.hidden = !open;
+    at('stage').classList.toggle('with-tour', open);
+    at('tour-toggle').setAttribute('aria-expanded', open);
+    if (open) {
+      at('step-title').focus({ preventScroll: true });
+    }
+  }
+
+  goTo(number) {
+    this.stop();
+    this.step = Math.min(Math.max(number, 0), STEPS.length - 1);
+    this.place.dataset.step = this.step + 1;
+    this.buttons.forEach((button, other) => {
+      if (other === this.step) {
+        button.setAttribute('aria-current', 'step');
+      } else {
+        button.removeAttribute('aria-current');
+      }
+    });
+    at('back').disabled = this.step === 0;
+    at('next').disabled = this.step === STEPS.length - 1;
+    const by = STEPS[this.step].byHand?.() ?? [];
+    at('by-hand').replaceChildren(...by);
+    at('by-hand').hidden = !by.length;
+    this.clean('none');
+    this.plan = null;
+    this.showPlan();
+    if (!this.place.hidden) {
+      at('step-title').focus({ preventScroll: true });
+    }
+  }
+
+  clean(verdict) {
+    at('findings').replaceChildren();
+    for (const id of ['doing', 'verdict', 'why']) {
+      at(id).textContent = '';
+    }
+    this.judge(verdict);
+  }
+
+  judge(verdict) {
+    this.place.dataset.verdict = verdict;
+    if (verdict !== 'running' && verdict !== 'none') {
+      this.verdicts[this.step] = verdict;
+    }
+    this.buttons.forEach((button, number) => {
+      const words = { 'held': ', held', 'not-held': ', not held' }[this.verdicts[number]] ?? '';
+      button.dataset.verdict = this.verdicts[number];
+      button.setAttribute('aria-label', 'step ' + (number + 1) + words);
+    });
+    at('do').disabled = verdict === 'running' || !at('needs').hidden;
+    at('stop').disabled = verdict !== 'running';
+  }
+
+  // What is expected stays as it was said while a step runs.
+  showPlan() {
+    if (this.act && this.plan) {
+      return;
+    }
+    const step = STEPS[this.step];
+    const plan = planFor(feed.state?.max ?? 8);
+    this.plan = plan;
+    const needs = feed.state ? step.needs?.(feed.state) ?? '' : 'The numbers of the server have not come yet.';
+    write(at('step-place'), 'step ' + (this.step + 1) + ' of ' + STEPS.length);
+    write(at('step-title'), step.title(plan));
+    write(at('expects'), 'Expected: ' + step.expects(plan, feed.state));
+    write(at('needs'), needs);
+    at('needs').hidden = !needs;
+    at('do').disabled = Boolean(needs) || this.act !== null;
+  }
+
+  stop() {
+    this.act?.stop();
+    this.act = null;
+  }
+
+  async run() {
+    this.stop();
+    const act = new Act(this);
+    this.act = act;
+    this.clean('running');
+    let verdict = 'none';
+    let last = '';
+    let why = '';
+    try {
+      why = await STEPS[this.step].run(act, this.plan);
+      const held = act.claims.length > 0 && act.claims.every(Boolean);
+      verdict = held ? 'held' : 'not-held';
+      last = held ? 'Held.' : 'Not held: ' + act.claims.filter(it => !it).length + ' of ' + act.claims.length + '.';
+    } catch (error) {
+      if (error instanceof Stopped) {
+        last = 'Stopped.';
+      } else if (error instanceof Refused) {
+        verdict = 'not-held';
+        last = 'The control server refused: ' + error.message;
+      } else {
+        throw error;
+      }
+    }
+    if (this.act === act || act.isStopped && this.act === null && this.place.dataset.verdict === 'running') {
+      this.act = null;
+      write(at('doing'), '');
+      write(at('why'), why);
+      this.judge(verdict);
+      write(at('verdict'), last);
+    }
+  }
+}
+
+const tour = new Tour();
