@@ -51,6 +51,11 @@ impl Browser {
     /// Starts both; `None`, with a word why, where one is not installed. With `CI` set
     /// that is a failure instead.
     pub fn start() -> Option<Browser> {
+        Browser::start_with(&[])
+    }
+
+    /// As `start`, with these switches besides.
+    pub fn start_with(switches: &[&str]) -> Option<Browser> {
         super::common::program("chromium")?;
         let driver = super::common::program("chromedriver")?;
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +72,7 @@ impl Browser {
 
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(capabilities(&folder.path().join("profile")));
+        builder.capabilities(capabilities(&folder.path().join("profile"), switches));
         let client = runtime.block_on(builder.connect(&url)).unwrap();
         let id = runtime.block_on(client.session_id()).unwrap().unwrap();
         let session = format!("{url}/session/{id}");
@@ -234,7 +239,7 @@ fn port(said: &Path) -> u16 {
     })
 }
 
-fn capabilities(profile: &Path) -> Capabilities {
+fn capabilities(profile: &Path, switches: &[&str]) -> Capabilities {
     let mut arguments = vec![
         "--headless=new".to_owned(),
         "--disable-gpu".to_owned(),
@@ -247,6 +252,7 @@ fn capabilities(profile: &Path) -> Capabilities {
         "--disable-sync".to_owned(),
         format!("--user-data-dir={}", profile.display()),
     ];
+    arguments.extend(switches.iter().map(|switch| (*switch).to_owned()));
     if rustix::process::getuid().is_root() {
         // Chromium refuses to run as root with its sandbox.
         arguments.push("--no-sandbox".to_owned());

@@ -21,7 +21,7 @@ function connectionsOf(stories) {
 // isOpen    whether its frame is there
 // stories   its requests since the frame was opened, the newest last
 // taken     connections of the same host that the other frames hold
-// seenAt    the clock of the newest numbers
+// seenAt    the clock of the numbers before the newest: what ended earlier has been seen as over
 // isLoaded  whether the frame said that it has loaded, and was looked at since
 //
 // Answers the state, in words, and the request that it is about.
@@ -51,7 +51,7 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded }) {
   const last = stories.at(-1);
   if (last?.path === STREAM_PATH) {
     if (last.reaped && last.endedAt > seenAt) {
-      // Its thread is back, and no numbers without it have been seen yet.
+      // Its thread is back; it is left so for a look, or nobody would see why it goes.
       return is('reaped', 'told to end at ' + seconds(last.reaped.age), last);
     }
     if (last.gone) {

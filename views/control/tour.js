@@ -118,10 +118,10 @@ class Tour {
       at('steps').append(item);
       return button;
     });
-    at('do').addEventListener('click', () => this.run());
-    at('stop').addEventListener('click', () => this.stop());
-    at('next').addEventListener('click', () => this.goTo(this.step + 1));
-    at('back').addEventListener('click', () => this.goTo(this.step - 1));
+    this.click('do', () => this.run());
+    this.click('stop', () => this.stop());
+    this.click('next', () => this.goTo(this.step + 1));
+    this.click('back', () => this.goTo(this.step - 1));
     at('tour-toggle').addEventListener('click', () => this.toggle());
     feed.on(change => {
       this.act?.hear(change);
@@ -130,6 +130,15 @@ class Tour {
       }
     });
     this.goTo(0);
+  }
+
+  // A button that can do nothing now keeps the focus.
+  click(id, what) {
+    at(id).addEventListener('click', () => at(id).ariaDisabled !== 'true' && what());
+  }
+
+  enable(id, can) {
+    at(id).setAttribute('aria-disabled', !can);
   }
 
   toggle(open = this.place.hidden) {
@@ -152,8 +161,8 @@ class Tour {
         button.removeAttribute('aria-current');
       }
     });
-    at('back').disabled = this.step === 0;
-    at('next').disabled = this.step === STEPS.length - 1;
+    this.enable('back', this.step > 0);
+    this.enable('next', this.step < STEPS.length - 1);
     const by = STEPS[this.step].byHand?.() ?? [];
     at('by-hand').replaceChildren(...by);
     at('by-hand').hidden = !by.length;
@@ -183,8 +192,8 @@ class Tour {
       button.dataset.verdict = this.verdicts[number];
       button.setAttribute('aria-label', 'step ' + (number + 1) + words);
     });
-    at('do').disabled = verdict === 'running' || !at('needs').hidden;
-    at('stop').disabled = verdict !== 'running';
+    this.enable('do', verdict !== 'running' && at('needs').hidden);
+    this.enable('stop', verdict === 'running');
   }
 
   // What is expected stays as it was said while a step runs.
@@ -199,9 +208,10 @@ class Tour {
     write(at('step-place'), 'step ' + (this.step + 1) + ' of ' + STEPS.length);
     write(at('step-title'), step.title(plan));
     write(at('expects'), 'Expected: ' + step.expects(plan, feed.state));
-    write(at('needs'), needs);
+    write(at('needs').firstChild, needs);
+    write(at('needs').lastChild, feed.state && step.command || '');
     at('needs').hidden = !needs;
-    at('do').disabled = Boolean(needs) || this.act !== null;
+    this.enable('do', !needs && this.act === null);
   }
 
   stop() {
@@ -221,7 +231,7 @@ class Tour {
       why = await STEPS[this.step].run(act, this.plan);
       const held = act.claims.length > 0 && act.claims.every(Boolean);
       verdict = held ? 'held' : 'not-held';
-      last = held ? 'Held.' : 'Not held: ' + act.claims.filter(it => !it).length + ' of ' + act.claims.length + '.';
+      last = held ? 'Held.' : 'Not held: ' + act.claims.filter(it => !it).length + ' of ' + many(act.claims.length, 'claim') + '.';
     } catch (error) {
       if (error instanceof Stopped) {
         last = 'Stopped.';

@@ -46,8 +46,8 @@ class WallTab {
     this.button = element('button', 'tab-button');
     this.button.addEventListener('click', () => this.isOpen ? this.close() : wall.openNow(this));
     this.place = element('div', 'tab-page');
-    head.append(element('strong', 'tab-name', 'tab ' + number), this.shown, this.button);
-    this.item.append(head, this.words, this.place);
+    head.append(element('strong', 'tab-name', 'tab ' + number), this.shown, this.button, this.words);
+    this.item.append(head, this.place);
     this.labelButton();
   }
 
@@ -106,6 +106,11 @@ class WallTab {
 
   // What is newly known of its requests.
   follow() {
+    const closing = this.closing;
+    if (closing && closing.story.lastWriteAt < closing.closedAt) {
+      // Written before the close, and told of after it.
+      closing.writes = closing.story.writes;
+    }
     if (!this.isOpen) {
       return;
     }
@@ -129,13 +134,13 @@ class WallTab {
 
   show() {
     const is = tabState({
-      isOpen: this.isOpen, stories: this.stories, taken: this.wall.taken(this), seenAt: feed.state?.now_us ?? 0, isLoaded: this.isLoaded,
+      isOpen: this.isOpen, stories: this.stories, taken: this.wall.taken(this), seenAt: this.wall.looks[0], isLoaded: this.isLoaded,
     });
     this.is = is;
     set(this.item.dataset, 'state', is.state);
     write(this.shown, STATE_WORDS[is.state]);
     const before = this.wall.before(this);
-    write(this.words, this.isOpen ? is.words : this.wall.wanted.has(this.number) ? 'opens after tab ' + before?.number : this.closedWords());
+    write(this.words, this.isOpen ? is.words : this.wall.wanted.has(this.number) ? 'opens after ' + (before ? 'tab ' + before.number : 'the first numbers') : this.closedWords());
     this.words.title = this.words.textContent;
   }
 
@@ -144,7 +149,8 @@ class WallTab {
     if (!story || story.state === 'ended') {
       return story?.gone ? 'write ' + (story.gone.write - writes) + ' failed: thread ' + story.lane + ' is back' : '\u00a0';
     }
-    return story.state === 'waiting' ? 'still in todo' : 'thread ' + story.thread + ' does not know yet: ' + (story.writes - writes) + ' of 2';
+    const since = story.writes - writes;
+    return story.state === 'waiting' ? 'still in todo' : 'thread ' + story.thread + ' goes on: ' + since + (since === 1 ? ' write' : ' writes') + ' since';
   }
 }
 
