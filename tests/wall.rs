@@ -95,7 +95,8 @@ fn ninth_waits(browser: &Browser, front: &str) {
     wait_for_states(browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);
     let stats = server.stats();
     assert_eq!(stats["streams"]["open"], 8, "{stats}");
-    assert_eq!((&stats["backlog"], &stats["pool_capacity"]), (&1.into(), &0.into()), "{stats}");
+    // A connection that the browser has opened in advance waits in todo, too.
+    assert!(stats["backlog"].as_u64() >= Some(1) && stats["pool_capacity"] == 0, "{stats}");
     let hosts = browser.eval(
         &wall,
         &format!("new Set({TABS}.map(tab => new URL(tab.querySelector('iframe').src).hostname)).size"),
@@ -104,7 +105,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
     // The lanes and todo say the same.
     let held = "document.querySelectorAll('[data-lane][data-state=\"streaming\"]').length === 8";
     browser.wait_for(&wall, held);
-    browser.wait_for(&wall, "document.querySelector('#todo .waiting').dataset.path.startsWith('/?tab=9')");
+    browser.wait_for(&wall, "document.querySelectorAll('#todo [data-path^=\"/?tab=9\"]').length === 1");
 
     browser.click(&wall, "[data-tab='3'] button");
     wait_for_states(browser, &wall, &[("streaming", 2), ("closed", 1), ("streaming", 6)]);
@@ -134,6 +135,11 @@ fn on_one_host_three_wait_for_a_socket_and_two_threads_are_idle() {
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
     let stats = server.stats();
     assert_eq!((&stats["pool_capacity"], &stats["backlog"]), (&2.into(), &0.into()), "{stats}");
+
+    // A tab of the lab with the same number is another one.
+    assert_eq!(json(server.control, "POST", "/lab/tabs/open?tab=7").0, 200);
+    browser.wait_for(&wall, "feed.ofTab(7).some(story => wall.ofLab.has(story) && isStreaming(story))");
+    wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
 
     // A closed frame's connection goes to one that waits, whichever the browser likes.
     browser.click(&wall, "[data-tab='3'] button");

@@ -64,9 +64,9 @@ class WallTab {
     this.button.setAttribute('aria-label', (this.isOpen ? 'close' : 'open') + ' tab ' + this.number);
   }
 
-  // The requests of this number that are none of its frame: earlier ones, and the lab's.
-  ofOthers(story) {
-    return this.known.has(story.request) || this.wall.labPorts.has(story.connection);
+  // A request of this number that is none of its frame: an earlier one, or the lab's.
+  isOfOthers(story) {
+    return this.known.has(story.request) || this.wall.ofLab.has(story);
   }
 
   open() {
@@ -114,8 +114,9 @@ class WallTab {
     if (!this.isOpen) {
       return;
     }
+    this.stories = this.stories.filter(story => !this.isOfOthers(story));
     for (const story of feed.ofTab(this.number)) {
-      if (!this.stories.includes(story) && !this.ofOthers(story)) {
+      if (!this.stories.includes(story) && !this.isOfOthers(story)) {
         this.stories.push(story);
       }
       if (story.isStream && story.writes > 0 && this.stories.includes(story) && this.turns.size < MOST_COUNTED) {
@@ -162,7 +163,7 @@ class Wall {
     this.wanted = new Set();
     this.hosts = 'many';
     this.looks = [0];
-    this.labPorts = new Set();
+    this.ofLab = new WeakSet();
     // What the line under the headline says: the newest of a closed frame's fate and a message.
     this.lastClosed = null;
     this.message = '';
@@ -174,9 +175,7 @@ class Wall {
     if (change === 'state') {
       // The newest two: what the second of them has not was not there at the first.
       this.looks = [...this.looks.slice(-1), feed.state.now_us];
-      for (const tab of feed.state.lab.tabs) {
-        this.labPorts.add(tab.local_port);
-      }
+      feed.state.lab.tabs.map(tab => feed.ofConnection(tab.local_port)).forEach(story => story && this.ofLab.add(story));
     }
     this.tabs.forEach(tab => tab.follow());
     this.show();
