@@ -148,7 +148,7 @@ class WallTab {
   closedWords() {
     const { story, writes } = this.closing ?? {};
     if (!story || story.state === 'ended') {
-      return story?.gone ? 'write ' + (story.gone.write - writes) + ' failed: thread ' + story.lane + ' is back' : '\u00a0';
+      return story?.gone ? 'thread ' + story.lane + ' is back: write ' + (story.gone.write - writes) + ' failed' : '\u00a0';
     }
     const since = story.writes - writes;
     return story.state === 'waiting' ? 'still in todo' : 'thread ' + story.thread + ' goes on: ' + since + (since === 1 ? ' write' : ' writes') + ' since';
@@ -186,6 +186,8 @@ class Wall {
 
   show() {
     this.tabs.forEach(tab => tab.show());
+    // Without a frame there is more room for the lanes.
+    set(this.list.dataset, 'empty', String(!this.wanted.size && !this.tabs.some(tab => tab.isOpen)));
     this.showHeadline();
     const told = this.lastClosed?.closing;
     write(at('said'), told ? afterClosing({ ...told, next: this.nextOf(told.story) }) : this.message);
