@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
+use super::trace_file::TraceFile;
 use super::values::{MinMax, OrAuto};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
@@ -63,6 +64,8 @@ pub enum BootError {
     Producer(#[from] ProducerError),
     #[error("the stream reaper has no thread: {0}")]
     Reaper(io::Error),
+    #[error("--trace {}: {error}; give a path that can be written", .path.display())]
+    Trace { path: PathBuf, error: io::Error },
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
     State { path: PathBuf, error: io::Error },
     #[error(
@@ -74,6 +77,7 @@ pub enum BootError {
 /// Everything that runs. Fields are dropped in the order in which things stop.
 pub struct Running {
     _state: Option<StateFile>,
+    trace: Option<TraceFile>,
     producer: Option<Producer>,
     _reaper: Reaper,
     pub control: Arc<Server>,
@@ -176,6 +180,11 @@ impl Running {
         let reaper = Reaper::start(Arc::clone(&live), args.reap_every).map_err(BootError::Reaper)?;
         let produce = |every| Producer::start(&database, every, args.keep_models);
         let producer = args.produce_every.0.map(produce).transpose()?;
+        let trace = |path: &Path| {
+            TraceFile::start(path, Arc::clone(&timeline), Arc::clone(&app))
+                .map_err(|error| BootError::Trace { path: path.to_owned(), error })
+        };
+        let trace = args.trace.as_deref().map(trace).transpose()?;
         let write = |path: &Path| {
             StateFile::write(path, app.address(), control.address(), &args.control_token)
                 .map_err(|error| BootError::State { path: path.to_owned(), error })
@@ -183,6 +192,7 @@ impl Running {
         let state = args.state.as_deref().map(write).transpose()?;
         Ok(Running {
             _state: state,
+            trace,
             producer,
             _reaper: reaper,
             control,
@@ -218,6 +228,8 @@ impl Running {
             producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
         }
         self.database.close();
+        // Last, since the others have still something to tell.
+        drop(self.trace.take());
         Stop::Gracefully
     }
 
@@ -249,6 +261,7 @@ impl Running {
     /// may end its answer, in which the halt was asked for.
     pub fn halt(mut self) {
         self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
+        drop(self.trace.take());
         // Its end would wait for the database.
         mem::forget(self.producer.take());
     }

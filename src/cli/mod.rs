@@ -18,7 +18,9 @@ pub mod serve;
 pub mod serve_args;
 pub mod state_file;
 pub mod tab;
+pub mod trace_file;
 pub mod values;
+pub mod whole_file;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -4,11 +4,12 @@
 //! every claim held, 1 if one did not or an act could not be played, 130 when it
 //! was interrupted. The servers under test end with this process, however it ends.
 
-use std::fs;
+use std::error::Error;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
+use std::time::{Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, RecvError, bounded, select};
@@ -16,12 +17,15 @@ use serde::Serialize;
 
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
-use super::{failed, interrupt};
+use super::whole_file::{Unwritable, WholeFile};
+use super::{failed, interrupt, misused};
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::narrator::Narrator;
 use crate::lab::picture;
+use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
+use crate::lab::trace::{self, Encoder, Process};
 
 pub(super) const EXAMPLES: &str = "\
 Acts:
@@ -34,7 +38,9 @@ Examples:
   ninetabs reproduce --fast                   in a tenth of the time
   ninetabs reproduce --act 1,5 --step         two of them, for a class
   ninetabs reproduce --threads 16 --tabs 9    other numbers, other claims
-  ninetabs reproduce --act 2 --svg lanes.svg  a picture of what the threads did";
+  ninetabs reproduce --act 2 --svg lanes.svg  a picture of what the threads did
+  ninetabs reproduce --report run.html        all of it on one page, to keep or to print
+  ninetabs reproduce --trace run.json         for Perfetto: https://ui.perfetto.dev";
 
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
@@ -65,11 +71,17 @@ pub struct ReproduceArgs {
     /// A file to draw the lanes of the last act played into, as SVG [default: none is drawn].
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// A file for the whole run as one page of HTML, which needs no other file [default: none is written].
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// A file for what the servers recorded, as a trace that Perfetto opens [default: none is written].
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct Claimed<'a> {
     acts: &'a [Verdict],
     held: bool,
 }
@@ -94,25 +106,116 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         Ok(interrupted) => interrupted,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
+    if let Some((flag, other)) = same_path(args) {
+        return misused(format_args!("{flag} and {other} name the same file; give each its own"));
+    }
+    let files = match Files::at(args) {
+        Ok(files) => files,
+        Err(error) => return failed(error),
+    };
+    let (began, clock) = (SystemTime::now(), Instant::now());
     let mut narrator = if args.json { Narrator::silent() } else { Narrator::to_stdout() };
-    let mut verdicts = Vec::new();
-    let mut last = None;
+    let mut outcomes = Vec::new();
+    let mut broken = None;
     for act in ACTS.iter().filter(|act| args.act.is_empty() || args.act.contains(&(act.number as u8))) {
         match perform(act, &plan, &mut narrator, &interrupted, args.step) {
-            Ok(outcome) => {
-                verdicts.push(outcome.verdict.clone());
-                last = Some(outcome);
-            }
+            Ok(outcome) => outcomes.push(outcome),
             Err(ActError::Interrupted) => return ExitCode::from(interrupt::INTERRUPTED),
-            Err(error) => return failed(format_args!("act {}: {error}", act.number)),
+            Err(error) => {
+                broken = Some(format!("act {}: {error}", act.number));
+                break;
+            }
         }
     }
-    if let (Some(path), Some(outcome)) = (&args.svg, &last)
-        && let Err(error) = draw(path, outcome)
-    {
-        return failed(format_args!("--svg {}: {error}; give a path that can be written", path.display()));
+    let report = Report {
+        plan: &plan,
+        outcomes: &outcomes,
+        broken: broken.as_deref(),
+        command: &typed(),
+        began,
+        took: clock.elapsed(),
+    };
+    let kept = files.write(&report);
+    // One line says both, where both went wrong.
+    match (broken, kept) {
+        (Some(broken), Err(error)) => failed(format_args!("{broken}; {error}")),
+        (Some(broken), Ok(())) => failed(broken),
+        (None, Err(error)) => failed(error),
+        (None, Ok(())) => {
+            let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.verdict).collect();
+            conclude(&verdicts, args.json, &mut narrator)
+        }
     }
-    conclude(&verdicts, args.json, &mut narrator)
+}
+
+/// Two flags of which one would write over the other.
+fn same_path(args: &ReproduceArgs) -> Option<(&'static str, &'static str)> {
+    let pairs = [
+        ("--report", &args.report, "--trace", &args.trace),
+        ("--report", &args.report, "--svg", &args.svg),
+        ("--trace", &args.trace, "--svg", &args.svg),
+    ];
+    let mut same = pairs.into_iter().filter(|(_, path, _, other)| path.is_some() && path == other);
+    same.next().map(|(flag, _, other, _)| (flag, other))
+}
+
+/// What is written at the end.
+struct Files {
+    svg: Option<WholeFile>,
+    report: Option<WholeFile>,
+    trace: Option<WholeFile>,
+}
+
+impl Files {
+    /// Tries all before the first act.
+    fn at(args: &ReproduceArgs) -> Result<Files, Unwritable> {
+        let at =
+            |flag, path: &Option<PathBuf>| path.as_deref().map(|path| WholeFile::at(flag, path)).transpose();
+        Ok(Files {
+            svg: at("--svg", &args.svg)?,
+            report: at("--report", &args.report)?,
+            trace: at("--trace", &args.trace)?,
+        })
+    }
+
+    fn write(self, run: &Report<'_>) -> Result<(), Box<dyn Error>> {
+        if let Some(file) = self.report {
+            file.write(run.html()?.as_bytes())?;
+        }
+        if let Some(file) = self.trace {
+            file.write(&traced(run.outcomes)?)?;
+        }
+        if let (Some(file), Some(last)) = (self.svg, run.outcomes.last()) {
+            file.write(picture::svg(&last.verdict.title, &last.record, last.began_us)?.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// The acts as a trace, a process each.
+fn traced(outcomes: &[Outcome]) -> Result<Vec<u8>, serde_json::Error> {
+    let mut encoder = Encoder::default();
+    let mut bytes = Vec::new();
+    for Outcome { verdict, record, .. } in outcomes {
+        let mut process =
+            Process::new(verdict.act as u32, &format!("Act {}. {}", verdict.act, verdict.title));
+        record.moments.iter().for_each(|moment| process.take(moment));
+        process.end(record.now_us);
+        bytes.extend(encoder.encode(&process.drain())?);
+    }
+    bytes.extend_from_slice(trace::CLOSING);
+    Ok(bytes)
+}
+
+/// This command, as a shell takes it.
+fn typed() -> String {
+    let quoted = |word: String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
+        let is_plain = !word.is_empty() && word.chars().all(plain);
+        if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
+    std::iter::once("ninetabs".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn perform(
@@ -128,7 +231,7 @@ fn perform(
 fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCode {
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if json {
-        match serde_json::to_string(&Report { acts: verdicts, held }) {
+        match serde_json::to_string(&Claimed { acts: verdicts, held }) {
             Ok(line) => match writeln!(io::stdout(), "{line}") {
                 // Whoever closed the pipe has seen enough: the status still tells.
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -144,12 +247,6 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
         narrator.title(&format!("{holding} of {all} claims held."));
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn draw(path: &PathBuf, outcome: &Outcome) -> io::Result<()> {
-    let picture =
-        picture::svg(&outcome.verdict.title, &outcome.record, outcome.began_us).map_err(io::Error::other)?;
-    fs::write(path, picture)
 }
 
 /// Reading a line cannot be interrupted, so a thread does it. Without anybody to

@@ -11,7 +11,8 @@
 //!
 //! On these stand the acts of `reproduce`: [`subject`] is the server that they look
 //! at, [`record`] what it says of itself, [`stage`] the verbs that they are written
-//! in, [`acts`] the acts; [`lanes`], [`narrator`], [`picture`] and [`claim`] show what was seen.
+//! in, [`acts`] the acts; [`lanes`], [`narrator`], [`picture`] and [`claim`] show what was seen, [`report`] and
+//! [`trace`] keep it.
 //!
 //! Nothing in here knows the server half. It speaks over sockets only, so that it
 //! works in the same way against a server that someone else wrote.
@@ -27,10 +28,12 @@ pub mod narrator;
 pub mod picture;
 pub mod program;
 pub mod record;
+pub mod report;
 pub mod sockets;
 pub mod stage;
 pub mod subject;
 pub mod tab;
+pub mod trace;
 pub mod visitors;
 mod worker;
 pub mod zombies;

@@ -11,6 +11,8 @@ use thiserror::Error;
 use super::record::{Record, Story};
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
+/// The shapes' colours, light and dark; whoever puts the picture into a page needs them once.
+pub const STYLE: &str = include_str!("../../views/lanes.css");
 /// Pixels: the lanes' width and height, and the room around them.
 const SPAN: f64 = 760.0;
 const LANE: usize = 28;
@@ -18,6 +20,8 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 24.0;
 const TOP: usize = 72;
 const BELOW: usize = 66;
+/// Where a picture begins that stands below a title of its page.
+const BELOW_TITLE: usize = TOP - 8;
 /// A character's width, and the least room between a bar's edge and its name.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
@@ -31,8 +35,17 @@ const TICKS: u64 = 12;
 #[error("the picture could not be drawn: {0}")]
 pub struct PictureError(#[from] minijinja::Error);
 
-/// Draws a record from this time on its clock to its end.
+/// Draws a record from this time on its clock to its end, as a file of its own.
 pub fn svg(title: &str, record: &Record, from_us: u64) -> Result<String, PictureError> {
+    draw(title, record, from_us, true)
+}
+
+/// The same as a part of a page that has [`STYLE`]: without colours, paper and title.
+pub fn inline(title: &str, record: &Record, from_us: u64) -> Result<String, PictureError> {
+    draw(title, record, from_us, false)
+}
+
+fn draw(title: &str, record: &Record, from_us: u64, alone: bool) -> Result<String, PictureError> {
     let scale = Scale { from_us, to_us: record.now_us.max(from_us + 1) };
     let threads: Vec<Value> =
         record.threads.iter().enumerate().map(|(row, thread)| lane(record, *thread, row, &scale)).collect();
@@ -41,9 +54,12 @@ pub fn svg(title: &str, record: &Record, from_us: u64) -> Result<String, Picture
     let waits: Vec<Value> = waiters.iter().map(|(row, story)| wait(record, story, *row, &scale)).collect();
     let bottom = y(rows);
     let mut environment = Environment::new();
+    environment.add_template("lanes.css", STYLE)?;
     environment.add_template("lanes.svg", TEMPLATE)?;
     Ok(environment.get_template("lanes.svg")?.render(context! {
         title,
+        alone,
+        from_y => if alone { 0 } else { BELOW_TITLE },
         threads,
         waits,
         todo_y => y(record.threads.len()),

@@ -62,18 +62,25 @@ impl Story {
         self.started.is_none() && self.finished_us.is_none()
     }
 
-    /// What a person calls it: `tab 3`, the value of `?tab=`, or its path.
+    /// What a person calls it.
     pub fn name(&self) -> String {
-        let tab = self
-            .target
-            .split_once('?')
-            .and_then(|(_, query)| query.split('&').find_map(|parameter| parameter.strip_prefix("tab=")));
-        match tab {
-            Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => format!("tab {number}"),
-            Some(name) => name.to_owned(),
-            None => self.target.split('?').next().unwrap_or_default().to_owned(),
-        }
+        name_of(&self.target)
     }
+}
+
+/// What a person calls a request for this: `tab 3`, the value of `?tab=`, or its path.
+pub fn name_of(target: &str) -> String {
+    match tab_of(target) {
+        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => format!("tab {number}"),
+        Some(name) => name.to_owned(),
+        None => target.split('?').next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The value of `?tab=`.
+pub fn tab_of(target: &str) -> Option<&str> {
+    let (_, query) = target.split_once('?')?;
+    query.split('&').find_map(|parameter| parameter.strip_prefix("tab="))
 }
 
 /// All that a server has said.
@@ -87,6 +94,8 @@ pub struct Record {
     pub threads: Vec<usize>,
     /// Moments that were lost because nobody asked in time.
     pub forgotten: u64,
+    /// All of it, as it was said.
+    pub moments: Vec<Moment>,
     last_seq: u64,
 }
 
@@ -97,6 +106,7 @@ impl Record {
         self.forgotten += excerpt.forgotten;
         for moment in excerpt.moments {
             self.last_seq = moment.seq;
+            self.moments.push(moment.clone());
             self.take_moment(moment);
         }
     }

@@ -66,6 +66,9 @@ pub const ACTS: &[Act] = &[
 /// What a played act leaves: its verdict, and the record to draw it from.
 pub struct Outcome {
     pub verdict: Verdict,
+    /// What was said before it ran.
+    pub expects: String,
+    pub why: String,
     pub record: Record,
     pub began_us: u64,
 }
@@ -82,7 +85,8 @@ impl Act {
     ) -> Result<Outcome, ActError> {
         let title = (self.title)(plan);
         narrator.title(&format!("Act {}. {title}", self.number));
-        narrator.entry("expects", &(self.expects)(plan));
+        let expects = (self.expects)(plan);
+        narrator.entry("expects", &expects);
         pause()?;
         let Played { claims, why, record: (record, began_us) } =
             (self.play)(&mut Theatre { plan, narrator, interrupted })?;
@@ -91,7 +95,7 @@ impl Act {
         narrator.claims(&claims);
         narrator.entry("why", &why);
         let verdict = Verdict { act: self.number, title, claims };
-        Ok(Outcome { verdict, record, began_us })
+        Ok(Outcome { verdict, expects, why, record, began_us })
     }
 }
 

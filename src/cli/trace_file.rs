@@ -1,0 +1,116 @@
+//! `serve --trace`: the server's life as a trace, written while it lives.
+//!
+//! A thread of its own asks the timeline for what is new and appends it, so that no
+//! request waits for a disk. Every piece ends behind an event: a server that is killed
+//! leaves a file that can be opened, and a disk that is full ends the trace, not the
+//! server.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::lab::trace::{CLOSING, Encoder, Event, Process};
+use crate::puma::Server;
+use crate::timeline::{self, Timeline};
+
+/// How often the timeline is asked: the ring holds more than comes in that time.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// With this many new ones at once it is asked again without a pause.
+const A_LOT: usize = timeline::CAPACITY / 4;
+
+/// A trace that is being written; its end is written when this is dropped, which waits
+/// for the disk.
+pub struct TraceFile {
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TraceFile {
+    /// Makes the file, in the place of what was there, and begins to write.
+    pub fn start(path: &Path, timeline: Arc<Timeline>, server: Arc<Server>) -> io::Result<TraceFile> {
+        let mut output = Output::create(path)?;
+        let mut process = Process::new(process::id(), "ninetabs serve");
+        output.write(&process.drain())?;
+        let (stop, stopped) = bounded(0);
+        let thread = thread::Builder::new().name("trace".into()).spawn(move || {
+            if let Err(error) = follow(&mut output, &mut process, &timeline, &server, &stopped) {
+                log::error!("--trace {}: {error}; the trace ends here", output.path.display());
+                output.cut();
+            }
+        })?;
+        Ok(TraceFile { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for TraceFile {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been reported by the panic hook; a drop must not add one.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn follow(
+    output: &mut Output,
+    process: &mut Process,
+    timeline: &Timeline,
+    server: &Server,
+    stopped: &Receiver<Infallible>,
+) -> io::Result<()> {
+    let mut last_seq = 0;
+    let mut pause = ASK_EVERY;
+    loop {
+        let is_over = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
+        // Who waits unread is in no other moment.
+        server.look_at_todo();
+        let new = timeline.after(last_seq);
+        for moment in &new.moments {
+            last_seq = moment.seq;
+            process.take(moment);
+        }
+        if is_over {
+            process.end(new.now_us);
+            output.write(&process.drain())?;
+            return output.file.write_all(CLOSING);
+        }
+        output.write(&process.drain())?;
+        pause = if new.moments.len() < A_LOT { ASK_EVERY } else { Duration::ZERO };
+    }
+}
+
+struct Output {
+    path: PathBuf,
+    file: File,
+    encoder: Encoder,
+    /// Its length up to the last whole piece.
+    whole: u64,
+}
+
+impl Output {
+    fn create(path: &Path) -> io::Result<Output> {
+        Ok(Output { path: path.to_owned(), file: File::create(path)?, encoder: Encoder::default(), whole: 0 })
+    }
+
+    fn write(&mut self, events: &[Event]) -> io::Result<()> {
+        let piece = self.encoder.encode(events)?;
+        self.file.write_all(&piece)?;
+        self.whole += piece.len() as u64;
+        Ok(())
+    }
+
+    /// Takes away the part of a piece that was written last.
+    fn cut(&self) {
+        if let Err(error) = self.file.set_len(self.whole) {
+            log::warn!("--trace {}: its last line is not whole: {error}", self.path.display());
+        }
+    }
+}

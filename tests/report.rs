@@ -1,0 +1,136 @@
+//! `reproduce --report`: one page that needs nothing else, and says first what failed.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use common::{names, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn reproduce(path: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["reproduce", "--fast", "--json", "--act", "1", "--report"]).arg(path).args(arguments);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn one_page_has_all_of_it_and_loads_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run <1>.html");
+    let output = reproduce(&path, &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(names(folder.path()), ["run <1>.html"]);
+    let page = fs::read_to_string(&path).unwrap();
+    for seen in [
+        "<h1 class=\"holds\">All 6 claims held.</h1>",
+        "Act 1. 9 tabs, 8 threads",
+        "8 of 9 tabs get their stream and 1 waits in todo",
+        "tabs that got their first byte",
+        ">tp 008<",
+        ">tab 9<",
+        "longest in todo",
+        "<dd>8:8</dd>",
+        "run &lt;1&gt;.html&#x27;",
+    ] {
+        assert!(page.contains(seen), "{seen} is missing in {page}");
+    }
+    for loads in ["<script", "@import", "url(", "src=", "<link rel=\"stylesheet\"", "<iframe", "<base"] {
+        assert!(!page.contains(loads), "{loads} in {page}");
+    }
+    for target in page.split("href=\"").skip(1) {
+        assert!(target.starts_with('#') || target.starts_with("data:,\""), "{target:.40}");
+    }
+    // The one address is the name of a format, and is asked for by nobody.
+    let addresses = page.matches("://").count();
+    assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
+}
+
+/// A server that has two threads, whatever it is told.
+fn fewer_threads(folder: &Path) -> PathBuf {
+    let fewer = folder.join("ninetabs");
+    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), folder.join("real")).unwrap();
+    let script = "#!/bin/sh\nhere=$(dirname \"$0\")\nset -- $(echo \"$@\" | sed 's/8:8/2:2/')\nexec \"$here/real\" \"$@\"\n";
+    fs::write(&fewer, script).unwrap();
+    fs::set_permissions(&fewer, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fewer
+}
+
+#[test]
+fn what_failed_stands_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (program, path) = (fewer_threads(folder.path()), folder.path().join("run.html"));
+    let output = reproduce(&path, &["--tabs", "4", "--program", program.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let page = fs::read_to_string(&path).unwrap();
+    let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text} in {page}"));
+    let (verdict, failures, act) = (at("claims failed.</h1>"), at("class=\"failures\""), at("<article"));
+    assert!(verdict < failures && failures < act);
+    let failed = &page[failures..act];
+    assert!(failed.contains("<h2>tabs that got their first byte</h2>"), "{failed}");
+    assert!(failed.contains("<dd>4</dd>") && failed.contains("<strong>2</strong>"), "{failed}");
+}
+
+#[test]
+fn a_run_that_broke_off_is_told_of_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.html");
+    let output = reproduce(&path, &["--program", "/bin/true"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
+    let page = fs::read_to_string(&path).unwrap();
+    assert!(
+        page.contains("The run broke off.</h1>") && page.contains("act 1: the server did not start"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_said_before_the_first_act() {
+    let folder = tempfile::tempdir().unwrap();
+    for flag in ["--report", "--trace", "--svg"] {
+        for path in ["/no/such/folder/x", folder.path().to_str().unwrap()] {
+            // Plainly, so that an act that began would have said so.
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+            command.args(["reproduce", "--fast", "--act", "1", flag, path]).stdin(Stdio::null());
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(output.stdout.is_empty() && said.lines().count() == 1, "{output:?}");
+            assert!(said.contains(&format!("{flag} {path}: ")), "{said}");
+        }
+    }
+    assert!(names(folder.path()).is_empty());
+
+    let path = folder.path().join("x");
+    let path = path.to_str().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    let output = command.args(["reproduce", "--report", path, "--trace", path]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--report and --trace"), "{output:?}");
+}
+
+#[test]
+fn an_interrupted_run_leaves_what_was_there() {
+    for signal in [Signal::INT, Signal::KILL] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.html");
+        fs::write(&path, "the run before").unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+            .args(["reproduce", "--act", "1", "--report"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Its first word is that of the act.
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        drop(child.stdout.take());
+        wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(names(folder.path()), ["run.html"]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the run before");
+    }
+}

@@ -1,0 +1,143 @@
+//! A trace can be opened: that of a run of `reproduce`, and that of a server,
+//! however the server ended.
+
+mod common;
+#[path = "common/trace.rs"]
+mod trace;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use common::{Server, get, open_stream, send, wait_for};
+use rustix::process::Signal;
+
+#[test]
+fn an_act_is_a_process_with_a_thread_for_each_of_the_pools() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+        .args(["reproduce", "--fast", "--json", "--act", "1", "--trace"])
+        .arg(&path)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with('[') && text.ends_with("]\n"), "{text}");
+
+    let events = trace::read(&path);
+    let names = trace::check(&events, true);
+    let name = &trace::events_of(&events, "M", "process_name")[0]["args"]["name"];
+    assert_eq!(name, "Act 1. 9 tabs, 8 threads");
+    for number in 1..=8 {
+        let wanted = format!("puma srv tp {number:03}");
+        assert!(names.values().any(|name| *name == wanted), "no {wanted} in {names:?}");
+    }
+    // Eight stream and write, each on its thread; the ninth waits to the end.
+    for tab in 1..=8 {
+        let begin = trace::events_of(&events, "B", &format!("tab {tab}"))[0];
+        assert_eq!(begin["args"]["path"], format!("/models/live_stream?tab={tab}"));
+        assert_eq!(begin["args"]["tab"], tab.to_string());
+        let end = trace::events_of(&events, "E", &format!("tab {tab}"))[0];
+        assert!(end["args"]["writes"].as_u64().unwrap() > 1 && end["args"]["stream"] == true, "{end}");
+        assert!(end["args"]["ended"].as_str().unwrap().contains("had not ended"), "{end}");
+    }
+    assert_eq!(trace::events_of(&events, "i", "streaming").len(), 8);
+    assert!(trace::events_of(&events, "i", "write").len() >= 16);
+    assert!(trace::events_of(&events, "B", "tab 9").is_empty());
+    let (begin, end) =
+        (trace::events_of(&events, "b", "todo: tab 9")[0], trace::events_of(&events, "e", "todo: tab 9")[0]);
+    assert!(end["args"]["ended"].as_str().unwrap().contains("had not ended"), "{end}");
+    assert!(end["ts"].as_u64() > begin["ts"].as_u64());
+}
+
+/// A server of two threads, which are held, and a page that waits; and its trace.
+fn busy_server(threads: &str) -> (Server, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let mut command = Server::command(folder.path());
+    command.args(["--threads", threads, "--update-rate", "0.05", "--trace"]).arg(&path);
+    (Server::spawn(command, folder), path)
+}
+
+#[test]
+fn a_servers_trace_is_whole_when_it_has_stopped() {
+    let (mut server, path) = busy_server("2:2");
+    assert_eq!(get(server.app, "/up").0, 200);
+    let streams = [open_stream(server.app), open_stream(server.app)];
+    let _waits = send(server.app, b"GET /up?tab=late HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for("the one that waits", || {
+        fs::read_to_string(&path).unwrap().contains("todo: late").then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    drop(streams);
+
+    assert!(fs::read_to_string(&path).unwrap().ends_with("]\n"));
+    let events = trace::read(&path);
+    let names = trace::check(&events, true);
+    assert!(names.values().any(|name| name == "puma srv tp 002"), "{names:?}");
+    let begun = trace::events_of(&events, "B", "/models/live_stream");
+    assert_eq!(begun.len(), 2);
+    // Told to come back, they made room for the one that waited.
+    assert_eq!(trace::events_of(&events, "i", "told to end").len(), 2);
+    let end = trace::events_of(&events, "E", "/models/live_stream")[0];
+    assert!(end["args"]["ended"].as_str().unwrap().starts_with("told to end"), "{end}");
+    assert_eq!(trace::events_of(&events, "B", "late").len(), 1);
+}
+
+#[test]
+fn a_killed_servers_trace_can_be_opened() {
+    let (mut server, path) = busy_server("1:1");
+    let _stream = open_stream(server.app);
+    wait_for("writes in the trace", || {
+        (fs::read_to_string(&path).unwrap().matches("\"write\"").count() > 5).then_some(())
+    });
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert!(!fs::read_to_string(&path).unwrap().trim_end().ends_with(']'));
+    let events = trace::read(&path);
+    trace::check(&events, false);
+    assert_eq!(trace::events_of(&events, "B", "/models/live_stream").len(), 1);
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_said_before_anything_is_served() {
+    for path in ["/no/such/folder/trace.json", "/dev/full"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output =
+            Server::command(folder.path()).args(["--trace", path]).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let line = said.lines().find(|line| line.starts_with("ninetabs: ")).unwrap();
+        assert!(line.contains("--trace") && line.contains(path), "{said}");
+        assert!(!folder.path().join("state").exists());
+    }
+}
+
+/// The limit of a file's size stands for a full disk: the write fails in the same way.
+#[test]
+fn a_disk_that_fills_up_ends_the_trace_and_not_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trace.json");
+    let plain = Server::command(folder.path());
+    let mut command = Command::new("sh");
+    // In blocks of 512 or 1,024 bytes, with room for the database; the signal that goes
+    // with it would end the server.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 256 && exec \"$@\"", "sh"]);
+    command.arg(plain.get_program()).args(plain.get_args()).arg("--trace").arg(&path);
+    command.args(["--update-rate", "0.01"]);
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.env("RUST_LOG", "error").stdin(Stdio::piped()).stdout(Stdio::null());
+    command.stderr(fs::File::create(folder.path().join("log")).unwrap());
+    let mut server = Server::spawn(command, folder);
+    let _streams: Vec<_> = (0..7).map(|_| open_stream(server.app)).collect();
+    wait_for("the end of the trace", || server.log().contains("the trace ends here").then_some(()));
+    assert_eq!(server.log().matches("the trace ends here").count(), 1);
+    assert_eq!(get(server.app, "/up").0, 200);
+    let events = trace::read(&path);
+    trace::check(&events, false);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+}
