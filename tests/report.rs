@@ -3,10 +3,10 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{names, wait_for};
+use common::{names, wait_for, with_two_threads};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn reproduce(path: &Path, arguments: &[&str]) -> Output {
@@ -47,20 +47,10 @@ fn one_page_has_all_of_it_and_loads_nothing() {
     assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
 }
 
-/// A server that has two threads, whatever it is told.
-fn fewer_threads(folder: &Path) -> PathBuf {
-    let fewer = folder.join("ninetabs");
-    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), folder.join("real")).unwrap();
-    let script = "#!/bin/sh\nhere=$(dirname \"$0\")\nset -- $(echo \"$@\" | sed 's/8:8/2:2/')\nexec \"$here/real\" \"$@\"\n";
-    fs::write(&fewer, script).unwrap();
-    fs::set_permissions(&fewer, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    fewer
-}
-
 #[test]
 fn what_failed_stands_first() {
     let folder = tempfile::tempdir().unwrap();
-    let (program, path) = (fewer_threads(folder.path()), folder.path().join("run.html"));
+    let (program, path) = (with_two_threads(folder.path()), folder.path().join("run.html"));
     let output = reproduce(&path, &["--tabs", "4", "--program", program.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let page = fs::read_to_string(&path).unwrap();

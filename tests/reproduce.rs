@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
-use common::{FRONTS, program, wait_for};
+use common::{FRONTS, program, wait_for, with_two_threads};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -77,18 +77,8 @@ fn what_is_claimed_follows_from_the_plan() {
 #[test]
 fn a_claim_can_fail() {
     let folder = tempfile::tempdir().unwrap();
-    let fewer = folder.path().join("ninetabs");
-    let real = env!("CARGO_BIN_EXE_ninetabs");
-    // The acts start the program that they are in, as `serve`; this one is a server
-    // with two threads, whatever it is told.
-    fs::copy(real, folder.path().join("real")).unwrap();
-    fs::write(
-        &fewer,
-        "#!/bin/sh\nhere=$(dirname \"$0\")\nset -- $(echo \"$@\" | sed 's/8:8/2:2/')\nexec \"$here/real\" \"$@\"\n",
-    )
-    .unwrap();
-    fs::set_permissions(&fewer, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut command = Command::new(real);
+    let fewer = with_two_threads(folder.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["reproduce", "--fast", "--json", "--act", "1", "--tabs", "4", "--program"]).arg(&fewer);
     let output = command.stdin(Stdio::null()).output().unwrap();
     let report = report(&output);

@@ -297,6 +297,7 @@ impl Process {
         match mem::take(&mut self.lane(thread).doing) {
             Doing::Reading { subject: taken, since_us, wait } if taken.request == subject.request => {
                 self.begin(thread, subject, since_us, wait, method, target);
+                self.lane(thread).last_us = at_us;
             }
             Doing::Serving(open) if open.request == subject.request => {
                 self.lane(thread).doing = Doing::Serving(open);

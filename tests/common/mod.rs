@@ -346,6 +346,17 @@ pub fn proc_status(pid: u32, key: &str) -> u64 {
     value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// A `ninetabs` for `reproduce --program` whose server has two threads where eight are
+/// asked for, so that a claim fails.
+pub fn with_two_threads(folder: &Path) -> PathBuf {
+    let fewer = folder.join("ninetabs");
+    std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), folder.join("real")).unwrap();
+    let script = "#!/bin/sh\nhere=$(dirname \"$0\")\nset -- $(echo \"$@\" | sed 's/8:8/2:2/')\nexec \"$here/real\" \"$@\"\n";
+    std::fs::write(&fewer, script).unwrap();
+    std::fs::set_permissions(&fewer, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fewer
+}
+
 /// Waits for something to be there.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not come in {PATIENCE:?}"))
