@@ -12,6 +12,7 @@ pub mod ctl;
 pub mod descriptors;
 pub mod duration;
 pub mod interrupt;
+pub mod keepsakes;
 pub mod pretty;
 pub mod reproduce;
 pub mod serve;

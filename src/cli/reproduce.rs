@@ -4,7 +4,6 @@
 //! every claim held, 1 if one did not or an act could not be played, 130 when it
 //! was interrupted. The servers under test end with this process, however it ends.
 
-use std::error::Error;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,17 +14,15 @@ use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, RecvError, bounded, select};
 use serde::Serialize;
 
+use super::keepsakes::{Keepsakes, same_path};
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
-use super::whole_file::{Unwritable, WholeFile};
 use super::{failed, interrupt, misused};
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::narrator::Narrator;
-use crate::lab::picture;
 use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
-use crate::lab::trace::{self, Encoder, Process};
 
 pub(super) const EXAMPLES: &str = "\
 Acts:
@@ -106,10 +103,12 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         Ok(interrupted) => interrupted,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
-    if let Some((flag, other)) = same_path(args) {
+    if let Some((flag, other)) =
+        same_path(&[("--report", &args.report), ("--trace", &args.trace), ("--svg", &args.svg)])
+    {
         return misused(format_args!("{flag} and {other} name the same file; give each its own"));
     }
-    let files = match Files::at(args) {
+    let files = match Keepsakes::at(args.report.as_deref(), args.trace.as_deref(), args.svg.as_deref()) {
         Ok(files) => files,
         Err(error) => return failed(error),
     };
@@ -146,65 +145,6 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             conclude(&verdicts, args.json, &mut narrator)
         }
     }
-}
-
-/// Two flags of which one would write over the other.
-fn same_path(args: &ReproduceArgs) -> Option<(&'static str, &'static str)> {
-    let pairs = [
-        ("--report", &args.report, "--trace", &args.trace),
-        ("--report", &args.report, "--svg", &args.svg),
-        ("--trace", &args.trace, "--svg", &args.svg),
-    ];
-    let mut same = pairs.into_iter().filter(|(_, path, _, other)| path.is_some() && path == other);
-    same.next().map(|(flag, _, other, _)| (flag, other))
-}
-
-/// What is written at the end.
-struct Files {
-    svg: Option<WholeFile>,
-    report: Option<WholeFile>,
-    trace: Option<WholeFile>,
-}
-
-impl Files {
-    /// Tries all before the first act.
-    fn at(args: &ReproduceArgs) -> Result<Files, Unwritable> {
-        let at =
-            |flag, path: &Option<PathBuf>| path.as_deref().map(|path| WholeFile::at(flag, path)).transpose();
-        Ok(Files {
-            svg: at("--svg", &args.svg)?,
-            report: at("--report", &args.report)?,
-            trace: at("--trace", &args.trace)?,
-        })
-    }
-
-    fn write(self, run: &Report<'_>) -> Result<(), Box<dyn Error>> {
-        if let Some(file) = self.report {
-            file.write(run.html()?.as_bytes())?;
-        }
-        if let Some(file) = self.trace {
-            file.write(&traced(run.outcomes)?)?;
-        }
-        if let (Some(file), Some(last)) = (self.svg, run.outcomes.last()) {
-            file.write(picture::svg(&last.verdict.title, &last.record, last.began_us)?.as_bytes())?;
-        }
-        Ok(())
-    }
-}
-
-/// The acts as a trace, a process each.
-fn traced(outcomes: &[Outcome]) -> Result<Vec<u8>, serde_json::Error> {
-    let mut encoder = Encoder::default();
-    let mut bytes = Vec::new();
-    for Outcome { verdict, record, .. } in outcomes {
-        let mut process =
-            Process::new(verdict.act as u32, &format!("Act {}. {}", verdict.act, verdict.title));
-        record.moments.iter().for_each(|moment| process.take(moment));
-        process.end(record.now_us);
-        bytes.extend(encoder.encode(&process.drain())?);
-    }
-    bytes.extend_from_slice(trace::CLOSING);
-    Ok(bytes)
 }
 
 /// This command, as a shell takes it.

@@ -189,7 +189,7 @@ pub struct ServeArgs {
     /// A folder to read the views from at each request, so that an edit shows at the next reload [default: those in the program].
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
     pub views: Option<PathBuf>,
-    /// A file for all that happens, as a trace that Perfetto opens; it grows by some 200 bytes for each thing that happens [default: none is written].
+    /// A file for all that happens, as a trace that Perfetto opens; it grows by some 120 bytes for each thing that happens [default: none is written].
     #[arg(long, value_name = "FILE", env = "NINETABS_TRACE", help_heading = "Looking")]
     pub trace: Option<PathBuf>,
     /// Stop when standard input ends, so that whoever started the server cannot leave it behind [default: stop by signal alone].

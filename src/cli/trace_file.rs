@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use crate::lab::trace::{CLOSING, Encoder, Event, Process};
+use crate::lab::trace::{Encoder, Event, Process};
 use crate::puma::Server;
 use crate::timeline::{self, Timeline};
 
@@ -80,7 +80,7 @@ fn follow(
         if is_over {
             process.end(new.now_us);
             output.write(&process.drain())?;
-            return output.file.write_all(CLOSING);
+            return output.file.write_all(output.encoder.end());
         }
         output.write(&process.drain())?;
         pause = if new.moments.len() < A_LOT { ASK_EVERY } else { Duration::ZERO };

@@ -31,9 +31,6 @@ const OPEN: &str = "had not ended when the record did";
 /// What stands at the end, or the begin, of a thing that lost it.
 const UNSEEN: &str = "not seen";
 
-/// What ends a file of encoded events. The format lets it be missing.
-pub const CLOSING: &[u8] = b"\n]\n";
-
 /// One event, as the format has it. Times are microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
@@ -84,6 +81,11 @@ impl Encoder {
             self.has_begun = true;
         }
         Ok(bytes)
+    }
+
+    /// What ends the file. The format lets it be missing.
+    pub fn end(&self) -> &'static [u8] {
+        if self.has_begun { b"\n]\n" } else { b"[]\n" }
     }
 }
 
@@ -622,11 +624,12 @@ mod tests {
     fn a_file_that_was_cut_between_two_pieces_lacks_its_bracket_only() {
         let mut process = Process::new(1, "a \"server\"");
         let mut encoder = Encoder::default();
+        assert_eq!(encoder.end(), b"[]\n");
         let mut file = encoder.encode(&process.drain()).unwrap();
         process.take(&Moment { seq: 1, at_us: 1, thread: Some(1), subject: None, what: What::Spawned });
         file.extend(encoder.encode(&process.drain()).unwrap());
         assert!(encoder.encode(&[]).unwrap().is_empty());
-        file.extend(CLOSING);
+        file.extend(encoder.end());
         let events: Vec<Value> = serde_json::from_slice(&file).unwrap();
         assert_eq!(events[0]["args"]["name"], "a \"server\"");
         assert_eq!(events.last().unwrap()["name"], "spawned");
