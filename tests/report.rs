@@ -1,13 +1,20 @@
 //! `reproduce --report`: one page that needs nothing else, and says first what failed.
 
+#[path = "common/axe.rs"]
+mod axe;
+#[path = "common/chromedriver.rs"]
+mod chromedriver;
 mod common;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use axe::Axe;
+use chromedriver::Browser;
 use common::{names, wait_for, with_two_threads};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 fn reproduce(path: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
@@ -123,4 +130,32 @@ fn an_interrupted_run_leaves_what_was_there() {
         assert_eq!(names(folder.path()), ["run.html"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), "the run before");
     }
+}
+
+/// Wider than the window nothing is but the lanes, which have a box of their own to be moved in.
+#[test]
+fn a_report_can_be_read_by_everybody_on_a_phone_too() {
+    let (Some(browser), Some(axe)) = (Browser::start(), Axe::fetch()) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (program, path) = (with_two_threads(folder.path()), folder.path().join("run.html"));
+    reproduce(&path, &["--program", program.to_str().unwrap()]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &format!("file://{}", path.display()));
+    browser.wait_for(&tab, "document.readyState === 'complete' && document.querySelector('svg') !== null");
+    for (width, lanes_move) in [(1280, false), (390, true), (280, true)] {
+        let size = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
+        browser.wait_for(&tab, &format!("innerWidth === {width}"));
+        let widest = browser.eval(&tab, "document.documentElement.scrollWidth");
+        assert_eq!(widest, width, "{width}");
+        let box_is_wider = "(it => it.scrollWidth > it.clientWidth)(document.querySelector('.box'))";
+        assert_eq!(browser.eval(&tab, box_is_wider), Value::Bool(lanes_move), "{width}");
+        for scheme in ["light", "dark"] {
+            browser.prefer(&tab, scheme);
+            assert_eq!(axe.serious(&browser, &tab), [""; 0], "{width}, {scheme}");
+        }
+    }
+    let loaded = browser.eval(&tab, "performance.getEntriesByType('resource').length");
+    assert_eq!(loaded, 0);
+    assert_eq!(browser.console(&tab), [""; 0]);
 }

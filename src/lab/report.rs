@@ -69,7 +69,6 @@ impl Report<'_> {
                 ("a client comes back after", spoken(plan.pace.retry)),
                 ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
                 ("on", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
-                ("began", humantime::format_rfc3339_seconds(self.began).to_string()),
                 ("took", spoken(self.took)),
             ],
         })?)
@@ -120,7 +119,7 @@ fn figures(record: &Record, began_us: u64) -> Vec<(&'static str, String)> {
         ("writes", stories().map(|story| story.writes_us.len()).sum::<usize>().to_string()),
         ("writes that failed", count(|story| story.gone.is_some())),
         ("streams told to end", count(|story| story.reaped_us.is_some())),
-        ("writes waited for clients", time(blocked)),
+        ("writes were blocked", time(blocked)),
         ("longest on a thread", longest(&mut held)),
         ("longest in todo", longest(&mut waited)),
     ];
