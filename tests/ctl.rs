@@ -2,17 +2,18 @@
 //! goes, against the real Puma; what it prints, and with which status it ends.
 
 mod common;
+#[path = "common/puma.rs"]
+mod puma;
 
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use common::{Server, get, open_stream, program, read_until, wait_for};
+use common::{Server, get, open_stream, read_until, wait_for};
+use puma::Puma;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 fn ctl(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
@@ -210,62 +211,12 @@ fn who_is_not_there_or_no_control_server_is_one_line() {
     }
 }
 
-/// The real Puma with its control server on a Unix socket. It is killed when
-/// dropped.
-struct Puma {
-    child: Child,
-    folder: TempDir,
-    control: String,
-}
-
-impl Puma {
-    /// `None`, with a word why, where it is not installed.
-    fn start() -> Option<Puma> {
-        let puma = program("puma")?;
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| -> PathBuf { folder.path().join(name) };
-        fs::write(path("config.ru"), "run ->(_) { [200, {}, ['hello']] }\n").unwrap();
-        let control = format!("unix://{}", path("ctl.sock").display());
-        let said = fs::File::create(path("said")).unwrap();
-        let mut command = Command::new(puma);
-        command
-            .args(["-t", "2:2", "-e", "production", "-b", "tcp://127.0.0.1:0"])
-            .args(["--control-url", &control, "--control-token", "s3cret", "-S"])
-            .args([path("state"), path("config.ru")])
-            .current_dir(&folder)
-            .stdin(Stdio::null())
-            .stderr(said.try_clone().unwrap())
-            .stdout(said);
-        let child = command.spawn().unwrap();
-        let mut puma = Puma { child, folder, control };
-        wait_for("Puma", || {
-            let status = puma.child.try_wait().unwrap();
-            assert!(status.is_none(), "puma ended with {status:?}: {}", puma.said());
-            puma.said().contains("Use Ctrl-C").then_some(())
-        });
-        Some(puma)
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(self.path("said")).unwrap()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        Path::new(self.folder.path()).join(name)
-    }
-}
-
-impl Drop for Puma {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+const APP: &str = "run ->(_) { [200, {}, ['hello']] }\n";
 
 #[test]
 fn the_real_puma_understands_it() {
     for (order, last) in [("stop", "- Gracefully stopping"), ("halt", "* Stopping immediately!")] {
-        let Some(mut puma) = Puma::start() else { return };
+        let Some(mut puma) = Puma::start(APP, &["-t", "2:2"]) else { return };
         let (url, state) = (puma.control.clone(), puma.path("state").display().to_string());
         let ask =
             |args: &[&str]| ctl(&[&["--control-url", &url, "--control-token", "s3cret"], args].concat());

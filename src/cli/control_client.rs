@@ -4,8 +4,8 @@
 //! connection that ends with the answer, over TCP or a Unix socket. So it is no
 //! browser to the server's guard, and every Puma understands it.
 //!
-//! [`ControlUrl::ask`] blocks for [`PATIENCE`] at the most, apart from the name
-//! resolver, which answers in its own time.
+//! [`ControlUrl::ask`] blocks for the time that it is given at the most, apart from
+//! the name resolver, which answers in its own time.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,9 +15,6 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
-
-/// How long an answer may take: opening thousands of database connections is part of a resize.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The most bytes that an answer may have.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
@@ -46,8 +43,8 @@ pub enum AskError {
     Unreachable(io::Error),
     #[error("it was reached, and then: {0}")]
     Broken(io::Error),
-    #[error("it gave no whole answer in {PATIENCE:?}")]
-    TimedOut,
+    #[error("it gave no whole answer in {0:?}")]
+    TimedOut(Duration),
     #[error("its answer is not HTTP/1.x, or not whole: does a control server listen there?")]
     NoControlServer,
 }
@@ -86,21 +83,22 @@ impl fmt::Display for ControlUrl {
 
 impl ControlUrl {
     /// Connects, and is content with that.
-    pub fn touch(&self) -> Result<(), AskError> {
-        self.connect(Instant::now() + PATIENCE).map(drop)
+    pub fn touch(&self, patience: Duration) -> Result<(), AskError> {
+        self.connect(Deadline::after(patience)).map(drop)
     }
 
     /// Asks, and takes the whole answer. `target` is a path and a query as they are sent.
-    pub fn ask(&self, method: &str, target: &str) -> Result<Answer, AskError> {
-        let deadline = Instant::now() + PATIENCE;
+    pub fn ask(&self, method: &str, target: &str, patience: Duration) -> Result<Answer, AskError> {
+        let deadline = Deadline::after(patience);
         let mut socket = self.connect(deadline)?;
-        socket.set_write_timeout(Some(left(deadline)?)).map_err(AskError::Broken)?;
-        socket.write_all(format!("{method} {target} HTTP/1.0\r\n\r\n").as_bytes()).map_err(broken)?;
+        socket.set_write_timeout(Some(deadline.left()?)).map_err(AskError::Broken)?;
+        let asked = socket.write_all(format!("{method} {target} HTTP/1.0\r\n\r\n").as_bytes());
+        asked.map_err(|error| deadline.broken(error))?;
         answer_in(&read_to_end(&mut socket, deadline)?).ok_or(AskError::NoControlServer)
     }
 
     /// The first of the name's addresses that takes the connection.
-    fn connect(&self, deadline: Instant) -> Result<Socket, AskError> {
+    fn connect(&self, deadline: Deadline) -> Result<Socket, AskError> {
         let addresses: Vec<SockAddr> = match self {
             ControlUrl::Tcp { host, port } => {
                 let found = (host.as_str(), *port).to_socket_addrs().map_err(AskError::Unreachable)?;
@@ -115,7 +113,7 @@ impl ControlUrl {
         for address in addresses {
             let domain = Domain::from(i32::from(address.family()));
             let connected = Socket::new(domain, Type::STREAM, None).and_then(|socket| {
-                let left = left(deadline).map_err(|_| io::Error::from(ErrorKind::TimedOut))?;
+                let left = deadline.left().map_err(|_| io::Error::from(ErrorKind::TimedOut))?;
                 socket.connect_timeout(&address, left).map(|()| socket)
             });
             match connected {
@@ -127,15 +125,15 @@ impl ControlUrl {
     }
 }
 
-fn read_to_end(socket: &mut Socket, deadline: Instant) -> Result<Vec<u8>, AskError> {
+fn read_to_end(socket: &mut Socket, deadline: Deadline) -> Result<Vec<u8>, AskError> {
     let (mut answer, mut buffer) = (Vec::new(), [0; 16 * 1024]);
     loop {
-        socket.set_read_timeout(Some(left(deadline)?)).map_err(AskError::Broken)?;
+        socket.set_read_timeout(Some(deadline.left()?)).map_err(AskError::Broken)?;
         match socket.read(&mut buffer) {
             Ok(0) => return Ok(answer),
             Ok(count) => answer.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(error)),
+            Err(error) => return Err(deadline.broken(error)),
         }
         if answer.len() as u64 > MAX_ANSWER_BYTES {
             return Err(AskError::NoControlServer);
@@ -158,15 +156,28 @@ fn answer_in(bytes: &[u8]) -> Option<Answer> {
     Some(Answer { status: head.code?, body })
 }
 
-fn left(deadline: Instant) -> Result<Duration, AskError> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(AskError::TimedOut) } else { Ok(left) }
+/// Until when an answer is waited for.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    patience: Duration,
 }
 
-fn broken(error: io::Error) -> AskError {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::TimedOut,
-        _ => AskError::Broken(error),
+impl Deadline {
+    fn after(patience: Duration) -> Deadline {
+        Deadline { at: Instant::now() + patience, patience }
+    }
+
+    fn left(self) -> Result<Duration, AskError> {
+        let left = self.at.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(AskError::TimedOut(self.patience)) } else { Ok(left) }
+    }
+
+    fn broken(self, error: io::Error) -> AskError {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::TimedOut(self.patience),
+            _ => AskError::Broken(error),
+        }
     }
 }
 
@@ -215,7 +226,8 @@ mod tests {
                 stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n{}").unwrap();
                 asked
             });
-            let answer = url.parse::<ControlUrl>().unwrap().ask("GET", "/stats").unwrap();
+            let answer =
+                url.parse::<ControlUrl>().unwrap().ask("GET", "/stats", Duration::from_secs(30)).unwrap();
             assert_eq!(answer, Answer { status: 200, body: "{}".to_owned() }, "{url}");
             assert_eq!(&other.join().unwrap(), b"GET /stats HTTP/1.0\r\n\r\n");
         }

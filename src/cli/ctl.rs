@@ -6,17 +6,18 @@
 //! line that says the way out. Blocks for 30 s at the most.
 
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use thiserror::Error;
 
-use super::control_client::{AskError, ControlUrl};
+use super::control_server::{ControlError, ControlServerArgs};
 use super::pretty::pretty;
 use super::values::{self, OrOff};
-use super::{duration, failed, misused, state_file};
+use super::{duration, failed, misused};
+
+/// How long an answer may take: opening thousands of database connections is part of a resize.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,36 +30,11 @@ Examples:
 ///
 /// The answer is one line of JSON on standard output. threads, timeline, reap,
 /// resize and max-stream-age are ours; the others a Puma knows, too.
-// A global flag's value is seen by every command above it, too, by its id; so the
-// ids are not those of `serve`'s flags of the same names.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = false)]
 pub struct CtlArgs {
-    /// Where the control server listens, as tcp://HOST:PORT or unix://PATH.
-    #[arg(
-        id = "ctl_control_url",
-        long = "control-url",
-        value_name = "URL",
-        env = "NINETABS_CONTROL_URL",
-        default_value = "tcp://127.0.0.1:9293",
-        global = true
-    )]
-    pub control_url: ControlUrl,
-    /// The token that the control server wants, or none.
-    #[arg(
-        id = "ctl_control_token",
-        long = "control-token",
-        value_name = "TOKEN|none",
-        env = "NINETABS_CONTROL_TOKEN",
-        default_value = "none",
-        hide_env_values = true,
-        value_parser = values::token,
-        global = true
-    )]
-    pub control_token: String,
-    /// A running server's state file, which says both and wins over both [default: none is read].
-    #[arg(id = "ctl_state", long = "state", value_name = "PATH", global = true)]
-    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub server: ControlServerArgs,
     /// Lay the answer out for a person, a value a line.
     #[arg(id = "ctl_pretty", long = "pretty", global = true)]
     pub pretty: bool,
@@ -123,27 +99,6 @@ pub enum Order {
     },
 }
 
-/// Why there is nothing to print.
-#[derive(Debug, Error)]
-enum CtlError {
-    #[error("--state {}: {error}; give the file that a running server was told to write by --state", .path.display())]
-    State { path: PathBuf, error: io::Error },
-    #[error("--state {}: {why}; start the server with --control-url", .path.display())]
-    NoControlServer { path: PathBuf, why: String },
-    #[error(
-        "{url}: {error}; give --control-url, or --state with the file that a running server was told to write"
-    )]
-    Ask { url: ControlUrl, error: AskError },
-    #[error(
-        "{url} refused: {said}; give its token with --control-token, or --state with the file that it was told to write"
-    )]
-    Forbidden { url: ControlUrl, said: String },
-    #[error("{url} has no {order}: {said}; ninetabs ctl --help says what ninetabs has, and what Puma")]
-    Unsupported { url: ControlUrl, order: &'static str, said: String },
-    #[error("{url} refused {order} with {status}: {said}")]
-    Refused { url: ControlUrl, order: &'static str, status: u16, said: String },
-}
-
 /// Asks, and prints the answer.
 pub fn run(args: &CtlArgs) -> ExitCode {
     if let Order::Resize { min: Some(min), max: Some(max) } = args.order
@@ -164,42 +119,13 @@ pub fn run(args: &CtlArgs) -> ExitCode {
     }
 }
 
-fn answer(args: &CtlArgs) -> Result<String, CtlError> {
-    let (url, token) = control_server(args)?;
-    let unanswered = |error| CtlError::Ask { url: url.clone(), error };
+fn answer(args: &CtlArgs) -> Result<String, ControlError> {
+    let server = args.server.find()?;
     let (method, order, parameters) = request(&args.order);
     if matches!(args.order, Order::Status) {
-        return url.touch().map(|()| r#"{ "status": "started" }"#.to_owned()).map_err(unanswered);
+        return server.touch(PATIENCE).map(|()| r#"{ "status": "started" }"#.to_owned());
     }
-    let token =
-        token.filter(|token| !matches!(token.as_str(), "none" | "")).map(|token| format!("token={token}"));
-    let query = parameters.into_iter().chain(token).collect::<Vec<_>>().join("&");
-    let target = if query.is_empty() { format!("/{order}") } else { format!("/{order}?{query}") };
-    let answer = url.ask(method, &target).map_err(unanswered)?;
-    let said = answer.body;
-    match answer.status {
-        200 => Ok(said),
-        403 => Err(CtlError::Forbidden { url, said }),
-        404 => Err(CtlError::Unsupported { url, order, said }),
-        status => Err(CtlError::Refused { url, order, status, said }),
-    }
-}
-
-/// As with pumactl, a state file wins over both flags.
-fn control_server(args: &CtlArgs) -> Result<(ControlUrl, Option<String>), CtlError> {
-    let Some(path) = args.state.clone() else {
-        return Ok((args.control_url.clone(), Some(args.control_token.clone())));
-    };
-    let found = match state_file::read(&path) {
-        Ok(found) => found,
-        Err(error) => return Err(CtlError::State { path, error }),
-    };
-    let url = found.url.ok_or_else(|| "it names no control_url".to_owned());
-    let url = url.and_then(|url| url.parse().map_err(|why| format!("its control_url {url}: {why}")));
-    match url {
-        Ok(url) => Ok((url, found.token)),
-        Err(why) => Err(CtlError::NoControlServer { path, why }),
-    }
+    server.ask(method, order, parameters, PATIENCE)
 }
 
 /// Method, command and parameters. What need not be said is not: Puma 5 finds its

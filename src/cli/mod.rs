@@ -8,6 +8,7 @@
 pub mod about;
 pub mod boot;
 pub mod control_client;
+pub mod control_server;
 pub mod ctl;
 pub mod descriptors;
 pub mod duration;
@@ -19,6 +20,7 @@ pub mod serve;
 pub mod serve_args;
 pub mod state_file;
 pub mod tab;
+pub mod top;
 pub mod trace_file;
 pub mod values;
 pub mod whole_file;
@@ -58,6 +60,9 @@ pub enum Command {
     /// Be one EventSource: print every event of a stream as a line of JSON.
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
+    /// See lanes, todo and numbers of a server live in the terminal, of ninetabs or of Puma.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::TopArgs),
     /// Ask a control server, of ninetabs or of Puma, or give it an order.
     Ctl(ctl::CtlArgs),
     /// Print the completions of a shell.
@@ -77,6 +82,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, signals.first))
         }
+        Some(Command::Top(top)) => top::run(top),
         Some(Command::Ctl(ctl)) => ctl::run(&ctl),
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),

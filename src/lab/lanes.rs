@@ -42,6 +42,17 @@ impl Cell {
     }
 }
 
+/// Those that need an explanation, with their word.
+pub const LEGEND: [(Cell, &str); 7] = [
+    (Cell::Held, "held"),
+    (Cell::Wrote, "wrote"),
+    (Cell::Blocked, "blocked"),
+    (Cell::Reaped, "reaped"),
+    (Cell::Gone, "client gone"),
+    (Cell::Idle, "idle"),
+    (Cell::Queued, "in todo"),
+];
+
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {

@@ -83,6 +83,22 @@ pub fn tab_of(target: &str) -> Option<&str> {
     query.split('&').find_map(|parameter| parameter.strip_prefix("tab="))
 }
 
+/// A thread, as the server's list of threads has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    pub thread: usize,
+    pub held: Option<Held>,
+}
+
+/// The request that a thread holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub request: u64,
+    pub connection: u64,
+    pub target: String,
+    pub for_us: u64,
+}
+
 /// All that a server has said.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -123,6 +139,8 @@ impl Record {
             request: subject.request,
             connection: subject.connection,
             accepted_us: at_us,
+            // Where nobody asked in time, its first moment may be one of a thread that has it.
+            started: thread.map(|thread| (at_us, thread)),
             ..Story::default()
         });
         match what {
@@ -135,12 +153,58 @@ impl Record {
             What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
             What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
             What::Reaped { .. } => story.reaped_us = Some(at_us),
+            // By the acceptor or the reactor: no thread has it, and none will finish it.
+            What::Rejected { .. } if thread.is_none() => story.finished_us = Some(at_us),
             // A thread that has put it aside may say so after the next one has begun.
             What::Finished if story.started.map(|(_, number)| number) == thread => {
                 story.finished_us = Some(at_us);
             }
             _ => {}
         }
+    }
+
+    /// Takes in what the server says of its threads, when it was asked after the
+    /// excerpt: a stream may be older than all that the timeline remembers.
+    pub fn take_seats(&mut self, seats: &[Seat]) {
+        self.threads = seats.iter().map(|seat| seat.thread).collect();
+        self.threads.sort_unstable();
+        for Seat { thread, held } in seats {
+            let Some(held) = held else { continue };
+            let since_us = self.now_us.saturating_sub(held.for_us);
+            let story = self.stories.entry(held.request).or_insert_with(|| Story {
+                request: held.request,
+                connection: held.connection,
+                accepted_us: since_us,
+                ..Story::default()
+            });
+            if story.target.is_empty() {
+                story.target.clone_from(&held.target);
+            }
+            if story.is_queued() {
+                story.started = Some((since_us, *thread));
+            }
+        }
+    }
+
+    /// Lets go of what ended before this time on the server's clock, so that a
+    /// server can be followed for days.
+    pub fn forget_before(&mut self, at_us: u64) {
+        self.stories.retain(|_, story| story.finished_us.is_none_or(|finished_us| finished_us >= at_us));
+        for story in self.stories.values_mut() {
+            story.writes_us.retain(|wrote_us| *wrote_us >= at_us);
+            story.blocked_us.retain(|(_, until_us)| *until_us >= at_us);
+        }
+    }
+
+    /// Lets go of what has not ended. After a gap nobody knows whether it has; who
+    /// holds a thread is told again by [`Record::take_seats`].
+    pub fn forget_unfinished(&mut self) {
+        self.stories.retain(|_, story| story.finished_us.is_some());
+    }
+
+    /// The number of the last moment that was taken in.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
     }
 
     /// The story of the request that came from this port of ours.
@@ -260,6 +324,49 @@ pub(crate) mod tests {
         assert_eq!(say(Some(2), What::Started), (true, false));
         assert_eq!(say(Some(1), What::Finished), (true, false));
         assert_eq!(say(Some(2), What::Finished), (false, false));
+    }
+
+    #[test]
+    fn who_comes_late_is_told_by_the_threads() {
+        let timeline = Timeline::default();
+        let say = |thread, request, what| {
+            timeline.record(thread, Some(Subject { connection: 40_000 + request, request }), what);
+        };
+        let mut record = Record::default();
+        // Request 7 began before the timeline's memory, and 8 was refused before any thread saw it.
+        say(Some(2), 7, What::Wrote { bytes: 9 });
+        say(None, 8, What::Rejected { status: 408, why: "too slow".into() });
+        record.take(timeline.after(0));
+        let held = |request, target: &str| {
+            Some(Held { request, connection: 40_000 + request, target: target.into(), for_us: 0 })
+        };
+        record.take_seats(&[
+            Seat { thread: 3, held: None },
+            Seat { thread: 1, held: held(5, "/models/live_stream?tab=5") },
+            Seat { thread: 2, held: held(7, "/models/live_stream?tab=7") },
+        ]);
+        let running = |record: &Record| {
+            let running = record.stories.values().filter(|story| story.is_running());
+            running.map(|story| (story.name(), story.started.unwrap().1)).collect::<Vec<_>>()
+        };
+        assert_eq!(record.threads, [1, 2, 3]);
+        assert_eq!(running(&record), [("tab 5".to_owned(), 1), ("tab 7".to_owned(), 2)]);
+        assert_eq!(record.todo().count(), 0);
+        // It has an end like any other.
+        say(Some(1), 5, What::Finished);
+        record.take(timeline.after(record.last_seq()));
+        assert_eq!(running(&record), [("tab 7".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn what_is_past_is_let_go_and_what_lasts_is_kept() {
+        let mut record = two_threads();
+        let now_us = record.now_us + 1;
+        record.forget_before(now_us);
+        assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2", "/up"]);
+        assert!(record.stories.values().all(|story| story.writes_us.is_empty()));
+        record.forget_unfinished();
+        assert!(record.stories.is_empty() && record.threads == [1, 2]);
     }
 
     #[test]

@@ -1,0 +1,127 @@
+//! Which control server is meant, and what it answers: what `ctl` and `top` have in
+//! common. A refusal is told with its way out.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use thiserror::Error;
+
+use super::control_client::{AskError, ControlUrl};
+use super::{state_file, values};
+
+/// Where it listens and which token it wants, as typed.
+// A global flag's value is seen by every command above it, too, by its id; so the
+// ids are not those of `serve`'s flags of the same names.
+#[derive(Debug, Clone, Args)]
+pub struct ControlServerArgs {
+    /// Where the control server listens, as tcp://HOST:PORT or unix://PATH.
+    #[arg(
+        id = "ctl_control_url",
+        long = "control-url",
+        value_name = "URL",
+        env = "NINETABS_CONTROL_URL",
+        default_value = "tcp://127.0.0.1:9293",
+        global = true
+    )]
+    pub control_url: ControlUrl,
+    /// The token that the control server wants, or none.
+    #[arg(
+        id = "ctl_control_token",
+        long = "control-token",
+        value_name = "TOKEN|none",
+        env = "NINETABS_CONTROL_TOKEN",
+        default_value = "none",
+        hide_env_values = true,
+        value_parser = values::token,
+        global = true
+    )]
+    pub control_token: String,
+    /// A running server's state file, which says both and wins over both [default: none is read].
+    #[arg(id = "ctl_state", long = "state", value_name = "PATH", global = true)]
+    pub state: Option<PathBuf>,
+}
+
+/// Why there is no answer that says what was asked.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    #[error("--state {}: {error}; give the file that a running server was told to write by --state", .path.display())]
+    State { path: PathBuf, error: io::Error },
+    #[error("--state {}: {why}; start the server with --control-url", .path.display())]
+    NoControlServer { path: PathBuf, why: String },
+    #[error(
+        "{url}: {error}; give --control-url, or --state with the file that a running server was told to write"
+    )]
+    Ask { url: ControlUrl, error: AskError },
+    #[error(
+        "{url} refused: {said}; give its token with --control-token, or --state with the file that it was told to write"
+    )]
+    Forbidden { url: ControlUrl, said: String },
+    #[error("{url} has no {order}: {said}; ninetabs ctl --help says what ninetabs has, and what Puma")]
+    Unsupported { url: ControlUrl, order: &'static str, said: String },
+    #[error("{url} refused {order} with {status}: {said}")]
+    Refused { url: ControlUrl, order: &'static str, status: u16, said: String },
+}
+
+impl ControlServerArgs {
+    /// As with pumactl, a state file wins over both flags. It is read anew each time.
+    pub fn find(&self) -> Result<ControlServer, ControlError> {
+        let Some(path) = self.state.clone() else {
+            return Ok(ControlServer::new(self.control_url.clone(), Some(self.control_token.clone())));
+        };
+        let found = match state_file::read(&path) {
+            Ok(found) => found,
+            Err(error) => return Err(ControlError::State { path, error }),
+        };
+        let url = found.url.ok_or_else(|| "it names no control_url".to_owned());
+        let url = url.and_then(|url| url.parse().map_err(|why| format!("its control_url {url}: {why}")));
+        match url {
+            Ok(url) => Ok(ControlServer::new(url, found.token)),
+            Err(why) => Err(ControlError::NoControlServer { path, why }),
+        }
+    }
+}
+
+/// A control server that may be there.
+#[derive(Debug, Clone)]
+pub struct ControlServer {
+    pub url: ControlUrl,
+    token: Option<String>,
+}
+
+impl ControlServer {
+    fn new(url: ControlUrl, token: Option<String>) -> ControlServer {
+        ControlServer { url, token: token.filter(|token| !matches!(token.as_str(), "none" | "")) }
+    }
+
+    /// Connects, and asks nothing. Blocks for `patience` at the most.
+    pub fn touch(&self, patience: Duration) -> Result<(), ControlError> {
+        self.url.touch(patience).map_err(|error| ControlError::Ask { url: self.url.clone(), error })
+    }
+
+    /// The body of its answer, which was a 200. Blocks for `patience` at the most.
+    pub fn ask(
+        &self,
+        method: &str,
+        order: &'static str,
+        parameters: Vec<String>,
+        patience: Duration,
+    ) -> Result<String, ControlError> {
+        let url = self.url.clone();
+        let token = self.token.iter().map(|token| format!("token={token}"));
+        let query = parameters.into_iter().chain(token).collect::<Vec<_>>().join("&");
+        let target = if query.is_empty() { format!("/{order}") } else { format!("/{order}?{query}") };
+        let answer = match url.ask(method, &target, patience) {
+            Ok(answer) => answer,
+            Err(error) => return Err(ControlError::Ask { url, error }),
+        };
+        let said = answer.body;
+        match answer.status {
+            200 => Ok(said),
+            403 => Err(ControlError::Forbidden { url, said }),
+            404 => Err(ControlError::Unsupported { url, order, said }),
+            status => Err(ControlError::Refused { url, order, status, said }),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Asks the control server, on a thread of its own: an answer that does not come
+//! leaves the keyboard alone.
+//!
+//! Of ours it wants stats, timeline and threads, of Puma its stats. Each of them is
+//! waited for no longer than [`PATIENCE`].
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::numbers::Stats;
+use crate::cli::control_client::ControlUrl;
+use crate::cli::control_server::{ControlError, ControlServerArgs};
+use crate::lab::record::{Held, Seat};
+use crate::timeline::Excerpt;
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a server said when it was asked.
+#[derive(Debug)]
+pub struct Answers {
+    pub url: ControlUrl,
+    /// It is the first time, or it is not the server that it was.
+    pub anew: bool,
+    pub stats: Stats,
+    /// Puma does not tell.
+    pub inside: Option<Inside>,
+}
+
+/// What only ours tells.
+#[derive(Debug)]
+pub struct Inside {
+    pub excerpt: Excerpt,
+    pub seats: Vec<Seat>,
+}
+
+/// Why there are no answers.
+#[derive(Debug, Error)]
+pub enum AskerError {
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("{url}: its answer to {order} is not understood: {why}; does a control server listen there?")]
+    NotUnderstood { url: ControlUrl, order: &'static str, why: serde_json::Error },
+}
+
+/// Asks, and remembers how far it has heard.
+#[derive(Debug)]
+pub struct Asker {
+    args: ControlServerArgs,
+    heard: Heard,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    started_at: Option<String>,
+    /// Of the timeline.
+    now_us: u64,
+    last_seq: u64,
+}
+
+impl Asker {
+    pub fn new(args: ControlServerArgs) -> Asker {
+        Asker { args, heard: Heard::default() }
+    }
+
+    /// Asks for everything once. Blocks for three times [`PATIENCE`] at the most.
+    pub fn ask(&mut self) -> Result<Answers, AskerError> {
+        // A server that was told port 0 is elsewhere when it comes back: its state file says where.
+        let server = self.args.find()?;
+        let url = server.url.clone();
+        let get = |order, parameters| server.ask("GET", order, parameters, PATIENCE);
+        let stats: Stats = understood(&url, "stats", &get("stats", vec![])?)?;
+        let known = self.heard.started_at.as_ref() == Some(&stats.started_at);
+        if stats.versions.ninetabs.is_none() {
+            self.heard = Heard { started_at: Some(stats.started_at.clone()), ..Heard::default() };
+            return Ok(Answers { url, anew: !known, stats, inside: None });
+        }
+        let timeline = |after: u64| -> Result<Excerpt, AskerError> {
+            understood(&url, "timeline", &get("timeline", vec![format!("after={after}")])?)
+        };
+        let mut excerpt = timeline(if known { self.heard.last_seq } else { 0 })?;
+        // Within a second of each other two servers have the same `started_at`.
+        let anew = !known || excerpt.now_us < self.heard.now_us;
+        if known && anew {
+            excerpt = timeline(0)?;
+        }
+        let threads: Vec<Thread> = understood(&url, "threads", &get("threads", vec![])?)?;
+        let last = excerpt.moments.last().map(|moment| moment.seq);
+        self.heard = Heard {
+            started_at: Some(stats.started_at.clone()),
+            now_us: excerpt.now_us,
+            last_seq: last.unwrap_or(if anew { 0 } else { self.heard.last_seq }),
+        };
+        let seats = threads.into_iter().filter_map(Thread::seat).collect();
+        Ok(Answers { url, anew, stats, inside: Some(Inside { excerpt, seats }) })
+    }
+
+    /// Asks again and again on a thread of its own, which ends with the receiver.
+    pub fn go_on(mut self, every: Duration) -> io::Result<Receiver<Result<Answers, AskerError>>> {
+        let (tell, told): (Sender<_>, _) = bounded(1);
+        thread::Builder::new().name("asker".into()).spawn(move || {
+            loop {
+                thread::sleep(every);
+                if tell.send(self.ask()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(told)
+    }
+}
+
+fn understood<T: DeserializeOwned>(
+    url: &ControlUrl,
+    order: &'static str,
+    said: &str,
+) -> Result<T, AskerError> {
+    let not_understood = |why| AskerError::NotUnderstood { url: url.clone(), order, why };
+    serde_json::from_str(said).map_err(not_understood)
+}
+
+/// One of `/threads`.
+#[derive(Debug, Deserialize)]
+struct Thread {
+    name: String,
+    request: Option<u64>,
+    connection: Option<u64>,
+    path: Option<String>,
+    age: Option<f64>,
+}
+
+impl Thread {
+    /// None of a thread without a number in its name.
+    fn seat(self) -> Option<Seat> {
+        let thread = self.name.rsplit(' ').next()?.parse().ok()?;
+        let held = self.request.map(|request| Held {
+            request,
+            connection: self.connection.unwrap_or_default(),
+            target: self.path.unwrap_or_default(),
+            for_us: (self.age.unwrap_or_default() * 1e6) as u64,
+        });
+        Some(Seat { thread, held })
+    }
+}

@@ -1,0 +1,153 @@
+//! What the screen is drawn with: a pen that knows where the row ends, colours, and
+//! the few shapes.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::style::{Color, Modifier, Style};
+
+use crate::lab::lanes::{Cell, LEGEND, Lane};
+
+/// Columns of a lane's label.
+pub const LABEL: u16 = 8;
+
+/// The cells, and whether they may be coloured.
+pub struct Canvas<'a> {
+    pub buffer: &'a mut Buffer,
+    pub area: Rect,
+    pub colours: bool,
+}
+
+/// Writes on one row, from the left, as far as there is room.
+pub struct Pen<'a> {
+    pub buffer: &'a mut Buffer,
+    pub x: u16,
+    pub y: u16,
+    pub right: u16,
+}
+
+impl Pen<'_> {
+    /// Goes on with this text, cut where the row ends.
+    pub fn put(&mut self, text: &str, style: Style) -> &mut Self {
+        let room = usize::from(self.right.saturating_sub(self.x));
+        self.x = self.buffer.set_stringn(self.x, self.y, text, room, style).0;
+        self
+    }
+
+    /// All of it, or nothing.
+    pub fn put_if_it_fits(&mut self, text: &str, style: Style) -> bool {
+        let fits = console::measure_text_width(text) <= usize::from(self.right.saturating_sub(self.x));
+        if fits {
+            self.put(text, style);
+        }
+        fits
+    }
+
+    /// Goes to a column, or stays if it is past that.
+    pub fn tab(&mut self, x: u16) -> &mut Self {
+        self.x = self.x.max(x);
+        self
+    }
+}
+
+impl Canvas<'_> {
+    /// At the beginning of a row.
+    pub fn pen(&mut self, y: u16) -> Pen<'_> {
+        Pen { x: self.area.x, y: self.area.y + y, right: self.area.right(), buffer: self.buffer }
+    }
+
+    /// In this colour, if there are colours.
+    pub fn colour(&self, style: Style, colour: Color) -> Style {
+        if self.colours { style.fg(colour) } else { style }
+    }
+
+    /// What a person should look at, if it is so.
+    pub fn alarm(&self, is_on: bool) -> Style {
+        if is_on { self.colour(bold(), Color::Yellow) } else { Style::new() }
+    }
+
+    /// Names and numbers; those that have no room are left out from the right.
+    pub fn items(&mut self, y: u16, label: &str, items: Vec<(&str, u64, bool)>) {
+        let styles: Vec<Style> = items.iter().map(|(_, _, alarm)| self.alarm(*alarm)).collect();
+        let mut pen = self.pen(y);
+        if !label.is_empty() {
+            pen.put(label, dim()).tab(LABEL + 1);
+        }
+        let mut gap = "";
+        for ((name, value, _), style) in items.into_iter().zip(styles) {
+            // "database 8 of 8" is one thing.
+            let before = if name == "of" { " " } else { gap };
+            if !pen.put_if_it_fits(&format!("{before}{name} {value}"), style) {
+                return;
+            }
+            gap = "  ";
+        }
+    }
+
+    /// A lane: its label, its cells, who holds it.
+    pub fn lane(&mut self, y: u16, lane: &Lane, columns: usize) {
+        let colours = self.colours;
+        let label = if lane.label == "todo" { "todo".to_owned() } else { format!("tp {}", lane.label) };
+        let mut pen = self.pen(y);
+        // Before the server began there is nothing.
+        let blank = (columns - lane.cells.len()) as u16;
+        pen.put(&label, Style::new()).tab(LABEL + blank);
+        for run in lane.cells.chunk_by(|a, b| a == b) {
+            let text: String = run.iter().map(|cell| cell.glyph()).collect();
+            pen.put(&text, style(run[0], colours));
+        }
+        pen.put(" ", Style::new()).put(&lane.holder, Style::new());
+    }
+
+    /// What the cells mean, as far as there is room.
+    pub fn legend(&mut self, y: u16) {
+        let colours = self.colours;
+        let mut pen = self.pen(y);
+        for (cell, word) in LEGEND {
+            let glyph = cell.glyph().to_string();
+            if console::measure_text_width(word) + 2 > usize::from(pen.right.saturating_sub(pen.x)) {
+                return;
+            }
+            pen.put(&glyph, style(cell, colours)).put(&format!(" {word}  "), dim());
+        }
+    }
+}
+
+/// So many of so many, as a bar of this width.
+pub fn bar(count: u64, of: u64, width: u16) -> String {
+    let full =
+        (u128::from(count.min(of)) * u128::from(width)).checked_div(u128::from(of)).unwrap_or_default();
+    let full = full as usize;
+    "█".repeat(full) + &"░".repeat(usize::from(width) - full)
+}
+
+/// A number as a column of eighths of the most.
+pub fn level(value: Option<u64>, of: u64) -> char {
+    const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    match value {
+        None => ' ',
+        Some(0) => '·',
+        Some(value) => LEVELS[(value.min(of) * 8).div_ceil(of.max(1)).clamp(1, 8) as usize - 1],
+    }
+}
+
+/// The colours of `reproduce`'s lanes.
+fn style(cell: Cell, colours: bool) -> Style {
+    let (style, colour) = match cell {
+        Cell::Empty => return Style::new(),
+        Cell::Idle => return dim(),
+        Cell::Held => (Style::new(), Color::Cyan),
+        Cell::Wrote => (bold(), Color::Cyan),
+        Cell::Queued | Cell::Blocked => (Style::new(), Color::Yellow),
+        Cell::Reaped => (bold(), Color::Magenta),
+        Cell::Gone => (bold(), Color::Red),
+    };
+    if colours { style.fg(colour) } else { style }
+}
+
+pub fn bold() -> Style {
+    Style::new().add_modifier(Modifier::BOLD)
+}
+
+pub fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}

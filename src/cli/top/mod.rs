@@ -1,0 +1,238 @@
+//! `top`: lanes, todo and numbers of a server, live in the terminal.
+//!
+//! For ours it shows what the control server tells of its inside; for Puma what its
+//! `/stats` has. It asks on a thread of its own, so that the keyboard is heard while
+//! an answer does not come, and puts the terminal back in every way out, a panic and
+//! a signal among them.
+
+mod asker;
+mod canvas;
+mod numbers;
+mod screen;
+mod view;
+mod words;
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use crossbeam_channel::{Receiver, bounded, select};
+use ratatui::DefaultTerminal;
+use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::layout::Rect;
+use thiserror::Error;
+
+use super::control_server::ControlServerArgs;
+use super::{failed, interrupt, misused, values};
+
+use asker::{Answers, Asker, AskerError};
+use screen::{LEAST, Look, Scrolled};
+use view::View;
+
+pub(super) const EXAMPLES: &str = "\
+Keys: q, Esc or Ctrl-C leaves, p pauses, arrows and PageUp/PageDown scroll the threads, ? explains.
+It reads /stats, and so resets backlog_max and reactor_max, as every reader of it does.
+Exit status: 0 when left by a key, 1 if nobody answers at the start, 2 without a terminal, 130 by a signal.
+
+Examples:
+  ninetabs top
+  ninetabs top --state tmp/puma.state
+  ninetabs top --once | head -3";
+
+/// How often the screen is drawn while nothing happens: it says for how long.
+const REDRAW: Duration = Duration::from_secs(1);
+/// How many events `--once` prints, and how wide it is where no terminal says.
+const ONCE_EVENTS: usize = 10;
+const ONCE_WIDTH: u16 = 100;
+
+/// See lanes, todo and numbers of a server live in the terminal, of ninetabs or of Puma.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    pub server: ControlServerArgs,
+    /// How often the server is asked, in seconds or as 500ms or 2s.
+    #[arg(long, value_name = "SECS", value_parser = values::some_time, default_value = "0.5")]
+    pub every: Duration,
+    /// Print one picture as text, and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// How it was left.
+enum Left {
+    ByKey,
+    BySignal,
+}
+
+#[derive(Debug, Error)]
+enum TopError {
+    #[error("the terminal cannot be drawn on: {0}; --once prints one picture as text")]
+    Terminal(#[from] io::Error),
+    #[error("the terminal's keys cannot be read any more")]
+    NoKeys,
+    #[error("the thread that asks the server has ended")]
+    NoAsker,
+}
+
+/// Shows the server until it is left.
+pub fn run(args: TopArgs) -> ExitCode {
+    if !args.once && !is_terminal() {
+        return misused(
+            "standard output is no terminal that can be drawn on; --once prints one picture as text",
+        );
+    }
+    let mut asker = Asker::new(args.server);
+    let view = match asker.ask() {
+        Ok(answers) => View::new(answers, Instant::now()),
+        Err(error) => return failed(error),
+    };
+    if args.once {
+        return print(&view);
+    }
+    let (news, signals) = match (asker.go_on(args.every), interrupt::each()) {
+        (Ok(news), Ok(signals)) => (news, signals),
+        (Err(error), _) => return failed(error),
+        (_, Err(error)) => return failed(error),
+    };
+    let left = show(view, &news, &signals);
+    ratatui::restore();
+    match left {
+        Ok(Left::ByKey) => ExitCode::SUCCESS,
+        Ok(Left::BySignal) => ExitCode::from(interrupt::INTERRUPTED),
+        Err(error) => failed(error),
+    }
+}
+
+fn is_terminal() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|name| name != "dumb")
+}
+
+fn has_colours() -> bool {
+    !std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// The screen as text, as high as need be.
+fn print(view: &View) -> ExitCode {
+    let width =
+        console::Term::stdout().size_checked().map_or(ONCE_WIDTH, |(_, columns)| columns.max(LEAST.0));
+    let area = Rect::new(0, 0, width, screen::height_of_all(view, ONCE_EVENTS));
+    let mut buffer = Buffer::empty(area);
+    let look =
+        Look { scroll: 0, paused: false, help: false, colours: false, keys: false, now: Instant::now() };
+    screen::draw(view, &look, area, &mut buffer);
+    let rows = buffer.content().chunks(usize::from(width));
+    let rows = rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>());
+    let text = rows.map(|row| row.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
+    match writeln!(io::stdout(), "{}", text.trim_end()) {
+        // A reader that has seen enough and closes the pipe is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn show(
+    view: View,
+    news: &Receiver<Result<Answers, AskerError>>,
+    signals: &Receiver<()>,
+) -> Result<Left, TopError> {
+    // From here on a panic, too, puts the terminal back before it is told.
+    let mut terminal = ratatui::try_init()?;
+    let keys = keys()?;
+    let mut top = Top::new(view);
+    loop {
+        top.draw(&mut terminal)?;
+        select! {
+            recv(news) -> answers => top.hear(answers.map_err(|_| TopError::NoAsker)?),
+            recv(keys) -> event => if top.obey(&event.map_err(|_| TopError::NoKeys)?) {
+                return Ok(Left::ByKey);
+            },
+            recv(signals) -> _ => return Ok(Left::BySignal),
+            default(REDRAW) => {}
+        }
+    }
+}
+
+/// What the terminal tells, read on a thread that ends with the terminal.
+fn keys() -> io::Result<Receiver<Event>> {
+    let (tell, told) = bounded(16);
+    thread::Builder::new().name("keys".into()).spawn(move || {
+        while let Ok(event) = event::read() {
+            if tell.send(event).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(told)
+}
+
+/// What is seen and how.
+struct Top {
+    view: View,
+    /// The picture that stands still.
+    paused: Option<View>,
+    help: bool,
+    scroll: usize,
+    scrolled: Scrolled,
+    colours: bool,
+}
+
+impl Top {
+    fn new(view: View) -> Top {
+        let scrolled = Scrolled::default();
+        Top { view, paused: None, help: false, scroll: 0, scrolled, colours: has_colours() }
+    }
+
+    fn draw(&mut self, terminal: &mut DefaultTerminal) -> io::Result<()> {
+        let look = Look {
+            scroll: self.scroll,
+            paused: self.paused.is_some(),
+            help: self.help,
+            colours: self.colours,
+            keys: true,
+            now: Instant::now(),
+        };
+        let view = self.paused.as_ref().unwrap_or(&self.view);
+        let mut scrolled = self.scrolled;
+        terminal.draw(|frame| scrolled = screen::draw(view, &look, frame.area(), frame.buffer_mut()))?;
+        if !self.help {
+            self.scrolled = scrolled;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, answers: Result<Answers, AskerError>) {
+        match answers {
+            Ok(answers) => self.view.take(answers, Instant::now()),
+            Err(error) => self.view.trouble = Some(error.to_string()),
+        }
+    }
+
+    /// Whether it is left.
+    fn obey(&mut self, event: &Event) -> bool {
+        let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event else {
+            return false;
+        };
+        let page = self.scrolled.shown.max(1);
+        // A terminal that has shrunk and grown again may have left it beyond the end.
+        let at = self.scroll.min(self.scrolled.last());
+        match code {
+            KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => return true,
+            KeyCode::Char('q') | KeyCode::Esc => return true,
+            KeyCode::Char('p') => {
+                self.paused = if self.paused.is_some() { None } else { Some(self.view.clone()) };
+            }
+            KeyCode::Char('?') => self.help = !self.help,
+            KeyCode::Up => self.scroll = at.saturating_sub(1),
+            KeyCode::Down => self.scroll = at + 1,
+            KeyCode::PageUp => self.scroll = at.saturating_sub(page),
+            KeyCode::PageDown => self.scroll = at + page,
+            KeyCode::Home => self.scroll = 0,
+            KeyCode::End => self.scroll = self.scrolled.last(),
+            _ => {}
+        }
+        false
+    }
+}

@@ -1,0 +1,139 @@
+//! What `/stats` says, of ours and of Puma, of one process and of a cluster.
+//!
+//! Every number may be missing: Puma 5 has no `busy_threads`, a worker that has
+//! just booted has none at all, and only ours has streams and a database.
+
+use serde::Deserialize;
+
+/// An answer of `/stats`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    pub started_at: String,
+    #[serde(flatten)]
+    pub pool: Pool,
+    pub versions: Versions,
+    /// Ours.
+    pub streams: Option<Streams>,
+    /// Ours.
+    pub database: Option<Database>,
+    /// Ours.
+    pub connections: Option<Connections>,
+    /// Of a cluster, whose own numbers are those of its workers.
+    pub worker_status: Option<Vec<Worker>>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Pool {
+    pub backlog: Option<u64>,
+    pub running: Option<u64>,
+    pub pool_capacity: Option<u64>,
+    pub busy_threads: Option<u64>,
+    pub io_threads: Option<u64>,
+    pub max_threads: Option<u64>,
+    pub requests_count: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Versions {
+    pub puma: Option<String>,
+    pub ninetabs: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Streams {
+    pub open: u64,
+    pub opened: u64,
+    pub disconnected: u64,
+    pub reaped: u64,
+    pub refused: u64,
+    pub oldest_age_s: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Database {
+    pub size: u64,
+    pub busy: u64,
+    pub waiting: u64,
+    pub checkout_timeouts: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Connections {
+    pub open: Option<u64>,
+}
+
+/// A process of Puma's cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Worker {
+    pub pid: u64,
+    pub index: u64,
+    pub phase: u64,
+    pub booted: bool,
+    pub last_status: Pool,
+}
+
+impl Stats {
+    /// The pool's numbers; of a cluster the sums of its workers'.
+    pub fn whole(&self) -> Pool {
+        let Some(workers) = &self.worker_status else { return self.pool };
+        workers.iter().fold(Pool::default(), |sum, worker| sum.and(&worker.last_status))
+    }
+}
+
+impl Pool {
+    /// Threads that could take no request: Puma says how many could.
+    pub fn taken(&self) -> Option<u64> {
+        Some(self.max_threads?.saturating_sub(self.pool_capacity?))
+    }
+
+    fn and(&self, other: &Pool) -> Pool {
+        let sum = |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
+        Pool {
+            backlog: sum(self.backlog, other.backlog),
+            running: sum(self.running, other.running),
+            pool_capacity: sum(self.pool_capacity, other.pool_capacity),
+            busy_threads: sum(self.busy_threads, other.busy_threads),
+            io_threads: sum(self.io_threads, other.io_threads),
+            max_threads: sum(self.max_threads, other.max_threads),
+            requests_count: sum(self.requests_count, other.requests_count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_of_puma_5() {
+        let said = r#"{"started_at":"2026-11-25T23:19:25Z","backlog":1,"running":2,"pool_capacity":0,"max_threads":2,"requests_count":7}"#;
+        let stats: Stats = serde_json::from_str(said).unwrap();
+        let pool = stats.whole();
+        assert_eq!((pool.taken(), pool.backlog, pool.busy_threads), (Some(2), Some(1), None));
+        assert_eq!((stats.versions.puma, stats.streams), (None, None));
+    }
+
+    #[test]
+    fn a_cluster_is_the_sum_of_its_workers() {
+        let said = r#"{"started_at":"2026-11-25T23:19:15Z","workers":2,"phase":0,"booted_workers":1,"old_workers":0,
+            "worker_status":[
+            {"started_at":"2026-11-25T23:19:15Z","pid":6930,"index":0,"phase":0,"booted":true,
+             "last_checkin":"2026-11-25T23:19:21Z",
+             "last_status":{"backlog":0,"running":2,"pool_capacity":1,"max_threads":2,"requests_count":3}},
+            {"started_at":"2026-11-25T23:19:15Z","pid":6932,"index":1,"phase":0,"booted":true,
+             "last_checkin":"2026-11-25T23:19:21Z",
+             "last_status":{"backlog":4,"running":2,"pool_capacity":0,"max_threads":2,"requests_count":5}},
+            {"started_at":"2026-11-25T23:19:15Z","pid":6934,"index":2,"phase":0,"booted":false,"last_status":{}}]}"#;
+        let stats: Stats = serde_json::from_str(said).unwrap();
+        let pool = stats.whole();
+        assert_eq!((pool.taken(), pool.max_threads, pool.backlog), (Some(3), Some(4), Some(4)));
+        assert_eq!((pool.requests_count, pool.busy_threads), (Some(8), None));
+    }
+}

@@ -1,0 +1,95 @@
+//! What is known of the server that is looked at, as far back as a screen is wide.
+
+use std::collections::VecDeque;
+use std::time::{Instant, SystemTime};
+
+use super::asker::{Answers, Inside};
+use super::numbers::{Pool, Stats};
+use super::words::{self, Event};
+use crate::lab::record::Record;
+use crate::timeline::Moment;
+
+/// How far back lanes can be drawn: more columns than the widest screen has.
+const KEPT_US: u64 = 180_000_000;
+/// How many events are kept, and samples of a Puma's numbers.
+const KEPT_EVENTS: usize = 200;
+const KEPT_SAMPLES: usize = 1_000;
+
+/// All that is shown.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub address: String,
+    pub stats: Stats,
+    /// How long the server has been up, if it says when it began.
+    pub up_us: Option<u64>,
+    /// What goes on inside; Puma does not tell.
+    pub record: Option<Record>,
+    /// Newest last.
+    pub events: VecDeque<Event>,
+    /// The numbers at each answer, newest last.
+    pub samples: VecDeque<Pool>,
+    pub answered: Instant,
+    /// Why there has been no answer since.
+    pub trouble: Option<String>,
+}
+
+impl View {
+    pub fn new(answers: Answers, now: Instant) -> View {
+        let mut view = View {
+            address: String::new(),
+            stats: Stats::default(),
+            up_us: None,
+            record: None,
+            events: VecDeque::new(),
+            samples: VecDeque::new(),
+            answered: now,
+            trouble: None,
+        };
+        view.take(answers, now);
+        view
+    }
+
+    /// Takes in what was answered at this time.
+    pub fn take(&mut self, answers: Answers, now: Instant) {
+        let Answers { url, anew, stats, inside } = answers;
+        if anew {
+            self.record = None;
+            self.events.clear();
+            self.samples.clear();
+        }
+        self.address = url.to_string();
+        let began = humantime::parse_rfc3339(&stats.started_at).ok();
+        let up = began.and_then(|began| SystemTime::now().duration_since(began).ok());
+        self.up_us = up.map(|up| up.as_micros() as u64);
+        keep(&mut self.samples, stats.whole(), KEPT_SAMPLES);
+        self.stats = stats;
+        if let Some(inside) = inside {
+            self.take_inside(inside, anew);
+        }
+        (self.answered, self.trouble) = (now, None);
+    }
+
+    fn take_inside(&mut self, Inside { excerpt, seats }: Inside, anew: bool) {
+        let record = self.record.get_or_insert_default();
+        if excerpt.forgotten > 0 && !anew {
+            record.forget_unfinished();
+            let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
+            keep(&mut self.events, Event { at_us: excerpt.now_us, text }, KEPT_EVENTS);
+        }
+        let to_tell = excerpt.moments.iter().rev().filter(|moment| words::may_tell(moment));
+        let to_tell: Vec<Moment> = to_tell.take(KEPT_EVENTS).cloned().collect();
+        record.take(excerpt);
+        record.take_seats(&seats);
+        for event in to_tell.iter().rev().filter_map(|moment| words::tell(moment, record)) {
+            keep(&mut self.events, event, KEPT_EVENTS);
+        }
+        record.forget_before(record.now_us.saturating_sub(KEPT_US));
+    }
+}
+
+fn keep<T>(all: &mut VecDeque<T>, one: T, most: usize) {
+    if all.len() == most {
+        all.pop_front();
+    }
+    all.push_back(one);
+}

@@ -1,0 +1,144 @@
+//! Moments of the timeline in words, for the last lines of the screen.
+//!
+//! What happens to every request (it is read, queued, written to) is in the lanes;
+//! told is what a person would want to be told.
+
+use std::time::Duration;
+
+use crate::lab::record::{Record, Story};
+use crate::timeline::{Moment, What};
+
+/// Who waited for less only passed through todo.
+const PASSING_US: u64 = 100_000;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub at_us: u64,
+    pub text: String,
+}
+
+/// Whether there may be something to tell.
+pub fn may_tell(moment: &Moment) -> bool {
+    let routine = matches!(moment.what, What::Accepted { .. } | What::Queued | What::Wrote { .. });
+    !routine
+}
+
+/// What is told of a moment that the record has taken in, if anything is.
+pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
+    let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
+    let who = match (story, moment.subject) {
+        (Some(story), _) if !story.target.is_empty() => story.name(),
+        (_, Some(subject)) => format!("request {}", subject.request),
+        _ => String::new(),
+    };
+    let thread = moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
+    let text = match &moment.what {
+        What::Accepted { .. } | What::Queued | What::Wrote { .. } => return None,
+        What::Spawned => format!("{thread} was spawned"),
+        What::Exited => format!("{thread} ended"),
+        What::Started => {
+            let waited_us = moment.at_us.saturating_sub(story?.accepted_us);
+            if waited_us < PASSING_US {
+                return None;
+            }
+            format!("{who} was taken out of todo by {thread} after {}", span(waited_us))
+        }
+        What::MarkedIoBound => format!("{who} was marked IO-bound: {thread} no longer counts"),
+        What::Streaming => format!("{who} streams, and holds {thread}"),
+        What::Blocked { us } => format!("a write to {who} waited {} for the client to read", span(*us)),
+        What::Disconnected { write, error } => format!("{who} is gone: write {write} failed, {error}"),
+        What::Reaped { age_ms, why } => format!("{who} was told to end, {} old: {why}", span(age_ms * 1000)),
+        What::Rejected { status: 0, why } => format!("{who} was not served: {why}"),
+        What::Rejected { status, why } => format!("{who} was refused with {status}: {why}"),
+        What::Panicked { message } => format!("{who} panicked: {message}"),
+        What::Finished => finished(story, &who, &thread, moment.at_us),
+    };
+    Some(Event { at_us: moment.at_us, text })
+}
+
+fn finished(story: Option<&Story>, who: &str, thread: &str, at_us: u64) -> String {
+    match story.and_then(|story| Some((story, story.started?))) {
+        Some((story, (since_us, _))) if story.is_stream => {
+            format!("{who} ended after {}: {thread} is free", span(at_us.saturating_sub(since_us)))
+        }
+        Some((_, (since_us, _))) => {
+            format!("{who} was served by {thread} in {}", span(at_us.saturating_sub(since_us)))
+        }
+        None => format!("{thread} is done with {who}"),
+    }
+}
+
+/// A length of time as a person says it: `3 ms`, `2.1 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+pub fn span(us: u64) -> String {
+    let seconds = us / 1_000_000;
+    match seconds {
+        0 if us < 100_000 => format!("{} ms", us / 1000),
+        0..60 => format!("{:.1} s", Duration::from_micros(us).as_secs_f64()),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{Subject, Timeline};
+
+    #[test]
+    fn what_is_told_of_a_streams_life() {
+        let timeline = Timeline::default();
+        let subject = Some(Subject { connection: 40_001, request: 1 });
+        timeline.record(Some(3), None, What::Spawned);
+        for (thread, what) in [
+            (None, What::accepted("GET", "/models/live_stream?tab=9")),
+            (None, What::Queued),
+            (Some(3), What::Started),
+            (Some(3), What::Streaming),
+            (Some(3), What::Wrote { bytes: 9 }),
+            (Some(3), What::Disconnected { write: 2, error: "EPIPE".into() }),
+            (Some(3), What::Finished),
+        ] {
+            timeline.record(thread, subject, what);
+        }
+        let mut excerpt = timeline.after(0);
+        // It waited for three seconds, and streamed for four.
+        for moment in &mut excerpt.moments {
+            moment.at_us = match moment.what {
+                What::Started | What::Streaming => 3_000_000,
+                What::Disconnected { .. } | What::Finished => 7_000_000,
+                _ => 0,
+            };
+        }
+        let mut record = Record::default();
+        record.take(excerpt.clone());
+        let told = excerpt.moments.iter().filter(|moment| may_tell(moment));
+        let told: Vec<_> = told.filter_map(|moment| tell(moment, &record)).map(|event| event.text).collect();
+        assert_eq!(
+            told,
+            [
+                "tp 003 was spawned",
+                "tab 9 was taken out of todo by tp 003 after 3.0 s",
+                "tab 9 streams, and holds tp 003",
+                "tab 9 is gone: write 2 failed, EPIPE",
+                "tab 9 ended after 4.0 s: tp 003 is free",
+            ]
+        );
+    }
+
+    #[test]
+    fn how_long_a_time_is() {
+        for (us, said) in [
+            (0, "0 ms"),
+            (99_999, "99 ms"),
+            (100_000, "0.1 s"),
+            (59_900_000, "59.9 s"),
+            (185_000_000, "3 min 5 s"),
+            (7_800_000_000, "2 h 10 min"),
+            (273_600_000_000, "3 d 4 h"),
+        ] {
+            assert_eq!(span(us), said);
+        }
+    }
+}

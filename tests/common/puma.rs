@@ -1,0 +1,70 @@
+//! The real Puma with its control server on a Unix socket.
+#![allow(dead_code)] // Each test file uses its own part of this.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::common::{program, wait_for};
+
+/// It is killed when dropped. Its token is `s3cret`.
+pub struct Puma {
+    pub child: Child,
+    folder: TempDir,
+    pub control: String,
+}
+
+impl Puma {
+    /// With this app and these flags; `None`, with a word why, where it is not installed.
+    pub fn start(app: &str, flags: &[&str]) -> Option<Puma> {
+        let puma = program("puma")?;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| -> PathBuf { folder.path().join(name) };
+        fs::write(path("config.ru"), app).unwrap();
+        let control = format!("unix://{}", path("ctl.sock").display());
+        let said = fs::File::create(path("said")).unwrap();
+        let mut command = Command::new(puma);
+        command
+            .args(flags)
+            .args(["-e", "production", "-b", "tcp://127.0.0.1:0"])
+            .args(["--control-url", &control, "--control-token", "s3cret", "-S"])
+            .args([path("state"), path("config.ru")])
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stderr(said.try_clone().unwrap())
+            .stdout(said);
+        let child = command.spawn().unwrap();
+        let mut puma = Puma { child, folder, control };
+        wait_for("Puma", || {
+            let status = puma.child.try_wait().unwrap();
+            assert!(status.is_none(), "puma ended with {status:?}: {}", puma.said());
+            puma.said().contains("Use Ctrl-C").then_some(())
+        });
+        Some(puma)
+    }
+
+    pub fn said(&self) -> String {
+        fs::read_to_string(self.path("said")).unwrap()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        Path::new(self.folder.path()).join(name)
+    }
+
+    /// Where its app listens.
+    pub fn app(&self) -> std::net::SocketAddr {
+        let said = self.said();
+        let line = said.lines().find_map(|line| line.split_once("Listening on http://")).unwrap();
+        line.1.trim().parse().unwrap()
+    }
+}
+
+impl Drop for Puma {
+    fn drop(&mut self) {
+        // A cluster's workers end with their parent's pipe.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,298 @@
+//! `ninetabs top` in a terminal: what stands on its screen, what its keys do, and
+//! that the terminal is left as it was found.
+
+mod common;
+#[path = "common/puma.rs"]
+mod puma;
+#[path = "common/terminal.rs"]
+mod terminal;
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::process::{Command, Output, Stdio};
+
+use common::{Server, get, open_stream, read_until, send};
+use puma::Puma;
+use rustix::process::Signal;
+use terminal::Terminal;
+
+fn url(server: &Server) -> String {
+    format!("tcp://{}", server.control)
+}
+
+/// The stream of tab N, without a word yet.
+fn tab(app: SocketAddr, number: usize) -> TcpStream {
+    let request = format!("GET /models/live_stream?tab={number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    send(app, request.as_bytes())
+}
+
+/// Nine tabs of which eight stream.
+fn nine_tabs(server: &Server) -> Vec<TcpStream> {
+    let mut tabs = Vec::new();
+    for number in 1..=8 {
+        let mut stream = tab(server.app, number);
+        read_until(&mut stream, "data: ");
+        tabs.push(stream);
+    }
+    tabs.push(tab(server.app, 9));
+    server.wait_for_stats("ninth tab in todo", |stats| stats["backlog"] == 1);
+    tabs
+}
+
+/// The row that begins with this label.
+fn row<'a>(screen: &'a str, label: &str) -> Option<&'a str> {
+    screen.lines().find(|line| line.starts_with(label))
+}
+
+/// Whether eight lanes are held by eight tabs, and the ninth is in todo.
+fn is_full(screen: &str) -> bool {
+    let holds = |number: usize| {
+        let row = row(screen, &format!("tp {number:03}"));
+        row.is_some_and(|row| row.contains('─') && row.contains("tab "))
+    };
+    (1..=8).all(holds)
+        && (1..=8).all(|number| screen.lines().any(|line| line.ends_with(&format!("tab {number}"))))
+        && row(screen, "todo").is_some_and(|row| row.ends_with("tab 9"))
+        && ["8 of 8", "backlog 1", "capacity 0", "streams 8", "tab 9 waits"]
+            .iter()
+            .all(|it| screen.contains(it))
+}
+
+/// What the command printed without a terminal.
+fn output(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.arg("top").args(args).stdin(Stdio::null());
+    command.env_remove("NINETABS_CONTROL_URL").env_remove("NINETABS_CONTROL_TOKEN");
+    command.output().unwrap()
+}
+
+/// What it complained of: one line with these words, and nothing on stdout.
+fn complaint(output: &Output, status: i32, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+    }
+}
+
+#[test]
+fn nine_tabs_are_eight_held_lanes_and_one_in_todo() {
+    let server = Server::start(&["--threads", "8:8"]);
+    let url = url(&server);
+    let started = Terminal::start(&["top", "--every", "100ms", "--control-url", &url], &[], (100, 32));
+    let Some(mut terminal) = started else { return };
+    terminal.wait_for_text("0 of 8");
+    assert!(terminal.is_taken());
+    let mut tabs = nine_tabs(&server);
+    terminal.wait_for("eight held lanes and one in todo", is_full);
+    assert!(terminal.has_colours());
+
+    // One leaves: the ninth has its thread, and the screen says who went and who came.
+    drop(tabs.remove(0));
+    let screen = terminal.wait_for("the ninth tab on a thread", |screen| {
+        row(screen, "tp 001").is_some_and(|row| row.ends_with("tab 9")) && screen.contains("backlog 0")
+    });
+    assert!(screen.contains("tab 1 is gone: write "), "{screen}");
+    assert!(screen.contains("tab 9 was taken out of todo by tp 001 after "), "{screen}");
+    terminal.press("q");
+    assert_eq!(terminal.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn who_comes_late_sees_the_same() {
+    let server = Server::start(&["--threads", "8:8", "--update-rate", "60"]);
+    let _tabs = nine_tabs(&server);
+    // More happens than the server remembers: its timeline no longer knows how the tabs began.
+    let mut asked = 0;
+    while common::json(server.control, "GET", "/timeline").1["forgotten"].as_u64().unwrap() < 100 {
+        common::json(server.control, "POST", "/resize?min=60&max=60");
+        common::json(server.control, "POST", "/resize?min=8&max=8");
+        asked += 1;
+        assert!(asked < 10_000);
+    }
+    let url = url(&server);
+    let started = Terminal::start(&["top", "--control-url", &url], &[("NO_COLOR", "1")], (100, 32));
+    let Some(terminal) = started else { return };
+    let screen = terminal.wait_for("the held lanes", |screen| screen.contains("8 of 8"));
+    assert!((1..=8).all(|number| screen.contains(&format!("tab {number}"))), "{screen}");
+    assert!(!terminal.has_colours());
+}
+
+#[test]
+fn it_adapts_to_the_terminal_and_scrolls() {
+    let server = Server::start(&["--threads", "40:40"]);
+    let url = url(&server);
+    let started = Terminal::start(&["top", "--every", "100ms", "--control-url", &url], &[], (80, 24));
+    let Some(mut terminal) = started else { return };
+    terminal.wait_for_text("threads 1 to ");
+    assert!(row(&terminal.text(), "tp 040").is_none());
+    terminal.press("\x1b[F");
+    terminal.wait_for_text(" to 40 of 40");
+    assert!(row(&terminal.text(), "tp 001").is_none() && row(&terminal.text(), "tp 040").is_some());
+    terminal.press("\x1b[A");
+    terminal.wait_for_text(" to 39 of 40");
+    terminal.press("\x1b[H");
+    terminal.wait_for_text("threads 1 to ");
+    terminal.press("\x1b[6~");
+    terminal.wait_for("the next page", |screen| row(screen, "tp 001").is_none());
+    terminal.press("\x1b[5~");
+    terminal.wait_for_text("threads 1 to ");
+
+    terminal.resize(30, 6);
+    terminal.wait_for_text("30 x 6 is too small");
+    terminal.resize(120, 70);
+    terminal.wait_for("all forty", |screen| {
+        (1..=40).all(|number| row(screen, &format!("tp {number:03}")).is_some())
+            && !screen.contains("threads 1 to")
+    });
+
+    terminal.press("?");
+    terminal.wait_for_text("back to the lanes");
+    terminal.press("?");
+    terminal.wait_for("the lanes again", |screen| row(screen, "tp 001").is_some());
+
+    terminal.press("p");
+    terminal.wait_for_text("paused");
+    assert_eq!(get(server.app, "/up").0, 200);
+    server.wait_for_stats("a request", |stats| stats["requests_count"] == 1);
+    assert!(terminal.text().contains("requests 0"), "{}", terminal.text());
+    terminal.press("p");
+    terminal.wait_for_text("requests 1");
+    terminal.press("\x03");
+    assert_eq!(terminal.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_as_it_was() {
+    let server = Server::start(&[]);
+    let url = url(&server);
+    for signal in [Signal::INT, Signal::TERM] {
+        let Some(mut terminal) = Terminal::start(&["top", "--control-url", &url], &[], (80, 24)) else {
+            return;
+        };
+        terminal.wait_for_text("0 of 8");
+        terminal.signal(signal);
+        assert_eq!(terminal.wait_for_exit().code(), Some(130), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_server_that_goes_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let mut first = Server::start(&["--threads", "5:5"]);
+    symlink(first.folder.path().join("state"), &state).unwrap();
+    let path = state.to_str().unwrap();
+    let started = Terminal::start(&["top", "--every", "100ms", "--state", path], &[], (100, 30));
+    let Some(mut terminal) = started else { return };
+    let mut stream = open_stream(first.app);
+    terminal.wait_for_text("1 of 5");
+
+    // Stopped, it answers nothing, and the keyboard is heard all the same.
+    first.signal(Signal::STOP);
+    terminal.press("?");
+    terminal.wait_for_text("back to the lanes");
+    terminal.press("?");
+    terminal.wait_for_text("no whole answer in 5s");
+    first.signal(Signal::CONT);
+    terminal.wait_for("an answer", |screen| !screen.contains("no answer for"));
+
+    first.child.kill().unwrap();
+    first.wait_for_exit();
+    let screen = terminal.wait_for_text("no answer for");
+    assert!(
+        screen.contains("asking again: tcp://") && screen.contains("1 of 5"),
+        "the last picture: {screen}"
+    );
+    let _ = stream.read_to_end(&mut Vec::new());
+
+    let second = Server::start(&["--threads", "3:3"]);
+    std::fs::remove_file(&state).unwrap();
+    symlink(second.folder.path().join("state"), &state).unwrap();
+    let screen = terminal.wait_for_text("0 of 3");
+    assert!(screen.contains(&url(&second)) && !screen.contains("no answer"), "{screen}");
+    assert!(row(&screen, "tp 003").is_some() && row(&screen, "tp 005").is_none(), "{screen}");
+    assert!(!screen.contains("live_stream"), "nothing of the first is left: {screen}");
+    terminal.press("\x1b");
+    assert_eq!(terminal.wait_for_exit().code(), Some(0));
+}
+
+#[test]
+fn the_real_puma_shows_its_numbers() {
+    let app = "run ->(_) { sleep 0.05 until File.exist?('go'); [200, {}, ['hello']] }\n";
+    let Some(puma) = Puma::start(app, &["-t", "2:2"]) else { return };
+    let args = ["top", "--every", "100ms", "--control-url", &puma.control, "--control-token", "s3cret"];
+    let Some(mut terminal) = Terminal::start(&args, &[], (100, 30)) else { return };
+    terminal.wait_for_text("0 of 2 could take none");
+    let _clients = [(); 2].map(|()| send(puma.app(), b"GET / HTTP/1.0\r\n\r\n"));
+    let screen = terminal.wait_for_text("2 of 2 could take none");
+    terminal.wait_for_text("requests 2");
+    for words in ["Puma", "backlog 0", "capacity 0", "running 2", "up "] {
+        assert!(screen.contains(words), "{words}: {screen}");
+    }
+    assert!(row(&screen, "in use").is_some_and(|row| row.contains('█')), "{screen}");
+    std::fs::write(puma.path("go"), "").unwrap();
+    terminal.wait_for_text("0 of 2 could take none");
+    terminal.press("q");
+    assert_eq!(terminal.wait_for_exit().code(), Some(0));
+
+    let Some(puma) = Puma::start("run ->(_) { [200, {}, ['hello']] }\n", &["-t", "2:2", "-w", "2"]) else {
+        return;
+    };
+    let args = ["top", "--every", "100ms", "--control-url", &puma.control, "--control-token", "s3cret"];
+    let Some(terminal) = Terminal::start(&args, &[], (100, 30)) else { return };
+    // A worker tells its numbers every five seconds.
+    terminal.wait_for("two workers", |screen| {
+        screen.contains("0 of 4 could take none")
+            && ["worker 0 (pid ", "worker 1 (pid "]
+                .iter()
+                .all(|it| row(screen, it).is_some_and(|row| row.contains("0 of 2")))
+    });
+}
+
+#[test]
+fn once_is_a_picture_as_text() {
+    let server = Server::start(&["--threads", "8:8", "--update-rate", "60"]);
+    let _tabs = nine_tabs(&server);
+    // Until its lane is long enough to be seen.
+    let state = server.folder.path().join("state");
+    let printed = common::wait_for("a full picture", || {
+        let output = output(&["--once", "--state", state.to_str().unwrap()]);
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+        let text = String::from_utf8(output.stdout).unwrap();
+        is_full(&text).then_some(text)
+    });
+    assert!(!printed.contains('\x1b') && printed.lines().all(|line| line.trim_end() == line), "{printed}");
+    assert!(printed.contains("tab 8 streams, and holds tp 008"), "{printed}");
+}
+
+#[test]
+fn what_cannot_be_is_one_line() {
+    let server = Server::start(&["--control-token", "s3cret"]);
+    let url = url(&server);
+    complaint(&output(&["--control-url", &url, "--control-token", "s3cret"]), 2, &["no terminal", "--once"]);
+    let refused = output(&["--once", "--control-url", &url]);
+    complaint(&refused, 1, &[&url, "Invalid auth token", "--control-token"]);
+    complaint(&output(&["--once", "--state", "/nowhere/state"]), 1, &["/nowhere/state", "--state"]);
+    complaint(&output(&["--every", "0"]), 2, &["--every", "more than 0"]);
+
+    let app = format!("tcp://{}", server.app);
+    complaint(&output(&["--once", "--control-url", &app]), 1, &[&app, "stats"]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("tcp://{free}");
+    complaint(
+        &output(&["--once", "--control-url", &nobody]),
+        1,
+        &[&nobody, "nobody can be reached", "--control-url"],
+    );
+
+    // In a terminal, too, which is not touched.
+    let Some(mut terminal) = Terminal::start(&["top", "--control-url", &nobody], &[], (80, 24)) else {
+        return;
+    };
+    assert_eq!(terminal.wait_for_exit().code(), Some(1));
+    terminal.wait_for_text("nobody can be reached");
+}
