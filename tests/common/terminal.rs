@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -46,9 +46,8 @@ impl Terminal {
         command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
         command.env_remove("NINETABS_CONTROL_URL").env_remove("NINETABS_CONTROL_TOKEN");
         command.envs(variables.iter().copied());
-        for stream in [Command::stdin, Command::stdout, Command::stderr] {
-            stream(&mut command, line.try_clone().unwrap().into());
-        }
+        let line_again = || Stdio::from(line.try_clone().unwrap());
+        command.stdin(line_again()).stdout(line_again()).stderr(line_again());
         let child = command.spawn().unwrap();
 
         let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(height), cells(width), 0)));

@@ -13,7 +13,7 @@ use ratatui::style::{Color, Style};
 use super::canvas::{Canvas, LABEL, bar, bold, dim, level};
 use super::numbers::{Pool, Worker};
 use super::view::View;
-use super::words::span;
+use super::words::{long_span, span};
 use crate::lab::lanes::{self, Lane};
 use crate::lab::record::{Record, Story};
 
@@ -27,23 +27,26 @@ const HOLDER: u16 = 18;
 const HEAD: u16 = 4;
 const MOST_WAITERS: usize = 8;
 
-const HELP: [&str; 16] = [
+const HELP: [&str; 19] = [
     "q, Esc, Ctrl-C  leave",
-    "p               pause: the picture stands still, the server does not",
-    "up, down, PgUp, PgDn, Home, End  scroll the threads",
-    "?               back to the lanes",
+    "p  pause: the picture stands still, the server goes on",
+    "?  back to the lanes",
+    "arrows, PageUp, PageDown, Home, End  scroll the threads",
     "",
-    "threads   how many of them hold a request; of Puma, how many could take none",
-    "busy      threads at work and what waits in todo, as Puma counts: above max, the excess waits",
+    "threads   those that hold a request; of a Puma, those",
+    "          that could take none",
+    "busy      threads at work and what waits in todo: above",
+    "          the most threads, the excess waits",
     "backlog   requests in todo, which no thread has taken",
-    "capacity  requests that could start now; at 0 the next one waits",
-    "running   threads that exist; io: those that are marked IO-bound",
-    "requests  begun since the start",
-    "streams   whose action runs; opened, gone (a write failed) and reaped since the start",
-    "database  connections lent out, and actions that wait for one",
+    "capacity  requests that could start now: at 0 they wait",
+    "running   threads that exist; io: marked as IO-bound",
+    "requests  begun since the server started",
+    "streams   open; opened, gone (a write failed) and reaped",
+    "          since the server started",
+    "database  connections lent out; waiting: actions for one",
     "",
-    "A lane is a thread over time. Looking resets backlog_max and reactor_max",
-    "of /stats, as every reader of it does; neither is shown here.",
+    "It reads /stats, which resets backlog_max and reactor_max",
+    "for the next who asks. Neither is shown here.",
 ];
 
 /// How the view is looked at.
@@ -157,7 +160,7 @@ impl Canvas<'_> {
         pen.put(&view.address, bold());
         pen.put_if_it_fits(&format!("  {what}"), Style::new());
         if let Some(up_us) = view.up_us {
-            pen.put_if_it_fits(&format!("  up {}", span(up_us / 1_000_000 * 1_000_000)), Style::new());
+            pen.put_if_it_fits(&format!("  up {}", long_span(up_us / 1_000_000)), Style::new());
         }
     }
 
@@ -200,7 +203,7 @@ impl Canvas<'_> {
             ("gone", streams.disconnected, false),
             ("reaped", streams.reaped, false),
             ("database", database.busy, database.busy == database.size),
-            ("of", database.size, false),
+            ("of", database.size, database.busy == database.size),
         ];
         if database.waiting > 0 {
             items.push(("waiting", database.waiting, true));
@@ -300,7 +303,7 @@ impl Canvas<'_> {
         let (text, style) = match &view.trouble {
             Some(why) => {
                 let silent = look.now.saturating_duration_since(view.answered).as_secs();
-                let text = format!("no answer for {}, asking again: {why}", span(silent * 1_000_000));
+                let text = format!("no answer for {}, asking again: {why}", long_span(silent));
                 (text, self.colour(bold(), Color::Red))
             }
             None if look.paused => ("paused: p goes on  q leave  ? help".to_owned(), bold()),
@@ -403,7 +406,7 @@ mod tests {
         assert_eq!(
             rows[..10],
             [
-                "tcp://127.0.0.1:9293  ninetabs 0.1.0, as Puma 8.0.2  up 8.0 s",
+                "tcp://127.0.0.1:9293  ninetabs 0.1.0, as Puma 8.0.2  up 8 s",
                 "threads  ████████████████████ 2 of 2 hold a request",
                 "stats    busy 3  backlog 1  capacity 0  requests 2  running 2  io 0",
                 "streams 2  opened 2  gone 0  reaped 0  database 2 of 2  connections 3",

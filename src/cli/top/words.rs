@@ -3,8 +3,6 @@
 //! What happens to every request (it is read, queued, written to) is in the lanes;
 //! told is what a person would want to be told.
 
-use std::time::Duration;
-
 use crate::lab::record::{Record, Story};
 use crate::timeline::{Moment, What};
 
@@ -52,29 +50,37 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
         What::Rejected { status: 0, why } => format!("{who} was not served: {why}"),
         What::Rejected { status, why } => format!("{who} was refused with {status}: {why}"),
         What::Panicked { message } => format!("{who} panicked: {message}"),
-        What::Finished => finished(story, &who, &thread, moment.at_us),
+        What::Finished => finished(story, &who, &thread, moment.at_us)?,
     };
     Some(Event { at_us: moment.at_us, text })
 }
 
-fn finished(story: Option<&Story>, who: &str, thread: &str, at_us: u64) -> String {
-    match story.and_then(|story| Some((story, story.started?))) {
-        Some((story, (since_us, _))) if story.is_stream => {
-            format!("{who} ended after {}: {thread} is free", span(at_us.saturating_sub(since_us)))
-        }
-        Some((_, (since_us, _))) => {
-            format!("{who} was served by {thread} in {}", span(at_us.saturating_sub(since_us)))
-        }
-        None => format!("{thread} is done with {who}"),
+/// None if it was only put aside: then it goes on.
+fn finished(story: Option<&Story>, who: &str, thread: &str, at_us: u64) -> Option<String> {
+    let Some((story, (since_us, _))) = story.and_then(|story| Some((story, story.started?))) else {
+        return Some(format!("{thread} is done with {who}"));
+    };
+    let after = span(at_us.saturating_sub(since_us));
+    (story.finished_us == Some(at_us)).then(|| match story.is_stream {
+        true => format!("{who} ended after {after}: {thread} is free"),
+        false => format!("{who} was served by {thread} in {after}"),
+    })
+}
+
+/// A length of time as a person says it: `3 ms`, `2.1 s`, and from a minute on as
+/// [`long_span`] does.
+pub fn span(us: u64) -> String {
+    match us {
+        0..100_000 => format!("{} ms", us / 1000),
+        100_000..60_000_000 => format!("{:.1} s", us as f64 / 1e6),
+        _ => long_span(us / 1_000_000),
     }
 }
 
-/// A length of time as a person says it: `3 ms`, `2.1 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
-pub fn span(us: u64) -> String {
-    let seconds = us / 1_000_000;
+/// So many seconds: `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+pub fn long_span(seconds: u64) -> String {
     match seconds {
-        0 if us < 100_000 => format!("{} ms", us / 1000),
-        0..60 => format!("{:.1} s", Duration::from_micros(us).as_secs_f64()),
+        0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
@@ -94,6 +100,10 @@ mod tests {
         for (thread, what) in [
             (None, What::accepted("GET", "/models/live_stream?tab=9")),
             (None, What::Queued),
+            // Not all of it has come: another thread has it later.
+            (Some(2), What::Started),
+            (Some(2), What::Finished),
+            (None, What::Queued),
             (Some(3), What::Started),
             (Some(3), What::Streaming),
             (Some(3), What::Wrote { bytes: 9 }),
@@ -106,9 +116,10 @@ mod tests {
         // It waited for three seconds, and streamed for four.
         for moment in &mut excerpt.moments {
             moment.at_us = match moment.what {
-                What::Started | What::Streaming => 3_000_000,
+                What::Spawned | What::Accepted { .. } => 0,
+                _ if moment.thread == Some(2) => 0,
                 What::Disconnected { .. } | What::Finished => 7_000_000,
-                _ => 0,
+                _ => 3_000_000,
             };
         }
         let mut record = Record::default();
@@ -134,6 +145,7 @@ mod tests {
             (99_999, "99 ms"),
             (100_000, "0.1 s"),
             (59_900_000, "59.9 s"),
+            (60_000_000, "1 min 0 s"),
             (185_000_000, "3 min 5 s"),
             (7_800_000_000, "2 h 10 min"),
             (273_600_000_000, "3 d 4 h"),
