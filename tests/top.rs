@@ -103,13 +103,19 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_todo() {
 
 #[test]
 fn who_comes_late_sees_the_same() {
-    let server = Server::start(&["--threads", "8:8", "--update-rate", "60"]);
-    let _tabs = nine_tabs(&server);
+    let server = Server::start(&["--threads", "9:9", "--update-rate", "60"]);
+    let mut tabs = Vec::new();
+    for number in 1..=8 {
+        tabs.push(tab(server.app, number));
+        read_until(&mut tabs[number - 1], "data: ");
+    }
     // More happens than the server remembers: its timeline no longer knows how the tabs began.
+    let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let last = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     common::wait_for("a timeline that has forgotten", || {
         for _ in 0..20 {
-            common::json(server.control, "POST", "/resize?min=60&max=60");
-            common::json(server.control, "POST", "/resize?min=8&max=8");
+            let answers = common::ask(server.app, &(page.repeat(50) + last));
+            assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 51);
         }
         let said = common::json(server.control, "GET", "/timeline").1;
         (said["forgotten"].as_u64()? > 100).then_some(())
@@ -117,7 +123,7 @@ fn who_comes_late_sees_the_same() {
     let url = url(&server);
     let started = Terminal::start(&["top", "--control-url", &url], &[("NO_COLOR", "1")], (100, 32));
     let Some(terminal) = started else { return };
-    let screen = terminal.wait_for("the held lanes", |screen| screen.contains("8 of 8"));
+    let screen = terminal.wait_for_text("8 of 9 hold a request");
     assert!((1..=8).all(|number| screen.contains(&format!("tab {number}"))), "{screen}");
     assert!(!terminal.has_colours());
 }

@@ -395,7 +395,7 @@ mod tests {
         let mut scrolled = Scrolled::default();
         terminal.draw(|frame| scrolled = draw(view, look, frame.area(), frame.buffer_mut())).unwrap();
         let cells = terminal.backend().buffer().content();
-        let rows = cells.chunks(usize::from(width));
+        let rows = cells.chunks(usize::from(width).max(1));
         let rows = rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>());
         (rows.map(|row| row.trim_end().to_owned()).collect(), scrolled)
     }
