@@ -97,7 +97,7 @@ impl Asker {
             now_us: excerpt.now_us,
             last_seq: last.unwrap_or(if anew { 0 } else { self.heard.last_seq }),
         };
-        let seats = threads.into_iter().filter_map(Thread::seat).collect();
+        let seats = threads.into_iter().map(Thread::seat).collect();
         Ok(Answers { url, anew, stats, inside: Some(Inside { excerpt, seats }) })
     }
 
@@ -128,7 +128,7 @@ fn understood<T: DeserializeOwned>(
 /// One of `/threads`.
 #[derive(Debug, Deserialize)]
 struct Thread {
-    name: String,
+    number: usize,
     request: Option<u64>,
     connection: Option<u64>,
     path: Option<String>,
@@ -136,15 +136,13 @@ struct Thread {
 }
 
 impl Thread {
-    /// None of a thread without a number in its name.
-    fn seat(self) -> Option<Seat> {
-        let thread = self.name.rsplit(' ').next()?.parse().ok()?;
+    fn seat(self) -> Seat {
         let held = self.request.map(|request| Held {
             request,
             connection: self.connection.unwrap_or_default(),
             target: self.path.unwrap_or_default(),
             for_us: (self.age.unwrap_or_default() * 1e6) as u64,
         });
-        Some(Seat { thread, held })
+        Seat { thread: self.number, held }
     }
 }

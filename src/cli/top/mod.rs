@@ -111,7 +111,7 @@ fn is_terminal() -> bool {
 }
 
 fn has_colours() -> bool {
-    !std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The screen as text, as high as need be.
