@@ -57,6 +57,10 @@ impl Story {
         self.started.is_some() && self.finished_us.is_none()
     }
 
+    fn is_held_by(&self, thread: usize) -> bool {
+        self.is_running() && self.started.is_some_and(|(_, number)| number == thread)
+    }
+
     /// Whether it waits for one.
     pub fn is_queued(&self) -> bool {
         self.started.is_none() && self.finished_us.is_none()
@@ -113,6 +117,9 @@ pub struct Record {
     /// All of it, as it was said.
     pub moments: Vec<Moment>,
     last_seq: u64,
+    /// What each thread was last seen at. On a kept connection it goes on with the next
+    /// request without a word of an end.
+    at_work: BTreeMap<usize, u64>,
 }
 
 impl Record {
@@ -135,6 +142,20 @@ impl Record {
         }
         self.threads.sort_unstable();
         let Some(subject) = subject else { return };
+        if let Some(thread) = thread {
+            let is_done = what == What::Finished;
+            let at = if is_done {
+                self.at_work.remove(&thread)
+            } else {
+                self.at_work.insert(thread, subject.request)
+            };
+            if let Some(request) = at.filter(|request| is_done || *request != subject.request) {
+                self.end(request, thread, at_us);
+            }
+            if is_done {
+                return;
+            }
+        }
         let story = self.stories.entry(subject.request).or_insert_with(|| Story {
             request: subject.request,
             connection: subject.connection,
@@ -155,11 +176,15 @@ impl Record {
             What::Reaped { .. } => story.reaped_us = Some(at_us),
             // By the acceptor or the reactor: no thread has it, and none will finish it.
             What::Rejected { .. } if thread.is_none() => story.finished_us = Some(at_us),
-            // A thread that has put it aside may say so after the next one has begun.
-            What::Finished if story.started.map(|(_, number)| number) == thread => {
-                story.finished_us = Some(at_us);
-            }
             _ => {}
+        }
+    }
+
+    /// A thread that has put a request aside may say so after the next one has begun it.
+    fn end(&mut self, request: u64, thread: usize, at_us: u64) {
+        let story = self.stories.get_mut(&request);
+        if let Some(story) = story.filter(|story| story.is_held_by(thread)) {
+            story.finished_us = Some(at_us);
         }
     }
 
@@ -170,6 +195,12 @@ impl Record {
         self.threads.sort_unstable();
         for Seat { thread, held } in seats {
             let Some(held) = held else { continue };
+            // It is named by the first request that it took from this connection.
+            let at_work = self.at_work.get(thread).filter(|request| **request != held.request);
+            let at_work = at_work.and_then(|request| self.stories.get(request));
+            if at_work.is_some_and(|story| story.connection == held.connection && story.is_held_by(*thread)) {
+                continue;
+            }
             let since_us = self.now_us.saturating_sub(held.for_us);
             let story = self.stories.entry(held.request).or_insert_with(|| Story {
                 request: held.request,
@@ -182,6 +213,7 @@ impl Record {
             }
             if story.is_queued() {
                 story.started = Some((since_us, *thread));
+                self.at_work.insert(*thread, held.request);
             }
         }
     }
@@ -200,6 +232,7 @@ impl Record {
     /// holds a thread is told again by [`Record::take_seats`].
     pub fn forget_unfinished(&mut self) {
         self.stories.retain(|_, story| story.finished_us.is_some());
+        self.at_work.clear();
     }
 
     /// The number of the last moment that was taken in.
@@ -324,6 +357,31 @@ pub(crate) mod tests {
         assert_eq!(say(Some(2), What::Started), (true, false));
         assert_eq!(say(Some(1), What::Finished), (true, false));
         assert_eq!(say(Some(2), What::Finished), (false, false));
+    }
+
+    #[test]
+    fn a_kept_connections_requests_follow_each_other_on_one_thread() {
+        let timeline = Timeline::default();
+        let say = |request, what| {
+            timeline.record(Some(1), Some(Subject { connection: 40_001, request }), what);
+        };
+        say(1, What::Started);
+        for request in [1, 2, 3] {
+            say(request, What::accepted("GET", &format!("/{request}")));
+            say(request, What::Wrote { bytes: 9 });
+        }
+        let mut record = Record::default();
+        record.take(timeline.after(0));
+        let held = Held { request: 1, connection: 40_001, target: "/3".into(), for_us: 0 };
+        record.take_seats(&[Seat { thread: 1, held: Some(held) }]);
+        let running = |record: &Record| {
+            record.stories.values().filter(|story| story.is_running()).map(Story::name).collect::<Vec<_>>()
+        };
+        assert_eq!((running(&record), record.todo().count()), (vec!["/3".to_owned()], 0));
+        // It is done with all of them, and names the first.
+        say(1, What::Finished);
+        record.take(timeline.after(record.last_seq()));
+        assert!(record.stories.len() == 3 && running(&record).is_empty());
     }
 
     #[test]
