@@ -114,7 +114,7 @@ pub struct Record {
     pub threads: Vec<usize>,
     /// Moments that were lost because nobody asked in time.
     pub forgotten: u64,
-    /// All of it, as it was said.
+    /// All of it, as it was said, up to what was forgotten here.
     pub moments: Vec<Moment>,
     last_seq: u64,
     /// What each thread was last seen at. On a kept connection it goes on with the next
@@ -221,6 +221,7 @@ impl Record {
     /// Lets go of what ended before this time on the server's clock, so that a
     /// server can be followed for days.
     pub fn forget_before(&mut self, at_us: u64) {
+        self.moments.retain(|moment| moment.at_us >= at_us);
         self.stories.retain(|_, story| story.finished_us.is_none_or(|finished_us| finished_us >= at_us));
         for story in self.stories.values_mut() {
             story.writes_us.retain(|wrote_us| *wrote_us >= at_us);
@@ -421,6 +422,7 @@ pub(crate) mod tests {
         let mut record = two_threads();
         let now_us = record.now_us + 1;
         record.forget_before(now_us);
+        assert!(record.moments.iter().all(|moment| moment.at_us >= now_us));
         assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2", "/up"]);
         assert!(record.stories.values().all(|story| story.writes_us.is_empty()));
         record.forget_unfinished();
