@@ -330,7 +330,7 @@ fn each_step_of_the_tour_is_done_and_holds_and_a_reset_restores() {
     let doing = |words: &str| format!("document.getElementById('doing').textContent.startsWith('{words}')");
     wait_long(&browser, &wall, &doing("Open the page"));
     let own = browser.new_tab();
-    browser.goto(&own, &browser.eval(&wall, "document.querySelector('#by-hand a').href").as_str().unwrap());
+    browser.goto(&own, browser.eval(&wall, "document.querySelector('#by-hand a').href").as_str().unwrap());
     wait_long(&browser, &wall, &doing("There, change"));
     browser.goto(&own, &format!("http://localhost:{}/?tab=22", server.app.port()));
     wait_until_it_held(&browser, &wall, 7);
