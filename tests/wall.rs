@@ -124,7 +124,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
     assert_eq!(browser.eval(&wall, &frames_elsewhere), 0);
     assert_quiet(browser, &wall);
     let (status, page) = common::get(server.control, "/wall");
-    assert!(status == 200 && page.len() < 100 * 1024, "{status}, {} bytes", page.len());
+    assert!(status == 200 && page.len() < 100_000, "{status}, {} bytes", page.len());
     // Whoever is still there when its server goes would say so in the next one's place.
     browser.goto(&wall, "about:blank");
     browser.wait_for(&wall, "location.href === 'about:blank'");

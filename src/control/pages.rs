@@ -17,6 +17,7 @@ use crate::puma::Response;
 const EMBEDDED: &[Source] = &[
     ("control/connection.js", include_str!("../../views/control/connection.js")),
     ("control/control.css", include_str!("../../views/control/control.css")),
+    ("control/dashboard.css", include_str!("../../views/control/dashboard.css")),
     ("control/dashboard.html", include_str!("../../views/control/dashboard.html")),
     ("control/dashboard.js", include_str!("../../views/control/dashboard.js")),
     ("control/feed.js", include_str!("../../views/control/feed.js")),
