@@ -38,7 +38,7 @@ function showNumbers() {
 }
 
 // A screen reader hears this line, so it changes once a second at the most.
-let headlineAt = 0;
+let headlineAt = -Infinity;
 function showHeadline() {
   const { stats, threads } = feed.state;
   const held = threads.filter(thread => thread.state === 'busy').length;
