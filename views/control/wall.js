@@ -167,7 +167,7 @@ class Wall {
     // What the line under the headline says: the newest of a closed frame's fate and a message.
     this.lastClosed = null;
     this.message = '';
-    this.headlineAt = 0;
+    this.headlineAt = -Infinity;
     feed.on(change => this.hear(change));
   }
 
