@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::{Played, Theatre, nine_tabs};
 use crate::lab::claim::Claims;
+use crate::lab::record::Story;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, spoken};
 
 /// The front door behind which a close can only be noticed by a write.
 const HIDES_THE_SOCKET: &str = "tiny-http";
+/// What is measured of a thread that is still held when nobody waits for it any more.
+const DID_NOT_COME_BACK: &str = "it did not come back";
 /// The tab that leaves, as in the measurement of the real Puma.
 const LEAVER: usize = 3;
 
@@ -55,20 +58,27 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     // Every write is one event, so that the events received count the writes before.
     let received = tab.progress().events;
 
-    let gone =
+    let ended =
         stage.wait_until(limit, |stage| stage.story_of(port).filter(|story| story.finished_us.is_some()))?;
     let back_after = closed.elapsed();
-    let thread = gone.as_ref().and_then(|story| story.started).map(|(_, thread)| thread);
-    let gone = gone.and_then(|story| story.gone);
-    let (write, errno) =
-        gone.map_or((0, "nothing".to_owned()), |gone| (gone.write.saturating_sub(received), gone.errno));
-    claims.push("writes after the close until one failed", "2", write.to_string(), write == 2);
-    claims.push("what that write met", "EPIPE", &errno, errno == "EPIPE");
-    let measured = spoken(back_after);
+    let thread = ended.as_ref().and_then(|story| story.started).map(|(_, thread)| thread);
+    let end = match ended {
+        Some(Story { gone: Some(gone), .. }) => {
+            End::Failed { write: gone.write.saturating_sub(received), errno: gone.errno }
+        }
+        Some(_) => End::Otherwise,
+        None => End::Never,
+    };
+    let (write, errno) = match &end {
+        End::Failed { write, errno } => (write.to_string(), errno.as_str()),
+        End::Otherwise | End::Never => ("none failed".to_owned(), "no write failed"),
+    };
+    claims.push("writes after the close until one failed", "2", &write, write == "2");
+    claims.push("what that write met", "EPIPE", errno, errno == "EPIPE");
     claims.push(
         "from the close to the thread's return",
         format!("in about two updates, {}", spoken(bound)),
-        measured,
+        thread.map_or(DID_NOT_COME_BACK.to_owned(), |_| spoken(back_after)),
         thread.is_some() && back_after < limit,
     );
 
@@ -95,7 +105,9 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
             if came { spoken(first_byte) } else { "no byte".to_owned() },
             came && first_byte < limit,
         );
-        taken = format!(", and {expected} took {name} out of todo");
+        if by.is_some() {
+            taken = format!("; {measured} took {name} out of todo");
+        }
     }
     for (tab, _) in &tabs {
         tab.close();
@@ -118,12 +130,42 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
         by_poll(theatre, &mut claims, back_after)?;
     }
 
-    let why = format!(
-        "The kernel accepted the first write after the close, and the client's side answered it with RST; nothing wakes a \
-         loop that sleeps. The second write failed with {errno}, which ended the loop {} after the close{taken}.",
-        spoken(back_after),
-    );
-    Ok(Played { claims, why, record })
+    Ok(Played { claims, why: why(&end, back_after, &taken), record })
+}
+
+/// How the stream ended whose client had closed.
+enum End {
+    /// By a write that failed: its number after the close, and what it met.
+    Failed {
+        write: u64,
+        errno: String,
+    },
+    Otherwise,
+    /// Not as long as it was waited for.
+    Never,
+}
+
+fn why(end: &End, after: Duration, taken: &str) -> String {
+    let after = spoken(after);
+    match end {
+        End::Failed { write: 2, errno } => format!(
+            "The kernel accepted the first write after the close, and the client's side answered it with RST; nothing \
+             wakes a loop that sleeps. The second write failed with {errno}, which ended the loop {after} after the \
+             close{taken}."
+        ),
+        End::Failed { write, errno } => format!(
+            "Write {write} after the close failed with {errno}, which ended the loop {after} after the close{taken}. \
+             Nothing else wakes a loop that sleeps."
+        ),
+        End::Otherwise => {
+            format!(
+                "The loop ended {after} after the close, and no write had told it that its client was gone{taken}."
+            )
+        }
+        End::Never => format!(
+            "No write failed in the {after} that we waited, so the loop went on, and its thread did not come back{taken}."
+        ),
+    }
 }
 
 /// The same close, on a server whose streams listen to their sockets while they sleep.
@@ -145,14 +187,30 @@ fn by_poll(theatre: &mut Theatre<'_>, claims: &mut Claims, by_write: Duration) -
     claims.push(
         "with --notice-close poll: writes after the close until the thread was back",
         "0",
-        after.map_or("it did not come back".to_owned(), |_| writes.to_string()),
+        after.map_or(DID_NOT_COME_BACK.to_owned(), |_| writes.to_string()),
         after.is_some() && writes == 0,
     );
     claims.push(
         "with --notice-close poll: from the close to the thread's return",
         format!("at once; by write it took {}", spoken(by_write)),
-        after.map_or("it did not come back".to_owned(), spoken),
+        after.map_or(DID_NOT_COME_BACK.to_owned(), spoken),
         after.is_some_and(|after| after < by_write),
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_explained_is_what_was_seen() {
+        let said = |end| why(&end, Duration::from_secs(4), "; tp 007 took tab 9 out of todo");
+        let failed = |write| said(End::Failed { write, errno: "EPIPE".to_owned() });
+        assert!(failed(2).contains("The second write failed with EPIPE, which ended the loop 4.0 s after"));
+        assert!(failed(1).starts_with("Write 1 after the close failed with EPIPE"));
+        assert!(said(End::Otherwise).contains("no write had told it"));
+        assert!(said(End::Never).starts_with("No write failed in the 4.0 s"));
+        assert!([failed(1), failed(2)].iter().all(|said| said.contains("tp 007 took tab 9")));
+    }
 }
