@@ -10,14 +10,19 @@
 //! The ring may have forgotten moments before they came here. Their number is said, and
 //! whatever lost its begin or its end by that gets one, with a word that it was not seen.
 
+mod format;
+
 use std::collections::BTreeMap;
 use std::mem;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::record::{name_of, tab_of};
 use crate::timeline::{Moment, Subject, What};
+
+pub use format::{Encoder, Event};
+
+use format::Phase;
 
 /// The track of what happens before a thread has a request.
 const FRONT_DOOR: usize = 1;
@@ -30,64 +35,6 @@ const POOL: usize = 100;
 const OPEN: &str = "had not ended when the record did";
 /// What stands at the end, or the begin, of a thing that lost it.
 const UNSEEN: &str = "not seen";
-
-/// One event, as the format has it. Times are microseconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Event {
-    name: String,
-    cat: &'static str,
-    #[serde(flatten)]
-    phase: Phase,
-    ts: u64,
-    pid: u32,
-    tid: usize,
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    args: Map<String, Value>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "ph")]
-enum Phase {
-    #[serde(rename = "B")]
-    Begin,
-    #[serde(rename = "E")]
-    End,
-    #[serde(rename = "X")]
-    Complete { dur: u64 },
-    #[serde(rename = "i")]
-    Instant { s: &'static str },
-    #[serde(rename = "b")]
-    WaitBegins { id: String },
-    #[serde(rename = "e")]
-    WaitEnds { id: String },
-    #[serde(rename = "M")]
-    Metadata,
-}
-
-/// Events as the bytes of a file: an array of JSON, an event a line. Every piece ends
-/// behind an event, so that a file which is cut off between two pieces can be opened.
-#[derive(Debug, Default)]
-pub struct Encoder {
-    has_begun: bool,
-}
-
-impl Encoder {
-    /// The next piece of the file.
-    pub fn encode(&mut self, events: &[Event]) -> Result<Vec<u8>, serde_json::Error> {
-        let mut bytes = Vec::new();
-        for event in events {
-            bytes.extend_from_slice(if self.has_begun { b",\n" } else { b"[\n" });
-            serde_json::to_writer(&mut bytes, event)?;
-            self.has_begun = true;
-        }
-        Ok(bytes)
-    }
-
-    /// What ends the file. The format lets it be missing.
-    pub fn end(&self) -> &'static [u8] {
-        if self.has_begun { b"\n]\n" } else { b"[]\n" }
-    }
-}
 
 /// A request on its thread.
 #[derive(Debug)]
@@ -368,7 +315,7 @@ impl Process {
                 }
                 let dur = at_us.saturating_sub(since_us);
                 let args = json!({ "request": request, "connection": connection, "ended": how });
-                let name = "reads, and not all has come".to_owned();
+                let name = "reads, and has no whole request".to_owned();
                 self.on_lane(thread, since_us, Phase::Complete { dur }, name, args);
                 self.lane(thread).last_us = since_us + dur;
             }
@@ -541,7 +488,7 @@ mod tests {
         let lines = [
             "b todo: request 9 10",
             "e todo: request 9 20",
-            "X reads, and not all has come 20",
+            "X reads, and has no whole request 20",
             "b todo: /up 30",
             "e todo: /up 40",
             "B /up 40",
@@ -618,20 +565,5 @@ mod tests {
         ];
         assert_eq!(seen, lines);
         assert_eq!((&events.last().unwrap().args["ended"]), "finished");
-    }
-
-    #[test]
-    fn a_file_that_was_cut_between_two_pieces_lacks_its_bracket_only() {
-        let mut process = Process::new(1, "a \"server\"");
-        let mut encoder = Encoder::default();
-        assert_eq!(encoder.end(), b"[]\n");
-        let mut file = encoder.encode(&process.drain()).unwrap();
-        process.take(&Moment { seq: 1, at_us: 1, thread: Some(1), subject: None, what: What::Spawned });
-        file.extend(encoder.encode(&process.drain()).unwrap());
-        assert!(encoder.encode(&[]).unwrap().is_empty());
-        file.extend(encoder.end());
-        let events: Vec<Value> = serde_json::from_slice(&file).unwrap();
-        assert_eq!(events[0]["args"]["name"], "a \"server\"");
-        assert_eq!(events.last().unwrap()["name"], "spawned");
     }
 }

@@ -1,0 +1,85 @@
+//! The Trace Event Format: what an event looks like, and how a file of them may end.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// One event, as the format has it. Times are microseconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    pub(super) name: String,
+    pub(super) cat: &'static str,
+    #[serde(flatten)]
+    pub(super) phase: Phase,
+    pub(super) ts: u64,
+    pub(super) pid: u32,
+    pub(super) tid: usize,
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub(super) args: Map<String, Value>,
+}
+
+/// What kind of event it is, and what only this kind has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "ph")]
+pub(super) enum Phase {
+    #[serde(rename = "B")]
+    Begin,
+    #[serde(rename = "E")]
+    End,
+    #[serde(rename = "X")]
+    Complete { dur: u64 },
+    #[serde(rename = "i")]
+    Instant { s: &'static str },
+    #[serde(rename = "b")]
+    WaitBegins { id: String },
+    #[serde(rename = "e")]
+    WaitEnds { id: String },
+    #[serde(rename = "M")]
+    Metadata,
+}
+
+/// Events as the bytes of a file: an array of JSON, an event a line. Every piece ends
+/// behind an event, so that a file which is cut off between two pieces can be opened.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    has_begun: bool,
+}
+
+impl Encoder {
+    /// The next piece of the file.
+    pub fn encode(&mut self, events: &[Event]) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = Vec::new();
+        for event in events {
+            bytes.extend_from_slice(if self.has_begun { b",\n" } else { b"[\n" });
+            serde_json::to_writer(&mut bytes, event)?;
+            self.has_begun = true;
+        }
+        Ok(bytes)
+    }
+
+    /// What ends the file. The format lets it be missing.
+    pub fn end(&self) -> &'static [u8] {
+        if self.has_begun { b"\n]\n" } else { b"[]\n" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Process;
+    use super::*;
+    use crate::timeline::{Moment, What};
+
+    #[test]
+    fn a_file_that_was_cut_between_two_pieces_lacks_its_bracket_only() {
+        let mut process = Process::new(1, "a \"server\"");
+        let mut encoder = Encoder::default();
+        assert_eq!(encoder.end(), b"[]\n");
+        let mut file = encoder.encode(&process.drain()).unwrap();
+        process.take(&Moment { seq: 1, at_us: 1, thread: Some(1), subject: None, what: What::Spawned });
+        file.extend(encoder.encode(&process.drain()).unwrap());
+        assert!(encoder.encode(&[]).unwrap().is_empty());
+        file.extend(encoder.end());
+        let events: Vec<Value> = serde_json::from_slice(&file).unwrap();
+        assert_eq!(events[0]["args"]["name"], "a \"server\"");
+        assert_eq!(events.last().unwrap()["name"], "spawned");
+    }
+}
