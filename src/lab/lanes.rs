@@ -3,12 +3,14 @@
 //! A pure drawing of a [`Record`]: a row a thread, and one for todo. The terminal
 //! prints the cells, the picture draws them; neither knows more than stands here.
 
+use std::collections::BTreeMap;
+
 use super::record::{Record, Story};
 
 /// What a thread did in one column's time; of several things the last in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
-    /// No such thread, or nothing in todo.
+    /// No such thread, nothing in todo, or nothing known.
     Empty,
     /// It waited for work.
     Idle,
@@ -56,7 +58,7 @@ pub const LEGEND: [(Cell, &str); 7] = [
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
-    /// The thread's number as its name has it, or `todo`.
+    /// A thread's name without its pool, as `tp 003`, or `todo`.
     pub label: String,
     pub cells: Vec<Cell>,
     /// Who holds it, or waits in it, at the end.
@@ -66,19 +68,20 @@ pub struct Lane {
 /// The lanes of a record between two times on its clock, threads first, todo last.
 pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
     let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
-    let threads = record.threads.iter().map(|thread| {
-        let mut cells = vec![Cell::Idle; columns];
-        let mine = record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == *thread));
-        let mut holder = String::new();
-        for story in mine {
-            hold(&mut cells, story, &scale, to_us);
-            if story.is_running() {
-                holder = story.name();
-            }
+    let lane = |thread: &usize| {
+        let mut cells = vec![Cell::Empty; columns];
+        scale.fill(&mut cells, record.known_from_us, to_us, Cell::Idle);
+        (*thread, Lane { label: format!("tp {thread:03}"), cells, holder: String::new() })
+    };
+    let mut lanes: BTreeMap<usize, Lane> = record.threads.iter().map(lane).collect();
+    for story in record.stories.values() {
+        let Some(lane) = story.started.and_then(|(_, thread)| lanes.get_mut(&thread)) else { continue };
+        hold(&mut lane.cells, story, &scale, to_us);
+        if story.is_running() {
+            lane.holder = story.name();
         }
-        Lane { label: format!("{thread:03}"), cells, holder }
-    });
-    threads.chain([todo(record, &scale, to_us)]).collect()
+    }
+    lanes.into_values().chain([todo(record, &scale, to_us)]).collect()
 }
 
 fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
@@ -101,10 +104,10 @@ fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
 fn todo(record: &Record, scale: &Scale, to_us: u64) -> Lane {
     let mut cells = vec![Cell::Empty; scale.columns];
     for story in record.stories.values() {
-        let until_us = story.started.map(|(at_us, _)| at_us).or(story.finished_us).unwrap_or(to_us);
+        let until_us = story.left_todo_us().unwrap_or(to_us);
         // Every request passes through todo: the ones to be seen are those that stay.
-        if until_us.saturating_sub(story.accepted_us) > scale.span_us / scale.columns.max(1) as u64 {
-            scale.fill(&mut cells, story.accepted_us, until_us, Cell::Queued);
+        if until_us.saturating_sub(story.queued_us) > scale.span_us / scale.columns.max(1) as u64 {
+            scale.fill(&mut cells, story.queued_us, until_us, Cell::Queued);
         }
     }
     let holder = record.todo().map(Story::name).collect::<Vec<_>>().join(", ");
@@ -129,7 +132,8 @@ impl Scale {
         let (Some(from), Some(to)) = (self.column(from_us.max(self.from_us)), self.column(to_us)) else {
             return;
         };
-        for cell in &mut cells[from..=to] {
+        // A server that someone else wrote may tell of an end before its begin.
+        for cell in cells.get_mut(from..=to).unwrap_or_default() {
             *cell = with.max(*cell);
         }
     }
@@ -151,7 +155,7 @@ mod tests {
         let mut record = two_threads();
         let spread = |at_us: u64| at_us * 1000;
         for (number, story) in record.stories.values_mut().enumerate() {
-            story.accepted_us = spread(10 * number as u64);
+            story.queued_us = spread(10 * number as u64);
             story.started = story.started.map(|(_, thread)| (spread(10 * number as u64), thread));
             story.writes_us = vec![spread(10 * number as u64)];
             story.finished_us = story.finished_us.map(|_| spread(30));
@@ -164,8 +168,21 @@ mod tests {
         assert_eq!(lanes.iter().map(text).collect::<Vec<_>>(), ["●─────x·", "··●─────", "    ░░░░"]);
         let named = |lane: &Lane| (lane.label.clone(), lane.holder.clone());
         let names: Vec<_> = lanes.iter().map(named).collect();
-        let expected = [("001", ""), ("002", "tab 2"), ("todo", "/up")];
+        let expected = [("tp 001", ""), ("tp 002", "tab 2"), ("todo", "/up")];
         assert_eq!(names, expected.map(|(label, holder)| (label.to_owned(), holder.to_owned())));
+    }
+
+    #[test]
+    fn what_is_not_known_is_empty_and_an_end_before_its_begin_is_no_panic() {
+        let mut record = two_threads();
+        (record.known_from_us, record.now_us) = (30_000, 40_000);
+        record.stories.retain(|request, _| *request == 1);
+        for story in record.stories.values_mut() {
+            (story.started, story.finished_us) = (Some((35_000, 1)), Some(10_000));
+            (story.writes_us, story.gone) = (Vec::new(), None);
+        }
+        let cells = &draw(&record, 0, 40_000, 4)[0].cells;
+        assert_eq!(*cells, [Cell::Empty, Cell::Empty, Cell::Empty, Cell::Idle]);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!   [`program`] that ends with its holder.
 //!
 //! On these stand the acts of `reproduce`: [`subject`] is the server that they look
-//! at, [`record`] what it says of itself, [`stage`] the verbs that they are written
+//! at, [`follower`] asks it for its [`record`], [`stage`] the verbs that they are written
 //! in, [`acts`] the acts; [`lanes`], [`narrator`], [`picture`] and [`claim`] show what was seen, [`report`] and
 //! [`trace`] keep it.
 //!
@@ -22,6 +22,7 @@ pub mod browser;
 pub mod chromium;
 pub mod claim;
 pub mod event_stream;
+pub mod follower;
 pub mod http;
 pub mod lanes;
 pub mod narrator;

@@ -185,8 +185,7 @@ fn row(lane: &Lane, width: usize) -> String {
         cells.push_str(&style(run[0]).apply_to(text).to_string());
     }
     let room = width.saturating_sub(lane.cells.len() + 9);
-    let label = if lane.label == "todo" { "todo".to_owned() } else { format!("tp {}", lane.label) };
-    format!("  {label:<6}{cells} {}", console::truncate_str(&lane.holder, room, "…"))
+    format!(" {:<7}{cells} {}", lane.label, console::truncate_str(&lane.holder, room, "…"))
 }
 
 fn style(cell: Cell) -> Style {
@@ -202,7 +201,7 @@ fn style(cell: Cell) -> Style {
 }
 
 fn summary(record: &Record) -> String {
-    let held = record.stories.values().filter(|story| story.is_running()).count();
+    let held = record.held();
     let idle = record.threads.len().saturating_sub(held);
     let todo: Vec<String> = record.todo().map(Story::name).collect();
     let todo = if todo.is_empty() { "empty".to_owned() } else { todo.join(", ") };

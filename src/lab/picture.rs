@@ -105,12 +105,13 @@ fn blocked(story: &Story, scale: &Scale) -> Vec<Value> {
 /// Those who are seen to wait in todo, each with a row in which it overlaps nobody.
 fn waiters<'a>(record: &'a Record, scale: &Scale) -> Vec<(usize, &'a Story)> {
     let stays = |story: &&Story| {
-        waits_until(story, scale).saturating_sub(story.accepted_us) > scale.span_us() / PASSING
+        let until_us = waits_until(story, scale);
+        until_us >= scale.from_us && until_us.saturating_sub(story.queued_us) > scale.span_us() / PASSING
     };
     let mut free_from: Vec<u64> = Vec::new();
     let mut placed = Vec::new();
     for story in record.stories.values().filter(stays) {
-        let row = free_from.iter().position(|free| *free <= story.accepted_us).unwrap_or(free_from.len());
+        let row = free_from.iter().position(|free| *free <= story.queued_us).unwrap_or(free_from.len());
         free_from.resize(free_from.len().max(row + 1), 0);
         free_from[row] = waits_until(story, scale);
         placed.push((row, story));
@@ -119,11 +120,11 @@ fn waiters<'a>(record: &'a Record, scale: &Scale) -> Vec<(usize, &'a Story)> {
 }
 
 fn waits_until(story: &Story, scale: &Scale) -> u64 {
-    story.started.map(|(at_us, _)| at_us).or(story.finished_us).unwrap_or(scale.to_us)
+    story.left_todo_us().unwrap_or(scale.to_us)
 }
 
 fn wait(record: &Record, story: &Story, row: usize, scale: &Scale) -> Value {
-    let bar = scale.bar(story.accepted_us, waits_until(story, scale));
+    let bar = scale.bar(story.queued_us, waits_until(story, scale));
     let (x, width) = bar.unwrap_or((LEFT, 0.0));
     let taken_by = story.started.and_then(|(_, thread)| record.threads.iter().position(|it| *it == thread));
     context! {
@@ -192,7 +193,7 @@ mod tests {
     /// The record with one second between any two things that happened.
     fn spread(mut record: Record) -> Record {
         for story in record.stories.values_mut() {
-            story.accepted_us = story.request * 1_000_000;
+            story.queued_us = story.request * 1_000_000;
             story.started = story.started.map(|(_, thread)| (story.request * 1_000_000, thread));
             story.finished_us = story.finished_us.map(|_| 5_000_000);
         }
@@ -224,6 +225,13 @@ mod tests {
         let rows: Vec<_> =
             waiters(&record, &scale).iter().map(|(row, story)| (*row, story.request)).collect();
         assert_eq!(rows, [(0, 3), (1, 4)]);
+
+        // Who has left todo before the picture begins has no row in it.
+        for story in record.stories.values_mut().filter(|story| story.started.is_none()) {
+            story.started = Some((5_000_000, 1));
+        }
+        let scale = Scale { from_us: 6_000_000, to_us: record.now_us };
+        assert!(waiters(&record, &scale).is_empty());
     }
 
     #[test]

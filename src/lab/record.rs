@@ -1,26 +1,12 @@
-//! What a server says of itself, kept: its timeline, followed over its control
-//! server and folded into one story a request.
+//! What a server says of itself, kept: its timeline, folded into one story a request.
 //!
 //! Everything that an act draws or claims about the inside of a server is read
 //! from here. The only words that the lab shares with the server half are the
-//! timeline's. [`Follower`] asks on a thread of its own; nothing else blocks.
+//! timeline's. Nothing here asks or blocks: [`super::follower`] does.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-
-use super::http;
 use crate::timeline::{Excerpt, Moment, What};
-
-/// How often the control server is asked.
-const ASK_EVERY: Duration = Duration::from_millis(40);
-/// How long it may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// One request, as far as it has come. Times are microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +14,10 @@ pub struct Story {
     pub request: u64,
     /// The client's port.
     pub connection: u64,
+    /// Empty as long as nobody has read the request, or looked at it.
     pub target: String,
-    pub accepted_us: u64,
+    /// When it was put into todo: the last time, if it was put aside until all of it had come.
+    pub queued_us: u64,
     /// When it left todo, and the number of the thread that took it.
     pub started: Option<(u64, usize)>,
     pub is_stream: bool,
@@ -66,9 +54,14 @@ impl Story {
         self.started.is_none() && self.finished_us.is_none()
     }
 
+    /// When it left todo, by a thread that took it or by its end.
+    pub fn left_todo_us(&self) -> Option<u64> {
+        self.started.map(|(at_us, _)| at_us).or(self.finished_us)
+    }
+
     /// What a person calls it.
     pub fn name(&self) -> String {
-        name_of(&self.target)
+        if self.target.is_empty() { format!("connection {}", self.connection) } else { name_of(&self.target) }
     }
 }
 
@@ -114,8 +107,10 @@ pub struct Record {
     pub threads: Vec<usize>,
     /// Moments that were lost because nobody asked in time.
     pub forgotten: u64,
-    /// All of it, as it was said, up to what was forgotten here.
+    /// All of it, as it was said, for a trace. Whoever follows a server for days lets go of them.
     pub moments: Vec<Moment>,
+    /// What ended before this time on the server's clock has been let go.
+    pub known_from_us: u64,
     last_seq: u64,
     /// What each thread was last seen at. On a kept connection it goes on with the next
     /// request without a word of an end.
@@ -159,15 +154,18 @@ impl Record {
         let story = self.stories.entry(subject.request).or_insert_with(|| Story {
             request: subject.request,
             connection: subject.connection,
-            accepted_us: at_us,
+            queued_us: at_us,
             // Where nobody asked in time, its first moment may be one of a thread that has it.
             started: thread.map(|thread| (at_us, thread)),
             ..Story::default()
         });
         match what {
             What::Accepted { target, .. } => story.target = target,
-            // For the second time if Puma's front had put it aside, when not all of it had come.
-            What::Queued => (story.started, story.finished_us) = (None, None),
+            // For the second time if Puma's front had put it aside, when not all of it had come:
+            // meanwhile it was with the reactor, and waited for its client and not for a thread.
+            What::Queued => {
+                (story.queued_us, story.started, story.finished_us) = (at_us, None, None);
+            }
             What::Started => story.started = thread.map(|thread| (at_us, thread)),
             What::Streaming => story.is_stream = true,
             What::Wrote { .. } => story.writes_us.push(at_us),
@@ -205,7 +203,7 @@ impl Record {
             let story = self.stories.entry(held.request).or_insert_with(|| Story {
                 request: held.request,
                 connection: held.connection,
-                accepted_us: since_us,
+                queued_us: since_us,
                 ..Story::default()
             });
             if story.target.is_empty() {
@@ -218,10 +216,14 @@ impl Record {
         }
     }
 
-    /// Lets go of what ended before this time on the server's clock, so that a
-    /// server can be followed for days.
-    pub fn forget_before(&mut self, at_us: u64) {
-        self.moments.retain(|moment| moment.at_us >= at_us);
+    /// Lets go of what ended before this time on the server's clock, and of more if that
+    /// leaves more than `most` that have ended, so that a busy server can be followed for days.
+    pub fn forget_before(&mut self, at_us: u64, most: usize) {
+        let mut ended: Vec<u64> = self.stories.values().filter_map(|story| story.finished_us).collect();
+        let too_many = ended.len().saturating_sub(most);
+        let newest = (too_many > 0).then(|| ended.select_nth_unstable(too_many - 1).1.saturating_add(1));
+        let at_us = at_us.max(newest.unwrap_or_default());
+        self.known_from_us = self.known_from_us.max(at_us);
         self.stories.retain(|_, story| story.finished_us.is_none_or(|finished_us| finished_us >= at_us));
         for story in self.stories.values_mut() {
             story.writes_us.retain(|wrote_us| *wrote_us >= at_us);
@@ -246,67 +248,22 @@ impl Record {
         self.stories.values().rev().find(|story| story.connection == u64::from(port))
     }
 
-    /// Requests that hold a thread and are streams.
+    /// Requests that hold a thread.
+    pub fn held(&self) -> usize {
+        self.stories.values().filter(|story| story.is_running()).count()
+    }
+
+    /// Those of them that are streams.
     pub fn open_streams(&self) -> usize {
         self.stories.values().filter(|story| story.is_stream && story.is_running()).count()
     }
 
     /// Requests that wait in todo, first in first.
     pub fn todo(&self) -> impl Iterator<Item = &Story> {
-        self.stories.values().filter(|story| story.is_queued())
+        let mut queued: Vec<_> = self.stories.values().filter(|story| story.is_queued()).collect();
+        queued.sort_by_key(|story| story.queued_us);
+        queued.into_iter()
     }
-}
-
-/// Keeps a [`Record`] up to date until it is dropped.
-#[derive(Debug)]
-pub struct Follower {
-    record: Arc<Mutex<Record>>,
-    stop: Option<Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Follower {
-    /// Follows the server whose control server is at this address (`http://…`).
-    pub fn start(control: &str) -> io::Result<Follower> {
-        let record = Arc::new(Mutex::new(Record::default()));
-        let (stop, stopped) = bounded(0);
-        let (to, control) = (Arc::clone(&record), control.to_owned());
-        let thread = thread::Builder::new().name("follower".into()).spawn(move || {
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(ASK_EVERY) {
-                let last_seq = lock(&to).last_seq;
-                // A server that has gone is noticed by whoever waits for it.
-                let Ok(answer) = http::get(&format!("{control}/timeline?after={last_seq}"), ANSWER_WITHIN)
-                else {
-                    continue;
-                };
-                match serde_json::from_slice(&answer.body) {
-                    Ok(excerpt) => lock(&to).take(excerpt),
-                    Err(error) => log::warn!("{control}/timeline: {error}"),
-                }
-            }
-        })?;
-        Ok(Follower { record, stop: Some(stop), thread: Some(thread) })
-    }
-
-    /// What is known now. Holds the follower up while it is kept.
-    pub fn record(&self) -> MutexGuard<'_, Record> {
-        lock(&self.record)
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    // A panic while it is taken in leaves a story short of a field, never wrong.
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -358,6 +315,27 @@ pub(crate) mod tests {
         assert_eq!(say(Some(2), What::Started), (true, false));
         assert_eq!(say(Some(1), What::Finished), (true, false));
         assert_eq!(say(Some(2), What::Finished), (false, false));
+    }
+
+    #[test]
+    fn who_was_put_aside_waits_anew_and_behind_the_others() {
+        let timeline = Timeline::default();
+        let say = |thread, request, what| {
+            timeline.record(thread, Some(Subject { connection: 40_000 + request, request }), what);
+        };
+        say(None, 1, What::Queued);
+        say(Some(1), 1, What::Started);
+        say(Some(1), 1, What::Finished);
+        say(None, 2, What::Queued);
+        say(None, 1, What::Queued);
+        let mut excerpt = timeline.after(0);
+        for moment in &mut excerpt.moments {
+            moment.at_us = moment.seq * 1000;
+        }
+        let mut record = Record::default();
+        record.take(excerpt);
+        let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();
+        assert_eq!(todo, [("connection 40002".to_owned(), 4000), ("connection 40001".to_owned(), 5000)]);
     }
 
     #[test]
@@ -421,12 +399,24 @@ pub(crate) mod tests {
     fn what_is_past_is_let_go_and_what_lasts_is_kept() {
         let mut record = two_threads();
         let now_us = record.now_us + 1;
-        record.forget_before(now_us);
-        assert!(record.moments.iter().all(|moment| moment.at_us >= now_us));
+        record.forget_before(now_us, 10);
         assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2", "/up"]);
         assert!(record.stories.values().all(|story| story.writes_us.is_empty()));
         record.forget_unfinished();
         assert!(record.stories.is_empty() && record.threads == [1, 2]);
+    }
+
+    #[test]
+    fn of_many_that_have_ended_the_newest_are_kept() {
+        let mut record = two_threads();
+        for (request, story) in &mut record.stories {
+            (story.queued_us, story.finished_us) = (0, (*request < 3).then_some(request * 1000));
+        }
+        record.forget_before(0, 1);
+        assert_eq!(record.stories.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(record.known_from_us, 1001);
+        record.forget_before(500, 1);
+        assert_eq!((record.stories.len(), record.known_from_us), (2, 1001));
     }
 
     #[test]

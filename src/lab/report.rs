@@ -107,10 +107,7 @@ fn figures(record: &Record, began_us: u64) -> Vec<(&'static str, String)> {
         let (from_us, _) = story.started?;
         Some((until(story.finished_us, from_us), story.name()))
     });
-    let mut waited = stories().map(|story| {
-        let left_us = story.started.map(|(at_us, _)| at_us).or(story.finished_us);
-        (until(left_us, story.accepted_us), story.name())
-    });
+    let mut waited = stories().map(|story| (until(story.left_todo_us(), story.queued_us), story.name()));
     let blocked = stories().flat_map(|story| &story.blocked_us).map(|(from, to)| to - from).sum();
     let mut figures = vec![
         ("drawn", time(record.now_us.saturating_sub(began_us))),

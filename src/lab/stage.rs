@@ -269,7 +269,7 @@ impl<'a> Stage<'a> {
             let port = tab.local_port()?;
             let seen = stage.record(|record| {
                 record.of_port(port).map(|story| {
-                    story.is_queued() && record.now_us.saturating_sub(story.accepted_us) > QUEUED_AFTER_US
+                    story.is_queued() && record.now_us.saturating_sub(story.queued_us) > QUEUED_AFTER_US
                 })
             });
             match seen {
@@ -342,7 +342,7 @@ impl<'a> Stage<'a> {
         // Lanes begin with the first visitor, not with the server.
         if self.began_us.is_none() {
             self.began_us =
-                record.stories.values().next().map(|story| story.accepted_us.saturating_sub(50_000));
+                record.stories.values().next().map(|story| story.queued_us.saturating_sub(50_000));
         }
         if let Some(began_us) = self.began_us {
             self.narrator.watch(&record, began_us);

@@ -15,9 +15,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use thiserror::Error;
 
+use super::follower::Follower;
 use super::http::{self, HttpError};
 use super::program::Program;
-use super::record::Follower;
 
 /// How long it may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(30);

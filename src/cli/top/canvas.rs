@@ -86,11 +86,10 @@ impl Canvas<'_> {
     /// A lane: its label, its cells, who holds it.
     pub fn lane(&mut self, y: u16, lane: &Lane, columns: usize) {
         let colours = self.colours;
-        let label = if lane.label == "todo" { "todo".to_owned() } else { format!("tp {}", lane.label) };
         let mut pen = self.pen(y);
         // Before the server began there is nothing.
         let blank = (columns - lane.cells.len()) as u16;
-        pen.put(&label, Style::new()).tab(LABEL + blank);
+        pen.put(&lane.label, Style::new()).tab(LABEL + blank);
         for run in lane.cells.chunk_by(|a, b| a == b) {
             let text: String = run.iter().map(|cell| cell.glyph()).collect();
             pen.put(&text, style(run[0], colours));

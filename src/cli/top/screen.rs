@@ -325,7 +325,7 @@ fn recent(record: &Record, columns: usize) -> Vec<Lane> {
 /// Who waits in todo, for how long, for what.
 fn waiters(view: &View, record: &Record) -> Vec<String> {
     let line = |story: &Story| {
-        let waits = span(record.now_us.saturating_sub(story.accepted_us));
+        let waits = span(record.now_us.saturating_sub(story.queued_us));
         match story.target.as_str() {
             "" => format!("connection {} waits {waits}, and has said nothing yet", story.connection),
             target => format!("{} waits {waits} for {target}", story.name()),

@@ -9,8 +9,11 @@ use super::words::{self, Event};
 use crate::lab::record::Record;
 use crate::timeline::Moment;
 
-/// How far back lanes can be drawn: more columns than the widest screen has.
+/// How far back lanes can be drawn: as many columns as a very wide screen has.
 const KEPT_US: u64 = 180_000_000;
+/// How many requests are kept that have ended. A server under load has as many in some seconds:
+/// then its lanes begin there.
+const KEPT_STORIES: usize = 50_000;
 /// How many events are kept, and samples of a Puma's numbers.
 const KEPT_EVENTS: usize = 200;
 const KEPT_SAMPLES: usize = 1_000;
@@ -79,11 +82,13 @@ impl View {
         let to_tell = excerpt.moments.iter().rev().filter(|moment| words::may_tell(moment));
         let to_tell: Vec<Moment> = to_tell.take(KEPT_EVENTS).cloned().collect();
         record.take(excerpt);
+        // The stories have all that is shown of them.
+        record.moments.clear();
         record.take_seats(&seats);
         for event in to_tell.iter().rev().filter_map(|moment| words::tell(moment, record)) {
             keep(&mut self.events, event, KEPT_EVENTS);
         }
-        record.forget_before(record.now_us.saturating_sub(KEPT_US));
+        record.forget_before(record.now_us.saturating_sub(KEPT_US), KEPT_STORIES);
     }
 }
 

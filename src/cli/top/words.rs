@@ -36,7 +36,7 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
         What::Spawned => format!("{thread} was spawned"),
         What::Exited => format!("{thread} ended"),
         What::Started => {
-            let waited_us = moment.at_us.saturating_sub(story?.accepted_us);
+            let waited_us = moment.at_us.saturating_sub(story?.queued_us);
             if waited_us < PASSING_US {
                 return None;
             }
@@ -46,7 +46,9 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
         What::Streaming => format!("{who} streams, and holds {thread}"),
         What::Blocked { us } => format!("a write to {who} waited {} for the client to read", span(*us)),
         What::Disconnected { write, error } => format!("{who} is gone: write {write} failed, {error}"),
-        What::Reaped { age_ms, why } => format!("{who} was told to end, {} old: {why}", span(age_ms * 1000)),
+        What::Reaped { age_ms, why } => {
+            format!("{who} was told to end, {} old: {why}", span(age_ms.saturating_mul(1000)))
+        }
         What::Rejected { status: 0, why } => format!("{who} was not served: {why}"),
         What::Rejected { status, why } => format!("{who} was refused with {status}: {why}"),
         What::Panicked { message } => format!("{who} panicked: {message}"),
@@ -55,16 +57,17 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
     Some(Event { at_us: moment.at_us, text })
 }
 
-/// None if it was only put aside: then it goes on.
+/// None if it was only put aside, or refused, which has been told: nothing was written to it.
 fn finished(story: Option<&Story>, who: &str, thread: &str, at_us: u64) -> Option<String> {
     let Some((story, (since_us, _))) = story.and_then(|story| Some((story, story.started?))) else {
         return Some(format!("{thread} is done with {who}"));
     };
     let after = span(at_us.saturating_sub(since_us));
-    (story.finished_us == Some(at_us)).then(|| match story.is_stream {
-        true => format!("{who} ended after {after}: {thread} is free"),
-        false => format!("{who} was served by {thread} in {after}"),
-    })
+    match story.finished_us == Some(at_us) {
+        true if story.is_stream => Some(format!("{who} ended after {after}: {thread} is free")),
+        true if !story.writes_us.is_empty() => Some(format!("{who} was served by {thread} in {after}")),
+        _ => None,
+    }
 }
 
 /// A length of time as a person says it: `3 ms`, `2.1 s`, and from a minute on as
@@ -104,6 +107,9 @@ mod tests {
             (Some(2), What::Started),
             (Some(2), What::Finished),
             (None, What::Queued),
+            (Some(4), What::Started),
+            (Some(4), What::Finished),
+            (None, What::Queued),
             (Some(3), What::Started),
             (Some(3), What::Streaming),
             (Some(3), What::Wrote { bytes: 9 }),
@@ -113,12 +119,13 @@ mod tests {
             timeline.record(thread, subject, what);
         }
         let mut excerpt = timeline.after(0);
-        // It waited for three seconds, and streamed for four.
-        for moment in &mut excerpt.moments {
+        // It was with the reactor for a second, waited in todo for two, and streamed for four.
+        let last_queued = excerpt.moments.iter().rposition(|moment| moment.what == What::Queued);
+        for (at, moment) in excerpt.moments.iter_mut().enumerate() {
             moment.at_us = match moment.what {
-                What::Spawned | What::Accepted { .. } => 0,
-                _ if moment.thread == Some(2) => 0,
-                What::Disconnected { .. } | What::Finished => 7_000_000,
+                What::Disconnected { .. } | What::Finished if moment.thread == Some(3) => 7_000_000,
+                _ if Some(at) == last_queued => 1_000_000,
+                _ if Some(at) < last_queued => 0,
                 _ => 3_000_000,
             };
         }
@@ -130,12 +137,37 @@ mod tests {
             told,
             [
                 "tp 003 was spawned",
-                "tab 9 was taken out of todo by tp 003 after 3.0 s",
+                "tab 9 was taken out of todo by tp 003 after 2.0 s",
                 "tab 9 streams, and holds tp 003",
                 "tab 9 is gone: write 2 failed, EPIPE",
                 "tab 9 ended after 4.0 s: tp 003 is free",
             ]
         );
+    }
+
+    /// Of what was refused, or is still with the reactor, nothing but that is told.
+    #[test]
+    fn what_was_not_served_is_not_said_to_be() {
+        let told = |whats: &[What]| {
+            let timeline = Timeline::default();
+            for what in whats {
+                let thread = (*what != What::Queued).then_some(1);
+                timeline.record(thread, Some(Subject { connection: 40_001, request: 1 }), what.clone());
+            }
+            let excerpt = timeline.after(0);
+            let mut record = Record::default();
+            record.take(excerpt.clone());
+            excerpt.moments.iter().filter_map(|it| tell(it, &record)).map(|it| it.text).collect::<Vec<_>>()
+        };
+        let up = What::accepted("GET", "/up");
+        let gone = What::Rejected { status: 0, why: "the client closed".into() };
+        assert_eq!(told(&[What::Queued, What::Started, What::Finished]), [""; 0]);
+        assert_eq!(
+            told(&[What::Queued, What::Started, up.clone(), gone, What::Finished]),
+            ["/up was not served: the client closed"]
+        );
+        let served = told(&[What::Queued, What::Started, up, What::Wrote { bytes: 9 }, What::Finished]);
+        assert_eq!(served, ["/up was served by tp 001 in 0 ms"]);
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn open_all(
                 let stories = || record.stories.values().filter(|story| mine(&story.target));
                 let waits = |us: u64| record.now_us.saturating_sub(us) > PATIENCE.as_micros() as u64 / 10;
                 let streams = stories().any(|story| story.is_stream && !story.writes_us.is_empty());
-                let queued = stories().any(|story| story.is_queued() && waits(story.accepted_us));
+                let queued = stories().any(|story| story.is_queued() && waits(story.queued_us));
                 (streams || queued).then_some(())
             })
         })?;
