@@ -86,8 +86,12 @@ fn a_run_that_broke_off_is_told_of_too() {
 #[test]
 fn a_path_that_cannot_be_written_is_said_before_the_first_act() {
     let folder = tempfile::tempdir().unwrap();
+    let new_folder = format!("{}/new/", folder.path().display());
+    let too_long = folder.path().join("x".repeat(300));
+    let paths =
+        ["/no/such/folder/x", folder.path().to_str().unwrap(), &new_folder, too_long.to_str().unwrap()];
     for flag in ["--report", "--trace", "--svg"] {
-        for path in ["/no/such/folder/x", folder.path().to_str().unwrap()] {
+        for path in paths {
             // Plainly, so that an act that began would have said so.
             let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
             command.args(["reproduce", "--fast", "--act", "1", flag, path]).stdin(Stdio::null());

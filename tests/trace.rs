@@ -116,6 +116,22 @@ fn a_trace_that_cannot_be_written_is_said_before_anything_is_served() {
     }
 }
 
+#[test]
+fn a_trace_is_not_written_over_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("models.sqlite3");
+    fs::write(&database, "somebody's models").unwrap();
+    let mut command = Server::command(folder.path());
+    command
+        .arg("--trace")
+        .arg(folder.path().join("../").join(folder.path().file_name().unwrap()).join("models.sqlite3"));
+    let output = command.stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--database and --trace name the same file"), "{said}");
+    assert_eq!(fs::read_to_string(&database).unwrap(), "somebody's models");
+}
+
 /// The limit of a file's size stands for a full disk: the write fails in the same way.
 #[test]
 fn a_disk_that_fills_up_ends_the_trace_and_not_the_server() {

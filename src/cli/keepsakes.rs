@@ -1,6 +1,6 @@
 //! What `reproduce` leaves when it is over: `--report`, `--trace` and `--svg`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -46,32 +46,26 @@ impl Keepsakes {
         })
     }
 
-    /// Writes them; one that cannot be written keeps none of those before it away.
+    /// Writes them. One that cannot be written keeps none of the others away.
     pub fn write(self, run: &Report<'_>) -> Result<(), KeepError> {
-        if let Some(file) = self.report {
-            file.write(run.html()?.as_bytes())?;
-        }
-        if let Some(file) = self.trace {
-            file.write(&traced(run.outcomes)?)?;
-        }
-        if let (Some(file), Some(last)) = (self.svg, run.outcomes.last()) {
-            file.write(picture::svg(&last.verdict.title, &last.record, last.began_us)?.as_bytes())?;
-        }
-        Ok(())
+        let report = self.report.map_or(Ok(()), |file| report(file, run));
+        let trace = self.trace.map_or(Ok(()), |file| trace(file, run.outcomes));
+        // Of a run that broke off in its first act there is nothing to be drawn.
+        let svg = self.svg.zip(run.outcomes.last()).map_or(Ok(()), |(file, last)| svg(file, last));
+        report.and(trace).and(svg)
     }
 }
 
-/// Two flags of which one would write over the other.
-pub fn same_path<'a>(files: &[(&'a str, &Option<PathBuf>)]) -> Option<(&'a str, &'a str)> {
-    let given: Vec<_> = files.iter().filter(|(_, path)| path.is_some()).collect();
-    let pairs =
-        given.iter().enumerate().flat_map(|(at, one)| given[..at].iter().map(move |other| (other, one)));
-    let mut same = pairs.filter(|((_, path), (_, other))| path == other);
-    same.next().map(|((flag, _), (other, _))| (*flag, *other))
+fn report(file: WholeFile, run: &Report<'_>) -> Result<(), KeepError> {
+    Ok(file.write(run.html()?.as_bytes())?)
+}
+
+fn svg(file: WholeFile, Outcome { verdict, record, began_us, .. }: &Outcome) -> Result<(), KeepError> {
+    Ok(file.write(picture::svg(&verdict.title, record, *began_us)?.as_bytes())?)
 }
 
 /// The acts as a trace, a process each.
-fn traced(outcomes: &[Outcome]) -> Result<Vec<u8>, serde_json::Error> {
+fn trace(file: WholeFile, outcomes: &[Outcome]) -> Result<(), KeepError> {
     let mut encoder = Encoder::default();
     let mut bytes = Vec::new();
     for Outcome { verdict, record, .. } in outcomes {
@@ -82,5 +76,5 @@ fn traced(outcomes: &[Outcome]) -> Result<Vec<u8>, serde_json::Error> {
         bytes.extend(encoder.encode(&process.drain())?);
     }
     bytes.extend_from_slice(encoder.end());
-    Ok(bytes)
+    Ok(file.write(&bytes)?)
 }

@@ -16,6 +16,7 @@ pub mod interrupt;
 pub mod keepsakes;
 pub mod pretty;
 pub mod reproduce;
+pub mod same_path;
 pub mod serve;
 pub mod serve_args;
 pub mod state_file;

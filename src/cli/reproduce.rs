@@ -14,7 +14,8 @@ use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, RecvError, bounded, select};
 use serde::Serialize;
 
-use super::keepsakes::{Keepsakes, same_path};
+use super::keepsakes::Keepsakes;
+use super::same_path::same_path;
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
 use super::{failed, interrupt, misused};
@@ -103,12 +104,11 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         Ok(interrupted) => interrupted,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
-    if let Some((flag, other)) =
-        same_path(&[("--report", &args.report), ("--trace", &args.trace), ("--svg", &args.svg)])
-    {
-        return misused(format_args!("{flag} and {other} name the same file; give each its own"));
+    let [report, trace, svg] = [&args.report, &args.trace, &args.svg].map(|path| path.as_deref());
+    if let Some(same) = same_path(&[("--report", report), ("--trace", trace), ("--svg", svg)]) {
+        return misused(same);
     }
-    let files = match Keepsakes::at(args.report.as_deref(), args.trace.as_deref(), args.svg.as_deref()) {
+    let files = match Keepsakes::at(report, trace, svg) {
         Ok(files) => files,
         Err(error) => return failed(error),
     };

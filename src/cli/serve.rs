@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crossbeam_channel::{Receiver, bounded, never, select};
 
 use super::boot::{self, Running};
+use super::same_path::same_path;
 use super::serve_args::{FrontDoor, Notice, ServeArgs};
 use super::values::MinMax;
 use super::{failed, interrupt, misused};
@@ -33,6 +34,13 @@ pub fn run(args: ServeArgs) -> ExitCode {
         && let Some(refusal) = beyond_tiny_http(&args)
     {
         return misused(refusal);
+    }
+    if let Some(same) = same_path(&[
+        ("--database", Some(&args.database)),
+        ("--state", args.state.as_deref()),
+        ("--trace", args.trace.as_deref()),
+    ]) {
+        return misused(same);
     }
     let signals = match interrupt::first_of_two() {
         Ok(signals) => signals,

@@ -6,6 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -41,31 +42,39 @@ impl WholeFile {
     /// Tries whether there is a way to this path.
     pub fn at(flag: &'static str, path: &Path) -> Result<WholeFile, Unwritable> {
         let file = WholeFile { flag, path: path.to_owned() };
-        match file.kind() {
-            Kind::Folder => Err(file.unwritable(ErrorKind::IsADirectory.into())),
+        let tried = file.kind().and_then(|kind| match kind {
+            Kind::Folder => Err(ErrorKind::IsADirectory.into()),
             Kind::Device => Ok(()),
-            Kind::File => file.beside().map(drop).map_err(|error| file.unwritable(error)),
-        }?;
-        Ok(file)
+            Kind::File => file.beside().map(drop),
+        });
+        match tried {
+            Ok(()) => Ok(file),
+            Err(error) => Err(file.unwritable(error)),
+        }
     }
 
     /// Writes it beside its path, and moves it there.
     pub fn write(self, bytes: &[u8]) -> Result<(), Unwritable> {
-        let written = match self.kind() {
+        let written = self.kind().and_then(|kind| match kind {
             Kind::Device => fs::write(&self.path, bytes),
-            Kind::File | Kind::Folder => self.beside().and_then(|mut file| {
+            Kind::File | Kind::Folder => {
+                let mut file = self.beside()?;
                 file.write_all(bytes)?;
                 file.persist(&self.path).map(drop).map_err(|error| error.error)
-            }),
-        };
+            }
+        });
         written.map_err(|error| self.unwritable(error))
     }
 
-    fn kind(&self) -> Kind {
+    /// An error where no file can ever stand, such as below a file, or by too long a name.
+    fn kind(&self) -> io::Result<Kind> {
         match fs::metadata(&self.path) {
-            Ok(there) if there.is_dir() => Kind::Folder,
-            Ok(there) if !there.is_file() => Kind::Device,
-            _ => Kind::File,
+            Ok(there) if there.is_dir() => Ok(Kind::Folder),
+            Ok(there) if !there.is_file() => Ok(Kind::Device),
+            Ok(_) => Ok(Kind::File),
+            Err(_) if self.path.as_os_str().as_bytes().ends_with(b"/") => Ok(Kind::Folder),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kind::File),
+            Err(error) => Err(error),
         }
     }
 
