@@ -155,10 +155,9 @@ impl Running {
         let app =
             start("--bind", configuration, &timeline, Arc::new(move |request: &_| rails.call(request)))?;
 
-        let token = Some(args.control_token.clone()).filter(|token| !matches!(token.as_str(), "none" | ""));
         let (stop, stops) = bounded(1);
         let control = Control::new(
-            Guard::new(hosts, token)?,
+            Guard::new(hosts, args.control_token.0.clone())?,
             pages,
             View::new(Arc::clone(&app), Arc::clone(&live), Arc::clone(&database), Arc::clone(&timeline)),
             stop,
@@ -186,7 +185,7 @@ impl Running {
         };
         let trace = args.trace.as_deref().map(trace).transpose()?;
         let write = |path: &Path| {
-            StateFile::write(path, app.address(), control.address(), &args.control_token)
+            StateFile::write(path, app.address(), control.address(), args.control_token.0.as_deref())
                 .map_err(|error| BootError::State { path: path.to_owned(), error })
         };
         let state = args.state.as_deref().map(write).transpose()?;

@@ -9,7 +9,11 @@ use clap::Args;
 use thiserror::Error;
 
 use super::control_client::{AskError, ControlUrl};
-use super::{state_file, values};
+use super::state_file;
+use super::values::{self, Token};
+
+/// The most characters that are repeated of a refusal: whoever listens there may be any program.
+const MOST_SAID: usize = 200;
 
 /// Where it listens and which token it wants, as typed.
 // A global flag's value is seen by every command above it, too, by its id; so the
@@ -22,7 +26,7 @@ pub struct ControlServerArgs {
         long = "control-url",
         value_name = "URL",
         env = "NINETABS_CONTROL_URL",
-        default_value = "tcp://127.0.0.1:9293",
+        default_value = values::CONTROL_URL,
         global = true
     )]
     pub control_url: ControlUrl,
@@ -37,7 +41,7 @@ pub struct ControlServerArgs {
         value_parser = values::token,
         global = true
     )]
-    pub control_token: String,
+    pub control_token: Token,
     /// A running server's state file, which says both and wins over both [default: none is read].
     #[arg(id = "ctl_state", long = "state", value_name = "PATH", global = true)]
     pub state: Option<PathBuf>,
@@ -68,7 +72,8 @@ impl ControlServerArgs {
     /// As with pumactl, a state file wins over both flags. It is read anew each time.
     pub fn find(&self) -> Result<ControlServer, ControlError> {
         let Some(path) = self.state.clone() else {
-            return Ok(ControlServer::new(self.control_url.clone(), Some(self.control_token.clone())));
+            let token = self.control_token.0.clone();
+            return Ok(ControlServer { url: self.control_url.clone(), token });
         };
         let found = match state_file::read(&path) {
             Ok(found) => found,
@@ -77,7 +82,7 @@ impl ControlServerArgs {
         let url = found.url.ok_or_else(|| "it names no control_url".to_owned());
         let url = url.and_then(|url| url.parse().map_err(|why| format!("its control_url {url}: {why}")));
         match url {
-            Ok(url) => Ok(ControlServer::new(url, found.token)),
+            Ok(url) => Ok(ControlServer { url, token: found.token }),
             Err(why) => Err(ControlError::NoControlServer { path, why }),
         }
     }
@@ -91,10 +96,6 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    fn new(url: ControlUrl, token: Option<String>) -> ControlServer {
-        ControlServer { url, token: token.filter(|token| !matches!(token.as_str(), "none" | "")) }
-    }
-
     /// Connects, and asks nothing. Blocks for `patience` at the most.
     pub fn touch(&self, patience: Duration) -> Result<(), ControlError> {
         self.url.touch(patience).map_err(|error| ControlError::Ask { url: self.url.clone(), error })
@@ -116,9 +117,11 @@ impl ControlServer {
             Ok(answer) => answer,
             Err(error) => return Err(ControlError::Ask { url, error }),
         };
-        let said = answer.body;
+        if answer.status == 200 {
+            return Ok(answer.body);
+        }
+        let said = answer.body.chars().take(MOST_SAID).collect();
         match answer.status {
-            200 => Ok(said),
             403 => Err(ControlError::Forbidden { url, said }),
             404 => Err(ControlError::Unsupported { url, order, said }),
             status => Err(ControlError::Refused { url, order, status, said }),

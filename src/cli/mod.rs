@@ -102,12 +102,16 @@ pub fn misused(error: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// In one line, also where a library said it in several. The status says it too,
-/// where nobody reads stderr.
+/// The status says it too, where nobody reads stderr.
 fn complain(error: impl std::fmt::Display) {
-    let error = error.to_string();
-    let line = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    let _ = writeln!(io::stderr(), "ninetabs: {line}");
+    let _ = writeln!(io::stderr(), "ninetabs: {}", one_line(&error.to_string()));
+}
+
+/// In one line, also where a library said it in several; and what another program has
+/// said does not steer the terminal.
+fn one_line(text: &str) -> String {
+    let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    line.replace(char::is_control, " ")
 }
 
 /// Help and version as they are; of a mistake one line, which names the flag, the
@@ -136,6 +140,11 @@ mod tests {
     #[test]
     fn the_definitions_agree_with_themselves() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_complaint_is_one_line_and_steers_no_terminal() {
+        assert_eq!(one_line("a\n  b \u{1b}[31m\u{9b}2J c\r\n"), "a b  [31m 2J c");
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
 fn say_what_to_try(args: &ServeArgs, running: &Running) {
     let (app, control) = (running.app.address(), running.control.address());
     let MinMax(min, max) = args.threads;
-    let query = if matches!(args.control_token.as_str(), "none" | "") { "" } else { "/?token=…" };
+    let query = if args.control_token.0.is_none() { "" } else { "/?token=…" };
     let (version, port) = (env!("CARGO_PKG_VERSION"), app.port());
     say(&format!(
         "ninetabs {version}, a model of Puma 8: threads {min}:{max}

@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::duration;
-use super::values::{self, MinMax, OrAuto, OrOff};
+use super::values::{self, MinMax, OrAuto, OrOff, Token};
 use crate::puma::configuration as default;
 
 /// What reads requests and hands them to the pool.
@@ -54,7 +54,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_BIND", default_value = "tcp://127.0.0.1:9292", value_parser = values::address, help_heading = "Addresses")]
     pub bind: SocketAddr,
     /// Where the control server listens; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = "tcp://127.0.0.1:9293", value_parser = values::address, help_heading = "Addresses")]
+    #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = values::CONTROL_URL, value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
     /// What every request to the control server must carry as ?token=TOKEN; none lets in programs, and no page of a browser.
     #[arg(
@@ -65,7 +65,7 @@ pub struct ServeArgs {
         value_parser = values::token,
         help_heading = "Addresses"
     )]
-    pub control_token: String,
+    pub control_token: Token,
     /// A host that is answered besides loopback, localhost and *.localhost; a leading dot takes all names below; several with commas, or by giving it again [default: no other].
     #[arg(
         long,

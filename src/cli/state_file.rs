@@ -10,6 +10,9 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// What stands in the place of a token where none is wanted, in Puma's words.
+const NO_TOKEN: &str = "none";
+
 /// A file that was written; it goes when this is dropped.
 pub struct StateFile {
     path: PathBuf,
@@ -17,12 +20,17 @@ pub struct StateFile {
 
 impl StateFile {
     /// Writes it beside its path, and moves it there.
-    pub fn write(path: &Path, app: SocketAddr, control: SocketAddr, token: &str) -> io::Result<StateFile> {
+    pub fn write(
+        path: &Path,
+        app: SocketAddr,
+        control: SocketAddr,
+        token: Option<&str>,
+    ) -> io::Result<StateFile> {
         let here = std::env::current_dir().unwrap_or_default();
         let text = format!(
             "---\npid: {}\ncontrol_url: tcp://{control}\ncontrol_auth_token: {}\nrunning_from: \"{}\"\nbind: tcp://{app}\n",
             std::process::id(),
-            quoted_if_a_number(token),
+            quoted_if_a_number(token.unwrap_or(NO_TOKEN)),
             here.display(),
         );
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -69,7 +77,10 @@ fn parse(text: &str) -> ControlServer {
         let value = value.strip_suffix('"').unwrap_or(value);
         (!value.is_empty()).then(|| value.to_owned())
     };
-    ControlServer { url: value("control_url"), token: value("control_auth_token") }
+    ControlServer {
+        url: value("control_url"),
+        token: value("control_auth_token").filter(|token| token != NO_TOKEN),
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +96,7 @@ mod tests {
     fn what_each_file_says() {
         for (text, wanted) in [
             ("", says("", "")),
-            ("---\npid: 1\ncontrol_url: tcp://h:1\ncontrol_auth_token: none\n", says("tcp://h:1", "none")),
+            ("---\npid: 1\ncontrol_url: tcp://h:1\ncontrol_auth_token: none\n", says("tcp://h:1", "")),
             ("control_url: \"unix:///a b\"\r\ncontrol_auth_token: \"007\"", says("unix:///a b", "007")),
             ("# control_url: tcp://h:1\n control_url: x\ncontrol_auth_token:\n", says("", "")),
             ("control_url: a\ncontrol_url: b:c", says("b:c", "")),
@@ -99,9 +110,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let (app, control) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
-        for token in ["none", "s3cret", "007", "1.50"] {
+        for token in [None, Some("s3cret"), Some("007"), Some("1.50")] {
             let file = StateFile::write(&path, app, control, token).unwrap();
-            assert_eq!(read(&path).unwrap(), says("tcp://127.0.0.1:2", token));
+            assert_eq!(read(&path).unwrap(), says("tcp://127.0.0.1:2", token.unwrap_or_default()));
             drop(file);
             assert!(!path.exists());
         }

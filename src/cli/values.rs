@@ -17,6 +17,12 @@ pub struct OrOff(pub Option<Duration>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrAuto(pub Option<usize>);
 
+/// A control token, or `none`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token(pub Option<String>);
+
+/// Where our control server listens unless it is told otherwise, and is looked for.
+pub const CONTROL_URL: &str = "tcp://127.0.0.1:9293";
 /// The most threads, or database connections, that may be asked for.
 const MOST: usize = 10_000;
 
@@ -30,11 +36,11 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// A control token that can stand in a query and in a state file as it is.
-pub fn token(text: &str) -> Result<String, String> {
+/// A control token that can stand in a query and in a state file as it is, or `none`.
+pub fn token(text: &str) -> Result<Token, String> {
     let stands_for_itself = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');
     match text.bytes().all(stands_for_itself) {
-        true => Ok(text.to_owned()),
+        true => Ok(Token(Some(text.to_owned()).filter(|text| !matches!(text.as_str(), "none" | "")))),
         false => {
             Err("give a token of ASCII letters, digits and signs, without a blank, &, ;, # or a quote"
                 .to_owned())
@@ -107,7 +113,8 @@ mod tests {
         assert_eq!(address("tcp://127.0.0.1:0"), Ok(([127, 0, 0, 1], 0).into()));
         assert_eq!(address("localhost:80"), Ok(([127, 0, 0, 1], 80).into()));
         assert!(address("tcp://127.0.0.1").is_err() && address("unix://x").is_err());
-        assert!(token("").is_ok() && token("s3cret_-+/=.~").is_ok());
+        assert_eq!((token(""), token("none")), (Ok(Token(None)), Ok(Token(None))));
+        assert_eq!(token("s3cret_-+/=.~"), Ok(Token(Some("s3cret_-+/=.~".to_owned()))));
         for wrong in ["a b", "a&b", "a;b", "a#b", "\"a\"", "a\r\nb", "ä", "a\0"] {
             assert!(token(wrong).is_err(), "{wrong:?}");
         }
