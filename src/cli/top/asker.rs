@@ -47,6 +47,8 @@ pub enum AskerError {
     Control(#[from] ControlError),
     #[error("{url}: its answer to {order} is not understood: {why}; does a control server listen there?")]
     NotUnderstood { url: ControlUrl, order: &'static str, why: serde_json::Error },
+    #[error("{url}: its stats have no number of Puma's; does a control server listen there?")]
+    NoPuma { url: ControlUrl },
 }
 
 /// Asks, and remembers how far it has heard.
@@ -76,6 +78,9 @@ impl Asker {
         let url = server.url.clone();
         let get = |order, parameters| server.ask("GET", order, parameters, PATIENCE);
         let stats: Stats = understood(&url, "stats", &get("stats", vec![])?)?;
+        if !stats.are_a_pumas() {
+            return Err(AskerError::NoPuma { url });
+        }
         let known = self.heard.started_at.as_ref() == Some(&stats.started_at);
         if stats.versions.ninetabs.is_none() {
             self.heard = Heard { started_at: Some(stats.started_at.clone()), ..Heard::default() };

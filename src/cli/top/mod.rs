@@ -7,7 +7,10 @@
 
 mod asker;
 mod canvas;
+mod head;
+mod inside;
 mod numbers;
+mod outside;
 mod screen;
 mod view;
 mod words;
@@ -120,8 +123,7 @@ fn print(view: &View) -> ExitCode {
         console::Term::stdout().size_checked().map_or(ONCE_WIDTH, |(_, columns)| columns.max(LEAST.0));
     let area = Rect::new(0, 0, width, screen::height_of_all(view, ONCE_EVENTS));
     let mut buffer = Buffer::empty(area);
-    let look =
-        Look { scroll: 0, paused: false, help: false, colours: false, keys: false, now: Instant::now() };
+    let look = Look { scroll: 0, paused: false, help: false, colours: false, keys: false, silence: None };
     screen::draw(view, &look, area, &mut buffer);
     let rows = buffer.content().chunks(usize::from(width));
     let rows = rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>());
@@ -186,13 +188,14 @@ impl Top {
     }
 
     fn draw(&mut self, terminal: &mut DefaultTerminal) -> io::Result<()> {
+        let silence = self.view.silence(Instant::now());
         let look = Look {
             scroll: self.scroll,
             paused: self.paused.is_some(),
             help: self.help,
             colours: self.colours,
             keys: true,
-            now: Instant::now(),
+            silence: silence.as_deref(),
         };
         let view = self.paused.as_ref().unwrap_or(&self.view);
         let mut scrolled = self.scrolled;
@@ -206,7 +209,7 @@ impl Top {
     fn hear(&mut self, answers: Result<Answers, AskerError>) {
         match answers {
             Ok(answers) => self.view.take(answers, Instant::now()),
-            Err(error) => self.view.trouble = Some(error.to_string()),
+            Err(error) => self.view.miss(error.to_string()),
         }
     }
 

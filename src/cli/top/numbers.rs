@@ -80,6 +80,11 @@ pub struct Worker {
 }
 
 impl Stats {
+    /// Whether a Puma, or ours, said this: every one of them has at least one of its numbers.
+    pub fn are_a_pumas(&self) -> bool {
+        self.pool != Pool::default() || self.worker_status.is_some()
+    }
+
     /// The pool's numbers; of a cluster the sums of its workers'.
     pub fn whole(&self) -> Pool {
         let Some(workers) = &self.worker_status else { return self.pool };
@@ -94,7 +99,8 @@ impl Pool {
     }
 
     fn and(&self, other: &Pool) -> Pool {
-        let sum = |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a + b.unwrap_or_default()));
+        let sum =
+            |a: Option<u64>, b: Option<u64>| a.map_or(b, |a| Some(a.saturating_add(b.unwrap_or_default())));
         Pool {
             backlog: sum(self.backlog, other.backlog),
             running: sum(self.running, other.running),
@@ -117,7 +123,14 @@ mod tests {
         let stats: Stats = serde_json::from_str(said).unwrap();
         let pool = stats.whole();
         assert_eq!((pool.taken(), pool.backlog, pool.busy_threads), (Some(2), Some(1), None));
+        assert!(stats.are_a_pumas());
         assert_eq!((stats.versions.puma, stats.streams), (None, None));
+    }
+
+    #[test]
+    fn another_programs_stats_are_no_pumas() {
+        let stats: Stats = serde_json::from_str(r#"{"uptime":7,"versions":{}}"#).unwrap();
+        assert!(!stats.are_a_pumas());
     }
 
     #[test]
@@ -133,6 +146,7 @@ mod tests {
             {"started_at":"2026-11-25T23:19:15Z","pid":6934,"index":2,"phase":0,"booted":false,"last_status":{}}]}"#;
         let stats: Stats = serde_json::from_str(said).unwrap();
         let pool = stats.whole();
+        assert!(stats.are_a_pumas());
         assert_eq!((pool.taken(), pool.max_threads, pool.backlog), (Some(3), Some(4), Some(4)));
         assert_eq!((pool.requests_count, pool.busy_threads), (Some(8), None));
     }

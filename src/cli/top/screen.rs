@@ -1,31 +1,21 @@
 //! The screen: a pure drawing of a [`View`] into cells.
 //!
-//! From above: which server, its gauge and numbers, a lane a thread, todo and who
-//! waits in it, what happened last. Rows that do not fit scroll. The lanes' cells
-//! are those of [`lanes`], which `reproduce` draws, too.
-
-use std::time::Instant;
+//! From above: which server, its gauge and numbers ([`super::head`]); of ours a lane a
+//! thread, todo and who waits in it, what happened last ([`super::inside`]), of a Puma what
+//! its numbers were ([`super::outside`]); what the cells mean and what can be pressed.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 
-use super::canvas::{Canvas, LABEL, bar, bold, dim, level};
-use super::numbers::{Pool, Worker};
+use super::canvas::{Canvas, bold, dim};
+use super::inside;
 use super::view::View;
-use super::words::{long_span, span};
-use crate::lab::lanes::{self, Lane};
-use crate::lab::record::{Record, Story};
 
 /// The smallest terminal on which there is something to see.
 pub const LEAST: (u16, u16) = (40, 10);
-/// How much time a column of a lane is.
-const COLUMN_US: u64 = 500_000;
-/// Columns of who holds a lane.
-const HOLDER: u16 = 18;
-/// Rows above the lanes, and the most that are given to those who wait.
-const HEAD: u16 = 4;
-const MOST_WAITERS: usize = 8;
+/// Rows above the lanes.
+pub const HEAD: u16 = 4;
 
 const HELP: [&str; 19] = [
     "q, Esc, Ctrl-C  leave",
@@ -51,7 +41,7 @@ const HELP: [&str; 19] = [
 
 /// How the view is looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Look<'a> {
     /// The first row of the lanes that is shown.
     pub scroll: usize,
     pub paused: bool,
@@ -59,7 +49,8 @@ pub struct Look {
     pub colours: bool,
     /// Whether there is a keyboard: its keys are named.
     pub keys: bool,
-    pub now: Instant,
+    /// Why no answers come now, which may be while the picture stands still.
+    pub silence: Option<&'a str>,
 }
 
 /// How many rows of lanes there are, and how many of them were drawn.
@@ -77,7 +68,7 @@ impl Scrolled {
 }
 
 /// Draws it all.
-pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> Scrolled {
+pub fn draw(view: &View, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Scrolled {
     let mut canvas = Canvas { buffer, area, colours: look.colours };
     if area.width < LEAST.0 || area.height < LEAST.1 {
         canvas.too_small();
@@ -87,18 +78,18 @@ pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> Scroll
     canvas.gauge(view);
     canvas.numbers(view);
     canvas.ours(view);
-    let legend = area.height > LEAST.1 + 3 && view.record.is_some();
-    let foot = u16::from(look.keys || view.trouble.is_some()) + u16::from(legend);
-    let bottom = area.height - foot;
-    if legend {
-        canvas.legend(bottom);
-    }
-    canvas.foot(view, look, area.height - 1);
+    let bottom = area.height - u16::from(look.keys || look.silence.is_some());
+    canvas.foot(look, area.height - 1);
     if look.help {
-        for (y, line) in (HEAD + 1..bottom).zip(HELP) {
+        for (y, line) in (HEAD..bottom).zip(HELP) {
             canvas.pen(y).put(line, Style::new());
         }
         return Scrolled::default();
+    }
+    let legend = area.height > LEAST.1 + 3 && view.record.is_some();
+    let bottom = bottom - u16::from(legend);
+    if legend {
+        canvas.legend(bottom);
     }
     match (&view.record, &view.stats.worker_status) {
         (Some(record), _) => canvas.inside(view, record, look, bottom),
@@ -113,29 +104,11 @@ pub fn draw(view: &View, look: &Look, area: Rect, buffer: &mut Buffer) -> Scroll
 /// How high a screen must be that shows all rows and these many events.
 pub fn height_of_all(view: &View, events: usize) -> u16 {
     let rows = match (&view.record, &view.stats.worker_status) {
-        (Some(record), _) => record.threads.len() + record.todo().count() + 4 + events.min(view.events.len()),
+        (Some(record), _) => inside::height_of_all(view, record, events),
         (None, Some(workers)) => workers.len() + 3,
         (None, None) => 3,
     };
     LEAST.1.max(u16::try_from(rows + usize::from(HEAD) + 2).unwrap_or(u16::MAX))
-}
-
-/// Rows as they are shared out among threads, those who wait, and events.
-#[derive(Debug, PartialEq, Eq)]
-struct Shares {
-    rows: usize,
-    waiters: usize,
-    events: usize,
-}
-
-/// The threads come first, but not without two who wait and three events where there is room.
-fn share(room: usize, rows: usize, waiters: usize, events: usize) -> Shares {
-    let some_waiters = waiters.min(2).min(room.saturating_sub(1));
-    let some_events = if room >= 10 { events.min(3) } else { 0 };
-    let rows = rows.min(room.saturating_sub(some_waiters + some_events));
-    let left = room - rows;
-    let waiters = waiters.min(MOST_WAITERS).min(left.saturating_sub(some_events));
-    Shares { rows, waiters, events: events.min(left - waiters) }
 }
 
 impl Canvas<'_> {
@@ -150,198 +123,22 @@ impl Canvas<'_> {
         }
     }
 
-    fn title(&mut self, view: &View) {
-        let puma = view.stats.versions.puma.as_deref();
-        let what = match (&view.stats.versions.ninetabs, puma) {
-            (Some(ninetabs), puma) => format!("ninetabs {ninetabs}, as Puma {}", puma.unwrap_or_default()),
-            (None, puma) => format!("Puma {}", puma.unwrap_or_default()).trim_end().to_owned(),
-        };
-        let mut pen = self.pen(0);
-        pen.put(&view.address, bold());
-        pen.put_if_it_fits(&format!("  {what}"), Style::new());
-        if let Some(up_us) = view.up_us {
-            pen.put_if_it_fits(&format!("  up {}", long_span(up_us / 1_000_000)), Style::new());
-        }
-    }
-
-    fn gauge(&mut self, view: &View) {
-        let pool = view.stats.whole();
-        let held = view
-            .record
-            .as_ref()
-            .map(|record| record.stories.values().filter(|story| story.is_running()).count() as u64);
-        let (Some(count), Some(max)) = (held.or_else(|| pool.taken()), pool.max_threads) else { return };
-        let words = if held.is_some() { "hold a request" } else { "could take none" };
-        let is_full = pool.pool_capacity == Some(0);
-        let style = self.colour(Style::new(), if is_full { Color::Yellow } else { Color::Cyan });
-        let width = (self.area.width / 4).clamp(8, 32);
-        let mut pen = self.pen(1);
-        pen.put("threads", dim()).tab(LABEL + 1).put(&bar(count, max, width), style);
-        pen.put(&format!(" {count} of {max}"), bold()).put_if_it_fits(&format!(" {words}"), Style::new());
-    }
-
-    fn numbers(&mut self, view: &View) {
-        let pool = view.stats.whole();
-        let items = [
-            ("busy", pool.busy_threads, pool.busy_threads > pool.max_threads),
-            ("backlog", pool.backlog, pool.backlog > Some(0)),
-            ("capacity", pool.pool_capacity, pool.pool_capacity == Some(0)),
-            ("requests", pool.requests_count, false),
-            ("running", pool.running, false),
-            ("io", pool.io_threads, false),
-        ];
-        let items = items.into_iter().filter_map(|(name, value, alarm)| Some((name, value?, alarm)));
-        self.items(2, "stats", items.collect());
-    }
-
-    /// What only ours tells: the other two limits.
-    fn ours(&mut self, view: &View) {
-        let (Some(streams), Some(database)) = (view.stats.streams, view.stats.database) else { return };
-        let mut items = vec![
-            ("streams", streams.open, false),
-            ("opened", streams.opened, false),
-            ("gone", streams.disconnected, false),
-            ("reaped", streams.reaped, false),
-            ("database", database.busy, database.busy == database.size),
-            ("of", database.size, database.busy == database.size),
-        ];
-        if database.waiting > 0 {
-            items.push(("waiting", database.waiting, true));
-        }
-        if let Some(open) = view.stats.connections.and_then(|connections| connections.open) {
-            items.push(("connections", open, false));
-        }
-        self.items(3, "", items);
-    }
-
-    fn inside(&mut self, view: &View, record: &Record, look: &Look, bottom: u16) -> Scrolled {
-        let waiters = waiters(view, record);
-        let room = usize::from(bottom.saturating_sub(HEAD + 2));
-        let shares = share(room, record.threads.len(), waiters.len(), view.events.len());
-        let scrolled = Scrolled { rows: record.threads.len(), shown: shares.rows };
-        let first = look.scroll.min(scrolled.last());
-
-        let columns = usize::from(self.area.width.saturating_sub(LABEL + HOLDER + 1));
-        let lanes = recent(record, columns);
-        let (threads, todo) = lanes.split_at(lanes.len().saturating_sub(1));
-        self.lanes_title(HEAD, columns, scrolled, first);
-        let mut y = HEAD + 1;
-        for lane in threads.iter().skip(first).take(shares.rows).chain(todo) {
-            self.lane(y, lane, columns);
-            y += 1;
-        }
-        for (number, line) in waiters.iter().take(shares.waiters).enumerate() {
-            let hidden = waiters.len() - number - 1;
-            let is_last = number + 1 == shares.waiters && hidden > 0;
-            let style = self.colour(Style::new(), Color::Yellow);
-            let line = if is_last { format!("and {} more wait", hidden + 1) } else { line.clone() };
-            self.pen(y).tab(LABEL).put(&line, style);
-            y += 1;
-        }
-        for event in view.events.iter().skip(view.events.len() - shares.events) {
-            let at = format!("{:>7} ", format!("{:.1}", event.at_us as f64 / 1e6));
-            self.pen(y).put(&at, dim()).put(&event.text, Style::new());
-            y += 1;
-        }
-        scrolled
-    }
-
-    fn lanes_title(&mut self, y: u16, columns: usize, scrolled: Scrolled, first: usize) {
-        let seconds = columns as u64 * COLUMN_US / 1_000_000;
+    fn foot(&mut self, look: &Look<'_>, y: u16) {
+        let alarm = self.colour(bold(), Color::Red);
         let mut pen = self.pen(y);
-        pen.put("lanes", dim()).tab(LABEL).put(&format!("the last {seconds} s"), dim());
-        if scrolled.last() > 0 {
-            let Scrolled { rows, shown } = scrolled;
-            let text = format!("  threads {} to {} of {rows}", first + 1, first + shown);
-            pen.put_if_it_fits(&text, Style::new());
-        }
-        pen.tab(LABEL + columns as u16 - 3).put_if_it_fits("now", dim());
-    }
-
-    fn workers(&mut self, view: &View, workers: &[Worker], look: &Look, bottom: u16) -> Scrolled {
-        let y = self.history(view, HEAD);
-        let scrolled = Scrolled { rows: workers.len(), shown: workers.len().min(usize::from(bottom - y)) };
-        let shown = workers.iter().skip(look.scroll.min(scrolled.last())).take(scrolled.shown);
-        for (y, worker) in (y..bottom).zip(shown) {
-            let Pool { backlog, pool_capacity, max_threads, requests_count, .. } = worker.last_status;
-            let mut line = format!("worker {} (pid {}, phase {})", worker.index, worker.pid, worker.phase);
-            if !worker.booted {
-                line.push_str("  is not up yet");
-            }
-            let taken = worker.last_status.taken().zip(max_threads);
-            let taken = taken.map(|(taken, max)| format!("  {taken} of {max}"));
-            let item = |name, value: Option<u64>| value.map(|value| format!("  {name} {value}"));
-            let items =
-                [item("backlog", backlog), item("capacity", pool_capacity), item("requests", requests_count)];
-            let style = self.alarm(backlog > Some(0) || pool_capacity == Some(0));
-            let mut pen = self.pen(y);
-            pen.put(&line, Style::new());
-            for text in taken.into_iter().chain(items.into_iter().flatten()) {
-                pen.put_if_it_fits(&text, style);
-            }
-        }
-        scrolled
-    }
-
-    /// Of a server that does not tell what goes on inside: its numbers, a column an answer.
-    fn history(&mut self, view: &View, y: u16) -> u16 {
-        let columns = usize::from(self.area.width - LABEL - 1);
-        let shown = || view.samples.iter().skip(view.samples.len().saturating_sub(columns));
-        let most_backlog = shown().filter_map(|pool| pool.backlog).max().unwrap_or_default();
-        let in_use: String =
-            shown().map(|pool| level(pool.taken(), pool.max_threads.unwrap_or_default())).collect();
-        let backlog: String = shown().map(|pool| level(pool.backlog, most_backlog)).collect();
-        let (cyan, yellow) =
-            (self.colour(Style::new(), Color::Cyan), self.colour(Style::new(), Color::Yellow));
-        self.pen(y).put("in use", dim()).tab(LABEL + 1).put(&in_use, cyan);
-        self.pen(y + 1).put("backlog", dim()).tab(LABEL + 1).put(&backlog, yellow);
-        y + 2
-    }
-
-    fn foot(&mut self, view: &View, look: &Look, y: u16) {
-        let keys = "q leave  p pause  ? help";
-        let (text, style) = match &view.trouble {
-            Some(why) => {
-                let silent = look.now.saturating_duration_since(view.answered).as_secs();
-                let text = format!("no answer for {}, asking again: {why}", long_span(silent));
-                (text, self.colour(bold(), Color::Red))
-            }
-            None if look.paused => ("paused: p goes on  q leave  ? help".to_owned(), bold()),
-            None if look.keys => (keys.to_owned(), dim()),
-            None => return,
+        match (look.silence, look.paused) {
+            (Some(why), true) => pen.put("paused: p goes on  ", bold()).put(why, alarm),
+            (Some(why), false) => pen.put(why, alarm),
+            (None, true) => pen.put("paused: p goes on  q leave  ? help", bold()),
+            (None, false) if look.keys => pen.put("q leave  p pause  ? help", dim()),
+            (None, false) => return,
         };
-        self.pen(y).put(&text, style);
     }
-}
-
-/// The lanes of the last moments, a column for [`COLUMN_US`]; fewer columns of a young server.
-fn recent(record: &Record, columns: usize) -> Vec<Lane> {
-    // In whole columns, so that what has been drawn moves on and does not flicker.
-    let end = record.now_us / COLUMN_US + 1;
-    let columns = (columns as u64).min(end);
-    lanes::draw(record, (end - columns) * COLUMN_US, end * COLUMN_US, columns as usize)
-}
-
-/// Who waits in todo, for how long, for what.
-fn waiters(view: &View, record: &Record) -> Vec<String> {
-    let line = |story: &Story| {
-        let waits = span(record.now_us.saturating_sub(story.queued_us));
-        match story.target.as_str() {
-            "" => format!("connection {} waits {waits}, and has said nothing yet", story.connection),
-            target => format!("{} waits {waits} for {target}", story.name()),
-        }
-    };
-    let mut lines: Vec<String> = record.todo().map(line).collect();
-    let unknown = view.stats.pool.backlog.unwrap_or_default().saturating_sub(lines.len() as u64);
-    if unknown > 0 && record.forgotten > 0 {
-        lines.push(format!("and {unknown} of which the timeline has forgotten the names"));
-    }
-    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
@@ -352,12 +149,12 @@ mod tests {
     use crate::lab::record::Seat;
     use crate::timeline::{Subject, Timeline, What};
 
-    fn look() -> Look {
-        Look { scroll: 0, paused: false, help: false, colours: true, keys: true, now: Instant::now() }
+    fn look() -> Look<'static> {
+        Look { scroll: 0, paused: false, help: false, colours: true, keys: true, silence: None }
     }
 
     /// So many threads, the first two of which stream; a page waits.
-    fn ours(threads: usize) -> View {
+    fn answers(threads: usize) -> Answers {
         let timeline = Timeline::default();
         let say = |thread, request, what| {
             let subject = Some(Subject { connection: 40_000 + request, request });
@@ -384,13 +181,16 @@ mod tests {
         let stats: Stats = serde_json::from_str(&said).unwrap();
         let seats = (1..=threads).map(|thread| Seat { thread, held: None }).collect();
         let url = "tcp://127.0.0.1:9293".parse().unwrap();
-        let answers = Answers { url, anew: true, stats, inside: Some(Inside { excerpt, seats }) };
-        let mut view = View::new(answers, Instant::now());
+        Answers { url, anew: true, stats, inside: Some(Inside { excerpt, seats }) }
+    }
+
+    fn ours(threads: usize) -> View {
+        let mut view = View::new(answers(threads), Instant::now());
         view.up_us = Some(8_000_000);
         view
     }
 
-    fn drawn(view: &View, look: &Look, width: u16, height: u16) -> (Vec<String>, Scrolled) {
+    fn drawn(view: &View, look: &Look<'_>, width: u16, height: u16) -> (Vec<String>, Scrolled) {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let mut scrolled = Scrolled::default();
         terminal.draw(|frame| scrolled = draw(view, look, frame.area(), frame.buffer_mut())).unwrap();
@@ -436,6 +236,34 @@ mod tests {
             }
         }
         assert_eq!(drawn(&views[0], &look(), 39, 10).0[0], "39 x 10 is too small:");
+        // What stands beside each other does not run together.
+        assert_eq!(drawn(&ours(2), &look(), 40, 12).0[4], "lanes   the last 6 s");
+    }
+
+    #[test]
+    fn the_usual_terminal_shows_all_of_the_help() {
+        let (rows, _) = drawn(&ours(8), &Look { help: true, ..look() }, 80, 24);
+        assert_eq!(rows[usize::from(HEAD)..23], HELP);
+    }
+
+    #[test]
+    fn threads_on_top_of_the_pool_are_counted_with_it() {
+        let mut view = ours(2);
+        view.stats.pool.running = Some(3);
+        let (rows, _) = drawn(&view, &look(), 80, 20);
+        assert!(rows[1].ends_with("2 of 3 hold a request"), "{}", rows[1]);
+    }
+
+    #[test]
+    fn what_a_client_sends_cannot_steer_the_terminal() {
+        let mut answers = answers(2);
+        for moment in &mut answers.inside.as_mut().unwrap().excerpt.moments {
+            if let What::Accepted { target, .. } = &mut moment.what {
+                *target = "/\u{1b}[2J\u{9b}31m\r\n<script>?tab=\u{7}".into();
+            }
+        }
+        let (rows, _) = drawn(&View::new(answers, Instant::now()), &look(), 100, 30);
+        assert!(!rows.concat().contains(char::is_control), "{rows:?}");
     }
 
     #[test]
@@ -450,12 +278,22 @@ mod tests {
 
     #[test]
     fn a_server_that_is_silent_is_told_with_the_last_picture() {
-        let mut view = ours(2);
-        view.trouble = Some("nobody".into());
-        let look = Look { now: view.answered + Duration::from_secs(65), ..look() };
-        let (rows, _) = drawn(&view, &look, 80, 20);
-        assert_eq!(rows[19], "no answer for 1 min 5 s, asking again: nobody");
-        assert!(rows[5].ends_with("tab 1"), "{}", rows[5]);
+        let now = Instant::now();
+        let mut view = View::new(answers(2), now);
+        assert_eq!(view.silence(now), None);
+        view.miss("nobody".into());
+        let still = view.clone();
+        let silence = view.silence(now + Duration::from_secs(65));
+        let foot = |view: &View, paused, silence: Option<&str>| {
+            let (mut rows, _) = drawn(view, &Look { paused, silence, ..look() }, 80, 20);
+            assert!(rows[5].ends_with("tab 1"), "{}", rows[5]);
+            rows.pop().unwrap()
+        };
+        assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: nobody");
+        assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p goes on  no answer for 1 min"));
+        // Answers come again, behind the picture that stands still.
+        view.take(answers(2), now);
+        assert_eq!(foot(&still, true, view.silence(now).as_deref()), "paused: p goes on  q leave  ? help");
     }
 
     #[test]
@@ -482,18 +320,5 @@ mod tests {
             "backlog  ···",
         ];
         assert_eq!(rows[..6], expected);
-    }
-
-    #[test]
-    fn threads_first_then_who_waits_then_events() {
-        let shares = |room, rows, waiters, events| {
-            let Shares { rows, waiters, events } = share(room, rows, waiters, events);
-            (rows, waiters, events)
-        };
-        assert_eq!(shares(15, 8, 1, 100), (8, 1, 6));
-        assert_eq!(shares(10, 40, 30, 100), (5, 2, 3));
-        assert_eq!(shares(4, 40, 30, 100), (2, 2, 0));
-        assert_eq!(shares(30, 3, 30, 100), (3, 8, 19));
-        assert_eq!(shares(0, 3, 3, 3), (0, 0, 0));
     }
 }

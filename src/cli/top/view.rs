@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use super::asker::{Answers, Inside};
 use super::numbers::{Pool, Stats};
-use super::words::{self, Event};
+use super::words::{self, Event, long_span};
 use crate::lab::record::Record;
 use crate::timeline::Moment;
 
@@ -31,9 +31,9 @@ pub struct View {
     pub events: VecDeque<Event>,
     /// The numbers at each answer, newest last.
     pub samples: VecDeque<Pool>,
-    pub answered: Instant,
+    answered: Instant,
     /// Why there has been no answer since.
-    pub trouble: Option<String>,
+    trouble: Option<String>,
 }
 
 impl View {
@@ -50,6 +50,18 @@ impl View {
         };
         view.take(answers, now);
         view
+    }
+
+    /// Takes in that no answer came.
+    pub fn miss(&mut self, why: String) {
+        self.trouble = Some(why);
+    }
+
+    /// For how long there has been no answer, and why; None while answers come.
+    pub fn silence(&self, now: Instant) -> Option<String> {
+        let why = self.trouble.as_ref()?;
+        let silent = now.saturating_duration_since(self.answered).as_secs();
+        Some(format!("no answer for {}, asking again: {why}", long_span(silent)))
     }
 
     /// Takes in what was answered at this time.
