@@ -7,9 +7,11 @@ mod puma;
 #[path = "common/terminal.rs"]
 mod terminal;
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
+use std::thread::{self, JoinHandle};
 
 use common::{Server, get, open_stream, read_until, send};
 use puma::Puma;
@@ -275,6 +277,18 @@ fn once_is_a_picture_as_text() {
     assert!(printed.contains("tab 8 streams, and holds tp 00"), "{printed}");
 }
 
+/// A listener that answers one request with this.
+fn another_program(answer: &'static str) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let answering = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        read_until(&mut client, "\r\n\r\n");
+        client.write_all(format!("HTTP/1.0 {answer}").as_bytes()).unwrap();
+    });
+    (url, answering)
+}
+
 #[test]
 fn what_cannot_be_is_one_line() {
     let server = Server::start(&["--control-token", "s3cret"]);
@@ -294,6 +308,18 @@ fn what_cannot_be_is_one_line() {
         1,
         &[&nobody, "nobody can be reached", "--control-url"],
     );
+
+    // Another program, whose words do not reach the terminal as they are.
+    for (answer, words) in [
+        ("200 OK\r\n\r\n{\"uptime\":7}", ["stats", "no number of Puma's"]),
+        ("404 Not Found\r\n\r\n\x1b]0;title\x07no\nsuch \x1b[31mpage", ["has no stats", "such"]),
+    ] {
+        let (other, listener) = another_program(answer);
+        let said = output(&["--once", "--control-url", &other]);
+        complaint(&said, 1, &[&other, words[0], words[1]]);
+        assert!(!said.stderr.contains(&0x1b) && !said.stderr.contains(&0x07), "{said:?}");
+        listener.join().unwrap();
+    }
 
     // In a terminal, too, which is not touched.
     let Some(mut terminal) = Terminal::start(&["top", "--control-url", &nobody], &[], (80, 24)) else {

@@ -69,8 +69,10 @@ pub struct Lane {
 pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
     let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
     let lane = |thread: &usize| {
-        let mut cells = vec![Cell::Empty; columns];
-        scale.fill(&mut cells, record.known_from_us, to_us, Cell::Idle);
+        let mut cells = vec![Cell::Idle; columns];
+        for (from_us, until_us) in &record.unknown_us {
+            scale.clear(&mut cells, *from_us, *until_us);
+        }
         (*thread, Lane { label: format!("tp {thread:03}"), cells, holder: String::new() })
     };
     let mut lanes: BTreeMap<usize, Lane> = record.threads.iter().map(lane).collect();
@@ -138,6 +140,16 @@ impl Scale {
         }
     }
 
+    /// Empties those that are in this time from their begin to their end.
+    fn clear(&self, cells: &mut [Cell], from_us: u64, to_us: u64) {
+        let Some(to) = self.column(to_us) else { return };
+        let from =
+            if from_us <= self.from_us { Some(0) } else { self.column(from_us).map(|column| column + 1) };
+        if let Some(cells) = from.and_then(|from| cells.get_mut(from..to)) {
+            cells.fill(Cell::Empty);
+        }
+    }
+
     fn mark(&self, cells: &mut [Cell], at_us: u64, with: Cell) {
         if let Some(column) = self.column(at_us) {
             cells[column] = with.max(cells[column]);
@@ -175,14 +187,14 @@ mod tests {
     #[test]
     fn what_is_not_known_is_empty_and_an_end_before_its_begin_is_no_panic() {
         let mut record = two_threads();
-        (record.known_from_us, record.now_us) = (30_000, 40_000);
+        (record.unknown_us, record.now_us) = (vec![(0, 10_000), (15_000, 30_000)], 40_000);
         record.stories.retain(|request, _| *request == 1);
         for story in record.stories.values_mut() {
             (story.started, story.finished_us) = (Some((35_000, 1)), Some(10_000));
             (story.writes_us, story.gone) = (Vec::new(), None);
         }
         let cells = &draw(&record, 0, 40_000, 4)[0].cells;
-        assert_eq!(*cells, [Cell::Empty, Cell::Empty, Cell::Empty, Cell::Idle]);
+        assert_eq!(*cells, [Cell::Empty, Cell::Idle, Cell::Empty, Cell::Idle]);
     }
 
     #[test]

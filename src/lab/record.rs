@@ -109,8 +109,8 @@ pub struct Record {
     pub forgotten: u64,
     /// All of it, as it was said, for a trace. Whoever follows a server for days lets go of them.
     pub moments: Vec<Moment>,
-    /// What ended before this time on the server's clock has been let go.
-    pub known_from_us: u64,
+    /// From when to when nobody knows what ended: it was let go, or lost because nobody asked in time.
+    pub unknown_us: Vec<(u64, u64)>,
     last_seq: u64,
     /// What each thread was last seen at. On a kept connection it goes on with the next
     /// request without a word of an end.
@@ -120,6 +120,10 @@ pub struct Record {
 impl Record {
     /// Takes in what came after the last time.
     pub fn take(&mut self, excerpt: Excerpt) {
+        if excerpt.forgotten > 0 {
+            let until_us = excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us);
+            self.unknown_us.push((self.now_us, until_us));
+        }
         self.now_us = excerpt.now_us;
         self.forgotten += excerpt.forgotten;
         for moment in excerpt.moments {
@@ -223,7 +227,8 @@ impl Record {
         let too_many = ended.len().saturating_sub(most);
         let newest = (too_many > 0).then(|| ended.select_nth_unstable(too_many - 1).1.saturating_add(1));
         let at_us = at_us.max(newest.unwrap_or_default());
-        self.known_from_us = self.known_from_us.max(at_us);
+        self.unknown_us.retain(|(_, until_us)| *until_us > at_us);
+        self.unknown_us.push((0, at_us));
         self.stories.retain(|_, story| story.finished_us.is_none_or(|finished_us| finished_us >= at_us));
         for story in self.stories.values_mut() {
             story.writes_us.retain(|wrote_us| *wrote_us >= at_us);
@@ -414,9 +419,18 @@ pub(crate) mod tests {
         }
         record.forget_before(0, 1);
         assert_eq!(record.stories.keys().copied().collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(record.known_from_us, 1001);
-        record.forget_before(500, 1);
-        assert_eq!((record.stories.len(), record.known_from_us), (2, 1001));
+        assert_eq!(record.unknown_us, [(0, 1001)]);
+        record.forget_before(2001, 1);
+        assert_eq!((record.stories.len(), record.unknown_us), (1, vec![(0, 2001)]));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_in_time_is_a_gap() {
+        let mut record = Record { now_us: 1000, ..Record::default() };
+        let moment = Moment { seq: 9, at_us: 3000, thread: Some(1), subject: None, what: What::Spawned };
+        record.take(Excerpt { now_us: 4000, forgotten: 8, moments: vec![moment] });
+        record.take(Excerpt { now_us: 5000, forgotten: 0, moments: vec![] });
+        assert_eq!((record.unknown_us, record.forgotten), (vec![(1000, 3000)], 8));
     }
 
     #[test]

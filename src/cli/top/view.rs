@@ -89,7 +89,8 @@ impl View {
         if excerpt.forgotten > 0 && !anew {
             record.forget_unfinished();
             let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
-            keep(&mut self.events, Event { at_us: excerpt.now_us, text }, KEPT_EVENTS);
+            let at_us = excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us);
+            keep(&mut self.events, Event { at_us, text }, KEPT_EVENTS);
         }
         let to_tell = excerpt.moments.iter().rev().filter(|moment| words::may_tell(moment));
         let to_tell: Vec<Moment> = to_tell.take(KEPT_EVENTS).cloned().collect();
