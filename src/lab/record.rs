@@ -20,6 +20,8 @@ pub struct Story {
     pub queued_us: u64,
     /// When it left todo, and the number of the thread that took it.
     pub started: Option<(u64, usize)>,
+    /// Nobody has seen it leave todo: it left before the first that is known of it.
+    start_unseen: bool,
     pub is_stream: bool,
     /// When each write went out.
     pub writes_us: Vec<u64>,
@@ -161,6 +163,7 @@ impl Record {
             queued_us: at_us,
             // Where nobody asked in time, its first moment may be one of a thread that has it.
             started: thread.map(|thread| (at_us, thread)),
+            start_unseen: thread.is_some() && !matches!(what, What::Started | What::Accepted { .. }),
             ..Story::default()
         });
         match what {
@@ -216,7 +219,10 @@ impl Record {
             if story.is_queued() {
                 story.started = Some((since_us, *thread));
                 self.at_work.insert(*thread, held.request);
+            } else if story.start_unseen && story.is_held_by(*thread) {
+                story.started = story.started.map(|(seen_us, thread)| (seen_us.min(since_us), thread));
             }
+            story.start_unseen = false;
         }
     }
 
@@ -236,11 +242,23 @@ impl Record {
         }
     }
 
-    /// Lets go of what has not ended. After a gap nobody knows whether it has; who
-    /// holds a thread is told again by [`Record::take_seats`].
-    pub fn forget_unfinished(&mut self) {
-        self.stories.retain(|_, story| story.finished_us.is_some());
-        self.at_work.clear();
+    /// After a gap: lets go of who was in todo, since nobody knows whether it still is.
+    pub fn forget_todo(&mut self) {
+        self.stories.retain(|_, story| !story.is_queued());
+    }
+
+    /// After a gap up to this time: who had a thread before, and by the server's list of threads has it
+    /// no longer, has ended in the gap.
+    pub fn end_in_gap(&mut self, until_us: u64, seats: &[Seat]) {
+        for story in self.stories.values_mut().filter(|story| story.is_running()) {
+            let has_it = |seat: &Seat| {
+                let is_at_it = seat.held.as_ref().is_some_and(|held| held.connection == story.connection);
+                is_at_it && story.is_held_by(seat.thread)
+            };
+            if story.started.is_some_and(|(at_us, _)| at_us < until_us) && !seats.iter().any(has_it) {
+                story.finished_us = Some(until_us);
+            }
+        }
     }
 
     /// The number of the last moment that was taken in.
@@ -407,8 +425,8 @@ pub(crate) mod tests {
         record.forget_before(now_us, 10);
         assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2", "/up"]);
         assert!(record.stories.values().all(|story| story.writes_us.is_empty()));
-        record.forget_unfinished();
-        assert!(record.stories.is_empty() && record.threads == [1, 2]);
+        record.forget_todo();
+        assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2"]);
     }
 
     #[test]
@@ -422,6 +440,37 @@ pub(crate) mod tests {
         assert_eq!(record.unknown_us, [(0, 1001)]);
         record.forget_before(2001, 1);
         assert_eq!((record.stories.len(), record.unknown_us), (1, vec![(0, 2001)]));
+    }
+
+    #[test]
+    fn who_holds_a_thread_after_a_gap_has_held_it_all_the_time() {
+        let mut record = Record::default();
+        let of = |request| Some(Subject { connection: 40_000 + request, request });
+        let moment = |seq, thread, request, what| Moment {
+            seq,
+            at_us: seq * 1000,
+            thread: Some(thread),
+            subject: of(request),
+            what,
+        };
+        let started = |seq, thread, request| moment(seq, thread, request, What::Started);
+        let moments = vec![started(1, 1, 1), started(2, 2, 2)];
+        record.take(Excerpt { now_us: 3000, forgotten: 0, moments });
+        // Tab 2 has ended, and 3 begun, when nobody asked.
+        let wrote = |seq, thread, request| moment(seq, thread, request, What::Wrote { bytes: 1 });
+        record.forget_todo();
+        let moments = vec![wrote(8, 1, 1), wrote(9, 3, 3)];
+        record.take(Excerpt { now_us: 10_000, forgotten: 5, moments });
+        let seat = |thread, request, for_us| {
+            let held = Held { request, connection: 40_000 + request, target: "/".into(), for_us };
+            Seat { thread, held: Some(held) }
+        };
+        let seats = [seat(1, 1, 9_000), Seat { thread: 2, held: None }, seat(3, 3, 5_000)];
+        record.take_seats(&seats);
+        record.end_in_gap(8000, &seats);
+        let seen: Vec<_> = record.stories.values().map(|it| (it.started, it.finished_us)).collect();
+        assert_eq!(seen, [(Some((1000, 1)), None), (Some((2000, 2)), Some(8000)), (Some((5000, 3)), None)]);
+        assert_eq!(record.stories[&1].writes_us, [8000]);
     }
 
     #[test]

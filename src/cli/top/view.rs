@@ -86,10 +86,11 @@ impl View {
 
     fn take_inside(&mut self, Inside { excerpt, seats }: Inside, anew: bool) {
         let record = self.record.get_or_insert_default();
-        if excerpt.forgotten > 0 && !anew {
-            record.forget_unfinished();
+        let gap = (excerpt.forgotten > 0 && !anew)
+            .then(|| excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us));
+        if let Some(at_us) = gap {
+            record.forget_todo();
             let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
-            let at_us = excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us);
             keep(&mut self.events, Event { at_us, text }, KEPT_EVENTS);
         }
         let to_tell = excerpt.moments.iter().rev().filter(|moment| words::may_tell(moment));
@@ -98,6 +99,9 @@ impl View {
         // The stories have all that is shown of them.
         record.moments.clear();
         record.take_seats(&seats);
+        if let Some(until_us) = gap {
+            record.end_in_gap(until_us, &seats);
+        }
         for event in to_tell.iter().rev().filter_map(|moment| words::tell(moment, record)) {
             keep(&mut self.events, event, KEPT_EVENTS);
         }
