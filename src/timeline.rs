@@ -10,8 +10,9 @@
 //! it. [`Timeline::record`] holds a mutex for the length of a push, never blocks
 //! on anything else, and may be called under the thread pool's own lock.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -45,8 +46,8 @@ pub enum What {
     /// A request was read by the front door; or it was looked at in todo, where it
     /// lies unread, because somebody asked.
     Accepted {
-        method: String,
-        target: String,
+        method: Cow<'static, str>,
+        target: Arc<str>,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         peeked: bool,
     },
@@ -78,22 +79,24 @@ pub enum What {
 
 impl What {
     /// A request as it was read; what is longer than [`LONGEST_TEXT`] is cut there.
-    pub fn accepted(method: &str, target: &str) -> What {
-        What::Accepted { method: cut(method), target: cut(target), peeked: false }
+    pub fn accepted(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
+        let (method, target) = (cut(method.into()), cut(target.into()));
+        What::Accepted { method, target, peeked: false }
     }
 
     /// A request as it was seen in todo, unread; cut in the same way.
-    pub fn peeked(method: &str, target: &str) -> What {
-        What::Accepted { method: cut(method), target: cut(target), peeked: true }
+    pub fn peeked(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
+        let (method, target) = (cut(method.into()), cut(target.into()));
+        What::Accepted { method, target, peeked: true }
     }
 }
 
-fn cut(text: &str) -> String {
+fn cut<T: Deref<Target = str> + From<String>>(text: T) -> T {
     if text.len() <= LONGEST_TEXT {
-        return text.to_owned();
+        return text;
     }
-    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= LONGEST_TEXT;
-    text.char_indices().take_while(fits).map(|(_, c)| c).collect()
+    let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned().into()
 }
 
 /// One entry of the record.
@@ -133,12 +136,16 @@ pub struct Timeline {
 #[derive(Debug)]
 struct Ring {
     last_seq: u64,
-    moments: VecDeque<Moment>,
+    /// Once it is full, each stands in the place of the one that is [`CAPACITY`] older.
+    moments: Vec<Moment>,
 }
 
 impl Default for Timeline {
     fn default() -> Self {
-        Timeline { began: Instant::now(), ring: Mutex::new(Ring { last_seq: 0, moments: VecDeque::new() }) }
+        Timeline {
+            began: Instant::now(),
+            ring: Mutex::new(Ring { last_seq: 0, moments: Vec::with_capacity(CAPACITY) }),
+        }
     }
 }
 
@@ -150,10 +157,11 @@ impl Timeline {
         let at_us = self.now_us();
         ring.last_seq += 1;
         let seq = ring.last_seq;
-        if ring.moments.len() == CAPACITY {
-            ring.moments.pop_front();
+        let moment = Moment { seq, at_us, thread, subject, what };
+        match ring.moments.get_mut(place(seq)) {
+            Some(forgotten) => *forgotten = moment,
+            None => ring.moments.push(moment),
         }
-        ring.moments.push_back(Moment { seq, at_us, thread, subject, what });
     }
 
     /// Everything after moment number `seq` that is still known, oldest first, up to now.
@@ -181,11 +189,12 @@ impl Timeline {
         let ring = self.ring();
         let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
         let wanted = seq.saturating_add(1);
-        let skip = wanted.saturating_sub(oldest) as usize;
+        let end = ring.last_seq.min(wanted.max(oldest).saturating_add(most as u64).saturating_sub(1));
+        let known = wanted.max(oldest)..=end;
         Excerpt {
             now_us: self.now_us(),
             forgotten: oldest.saturating_sub(wanted),
-            moments: ring.moments.iter().skip(skip).take(most).cloned().collect(),
+            moments: known.map(|seq| ring.moments[place(seq)].clone()).collect(),
         }
     }
 
@@ -199,6 +208,11 @@ impl Timeline {
         // record up to there is whole.
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where moment number `seq` stands in the ring.
+fn place(seq: u64) -> usize {
+    ((seq - 1) % CAPACITY as u64) as usize
 }
 
 #[cfg(test)]
@@ -228,11 +242,11 @@ mod tests {
     #[test]
     fn a_long_target_is_cut_between_characters() {
         let What::Accepted { method, target, .. } =
-            What::accepted("GET", &format!("/{}", "é".repeat(LONGEST_TEXT)))
+            What::accepted("GET", format!("/{}", "é".repeat(LONGEST_TEXT)))
         else {
             panic!("another moment")
         };
-        assert_eq!((method.as_str(), target.len()), ("GET", LONGEST_TEXT - 1));
+        assert_eq!((&*method, target.len()), ("GET", LONGEST_TEXT - 1));
     }
 
     #[test]

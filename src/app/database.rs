@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use thiserror::Error;
@@ -308,6 +309,9 @@ fn look_at_header(path: &Path) -> Result<bool, OpenError> {
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Else a statement is compiled anew whenever what is bound to it has changed, which is at each look of
+    // each stream: the planner would like to know it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // In WAL mode a commit survives the process's death without a sync of its own.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(connection)
@@ -325,6 +329,7 @@ fn as_damage(error: rusqlite::Error) -> OpenError {
 mod tests {
     use super::*;
     use crate::app::model::Model;
+    use rusqlite::StatementStatus;
 
     fn database(size: usize, lease_for: LeaseFor) -> (tempfile::TempDir, Arc<Database>) {
         let folder = tempfile::tempdir().unwrap();
@@ -343,6 +348,22 @@ mod tests {
             drop(lease);
             assert_eq!(database.stats(), Stats { size: 2, busy: 0, waiting: 0, checkout_timeouts: 0 });
         }
+    }
+
+    #[test]
+    fn a_query_is_compiled_once() {
+        let (_folder, database) = database(1, LeaseFor::Query);
+        let compiled_again = |id: i64| {
+            let look = |db: &mut Connection| {
+                Model::next(db, id, 1)?;
+                let next = db.prepare_cached(
+                    "SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id LIMIT ?",
+                )?;
+                Ok(next.get_status(StatementStatus::RePrepare))
+            };
+            database.lease().query(None, look).unwrap()
+        };
+        assert_eq!([1, 2, 3].map(compiled_again), [0, 0, 0]);
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Rails {
 
     /// Answers a request, on the thread that it is called on.
     pub fn call(&self, request: &Request) -> Response {
-        let method = if request.method == "HEAD" { "GET" } else { request.method.as_str() };
+        let method = if request.method == "HEAD" { "GET" } else { &*request.method };
         let path = request.path();
         if (method, path) == ("GET", "/up") {
             // A health check comes by address, and is answered to any host.

@@ -84,7 +84,7 @@ impl Control {
 
     /// Answers one request.
     pub fn call(&self, request: &Request) -> Response {
-        let (method, path) = (request.method.as_str(), request.path());
+        let (method, path) = (&*request.method, request.path());
         let command = Command::of(path);
         let asks = match (command, method) {
             (Some(command), _) => command.asks(),

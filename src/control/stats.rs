@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -94,7 +95,7 @@ pub(super) struct Thread {
     io_bound: bool,
     request: Option<u64>,
     connection: Option<u64>,
-    path: Option<String>,
+    path: Option<Arc<str>>,
     /// Seconds that it has held its request.
     age: Option<f64>,
     /// Bytes of the answer that the kernel has taken.

@@ -167,7 +167,7 @@ impl Record {
             ..Story::default()
         });
         match what {
-            What::Accepted { target, .. } => story.target = target,
+            What::Accepted { target, .. } => story.target = target.to_string(),
             // For the second time if Puma's front had put it aside, when not all of it had come:
             // meanwhile it was with the reactor, and waited for its client and not for a thread.
             What::Queued => {
@@ -369,7 +369,7 @@ pub(crate) mod tests {
         };
         say(1, What::Started);
         for request in [1, 2, 3] {
-            say(request, What::accepted("GET", &format!("/{request}")));
+            say(request, What::accepted("GET", format!("/{request}")));
             say(request, What::Wrote { bytes: 9 });
         }
         let mut record = Record::default();

@@ -5,12 +5,15 @@
 //! one of four things ([`Progress`]); the parsing itself is [`RequestReader`]'s, and
 //! no client can make it keep more than the limits that [`Limits`] names.
 
-use std::cell::RefCell;
-use std::io::{self, Read};
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags};
 
 use super::head::{self, Head, Parsed};
 use super::reactor::{Place, Watched};
@@ -20,13 +23,9 @@ use super::socket::Socket;
 use super::thread_pool::Work;
 use crate::timeline::Subject;
 
-/// The most that is read at once, in bytes.
-const READ_BYTES: usize = 64 * 1024;
-thread_local! {
-    /// What a thread reads into. It is zeroed once and not at each read, and of its
-    /// pages only those are resident that a read has filled.
-    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
-}
+/// The most that is read at once, in bytes. It is read onto the stack, which is as deep
+/// for every page, so that a thread has no buffer of its own.
+const READ_BYTES: usize = 8 * 1024;
 
 /// How much of an unread request is looked at, in bytes.
 const PEEK_BYTES: usize = 4 * 1024;
@@ -62,7 +61,7 @@ pub(super) enum Progress {
 
 /// A connection, and what has been read of its next request.
 pub(super) struct Client {
-    place: Option<Place<Client>>,
+    place: Option<Place<Box<Client>>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
     limits: Arc<Limits>,
@@ -79,9 +78,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn new(socket: Socket, subject: Subject, limits: Arc<Limits>) -> Self {
+    /// Boxed: it is passed on from hand to hand.
+    pub fn new(socket: Socket, subject: Subject, limits: Arc<Limits>) -> Box<Self> {
         let deadline = Instant::now() + limits.first_data_timeout;
-        Client {
+        Box::new(Client {
             place: None,
             socket: Arc::new(socket),
             subject,
@@ -92,7 +92,7 @@ impl Client {
             deadline,
             head_began: None,
             is_peeked: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Reads for as long as something is there now, until a request is whole.
@@ -131,18 +131,16 @@ impl Client {
     /// What is kept is as large as what has come, and not as large as a read may be:
     /// thousands may be in the middle of a head.
     fn read(&mut self) -> io::Result<usize> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let read = loop {
-                match (&self.socket.stream).read(scratch) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    read => break read?,
-                }
-            };
-            if self.lingering.is_none() {
-                self.reader.push(&scratch[..read]);
-            }
-            Ok(read)
-        })
+        let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
+        let received = net::recv(&self.socket.stream, &mut scratch[..], RecvFlags::empty());
+        let ((bytes, _), read) = match received {
+            Err(Errno::INTR) => return self.read(),
+            received => received?,
+        };
+        if self.lingering.is_none() {
+            self.reader.push(bytes);
+        }
+        Ok(read)
     }
 
     /// Each byte starts the time anew; a head has a time in sum besides.
@@ -238,13 +236,13 @@ impl Client {
     }
 }
 
-impl Work for Client {
+impl Work for Box<Client> {
     fn subject(&self) -> Subject {
         self.subject
     }
 }
 
-impl Watched for Client {
+impl Watched for Box<Client> {
     fn fd(&self) -> RawFd {
         self.socket.stream.as_raw_fd()
     }
@@ -253,7 +251,7 @@ impl Watched for Client {
         self.deadline
     }
 
-    fn place(&mut self) -> &mut Option<Place<Client>> {
+    fn place(&mut self) -> &mut Option<Place<Box<Client>>> {
         &mut self.place
     }
 }

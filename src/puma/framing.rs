@@ -48,12 +48,12 @@ const PASSED: [&str; 3] = ["gzip", "deflate", "compress"];
 
 /// Decides how the body of this request is framed, or why it cannot be known.
 pub fn of_request(head: &Head, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
-    let lengths: Vec<&[u8]> = head.values("content-length").collect();
-    let codings: Vec<&[u8]> = head.values("transfer-encoding").collect();
-    let counted = match lengths.as_slice() {
-        [] => None,
-        [length] => Some(content_length(length)?),
-        _ => return Err(Refusal::BadRequest("Content-Length is given twice")),
+    let mut lengths = head.fields.values("content-length");
+    let codings: Vec<&str> = head.fields.values("transfer-encoding").collect();
+    let counted = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(length), None) => Some(content_length(length)?),
+        (Some(_), Some(_)) => return Err(Refusal::BadRequest("Content-Length is given twice")),
     };
     if !codings.is_empty() {
         transfer_coding(&codings)?;
@@ -68,17 +68,16 @@ pub fn of_request(head: &Head, max_body_bytes: u64) -> Result<BodyFraming, Refus
 }
 
 /// Digits and nothing else; more of them than a u64 holds are more than any limit.
-fn content_length(value: &[u8]) -> Result<u64, Refusal> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+fn content_length(value: &str) -> Result<u64, Refusal> {
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Refusal::BadRequest("Content-Length is not a number"));
     }
-    let text = std::str::from_utf8(value).unwrap_or_default();
-    Ok(text.parse().unwrap_or(u64::MAX))
+    Ok(value.parse().unwrap_or(u64::MAX))
 }
 
 /// `chunked` must be there once and last; before it only what Puma lets pass.
-fn transfer_coding(values: &[&[u8]]) -> Result<(), Refusal> {
-    let joined = values.iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(",");
+fn transfer_coding(values: &[&str]) -> Result<(), Refusal> {
+    let joined = values.join(",");
     let codings: Vec<String> =
         joined.split(',').map(|coding| coding.trim_matches([' ', '\t']).to_ascii_lowercase()).collect();
     if codings.iter().any(|coding| coding != "chunked" && !PASSED.contains(&coding.as_str())) {

@@ -5,6 +5,9 @@
 //! is refused here, and so is what would make a request ambiguous (two hosts).
 //! Pure: bytes in, one of three things out.
 
+use std::sync::Arc;
+
+use super::fields::Fields;
 use super::refusal::Refusal;
 use super::request::Version;
 
@@ -23,11 +26,11 @@ const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "
 /// A head that has been read to its empty line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    pub method: String,
-    pub target: String,
+    pub method: &'static str,
+    pub target: Arc<str>,
     pub version: Version,
     /// As they came, names spelt as they were; those with an underscore are gone.
-    pub fields: Vec<(String, Vec<u8>)>,
+    pub fields: Fields,
 }
 
 /// What became of the bytes so far.
@@ -41,17 +44,9 @@ pub enum Parsed {
 }
 
 impl Head {
-    /// The values of a field, its name in any case.
-    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.fields
-            .iter()
-            .filter(move |(it, _)| it.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_slice())
-    }
-
     /// Whether the client waits to be told to send its body (in any case: RFC 9110).
     pub fn expects_continue(&self) -> bool {
-        self.values("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue"))
+        self.fields.values("expect").any(|value| value.eq_ignore_ascii_case("100-continue"))
     }
 }
 
@@ -117,12 +112,12 @@ fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refu
     if method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method_byte) {
         return Err(Refusal::BadRequest("that is no method"));
     }
-    if !METHODS.contains(&method) {
+    let Some(method) = METHODS.into_iter().find(|it| *it == method) else {
         return Err(Refusal::NotImplemented("that method is not served"));
-    }
+    };
     let target = target(request.path.unwrap_or_default())?;
     let version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
-    let mut fields = Vec::with_capacity(request.headers.len());
+    let mut fields = Fields::with_capacity(request.headers.len(), bytes.len());
     for field in request.headers.iter() {
         if field.name.len() > MAX_NAME_BYTES || field.value.len() > MAX_VALUE_BYTES {
             return Err(Refusal::HeadTooLarge("a field is over the limit"));
@@ -130,20 +125,20 @@ fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refu
         // A name with an underscore is taken for its twin with a dash behind many a
         // proxy, so that none is seen at all.
         if !field.name.contains('_') {
-            fields.push((field.name.to_owned(), field.value.to_vec()));
+            fields.push(field.name, field.value);
         }
     }
-    let head = Head { method: method.to_owned(), target, version, fields };
+    let head = Head { method, target, version, fields };
     check_host(&head)?;
     Ok(head)
 }
 
 /// One host for HTTP/1.1, and never two: who is meant must not be a choice.
 fn check_host(head: &Head) -> Result<(), Refusal> {
-    let mut hosts = head.values("host");
+    let mut hosts = head.fields.values("host");
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => Err(Refusal::BadRequest("Host is given twice")),
-        (None | Some(b""), None) if head.version == Version::Http11 => {
+        (None | Some(""), None) if head.version == Version::Http11 => {
             Err(Refusal::BadRequest("HTTP/1.1 without a Host"))
         }
         _ => Ok(()),
@@ -151,7 +146,7 @@ fn check_host(head: &Head) -> Result<(), Refusal> {
 }
 
 /// `*`, `scheme:…` or `/…`; the fragment, which no client should send, is left out.
-fn target(text: &str) -> Result<String, Refusal> {
+fn target(text: &str) -> Result<Arc<str>, Refusal> {
     if text.len() > MAX_TARGET_BYTES {
         return Err(Refusal::TargetTooLong);
     }
@@ -164,7 +159,7 @@ fn target(text: &str) -> Result<String, Refusal> {
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
     });
     if target == "*" || target.starts_with('/') || has_scheme {
-        Ok(target.to_owned())
+        Ok(target.into())
     } else {
         Err(Refusal::BadRequest("the request target is no path"))
     }
@@ -270,7 +265,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(status(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()), Some(expected), "{line}");
         }
-        assert_eq!(head("GET /a#b HTTP/1.0\r\n\r\n").target, "/a");
+        assert_eq!(&*head("GET /a#b HTTP/1.0\r\n\r\n").target, "/a");
     }
 
     #[test]
@@ -298,7 +293,7 @@ pub(crate) mod tests {
             let head = [b"GET / HTTP/1.1\r\n", fields, b"\r\n"].concat();
             assert_eq!(status(&head), Some(expected), "{}", String::from_utf8_lossy(fields));
         }
-        assert_eq!(head("GET / HTTP/1.0\r\nX_A: 1\r\nX-A: 2\r\n\r\n").fields.len(), 1);
+        assert_eq!(head("GET / HTTP/1.0\r\nX_A: 1\r\nX-A: 2\r\n\r\n").fields.iter().count(), 1);
     }
 
     #[test]

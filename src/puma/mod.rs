@@ -9,6 +9,7 @@ mod client;
 pub mod configuration;
 pub mod connection;
 pub mod door;
+pub mod fields;
 pub mod framing;
 pub mod head;
 mod pool_state;

@@ -55,8 +55,8 @@ pub(super) struct Shared {
     timeline: Arc<Timeline>,
     limits: Arc<Limits>,
     /// Both are there before the first connection.
-    pool: OnceLock<Weak<ThreadPool<Client>>>,
-    reactor: OnceLock<Reactor<Client>>,
+    pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
+    reactor: OnceLock<Reactor<Box<Client>>>,
     requests: AtomicU64,
     connections: Arc<AtomicUsize>,
     stopping: AtomicBool,
@@ -77,7 +77,7 @@ impl Shared {
     }
 
     /// What a pool thread does with a client: reads, serves, and passes it on.
-    pub fn process(&self, mut client: Client, processor: &Processor<Client>) {
+    pub fn process(&self, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
         let mut was_queued = true;
         loop {
             match client.eagerly_finish() {
@@ -96,14 +96,19 @@ impl Shared {
     }
 
     /// Serves the request that is whole. The client comes back if it is kept.
-    fn serve(&self, mut client: Client, processor: &Processor<Client>, was_queued: bool) -> Option<Client> {
+    fn serve(
+        &self,
+        mut client: Box<Client>,
+        processor: &Processor<Box<Client>>,
+        was_queued: bool,
+    ) -> Option<Box<Client>> {
         let incoming = client.take()?;
         let subject = client.subject;
-        let what = What::accepted(&incoming.head.method, &incoming.head.target);
+        let what = What::accepted(incoming.head.method, Arc::clone(&incoming.head.target));
         self.timeline.record(Some(processor.number()), Some(subject), what);
         // Who has closed while it was queued is not served; who only stopped sending
         // looks the same, and is not served either, as in Puma.
-        if was_queued && client.socket.is_closed() {
+        if was_queued && self.has_closed(&mut client) {
             self.serving.count_request();
             let what = What::Rejected { status: 0, why: "the client closed while it was queued".to_owned() };
             self.timeline.record(Some(processor.number()), Some(subject), what);
@@ -113,11 +118,11 @@ impl Shared {
         let request = Request {
             subject,
             thread: processor.number(),
-            method: incoming.head.method,
+            method: incoming.head.method.into(),
             target: incoming.head.target,
             version: incoming.head.version,
             body: incoming.body,
-            headers: incoming.head.fields.into_iter().map(|(name, value)| (name, text(value))).collect(),
+            headers: incoming.head.fields,
             mark: Box::new(move || marker.mark_as_io_bound()),
         };
         let may_keep = incoming.may_be_followed
@@ -141,8 +146,14 @@ impl Shared {
         }
     }
 
+    /// The reactor is told of those that it has watched; only of the others must the kernel be asked.
+    fn has_closed(&self, client: &mut Box<Client>) -> bool {
+        let told = self.reactor.get().and_then(|reactor| reactor.has_closed(client));
+        told.unwrap_or_else(|| client.socket.is_closed())
+    }
+
     /// Answers with a refusal; the reactor reads on until the client has gone.
-    fn refuse(&self, client: Client, refusal: Refusal) {
+    fn refuse(&self, client: Box<Client>, refusal: Refusal) {
         let client = self.refused(client, refusal);
         if let Some(reactor) = self.reactor.get() {
             // It comes back only while the server stops, and is closed.
@@ -150,14 +161,14 @@ impl Shared {
         }
     }
 
-    fn refused(&self, mut client: Client, refusal: Refusal) -> Client {
+    fn refused(&self, mut client: Box<Client>, refusal: Refusal) -> Box<Client> {
         let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
         self.timeline.record(None, Some(client.subject), what);
         client.refuse(refusal);
         client
     }
 
-    fn push(&self, client: Client) {
+    fn push(&self, client: Box<Client>) {
         if let Some(pool) = self.pool() {
             // It comes back only while the server stops, and is closed.
             let _ = pool.push(client);
@@ -165,7 +176,7 @@ impl Shared {
     }
 
     /// For a client that has been read empty.
-    fn watch(&self, mut client: Client) {
+    fn watch(&self, mut client: Box<Client>) {
         client.settle();
         if let Some(reactor) = self.reactor.get() {
             // It comes back only while the server stops, and is closed.
@@ -174,7 +185,7 @@ impl Shared {
     }
 
     /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
-    fn on_wake(&self, mut client: Client, wake: Wake) -> After<Client> {
+    fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
         match wake {
             Wake::Shutdown => After::Done,
             Wake::Expired => match client.timed_out() {
@@ -198,7 +209,7 @@ impl Shared {
     /// Puts on the timeline what a client in todo asks for, which nobody has read.
     fn note_peeked(&self, client: &Client) {
         if let Some(head) = client.peek() {
-            let what = What::peeked(&head.method, &head.target);
+            let what = What::peeked(head.method, head.target);
             self.timeline.record(None, Some(client.subject), what);
         }
     }
@@ -211,14 +222,9 @@ impl Shared {
         self.pool().is_some_and(|pool| pool.is_anybody_waiting())
     }
 
-    fn pool(&self) -> Option<Arc<ThreadPool<Client>>> {
+    fn pool(&self) -> Option<Arc<ThreadPool<Box<Client>>>> {
         self.pool.get().and_then(Weak::upgrade)
     }
-}
-
-/// What is no text is shown as such.
-fn text(value: Vec<u8>) -> String {
-    String::from_utf8(value).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// The acceptor's thread and the reactor's.
@@ -235,7 +241,7 @@ impl PumaFront {
         listener: TcpListener,
         configuration: &Configuration,
         shared: Arc<Shared>,
-        pool: &Arc<ThreadPool<Client>>,
+        pool: &Arc<ThreadPool<Box<Client>>>,
     ) -> Result<PumaFront, StartError> {
         let name = configuration.name;
         let listen = |error| StartError::Listen { address: configuration.bind, error };

@@ -92,10 +92,17 @@ struct State<W> {
 
 enum Visit<W> {
     Here(W, Instant),
-    /// A pool thread has it. Whether the kernel has told of bytes meanwhile.
-    Away {
-        readable: bool,
-    },
+    /// A pool thread has it. What the kernel has told meanwhile.
+    Away(Told),
+}
+
+/// What the kernel tells of a connection; the second says the first as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    Readable,
+    /// Its peer has closed, or stopped sending; there may be bytes from before that.
+    Closed,
 }
 
 impl<W: Watched> Reactor<W> {
@@ -142,6 +149,14 @@ impl<W: Watched> Reactor<W> {
         {
             log::debug!("a connection was not watched: {error}");
         }
+    }
+
+    /// Whether the kernel has told that its peer has closed, or stopped sending; None of what
+    /// is not watched yet. It is known as soon as the thread has heard of it.
+    pub fn has_closed(&self, it: &mut W) -> Option<bool> {
+        let token = it.place().as_ref()?.token;
+        let state = self.places.state();
+        Some(matches!(state.places.get(&token), Some(Visit::Away(Told::Closed))))
     }
 
     /// The most that were watched since this was last asked (`reactor_max`).
@@ -191,7 +206,7 @@ impl<W: Watched> Places<W> {
                 state.next += 1;
                 let token = state.next;
                 // Its place comes first: from here on the kernel may tell of it.
-                state.places.insert(token, Visit::Away { readable: false });
+                state.places.insert(token, Visit::Away(Told::Nothing));
                 *it.place() = Some(Place { places: Arc::downgrade(self), token });
                 let registered =
                     self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
@@ -227,8 +242,8 @@ impl<W: Watched> State<W> {
     /// Whether the thread is to be woken for it.
     fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
         let deadline = it.deadline();
-        if let Some(Visit::Away { readable: true }) = self.places.insert(token, Visit::Here(it, deadline)) {
-            is_readable = true;
+        if let Some(Visit::Away(told)) = self.places.insert(token, Visit::Here(it, deadline)) {
+            is_readable |= told > Told::Nothing;
         }
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
@@ -244,24 +259,23 @@ impl<W: Watched> State<W> {
 
     /// Gives out who is here.
     fn take(&mut self, token: usize) -> Option<W> {
-        let visit = self.places.get_mut(&token)?;
-        match mem::replace(visit, Visit::Away { readable: false }) {
-            Visit::Here(it, deadline) => {
-                self.deadlines.remove(&(deadline, token));
-                Some(it)
-            }
-            Visit::Away { .. } => None,
-        }
+        self.tell(token, Told::Nothing)
     }
 
-    /// The kernel tells of bytes, or of the end: gives out who is here, and makes a note for who is away.
-    fn readable(&mut self, token: usize) -> Option<W> {
-        let it = self.take(token);
-        if it.is_none()
-            && let Some(visit) = self.places.get_mut(&token)
-        {
-            *visit = Visit::Away { readable: true };
-        }
+    /// The kernel tells of bytes, or of the end: gives out who is here, and makes a note of what is not
+    /// seen by reading.
+    fn tell(&mut self, token: usize, told: Told) -> Option<W> {
+        let visit = self.places.get_mut(&token)?;
+        let (before, it) = match mem::replace(visit, Visit::Away(Told::Nothing)) {
+            Visit::Here(it, deadline) => {
+                self.deadlines.remove(&(deadline, token));
+                // It is read now, and a close may lie behind what is read.
+                (Told::Nothing, Some(it))
+            }
+            Visit::Away(before) => (before, None),
+        };
+        let of_note = if it.is_none() || told == Told::Closed { told } else { Told::Nothing };
+        *visit = Visit::Away(before.max(of_note));
         it
     }
 
@@ -323,7 +337,9 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
         }
         for event in events {
             // The waker has no place.
-            awake.extend(state.readable(event.token().0).map(|it| (it, Wake::Readable)));
+            let has_closed = event.is_read_closed() || event.is_error();
+            let told = if has_closed { Told::Closed } else { Told::Readable };
+            awake.extend(state.tell(event.token().0, told).map(|it| (it, Wake::Readable)));
         }
         while let Some(it) = state.take_expired(now) {
             awake.push((it, Wake::Expired));

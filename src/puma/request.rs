@@ -3,11 +3,14 @@
 //! It is whole before the app is called: the body has been read, and nothing
 //! here blocks.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use url::form_urlencoded;
 
 use super::body::RequestBody;
+use super::fields::Fields;
 use crate::timeline::Subject;
 
 /// The version a request was written in; it decides how an answer is framed.
@@ -23,12 +26,12 @@ pub struct Request {
     pub subject: Subject,
     /// The number of the pool thread that serves it.
     pub thread: usize,
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// The request target as it was sent, query and all.
-    pub target: String,
+    pub target: Arc<str>,
     pub version: Version,
     pub body: RequestBody,
-    pub(super) headers: Vec<(String, String)>,
+    pub(super) headers: Fields,
     pub(super) mark: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -36,7 +39,6 @@ impl Request {
     /// The target's path, neither decoded nor normalised (as Puma leaves it).
     pub fn path(&self) -> &str {
         let origin_form = match self.target.split_once("://") {
-            _ if self.target.starts_with('/') => &self.target,
             // The absolute form, as a proxy sends it: the path begins after the authority.
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
                 rest.find(['/', '?']).map_or("/", |at| &rest[at..])
@@ -57,15 +59,14 @@ impl Request {
 
     /// The first value of a header, its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers.values(name).next()
     }
 
     /// Whether a list in this header (`Connection`, `Accept`) has this entry, parameters aside.
     pub fn header_lists(&self, name: &str, entry: &str) -> bool {
         self.headers
-            .iter()
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .flat_map(|(_, value)| value.split(','))
+            .values(name)
+            .flat_map(|value| value.split(','))
             .any(|item| item.split(';').next().is_some_and(|word| word.trim().eq_ignore_ascii_case(entry)))
     }
 
@@ -103,7 +104,7 @@ pub(crate) mod tests {
             target: target.into(),
             version: Version::Http11,
             body: RequestBody::default(),
-            headers: Vec::new(),
+            headers: Fields::default(),
             mark: Box::new(|| {}),
         }
     }
@@ -134,10 +135,10 @@ pub(crate) mod tests {
     #[test]
     fn lists_are_read_entry_by_entry() {
         let mut request = get("/");
-        request.headers.push(("Connection".into(), "TE, Close".into()));
+        request.headers.push("Connection", b"TE, Close");
         assert!(request.header_lists("connection", "close") && !request.keeps_alive());
         assert!(!request.header_lists("connection", "clo"));
-        request.headers.push(("Accept".into(), "text/html;q=0.9, */*".into()));
+        request.headers.push("Accept", b"text/html;q=0.9, */*");
         assert!(request.header_lists("accept", "text/html"));
     }
 }

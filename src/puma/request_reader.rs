@@ -48,7 +48,7 @@ enum Phase {
     Head,
     Counted { head: Head, left: u64, body: RequestBody },
     Chunked { head: Head, chunks: Chunks, may_be_followed: bool, body: RequestBody },
-    Ready(Box<Incoming>),
+    Ready(Incoming),
 }
 
 impl RequestReader {
@@ -163,13 +163,13 @@ impl RequestReader {
                 return;
             }
         };
-        self.phase = Phase::Ready(Box::new(Incoming { head, body, may_be_followed }));
+        self.phase = Phase::Ready(Incoming { head, body, may_be_followed });
     }
 
     /// Takes the request that is whole; the next begins in the buffer, or is to come.
     pub fn take(&mut self) -> Option<Incoming> {
         match mem::replace(&mut self.phase, Phase::Head) {
-            Phase::Ready(incoming) => Some(*incoming),
+            Phase::Ready(incoming) => Some(incoming),
             other => {
                 self.phase = other;
                 None

@@ -4,6 +4,7 @@
 //! `date` and no `server` field, a length where it is known, else chunks for
 //! HTTP/1.1 and the end of the connection for HTTP/1.0.
 
+use std::borrow::Cow;
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -12,16 +13,24 @@ use super::framing::{Ended, Framing};
 use super::request::{Request, Version};
 use super::socket::Socket;
 
+/// No answer of this house has more.
+const USUAL_HEADERS: usize = 5;
+/// More than the status line and the fields take that the server adds by itself, in bytes.
+const OWN_LINES_BYTES: usize = 128;
+
 /// A header value: it cannot hold CR, LF or NUL, so no value can begin a new
 /// field or end the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeaderValue(String);
+pub struct HeaderValue(Cow<'static, str>);
 
 impl HeaderValue {
     /// Control characters, tab aside, are left out, as Puma leaves out such fields.
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         let mut text = text.into();
-        text.retain(|c| c == '\t' || !c.is_ascii_control());
+        let is_left_out = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+        if text.bytes().any(is_left_out) {
+            text.to_mut().retain(|c| c == '\t' || !c.is_ascii_control());
+        }
         HeaderValue(text)
     }
 
@@ -70,11 +79,9 @@ pub struct Response {
 
 impl Response {
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Response {
-            status,
-            headers: vec![("content-type", HeaderValue::new(content_type))],
-            body: Body::Whole(body.into()),
-        }
+        let mut headers = Vec::with_capacity(USUAL_HEADERS);
+        headers.push(("content-type", HeaderValue::new(content_type)));
+        Response { status, headers, body: Body::Whole(body.into()) }
     }
 
     /// One line of plain text, which is all that an error ever shows.
@@ -105,7 +112,7 @@ impl Response {
         self.headers.iter().any(|(name, value)| *name == "connection" && value.as_str() == "close")
     }
 
-    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, HeaderValue::new(value)));
         self
     }
@@ -121,18 +128,24 @@ pub fn framing(request: &Request, response: &Response) -> Framing {
     }
 }
 
-/// The head of the answer, up to and with its empty line.
+/// The head of the answer, up to and with its empty line; there is room behind it for a
+/// whole body.
 pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool) -> Vec<u8> {
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     };
-    let mut head = format!("{version} {} {}\r\n", response.status, reason(response.status));
+    let fields: usize =
+        response.headers.iter().map(|(name, value)| name.len() + value.as_str().len() + 4).sum();
+    let body = if let Framing::Counted(length) = framing { length } else { 0 };
+    let mut head = String::with_capacity(fields + body + OWN_LINES_BYTES);
+    for part in [version, " ", &response.status.to_string(), " ", reason(response.status), "\r\n"] {
+        head.push_str(part);
+    }
     let mut field = |name: &str, value: &str| {
-        head.push_str(name);
-        head.push_str(": ");
-        head.push_str(value);
-        head.push_str("\r\n");
+        for part in [name, ": ", value, "\r\n"] {
+            head.push_str(part);
+        }
     };
     for (name, value) in &response.headers {
         field(name, value.as_str());
@@ -209,7 +222,7 @@ mod tests {
         request.version = Version::Http10;
         assert_eq!(framing(&request, &live()), Framing::UntilClose);
         assert!(lines(&request, &live()).starts_with("HTTP/1.0 200 OK\r\n"));
-        request.headers.push(("Connection".into(), "keep-alive".into()));
+        request.headers.push("Connection", b"keep-alive");
         assert!(lines(&request, &Response::status(200)).contains("connection: keep-alive\r\n"));
         // Its end is the connection's end, so it must not promise to keep it.
         assert!(!lines(&request, &live()).contains("connection"));

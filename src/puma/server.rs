@@ -120,7 +120,7 @@ impl Server {
                     puma_front::Shared::new(&configuration, Arc::clone(&serving), Arc::clone(&timeline));
                 let process = {
                     let shared = Arc::clone(&shared);
-                    move |client: Client, processor: &_| shared.process(client, processor)
+                    move |client: Box<Client>, processor: &_| shared.process(client, processor)
                 };
                 let pool = Arc::new(ThreadPool::start(options, timeline, process)?);
                 let front = PumaFront::open(listener, &configuration, shared, &pool)?;

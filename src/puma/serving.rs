@@ -5,7 +5,7 @@
 //! to the answer that is written. A panic in the app, or in a body, ends here: it
 //! costs one 500, or, where the answer has begun, that answer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ pub type App = dyn Fn(&Request) -> Response + Send + Sync;
 pub struct RequestView {
     pub request: u64,
     pub connection: u64,
-    pub target: String,
+    pub target: Arc<str>,
     /// How long it has held its thread.
     pub age: Duration,
     /// Bytes of its answer that the kernel has taken.
@@ -39,7 +39,7 @@ pub(super) struct Serving {
     pub(super) timeline: Arc<Timeline>,
     write_timeout: Duration,
     requests_count: AtomicU64,
-    in_flight: Mutex<HashMap<u64, Begun>>,
+    in_flight: Mutex<BTreeMap<u64, Begun>>,
 }
 
 /// What is to become of a connection after an answer.
@@ -52,7 +52,7 @@ pub(super) enum Served {
 }
 
 struct Begun {
-    target: String,
+    target: Arc<str>,
     at: Instant,
     progress: Arc<Progress>,
 }
@@ -85,7 +85,7 @@ impl Serving {
         Some(RequestView {
             request: subject.request,
             connection: subject.connection,
-            target: begun.target.clone(),
+            target: Arc::clone(&begun.target),
             age: begun.at.elapsed(),
             bytes: begun.progress.bytes.load(Ordering::Relaxed),
         })
@@ -99,8 +99,11 @@ impl Serving {
         self.count_request();
         let progress = Arc::new(Progress::default());
         let (number, thread) = (request.subject.request, request.thread);
-        let begun =
-            Begun { target: request.target.clone(), at: Instant::now(), progress: Arc::clone(&progress) };
+        let begun = Begun {
+            target: Arc::clone(&request.target),
+            at: Instant::now(),
+            progress: Arc::clone(&progress),
+        };
         self.in_flight().insert(number, begun);
         let connection = Connection::new(
             transport,
@@ -171,7 +174,7 @@ impl Serving {
         self.timeline.record(Some(request.thread), Some(request.subject), What::Panicked { message });
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<u64, Begun>> {
+    fn in_flight(&self) -> MutexGuard<'_, BTreeMap<u64, Begun>> {
         // Each holder inserts, removes or reads one entry: a panic leaves it whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -46,6 +46,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::body::RequestBody;
 use super::configuration::UNWANTED_BODY_BYTES;
 use super::door::{Door, DoorDied, StartError};
+use super::fields::Fields;
 use super::request::{Request, Version};
 use super::response::{Body, Response};
 use super::serving::Serving;
@@ -188,7 +189,7 @@ impl Acceptor {
         self.requests += 1;
         let connection = request.remote_addr().map_or(0, |peer| u64::from(peer.port()));
         let subject = Subject { connection, request: self.requests };
-        let what = What::accepted(request.method().as_str(), request.url());
+        let what = What::accepted(request.method().to_string(), request.url());
         self.timeline.record(None, Some(subject), what);
         // It comes back only while the server stops, and may then be dropped.
         let _ = self.pool.push(Job { request: Some(request), subject });
@@ -234,17 +235,16 @@ pub(super) fn process(job: Job, processor: &Processor<Job>, serving: &Serving, m
     } else {
         Version::Http11
     };
-    let headers = request
-        .headers()
-        .iter()
-        .map(|header| (header.field.as_str().as_str().to_owned(), header.value.as_str().to_owned()))
-        .collect();
+    let mut headers = Fields::default();
+    for header in request.headers() {
+        headers.push(header.field.as_str().as_str(), header.value.as_str().as_bytes());
+    }
     let marker = processor.clone();
     let seen = Request {
         subject,
         thread: processor.number(),
-        method: request.method().to_string(),
-        target: request.url().to_owned(),
+        method: request.method().to_string().into(),
+        target: request.url().into(),
         version,
         body: RequestBody::Memory(body),
         headers,

@@ -6,6 +6,7 @@
 
 use ninetabs::lab::event_stream::{Event, EventTooLarge, Parser};
 use ninetabs::puma::chunks::Chunks;
+use ninetabs::puma::fields::Fields;
 use ninetabs::puma::request_reader::RequestReader;
 
 /// Small, so that it does not take much to be over them.
@@ -25,7 +26,7 @@ pub struct Requests {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Whole {
     pub line: String,
-    pub fields: Vec<(String, Vec<u8>)>,
+    pub fields: Fields,
     pub body: Vec<u8>,
     pub may_be_followed: bool,
 }

@@ -162,7 +162,7 @@ mod tests {
         };
         for tab in [1, 2] {
             let thread = Some(tab as usize);
-            say(None, tab, What::accepted("GET", &format!("/models/live_stream?tab={tab}")));
+            say(None, tab, What::accepted("GET", format!("/models/live_stream?tab={tab}")));
             say(None, tab, What::Queued);
             say(thread, tab, What::Started);
             say(thread, tab, What::Streaming);

@@ -156,7 +156,7 @@ impl Process {
                 self.wait_begins(subject.request, since_us, name);
             }
             What::Accepted { method, target, peeked: false } => {
-                let asks = Some((method.clone(), target.clone()));
+                let asks = Some((method.to_string(), target.to_string()));
                 self.todo.insert(subject.request, Wait { since_us: at_us, asks, begun: None });
             }
             What::Queued => {
