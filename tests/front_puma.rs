@@ -252,22 +252,35 @@ fn a_refusal_arrives_although_the_client_goes_on_sending() {
 #[test]
 fn who_closes_while_it_is_queued_is_counted_and_not_served() {
     let server = start("--threads 1:1 --update-rate 100ms");
+    // Of a connection that has been kept, the reactor knows.
+    let kept = || {
+        let mut client = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(read_answer(&mut client).status, 200);
+        client
+    };
+    let (kept_whole, kept_half) = (kept(), kept());
     let stream = open_stream(server.app);
     let before = server.stats()["requests_count"].as_u64().unwrap();
-    let body = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n\r\nname=a";
+    let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n\r\nname=a";
     for _ in 0..3 {
-        drop(send(server.app, format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{body}").as_bytes()));
+        drop(send(server.app, post));
     }
-    let half = send(server.app, format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{body}").as_bytes());
-    half.shutdown(Shutdown::Write).unwrap();
-    server.wait_for_stats("four in todo", |stats| stats["backlog"] == 4);
+    (&kept_whole).write_all(post).unwrap();
+    drop(kept_whole);
+    (&kept_half).write_all(post).unwrap();
+    let half = send(server.app, post);
+    server.wait_for_stats("six in todo", |stats| stats["backlog"] == 6);
+    for half in [&half, &kept_half] {
+        half.shutdown(Shutdown::Write).unwrap();
+    }
     drop(stream);
     server.wait_for_stats("an empty todo", |stats| {
-        stats["requests_count"].as_u64() == Some(before + 4) && stats["pool_capacity"] == 1
+        stats["requests_count"].as_u64() == Some(before + 6) && stats["pool_capacity"] == 1
     });
     let left = |moment: &Value| moment["kind"] == "rejected" && moment["status"] == 0;
     let timeline = json(server.control, "GET", "/timeline").1;
-    assert_eq!(timeline["moments"].as_array().unwrap().iter().filter(|it| left(it)).count(), 4);
+    assert_eq!(timeline["moments"].as_array().unwrap().iter().filter(|it| left(it)).count(), 6);
     assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
 }
 
