@@ -52,9 +52,8 @@ impl Refusal {
             _ => "".into(),
         };
         format!(
-            "{version} {} {}\r\ncontent-type: text/plain; charset=utf-8\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
-            self.status(),
-            super::response::reason(self.status()),
+            "{version} {}\r\ncontent-type: text/plain; charset=utf-8\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
+            super::response::code_and_reason(self.status()),
             line.len(),
         )
         .into_bytes()

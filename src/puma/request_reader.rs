@@ -131,7 +131,7 @@ impl RequestReader {
             && self.buffer.is_empty();
         let body = RequestBody::default();
         self.phase = match framing {
-            BodyFraming::None => Phase::Counted { head, left: 0, body },
+            BodyFraming::None => Phase::Ready(Incoming { head, body, may_be_followed: true }),
             BodyFraming::Counted(left) => Phase::Counted { head, left, body },
             BodyFraming::Chunked { may_be_followed } => {
                 Phase::Chunked { head, chunks: Chunks::default(), may_be_followed, body }

@@ -91,7 +91,8 @@ impl Response {
 
     /// The bare answer to a status: its own words.
     pub fn status(status: u16) -> Self {
-        Response::line(status, reason(status))
+        let text = code_and_reason(status);
+        Response::line(status, text.split_once(' ').map_or("", |(_, reason)| reason))
     }
 
     /// An answer whose body is written while the action runs. The head goes out
@@ -139,7 +140,7 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
         response.headers.iter().map(|(name, value)| name.len() + value.as_str().len() + 4).sum();
     let body = if let Framing::Counted(length) = framing { length } else { 0 };
     let mut head = String::with_capacity(fields + body + OWN_LINES_BYTES);
-    for part in [version, " ", &response.status.to_string(), " ", reason(response.status), "\r\n"] {
+    for part in [version, " ", &code_and_reason(response.status), "\r\n"] {
         head.push_str(part);
     }
     let mut field = |name: &str, value: &str| {
@@ -166,29 +167,29 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
     head.into_bytes()
 }
 
-/// The words that go with a status; codes that the house does not send say
-/// `CUSTOM`, as Puma's unknown ones do.
-pub(super) fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        303 => "See Other",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        413 => "Payload Too Large",
-        414 => "URI Too Long",
-        422 => "Unprocessable Content",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "CUSTOM",
-    }
+/// A status as its line says it, number and words; codes that the house does not send
+/// say `CUSTOM`, as Puma's unknown ones do.
+pub(super) fn code_and_reason(status: u16) -> Cow<'static, str> {
+    Cow::Borrowed(match status {
+        200 => "200 OK",
+        201 => "201 Created",
+        204 => "204 No Content",
+        303 => "303 See Other",
+        304 => "304 Not Modified",
+        400 => "400 Bad Request",
+        403 => "403 Forbidden",
+        404 => "404 Not Found",
+        408 => "408 Request Timeout",
+        413 => "413 Payload Too Large",
+        414 => "414 URI Too Long",
+        422 => "422 Unprocessable Content",
+        431 => "431 Request Header Fields Too Large",
+        500 => "500 Internal Server Error",
+        501 => "501 Not Implemented",
+        503 => "503 Service Unavailable",
+        505 => "505 HTTP Version Not Supported",
+        _ => return format!("{status} CUSTOM").into(),
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 //! to the answer that is written. A panic in the app, or in a body, ends here: it
 //! costs one 500, or, where the answer has begun, that answer.
 
-use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +38,8 @@ pub(super) struct Serving {
     pub(super) timeline: Arc<Timeline>,
     write_timeout: Duration,
     requests_count: AtomicU64,
-    in_flight: Mutex<BTreeMap<u64, Begun>>,
+    /// By the number of the thread that holds it.
+    in_flight: Mutex<Vec<Option<Begun>>>,
 }
 
 /// What is to become of a connection after an answer.
@@ -52,6 +52,7 @@ pub(super) enum Served {
 }
 
 struct Begun {
+    subject: Subject,
     target: Arc<str>,
     at: Instant,
     progress: Arc<Progress>,
@@ -79,9 +80,9 @@ impl Serving {
     }
 
     /// The request that a thread holds, unless it has let go of it by now.
-    pub(super) fn view(&self, subject: Subject) -> Option<RequestView> {
+    pub(super) fn view(&self, thread: usize, subject: Subject) -> Option<RequestView> {
         let in_flight = self.in_flight();
-        let begun = in_flight.get(&subject.request)?;
+        let begun = in_flight.get(thread)?.as_ref().filter(|begun| begun.subject == subject)?;
         Some(RequestView {
             request: subject.request,
             connection: subject.connection,
@@ -98,16 +99,17 @@ impl Serving {
     pub(super) fn serve(&self, request: &Request, transport: Transport, may_keep: bool) -> Served {
         self.count_request();
         let progress = Arc::new(Progress::default());
-        let (number, thread) = (request.subject.request, request.thread);
+        let (subject, thread) = (request.subject, request.thread);
         let begun = Begun {
+            subject,
             target: Arc::clone(&request.target),
             at: Instant::now(),
             progress: Arc::clone(&progress),
         };
-        self.in_flight().insert(number, begun);
+        self.note(thread, Some(begun));
         let connection = Connection::new(
             transport,
-            request.subject,
+            subject,
             thread,
             Arc::clone(&self.timeline),
             progress,
@@ -119,7 +121,7 @@ impl Serving {
                 Response::status(500)
             });
         let kept = self.answer(request, response, connection, may_keep);
-        self.in_flight().remove(&number);
+        self.note(thread, None);
         kept
     }
 
@@ -174,8 +176,18 @@ impl Serving {
         self.timeline.record(Some(request.thread), Some(request.subject), What::Panicked { message });
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, BTreeMap<u64, Begun>> {
-        // Each holder inserts, removes or reads one entry: a panic leaves it whole.
+    /// What this thread holds from now on. Their numbers are low: the lowest that is free
+    /// goes to the next thread.
+    fn note(&self, thread: usize, begun: Option<Begun>) {
+        let mut in_flight = self.in_flight();
+        if in_flight.len() <= thread {
+            in_flight.resize_with(thread + 1, || None);
+        }
+        in_flight[thread] = begun;
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, Vec<Option<Begun>>> {
+        // Each holder writes or reads one entry: a panic leaves it whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
