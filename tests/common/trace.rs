@@ -21,7 +21,7 @@ pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
     let mut used = BTreeSet::new();
     let mut open: BTreeMap<(u64, u64), Vec<(String, u64)>> = BTreeMap::new();
     let mut last: BTreeMap<(u64, u64), u64> = BTreeMap::new();
-    let mut waits: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
+    let mut waits: BTreeMap<(u64, String, String), Vec<u64>> = BTreeMap::new();
     for event in events {
         let number = |key: &str| event[key].as_u64().unwrap_or_else(|| panic!("no {key} in {event}"));
         let name = event["name"].as_str().unwrap().to_owned();
@@ -38,7 +38,8 @@ pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
             let before = last.insert(of, ts).unwrap_or_default();
             assert!(before <= ts, "{before} stands before {event}");
         }
-        let wait = || (event["cat"].as_str().unwrap().to_owned(), event["id"].as_str().unwrap().to_owned());
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text in {event}")).to_owned();
+        let wait = || (number("pid"), text(&event["cat"]), text(&event["id2"]["local"]));
         match phase {
             "B" => open.entry(of).or_default().push((name, ts)),
             "E" => {

@@ -30,11 +30,18 @@ pub(super) enum Phase {
     #[serde(rename = "i")]
     Instant { s: &'static str },
     #[serde(rename = "b")]
-    WaitBegins { id: String },
+    WaitBegins { id2: OfItsProcess },
     #[serde(rename = "e")]
-    WaitEnds { id: String },
+    WaitEnds { id2: OfItsProcess },
     #[serde(rename = "M")]
     Metadata,
+}
+
+/// What a begin and an end know each other by; it may mean another thing in another
+/// process, and is shown among the threads of its own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct OfItsProcess {
+    pub(super) local: String,
 }
 
 /// Events as the bytes of a file: an array of JSON, an event a line. Every piece ends

@@ -22,7 +22,7 @@ use crate::timeline::{Moment, Subject, What};
 
 pub use format::{Encoder, Event};
 
-use format::Phase;
+use format::{OfItsProcess, Phase};
 
 /// The track of what happens before a thread has a request.
 const FRONT_DOOR: usize = 1;
@@ -342,7 +342,7 @@ impl Process {
     }
 
     fn wait_begins(&mut self, request: u64, since_us: u64, name: String) {
-        let phase = Phase::WaitBegins { id: self.wait_id(request) };
+        let phase = Phase::WaitBegins { id2: OfItsProcess { local: request.to_string() } };
         self.push("todo", phase, since_us, FRONT_DOOR, name, json!({ "request": request }));
     }
 
@@ -357,14 +357,9 @@ impl Process {
                 name
             }
         };
-        let phase = Phase::WaitEnds { id: self.wait_id(request) };
+        let phase = Phase::WaitEnds { id2: OfItsProcess { local: request.to_string() } };
         let at_us = at_us.max(wait.since_us);
         self.push("todo", phase, at_us, FRONT_DOOR, name, json!({ "ended": how }));
-    }
-
-    /// One server's request 9 is not another's.
-    fn wait_id(&self, request: u64) -> String {
-        format!("{}.{request}", self.pid)
     }
 
     fn instant(&mut self, thread: usize, at_us: u64, name: &str, args: Value) {
