@@ -7,9 +7,11 @@
 //   feed.on(change => …)      after each event: 'moments', 'state' or 'connection'
 //   feed.connection           'connecting', 'live', 'silent', 'lost', 'refused'
 //   feed.now()                µs on the server's clock, running on between two events
+//   feed.clock()              the same, running on without end: when something was here
 //   feed.state                the newest numbers: { stats, threads, min, max, … }, or null
 //   feed.lanes                Map of thread number to lane
 //   feed.todo()               stories that wait for a thread, the oldest first
+//   feed.unseen               how many more wait there, of whom the record has nothing
 //   feed.ofTab('3')           stories with ?tab=3, the newest last
 //   feed.ofConnection(port)   the newest story of a connection, or undefined
 //   feed.log                  the last lines in words: { seq, at, kind, text }
@@ -31,17 +33,25 @@ const MOST_DONE = 512;
 const MOST_LINES = 120;
 const SILENT_AFTER_MS = 3000;
 const COME_BACK_MS = 5000;
+const LONGEST_NAME = 40;
+const LONGEST_LINE = 200;
 
 class Feed {
   constructor(token) {
     this.address = '/events?token=' + encodeURIComponent(token);
     this.listeners = [];
+    this.connection = 'connecting';
     this.forget();
     this.open();
     setInterval(() => this.watchSilence(), 500);
     // A page that is left may wait in the browser's cache, and would be a viewer all the while.
     addEventListener('pagehide', () => this.source.close());
-    addEventListener('pageshow', e => e.persisted && this.open());
+    addEventListener('pageshow', e => {
+      if (e.persisted) {
+        this.become('connecting');
+        this.open();
+      }
+    });
   }
 
   on(listener) {
@@ -49,12 +59,12 @@ class Feed {
   }
 
   now() {
-    if (this.offset === null) {
-      return 0;
-    }
     // Without word from the server time stands: what happens there is not known.
-    const on = performance.now() * 1000 + this.offset;
-    return Math.min(on, this.heardUs + (this.connection === 'live' ? SILENT_AFTER_MS * 1000 : 0));
+    return Math.min(this.clock(), this.heardUs + (this.connection === 'live' ? SILENT_AFTER_MS * 1000 : 0));
+  }
+
+  clock() {
+    return this.offset === null ? 0 : performance.now() * 1000 + this.offset;
   }
 
   todo() {
@@ -78,7 +88,6 @@ class Feed {
   // ---- The connection.
 
   open() {
-    this.connection = 'connecting';
     const source = new EventSource(this.address);
     this.source = source;
     source.addEventListener('state', e => this.hear(() => this.takeState(JSON.parse(e.data)), 'state'));
@@ -122,10 +131,13 @@ class Feed {
   forget() {
     this.seq = 0;
     this.since = null;
+    this.lastAt = null;
     this.state = null;
     this.startedAt = null;
     this.stories = new Map();
     this.queue = new Map();
+    this.unseen = 0;
+    this.unseenLast = 0;
     this.done = [];
     this.lanes = new Map();
     this.gaps = [];
@@ -179,12 +191,17 @@ class Feed {
           break;
         }
         this.queue.delete(story.request);
+        story.queuedAt = null;
         this.end(story, state.now_us);
       }
       if (state.now_us - this.missedAt > 2 * LATE_US) {
         this.missedAt = null;
       }
     }
+    // The moments up to these numbers are still on their way: what is lacking twice, lacks.
+    const unseen = Math.max(state.stats.backlog - this.queue.size, 0);
+    this.unseen = Math.min(unseen, this.unseenLast);
+    this.unseenLast = unseen;
     this.prune();
   }
 
@@ -205,7 +222,7 @@ class Feed {
     this.takeClock(excerpt.now_us);
     if (this.since === null) {
       this.since = excerpt.since_us ?? 0;
-    } else if (excerpt.since_us > this.lastAt) {
+    } else if (this.lastAt !== null && excerpt.since_us > this.lastAt) {
       // It begins anew, and not where the last word was.
       this.gaps.push({ from: this.lastAt, to: excerpt.since_us });
       this.missedAt = excerpt.now_us;
@@ -314,10 +331,14 @@ class Feed {
         break;
       case 'panicked':
         this.mark(span, 'panicked');
-        this.say(at, 'panicked', 'the action of ' + story.name + ' panicked: ' + moment.message);
+        this.say(at, 'panicked', 'the action of ' + story.name + ' panicked: ' + plain(moment.message, LONGEST_LINE));
         break;
       case 'finished':
         this.close(lane, at);
+        if (story.thread === null && story.queuedAt === null) {
+          // Its beginning was in a gap.
+          this.end(story, at);
+        }
         break;
     }
   }
@@ -453,13 +474,16 @@ class Feed {
     const [path, query] = target.split('?', 2);
     story.path = path;
     story.tab = new URLSearchParams(query ?? '').get('tab');
+    const tab = story.tab && (/^\d+$/.test(story.tab) ? 'tab ' : '') + plain(story.tab, LONGEST_NAME);
+    const isPage = path === '/' && tab?.startsWith('tab ');
+    story.called = tab ? tab + (isPage ? '’s page' : '') : plain(path, LONGEST_NAME);
   }
 }
 
 class Story {
   constructor(request, connection) {
     Object.assign(this, {
-      request, connection, method: '', target: null, path: null, tab: null, peeked: false,
+      request, connection, method: '', target: null, path: null, tab: null, called: '', peeked: false,
       isStream: false, isHeld: false, queuedAt: null, waited: null, startedAt: null, thread: null, lane: null,
       writes: 0, lastWriteAt: null, reaped: null, gone: null, rejected: null, endedAt: null,
     });
@@ -467,14 +491,12 @@ class Story {
 
   // What a person calls it: tab 3, zombie-1, or its path.
   get name() {
-    if (this.target === null) {
-      return 'connection ' + this.connection;
-    }
-    if (this.tab) {
-      const tab = /^\d+$/.test(this.tab) ? 'tab ' + this.tab : this.tab;
-      return this.path === '/' && tab.startsWith('tab ') ? tab + '’s page' : tab;
-    }
-    return this.path;
+    return this.called || 'connection ' + this.connection;
+  }
+
+  // Its request line, as the tooltips say it.
+  get line() {
+    return plain((this.method + ' ' + this.target).trim(), LONGEST_LINE);
   }
 
   get state() {
@@ -501,6 +523,13 @@ class Lane {
     }
     return this.alive ? 'idle' : 'absent';
   }
+}
+
+// What a client wrote, fit to stand in a line: cut, and without the signs that are not seen
+// or turn round what follows.
+function plain(text, most) {
+  const signs = [...text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd')];
+  return signs.length > most ? signs.slice(0, most - 1).join('') + '…' : signs.join('');
 }
 
 function seconds(us) {
