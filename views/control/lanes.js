@@ -22,7 +22,7 @@ function spanWords(span, now) {
   const lasted = (span.to ?? now) - span.from;
   const words = [story.name + (story.isStream ? ', a stream' : '')];
   if (story.target !== null) {
-    words.push((story.method + ' ' + story.target).trim());
+    words.push(story.line);
   }
   words.push((span.to === null ? 'for ' : 'took ') + seconds(lasted) + (span.to === null ? ' so far' : ', until ' + seconds(now - span.to) + ' ago'));
   if (story.waited > SHORT_US) {
@@ -110,6 +110,7 @@ class Lanes {
         this.observer.unobserve(row.canvas);
         row.item.remove();
         this.rows.delete(number);
+        this.hideTip();
       }
     }
     wanted.forEach((number, at) => {
@@ -120,7 +121,7 @@ class Lanes {
       this.show(row, number);
     });
     const hidden = Math.max(max, numbers.size) - wanted.length;
-    this.more.textContent = hidden > 0 ? 'and ' + hidden + ' threads more' : '';
+    this.more.textContent = hidden > 0 ? 'and ' + hidden + (hidden === 1 ? ' thread more' : ' threads more') : '';
     if (hidden > 0) {
       this.list.append(this.more);
     } else {
@@ -163,11 +164,13 @@ class Lanes {
     set(data, 'state', state);
     set(data, 'tab', story?.tab ?? '');
     set(data, 'request', story ? String(story.request) : '');
-    set(data, 'path', story?.target ?? '');
+    if (data.path !== (story?.target ?? '')) {
+      data.path = story?.target ?? '';
+      row.holder.title = story?.target ? story.line : '';
+    }
     const holder = story ? story.name : STATES[state];
     if (row.holder.textContent !== holder) {
       row.holder.textContent = holder;
-      row.holder.title = story?.target ?? '';
     }
     const words = 'thread ' + number + ' ' + (story ? STATES[state] + ', ' + story.name : 'is ' + STATES[state]);
     if (row.words !== words) {
@@ -389,18 +392,21 @@ class Todo {
         this.items.delete(request);
       }
     }
-    for (const story of shown) {
-      const known = this.items.get(story.request) ?? this.add(story);
-      const { item, name } = known;
+    shown.forEach((story, at) => {
+      const { item, name } = this.items.get(story.request) ?? this.add(story);
+      // One that was looked at and put back has lost its place.
+      if (this.list.children[at] !== item) {
+        this.list.insertBefore(item, this.list.children[at] ?? null);
+      }
       set(item.dataset, 'tab', story.tab ?? '');
       set(item.dataset, 'path', story.target ?? '');
       if (name.textContent !== story.name) {
         name.textContent = story.name;
-        item.title = story.target === null ? 'nothing of its request has come yet' : (story.method + ' ' + story.target).trim();
+        item.title = story.target === null ? 'nothing of its request has come yet' : story.line;
       }
-    }
+    });
     // Those of whom the record says nothing any more are counted all the same.
-    const hidden = Math.max(waiting.length, this.feed.state?.stats.backlog ?? 0) - shown.length;
+    const hidden = waiting.length + this.feed.unseen - shown.length;
     const words = hidden > 0 ? 'and ' + hidden + ' more' : shown.length ? '' : 'nobody waits';
     if (this.more.textContent !== words) {
       this.more.textContent = words;
@@ -419,7 +425,6 @@ class Todo {
     const time = element('span', 'number');
     item.dataset.request = story.request;
     item.append(name, time);
-    this.list.append(item);
     const known = { item, name, time, story };
     this.items.set(story.request, known);
     return known;
