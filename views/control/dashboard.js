@@ -44,7 +44,11 @@ function showHeadline() {
   const held = threads.filter(thread => thread.state === 'busy').length;
   const waits = stats.backlog === 1 ? '1 waits in todo' : stats.backlog + ' wait in todo';
   let words = held + ' of ' + stats.max_threads + ' threads ' + (held === 1 ? 'is held' : 'are held');
-  if (stats.pool_capacity === 0) {
+  if (stats.io_threads) {
+    // They do not count against the pool, up to a number; whether it is full is not in these.
+    words = held + ' threads ' + (held === 1 ? 'is' : 'are') + ' held, ' + stats.io_threads + ' of them marked IO-bound; ' +
+      (stats.backlog ? waits : 'nobody waits in todo') + '.';
+  } else if (stats.pool_capacity === 0) {
     words = (held === 1 ? 'The only thread is held' : 'All ' + held + ' threads are held');
     words += stats.backlog ? ', and ' + waits + ': whoever comes now waits behind them.' : ': whoever comes now waits in todo.';
   } else {
@@ -72,8 +76,8 @@ function showTabs(tabs) {
     // A tab whose request has come and waits is told from one on its way by the server.
     const waits = tab.state === 'connecting' && feed.ofConnection(tab.local_port)?.state === 'waiting';
     set(chip.dataset, 'state', waits ? 'waiting' : tab.state);
-    const words = 'tab ' + tab.tab + { open: '', waiting: ' waits', closed: ' failed' }[chip.dataset.state];
-    const text = words.endsWith('undefined') ? 'tab ' + tab.tab + ' ' + tab.state : words;
+    const { state } = chip.dataset;
+    const text = 'tab ' + tab.tab + ({ open: '', waiting: ' waits', closed: ' failed' }[state] ?? ' ' + state);
     if (chip.firstChild.textContent !== text) {
       chip.firstChild.textContent = text;
     }
@@ -134,7 +138,7 @@ function showLab() {
   const { tabs, zombies, pages } = feed.state.lab;
   showTabs(tabs);
   showPages(pages);
-  at('zombie-count').textContent = zombies.length ? zombies.length + ' there' : '';
+  put('zombie-count', zombies.length ? zombies.length + ' there' : '');
 }
 
 // ---- The log.
