@@ -72,10 +72,12 @@ impl Guard {
     }
 }
 
-/// As Puma: one parameter of the query, split at `&` and `;`, undecoded.
+/// As Puma: one parameter of the query, split at `&` and `;`, undecoded. A browser may have
+/// encoded it.
 fn has_token(request: &Request, token: &str) -> bool {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
     query.split(['&', ';']).any(|parameter| parameter.strip_prefix("token=") == Some(token))
+        || request.param("token").as_deref() == Some(token)
 }
 
 fn is_program(request: &Request) -> bool {

@@ -40,7 +40,7 @@ class WallTab {
     this.item = element('li', 'tab');
     this.item.dataset.tab = number;
     this.item.dataset.state = 'closed';
-    const head = element('div', 'tab-head');
+    const head = element('div', 'tab-head old');
     this.shown = element('span', 'tab-state', 'closed');
     this.words = element('p', 'tab-words', '\u00a0');
     this.button = element('button', 'tab-button');
@@ -80,7 +80,7 @@ class WallTab {
     const frame = document.createElement('iframe');
     frame.title = 'tab ' + this.number + ': the app’s page';
     frame.addEventListener('load', () => {
-      this.loadedAt = feed.now();
+      this.loadedAt = feed.clock();
     });
     frame.src = 'http://' + this.host + ':' + document.body.dataset.appPort + '/?tab=' + this.number;
     this.frame = frame;
@@ -96,7 +96,7 @@ class WallTab {
       return;
     }
     const story = this.stories.findLast(isAtServer);
-    this.closing = story ? { name: 'Tab ' + this.number, story, writes: story.writes, closedAt: feed.now() } : null;
+    this.closing = story ? { name: 'Tab ' + this.number, story, writes: story.writes, closedAt: feed.clock() } : null;
     this.wall.lastClosed = this;
     this.frame.remove();
     this.frame = null;
@@ -305,10 +305,9 @@ class Wall {
 
   // A reload, or a bookmark, is to show the same.
   keepAddress() {
-    const query = new URLSearchParams(location.search);
-    query.set('tabs', this.tabs.length);
-    query.set('hosts', this.hosts);
-    history.replaceState(null, '', '?' + query);
+    // A token stays as it was written: written anew it may be another one.
+    const others = location.search.slice(1).split('&').filter(it => it && !/^(tabs|hosts)(=|$)/.test(it));
+    history.replaceState(null, '', '?' + [...others, 'tabs=' + this.tabs.length, 'hosts=' + this.hosts].join('&'));
   }
 }
 
@@ -367,7 +366,7 @@ const tabsAsked = asked.get('tabs') ?? '9';
 const hostsAsked = asked.get('hosts') ?? 'many';
 wall.begin(countWanted(tabsAsked) ?? 9, hostsAsked === 'one' ? 'one' : 'many');
 if (countWanted(tabsAsked) === null) {
-  wall.say('tabs: a number from 1 to ' + MOST_TABS + ' is wanted, not ' + tabsAsked + '; here are 9.');
+  wall.say('tabs: a number from 1 to ' + MOST_TABS + ' is wanted, not ' + plain(tabsAsked, LONGEST_NAME) + '; here are 9.');
 } else if (hostsAsked !== 'one' && hostsAsked !== 'many') {
-  wall.say('hosts: many or one is wanted, not ' + hostsAsked + '; here are many.');
+  wall.say('hosts: many or one is wanted, not ' + plain(hostsAsked, LONGEST_NAME) + '; here are many.');
 }
