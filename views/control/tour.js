@@ -167,7 +167,6 @@ class Tour {
     at('by-hand').replaceChildren(...by);
     at('by-hand').hidden = !by.length;
     this.clean('none');
-    this.plan = null;
     this.showPlan();
     if (!this.place.hidden) {
       at('step-title').focus({ preventScroll: true });
@@ -196,18 +195,19 @@ class Tour {
     this.enable('stop', verdict === 'running');
   }
 
-  // What is expected stays as it was said while a step runs.
   showPlan() {
-    if (this.act && this.plan) {
+    if (this.act) {
       return;
     }
     const step = STEPS[this.step];
-    const plan = planFor(feed.state?.max ?? 8);
-    this.plan = plan;
+    // What was expected stays beside what was seen.
+    if (this.place.dataset.verdict === 'none') {
+      this.plan = planFor(feed.state?.max ?? 8);
+      write(at('step-place'), 'step ' + (this.step + 1) + ' of ' + STEPS.length);
+      write(at('step-title'), step.title(this.plan));
+      write(at('expects'), 'Expected: ' + step.expects(this.plan, feed.state));
+    }
     const needs = feed.state ? step.needs?.(feed.state) ?? '' : 'The numbers of the server have not come yet.';
-    write(at('step-place'), 'step ' + (this.step + 1) + ' of ' + STEPS.length);
-    write(at('step-title'), step.title(plan));
-    write(at('expects'), 'Expected: ' + step.expects(plan, feed.state));
     write(at('needs').firstChild, needs);
     write(at('needs').lastChild, feed.state && step.command || '');
     at('needs').hidden = !needs;
@@ -221,9 +221,11 @@ class Tour {
 
   async run() {
     this.stop();
+    this.clean('none');
+    this.showPlan();
     const act = new Act(this);
     this.act = act;
-    this.clean('running');
+    this.judge('running');
     let verdict = 'none';
     let last = '';
     let why = '';

@@ -18,7 +18,8 @@ function planFor(threads) {
   const tabs = Math.min(Math.max(FEWEST_TABS, threads + 1), MOST_TABS);
   const streaming = Math.min(tabs, threads);
   const asked = Math.min(tabs, CONNECTIONS_A_HOST);
-  return { threads, tabs, streaming, waiting: tabs - streaming, asked, onOneHost: Math.min(asked, threads) };
+  const leaver = Math.min(LEAVER, streaming);
+  return { threads, tabs, streaming, leaver, waiting: tabs - streaming, asked, onOneHost: Math.min(asked, threads) };
 }
 
 function many(count, word) {
@@ -92,25 +93,26 @@ const STEPS = [
   },
   {
     title: () => 'One tab leaves',
-    expects: plan => 'Tab ' + LEAVER + ' is closed right after a write. Its thread comes back at the second write after that, by EPIPE; ' +
+    expects: plan => 'Tab ' + plan.leaver + ' is closed right after a write. Its thread comes back at the second write after that, by EPIPE; ' +
       (plan.waiting ? 'who is first in todo gets it.' : 'nobody waits for it.'),
     async run(act, plan) {
       if (!nineAreThere(plan)) {
         await openNine(act, plan);
       }
-      const tab = wall.tabs[LEAVER - 1];
+      const { leaver } = plan;
+      const tab = wall.tabs[leaver - 1];
       const streams = () => tab.stories.findLast(isStreaming);
       if (!await act.until(() => tab.isOpen && streams())) {
-        act.claim('tab ' + LEAVER, 'streams', tab.state, false);
+        act.claim('tab ' + leaver, 'streams', STATE_WORDS[tab.state], false);
         return '';
       }
       const story = streams();
       const first = firstInTodo();
-      act.says('The next write to tab ' + LEAVER + ' is awaited.');
+      act.says('The next write to tab ' + leaver + ' is awaited.');
       const so_far = story.writes;
       await act.until(() => story.writes > so_far);
       tab.close();
-      act.says('Tab ' + LEAVER + ' is closed; its thread sleeps, and does not know.');
+      act.says('Tab ' + leaver + ' is closed; its thread sleeps, and does not know.');
       await act.until(() => story.endedAt !== null);
       const { writes, closedAt } = tab.closing;
       const count = story.gone ? story.gone.write - writes : null;
