@@ -46,12 +46,10 @@ impl Pages {
     /// A page with this token, which may show frames of these addresses: sources of a
     /// Content-Security-Policy, none where that is empty.
     pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
-        let version = env!("CARGO_PKG_VERSION");
         let policy = ContentSecurityPolicy { frames, frame_ancestors: Vec::new() };
         let page = || -> Result<Response, PageError> {
             let nonce = Nonce::draw()?;
-            let page =
-                self.templates.render(name, context! { nonce => nonce.as_str(), token, version, ..more })?;
+            let page = self.templates.render(name, context! { nonce => nonce.as_str(), token, ..more })?;
             Ok(policy.page(&nonce, page))
         };
         page().unwrap_or_else(|error| {
