@@ -549,15 +549,75 @@ fn a_lane_can_be_read_by_keyboard() {
 }
 
 #[test]
+fn what_a_client_calls_itself_is_cut_and_turns_nothing_round() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--front", "puma", "--threads", "1:1"]);
+    let tab = dashboard(&browser, &server);
+    let name = format!("%E2%80%AE<img src=x onerror=alert(1)>%0A{}", "x".repeat(900)).replace(' ', "%20");
+    let request = format!("GET /models/live_stream?tab={name} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let _two = [(); 2].map(|()| send(server.app, request.as_bytes()));
+    for place in
+        [".lane[data-state='streaming'] .lane-holder", "#todo .waiting-name", "#log [data-kind='streaming']"]
+    {
+        let text = format!("document.querySelector(\"{place}\").textContent");
+        browser.wait_for(&tab, &format!("{text}.includes('<img src=x onerror=')"));
+        let shown = browser.eval(&tab, &text);
+        let shown = shown.as_str().unwrap();
+        assert!(shown.chars().count() < 100 && !shown.contains(['\u{202e}', '\n']), "{shown:?}");
+    }
+    assert_eq!(browser.eval(&tab, "document.querySelectorAll('img').length"), 0);
+    browser.wait_for(&tab, "document.documentElement.scrollWidth === document.documentElement.clientWidth");
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn whatever_the_record_lacks_the_page_keeps_little_and_todo_its_order() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let tab = dashboard(&browser, &server);
+    browser.run(
+        &tab,
+        "window.told = Object.create(Feed.prototype);
+         told.listeners = [];
+         told.connection = 'live';
+         told.forget();
+         window.list = document.createElement('ol');
+         new Todo(list, told);
+         let seq = 0;
+         window.tell = (...kinds) => {
+           const moments = kinds.map(([kind, request, thread]) => ({ seq: ++seq, at_us: seq, kind, request, thread, connection: request }));
+           told.takeMoments({ now_us: seq, forgotten: 0, moments });
+           told.tell('moments');
+         }",
+    );
+    // A connection that was looked at and put back is the last in line.
+    let order = "[...list.querySelectorAll('.waiting')].map(item => item.dataset.request).join()";
+    browser.run(&tab, "tell(['queued', 1], ['queued', 2])");
+    assert_eq!(browser.eval(&tab, order), "1,2");
+    browser.run(&tab, "tell(['started', 1, 7], ['queued', 1], ['finished', 1, 7])");
+    assert_eq!(browser.eval(&tab, order), "2,1");
+    // Of these the end alone is on the record.
+    browser.run(&tab, "for (let n = 10; n < 5000; n += 1) tell(['wrote', n, 7], ['finished', n, 7])");
+    let kept = browser.eval(&tab, "told.stories.size");
+    assert!(kept.as_u64() < Some(600), "{kept}");
+}
+
+#[test]
 fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
     let Some(browser) = Browser::start() else { return };
-    let server = Server::start(&["--control-token", "s3cret"]);
+    // With signs that an address may have encoded, or not.
+    let server = Server::start(&["--control-token", "s3+c/r%65t=="]);
     assert_eq!(get(server.control, "/").0, 403);
     let tab = browser.first_tab();
-    browser.goto(&tab, &format!("http://{}/?token=s3cret", server.control));
-    browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
+    browser.goto(&tab, &format!("http://{}/?token=s3+c/r%65t==", server.control));
+    let is_live = "document.body.dataset.connection === 'live'";
+    browser.wait_for(&tab, is_live);
     press(&browser, &tab, "#open-tab");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
+    browser.click(&tab, "nav a[href^='/wall']");
+    browser.wait_for(&tab, &format!("{is_live} && location.search.endsWith('&tabs=9&hosts=many')"));
+    browser.run(&tab, "window.isOld = true; location.reload()");
+    browser.wait_for(&tab, &format!("typeof isOld === 'undefined' && {is_live}"));
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 

@@ -70,23 +70,27 @@ fn nothing_keeps_anybody_from_using_the_page_in_light_and_dark() {
     let Some(axe) = Axe::fetch() else { return };
     let server = server(&["--retry", "600"]);
     let tab = open(&browser, &tab_url(&server, 1));
-    let look = |state: &str| {
+    in_each_state(&browser, &tab, &server, |state| {
         for scheme in ["light", "dark"] {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{state}, {scheme}");
         }
-    };
+    });
+}
+
+/// What a page that streams can come to show; its server must have a pause of some length.
+fn in_each_state(browser: &Browser, tab: &Tab, server: &Server, mut look: impl FnMut(&str)) {
     look("streaming");
-    submit(&browser, &tab, &"x".repeat(16 * 1024 + 1));
-    wait_for_text(&browser, &tab, "note", "longer than");
+    submit(browser, tab, &"x".repeat(16 * 1024 + 1));
+    wait_for_text(browser, tab, "note", "longer than");
     look("streaming, with an error");
     assert_eq!(json(server.control, "POST", "/reap").0, 200);
-    browser.wait_for(&tab, "document.body.dataset.state === 'reconnecting'");
+    browser.wait_for(tab, "document.body.dataset.state === 'reconnecting'");
     look("reconnecting");
-    browser.click(&tab, "#toggle");
-    browser.wait_for(&tab, "document.body.dataset.state === 'closed'");
+    browser.click(tab, "#toggle");
+    browser.wait_for(tab, "document.body.dataset.state === 'closed'");
     look("closed");
-    browser.run(&tab, "document.documentElement.dataset.framed = ''");
+    browser.run(tab, "document.documentElement.dataset.framed = ''");
     look("in a frame");
 }
 
@@ -216,7 +220,7 @@ fn nothing_overflows_in_a_narrow_window() {
     let server = server(&["--retry", "600"]);
     create(server.app, &"unbroken".repeat(100));
     let tab = open(&browser, &tab_url(&server, 4));
-    let look = |state: &str| {
+    in_each_state(&browser, &tab, &server, |state| {
         for width in [250, 280, 390, 700, 1280] {
             browser.devtools(
                 &tab,
@@ -226,13 +230,7 @@ fn nothing_overflows_in_a_narrow_window() {
             browser.wait_for(&tab, &format!("innerWidth === {width}"));
             assert_eq!(browser.eval(&tab, OVERFLOW), 0, "{state}, {width}");
         }
-    };
-    look("streaming");
-    assert_eq!(json(server.control, "POST", "/reap").0, 200);
-    browser.wait_for(&tab, "document.body.dataset.state === 'reconnecting'");
-    look("reconnecting");
-    browser.click(&tab, "#toggle");
-    look("closed");
+    });
 }
 
 #[test]

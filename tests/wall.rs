@@ -24,6 +24,12 @@ fn server(flags: &[&str]) -> Server {
     Server::start(&[&["--front", "puma"], flags].concat())
 }
 
+/// A browser whose frames share a process. Nine hosts are nine of them otherwise, which a
+/// small machine takes long to start; what they ask of the network is the same.
+fn in_one_process(switches: &[&str]) -> Option<Browser> {
+    Browser::start_with(&[&["--disable-site-isolation-trials"], switches].concat())
+}
+
 fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("http://{}/wall{query}", server.control));
@@ -90,7 +96,7 @@ fn on_a_host_each_the_ninth_waits_for_a_thread_and_gets_that_of_a_closed_one() {
 }
 
 fn ninth_waits(browser: &Browser, front: &str) {
-    let server = Server::start(&["--front", front, "--update-rate", "1", "--produce-every", "1"]);
+    let server = Server::start(&["--front", front, "--update-rate", "300ms", "--produce-every", "1"]);
     let wall = open(browser, &server, "");
     wait_for_states(browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);
     let stats = server.stats();
@@ -133,8 +139,8 @@ fn ninth_waits(browser: &Browser, front: &str) {
 
 #[test]
 fn on_one_host_three_wait_for_a_socket_and_two_threads_are_idle() {
-    let Some(browser) = Browser::start() else { return };
-    let server = server(&["--update-rate", "1"]);
+    let Some(browser) = in_one_process(&[]) else { return };
+    let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
     let stats = server.stats();
@@ -158,12 +164,17 @@ fn on_one_host_three_wait_for_a_socket_and_two_threads_are_idle() {
     wait_for_states(&browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);
     assert_eq!(browser.eval(&wall, "new URL(location).searchParams.get('hosts')"), "many");
     assert_quiet(&browser, &wall);
+
+    // An address that asks for what is not to be had.
+    open(&browser, &server, "?tabs=99");
+    assert_eq!(text(&browser, &wall, "said"), "tabs: a number from 1 to 16 is wanted, not 99; here are 9.");
+    assert_eq!(browser.eval(&wall, &format!("{TABS}.length")), 9);
 }
 
 #[test]
 fn with_three_threads_and_one_host_both_limits_are_told_apart() {
-    let Some(browser) = Browser::start() else { return };
-    let server = server(&["--update-rate", "1", "--threads", "3:3"]);
+    let Some(browser) = in_one_process(&[]) else { return };
+    let server = server(&["--update-rate", "300ms", "--threads", "3:3"]);
     let wall = open(&browser, &server, "?tabs=8&hosts=one");
     wait_for_states(
         &browser,
@@ -176,10 +187,10 @@ fn with_three_threads_and_one_host_both_limits_are_told_apart() {
 #[test]
 fn where_a_browser_does_not_know_the_hosts_the_wall_says_so() {
     // As in Safari, which asks the system's resolver.
-    let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.localhost ^NOTFOUND"]) else {
+    let Some(browser) = in_one_process(&["--host-resolver-rules=MAP *.localhost ^NOTFOUND"]) else {
         return;
     };
-    let server = server(&["--update-rate", "1"]);
+    let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "");
     browser.wait_for(&wall, "!document.getElementById('unknown-hosts').hidden");
     assert_eq!(state(&browser, &wall, 1), "loading");
@@ -191,17 +202,8 @@ fn where_a_browser_does_not_know_the_hosts_the_wall_says_so() {
 }
 
 #[test]
-fn what_the_address_asks_for_is_said_where_it_is_not_to_be_had() {
-    let Some(browser) = Browser::start() else { return };
-    let server = server(&["--update-rate", "1"]);
-    let wall = open(&browser, &server, "?tabs=99");
-    assert_eq!(text(&browser, &wall, "said"), "tabs: a number from 1 to 16 is wanted, not 99; here are 9.");
-    assert_eq!(browser.eval(&wall, &format!("{TABS}.length")), 9);
-}
-
-#[test]
 fn with_a_maximum_age_all_nine_take_turns() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = in_one_process(&[]) else { return };
     let server =
         server(&["--update-rate", "500ms", "--max-stream-age", "2", "--reap-every", "200ms", "--retry", "1"]);
     let wall = open(&browser, &server, "?tabs=9");
@@ -223,7 +225,7 @@ fn with_a_maximum_age_all_nine_take_turns() {
 
 #[test]
 fn what_is_known_of_a_tab_is_told_by_moments_alone() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = in_one_process(&[]) else { return };
     let server = server(&[]);
     let wall = open(&browser, &server, "?tabs=1");
     browser.run(
@@ -285,6 +287,13 @@ fn what_is_known_of_a_tab_is_told_by_moments_alone() {
     assert_eq!(state, "reconnecting", "numbers were seen since");
 }
 
+/// The wall with its tour beside one frame.
+fn open_tour(browser: &Browser, server: &Server) -> Tab {
+    let wall = open(browser, server, "?tabs=1");
+    browser.click(&wall, "#tour-toggle");
+    wall
+}
+
 /// Clicks on a step, and on what does it.
 fn begin_step(browser: &Browser, wall: &Tab, number: usize) {
     browser.click(wall, &format!("#steps li:nth-child({number}) button"));
@@ -308,10 +317,9 @@ fn wait_until_it_held(browser: &Browser, wall: &Tab, number: usize) {
 
 #[test]
 fn each_step_of_the_tour_is_done_and_holds_and_a_reset_restores() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = in_one_process(&[]) else { return };
     let server = server(&["--update-rate", "1", "--retry", "500ms", "--produce-every", "1"]);
-    let wall = open(&browser, &server, "?tabs=1");
-    browser.click(&wall, "#tour-toggle");
+    let wall = open_tour(&browser, &server);
     for number in 1..=5 {
         begin_step(&browser, &wall, number);
         wait_until_it_held(&browser, &wall, number);
@@ -356,10 +364,9 @@ fn each_step_of_the_tour_is_done_and_holds_and_a_reset_restores() {
 
 #[test]
 fn the_pool_behind_the_pool_is_shown_where_the_server_has_one() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = in_one_process(&[]) else { return };
     let server = server(&["--update-rate", "500ms", "--db-pool", "5", "--db-checkout-timeout", "1"]);
-    let wall = open(&browser, &server, "?tabs=1");
-    browser.click(&wall, "#tour-toggle");
+    let wall = open_tour(&browser, &server);
     begin_step(&browser, &wall, 6);
     wait_until_it_held(&browser, &wall, 6);
     assert_quiet(&browser, &wall);
@@ -367,11 +374,10 @@ fn the_pool_behind_the_pool_is_shown_where_the_server_has_one() {
 
 #[test]
 fn a_step_says_so_when_it_does_not_hold_and_can_be_stopped() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = in_one_process(&[]) else { return };
     // A close is noticed at once, and not at the second write.
     let server = server(&["--update-rate", "1", "--notice-close", "poll", "--threads", "2:2"]);
-    let wall = open(&browser, &server, "?tabs=1");
-    browser.click(&wall, "#tour-toggle");
+    let wall = open_tour(&browser, &server);
     begin_step(&browser, &wall, 1);
     browser.click(&wall, "#stop");
     browser.wait_for(&wall, "document.getElementById('verdict').textContent === 'Stopped.'");
@@ -380,13 +386,18 @@ fn a_step_says_so_when_it_does_not_hold_and_can_be_stopped() {
     begin_step(&browser, &wall, 2);
     wait_long(&browser, &wall, "document.getElementById('tour').dataset.verdict === 'not-held'");
     assert!(text(&browser, &wall, "verdict").starts_with("Not held: "));
+    let found = text(&browser, &wall, "findings");
+    assert!(
+        found.contains("writes after the close until one failed: ") && found.contains("(expected: 2)"),
+        "{found}"
+    );
 }
 
 #[test]
 fn nothing_keeps_anybody_from_using_the_wall_in_light_and_dark() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = in_one_process(&[]) else { return };
     let Some(axe) = Axe::fetch() else { return };
-    let server = server(&["--update-rate", "1"]);
+    let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
     let look = |state: &str| {

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long a test waits for what must come, on the slowest of machines.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
