@@ -20,8 +20,9 @@
 // queuedAt (while it waits in todo), waited, startedAt, thread (while it runs), writes,
 // lastWriteAt, reaped, gone, rejected, endedAt; and state, one of 'waiting' (in todo),
 // 'running' (a thread has it), 'streaming', 'ended'.
-// A lane: number, alive, current (a span or null), spans (over), short (a Map of tenths
-// of a second to what was too short to draw), keptSince; and state, one of 'absent',
+// A lane: number, alive, from and to (its thread's beginning and end, null where unknown),
+// current (a span or null), spans (over), short (a Map of tenths of a second to what was
+// too short to draw), keptSince; and state, one of 'absent',
 // 'idle', 'running', 'streaming', 'held' (since before the record began).
 // A span: story, from, to (null while it lasts), writes, blocked ([from, to] pairs), end.
 const WINDOW_US = 60e6;
@@ -248,9 +249,12 @@ class Feed {
     if (moment.request === undefined) {
       if (moment.kind === 'spawned') {
         lane.alive = true;
+        lane.from = at;
+        lane.to = null;
         this.say(at, 'thread', 'thread ' + lane.number + ' starts');
       } else if (moment.kind === 'exited') {
         lane.alive = false;
+        lane.to = at;
         this.close(lane, at);
         this.say(at, 'thread', 'thread ' + lane.number + ' leaves');
       }
@@ -512,7 +516,7 @@ class Story {
 
 class Lane {
   constructor(number) {
-    Object.assign(this, { number, alive: false, current: null, spans: [], short: new Map(), keptSince: 0 });
+    Object.assign(this, { number, alive: false, from: null, to: null, current: null, spans: [], short: new Map(), keptSince: 0 });
   }
 
   get state() {

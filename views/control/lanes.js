@@ -13,7 +13,7 @@ const ENDS = { gone: '×', reaped: 'R', panicked: '!', unseen: '?' };
 const CALM = matchMedia('(prefers-reduced-motion: reduce)');
 
 const STATES = {
-  absent: 'not started', idle: 'idle', running: 'answers', streaming: 'streams', held: 'held since before the record',
+  absent: 'not started', left: 'has left', idle: 'idle', running: 'answers', streaming: 'streams', held: 'held since before the record',
 };
 
 // The words of one span, as the tooltip says them.
@@ -168,11 +168,12 @@ class Lanes {
       data.path = story?.target ?? '';
       row.holder.title = story?.target ? story.line : '';
     }
-    const holder = story ? story.name : STATES[state];
+    const word = STATES[state === 'absent' && lane?.to ? 'left' : state];
+    const holder = story ? story.name : word;
     if (row.holder.textContent !== holder) {
       row.holder.textContent = holder;
     }
-    const words = 'thread ' + number + ' ' + (story ? STATES[state] + ', ' + story.name : 'is ' + STATES[state]);
+    const words = 'thread ' + number + (story ? ' ' + word + ', ' + story.name : ': ' + word);
     if (row.words !== words) {
       row.words = words;
       row.canvas.setAttribute('aria-label', words);
@@ -225,6 +226,8 @@ class Lanes {
     const tip = this.tip;
     tip.replaceChildren(...words.map((line, at) => element(at ? 'div' : 'strong', '', line)));
     tip.hidden = false;
+    // Near the edge it would be measured as narrow as there is room.
+    tip.style.setProperty('left', '0');
     row.canvas.setAttribute('aria-describedby', tip.id);
     const box = row.canvas.getBoundingClientRect();
     const left = Math.min(Math.max(box.left + x - tip.offsetWidth / 2, 8), innerWidth - tip.offsetWidth - 8);
@@ -262,12 +265,12 @@ class Lanes {
     const c = this.colours;
     const x = us => (1 - (now - us) / WINDOW_US) * width;
     const middle = height / 2;
-    if (lane.alive) {
+    if (lane.alive || lane.to !== null) {
       ink.strokeStyle = c.line;
       ink.lineWidth = 1;
       ink.beginPath();
-      ink.moveTo(0, middle);
-      ink.lineTo(width, middle);
+      ink.moveTo(Math.max(x(lane.from ?? this.feed.since ?? 0), 0), middle);
+      ink.lineTo(lane.alive ? width : Math.max(x(lane.to), 0), middle);
       ink.stroke();
     }
     ink.fillStyle = c.page;

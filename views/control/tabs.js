@@ -32,9 +32,9 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded }) {
   }
   const here = stories.findLast(isAtServer);
   if (here) {
-    const what = here.path === STREAM_PATH ? 'its stream' : 'its page';
+    const what = here.path === STREAM_PATH ? 'stream' : 'page';
     if (here.state === 'waiting') {
-      return is('waiting-for-thread', what + ' is in todo', here);
+      return is('waiting-for-thread', what + ' in todo', here);
     }
     if (here.reaped) {
       return is('reaped', 'told to end at ' + seconds(here.reaped.age), here);
@@ -46,7 +46,7 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded }) {
     if (here.isHeld && here.path === STREAM_PATH) {
       return is('streaming', 'on ' + thread + ', begun unseen', here);
     }
-    return is('loading', thread + ' has ' + what + ', no byte yet', here);
+    return is('loading', thread + ' has its ' + what + ', no byte yet', here);
   }
   const last = stories.at(-1);
   if (last?.path === STREAM_PATH) {

@@ -40,7 +40,7 @@ class WallTab {
     this.item = element('li', 'tab');
     this.item.dataset.tab = number;
     this.item.dataset.state = 'closed';
-    const head = element('div', 'tab-head old');
+    const head = element('div', 'tab-head');
     this.shown = element('span', 'tab-state', 'closed');
     this.words = element('p', 'tab-words', '\u00a0');
     this.button = element('button', 'tab-button');
@@ -182,13 +182,13 @@ class Wall {
     if (feed.connection === 'live' && feed.state) {
       this.advance();
     }
+    this.showHeadline();
   }
 
   show() {
     this.tabs.forEach(tab => tab.show());
     // Without a frame there is more room for the lanes.
     set(this.list.dataset, 'empty', String(!this.wanted.size && !this.tabs.some(tab => tab.isOpen)));
-    this.showHeadline();
     const told = this.lastClosed?.closing;
     write(at('said'), told ? afterClosing({ ...told, next: this.nextOf(told.story) }) : this.message);
     at('unknown-hosts').hidden = !this.tabs.some(tab => tab.isOpen && tab.host.endsWith('.localhost') && tab.isLoaded && !tab.stories.length);
@@ -213,13 +213,15 @@ class Wall {
     return counts;
   }
 
-  // Read aloud, so no oftener than once a second.
+  // Read aloud, so no oftener than once a second, and not in the middle of a change.
   showHeadline() {
     const counts = this.counts();
     const one = { 'streaming': 'streams', 'waiting-for-thread': 'waits for a thread', 'waiting-for-socket': 'waits for one of the browser’s six sockets', 'loading': 'loads', 'reaped': 'is reaped', 'reconnecting': 'is coming back' };
     const many = { 'streaming': 'stream', 'waiting-for-thread': 'wait for a thread', 'waiting-for-socket': 'wait for one of the browser’s six sockets', 'loading': 'load', 'reaped': 'are reaped', 'reconnecting': 'are coming back' };
-    const parts = Object.keys(one).filter(state => counts[state]).map(state => counts[state] + ' ' + (counts[state] === 1 ? one : many)[state]);
-    const words = parts.length ? 'Of ' + this.tabs.length + ' tabs ' + parts.join(', ') + '.' : 'All ' + this.tabs.length + ' tabs are closed.';
+    const states = Object.keys(one).filter(state => counts[state]);
+    const parts = states.map(state => counts[state] + ' ' + (counts[state] === 1 ? one : many)[state]);
+    const words = this.tabs.length === 1 ? 'The one tab ' + (one[states[0]] ?? 'is closed') + '.'
+      : parts.length ? 'Of ' + this.tabs.length + ' tabs ' + parts.join(', ') + '.' : 'All ' + this.tabs.length + ' tabs are closed.';
     if (at('headline').textContent !== words && performance.now() - this.headlineAt > 1000) {
       this.headlineAt = performance.now();
       at('headline').textContent = words;
