@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{
@@ -273,24 +273,31 @@ fn tiny_http_listens_on_loopback_only() {
     }
 }
 
+/// Does so again and again until the server has ended, and says how.
+fn until_it_ends(server: &mut Server, mut again: impl FnMut()) -> ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "still there: {}", server.log());
+        again();
+        // Connections closer together, and tiny_http leaves some of them unread.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn without_descriptors_tiny_http_says_that_its_door_died_and_ends() {
     let mut server = Server::with_descriptors(64, &["--front", "tiny-http", "--threads", "2:2"]);
     let address = server.app;
     let mut clients = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = server.child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "still there: {}", server.log());
+    let status = until_it_ends(&mut server, || {
         if let Ok(mut client) = TcpStream::connect(address) {
             let _ = client.write_all(b"GET /");
             clients.push(client);
         }
-        // Closer together, and tiny_http leaves some of them unread.
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    });
     let log = server.log();
     assert_eq!(status.code(), Some(1), "{log}");
     let said: Vec<_> = log.lines().filter(|line| line.starts_with("ninetabs: ")).collect();
@@ -315,15 +322,7 @@ fn a_dead_door_is_noticed_while_kept_connections_leave_no_pause() {
         answers
     });
     let mut clients = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = server.child.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "still there: {}", server.log());
-        clients.extend(TcpStream::connect(address));
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let status = until_it_ends(&mut server, || clients.extend(TcpStream::connect(address)));
     assert_eq!(status.code(), Some(1), "{}", server.log());
     assert!(busy.join().unwrap() > 0, "the door's death was what it should be noticed beside");
 }
