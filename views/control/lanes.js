@@ -325,7 +325,7 @@ class Lanes {
       const room = ink.measureText(story.name).width;
       const left = Math.max(from, 0) + 5;
       const blocked = span.blocked.find(([, ended]) => x(ended) > left);
-      if (left + room < (blocked ? x(blocked[0]) : to) - 5) {
+      if (left + room < (blocked ? x(blocked[0]) : span.end ? to - 14 : to) - 5) {
         ink.fillStyle = story.isHeld && !story.isStream ? c.ink : c.paper;
         ink.textBaseline = 'middle';
         ink.fillText(story.name, left, height / 2 + 0.5);
