@@ -73,7 +73,7 @@ idle_crowd() {
     for fd in "${fds[@]}"; do read -r -N 1 -u "$fd" _; done
     echo $((($(resident) - before) * 1024 / idle)) >> bytes.idle
     echo $(($(threads) - count)) >> threads.idle
-    open >> open.idle
+    echo "$(open)" >> open.idle
     pages idle
     for fd in "${fds[@]}"; do exec {fd}>&-; done
 }

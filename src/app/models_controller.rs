@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use log::{info, warn};
+use rusqlite::Connection;
 use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
@@ -121,20 +122,8 @@ fn stream_by_id(
     resume_from: Option<i64>,
 ) -> Result<(), Left> {
     let mut db = database.lease();
-    let newest = db.query(Some(stream.interrupted()), |db| Model::newest_id(db))?;
-    let mut last_id = match resume_from {
-        Some(id) if id > newest => {
-            warn!(
-                "a stream asks for what comes after model {id}, but {newest} is the newest: it gets all there are"
-            );
-            0
-        }
-        Some(id) => id,
-        None => newest,
-    };
+    let (mut last_id, mut models) = db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
     loop {
-        // lets only grab new models since the last one sent
-        let models = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
         last_id = models.last().map_or(last_id, |model| model.id);
 
         info!("streaming models");
@@ -144,7 +133,27 @@ fn stream_by_id(
         if models.len() < BATCH as usize {
             stream.sleep(settings.update_rate)?;
         }
+
+        // lets only grab new models since the last one sent
+        models = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
     }
+}
+
+/// After which id a stream begins, and the models that come first. The newest id is asked
+/// for only where it is needed: a look costs a client a good part of its first byte's time.
+fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result<(i64, Vec<Model>)> {
+    let Some(id) = resume_from else { return Ok((Model::newest_id(db)?, Vec::new())) };
+    let models = Model::next(db, id, BATCH)?;
+    if models.is_empty() {
+        let newest = Model::newest_id(db)?;
+        if id > newest {
+            warn!(
+                "a stream asks for what comes after model {id}, but {newest} is the newest: it gets all there are"
+            );
+            return Ok((0, Model::next(db, 0, BATCH)?));
+        }
+    }
+    Ok((id, models))
 }
 
 /// The seed's loop, as it stands there.
