@@ -9,6 +9,8 @@
 //! page can read it there, or send that header here. A `Host` must be ours in any
 //! case: a page that had its own name pointed here sends that name.
 
+use url::form_urlencoded;
+
 use crate::app::content_security_policy::Nonce;
 use crate::app::host_authorization::HostAuthorization;
 use crate::puma::{Request, Response};
@@ -72,12 +74,15 @@ impl Guard {
     }
 }
 
-/// As Puma: one parameter of the query, split at `&` and `;`, undecoded. A browser may have
-/// encoded it.
+/// As Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also stand
+/// there as a form has it, which is how a page's script writes it.
 fn has_token(request: &Request, token: &str) -> bool {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
-    query.split(['&', ';']).any(|parameter| parameter.strip_prefix("token=") == Some(token))
-        || request.param("token").as_deref() == Some(token)
+    let in_a_form: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
+    query
+        .split(['&', ';'])
+        .filter_map(|parameter| parameter.strip_prefix("token="))
+        .any(|said| said == token || said == in_a_form)
 }
 
 fn is_program(request: &Request) -> bool {

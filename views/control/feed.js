@@ -39,7 +39,7 @@ const LONGEST_LINE = 200;
 
 class Feed {
   constructor(token) {
-    this.address = '/events?token=' + encodeURIComponent(token);
+    this.address = '/events?' + new URLSearchParams({ token });
     this.listeners = [];
     this.connection = 'connecting';
     this.forget();
