@@ -22,6 +22,7 @@ pub mod response;
 pub mod server;
 pub mod serving;
 pub mod socket;
+mod status;
 mod sync;
 pub mod thread_pool;
 mod tiny_http_front;

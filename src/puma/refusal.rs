@@ -53,7 +53,7 @@ impl Refusal {
         };
         format!(
             "{version} {}\r\ncontent-type: text/plain; charset=utf-8\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
-            super::response::code_and_reason(self.status()),
+            super::status::code_and_reason(self.status()),
             line.len(),
         )
         .into_bytes()

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::framing::{Ended, Framing};
 use super::request::{Request, Version};
 use super::socket::Socket;
+use super::status::code_and_reason;
 
 /// No answer of this house has more.
 const USUAL_HEADERS: usize = 5;
@@ -165,31 +166,6 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
     }
     head.push_str("\r\n");
     head.into_bytes()
-}
-
-/// A status as its line says it, number and words; codes that the house does not send
-/// say `CUSTOM`, as Puma's unknown ones do.
-pub(super) fn code_and_reason(status: u16) -> Cow<'static, str> {
-    Cow::Borrowed(match status {
-        200 => "200 OK",
-        201 => "201 Created",
-        204 => "204 No Content",
-        303 => "303 See Other",
-        304 => "304 Not Modified",
-        400 => "400 Bad Request",
-        403 => "403 Forbidden",
-        404 => "404 Not Found",
-        408 => "408 Request Timeout",
-        413 => "413 Payload Too Large",
-        414 => "414 URI Too Long",
-        422 => "422 Unprocessable Content",
-        431 => "431 Request Header Fields Too Large",
-        500 => "500 Internal Server Error",
-        501 => "501 Not Implemented",
-        503 => "503 Service Unavailable",
-        505 => "505 HTTP Version Not Supported",
-        _ => return format!("{status} CUSTOM").into(),
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim};
-use super::screen::{HEAD, Look, Scrolled};
+use super::look::{HEAD, Look, Scrolled};
 use super::view::View;
 use super::words::span;
 use crate::lab::lanes::{self, Lane};

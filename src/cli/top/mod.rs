@@ -9,6 +9,7 @@ mod asker;
 mod canvas;
 mod head;
 mod inside;
+mod look;
 mod numbers;
 mod outside;
 mod screen;
@@ -32,7 +33,8 @@ use super::control_server::ControlServerArgs;
 use super::{failed, interrupt, misused, values};
 
 use asker::{Answers, Asker, AskerError};
-use screen::{LEAST, Look, Scrolled};
+use look::{Look, Scrolled};
+use screen::LEAST;
 use view::View;
 
 pub(super) const EXAMPLES: &str = "\

@@ -4,8 +4,8 @@
 use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim, level};
+use super::look::{HEAD, Look, Scrolled};
 use super::numbers::{Pool, Worker};
-use super::screen::{HEAD, Look, Scrolled};
 use super::view::View;
 
 impl Canvas<'_> {

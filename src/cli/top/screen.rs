@@ -10,12 +10,11 @@ use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, bold, dim};
 use super::inside;
+use super::look::{HEAD, Look, Scrolled};
 use super::view::View;
 
 /// The smallest terminal on which there is something to see.
 pub const LEAST: (u16, u16) = (40, 10);
-/// Rows above the lanes.
-pub const HEAD: u16 = 4;
 
 const HELP: [&str; 19] = [
     "q, Esc, Ctrl-C  leave",
@@ -38,34 +37,6 @@ const HELP: [&str; 19] = [
     "It reads /stats, which resets backlog_max and reactor_max",
     "for the next who asks. Neither is shown here.",
 ];
-
-/// How the view is looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct Look<'a> {
-    /// The first row of the lanes that is shown.
-    pub scroll: usize,
-    pub paused: bool,
-    pub help: bool,
-    pub colours: bool,
-    /// Whether there is a keyboard: its keys are named.
-    pub keys: bool,
-    /// Why no answers come now, which may be while the picture stands still.
-    pub silence: Option<&'a str>,
-}
-
-/// How many rows of lanes there are, and how many of them were drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Scrolled {
-    pub rows: usize,
-    pub shown: usize,
-}
-
-impl Scrolled {
-    /// The last row that may be the first one shown.
-    pub fn last(self) -> usize {
-        self.rows.saturating_sub(self.shown)
-    }
-}
 
 /// Draws it all.
 pub fn draw(view: &View, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Scrolled {
