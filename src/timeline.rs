@@ -189,12 +189,11 @@ impl Timeline {
         let ring = self.ring();
         let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
         let wanted = seq.saturating_add(1);
-        let end = ring.last_seq.min(wanted.max(oldest).saturating_add(most as u64).saturating_sub(1));
-        let known = wanted.max(oldest)..=end;
+        let known = wanted.max(oldest)..=ring.last_seq;
         Excerpt {
             now_us: self.now_us(),
             forgotten: oldest.saturating_sub(wanted),
-            moments: known.map(|seq| ring.moments[place(seq)].clone()).collect(),
+            moments: known.take(most).map(|seq| ring.moments[place(seq)].clone()).collect(),
         }
     }
 
