@@ -36,7 +36,7 @@ pub struct ControlServerArgs {
         long = "control-token",
         value_name = "TOKEN|none",
         env = "NINETABS_CONTROL_TOKEN",
-        default_value = "none",
+        default_value = values::NO_TOKEN,
         hide_env_values = true,
         value_parser = values::token,
         global = true

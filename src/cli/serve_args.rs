@@ -61,7 +61,7 @@ pub struct ServeArgs {
         long,
         value_name = "TOKEN|none",
         env = "NINETABS_CONTROL_TOKEN",
-        default_value = "none",
+        default_value = values::NO_TOKEN,
         value_parser = values::token,
         help_heading = "Addresses"
     )]

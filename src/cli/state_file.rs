@@ -10,8 +10,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// What stands in the place of a token where none is wanted, in Puma's words.
-const NO_TOKEN: &str = "none";
+use super::values::NO_TOKEN;
 
 /// A file that was written; it goes when this is dropped.
 pub struct StateFile {

@@ -21,6 +21,8 @@ pub struct OrAuto(pub Option<usize>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(pub Option<String>);
 
+/// What stands in the place of a token where none is wanted, in Puma's words.
+pub const NO_TOKEN: &str = "none";
 /// Where our control server listens unless it is told otherwise, and is looked for.
 pub const CONTROL_URL: &str = "tcp://127.0.0.1:9293";
 /// The most threads, or database connections, that may be asked for.
@@ -40,7 +42,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 pub fn token(text: &str) -> Result<Token, String> {
     let stands_for_itself = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');
     match text.bytes().all(stands_for_itself) {
-        true => Ok(Token(Some(text.to_owned()).filter(|text| !matches!(text.as_str(), "none" | "")))),
+        true => Ok(Token(Some(text.to_owned()).filter(|text| !text.is_empty() && text != NO_TOKEN))),
         false => {
             Err("give a token of ASCII letters, digits and signs, without a blank, &, ;, # or a quote"
                 .to_owned())
