@@ -285,6 +285,22 @@ fn who_closes_while_it_is_queued_is_counted_and_not_served() {
 }
 
 #[test]
+fn who_closes_behind_a_second_request_is_served_the_first_alone() {
+    let server = start("--threads 3:3 --update-rate 100ms --db-pool 1 --db-checkout-timeout 60");
+    let stream = open_stream(server.app);
+    let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 6\r\n\r\nname=a";
+    let mut client = send(server.app, post);
+    server.wait_for_stats("the first at the database", |stats| stats["database"]["waiting"] == 1);
+    client.write_all(post).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    drop(stream);
+    assert_eq!(read_answer(&mut client).status, 201);
+    assert_eq!(client.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
+    assert_eq!(json(server.app, "GET", "/models.json").1.as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn the_absolute_form_of_a_target_is_its_path() {
     let server = start("");
     let (app, port) = (server.app, server.app.port());

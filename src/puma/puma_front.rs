@@ -78,14 +78,14 @@ impl Shared {
 
     /// What a pool thread does with a client: reads, serves, and passes it on.
     pub fn process(&self, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
-        let mut was_queued = true;
+        let mut is_its_turn = true;
         loop {
             match client.eagerly_finish() {
                 // While others are free there is no harm in going on with the next one.
-                Progress::Ready if was_queued || self.is_anybody_waiting() => {
-                    let Some(kept) = self.serve(client, processor, was_queued) else { return };
+                Progress::Ready if is_its_turn || self.is_anybody_waiting() => {
+                    let Some(kept) = self.serve(client, processor) else { return };
                     client = kept;
-                    was_queued = false;
+                    is_its_turn = false;
                 }
                 Progress::Ready => return self.push(client),
                 Progress::NotYet => return self.watch(client),
@@ -96,21 +96,16 @@ impl Shared {
     }
 
     /// Serves the request that is whole. The client comes back if it is kept.
-    fn serve(
-        &self,
-        mut client: Box<Client>,
-        processor: &Processor<Box<Client>>,
-        was_queued: bool,
-    ) -> Option<Box<Client>> {
+    fn serve(&self, mut client: Box<Client>, processor: &Processor<Box<Client>>) -> Option<Box<Client>> {
         let incoming = client.take()?;
         let subject = client.subject;
         let what = What::accepted(incoming.head.method, Arc::clone(&incoming.head.target));
         self.timeline.record(Some(processor.number()), Some(subject), what);
-        // Who has closed while it was queued is not served; who only stopped sending
-        // looks the same, and is not served either, as in Puma.
-        if was_queued && self.has_closed(&mut client) {
+        // Who has closed before its turn is not served; who only stopped sending looks the
+        // same, and is not served either, as in Puma.
+        if self.has_closed(&mut client) {
             self.serving.count_request();
-            let what = What::Rejected { status: 0, why: "the client closed while it was queued".to_owned() };
+            let what = What::Rejected { status: 0, why: "the client closed before its turn".to_owned() };
             self.timeline.record(Some(processor.number()), Some(subject), what);
             return None;
         }

@@ -90,13 +90,14 @@ struct State<W> {
     has_ended: bool,
 }
 
-enum Visit<W> {
-    Here(W, Instant),
-    /// A pool thread has it. What the kernel has told meanwhile.
-    Away(Told),
+struct Visit<W> {
+    /// None while a pool thread has it.
+    here: Option<(W, Instant)>,
+    /// What the kernel has told that nobody has read since.
+    told: Told,
 }
 
-/// What the kernel tells of a connection; the second says the first as well.
+/// What the kernel tells of a connection, each with what stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Told {
     Nothing,
@@ -112,17 +113,8 @@ impl<W: Watched> Reactor<W> {
         on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let state = State {
-            places: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            again: Vec::new(),
-            alarm: None,
-            next: 0,
-            most: 0,
-            has_ended: false,
-        };
         let places = Arc::new(Places {
-            state: Mutex::new(state),
+            state: Mutex::new(State::new()),
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKER)?,
         });
@@ -156,7 +148,7 @@ impl<W: Watched> Reactor<W> {
     pub fn has_closed(&self, it: &mut W) -> Option<bool> {
         let token = it.place().as_ref()?.token;
         let state = self.places.state();
-        Some(matches!(state.places.get(&token), Some(Visit::Away(Told::Closed))))
+        state.places.get(&token).map(|visit| visit.told == Told::Closed)
     }
 
     /// The most that were watched since this was last asked (`reactor_max`).
@@ -206,7 +198,7 @@ impl<W: Watched> Places<W> {
                 state.next += 1;
                 let token = state.next;
                 // Its place comes first: from here on the kernel may tell of it.
-                state.places.insert(token, Visit::Away(Told::Nothing));
+                state.places.insert(token, Visit { here: None, told: Told::Nothing });
                 *it.place() = Some(Place { places: Arc::downgrade(self), token });
                 let registered =
                     self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
@@ -239,12 +231,24 @@ impl<W: Watched> Places<W> {
 }
 
 impl<W: Watched> State<W> {
+    fn new() -> Self {
+        State {
+            places: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            again: Vec::new(),
+            alarm: None,
+            next: 0,
+            most: 0,
+            has_ended: false,
+        }
+    }
+
     /// Whether the thread is to be woken for it.
     fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
         let deadline = it.deadline();
-        if let Some(Visit::Away(told)) = self.places.insert(token, Visit::Here(it, deadline)) {
-            is_readable |= told > Told::Nothing;
-        }
+        let visit = self.places.entry(token).or_insert(Visit { here: None, told: Told::Nothing });
+        visit.here = Some((it, deadline));
+        is_readable |= visit.told > Told::Nothing;
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
         if is_readable {
@@ -262,21 +266,17 @@ impl<W: Watched> State<W> {
         self.tell(token, Told::Nothing)
     }
 
-    /// The kernel tells of bytes, or of the end: gives out who is here, and makes a note of what is not
-    /// seen by reading.
+    /// The kernel tells of bytes, or of the end: makes a note of it, and gives out who is here.
     fn tell(&mut self, token: usize, told: Told) -> Option<W> {
         let visit = self.places.get_mut(&token)?;
-        let (before, it) = match mem::replace(visit, Visit::Away(Told::Nothing)) {
-            Visit::Here(it, deadline) => {
-                self.deadlines.remove(&(deadline, token));
-                // It is read now, and a close may lie behind what is read.
-                (Told::Nothing, Some(it))
-            }
-            Visit::Away(before) => (before, None),
-        };
-        let of_note = if it.is_none() || told == Told::Closed { told } else { Told::Nothing };
-        *visit = Visit::Away(before.max(of_note));
-        it
+        visit.told = visit.told.max(told);
+        let (it, deadline) = visit.here.take()?;
+        self.deadlines.remove(&(deadline, token));
+        if visit.told == Told::Readable {
+            // It is read now. A close stays one: it may lie behind what is read.
+            visit.told = Told::Nothing;
+        }
+        Some(it)
     }
 
     /// How long the thread may sleep. While nobody is here it keeps the alarm of before, and
@@ -365,6 +365,41 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
         drop(state);
         for it in all {
             let _ = (self.on_wake)(it, Wake::Shutdown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Idle(Option<Place<Idle>>);
+
+    impl Watched for Idle {
+        fn fd(&self) -> RawFd {
+            0
+        }
+
+        fn deadline(&self) -> Instant {
+            Instant::now() + Duration::from_secs(60)
+        }
+
+        fn place(&mut self) -> &mut Option<Place<Idle>> {
+            &mut self.0
+        }
+    }
+
+    #[test]
+    fn bytes_are_forgotten_when_they_are_read_and_a_close_is_not() {
+        for (told, afterwards) in [(Told::Readable, Told::Nothing), (Told::Closed, Told::Closed)] {
+            let mut state = State::new();
+            state.put(1, Idle(None), false);
+            // A pool thread takes it, and the kernel tells of it meanwhile.
+            assert!(state.take(1).is_some());
+            assert!(state.tell(1, told).is_none());
+            assert!(state.put(1, Idle(None), false), "it wakes at once: {told:?}");
+            assert!(state.take(1).is_some());
+            assert_eq!(state.places[&1].told, afterwards);
         }
     }
 }
