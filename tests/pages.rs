@@ -89,6 +89,7 @@ fn in_each_state(browser: &Browser, tab: &Tab, server: &Server, mut look: impl F
     look("reconnecting");
     browser.click(tab, "#toggle");
     browser.wait_for(tab, "document.body.dataset.state === 'closed'");
+    assert_eq!(text(browser, tab, "detail"), "by this page", "it had no thread");
     look("closed");
     browser.run(tab, "document.documentElement.dataset.framed = ''");
     look("in a frame");
@@ -274,6 +275,10 @@ fn a_form_that_waits_for_a_thread_says_that_it_waits() {
     server.wait_for_stats("queued form", |stats| stats["backlog"] == 1);
 
     browser.click(&tab, "#toggle");
+    assert_eq!(
+        text(&browser, &tab, "detail"),
+        "by this page; its thread is free once the server has noticed"
+    );
     wait_for_text(&browser, &tab, "note", "Model 3 was created");
     wait_for_text(&browser, &tab, "note", "once it streams again");
     assert_eq!(text(&browser, &tab, "waited"), "");

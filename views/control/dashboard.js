@@ -46,7 +46,7 @@ function showHeadline() {
   let words = held + ' of ' + stats.max_threads + ' threads ' + (held === 1 ? 'is held' : 'are held');
   if (stats.io_threads) {
     // They do not count against the pool, up to a number; whether it is full is not in these.
-    words = held + ' threads ' + (held === 1 ? 'is' : 'are') + ' held, ' + stats.io_threads + ' of them marked IO-bound; ' +
+    words = held + (held === 1 ? ' thread is' : ' threads are') + ' held, ' + stats.io_threads + ' marked IO-bound; ' +
       (stats.backlog ? waits : 'nobody waits in todo') + '.';
   } else if (stats.pool_capacity === 0) {
     words = (held === 1 ? 'The only thread is held' : 'All ' + held + ' threads are held');

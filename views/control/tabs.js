@@ -62,7 +62,7 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded }) {
     return is('reconnecting', how + (taken >= CONNECTIONS_A_HOST ? '; six sockets held' : '; will ask again'), last);
   }
   if (taken >= CONNECTIONS_A_HOST) {
-    return is('waiting-for-socket', last ? 'for its stream: six are held' : 'six are held', last);
+    return is('waiting-for-socket', last ? 'stream: six are held' : 'six are held', last);
   }
   if (isLoaded) {
     return is('loading', last ? 'its page asks for no stream' : 'loaded, but not from the app', last);

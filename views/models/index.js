@@ -148,8 +148,9 @@ function add(model) {
 
 function closeSource() {
   if (typeof source !== 'undefined') {
+    var held = page.dataset.state === 'streaming';
     source.close();
-    show('closed', 'closed', 'by this page; its thread is free once the server has noticed');
+    show('closed', 'closed', 'by this page' + (held ? '; its thread is free once the server has noticed' : ''));
     console.log('source closed');
   }
 }
