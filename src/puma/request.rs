@@ -87,7 +87,8 @@ impl Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ({:?})", self.method, self.target, self.subject)
+        let Subject { connection, request } = self.subject;
+        write!(f, "{} {} (request {request} of connection {connection})", self.method, self.target)
     }
 }
 
