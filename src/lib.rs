@@ -21,6 +21,7 @@
 //!   that are too old.
 //! - [`app`]: the seed's Rails app. [`app::models_controller`] is its listing, line by
 //!   line; [`app::database`] is the pool behind the pool.
+//! - [`fixes`]: the ways out, a file each, on the app that they cure.
 //! - [`control`]: the second server, that answers while the first cannot, and its
 //!   dashboard.
 //!
@@ -35,6 +36,7 @@
 pub mod app;
 pub mod cli;
 pub mod control;
+pub mod fixes;
 pub mod lab;
 pub mod live;
 pub mod puma;

@@ -1,7 +1,7 @@
 //! The rules of the house: which room may use which.
 //!
 //! `timeline` uses nothing, `puma` only the timeline, `live` those two, `app` those
-//! three, `control` all of them; `lab` is the client half, and knows of the server
+//! three, `fixes` the app and what is below it, `control` all but the fixes; `lab` is the client half, and knows of the server
 //! half only the timeline's words. `control` has the lab's clients, too: they are what
 //! its buttons open.
 
@@ -14,9 +14,10 @@ const RULES: &[(&str, &[&str])] = &[
     ("puma", &["timeline"]),
     ("live", &["timeline", "puma"]),
     ("app", &["timeline", "puma", "live"]),
+    ("fixes", &["puma", "live", "app"]),
     ("control", &["timeline", "puma", "live", "app", "lab"]),
     ("lab", &["timeline"]),
-    ("cli", &["timeline", "puma", "live", "app", "control", "lab"]),
+    ("cli", &["timeline", "puma", "live", "app", "fixes", "control", "lab"]),
 ];
 
 /// Words that a room must not even know.
@@ -28,6 +29,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("live", &["rusqlite::", "tiny_http::", "minijinja::"]),
     ("lab", &["rusqlite::", "tiny_http::"]),
     ("app", &["tiny_http::"]),
+    ("fixes", &["tiny_http::", "rusqlite::"]),
     ("control", &["tiny_http::", "rusqlite::"]),
 ];
 

@@ -32,6 +32,8 @@ pub struct ContentSecurityPolicy {
     pub frames: Vec<String>,
     /// Whose frames may show it: host sources. Empty: nobody's.
     pub frame_ancestors: Vec<String>,
+    /// Whether it may start workers, whose scripts are its own server's.
+    pub workers: bool,
 }
 
 impl ContentSecurityPolicy {
@@ -48,7 +50,8 @@ impl ContentSecurityPolicy {
     fn directives(&self, Nonce(nonce): &Nonce) -> String {
         format!(
             "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
-             img-src data:; form-action 'self'; base-uri 'none'; frame-src {}; frame-ancestors {}",
+             img-src data:; form-action 'self'; base-uri 'none'; worker-src {}; frame-src {}; frame-ancestors {}",
+            if self.workers { "'self'" } else { "'none'" },
             sources(&self.frames),
             sources(&self.frame_ancestors),
         )
@@ -79,8 +82,10 @@ mod tests {
         let wall = ContentSecurityPolicy {
             frames: vec!["http://a:*".into(), "http://b:*".into()],
             frame_ancestors: vec!["http://c:*".into()],
+            ..ContentSecurityPolicy::default()
         };
         let open = wall.directives(&nonce);
+        assert!(open.contains("; worker-src 'none'; "), "{open}");
         assert!(open.ends_with("; frame-src http://a:* http://b:*; frame-ancestors http://c:*"), "{open}");
     }
 }

@@ -4,12 +4,15 @@
 //! that waits five seconds for one and then fails, a lease that lasts for an
 //! action (Rails up to 7.1) or for a query (7.2). The pool is a channel
 //! that is filled with connections; taking one out is a checkout.
+//!
+//! Whoever has committed a model says so here ([`Database::committed`], as `after_commit`
+//! would), so that an answer which many want alike need not be looked up for each.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::model::SCHEMA;
+use super::model::{Model, SCHEMA};
 
 /// How long a connection waits for another's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,6 +98,8 @@ pub struct Database {
     growing: Mutex<()>,
     waiting: AtomicUsize,
     checkout_timeouts: AtomicU64,
+    queries: AtomicU64,
+    newest: AtomicI64,
     checkout_timeout: Duration,
     lease_for: LeaseFor,
     path: PathBuf,
@@ -109,7 +114,7 @@ impl Database {
         checkout_timeout: Duration,
         lease_for: LeaseFor,
     ) -> Result<Arc<Database>, OpenError> {
-        prepare(path)?;
+        let newest = prepare(path)?;
         let (give_back, idle) = unbounded();
         let database = Database {
             idle,
@@ -118,12 +123,29 @@ impl Database {
             growing: Mutex::default(),
             waiting: AtomicUsize::new(0),
             checkout_timeouts: AtomicU64::new(0),
+            queries: AtomicU64::new(0),
+            newest: AtomicI64::new(newest),
             checkout_timeout,
             lease_for,
             path: path.to_owned(),
         };
         database.grow_to(size)?;
         Ok(Arc::new(database))
+    }
+
+    /// How often actions have asked the database, ever.
+    pub fn queries(&self) -> u64 {
+        self.queries.load(Ordering::Relaxed)
+    }
+
+    /// The id of the newest model that is known to be committed, 0 without any. It only grows.
+    pub fn newest(&self) -> i64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    /// Takes in that this model has been committed. Models `after_commit`; does not block.
+    pub fn committed(&self, id: i64) {
+        self.newest.fetch_max(id, Ordering::AcqRel);
     }
 
     /// A connection of its own, outside the pool, for whoever makes models.
@@ -217,6 +239,7 @@ impl Lease {
         let Some(connection) = checkout.connection.as_mut() else {
             return Err(CheckoutError::Interrupted.into());
         };
+        self.database.queries.fetch_add(1, Ordering::Relaxed);
         let result = query(connection);
         if self.database.lease_for == LeaseFor::Action {
             self.held = Some(checkout);
@@ -249,8 +272,9 @@ impl Drop for Checkout {
     }
 }
 
-/// Looks at the file before anything may write to it, then makes it ours.
-fn prepare(path: &Path) -> Result<(), OpenError> {
+/// Looks at the file before anything may write to it, then makes it ours. Says which model in it
+/// is the newest.
+fn prepare(path: &Path) -> Result<i64, OpenError> {
     let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
     let is_new = !exists || look_at_header(path)?;
     let flags =
@@ -269,7 +293,8 @@ fn prepare(path: &Path) -> Result<(), OpenError> {
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
     }
     into_wal_mode(&connection).map_err(as_damage)?;
-    connection.execute_batch(SCHEMA).map_err(as_damage)
+    connection.execute_batch(SCHEMA).map_err(as_damage)?;
+    Model::newest_id(&connection).map_err(as_damage)
 }
 
 /// Blocks while another process makes the same file its own, at most for the busy

@@ -9,6 +9,7 @@ pub mod database;
 pub mod host_authorization;
 pub mod model;
 pub mod models_controller;
+pub mod outside_writers;
 pub mod producer;
 pub mod templates;
 pub mod views;
@@ -60,7 +61,7 @@ impl Rails {
         views: Views,
         hosts: HostAuthorization,
     ) -> Self {
-        let policy = ContentSecurityPolicy { frames: Vec::new(), frame_ancestors: hosts.sources() };
+        let policy = ContentSecurityPolicy { frame_ancestors: hosts.sources(), ..Default::default() };
         Rails { hosts, models: ModelsController { settings, database, live, views, policy } }
     }
 
@@ -73,7 +74,7 @@ impl Rails {
             return Response::new(200, "text/html; charset=utf-8", "up\n")
                 .with_header("content-security-policy", "default-src 'none'");
         }
-        if let Err(refusal) = self.hosts.check(request) {
+        if let Err(refusal) = self.check_host(request) {
             return refusal;
         }
         match (method, path) {
@@ -85,5 +86,10 @@ impl Rails {
             }
             _ => Response::status(404),
         }
+    }
+
+    /// What has to be asked before any page: whether it is for us.
+    pub fn check_host(&self, request: &Request) -> Result<(), Response> {
+        self.hosts.check(request)
     }
 }

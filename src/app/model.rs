@@ -47,6 +47,14 @@ impl Model {
         statement.query_map(params![id, most], from_row)?.collect()
     }
 
+    /// The newest `most`, oldest first.
+    pub fn newest(db: &Connection, most: u32) -> rusqlite::Result<Vec<Model>> {
+        let sql = "SELECT id, name, created_at_us FROM models ORDER BY id DESC LIMIT ?";
+        let mut models = select(db, sql, Some(most.into()))?;
+        models.reverse();
+        Ok(models)
+    }
+
     /// The seed's `Model.models_since(time)`: all created after that time.
     pub fn models_since(db: &Connection, time: SystemTime) -> rusqlite::Result<Vec<Model>> {
         let sql = "SELECT id, name, created_at_us FROM models WHERE created_at_us > ? ORDER BY id";
@@ -131,6 +139,7 @@ mod tests {
         assert_eq!(ids(Model::since(&db, 4).unwrap()), [5]);
         assert_eq!(ids(Model::since(&db, 0).unwrap()), [3, 4, 5]);
         assert_eq!(ids(Model::next(&db, 0, 2).unwrap()), [3, 4]);
+        assert_eq!(ids(Model::newest(&db, 2).unwrap()), [4, 5]);
         assert_eq!(Model::newest_id(&db).unwrap(), 5);
         db.execute("DELETE FROM models", []).unwrap();
         assert_eq!(Model::create(&mut db, "next", 3).unwrap().id, 6);

@@ -26,11 +26,11 @@ use crate::puma::{Request, Response};
 
 /// The most models in one event. A stream that is ended in the middle of an event has
 /// to send all of it again, so that one event for a long absence might never arrive.
-const BATCH: u32 = 50;
+pub const BATCH: u32 = 50;
 
 /// Why a stream's action ended.
 #[derive(Debug, Error)]
-enum Left {
+pub enum Left {
     #[error(transparent)]
     Stream(#[from] StreamError),
     #[error(transparent)]
@@ -73,7 +73,7 @@ impl ModelsController {
         match settings.stream_loop {
             Loop::ById => {
                 let resume_from = last_event_id(request);
-                self.live.respond(request, Dialect::Resumable, move |stream| {
+                self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
                     rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from));
                 })
             }
@@ -104,13 +104,15 @@ impl ModelsController {
             return Response::line(422, &format!("name: is longer than {MAX_NAME_BYTES} bytes"));
         }
         let keep = self.settings.keep_models;
-        match self.database.lease().query(None, |db| Model::create(db, &name, keep)) {
-            Ok(_) if is_from_a_page(request) => {
-                Response::line(303, "see the list").with_header("location", "/")
-            }
-            Ok(model) => json(201, &model),
-            Err(error) => failed(request, &error),
+        let model = match self.database.lease().query(None, |db| Model::create(db, &name, keep)) {
+            Ok(model) => model,
+            Err(error) => return failed(request, &error),
+        };
+        self.database.committed(model.id);
+        if is_from_a_page(request) {
+            return Response::line(303, "see the list").with_header("location", "/");
         }
+        json(201, &model)
     }
 }
 
@@ -141,7 +143,7 @@ fn stream_by_id(
 
 /// After which id a stream begins, and the models that come first. The newest id is asked
 /// for only where it is needed: a look costs a client a good part of its first byte's time.
-fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result<(i64, Vec<Model>)> {
+pub fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result<(i64, Vec<Model>)> {
     let Some(id) = resume_from else { return Ok((Model::newest_id(db)?, Vec::new())) };
     let models = Model::next(db, id, BATCH)?;
     if models.is_empty() {
@@ -181,7 +183,7 @@ fn stream_by_time(
 }
 
 /// The seed's `rescue` and `ensure`: however the loop is left, the stream is closed.
-fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Result<(), Left>) {
+pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Result<(), Left>) {
     match action(stream) {
         Err(Left::Stream(StreamError::ClientDisconnected(error))) => info!("client disconnected: {error}"),
         Err(Left::Stream(StreamError::Reaped(why))) => info!("{}", why.as_str()),
@@ -198,7 +200,7 @@ fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Resul
 
 /// Where the stream goes on: the header wins over the parameter, and what is no
 /// number counts as absent.
-fn last_event_id(request: &Request) -> Option<i64> {
+pub fn last_event_id(request: &Request) -> Option<i64> {
     let parse = |text: &str| text.trim().parse::<i64>().ok().filter(|id| *id >= 0);
     match request.header("last-event-id") {
         Some(id) => parse(id),
@@ -220,16 +222,19 @@ fn is_from_a_page(request: &Request) -> bool {
     request.header_lists("accept", "text/html") && !request.header_lists("content-type", "application/json")
 }
 
-fn json(status: u16, value: &impl serde::Serialize) -> Response {
+/// Models, or one, as an answer.
+pub fn json(status: u16, value: &impl serde::Serialize) -> Response {
     Response::new(status, "application/json; charset=utf-8", to_json(value))
 }
 
-fn to_json(value: &impl serde::Serialize) -> String {
+/// The same as text.
+pub fn to_json(value: &impl serde::Serialize) -> String {
     // Models are text and numbers with string keys, which is all that JSON asks for.
     serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
 }
 
-fn failed(request: &Request, error: &dyn Display) -> Response {
+/// Tells the log why, and the client only that.
+pub fn failed(request: &Request, error: &dyn Display) -> Response {
     log::error!("{request:?}: {error:#}");
     Response::status(500)
 }

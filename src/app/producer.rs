@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ pub struct Producer {
 
 impl Producer {
     /// Creates a model every `every`, keeping the newest `keep`.
-    pub fn start(database: &Database, every: Duration, keep: u64) -> Result<Producer, ProducerError> {
+    pub fn start(database: &Arc<Database>, every: Duration, keep: u64) -> Result<Producer, ProducerError> {
         let mut db = database.connect()?;
+        let database = Arc::clone(database);
         let (stop, stopped) = bounded(0);
         let (end, ended) = bounded::<Infallible>(0);
         thread::Builder::new().name("producer".into()).spawn(move || {
@@ -44,8 +46,9 @@ impl Producer {
             let _end = end;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 let newest = Model::newest_id(&db).unwrap_or(0);
-                if let Err(error) = Model::create(&mut db, &format!("model {}", newest + 1), keep) {
-                    log::error!("producer: {error}");
+                match Model::create(&mut db, &format!("model {}", newest + 1), keep) {
+                    Ok(model) => database.committed(model.id),
+                    Err(error) => log::error!("producer: {error}"),
                 }
             }
             drop(db);

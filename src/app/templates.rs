@@ -31,7 +31,7 @@ pub struct Templates {
 
 impl Templates {
     /// The embedded ones, or those of a folder, which must have all of them.
-    pub fn new(embedded: &'static [Source], folder: Option<&Path>) -> Result<Templates, ViewsError> {
+    pub fn new(embedded: &[Source], folder: Option<&Path>) -> Result<Templates, ViewsError> {
         if let Some(folder) = folder {
             if !folder.is_dir() {
                 return Err(ViewsError::NoFolder);

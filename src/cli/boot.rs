@@ -22,11 +22,13 @@ use super::trace_file::TraceFile;
 use super::values::{MinMax, OrAuto};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
+use crate::app::outside_writers::{OutsideWriters, WatchError};
 use crate::app::producer::{Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
 use crate::control::{self, Control, Guard, Pages, Stop, View};
+use crate::fixes::Fixes;
 use crate::live::{self, Live, NoticeClose, Reaper};
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
@@ -62,6 +64,8 @@ pub enum BootError {
     Token(#[from] getrandom::Error),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
+    #[error("nobody can look out for what other programs write: {0}")]
+    OutsideWriters(#[from] WatchError),
     #[error("the stream reaper has no thread: {0}")]
     Reaper(io::Error),
     #[error("--trace {}: {error}; give a path that can be written", .path.display())]
@@ -79,6 +83,7 @@ pub struct Running {
     _state: Option<StateFile>,
     trace: Option<TraceFile>,
     producer: Option<Producer>,
+    outside_writers: Option<OutsideWriters>,
     _reaper: Reaper,
     pub control: Arc<Server>,
     pub app: Arc<Server>,
@@ -137,6 +142,8 @@ impl Running {
             mark_io_bound: args.max_io_threads > 0,
         };
         let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
+        let fixes = Fixes::new(rails, Arc::clone(&database), Arc::clone(&live), args.views.as_deref())
+            .map_err(no_views)?;
         let configuration = Configuration {
             threads: (min, max),
             max_io_threads: args.max_io_threads,
@@ -153,7 +160,7 @@ impl Running {
             ..Configuration::new("puma srv", args.bind)
         };
         let app =
-            start("--bind", configuration, &timeline, Arc::new(move |request: &_| rails.call(request)))?;
+            start("--bind", configuration, &timeline, Arc::new(move |request: &_| fixes.call(request)))?;
 
         let (stop, stops) = bounded(1);
         let control = Control::new(
@@ -177,6 +184,7 @@ impl Running {
             start("--control-url", configuration, &own, Arc::new(move |request: &_| control.call(request)))?;
 
         let reaper = Reaper::start(Arc::clone(&live), args.reap_every).map_err(BootError::Reaper)?;
+        let outside_writers = Some(OutsideWriters::watch(&database)?);
         let produce = |every| Producer::start(&database, every, args.keep_models);
         let producer = args.produce_every.0.map(produce).transpose()?;
         let trace = |path: &Path| {
@@ -193,6 +201,7 @@ impl Running {
             _state: state,
             trace,
             producer,
+            outside_writers,
             _reaper: reaper,
             control,
             app,
@@ -226,6 +235,7 @@ impl Running {
         if let Some(producer) = self.producer.take() {
             producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
         }
+        drop(self.outside_writers.take());
         self.database.close();
         // Last, since the others have still something to tell.
         drop(self.trace.take());

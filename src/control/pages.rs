@@ -46,7 +46,7 @@ impl Pages {
     /// A page with this token, which may show frames of these addresses: sources of a
     /// Content-Security-Policy, none where that is empty.
     pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
-        let policy = ContentSecurityPolicy { frames, frame_ancestors: Vec::new() };
+        let policy = ContentSecurityPolicy { frames, ..Default::default() };
         let page = || -> Result<Response, PageError> {
             let nonce = Nonce::draw()?;
             let page = self.templates.render(name, context! { nonce => nonce.as_str(), token, ..more })?;

@@ -36,6 +36,8 @@ pub(super) struct Stats {
     streams: live::registry::Stats,
     database: database::Stats,
     connections: Connections,
+    /// How often actions have asked the database, ever.
+    queries: u64,
 }
 
 #[derive(Serialize)]
@@ -85,6 +87,7 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
         streams: live.stats(),
         database: database.stats(),
         connections: Connections { open: stats.connections.or_else(|| open_connections(server.address())) },
+        queries: database.queries(),
     }
 }
 

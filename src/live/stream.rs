@@ -23,8 +23,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// What a stream says besides its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// Says `retry:` at the beginning and at a polite end.
-    Resumable,
+    /// Says `retry:` at the beginning and at a polite end: when the client is to come back.
+    Resumable { retry: Duration },
     /// The seed's bytes only.
     Faithful,
 }
@@ -82,9 +82,9 @@ impl<'a> Stream<'a> {
     pub fn write(&mut self, event: &Event) -> Result<(), StreamError> {
         self.look()?;
         let mut text = String::new();
-        if self.state == State::New && self.dialect == Dialect::Resumable {
+        if let (State::New, Dialect::Resumable { retry }) = (self.state, self.dialect) {
             event::comment(&mut text, "a stream of models");
-            event::retry(&mut text, self.live.retry);
+            event::retry(&mut text, retry);
             text.push('\n');
         }
         event.encode(&mut text);
@@ -141,10 +141,10 @@ impl<'a> Stream<'a> {
             State::New | State::Whole => Ended::Clean,
         };
         self.state = State::Closed(ended);
-        if let (Dialect::Resumable, Some(why)) = (self.dialect, self.membership.why()) {
+        if let (Dialect::Resumable { retry }, Some(why)) = (self.dialect, self.membership.why()) {
             let mut goodbye = String::new();
             event::comment(&mut goodbye, why.as_str());
-            event::retry(&mut goodbye, self.live.retry);
+            event::retry(&mut goodbye, retry);
             goodbye.push('\n');
             self.connection.say_last(goodbye.as_bytes());
         }

@@ -1,0 +1,84 @@
+//! Finds what other programs commit to our table, for which no hook of ours runs.
+//!
+//! ActiveRecord's `after_commit` knows of what went through it alone: a row that the
+//! `sqlite3` shell writes, or another process on the same file, fires none. SQLite gives a
+//! connection another `PRAGMA data_version` whenever somebody else has committed; that is a
+//! look at memory which is shared among all of them, and no query of the table.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use rusqlite::Connection;
+use thiserror::Error;
+
+use super::database::Database;
+use super::model::Model;
+
+/// How often it looks: so late a row of somebody else's may be known.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Why nobody watches.
+#[derive(Debug, Error)]
+pub enum WatchError {
+    #[error("the database answered: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// The thread that looks. It ends when this is dropped, which waits for its look.
+#[derive(Debug)]
+pub struct OutsideWriters {
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl OutsideWriters {
+    /// Watches on a connection outside the pool.
+    pub fn watch(database: &Arc<Database>) -> Result<OutsideWriters, WatchError> {
+        let db = database.connect()?;
+        let mut known = data_version(&db)?;
+        let database = Arc::clone(database);
+        let (stop, stopped) = bounded(0);
+        let thread = thread::Builder::new().name("outside writers".into()).spawn(move || {
+            let mut has_failed = false;
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
+                let looked = look(&db, &mut known, &database);
+                // Ten times a second the same would bury everything else.
+                if let (Err(error), false) = (&looked, has_failed) {
+                    log::error!("what other programs write is not seen: {error}");
+                }
+                has_failed = looked.is_err();
+            }
+        })?;
+        Ok(OutsideWriters { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for OutsideWriters {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been reported by the panic hook; a drop must not add one.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Asks for the newest id only where somebody has committed something.
+fn look(db: &Connection, known: &mut i64, database: &Database) -> rusqlite::Result<()> {
+    let version = data_version(db)?;
+    if version != *known {
+        database.committed(Model::newest_id(db)?);
+        *known = version;
+    }
+    Ok(())
+}
+
+fn data_version(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+}

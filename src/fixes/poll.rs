@@ -1,0 +1,124 @@
+//! `poll`: the page asks every two seconds, and holds a thread for a millisecond each time.
+//!
+//! The seed's own conclusion: most of these requests "hit a cache if the data changes less
+//! often than it is asked for". Whether that is so depends on which cache, so there are three
+//! rungs, by `?rung=`. `naive` asks the database and sends what it says. `etag` asks it, and sends
+//! nothing where the client has it: that saves bytes and no query. `shared` has one answer for
+//! all, which a commit renews: then nine tabs, or nine hundred, cost one query a change.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Fix, Fixes};
+use crate::app::database::{Database, QueryError};
+use crate::app::model::Model;
+use crate::app::models_controller::{BATCH, failed, json};
+use crate::puma::{Request, Response};
+
+pub(super) const FIX: Fix = Fix {
+    name: "poll",
+    does: "the page asks every two seconds, with an answer that all tabs share",
+    view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
+    has_worker: false,
+    action,
+};
+
+/// How many models the shared answer has, the newest ones. Who asks for older ones asks the database.
+const SHARED_MODELS: u32 = 200;
+
+/// The answer for all.
+#[derive(Debug, Default)]
+pub(super) struct Shared(Mutex<Arc<Newest>>);
+
+/// The newest models, oldest first; all that there were after id `after`, up to `newest`.
+#[derive(Debug, Default)]
+struct Newest {
+    after: i64,
+    newest: i64,
+    models: Vec<Model>,
+}
+
+fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
+    if rest != "models.json" {
+        return None;
+    }
+    let since = request.param("since").and_then(|id| id.parse().ok()).unwrap_or(0);
+    let answer = match request.param("rung").as_deref() {
+        None | Some("naive") => naive(&fixes.database, since),
+        Some("etag") => etag(&fixes.database, request, since),
+        Some("shared") => fixes.shared.answer(&fixes.database, request, since),
+        Some(_) => return Some(Response::line(422, "rung: naive, etag or shared is wanted")),
+    };
+    Some(answer.unwrap_or_else(|error| failed(request, &error)))
+}
+
+fn naive(database: &Arc<Database>, since: i64) -> Result<Response, QueryError> {
+    let models = database.lease().query(None, |db| Model::next(db, since, BATCH))?;
+    Ok(json(200, &models).with_header("cache-control", "no-cache"))
+}
+
+/// Models Rails' `fresh_when`: the comparison costs a query, too.
+fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Response, QueryError> {
+    let mut db = database.lease();
+    let newest = db.query(None, |db| Model::newest_id(db))?;
+    if has_it(request, newest) {
+        return Ok(tagged(Response::status(304), newest));
+    }
+    let models: Vec<Model> = db.query(None, |db| Model::next(db, since, BATCH))?;
+    let last = models.last().map_or(newest, |model| model.id);
+    Ok(tagged(json(200, &models), last))
+}
+
+impl Shared {
+    fn answer(
+        &self,
+        database: &Arc<Database>,
+        request: &Request,
+        since: i64,
+    ) -> Result<Response, QueryError> {
+        let known = self.renewed(database)?;
+        if has_it(request, known.newest) {
+            return Ok(tagged(Response::status(304), known.newest));
+        }
+        if since < known.after {
+            return naive(database, since);
+        }
+        let newer = known.models.iter().filter(|model| model.id > since).take(BATCH as usize);
+        let newer: Vec<&Model> = newer.collect();
+        let last = newer.last().map_or(known.newest, |model| model.id);
+        Ok(tagged(json(200, &newer), last))
+    }
+
+    /// Asks the database where something has been committed since the last time. Whoever comes
+    /// meanwhile waits for that one answer, and does not ask as well.
+    fn renewed(&self, database: &Arc<Database>) -> Result<Arc<Newest>, QueryError> {
+        // A panic leaves the answer of before.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = database.newest();
+        if known.newest < newest {
+            let models = database.lease().query(None, |db| Model::newest(db, SHARED_MODELS))?;
+            let is_all = models.len() < SHARED_MODELS as usize;
+            *known = Arc::new(Newest {
+                after: models.first().filter(|_| !is_all).map_or(0, |model| model.id - 1),
+                // It may have more by now, and never less.
+                newest: models.last().map_or(newest, |model| model.id.max(newest)),
+                models,
+            });
+        }
+        Ok(Arc::clone(&known))
+    }
+}
+
+/// Whether the client says that it has all up to this model.
+fn has_it(request: &Request, newest: i64) -> bool {
+    request.header_lists("if-none-match", &tag(newest))
+}
+
+/// With a tag that names the last model that the client has now. That is not the newest one
+/// where more are to be had than come in one answer.
+fn tagged(response: Response, last: i64) -> Response {
+    response.with_header("etag", tag(last)).with_header("cache-control", "no-cache")
+}
+
+fn tag(last: i64) -> String {
+    format!("W/\"{last}\"")
+}

@@ -1,0 +1,28 @@
+//! `shared-worker`: one EventSource for all tabs of a browser.
+//!
+//! The browser's side of the seed's wish to cross the streams: the stream lives in a
+//! SharedWorker, and each tab is told by it. The server is the app as it stands, and has one
+//! stream a browser where it had one a tab.
+
+use super::{Fix, Fixes};
+use crate::puma::{Request, Response};
+
+pub(super) const FIX: Fix = Fix {
+    name: "shared-worker",
+    does: "one stream for all tabs of a browser, in a SharedWorker",
+    view: ("fixes/shared-worker.html", include_str!("../../views/fixes/shared-worker.html")),
+    has_worker: true,
+    action,
+};
+
+/// A worker's script cannot stand in the page: by its address the tabs find the one that there is.
+const WORKER: &str = include_str!("../../views/fixes/shared-worker.js");
+
+fn action(_: &Fixes, _: &Request, rest: &str) -> Option<Response> {
+    (rest == "worker.js").then(|| {
+        Response::new(200, "text/javascript; charset=utf-8", WORKER)
+            .with_header("cache-control", "no-cache")
+            .with_header("content-security-policy", "default-src 'none'; connect-src 'self'")
+            .with_header("x-content-type-options", "nosniff")
+    })
+}

@@ -1,0 +1,50 @@
+//! `short-stream`: the action ends after one batch and says when to come back.
+//!
+//! The cheapest cure of all, two lines of the seed's controller: the loop goes, and a
+//! `retry:` stays. EventSource does the rest by itself. It comes back after that time, says
+//! what it had last, and has become a poller; the thread is free each time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Fix, Fixes};
+use crate::app::model::Model;
+use crate::app::models_controller::{BATCH, Left, first_look, last_event_id, rescue, to_json};
+use crate::live::{Dialect, Event};
+use crate::puma::{Request, Response};
+
+pub(super) const FIX: Fix = Fix {
+    name: "short-stream",
+    does: "the action ends after one batch, and EventSource comes back by itself",
+    view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
+    has_worker: false,
+    action,
+};
+
+/// When the client is to come back.
+const RETRY: Duration = Duration::from_secs(2);
+
+fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
+    (rest == "stream").then(|| stream(fixes, request))
+}
+
+/// What is new, and no more; a client that was away for long gets all of it in several events.
+fn stream(fixes: &Fixes, request: &Request) -> Response {
+    let database = Arc::clone(&fixes.database);
+    let resume_from = last_event_id(request);
+    fixes.live.respond(request, Dialect::Resumable { retry: RETRY }, move |stream| {
+        rescue(stream, |stream| -> Result<(), Left> {
+            let mut db = database.lease();
+            let (mut last_id, mut models) =
+                db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
+            loop {
+                last_id = models.last().map_or(last_id, |model| model.id);
+                stream.write(&Event::data(to_json(&models)).id(last_id))?;
+                if models.len() < BATCH as usize {
+                    return Ok(());
+                }
+                models = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+            }
+        });
+    })
+}

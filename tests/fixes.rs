@@ -1,0 +1,303 @@
+//! The fixes: each is there, works as its page says on either front door, and loses nothing.
+
+mod common;
+
+#[path = "common/axe.rs"]
+mod axe;
+#[path = "common/chromedriver.rs"]
+mod chromedriver;
+#[path = "common/models.rs"]
+mod models;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use axe::Axe;
+use chromedriver::Browser;
+use common::{FRONTS, PATIENCE, Server, ask, create, get, split, wait_for};
+use models::{assert_gapless, ids};
+use ninetabs::lab::event_stream::Parser;
+
+const NAMES: [&str; 3] = ["short-stream", "shared-worker", "poll"];
+const RUNGS: [&str; 3] = ["naive", "etag", "shared"];
+
+/// How many pixels of the page are beyond its right edge.
+const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+
+fn queries(server: &Server) -> u64 {
+    server.stats()["queries"].as_u64().unwrap()
+}
+
+/// Asks by polling for what comes after this model, and says what it has: status, tag, body.
+fn poll(app: SocketAddr, rung: &str, since: i64, tag: &str) -> (u16, String, String) {
+    let answer = ask(
+        app,
+        &format!(
+            "GET /fixes/poll/models.json?rung={rung}&since={since} HTTP/1.0\r\nIf-None-Match: {tag}\r\n\r\n"
+        ),
+    );
+    let tag = answer.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_default().to_owned();
+    let (status, body) = split(&answer);
+    (status, tag, body)
+}
+
+/// Polls until nothing more comes: the ids that came, and what the client then has.
+fn poll_all(app: SocketAddr, rung: &str, since: i64) -> (Vec<i64>, String) {
+    let (mut all, mut has) = (Vec::new(), String::new());
+    loop {
+        let (status, tag, body) = poll(app, rung, all.last().copied().unwrap_or(since), &has);
+        if status == 304 {
+            assert_eq!(body, "", "{rung}");
+            return (all, has);
+        }
+        assert_eq!(status, 200, "{rung}: {body}");
+        let new = ids(&body);
+        if new.is_empty() {
+            return (all, tag);
+        }
+        all.extend(new);
+        has = tag;
+    }
+}
+
+#[test]
+fn each_has_its_page_and_the_list_names_it() {
+    for front in FRONTS {
+        let server = Server::on(front, &[]);
+        let (status, list) = get(server.app, "/fixes");
+        assert_eq!(status, 200);
+        for name in NAMES {
+            assert!(list.contains(&format!("href=\"/fixes/{name}\"")), "{name}: {list}");
+            let (status, page) = get(server.app, &format!("/fixes/{name}"));
+            assert_eq!(status, 200, "{name}");
+            for part in ["At work", "What it costs", "What it models", "In Rails"] {
+                assert!(page.contains(part), "{name}: no {part}");
+            }
+            assert_eq!(get(server.app, &format!("/fixes/{name}/nothing")).0, 404);
+        }
+        for nothing in ["/fixes/", "/fixes/none", "/fixesx", "/fixes/poll/models.json/x"] {
+            assert_eq!(get(server.app, nothing).0, 404, "{nothing}");
+        }
+        let elsewhere =
+            ask(server.app, "GET /fixes HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n");
+        assert_eq!(split(&elsewhere).0, 403);
+        assert_eq!(split(&ask(server.app, "POST /fixes/poll HTTP/1.0\r\n\r\n")).0, 404);
+        assert_eq!(get(server.app, "/fixes/poll/models.json?rung=x").0, 422);
+        assert_eq!(get(server.app, "/").0, 200);
+    }
+}
+
+#[test]
+fn a_poll_gets_each_model_once_however_many_there_are() {
+    for front in FRONTS {
+        let server = Server::on(front, &["--keep-models", "100000"]);
+        for rung in RUNGS {
+            assert_eq!(poll_all(server.app, rung, 0).0, [0; 0], "{rung}: there are none");
+        }
+        // More than one answer has, and more than are kept for all.
+        for n in 1..=260 {
+            assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+        }
+        for rung in RUNGS {
+            let (all, _) = poll_all(server.app, rung, 0);
+            assert_eq!(all.len(), 260, "{rung}");
+            assert_gapless(&all, 1, rung);
+            assert_eq!(poll_all(server.app, rung, 258).0, [259, 260], "{rung}");
+        }
+    }
+}
+
+#[test]
+fn on_the_third_rung_nine_tabs_cost_one_query_a_change() {
+    for front in FRONTS {
+        let server = Server::on(front, &[]);
+        for (rung, unchanged, changed) in [("naive", 9, 9), ("etag", 9, 18), ("shared", 0, 1)] {
+            assert_eq!(create(server.app, "one").0, 201);
+            let (_, tag) = poll_all(server.app, rung, 0);
+            let nine = |status: u16| {
+                let before = queries(&server);
+                for _ in 0..9 {
+                    assert_eq!(poll(server.app, rung, 0, &tag).0, status, "{rung}");
+                }
+                queries(&server) - before
+            };
+            assert_eq!(nine(if rung == "naive" { 200 } else { 304 }), unchanged, "{rung}");
+            assert_eq!(create(server.app, "another").0, 201);
+            assert_eq!(nine(200), changed, "{rung}");
+        }
+    }
+}
+
+#[test]
+fn tabs_that_miss_together_do_not_ask_together() {
+    let server = Server::start(&["--threads", "16:16"]);
+    for round in 1..=20 {
+        assert_eq!(create(server.app, "one").0, 201);
+        let before = queries(&server);
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let (status, _, body) = poll(server.app, "shared", round - 1, "");
+                    assert_eq!((status, ids(&body)), (200, vec![round]));
+                });
+            }
+        });
+        assert_eq!(queries(&server) - before, 1);
+    }
+}
+
+#[test]
+fn what_another_program_writes_is_seen() {
+    for front in FRONTS {
+        let server = Server::on(front, &[]);
+        assert_eq!(create(server.app, "ours").0, 201);
+        let (_, tag) = poll_all(server.app, "shared", 0);
+        let theirs = rusqlite::Connection::open(server.database()).unwrap();
+        theirs.busy_timeout(PATIENCE).unwrap();
+        theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('theirs', 0)", []).unwrap();
+        wait_for("their model", || {
+            let (status, _, body) = poll(server.app, "shared", 1, &tag);
+            (status == 200).then(|| assert_eq!(ids(&body), [2]))
+        });
+    }
+}
+
+#[test]
+fn a_short_stream_ends_says_when_to_come_back_and_loses_nothing() {
+    for front in FRONTS {
+        let server = Server::on(front, &["--keep-models", "100000"]);
+        let visit = |last_event_id: &str| {
+            let answer = ask(
+                server.app,
+                &format!("GET /fixes/short-stream/stream HTTP/1.0\r\nLast-Event-ID: {last_event_id}\r\n\r\n"),
+            );
+            let (status, body) = split(&answer);
+            assert!(status == 200 && answer.contains("content-type: text/event-stream\r\n"), "{answer}");
+            assert!(body.contains("retry: 2000\n") && body.ends_with("\n\n"), "{body:?}");
+            let mut parser = Parser::default();
+            let mut models = Vec::new();
+            parser.feed(body.as_bytes(), |event| models.extend(ids(&event.data))).unwrap();
+            (models, parser.last_event_id().to_owned())
+        };
+        // Whoever comes for the first time gets nothing, and knows where it stands.
+        assert_eq!(visit(""), (vec![], "0".to_owned()));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1..=150 {
+                    assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+                }
+                done.store(true, Ordering::Release);
+            });
+            let (mut all, mut last) = (Vec::new(), "0".to_owned());
+            let mut visits = 0;
+            loop {
+                let is_last = done.load(Ordering::Acquire);
+                let (models, id) = visit(&last);
+                all.extend(models);
+                last = id;
+                visits += 1;
+                if is_last {
+                    break;
+                }
+            }
+            assert_eq!(all.len(), 150, "in {visits} visits");
+            assert_gapless(&all, 1, front);
+        });
+        // More than a batch in one visit.
+        assert_eq!(visit("0").0.len(), 150);
+        server.wait_for_stats("free threads", |stats| {
+            stats["pool_capacity"] == 8 && stats["streams"]["open"] == 0
+        });
+    }
+}
+
+#[test]
+fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
+    let Some(browser) = Browser::start() else { return };
+    for front in FRONTS {
+        let server = Server::on(front, &["--update-rate", "200ms"]);
+        let url = server.url("/fixes/shared-worker");
+        let shows = |text: &str| format!("document.getElementById('models').textContent.includes('{text}')");
+        let count = |tabs: usize| format!("document.getElementById('tabs').textContent === '{tabs}'");
+        let first = browser.first_tab();
+        browser.goto(&first, &url);
+        browser.wait_for(&first, "document.getElementById('streams').textContent === '1'");
+        assert_eq!(create(server.app, "early").0, 201);
+        browser.wait_for(&first, &shows("early"));
+        let others = [browser.new_tab(), browser.new_tab()];
+        for tab in &others {
+            browser.goto(tab, &url);
+            browser.wait_for(tab, &shows("early"));
+        }
+        browser.wait_for(&first, &count(3));
+        assert_eq!(create(server.app, "late").0, 201);
+        for tab in [&first, &others[0], &others[1]] {
+            browser.wait_for(tab, &shows("late"));
+        }
+        let stats = server.stats();
+        assert_eq!(
+            (&stats["streams"]["opened"], &stats["streams"]["open"]),
+            (&1.into(), &1.into()),
+            "{front}"
+        );
+        // Two close, one goes on and comes back, and the stream is that of before.
+        for tab in others {
+            browser.close_tab(tab);
+        }
+        browser.wait_for(&first, &count(1));
+        assert_eq!(create(server.app, "later").0, 201);
+        browser.wait_for(&first, &shows("later"));
+        assert_eq!(server.stats()["streams"]["opened"], 1, "{front}");
+        browser.goto(&first, "about:blank");
+        server.wait_for_stats("the end of the stream", |stats| stats["streams"]["open"] == 0);
+    }
+}
+
+#[test]
+fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
+    let Some(browser) = Browser::start() else { return };
+    let Some(axe) = Axe::fetch() else { return };
+    let server = Server::start(&[]);
+    let tab = browser.first_tab();
+    for (name, begun) in [
+        ("short-stream", "Number(document.getElementById('connections').textContent) >= 1"),
+        ("poll", "Number(document.getElementById('requests').textContent) >= 1"),
+    ] {
+        browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
+        browser.wait_for(&tab, begun);
+        assert_eq!(create(server.app, &format!("for {name}")).0, 201);
+        browser
+            .wait_for(&tab, &format!("document.getElementById('models').textContent.includes('for {name}')"));
+    }
+    // The other rungs, on the page that is open now.
+    browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) >= 1");
+    for rung in ["naive", "etag"] {
+        browser.click(&tab, &format!("[value={rung}]"));
+        assert_eq!(create(server.app, &format!("on {rung}")).0, 201);
+        browser
+            .wait_for(&tab, &format!("document.getElementById('models').textContent.includes('on {rung}')"));
+    }
+    assert_eq!(server.stats()["pool_capacity"], 8, "no thread is held");
+
+    for page in ["/fixes", "/fixes/short-stream", "/fixes/shared-worker", "/fixes/poll"] {
+        browser.goto(&tab, &server.url(page));
+        for scheme in ["light", "dark"] {
+            browser.prefer(&tab, scheme);
+            assert_eq!(axe.serious(&browser, &tab), [""; 0], "{page}, {scheme}");
+        }
+        for width in [280, 390, 1280] {
+            browser.devtools(
+                &tab,
+                "Emulation.setDeviceMetricsOverride",
+                &serde_json::json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false }),
+            );
+            browser.wait_for(&tab, &format!("innerWidth === {width}"));
+            assert_eq!(browser.eval(&tab, OVERFLOW), 0, "{page}, {width}");
+        }
+        let severe: Vec<_> =
+            browser.console(&tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect();
+        assert_eq!(severe, [""; 0], "{page}");
+    }
+}
