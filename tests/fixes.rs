@@ -216,12 +216,13 @@ fn a_short_stream_ends_says_when_to_come_back_and_loses_nothing() {
 #[test]
 fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
     let Some(browser) = Browser::start() else { return };
+    let home = browser.first_tab();
     for front in FRONTS {
         let server = Server::on(front, &["--update-rate", "200ms"]);
         let url = server.url("/fixes/shared-worker");
         let shows = |text: &str| format!("document.getElementById('models').textContent.includes('{text}')");
         let count = |tabs: usize| format!("document.getElementById('tabs').textContent === '{tabs}'");
-        let first = browser.first_tab();
+        let first = browser.new_tab();
         browser.goto(&first, &url);
         browser.wait_for(&first, "document.getElementById('streams').textContent === '1'");
         assert_eq!(create(server.app, "early").0, 201);
@@ -242,7 +243,7 @@ fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
             (&1.into(), &1.into()),
             "{front}"
         );
-        // Two close, one goes on and comes back, and the stream is that of before.
+        // Whoever goes leaves the others their stream, and the last one ends it.
         for tab in others {
             browser.close_tab(tab);
         }
@@ -250,7 +251,8 @@ fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
         assert_eq!(create(server.app, "later").0, 201);
         browser.wait_for(&first, &shows("later"));
         assert_eq!(server.stats()["streams"]["opened"], 1, "{front}");
-        browser.goto(&first, "about:blank");
+        browser.close_tab(first);
+        browser.goto(&home, "about:blank");
         server.wait_for_stats("the end of the stream", |stats| stats["streams"]["open"] == 0);
     }
 }
