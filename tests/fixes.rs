@@ -15,7 +15,7 @@ use std::thread;
 
 use axe::Axe;
 use chromedriver::Browser;
-use common::{FRONTS, PATIENCE, Server, ask, create, get, split, wait_for};
+use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, split, wait_for};
 use models::{assert_gapless, ids};
 use ninetabs::lab::event_stream::Parser;
 
@@ -145,6 +145,32 @@ fn tabs_that_miss_together_do_not_ask_together() {
         });
         assert_eq!(queries(&server) - before, 1);
     }
+}
+
+#[test]
+fn who_waits_for_a_database_that_does_not_answer_waits_once() {
+    let server = Server::start(&["--db-pool", "1", "--db-checkout-timeout", "5"]);
+    assert_eq!(create(server.app, "one").0, 201);
+    assert_eq!(poll_all(server.app, "shared", 0).0, [1]);
+    // The only connection is a stream's, and another program writes.
+    let stream = open_stream(server.app);
+    let theirs = rusqlite::Connection::open(server.database()).unwrap();
+    theirs.busy_timeout(PATIENCE).unwrap();
+    theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('theirs', 0)", []).unwrap();
+    let answers: Vec<_> = wait_for("polls that know of it", || {
+        let polls: Vec<_> = thread::scope(|scope| {
+            let all: Vec<_> = (0..6).map(|_| scope.spawn(|| poll(server.app, "shared", 0, ""))).collect();
+            all.into_iter().map(|it| it.join().unwrap()).collect()
+        });
+        polls.iter().any(|(status, ..)| *status == 500).then_some(polls)
+    });
+    let in_vain = answers.iter().filter(|(status, ..)| *status == 500).count();
+    assert_eq!(server.stats()["database"]["checkout_timeouts"], in_vain);
+    // Whoever came while it was tried has the answer of before.
+    assert!(in_vain < 6, "all have waited");
+    assert!(answers.iter().all(|(status, _, body)| *status == 500 || ids(body) == [1]), "{answers:?}");
+    drop(stream);
+    wait_for("their model", || (poll(server.app, "shared", 1, "").2.contains("theirs")).then_some(()));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! nothing where the client has it: that saves bytes and no query. `shared` has one answer for
 //! all, which a commit renews: then nine tabs, or nine hundred, cost one query a change.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Fix, Fixes};
@@ -27,7 +28,11 @@ const SHARED_MODELS: u32 = 200;
 
 /// The answer for all.
 #[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<Arc<Newest>>);
+pub(super) struct Shared {
+    known: Mutex<Arc<Newest>>,
+    /// How often it could not be renewed.
+    failures: AtomicU64,
+}
 
 /// The newest models, oldest first; all that there were after id `after`, up to `newest`.
 #[derive(Debug, Default)]
@@ -89,13 +94,19 @@ impl Shared {
     }
 
     /// Asks the database where something has been committed since the last time. Whoever comes
-    /// meanwhile waits for that one answer, and does not ask as well.
+    /// meanwhile waits for that one answer, and does not ask as well. If there is none, those
+    /// who have waited for it get the answer of before: one after the other they would wait for
+    /// the database as long again, each with a thread.
     fn renewed(&self, database: &Arc<Database>) -> Result<Arc<Newest>, QueryError> {
+        let failures = self.failures.load(Ordering::Acquire);
         // A panic leaves the answer of before.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = database.newest();
-        if known.newest < newest {
-            let models = database.lease().query(None, |db| Model::newest(db, SHARED_MODELS))?;
+        if known.newest < newest && self.failures.load(Ordering::Acquire) == failures {
+            let models = database
+                .lease()
+                .query(None, |db| Model::newest(db, SHARED_MODELS))
+                .inspect_err(|_| drop(self.failures.fetch_add(1, Ordering::AcqRel)))?;
             let is_all = models.len() < SHARED_MODELS as usize;
             *known = Arc::new(Newest {
                 after: models.first().filter(|_| !is_all).map_or(0, |model| model.id - 1),
