@@ -16,10 +16,10 @@ use std::thread;
 use axe::Axe;
 use chromedriver::Browser;
 use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, split, wait_for};
-use models::{assert_gapless, ids};
+use models::{assert_gapless, ids, open_tab};
 use ninetabs::lab::event_stream::Parser;
 
-const NAMES: [&str; 3] = ["short-stream", "shared-worker", "poll"];
+const NAMES: [&str; 4] = ["cap", "short-stream", "shared-worker", "poll"];
 const RUNGS: [&str; 3] = ["naive", "etag", "shared"];
 
 /// How many pixels of the page are beyond its right edge.
@@ -190,6 +190,52 @@ fn what_another_program_writes_is_seen() {
 }
 
 #[test]
+fn beyond_the_cap_a_stream_is_told_at_once_and_gets_in_when_one_leaves() {
+    for front in FRONTS {
+        let flags = ["--stream-cap", "2", "--threads", "3:3", "--update-rate", "100ms", "--retry", "200ms"];
+        let server = Server::on(front, &flags);
+        let mut two: Vec<_> = (0..2).map(|_| open_stream(server.app)).collect();
+        for path in ["/models/live_stream", "/fixes/cap/stream", "/fixes/short-stream/stream"] {
+            let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\n\r\n"));
+            let (status, body) = split(&answer);
+            let retry = if path.contains("short") { 2000 } else { 200 };
+            let told = format!(": there are as many streams as there may be\nretry: {retry}\n\n");
+            assert_eq!((status, body), (200, told), "{front}, {path}");
+        }
+        let blunt = ask(server.app, "GET /fixes/cap/stream?full=503 HTTP/1.0\r\n\r\n");
+        assert!(blunt.starts_with("HTTP/1.0 503 ") && blunt.contains("retry-after: 1\r\n"), "{blunt}");
+        assert_eq!(get(server.app, "/").0, 200, "a thread is left for a page");
+        let stats = server.stats();
+        assert_eq!(
+            (&stats["streams"]["open"], &stats["streams"]["refused"]),
+            (&2.into(), &3.into()),
+            "{stats}"
+        );
+
+        let late = open_tab(&server, "late", "");
+        late.wait_for(|tab| tab.connections >= 2, PATIENCE).expect("it asks again");
+        assert_eq!(late.progress().events, 0);
+        two.pop();
+        late.wait_for(|tab| tab.events > 0, PATIENCE).expect("there is room for it");
+    }
+}
+
+#[test]
+fn the_page_of_the_cap_shows_what_an_eventsource_makes_of_each_answer() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--stream-cap", "1", "--update-rate", "200ms", "--retry", "500ms"]);
+    let only = open_stream(server.app);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/fixes/cap"));
+    let says = |id: &str, words: &str| format!("document.getElementById('{id}').textContent === '{words}'");
+    browser.wait_for(&tab, &says("blunt", "has given up"));
+    browser.wait_for(&tab, "Number(document.getElementById('asked').textContent) >= 3");
+    drop(only);
+    browser.wait_for(&tab, &says("polite", "streams"));
+    assert_eq!(browser.eval(&tab, &says("blunt", "has given up")), true);
+}
+
+#[test]
 fn a_short_stream_ends_says_when_to_come_back_and_loses_nothing() {
     for front in FRONTS {
         let server = Server::on(front, &["--keep-models", "100000"]);
@@ -309,7 +355,7 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
     }
     assert_eq!(server.stats()["pool_capacity"], 8, "no thread is held");
 
-    for page in ["/fixes", "/fixes/short-stream", "/fixes/shared-worker", "/fixes/poll"] {
+    for page in ["/fixes", "/fixes/cap", "/fixes/short-stream", "/fixes/shared-worker", "/fixes/poll"] {
         browser.goto(&tab, &server.url(page));
         for scheme in ["light", "dark"] {
             browser.prefer(&tab, scheme);

@@ -88,6 +88,11 @@ impl Rails {
         }
     }
 
+    /// The app's stream, for a path of somebody else's.
+    pub fn live_stream(&self, request: &Request) -> Response {
+        self.models.live_stream(request)
+    }
+
     /// What has to be asked before any page: whether it is for us.
     pub fn check_host(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check(request)

@@ -124,6 +124,7 @@ impl Running {
             retry: args.retry,
             max_age: args.max_stream_age.0,
             max_age_jitter: args.max_stream_age_jitter,
+            cap: args.stream_cap.0,
             notice_close: match args.notice_close {
                 Notice::Write => NoticeClose::ByWrite,
                 Notice::Poll => NoticeClose::ByPoll,

@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::duration;
-use super::values::{self, MinMax, OrAuto, OrOff, Token};
+use super::values::{self, AtMost, MinMax, OrAuto, OrOff, Token};
 use crate::puma::configuration as default;
 
 /// What reads requests and hands them to the pool.
@@ -104,6 +104,9 @@ pub struct ServeArgs {
     /// Seconds between two rounds of the stream reaper.
     #[arg(long, value_name = "SECS", env = "NINETABS_REAP_EVERY", default_value = "1", value_parser = values::some_time, help_heading = "Streams")]
     pub reap_every: Duration,
+    /// The most streams at once: the next one is told at once to come back, and holds no thread; or off.
+    #[arg(long, value_name = "N|off", env = "NINETABS_STREAM_CAP", default_value = "off", value_parser = values::number_or_off, help_heading = "Streams")]
+    pub stream_cap: AtMost,
     /// How a stream finds out that its client has closed; poll: not on tiny-http [default: write].
     #[arg(
         long,

@@ -17,6 +17,10 @@ pub struct OrOff(pub Option<Duration>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrAuto(pub Option<usize>);
 
+/// A number, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AtMost(pub Option<usize>);
+
 /// A control token, or `none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token(pub Option<String>);
@@ -94,6 +98,15 @@ pub fn number_or_auto(text: &str) -> Result<OrAuto, String> {
     }
 }
 
+/// The most that there may be, from one on, or `off`.
+pub fn number_or_off(text: &str) -> Result<AtMost, String> {
+    match text.parse() {
+        _ if text == "off" => Ok(AtMost(None)),
+        Ok(number) if (1..=MOST).contains(&number) => Ok(AtMost(Some(number))),
+        _ => Err(format!("give a number from 1 to {MOST}, or off")),
+    }
+}
+
 /// A number of threads, which may be none.
 pub fn threads(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| *count <= MOST);
@@ -132,6 +145,8 @@ mod tests {
         assert!(percentage("101").is_err() && percentage("nan").is_err());
         assert_eq!(number_or_auto("auto"), Ok(OrAuto(None)));
         assert!(number_or_auto("0").is_err());
+        assert_eq!((number_or_off("off"), number_or_off("6")), (Ok(AtMost(None)), Ok(AtMost(Some(6)))));
+        assert!(number_or_off("0").is_err() && number_or_off("auto").is_err());
         assert_eq!((threads("0"), one_or_more("1")), (Ok(0), Ok(1)));
         assert!(threads("10001").is_err() && one_or_more("0").is_err() && one_or_more("1k").is_err());
     }

@@ -8,6 +8,7 @@
 //! The pages say the same things in the same order: the idea, the thing at work, what it
 //! costs, which system it models, and how one says it in Rails. No page changes its server.
 
+mod cap;
 mod poll;
 mod shared_worker;
 mod short_stream;
@@ -27,7 +28,7 @@ use crate::live::Live;
 use crate::puma::{Request, Response};
 
 /// Every fix, in the order of the list that `/fixes` shows.
-const ALL: &[Fix] = &[short_stream::FIX, shared_worker::FIX, poll::FIX];
+const ALL: &[Fix] = &[cap::FIX, short_stream::FIX, shared_worker::FIX, poll::FIX];
 
 /// What all pages stand in.
 const FRAME: &[Source] = &[
@@ -102,7 +103,11 @@ impl Fixes {
     }
 
     fn page(&self, fix: &Fix) -> Response {
-        self.show(fix.view.0, fix.has_worker, context! { name => fix.name, does => fix.does, batch => BATCH })
+        self.show(
+            fix.view.0,
+            fix.has_worker,
+            context! { name => fix.name, does => fix.does, batch => BATCH, cap => self.live.cap() },
+        )
     }
 
     fn show(&self, view: &str, workers: bool, more: Value) -> Response {

@@ -103,10 +103,11 @@ impl Shared {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = database.newest();
         if known.newest < newest && self.failures.load(Ordering::Acquire) == failures {
-            let models = database
-                .lease()
-                .query(None, |db| Model::newest(db, SHARED_MODELS))
-                .inspect_err(|_| drop(self.failures.fetch_add(1, Ordering::AcqRel)))?;
+            let asked = database.lease().query(None, |db| Model::newest(db, SHARED_MODELS));
+            if asked.is_err() {
+                self.failures.fetch_add(1, Ordering::AcqRel);
+            }
+            let models = asked?;
             let is_all = models.len() < SHARED_MODELS as usize;
             *known = Arc::new(Newest {
                 after: models.first().filter(|_| !is_all).map_or(0, |model| model.id - 1),

@@ -24,6 +24,8 @@ pub enum Interrupt {
     MaxAge,
     /// Somebody asked the control server for it.
     Asked,
+    /// There are as many streams as there may be.
+    Full,
     /// The server stops.
     Stopping,
 }
@@ -34,6 +36,7 @@ impl Interrupt {
         match self {
             Interrupt::MaxAge => "this stream has reached its maximum age",
             Interrupt::Asked => "this stream was asked to end",
+            Interrupt::Full => "there are as many streams as there may be",
             Interrupt::Stopping => "the server is stopping",
         }
     }
@@ -49,6 +52,8 @@ pub struct Settings {
     /// The largest part, from 0 to 1, by which a stream's own limit is shortened,
     /// so that tabs which came together do not all come back together.
     pub max_age_jitter: f64,
+    /// How many there may be at once. Whoever comes then is told at once to come back.
+    pub cap: Option<usize>,
     pub notice_close: NoticeClose,
 }
 
@@ -68,6 +73,7 @@ pub struct Live {
     pub(super) retry: Duration,
     pub(super) notice_close: NoticeClose,
     jitter: f64,
+    cap: Option<usize>,
     timeline: Arc<Timeline>,
     state: Mutex<State>,
 }
@@ -82,7 +88,8 @@ pub struct Stats {
     pub disconnected: u64,
     /// Those that were told to end, for whatever reason.
     pub reaped: u64,
-    /// Those that came while the server stopped, and were sent away at once.
+    /// Those that came while the server stopped, or when there were as many as there may be,
+    /// and were sent away at once.
     pub refused: u64,
     /// Seconds; null without streams.
     pub oldest_age_s: Option<f64>,
@@ -116,6 +123,7 @@ impl Live {
             retry: settings.retry,
             notice_close: settings.notice_close,
             jitter: settings.max_age_jitter.clamp(0.0, 1.0),
+            cap: settings.cap,
             timeline,
             state: Mutex::new(State {
                 open: BTreeMap::new(),
@@ -136,6 +144,16 @@ impl Live {
     /// What every stream says of when to come back.
     pub fn retry(&self) -> Duration {
         self.retry
+    }
+
+    /// How many streams there may be at once.
+    pub fn cap(&self) -> Option<usize> {
+        self.cap
+    }
+
+    /// Whether a stream that came now would be sent away.
+    pub fn is_full(&self) -> bool {
+        self.cap.is_some_and(|cap| self.state().going_on() >= cap)
     }
 
     pub fn max_age(&self) -> Option<Duration> {
@@ -190,19 +208,23 @@ impl Live {
     pub(super) fn enter(self: &Arc<Self>, subject: Subject, thread: usize, cutter: Cutter) -> Membership {
         let (sender, interrupted) = bounded(0);
         let mut state = self.state();
-        let stopping = state.stopping;
+        let why = match self.cap {
+            _ if state.stopping => Some(Interrupt::Stopping),
+            Some(cap) if state.going_on() >= cap => Some(Interrupt::Full),
+            _ => None,
+        };
         let entry = Entry {
             subject,
             thread,
             opened: Instant::now(),
             share: 1.0 - self.jitter * fastrand::f64(),
-            interrupt: (!stopping).then_some(sender),
+            interrupt: why.is_none().then_some(sender),
             cutter,
-            why: stopping.then_some(Interrupt::Stopping),
+            why,
         };
         state.open.insert(subject.request, entry);
         state.stats.opened += 1;
-        state.stats.refused += u64::from(stopping);
+        state.stats.refused += u64::from(why.is_some());
         drop(state);
         self.timeline.record(Some(thread), Some(subject), What::Streaming);
         Membership { live: Arc::clone(self), request: subject.request, interrupted }
@@ -215,6 +237,13 @@ impl Live {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change under this lock is one assignment, whole even after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Streams that were not told to end.
+    fn going_on(&self) -> usize {
+        self.open.values().filter(|entry| entry.why.is_none()).count()
     }
 }
 

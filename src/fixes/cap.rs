@@ -1,0 +1,34 @@
+//! `cap`: at most so many streams, and the next is told at once.
+//!
+//! A queue without an end is the nine tabs' trouble: the ninth waits behind streams that do
+//! not end, and every page behind it. A bound keeps threads for the pages, and says so to
+//! whom it sends away. How it says so decides what an EventSource makes of it: of a 503 that all
+//! is over, for good; of a 200 that ends at once that it is to come back.
+
+use super::{Fix, Fixes};
+use crate::puma::{Request, Response};
+
+pub(super) const FIX: Fix = Fix {
+    name: "cap",
+    does: "at most so many streams, and the next is told at once",
+    view: ("fixes/cap.html", include_str!("../../views/fixes/cap.html")),
+    has_worker: false,
+    action,
+};
+
+fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
+    if rest != "stream" {
+        return None;
+    }
+    match request.param("full").as_deref() {
+        Some("503") if fixes.live.is_full() => {
+            let retry = fixes.live.retry().as_secs().max(1).to_string();
+            Some(
+                Response::line(503, "there are as many streams as there may be")
+                    .with_header("retry-after", retry),
+            )
+        }
+        // The app's own stream ends at once when there are as many as there may be.
+        _ => Some(fixes.rails.live_stream(request)),
+    }
+}
