@@ -36,6 +36,7 @@ const FRAME: &[Source] = &[
     ("fixes/fixes.css", include_str!("../../views/fixes/fixes.css")),
     ("fixes/index.html", include_str!("../../views/fixes/index.html")),
     ("fixes/layout.html", include_str!("../../views/fixes/layout.html")),
+    ("fixes/models.js", include_str!("../../views/fixes/models.js")),
 ];
 
 /// One cure.
