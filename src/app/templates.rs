@@ -6,8 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use minijinja::{Environment, Value, path_loader};
+use minijinja::{Environment, Value, context, path_loader};
 use thiserror::Error;
+
+use super::content_security_policy::{ContentSecurityPolicy, Nonce};
+use crate::puma::Response;
 
 /// A template's name in the folder `views/`, and its text.
 pub type Source = (&'static str, &'static str);
@@ -20,6 +23,15 @@ pub enum ViewsError {
     #[error("it has no {0}")]
     Missing(&'static str),
     #[error("{0}")]
+    Template(#[from] minijinja::Error),
+}
+
+/// Why there is no page; it goes to the log.
+#[derive(Debug, Error)]
+enum PageError {
+    #[error("the system gives no random bytes: {0}")]
+    Nonce(#[from] getrandom::Error),
+    #[error("{0:#}")]
     Template(#[from] minijinja::Error),
 }
 
@@ -45,6 +57,19 @@ impl Templates {
             environment.add_template(name, source)?;
         }
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
+    }
+
+    /// A page as an answer, with a nonce of its own; what goes wrong is told to the log.
+    pub fn page(&self, name: &str, policy: &ContentSecurityPolicy, more: Value) -> Response {
+        let page = || -> Result<Response, PageError> {
+            let nonce = Nonce::draw()?;
+            let page = self.render(name, context! { nonce => nonce.as_str(), ..more })?;
+            Ok(policy.page(&nonce, page))
+        };
+        page().unwrap_or_else(|error| {
+            log::error!("view {name}: {error}");
+            Response::status(500)
+        })
     }
 
     /// The text of a page.

@@ -7,9 +7,8 @@
 use std::path::Path;
 
 use minijinja::{Value, context};
-use thiserror::Error;
 
-use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
+use crate::app::content_security_policy::ContentSecurityPolicy;
 use crate::app::templates::{Source, Templates, ViewsError};
 use crate::puma::Response;
 
@@ -47,23 +46,6 @@ impl Pages {
     /// Content-Security-Policy, none where that is empty.
     pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
         let policy = ContentSecurityPolicy { frames, ..Default::default() };
-        let page = || -> Result<Response, PageError> {
-            let nonce = Nonce::draw()?;
-            let page = self.templates.render(name, context! { nonce => nonce.as_str(), token, ..more })?;
-            Ok(policy.page(&nonce, page))
-        };
-        page().unwrap_or_else(|error| {
-            log::error!("view {name}: {error}");
-            Response::status(500)
-        })
+        self.templates.page(name, &policy, context! { token, ..more })
     }
-}
-
-/// Why there is no page; it goes to the log.
-#[derive(Debug, Error)]
-enum PageError {
-    #[error("the system gives no random bytes: {0}")]
-    Nonce(#[from] getrandom::Error),
-    #[error("{0:#}")]
-    Template(#[from] minijinja::Error),
 }

@@ -17,10 +17,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use minijinja::{Value, context};
-use thiserror::Error;
 
 use crate::app::Rails;
-use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
+use crate::app::content_security_policy::ContentSecurityPolicy;
 use crate::app::database::Database;
 use crate::app::models_controller::BATCH;
 use crate::app::templates::{Source, Templates, ViewsError};
@@ -112,23 +111,7 @@ impl Fixes {
     }
 
     fn show(&self, view: &str, workers: bool, more: Value) -> Response {
-        let page = || -> Result<Response, PageError> {
-            let nonce = Nonce::draw()?;
-            let page = self.templates.render(view, context! { nonce => nonce.as_str(), ..more })?;
-            Ok(ContentSecurityPolicy { workers, ..Default::default() }.page(&nonce, page))
-        };
-        page().unwrap_or_else(|error| {
-            log::error!("view {view}: {error}");
-            Response::status(500)
-        })
+        let policy = ContentSecurityPolicy { workers, ..Default::default() };
+        self.templates.page(view, &policy, more)
     }
-}
-
-/// Why there is no page; it goes to the log.
-#[derive(Debug, Error)]
-enum PageError {
-    #[error("the system gives no random bytes: {0}")]
-    Nonce(#[from] getrandom::Error),
-    #[error("{0:#}")]
-    Template(#[from] minijinja::Error),
 }
