@@ -19,7 +19,8 @@ use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, split, wai
 use models::{assert_gapless, ids, open_tab};
 use ninetabs::lab::event_stream::Parser;
 
-const NAMES: [&str; 4] = ["cap", "short-stream", "shared-worker", "poll"];
+const NAMES: [&str; 7] =
+    ["reaper", "more-threads", "cap", "io-threads", "short-stream", "shared-worker", "poll"];
 const RUNGS: [&str; 3] = ["naive", "etag", "shared"];
 
 /// How many pixels of the page are beyond its right edge.
@@ -221,6 +222,43 @@ fn beyond_the_cap_a_stream_is_told_at_once_and_gets_in_when_one_leaves() {
 }
 
 #[test]
+fn a_way_out_that_is_a_matter_of_flags_is_there_where_the_server_was_started_so() {
+    let plain = Server::start(&[]);
+    for (name, flags, words) in [
+        ("reaper", &[][..], "the maximum age is 5"),
+        ("reaper", &["--max-stream-age", "7"], "the maximum age is 7"),
+        ("more-threads", &[], "there are 64 threads"),
+        ("io-threads", &[], "5 threads may be marked beside the pool of 8"),
+        ("cap", &[], "lets 6 streams in"),
+    ] {
+        let server = Server::start(&[&["--fix", name], flags].concat());
+        let page = |server: &Server| get(server.app, &format!("/fixes/{name}")).1;
+        assert!(page(&server).contains(words), "{name}: {}", page(&server));
+        assert!(page(&plain).contains(&format!("ninetabs serve --fix {name}")), "{name}: {}", page(&plain));
+        if name == "more-threads" {
+            let stats = server.stats();
+            assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&64.into(), &8.into()));
+            let streams: Vec<_> = (0..20).map(|_| open_stream(server.app)).collect();
+            assert_eq!(server.stats()["streams"]["open"], streams.len());
+        }
+    }
+}
+
+#[test]
+fn the_page_of_the_reaper_shows_its_stream_end_and_come_back() {
+    let Some(browser) = Browser::start() else { return };
+    let flags =
+        ["--max-stream-age", "1", "--retry", "200ms", "--update-rate", "200ms", "--reap-every", "200ms"];
+    let server = Server::start(&flags);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/fixes/reaper"));
+    browser.wait_for(&tab, "Number(document.getElementById('asked').textContent) >= 3");
+    assert_eq!(create(server.app, "seen").0, 201);
+    browser.wait_for(&tab, "document.getElementById('models').textContent.includes('seen')");
+    browser.wait_for(&tab, "document.getElementById('page').textContent.endsWith(' ms')");
+}
+
+#[test]
 fn the_page_of_the_cap_shows_what_an_eventsource_makes_of_each_answer() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--stream-cap", "1", "--update-rate", "200ms", "--retry", "500ms"]);
@@ -355,8 +393,8 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
     }
     assert_eq!(server.stats()["pool_capacity"], 8, "no thread is held");
 
-    for page in ["/fixes", "/fixes/cap", "/fixes/short-stream", "/fixes/shared-worker", "/fixes/poll"] {
-        browser.goto(&tab, &server.url(page));
+    for page in ["/fixes".to_owned()].into_iter().chain(NAMES.map(|name| format!("/fixes/{name}"))) {
+        browser.goto(&tab, &server.url(&page));
         for scheme in ["light", "dark"] {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{page}, {scheme}");

@@ -28,7 +28,7 @@ use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
 use crate::control::{self, Control, Guard, Pages, Stop, View};
-use crate::fixes::Fixes;
+use crate::fixes::{Fixes, Told};
 use crate::live::{self, Live, NoticeClose, Reaper};
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
@@ -143,8 +143,10 @@ impl Running {
             mark_io_bound: args.max_io_threads > 0,
         };
         let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
-        let fixes = Fixes::new(rails, Arc::clone(&database), Arc::clone(&live), args.views.as_deref())
-            .map_err(no_views)?;
+        let server = Told { threads: max, max_io_threads: args.max_io_threads };
+        let fixes =
+            Fixes::new(rails, Arc::clone(&database), Arc::clone(&live), server, args.views.as_deref())
+                .map_err(no_views)?;
         let configuration = Configuration {
             threads: (min, max),
             max_io_threads: args.max_io_threads,

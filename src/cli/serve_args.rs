@@ -48,6 +48,19 @@ pub enum Notice {
     Poll,
 }
 
+/// A way out that is a matter of flags. Which ones it sets stands at each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fix {
+    /// A maximum age of 5 s: more tabs than threads take turns.
+    Reaper,
+    /// 64 threads, and eight database connections for all of them.
+    MoreThreads,
+    /// Six streams at once; the next is told to come back.
+    Cap,
+    /// Five threads more for streams, which do not count as Puma's.
+    IoThreads,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Where the app listens; port 0 takes a free one.
@@ -80,10 +93,10 @@ pub struct ServeArgs {
     pub state: Option<PathBuf>,
 
     /// Least and most threads of the pool, or one number for both.
-    #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", value_parser = values::min_max, help_heading = "Pool")]
+    #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", default_value_if("fix", "more-threads", "64:64"), value_parser = values::min_max, help_heading = "Pool")]
     pub threads: MinMax,
     /// How many threads may be marked IO-bound on top of the pool; above 0 every stream is marked.
-    #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, value_parser = values::threads, help_heading = "Pool")]
+    #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, default_value_if("fix", "io-threads", "5"), value_parser = values::threads, help_heading = "Pool")]
     pub max_io_threads: usize,
     /// Every so many seconds one idle thread above the minimum is let go.
     #[arg(long, value_name = "SECS", env = "NINETABS_AUTO_TRIM_TIME", default_value = "30", value_parser = values::some_time, help_heading = "Pool")]
@@ -96,7 +109,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS", env = "NINETABS_UPDATE_RATE", default_value = "2", value_parser = values::some_time, help_heading = "Streams")]
     pub update_rate: Duration,
     /// Seconds after which a stream is ended and its client told to come back, or off.
-    #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_STREAM_AGE", default_value = "off", value_parser = values::time_or_off, help_heading = "Streams")]
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_STREAM_AGE", default_value = "off", default_value_if("fix", "reaper", "5"), value_parser = values::time_or_off, help_heading = "Streams")]
     pub max_stream_age: OrOff,
     /// The largest random part by which a stream's own maximum age is shortened, in percent.
     #[arg(long, value_name = "PERCENT", env = "NINETABS_MAX_STREAM_AGE_JITTER", default_value = "10%", value_parser = values::percentage, help_heading = "Streams")]
@@ -105,7 +118,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS", env = "NINETABS_REAP_EVERY", default_value = "1", value_parser = values::some_time, help_heading = "Streams")]
     pub reap_every: Duration,
     /// The most streams at once: the next one is told at once to come back, and holds no thread; or off.
-    #[arg(long, value_name = "N|off", env = "NINETABS_STREAM_CAP", default_value = "off", value_parser = values::number_or_off, help_heading = "Streams")]
+    #[arg(long, value_name = "N|off", env = "NINETABS_STREAM_CAP", default_value = "off", default_value_if("fix", "cap", "6"), value_parser = values::number_or_off, help_heading = "Streams")]
     pub stream_cap: AtMost,
     /// How a stream finds out that its client has closed; poll: not on tiny-http [default: write].
     #[arg(
@@ -146,7 +159,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "N", env = "NINETABS_KEEP_MODELS", default_value_t = 1000, value_parser = values::one_or_more, help_heading = "Models")]
     pub keep_models: u64,
     /// Database connections for the pool's threads; auto is one a thread, and grows with a resize.
-    #[arg(long, value_name = "N|auto", env = "NINETABS_DB_POOL", default_value = "auto", value_parser = values::number_or_auto, help_heading = "Models")]
+    #[arg(long, value_name = "N|auto", env = "NINETABS_DB_POOL", default_value = "auto", default_value_if("fix", "more-threads", "8"), value_parser = values::number_or_auto, help_heading = "Models")]
     pub db_pool: OrAuto,
     /// Seconds that an action waits for a database connection before it fails.
     #[arg(long, value_name = "SECS", env = "NINETABS_DB_CHECKOUT_TIMEOUT", default_value = "5", value_parser = values::some_time, help_heading = "Models")]
@@ -157,6 +170,7 @@ pub struct ServeArgs {
         value_name = "LEASE",
         env = "NINETABS_DB_LEASE",
         default_value = "action",
+        default_value_if("fix", "more-threads", "query"),
         help_heading = "Models"
     )]
     pub db_lease: DbLease,
@@ -189,6 +203,9 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
     pub force_shutdown_after: Duration,
 
+    /// The flags of one of the ways out that /fixes lists, for those that are flags; what is given beside it wins [default: none].
+    #[arg(long, value_name = "NAME", env = "NINETABS_FIX", help_heading = "Looking")]
+    pub fix: Option<Fix>,
     /// A folder to read the views from at each request, so that an edit shows at the next reload [default: those in the program].
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
     pub views: Option<PathBuf>,

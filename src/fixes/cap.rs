@@ -5,15 +5,16 @@
 //! whom it sends away. How it says so decides what an EventSource makes of it: of a 503 that all
 //! is over, for good; of a 200 that ends at once that it is to come back.
 
-use super::{Fix, Fixes};
+use super::{Fix, Fixes, PLAIN};
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "cap",
     does: "at most so many streams, and the next is told at once",
     view: ("fixes/cap.html", include_str!("../../views/fixes/cap.html")),
-    has_worker: false,
+    is_on: |fixes| fixes.live.cap().is_some(),
     action,
+    ..PLAIN
 };
 
 fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {

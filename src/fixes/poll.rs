@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Fix, Fixes};
+use super::{Fix, Fixes, PLAIN};
 use crate::app::database::{Database, QueryError};
 use crate::app::model::Model;
 use crate::app::models_controller::{BATCH, failed, json};
@@ -19,8 +19,8 @@ pub(super) const FIX: Fix = Fix {
     name: "poll",
     does: "the page asks every two seconds, with an answer that all tabs share",
     view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
-    has_worker: false,
     action,
+    ..PLAIN
 };
 
 /// How many models the shared answer has, the newest ones. Who asks for older ones asks the database.

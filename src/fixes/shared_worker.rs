@@ -4,7 +4,7 @@
 //! SharedWorker, and each tab is told by it. The server is the app as it stands, and has one
 //! stream a browser where it had one a tab.
 
-use super::{Fix, Fixes};
+use super::{Fix, Fixes, PLAIN};
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
@@ -13,6 +13,7 @@ pub(super) const FIX: Fix = Fix {
     view: ("fixes/shared-worker.html", include_str!("../../views/fixes/shared-worker.html")),
     has_worker: true,
     action,
+    ..PLAIN
 };
 
 /// A worker's script cannot stand in the page: by its address the tabs find the one that there is.

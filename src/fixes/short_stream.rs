@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fix, Fixes};
+use super::{Fix, Fixes, PLAIN};
 use crate::app::model::Model;
 use crate::app::models_controller::{BATCH, Left, first_look, last_event_id, rescue, to_json};
 use crate::live::{Dialect, Event};
@@ -17,8 +17,8 @@ pub(super) const FIX: Fix = Fix {
     name: "short-stream",
     does: "the action ends after one batch, and EventSource comes back by itself",
     view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
-    has_worker: false,
     action,
+    ..PLAIN
 };
 
 /// When the client is to come back.

@@ -1,0 +1,13 @@
+//! `io-threads`: streams are marked IO-bound, and do not count against the pool.
+//!
+//! Puma 8's own answer; the rules stand in `puma::pool_state`. Here is its page.
+
+use super::{Fix, PLAIN};
+
+pub(super) const FIX: Fix = Fix {
+    name: "io-threads",
+    does: "streams are marked IO-bound, and have threads of their own",
+    view: ("fixes/io-threads.html", include_str!("../../views/fixes/io-threads.html")),
+    is_on: |fixes| fixes.server.max_io_threads > 0,
+    ..PLAIN
+};

@@ -1,0 +1,13 @@
+//! `reaper`: no stream grows older than so many seconds.
+//!
+//! The reaper itself is [`crate::live::reaper`]; here is its page.
+
+use super::{Fix, PLAIN};
+
+pub(super) const FIX: Fix = Fix {
+    name: "reaper",
+    does: "a maximum age: more tabs than threads take turns",
+    view: ("fixes/reaper.html", include_str!("../../views/fixes/reaper.html")),
+    is_on: |fixes| fixes.live.max_age().is_some(),
+    ..PLAIN
+};
