@@ -61,14 +61,8 @@ impl Browser {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
         let folder = tempfile::tempdir().unwrap();
-        let said = folder.path().join("chromedriver");
-        let mut command = Command::new(driver);
-        command.arg("--port=0").stdin(Stdio::null()).stderr(Stdio::null());
-        command.stdout(File::create(&said).unwrap());
-        // Killed, Chromium leaves its lock's socket in the folder for temporary files.
-        command.env("TMPDIR", folder.path());
-        let program = Program::start(&mut command).unwrap();
-        let url = format!("http://127.0.0.1:{}", port(&said));
+        let (program, port) = listening(&driver, folder.path());
+        let url = format!("http://127.0.0.1:{port}");
 
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut builder = ClientBuilder::new(HttpConnector::new());
@@ -230,13 +224,33 @@ impl Drop for Browser {
     }
 }
 
-/// The port, which chromedriver writes on its standard output once it listens there.
-fn port(said: &Path) -> u16 {
-    super::common::wait_for("chromedriver's port", || {
-        let text = fs::read_to_string(said).ok()?;
-        let (_, port) = text.split_once("started successfully on port ")?;
-        port.split_once('.')?.0.parse().ok()
-    })
+/// A chromedriver that listens, and its port, which it writes on its standard output then. It
+/// wants the same one for both kinds of address, and ends where one of them is taken: then
+/// another is started.
+fn listening(driver: &Path, folder: &Path) -> (Program, u16) {
+    let said = folder.join("chromedriver");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut command = Command::new(driver);
+        command.arg("--port=0").stdin(Stdio::null()).stderr(Stdio::null());
+        command.stdout(File::create(&said).unwrap());
+        // Killed, Chromium leaves its lock's socket in the folder for temporary files.
+        command.env("TMPDIR", folder);
+        let mut program = Program::start(&mut command).unwrap();
+        loop {
+            let text = fs::read_to_string(&said).unwrap();
+            let port =
+                text.split_once("started successfully on port ").and_then(|(_, rest)| rest.split_once('.'));
+            if let Some(port) = port.and_then(|(port, _)| port.parse().ok()) {
+                return (program, port);
+            }
+            assert!(Instant::now() < end, "chromedriver does not listen: {text}");
+            if program.status().unwrap().is_some() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 fn capabilities(profile: &Path, switches: &[&str]) -> Capabilities {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a test waits for what must come, on the slowest of machines.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both front doors, for a promise that holds on either; whoever names none gets the first.
 pub const FRONTS: [&str; 2] = ["puma", "tiny-http"];
