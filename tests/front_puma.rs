@@ -301,6 +301,22 @@ fn who_closes_behind_a_second_request_is_served_the_first_alone() {
 }
 
 #[test]
+fn who_waits_in_todo_is_named_whether_or_not_the_reactor_has_read_it() {
+    let server = start("--threads 1:1");
+    let mut kept = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(read_answer(&mut kept).status, 200);
+    let _stream = open_stream(server.app);
+    kept.write_all(b"GET /?tab=kept HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let _new = send(server.app, b"GET /?tab=new HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for("both by their names", || {
+        let timeline = json(server.control, "GET", "/timeline").1;
+        let moments = timeline["moments"].as_array().unwrap();
+        let names = |target: &str| moments.iter().any(|it| it["peeked"] == true && it["target"] == target);
+        (names("/?tab=kept") && names("/?tab=new")).then_some(())
+    });
+}
+
+#[test]
 fn the_absolute_form_of_a_target_is_its_path() {
     let server = start("");
     let (app, port) = (server.app, server.app.port());

@@ -183,20 +183,23 @@ impl Client {
         self.reader.into_unread()
     }
 
-    /// What its request line and fields look like, without consuming them: a client
-    /// in todo has not been read. None if no whole head has come, or it was looked at
-    /// before.
+    /// What its request line and fields look like, without consuming them: a client in
+    /// todo has not been read, but by the reactor if it came from there. None if no whole
+    /// head has come, or it was looked at before.
     pub fn peek(&self) -> Option<Head> {
         if self.is_peeked.load(Ordering::Relaxed) {
             return None;
         }
+        let head = self.reader.ready().cloned().or_else(|| self.peek_unread())?;
+        self.is_peeked.store(true, Ordering::Relaxed);
+        Some(head)
+    }
+
+    fn peek_unread(&self) -> Option<Head> {
         let mut bytes = vec![0; PEEK_BYTES];
         let seen = self.socket.stream.peek(&mut bytes).ok()?;
         match head::parse(&bytes[..seen], self.limits.max_head_bytes) {
-            Parsed::Whole(head, _) => {
-                self.is_peeked.store(true, Ordering::Relaxed);
-                Some(head)
-            }
+            Parsed::Whole(head, _) => Some(head),
             Parsed::NotYet | Parsed::Refused(_) => None,
         }
     }

@@ -189,7 +189,15 @@ impl RequestReader {
 
     /// Whether a request is whole.
     pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Ready(_))
+        self.ready().is_some()
+    }
+
+    /// The head of the request that is whole.
+    pub fn ready(&self) -> Option<&Head> {
+        match &self.phase {
+            Phase::Ready(incoming) => Some(&incoming.head),
+            _ => None,
+        }
     }
 
     /// Whether the request that is being read says HTTP/1.1, whole or not.
