@@ -1,7 +1,7 @@
 //! `poll`: the page asks every two seconds, and holds a thread for a millisecond each time.
 //!
-//! The seed's own conclusion: most of these requests "hit a cache if the data changes less
-//! often than it is asked for". Whether that is so depends on which cache, so there are three
+//! The seed's own conclusion: a cache answers most of these requests, as long as the data
+//! changes more seldom than it is asked for. Whether that is so depends on which cache, so there are three
 //! rungs, by `?rung=`. `naive` asks the database and sends what it says. `etag` asks it, and sends
 //! nothing where the client has it: that saves bytes and no query. `shared` has one answer for
 //! all, which a commit renews: then nine tabs, or nine hundred, cost one query a change.
