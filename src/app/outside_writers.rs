@@ -41,10 +41,11 @@ impl OutsideWriters {
     /// Watches on a connection outside the pool.
     pub fn watch(database: &Arc<Database>) -> Result<OutsideWriters, WatchError> {
         let db = database.connect()?;
-        let mut known = data_version(&db)?;
         let database = Arc::clone(database);
         let (stop, stopped) = bounded(0);
         let thread = thread::Builder::new().name("outside writers".into()).spawn(move || {
+            // The first look asks in any case: somebody may have written since the file was opened.
+            let mut known = None;
             let mut has_failed = false;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
                 let looked = look(&db, &mut known, &database);
@@ -69,16 +70,38 @@ impl Drop for OutsideWriters {
     }
 }
 
-/// Asks for the newest id only where somebody has committed something.
-fn look(db: &Connection, known: &mut i64, database: &Database) -> rusqlite::Result<()> {
-    let version = data_version(db)?;
-    if version != *known {
+/// Asks for the newest id where somebody has committed something since the last look.
+fn look(db: &Connection, known: &mut Option<i64>, database: &Database) -> rusqlite::Result<()> {
+    let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+    if *known != Some(version) {
         database.committed(Model::newest_id(db)?);
-        *known = version;
+        *known = Some(version);
     }
     Ok(())
 }
 
-fn data_version(db: &Connection) -> rusqlite::Result<i64> {
-    db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+#[cfg(test)]
+mod tests {
+    use super::super::database::LeaseFor;
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_anybody_watched_is_found_at_the_first_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("models.sqlite3");
+        let database = Database::open(&path, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+        let mut theirs = Connection::open(&path).unwrap();
+        Model::create(&mut theirs, "theirs", 9).unwrap();
+        assert_eq!(database.newest(), 0);
+        let db = database.connect().unwrap();
+        let mut known = None;
+        look(&db, &mut known, &database).unwrap();
+        assert_eq!(database.newest(), 1);
+        let first = known;
+        look(&db, &mut known, &database).unwrap();
+        assert_eq!(known, first, "nobody has written since");
+        Model::create(&mut theirs, "theirs", 9).unwrap();
+        look(&db, &mut known, &database).unwrap();
+        assert_eq!(database.newest(), 2);
+    }
 }
