@@ -183,7 +183,7 @@ fn who_does_not_read_is_dropped() {
         }
         reads.next("state");
     }
-    assert_eq!(server.stats()["busy_threads"], 0);
+    server.wait_for_stats("free threads", |stats| stats["busy_threads"] == 0);
     // All that was written to it and not one byte more.
     stopped.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0; 65536];
