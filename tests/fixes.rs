@@ -19,8 +19,19 @@ use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, split, wai
 use models::{assert_gapless, ids, open_tab};
 use ninetabs::lab::event_stream::Parser;
 
-const NAMES: [&str; 7] =
-    ["reaper", "more-threads", "cap", "io-threads", "short-stream", "shared-worker", "poll"];
+const NAMES: [&str; 11] = [
+    "reaper",
+    "more-threads",
+    "cap",
+    "io-threads",
+    "short-stream",
+    "shared-worker",
+    "push",
+    "partials",
+    "cable",
+    "poll",
+    "long-poll",
+];
 const RUNGS: [&str; 3] = ["naive", "etag", "shared"];
 
 /// How many pixels of the page are beyond its right edge.
@@ -375,6 +386,10 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
     let tab = browser.first_tab();
     for (name, begun) in [
         ("short-stream", "Number(document.getElementById('connections').textContent) >= 1"),
+        ("push", "document.getElementById('stream-state').textContent === 'open'"),
+        ("partials", "document.getElementById('stream-state').textContent === 'open'"),
+        ("cable", "document.getElementById('stream-state').textContent === 'subscribed'"),
+        ("long-poll", "Number(document.getElementById('requests').textContent) >= 1"),
         ("poll", "Number(document.getElementById('requests').textContent) >= 1"),
     ] {
         browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
@@ -391,7 +406,7 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
         browser
             .wait_for(&tab, &format!("document.getElementById('models').textContent.includes('on {rung}')"));
     }
-    assert_eq!(server.stats()["pool_capacity"], 8, "no thread is held");
+    server.wait_for_stats("free threads", |stats| stats["pool_capacity"] == 8);
 
     for page in ["/fixes".to_owned()].into_iter().chain(NAMES.map(|name| format!("/fixes/{name}"))) {
         browser.goto(&tab, &server.url(&page));

@@ -9,11 +9,12 @@
 //! would), so that an answer which many want alike need not be looked up for each.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,9 +101,22 @@ pub struct Database {
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
     newest: AtomicI64,
+    hooks: Hooks,
     checkout_timeout: Duration,
     lease_for: LeaseFor,
     path: PathBuf,
+}
+
+/// What runs after a commit.
+#[derive(Default)]
+struct Hooks(RwLock<Vec<Hook>>);
+
+type Hook = Box<dyn Fn(i64) + Send + Sync>;
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooks")
+    }
 }
 
 impl Database {
@@ -125,6 +139,7 @@ impl Database {
             checkout_timeouts: AtomicU64::new(0),
             queries: AtomicU64::new(0),
             newest: AtomicI64::new(newest),
+            hooks: Hooks::default(),
             checkout_timeout,
             lease_for,
             path: path.to_owned(),
@@ -133,9 +148,14 @@ impl Database {
         Ok(Arc::new(database))
     }
 
-    /// How often actions have asked the database, ever.
+    /// How often actions have asked the database, and whoever asked for all of them, ever.
     pub fn queries(&self) -> u64 {
         self.queries.load(Ordering::Relaxed)
+    }
+
+    /// Counts a question that was asked outside the pool, in the place of many in it.
+    pub(super) fn count_query(&self) {
+        self.queries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The id of the newest model that is known to be committed, 0 without any. It only grows.
@@ -143,9 +163,20 @@ impl Database {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// Takes in that this model has been committed. Models `after_commit`; does not block.
+    /// Takes in that this model has been committed, and runs the hooks. Does not block.
     pub fn committed(&self, id: i64) {
-        self.newest.fetch_max(id, Ordering::AcqRel);
+        if self.newest.fetch_max(id, Ordering::AcqRel) < id {
+            for hook in self.hooks.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+                hook(id);
+            }
+        }
+    }
+
+    /// Models `after_commit`: called with the id of each model that is committed, at once and on
+    /// the thread that committed it, which it must not keep. What other programs commit is
+    /// heard of later, several models at a time.
+    pub fn after_commit(&self, hook: impl Fn(i64) + Send + Sync + 'static) {
+        self.hooks.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
 
     /// A connection of its own, outside the pool, for whoever makes models.
@@ -239,7 +270,7 @@ impl Lease {
         let Some(connection) = checkout.connection.as_mut() else {
             return Err(CheckoutError::Interrupted.into());
         };
-        self.database.queries.fetch_add(1, Ordering::Relaxed);
+        self.database.count_query();
         let result = query(connection);
         if self.database.lease_for == LeaseFor::Action {
             self.held = Some(checkout);

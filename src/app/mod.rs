@@ -4,6 +4,7 @@
 //! action stands here, as in `config/routes.rb`; before any of them, what Rails
 //! does in middleware: hosts that are not ours, and forms from elsewhere.
 
+pub mod broadcaster;
 pub mod content_security_policy;
 pub mod database;
 pub mod host_authorization;
@@ -96,5 +97,10 @@ impl Rails {
     /// What has to be asked before any page: whether it is for us.
     pub fn check_host(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check(request)
+    }
+
+    /// What has to be asked before anything that a form may do: whether it is a form of ours.
+    pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
+        self.hosts.check_origin(request)
     }
 }

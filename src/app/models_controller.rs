@@ -94,7 +94,7 @@ impl ModelsController {
 
     /// `POST /models`: creates one. It survives the process once this answers 201.
     pub(super) fn create(&self, request: &Request) -> Response {
-        let Some(name) = posted_name(request) else {
+        let Some(name) = posted(request, "name") else {
             return Response::line(422, "name: a form or a JSON object with a name is wanted");
         };
         if name.is_empty() {
@@ -208,13 +208,14 @@ pub fn last_event_id(request: &Request) -> Option<i64> {
     }
 }
 
-fn posted_name(request: &Request) -> Option<String> {
+/// A field of what was posted, as a form or as a JSON object.
+pub fn posted(request: &Request, field: &str) -> Option<String> {
     let body = request.body.read().inspect_err(|error| log::error!("{request:?}: its body: {error}")).ok()?;
     if request.header_lists("content-type", "application/json") {
         let posted: Value = serde_json::from_slice(&body).ok()?;
-        return posted.get("name")?.as_str().map(str::to_owned);
+        return posted.get(field)?.as_str().map(str::to_owned);
     }
-    form_urlencoded::parse(&body).find(|(key, _)| key == "name").map(|(_, name)| name.into_owned())
+    form_urlencoded::parse(&body).find(|(key, _)| key == field).map(|(_, value)| value.into_owned())
 }
 
 /// A form that a person submitted wants a page, a program wants its model.

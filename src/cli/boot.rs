@@ -20,6 +20,7 @@ use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::trace_file::TraceFile;
 use super::values::{MinMax, OrAuto};
+use crate::app::broadcaster::{Broadcaster, BroadcasterError};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::outside_writers::{OutsideWriters, WatchError};
@@ -64,6 +65,8 @@ pub enum BootError {
     Token(#[from] getrandom::Error),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
+    #[error("nobody can tell listeners what is committed: {0}")]
+    Broadcaster(#[from] BroadcasterError),
     #[error("nobody can look out for what other programs write: {0}")]
     OutsideWriters(#[from] WatchError),
     #[error("the stream reaper has no thread: {0}")]
@@ -90,6 +93,7 @@ pub struct Running {
     /// What the control server was told about ending.
     pub stops: Receiver<Stop>,
     live: Arc<Live>,
+    broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
     _folder: Option<TempDir>,
 }
@@ -143,10 +147,22 @@ impl Running {
             mark_io_bound: args.max_io_threads > 0,
         };
         let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
-        let server = Told { threads: max, max_io_threads: args.max_io_threads };
-        let fixes =
-            Fixes::new(rails, Arc::clone(&database), Arc::clone(&live), server, args.views.as_deref())
-                .map_err(no_views)?;
+        let broadcaster = Broadcaster::start(&database, args.push_buffer as usize, args.write_timeout)?;
+        let broadcaster = Arc::new(broadcaster);
+        let server = Told {
+            threads: max,
+            max_io_threads: args.max_io_threads,
+            can_detach: front == default::FrontDoor::Puma,
+        };
+        let fixes = Fixes::new(
+            rails,
+            Arc::clone(&database),
+            Arc::clone(&live),
+            Arc::clone(&broadcaster),
+            server,
+            args.views.as_deref(),
+        )
+        .map_err(no_views)?;
         let configuration = Configuration {
             threads: (min, max),
             max_io_threads: args.max_io_threads,
@@ -169,7 +185,13 @@ impl Running {
         let control = Control::new(
             Guard::new(hosts, args.control_token.0.clone())?,
             pages,
-            View::new(Arc::clone(&app), Arc::clone(&live), Arc::clone(&database), Arc::clone(&timeline)),
+            View::new(
+                Arc::clone(&app),
+                Arc::clone(&live),
+                Arc::clone(&database),
+                Arc::clone(&broadcaster),
+                Arc::clone(&timeline),
+            ),
             stop,
             (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
         );
@@ -210,6 +232,7 @@ impl Running {
             app,
             stops,
             live,
+            broadcaster,
             database,
             _folder: folder,
         })
@@ -226,6 +249,7 @@ impl Running {
         if told > 0 {
             log::info!("{told} streams were told to come back");
         }
+        self.broadcaster.stop();
         let left = deadline.saturating_duration_since(Instant::now());
         match self.shut_the_app_down(left) {
             None => return Stop::AtOnce,

@@ -199,6 +199,9 @@ pub struct ServeArgs {
     /// The largest request body, in bytes.
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_body_bytes: u64,
+    /// The most bytes of news that are kept for listeners whose connections have left the pool: who is further behind is cut, and comes back.
+    #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1024..), help_heading = "Limits")]
+    pub push_buffer: u32,
     /// Seconds that a stop waits for requests that are being served.
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
     pub force_shutdown_after: Duration,

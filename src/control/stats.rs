@@ -14,6 +14,7 @@ use super::laboratory;
 use super::view::View;
 use crate::app::database;
 use crate::live;
+use crate::live::detached::Counts;
 use crate::puma::{Server, ThreadView, server};
 
 /// The version of Puma that is modelled.
@@ -36,8 +37,9 @@ pub(super) struct Stats {
     streams: live::registry::Stats,
     database: database::Stats,
     connections: Connections,
-    /// How often actions have asked the database, ever.
+    /// How often the app has asked the database, ever.
     queries: u64,
+    listeners: Counts,
 }
 
 #[derive(Serialize)]
@@ -71,7 +73,7 @@ pub(super) struct State {
 }
 
 pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
-    let View { server, live, database, .. } = view;
+    let View { server, live, database, broadcaster, .. } = view;
     Stats {
         started_at: humantime::format_rfc3339_seconds(stats.started_at).to_string(),
         backlog: stats.pool.backlog,
@@ -88,6 +90,7 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
         database: database.stats(),
         connections: Connections { open: stats.connections.or_else(|| open_connections(server.address())) },
         queries: database.queries(),
+        listeners: broadcaster.counts(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::laboratory::Laboratory;
 use super::stats::{self, State, Stats, Thread};
+use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
 use crate::live::Live;
 use crate::puma::Server;
@@ -15,6 +16,7 @@ pub struct View {
     pub(super) server: Arc<Server>,
     pub(super) live: Arc<Live>,
     pub(super) database: Arc<Database>,
+    pub(super) broadcaster: Arc<Broadcaster>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
 }
@@ -25,10 +27,11 @@ impl View {
         server: Arc<Server>,
         live: Arc<Live>,
         database: Arc<Database>,
+        broadcaster: Arc<Broadcaster>,
         timeline: Arc<Timeline>,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.address()));
-        View { server, live, database, timeline, laboratory }
+        View { server, live, database, broadcaster, timeline, laboratory }
     }
 
     /// The stats as pumactl asks for them: what counts since it was last asked begins anew.

@@ -8,10 +8,14 @@
 //! The pages say the same things in the same order: the idea, the thing at work, what it
 //! costs, which system it models, and how one says it in Rails. No page changes its server.
 
+mod cable;
 mod cap;
 mod io_threads;
+mod long_poll;
 mod more_threads;
+mod partials;
 mod poll;
+mod push;
 mod reaper;
 mod shared_worker;
 mod short_stream;
@@ -22,6 +26,7 @@ use std::sync::Arc;
 use minijinja::{Value, context};
 
 use crate::app::Rails;
+use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::ContentSecurityPolicy;
 use crate::app::database::Database;
 use crate::app::models_controller::BATCH;
@@ -37,7 +42,11 @@ const ALL: &[Fix] = &[
     io_threads::FIX,
     short_stream::FIX,
     shared_worker::FIX,
+    push::FIX,
+    partials::FIX,
+    cable::FIX,
     poll::FIX,
+    long_poll::FIX,
 ];
 
 /// What all pages stand in.
@@ -61,13 +70,25 @@ struct Fix {
     is_on: fn(&Fixes) -> bool,
     /// Whether its page starts a worker.
     has_worker: bool,
+    /// Whether it takes connections out of the pool, which tiny_http cannot give away.
+    detaches: bool,
     /// Answers what is asked for below its page; None: there is no such thing.
     action: fn(&Fixes, &Request, &str) -> Option<Response>,
+    /// The same for what a form of ours posts there.
+    post: fn(&Fixes, &Request, &str) -> Option<Response>,
 }
 
 /// What a fix need not say of itself.
-const PLAIN: Fix =
-    Fix { name: "", does: "", view: ("", ""), is_on: |_| true, has_worker: false, action: |_, _, _| None };
+const PLAIN: Fix = Fix {
+    name: "",
+    does: "",
+    view: ("", ""),
+    is_on: |_| true,
+    has_worker: false,
+    detaches: false,
+    action: |_, _, _| None,
+    post: |_, _, _| None,
+};
 
 /// What the server was told at its start, as far as a page shows it.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +96,8 @@ pub struct Told {
     /// The most threads.
     pub threads: usize,
     pub max_io_threads: usize,
+    /// Whether its front door can let go of a connection.
+    pub can_detach: bool,
 }
 
 /// The app with its fixes.
@@ -82,8 +105,9 @@ pub struct Fixes {
     rails: Rails,
     database: Arc<Database>,
     live: Arc<Live>,
+    broadcaster: Arc<Broadcaster>,
     server: Told,
-    templates: Templates,
+    templates: Arc<Templates>,
     shared: poll::Shared,
 }
 
@@ -94,34 +118,48 @@ impl Fixes {
         rails: Rails,
         database: Arc<Database>,
         live: Arc<Live>,
+        broadcaster: Arc<Broadcaster>,
         server: Told,
         folder: Option<&Path>,
     ) -> Result<Fixes, ViewsError> {
-        let views: Vec<Source> = FRAME.iter().copied().chain(ALL.iter().map(|fix| fix.view)).collect();
+        let views = FRAME.iter().copied().chain(partials::PARTIALS).chain(ALL.iter().map(|fix| fix.view));
+        let views: Vec<Source> = views.collect();
         let folder = folder.filter(|folder| folder.join("fixes").is_dir());
-        let templates = Templates::new(&views, folder)?;
-        Ok(Fixes { rails, database, live, server, templates, shared: poll::Shared::default() })
+        let templates = Arc::new(Templates::new(&views, folder)?);
+        Ok(Fixes { rails, database, live, broadcaster, server, templates, shared: poll::Shared::default() })
     }
 
-    /// Answers a request, on the thread that it is called on: below `/fixes` here, and by the
-    /// app anywhere else.
+    /// Answers a request, on the thread that it is called on: below `/fixes`, and for `/cable`, here,
+    /// and by the app anywhere else.
     pub fn call(&self, request: &Request) -> Response {
-        let Some(below) = request.path().strip_prefix("/fixes") else { return self.rails.call(request) };
+        let path = request.path();
+        let below = path.strip_prefix("/fixes");
+        if below.is_none() && path != cable::PATH {
+            return self.rails.call(request);
+        }
         if let Err(refusal) = self.rails.check_host(request) {
             return refusal;
         }
-        if !matches!(&*request.method, "GET" | "HEAD") {
-            return Response::status(404);
-        }
-        let answer = match below.strip_prefix('/').map(|below| below.split_once('/').unwrap_or((below, ""))) {
-            None if below.is_empty() => Some(self.index()),
-            None => None,
-            Some((name, rest)) => ALL.iter().find(|fix| fix.name == name).and_then(|fix| match rest {
-                "" => Some(self.page(fix)),
-                rest => (fix.action)(self, request, rest),
-            }),
+        let Some(below) = below else { return cable::connect(self, request) };
+        let answer = match &*request.method {
+            "GET" | "HEAD" => self.get(request, below),
+            "POST" => match self.rails.check_origin(request) {
+                Ok(()) => named(below).and_then(|(fix, rest)| (fix.post)(self, request, rest)),
+                Err(refusal) => Some(refusal),
+            },
+            _ => None,
         };
         answer.unwrap_or_else(|| Response::status(404))
+    }
+
+    fn get(&self, request: &Request, below: &str) -> Option<Response> {
+        if below.is_empty() {
+            return Some(self.index());
+        }
+        match named(below)? {
+            (fix, "") => Some(self.page(fix)),
+            (fix, rest) => (fix.action)(self, request, rest),
+        }
     }
 
     fn index(&self) -> Response {
@@ -138,7 +176,10 @@ impl Fixes {
                 name => fix.name,
                 does => fix.does,
                 is_on => (fix.is_on)(self),
+                detaches => fix.detaches,
+                can_detach => self.server.can_detach,
                 batch => BATCH,
+                newest => self.database.newest(),
                 cap => self.live.cap(),
                 max_age => self.live.max_age().map(|age| age.as_secs_f64()),
                 threads => self.server.threads,
@@ -151,4 +192,11 @@ impl Fixes {
         let policy = ContentSecurityPolicy { workers, ..Default::default() };
         self.templates.page(view, &policy, more)
     }
+}
+
+/// The fix of a path below `/fixes`, and what comes after its name.
+fn named(below: &str) -> Option<(&'static Fix, &str)> {
+    let below = below.strip_prefix('/')?;
+    let (name, rest) = below.split_once('/').unwrap_or((below, ""));
+    ALL.iter().find(|fix| fix.name == name).map(|fix| (fix, rest))
 }

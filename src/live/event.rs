@@ -12,20 +12,25 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     id: Option<String>,
+    kind: Option<String>,
     data: Option<String>,
 }
 
 impl Event {
     /// A `message` event with this data.
     pub fn data(text: impl Into<String>) -> Self {
-        Event { id: None, data: Some(text.into()) }
+        Event { id: None, kind: None, data: Some(text.into()) }
     }
 
     /// Sets the last event ID. Line ends and NUL, which an ID cannot hold, are left out.
     pub fn id(mut self, id: impl ToString) -> Self {
-        let mut id = id.to_string();
-        id.retain(|c| !matches!(c, '\r' | '\n' | '\0'));
-        self.id = Some(id);
+        self.id = Some(one_line(id.to_string()));
+        self
+    }
+
+    /// Sets the event's type, by which a page listens for it. Line ends are left out.
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(one_line(kind.into()));
         self
     }
 
@@ -34,6 +39,9 @@ impl Event {
         if let Some(id) = &self.id {
             field(out, "id", id);
         }
+        if let Some(kind) = &self.kind {
+            field(out, "event", kind);
+        }
         if let Some(data) = &self.data {
             for line in lines(data) {
                 field(out, "data", line);
@@ -41,6 +49,11 @@ impl Event {
         }
         out.push('\n');
     }
+}
+
+fn one_line(mut text: String) -> String {
+    text.retain(|c| !matches!(c, '\r' | '\n' | '\0'));
+    text
 }
 
 /// A comment: no reader sees it, but it is a write, and finds out a client that is gone.
@@ -93,6 +106,7 @@ mod tests {
             (Event::data(""), "data: \n\n"),
             (Event::data("a\n"), "data: a\ndata: \n\n"),
             (Event::data("x").id("1\ndata: injected\0"), "id: 1data: injected\ndata: x\n\n"),
+            (Event::data("x").kind("said\r\nid: 9"), "event: saidid: 9\ndata: x\n\n"),
         ] {
             assert_eq!(encoded(&event), bytes);
         }

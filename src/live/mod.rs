@@ -5,8 +5,10 @@
 //! response whose body is the action itself, run on the pool thread that took the
 //! request. What Rails lacks is added: the streams that are open are known
 //! ([`registry`]), their sleep can be ended from outside, and a reaper ends
-//! those that have reached their age ([`reaper`]).
+//! those that have reached their age ([`reaper`]). And an answer need not hold its thread at
+//! all: its connection can leave the pool, for one loop that has all such ([`detached`]).
 
+pub mod detached;
 pub mod event;
 pub mod reaper;
 pub mod registry;

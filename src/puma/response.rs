@@ -123,10 +123,12 @@ impl Response {
 /// How the answer to this request is framed.
 pub fn framing(request: &Request, response: &Response) -> Framing {
     match &response.body {
+        // An answer with 101 is not over: what follows is another protocol.
+        Body::Detached { .. } => Framing::UntilClose,
         _ if matches!(response.status, 100..=199 | 204 | 304) => Framing::None,
         Body::Whole(bytes) => Framing::Counted(bytes.len()),
         Body::Live(_) if request.version == Version::Http11 => Framing::Chunked,
-        Body::Live(_) | Body::Detached { .. } => Framing::UntilClose,
+        Body::Live(_) => Framing::UntilClose,
     }
 }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 /// say `CUSTOM`, as Puma's unknown ones do.
 pub(super) fn code_and_reason(status: u16) -> Cow<'static, str> {
     Cow::Borrowed(match status {
+        101 => "101 Switching Protocols",
         200 => "200 OK",
         201 => "201 Created",
         204 => "204 No Content",

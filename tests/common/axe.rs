@@ -5,11 +5,10 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::fs;
-use std::process::{Command, Stdio};
+#[path = "npm.rs"]
+mod npm;
 
 use super::chromedriver::{Browser, Tab};
-use super::common::program;
 
 /// The version whose rules the pages keep.
 const PACKAGE: &str = "axe-core@4.14.1";
@@ -20,23 +19,9 @@ pub struct Axe {
 }
 
 impl Axe {
-    /// Fetches it; `None`, with a word why, where npm is missing or cannot reach its
-    /// registry. With `CI` set that is a failure instead.
+    /// Fetches it; `None` as [`npm::fetch`] has it.
     pub fn fetch() -> Option<Axe> {
-        let npm = program("npm")?;
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(npm);
-        command.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]);
-        command.arg(folder.path()).arg(PACKAGE).stdin(Stdio::null());
-        let output = command.output().unwrap();
-        if !output.status.success() {
-            let why = String::from_utf8_lossy(&output.stderr);
-            assert!(std::env::var_os("CI").is_none(), "npm did not fetch {PACKAGE}: {why}");
-            eprintln!("skipped: npm did not fetch {PACKAGE}: {why}");
-            return None;
-        }
-        let file = folder.path().join("node_modules/axe-core/axe.min.js");
-        Some(Axe { source: fs::read_to_string(file).unwrap() })
+        npm::fetch(PACKAGE, "axe.min.js").map(|source| Axe { source })
     }
 
     /// What it finds serious or critical in a tab's page, as the page is now: the rule,

@@ -56,15 +56,26 @@ impl Server {
     /// Starts its app on this address in the place of loopback, as `start` does otherwise.
     pub fn bound_to(address: &str, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let plain = Server::command(folder.path());
-        let mut args: Vec<_> = plain.get_args().map(ToOwned::to_owned).collect();
-        let bind = args.iter().position(|arg| arg == "--bind").unwrap();
-        args[bind + 1] = format!("tcp://{address}").into();
-        let mut command = Command::new(plain.get_program());
-        command.args(args).args(flags);
-        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
-        command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
+        let mut command = Server::command_on(address, folder.path());
+        command.args(flags);
+        Server::spawn(command, folder)
+    }
+
+    /// Starts another one on the same database.
+    pub fn beside(&self, flags: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Server::command(folder.path());
+        command.args(flags).env("NINETABS_DATABASE", self.database());
+        Server::spawn(command, folder)
+    }
+
+    /// Stops it, and starts it again with these flags, its database and its address.
+    pub fn restart(mut self, flags: &[&str]) -> Server {
+        self.signal(rustix::process::Signal::TERM);
+        assert!(self.wait_for_exit().success(), "{}", self.log());
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let mut command = Server::command_on(&self.app.to_string(), folder.path());
+        command.args(flags);
         Server::spawn(command, folder)
     }
 
@@ -87,6 +98,20 @@ impl Server {
             .env("NINETABS_DATABASE", folder.join("models.sqlite3"))
             .env("NINETABS_PRODUCE_EVERY", "off")
             .env_remove("RUST_LOG");
+        command
+    }
+
+    /// The same command, for this address in the place of a free port.
+    fn command_on(address: &str, folder: &Path) -> Command {
+        let plain = Server::command(folder);
+        let mut args: Vec<_> = plain.get_args().map(ToOwned::to_owned).collect();
+        let bind = args.iter().position(|arg| arg == "--bind").unwrap();
+        args[bind + 1] = format!("tcp://{address}").into();
+        let mut command = Command::new(plain.get_program());
+        command.args(args);
+        command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(folder.join("log")).unwrap());
         command
     }
 

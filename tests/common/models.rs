@@ -16,13 +16,18 @@ pub const STREAM: &str = "/models/live_stream";
 /// A tab that goes on after this id, and comes back soon while it has not been
 /// told when to.
 pub fn open_tab(server: &Server, name: &str, last_event_id: &str) -> Tab {
+    open_tab_at(server, STREAM, name, last_event_id)
+}
+
+/// The same for another stream of the app's.
+pub fn open_tab_at(server: &Server, path: &str, name: &str, last_event_id: &str) -> Tab {
     let settings = Settings {
         name: name.to_owned(),
         last_event_id: last_event_id.to_owned(),
         reconnect_after: Duration::from_millis(10),
         ..Settings::default()
     };
-    Tab::open(&server.url(STREAM), settings).unwrap()
+    Tab::open(&server.url(path), settings).unwrap()
 }
 
 /// The ids in an event's data, or in the answer of `/models.json`.
@@ -40,14 +45,17 @@ pub fn ids_there(server: &Server) -> Vec<i64> {
 
 /// The ids in all that the tab has received and that nobody has taken yet.
 pub fn received(tab: &Tab) -> Vec<i64> {
+    received_as(tab, ids)
+}
+
+/// The same of events that tell of models in other words.
+pub fn received_as(tab: &Tab, ids: impl Fn(&str) -> Vec<i64>) -> Vec<i64> {
     let happened = tab.happenings().try_iter();
-    happened.filter_map(|it| if let Happens::Event(event) = it.what { Some(event) } else { None }).fold(
-        Vec::new(),
-        |mut all, event| {
-            all.extend(ids(&event.data));
-            all
-        },
-    )
+    let events = happened.filter_map(|it| match it.what {
+        Happens::Event(event) if event.event_type == "message" => Some(event),
+        _ => None,
+    });
+    events.flat_map(|event| ids(&event.data)).collect()
 }
 
 /// Fails unless the ids are `first`, `first + 1`, … without a gap or a repetition.

@@ -1,5 +1,6 @@
-// What the pages have in common: a list of the newest models, the last on top.
+// What the pages have in common: a list of the newest models, the last on top, and how long a small page takes meanwhile.
 const MOST_ROWS = 8;
+const ASK_EVERY_MS = 1000;
 const at = id => document.getElementById(id);
 
 function write(id, text) {
@@ -13,4 +14,25 @@ function showModel(model) {
   }
   at('models').prepend(row);
   at('models').children[MOST_ROWS]?.remove();
+}
+
+// While there is no answer, how long it is waited for.
+async function askForAPage() {
+  const began = performance.now();
+  const waits = setInterval(() => write('page', 'waits for ' + Math.round((performance.now() - began) / 1000) + ' s'), ASK_EVERY_MS);
+  try {
+    await fetch('/up', { cache: 'no-store' });
+    write('page', (performance.now() - began).toFixed(1) + ' ms');
+  } catch {
+    write('page', 'no answer');
+  }
+  clearInterval(waits);
+  setTimeout(askForAPage, ASK_EVERY_MS);
+}
+
+// Both clocks are this machine's, as long as the server runs here.
+function showDelay(models) {
+  if (models.length) {
+    write('delay', Math.max(0, Date.now() - Date.parse(models.at(-1).created_at)) + ' ms');
+  }
 }

@@ -1,0 +1,311 @@
+//! `cable`: Action Cable's protocol, on connections that have left the pool.
+//!
+//! Speaks `actioncable-v1-json` to the letter, so that Rails' own client (`@rails/actioncable`)
+//! cannot tell the difference: it is welcomed, subscribes to `ModelsChannel`, and gets each model
+//! as a message; every three seconds there is a ping. The frames are tungstenite's, on a wire
+//! that is memory: bytes go in and out of it as the event loop reads and writes them.
+//!
+//! Two things are otherwise than in Rails. What a client does not read is bounded, and it is
+//! cut, where Action Cable keeps everything in memory for ever. And a subscription may say
+//! `since`, the last model that it has: Action Cable has no ids and replays nothing, so that
+//! whoever comes back has missed what happened meanwhile.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Error, Message, WebSocket};
+
+use super::{Fix, Fixes, PLAIN};
+use crate::app::broadcaster::{Announcements, Cursor, FellBehind, News};
+use crate::app::model::Model;
+use crate::app::models_controller::to_json;
+use crate::live::detached::{FELL_BEHIND, Next, Peer};
+use crate::puma::{Request, Response};
+
+pub(super) const FIX: Fix = Fix {
+    name: "cable",
+    does: "a WebSocket that speaks Action Cable’s protocol, outside the pool",
+    view: ("fixes/cable.html", include_str!("../../views/fixes/cable.html")),
+    detaches: true,
+    ..PLAIN
+};
+
+/// Where it is, as in Rails.
+pub(super) const PATH: &str = "/cable";
+/// The protocols that Action Cable knows. By the second it says that it does not know one.
+const PROTOCOLS: [&str; 2] = ["actioncable-v1-json", "actioncable-unsupported"];
+const CHANNEL: &str = "ModelsChannel";
+/// How often there is a ping; a client that hears nothing for two of them comes back.
+const PING_EVERY: Duration = Duration::from_secs(3);
+/// The largest message of a client, in bytes.
+const MAX_MESSAGE: usize = 16 * 1024;
+/// The most subscriptions of a client, and the longest name of one, in bytes.
+const MAX_SUBSCRIPTIONS: usize = 16;
+const MAX_IDENTIFIER: usize = 1024;
+/// The most bytes of answers that wait for a client which goes on asking.
+const MAX_ANSWERS: usize = 64 * 1024;
+/// A client's own buffer for what it reads; larger messages take more, as they come.
+const READ_BUFFER: usize = 512;
+
+/// Answers the request for the WebSocket. Whatever is none, or comes from the page of somebody
+/// else, gets Rails' own 404.
+pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
+    let Some(key) = websocket_key(request).filter(|_| is_of_our_page(request)) else {
+        return Response::new(404, "text/plain", "Page not found");
+    };
+    let broadcaster = Arc::clone(&fixes.broadcaster);
+    let mut response =
+        Response::detach(true, move |detached| broadcaster.join(detached, Box::new(Client::new())))
+            .with_header("upgrade", "websocket")
+            .with_header("connection", "Upgrade")
+            .with_header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
+    response.status = 101;
+    let wanted = request.header("sec-websocket-protocol").unwrap_or_default();
+    // The first of the client's that we know. Without any it works all the same.
+    match wanted.split(',').map(str::trim).find_map(|it| PROTOCOLS.into_iter().find(|known| *known == it)) {
+        Some(protocol) => response.with_header("sec-websocket-protocol", protocol),
+        None => response,
+    }
+}
+
+fn websocket_key(request: &Request) -> Option<&str> {
+    let is_one = request.method == "GET"
+        && request.header_lists("upgrade", "websocket")
+        && request.header_lists("connection", "upgrade")
+        && request.header("sec-websocket-version") == Some("13");
+    request.header("sec-websocket-key").filter(|_| is_one)
+}
+
+/// A WebSocket is not bound to its page's origin, so the server has to look. Who says none is
+/// refused too.
+fn is_of_our_page(request: &Request) -> bool {
+    let host = request.header("origin").and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    host.is_some() && host == request.header("host")
+}
+
+/// A WebSocket's two ends of the wire: what came and was not read, what is to go out.
+#[derive(Default)]
+struct Wire {
+    incoming: VecDeque<u8>,
+    outgoing: Vec<u8>,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.incoming.read(buffer)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.outgoing.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One client.
+struct Client {
+    socket: WebSocket<Wire>,
+    subscriptions: Vec<Subscription>,
+    /// Which of the pings was the last.
+    pinged: u64,
+    /// It has said goodbye, and was answered.
+    has_left: bool,
+}
+
+struct Subscription {
+    /// As the client has written it: it is answered by the same bytes.
+    identifier: String,
+    cursor: Cursor,
+}
+
+/// What a client says.
+#[derive(Deserialize)]
+struct Command {
+    command: String,
+    identifier: String,
+}
+
+/// What is said in answer to it.
+#[derive(Serialize)]
+struct Answer<'a> {
+    identifier: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+/// What is said to a connection and not to one of its subscriptions.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Notice {
+    Welcome,
+    Ping { message: u64 },
+    Disconnect { reason: &'static str, reconnect: bool },
+}
+
+impl Client {
+    fn new() -> Client {
+        let configuration = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER)
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        let socket = WebSocket::from_raw_socket(Wire::default(), Role::Server, Some(configuration));
+        let mut client = Client { socket, subscriptions: Vec::new(), pinged: ping_number(), has_left: false };
+        client.tell(&Notice::Welcome);
+        client
+    }
+
+    fn tell(&mut self, what: &impl Serialize) {
+        frame(&to_json(what), &mut self.socket.get_mut().outgoing);
+    }
+
+    /// Whatever cannot be understood is answered by silence, as in Rails.
+    fn hear(&mut self, feed: &mut Announcements, text: &str) {
+        let Ok(Command { command, identifier }) = serde_json::from_str(text) else {
+            return log::debug!("a cable client says what is no command");
+        };
+        let place = self.subscriptions.iter().position(|it| it.identifier == identifier);
+        match (&*command, place) {
+            ("subscribe", None) => self.subscribe(feed, identifier),
+            ("unsubscribe", Some(place)) => drop(self.subscriptions.remove(place)),
+            // The channel has no actions.
+            _ => log::debug!("a cable client's {command} is left alone"),
+        }
+    }
+
+    fn subscribe(&mut self, feed: &mut Announcements, identifier: String) {
+        let Ok(parameters) = serde_json::from_str::<Value>(&identifier) else {
+            return log::debug!("a cable client subscribes to what is no identifier");
+        };
+        if parameters["channel"] != CHANNEL {
+            return log::debug!("a cable client subscribes to another channel");
+        }
+        let is_too_much = identifier.len() > MAX_IDENTIFIER || self.subscriptions.len() == MAX_SUBSCRIPTIONS;
+        let since = match &parameters["since"] {
+            Value::Null => Some(feed.newest()),
+            Value::String(id) => id.parse().ok(),
+            id => id.as_i64(),
+        };
+        let since = since.filter(|id| *id >= 0 && !is_too_much);
+        let kind = if since.is_some() { "confirm_subscription" } else { "reject_subscription" };
+        self.tell(&Answer { identifier: &identifier, kind });
+        if let Some(id) = since {
+            let cursor = feed.after(id);
+            self.subscriptions.push(Subscription { identifier, cursor });
+        }
+    }
+}
+
+impl Subscription {
+    /// The next models as messages; None: there are none.
+    fn next(&mut self, feed: &mut Announcements) -> Option<Result<Rc<[u8]>, &'static str>> {
+        loop {
+            let announcement = match feed.next(&mut self.cursor) {
+                Ok(announcement) => announcement?,
+                Err(FellBehind) => return Some(Err(FELL_BEHIND)),
+            };
+            if let News::Models { models, .. } = &announcement.news
+                && !models.is_empty()
+            {
+                let make = |_: &News| messages(&self.identifier, models);
+                return Some(Ok(announcement.shaped(&self.identifier, make)));
+            }
+        }
+    }
+}
+
+impl Peer<Announcements> for Client {
+    fn next(&mut self, feed: &mut Announcements, _: Instant) -> Next {
+        let ping = ping_number();
+        if mem::replace(&mut self.pinged, ping) != ping {
+            self.tell(&Notice::Ping { message: seconds() });
+        }
+        let outgoing = mem::take(&mut self.socket.get_mut().outgoing);
+        match (self.has_left, outgoing.is_empty()) {
+            (true, _) => return Next::Last(outgoing.into()),
+            (false, false) => return Next::Send(outgoing.into()),
+            (false, true) => {}
+        }
+        match self.subscriptions.iter_mut().find_map(|it| it.next(feed)) {
+            Some(Ok(messages)) => Next::Send(messages),
+            Some(Err(why)) => Next::Cut(why),
+            None => Next::Wait,
+        }
+    }
+
+    fn has_fallen_behind(&self, feed: &Announcements) -> bool {
+        self.subscriptions.iter().any(|it| feed.has_lost(&it.cursor))
+    }
+
+    fn receive(&mut self, feed: &mut Announcements, bytes: &[u8]) -> bool {
+        self.socket.get_mut().incoming.extend(bytes);
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => self.hear(feed, &text),
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
+                    self.has_left = true;
+                    break;
+                }
+                Err(error) => {
+                    log::debug!("a cable client speaks no WebSocket: {error}");
+                    return false;
+                }
+            }
+        }
+        // Pongs, and the answer to a close. The wire takes everything.
+        let _ = self.socket.flush();
+        self.socket.get_ref().outgoing.len() <= MAX_ANSWERS
+    }
+
+    fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
+        self.tell(&Notice::Disconnect { reason: "server_restart", reconnect: true });
+        let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        // The wire takes everything.
+        let _ = Frame::close(Some(close)).format(&mut self.socket.get_mut().outgoing);
+        mem::take(&mut self.socket.get_mut().outgoing).into()
+    }
+}
+
+/// One message a model, as a broadcast in `after_commit` would send it.
+fn messages(identifier: &str, models: &[Model]) -> Vec<u8> {
+    let identifier = to_json(&identifier);
+    let mut frames = Vec::new();
+    for model in models {
+        frame(&format!("{{\"identifier\":{identifier},\"message\":{}}}", to_json(model)), &mut frames);
+    }
+    frames
+}
+
+fn frame(text: &str, out: &mut Vec<u8>) {
+    let frame = Frame::message(text.to_owned(), OpCode::Data(Data::Text), true);
+    if let Err(error) = frame.format(out) {
+        unreachable!("memory takes a frame: {error}");
+    }
+}
+
+fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// All clients are pinged together, as by Action Cable's one timer.
+fn ping_number() -> u64 {
+    seconds() / PING_EVERY.as_secs()
+}

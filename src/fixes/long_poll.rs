@@ -1,0 +1,93 @@
+//! `long-poll`: a request waits for news, and holds no thread meanwhile.
+//!
+//! Models message_bus. On a thread for each request this is the same disease as the stream's;
+//! on a detached connection it is `push` for those who cannot stream: each answer is
+//! whole, so no proxy can hold it back, and whoever asks again says what it has.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Fix, Fixes, PLAIN};
+use crate::app::broadcaster::{Announcements, Cursor, FellBehind, News};
+use crate::app::database::QueryError;
+use crate::app::model::Model;
+use crate::app::models_controller::{BATCH, failed, json, to_json};
+use crate::live::detached::{Next, Peer};
+use crate::puma::{Request, Response};
+
+pub(super) const FIX: Fix = Fix {
+    name: "long-poll",
+    does: "a request leaves the pool and waits for news, at most for 25 seconds",
+    view: ("fixes/long-poll.html", include_str!("../../views/fixes/long-poll.html")),
+    detaches: true,
+    action: |fixes, request, rest| {
+        (rest == "poll").then(|| poll(fixes, request).unwrap_or_else(|error| failed(request, &error)))
+    },
+    ..PLAIN
+};
+
+/// How long a request waits: less than what proxies and browsers take for silence.
+const PATIENCE: Duration = Duration::from_secs(25);
+
+fn poll(fixes: &Fixes, request: &Request) -> Result<Response, QueryError> {
+    let since = request.param("since").and_then(|id| id.parse().ok()).filter(|id| *id >= 0);
+    let since = since.unwrap_or_else(|| fixes.database.newest());
+    // What is there already need not wait, and the connection may be kept.
+    if since < fixes.database.newest() {
+        let models = fixes.database.lease().query(None, |db| Model::next(db, since, BATCH))?;
+        if !models.is_empty() {
+            return Ok(json(200, &models).with_header("cache-control", "no-cache"));
+        }
+    }
+    let broadcaster = Arc::clone(&fixes.broadcaster);
+    let waiting = Waiting { since, cursor: None, until: Instant::now() + PATIENCE };
+    Ok(Response::detach(false, move |detached| broadcaster.join(detached, Box::new(waiting))))
+}
+
+/// One request.
+struct Waiting {
+    /// The last model that its client has.
+    since: i64,
+    /// None: it is new.
+    cursor: Option<Cursor>,
+    until: Instant,
+}
+
+impl Peer<Announcements> for Waiting {
+    fn next(&mut self, feed: &mut Announcements, now: Instant) -> Next {
+        let mut cursor = self.cursor.unwrap_or_else(|| feed.after(self.since));
+        loop {
+            match feed.next(&mut cursor) {
+                Ok(Some(announcement)) => {
+                    if let News::Models { models, .. } = &announcement.news
+                        && !models.is_empty()
+                    {
+                        return Next::Last(announcement.shaped("long poll", |_| answer(models)));
+                    }
+                }
+                Ok(None) if now < self.until => {
+                    self.cursor = Some(cursor);
+                    return Next::Wait;
+                }
+                // Whoever fell behind is answered as well: it asks again, and says what it has.
+                Ok(None) | Err(FellBehind) => return Next::Last(answer(&[]).into()),
+            }
+        }
+    }
+
+    fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
+        answer(&[]).into()
+    }
+}
+
+/// All of an answer, its head included: the server has let go of the connection.
+fn answer(models: &[Model]) -> Vec<u8> {
+    let body = to_json(&models);
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncache-control: no-cache\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len(),
+    )
+    .into_bytes()
+}

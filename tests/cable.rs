@@ -1,0 +1,306 @@
+//! `cable`: Action Cable's protocol to the letter, and what Rails' own client makes of it.
+
+mod common;
+
+#[path = "common/chromedriver.rs"]
+mod chromedriver;
+#[path = "common/models.rs"]
+mod models;
+#[path = "common/npm.rs"]
+mod npm;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+
+use chromedriver::Browser;
+use common::{PATIENCE, Server, create, create_large, get, read_head, send, wait_for};
+use models::{assert_gapless, ids_there};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+
+const CHANNEL: &str = r#"{"channel":"ModelsChannel"}"#;
+const V1: &str = "actioncable-v1-json";
+const UNSUPPORTED: &str = "actioncable-unsupported";
+
+/// A handshake with these fields besides those that make it one.
+fn handshake(app: SocketAddr, fields: &str) -> String {
+    let request = format!(
+        "GET /cable HTTP/1.1\r\nHost: {app}\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+    );
+    read_head(&mut send(app, request.as_bytes()))
+}
+
+/// A client that has been welcomed.
+fn connect(app: SocketAddr) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(app).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let uri = format!("ws://{app}/cable").parse().unwrap();
+    let request = ClientRequestBuilder::new(uri)
+        .with_header("Origin", format!("http://{app}"))
+        .with_sub_protocol(V1)
+        .with_sub_protocol(UNSUPPORTED);
+    let (mut socket, answer) = tungstenite::client(request, stream).unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], V1);
+    assert_eq!(text(&mut socket), r#"{"type":"welcome"}"#);
+    socket
+}
+
+/// The next text that is no ping.
+fn text(socket: &mut WebSocket<TcpStream>) -> String {
+    loop {
+        match socket.read().unwrap() {
+            Message::Text(text) if text.starts_with(r#"{"type":"ping","message":"#) => {}
+            Message::Text(text) => return text.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn command(socket: &mut WebSocket<TcpStream>, command: &str, identifier: &str) {
+    let command = json!({ "command": command, "identifier": identifier });
+    socket.send(Message::text(command.to_string())).unwrap();
+}
+
+fn answer(identifier: &str, kind: &str) -> String {
+    format!(r#"{{"identifier":{},"type":"{kind}"}}"#, json!(identifier))
+}
+
+/// The next message: of which subscription, and which model.
+fn model(socket: &mut WebSocket<TcpStream>) -> (String, i64) {
+    let message: Value = serde_json::from_str(&text(socket)).unwrap();
+    assert_eq!(message.as_object().unwrap().keys().collect::<Vec<_>>(), ["identifier", "message"]);
+    (message["identifier"].as_str().unwrap().to_owned(), message["message"]["id"].as_i64().unwrap())
+}
+
+#[test]
+fn the_handshake_is_rails_own() {
+    let server = Server::start(&[]);
+    let app = server.app;
+    let origin = format!("Origin: http://{app}\r\n");
+    let accepted = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+                    sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    for (wanted, chosen) in [
+        (format!("{V1}, {UNSUPPORTED}"), Some(V1)),
+        (format!("{UNSUPPORTED}, {V1}"), Some(UNSUPPORTED)),
+        (format!("chat,{V1}"), Some(V1)),
+        ("chat".to_owned(), None),
+    ] {
+        let head = handshake(app, &format!("{origin}Sec-WebSocket-Protocol: {wanted}\r\n"));
+        let chosen = chosen.map(|it| format!("sec-websocket-protocol: {it}\r\n")).unwrap_or_default();
+        assert_eq!(head, format!("{accepted}{chosen}\r\n"), "{wanted}");
+    }
+    assert_eq!(handshake(app, &origin), format!("{accepted}\r\n"));
+    // A page of elsewhere, nobody's page, and what is no WebSocket.
+    for fields in ["Origin: http://evil.test\r\n", "", "Origin: null\r\n"] {
+        assert!(handshake(app, fields).starts_with("HTTP/1.1 404 "), "{fields}");
+    }
+    assert_eq!(get(app, "/cable"), (404, "Page not found".to_owned()));
+    let elsewhere = format!("GET /cable HTTP/1.1\r\nHost: evil.test\r\n{origin}\r\n");
+    assert!(read_head(&mut send(app, elsewhere.as_bytes())).starts_with("HTTP/1.1 403 "));
+}
+
+#[test]
+fn a_client_is_welcomed_subscribes_and_gets_each_model_as_a_message() {
+    let server = Server::start(&["--threads", "1:1"]);
+    let mut socket = connect(server.app);
+    command(&mut socket, "subscribe", CHANNEL);
+    assert_eq!(text(&mut socket), answer(CHANNEL, "confirm_subscription"));
+    assert_eq!(create(server.app, "a").0, 201);
+    let message = text(&mut socket);
+    assert!(
+        message.starts_with(&format!(
+            r#"{{"identifier":{},"message":{{"id":1,"name":"a","created_at":"#,
+            json!(CHANNEL)
+        )),
+        "{message}"
+    );
+    // Another name of the same is another subscription, and its bytes come back as they were.
+    let other = r#"{ "since": 0, "channel":"ModelsChannel"}"#;
+    command(&mut socket, "subscribe", other);
+    assert_eq!(text(&mut socket), answer(other, "confirm_subscription"));
+    assert_eq!(model(&mut socket), (other.to_owned(), 1));
+    command(&mut socket, "unsubscribe", CHANNEL);
+    assert_eq!(create(server.app, "b").0, 201);
+    assert_eq!(model(&mut socket), (other.to_owned(), 2));
+
+    // All of these are met with silence.
+    command(&mut socket, "subscribe", other);
+    command(&mut socket, "subscribe", r#"{"channel":"NoChannel"}"#);
+    command(&mut socket, "subscribe", "no json");
+    command(&mut socket, "dance", other);
+    command(&mut socket, "message", other);
+    socket.send(Message::text("no json")).unwrap();
+    socket.send(Message::text("[1]")).unwrap();
+    socket.send(Message::binary(vec![0, 159])).unwrap();
+    for since in ["-1", "\"x\"", "{}"] {
+        let refused = format!(r#"{{"channel":"ModelsChannel","since":{since}}}"#);
+        command(&mut socket, "subscribe", &refused);
+        assert_eq!(text(&mut socket), answer(&refused, "reject_subscription"));
+    }
+    socket.send(Message::Ping(vec![1, 2, 3].into())).unwrap();
+    loop {
+        match socket.read().unwrap() {
+            Message::Pong(payload) => break assert_eq!(&payload[..], [1, 2, 3]),
+            Message::Text(text) => assert!(text.contains("ping"), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    server.wait_for_stats("a free thread", |stats| stats["pool_capacity"] == 1);
+    socket.close(None).unwrap();
+    wait_for("the end", || socket.read().is_err().then_some(()));
+    server.wait_for_stats("no listener", |stats| stats["listeners"]["open"] == 0);
+}
+
+#[test]
+fn there_are_pings_and_they_say_what_time_it_is() {
+    let server = Server::start(&[]);
+    let mut socket = connect(server.app);
+    let mut times = Vec::new();
+    while times.len() < 3 {
+        let Message::Text(text) = socket.read().unwrap() else { continue };
+        let ping: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(ping["type"], "ping", "{ping}");
+        times.push(ping["message"].as_u64().unwrap());
+    }
+    assert!(times.windows(2).all(|pair| pair[1] >= pair[0] + 2), "{times:?}");
+}
+
+#[test]
+fn a_client_that_was_cut_subscribes_with_what_it_has_and_misses_nothing() {
+    const CUTS: usize = 250;
+    let server = Server::start_with("--produce-every 3ms --keep-models 1000000");
+    thread::scope(|scope| {
+        for n in 0..4 {
+            let server = &server;
+            scope.spawn(move || {
+                let mut all: Vec<i64> = Vec::new();
+                for cut in 0..=CUTS {
+                    let mut socket = connect(server.app);
+                    let since = all.last().copied().unwrap_or(0);
+                    let identifier = json!({ "channel": "ModelsChannel", "since": since }).to_string();
+                    command(&mut socket, "subscribe", &identifier);
+                    assert_eq!(text(&mut socket), answer(&identifier, "confirm_subscription"));
+                    let newest = if cut == CUTS { *ids_there(server).last().unwrap() } else { 0 };
+                    let mut left = fastrand::usize(0..8);
+                    while left > 0 || all.last().is_none_or(|last| *last < newest) {
+                        all.push(model(&mut socket).1);
+                        left = left.saturating_sub(1);
+                    }
+                }
+                assert_gapless(&all, 1, &format!("client {n}"));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_restart_is_announced() {
+    let mut server = Server::start(&[]);
+    let mut socket = connect(server.app);
+    server.signal(Signal::TERM);
+    assert_eq!(text(&mut socket), r#"{"type":"disconnect","reason":"server_restart","reconnect":true}"#);
+    let Message::Close(Some(close)) = socket.read().unwrap() else { panic!("no close") };
+    assert_eq!(close.code, CloseCode::Normal);
+    assert!(server.wait_for_exit().success());
+}
+
+#[test]
+fn garbage_floods_and_silence_cost_nobody_else_anything() {
+    let server =
+        Server::start(&["--write-timeout", "2", "--push-buffer", "16777216", "--keep-models", "100000"]);
+    let mut fast = connect(server.app);
+    command(&mut fast, "subscribe", CHANNEL);
+    assert_eq!(text(&mut fast), answer(CHANNEL, "confirm_subscription"));
+    let fast = thread::spawn(move || (0..300).map(|_| model(&mut fast).1).collect::<Vec<_>>());
+    let raw = || {
+        let mut socket = connect(server.app);
+        let stream = socket.get_mut().try_clone().unwrap();
+        drop(socket);
+        stream
+    };
+    // Bytes that are no frame, one that is too large, and one without a mask.
+    for bytes in
+        [&[0xff; 64][..], &[0x81, 0xff, 0, 0, 0, 0, 0xff, 0, 0, 0, 1, 2, 3, 4], &[0x81, 0x02, b'h', b'i']]
+    {
+        let mut stream = raw();
+        stream.write_all(bytes).unwrap();
+        // Closed or reset, at once.
+        while matches!(stream.read(&mut [0; 4096]), Ok(more) if more > 0) {}
+    }
+    // Whoever asks and asks and reads no answer.
+    let mut greedy = connect(server.app);
+    greedy.get_mut().set_write_timeout(Some(PATIENCE)).unwrap();
+    let identifier = r#"{"channel":"ModelsChannel","since":-1}"#;
+    let ask = json!({ "command": "subscribe", "identifier": identifier }).to_string();
+    wait_for("its end", || (0..1000).any(|_| greedy.send(Message::text(ask.clone())).is_err()).then_some(()));
+    // Whoever subscribes, and reads nothing of it.
+    let mut stopped = connect(server.app);
+    command(&mut stopped, "subscribe", r#"{"channel":"ModelsChannel","since":0}"#);
+    create_large(server.app, 300);
+    server.wait_for_stats("its cut", |stats| stats["listeners"]["cut"].as_u64() >= Some(1));
+    let all = fast.join().unwrap();
+    assert_eq!(all.len(), 300);
+    assert_gapless(&all, 1, "the fast one");
+    server.wait_for_stats("the end of all", |stats| stats["listeners"]["open"] == 0);
+}
+
+#[test]
+fn the_page_shows_it_at_work_and_comes_back_with_what_it_has() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--stream-cap", "2"]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/fixes/cable"));
+    browser.wait_for(&tab, "document.getElementById('stream-state').textContent === 'subscribed'");
+    assert_eq!(create(server.app, "seen").0, 201);
+    browser.wait_for(&tab, "document.getElementById('models').textContent.includes('seen')");
+    browser.wait_for(&tab, "Number(document.getElementById('pings').textContent) >= 1");
+    browser.run(&tab, "socket.close()");
+    browser.wait_for(&tab, "document.getElementById('stream-state').textContent === 'lost'");
+    assert_eq!(create(server.app, "missed").0, 201);
+    browser.wait_for(&tab, "document.getElementById('models').textContent.includes('missed')");
+    browser.wait_for(&tab, "document.getElementById('received').textContent === '2'");
+}
+
+/// Rails' own client, in a real browser: it connects, receives, survives a restart and comes back.
+#[test]
+fn rails_own_client_connects_receives_and_survives_a_restart() {
+    let Some(browser) = Browser::start() else { return };
+    let Some(client) = npm::fetch("@rails/actioncable@8.1.400", "app/assets/javascripts/actioncable.js")
+    else {
+        return;
+    };
+    let server = Server::start(&[]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/fixes"));
+    // It keeps what it is by `this`, as a script of its own would.
+    browser.run(&tab, &format!("(function() {{ {client} }}).call(window)"));
+    browser.run(
+        &tab,
+        "window.told = [];
+         window.consumer = ActionCable.createConsumer('/cable');
+         window.models = consumer.subscriptions.create('ModelsChannel', {
+           connected: it => told.push('connected ' + it.reconnected),
+           disconnected: it => told.push('disconnected ' + it.willAttemptReconnect),
+           received: model => told.push('model ' + model.id),
+         });",
+    );
+    browser.wait_for(&tab, "told.includes('connected false')");
+    assert_eq!(create(server.app, "a").0, 201);
+    browser.wait_for(&tab, "told.includes('model 1')");
+
+    let server = server.restart(&[]);
+    browser.wait_for(&tab, "told.includes('disconnected true')");
+    browser.wait_for(&tab, "told.includes('connected true')");
+    assert_eq!(create(server.app, "b").0, 201);
+    browser.wait_for(&tab, "told.includes('model 2')");
+    assert_eq!(
+        browser.eval(&tab, "told"),
+        json!(["connected false", "model 1", "disconnected true", "connected true", "model 2"])
+    );
+    browser.run(&tab, "consumer.disconnect()");
+    server.wait_for_stats("no listener", |stats| stats["listeners"]["open"] == 0);
+}

@@ -1,0 +1,421 @@
+//! Listeners whose connections have left the pool: `push`, `partials`, `long-poll`.
+
+mod common;
+
+#[path = "common/chromedriver.rs"]
+mod chromedriver;
+#[path = "common/models.rs"]
+mod models;
+#[path = "common/npm.rs"]
+mod npm;
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chromedriver::Browser;
+use common::{
+    PATIENCE, Server, ask, create, create_large, get, open_stream, proc_status, read_answer, read_head,
+    read_until, send, split, wait_for,
+};
+use models::{assert_gapless, ids, ids_there, open_tab_at, received_as};
+use ninetabs::lab::tab::What as Happens;
+use rusqlite::Connection;
+use rustix::process::Signal;
+
+const PUSH: &str = "/fixes/push/stream";
+const PARTIALS: &str = "/fixes/partials/stream";
+
+/// The ids in what `partials` pushes.
+fn rows(html: &str) -> Vec<i64> {
+    html.split("<li id=\"model_").skip(1).map(|row| row.split_once('"').unwrap().0.parse().unwrap()).collect()
+}
+
+/// A listener that has been greeted.
+fn listen(app: SocketAddr, path: &str, last_event_id: &str) -> TcpStream {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_event_id}\r\n\r\n");
+    let mut stream = send(app, request.as_bytes());
+    let head = read_head(&mut stream);
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/event-stream\r\n"),
+        "{head}"
+    );
+    read_until(&mut stream, "\n\n");
+    stream
+}
+
+fn say(app: SocketAddr, text: &str, header: &str) -> u16 {
+    let body = format!("text={text}");
+    split(&ask(
+        app,
+        &format!(
+            "POST /fixes/push/events HTTP/1.0\r\n{header}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    ))
+    .0
+}
+
+fn listeners(server: &Server, open: u64) {
+    server.wait_for_stats("listeners", |stats| stats["listeners"]["open"] == open);
+}
+
+#[test]
+fn a_hundred_listeners_hold_no_thread_and_cost_one_query_a_change() {
+    let server = Server::start(&["--threads", "2:2"]);
+    let threads = proc_status(server.child.id(), "Threads");
+    let mut all: Vec<_> = (0..100).map(|_| listen(server.app, PUSH, "")).collect();
+    listeners(&server, 100);
+    let stats = server.wait_for_stats("free threads", |stats| stats["busy_threads"] == 0);
+    assert_eq!(stats["pool_capacity"], 2, "{stats}");
+    assert_eq!(stats["streams"]["opened"], 0, "{stats}");
+    assert!(proc_status(server.child.id(), "Threads") <= threads);
+    let before = stats["queries"].as_u64().unwrap();
+    for n in 1..=3 {
+        assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+        for listener in &mut all {
+            let event = read_until(listener, "\n\n");
+            assert!(event.starts_with(&format!("id: {n}\ndata: [{{\"id\":{n},")), "{event:?}");
+        }
+    }
+    // One to make each, and one to tell all of it.
+    assert_eq!(server.stats()["queries"].as_u64().unwrap() - before, 6);
+    drop(all);
+    listeners(&server, 0);
+}
+
+#[test]
+fn a_listener_begins_as_a_stream_does_and_goes_on_after_its_last_event_id() {
+    let server = Server::start(&["--retry", "1500ms", "--keep-models", "100000"]);
+    for n in 1..=120 {
+        assert_eq!(create(server.app, &format!("<b>{n}</b> %26 co")).0, 201);
+    }
+    let first = |path: &str, header: &str, until: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        let mut stream = send(server.app, request.as_bytes());
+        let head = read_head(&mut stream);
+        for line in ["cache-control: no-cache", "x-accel-buffering: no", "connection: close"] {
+            assert!(head.contains(line), "{head}");
+        }
+        read_until(&mut stream, until)
+    };
+    let greeting = ": a stream of models\nretry: 1500\n\nid: 120\ndata: []\n\n";
+    assert_eq!(first(PUSH, "", "]\n\n"), greeting);
+    assert_eq!(first(PUSH, "Last-Event-ID: x\r\n", "]\n\n"), greeting);
+    assert!(first(&format!("{PUSH}?last_event_id=118"), "", "120,").contains("data: [{\"id\":119,"));
+    let all = first(PUSH, "Last-Event-ID: 0\r\n", "id: 120\n");
+    let ends: Vec<_> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
+    assert_eq!(ends, ["0", "50", "100", "120"], "in pieces");
+    // An id of another database: better once more than never.
+    assert!(first(PUSH, "Last-Event-ID: 999\r\n", "id: 50\n").contains("id: 0\n"));
+
+    let html = first(PARTIALS, "Last-Event-ID: 118\r\n", "model_120");
+    assert_eq!(rows(&html)[0], 119);
+    assert!(html.contains("<span>&lt;b&gt;119&lt;&#x2f;b&gt; &amp; co</span>"), "{html}");
+    assert!(html.contains("<turbo-stream action=\"prepend\" target=\"models\"><template>"), "{html}");
+}
+
+#[test]
+fn what_is_said_reaches_all_and_only_a_form_of_ours_may_say_it() {
+    let server = Server::start(&[]);
+    let mut all: Vec<_> = (0..5).map(|_| listen(server.app, PUSH, "")).collect();
+    assert_eq!(say(server.app, "hello", ""), 202);
+    for listener in &mut all {
+        assert_eq!(read_until(listener, "\n\n"), "event: said\ndata: hello\n\n");
+    }
+    assert_eq!(say(server.app, "hello", "Host: localhost\r\nOrigin: http://evil.test\r\n"), 403);
+    assert_eq!(say(server.app, "", ""), 422);
+    assert_eq!(say(server.app, &"x".repeat(2_000), ""), 422);
+    assert_eq!(say(server.app, "a%0A%0Aid: 9", ""), 202);
+    assert_eq!(read_until(&mut all[0], "\n\n"), "event: said\ndata: a\ndata: \ndata: id: 9\n\n");
+}
+
+#[test]
+fn whoever_reads_nothing_is_cut_and_holds_up_nobody() {
+    let server = Server::start(&["--write-timeout", "2", "--keep-models", "100000"]);
+    // More than the buffers between them hold.
+    create_large(server.app, 300);
+    let stopped: Vec<_> = (0..8).map(|_| send(server.app, listen_request("0").as_bytes())).collect();
+    let mut fast = listen(server.app, PUSH, "");
+    listeners(&server, 9);
+    for n in 301..=320 {
+        assert_eq!(create(server.app, "small").0, 201);
+        assert!(read_until(&mut fast, "\n\n").starts_with(&format!("id: {n}\n")));
+    }
+    let stats = server.wait_for_stats("those that were cut", |stats| stats["listeners"]["cut"] == 8);
+    assert_eq!(stats["listeners"]["open"], 1, "{stats}");
+    drop(stopped);
+}
+
+fn listen_request(last_event_id: &str) -> String {
+    format!("GET {PUSH} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_event_id}\r\n\r\n")
+}
+
+#[test]
+fn memory_stays_within_the_buffer_while_many_read_nothing() {
+    let server =
+        Server::start(&["--push-buffer", "262144", "--write-timeout", "600", "--keep-models", "1000000"]);
+    // It comes back, if it falls behind as well.
+    let fast = open_tab_at(&server, PUSH, "fast", "0");
+    fast.wait_for(|tab| tab.events > 0, PATIENCE).expect("its greeting");
+    let stopped: Vec<_> = (0..200).map(|_| send(server.app, listen_request("").as_bytes())).collect();
+    listeners(&server, 201);
+    create_large(server.app, 20);
+    let before = proc_status(server.child.id(), "VmRSS");
+    // 5 MB for each of the 200: a gigabyte, if it were kept.
+    create_large(server.app, 300);
+    models::wait_for_id(&server, &fast, 320);
+    assert_gapless(&received_as(&fast, ids), 1, "fast");
+    server.wait_for_stats("those that fell behind", |stats| {
+        stats["listeners"]["open"] == 1 && stats["listeners"]["cut"].as_u64() >= Some(200)
+    });
+    let more = proc_status(server.child.id(), "VmHWM") - before;
+    assert!(more < 64 * 1024, "{more} KiB more");
+    drop(stopped);
+}
+
+#[test]
+fn a_thousand_cuts_lose_and_repeat_nothing() {
+    const CUTS: u64 = 250;
+    let server = Server::start_with("--produce-every 3ms --retry 10ms --keep-models 1000000");
+    thread::scope(|scope| {
+        for (path, ids) in [(PUSH, ids as fn(&str) -> Vec<i64>), (PARTIALS, rows)] {
+            for n in 0..2 {
+                let server = &server;
+                scope.spawn(move || {
+                    let tab = open_tab_at(server, path, &format!("{path} {n}"), "0");
+                    wait_for("the last of the cuts", || {
+                        thread::sleep(Duration::from_millis(fastrand::u64(0..30)));
+                        tab.cut();
+                        (tab.progress().opened > CUTS).then_some(())
+                    });
+                    let newest = *ids_there(server).last().unwrap();
+                    let mut all = Vec::new();
+                    wait_for("the newest", || {
+                        all.extend(received_as(&tab, ids));
+                        all.last().is_some_and(|last| *last >= newest).then_some(())
+                    });
+                    assert_gapless(&all, 1, path);
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
+    let server = Server::start(&["--threads", "1:1", "--keep-models", "1000000"]);
+    let waiting: Vec<_> = (0..9)
+        .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .collect();
+    listeners(&server, 9);
+    server.wait_for_stats("a free thread", |stats| stats["pool_capacity"] == 1);
+    assert_eq!(create(server.app, "one").0, 201);
+    for mut waiting in waiting {
+        let answer = read_answer(&mut waiting);
+        assert_eq!((answer.status, ids(&answer.body)), (200, vec![1]));
+        assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
+        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
+    }
+    listeners(&server, 0);
+    // What is there already is answered at once, and the connection is kept.
+    let mut kept = send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(ids(&read_answer(&mut kept).body), [1]);
+    kept.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert_eq!(read_answer(&mut kept).status, 200);
+
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..300 {
+                assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+            }
+            done.store(true, Ordering::Release);
+        });
+        let mut all = vec![1];
+        while !done.load(Ordering::Acquire) || all.len() < 301 {
+            let since = all.last().unwrap();
+            let (status, body) = get(server.app, &format!("/fixes/long-poll/poll?since={since}"));
+            assert_eq!(status, 200, "{body}");
+            all.extend(ids(&body));
+        }
+        assert_gapless(&all, 1, "long poll");
+    });
+}
+
+#[test]
+fn what_others_write_arrives_from_the_shell_and_from_a_second_server() {
+    let first = Server::start(&[]);
+    let second = first.beside(&[]);
+    let mut at_first = listen(first.app, PUSH, "");
+    let mut at_second = listen(second.app, PUSH, "");
+    assert_eq!(create(first.app, "of the first").0, 201);
+    assert_eq!(create(second.app, "of the second").0, 201);
+    let theirs = Connection::open(first.database()).unwrap();
+    theirs.busy_timeout(PATIENCE).unwrap();
+    theirs.execute("INSERT INTO models (name, created_at_us) VALUES ('of the shell', 0)", []).unwrap();
+    for listener in [&mut at_first, &mut at_second] {
+        let all = read_until(listener, "of the shell");
+        let data = all.lines().filter_map(|line| line.strip_prefix("data: "));
+        let whole: Vec<_> = data.filter(|data| data.ends_with(']')).flat_map(ids).collect();
+        assert_gapless(&whole, 1, &all);
+        assert!(all.contains("of the first") && all.contains("of the second"), "{all}");
+    }
+}
+
+#[test]
+fn a_database_that_is_locked_is_asked_again() {
+    let server = Server::start(&[]);
+    let mut listener = listen(server.app, PUSH, "");
+    assert_eq!(create(server.app, "before").0, 201);
+    read_until(&mut listener, "before");
+    let locked = Connection::open(server.database()).unwrap();
+    locked.busy_timeout(PATIENCE).unwrap();
+    locked.pragma_update(None, "journal_mode", "DELETE").ok();
+    locked
+        .execute_batch("BEGIN EXCLUSIVE; INSERT INTO models (name, created_at_us) VALUES ('behind', 0)")
+        .unwrap();
+    assert_eq!(say(server.app, "still+here", ""), 202);
+    assert!(read_until(&mut listener, "\n\n").contains("still here"));
+    locked.execute_batch("COMMIT").unwrap();
+    read_until(&mut listener, "behind");
+}
+
+#[test]
+fn a_stop_tells_listeners_to_come_back_and_they_miss_nothing() {
+    let mut server = Server::start(&["--retry", "700ms"]);
+    let mut listener = listen(server.app, PUSH, "");
+    let mut poll = send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    listeners(&server, 2);
+    let began = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(read_until(&mut listener, "\n\n"), ": the server is stopping\nretry: 700\n\n");
+    assert_eq!(listener.read(&mut [0; 9]).unwrap(), 0, "and ends");
+    assert_eq!(read_answer(&mut poll).body, "[]");
+    assert!(server.wait_for_exit().success());
+    assert!(began.elapsed() < Duration::from_secs(5), "nobody is waited for");
+}
+
+#[test]
+fn tiny_http_cannot_let_go_of_a_connection_and_says_so() {
+    let server = Server::on("tiny-http", &[]);
+    for path in [PUSH, PARTIALS, "/fixes/long-poll/poll?since=0"] {
+        assert_eq!(get(server.app, path).0, 501, "{path}");
+    }
+    for name in ["push", "partials", "long-poll", "cable"] {
+        assert!(
+            get(server.app, &format!("/fixes/{name}")).1.contains("cannot let go of a connection"),
+            "{name}"
+        );
+    }
+    assert!(!get(Server::start(&[]).app, "/fixes/push").1.contains("cannot let go"));
+}
+
+#[test]
+fn ten_thousand_listeners_come_and_go_and_leave_nothing() {
+    const AT_ONCE: usize = 500;
+    let server = Server::start(&[]);
+    let count =
+        |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", server.child.id())).unwrap().count();
+    drop(listen(server.app, PUSH, ""));
+    drop(open_stream(server.app));
+    let settled = |open: &str| {
+        server.wait_for_stats(open, |stats| {
+            stats["listeners"]["open"] == 0
+                && stats["streams"]["open"] == 0
+                && stats["connections"]["open"] == 0
+        })
+    };
+    settled("the first ones' end");
+    let (threads, descriptors) = (count("task"), count("fd"));
+    let mut ports = BTreeSet::new();
+    for _ in 0..10_000 / AT_ONCE {
+        let all: Vec<_> = (0..AT_ONCE).map(|_| send(server.app, listen_request("0").as_bytes())).collect();
+        for (n, mut listener) in all.into_iter().enumerate() {
+            ports.insert(listener.local_addr().unwrap().port());
+            match n % 3 {
+                // It has read its head, and goes in good order.
+                0 => drop(read_head(&mut listener)),
+                // It goes with bytes that it has not read: its kernel resets.
+                1 => drop(listener),
+                _ => {
+                    let _ = listener.write_all(b"garbage \r\n\r\n");
+                }
+            }
+        }
+    }
+    assert!(ports.len() > 100);
+    settled("everybody's end");
+    assert!(count("task") <= threads && count("fd") <= descriptors);
+}
+
+#[test]
+fn a_quiet_stream_has_a_heartbeat() {
+    let server = Server::start(&[]);
+    let mut listener = listen(server.app, PUSH, "");
+    read_until(&mut listener, ":\n\n");
+    // An EventSource sees nothing of it.
+    let tab = open_tab_at(&server, PUSH, "tab", "");
+    read_until(&mut listener, ":\n\n");
+    let happened: Vec<_> = tab.happenings().try_iter().collect();
+    let events = happened.iter().filter(|it| matches!(it.what, Happens::Event(_))).count();
+    assert_eq!(events, 1, "the greeting: {happened:?}");
+    listener.set_nonblocking(true).unwrap();
+    assert_eq!(listener.read(&mut [0; 9]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+}
+
+/// The real Turbo takes what is pushed as its own.
+#[test]
+fn the_real_turbo_puts_the_rows_in() {
+    let Some(browser) = Browser::start() else { return };
+    let Some(turbo) = npm::fetch("@hotwired/turbo@8.0.23", "dist/turbo.es2017-umd.js") else { return };
+    let server = Server::start(&["--keep-models", "1000"]);
+    assert_eq!(create(server.app, "early").0, 201);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/fixes"));
+    browser.run(&tab, &format!("(function() {{ {turbo} }}).call(window)"));
+    browser.run(
+        &tab,
+        "const list = document.createElement('ol');
+         list.id = 'models';
+         const source = document.createElement('turbo-stream-source');
+         source.setAttribute('src', '/fixes/partials/stream?last_event_id=0');
+         document.body.append(list, source);",
+    );
+    let row = |id: u32, name: &str| {
+        format!("document.querySelector('#models > #model_{id}')?.textContent.includes('{name}') === true")
+    };
+    browser.wait_for(&tab, &row(1, "early"));
+    assert_eq!(create(server.app, "late <b>safe").0, 201);
+    browser.wait_for(&tab, &row(2, "late <b>safe"));
+    assert_eq!(
+        browser.eval(&tab, "[...document.querySelectorAll('#models > li')].map(it => it.id).join()"),
+        "model_2,model_1"
+    );
+    // Left as Turbo leaves a page, the element closes its stream.
+    browser.run(&tab, "document.querySelector('turbo-stream-source').remove()");
+    listeners(&server, 0);
+}
+
+#[test]
+fn the_page_of_push_tells_all_tabs_what_somebody_says() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--threads", "1:1"]);
+    let tabs = [browser.first_tab(), browser.new_tab(), browser.new_tab()];
+    for tab in &tabs {
+        browser.goto(tab, &server.url("/fixes/push"));
+        browser.wait_for(tab, "document.getElementById('stream-state').textContent === 'open'");
+    }
+    browser.click(&tabs[0], "#text");
+    browser.press(&tabs[0], "good morning");
+    browser.click(&tabs[0], "#say button");
+    for tab in &tabs {
+        browser
+            .wait_for(tab, "document.getElementById('said').textContent === 'Somebody says: good morning'");
+    }
+    listeners(&server, 3);
+    server.wait_for_stats("a free thread", |stats| stats["pool_capacity"] == 1);
+}
