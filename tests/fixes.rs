@@ -15,15 +15,17 @@ use std::thread;
 
 use axe::Axe;
 use chromedriver::Browser;
-use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, split, wait_for};
+use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, read_until, send, split, wait_for};
 use models::{assert_gapless, ids, open_tab};
 use ninetabs::lab::event_stream::Parser;
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "reaper",
     "more-threads",
     "cap",
     "io-threads",
+    "other-server",
+    "leave",
     "short-stream",
     "shared-worker",
     "push",
@@ -241,6 +243,12 @@ fn a_way_out_that_is_a_matter_of_flags_is_there_where_the_server_was_started_so(
         ("more-threads", &[], "there are 64 threads"),
         ("io-threads", &[], "5 threads may be marked beside the pool of 8"),
         ("cap", &[], "lets 6 streams in"),
+        ("other-server", &[], "their streams at <code>http:&#x2f;&#x2f;127.0.0.1:9294<"),
+        (
+            "other-server",
+            &["--streams-at", "http://localhost:1"],
+            "their streams at <code>http:&#x2f;&#x2f;localhost:1<",
+        ),
     ] {
         let server = Server::start(&[&["--fix", name], flags].concat());
         let page = |server: &Server| get(server.app, &format!("/fixes/{name}")).1;
@@ -426,5 +434,43 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
         let severe: Vec<_> =
             browser.console(&tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect();
         assert_eq!(severe, [""; 0], "{page}");
+    }
+}
+
+#[test]
+fn streams_on_another_server_leave_this_one_its_threads() {
+    let Some(browser) = Browser::start() else { return };
+    let home = browser.first_tab();
+    for front in FRONTS {
+        browser.goto(&home, "about:blank");
+        // Each has to know the other's address.
+        let first = Server::on(front, &[]);
+        let here = first.url("");
+        let second = first.beside(&["--front", front, "--allow-origin", &here, "--update-rate", "200ms"]);
+        let first = first.restart(&["--front", front, "--threads", "1:1", "--streams-at", &second.url("")]);
+        let tabs = [browser.new_tab(), browser.new_tab(), browser.new_tab()];
+        for tab in &tabs {
+            browser.goto(tab, &first.url("/"));
+            browser.wait_for(tab, "document.body.dataset.state === 'streaming'");
+        }
+        assert_eq!(create(first.app, "seen").0, 201);
+        for tab in &tabs {
+            browser.wait_for(tab, "document.body.textContent.includes('seen')");
+        }
+        assert_eq!(second.stats()["streams"]["open"], 3);
+        first.wait_for_stats("its only thread", |stats| stats["pool_capacity"] == 1);
+        assert_eq!(first.stats()["streams"]["opened"], 0);
+        browser.goto(&tabs[0], &first.url("/fixes/other-server"));
+        browser.wait_for(&tabs[0], "document.getElementById('stream-state').textContent === 'streams'");
+        tabs.into_iter().for_each(|tab| browser.close_tab(tab));
+
+        // Only pages of who was named may listen.
+        let asked = |origin: &str| {
+            let request =
+                format!("GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n");
+            read_until(&mut send(second.app, request.as_bytes()), "data: ")
+                .contains("access-control-allow-origin")
+        };
+        assert!(asked(&here) && !asked("http://evil.test"), "{front}");
     }
 }

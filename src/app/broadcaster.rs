@@ -31,6 +31,8 @@ use super::models_controller::BATCH;
 use crate::live::detached::{Counts, EventLoop, Feed, Peer};
 use crate::puma::response::Detached;
 
+/// The most bytes of news that are kept, where nobody says otherwise.
+pub const PUSH_BUFFER: usize = 1024 * 1024;
 /// How long the loop waits for a database that somebody has locked; it asks again later.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(20);
 /// After a question in vain, how long it does not ask again.

@@ -32,6 +32,8 @@ pub struct ContentSecurityPolicy {
     pub frames: Vec<String>,
     /// Whose frames may show it: host sources. Empty: nobody's.
     pub frame_ancestors: Vec<String>,
+    /// Whom it may ask besides its own server: origins.
+    pub connects: Vec<String>,
     /// Whether it may start workers, whose scripts are its own server's.
     pub workers: bool,
 }
@@ -49,8 +51,9 @@ impl ContentSecurityPolicy {
 
     fn directives(&self, Nonce(nonce): &Nonce) -> String {
         format!(
-            "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; \
+            "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src {}; \
              img-src data:; form-action 'self'; base-uri 'none'; {}frame-src {}; frame-ancestors {}",
+            self.connects.iter().fold("'self'".to_owned(), |all, origin| all + " " + origin),
             // Without it a worker is a script, and none has the nonce.
             if self.workers { "worker-src 'self'; " } else { "" },
             sources(&self.frames),

@@ -46,6 +46,10 @@ pub struct Settings {
     pub keep_models: u64,
     /// Whether a stream marks its thread IO-bound.
     pub mark_io_bound: bool,
+    /// The origin of the server that has the streams of this one's pages; None: this one.
+    pub streams_at: Option<String>,
+    /// Origins whose pages may listen to the streams of this one.
+    pub allowed_origins: Vec<String>,
 }
 
 /// The app.
@@ -62,7 +66,11 @@ impl Rails {
         views: Views,
         hosts: HostAuthorization,
     ) -> Self {
-        let policy = ContentSecurityPolicy { frame_ancestors: hosts.sources(), ..Default::default() };
+        let policy = ContentSecurityPolicy {
+            frame_ancestors: hosts.sources(),
+            connects: settings.streams_at.iter().cloned().collect(),
+            ..Default::default()
+        };
         Rails { hosts, models: ModelsController { settings, database, live, views, policy } }
     }
 

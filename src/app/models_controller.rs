@@ -58,7 +58,7 @@ impl ModelsController {
         };
         // The seed's own loop says no `retry:`; how long a browser then waits is its own matter.
         let retry = (self.settings.stream_loop == Loop::ById).then(|| self.live.retry());
-        match self.views.index(request, &models, &nonce, retry) {
+        match self.views.index(request, &models, &nonce, retry, self.settings.streams_at.as_deref()) {
             Ok(page) => self.policy.page(&nonce, page),
             Err(error) => failed(request, &error),
         }
@@ -70,7 +70,7 @@ impl ModelsController {
             request.mark_as_io_bound();
         }
         let (database, settings) = (Arc::clone(&self.database), self.settings.clone());
-        match settings.stream_loop {
+        let stream = match settings.stream_loop {
             Loop::ById => {
                 let resume_from = last_event_id(request);
                 self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
@@ -80,6 +80,13 @@ impl ModelsController {
             Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
                 rescue(stream, |stream| stream_by_time(stream, &database, &settings));
             }),
+        };
+        let origin = request
+            .header("origin")
+            .filter(|origin| self.settings.allowed_origins.iter().any(|it| it == origin));
+        match origin {
+            Some(origin) => stream.with_header("access-control-allow-origin", origin.to_owned()),
+            None => stream,
         }
     }
 

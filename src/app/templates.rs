@@ -59,10 +59,16 @@ impl Templates {
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
     }
 
-    /// A page as an answer, with a nonce of its own; what goes wrong is told to the log.
-    pub fn page(&self, name: &str, policy: &ContentSecurityPolicy, more: Value) -> Response {
+    /// A page as an answer, with this nonce, or one of its own; what goes wrong is told to the log.
+    pub fn page(
+        &self,
+        name: &str,
+        nonce: Option<Nonce>,
+        policy: &ContentSecurityPolicy,
+        more: Value,
+    ) -> Response {
         let page = || -> Result<Response, PageError> {
-            let nonce = Nonce::draw()?;
+            let nonce = nonce.map_or_else(Nonce::draw, Ok)?;
             let page = self.render(name, context! { nonce => nonce.as_str(), ..more })?;
             Ok(policy.page(&nonce, page))
         };

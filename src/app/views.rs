@@ -38,6 +38,7 @@ impl Views {
         models: &[Model],
         nonce: &Nonce,
         retry: Option<Duration>,
+        streams_at: Option<&str>,
     ) -> Result<String, minijinja::Error> {
         let rows: Vec<minijinja::Value> = models
             .iter()
@@ -58,6 +59,7 @@ impl Views {
                 tabs => (1..=TABS).collect::<Vec<_>>(),
                 port,
                 nonce => nonce.as_str(),
+                streams_at,
                 retry_ms => retry.map(|retry| retry.as_millis()),
             },
         )

@@ -20,7 +20,7 @@ use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::trace_file::TraceFile;
 use super::values::{MinMax, OrAuto};
-use crate::app::broadcaster::{Broadcaster, BroadcasterError};
+use crate::app::broadcaster::{Broadcaster, BroadcasterError, PUSH_BUFFER};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::outside_writers::{OutsideWriters, WatchError};
@@ -145,13 +145,20 @@ impl Running {
             update_rate: args.update_rate,
             keep_models: args.keep_models,
             mark_io_bound: args.max_io_threads > 0,
+            streams_at: args.streams_at.clone(),
+            allowed_origins: args.allow_origin.clone(),
         };
         let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
-        let broadcaster = Broadcaster::start(&database, args.push_buffer as usize, args.write_timeout)?;
+        let broadcaster = Broadcaster::start(
+            &database,
+            args.push_buffer.map_or(PUSH_BUFFER, |bytes| bytes as usize),
+            args.write_timeout,
+        )?;
         let broadcaster = Arc::new(broadcaster);
         let server = Told {
             threads: max,
             max_io_threads: args.max_io_threads,
+            streams_at: args.streams_at.clone(),
             can_detach: front == default::FrontDoor::Puma,
         };
         let fixes = Fixes::new(

@@ -59,6 +59,8 @@ pub enum Fix {
     Cap,
     /// Five threads more for streams, which do not count as Puma's.
     IoThreads,
+    /// Streams on a second server, at http://127.0.0.1:9294, which is to be started beside this one.
+    OtherServer,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -120,6 +122,12 @@ pub struct ServeArgs {
     /// The most streams at once: the next one is told at once to come back, and holds no thread; or off.
     #[arg(long, value_name = "N|off", env = "NINETABS_STREAM_CAP", default_value = "off", default_value_if("fix", "cap", "6"), value_parser = values::number_or_off, help_heading = "Streams")]
     pub stream_cap: AtMost,
+    /// Where another server has the streams that this one's pages listen to [default: here].
+    #[arg(long, value_name = "URL", env = "NINETABS_STREAMS_AT", default_value_if("fix", "other-server", "http://127.0.0.1:9294"), value_parser = values::origin, help_heading = "Streams")]
+    pub streams_at: Option<String>,
+    /// An address whose pages may listen to this server's streams; may be given several times [default: its own alone].
+    #[arg(long, value_name = "URL", env = "NINETABS_ALLOW_ORIGIN", value_delimiter = ',', value_parser = values::origin, help_heading = "Streams")]
+    pub allow_origin: Vec<String>,
     /// How a stream finds out that its client has closed; poll: not on tiny-http [default: write].
     #[arg(
         long,
@@ -199,9 +207,9 @@ pub struct ServeArgs {
     /// The largest request body, in bytes.
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_body_bytes: u64,
-    /// The most bytes of news that are kept for listeners whose connections have left the pool: who is further behind is cut, and comes back.
-    #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1024..), help_heading = "Limits")]
-    pub push_buffer: u32,
+    /// The most bytes of news that are kept for listeners whose connections have left the pool: who is further behind is cut, and comes back [default: 1048576; not on tiny-http].
+    #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", value_parser = clap::value_parser!(u32).range(1024..), help_heading = "Limits")]
+    pub push_buffer: Option<u32>,
     /// Seconds that a stop waits for requests that are being served.
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
     pub force_shutdown_after: Duration,

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use url::Url;
+
 use super::duration;
 
 /// Threads, least and most.
@@ -98,6 +100,19 @@ pub fn number_or_auto(text: &str) -> Result<OrAuto, String> {
     }
 }
 
+/// Where a server is, as a page's `Origin` names it.
+pub fn origin(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    match url {
+        Some(url)
+            if url.has_host() && url.path() == "/" && url.query().is_none() && url.username().is_empty() =>
+        {
+            Ok(url.origin().ascii_serialization())
+        }
+        _ => Err("give a scheme, a host and a port, such as http://127.0.0.1:9294".to_owned()),
+    }
+}
+
 /// The most that there may be, from one on, or `off`.
 pub fn number_or_off(text: &str) -> Result<AtMost, String> {
     match text.parse() {
@@ -146,6 +161,13 @@ mod tests {
         assert_eq!(number_or_auto("auto"), Ok(OrAuto(None)));
         assert!(number_or_auto("0").is_err());
         assert_eq!((number_or_off("off"), number_or_off("6")), (Ok(AtMost(None)), Ok(AtMost(Some(6)))));
+        assert_eq!(origin("http://127.0.0.1:9294/"), Ok("http://127.0.0.1:9294".to_owned()));
+        assert_eq!(origin("HTTP://Localhost:80"), Ok("http://localhost".to_owned()));
+        for wrong in
+            ["127.0.0.1:9294", "ftp://x", "http://a/b", "http://a?b", "http://", "http://u@a", "http://a; b"]
+        {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
         assert!(number_or_off("0").is_err() && number_or_off("auto").is_err());
         assert_eq!((threads("0"), one_or_more("1")), (Ok(0), Ok(1)));
         assert!(threads("10001").is_err() && one_or_more("0").is_err() && one_or_more("1k").is_err());

@@ -46,6 +46,6 @@ impl Pages {
     /// Content-Security-Policy, none where that is empty.
     pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
         let policy = ContentSecurityPolicy { frames, ..Default::default() };
-        self.templates.page(name, &policy, context! { token, ..more })
+        self.templates.page(name, None, &policy, context! { token, ..more })
     }
 }

@@ -11,8 +11,10 @@
 mod cable;
 mod cap;
 mod io_threads;
+mod leave;
 mod long_poll;
 mod more_threads;
+mod other_server;
 mod partials;
 mod poll;
 mod push;
@@ -21,13 +23,13 @@ mod shared_worker;
 mod short_stream;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use minijinja::{Value, context};
 
 use crate::app::Rails;
 use crate::app::broadcaster::Broadcaster;
-use crate::app::content_security_policy::ContentSecurityPolicy;
+use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
 use crate::app::models_controller::BATCH;
 use crate::app::templates::{Source, Templates, ViewsError};
@@ -40,6 +42,8 @@ const ALL: &[Fix] = &[
     more_threads::FIX,
     cap::FIX,
     io_threads::FIX,
+    other_server::FIX,
+    leave::FIX,
     short_stream::FIX,
     shared_worker::FIX,
     push::FIX,
@@ -68,8 +72,13 @@ struct Fix {
     view: Source,
     /// Whether this server has it: those that are flags are not there otherwise.
     is_on: fn(&Fixes) -> bool,
+    /// Pages besides its first, below that.
+    pages: &'static [&'static str],
     /// Whether its page starts a worker.
     has_worker: bool,
+    /// Whether scripts may swap its page for another of its pages, which keeps the policy of
+    /// the first: then they have one nonce in common.
+    is_swapped: bool,
     /// Whether it takes connections out of the pool, which tiny_http cannot give away.
     detaches: bool,
     /// Answers what is asked for below its page; None: there is no such thing.
@@ -84,18 +93,22 @@ const PLAIN: Fix = Fix {
     does: "",
     view: ("", ""),
     is_on: |_| true,
+    pages: &[],
     has_worker: false,
+    is_swapped: false,
     detaches: false,
     action: |_, _, _| None,
     post: |_, _, _| None,
 };
 
 /// What the server was told at its start, as far as a page shows it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Told {
     /// The most threads.
     pub threads: usize,
     pub max_io_threads: usize,
+    /// Where the streams of its pages are; None: here.
+    pub streams_at: Option<String>,
     /// Whether its front door can let go of a connection.
     pub can_detach: bool,
 }
@@ -108,6 +121,8 @@ pub struct Fixes {
     broadcaster: Arc<Broadcaster>,
     server: Told,
     templates: Arc<Templates>,
+    /// Of the pages that are swapped for each other.
+    common_nonce: OnceLock<Nonce>,
     shared: poll::Shared,
 }
 
@@ -126,7 +141,16 @@ impl Fixes {
         let views: Vec<Source> = views.collect();
         let folder = folder.filter(|folder| folder.join("fixes").is_dir());
         let templates = Arc::new(Templates::new(&views, folder)?);
-        Ok(Fixes { rails, database, live, broadcaster, server, templates, shared: poll::Shared::default() })
+        Ok(Fixes {
+            rails,
+            database,
+            live,
+            broadcaster,
+            server,
+            templates,
+            common_nonce: OnceLock::new(),
+            shared: poll::Shared::default(),
+        })
     }
 
     /// Answers a request, on the thread that it is called on: below `/fixes`, and for `/cable`, here,
@@ -157,7 +181,9 @@ impl Fixes {
             return Some(self.index());
         }
         match named(below)? {
-            (fix, "") => Some(self.page(fix)),
+            (fix, page) if page.is_empty() || fix.pages.contains(&page) => {
+                Some(self.page(request, fix, page))
+            }
             (fix, rest) => (fix.action)(self, request, rest),
         }
     }
@@ -165,32 +191,37 @@ impl Fixes {
     fn index(&self) -> Response {
         let fixes: Vec<Value> =
             ALL.iter().map(|fix| context! { name => fix.name, does => fix.does }).collect();
-        self.show("fixes/index.html", false, context! { fixes })
+        self.show("fixes/index.html", None, false, context! { fixes })
     }
 
-    fn page(&self, fix: &Fix) -> Response {
-        self.show(
-            fix.view.0,
-            fix.has_worker,
-            context! {
-                name => fix.name,
-                does => fix.does,
-                is_on => (fix.is_on)(self),
-                detaches => fix.detaches,
-                can_detach => self.server.can_detach,
-                batch => BATCH,
-                newest => self.database.newest(),
-                cap => self.live.cap(),
-                max_age => self.live.max_age().map(|age| age.as_secs_f64()),
-                threads => self.server.threads,
-                max_io_threads => self.server.max_io_threads,
-            },
-        )
+    fn page(&self, request: &Request, fix: &Fix, page: &str) -> Response {
+        let more = context! {
+            name => fix.name,
+            does => fix.does,
+            page,
+            listener => request.param("listener"),
+            hidden => request.param("hidden"),
+            is_on => (fix.is_on)(self),
+            detaches => fix.detaches,
+            can_detach => self.server.can_detach,
+            batch => BATCH,
+            newest => self.database.newest(),
+            cap => self.live.cap(),
+            max_age => self.live.max_age().map(|age| age.as_secs_f64().to_string()),
+            threads => self.server.threads,
+            max_io_threads => self.server.max_io_threads,
+            streams_at => self.server.streams_at.as_deref(),
+        };
+        // Without random bytes for it the page has none either, and says so.
+        let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
+        let nonce = if fix.is_swapped { common() } else { None };
+        self.show(fix.view.0, nonce, fix.has_worker, more)
     }
 
-    fn show(&self, view: &str, workers: bool, more: Value) -> Response {
-        let policy = ContentSecurityPolicy { workers, ..Default::default() };
-        self.templates.page(view, &policy, more)
+    fn show(&self, view: &str, nonce: Option<Nonce>, workers: bool, more: Value) -> Response {
+        let connects = self.server.streams_at.iter().cloned().collect();
+        let policy = ContentSecurityPolicy { workers, connects, ..Default::default() };
+        self.templates.page(view, nonce, &policy, more)
     }
 }
 

@@ -96,7 +96,7 @@ function tick() {
 function openSource() {
   // A page's own first request carries no Last-Event-ID, and it may wait minutes
   // for a thread: what was rendered last goes along in the address.
-  var address = 'models/live_stream?last_event_id=' + encodeURIComponent(newestId);
+  var address = (page.dataset.streamsAt ? page.dataset.streamsAt + '/' : '') + 'models/live_stream?last_event_id=' + encodeURIComponent(newestId);
   if (page.dataset.tab) {
     address += '&tab=' + encodeURIComponent(page.dataset.tab);
   }
