@@ -7,6 +7,7 @@
 
 pub mod about;
 pub mod boot;
+pub mod compare;
 pub mod control_client;
 pub mod control_server;
 pub mod ctl;
@@ -58,6 +59,9 @@ pub enum Command {
     /// Play the story of nine tabs and eight threads, and check every claim of it.
     #[command(after_help = reproduce::EXAMPLES)]
     Reproduce(reproduce::ReproduceArgs),
+    /// Put every way out under the same nine tabs, and say in one table what it buys and costs.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(compare::CompareArgs),
     /// Be one EventSource: print every event of a stream as a line of JSON.
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
@@ -80,6 +84,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         None => serve::run(arguments.serve),
         Some(Command::Serve(serve)) => serve::run(*serve),
         Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
+        Some(Command::Compare(compare)) => compare::run(&compare),
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, signals.first))
         }

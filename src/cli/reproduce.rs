@@ -148,7 +148,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
 }
 
 /// This command, as a shell takes it.
-fn typed() -> String {
+pub(super) fn typed() -> String {
     let quoted = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
         let is_plain = !word.is_empty() && word.chars().all(plain);

@@ -21,6 +21,7 @@ pub mod acts;
 pub mod browser;
 pub mod chromium;
 pub mod claim;
+pub mod compare;
 pub mod event_stream;
 pub mod follower;
 pub mod http;

@@ -19,6 +19,8 @@ use super::follower::Follower;
 use super::http::{self, HttpError};
 use super::program::Program;
 
+/// Any port of this machine's.
+pub const FREE_PORT: &str = "tcp://127.0.0.1:0";
 /// How long it may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take to stop, beyond what it was told.
@@ -53,9 +55,19 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Starts `program serve` with these flags besides its addresses. The
-    /// environment's own NINETABS_ settings do not reach it.
+    /// Starts `program serve` on a free port and a database of its own, with these flags
+    /// besides. The environment's own NINETABS_ settings do not reach it.
     pub fn start(program: &Path, flags: &[String]) -> Result<Subject, SubjectError> {
+        Subject::start_at(program, FREE_PORT, Path::new(":memory:"), flags)
+    }
+
+    /// The same at this address (`tcp://…`), on this database.
+    pub fn start_at(
+        program: &Path,
+        bind: &str,
+        database: &Path,
+        flags: &[String],
+    ) -> Result<Subject, SubjectError> {
         let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
         let folder = tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(not_started)?;
         let state = folder.path().join("state");
@@ -64,8 +76,9 @@ impl Subject {
             command.env_remove(name);
         }
         command
-            .args(["serve", "--bind", "tcp://127.0.0.1:0", "--control-url", "tcp://127.0.0.1:0"])
-            .args(["--database", ":memory:", "--stop-with-stdin", "--force-shutdown-after", "1", "--state"])
+            .args(["serve", "--bind", bind, "--control-url", FREE_PORT, "--database"])
+            .arg(database)
+            .args(["--stop-with-stdin", "--force-shutdown-after", "1", "--state"])
             .arg(&state)
             .args(flags)
             .env("TMPDIR", folder.path())
@@ -94,6 +107,16 @@ impl Subject {
         self.app.rsplit(':').next().unwrap_or_default()
     }
 
+    /// Where it listens, as `start_at` takes it.
+    pub fn bind(&self) -> String {
+        self.app.replace("http://", "tcp://")
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
     /// What it has recorded so far.
     pub fn follower(&self) -> &Follower {
         &self.follower
@@ -102,6 +125,13 @@ impl Subject {
     /// Its stats of this moment.
     pub fn stats(&self) -> Result<Value, SubjectError> {
         Ok(http::get(&format!("{}/stats", self.control), ANSWER_WITHIN)?.json()?)
+    }
+
+    /// Tells it to stop, and waits: whether it did so by itself, and in good order.
+    pub fn stop(mut self) -> bool {
+        drop(self.program.child().stdin.take());
+        let ended = self.program.wait(Instant::now() + STOP_WITHIN);
+        matches!(ended, Ok(Some(status)) if status.success())
     }
 
     /// Whether it has ended by itself.

@@ -1,13 +1,22 @@
 // What the pages have in common: a list of the newest models, the last on top, and how long a small page takes meanwhile.
 const MOST_ROWS = 8;
 const ASK_EVERY_MS = 1000;
+const TITLE = document.title;
+let shown = 0;
 const at = id => document.getElementById(id);
 
 function write(id, text) {
   at(id).textContent = text;
 }
 
+// The title says it, too: for whoever has many tabs, and sees one of them.
+function tell(model) {
+  shown += 1;
+  document.title = 'model ' + model.id + ' (' + shown + '), ' + TITLE;
+}
+
 function showModel(model) {
+  tell(model);
   const row = document.createElement('li');
   for (const text of [model.id, model.name]) {
     row.append(Object.assign(document.createElement('span'), { textContent: text }));

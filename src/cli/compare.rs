@@ -1,0 +1,194 @@
+//! `compare`: every fix under the same nine tabs, and one table.
+//!
+//! What was typed becomes a [`Plan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
+//! if every row met what it claims, 1 if one did not or could not be measured, 130 when it was
+//! interrupted. The servers end with this process, however it ends.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Instant, SystemTime};
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use console::Term;
+use serde::Serialize;
+
+use super::reproduce::typed;
+use super::whole_file::WholeFile;
+use super::{failed, interrupt};
+use crate::lab::compare::contenders::{self, Contender};
+use crate::lab::compare::report::{self, Report};
+use crate::lab::compare::{CompareError, Pace, Plan, Row, round};
+
+pub(super) const EXAMPLES: &str = "\
+Exit status: 0 if every row meets what it claims, 1 if one does not, 130 when interrupted.
+
+Examples:
+  ninetabs compare                              all of them, some eight minutes
+  ninetabs compare --fast                       the same in about three
+  ninetabs compare --only naive,push,poll       three of them
+  ninetabs compare --only push --tabs 2000      those that can bear it bear thousands
+  ninetabs compare --report compare.html        with the lanes of each, on one page
+  ninetabs compare --markdown                   the table alone";
+
+/// More tabs than this only for the fixes whose tabs hold no thread.
+const TABS_FOR_ALL: usize = 60;
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The rows to measure, by name [default: all sixteen].
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(contenders::ALL.iter().map(|it| it.name)))]
+    pub only: Vec<String>,
+    /// How many tabs listen, a number from 1 to 5000; above 60 only those fixes are measured whose tabs hold no thread.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub tabs: u16,
+    /// Faster: shorter times of the server, and each row is watched for less time.
+    #[arg(long)]
+    pub fast: bool,
+    /// Print one JSON object with all rows, and nothing else, on standard output.
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// Print the table in Markdown, and nothing else, on standard output.
+    #[arg(long)]
+    pub markdown: bool,
+    /// A file for all of it as one page of HTML, which needs no other file [default: none is written].
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Another ninetabs to be the servers [default: this program].
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Compared<'a> {
+    rows: &'a [Row],
+    held: bool,
+}
+
+/// Measures the rows that were asked for.
+pub fn run(args: &CompareArgs) -> ExitCode {
+    let program = match args.program.clone().map_or_else(std::env::current_exe, Ok) {
+        Ok(program) => program,
+        Err(error) => {
+            return failed(format_args!("this program cannot be found again, give --program: {error}"));
+        }
+    };
+    let interrupted = match interrupt::each() {
+        Ok(interrupted) => interrupted,
+        Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
+    };
+    let file = match args.report.as_deref().map(|path| WholeFile::at("--report", path)).transpose() {
+        Ok(file) => file,
+        Err(error) => return failed(error),
+    };
+    let plan =
+        Plan { program, tabs: args.tabs.into(), pace: if args.fast { Pace::FAST } else { Pace::SEED } };
+    let (began, clock) = (SystemTime::now(), Instant::now());
+    let asked = |it: &&Contender| args.only.is_empty() || args.only.iter().any(|name| name == it.name);
+    let asked: Vec<&Contender> = contenders::ALL.iter().filter(asked).collect();
+    let progress = Progress { to: Term::stderr(), of: asked.len() };
+    let (mut rows, mut broken) = (Vec::new(), None);
+    for (number, contender) in asked.into_iter().enumerate() {
+        if plan.tabs > TABS_FOR_ALL && !contender.bears_many {
+            let note =
+                format!("its tabs hold threads, and {} are more than there can be: not measured", plan.tabs);
+            rows.push(Row { fix: contender.name, note: Some(note), ..Row::default() });
+            continue;
+        }
+        let tell = |what: &str| progress.say(number + 1, contender.name, what);
+        match round::measure(&plan, contender, &interrupted, tell) {
+            Ok(row) => rows.push(row),
+            Err(CompareError::Interrupted) => {
+                progress.clear();
+                return ExitCode::from(interrupt::INTERRUPTED);
+            }
+            Err(error) => {
+                broken = Some(format!("{}: {error}", contender.name));
+                break;
+            }
+        }
+    }
+    progress.clear();
+    let report = Report {
+        plan: &plan,
+        rows: &rows,
+        broken: broken.as_deref(),
+        command: &typed(),
+        began,
+        took: clock.elapsed(),
+    };
+    if let Some(file) = file {
+        let written = report.html().map_err(|error| format!("--report: {error}"));
+        let written = written.and_then(|page| file.write(page.as_bytes()).map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            return failed(error);
+        }
+    }
+    if let Err(error) = print(args, &rows, broken.is_none()) {
+        // Whoever closed the pipe has seen enough: the status still tells.
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            return failed(format_args!("standard output cannot be written: {error}"));
+        }
+    }
+    match broken {
+        Some(broken) => failed(broken),
+        None if held(&rows) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    }
+}
+
+fn held(rows: &[Row]) -> bool {
+    rows.iter().any(|row| !row.claims.is_empty()) && rows.iter().all(Row::held)
+}
+
+fn print(args: &CompareArgs, rows: &[Row], is_whole: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if args.json {
+        return writeln!(out, "{}", serde_json::to_string(&Compared { rows, held: is_whole && held(rows) })?);
+    }
+    if args.markdown {
+        return write!(out, "{}", report::markdown(rows));
+    }
+    for columns in report::COLUMNS {
+        writeln!(out, "{}", report::text(rows, columns))?;
+    }
+    writeln!(out, "{}\n", report::LEGEND)?;
+    for row in rows {
+        if let Some(note) = &row.note {
+            writeln!(out, "{}: {note}", row.fix)?;
+        }
+        for claim in row.claims.iter().filter(|claim| !claim.held) {
+            let (what, expected, measured) = (&claim.claim, &claim.expected, &claim.measured);
+            writeln!(out, "{}: {what}: {measured}, expected {expected}: FAILS", row.fix)?;
+        }
+    }
+    let claims = || rows.iter().flat_map(|row| &row.claims);
+    let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
+    writeln!(out, "{holding} of {all} claims held.")
+}
+
+/// What is done now, in one line of the terminal; elsewhere a line for each row.
+struct Progress {
+    to: Term,
+    of: usize,
+}
+
+impl Progress {
+    fn say(&self, number: usize, name: &str, what: &str) {
+        let text = format!("{number} of {}: {name}: {what}", self.of);
+        // Nobody is there to be told that it cannot be told.
+        let _ = if self.to.is_term() {
+            self.to.clear_line().and_then(|()| self.to.write_str(&text))
+        } else {
+            self.to.write_line(&text)
+        };
+    }
+
+    fn clear(&self) {
+        if self.to.is_term() {
+            let _ = self.to.clear_line();
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The rows: how each fix's server is started, how it is listened to, and what it claims.
+
+use super::super::claim::Claims;
+use super::super::stage::{in_seconds, spoken};
+use super::listeners::{Hosts, Way, Words};
+use super::{Plan, Row, THREADS};
+
+/// How much later than its bound something may come before it counts as not coming.
+const JUDGED_AT: f64 = 10.0;
+/// The threads of `more-threads`.
+const MORE_THREADS: usize = 64;
+/// How many streams `cap` lets in.
+const CAP: usize = 6;
+/// The quota of `io-threads`.
+const IO_THREADS: usize = 5;
+
+const STREAM: Way = Way::Stream("/models/live_stream", Words::Json);
+
+/// One row.
+pub struct Contender {
+    pub name: &'static str,
+    /// Flags of its server besides those that all have.
+    pub flags: fn(&Plan) -> Vec<String>,
+    pub way: Way,
+    /// Whether the tabs listen to a second server.
+    pub has_other_server: bool,
+    /// Whether it bears more tabs than there are threads.
+    pub bears_many: bool,
+    claims: fn(&Plan, &Row, &mut Claims),
+}
+
+const PLAIN: Contender = Contender {
+    name: "",
+    flags: |_| Vec::new(),
+    way: STREAM,
+    has_other_server: false,
+    bears_many: false,
+    claims: |_, _, _| (),
+};
+
+/// All of them, in order.
+pub const ALL: &[Contender] = &[
+    Contender {
+        name: "naive",
+        flags: |_| words("--loop faithful"),
+        claims: |plan, row, claims| {
+            live(claims, row, plan.tabs.min(THREADS));
+            dry(plan, claims, row, THREADS);
+            stuck(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "reaper",
+        flags: |plan| {
+            let Plan { pace, .. } = plan;
+            let (age, every) = (in_seconds(pace.max_stream_age), in_seconds(pace.reap_every));
+            words(&format!("--max-stream-age {age} --reap-every {every}"))
+        },
+        claims: |plan, row, claims| {
+            // With many more tabs than threads a turn comes later than anybody watches.
+            if plan.tabs <= 2 * THREADS {
+                live(claims, row, plan.tabs);
+            }
+            exact(claims, row);
+            let turns = plan.tabs.div_ceil(THREADS) as f64;
+            let bound = plan.pace.max_stream_age.as_secs_f64() * turns + plan.pace.reap_every.as_secs_f64();
+            free(claims, row, bound);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "more-threads",
+        flags: |_| words("--fix more-threads"),
+        claims: |plan, row, claims| {
+            live(claims, row, plan.tabs.min(MORE_THREADS));
+            answered(plan, claims, row, MORE_THREADS);
+            held(claims, row, plan.tabs.min(MORE_THREADS) as u64);
+            exact(claims, row);
+            let most = 8;
+            claims.push(
+                "database connections held",
+                format!("at most {most}"),
+                number(row.db_connections_held),
+                row.db_connections_held.is_some_and(|held| held <= most),
+            );
+            stuck(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "leave",
+        way: Way::Page("/fixes/leave", Hosts::Many),
+        claims: |plan, row, claims| {
+            // Courtesy of those who leave is no help while all of them stay.
+            live(claims, row, plan.tabs.min(THREADS));
+            dry(plan, claims, row, THREADS);
+            stuck(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "cap",
+        flags: |_| words("--fix cap"),
+        claims: |plan, row, claims| {
+            live(claims, row, plan.tabs.min(CAP));
+            answered(plan, claims, row, THREADS + plan.tabs);
+            exact(claims, row);
+            stuck(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "io-threads",
+        flags: |_| words("--fix io-threads"),
+        claims: |plan, row, claims| {
+            live(claims, row, plan.tabs.min(THREADS + IO_THREADS));
+            answered(plan, claims, row, THREADS + IO_THREADS);
+            exact(claims, row);
+            stuck(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "short-stream",
+        way: Way::Stream("/fixes/short-stream/stream", Words::Json),
+        bears_many: true,
+        claims: |plan, row, claims| {
+            outside_the_pool(plan, claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "other-server",
+        has_other_server: true,
+        claims: |plan, row, claims| {
+            live(claims, row, plan.tabs.min(THREADS));
+            answered(plan, claims, row, THREADS + plan.tabs);
+            held(claims, row, 0);
+            exact(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "shared-worker",
+        way: Way::Page("/fixes/shared-worker", Hosts::One),
+        claims: |plan, row, claims| {
+            live(claims, row, plan.tabs);
+            answered(plan, claims, row, THREADS + plan.tabs);
+            held(claims, row, 1);
+            exact(claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "push",
+        way: Way::Stream("/fixes/push/stream", Words::Json),
+        bears_many: true,
+        claims: at_once,
+        ..PLAIN
+    },
+    Contender {
+        name: "partials",
+        way: Way::Stream("/fixes/partials/stream", Words::Html),
+        bears_many: true,
+        claims: at_once,
+        ..PLAIN
+    },
+    Contender { name: "cable", way: Way::Cable, bears_many: true, claims: at_once, ..PLAIN },
+    Contender {
+        name: "poll",
+        way: Way::Poll("naive"),
+        bears_many: true,
+        claims: |plan, row, claims| {
+            outside_the_pool(plan, claims, row);
+            asks_for_each(plan, claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "poll-etag",
+        way: Way::Poll("etag"),
+        bears_many: true,
+        claims: |plan, row, claims| {
+            outside_the_pool(plan, claims, row);
+            asks_for_each(plan, claims, row);
+        },
+        ..PLAIN
+    },
+    Contender {
+        name: "poll-shared",
+        way: Way::Poll("shared"),
+        bears_many: true,
+        claims: |plan, row, claims| {
+            outside_the_pool(plan, claims, row);
+            asks_once(plan, claims, row);
+        },
+        ..PLAIN
+    },
+    Contender { name: "long-poll", way: Way::LongPoll, bears_many: true, claims: at_once, ..PLAIN },
+];
+
+impl Contender {
+    /// What this row claims, beside what was measured.
+    pub fn judge(&self, plan: &Plan, row: &Row) -> Claims {
+        let mut claims = Claims::default();
+        (self.claims)(plan, row, &mut claims);
+        let told = |seen: Option<bool>| match seen {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "not measured",
+        };
+        for (what, measured) in
+            [("a row of another program is seen", row.outside_writer_seen), ("a stop ends", row.stop_ends)]
+        {
+            claims.push(what, "yes", told(measured), measured == Some(true));
+        }
+        claims
+    }
+}
+
+fn words(flags: &str) -> Vec<String> {
+    flags.split_whitespace().map(str::to_owned).collect()
+}
+
+fn number(value: Option<u64>) -> String {
+    value.map_or_else(|| "none".to_owned(), |value| value.to_string())
+}
+
+fn live(claims: &mut Claims, row: &Row, tabs: usize) {
+    claims.equal("tabs that get models", tabs, row.tabs_live.unwrap_or_default());
+}
+
+/// Without a thread no page is answered.
+fn dry(plan: &Plan, claims: &mut Claims, row: &Row, threads: usize) {
+    if plan.tabs >= threads {
+        let page = row.page_ms.p50;
+        let measured = page.map_or_else(|| "no answer".to_owned(), |ms| format!("{ms:.1} ms"));
+        claims.push("a page meanwhile", "no answer", measured, page.is_none());
+    }
+}
+
+/// Below so many tabs every page is answered.
+fn answered(plan: &Plan, claims: &mut Claims, row: &Row, tabs: usize) {
+    if plan.tabs < tabs {
+        let page = row.page_ms.p99;
+        let measured = page.map_or_else(|| "some were not".to_owned(), |ms| format!("all, p99 {ms:.1} ms"));
+        claims.push("pages that are answered meanwhile", "all", measured, page.is_some());
+    }
+}
+
+fn held(claims: &mut Claims, row: &Row, threads: u64) {
+    claims.equal("pool threads that the tabs hold", threads, row.pool_threads_held.unwrap_or(u64::MAX));
+}
+
+fn exact(claims: &mut Claims, row: &Row) {
+    let (missed, repeated) = (row.missed.unwrap_or(usize::MAX), row.repeated.unwrap_or(usize::MAX));
+    claims.equal("models missed", 0, missed);
+    claims.equal("models repeated", 0, repeated);
+    claims.equal("models lost over a restart", 0, row.lost_over_restart.unwrap_or(usize::MAX));
+}
+
+fn stuck(claims: &mut Claims, row: &Row) {
+    let measured = row.pool_free_s.map_or_else(|| "not free".to_owned(), |s| format!("free after {s:.1} s"));
+    claims.push("the pool, left to clients that never read", "not free", measured, row.pool_free_s.is_none());
+}
+
+fn free(claims: &mut Claims, row: &Row, bound_s: f64) {
+    let measured = row.pool_free_s.map_or_else(|| "not free".to_owned(), |s| format!("free after {s:.2} s"));
+    let is_free = row.pool_free_s.is_some_and(|s| s <= bound_s * JUDGED_AT);
+    let bound = format!("free after {bound_s:.1} s or so");
+    claims.push("the pool, left to clients that never read", bound, measured, is_free);
+}
+
+/// What is no stream in the pool bears any number of tabs, and loses nothing.
+fn outside_the_pool(plan: &Plan, claims: &mut Claims, row: &Row) {
+    live(claims, row, plan.tabs);
+    answered(plan, claims, row, usize::MAX);
+    held(claims, row, 0);
+    exact(claims, row);
+    free(claims, row, 0.5);
+}
+
+/// And tells of a commit when it is one, with one query for all.
+fn at_once(plan: &Plan, row: &Row, claims: &mut Claims) {
+    outside_the_pool(plan, claims, row);
+    asks_once(plan, claims, row);
+    let bound = plan.pace.update_rate;
+    let median = row.event_ms.p50;
+    let measured = median.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms"));
+    let is_soon = median.is_some_and(|ms| ms < bound.as_secs_f64() * 1e3 / 2.0);
+    let expected = format!("far below an update’s {}", spoken(bound));
+    claims.push("from commit to tab, median", expected, measured, is_soon);
+}
+
+/// Changes a second: those of the server itself, and those that are posted.
+fn changes(plan: &Plan) -> f64 {
+    1.0 / plan.pace.produce_every.as_secs_f64() + 1.0 / super::round::POST_EVERY.as_secs_f64()
+}
+
+fn asks_once(plan: &Plan, claims: &mut Claims, row: &Row) {
+    // Its clients come one by one, and ask for what is there already.
+    let most = changes(plan) * 2.0 + 1.0;
+    let measured = row.queries_per_s.unwrap_or(f64::MAX);
+    let expected = format!("one a change, at most {most:.0}, for all tabs");
+    claims.push("queries a second", expected, format!("{measured:.1}"), measured <= most);
+}
+
+fn asks_for_each(plan: &Plan, claims: &mut Claims, row: &Row) {
+    let least = plan.tabs as f64 / plan.pace.update_rate.as_secs_f64() / 2.0;
+    let measured = row.queries_per_s.unwrap_or_default();
+    let expected = format!("one for each tab and update, at least {least:.0}");
+    claims.push("queries a second", expected, format!("{measured:.1}"), measured >= least);
+}

@@ -1,0 +1,447 @@
+//! Who listens while a fix is measured: nine tabs, each by the way that its fix wants.
+//!
+//! A [`Listener`] notes which models it got, and when. An EventSource is the lab's own
+//! [`Tab`]; pollers ask again and again; a cable client speaks Action Cable's protocol; two fixes
+//! are scripts of a page, and need a browser. All come back by themselves when their server
+//! was away, and say what they have, as far as their way lets them.
+
+use std::io;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{Receiver, bounded};
+use serde_json::{Value, json};
+use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+
+use super::super::chromium::{Chromium, PageId};
+use super::super::http::{self, HttpError, Request};
+use super::super::tab::{Happening, OpenError, Settings, Tab, What};
+use super::super::zombies::Zombie;
+
+/// How long a single request may take.
+const ASK_WITHIN: Duration = Duration::from_secs(40);
+/// How long a client waits before it tries again, where nobody has told it.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often a browser is asked how its pages fare.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a thread looks whether it is to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// In which way a fix is listened to.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// An EventSource on this path, whose events tell of models in these words.
+    Stream(&'static str, Words),
+    /// Asks every update for what is new, with this rung.
+    Poll(&'static str),
+    LongPoll,
+    Cable,
+    /// This page in a browser, on a host each or all on one.
+    Page(&'static str, Hosts),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Words {
+    Json,
+    /// `<turbo-stream>`s with a row each.
+    Html,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hosts {
+    Many,
+    One,
+}
+
+/// A model that came, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub id: i64,
+    pub at: SystemTime,
+}
+
+/// What a listener has got so far, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Notes(Arc<Mutex<Vec<Seen>>>);
+
+impl Notes {
+    fn take(&self, ids: impl IntoIterator<Item = i64>) {
+        let at = SystemTime::now();
+        self.lock().extend(ids.into_iter().map(|id| Seen { id, at }));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
+        // A panic in between leaves what was noted.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn all(&self) -> Vec<Seen> {
+        self.lock().clone()
+    }
+
+    pub fn last(&self) -> Option<Seen> {
+        self.lock().last().copied()
+    }
+}
+
+/// One tab. It goes when this is dropped, which may wait for what it is about.
+pub struct Listener {
+    pub notes: Notes,
+    /// While this is set it reads nothing, where its way has something to read.
+    stalled: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    _tab: Option<Tab>,
+}
+
+impl Listener {
+    /// Opens tab `number` at this server (`http://…`); `every` is how often a poller asks.
+    pub fn open(way: Way, server: &str, number: usize, every: Duration) -> Result<Listener, OpenError> {
+        let mut listener = Listener {
+            notes: Notes::default(),
+            stalled: Arc::default(),
+            ended: Arc::default(),
+            threads: Vec::new(),
+            _tab: None,
+        };
+        match way {
+            Way::Stream(path, words) => {
+                let url = format!("{server}{path}?tab={number}");
+                let settings = Settings { name: format!("tab {number}"), ..Settings::default() };
+                // It reads no further than it is listened to.
+                let (to, happenings) = bounded(1);
+                listener._tab = Some(Tab::open_into(&url, settings, to)?);
+                listener.spawn(move |it| listen(&happenings, words, it))?;
+            }
+            Way::Poll(rung) => {
+                let url = format!("{server}/fixes/poll/models.json?rung={rung}&tab={number}");
+                listener.spawn(move |it| poll(&url, every, it))?;
+            }
+            Way::LongPoll => {
+                let url = format!("{server}/fixes/long-poll/poll?tab={number}");
+                listener.spawn(move |it| long_poll(&url, it))?;
+            }
+            Way::Cable => {
+                let server = server.trim_start_matches("http://").to_owned();
+                listener.spawn(move |it| cable(&server, it))?;
+            }
+            // A browser has all of its tabs: see [`Pages`].
+            Way::Page(..) => {}
+        }
+        Ok(listener)
+    }
+
+    fn spawn(&mut self, run: impl FnOnce(&Within) + Send + 'static) -> Result<(), OpenError> {
+        let within = Within {
+            notes: self.notes.clone(),
+            stalled: Arc::clone(&self.stalled),
+            ended: Arc::clone(&self.ended),
+        };
+        let thread = thread::Builder::new().name("listener".into()).spawn(move || run(&within));
+        self.threads.push(thread.map_err(OpenError::Thread)?);
+        Ok(())
+    }
+
+    /// Has it read nothing, or read on.
+    pub fn stall(&self, is_stalled: bool) {
+        self.stalled.store(is_stalled, Ordering::Release);
+    }
+
+    /// Tells it to end, without waiting for it.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.end();
+        self._tab = None;
+        for thread in self.threads.drain(..) {
+            // Its panic has been reported by the panic hook; a drop must not add one.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a listener's thread sees of it.
+struct Within {
+    notes: Notes,
+    stalled: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Within {
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Lets time pass, and a stall; false once it has ended.
+    fn sleep(&self, time: Duration) -> bool {
+        let end = std::time::Instant::now() + time;
+        while !self.has_ended() {
+            let left = end.saturating_duration_since(std::time::Instant::now());
+            let is_stalled = self.stalled.load(Ordering::Acquire);
+            if left.is_zero() && !is_stalled {
+                return true;
+            }
+            thread::sleep(if is_stalled { PATIENCE } else { left.min(PATIENCE) });
+        }
+        false
+    }
+}
+
+fn listen(happenings: &Receiver<Happening>, words: Words, it: &Within) {
+    while it.sleep(Duration::ZERO) {
+        match happenings.recv_timeout(PATIENCE) {
+            Ok(Happening { what: What::Event(event), .. }) if event.event_type == "message" => {
+                it.notes.take(match words {
+                    Words::Json => ids(event.data.as_bytes()),
+                    Words::Html => rows(&event.data),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn poll(url: &str, every: Duration, it: &Within) {
+    let (mut since, mut tag) = (0, String::new());
+    // The first answers are what there was before.
+    let mut is_new = true;
+    loop {
+        let answer = ask(&format!("{url}&since={since}"), &tag);
+        let mut pause = every;
+        match answer {
+            Ok((200, new_tag, body)) => {
+                let models = ids(&body);
+                tag = new_tag;
+                since = models.last().copied().unwrap_or(since);
+                if models.len() >= BATCH {
+                    pause = Duration::ZERO;
+                }
+                if !is_new {
+                    it.notes.take(models);
+                }
+                is_new &= pause.is_zero();
+            }
+            Ok(_) => is_new = false,
+            Err(_) => pause = TRY_AGAIN_AFTER,
+        }
+        if !it.sleep(pause) {
+            return;
+        }
+    }
+}
+
+/// As many models as come in one answer; then there may be more.
+const BATCH: usize = 50;
+
+fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
+    let url = http::parse_url(url)?;
+    let mut headers = vec![("Connection", b"close".to_vec())];
+    if !tag.is_empty() {
+        headers.push(("If-None-Match", tag.as_bytes().to_vec()));
+    }
+    let answer = http::request(&url, &Request { headers, ..Request::default() }, ASK_WITHIN)?;
+    Ok((answer.status(), answer.head.header("etag").unwrap_or_default(), answer.body))
+}
+
+fn long_poll(url: &str, it: &Within) {
+    let mut since = None;
+    while it.sleep(Duration::ZERO) {
+        // Without an id the answer is what comes next, and that tells where one stands.
+        let since_what = since.map(|id: i64| format!("&since={id}")).unwrap_or_default();
+        match http::get(&format!("{url}{since_what}"), ASK_WITHIN) {
+            Ok(answer) if answer.status() == 200 => {
+                let models = ids(&answer.body);
+                since = models.last().copied().or(since);
+                it.notes.take(models);
+            }
+            _ => {
+                it.sleep(TRY_AGAIN_AFTER);
+            }
+        }
+    }
+}
+
+fn cable(server: &str, it: &Within) {
+    let mut since = None;
+    while it.sleep(Duration::ZERO) {
+        // However it ends, there is another one.
+        let _ = subscribe(server, &mut since, it);
+        it.sleep(TRY_AGAIN_AFTER);
+    }
+}
+
+/// A connection that has subscribed to what comes after this model.
+fn handshake(server: &str, since: Option<i64>) -> Result<WebSocket<TcpStream>, tungstenite::Error> {
+    let stream = TcpStream::connect(server)?;
+    let uri = format!("ws://{server}/cable").parse().map_err(tungstenite::http::Error::from)?;
+    let request = ClientRequestBuilder::new(uri)
+        .with_header("Origin", format!("http://{server}"))
+        .with_sub_protocol("actioncable-v1-json");
+    let handshake = tungstenite::client(request, stream);
+    let (mut socket, _) = handshake.map_err(|error| io::Error::other(error.to_string()))?;
+    let identifier = json!({ "channel": "ModelsChannel", "since": since }).to_string();
+    let command = json!({ "command": "subscribe", "identifier": identifier });
+    socket.send(Message::text(command.to_string()))?;
+    Ok(socket)
+}
+
+fn subscribe(server: &str, since: &mut Option<i64>, it: &Within) -> Result<(), tungstenite::Error> {
+    let mut socket = handshake(server, *since)?;
+    socket.get_mut().set_read_timeout(Some(PATIENCE))?;
+    while it.sleep(Duration::ZERO) {
+        let text = match socket.read() {
+            Ok(Message::Text(text)) => text,
+            Ok(_) => continue,
+            Err(tungstenite::Error::Io(error))
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let told: Value = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(id) = told["message"]["id"].as_i64() {
+            *since = Some(id);
+            it.notes.take([id]);
+        }
+    }
+    socket.close(None)
+}
+
+/// Pages in a real browser, which say by their titles what they have got.
+pub struct Pages {
+    notes: Vec<Notes>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pages {
+    /// Opens them, and follows their titles.
+    pub fn open(
+        browser: Chromium,
+        path: &str,
+        hosts: Hosts,
+        port: &str,
+        tabs: usize,
+    ) -> Result<Pages, super::CompareError> {
+        let mut pages: Vec<(PageId, Notes)> = Vec::new();
+        for number in 1..=tabs {
+            let host =
+                if hosts == Hosts::Many { format!("tab{number}.localhost") } else { "localhost".to_owned() };
+            pages.push((browser.open(&format!("http://{host}:{port}{path}"))?, Notes::default()));
+            thread::sleep(LOOK_EVERY * 4);
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let notes = pages.iter().map(|(_, notes)| notes.clone()).collect();
+        let until = Arc::clone(&ended);
+        let thread = thread::Builder::new().name("pages".into()).spawn(move || {
+            while !until.load(Ordering::Acquire) {
+                for seen in browser.pages().unwrap_or_default() {
+                    if let Some((_, notes)) = pages.iter().find(|(id, _)| *id == seen.id) {
+                        follow(&seen.title, notes);
+                    }
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+        })?;
+        Ok(Pages { notes, ended, thread: Some(thread) })
+    }
+
+    pub fn notes(&self) -> Vec<Notes> {
+        self.notes.clone()
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // As above.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `model 17 (13), …`: the newest, and how many there were so far. Between two looks several
+/// may have come: as many as it says, up to the newest.
+fn follow(title: &str, notes: &Notes) {
+    let parsed = title
+        .strip_prefix("model ")
+        .and_then(|rest| rest.split_once(" ("))
+        .and_then(|(id, rest)| Some((id.parse::<i64>().ok()?, rest.split_once(')')?.0.parse::<i64>().ok()?)));
+    let Some((id, shown)) = parsed else { return };
+    let more = shown - notes.lock().len() as i64;
+    notes.take((0..more).rev().map(|back| id - back));
+}
+
+/// A connection that asked for a fix's stream, and from which nothing is read.
+pub enum Abandoned {
+    Request(#[allow(dead_code, reason = "held, and not looked at")] Zombie),
+    Socket(#[allow(dead_code, reason = "held, and not looked at")] WebSocket<TcpStream>),
+}
+
+impl Abandoned {
+    /// Asks, and reads nothing of what comes.
+    pub fn open(way: Way, server: &str, number: usize) -> Result<Abandoned, HttpError> {
+        let path = match way {
+            Way::Stream(path, _) => path,
+            Way::Poll(_) => "/fixes/poll/models.json",
+            Way::LongPoll => "/fixes/long-poll/poll",
+            Way::Page(..) => "/models/live_stream",
+            Way::Cable => {
+                let socket = handshake(server.trim_start_matches("http://"), None);
+                let connect = |error: tungstenite::Error| HttpError::Connect {
+                    to: server.to_owned(),
+                    source: io::Error::other(error.to_string()),
+                };
+                return socket.map(Abandoned::Socket).map_err(connect);
+            }
+        };
+        let query = if let Way::Poll(rung) = way { format!("&rung={rung}") } else { String::new() };
+        Zombie::open(&format!("{server}{path}?tab={number}{query}")).map(Abandoned::Request)
+    }
+}
+
+/// The ids of an array of models.
+fn ids(json: &[u8]) -> Vec<i64> {
+    let models: Vec<Value> = serde_json::from_slice(json).unwrap_or_default();
+    models.iter().filter_map(|model| model["id"].as_i64()).collect()
+}
+
+/// The ids of the rows that are pushed as HTML.
+fn rows(html: &str) -> Vec<i64> {
+    let rows = html.split("id=\"model_").skip(1);
+    rows.filter_map(|row| row.split_once('"')?.0.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_says_what_has_come_since_the_last_look() {
+        let notes = Notes::default();
+        let got = || notes.all().iter().map(|seen| seen.id).collect::<Vec<_>>();
+        for title in ["leave: a way out", "model x (1), a", "model 5 (1), a"] {
+            follow(title, &notes);
+        }
+        assert_eq!(got(), [5]);
+        follow("model 8 (4), a", &notes);
+        follow("model 8 (4), a", &notes);
+        assert_eq!(got(), [5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn rows_and_models_have_ids() {
+        assert_eq!(rows("<li id=\"model_3\">3</li> <li id=\"model_x\"><li id=\"model_14\">"), [3, 14]);
+        assert_eq!(ids(br#"[{"id":1,"name":"a"},{"id":2}]"#), [1, 2]);
+        assert_eq!(ids(b"{}"), [0; 0]);
+    }
+}

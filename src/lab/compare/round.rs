@@ -1,0 +1,501 @@
+//! One row, measured: what is done to each fix in the same way, and what is noted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Receiver;
+use serde_json::Value;
+
+use super::super::chromium::{Chromium, ChromiumError};
+use super::super::http;
+use super::super::stage::in_seconds;
+use super::super::subject::{FREE_PORT, Subject};
+use super::contenders::Contender;
+use super::listeners::{Abandoned, Listener, Notes, Pages, Seen, Way};
+use super::{CompareError, Plan, Row, Spread, THREADS};
+
+/// How often a page is asked for while the tabs are watched.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How long one may take; after that it has not come.
+const PAGE_WITHIN: Duration = Duration::from_secs(4);
+/// How often a model is posted.
+pub const POST_EVERY: Duration = Duration::from_millis(500);
+/// How often the server is asked for its numbers.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// Between two tabs that are opened; with a thousand of them less.
+const OPEN_EVERY: Duration = Duration::from_millis(50);
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// How long tabs may take to come back.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The servers of one row, and how they are started again.
+struct Servers<'a> {
+    plan: &'a Plan,
+    contender: &'a Contender,
+    database: PathBuf,
+    main: Subject,
+    /// The one with the streams, where the first has none.
+    streams: Option<Subject>,
+    /// Another program on the same database, which always has a thread.
+    other: Subject,
+}
+
+impl Servers<'_> {
+    fn flags(plan: &Plan, contender: &Contender) -> Vec<String> {
+        let pace = &plan.pace;
+        let mut flags = (contender.flags)(plan);
+        let mut ours = vec![
+            ("--update-rate", in_seconds(pace.update_rate)),
+            ("--produce-every", in_seconds(pace.produce_every)),
+            ("--retry", in_seconds(pace.retry)),
+            ("--keep-models", "1000000".to_owned()),
+        ];
+        if !flags.iter().any(|flag| flag == "more-threads") {
+            ours.push(("--threads", format!("{THREADS}:{THREADS}")));
+        }
+        flags.extend(ours.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        flags
+    }
+
+    fn start<'a>(
+        plan: &'a Plan,
+        contender: &'a Contender,
+        folder: &Path,
+    ) -> Result<Servers<'a>, CompareError> {
+        let database = folder.join("models.sqlite3");
+        let main = Subject::start_at(&plan.program, FREE_PORT, &database, &Servers::flags(plan, contender))?;
+        let rate = in_seconds(plan.pace.update_rate);
+        let (retry, threads) = (in_seconds(plan.pace.retry), format!("{THREADS}:{THREADS}"));
+        let flags =
+            ["--produce-every", "off", "--update-rate", &rate, "--retry", &retry, "--threads", &threads];
+        let flags = flags.map(str::to_owned);
+        let beside = || Subject::start_at(&plan.program, FREE_PORT, &database, &flags);
+        let streams = contender.has_other_server.then(beside).transpose()?;
+        let other = beside()?;
+        Ok(Servers { plan, contender, database, main, streams, other })
+    }
+
+    /// Where tabs listen.
+    fn streams(&self) -> &Subject {
+        self.streams.as_ref().unwrap_or(&self.main)
+    }
+
+    /// Stops the first one, and starts it again at its address: whether the stop ended by itself.
+    fn restart(self, meanwhile: impl FnOnce(&Subject)) -> Result<(Self, bool), CompareError> {
+        let Servers { plan, contender, database, main, streams, other } = self;
+        let bind = main.bind();
+        let ended = main.stop();
+        meanwhile(&other);
+        let main = Subject::start_at(&plan.program, &bind, &database, &Servers::flags(plan, contender))?;
+        Ok((Servers { plan, contender, database, main, streams, other }, ended))
+    }
+}
+
+/// The tabs of one row.
+enum Tabs {
+    Own(Vec<Listener>),
+    InABrowser(Pages),
+}
+
+impl Tabs {
+    fn open(servers: &Servers<'_>, browser: Option<Chromium>) -> Result<Tabs, CompareError> {
+        let plan = servers.plan;
+        if let (Way::Page(path, hosts), Some(browser)) = (servers.contender.way, browser) {
+            return Ok(Tabs::InABrowser(Pages::open(browser, path, hosts, servers.main.port(), plan.tabs)?));
+        }
+        let mut all = Vec::new();
+        let pause = OPEN_EVERY.min(OPEN_WITHIN / plan.tabs as u32);
+        for number in 1..=plan.tabs {
+            let server = servers.streams().url("");
+            all.push(Listener::open(servers.contender.way, &server, number, plan.pace.update_rate)?);
+            thread::sleep(pause);
+        }
+        Ok(Tabs::Own(all))
+    }
+
+    fn notes(&self) -> Vec<Notes> {
+        match self {
+            Tabs::Own(all) => all.iter().map(|listener| listener.notes.clone()).collect(),
+            Tabs::InABrowser(pages) => pages.notes(),
+        }
+    }
+
+    /// Which of them is the one that reads nothing for a while, if there are others.
+    fn stalled(&self) -> Option<usize> {
+        match self {
+            Tabs::Own(all) if all.len() > 1 => Some(all.len() / 2),
+            _ => None,
+        }
+    }
+
+    /// Has it read nothing, or read on.
+    fn stall(&self, is_stalled: bool) {
+        if let (Tabs::Own(all), Some(number)) = (self, self.stalled()) {
+            all[number].stall(is_stalled);
+        }
+    }
+
+    fn end(self) {
+        if let Tabs::Own(all) = &self {
+            all.iter().for_each(Listener::end);
+        }
+    }
+}
+
+/// Waits, unless somebody wants no more of it.
+fn watch<T>(
+    limit: Duration,
+    interrupted: &Receiver<()>,
+    mut look: impl FnMut() -> Option<T>,
+) -> Result<Option<T>, CompareError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return Ok(Some(found));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        if interrupted.recv_timeout(LOOK_EVERY).is_ok() {
+            return Err(CompareError::Interrupted);
+        }
+    }
+}
+
+/// Measures one row. `tell` is told what is done.
+pub fn measure(
+    plan: &Plan,
+    contender: &Contender,
+    interrupted: &Receiver<()>,
+    mut tell: impl FnMut(&str),
+) -> Result<Row, CompareError> {
+    let mut row = Row { fix: contender.name, ..Row::default() };
+    let browser = match contender.way {
+        Way::Page(..) => match Chromium::start() {
+            Ok(browser) => Some(browser),
+            Err(ChromiumError::NotInstalled) => {
+                row.note =
+                    Some("it is a page’s script, and Chromium is not installed: not measured".to_owned());
+                return Ok(row);
+            }
+            Err(error) => return Err(error.into()),
+        },
+        _ => None,
+    };
+    let folder = tempfile::Builder::new().prefix("ninetabs").tempdir()?;
+    let servers = Servers::start(plan, contender, folder.path())?;
+
+    tell("tabs listen");
+    let tabs = Tabs::open(&servers, browser)?;
+    watch(plan.pace.update_rate * 2, interrupted, || None::<()>)?;
+    let began = SystemTime::now();
+    let (seen, lanes) = while_tabs_listen(plan, &servers, &tabs, interrupted)?;
+    row.record = Some(lanes);
+    row.page_ms = spread(seen.pages);
+    row.sender_worst_ms = worst(&seen.senders);
+    row.pool_threads_held = median(seen.held);
+    row.os_threads = seen.threads;
+    row.connections = seen.connections;
+    row.db_connections_held = median(seen.database);
+    row.queries_per_s = Some(seen.queries_per_s);
+    let notes = tabs.notes();
+    let live: Vec<&Notes> =
+        notes.iter().filter(|notes| notes.last().is_some_and(|seen| seen.at > began)).collect();
+    row.tabs_live = Some(live.len());
+
+    tell("another program writes");
+    let theirs = post(&servers.other, "theirs")?;
+    let seen = watch(plan.pace.update_rate * 3 + plan.pace.retry + ANSWER_WITHIN, interrupted, || {
+        live.iter().any(|notes| notes.all().iter().any(|seen| seen.id == theirs)).then_some(())
+    })?;
+    row.outside_writer_seen = Some(seen.is_some());
+
+    tell("the server is restarted");
+    let before: Vec<Option<Seen>> = live.iter().map(|notes| notes.last()).collect();
+    let ordered = SystemTime::now();
+    let mut meanwhile = Ok(0);
+    let (servers, ended) = servers.restart(|other| meanwhile = post(other, "meanwhile"))?;
+    let meanwhile = meanwhile?;
+    row.stop_ends = Some(ended);
+    let back = || {
+        let of = |(notes, before): (&&Notes, &Option<Seen>)| {
+            let after =
+                |seen: &&Seen| seen.at > ordered && seen.id > meanwhile.max(before.map_or(0, |seen| seen.id));
+            notes.all().iter().find(after).map(|seen| seen.at)
+        };
+        live.iter().zip(&before).map(of).collect::<Option<Vec<SystemTime>>>()
+    };
+    let all_back = watch(BACK_WITHIN, interrupted, back)?;
+    let blind = |at: &SystemTime| at.duration_since(ordered).unwrap_or_default().as_secs_f64();
+    row.blind_s = all_back.map(|times| times.iter().map(blind).fold(0.0, f64::max));
+
+    // All that is known of each model, from a server that always has a thread.
+    let created = created(&servers.other)?;
+    tell("the tabs leave");
+    let got: Vec<Vec<Seen>> = live.iter().map(|notes| notes.all()).collect();
+    // But not to the one that stopped reading, which is late by that.
+    let stalled = tabs.stalled();
+    let steady = notes.iter().enumerate().filter(|(number, _)| Some(*number) != stalled);
+    let steady: Vec<Seen> = steady.flat_map(|(_, notes)| notes.all()).collect();
+    drop(live);
+    tabs.end();
+    let delays = steady.iter().filter(|seen| seen.at > began && seen.at < ordered);
+    let delay =
+        |seen: &Seen| Some(millis(seen.at.duration_since(*created.get(&seen.id)?).unwrap_or_default()));
+    row.event_ms = spread(delays.filter_map(delay).map(Some).collect());
+    let around = |seen: &&Seen| seen.at < ordered;
+    let (mut missed, mut repeated, mut lost) = (0, 0, 0);
+    for got in &got {
+        let before = got.iter().filter(around).count();
+        let (first, rest) = got.split_at(before);
+        let (gaps, doubles) = gaps(&first.iter().map(|seen| seen.id).collect::<Vec<_>>());
+        missed += gaps;
+        repeated += doubles;
+        let over: Vec<i64> = first.last().into_iter().chain(rest).map(|seen| seen.id).collect();
+        let (gaps, doubles) = self::gaps(&over);
+        lost = lost.max(gaps);
+        repeated += doubles;
+    }
+    (row.missed, row.repeated, row.lost_over_restart) = (Some(missed), Some(repeated), Some(lost));
+    drop(servers);
+
+    tell("clients ask and never read");
+    row.pool_free_s = free_after_nine_abandoned(plan, contender, interrupted)?;
+    row.claims = contender.judge(plan, &row).into_vec();
+    Ok(row)
+}
+
+/// What is seen while the tabs listen.
+#[derive(Default)]
+struct Watched {
+    pages: Vec<Option<f64>>,
+    senders: Vec<Option<f64>>,
+    held: Vec<u64>,
+    database: Vec<u64>,
+    threads: Option<u64>,
+    connections: Option<u64>,
+    queries_per_s: f64,
+}
+
+fn while_tabs_listen(
+    plan: &Plan,
+    servers: &Servers<'_>,
+    tabs: &Tabs,
+    interrupted: &Receiver<()>,
+) -> Result<(Watched, (super::super::record::Record, u64)), CompareError> {
+    let window = plan.pace.window;
+    let main = &servers.main;
+    let (pages, senders) = (Mutex::default(), Mutex::default());
+    let (is_over, posts) = (AtomicBool::new(false), AtomicU64::new(0));
+    let note = |list: &Mutex<Vec<Option<f64>>>, value| {
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(value);
+    };
+    let mut seen = Watched::default();
+    let until_over = || !is_over.load(Ordering::Acquire);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while until_over() {
+                let began = Instant::now();
+                let answer = http::get(&main.url("/up"), PAGE_WITHIN.min(window));
+                let is_answered = answer.is_ok_and(|answer| answer.status() == 200);
+                note(&pages, is_answered.then(|| millis(began.elapsed())));
+                thread::sleep(ASK_EVERY);
+            }
+        });
+        scope.spawn(|| {
+            while until_over() {
+                posts.fetch_add(1, Ordering::Relaxed);
+                note(&senders, commit_to_answer(main, window));
+                thread::sleep(POST_EVERY);
+            }
+        });
+        let watched = sample(plan, main, tabs, interrupted, &mut seen, &posts);
+        is_over.store(true, Ordering::Release);
+        watched
+    })?;
+    seen.pages = pages.into_inner().unwrap_or_else(PoisonError::into_inner);
+    seen.senders = senders.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let record = servers.streams().follower().record().clone();
+    let first = record.stories.values().next().map_or(0, |story| story.queued_us.saturating_sub(50_000));
+    Ok((seen, (record, first)))
+}
+
+/// Asks for the numbers again and again; a third of the time one of the tabs reads nothing.
+fn sample(
+    plan: &Plan,
+    main: &Subject,
+    tabs: &Tabs,
+    interrupted: &Receiver<()>,
+    seen: &mut Watched,
+    posts: &AtomicU64,
+) -> Result<(), CompareError> {
+    let began = Instant::now();
+    let number = |stats: &Value, at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+    let first = main.stats()?;
+    let posted = posts.load(Ordering::Relaxed);
+    loop {
+        let part = began.elapsed().as_secs_f64() / plan.pace.window.as_secs_f64();
+        tabs.stall((1.0 / 3.0..2.0 / 3.0).contains(&part));
+        let stats = main.stats()?;
+        seen.held.push(number(&stats, "/busy_threads").saturating_sub(number(&stats, "/backlog")));
+        seen.database.push(number(&stats, "/database/busy"));
+        seen.threads = seen.threads.max(os_threads(main.id()));
+        seen.connections = seen.connections.max(stats.pointer("/connections/open").and_then(Value::as_u64));
+        if part >= 1.0 {
+            let queries = number(&stats, "/queries") - number(&first, "/queries");
+            let posts = posts.load(Ordering::Relaxed) - posted;
+            seen.queries_per_s = queries.saturating_sub(posts) as f64 / began.elapsed().as_secs_f64();
+            return Ok(());
+        }
+        if interrupted.recv_timeout(SAMPLE_EVERY).is_ok() {
+            return Err(CompareError::Interrupted);
+        }
+    }
+}
+
+/// Nine clients, or as many as there are tabs, ask a fresh server and read nothing: seconds until
+/// all of its threads are free.
+fn free_after_nine_abandoned(
+    plan: &Plan,
+    contender: &Contender,
+    interrupted: &Receiver<()>,
+) -> Result<Option<f64>, CompareError> {
+    let folder = tempfile::Builder::new().prefix("ninetabs").tempdir()?;
+    let servers = Servers::start(plan, contender, folder.path())?;
+    // In one browser they would be one.
+    let clients = match contender.way {
+        Way::Page(_, super::listeners::Hosts::One) => 1,
+        _ => plan.tabs,
+    };
+    let server = servers.streams().url("");
+    let abandoned: Result<Vec<_>, _> =
+        (1..=clients).map(|n| Abandoned::open(contender.way, &server, n)).collect();
+    let _abandoned = abandoned?;
+    let began = Instant::now();
+    // They are there when the server has heard of all of them.
+    let has_come = |stats: &Value| {
+        let number = |at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
+        number("/requests_count") + number("/backlog") >= clients as u64
+    };
+    watch(OPEN_WITHIN, interrupted, || {
+        servers.streams().stats().is_ok_and(|it| has_come(&it)).then_some(())
+    })?;
+    watch(plan.pace.patience, interrupted, || {
+        let stats = servers.main.stats().ok()?;
+        let is_free = stats["busy_threads"] == 0 && stats["pool_capacity"] == stats["max_threads"];
+        is_free.then(|| began.elapsed().as_secs_f64())
+    })
+}
+
+/// Makes a model on this server, and says which one.
+fn post(server: &Subject, name: &str) -> Result<i64, CompareError> {
+    let form = "application/x-www-form-urlencoded";
+    let answer = http::post(&server.url("/models"), form, format!("name={name}"), ANSWER_WITHIN)?;
+    let model: Value = answer.json().unwrap_or_default();
+    model["id"].as_i64().ok_or(CompareError::NoModel(answer.status()))
+}
+
+/// From a model's commit to the answer that says so; None: there was none.
+fn commit_to_answer(server: &Subject, window: Duration) -> Option<f64> {
+    let form = "application/x-www-form-urlencoded";
+    let answer =
+        http::post(&server.url("/models"), form, "name=posted".to_owned(), PAGE_WITHIN.min(window)).ok()?;
+    let now = SystemTime::now();
+    let model: Value = answer.json().ok()?;
+    let committed = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
+    Some(millis(now.duration_since(committed).unwrap_or_default()))
+}
+
+/// When each model was created.
+fn created(server: &Subject) -> Result<HashMap<i64, SystemTime>, CompareError> {
+    let answer = http::get(&server.url("/models.json?since=0"), ANSWER_WITHIN)?;
+    let models: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let one = |model: &Value| {
+        let at = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
+        Some((model["id"].as_i64()?, at))
+    };
+    Ok(models.iter().filter_map(one).collect())
+}
+
+/// Threads of a process, where the system tells.
+fn os_threads(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
+}
+
+/// How many ids are missing between the first and the last, and how many came again.
+fn gaps(ids: &[i64]) -> (usize, usize) {
+    let (mut missed, mut repeated) = (0, 0);
+    let mut last = None;
+    for id in ids.iter().copied() {
+        match last {
+            Some(last) if id <= last => repeated += 1,
+            Some(known) => {
+                missed += (id - known - 1) as usize;
+                last = Some(id);
+            }
+            None => last = Some(id),
+        }
+    }
+    (missed, repeated)
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// What did not come is later than all that came.
+fn spread(mut times: Vec<Option<f64>>) -> Spread {
+    times.sort_by(|a, b| a.unwrap_or(f64::INFINITY).total_cmp(&b.unwrap_or(f64::INFINITY)));
+    let at = |part: f64| {
+        times.get(((times.len().saturating_sub(1)) as f64 * part).round() as usize).copied().flatten()
+    };
+    Spread { p50: at(0.5).map(rounded), p99: at(0.99).map(rounded) }
+}
+
+fn worst(times: &[Option<f64>]) -> Option<f64> {
+    let all: Option<Vec<f64>> = times.iter().copied().collect();
+    all.filter(|all| !all.is_empty()).map(|all| rounded(all.into_iter().fold(0.0, f64::max)))
+}
+
+/// To a tenth.
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn median(mut values: Vec<u64>) -> Option<u64> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_come_is_later_than_all_that_came() {
+        let times = |came: usize, lost: usize| {
+            (0..came).map(|n| Some(n as f64)).chain(std::iter::repeat_n(None, lost)).collect::<Vec<_>>()
+        };
+        assert_eq!(spread(times(101, 0)), Spread { p50: Some(50.0), p99: Some(99.0) });
+        assert_eq!(spread(times(60, 41)), Spread { p50: Some(50.0), p99: None });
+        assert_eq!(spread(times(0, 3)), Spread::default());
+        assert_eq!(spread(Vec::new()), Spread::default());
+        assert_eq!((worst(&times(3, 0)), worst(&times(3, 1)), worst(&[])), (Some(2.0), None, None));
+    }
+
+    #[test]
+    fn gaps_and_repetitions_are_told_apart() {
+        assert_eq!(gaps(&[]), (0, 0));
+        assert_eq!(gaps(&[4, 5, 6]), (0, 0));
+        assert_eq!(gaps(&[4, 7, 8, 10]), (3, 0));
+        assert_eq!(gaps(&[4, 5, 5, 4, 6]), (0, 2));
+    }
+}
