@@ -1,0 +1,227 @@
+//! How long it takes to tell thousands of listeners, whoever tells them.
+//!
+//! `listeners URL KIND` opens so many connections to a server, has something published
+//! again and again, and notes when each of them hears it: it prints the median and the p99 in
+//! milliseconds (medians over the rounds), how long whoever publishes waits, and the KB that each
+//! listener costs the server. `listeners --serve PORT` is the least that such a server can be: a
+//! loop of `write` over all sockets, to compare with. Run by benches/listeners.sh; by itself
+//! (`cargo bench`) it does nothing.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use socket2::SockRef;
+use tungstenite::{ClientRequestBuilder, Message};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Of `large` and `stopped`: the length of what is published, and the part of the listeners that
+/// read nothing, into a buffer of so many bytes.
+const LARGE: usize = 8 * 1024;
+const STOPPED: f64 = 0.1;
+const STOPPED_BUFFER: usize = 4 * 1024;
+/// Pages that are asked for while listeners are held.
+const PAGES: usize = 200;
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(150);
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).filter(|arg| *arg != "--bench").collect();
+    match args[..] {
+        [] => println!("listeners: run by benches/listeners.sh"),
+        ["--serve", port] => serve(port.parse().expect("a port")),
+        [address, kind, listeners, rounds, pid] => {
+            let number = |text: &str| text.parse::<usize>().expect("a number");
+            measure(address, kind, number(listeners), number(rounds), pid);
+        }
+        _ => panic!(
+            "listeners HOST:PORT push|large|stopped|hold|cable|nchan|bare LISTENERS ROUNDS PID, or --serve PORT"
+        ),
+    }
+}
+
+/// Accepts one connection after the other; who posts is told to all.
+fn serve(port: u16) {
+    let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let mut all: Vec<TcpStream> = Vec::new();
+    for client in listener.incoming() {
+        let mut client = client.expect("a client");
+        let mut bytes = [0; 4096];
+        let read = client.read(&mut bytes).unwrap_or(0);
+        let request = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        if request.starts_with("POST ") {
+            let body = request.rsplit("\r\n\r\n").next().unwrap_or_default();
+            let event = format!("id: 1\ndata: [{{\"id\":1,\"name\":\"{body}\"}}]\n\n");
+            all.retain_mut(|listener| listener.write_all(event.as_bytes()).is_ok());
+            let _ =
+                client.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        } else {
+            let _ = client.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n:\n\n");
+            all.push(client);
+        }
+    }
+}
+
+fn measure(address: &str, kind: &str, listeners: usize, rounds: usize, pid: &str) {
+    let before = resident(pid);
+    let stopped = if kind == "stopped" { (listeners as f64 * STOPPED) as usize } else { 0 };
+    let _stopped: Vec<TcpStream> = (0..stopped)
+        .map(|_| {
+            let stream = listen(address, kind);
+            SockRef::from(&stream).set_recv_buffer_size(STOPPED_BUFFER).expect("a socket");
+            stream
+        })
+        .collect();
+    let mut all: Vec<TcpStream> = (stopped..listeners).map(|_| listen(address, kind)).collect();
+    thread::sleep(PAUSE);
+    let each = (resident(pid) - before) / listeners as f64;
+    if kind == "hold" {
+        let mut pages: Vec<f64> = (0..PAGES).map(|_| page(address)).collect();
+        pages.sort_by(f64::total_cmp);
+        return println!("{:.2} {:.2} - {each:.2}", at(&pages, 0.5), at(&pages, 0.99));
+    }
+    let mut poll = Poll::new().expect("a poll");
+    for (n, stream) in all.iter().enumerate() {
+        stream.set_nonblocking(true).expect("a socket");
+        let fd = stream.as_raw_fd();
+        poll.registry().register(&mut SourceFd(&fd), Token(n), Interest::READABLE).expect("room");
+    }
+    let mut medians = Vec::new();
+    let (mut ends, mut senders) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let (heard, sender) = tell_all(&mut poll, &mut all, address, kind, round);
+        // The first one warms up.
+        if round > 0 {
+            medians.push(at(&heard, 0.5));
+            ends.push(at(&heard, 0.99));
+            senders.push(sender);
+        }
+    }
+    medians.sort_by(f64::total_cmp);
+    ends.sort_by(f64::total_cmp);
+    senders.sort_by(f64::total_cmp);
+    println!("{:.2} {:.2} {:.2} {each:.2}", at(&medians, 0.5), at(&ends, 0.5), at(&senders, 0.5));
+}
+
+fn listen(address: &str, kind: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    if kind == "cable" {
+        let uri = format!("ws://{address}/cable").parse().expect("an address");
+        let request = ClientRequestBuilder::new(uri)
+            .with_header("Origin", format!("http://{address}"))
+            .with_sub_protocol("actioncable-v1-json");
+        let (mut socket, _) = tungstenite::client(request, stream).expect("a handshake");
+        let subscribe = r#"{"command":"subscribe","identifier":"{\"channel\":\"ModelsChannel\"}"}"#;
+        socket.send(Message::text(subscribe)).expect("a subscription");
+        while !socket.read().expect("an answer").to_string().contains("confirm_subscription") {}
+        return socket.into_inner();
+    }
+    let path = match kind {
+        "push" | "large" | "stopped" | "hold" => "/fixes/push/stream",
+        "nchan" => "/sub",
+        _ => "/",
+    };
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        .expect("a request");
+    let mut head = Vec::new();
+    let mut bytes = [0; 4096];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        let read = stream.read(&mut bytes).expect("an answer");
+        assert!(read > 0, "no stream: {}", String::from_utf8_lossy(&head));
+        head.extend_from_slice(&bytes[..read]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+/// How long a page takes, on a connection of its own.
+fn page(address: &str) -> f64 {
+    let began = Instant::now();
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(b"GET /up HTTP/1.0\r\n\r\n").expect("a request");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.0 200"), "{}", String::from_utf8_lossy(&answer));
+    began.elapsed().as_secs_f64() * 1e3
+}
+
+/// Publishes one thing: milliseconds until each has heard it, in order, and until it was answered.
+fn tell_all(
+    poll: &mut Poll,
+    all: &mut [TcpStream],
+    address: &str,
+    kind: &str,
+    round: usize,
+) -> (Vec<f64>, f64) {
+    thread::sleep(PAUSE);
+    // What came meanwhile is none of this.
+    let mut bytes = [0; 16 * 1024];
+    for stream in all.iter_mut() {
+        while matches!(stream.read(&mut bytes), Ok(read) if read > 0) {}
+    }
+    let marker = format!("round-{round}-");
+    let (path, body) = match kind {
+        "push" | "cable" => ("/models", format!("name={marker}")),
+        "large" | "stopped" => ("/models", format!("name={marker}{}", "x".repeat(LARGE))),
+        "nchan" => ("/pub", marker.clone()),
+        _ => ("/", marker.clone()),
+    };
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut publisher = TcpStream::connect(address).expect("a connection");
+    let began = Instant::now();
+    publisher.write_all(request.as_bytes()).expect("a request");
+    // Its answer is waited for beside the listeners, who are many.
+    let answered = thread::spawn(move || {
+        let mut answer = Vec::new();
+        let _ = publisher.read_to_end(&mut answer);
+        assert!(answer.starts_with(b"HTTP/1.1 20"), "{}", String::from_utf8_lossy(&answer));
+        began.elapsed().as_secs_f64() * 1e3
+    });
+    let mut heard: Vec<Option<f64>> = vec![None; all.len()];
+    let mut left = all.len();
+    let mut events = Events::with_capacity(1024);
+    while left > 0 {
+        assert!(began.elapsed() < PATIENCE, "{left} have not heard it");
+        poll.poll(&mut events, Some(Duration::from_secs(1))).expect("events");
+        for event in &events {
+            let n = event.token().0;
+            while let Ok(read) = all[n].read(&mut bytes) {
+                assert!(read > 0, "a listener was cut");
+                let is_it = bytes[..read].windows(marker.len()).any(|part| part == marker.as_bytes());
+                if is_it && heard[n].is_none() {
+                    heard[n] = Some(began.elapsed().as_secs_f64() * 1e3);
+                    left -= 1;
+                }
+            }
+        }
+    }
+    let sender = answered.join().expect("an answer");
+    let mut heard: Vec<f64> = heard.into_iter().flatten().collect();
+    heard.sort_by(f64::total_cmp);
+    (heard, sender)
+}
+
+fn at(sorted: &[f64], part: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+}
+
+/// KB of a process, and of its children: nginx has workers.
+fn resident(pid: &str) -> f64 {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let of = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or(0.0)
+    };
+    std::iter::once(pid).chain(children.split_whitespace()).map(of).sum()
+}
