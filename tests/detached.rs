@@ -181,7 +181,7 @@ fn memory_stays_within_the_buffer_while_many_read_nothing() {
 
 #[test]
 fn a_thousand_cuts_lose_and_repeat_nothing() {
-    const CUTS: u64 = 250;
+    const CUTS: u64 = 500;
     let server = Server::start_with("--produce-every 3ms --retry 10ms --keep-models 1000000");
     thread::scope(|scope| {
         for (path, ids) in [(PUSH, ids as fn(&str) -> Vec<i64>), (PARTIALS, rows)] {
@@ -203,6 +203,54 @@ fn a_thousand_cuts_lose_and_repeat_nothing() {
                     assert_gapless(&all, 1, path);
                 });
             }
+        }
+    });
+}
+
+/// Asks for what comes after this model, and reads the answer to its end, or leaves in the middle
+/// of it: what it then has.
+fn ask_or_leave(app: SocketAddr, path: &str, since: i64) -> Option<String> {
+    let request = format!("GET {path}={since} HTTP/1.0\r\n\r\n");
+    let mut stream = send(app, request.as_bytes());
+    if fastrand::bool() {
+        // Before the answer, or some way into it.
+        let _ = stream.set_read_timeout(Some(Duration::from_millis(fastrand::u64(1..6))));
+        let _ = stream.read(&mut vec![0; fastrand::usize(1..400)]);
+        return None;
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(split(&answer).1)
+}
+
+#[test]
+fn answers_that_are_cut_are_asked_for_again_and_nothing_is_lost() {
+    const CUTS: usize = 1_000;
+    let server = Server::start_with("--produce-every 3ms --keep-models 1000000 --threads 16:16");
+    let events = |text: &str| -> Vec<i64> {
+        let mut parser = ninetabs::lab::event_stream::Parser::default();
+        let mut all = Vec::new();
+        parser.feed(text.as_bytes(), |event| all.extend(ids(&event.data))).unwrap();
+        all
+    };
+    thread::scope(|scope| {
+        for (path, ids) in [
+            ("/fixes/long-poll/poll?since", &ids as &(dyn Fn(&str) -> Vec<i64> + Sync)),
+            ("/fixes/short-stream/stream?last_event_id", &events),
+            ("/fixes/poll/models.json?rung=shared&since", &ids),
+        ] {
+            let app = server.app;
+            scope.spawn(move || {
+                let (mut all, mut cuts) = (Vec::new(), 0);
+                while cuts < CUTS {
+                    match ask_or_leave(app, path, all.last().copied().unwrap_or(0)) {
+                        Some(answer) => all.extend(ids(&answer)),
+                        None => cuts += 1,
+                    }
+                }
+                assert_gapless(&all, 1, path);
+                assert!(all.len() > 100, "{path}: {}", all.len());
+            });
         }
     });
 }

@@ -116,7 +116,16 @@ pub struct Record {
     last_seq: u64,
     /// What each thread was last seen at. On a kept connection it goes on with the next
     /// request without a word of an end.
-    at_work: BTreeMap<usize, u64>,
+    at_work: BTreeMap<usize, AtWork>,
+}
+
+/// What a thread is at.
+#[derive(Debug, Clone, Copy)]
+struct AtWork {
+    request: u64,
+    /// The server's list of threads says so, and no moment yet: the list is asked for after the
+    /// moments, so that what comes next of the thread may be older.
+    is_ahead: bool,
 }
 
 impl Record {
@@ -145,13 +154,20 @@ impl Record {
         let Some(subject) = subject else { return };
         if let Some(thread) = thread {
             let is_done = what == What::Finished;
-            let at = if is_done {
-                self.at_work.remove(&thread)
+            if self.is_ahead_of(thread, subject.connection) {
+                if is_done {
+                    self.end_of(subject.connection, thread, at_us);
+                }
             } else {
-                self.at_work.insert(thread, subject.request)
-            };
-            if let Some(request) = at.filter(|request| is_done || *request != subject.request) {
-                self.end(request, thread, at_us);
+                let at = match is_done {
+                    true => self.at_work.remove(&thread),
+                    false => {
+                        self.at_work.insert(thread, AtWork { request: subject.request, is_ahead: false })
+                    }
+                };
+                if let Some(at) = at.filter(|at| is_done || at.request != subject.request) {
+                    self.end(at.request, thread, at_us);
+                }
             }
             if is_done {
                 return;
@@ -185,6 +201,22 @@ impl Record {
         }
     }
 
+    /// Whether this thread is known to be at another connection already.
+    fn is_ahead_of(&self, thread: usize, connection: u64) -> bool {
+        let at = self.at_work.get(&thread).filter(|at| at.is_ahead);
+        let story = at.and_then(|at| self.stories.get(&at.request));
+        story.is_some_and(|story| story.connection != connection)
+    }
+
+    /// What a thread had of this connection.
+    fn end_of(&mut self, connection: u64, thread: usize, at_us: u64) {
+        for story in self.stories.values_mut() {
+            if story.connection == connection && story.is_held_by(thread) {
+                story.finished_us = Some(at_us);
+            }
+        }
+    }
+
     /// A thread that has put a request aside may say so after the next one has begun it.
     fn end(&mut self, request: u64, thread: usize, at_us: u64) {
         let story = self.stories.get_mut(&request);
@@ -201,8 +233,8 @@ impl Record {
         for Seat { thread, held } in seats {
             let Some(held) = held else { continue };
             // It is named by the first request that it took from this connection.
-            let at_work = self.at_work.get(thread).filter(|request| **request != held.request);
-            let at_work = at_work.and_then(|request| self.stories.get(request));
+            let at_work = self.at_work.get(thread).filter(|at| at.request != held.request);
+            let at_work = at_work.and_then(|at| self.stories.get(&at.request));
             if at_work.is_some_and(|story| story.connection == held.connection && story.is_held_by(*thread)) {
                 continue;
             }
@@ -218,7 +250,7 @@ impl Record {
             }
             if story.is_queued() {
                 story.started = Some((since_us, *thread));
-                self.at_work.insert(*thread, held.request);
+                self.at_work.insert(*thread, AtWork { request: held.request, is_ahead: true });
             } else if story.start_unseen && story.is_held_by(*thread) {
                 story.started = story.started.map(|(seen_us, thread)| (seen_us.min(since_us), thread));
             }
@@ -318,6 +350,34 @@ pub(crate) mod tests {
         let mut record = Record::default();
         record.take(timeline.after(0));
         record
+    }
+
+    #[test]
+    fn a_list_of_threads_that_is_ahead_of_the_moments_ends_nobody() {
+        let timeline = Timeline::default();
+        let mut record = two_threads();
+        // Asked after the moments: tab 1 has gone meanwhile, and `/up` has its thread.
+        let mut before = two_threads();
+        let tab = |request| Some(Subject { connection: 40_000 + request, request });
+        for request in [1, 2] {
+            before.stories.get_mut(&request).unwrap().finished_us = None;
+        }
+        before.at_work = [(1, AtWork { request: 1, is_ahead: false })].into();
+        let held = Held { request: 3, connection: 40_003, target: "/up".into(), for_us: 1 };
+        before.take_seats(&[Seat { thread: 1, held: Some(held) }]);
+        for what in [What::Disconnected { write: 4, error: "EPIPE".into() }, What::Finished] {
+            timeline.record(Some(1), tab(1), what);
+        }
+        timeline.record(Some(1), tab(3), What::Started);
+        before.take(timeline.after(0));
+        assert!(before.stories[&1].finished_us.is_some(), "it has gone");
+        assert!(before.stories[&3].is_running(), "and this one has not");
+        timeline.record(Some(1), tab(3), What::Finished);
+        before.take(timeline.after(3));
+        assert!(before.stories[&3].finished_us.is_some());
+        // Without such a list it was so before.
+        record.take(timeline.after(0));
+        assert!(record.stories[&3].finished_us.is_some());
     }
 
     #[test]
