@@ -164,7 +164,7 @@ fn row(row: &Row) -> Result<Value, ReportError> {
         Some((record, from_us)) => Some(picture::inline(row.fix, record, *from_us)?),
         None => None,
     };
-    let cells = COLUMNS.iter().copied().flatten().map(|(_, cell)| cell(row));
+    let cells = COLUMNS.iter().copied().flatten().map(|(head, cell)| (*head, cell(row)));
     let claims = row.claims.iter().map(|it| {
         context! { claim => &it.claim, expected => &it.expected, measured => &it.measured, held => it.held }
     });
