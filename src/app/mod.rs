@@ -4,6 +4,7 @@
 //! action stands here, as in `config/routes.rb`; before any of them, what Rails
 //! does in middleware: hosts that are not ours, and forms from elsewhere.
 
+pub mod announcements;
 pub mod broadcaster;
 pub mod content_security_policy;
 pub mod database;

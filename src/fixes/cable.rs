@@ -26,7 +26,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::broadcaster::{Announcements, Cursor, FellBehind, News};
+use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::models_controller::to_json;
 use crate::live::detached::{FELL_BEHIND, Next, Peer};

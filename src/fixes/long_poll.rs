@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::broadcaster::{Announcements, Cursor, FellBehind, News};
+use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::database::QueryError;
 use crate::app::model::Model;
 use crate::app::models_controller::{BATCH, failed, json, to_json};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::broadcaster::{Announcements, Cursor, FellBehind, News};
+use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::models_controller::{last_event_id, posted, to_json};
 use crate::live::Event;

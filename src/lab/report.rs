@@ -18,6 +18,7 @@ use super::stage::{Plan, spoken};
 /// The page's parts, by the names that they have in the folder `views/`.
 const TEMPLATES: &[(&str, &str)] = &[
     ("lanes.css", picture::STYLE),
+    ("report/claims.html", include_str!("../../views/report/claims.html")),
     ("report/report.css", include_str!("../../views/report/report.css")),
     ("report/report.html", include_str!("../../views/report/report.html")),
 ];

@@ -5,12 +5,14 @@
 //! nine tabs listen while models are made; pages are asked for and models posted meanwhile, and one
 //! tab stops reading for a while; another program writes; the server is restarted, with a
 //! model written while it is away; and nine clients ask and never read. What each row claims
-//! is in [`contenders`], who listens in [`listeners`], how it is measured in [`round`].
+//! is in [`contenders`], who listens in [`listeners`], how it is measured in [`round`], on which
+//! [`servers`].
 
 pub mod contenders;
 pub mod listeners;
 pub mod report;
 pub mod round;
+pub mod servers;
 
 use std::path::PathBuf;
 use std::time::Duration;

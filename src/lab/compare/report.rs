@@ -11,6 +11,7 @@ use super::{Plan, Row, Spread};
 
 const TEMPLATES: &[(&str, &str)] = &[
     ("lanes.css", picture::STYLE),
+    ("report/claims.html", include_str!("../../../views/report/claims.html")),
     ("report/report.css", include_str!("../../../views/report/report.css")),
     ("report/compare.html", include_str!("../../../views/report/compare.html")),
 ];

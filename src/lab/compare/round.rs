@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -13,11 +12,12 @@ use serde_json::Value;
 
 use super::super::chromium::{Chromium, ChromiumError};
 use super::super::http;
-use super::super::stage::in_seconds;
-use super::super::subject::{FREE_PORT, Subject};
+use super::super::record::Record;
+use super::super::subject::Subject;
 use super::contenders::Contender;
 use super::listeners::{Abandoned, Listener, Notes, Pages, Seen, Way};
-use super::{CompareError, Plan, Row, Spread, THREADS};
+use super::servers::Servers;
+use super::{CompareError, Plan, Row, Spread};
 
 /// How often a page is asked for while the tabs are watched.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -34,69 +34,6 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// The servers of one row, and how they are started again.
-struct Servers<'a> {
-    plan: &'a Plan,
-    contender: &'a Contender,
-    database: PathBuf,
-    main: Subject,
-    /// The one with the streams, where the first has none.
-    streams: Option<Subject>,
-    /// Another program on the same database, which always has a thread.
-    other: Subject,
-}
-
-impl Servers<'_> {
-    fn flags(plan: &Plan, contender: &Contender) -> Vec<String> {
-        let pace = &plan.pace;
-        let mut flags = (contender.flags)(plan);
-        let mut ours = vec![
-            ("--update-rate", in_seconds(pace.update_rate)),
-            ("--produce-every", in_seconds(pace.produce_every)),
-            ("--retry", in_seconds(pace.retry)),
-            ("--keep-models", "1000000".to_owned()),
-        ];
-        if !flags.iter().any(|flag| flag == "more-threads") {
-            ours.push(("--threads", format!("{THREADS}:{THREADS}")));
-        }
-        flags.extend(ours.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
-        flags
-    }
-
-    fn start<'a>(
-        plan: &'a Plan,
-        contender: &'a Contender,
-        folder: &Path,
-    ) -> Result<Servers<'a>, CompareError> {
-        let database = folder.join("models.sqlite3");
-        let main = Subject::start_at(&plan.program, FREE_PORT, &database, &Servers::flags(plan, contender))?;
-        let rate = in_seconds(plan.pace.update_rate);
-        let (retry, threads) = (in_seconds(plan.pace.retry), format!("{THREADS}:{THREADS}"));
-        let flags =
-            ["--produce-every", "off", "--update-rate", &rate, "--retry", &retry, "--threads", &threads];
-        let flags = flags.map(str::to_owned);
-        let beside = || Subject::start_at(&plan.program, FREE_PORT, &database, &flags);
-        let streams = contender.has_other_server.then(beside).transpose()?;
-        let other = beside()?;
-        Ok(Servers { plan, contender, database, main, streams, other })
-    }
-
-    /// Where tabs listen.
-    fn streams(&self) -> &Subject {
-        self.streams.as_ref().unwrap_or(&self.main)
-    }
-
-    /// Stops the first one, and starts it again at its address: whether the stop ended by itself.
-    fn restart(self, meanwhile: impl FnOnce(&Subject)) -> Result<(Self, bool), CompareError> {
-        let Servers { plan, contender, database, main, streams, other } = self;
-        let bind = main.bind();
-        let ended = main.stop();
-        meanwhile(&other);
-        let main = Subject::start_at(&plan.program, &bind, &database, &Servers::flags(plan, contender))?;
-        Ok((Servers { plan, contender, database, main, streams, other }, ended))
-    }
-}
 
 /// The tabs of one row.
 enum Tabs {
@@ -289,7 +226,7 @@ fn while_tabs_listen(
     servers: &Servers<'_>,
     tabs: &Tabs,
     interrupted: &Receiver<()>,
-) -> Result<(Watched, (super::super::record::Record, u64)), CompareError> {
+) -> Result<(Watched, (Record, u64)), CompareError> {
     let window = plan.pace.window;
     let main = &servers.main;
     let (pages, senders) = (Mutex::default(), Mutex::default());

@@ -1,0 +1,71 @@
+//! The servers of one row: the one that is measured, and those beside it on its database.
+
+use std::path::{Path, PathBuf};
+
+use super::super::stage::in_seconds;
+use super::super::subject::{FREE_PORT, Subject};
+use super::contenders::Contender;
+use super::{CompareError, Plan, THREADS};
+
+/// The servers of one row, and how they are started again.
+pub struct Servers<'a> {
+    pub plan: &'a Plan,
+    pub contender: &'a Contender,
+    database: PathBuf,
+    pub main: Subject,
+    /// The one with the streams, where the first has none.
+    streams: Option<Subject>,
+    /// Another program on the same database, which always has a thread.
+    pub other: Subject,
+}
+
+impl Servers<'_> {
+    fn flags(plan: &Plan, contender: &Contender) -> Vec<String> {
+        let pace = &plan.pace;
+        let mut flags = (contender.flags)(plan);
+        let mut ours = vec![
+            ("--update-rate", in_seconds(pace.update_rate)),
+            ("--produce-every", in_seconds(pace.produce_every)),
+            ("--retry", in_seconds(pace.retry)),
+            ("--keep-models", "1000000".to_owned()),
+        ];
+        if !flags.iter().any(|flag| flag == "more-threads") {
+            ours.push(("--threads", format!("{THREADS}:{THREADS}")));
+        }
+        flags.extend(ours.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        flags
+    }
+
+    pub fn start<'a>(
+        plan: &'a Plan,
+        contender: &'a Contender,
+        folder: &Path,
+    ) -> Result<Servers<'a>, CompareError> {
+        let database = folder.join("models.sqlite3");
+        let main = Subject::start_at(&plan.program, FREE_PORT, &database, &Servers::flags(plan, contender))?;
+        let rate = in_seconds(plan.pace.update_rate);
+        let (retry, threads) = (in_seconds(plan.pace.retry), format!("{THREADS}:{THREADS}"));
+        let flags =
+            ["--produce-every", "off", "--update-rate", &rate, "--retry", &retry, "--threads", &threads];
+        let flags = flags.map(str::to_owned);
+        let beside = || Subject::start_at(&plan.program, FREE_PORT, &database, &flags);
+        let streams = contender.has_other_server.then(beside).transpose()?;
+        let other = beside()?;
+        Ok(Servers { plan, contender, database, main, streams, other })
+    }
+
+    /// Where tabs listen.
+    pub fn streams(&self) -> &Subject {
+        self.streams.as_ref().unwrap_or(&self.main)
+    }
+
+    /// Stops the first one, and starts it again at its address: whether the stop ended by itself.
+    pub fn restart(self, meanwhile: impl FnOnce(&Subject)) -> Result<(Self, bool), CompareError> {
+        let Servers { plan, contender, database, main, streams, other } = self;
+        let bind = main.bind();
+        let ended = main.stop();
+        meanwhile(&other);
+        let main = Subject::start_at(&plan.program, &bind, &database, &Servers::flags(plan, contender))?;
+        Ok((Servers { plan, contender, database, main, streams, other }, ended))
+    }
+}
