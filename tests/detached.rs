@@ -271,11 +271,18 @@ fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
         assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
     }
     listeners(&server, 0);
-    // What is there already is answered at once, and the connection is kept.
-    let mut kept = send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    assert_eq!(ids(&read_answer(&mut kept).body), [1]);
-    kept.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    assert_eq!(read_answer(&mut kept).status, 200);
+    // What is there already is answered at once, and what comes to all by one query.
+    assert_eq!(ids(&get(server.app, "/fixes/long-poll/poll?since=0").1), [1]);
+    let together: Vec<_> = (0..20)
+        .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+        .collect();
+    listeners(&server, 20);
+    let before = server.stats()["queries"].as_u64().unwrap();
+    assert_eq!(create(server.app, "two").0, 201);
+    for mut waiting in together {
+        assert_eq!(ids(&read_answer(&mut waiting).body), [2]);
+    }
+    assert_eq!(server.stats()["queries"].as_u64().unwrap() - before, 2, "to make it, and to tell it");
 
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -285,8 +292,8 @@ fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
             }
             done.store(true, Ordering::Release);
         });
-        let mut all = vec![1];
-        while !done.load(Ordering::Acquire) || all.len() < 301 {
+        let mut all = vec![1, 2];
+        while !done.load(Ordering::Acquire) || all.len() < 302 {
             let since = all.last().unwrap();
             let (status, body) = get(server.app, &format!("/fixes/long-poll/poll?since={since}"));
             assert_eq!(status, 200, "{body}");

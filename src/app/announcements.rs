@@ -11,12 +11,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::broadcaster::Sent;
 use super::database::Database;
 use super::model::Model;
 use super::models_controller::BATCH;
@@ -32,7 +31,7 @@ const PAST_PIECES: usize = 32;
 /// In how many shapes an announcement is kept for all; others are made for each.
 const SHAPES: usize = 8;
 /// What an announcement is counted for besides its text, in bytes.
-pub(super) const OVERHEAD: usize = 256;
+const OVERHEAD: usize = 256;
 
 /// What is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +119,35 @@ pub struct Announcements {
     past: VecDeque<Rc<Announcement>>,
     /// When the database was last asked in vain.
     failed_at: Option<Instant>,
+}
+
+/// What was sent and not announced yet.
+#[derive(Default)]
+pub(super) struct Sent(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<(String, String)>,
+    bytes: usize,
+}
+
+impl Sent {
+    pub fn push(&self, name: &str, data: &str, most_bytes: usize) {
+        let bytes = |name: &str, data: &str| name.len() + data.len() + OVERHEAD;
+        // Each change is whole, even after a panic.
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.bytes += bytes(name, data);
+        waiting.events.push_back((name.to_owned(), data.to_owned()));
+        while waiting.bytes > most_bytes && waiting.events.len() > 1 {
+            let Some((name, data)) = waiting.events.pop_front() else { break };
+            waiting.bytes -= bytes(&name, &data);
+        }
+    }
+
+    /// What was sent since this was last asked.
+    pub fn take(&self) -> VecDeque<(String, String)> {
+        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).events
+    }
 }
 
 impl Announcements {

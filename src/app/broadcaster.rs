@@ -9,15 +9,13 @@
 //!
 //! What is sent by [`Broadcaster::send_event`] is in no table: whoever is away misses it.
 
-use std::collections::VecDeque;
 use std::io;
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use super::announcements::{Announcements, OVERHEAD};
+use super::announcements::{Announcements, Sent};
 use super::database::Database;
 use crate::live::detached::{Counts, EventLoop, Peer};
 use crate::puma::response::Detached;
@@ -34,35 +32,6 @@ pub enum BroadcasterError {
     Sqlite(#[from] rusqlite::Error),
     #[error("cannot start its event loop: {0}")]
     Loop(#[from] io::Error),
-}
-
-/// What was sent and not announced yet.
-#[derive(Default)]
-pub(super) struct Sent(Mutex<Waiting>);
-
-#[derive(Default)]
-struct Waiting {
-    events: VecDeque<(String, String)>,
-    bytes: usize,
-}
-
-impl Sent {
-    pub fn push(&self, name: &str, data: &str, most_bytes: usize) {
-        let bytes = |name: &str, data: &str| name.len() + data.len() + OVERHEAD;
-        // Each change is whole, even after a panic.
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.bytes += bytes(name, data);
-        waiting.events.push_back((name.to_owned(), data.to_owned()));
-        while waiting.bytes > most_bytes && waiting.events.len() > 1 {
-            let Some((name, data)) = waiting.events.pop_front() else { break };
-            waiting.bytes -= bytes(&name, &data);
-        }
-    }
-
-    /// What was sent since this was last asked.
-    pub fn take(&self) -> VecDeque<(String, String)> {
-        mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).events
-    }
 }
 
 /// Whoever has something to tell, and whoever wants to listen, comes here.

@@ -3,10 +3,12 @@
 use super::super::claim::Claims;
 use super::super::stage::{in_seconds, spoken};
 use super::listeners::{Hosts, Way, Words};
-use super::{Plan, Row, THREADS};
+use super::{POST_EVERY, Plan, Row, THREADS};
 
 /// How much later than its bound something may come before it counts as not coming.
 const JUDGED_AT: f64 = 10.0;
+/// With more tabs than this it is their own threads that are late, here, and not what tells them.
+const TABS_IN_TIME: usize = 100;
 /// The threads of `more-threads`.
 const MORE_THREADS: usize = 64;
 /// How many streams `cap` lets in.
@@ -285,6 +287,9 @@ fn outside_the_pool(plan: &Plan, claims: &mut Claims, row: &Row) {
 fn at_once(plan: &Plan, row: &Row, claims: &mut Claims) {
     outside_the_pool(plan, claims, row);
     asks_once(plan, claims, row);
+    if plan.tabs > TABS_IN_TIME {
+        return;
+    }
     let bound = plan.pace.update_rate;
     let median = row.event_ms.p50;
     let measured = median.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms"));
@@ -295,7 +300,7 @@ fn at_once(plan: &Plan, row: &Row, claims: &mut Claims) {
 
 /// Changes a second: those of the server itself, and those that are posted.
 fn changes(plan: &Plan) -> f64 {
-    1.0 / plan.pace.produce_every.as_secs_f64() + 1.0 / super::round::POST_EVERY.as_secs_f64()
+    1.0 / plan.pace.produce_every.as_secs_f64() + 1.0 / POST_EVERY.as_secs_f64()
 }
 
 fn asks_once(plan: &Plan, claims: &mut Claims, row: &Row) {

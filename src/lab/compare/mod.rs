@@ -73,6 +73,8 @@ pub struct Plan {
     pub pace: Pace,
 }
 
+/// How often a model is posted.
+pub const POST_EVERY: Duration = Duration::from_millis(500);
 /// Threads of each pool, where a fix does not say otherwise.
 pub const THREADS: usize = 8;
 

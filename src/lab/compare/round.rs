@@ -17,14 +17,12 @@ use super::super::subject::Subject;
 use super::contenders::Contender;
 use super::listeners::{Abandoned, Listener, Notes, Pages, Seen, Way};
 use super::servers::Servers;
-use super::{CompareError, Plan, Row, Spread};
+use super::{CompareError, POST_EVERY, Plan, Row, Spread};
 
 /// How often a page is asked for while the tabs are watched.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 /// How long one may take; after that it has not come.
 const PAGE_WITHIN: Duration = Duration::from_secs(4);
-/// How often a model is posted.
-pub const POST_EVERY: Duration = Duration::from_millis(500);
 /// How often the server is asked for its numbers.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Between two tabs that are opened; with a thousand of them less.
