@@ -9,7 +9,8 @@
 # where they are missing, and it says so. One server runs at a time, on a loopback port
 # that was free, and the rounds go from one to the next, so that what else the machine
 # does hits all alike. It takes about seven minutes, works in a temporary folder and ends
-# what it started, on Ctrl-C too. ROUNDS, SECONDS_EACH and IDLE change its size.
+# what it started, on Ctrl-C too. ROUNDS, SECONDS_EACH and IDLE change its size. With LISTENERS=5000
+# it goes on with benches/listeners.sh: push and cable beside nginx with nchan.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -239,4 +240,8 @@ row "start to first answer, ms" "%.1f" start 50
 if [ "${#missing[@]}" != 0 ]; then
     echo
     printf 'Left out, because it is not installed: %s.\n' "${missing[@]}"
+fi
+if [ "${LISTENERS:-0}" != 0 ]; then
+    echo
+    ROUNDS=$rounds NINETABS=$ninetabs "$here/benches/listeners.sh"
 fi
