@@ -125,8 +125,10 @@ fn who_comes_late_sees_the_same() {
     let url = url(&server);
     let started = Terminal::start(&["top", "--control-url", &url], &[("NO_COLOR", "1")], (100, 32));
     let Some(terminal) = started else { return };
-    let screen = terminal.wait_for_text("8 of 9 hold a request");
-    assert!((1..=8).all(|number| screen.contains(&format!("tab {number}"))), "{screen}");
+    terminal.wait_for("eight lanes with their tabs", |screen| {
+        screen.contains("8 of 9 hold a request")
+            && (1..=8).all(|number| screen.lines().any(|line| line.ends_with(&format!("tab {number}"))))
+    });
     assert!(!terminal.has_colours());
 }
 

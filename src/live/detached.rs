@@ -14,7 +14,7 @@
 //! The kernel is asked once for each connection and tells of edges from then on, of bytes and
 //! of room alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::Shutdown;
@@ -150,9 +150,8 @@ impl<F: Feed> EventLoop<F> {
         let run_shared = Arc::clone(&shared);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             let feed = make();
-            let connections = BTreeMap::new();
-            Run { poll, shared: run_shared, feed, connections, again: Vec::new(), last: 0, stopped_after }
-                .run();
+            let (connections, again) = (BTreeMap::new(), BTreeSet::new());
+            Run { poll, shared: run_shared, feed, connections, again, last: 0, stopped_after }.run();
         })?;
         Ok(EventLoop { shared, thread: Mutex::new(Some(thread)) })
     }
@@ -231,8 +230,8 @@ struct Run<F: Feed> {
     shared: Arc<Shared<F>>,
     feed: F,
     connections: BTreeMap<usize, Connection<F>>,
-    /// Those that have more to do without a word of the kernel.
-    again: Vec<usize>,
+    /// Those that have more to do without a word of the kernel: each once, however often it says so.
+    again: BTreeSet<usize>,
     /// The newest token.
     last: usize,
     stopped_after: Duration,
@@ -319,7 +318,9 @@ impl<F: Feed> Run<F> {
         };
         match turn {
             Turn::Over => {}
-            Turn::Again => self.again.push(token),
+            Turn::Again => {
+                self.again.insert(token);
+            }
             turn => self.end(token, &turn),
         }
     }
@@ -338,7 +339,9 @@ impl<F: Feed> Run<F> {
                     over.push((*token, Turn::Cut("it reads nothing")));
                 }
                 Turn::Over => {}
-                Turn::Again => self.again.push(*token),
+                Turn::Again => {
+                    self.again.insert(*token);
+                }
                 turn => over.push((*token, turn)),
             }
         }
