@@ -50,8 +50,11 @@ struct Burst {
     trims: usize,
 }
 
-/// How many schedules each program is run under, by either scheduler.
-const SCHEDULES: usize = 3_000;
+/// How many schedules each program is run under, by either scheduler: `NINETABS_SCHEDULES`, or 1,000,
+/// others at each run.
+fn schedules() -> usize {
+    std::env::var("NINETABS_SCHEDULES").ok().map_or(1_000, |text| text.parse().unwrap())
+}
 
 const PLAIN: Burst = Burst { min: 0, max: 2, max_io: 0, quick: 2, meeting: 2, marked: false, trims: 0 };
 
@@ -154,8 +157,8 @@ fn run(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync + '
 
 /// Both explorers: one throws dice at every step, one gives priorities and changes them a few times.
 fn under_many_schedules(program: Burst) {
-    run(RandomScheduler::new(SCHEDULES), move || explore(program));
-    run(PctScheduler::new(3, SCHEDULES), move || explore(program));
+    run(RandomScheduler::new(schedules()), move || explore(program));
+    run(PctScheduler::new(3, schedules()), move || explore(program));
 }
 
 #[test]
@@ -220,8 +223,8 @@ fn shut_down_meanwhile() {
 
 #[test]
 fn a_shutdown_loses_no_job_and_no_thread() {
-    run(RandomScheduler::new(SCHEDULES), shut_down_meanwhile);
-    run(PctScheduler::new(3, SCHEDULES), shut_down_meanwhile);
+    run(RandomScheduler::new(schedules()), shut_down_meanwhile);
+    run(PctScheduler::new(3, schedules()), shut_down_meanwhile);
 }
 
 /// A pool with the race: it asks a count of idle threads whether somebody is free, and a thread that was

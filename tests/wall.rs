@@ -391,6 +391,8 @@ fn a_step_says_so_when_it_does_not_hold_and_can_be_stopped() {
         found.contains("writes after the close until one failed: ") && found.contains("(expected: 2)"),
         "{found}"
     );
+    // Seven waited for two threads: which of them streams next is theirs to settle.
+    assert!(found.contains("who waited and streams now: tab "), "{found}");
 }
 
 #[test]

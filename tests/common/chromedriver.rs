@@ -28,6 +28,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// How long a test waits for what must come, on the slowest of machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks. Each look costs the browser something, too.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -185,7 +187,7 @@ impl Browser {
                 let page = self.eval(tab, "location.href + document.documentElement.outerHTML");
                 panic!("{expression} did not come true in {PATIENCE:?}: {page}\n{:?}", self.console(tab));
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK_EVERY);
         }
     }
 
