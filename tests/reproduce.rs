@@ -172,21 +172,27 @@ fn an_interrupt_leaves_nothing_behind() {
 }
 
 #[test]
-fn killed_it_leaves_no_server() {
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().to_str().unwrap().to_owned();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
-        .args(["reproduce", "--act", "1"])
-        .env("TMPDIR", folder.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_for("the server under test", || (processes_of(&mark).len() > 1).then_some(()));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    wait_for("the server's own end", || processes_of(&mark).is_empty().then_some(()));
+fn killed_it_leaves_no_server_and_no_browser() {
+    let a_browser = program("chromium").map(|_| ("3", "kill -s KILL"));
+    for (act, word) in [("1", "serve")].into_iter().chain(a_browser) {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().to_str().unwrap().to_owned();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+            .args(["reproduce", "--act", act])
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let is_it = |process: &String| {
+            fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.contains(word))
+        };
+        wait_for(word, || processes_of(&mark).iter().any(is_it).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_for("the end of all", || processes_of(&mark).is_empty().then_some(()));
+    }
 }
 
 /// Processes whose environment names this folder.

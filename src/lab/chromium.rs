@@ -5,7 +5,8 @@
 //! tabs need: a page says by its title how it fares, and the server says the rest.
 //! So nothing here speaks WebSocket.
 //!
-//! Each [`Chromium`] has a profile in a temporary folder, which goes with it.
+//! Each [`Chromium`] has a profile in a temporary folder, which goes with it; a shell that waits for
+//! this process sees to both where it is killed, and can do nothing any more.
 //! Starting blocks until DevTools answers ([`START_TIMEOUT`] at the most), each call
 //! for [`CALL_TIMEOUT`] at the most, dropping until all its processes are killed.
 
@@ -74,7 +75,9 @@ pub struct Page {
 /// A running Chromium. Killed, and its profile removed, when dropped.
 #[derive(Debug)]
 pub struct Chromium {
-    // Dropped in this order: the folder can go when nobody writes to it any more.
+    // Dropped in this order: a number that is nobody's any more must not be killed, and the
+    // folder can go when nobody writes to it.
+    _survivor: Program,
     program: Program,
     profile: Profile,
     port: u16,
@@ -108,7 +111,8 @@ impl Chromium {
         }
         command.arg("about:blank").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let program = Program::start(&mut command)?;
-        let mut chromium = Chromium { program, profile, port: 0 };
+        let _survivor = survivor(&program, &profile)?;
+        let mut chromium = Chromium { _survivor, program, profile, port: 0 };
         chromium.wait_until_ready()?;
         Ok(chromium)
     }
@@ -181,6 +185,18 @@ fn refused(answer: &Answer) -> ChromiumError {
 /// A profile's folder. Removed when dropped.
 #[derive(Debug)]
 struct Profile(PathBuf);
+
+/// Waits until this process has gone without a word, and does then what dropping would have done.
+fn survivor(chromium: &Program, profile: &Profile) -> io::Result<Program> {
+    // Its standard input ends with us; killed by us, it has not seen that.
+    let script = r#"read -r _
+kill -s KILL -- "-$1"
+for _ in 1 2 3 4 5; do rm -rf -- "$2" && break; sleep 1; done"#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", &chromium.id().to_string()]).arg(&profile.0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    Program::start(&mut command)
+}
 
 impl Profile {
     fn make() -> io::Result<Profile> {
