@@ -2,7 +2,7 @@
 //!
 //! What was typed becomes a [`Plan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
 //! if every row met what it claims, 1 if one did not or could not be measured, 130 when it was
-//! interrupted. The servers end with this process, however it ends.
+//! interrupted. The servers and the browser end with this process, however it ends.
 
 use std::io::{self, Write};
 use std::path::PathBuf;

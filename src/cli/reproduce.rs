@@ -2,7 +2,7 @@
 //!
 //! What was typed becomes a [`Plan`]; the acts do the rest. Exit status 0 only if
 //! every claim held, 1 if one did not or an act could not be played, 130 when it
-//! was interrupted. The servers under test end with this process, however it ends.
+//! was interrupted. The servers under test and the browser end with this process, however it ends.
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
