@@ -22,13 +22,20 @@ fn text(bytes: &[u8]) -> String {
 fn the_loop_runs_dry_and_a_cure_does_not_and_a_program_can_read_it() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("compare.html");
-    let output = compare(&["--fast", "--only", "naive,push", "--json", "--report", page.to_str().unwrap()]);
+    let output = compare(&[
+        "--fast",
+        "--only",
+        "naive,cap,push,poll-shared",
+        "--json",
+        "--report",
+        page.to_str().unwrap(),
+    ]);
     let compared: Value = serde_json::from_str(&text(&output.stdout)).unwrap_or_else(|error| {
         panic!("{error}: {output:?}");
     });
     let rows = compared["rows"].as_array().unwrap();
     let names: Vec<_> = rows.iter().map(|row| row["fix"].as_str().unwrap()).collect();
-    assert_eq!(names, ["naive", "push"]);
+    assert_eq!(names, ["naive", "cap", "push", "poll-shared"]);
     for row in rows {
         for key in [
             "tabs_live",
@@ -60,9 +67,10 @@ fn the_loop_runs_dry_and_a_cure_does_not_and_a_program_can_read_it() {
         (of(0, "/tabs_live"), of(0, "/page_ms/p50"), of(0, "/pool_free_s")),
         (8.into(), Value::Null, Value::Null)
     );
-    assert_eq!((of(1, "/tabs_live"), of(1, "/pool_threads_held")), (9.into(), 0.into()));
+    assert_eq!((of(1, "/tabs_live"), of(1, "/pool_threads_held")), (6.into(), 6.into()));
+    assert_eq!((of(2, "/tabs_live"), of(2, "/pool_threads_held")), (9.into(), 0.into()));
     let page = fs::read_to_string(page).unwrap();
-    assert!(page.contains("claims held.") && page.contains("id=\"push\""), "{page}");
+    assert!(page.contains("claims held.") && page.contains("id=\"poll-shared\""), "{page}");
     for elsewhere in ["src=", "href=\"http", "url(", "@import"] {
         assert!(!page.contains(elsewhere), "{elsewhere}");
     }
