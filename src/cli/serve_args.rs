@@ -198,8 +198,8 @@ pub struct ServeArgs {
     /// The most connections; who comes beyond them is answered 503 [default: what the descriptor limit leaves, which is also the most there can be; not on tiny-http].
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_connections: Option<u64>,
-    /// Seconds that what was written may stay unacknowledged by a peer that has vanished, or off.
-    #[arg(long, value_name = "SECS|off", env = "NINETABS_TCP_USER_TIMEOUT", default_value = "off", value_parser = values::time_or_off, help_heading = "Limits")]
+    /// Seconds that written data may stay unacknowledged by a vanished peer, or off [Linux only].
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_TCP_USER_TIMEOUT", default_value = "off", value_parser = values::tcp_user_timeout, help_heading = "Limits")]
     pub tcp_user_timeout: OrOff,
     /// Seconds that a blocked write waits for its client, in sum.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]

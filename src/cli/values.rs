@@ -44,6 +44,15 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// TCP_USER_TIMEOUT, which only Linux has.
+pub fn tcp_user_timeout(text: &str) -> Result<OrOff, String> {
+    let value = time_or_off(text)?;
+    if cfg!(not(target_os = "linux")) && value.0.is_some() {
+        return Err("this option needs Linux; leave it off here".to_owned());
+    }
+    Ok(value)
+}
+
 /// A control token that can stand in a query and in a state file as it is, or `none`.
 pub fn token(text: &str) -> Result<Token, String> {
     let stands_for_itself = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');

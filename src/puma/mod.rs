@@ -12,6 +12,7 @@ pub mod door;
 pub mod fields;
 pub mod framing;
 pub mod head;
+mod peer_close;
 mod pool_state;
 mod puma_front;
 mod reactor;

@@ -8,12 +8,13 @@
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
+
+use super::peer_close;
 
 /// A connection's socket, set not to block.
 #[derive(Debug)]
@@ -120,18 +121,16 @@ impl Socket {
         let outcome = if self.cut.load(Ordering::SeqCst) {
             Err(io::ErrorKind::ConnectionAborted.into())
         } else {
-            self.poll_for(PollFlags::OUT, left).map(drop)
+            peer_close::poll_for(&self.stream, PollFlags::OUT, left).map(drop).map_err(io::Error::from)
         };
         self.blocked.store(false, Ordering::SeqCst);
         // The socket that was cut is writable, and would say EPIPE as if its client had gone.
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
-    /// Whether the client has closed, or stopped sending. Does not block. Models
-    /// Puma's `closed_socket?`, by poll in the place of TCP_INFO.
+    /// Whether the client has closed, or stopped sending. Does not block.
     pub fn is_closed(&self) -> bool {
-        self.poll_for(PollFlags::RDHUP, Duration::ZERO)
-            .is_ok_and(|seen| seen.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR))
+        peer_close::wait(&self.stream, Duration::ZERO)
     }
 
     /// Waits for the client to close.
@@ -142,25 +141,12 @@ impl Socket {
                 return Waited::Cut;
             }
             let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            match self.poll_for(PollFlags::RDHUP, left) {
-                Ok(seen) if seen.is_empty() && left.is_zero() => return Waited::TimedOut,
-                Ok(seen) if seen.is_empty() => {}
-                _ if self.cut.load(Ordering::SeqCst) => return Waited::Cut,
-                _ => return Waited::Closed,
+            match peer_close::wait(&self.stream, left) {
+                false if left.is_zero() => return Waited::TimedOut,
+                false => {}
+                true if self.cut.load(Ordering::SeqCst) => return Waited::Cut,
+                true => return Waited::Closed,
             }
-        }
-    }
-
-    fn poll_for(&self, what: PollFlags, timeout: Duration) -> io::Result<PollFlags> {
-        let mut polled = [PollFd::from_borrowed_fd(self.stream.as_fd(), what)];
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        match poll(&mut polled, Some(&timeout)) {
-            Ok(_) => Ok(polled[0].revents()),
-            Err(rustix::io::Errno::INTR) => Ok(PollFlags::empty()),
-            Err(error) => Err(error.into()),
         }
     }
 }
