@@ -10,6 +10,7 @@
 //!
 //! Read it in this order; a room knows only the rooms above it in this list:
 //!
+//! - [`escape`]: text from outside, made harmless to a terminal.
 //! - [`timeline`]: the one record of what happened. Everything that is shown is
 //!   drawn from it.
 //! - [`puma`]: the model of Puma. Begin with [`puma::thread_pool`], the heart of it:
@@ -36,6 +37,7 @@
 pub mod app;
 pub mod cli;
 pub mod control;
+pub mod escape;
 pub mod fixes;
 pub mod lab;
 pub mod live;

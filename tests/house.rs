@@ -1,6 +1,6 @@
 //! The rules of the house: which room may use which.
 //!
-//! `timeline` uses nothing, `puma` only the timeline, `live` those two, `app` those
+//! `escape` uses nothing, and every room may use it. `timeline` uses no other room, `puma` only the timeline, `live` those two, `app` those
 //! three, `fixes` the app and what is below it, `control` all but the fixes; `lab` is the client half, and knows of the server
 //! half only the timeline's words. `control` has the lab's clients, too: they are what
 //! its buttons open.
@@ -10,14 +10,15 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may use besides itself.
 const RULES: &[(&str, &[&str])] = &[
-    ("timeline", &[]),
-    ("puma", &["timeline"]),
-    ("live", &["timeline", "puma"]),
-    ("app", &["timeline", "puma", "live"]),
-    ("fixes", &["puma", "live", "app"]),
-    ("control", &["timeline", "puma", "live", "app", "lab"]),
-    ("lab", &["timeline"]),
-    ("cli", &["timeline", "puma", "live", "app", "fixes", "control", "lab"]),
+    ("escape", &[]),
+    ("timeline", &["escape"]),
+    ("puma", &["escape", "timeline"]),
+    ("live", &["escape", "timeline", "puma"]),
+    ("app", &["escape", "timeline", "puma", "live"]),
+    ("fixes", &["escape", "puma", "live", "app"]),
+    ("control", &["escape", "timeline", "puma", "live", "app", "lab"]),
+    ("lab", &["escape", "timeline"]),
+    ("cli", &["escape", "timeline", "puma", "live", "app", "fixes", "control", "lab"]),
 ];
 
 /// Words that a room must not even know.

@@ -11,6 +11,7 @@ use url::form_urlencoded;
 
 use super::body::RequestBody;
 use super::fields::Fields;
+use crate::escape::Escaped;
 use crate::timeline::Subject;
 
 /// The version a request was written in; it decides how an answer is framed.
@@ -85,10 +86,12 @@ impl Request {
     }
 }
 
+/// For the log. Method and target are the client's text, so both are escaped.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Subject { connection, request } = self.subject;
-        write!(f, "{} {} (request {request} of connection {connection})", self.method, self.target)
+        let (method, target) = (Escaped(&self.method), Escaped(&self.target));
+        write!(f, "{method} {target} (request {request} of connection {connection})")
     }
 }
 
@@ -123,6 +126,15 @@ pub(crate) mod tests {
         ] {
             assert_eq!(get(target).path(), path, "{target}");
         }
+    }
+
+    #[test]
+    fn a_request_in_the_log_steers_no_terminal() {
+        let mut request = get("/models?\u{9b}31mEVIL\u{202e}\r\nname='a'");
+        request.method = "GE\u{1b}T".into();
+        let said = format!("{request:?}");
+        let target = "/models?\\u{9b}31mEVIL\\u{202e}\\r\\nname='a'";
+        assert_eq!(said, format!("GE\\u{{1b}}T {target} (request 1 of connection 1)"));
     }
 
     #[test]
