@@ -31,6 +31,9 @@
 //! - [`lab`]: the client half. Tabs, browsers and zombies, and the acts of
 //!   `ninetabs reproduce`, each of which says what it expects before it runs.
 //!
+//! Every module may use these: [`timestamp`] writes times as text, and [`log_limit`] bounds what a client
+//! can write to the log.
+//!
 //! [`cli`] puts the rooms together. `docs/architecture.md` has the map, and what
 //! must stay true of it.
 
@@ -41,5 +44,7 @@ pub mod escape;
 pub mod fixes;
 pub mod lab;
 pub mod live;
+pub mod log_limit;
 pub mod puma;
 pub mod timeline;
+pub mod timestamp;

@@ -3,11 +3,20 @@
 //! All of it is plain SQL over one connection; where that connection comes from
 //! is [`super::database`]'s matter. Ids only grow (AUTOINCREMENT), so that an id
 //! can stand for "everything up to here".
+//!
+//! Other programs write to the table too, and may even have made it with columns that take any
+//! value. So a row is read as well as possible ([`from_row`]), and none makes a query fail.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::borrow::Cow;
+use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use log::Level;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior, params};
 use serde::{Serialize, Serializer};
+
+use crate::log_limit::Limited;
+use crate::timestamp;
 
 /// The longest name, in bytes.
 pub const MAX_NAME_BYTES: usize = 16 * 1024;
@@ -44,7 +53,7 @@ impl Model {
     pub fn next(db: &Connection, id: i64, most: u32) -> rusqlite::Result<Vec<Model>> {
         let mut statement =
             db.prepare_cached("SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id LIMIT ?")?;
-        statement.query_map(params![id, most], from_row)?.collect()
+        read(statement.query(params![id, most])?)
     }
 
     /// The newest `most`, oldest first.
@@ -58,17 +67,15 @@ impl Model {
     /// The seed's `Model.models_since(time)`: all created after that time.
     pub fn models_since(db: &Connection, time: SystemTime) -> rusqlite::Result<Vec<Model>> {
         let sql = "SELECT id, name, created_at_us FROM models WHERE created_at_us > ? ORDER BY id";
-        select(db, sql, Some(micros(time)))
+        select(db, sql, Some(timestamp::micros(time)))
     }
 
-    /// The newest id there is, 0 without models.
+    /// The newest id there is, 0 without models. Ids below 1, which only another program gives, are
+    /// on the page and in no stream: a position stands for all ids up to it, and the first is 0.
     pub fn newest_id(db: &Connection) -> rusqlite::Result<i64> {
-        let newest: Option<i64> = db
-            .prepare_cached("SELECT max(id) FROM models")?
-            .query_row([], |row| row.get(0))
-            .optional()?
-            .flatten();
-        Ok(newest.unwrap_or(0))
+        let sql = "SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1";
+        let newest: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+        Ok(newest.unwrap_or(0).max(0))
     }
 
     /// Creates a model, and forgets all but the newest `keep`. Both are committed
@@ -80,7 +87,7 @@ impl Model {
         let created_at = SystemTime::now();
         transaction
             .prepare_cached("INSERT INTO models (name, created_at_us) VALUES (?, ?)")?
-            .execute(params![name, micros(created_at)])?;
+            .execute(params![name, timestamp::micros(created_at)])?;
         let id = transaction.last_insert_rowid();
         let last_forgotten = id.saturating_sub_unsigned(keep);
         transaction.prepare_cached("DELETE FROM models WHERE id <= ?")?.execute([last_forgotten])?;
@@ -90,35 +97,80 @@ impl Model {
 
     /// When it was created, as Rails writes it in JSON.
     pub fn created_at_iso8601(&self) -> String {
-        humantime::format_rfc3339_millis(self.created_at).to_string()
+        timestamp::millis(self.created_at).to_string()
     }
 }
 
 fn select(db: &Connection, sql: &str, bound: Option<i64>) -> rusqlite::Result<Vec<Model>> {
     let mut statement = db.prepare_cached(sql)?;
     match bound {
-        Some(bound) => statement.query_map([bound], from_row)?.collect(),
-        None => statement.query_map([], from_row)?.collect(),
+        Some(bound) => read(statement.query([bound])?),
+        None => read(statement.query([])?),
     }
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Model> {
-    let created_at_us: i64 = row.get(2)?;
-    let since_epoch = Duration::from_micros(created_at_us.unsigned_abs());
-    Ok(Model { id: row.get(0)?, name: row.get(1)?, created_at: UNIX_EPOCH + since_epoch })
+/// The models of these rows. A row that cannot be one is left out.
+fn read(mut rows: Rows<'_>) -> rusqlite::Result<Vec<Model>> {
+    let mut models = Vec::new();
+    while let Some(row) = rows.next()? {
+        models.extend(from_row(row)?);
+    }
+    Ok(models)
 }
 
-fn micros(time: SystemTime) -> i64 {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+/// The one place where a stored row becomes a model, whatever another program has stored in it.
+///
+/// A name becomes text, with U+FFFD for what is not UTF-8. A time becomes the nearest one that
+/// has a text form. Only a row whose id is not an integer is no model, since nothing could
+/// say that a client has it: it is left out, and a log line names it. An error is SQLite's own.
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Model>> {
+    static UNREADABLE: Limited = Limited::new(Level::Error);
+    let id = match row.get_ref(0)? {
+        ValueRef::Integer(id) => id,
+        other => {
+            UNREADABLE.log(format_args!(
+                "cannot read the row with id {:?} of models: its id is not an integer; it is left out",
+                as_text(other)
+            ));
+            return Ok(None);
+        }
+    };
+    let name = as_text(row.get_ref(1)?).into_owned();
+    let created_at = timestamp::from_micros(as_micros(row.get_ref(2)?));
+    Ok(Some(Model { id, name, created_at }))
+}
+
+fn as_text(value: ValueRef<'_>) -> Cow<'_, str> {
+    match value {
+        ValueRef::Null => Cow::Borrowed(""),
+        ValueRef::Integer(number) => number.to_string().into(),
+        ValueRef::Real(number) => number.to_string().into(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
+    }
+}
+
+/// What is no number counts as 1970. A conversion from a float keeps within the range by itself.
+fn as_micros(value: ValueRef<'_>) -> i64 {
+    match value {
+        ValueRef::Null => 0,
+        ValueRef::Integer(us) => us,
+        ValueRef::Real(us) => us as i64,
+        ValueRef::Text(_) | ValueRef::Blob(_) => {
+            let text = as_text(value);
+            let text = text.trim();
+            text.parse().or_else(|_| text.parse().map(|us: f64| us as i64)).unwrap_or(0)
+        }
+    }
 }
 
 fn as_iso8601<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_rfc3339_millis(*time))
+    to.collect_str(&timestamp::millis(*time))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     fn database() -> Connection {
@@ -161,5 +213,92 @@ mod tests {
             Model { id: 1, name: "a\"b".into(), created_at: UNIX_EPOCH + Duration::from_millis(1_500) };
         let json = r#"{"id":1,"name":"a\"b","created_at":"1970-01-01T00:00:01.500Z"}"#;
         assert_eq!(serde_json::to_string(&model).unwrap(), json);
+    }
+
+    /// All that SQLite can store, by its own spelling, and the text that a name of it has.
+    const VALUES: [(&str, &str); 16] = [
+        ("NULL", ""),
+        ("0", "0"),
+        ("-1", "-1"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("9223372036854775807", "9223372036854775807"),
+        ("253402300800000000", "253402300800000000"),
+        ("-62167219200000001", "-62167219200000001"),
+        ("1.5", "1.5"),
+        ("-1e300", ""),
+        ("9e999", "inf"),
+        ("''", ""),
+        ("'1969'", "1969"),
+        ("char(0) || 'x'", "\0x"),
+        ("x''", ""),
+        ("x'00ff80'", "\0\u{fffd}\u{fffd}"),
+        ("CAST(x'61ff62' AS TEXT)", "a\u{fffd}b"),
+    ];
+
+    #[test]
+    fn whatever_is_stored_is_read_and_no_row_hides_another() {
+        // As our own program makes the table, and as another may have made it.
+        for schema in [
+            SCHEMA,
+            "CREATE TABLE models (id INTEGER PRIMARY KEY AUTOINCREMENT, name, created_at_us)",
+            "CREATE TABLE models (id, name, created_at_us)",
+        ] {
+            let db = Connection::open_in_memory().unwrap();
+            db.execute_batch(schema).unwrap();
+            let mut id = 0;
+            let mut stored = Vec::new();
+            for (value, text) in VALUES {
+                for (name, created_at) in [(value, "7"), ("'plain'", value)] {
+                    id += 1;
+                    let sql = format!("INSERT INTO models VALUES ({id}, {name}, {created_at})");
+                    // Our own table is strict, and takes less.
+                    if db.execute(&sql, []).is_ok() {
+                        stored.push((id, if name == value { text } else { "plain" }, value));
+                    }
+                }
+            }
+            assert!(stored.len() > 14, "{schema}: {stored:?}");
+            let models = Model::next(&db, 0, 1_000).unwrap();
+            let ids: Vec<i64> = models.iter().map(|model| model.id).collect();
+            assert_eq!(ids, stored.iter().map(|it| it.0).collect::<Vec<_>>(), "{schema}");
+            for (model, (_, text, value)) in models.iter().zip(&stored) {
+                // SQLite and Rust spell such numbers differently.
+                let is_spelled = !matches!(*value, "-1e300" | "9e999");
+                assert!(model.name == *text || !is_spelled, "{value}: {model:?}");
+                let json = serde_json::to_value(model).unwrap();
+                let iso = json["created_at"].as_str().unwrap();
+                assert!(iso.len() == 24 && iso.ends_with('Z'), "{value}: {iso}");
+                assert_eq!(iso, model.created_at_iso8601());
+            }
+            assert_eq!(Model::all(&db).unwrap().len(), stored.len());
+            assert_eq!(Model::since(&db, 0).unwrap().len(), stored.len());
+            assert_eq!(Model::newest(&db, 1_000).unwrap().len(), stored.len());
+            assert_eq!(Model::newest_id(&db).unwrap(), id.min(stored.last().unwrap().0));
+            Model::models_since(&db, UNIX_EPOCH).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_row_whose_id_is_not_an_integer_is_left_out_and_the_others_are_read() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch("CREATE TABLE models (id, name, created_at_us)").unwrap();
+        for (id, _) in VALUES {
+            db.execute(&format!("INSERT INTO models VALUES ({id}, 'x', 1)"), []).unwrap();
+        }
+        let ids = |models: Vec<Model>| models.iter().map(|model| model.id).collect::<Vec<_>>();
+        let positive = [253_402_300_800_000_000, i64::MAX];
+        assert_eq!(ids(Model::next(&db, 0, 1_000).unwrap()), positive);
+        let all = [i64::MAX, positive[0], 0, -1, -62_167_219_200_000_001, i64::MIN];
+        assert_eq!(ids(Model::all(&db).unwrap()), all);
+        assert_eq!(Model::newest_id(&db).unwrap(), i64::MAX);
+        db.execute("DELETE FROM models WHERE id > 0", []).unwrap();
+        assert_eq!(Model::newest_id(&db).unwrap(), 0, "the least position");
+    }
+
+    #[test]
+    fn a_time_before_1970_is_shown_as_one_before_1970() {
+        let db = database();
+        db.execute("INSERT INTO models VALUES (1, 'x', -1000)", []).unwrap();
+        assert_eq!(Model::all(&db).unwrap()[0].created_at_iso8601(), "1969-12-31T23:59:59.999Z");
     }
 }

@@ -46,7 +46,7 @@ impl Producer {
             let _end = end;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 let newest = Model::newest_id(&db).unwrap_or(0);
-                match Model::create(&mut db, &format!("model {}", newest + 1), keep) {
+                match Model::create(&mut db, &format!("model {}", newest.saturating_add(1)), keep) {
                     Ok(model) => database.committed(model.id),
                     Err(error) => log::error!("producer: {error}"),
                 }

@@ -54,7 +54,7 @@ impl Views {
             "models/index.html",
             context! {
                 models => rows,
-                newest_id => models.first().map_or(0, |model| model.id),
+                newest_id => models.first().map_or(0, |model| model.id.max(0)),
                 tab => request.param("tab").and_then(|tab| tab.parse::<u32>().ok()),
                 tabs => (1..=TABS).collect::<Vec<_>>(),
                 port,

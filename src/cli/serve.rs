@@ -16,6 +16,7 @@ use super::serve_args::{FrontDoor, Notice, ServeArgs};
 use super::values::MinMax;
 use super::{failed, interrupt, misused};
 use crate::control::Stop;
+use crate::timestamp;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -127,7 +128,7 @@ Use Ctrl-C to stop"
 
 /// As Ruby writes it, in UTC: `2026-01-31 23:59:59 +0000`.
 fn now() -> String {
-    humantime::format_rfc3339_seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " +0000")
+    timestamp::seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " +0000")
 }
 
 /// A server serves on when nobody reads what it says.

@@ -16,6 +16,7 @@ use crate::app::database;
 use crate::live;
 use crate::live::detached::Counts;
 use crate::puma::{Server, ThreadView, server};
+use crate::timestamp;
 
 /// The version of Puma that is modelled.
 const PUMA: &str = "8.0.2";
@@ -75,7 +76,7 @@ pub(super) struct State {
 pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
     let View { server, live, database, broadcaster, .. } = view;
     Stats {
-        started_at: humantime::format_rfc3339_seconds(stats.started_at).to_string(),
+        started_at: timestamp::seconds(stats.started_at).to_string(),
         backlog: stats.pool.backlog,
         running: stats.pool.running,
         pool_capacity: stats.pool.pool_capacity,

@@ -110,7 +110,7 @@ impl Shared {
             let models = asked?;
             let is_all = models.len() < SHARED_MODELS as usize;
             *known = Arc::new(Newest {
-                after: models.first().filter(|_| !is_all).map_or(0, |model| model.id - 1),
+                after: models.first().filter(|_| !is_all).map_or(0, |model| model.id.saturating_sub(1)),
                 // It may have more by now, and never less.
                 newest: models.last().map_or(newest, |model| model.id.max(newest)),
                 models,

@@ -14,6 +14,7 @@ use super::claim::Claim;
 use super::picture::{self, PictureError};
 use super::record::{Record, Story};
 use super::stage::{Plan, spoken};
+use crate::timestamp;
 
 /// The page's parts, by the names that they have in the folder `views/`.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -59,7 +60,7 @@ impl Report<'_> {
             broken => self.broken,
             claims => claims().count(),
             failed => claims().filter(|claim| !claim.held).count(),
-            began => humantime::format_rfc3339_seconds(self.began).to_string(),
+            began => timestamp::seconds(self.began).to_string(),
             command => self.command,
             configuration => vec![
                 ("threads", format!("{}:{}", plan.threads.0, plan.threads.1)),

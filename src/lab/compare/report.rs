@@ -8,6 +8,7 @@ use super::super::picture;
 use super::super::report::ReportError;
 use super::super::stage::spoken;
 use super::{Plan, Row, Spread};
+use crate::timestamp;
 
 const TEMPLATES: &[(&str, &str)] = &[
     ("lanes.css", picture::STYLE),
@@ -145,7 +146,7 @@ impl Report<'_> {
             broken => self.broken,
             claims => claims().count(),
             failed => claims().filter(|claim| !claim.held).count(),
-            began => humantime::format_rfc3339_seconds(self.began).to_string(),
+            began => timestamp::seconds(self.began).to_string(),
             command => self.command,
             configuration => vec![
                 ("tabs", self.plan.tabs.to_string()),
