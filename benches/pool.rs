@@ -30,7 +30,7 @@ struct Job(Sender<Instant>);
 
 impl Work for Job {
     fn subject(&self) -> Subject {
-        Subject { connection: 1, request: 1 }
+        Subject { connection: 1, port: 0, request: 1 }
     }
 }
 

@@ -29,10 +29,15 @@ pub const COPIED_AT_ONCE: usize = 512;
 /// What a moment is about: a connection, and the request that travels on it.
 ///
 /// Both numbers are given out by the front door and never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
-    /// The connection; on tiny-http the peer's port, since the socket is hidden.
+    /// The connection, counted from 1. tiny-http hides its connections: there every
+    /// request counts as a connection of its own.
     pub connection: u64,
+    /// The client's port. Ports are reused, and clients on two hosts may have the same
+    /// one at the same time: it identifies a connection only to the client that has it.
+    #[serde(default)]
+    pub port: u16,
     /// The request, counted from 1 by the server that read it.
     pub request: u64,
 }
@@ -69,12 +74,27 @@ pub enum What {
     Reaped { age_ms: u64, why: String },
     /// The request was answered without reaching the app.
     Rejected { status: u16, why: String },
+    /// The client closed while the request was queued; it was not served.
+    Left,
     /// The work panicked; it cost one answer, not the thread.
     Panicked { message: String },
-    /// The pool thread is done with it.
+    /// The request's answer has ended, whole or cut off, or its connection has left the pool.
+    Answered {
+        status: u16,
+        /// Bytes of the answer that the kernel has taken, head included.
+        bytes: u64,
+        /// For how long the request held its thread.
+        duration_us: u64,
+    },
+    /// The pool thread is done with the connection, and with the last request that it took
+    /// from it. A request that was not answered before has not come whole: the reactor
+    /// watches its connection.
     Finished,
     /// A pool thread ended: trimmed, or shut down.
     Exited,
+    /// A kind that this version does not know, in the answer of a newer server.
+    #[serde(other)]
+    Unknown,
 }
 
 impl What {
@@ -251,12 +271,20 @@ mod tests {
     #[test]
     fn a_moment_is_one_flat_object() {
         let timeline = Timeline::default();
-        let subject = Subject { connection: 7, request: 1 };
+        let subject = Subject { connection: 7, port: 40_007, request: 1 };
         timeline.record(Some(3), Some(subject), What::Wrote { bytes: 12 });
         let moment = &timeline.after(0).moments[0];
         let json = serde_json::to_value(moment).unwrap();
         assert_eq!(json["kind"], "wrote");
         assert_eq!((&json["bytes"], &json["request"], &json["thread"]), (&12.into(), &1.into(), &3.into()));
         assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
+    }
+
+    #[test]
+    fn a_kind_of_a_newer_server_is_read_as_unknown() {
+        let json = r#"{"seq":1,"at_us":2,"connection":3,"request":4,"kind":"teleported","to":"elsewhere"}"#;
+        let moment: Moment = serde_json::from_str(json).unwrap();
+        assert_eq!(moment.what, What::Unknown);
+        assert_eq!(moment.subject, Some(Subject { connection: 3, port: 0, request: 4 }));
     }
 }

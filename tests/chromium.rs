@@ -144,10 +144,10 @@ fn a_page_left_by_a_link_returns_its_thread_within_two_writes_and_streams_again_
          document.body.insertAdjacentHTML('beforeend', '<a id=leave href=/up>leave</a>')",
     );
     let streaming = moments(&server, 0).into_iter().find(|moment| moment["kind"] == "streaming").unwrap();
-    let (connection, request) = (streaming["connection"].as_u64().unwrap(), &streaming["request"]);
+    let (port, request) = (streaming["port"].as_u64().unwrap(), &streaming["request"]);
 
     browser.click(&tab, "#leave");
-    let left_at = wait_for("the close", || has_closed(&server, connection).then(|| last_seq(&server)));
+    let left_at = wait_for("the close", || has_closed(&server, port).then(|| last_seq(&server)));
     server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);
     browser.wait_for(&tab, "location.pathname === '/up'");
 

@@ -4,9 +4,14 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
-use common::{Server, ask, create, get, json, open_stream, read_until, send, split, wait_for};
+use common::{
+    PATIENCE, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
+};
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 const STREAM: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -142,10 +147,10 @@ fn threads_are_shown_with_what_holds_them() {
     let (busy, waiting): (Vec<_>, Vec<_>) = threads.iter().partition(|thread| thread["state"] == "busy");
     assert_eq!((busy.len(), waiting.len()), (1, 2));
     assert_eq!(busy[0]["path"], "/models/live_stream?tab=7");
-    assert_eq!(busy[0]["connection"], tab.local_addr().unwrap().port());
-    assert_eq!(busy[0]["request"], 1);
+    assert_eq!(busy[0]["port"], tab.local_addr().unwrap().port());
+    assert_eq!((&busy[0]["connection"], &busy[0]["request"]), (&json!(1), &json!(1)));
     assert!(busy[0]["age"].as_f64().unwrap() > 0.0, "{busy:?}");
-    for key in ["path", "connection", "request", "bytes", "age"] {
+    for key in ["path", "connection", "port", "request", "bytes", "age"] {
         assert!(waiting[0][key].is_null(), "{key}: {waiting:?}");
     }
 }
@@ -164,13 +169,13 @@ fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
 #[test]
 fn the_timeline_goes_on_after_a_number() {
     // Puma's acceptor pushes what nobody has read.
-    let read_by_a_thread = ["spawned", "queued", "started", "accepted", "wrote", "finished"];
+    let read_by_a_thread = ["spawned", "queued", "started", "accepted", "wrote", "answered", "finished"];
     timeline_of("puma", read_by_a_thread);
-    let read_by_the_front = ["spawned", "accepted", "queued", "started", "wrote", "finished"];
+    let read_by_the_front = ["spawned", "accepted", "queued", "started", "wrote", "answered", "finished"];
     timeline_of("tiny-http", read_by_the_front);
 }
 
-fn timeline_of(front: &str, order: [&str; 6]) {
+fn timeline_of(front: &str, order: [&str; 7]) {
     let server = Server::on(front, &["--threads", "1:1"]);
     assert_eq!(get(server.app, "/up").0, 200);
     let timeline = |after: &str| json(server.control, "GET", &format!("/timeline{after}")).1;
@@ -200,6 +205,65 @@ fn timeline_of(front: &str, order: [&str; 6]) {
         let rest = timeline(&after);
         let rest = rest["moments"].as_array().unwrap();
         assert_eq!(rest.as_slice(), &moments[count - wanted..], "{after}");
+    }
+}
+
+#[test]
+fn a_request_that_follows_on_its_connection_is_named_ended_and_marked_by_its_own_number() {
+    let server = Server::on("puma", &["--fix", "io-threads", "--threads", "3:3", "--update-rate", "50ms"]);
+    let two = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n\
+        GET /models/live_stream?tab=second HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut client = send(server.app, two);
+    read_until(&mut client, "text/event-stream");
+    let busy = || -> Vec<Value> {
+        let threads = json(server.control, "GET", "/threads").1;
+        threads.as_array().unwrap().iter().filter(|it| it["state"] == "busy").cloned().collect()
+    };
+    let held = wait_for("the stream on its thread", || busy().pop());
+    assert_eq!(held["path"], "/models/live_stream?tab=second");
+    assert_eq!(held["port"], client.local_addr().unwrap().port());
+    drop(client);
+    server.wait_for_stats("a free pool", |stats| stats["busy_threads"] == 0);
+
+    let timeline = json(server.control, "GET", "/timeline").1;
+    let moments = timeline["moments"].as_array().unwrap();
+    let requests = |kind: &str| -> Vec<&Value> {
+        moments.iter().filter(|it| it["kind"] == kind).map(|it| &it["request"]).collect()
+    };
+    assert_eq!(requests("accepted").len(), 2);
+    assert_eq!(requests("answered"), requests("accepted"), "each has its end, in this order");
+    assert_eq!(requests("streaming"), [&held["request"]]);
+    assert_eq!(requests("marked_io_bound"), [&held["request"]]);
+    assert_eq!(requests("finished").last(), Some(&&held["request"]));
+    let answered: Vec<_> = moments.iter().filter(|it| it["kind"] == "answered").collect();
+    assert!(answered.iter().all(|it| it["status"] == 200 && it["connection"] == held["connection"]));
+    assert!(answered[0]["bytes"].as_u64() > Some(100), "{answered:?}");
+    assert!(answered[1]["duration_us"].as_u64() > answered[0]["duration_us"].as_u64(), "{answered:?}");
+}
+
+#[test]
+fn a_port_that_is_used_again_is_another_connection() {
+    for front in ["puma", "tiny-http"] {
+        let server = Server::on(front, &[]);
+        let mut port = 0;
+        for _ in 0..2 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_address(true).unwrap();
+            // A reset leaves nothing behind that would keep the port.
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+            socket.connect(&server.app.into()).unwrap();
+            let mut client = TcpStream::from(socket);
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            port = client.local_addr().unwrap().port();
+            client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            assert_eq!(read_answer(&mut client).status, 200);
+        }
+        let timeline = json(server.control, "GET", "/timeline").1;
+        let answered: Vec<_> =
+            timeline["moments"].as_array().unwrap().iter().filter(|it| it["kind"] == "answered").collect();
+        assert!(answered.len() == 2 && answered.iter().all(|it| it["port"] == port), "{answered:?}");
+        assert_ne!(answered[0]["connection"], answered[1]["connection"], "{front}");
     }
 }
 
@@ -404,7 +468,7 @@ fn backtraces_say_what_each_thread_does() {
     lines.sort_by_key(|thread| thread["backtrace"].to_string());
     let held = lines[0]["backtrace"][0].as_str().unwrap();
     let port = tab.local_addr().unwrap().port();
-    let wanted = format!("serving /models/live_stream, request 1 on connection {port}, for ");
+    let wanted = format!("serving /models/live_stream, request 1 on connection 1 from port {port}, for ");
     assert!(held.starts_with(&wanted) && held.ends_with(" bytes written"), "{held}");
     assert_eq!(lines[1]["backtrace"], json!(["waiting for work in todo"]));
 }

@@ -302,7 +302,7 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_takes_all_back() {
     // It is found again by its port.
     let timeline = json(server.control, "GET", "/timeline").1;
     let peeked = timeline["moments"].as_array().unwrap().iter().find(|it| it["peeked"] == true).unwrap();
-    assert_eq!((&peeked["connection"], &peeked["target"]), (&page["local_port"], &json!("/?tab=page-3")));
+    assert_eq!((&peeked["port"], &peeked["target"]), (&page["local_port"], &json!("/?tab=page-3")));
 
     for (path, words) in [
         ("/lab/tabs/open?tab=7", "tab 7 is open already"),

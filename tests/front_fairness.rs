@@ -62,9 +62,8 @@ fn take_answers(held: &mut Vec<u8>) -> usize {
 /// queued and the one when its turn came. None: the timeline has forgotten.
 fn begun_before(server: &Server, port: u16) -> Option<usize> {
     let moments = models::timeline(server);
-    let is_visitors = |subject: Option<ninetabs::timeline::Subject>| {
-        subject.is_some_and(|it| it.connection == u64::from(port))
-    };
+    let is_visitors =
+        |subject: Option<ninetabs::timeline::Subject>| subject.is_some_and(|it| it.port == port);
     let its = |wanted: &What| {
         moments.iter().position(|moment| is_visitors(moment.subject) && moment.what == *wanted)
     };

@@ -278,7 +278,7 @@ fn who_closes_while_it_is_queued_is_counted_and_not_served() {
     server.wait_for_stats("an empty todo", |stats| {
         stats["requests_count"].as_u64() == Some(before + 6) && stats["pool_capacity"] == 1
     });
-    let left = |moment: &Value| moment["kind"] == "rejected" && moment["status"] == 0;
+    let left = |moment: &Value| moment["kind"] == "left";
     let timeline = json(server.control, "GET", "/timeline").1;
     assert_eq!(timeline["moments"].as_array().unwrap().iter().filter(|it| left(it)).count(), 6);
     assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));

@@ -150,7 +150,7 @@ impl Soak {
     /// Whether a part of the large models, and not all of them, is out.
     fn is_blocked(&self, port: u16) -> bool {
         let threads = json(self.server.control, "GET", "/threads").1;
-        let its = threads.as_array().unwrap().iter().find(|it| it["connection"] == port);
+        let its = threads.as_array().unwrap().iter().find(|it| it["port"] == port);
         its.and_then(|it| it["bytes"].as_u64())
             .is_some_and(|bytes| bytes > 0 && bytes < LARGE as u64 * 16 * 1024)
     }

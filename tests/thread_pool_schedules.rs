@@ -65,7 +65,7 @@ enum Job {
 
 impl Work for Job {
     fn subject(&self) -> Subject {
-        Subject { connection: 1, request: 1 }
+        Subject { connection: 1, port: 0, request: 1 }
     }
 }
 
@@ -189,7 +189,7 @@ struct Fated(Counted);
 
 impl Work for Fated {
     fn subject(&self) -> Subject {
-        Subject { connection: 1, request: 1 }
+        Subject { connection: 1, port: 0, request: 1 }
     }
 }
 

@@ -102,6 +102,8 @@ pub(super) struct Thread {
     io_bound: bool,
     request: Option<u64>,
     connection: Option<u64>,
+    /// The client's port.
+    port: Option<u16>,
     path: Option<Arc<str>>,
     /// Seconds that it has held its request.
     age: Option<f64>,
@@ -127,8 +129,9 @@ pub(super) fn threads(server: &Server) -> Vec<Thread> {
                 name: thread.name,
                 state: if request.is_some() { "busy" } else { "waiting" },
                 io_bound: thread.io_bound,
-                request: request.map(|it| it.request),
-                connection: request.map(|it| it.connection),
+                request: request.map(|it| it.subject.request),
+                connection: request.map(|it| it.subject.connection),
+                port: request.map(|it| it.subject.port),
                 path: request.map(|it| it.target.clone()),
                 age: request.map(|it| it.age.as_secs_f64()),
                 bytes: request.map(|it| it.bytes),
@@ -150,10 +153,11 @@ pub(super) fn thread_backtraces(server: &Server) -> Vec<Backtrace> {
     let doing = |thread: &ThreadView| match &thread.request {
         None => "waiting for work in todo".to_owned(),
         Some(it) => format!(
-            "serving {}, request {} on connection {}, for {:.1} s, {} bytes written",
+            "serving {}, request {} on connection {} from port {}, for {:.1} s, {} bytes written",
             it.target,
-            it.request,
-            it.connection,
+            it.subject.request,
+            it.subject.connection,
+            it.subject.port,
             it.age.as_secs_f64(),
             it.bytes
         ),

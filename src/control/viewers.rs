@@ -382,7 +382,8 @@ mod tests {
     #[test]
     fn the_past_has_what_is_under_way_and_no_older_writes() {
         let timeline = Timeline::default();
-        let record = |request, what| timeline.record(None, Some(Subject { connection: 9, request }), what);
+        let record =
+            |request, what| timeline.record(None, Some(Subject { connection: 9, port: 0, request }), what);
         let over = |request| {
             record(request, What::Queued);
             record(request, What::Wrote { bytes: 1 });

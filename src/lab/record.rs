@@ -12,8 +12,9 @@ use crate::timeline::{Excerpt, Moment, What};
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     pub request: u64,
-    /// The client's port.
     pub connection: u64,
+    /// The client's port.
+    pub port: u16,
     /// Empty as long as nobody has read the request, or looked at it.
     pub target: String,
     /// When it was put into todo: the last time, if it was put aside until all of it had come.
@@ -176,6 +177,7 @@ impl Record {
         let story = self.stories.entry(subject.request).or_insert_with(|| Story {
             request: subject.request,
             connection: subject.connection,
+            port: subject.port,
             queued_us: at_us,
             // Where nobody asked in time, its first moment may be one of a thread that has it.
             started: thread.map(|thread| (at_us, thread)),
@@ -195,8 +197,7 @@ impl Record {
             What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
             What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
             What::Reaped { .. } => story.reaped_us = Some(at_us),
-            // By the acceptor or the reactor: no thread has it, and none will finish it.
-            What::Rejected { .. } if thread.is_none() => story.finished_us = Some(at_us),
+            What::Answered { .. } | What::Rejected { .. } | What::Left => story.finished_us = Some(at_us),
             _ => {}
         }
     }
@@ -300,7 +301,7 @@ impl Record {
 
     /// The story of the request that came from this port of ours.
     pub fn of_port(&self, port: u16) -> Option<&Story> {
-        self.stories.values().rev().find(|story| story.connection == u64::from(port))
+        self.stories.values().rev().find(|story| story.port == port)
     }
 
     /// Requests that hold a thread.
@@ -329,7 +330,7 @@ pub(crate) mod tests {
     /// A record of two threads: tab 1 streams and leaves, tab 2 streams, `/up` waits.
     pub fn two_threads() -> Record {
         let timeline = Timeline::default();
-        let tab = |request| Some(Subject { connection: 40_000 + request, request });
+        let tab = |request| Some(Subject { connection: request, port: 40_000 + request as u16, request });
         let say = |thread, subject, what| timeline.record(thread, subject, what);
         let accepted =
             |target: &str| What::Accepted { method: "GET".into(), target: target.into(), peeked: false };
@@ -358,12 +359,12 @@ pub(crate) mod tests {
         let mut record = two_threads();
         // Asked after the moments: tab 1 has gone meanwhile, and `/up` has its thread.
         let mut before = two_threads();
-        let tab = |request| Some(Subject { connection: 40_000 + request, request });
+        let tab = |request| Some(Subject { connection: request, port: 40_000 + request as u16, request });
         for request in [1, 2] {
             before.stories.get_mut(&request).unwrap().finished_us = None;
         }
         before.at_work = [(1, AtWork { request: 1, is_ahead: false })].into();
-        let held = Held { request: 3, connection: 40_003, target: "/up".into(), for_us: 1 };
+        let held = Held { request: 3, connection: 3, target: "/up".into(), for_us: 1 };
         before.take_seats(&[Seat { thread: 1, held: Some(held) }]);
         for what in [What::Disconnected { write: 4, error: "EPIPE".into() }, What::Finished] {
             timeline.record(Some(1), tab(1), what);
@@ -383,7 +384,7 @@ pub(crate) mod tests {
     #[test]
     fn a_request_that_was_put_aside_is_the_next_threads() {
         let timeline = Timeline::default();
-        let subject = Some(Subject { connection: 40_001, request: 1 });
+        let subject = Some(Subject { connection: 1, port: 40_001, request: 1 });
         let mut record = Record::default();
         let mut say = |thread, what| {
             timeline.record(thread, subject, what);
@@ -404,7 +405,11 @@ pub(crate) mod tests {
     fn who_was_put_aside_waits_anew_and_behind_the_others() {
         let timeline = Timeline::default();
         let say = |thread, request, what| {
-            timeline.record(thread, Some(Subject { connection: 40_000 + request, request }), what);
+            timeline.record(
+                thread,
+                Some(Subject { connection: request, port: 40_000 + request as u16, request }),
+                what,
+            );
         };
         say(None, 1, What::Queued);
         say(Some(1), 1, What::Started);
@@ -418,14 +423,14 @@ pub(crate) mod tests {
         let mut record = Record::default();
         record.take(excerpt);
         let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();
-        assert_eq!(todo, [("connection 40002".to_owned(), 4000), ("connection 40001".to_owned(), 5000)]);
+        assert_eq!(todo, [("connection 2".to_owned(), 4000), ("connection 1".to_owned(), 5000)]);
     }
 
     #[test]
     fn a_kept_connections_requests_follow_each_other_on_one_thread() {
         let timeline = Timeline::default();
         let say = |request, what| {
-            timeline.record(Some(1), Some(Subject { connection: 40_001, request }), what);
+            timeline.record(Some(1), Some(Subject { connection: 1, port: 40_001, request }), what);
         };
         say(1, What::Started);
         for request in [1, 2, 3] {
@@ -434,7 +439,7 @@ pub(crate) mod tests {
         }
         let mut record = Record::default();
         record.take(timeline.after(0));
-        let held = Held { request: 1, connection: 40_001, target: "/3".into(), for_us: 0 };
+        let held = Held { request: 1, connection: 1, target: "/3".into(), for_us: 0 };
         record.take_seats(&[Seat { thread: 1, held: Some(held) }]);
         let running = |record: &Record| {
             record.stories.values().filter(|story| story.is_running()).map(Story::name).collect::<Vec<_>>()
@@ -450,7 +455,11 @@ pub(crate) mod tests {
     fn who_comes_late_is_told_by_the_threads() {
         let timeline = Timeline::default();
         let say = |thread, request, what| {
-            timeline.record(thread, Some(Subject { connection: 40_000 + request, request }), what);
+            timeline.record(
+                thread,
+                Some(Subject { connection: request, port: 40_000 + request as u16, request }),
+                what,
+            );
         };
         let mut record = Record::default();
         // Request 7 began before the timeline's memory, and 8 was refused before any thread saw it.
@@ -458,7 +467,7 @@ pub(crate) mod tests {
         say(None, 8, What::Rejected { status: 408, why: "too slow".into() });
         record.take(timeline.after(0));
         let held = |request, target: &str| {
-            Some(Held { request, connection: 40_000 + request, target: target.into(), for_us: 0 })
+            Some(Held { request, connection: request, target: target.into(), for_us: 0 })
         };
         record.take_seats(&[
             Seat { thread: 3, held: None },
@@ -505,7 +514,7 @@ pub(crate) mod tests {
     #[test]
     fn who_holds_a_thread_after_a_gap_has_held_it_all_the_time() {
         let mut record = Record::default();
-        let of = |request| Some(Subject { connection: 40_000 + request, request });
+        let of = |request| Some(Subject { connection: request, port: 40_000 + request as u16, request });
         let moment = |seq, thread, request, what| Moment {
             seq,
             at_us: seq * 1000,
@@ -522,7 +531,7 @@ pub(crate) mod tests {
         let moments = vec![wrote(8, 1, 1), wrote(9, 3, 3)];
         record.take(Excerpt { now_us: 10_000, forgotten: 5, moments });
         let seat = |thread, request, for_us| {
-            let held = Held { request, connection: 40_000 + request, target: "/".into(), for_us };
+            let held = Held { request, connection: request, target: "/".into(), for_us };
             Seat { thread, held: Some(held) }
         };
         let seats = [seat(1, 1, 9_000), Seat { thread: 2, held: None }, seat(3, 3, 5_000)];

@@ -167,7 +167,25 @@ impl<W> State<W> {
         Some((subject, work, self.works_started))
     }
 
-    pub(super) fn finish(&mut self, number: usize, subject: Subject, panic: Option<String>) {
+    /// Whether a thread is free: it waits, and nothing in todo is meant for it.
+    pub(super) fn is_anybody_waiting(&self) -> bool {
+        self.waiting > self.todo.len()
+    }
+
+    /// Lets a thread go on with the next request of its connection if another thread is free. The mark and the
+    /// end that follow are then those of this request. An abandoned thread goes on as well, and is not listed.
+    pub(super) fn goes_on_with(&mut self, number: usize, subject: Subject) -> bool {
+        let goes_on = self.is_anybody_waiting();
+        if goes_on && let Some(thread) = self.processors.get_mut(&number) {
+            thread.running = Some(subject);
+        }
+        goes_on
+    }
+
+    /// `taken` is what the thread took out of todo; it may have gone on with later requests of that connection.
+    pub(super) fn finish(&mut self, number: usize, taken: Subject, panic: Option<String>) {
+        let running = self.processors.get(&number).and_then(|thread| thread.running);
+        let subject = running.unwrap_or(taken);
         if let Some(message) = panic {
             self.timeline.record(Some(number), Some(subject), What::Panicked { message });
         }
@@ -224,8 +242,7 @@ impl<W> State<W> {
 
     /// Whether a thread is to go, so that one should be woken to look.
     pub(super) fn trim(&mut self, force: bool) -> bool {
-        let one_is_free = self.waiting > self.todo.len();
-        let asked = (force || one_is_free) && self.spawned() > self.min + self.trim_requested;
+        let asked = (force || self.is_anybody_waiting()) && self.spawned() > self.min + self.trim_requested;
         self.trim_requested += usize::from(asked);
         asked
     }

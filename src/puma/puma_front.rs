@@ -82,7 +82,7 @@ impl Shared {
         loop {
             match client.eagerly_finish() {
                 // While others are free there is no harm in going on with the next one.
-                Progress::Ready if is_its_turn || self.is_anybody_waiting() => {
+                Progress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
                     let Some(kept) = self.serve(client, processor) else { return };
                     client = kept;
                     is_its_turn = false;
@@ -105,8 +105,7 @@ impl Shared {
         // same, and is not served either, as in Puma.
         if self.has_closed(&mut client) {
             self.serving.count_request();
-            let what = What::Rejected { status: 0, why: "the client closed before its turn".to_owned() };
-            self.timeline.record(Some(processor.number()), Some(subject), what);
+            self.timeline.record(Some(processor.number()), Some(subject), What::Left);
             return None;
         }
         let marker = processor.clone();
@@ -213,10 +212,6 @@ impl Shared {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn is_anybody_waiting(&self) -> bool {
-        self.pool().is_some_and(|pool| pool.is_anybody_waiting())
-    }
-
     fn pool(&self) -> Option<Arc<ThreadPool<Box<Client>>>> {
         self.pool.get().and_then(Weak::upgrade)
     }
@@ -262,6 +257,7 @@ impl PumaFront {
             poll,
             shared: Arc::clone(&shared),
             max_connections: configuration.max_connections,
+            let_in: 0,
             is_pausing: false,
         };
         let thread = thread::Builder::new()
@@ -322,6 +318,8 @@ struct Acceptor {
     poll: Poll,
     shared: Arc<Shared>,
     max_connections: usize,
+    /// Connections so far: the number of the newest.
+    let_in: u64,
     is_pausing: bool,
 }
 
@@ -374,12 +372,14 @@ impl Acceptor {
         }
     }
 
-    fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
+    fn let_in(&mut self, stream: TcpStream, peer: SocketAddr) {
         let socket = match Socket::new(stream, &self.shared.connections) {
             Ok(socket) => socket,
             Err(error) => return log::debug!("{peer}: {error}"),
         };
-        let subject = Subject { connection: peer.port().into(), request: self.shared.next_request() };
+        self.let_in += 1;
+        let request = self.shared.next_request();
+        let subject = Subject { connection: self.let_in, port: peer.port(), request };
         let client = Client::new(socket, subject, Arc::clone(&self.shared.limits));
         if self.shared.connections.load(Ordering::Relaxed) > self.max_connections {
             return self.shared.refuse(client, Refusal::TooManyConnections);

@@ -89,7 +89,7 @@ impl Request {
 /// For the log. Method and target are the client's text, so both are escaped.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Subject { connection, request } = self.subject;
+        let Subject { connection, request, .. } = self.subject;
         let (method, target) = (Escaped(&self.method), Escaped(&self.target));
         write!(f, "{method} {target} (request {request} of connection {connection})")
     }
@@ -102,7 +102,7 @@ pub(crate) mod tests {
     /// A request as a test writes it: no body, no headers, request 1 on thread 1.
     pub fn get(target: &str) -> Request {
         Request {
-            subject: Subject { connection: 1, request: 1 },
+            subject: Subject { connection: 1, port: 40_001, request: 1 },
             thread: 1,
             method: "GET".into(),
             target: target.into(),

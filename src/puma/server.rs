@@ -186,7 +186,7 @@ impl Server {
                 number: it.number,
                 name: it.name,
                 io_bound: it.io_bound,
-                request: it.running.and_then(|subject| self.serving.view(it.number, subject)),
+                request: it.running.and_then(|subject| self.serving.view(it.number, subject.connection)),
             })
             .collect()
     }

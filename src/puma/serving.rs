@@ -24,8 +24,7 @@ pub type App = dyn Fn(&Request) -> Response + Send + Sync;
 /// A request that holds a thread.
 #[derive(Debug, Clone)]
 pub struct RequestView {
-    pub request: u64,
-    pub connection: u64,
+    pub subject: Subject,
     pub target: Arc<str>,
     /// How long it has held its thread.
     pub age: Duration,
@@ -80,13 +79,14 @@ impl Serving {
         self.requests_count.load(Ordering::Relaxed)
     }
 
-    /// The request that a thread holds, unless it has let go of it by now.
-    pub(super) fn view(&self, thread: usize, subject: Subject) -> Option<RequestView> {
+    /// The request that a thread holds on this connection, unless it has let go of it by now. A thread
+    /// may take several requests from one connection, one after the other.
+    pub(super) fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
         let in_flight = self.in_flight();
-        let begun = in_flight.get(thread)?.as_ref().filter(|begun| begun.subject == subject)?;
+        let begun = in_flight.get(thread)?.as_ref();
+        let begun = begun.filter(|begun| begun.subject.connection == connection)?;
         Some(RequestView {
-            request: subject.request,
-            connection: subject.connection,
+            subject: begun.subject,
             target: Arc::clone(&begun.target),
             age: begun.at.elapsed(),
             bytes: begun.progress.bytes.load(Ordering::Relaxed),
@@ -101,19 +101,14 @@ impl Serving {
         self.count_request();
         let progress = Arc::new(Progress::default());
         let (subject, thread) = (request.subject, request.thread);
-        let begun = Begun {
-            subject,
-            target: Arc::clone(&request.target),
-            at: Instant::now(),
-            progress: Arc::clone(&progress),
-        };
-        self.note(thread, Some(begun));
+        let (at, target) = (Instant::now(), Arc::clone(&request.target));
+        self.note(thread, Some(Begun { subject, target, at, progress: Arc::clone(&progress) }));
         let connection = Connection::new(
             transport,
             subject,
             thread,
             Arc::clone(&self.timeline),
-            progress,
+            Arc::clone(&progress),
             self.write_timeout,
         );
         let response =
@@ -121,28 +116,34 @@ impl Serving {
                 self.report(request, panic.as_ref());
                 Response::status(500)
             });
-        let kept = self.answer(request, response, connection, may_keep);
+        let (status, served) = self.answer(request, response, connection, may_keep);
         self.note(thread, None);
-        kept
+        let bytes = progress.bytes.load(Ordering::Relaxed);
+        let duration_us = at.elapsed().as_micros() as u64;
+        let what = What::Answered { status, bytes, duration_us };
+        self.timeline.record(Some(thread), Some(subject), what);
+        served
     }
 
+    /// Answers the status that was sent, too: it may be another than the app's.
     fn answer(
         &self,
         request: &Request,
         response: Response,
         mut connection: Connection,
         may_keep: bool,
-    ) -> Served {
+    ) -> (u16, Served) {
         if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
             return self.answer(request, Response::status(501), connection, may_keep);
         }
+        let status = response.status;
         let framing = response::framing(request, &response);
         let keep =
             may_keep && request.keeps_alive() && framing != Framing::UntilClose && !response.says_close();
         connection.begin(response::head(request, &response, framing, keep), framing);
         if request.method == "HEAD" || framing == Framing::None {
             connection.bare();
-            return kept(connection.end(Ended::Clean) && keep);
+            return (status, kept(connection.end(Ended::Clean) && keep));
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
@@ -151,7 +152,7 @@ impl Serving {
                 if with_head {
                     connection.end(Ended::Clean);
                 }
-                return Served::Detached(take_over);
+                return (status, Served::Detached(take_over));
             }
             Body::Live(live) => {
                 let live = panic::catch_unwind(AssertUnwindSafe(|| live(&mut connection)));
@@ -164,7 +165,7 @@ impl Serving {
         if ended == Ended::Cut && !connection.has_begun() {
             return self.answer(request, Response::status(500), connection, may_keep);
         }
-        kept(connection.end(ended) && keep)
+        (status, kept(connection.end(ended) && keep))
     }
 
     fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {

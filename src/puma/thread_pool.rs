@@ -181,12 +181,6 @@ impl<W: Work> ThreadPool<W> {
         (state.min, state.max)
     }
 
-    /// Whether a thread is free: it waits, and nothing in todo is meant for it.
-    pub fn is_anybody_waiting(&self) -> bool {
-        let state = self.shared.lock();
-        state.waiting > state.todo.len()
-    }
-
     /// Shows the first of todo, at most so many, to `look`, which is called under the pool's lock.
     pub fn look_at_todo(&self, most: usize, look: impl FnMut(&W)) {
         self.shared.lock().todo.iter().take(most).map(|(_, work)| work).for_each(look);
@@ -255,6 +249,12 @@ impl<W: Work> Processor<W> {
     /// The thread's number, as [`ThreadPool::processors`] and the timeline show it.
     pub fn number(&self) -> usize {
         self.number
+    }
+
+    /// Whether this thread may go on with the next request of its work: another thread is free for what comes
+    /// meanwhile. From then on the timeline and [`ThreadPool::processors`] name this request.
+    pub fn goes_on_with(&self, next: Subject) -> bool {
+        self.shared.lock().goes_on_with(self.number, next)
     }
 
     /// Says that this work mostly waits, so its thread does not count against `max` until the work ends, as

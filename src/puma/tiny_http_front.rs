@@ -187,8 +187,8 @@ impl Acceptor {
 
     fn push(&mut self, request: tiny_http::Request) {
         self.requests += 1;
-        let connection = request.remote_addr().map_or(0, |peer| u64::from(peer.port()));
-        let subject = Subject { connection, request: self.requests };
+        let port = request.remote_addr().map_or(0, |peer| peer.port());
+        let subject = Subject { connection: self.requests, port, request: self.requests };
         let what = What::accepted(request.method().to_string(), request.url());
         self.timeline.record(None, Some(subject), what);
         // It comes back only while the server stops, and may then be dropped.

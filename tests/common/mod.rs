@@ -356,7 +356,7 @@ pub fn wait_until_blocked(server: &Server, client: &TcpStream) {
     let (mut last, mut since) = (0, Instant::now());
     wait_for("a blocked write", || {
         let threads = json(server.control, "GET", "/threads").1;
-        let bytes = threads.as_array()?.iter().find(|it| it["connection"] == port)?["bytes"].as_u64()?;
+        let bytes = threads.as_array()?.iter().find(|it| it["port"] == port)?["bytes"].as_u64()?;
         if bytes != last {
             (last, since) = (bytes, Instant::now());
         }

@@ -97,7 +97,7 @@ pub fn timeline(server: &Server) -> Vec<Moment> {
 
 /// What happened to the connection from this port, in order.
 pub fn lane(server: &Server, port: u16) -> Vec<What> {
-    let is_its = |moment: &Moment| moment.subject.is_some_and(|it| it.connection == u64::from(port));
+    let is_its = |moment: &Moment| moment.subject.is_some_and(|it| it.port == port);
     timeline(server).into_iter().filter(is_its).map(|moment| moment.what).collect()
 }
 

@@ -36,7 +36,7 @@ struct Nothing;
 
 impl Work for Nothing {
     fn subject(&self) -> Subject {
-        Subject { connection: 1, request: 1 }
+        Subject { connection: 1, port: 0, request: 1 }
     }
 }
 
@@ -140,7 +140,7 @@ struct Talker(Arc<Mutex<Option<Arc<ThreadPool<Talker>>>>>, Receiver<End>);
 
 impl Work for Talker {
     fn subject(&self) -> Subject {
-        Subject { connection: 1, request: 1 }
+        Subject { connection: 1, port: 0, request: 1 }
     }
 }
 

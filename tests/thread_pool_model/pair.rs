@@ -54,7 +54,7 @@ pub struct Log {
 
 impl Work for Job {
     fn subject(&self) -> Subject {
-        Subject { connection: 1, request: self.id }
+        Subject { connection: 1, port: 0, request: self.id }
     }
 }
 

@@ -74,7 +74,7 @@ function showTabs(tabs) {
   for (const tab of tabs) {
     const chip = chips.get(tab.tab) ?? addChip(tab.tab);
     // A tab whose request has come and waits is told from one on its way by the server.
-    const waits = tab.state === 'connecting' && feed.ofConnection(tab.local_port)?.state === 'waiting';
+    const waits = tab.state === 'connecting' && feed.ofPort(tab.local_port)?.state === 'waiting';
     set(chip.dataset, 'state', waits ? 'waiting' : tab.state);
     const { state } = chip.dataset;
     const text = 'tab ' + tab.tab + ({ open: '', waiting: ' waits', closed: ' failed' }[state] ?? ' ' + state);
@@ -112,13 +112,13 @@ function showPages(pages) {
       item.textContent = words;
     }
     set(item.dataset, 'page', String(page.page));
-    set(item.dataset, 'state', page.answered !== null ? 'answered' : page.failed ? 'failed' : feed.ofConnection(page.local_port)?.state ?? 'asked');
+    set(item.dataset, 'state', page.answered !== null ? 'answered' : page.failed ? 'failed' : feed.ofPort(page.local_port)?.state ?? 'asked');
   });
 }
 
 function pageWords(page) {
   const name = 'page-' + page.page;
-  const story = feed.ofConnection(page.local_port);
+  const story = feed.ofPort(page.local_port);
   const waited = story?.waited > SHORT_US ? ' after ' + seconds(story.waited) + ' in todo' : ' at once';
   if (page.answered !== null) {
     return name + ': answered with ' + page.answered + (story ? ' by thread ' + story.lane + waited : '');

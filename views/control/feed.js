@@ -13,12 +13,12 @@
 //   feed.todo()               stories that wait for a thread, the oldest first
 //   feed.unseen               how many more wait there, of whom the record has nothing
 //   feed.ofTab('3')           stories with ?tab=3, the newest last
-//   feed.ofConnection(port)   the newest story of a connection, or undefined
+//   feed.ofPort(port)         the newest story of a client's port, or undefined
 //   feed.log                  the last lines in words: { seq, at, kind, text }
 //
-// A story: request, connection, method, target, path, tab, name, peeked, isStream,
+// A story: request, connection, port, method, target, path, tab, name, peeked, isStream,
 // queuedAt (while it waits in todo), waited, startedAt, thread (while it runs), writes,
-// lastWriteAt, reaped, gone, rejected, endedAt; and state, one of 'waiting' (in todo),
+// lastWriteAt, reaped, gone, rejected, left, endedAt; and state, one of 'waiting' (in todo),
 // 'running' (a thread has it), 'streaming', 'ended'.
 // A lane: number, alive, from and to (its thread's beginning and end, null where unknown),
 // current (a span or null), spans (over), short (a Map of tenths of a second to what was
@@ -76,10 +76,10 @@ class Feed {
     return [...this.stories.values()].filter(story => story.tab === String(tab));
   }
 
-  ofConnection(port) {
+  ofPort(port) {
     let found;
     for (const story of this.stories.values()) {
-      if (story.connection === port) {
+      if (story.port === port) {
         found = story;
       }
     }
@@ -209,7 +209,7 @@ class Feed {
   // A thread whose request began where the record does not reach.
   hold(lane, thread, now) {
     this.queue.delete(thread.request);
-    const story = this.story({ request: thread.request, connection: thread.connection });
+    const story = this.story(thread);
     this.name(story, '', thread.path);
     story.startedAt = now - thread.age * 1e6;
     story.thread = lane.number;
@@ -333,9 +333,17 @@ class Feed {
           this.end(story, at);
         }
         break;
+      case 'left':
+        story.left = { at };
+        this.say(at, 'left', story.name + ' is not served: its client closed before its turn');
+        this.finish(lane, story, at);
+        break;
       case 'panicked':
         this.mark(span, 'panicked');
         this.say(at, 'panicked', 'the action of ' + story.name + ' panicked: ' + plain(moment.message, LONGEST_LINE));
+        break;
+      case 'answered':
+        this.finish(lane, story, at);
         break;
       case 'finished':
         this.close(lane, at);
@@ -344,6 +352,15 @@ class Feed {
           this.end(story, at);
         }
         break;
+    }
+  }
+
+  // The thread is done with this request, and perhaps not with its connection.
+  finish(lane, story, at) {
+    if (lane?.current?.story === story) {
+      this.close(lane, at);
+    } else {
+      this.end(story, at);
     }
   }
 
@@ -387,7 +404,7 @@ class Feed {
         lane.keptSince = lane.spans.shift().to;
       }
     }
-    if (!span.story.isStream && span.story.target !== null && !span.end) {
+    if (!span.story.isStream && !span.story.left && span.story.target !== null && !span.end) {
       this.answered(span.story, lasted, at);
     }
   }
@@ -463,7 +480,7 @@ class Feed {
   story(moment) {
     let story = this.stories.get(moment.request);
     if (!story) {
-      story = new Story(moment.request, moment.connection);
+      story = new Story(moment.request, moment.connection, moment.port);
       this.stories.set(moment.request, story);
     }
     if (moment.thread !== undefined) {
@@ -485,11 +502,11 @@ class Feed {
 }
 
 class Story {
-  constructor(request, connection) {
+  constructor(request, connection, port) {
     Object.assign(this, {
-      request, connection, method: '', target: null, path: null, tab: null, called: '', peeked: false,
+      request, connection, port, method: '', target: null, path: null, tab: null, called: '', peeked: false,
       isStream: false, isHeld: false, queuedAt: null, waited: null, startedAt: null, thread: null, lane: null,
-      writes: 0, lastWriteAt: null, reaped: null, gone: null, rejected: null, endedAt: null,
+      writes: 0, lastWriteAt: null, reaped: null, gone: null, rejected: null, left: null, endedAt: null,
     });
   }
 

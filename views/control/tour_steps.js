@@ -35,7 +35,7 @@ async function askForPage(act) {
   const { page, local_port: port } = await act.order('/lab/page');
   return {
     name: 'page-' + page,
-    story: () => feed.ofConnection(port),
+    story: () => feed.ofPort(port),
     answered: () => feed.state.lab.pages.find(it => it.page === page)?.answered ?? null,
   };
 }

@@ -128,7 +128,7 @@ mod tests {
     fn answers(threads: usize) -> Answers {
         let timeline = Timeline::default();
         let say = |thread, request, what| {
-            let subject = Some(Subject { connection: 40_000 + request, request });
+            let subject = Some(Subject { connection: 40_000 + request, port: 0, request });
             timeline.record(thread, subject, what);
         };
         for tab in [1, 2] {

@@ -19,8 +19,11 @@ pub struct Event {
 
 /// Whether there may be something to tell.
 pub fn may_tell(moment: &Moment) -> bool {
-    let routine = matches!(moment.what, What::Accepted { .. } | What::Queued | What::Wrote { .. });
-    !routine
+    let is_routine = matches!(
+        moment.what,
+        What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown
+    );
+    !is_routine
 }
 
 /// What is told of a moment that the record has taken in, if anything is.
@@ -33,7 +36,6 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
     };
     let thread = moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
     let text = match &moment.what {
-        What::Accepted { .. } | What::Queued | What::Wrote { .. } => return None,
         What::Spawned => format!("{thread} was spawned"),
         What::Exited => format!("{thread} ended"),
         What::Started => {
@@ -50,27 +52,24 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
         What::Reaped { age_ms, why } => {
             format!("{who} was told to end, {} old: {why}", span(age_ms.saturating_mul(1000)))
         }
-        What::Rejected { status: 0, why } => format!("{who} was not served: {why}"),
+        What::Left => format!("{who} was not served: its client closed before its turn"),
         What::Rejected { status, why } => format!("{who} was refused with {status}: {why}"),
         What::Panicked { message } => format!("{who} panicked: {message}"),
-        What::Finished => finished(story, &who, &thread, moment.at_us)?,
+        What::Answered { duration_us, .. } => answered(story, &who, &thread, *duration_us)?,
+        What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown => {
+            return None;
+        }
     };
     Some(Event { at_us: moment.at_us, text })
 }
 
-/// None if it was only put aside, or refused, which has been told: nothing was written to it. None, too,
-/// for what was served in no time.
-fn finished(story: Option<&Story>, who: &str, thread: &str, at_us: u64) -> Option<String> {
-    let Some((story, (since_us, _))) = story.and_then(|story| Some((story, story.started?))) else {
-        return Some(format!("{thread} is done with {who}"));
-    };
-    let held_us = at_us.saturating_sub(since_us);
-    let was_served = !story.writes_us.is_empty() && held_us >= PASSING_US;
-    let after = span(held_us);
-    match story.finished_us == Some(at_us) {
-        true if story.is_stream => Some(format!("{who} ended after {after}: {thread} is free")),
-        true if was_served => Some(format!("{who} was served by {thread} in {after}")),
-        _ => None,
+/// None for a page that was served in no time.
+fn answered(story: Option<&Story>, who: &str, thread: &str, duration_us: u64) -> Option<String> {
+    let after = span(duration_us);
+    match story.is_some_and(|story| story.is_stream) {
+        true => Some(format!("{who} ended after {after}: {thread} is free")),
+        false if duration_us >= PASSING_US => Some(format!("{who} was served by {thread} in {after}")),
+        false => None,
     }
 }
 
@@ -102,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_told_of_a_streams_life() {
         let timeline = Timeline::default();
-        let subject = Some(Subject { connection: 40_001, request: 1 });
+        let subject = Some(Subject { connection: 40_001, port: 0, request: 1 });
         timeline.record(Some(3), None, What::Spawned);
         for (thread, what) in [
             (None, What::accepted("GET", "/models/live_stream?tab=9")),
@@ -118,6 +117,7 @@ mod tests {
             (Some(3), What::Streaming),
             (Some(3), What::Wrote { bytes: 9 }),
             (Some(3), What::Disconnected { write: 2, error: "EPIPE".into() }),
+            (Some(3), What::Answered { status: 200, bytes: 9, duration_us: 4_000_000 }),
             (Some(3), What::Finished),
         ] {
             timeline.record(thread, subject, what);
@@ -156,7 +156,11 @@ mod tests {
             let timeline = Timeline::default();
             for what in whats {
                 let thread = (*what != What::Queued).then_some(1);
-                timeline.record(thread, Some(Subject { connection: 40_001, request: 1 }), what.clone());
+                timeline.record(
+                    thread,
+                    Some(Subject { connection: 40_001, port: 0, request: 1 }),
+                    what.clone(),
+                );
             }
             let mut excerpt = timeline.after(0);
             for moment in &mut excerpt.moments {
@@ -167,13 +171,14 @@ mod tests {
             excerpt.moments.iter().filter_map(|it| tell(it, &record)).map(|it| it.text).collect::<Vec<_>>()
         };
         let up = What::accepted("GET", "/up");
-        let gone = What::Rejected { status: 0, why: "the client closed".into() };
+        let answered = What::Answered { status: 200, bytes: 9, duration_us: 100_000 };
         assert_eq!(told(&[What::Queued, What::Started, What::Finished]), [""; 0]);
         assert_eq!(
-            told(&[What::Queued, What::Started, up.clone(), gone, What::Finished]),
-            ["/up was not served: the client closed"]
+            told(&[What::Queued, What::Started, up.clone(), What::Left, What::Finished]),
+            ["/up was not served: its client closed before its turn"]
         );
-        let served = told(&[What::Queued, What::Started, up, What::Wrote { bytes: 9 }, What::Finished]);
+        let wrote = What::Wrote { bytes: 9 };
+        let served = told(&[What::Queued, What::Started, up, wrote, answered, What::Finished]);
         assert_eq!(served, ["/up was served by tp 001 in 0.1 s"]);
     }
 

@@ -189,6 +189,7 @@ impl Process {
                     None => self.lane(thread).doing = Doing::Reading { subject, since_us: at_us, wait },
                 }
             }
+            What::Answered { .. } => self.answered(thread, subject, at_us),
             What::Finished => self.close(thread, at_us, "finished"),
             What::Accepted { method, target, .. } => self.accepted(thread, subject, at_us, method, target),
             What::Streaming => {
@@ -220,12 +221,16 @@ impl Process {
                 self.note(thread, subject, at_us, |open| open.why = Some(why.clone()));
                 self.instant(thread, at_us, "refused", json!({ "status": status, "why": why }));
             }
+            What::Left => {
+                self.note(thread, subject, at_us, |open| open.why = Some("its client had left".to_owned()));
+                self.instant(thread, at_us, "left", json!({}));
+            }
             What::Panicked { message } => {
                 self.note(thread, subject, at_us, |open| open.why = Some("panicked".to_owned()));
                 self.instant(thread, at_us, "panicked", json!({ "message": message }));
             }
             What::MarkedIoBound => self.instant(thread, at_us, "marked as IO-bound", json!({})),
-            What::Queued | What::Reaped { .. } | What::Spawned | What::Exited => {}
+            What::Queued | What::Reaped { .. } | What::Spawned | What::Exited | What::Unknown => {}
         }
     }
 
@@ -240,8 +245,15 @@ impl Process {
         self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name, args);
     }
 
-    /// A thread knows what is asked. It may be the second request of a connection, on
-    /// the heels of the first, which was over with its last byte.
+    /// The thread may still be busy with the connection, which may have sent the next request.
+    fn answered(&mut self, thread: usize, subject: Subject, at_us: u64) {
+        if matches!(&self.lane(thread).doing, Doing::Serving(open) if open.request == subject.request) {
+            self.close(thread, at_us, "answered");
+        }
+    }
+
+    /// A thread knows what is asked. It may be the second request of a connection, and the end of
+    /// the first may be missing from the record of an older server.
     fn accepted(&mut self, thread: usize, subject: Subject, at_us: u64, method: &str, target: &str) {
         match mem::take(&mut self.lane(thread).doing) {
             Doing::Reading { subject: taken, since_us, wait } if taken.request == subject.request => {
@@ -309,7 +321,7 @@ impl Process {
         match mem::take(&mut self.lane(thread).doing) {
             Doing::Nothing => {}
             Doing::Reading { subject, since_us, wait } => {
-                let Subject { request, connection } = subject;
+                let Subject { request, connection, .. } = subject;
                 if let Some(wait) = wait {
                     self.wait_is_over(request, wait, since_us, None, "a thread took it");
                 }
@@ -407,7 +419,7 @@ fn waits(name: &str) -> String {
 mod tests {
     use super::*;
 
-    const NINTH: Subject = Subject { connection: 40_009, request: 9 };
+    const NINTH: Subject = Subject { connection: 40_009, port: 0, request: 9 };
 
     fn asks(target: &str) -> What {
         What::accepted("GET", target)
@@ -509,7 +521,7 @@ mod tests {
 
     #[test]
     fn what_has_not_ended_gets_its_end_and_says_so() {
-        let waits = Subject { connection: 1, request: 10 };
+        let waits = Subject { connection: 1, port: 0, request: 10 };
         let moments = [
             (Some(1), Some(NINTH), What::Started),
             (Some(1), Some(NINTH), asks("/?tab=9")),
