@@ -5,6 +5,7 @@
 //! does in middleware: hosts that are not ours, and forms from elsewhere.
 
 pub mod announcements;
+pub mod batch;
 pub mod broadcaster;
 pub mod content_security_policy;
 pub mod database;

@@ -31,7 +31,6 @@ use crate::app::Rails;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
-use crate::app::models_controller::BATCH;
 use crate::app::templates::{Source, Templates, ViewsError};
 use crate::live::Live;
 use crate::puma::{Request, Response};
@@ -204,7 +203,6 @@ impl Fixes {
             is_on => (fix.is_on)(self),
             detaches => fix.detaches,
             can_detach => self.server.can_detach,
-            batch => BATCH,
             newest => self.database.newest(),
             cap => self.live.cap(),
             max_age => self.live.max_age().map(|age| age.as_secs_f64().to_string()),

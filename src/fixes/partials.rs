@@ -33,8 +33,9 @@ const TURBO_STREAMS: &str = "fixes/_turbo_streams.html";
 fn as_html(fixes: &Fixes) -> Shape {
     let templates = Arc::clone(&fixes.templates);
     let make = move |models: &[Model]| {
+        let name = |model: &Model| Value::from(Arc::clone(&model.name));
         let models: Vec<Value> =
-            models.iter().map(|model| context! { id => model.id, name => model.name.as_str() }).collect();
+            models.iter().map(|model| context! { id => model.id, name => name(model) }).collect();
         let html = templates.render(TURBO_STREAMS, context! { models });
         html.unwrap_or_else(|error| {
             log::error!("view {TURBO_STREAMS}: {error:#}");
