@@ -80,7 +80,7 @@ impl ModelsController {
             request.mark_as_io_bound();
         }
         let (database, settings) = (Arc::clone(&self.database), self.settings.clone());
-        let stream = match settings.stream_loop {
+        match settings.stream_loop {
             Loop::ById => {
                 let resume_from = last_event_id(request);
                 self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
@@ -90,13 +90,6 @@ impl ModelsController {
             Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
                 rescue(stream, |stream| stream_by_time(stream, &database, &settings));
             }),
-        };
-        let origin = request
-            .header("origin")
-            .filter(|origin| self.settings.allowed_origins.iter().any(|it| it == origin));
-        match origin {
-            Some(origin) => stream.with_header("access-control-allow-origin", origin.to_owned()),
-            None => stream,
         }
     }
 

@@ -17,6 +17,7 @@ pub(super) const FIX: Fix = Fix {
     name: "partials",
     does: "a partial is rendered once a commit and pushed as HTML, which the page puts in",
     view: ("fixes/partials.html", include_str!("../../views/fixes/partials.html")),
+    streams: &["stream"],
     detaches: true,
     action: |fixes, request, rest| (rest == "stream").then(|| push::listen(fixes, request, as_html(fixes))),
     ..PLAIN

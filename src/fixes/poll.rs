@@ -20,6 +20,7 @@ pub(super) const FIX: Fix = Fix {
     name: "poll",
     does: "the page asks every two seconds, with an answer that all tabs share",
     view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
+    streams: &["models.json"],
     action,
     ..PLAIN
 };

@@ -17,6 +17,7 @@ pub(super) const FIX: Fix = Fix {
     name: "short-stream",
     does: "the action ends after one batch, and EventSource comes back by itself",
     view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
+    streams: &["stream"],
     action,
     ..PLAIN
 };
