@@ -590,3 +590,21 @@ fn who_may_look_and_who_may_change() {
         assert_eq!(split(&answer).0, 403, "a stranger learns not even what there is");
     }
 }
+
+#[test]
+fn orders_at_the_same_moment_do_not_pass_a_limit_of_the_lab_together() {
+    let server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
+    let (app, control) = (server.app, server.control);
+    let _held = common::open_stream(app);
+    let ask = |path: &'static str, count: usize| {
+        let orders: Vec<_> =
+            (0..count).map(|_| std::thread::spawn(move || json(control, "POST", path).0)).collect();
+        orders.into_iter().map(|order| order.join().unwrap()).filter(|status| *status == 200).count()
+    };
+    assert_eq!(ask("/lab/page", 30), 16);
+    assert_eq!(ask("/lab/zombies?count=10", 12), 6);
+    assert_eq!(ask("/lab/tabs/open?tab=7", 12), 1);
+    let lab = json(control, "GET", "/lab").1;
+    let there = |what: &str| lab[what].as_array().unwrap().len();
+    assert_eq!((there("pages"), there("zombies"), there("tabs")), (16, 60, 1));
+}

@@ -6,8 +6,9 @@
 //! A reset closes them all and restores what can be set to what it was at the start.
 //! An order blocks for the connecting, and a close until a tab's thread has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -69,8 +70,38 @@ struct Open {
     tabs: BTreeMap<u32, Tab>,
     zombies: BTreeMap<usize, Zombie>,
     pages: BTreeMap<usize, Page>,
+    /// What is being opened by orders under way. It counts as open, so that orders at the same moment
+    /// do not pass a limit together.
+    opening_tabs: BTreeSet<u32>,
+    opening_zombies: usize,
+    opening_pages: usize,
     /// How many zombies and pages there ever were.
     counted: usize,
+}
+
+/// Given back when dropped, however the order ends.
+struct Reserved<'a> {
+    laboratory: &'a Laboratory,
+    what: Kind,
+}
+
+enum Kind {
+    Tab(u32),
+    Zombie,
+    Page,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut open = self.laboratory.open();
+        match self.what {
+            Kind::Tab(number) => {
+                open.opening_tabs.remove(&number);
+            }
+            Kind::Zombie => open.opening_zombies -= 1,
+            Kind::Page => open.opening_pages -= 1,
+        }
+    }
 }
 
 struct Page {
@@ -128,21 +159,26 @@ impl Laboratory {
     /// Opens the tab of this number, or of the lowest that is free.
     pub fn open_tab(&self, number: Option<&str>) -> Result<ShownTab, LabError> {
         let wanted = number.map(tab_number).transpose()?;
-        let mut open = self.open();
-        let number = match wanted {
-            Some(number) if open.tabs.contains_key(&number) => return Err(LabError::IsOpen(number)),
-            Some(number) => number,
-            None => {
-                (1..=MAX_TABS).find(|number| !open.tabs.contains_key(number)).ok_or(LabError::TooManyTabs)?
-            }
-        };
+        let (_reserved, number) = self.reserve_tab(wanted)?;
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
         // Nobody hears what happens to it: that is on the server's own record.
         let (to, _) = bounded(0);
         let tab = Tab::open_into(&self.stream(&number.to_string()), settings, to)?;
         let shown = show_tab(number, &tab);
-        open.tabs.insert(number, tab);
+        self.open().tabs.insert(number, tab);
         Ok(shown)
+    }
+
+    fn reserve_tab(&self, wanted: Option<u32>) -> Result<(Reserved<'_>, u32), LabError> {
+        let mut open = self.open();
+        let is_taken = |number: u32| open.tabs.contains_key(&number) || open.opening_tabs.contains(&number);
+        let number = match wanted {
+            Some(number) if is_taken(number) => return Err(LabError::IsOpen(number)),
+            Some(number) => number,
+            None => (1..=MAX_TABS).find(|number| !is_taken(*number)).ok_or(LabError::TooManyTabs)?,
+        };
+        open.opening_tabs.insert(number);
+        Ok((Reserved { laboratory: self, what: Kind::Tab(number) }, number))
     }
 
     /// Closes a tab as its page would: FIN.
@@ -155,25 +191,32 @@ impl Laboratory {
 
     /// Opens so many clients that ask for a stream and never read.
     pub fn leave_zombies(&self, count: usize) -> Result<Vec<ShownZombie>, LabError> {
-        let there = self.open().zombies.len();
-        if there.saturating_add(count) > MAX_ZOMBIES {
-            return Err(LabError::TooManyZombies { wanted: count, there });
-        }
+        let reserved: Vec<Reserved<'_>> = {
+            let mut open = self.open();
+            let there = open.zombies.len() + open.opening_zombies;
+            if there.saturating_add(count) > MAX_ZOMBIES {
+                return Err(LabError::TooManyZombies { wanted: count, there });
+            }
+            open.opening_zombies += count;
+            (0..count).map(|_| Reserved { laboratory: self, what: Kind::Zombie }).collect()
+        };
         let mut left = Vec::new();
-        for _ in 0..count {
+        for reserved in reserved {
             let number = self.count();
             let zombie = Zombie::open(&self.stream(&format!("zombie-{number}")))?;
             left.push(ShownZombie { zombie: number, local_port: zombie.local_port() });
             self.open().zombies.insert(number, zombie);
+            drop(reserved);
         }
         Ok(left)
     }
 
     /// Asks for a page, and does not wait for the answer.
     pub fn ask_for_page(&self) -> Result<ShownPage, LabError> {
-        {
+        let _reserved = {
             let mut open = self.open();
-            if open.pages.values().filter(|page| page.is_waiting()).count() >= MAX_PAGES {
+            let waiting = open.pages.values().filter(|page| page.is_waiting()).count();
+            if waiting + open.opening_pages >= MAX_PAGES {
                 return Err(LabError::TooManyPages);
             }
             while open.pages.len() >= MAX_PAGES {
@@ -181,7 +224,9 @@ impl Laboratory {
                 let oldest = *oldest.0;
                 open.pages.remove(&oldest);
             }
-        }
+            open.opening_pages += 1;
+            Reserved { laboratory: self, what: Kind::Page }
+        };
         let number = self.count();
         let url = parse_url(&format!("{}/?tab=page-{number}", self.app))?;
         let options = Options { connect_timeout: CONNECT_WITHIN, receive_buffer: None };
@@ -208,9 +253,12 @@ impl Laboratory {
 
     /// Closes everything that is open. Blocks until the tabs' threads have ended.
     pub fn close_all(&self) {
-        let open = std::mem::take(&mut *self.open());
-        open.pages.values().for_each(|page| page.closer.close());
-        drop(open);
+        let (tabs, zombies, pages) = {
+            let mut open = self.open();
+            (mem::take(&mut open.tabs), mem::take(&mut open.zombies), mem::take(&mut open.pages))
+        };
+        pages.values().for_each(|page| page.closer.close());
+        drop((tabs, zombies));
     }
 
     /// What is open.
