@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Server, get, json, open_stream, proc_status, read_answer, read_head, send, wait_for};
 use ninetabs::puma::body::MAX_SPOOLED;
-use rustix::process::{Resource, Rlimit, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 
 fn start(flags: &str) -> Server {
@@ -144,28 +144,81 @@ fn a_connection_is_kept_for_999_requests() {
 }
 
 #[test]
-fn who_comes_when_all_connections_are_taken_is_told_to_come_back() {
+fn a_connection_over_the_limit_takes_the_place_of_the_longest_idle_one() {
     let server = start("--max-connections 3");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut kept: Vec<_> = (0..3).map(|_| send(server.app, request)).collect();
-    for client in &mut kept {
+    let kept = || {
+        let mut client = send(server.app, request);
+        assert_eq!(read_answer(&mut client).status, 200);
+        client
+    };
+    let (mut first, mut second, mut third) = (kept(), kept(), kept());
+    // The first has waited longest until it asks again; then the second has.
+    first.write_all(request).unwrap();
+    assert_eq!(read_answer(&mut first).status, 200);
+    let mut fourth = kept();
+    assert_eq!(read_to_end(&mut second), "", "it was idle for the longest time");
+    for client in [&mut first, &mut third, &mut fourth] {
+        client.write_all(request).unwrap();
         assert_eq!(read_answer(client).status, 200);
     }
+    assert_eq!(server.stats()["connections"]["evicted"], 1);
+}
+
+#[test]
+fn half_a_request_is_told_why_it_makes_room_for_another() {
+    let server = start("--max-connections 2");
+    let mut half = send(server.app, b"GET /up HTTP/1.1\r\nHost: local");
+    let _silent = send(server.app, b"");
+    server.wait_for_stats("both in the reactor", |stats| stats["reactor_max"] == 2);
+    assert_eq!(get(server.app, "/up").0, 200);
+    expect_refusal(&mut half, 503, "half a request");
+}
+
+#[test]
+fn a_client_that_holds_all_connections_locks_out_no_other() {
+    let server = start("--max-connections 20");
+    let control = crowd_of_silent(server.control, 64);
+    let app = crowd_of_silent(server.app, 60);
+    let silent = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(get(server.app, "/up").0, 200);
+        assert_eq!(json(server.control, "GET", "/stats").0, 200);
+    }
+    // They would be closed by themselves after 30 s.
+    assert!(silent.elapsed() < Duration::from_secs(20));
+    assert_eq!(json(server.control, "POST", "/reap").0, 200);
+    drop((control, app));
+}
+
+fn crowd_of_silent(to: SocketAddr, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| send(to, b"")).collect()
+}
+
+#[test]
+fn silent_connections_in_todo_make_room_while_every_thread_is_held() {
+    let server = start("--max-connections 6 --threads 2:2 --update-rate 100ms");
+    let streams = [open_stream(server.app), open_stream(server.app)];
+    let _silent = crowd_of_silent(server.app, 4);
+    server.wait_for_stats("four in todo", |stats| stats["backlog"] == 4);
+    let mut page = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    server.wait_for_stats("one was evicted", |stats| stats["connections"]["evicted"] == 1);
+    drop(streams);
+    assert_eq!(read_answer(&mut page).status, 200);
+}
+
+#[test]
+fn a_connection_that_is_being_served_is_never_evicted() {
+    let server = start("--max-connections 2 --update-rate 100ms");
+    let mut streams = [open_stream(server.app), open_stream(server.app)];
     let mut refused = send(server.app, b"");
     let answer = read_answer(&mut refused);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(read_to_end(&mut refused), "");
-    drop(refused);
-
-    kept.truncate(2);
-    wait_for("room for one more", || {
-        let mut client = send(server.app, request);
-        (read_answer(&mut client).status == 200).then_some(())
-    });
-    for client in &mut kept {
-        client.write_all(request).unwrap();
-        assert_eq!(read_answer(client).status, 200, "who was in stays in");
+    assert_eq!(server.stats()["streams"]["open"], 2);
+    for stream in &mut streams {
+        assert_eq!(stream.write(b"").unwrap(), 0);
     }
 }
 
@@ -225,6 +278,113 @@ fn pipelined_requests_are_answered_in_their_order() {
     let names: Vec<_> = models.as_array().unwrap().iter().map(|model| &model["name"]).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(read_to_end(&mut client), "", "nothing is answered behind a close");
+}
+
+/// All answers, and then the end: a reset fails the test.
+fn read_answers(client: &mut TcpStream, of: &str) -> usize {
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).unwrap_or_else(|error| panic!("{of}: {error} after {} bytes", all.len()));
+    String::from_utf8_lossy(&all).matches("HTTP/1.1 200").count()
+}
+
+#[test]
+fn every_answer_before_a_close_arrives_whatever_was_sent_behind_it() {
+    let server = start("");
+    let get = "GET /up HTTP/1.1\r\nHost: localhost\r\n";
+    let plain = format!("{get}\r\n");
+    let both = "POST /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
+        Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for (what, requests, answers) in [
+        ("close", plain.repeat(99) + get + "Connection: close\r\n\r\n" + &plain.repeat(300), 100),
+        ("the limit of a connection", plain.repeat(1_500), 999),
+        ("a refusal", plain.repeat(99) + "no request\r\n\r\n" + &plain.repeat(300), 99),
+        ("a body framed twice", plain.repeat(99) + both + &plain.repeat(300), 99),
+    ] {
+        let mut client = send(server.app, requests.as_bytes());
+        thread::sleep(Duration::from_millis(200));
+        assert_eq!(read_answers(&mut client, what), answers, "{what}");
+    }
+}
+
+#[test]
+fn what_comes_after_the_last_answer_does_not_reset_it() {
+    let server = start("");
+    let last = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\nGET /up HTTP/1.0\r\n\r\nGET /";
+    let mut client = send(server.app, last);
+    for _ in 0..5 {
+        client.write_all(&[b'a'; 100]).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(read_answers(&mut client, "HTTP/1.0"), 1);
+}
+
+#[test]
+fn a_last_request_with_nothing_behind_it_is_closed_at_once() {
+    let server = start("");
+    for _ in 0..20 {
+        let mut client = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+        assert_eq!(read_answer(&mut client).status, 200);
+        assert_eq!(read_to_end(&mut client), "");
+    }
+    server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
+    assert_eq!(server.stats()["reactor_max"], 0, "none of them lingers");
+}
+
+#[test]
+fn the_answers_before_a_stop_arrive_and_what_is_half_read_is_told_that_it_stops() {
+    let mut server = start("--threads 1:1 --update-rate 60");
+    let up = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut half = send(server.app, format!("{up}GET /up HTTP/1.1\r\nHost: local").as_bytes());
+    assert_eq!(read_answer(&mut half).status, 200);
+    let mut idle = send(server.app, up.as_bytes());
+    assert_eq!(read_answer(&mut idle).status, 200);
+    let mut stream = send(
+        server.app,
+        format!("GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n{}", up.repeat(1_000)).as_bytes(),
+    );
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 200"));
+    server.wait_for_stats("a stream", |stats| stats["streams"]["open"] == 1);
+    server.signal(Signal::TERM);
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    assert!(String::from_utf8_lossy(&all).ends_with("0\r\n\r\n"), "its last words arrive");
+    assert_eq!(idle.read(&mut [0; 9]).unwrap(), 0, "nothing is due on it");
+    expect_refusal(&mut half, 503, "half a request");
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+}
+
+/// After SIGCONT the deadlines are over, and the requests have been there all the time.
+#[test]
+fn a_request_that_came_in_time_is_answered_although_the_process_was_stopped() {
+    let server = start("--persistent-timeout 8 --first-data-timeout 8 --head-timeout 8");
+    let up = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\
+        Content-Type: application/x-www-form-urlencoded\r\n\r\nname=a";
+    // Half of a request now, and the other half while the process is stopped.
+    let mut clients = Vec::new();
+    for n in 0..1_300 {
+        let (before, rest, status): (&[u8], &[u8], u16) = match n % 4 {
+            0 => (up, up, 200),
+            1 => (b"", up, 200),
+            2 => (&up[..20], &up[20..], 200),
+            _ => (&post[..post.len() - 3], &post[post.len() - 3..], 201),
+        };
+        let mut client = send(server.app, before);
+        if n % 4 == 0 {
+            assert_eq!(read_answer(&mut client).status, 200);
+        }
+        clients.push((client, rest, status));
+    }
+    server.wait_for_stats("all in the reactor", |stats| stats["reactor_max"].as_u64() >= Some(1_200));
+    server.signal(Signal::STOP);
+    for (client, rest, _) in &mut clients {
+        client.write_all(rest).unwrap();
+    }
+    thread::sleep(Duration::from_secs(9));
+    server.signal(Signal::CONT);
+    for (n, (mut client, _, status)) in clients.into_iter().enumerate() {
+        assert_eq!(read_answer(&mut client).status, status, "client {n}");
+    }
 }
 
 /// Closing at once would make the client's kernel throw away the answer that came.
@@ -390,33 +550,41 @@ fn crowd(server: &Server, count: usize, mut each: impl FnMut(usize)) -> Vec<TcpS
     (0..count).filter_map(connect).collect()
 }
 
-/// Waits until pages are answered again, all have gone, and there was one pause, for this.
-fn expect_recovery(server: &Server, why: &str) {
+/// Waits until pages are answered again, and all have gone.
+fn expect_recovery(server: &Server) {
     wait_for("a page", || {
         let mut client = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
         let mut answer = String::new();
         client.read_to_string(&mut answer).is_ok_and(|_| answer.contains(" 200 OK")).then_some(())
     });
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+/// Descriptors are never the reason: silent clients make room for others, and the control server's
+/// share is not touched.
+fn expect_room_beside(server: &Server, clients: Vec<TcpStream>) {
+    wait_for("an eviction", || server.log().contains("make room").then_some(()));
+    for _ in 0..5 {
+        assert_eq!(get(server.app, "/up").0, 200);
+    }
+    drop(clients);
+    expect_recovery(server);
     let log = server.log();
-    assert_eq!(log.matches("accepting pauses").count(), 1, "{log}");
-    assert!(log.contains(&format!("accepting pauses: {why}")), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
+    assert_eq!(log.matches("make room").count(), 1, "{log}");
+    assert!(!log.contains("accepting pauses"), "{log}");
 }
 
 #[test]
-fn with_more_clients_than_descriptors_it_pauses_and_recovers() {
+fn with_more_silent_clients_than_descriptors_it_goes_on_serving() {
     let server = Server::with_descriptors(256, &["--front", "puma"]);
     let clients = crowd(&server, 1_000, |n| {
         if n % 50 == 0 {
             ask_control(&server, n);
         }
     });
-    wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
     (0..20).for_each(|_| ask_control(&server, clients.len()));
-    drop(clients);
-    // Descriptors were never the reason: the control server's share was not touched.
-    expect_recovery(&server, "there are too many connections");
+    expect_room_beside(&server, clients);
 }
 
 /// Whoever allows more connections than there are descriptors is told, once, and the
@@ -431,15 +599,13 @@ fn more_connections_than_descriptors_are_not_let_in() {
         "{said}"
     );
     let clients = crowd(&server, 300, |_| ());
-    wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
     // All of its share at a time.
     let mut askers: Vec<_> = (0..64).map(|_| send(server.control, b"GET /up")).collect();
     for asker in &mut askers {
         asker.write_all(b" HTTP/1.0\r\n\r\n").unwrap();
         assert_eq!(common::split(&read_to_end(asker)).0, 404);
     }
-    drop(clients);
-    expect_recovery(&server, "there are too many connections");
+    expect_room_beside(&server, clients);
 }
 
 /// What the app may have is what the others leave, and that may be nothing.
@@ -467,7 +633,10 @@ fn out_of_descriptors_it_pauses_and_recovers() {
     let clients = crowd(&server, 300, |_| ());
     wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
     drop(clients);
-    expect_recovery(&server, "Too many open files");
+    expect_recovery(&server);
+    let log = server.log();
+    assert_eq!(log.matches("accepting pauses").count(), 1, "{log}");
+    assert!(log.contains("accepting pauses: Too many open files"), "{log}");
 }
 
 /// A large body that has begun to come, and lies in a temporary file by now.

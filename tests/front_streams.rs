@@ -8,7 +8,7 @@ mod common;
 #[path = "common/models.rs"]
 mod models;
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -276,4 +276,78 @@ fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
     let connections: u64 = tabs.iter().map(|tab| tab.progress().connections).sum();
     eprintln!("{newest} models for each of {} tabs, over {connections} connections", tabs.len());
     assert!(connections >= 300, "{connections}");
+}
+
+/// Its kernel takes a few kilobytes, and it reads nothing.
+fn stalled_reader_of_a_page(server: &Server) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.app.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    client
+}
+
+#[test]
+fn a_page_that_is_not_read_gives_its_thread_back_and_its_bytes_are_counted() {
+    let server = start("--write-timeout 600 --max-answer-time 4 --threads 2:2");
+    common::create_large(server.app, 60);
+    let clients = [stalled_reader_of_a_page(&server), stalled_reader_of_a_page(&server)];
+    let stats = server.wait_for_stats("two blocked pages", |stats| {
+        stats["busy_threads"] == 2 && stats["connections"]["unsent_bytes"].as_u64() > Some(0)
+    });
+    assert!(stats["connections"]["unsent_bytes"].as_u64() < Some(2 << 20), "{stats}");
+    assert_eq!(get(server.app, "/up").0, 200);
+    server.wait_for_stats("free threads", |stats| {
+        stats["busy_threads"] == 0 && stats["connections"]["unsent_bytes"] == 0
+    });
+    drop(clients);
+}
+
+#[test]
+fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
+    let server = start("--write-timeout 600 --max-answer-time off --threads 8:8");
+    common::create_large(server.app, 60);
+    let clients: Vec<_> = (0..8).map(|_| stalled_reader_of_a_page(&server)).collect();
+    wait_for("eight blocked pages", || {
+        let threads = json(server.control, "GET", "/threads").1;
+        let taken: Vec<_> = threads.as_array()?.iter().filter_map(|it| it["bytes"].as_u64()).collect();
+        // Twice the buffer, which is what Linux makes of it, and as much again for the client's.
+        (taken.len() == 8 && taken.iter().all(|bytes| (1..256 * 1024).contains(bytes))).then_some(())
+    });
+    let stats = server.stats();
+    assert_eq!(stats["busy_threads"], 8, "{stats}");
+    assert!(stats["connections"]["unsent_bytes"].as_u64() > Some(0), "{stats}");
+    drop(clients);
+}
+
+#[test]
+fn the_last_words_of_a_stream_arrive_whatever_was_sent_behind_its_request() {
+    for notice in ["write", "poll"] {
+        let server = start(&format!("--update-rate 60 --notice-close {notice}"));
+        for pipelined in [1, 2_000] {
+            let mut client = send(server.app, &[STREAM_REQUEST, &PAGE.repeat(pipelined)].concat());
+            server.wait_for_stats("a stream", |stats| stats["streams"]["open"] == 1);
+            assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
+            thread::sleep(Duration::from_millis(100));
+            let mut all = String::new();
+            client.read_to_string(&mut all).unwrap();
+            assert!(all.ends_with("0\r\n\r\n"), "{notice}: {all:?}");
+            assert!(all.contains("this stream was asked to end"), "{notice}: {all:?}");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_connection_that_left_the_pool_is_no_reset() {
+    let mut server = start("");
+    let listen = b"GET /fixes/push/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut client = send(server.app, &[&listen[..], &PAGE.repeat(3_000)].concat());
+    server.wait_for_stats("a listener", |stats| stats["listeners"]["open"] == 1);
+    server.signal(rustix::process::Signal::TERM);
+    client.write_all(&PAGE.repeat(3_000)).unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).unwrap();
+    assert!(all.starts_with("HTTP/1.1 200"), "{all:?}");
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
 }

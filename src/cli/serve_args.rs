@@ -125,7 +125,7 @@ pub struct ServeArgs {
     /// Where another server has the streams that this one's pages listen to [default: here].
     #[arg(long, value_name = "URL", env = "NINETABS_STREAMS_AT", default_value_if("fix", "other-server", "http://127.0.0.1:9294"), value_parser = values::origin, help_heading = "Streams")]
     pub streams_at: Option<String>,
-    /// An origin whose pages may open this server's streams, those below /fixes and the cable included; several with commas, or by giving it again [default: its own alone].
+    /// An address whose pages may listen to this server's streams; may be given several times [default: its own alone].
     #[arg(long, value_name = "URL", env = "NINETABS_ALLOW_ORIGIN", value_delimiter = ',', value_parser = values::origin, help_heading = "Streams")]
     pub allow_origin: Vec<String>,
     /// How a stream finds out that its client has closed; poll: not on tiny-http [default: write].
@@ -195,7 +195,7 @@ pub struct ServeArgs {
     /// The largest request head, in bytes [default: 114688; not on tiny-http].
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = clap::value_parser!(u32).range(1024..=16_777_216), help_heading = "Limits")]
     pub max_head_bytes: Option<u32>,
-    /// The most connections; who comes beyond them is answered 503 [default: what the descriptor limit leaves, which is also the most there can be; not on tiny-http].
+    /// Maximum client connections; beyond them the one that has waited longest without a whole request is closed, and if there is none the new one is refused with 503 [default: what the descriptor limit leaves, which is also the most there can be; not on tiny-http].
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_connections: Option<u64>,
     /// Seconds that written data may stay unacknowledged by a vanished peer, or off [Linux only].
@@ -204,6 +204,9 @@ pub struct ServeArgs {
     /// Seconds that a blocked write waits for its client, in sum.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,
+    /// Seconds that a page waits for its client to read it, in total, or off; a stream has --max-stream-age instead [not on tiny-http].
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_ANSWER_TIME", default_value = "5", value_parser = values::time_or_off, help_heading = "Limits")]
+    pub max_answer_time: OrOff,
     /// The largest request body, in bytes.
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_body_bytes: u64,

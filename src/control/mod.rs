@@ -193,6 +193,7 @@ impl Control {
     fn set_threads(&self, request: &Request) -> Result<Response, String> {
         let count = threads(request, "count")?.ok_or("count: a number of threads is wanted")?;
         let answer = self.set_size(count, count)?;
+        self.view.server.fill();
         self.trim();
         Ok(answer)
     }
@@ -222,6 +223,7 @@ impl Control {
         let Start { min, max, max_stream_age } = self.start;
         self.view.live.set_max_age(max_stream_age);
         self.set_size(min, max)?;
+        self.view.server.fill();
         self.trim();
         let max_stream_age_s = max_stream_age.map(|age| age.as_secs_f64());
         Ok(one_line(&json!({ "min": min, "max": max, "max_stream_age_s": max_stream_age_s })))

@@ -53,6 +53,10 @@ struct Versions {
 #[derive(Serialize)]
 struct Connections {
     open: Option<usize>,
+    /// Those without a whole request that were closed to make room for others, ever.
+    evicted: u64,
+    /// Bytes of answers that threads are writing and that the kernel has not taken yet.
+    unsent_bytes: u64,
 }
 
 /// What a viewer is shown: see [`super::viewers`].
@@ -89,7 +93,11 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
         versions: Versions { puma: PUMA, ninetabs: env!("CARGO_PKG_VERSION") },
         streams: live.stats(),
         database: database.stats(),
-        connections: Connections { open: stats.connections.or_else(|| open_connections(server.address())) },
+        connections: Connections {
+            open: stats.connections.or_else(|| open_connections(server.address())),
+            evicted: stats.evicted,
+            unsent_bytes: stats.unsent_bytes,
+        },
         queries: database.queries(),
         listeners: broadcaster.counts(),
     }

@@ -78,9 +78,11 @@ impl<'a> Stream<'a> {
     /// the write timeout a piece of 64 KiB. Fails with `ClientDisconnected` when a
     /// write fails, and with `Reaped` when the stream is told to end, which is
     /// looked at between the pieces, and where the front door has the socket ends a
-    /// blocked one at once. After an error nothing more can be sent.
+    /// blocked one at once. After an error, and once the stream is closed, every further write fails and
+    /// sends nothing.
     pub fn write(&mut self, event: &Event) -> Result<(), StreamError> {
         self.look()?;
+        self.expect_open()?;
         let mut text = String::new();
         if let (State::New, Dialect::Resumable { retry }) = (self.state, self.dialect) {
             event::comment(&mut text, "a stream of models");
@@ -100,6 +102,7 @@ impl<'a> Stream<'a> {
     /// Sleeps, or fails with `Reaped` as soon as the stream is told to end; where
     /// closes are noticed by poll, with `ClientDisconnected` as soon as one comes.
     pub fn sleep(&mut self, duration: Duration) -> Result<(), StreamError> {
+        self.expect_open()?;
         if self.live.notice_close == NoticeClose::ByPoll
             && let Some(waited) = self.connection.wait_for_close(duration)
         {
@@ -151,6 +154,16 @@ impl<'a> Stream<'a> {
         ended
     }
 
+    fn expect_open(&self) -> Result<(), StreamError> {
+        match self.state {
+            State::Closed(_) => {
+                self.look()?;
+                Err(StreamError::ClientDisconnected(self.connection.over()))
+            }
+            State::New | State::Whole | State::Torn => Ok(()),
+        }
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         self.connection.write(bytes).map_err(|error| self.lose(error))
     }
@@ -166,5 +179,57 @@ impl<'a> Stream<'a> {
                 StreamError::ClientDisconnected(error)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use crossbeam_channel::bounded;
+
+    use super::super::registry::Settings;
+    use super::*;
+    use crate::puma::{Configuration, Server};
+    use crate::timeline::Timeline;
+
+    #[test]
+    fn after_a_write_that_failed_nothing_more_is_sent_and_the_stream_ends_as_cut() {
+        let settings = Settings {
+            retry: Duration::from_secs(3),
+            max_age: None,
+            max_age_jitter: 0.0,
+            cap: None,
+            notice_close: NoticeClose::ByWrite,
+        };
+        let timeline = Arc::new(Timeline::default());
+        let live = Arc::new(Live::new(&settings, Arc::clone(&timeline)));
+        let (tell, told) = bounded(1);
+        let streams = Arc::clone(&live);
+        let app = Arc::new(move |request: &crate::puma::Request| {
+            let tell = tell.clone();
+            streams.respond(request, Dialect::Faithful, move |stream| {
+                let large = Event::data("x".repeat(64 << 20));
+                let first = stream.write(&large).is_err();
+                let others = (0..3).filter(|_| stream.write(&Event::data("behind it")).is_err()).count();
+                let sleeps = stream.sleep(Duration::ZERO).is_err();
+                let _ = tell.send((first, others, sleeps, stream.close()));
+            })
+        });
+        let configuration = Configuration {
+            write_timeout: Duration::from_millis(200),
+            ..Configuration::new("test", (Ipv4Addr::LOCALHOST, 0).into())
+        };
+        let server = Server::start(configuration, timeline, app).unwrap();
+        let mut client = TcpStream::connect(server.address()).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let seen = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(seen, (true, 3, true, Ended::Cut));
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert!(!all.ends_with(b"0\r\n\r\n"), "it looks whole");
+        assert!(!all.windows(9).any(|bytes| bytes == b"behind it"));
+        assert_eq!(live.stats().disconnected, 1);
     }
 }

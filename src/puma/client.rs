@@ -6,33 +6,18 @@
 //! no client can make it keep more than the limits that [`Limits`] names.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::net::{self, RecvFlags};
-
-use super::head::{self, Head, Parsed};
+use super::head::Head;
+use super::lingering::Lingering;
 use super::reactor::{Place, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
 use super::socket::Socket;
 use super::thread_pool::Work;
 use crate::timeline::Subject;
-
-/// The most that is read at once, in bytes. It is read onto the stack, which is as deep
-/// for every page, so that a thread has no buffer of its own.
-const READ_BYTES: usize = 8 * 1024;
-
-/// How much of an unread request is looked at, in bytes.
-const PEEK_BYTES: usize = 4 * 1024;
-/// How long a refused client may go on sending before its connection is closed.
-const LINGER: Duration = Duration::from_secs(2);
-/// How much of that is read and thrown away, in bytes.
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a client may take, in bytes and in time.
 #[derive(Debug, Clone)]
@@ -66,32 +51,35 @@ pub(super) struct Client {
     pub subject: Subject,
     limits: Arc<Limits>,
     reader: RequestReader,
-    /// Refused: what still comes is thrown away, up to so many bytes.
-    lingering: Option<usize>,
+    /// Nothing more is written, and what still comes is thrown away.
+    lingering: Option<Lingering>,
+    /// It has sent a request before the one ahead of it was answered.
+    has_pipelined: bool,
     /// Requests that have been served on it.
     pub served: usize,
     deadline: Instant,
+    /// Since when it has had no whole request.
+    since: Instant,
     /// When the first byte of the head came that is being read.
     head_began: Option<Instant>,
-    /// Whether what it asks for has been looked at in todo.
-    is_peeked: AtomicBool,
 }
 
 impl Client {
     /// Boxed: it is passed on from hand to hand.
-    pub fn new(socket: Socket, subject: Subject, limits: Arc<Limits>) -> Box<Self> {
-        let deadline = Instant::now() + limits.first_data_timeout;
+    pub fn new(socket: Arc<Socket>, subject: Subject, limits: Arc<Limits>) -> Box<Self> {
+        let now = Instant::now();
         Box::new(Client {
             place: None,
-            socket: Arc::new(socket),
+            socket,
             subject,
             reader: RequestReader::new(limits.max_head_bytes, limits.max_body_bytes),
+            deadline: now + limits.first_data_timeout,
+            since: now,
             limits,
             lingering: None,
+            has_pipelined: false,
             served: 0,
-            deadline,
             head_began: None,
-            is_peeked: AtomicBool::new(false),
         })
     }
 
@@ -106,21 +94,41 @@ impl Client {
         }
     }
 
+    /// The same, with so many reads at most.
+    pub fn finish_within(&mut self, reads: usize) -> Progress {
+        for _ in 0..reads {
+            match self.try_to_finish() {
+                (Progress::NotYet, true) => {}
+                (progress, _) => return progress,
+            }
+        }
+        Progress::NotYet
+    }
+
     /// Parses what is there, else reads once. Says whether there may be more to read now.
     pub fn try_to_finish(&mut self) -> (Progress, bool) {
+        if let Some(lingering) = &mut self.lingering {
+            return match self.socket.read(|_| ()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Progress::NotYet, false),
+                Ok(read) if read > 0 && lingering.discard(read) => {
+                    self.deadline = lingering.deadline();
+                    (Progress::NotYet, true)
+                }
+                Ok(_) | Err(_) => (Progress::Gone, false),
+            };
+        }
         match self.parse() {
             Ok(true) => return (Progress::Ready, true),
             Ok(false) => {}
             Err(refusal) => return (Progress::Refused(refusal), true),
         }
-        match self.read() {
+        // What is kept is as large as what has come, and not as large as a read may be: thousands
+        // may be in the middle of a head.
+        match self.socket.read(|bytes| self.reader.push(bytes)) {
             Ok(0) => return (Progress::Gone, false),
-            Ok(read) => self.note_bytes(read),
+            Ok(_) => self.note_bytes(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (Progress::NotYet, false),
             Err(_) => return (Progress::Gone, false),
-        }
-        if let Some(left) = self.lingering {
-            return (if left == 0 { Progress::Gone } else { Progress::NotYet }, true);
         }
         match self.parse() {
             Ok(whole) => (if whole { Progress::Ready } else { Progress::NotYet }, true),
@@ -128,27 +136,8 @@ impl Client {
         }
     }
 
-    /// What is kept is as large as what has come, and not as large as a read may be:
-    /// thousands may be in the middle of a head.
-    fn read(&mut self) -> io::Result<usize> {
-        let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
-        let received = net::recv(&self.socket.stream, &mut scratch[..], RecvFlags::empty());
-        let ((bytes, _), read) = match received {
-            Err(Errno::INTR) => return self.read(),
-            received => received?,
-        };
-        if self.lingering.is_none() {
-            self.reader.push(bytes);
-        }
-        Ok(read)
-    }
-
-    /// Each byte starts the time anew; a head has a time in sum besides.
-    fn note_bytes(&mut self, read: usize) {
-        if let Some(left) = &mut self.lingering {
-            *left = left.saturating_sub(read);
-            return;
-        }
+    /// Each byte starts the time anew; a head has a time in total besides.
+    fn note_bytes(&mut self) {
         let now = Instant::now();
         self.deadline = now + self.limits.first_data_timeout;
         if self.reader.is_in_head() {
@@ -158,9 +147,6 @@ impl Client {
     }
 
     fn parse(&mut self) -> Result<bool, Refusal> {
-        if self.lingering.is_some() {
-            return Ok(false);
-        }
         let is_whole = self.reader.parse();
         if self.reader.take_continue() {
             // It is small, and the socket is fresh or was just answered on: it fits, or
@@ -175,7 +161,9 @@ impl Client {
 
     /// Takes the request that is whole; the next begins in what was read, or is to come.
     pub fn take(&mut self) -> Option<Incoming> {
-        self.reader.take()
+        let incoming = self.reader.take();
+        self.has_pipelined |= !self.reader.unread().is_empty();
+        incoming
     }
 
     /// What was read and belongs to no request yet: for who takes the socket over.
@@ -183,33 +171,22 @@ impl Client {
         self.reader.into_unread()
     }
 
-    /// What its request line and fields look like, without consuming them: a client in
-    /// todo has not been read, but by the reactor if it came from there. None if no whole
-    /// head has come, or it was looked at before.
-    pub fn peek(&self) -> Option<Head> {
-        if self.is_peeked.load(Ordering::Relaxed) {
-            return None;
-        }
-        let head = self.reader.ready().cloned().or_else(|| self.peek_unread())?;
-        self.is_peeked.store(true, Ordering::Relaxed);
-        Some(head)
+    /// The head of the request that is whole.
+    pub fn ready(&self) -> Option<&Head> {
+        self.reader.ready()
     }
 
-    fn peek_unread(&self) -> Option<Head> {
-        let mut bytes = vec![0; PEEK_BYTES];
-        let seen = self.socket.stream.peek(&mut bytes).ok()?;
-        match head::parse(&bytes[..seen], self.limits.max_head_bytes) {
-            Parsed::Whole(head, _) => Some(head),
-            Parsed::NotYet | Parsed::Refused(_) => None,
-        }
+    pub fn max_head_bytes(&self) -> usize {
+        self.limits.max_head_bytes
     }
 
     /// Models Puma::Client#reset: the next request, under a number of its own.
     pub fn reset(&mut self, request: u64) {
         self.served += 1;
-        self.is_peeked = AtomicBool::new(false);
+        self.socket.peeked.reset();
         self.subject.request = request;
         let now = Instant::now();
+        self.since = now;
         let idle = self.reader.unread().is_empty();
         self.head_began = (!idle).then_some(now);
         self.deadline =
@@ -221,21 +198,58 @@ impl Client {
         self.reader.settle();
     }
 
-    /// What to say when its time has run out: nothing to one that has said nothing.
-    pub fn timed_out(&self) -> Option<Refusal> {
+    /// Whether a part of a request has come, and not all of it.
+    pub fn is_in_request(&self) -> bool {
         let is_idle = self.reader.is_in_head() && self.reader.unread().is_empty();
-        let is_due = !is_idle && !self.reader.is_ready() && self.lingering.is_none();
-        is_due.then_some(Refusal::RequestTimeout)
+        !is_idle && !self.reader.is_ready() && self.lingering.is_none()
     }
 
-    /// Answers with a refusal and stops writing. What the client still sends is to be
-    /// read for a while: closing at once would make its kernel throw the answer away.
+    /// Answers with a refusal; the connection is to end.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.socket.try_write(&refusal.answer(self.reader.is_http11()));
+        // A request that is not read whole is still being sent.
+        self.has_pipelined = true;
+    }
+
+    /// Whether the socket may be closed now. If not, nothing more is written, and the client is to be
+    /// read from until it has gone or its time is over.
+    ///
+    /// A client that may not send more is believed, unless something of it is unread or it has sent
+    /// ahead before.
+    pub fn may_close(&mut self, may_send_more: bool) -> bool {
+        if self.lingering.is_some() {
+            return self.has_lingered();
+        }
+        let is_read = self.socket.read(|_| ());
+        let is_sending = match is_read {
+            Ok(0) => return true,
+            Ok(_) => true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.has_pipelined || !self.reader.unread().is_empty()
+            }
+            Err(_) => return true,
+        };
+        if !may_send_more && !is_sending {
+            return true;
+        }
         self.socket.finish_writing();
         self.reader = RequestReader::new(self.limits.max_head_bytes, self.limits.max_body_bytes);
-        self.lingering = Some(LINGER_BYTES);
-        self.deadline = Instant::now() + LINGER;
+        let lingering = Lingering::begin(is_sending);
+        self.deadline = lingering.deadline();
+        self.since = lingering.began();
+        self.lingering = Some(lingering);
+        false
+    }
+
+    /// Reads away what has come, and answers whether there was nothing left, or too much.
+    fn has_lingered(&mut self) -> bool {
+        loop {
+            match self.try_to_finish() {
+                (Progress::NotYet, true) => {}
+                (Progress::NotYet, false) => return self.deadline <= Instant::now(),
+                _ => return true,
+            }
+        }
     }
 }
 
@@ -252,6 +266,10 @@ impl Watched for Box<Client> {
 
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn since(&self) -> Instant {
+        self.since
     }
 
     fn place(&mut self) -> &mut Option<Place<Box<Client>>> {

@@ -15,6 +15,11 @@ pub const THREADS: (usize, usize) = (8, 8);
 pub const MAX_IO_THREADS: usize = 0;
 /// How long a blocked write waits for its client, in sum.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a page waits for its client, in total. A stream has an age instead.
+pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
+/// Bytes of answers that the kernel keeps for a connection. By itself it would keep megabytes for
+/// a client that does not read. Linux takes twice as much, with what it needs for itself.
+pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// How often one idle thread above the minimum is let go.
 pub const AUTO_TRIM_TIME: Duration = Duration::from_secs(30);
 /// How long a stop waits for requests that are being served.
@@ -63,6 +68,9 @@ pub struct Configuration {
     pub threads: (usize, usize),
     pub max_io_threads: usize,
     pub write_timeout: Duration,
+    /// How long an answer that is written whole may wait for its client, in total; None: as long as
+    /// any write.
+    pub max_answer_time: Option<Duration>,
     pub auto_trim_time: Duration,
     /// The largest request body, in bytes; 0 where no request has one.
     pub max_body_bytes: u64,
@@ -86,6 +94,7 @@ impl Configuration {
             threads: THREADS,
             max_io_threads: MAX_IO_THREADS,
             write_timeout: WRITE_TIMEOUT,
+            max_answer_time: Some(MAX_ANSWER_TIME),
             auto_trim_time: AUTO_TRIM_TIME,
             max_body_bytes: MAX_BODY_BYTES,
             front: FrontDoor::Puma,

@@ -39,6 +39,8 @@ pub struct WriteError {
 pub struct Progress {
     /// Bytes that the kernel has taken so far.
     pub bytes: AtomicU64,
+    /// Bytes of the write under way that it has not taken yet.
+    pub unsent: AtomicU64,
 }
 
 /// The writing end of one request's connection.
@@ -54,6 +56,8 @@ pub struct Connection {
     framing: Framing,
     writes: u64,
     state: State,
+    /// What the write that failed met.
+    errno: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,7 @@ impl Connection {
             framing: Framing::UntilClose,
             writes: 0,
             state: State::Open,
+            errno: None,
         }
     }
 
@@ -93,6 +98,11 @@ impl Connection {
     pub(super) fn begin(&mut self, head: Vec<u8>, framing: Framing) {
         self.head = head;
         self.framing = framing;
+    }
+
+    /// From now on a write waits for its client in total at most for this time, if that is less.
+    pub(super) fn limit_waits(&mut self, most: Option<Duration>) {
+        self.write_timeout = most.map_or(self.write_timeout, |most| self.write_timeout.min(most));
     }
 
     /// The answer is its head alone, whatever that promises (HEAD, 204, 304).
@@ -108,13 +118,23 @@ impl Connection {
     /// Writes part of the body and hands it to the kernel.
     ///
     /// Blocks while the client's buffers are full, at most for the write timeout.
-    /// Empty parts are skipped: an empty chunk would end the body.
+    /// Empty parts are skipped: an empty chunk would end the body. After a write has failed, in the
+    /// middle of a chunk perhaps, every further one fails and sends nothing.
     pub fn write(&mut self, part: &[u8]) -> Result<(), WriteError> {
+        if self.state == State::Broken {
+            return Err(self.over());
+        }
         if part.is_empty() {
             return Ok(());
         }
         let bytes = self.framed(part);
         self.send(&bytes)
+    }
+
+    /// What a write gets when nothing more can be sent.
+    pub(crate) fn over(&self) -> WriteError {
+        let errno = self.errno.clone().unwrap_or_else(|| "EPIPE".to_owned());
+        WriteError { number: self.writes + 1, errno }
     }
 
     /// What to say at a clean end: it is sent with what is due then.
@@ -142,6 +162,7 @@ impl Connection {
     pub fn closed(&mut self) -> WriteError {
         self.state = State::Broken;
         let (number, errno) = (self.writes + 1, "POLLRDHUP".to_owned());
+        self.errno = Some(errno.clone());
         self.record(What::Disconnected { write: number, error: errno.clone() });
         WriteError { number, errno }
     }
@@ -193,10 +214,13 @@ impl Connection {
     fn send(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.writes += 1;
         let progress = &self.progress;
+        progress.unsent.store(bytes.len() as u64, Ordering::Relaxed);
         let took = |bytes: usize| {
             progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            progress.unsent.fetch_sub(bytes as u64, Ordering::Relaxed);
         };
         let (waited, written) = self.transport.write_all(bytes, self.write_timeout, took);
+        progress.unsent.store(0, Ordering::Relaxed);
         if !waited.is_zero() {
             self.record(What::Blocked { us: waited.as_micros() as u64 });
         }
@@ -209,6 +233,7 @@ impl Connection {
             Err(error) => {
                 self.state = State::Broken;
                 let errno = errno(&error);
+                self.errno = Some(errno.clone());
                 self.record(What::Disconnected { write: self.writes, error: errno.clone() });
                 Err(WriteError { number: self.writes, errno })
             }

@@ -5,14 +5,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-#[cfg(target_os = "linux")]
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use super::configuration::{Configuration, FrontDoor, LISTEN_BACKLOG};
+use super::configuration::{Configuration, FrontDoor, LISTEN_BACKLOG, SEND_BUFFER_BYTES};
 use super::thread_pool::StartError as PoolError;
 
 /// The kernel takes no more milliseconds than an int has: 24 days.
@@ -30,9 +29,18 @@ pub(super) trait Door: Send + Sync {
     /// Stops accepting: who connects from now on is refused. A second call does nothing.
     fn stop(&self);
 
+    /// Ends what is left once the pool has: connections that are read to their end. Blocks for at most
+    /// this time.
+    fn end(&self, _within: Duration) {}
+
     /// How many connections it has; None where that is hidden.
     fn connections(&self) -> Option<usize> {
         None
+    }
+
+    /// Connections without a whole request that were closed to make room for others, ever.
+    fn evicted(&self) -> u64 {
+        0
     }
 
     /// Puts on the timeline what the requests in todo are that nobody has read.
@@ -77,6 +85,7 @@ pub(super) fn listen(configuration: &Configuration) -> Result<TcpListener, Start
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         if configuration.front == FrontDoor::TinyHttp {
             // The only bound that there is on a write to a hidden socket.
             socket.set_write_timeout(Some(configuration.write_timeout))?;

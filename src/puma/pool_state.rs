@@ -136,6 +136,10 @@ impl<W> State<W> {
         self.waiting < self.todo.len() && self.can_spawn_processor()
     }
 
+    pub(super) fn is_below_min(&self) -> bool {
+        self.spawned() < self.min
+    }
+
     /// IO-bound threads do not count, but those beyond the quota do.
     fn can_spawn_processor(&self) -> bool {
         let io = self.io_threads();
@@ -252,6 +256,8 @@ impl<W> State<W> {
             return Err(BadSize { min, max });
         }
         (self.min, self.max) = (min, max);
+        // Threads that were asked to leave for a lower minimum, and are still at work, may stay now.
+        self.trim_requested = self.trim_requested.min(self.spawned().saturating_sub(min));
         Ok(())
     }
 

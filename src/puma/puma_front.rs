@@ -9,9 +9,14 @@
 //! that nobody keeps a thread that others wait for. Models Puma::Server's
 //! `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! Over `max_connections` the acceptor answers 503. When more of those linger than a
-//! few, or there is no descriptor left, it pauses, says so once, and goes on: so that
-//! what other servers of this process need is never taken by who is sent away.
+//! A connection ends in one place, `Shared::end`: it is closed at once only if nothing of its
+//! client can be unread, and is read to its end by the reactor otherwise.
+//!
+//! Over `max_connections` the connection that has waited longest without a whole request is
+//! closed to make room; if each of them has one, the new connection is answered 503. When more of
+//! those that are being left linger than a few, or there is no descriptor left, the acceptor pauses,
+//! says so once, and goes on. Refused clients therefore cannot take the descriptors that other
+//! servers of this process need.
 
 use std::fmt::Display;
 use std::io;
@@ -35,19 +40,26 @@ use super::request::Request;
 use super::response::Detached;
 use super::serving::{Served, Serving};
 use super::socket::Socket;
-use super::thread_pool::{Processor, ThreadPool};
+use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
 /// How long the acceptor pauses when it can let nobody in.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many there may be beyond `max_connections`: they have been refused, and have
+/// How many there may be beyond `max_connections`: they have been refused or evicted, and have
 /// not gone yet.
 const MAX_REFUSED: usize = 32;
 
 /// How many of the clients in todo are looked at when somebody asks.
 const LOOKED_AT: usize = 64;
+
+/// How often a connection is read before it is closed by a stop or to make room: what has come
+/// counts, but one that sends without a pause must not hold up the others.
+const LAST_READS: usize = 64;
+
+/// How many connections are looked at for one that can make room.
+const CANDIDATES: usize = 16;
 
 /// What the acceptor, the reactor and the pool's threads share.
 pub(super) struct Shared {
@@ -59,6 +71,7 @@ pub(super) struct Shared {
     reactor: OnceLock<Reactor<Box<Client>>>,
     requests: AtomicU64,
     connections: Arc<AtomicUsize>,
+    evicted: AtomicU64,
     stopping: AtomicBool,
 }
 
@@ -72,12 +85,13 @@ impl Shared {
             reactor: OnceLock::new(),
             requests: AtomicU64::new(0),
             connections: Arc::default(),
+            evicted: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
     }
 
     /// What a pool thread does with a client: reads, serves, and passes it on.
-    pub fn process(&self, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
+    pub fn process(self: &Arc<Self>, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
         let mut is_its_turn = true;
         loop {
             match client.eagerly_finish() {
@@ -96,7 +110,11 @@ impl Shared {
     }
 
     /// Serves the request that is whole. The client comes back if it is kept.
-    fn serve(&self, mut client: Box<Client>, processor: &Processor<Box<Client>>) -> Option<Box<Client>> {
+    fn serve(
+        self: &Arc<Self>,
+        mut client: Box<Client>,
+        processor: &Processor<Box<Client>>,
+    ) -> Option<Box<Client>> {
         let incoming = client.take()?;
         let subject = client.subject;
         let what = What::accepted(incoming.head.method, Arc::clone(&incoming.head.target));
@@ -106,6 +124,7 @@ impl Shared {
         if self.has_closed(&mut client) {
             self.serving.count_request();
             self.timeline.record(Some(processor.number()), Some(subject), What::Left);
+            self.end(client, false);
             return None;
         }
         let marker = processor.clone();
@@ -124,17 +143,26 @@ impl Shared {
             && !self.stopping.load(Ordering::Acquire);
         let transport = Transport::Socket(Arc::clone(&client.socket));
         match self.serving.serve(&request, transport, may_keep) {
-            Served::Kept => {
+            Served::Kept if !client.socket.is_cut() => {
                 client.reset(self.next_request());
                 Some(client)
             }
-            Served::Ended => None,
+            Served::Kept | Served::Ended => {
+                self.end(client, request.keeps_alive() || !incoming.may_be_followed);
+                None
+            }
             Served::Detached(take_over) => {
                 if let Some(reactor) = self.reactor.get() {
                     reactor.forget(&mut client);
                 }
                 let socket = Arc::clone(&client.socket);
-                take_over(Detached { socket, unread: client.into_unread() });
+                let shared = Arc::downgrade(self);
+                let take_back = move |socket| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.end(Client::new(socket, subject, Arc::clone(&shared.limits)), true);
+                    }
+                };
+                take_over(Detached { socket, unread: client.into_unread(), take_back: Box::new(take_back) });
                 None
             }
         }
@@ -146,13 +174,8 @@ impl Shared {
         told.unwrap_or_else(|| client.socket.is_closed())
     }
 
-    /// Answers with a refusal; the reactor reads on until the client has gone.
     fn refuse(&self, client: Box<Client>, refusal: Refusal) {
-        let client = self.refused(client, refusal);
-        if let Some(reactor) = self.reactor.get() {
-            // It comes back only while the server stops, and is closed.
-            let _ = reactor.revisit(client);
-        }
+        self.end(self.refused(client, refusal), true);
     }
 
     fn refused(&self, mut client: Box<Client>, refusal: Refusal) -> Box<Client> {
@@ -162,49 +185,138 @@ impl Shared {
         client
     }
 
+    /// The end of every connection: it is closed, at once or when its client can have read what was
+    /// said. `may_send_more`: the client does not know that it ends, so that what it sends now may be
+    /// on its way.
+    fn end(&self, mut client: Box<Client>, may_send_more: bool) {
+        if client.may_close(may_send_more) {
+            return;
+        }
+        if let Some(reactor) = self.reactor.get() {
+            // It comes back only when the server has stopped, and is closed.
+            let _ = reactor.linger(client);
+        }
+    }
+
+    /// The same for a client that has been read empty and has no whole request: one in the middle of
+    /// a request is told why. It comes back if it cannot be closed yet.
+    fn dismiss(&self, mut client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
+        if client.is_in_request() {
+            client = self.refused(client, refusal);
+        }
+        let may_close = client.may_close(false);
+        (!may_close).then_some(client)
+    }
+
+    /// For a client in todo that the pool has given up on.
+    pub fn give_up(&self, client: Box<Client>) {
+        self.refuse(client, Refusal::Stopping);
+    }
+
     fn push(&self, client: Box<Client>) {
-        if let Some(pool) = self.pool() {
-            // It comes back only while the server stops, and is closed.
-            let _ = pool.push(client);
+        if let Some(pool) = self.pool()
+            && let Err(ShuttingDown(client)) = pool.push(client)
+        {
+            self.give_up(client);
         }
     }
 
     /// For a client that has been read empty.
     fn watch(&self, mut client: Box<Client>) {
         client.settle();
-        if let Some(reactor) = self.reactor.get() {
-            // It comes back only while the server stops, and is closed.
-            let _ = reactor.watch(client);
+        if let Some(reactor) = self.reactor.get()
+            && let Err(client) = reactor.watch(client)
+            && let Some(client) = self.dismiss(client, Refusal::Stopping)
+        {
+            // It comes back only when the server has stopped, and is closed.
+            let _ = reactor.linger(client);
         }
     }
 
     /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
     fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
-        match wake {
-            Wake::Shutdown => After::Done,
-            Wake::Expired => match client.timed_out() {
-                Some(refusal) => After::Watch(self.refused(client, refusal)),
-                None => After::Done,
-            },
-            // One read each, so that who sends a lot does not keep the others waiting.
-            Wake::Readable => match client.try_to_finish() {
-                (Progress::Ready, _) => {
-                    self.push(client);
-                    After::Done
-                }
-                (Progress::NotYet, true) => After::Again(client),
-                (Progress::NotYet, false) => After::Watch(client),
-                (Progress::Gone, _) => After::Done,
-                (Progress::Refused(refusal), _) => After::Again(self.refused(client, refusal)),
-            },
-        }
+        // One read each, so that a client that sends a lot does not keep the others waiting. A deadline
+        // says nothing about what has come: it counts only if nothing is there to be read.
+        let (progress, may_read_on) = match wake {
+            Wake::Shutdown => (client.finish_within(LAST_READS), false),
+            Wake::Readable | Wake::Expired => client.try_to_finish(),
+        };
+        let ended = match (progress, wake) {
+            (Progress::Ready, _) => {
+                self.push(client);
+                None
+            }
+            (Progress::NotYet, _) if may_read_on => return After::Again(client),
+            (Progress::NotYet, Wake::Readable) => return After::Watch(client),
+            (Progress::NotYet, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
+            (Progress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
+            (Progress::Gone, _) => None,
+            (Progress::Refused(refusal), _) => {
+                let mut client = self.refused(client, refusal);
+                let may_close = client.may_close(true);
+                (!may_close).then_some(client)
+            }
+        };
+        ended.map_or(After::Done, After::Again)
     }
 
-    /// Puts on the timeline what a client in todo asks for, which nobody has read.
-    fn note_peeked(&self, client: &Client) {
-        if let Some(head) = client.peek() {
-            let what = What::peeked(head.method, head.target);
-            self.timeline.record(None, Some(client.subject), what);
+    /// Closes the connection that has waited longest without a whole request. False: there is none.
+    /// If it is to be left `at_once`, it is not waited for either.
+    fn make_room(&self, at_once: bool) -> bool {
+        let Some(reactor) = self.reactor.get() else { return false };
+        for _ in 0..CANDIDATES {
+            let watched = reactor.take_longest_waiting();
+            let is_queued = watched.is_none();
+            let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
+            match client.finish_within(LAST_READS) {
+                // It has one after all.
+                Progress::Ready => {
+                    self.push(client);
+                    continue;
+                }
+                Progress::Gone => return true,
+                Progress::Refused(refusal) => client = self.refused(client, refusal),
+                Progress::NotYet => {}
+            }
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+            if is_queued && !client.is_in_request() {
+                let what = What::Rejected { status: 0, why: Refusal::TooManyConnections.to_string() };
+                self.timeline.record(None, Some(client.subject), what);
+            }
+            if let Some(client) = self.dismiss(client, Refusal::TooManyConnections)
+                && !at_once
+            {
+                // It comes back only when the server has stopped, and is closed.
+                let _ = reactor.linger(client);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Takes the first of todo that has sent no whole head, of those that are looked at.
+    fn take_from_todo(&self) -> Option<Box<Client>> {
+        let pool = self.pool()?;
+        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
+        let silent = seen.into_iter().find_map(|mut it| it.head().is_none().then_some(it.subject))?;
+        pool.take_from_todo(silent)
+    }
+
+    /// Puts on the timeline what clients in todo ask for that no thread has read.
+    fn look_at_todo(&self) {
+        let Some(pool) = self.pool() else { return };
+        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
+        let heads: Vec<_> = seen.into_iter().filter_map(|mut it| Some((it.head()?, it))).collect();
+        if heads.is_empty() {
+            return;
+        }
+        // A thread may have taken one meanwhile: then what was seen may be something else.
+        let waiting = pool.look_at_todo(LOOKED_AT, |client| Some(client.subject));
+        for (head, glance) in heads {
+            if waiting.contains(&glance.subject) && glance.note() {
+                let what = What::peeked(head.method, head.target);
+                self.timeline.record(None, Some(glance.subject), what);
+            }
         }
     }
 
@@ -257,6 +369,7 @@ impl PumaFront {
             poll,
             shared: Arc::clone(&shared),
             max_connections: configuration.max_connections,
+            has_been_full: false,
             let_in: 0,
             is_pausing: false,
         };
@@ -277,7 +390,8 @@ impl Door for PumaFront {
         &self.died
     }
 
-    /// Stops accepting, and closes what is idle. Blocks until both threads have ended.
+    /// Stops accepting, and closes what is idle. Blocks until that has happened; what lingers is
+    /// watched until the end.
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         // It fails only if the acceptor has gone already.
@@ -288,7 +402,14 @@ impl Door for PumaFront {
             let _ = acceptor.join();
         }
         if let Some(reactor) = self.shared.reactor.get() {
-            reactor.stop();
+            reactor.close();
+        }
+    }
+
+    fn end(&self, within: Duration) {
+        self.stop();
+        if let Some(reactor) = self.shared.reactor.get() {
+            reactor.end(within);
         }
     }
 
@@ -296,10 +417,12 @@ impl Door for PumaFront {
         Some(self.shared.connections.load(Ordering::Relaxed))
     }
 
+    fn evicted(&self) -> u64 {
+        self.shared.evicted.load(Ordering::Relaxed)
+    }
+
     fn look_at_todo(&self) {
-        if let Some(pool) = self.shared.pool() {
-            pool.look_at_todo(LOOKED_AT, |client| self.shared.note_peeked(client));
-        }
+        self.shared.look_at_todo();
     }
 
     fn take_reactor_max(&self) -> Option<usize> {
@@ -309,7 +432,7 @@ impl Door for PumaFront {
 
 impl Drop for PumaFront {
     fn drop(&mut self) {
-        self.stop();
+        self.end(Duration::ZERO);
     }
 }
 
@@ -318,6 +441,8 @@ struct Acceptor {
     poll: Poll,
     shared: Arc<Shared>,
     max_connections: usize,
+    /// All have been taken, and less than half have not been since.
+    has_been_full: bool,
     /// Connections so far: the number of the newest.
     let_in: u64,
     is_pausing: bool,
@@ -336,13 +461,15 @@ impl Acceptor {
             }
             self.accept_all();
         }
+        // Those that connected before the listener closes are served, or told that the server stops.
+        self.accept_all();
     }
 
     /// Accepts until nobody is there, or nobody can be let in.
     fn accept_all(&mut self) {
         loop {
             let most = self.max_connections.saturating_add(MAX_REFUSED);
-            if self.shared.connections.load(Ordering::Relaxed) >= most {
+            if self.shared.connections.load(Ordering::Relaxed) >= most && !self.shared.make_room(true) {
                 return self.pause(&"there are too many connections");
             }
             match self.listener.accept() {
@@ -372,6 +499,20 @@ impl Acceptor {
         }
     }
 
+    /// Whether there are more connections than there may be. Says so once, until half of them have gone.
+    fn is_full(&mut self) -> bool {
+        let (there, most) = (self.shared.connections.load(Ordering::Relaxed), self.max_connections);
+        if there <= most / 2 {
+            self.has_been_full = false;
+        } else if there > most && !self.has_been_full {
+            self.has_been_full = true;
+            log::warn!(
+                "all {most} connections are taken: those that wait longest without a whole request make room"
+            );
+        }
+        there > most
+    }
+
     fn let_in(&mut self, stream: TcpStream, peer: SocketAddr) {
         let socket = match Socket::new(stream, &self.shared.connections) {
             Ok(socket) => socket,
@@ -380,8 +521,8 @@ impl Acceptor {
         self.let_in += 1;
         let request = self.shared.next_request();
         let subject = Subject { connection: self.let_in, port: peer.port(), request };
-        let client = Client::new(socket, subject, Arc::clone(&self.shared.limits));
-        if self.shared.connections.load(Ordering::Relaxed) > self.max_connections {
+        let client = Client::new(Arc::new(socket), subject, Arc::clone(&self.shared.limits));
+        if self.is_full() && !self.shared.make_room(false) {
             return self.shared.refuse(client, Refusal::TooManyConnections);
         }
         self.shared.push(client);

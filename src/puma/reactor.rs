@@ -12,11 +12,11 @@
 //! what the kernel says meanwhile is kept there; it is put back by its pool thread,
 //! under a lock, and this thread is woken only for what it must not sleep through.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,17 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 const WAKER: Token = Token(0);
 /// How many events are taken from the kernel at once.
 const EVENTS: usize = 1_024;
+/// How many of the connections that have waited longest are found at once: to find one is to
+/// look at all.
+const LONGEST: usize = 64;
 
 /// What can be watched.
 pub(super) trait Watched: Sized + Send + 'static {
     fn fd(&self) -> RawFd;
     /// When it has waited long enough.
     fn deadline(&self) -> Instant;
+    /// Since when it has waited.
+    fn since(&self) -> Instant;
     /// Where it keeps its place, from the first time that it is watched to its end.
     fn place(&mut self) -> &mut Option<Place<Self>>;
 }
@@ -42,7 +47,7 @@ pub(super) trait Watched: Sized + Send + 'static {
 pub(super) enum Wake {
     Readable,
     Expired,
-    /// The reactor ends.
+    /// The reactor closes: it watches only what lingers from now on.
     Shutdown,
 }
 
@@ -56,8 +61,8 @@ pub(super) enum After<W> {
     Done,
 }
 
-/// The thread. When it is dropped everything that is watched wakes for a last time,
-/// and the thread is joined.
+/// The thread. When it is dropped everything that is watched is dropped, and the thread is
+/// joined.
 pub(super) struct Reactor<W: Watched> {
     places: Arc<Places<W>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -74,6 +79,20 @@ struct Places<W> {
     state: Mutex<State<W>>,
     registry: Registry,
     waker: Waker,
+    /// Notified when the thread has closed, or has ended.
+    closed: Condvar,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    /// Everything that is watched is to wake for [`Wake::Shutdown`].
+    Closing,
+    /// It has. Only what lingers is watched.
+    Closed,
+    /// The thread has left, or is about to.
+    Ended,
 }
 
 struct State<W> {
@@ -87,7 +106,12 @@ struct State<W> {
     next: usize,
     /// The most that were here since somebody asked.
     most: usize,
-    has_ended: bool,
+    /// Of those who are here, those that have waited longest, when that was last looked for: since
+    /// when, and which.
+    longest: VecDeque<(Instant, usize)>,
+    phase: Phase,
+    /// When the thread is to end, or before if nothing is watched.
+    ends: Option<Instant>,
 }
 
 struct Visit<W> {
@@ -117,21 +141,28 @@ impl<W: Watched> Reactor<W> {
             state: Mutex::new(State::new()),
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKER)?,
+            closed: Condvar::new(),
         });
         let mut run = Run { poll, places: Arc::clone(&places), on_wake };
         let thread = thread::Builder::new().name(name).spawn(move || run.run())?;
         Ok(Reactor { places, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Watches it from now on; it has been read empty. Hands it back when the reactor has
-    /// ended, or the kernel refuses to watch it.
+    /// Watches it from now on; it has been read empty. Hands it back when the reactor closes, or
+    /// the kernel refuses to watch it.
     pub fn watch(&self, it: W) -> Result<(), W> {
-        self.places.put(it, false)
+        self.places.put(it, false, Phase::Open)
     }
 
-    /// The same for what has not been read empty: it wakes at once.
-    pub fn revisit(&self, it: W) -> Result<(), W> {
-        self.places.put(it, true)
+    /// The same for what is only read to its end, which is watched until the reactor ends. It wakes
+    /// at once.
+    pub fn linger(&self, it: W) -> Result<(), W> {
+        self.places.put(it, true, Phase::Closed)
+    }
+
+    /// Takes out what has waited longest, if anything is here.
+    pub fn take_longest_waiting(&self) -> Option<W> {
+        self.places.state().take_longest_waiting()
     }
 
     /// Lets go of it for good: from now on somebody else watches its descriptor.
@@ -158,9 +189,24 @@ impl<W: Watched> Reactor<W> {
         mem::replace(&mut state.most, here)
     }
 
-    /// Ends it: what is watched wakes for the last time. Blocks until the thread has left.
-    pub fn stop(&self) {
-        self.places.state().has_ended = true;
+    /// Everything that is watched wakes for [`Wake::Shutdown`], and only what lingers is watched from
+    /// now on. Blocks until that has happened.
+    pub fn close(&self) {
+        let mut state = self.places.state();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+            self.places.wake();
+        }
+        while state.phase < Phase::Closed {
+            state = self.places.closed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends it as soon as nothing is watched, at the latest after this time; what is watched then is
+    /// dropped. Blocks until the thread has left.
+    pub fn end(&self, within: Duration) {
+        self.close();
+        self.places.state().ends = Some(Instant::now() + within);
         self.places.wake();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -172,7 +218,7 @@ impl<W: Watched> Reactor<W> {
 
 impl<W: Watched> Drop for Reactor<W> {
     fn drop(&mut self) {
-        self.stop();
+        self.end(Duration::ZERO);
     }
 }
 
@@ -186,9 +232,10 @@ impl<W: Watched> Drop for Place<W> {
 }
 
 impl<W: Watched> Places<W> {
-    fn put(self: &Arc<Self>, mut it: W, is_readable: bool) -> Result<(), W> {
+    /// Hands it back if the end has come further than to this phase.
+    fn put(self: &Arc<Self>, mut it: W, is_readable: bool, until: Phase) -> Result<(), W> {
         let mut state = self.state();
-        if state.has_ended {
+        if state.phase > until {
             drop(state);
             return Err(it);
         }
@@ -239,7 +286,9 @@ impl<W: Watched> State<W> {
             alarm: None,
             next: 0,
             most: 0,
-            has_ended: false,
+            longest: VecDeque::new(),
+            phase: Phase::Open,
+            ends: None,
         }
     }
 
@@ -288,7 +337,42 @@ impl<W: Watched> State<W> {
         let now = Instant::now();
         let soonest = self.deadlines.first().map(|(at, _)| *at);
         self.alarm = soonest.or(self.alarm.filter(|alarm| *alarm > now));
-        self.alarm.map(|at| at.saturating_duration_since(now))
+        let ends = self.ends.map(|at| if self.deadlines.is_empty() { now } else { at });
+        let at = [self.alarm, ends].into_iter().flatten().min();
+        at.map(|at| at.saturating_duration_since(now))
+    }
+
+    fn is_to_end(&self, now: Instant) -> bool {
+        self.ends.is_some_and(|at| at <= now || self.deadlines.is_empty())
+    }
+
+    fn take_longest_waiting(&mut self) -> Option<W> {
+        self.take_next_longest().or_else(|| {
+            self.find_longest();
+            self.take_next_longest()
+        })
+    }
+
+    /// What was found may have left since, and may be back.
+    fn take_next_longest(&mut self) -> Option<W> {
+        while let Some((since, token)) = self.longest.pop_front() {
+            let here = self.places.get(&token).and_then(|visit| visit.here.as_ref());
+            if here.is_some_and(|(it, _)| it.since() == since) {
+                return self.take(token);
+            }
+        }
+        None
+    }
+
+    fn find_longest(&mut self) {
+        let waits = |(token, visit): (&usize, &Visit<W>)| Some((visit.here.as_ref()?.0.since(), *token));
+        let mut all: Vec<_> = self.places.iter().filter_map(waits).collect();
+        if all.len() > LONGEST {
+            all.select_nth_unstable(LONGEST);
+            all.truncate(LONGEST);
+        }
+        all.sort_unstable();
+        self.longest = all.into();
     }
 
     fn take_expired(&mut self, now: Instant) -> Option<W> {
@@ -312,24 +396,28 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     log::error!("the reactor cannot poll, and ends: {error}");
-                    break;
+                    return;
                 }
                 _ => {}
             }
-            let goes_on = self.who_wakes(&events, &mut awake);
+            let now = Instant::now();
+            let phase = self.who_wakes(now, &events, &mut awake);
             for (it, why) in awake.drain(..) {
                 self.wake(it, why);
             }
-            if !goes_on {
-                break;
+            let mut state = self.places.state();
+            if phase == Phase::Closing {
+                state.phase = Phase::Closed;
+                self.places.closed.notify_all();
+            }
+            if state.is_to_end(now) {
+                return;
             }
         }
-        self.end();
     }
 
-    /// False: nobody will be watched any more.
-    fn who_wakes(&self, events: &Events, awake: &mut Vec<(W, Wake)>) -> bool {
-        let now = Instant::now();
+    /// Answers the phase in which it looked.
+    fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> Phase {
         let mut state = self.places.state();
         let again = mem::take(&mut state.again);
         for token in again {
@@ -344,28 +432,34 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
         while let Some(it) = state.take_expired(now) {
             awake.push((it, Wake::Expired));
         }
-        !state.has_ended
+        if state.phase == Phase::Closing {
+            let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
+            awake.extend(here.into_iter().filter_map(|token| Some((state.take(token)?, Wake::Shutdown))));
+        }
+        state.phase
     }
 
     fn wake(&mut self, it: W, why: Wake) {
         let not_taken = match (self.on_wake)(it, why) {
-            After::Watch(it) => self.places.put(it, false).err(),
-            After::Again(it) => self.places.put(it, true).err(),
+            After::Watch(it) => self.places.put(it, false, Phase::Closed).err(),
+            After::Again(it) => self.places.put(it, true, Phase::Closed).err(),
             After::Done => None,
         };
-        // The reactor ends.
+        // The kernel refuses to watch it.
         drop(not_taken);
     }
+}
 
-    fn end(&mut self) {
+/// However the thread ends, nothing waits for it, and what is watched is dropped.
+impl<W: Watched, F> Drop for Run<W, F> {
+    fn drop(&mut self) {
         let mut state = self.places.state();
-        state.has_ended = true;
+        state.phase = Phase::Ended;
         let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
         let all: Vec<W> = here.into_iter().filter_map(|token| state.take(token)).collect();
         drop(state);
-        for it in all {
-            let _ = (self.on_wake)(it, Wake::Shutdown);
-        }
+        self.places.closed.notify_all();
+        drop(all);
     }
 }
 
@@ -373,7 +467,13 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
 mod tests {
     use super::*;
 
-    struct Idle(Option<Place<Idle>>);
+    struct Idle(Option<Place<Idle>>, Instant);
+
+    impl Idle {
+        fn since(since: Instant) -> Idle {
+            Idle(None, since)
+        }
+    }
 
     impl Watched for Idle {
         fn fd(&self) -> RawFd {
@@ -382,6 +482,10 @@ mod tests {
 
         fn deadline(&self) -> Instant {
             Instant::now() + Duration::from_secs(60)
+        }
+
+        fn since(&self) -> Instant {
+            self.1
         }
 
         fn place(&mut self) -> &mut Option<Place<Idle>> {
@@ -393,13 +497,34 @@ mod tests {
     fn bytes_are_forgotten_when_they_are_read_and_a_close_is_not() {
         for (told, afterwards) in [(Told::Readable, Told::Nothing), (Told::Closed, Told::Closed)] {
             let mut state = State::new();
-            state.put(1, Idle(None), false);
+            state.put(1, Idle::since(Instant::now()), false);
             // A pool thread takes it, and the kernel tells of it meanwhile.
             assert!(state.take(1).is_some());
             assert!(state.tell(1, told).is_none());
-            assert!(state.put(1, Idle(None), false), "it wakes at once: {told:?}");
+            assert!(state.put(1, Idle::since(Instant::now()), false), "it wakes at once: {told:?}");
             assert!(state.take(1).is_some());
             assert_eq!(state.places[&1].told, afterwards);
         }
+    }
+    #[test]
+    fn the_longest_waiting_is_taken_first_and_one_that_came_back_is_not_the_same() {
+        let mut state = State::new();
+        let start = Instant::now();
+        let at = |n: usize| start + Duration::from_secs(n as u64);
+        for n in (1..=2 * LONGEST).rev() {
+            state.put(n, Idle::since(at(n)), false);
+        }
+        let mut taken = || state.take_longest_waiting().map(|it| it.1);
+        assert_eq!(taken(), Some(at(1)));
+        assert_eq!(taken(), Some(at(2)));
+        // One leaves, and one comes back after it was served.
+        assert!(state.take(3).is_some());
+        assert!(state.take(4).is_some());
+        state.put(4, Idle::since(at(1_000)), false);
+        for n in 5..=2 * LONGEST {
+            assert_eq!(state.take_longest_waiting().map(|it| it.1), Some(at(n)));
+        }
+        assert_eq!(state.take_longest_waiting().map(|it| it.1), Some(at(1_000)));
+        assert!(state.take_longest_waiting().is_none());
     }
 }

@@ -22,6 +22,8 @@ pub enum Refusal {
     NotImplemented(&'static str),
     #[error("the server has all the connections that it can have")]
     TooManyConnections,
+    #[error("the server is stopping")]
+    Stopping,
     #[error("there is no room for a body of that size now")]
     NoRoomForBody,
     #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
@@ -37,7 +39,7 @@ impl Refusal {
             Refusal::TargetTooLong => 414,
             Refusal::HeadTooLarge(_) => 431,
             Refusal::NotImplemented(_) => 501,
-            Refusal::TooManyConnections | Refusal::NoRoomForBody => 503,
+            Refusal::TooManyConnections | Refusal::Stopping | Refusal::NoRoomForBody => 503,
             Refusal::BadVersion => 505,
         }
     }
@@ -48,7 +50,9 @@ impl Refusal {
         let version = if is_http11 { "HTTP/1.1" } else { "HTTP/1.0" };
         let line = format!("{self}\n");
         let again: Cow<'_, str> = match self {
-            Refusal::TooManyConnections | Refusal::NoRoomForBody => "retry-after: 1\r\n".into(),
+            Refusal::TooManyConnections | Refusal::Stopping | Refusal::NoRoomForBody => {
+                "retry-after: 1\r\n".into()
+            }
             _ => "".into(),
         };
         format!(

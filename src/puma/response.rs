@@ -45,15 +45,23 @@ impl HeaderValue {
 pub type Live = Box<dyn FnOnce(&mut Connection) -> Ended + Send>;
 
 /// A connection that has left the pool: its socket, set not to block, and what was
-/// read of it beyond the request. It closes when this is dropped.
+/// read of it beyond the request. When this is dropped nothing more can be written, and the
+/// server closes the socket as it closes all others.
 pub struct Detached {
     pub(super) socket: Arc<Socket>,
     pub unread: Vec<u8>,
+    pub(super) take_back: Box<dyn Fn(Arc<Socket>) + Send>,
 }
 
 impl Detached {
     pub fn stream(&self) -> &TcpStream {
         &self.socket.stream
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        (self.take_back)(Arc::clone(&self.socket));
     }
 }
 

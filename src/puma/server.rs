@@ -8,13 +8,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::client::Client;
 use super::configuration::{Configuration, FrontDoor};
 use super::door::{self, Door};
+use super::lingering::LINGER;
 use super::puma_front::{self, PumaFront};
 use super::serving::{App, RequestView, Serving};
 use super::thread_pool::{self, BadSize, ProcessorView, Shutdown, ThreadPool, Work};
@@ -54,6 +55,10 @@ pub struct Stats {
     pub reactor_max: Option<usize>,
     /// Connections that are open; None where the front door hides them.
     pub connections: Option<usize>,
+    /// Connections without a whole request that were closed to make room for others, ever.
+    pub evicted: u64,
+    /// Bytes that writes under way have not handed to the kernel yet.
+    pub unsent_bytes: u64,
 }
 
 /// What a server needs of its pool, whatever the pool's work is.
@@ -64,36 +69,47 @@ trait Pool: Send + Sync {
     fn resize(&self, min: usize, max: usize) -> Result<(), BadSize>;
     fn size(&self) -> (usize, usize);
     fn trim(&self, force: bool);
+    fn fill(&self);
     fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown;
 }
 
-impl<W: Work> Pool for ThreadPool<W> {
+/// A pool, and what becomes of work that it gives up on.
+struct Pooled<W: Work> {
+    pool: Arc<ThreadPool<W>>,
+    unserved: Box<dyn Fn(W) + Send + Sync>,
+}
+
+impl<W: Work> Pool for Pooled<W> {
     fn stats(&self) -> thread_pool::Stats {
-        self.stats()
+        self.pool.stats()
     }
 
     fn glance(&self) -> thread_pool::Stats {
-        self.glance()
+        self.pool.glance()
     }
 
     fn processors(&self) -> Vec<ProcessorView> {
-        self.processors()
+        self.pool.processors()
     }
 
     fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
-        self.resize(min, max)
+        self.pool.resize(min, max)
     }
 
     fn size(&self) -> (usize, usize) {
-        self.size()
+        self.pool.size()
     }
 
     fn trim(&self, force: bool) {
-        self.trim(force);
+        self.pool.trim(force);
+    }
+
+    fn fill(&self) {
+        self.pool.fill();
     }
 
     fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown {
-        self.shutdown(timeout, grace)
+        self.pool.shutdown_with(timeout, grace, &self.unserved)
     }
 }
 
@@ -106,7 +122,7 @@ impl Server {
         app: Arc<App>,
     ) -> Result<Server, StartError> {
         let listener = door::listen(&configuration)?;
-        let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), configuration.write_timeout));
+        let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), &configuration));
         let (min, max) = configuration.threads;
         let options = thread_pool::Options {
             name: configuration.name.to_owned(),
@@ -123,8 +139,10 @@ impl Server {
                     move |client: Box<Client>, processor: &_| shared.process(client, processor)
                 };
                 let pool = Arc::new(ThreadPool::start(options, timeline, process)?);
+                let gives_up = Arc::clone(&shared);
                 let front = PumaFront::open(listener, &configuration, shared, &pool)?;
-                (pool, Box::new(front))
+                let unserved = Box::new(move |client| gives_up.give_up(client));
+                (Arc::new(Pooled { pool, unserved }), Box::new(front))
             }
             FrontDoor::TinyHttp => {
                 let serving = Arc::clone(&serving);
@@ -133,7 +151,7 @@ impl Server {
                     move |job: Job, processor: &_| tiny_http_front::process(job, processor, &serving, most);
                 let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
                 let front = TinyHttpFront::open(listener, configuration.name, Arc::clone(&pool), timeline)?;
-                (pool, Box::new(front))
+                (Arc::new(Pooled { pool, unserved: Box::new(drop) }), Box::new(front))
             }
         };
         let trim = auto_trim(&configuration, &pool)?;
@@ -158,6 +176,8 @@ impl Server {
             requests_count: self.serving.requests_count(),
             reactor_max: self.front.take_reactor_max(),
             connections: self.front.connections(),
+            evicted: self.front.evicted(),
+            unsent_bytes: self.serving.unsent_bytes(),
         }
     }
 
@@ -169,6 +189,8 @@ impl Server {
             requests_count: self.serving.requests_count(),
             reactor_max: None,
             connections: self.front.connections(),
+            evicted: self.front.evicted(),
+            unsent_bytes: self.serving.unsent_bytes(),
         }
     }
 
@@ -203,6 +225,11 @@ impl Server {
         self.pool.trim(true);
     }
 
+    /// Starts threads until the least are there, which Puma leaves to the next requests.
+    pub fn fill(&self) {
+        self.pool.fill();
+    }
+
     /// The least and most threads in force.
     pub fn size(&self) -> (usize, usize) {
         self.pool.size()
@@ -214,10 +241,14 @@ impl Server {
         let _ = self.trim.try_send(());
     }
 
-    /// Models Puma::ThreadPool#shutdown. Blocks for at most the two times.
+    /// Models Puma::ThreadPool#shutdown. Blocks for at most the two times; as much of them as is left is
+    /// for clients that have not read their last answers.
     pub fn shutdown(&self, timeout: Duration, grace: Duration) -> Shutdown {
+        let began = Instant::now();
         self.stop_accepting();
-        self.pool.shutdown(Some(timeout), grace)
+        let shutdown = self.pool.shutdown(Some(timeout), grace);
+        self.front.end(timeout.saturating_add(grace).saturating_sub(began.elapsed()).min(LINGER));
+        shutdown
     }
 }
 

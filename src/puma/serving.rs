@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::configuration::Configuration;
 use super::connection::{Connection, Progress};
 use super::framing::{Ended, Framing};
 use super::request::Request;
@@ -37,6 +38,7 @@ pub(super) struct Serving {
     app: Arc<App>,
     pub(super) timeline: Arc<Timeline>,
     write_timeout: Duration,
+    max_answer_time: Option<Duration>,
     requests_count: AtomicU64,
     /// By the number of the thread that holds it.
     in_flight: Mutex<Vec<Option<Begun>>>,
@@ -59,11 +61,12 @@ struct Begun {
 }
 
 impl Serving {
-    pub(super) fn new(app: Arc<App>, timeline: Arc<Timeline>, write_timeout: Duration) -> Self {
+    pub(super) fn new(app: Arc<App>, timeline: Arc<Timeline>, configuration: &Configuration) -> Self {
         Serving {
             app,
             timeline,
-            write_timeout,
+            write_timeout: configuration.write_timeout,
+            max_answer_time: configuration.max_answer_time,
             requests_count: AtomicU64::new(0),
             in_flight: Mutex::default(),
         }
@@ -91,6 +94,13 @@ impl Serving {
             age: begun.at.elapsed(),
             bytes: begun.progress.bytes.load(Ordering::Relaxed),
         })
+    }
+
+    /// Bytes of answers that threads are about to write and that the kernel has not taken yet: clients
+    /// do not read.
+    pub(super) fn unsent_bytes(&self) -> u64 {
+        let unsent = |begun: &Begun| begun.progress.unsent.load(Ordering::Relaxed);
+        self.in_flight().iter().flatten().map(unsent).sum()
     }
 
     /// Serves one request on this thread, to the end of its answer.
@@ -147,7 +157,10 @@ impl Serving {
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
-            Body::Whole(bytes) => connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean),
+            Body::Whole(bytes) => {
+                connection.limit_waits(self.max_answer_time);
+                connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean)
+            }
             Body::Detached { with_head, take_over } => {
                 if with_head {
                     connection.end(Ended::Clean);

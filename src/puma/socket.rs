@@ -7,21 +7,36 @@
 //! fails at once.
 
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags};
 
+use super::glance::Peeked;
 use super::peer_close;
+
+/// The most that is read at once, in bytes. It is read onto the stack, which is as deep
+/// for every page, so that a thread has no buffer of its own.
+const READ_BYTES: usize = 8 * 1024;
 
 /// A connection's socket, set not to block.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub stream: TcpStream,
+    /// A thread waits until the client reads.
     blocked: AtomicBool,
+    /// A thread waits until the client closes.
+    listening: AtomicBool,
     cut: AtomicBool,
+    /// Reading was ended on our side, so that the end of the stream says nothing about the client.
+    deaf: AtomicBool,
+    /// What looks at its unread bytes have shown.
+    pub peeked: Peeked,
     /// How many there are; one less when this one goes.
     count: Arc<AtomicUsize>,
 }
@@ -54,7 +69,10 @@ impl Socket {
         Ok(Socket {
             stream,
             blocked: AtomicBool::new(false),
+            listening: AtomicBool::new(false),
             cut: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
+            peeked: Peeked::default(),
             count: Arc::clone(count),
         })
     }
@@ -111,6 +129,24 @@ impl Socket {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Reads up to so many bytes, of which `took` is told. Zero is the end: nothing more will come. Does
+    /// not block.
+    pub fn read(&self, took: impl FnOnce(&[u8])) -> io::Result<usize> {
+        let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
+        loop {
+            let ((bytes, _), read) = match net::recv(&self.stream, &mut scratch[..], RecvFlags::empty()) {
+                Err(Errno::INTR) => continue,
+                received => received?,
+            };
+            // After reading was ended on our side, only the kernel knows whether the client has closed.
+            if read == 0 && self.deaf.load(Ordering::SeqCst) && self.stream.peer_addr().is_ok() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            took(bytes);
+            return Ok(read);
+        }
+    }
+
     /// Waits until there is room. Fails when the time is over, or the stream is cut.
     fn wait_for_room(&self, left: Duration) -> io::Result<()> {
         if left.is_zero() {
@@ -128,6 +164,11 @@ impl Socket {
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
+    /// Whether an end of the answer was asked for from another thread.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
+
     /// Whether the client has closed, or stopped sending. Does not block.
     pub fn is_closed(&self) -> bool {
         peer_close::wait(&self.stream, Duration::ZERO)
@@ -135,6 +176,14 @@ impl Socket {
 
     /// Waits for the client to close.
     pub fn wait_for_close(&self, timeout: Duration) -> Waited {
+        self.listening.store(true, Ordering::SeqCst);
+        // Either this is seen by who cuts, or the cut is seen here.
+        let waited = self.listen(timeout);
+        self.listening.store(false, Ordering::SeqCst);
+        waited
+    }
+
+    fn listen(&self, timeout: Duration) -> Waited {
         let deadline = Instant::now().checked_add(timeout);
         loop {
             if self.cut.load(Ordering::SeqCst) {
@@ -157,9 +206,13 @@ impl Cutter {
     pub fn cut(&self) {
         let Some(socket) = self.0.upgrade() else { return };
         socket.cut.store(true, Ordering::SeqCst);
-        // Reading is over either way: this wakes a wait for the client to close.
-        let how = if socket.blocked.load(Ordering::SeqCst) { Shutdown::Both } else { Shutdown::Read };
-        // It fails when the client was the first to close.
-        let _ = socket.stream.shutdown(how);
+        // These fail when the client was the first to close.
+        if socket.blocked.load(Ordering::SeqCst) {
+            let _ = socket.stream.shutdown(Shutdown::Write);
+        }
+        if socket.listening.load(Ordering::SeqCst) {
+            socket.deaf.store(true, Ordering::SeqCst);
+            let _ = socket.stream.shutdown(Shutdown::Read);
+        }
     }
 }

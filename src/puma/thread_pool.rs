@@ -169,6 +169,19 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
+    /// Starts threads until the least are there. A pool of Puma's starts them at the next pushes.
+    ///
+    /// If the system refuses one, that is logged, and the rest is started at the next pushes.
+    pub fn fill(&self) {
+        let mut state = self.shared.lock();
+        while !state.shutdown && state.is_below_min() {
+            if let Err(error) = self.shared.spawn_thread(&mut state) {
+                drop(state);
+                return log::error!("{}: the system refused one more thread: {error}", self.shared.name);
+            }
+        }
+    }
+
     /// Sets the least and the most number of threads, and nothing else: growth shows at the next push,
     /// shrinking needs [`trim`](Self::trim). Models `update_thread_pool_min_max`.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
@@ -181,9 +194,17 @@ impl<W: Work> ThreadPool<W> {
         (state.min, state.max)
     }
 
-    /// Shows the first of todo, at most so many, to `look`, which is called under the pool's lock.
-    pub fn look_at_todo(&self, most: usize, look: impl FnMut(&W)) {
-        self.shared.lock().todo.iter().take(most).map(|(_, work)| work).for_each(look);
+    /// What `look` copies from the first of todo, at most so many. It is called under the pool's lock, so
+    /// it must not ask the system for anything.
+    pub fn look_at_todo<T>(&self, most: usize, look: impl FnMut(&W) -> Option<T>) -> Vec<T> {
+        self.shared.lock().todo.iter().take(most).map(|(_, work)| work).filter_map(look).collect()
+    }
+
+    /// Takes work out of todo that no thread has taken yet.
+    pub fn take_from_todo(&self, subject: Subject) -> Option<W> {
+        let mut state = self.shared.lock();
+        let at = state.todo.iter().position(|(queued, _)| *queued == subject)?;
+        state.todo.remove(at).map(|(_, work)| work)
     }
 
     /// All the numbers of one moment; begins a new `backlog_max`.
@@ -209,19 +230,24 @@ impl<W: Work> ThreadPool<W> {
     /// Lets the threads go. Models `#shutdown`.
     ///
     /// Blocks until the last has left, at most for `timeout` (`None`: for ever); meanwhile what is in todo is
-    /// served. Then what is left in todo is dropped, here on the calling thread, and the threads at work have
-    /// `grace` to finish. Puma kills who is left then; a thread of ours cannot be killed, so it is abandoned:
-    /// no longer counted or shown, but there until its work ends.
+    /// served. Then what is left in todo is given to `unserved`, here on the calling thread, and the threads
+    /// at work have `grace` to finish. Puma kills who is left then; a thread of ours cannot be killed, so it
+    /// is abandoned: no longer counted or shown, but there until its work ends.
     ///
     /// A second call waits for those still there, the abandoned included, and answers for them alone.
-    pub fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown {
+    pub fn shutdown_with(
+        &self,
+        timeout: Option<Duration>,
+        grace: Duration,
+        unserved: impl Fn(W),
+    ) -> Shutdown {
         self.shared.begin_shutdown();
         if self.wait_until_all_left(timeout) {
             return Shutdown::Drained;
         }
         // The end of a work may block or call the pool, so it must not happen under the lock.
-        let unserved = mem::take(&mut self.shared.lock().todo);
-        drop(unserved);
+        let left = mem::take(&mut self.shared.lock().todo);
+        left.into_iter().for_each(|(_, work)| unserved(work));
         if self.wait_until_all_left(Some(grace)) {
             return Shutdown::Forced;
         }
@@ -229,6 +255,11 @@ impl<W: Work> ThreadPool<W> {
             0 => Shutdown::Forced,
             threads => Shutdown::Abandoned { threads },
         }
+    }
+
+    /// The same, where what is left in todo is dropped.
+    pub fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown {
+        self.shutdown_with(timeout, grace, drop)
     }
 
     fn wait_until_all_left(&self, at_most: Option<Duration>) -> bool {

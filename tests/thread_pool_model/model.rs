@@ -105,6 +105,7 @@ impl Model {
         }
         self.min = min;
         self.max = max;
+        self.trim_requested = self.trim_requested.min(self.spawned.saturating_sub(min));
         Ok(())
     }
 

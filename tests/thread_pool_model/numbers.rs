@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ninetabs::puma::thread_pool::{BadSize, Options, StartError, Stats, ThreadPool};
+use ninetabs::puma::thread_pool::{BadSize, Options, StartError, Stats, ThreadPool, Work};
 
 use crate::pair::{End, Job, Pair, lock, process, wait_until};
 
@@ -129,6 +129,37 @@ fn growth_helps_at_the_next_push() {
     push(&mut pair, 1, 2);
     assert_eq!(columns(&pair), [1, 2, 0, 3, 0, 2, 2, 0]);
     assert!(pair.has_begun(2) && !pair.has_begun(3), "the new thread takes what has waited longest");
+}
+
+#[test]
+fn a_pool_that_shrinks_and_grows_again_keeps_its_threads() {
+    let mut pair = Pair::new(8, 8, 0);
+    push(&mut pair, 8, 8);
+    pair.pool.resize(3, 3).unwrap();
+    for _ in 0..5 {
+        pair.pool.trim(true);
+    }
+    pair.pool.resize(6, 6).unwrap();
+    end_all(&pair);
+    wait_until(|| pair.pool.processors().len() == 6);
+    assert_eq!(columns(&pair)[1], 6, "two of the five leave");
+    pair.pool.resize(8, 8).unwrap();
+    assert_eq!(columns(&pair)[1], 6, "growth helps at the next push");
+    pair.pool.fill();
+    assert_eq!(columns(&pair)[1], 8, "or when the least are asked for");
+}
+
+#[test]
+fn work_that_is_taken_out_of_todo_is_not_started() {
+    let mut pair = Pair::new(1, 1, 0);
+    push(&mut pair, 3, 1);
+    let subjects = pair.pool.look_at_todo(9, |job| Some(job.subject()));
+    assert_eq!(subjects.len(), 2);
+    assert!(pair.pool.take_from_todo(subjects[0]).is_some());
+    assert!(pair.pool.take_from_todo(subjects[0]).is_none(), "it is there once");
+    pair.ends[&1].send(End::Return).unwrap();
+    wait_until(|| pair.seen_running().contains_key(&3));
+    assert!(!pair.has_begun(2));
 }
 
 #[test]
