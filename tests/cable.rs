@@ -98,6 +98,9 @@ fn the_handshake_is_rails_own() {
     for fields in ["Origin: http://evil.test\r\n", "", "Origin: null\r\n"] {
         assert!(handshake(app, fields).starts_with("HTTP/1.1 404 "), "{fields}");
     }
+    let other = Server::start(&["--allow-origin", "http://a.localhost:1"]);
+    let head = handshake(other.app, "Origin: http://a.localhost:1\r\n");
+    assert_eq!(head, format!("{accepted}\r\n"), "an origin of --allow-origin");
     assert_eq!(get(app, "/cable"), (404, "Page not found".to_owned()));
     let elsewhere = format!("GET /cable HTTP/1.1\r\nHost: evil.test\r\n{origin}\r\n");
     assert!(read_head(&mut send(app, elsewhere.as_bytes())).starts_with("HTTP/1.1 403 "));

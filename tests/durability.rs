@@ -6,10 +6,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use common::{Server, get, wait_for};
+use common::{Server, wait_for};
 use ninetabs::lab::http;
 use rustix::process::Signal;
-use serde_json::Value;
 
 /// Answers to have before each kill; they are spread over the writers.
 const ANSWERED_BEFORE_KILL: usize = 200;
@@ -61,9 +60,7 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
         drop(server);
 
         let server = start(&folder);
-        let (status, body) = get(server.app, "/models.json?since=0");
-        assert_eq!(status, 200);
-        let there: Vec<Value> = serde_json::from_str(&body).unwrap();
+        let there = common::all_models(server.app);
         let there: std::collections::HashMap<i64, &str> = there
             .iter()
             .map(|model| (model["id"].as_i64().unwrap(), model["name"].as_str().unwrap()))

@@ -9,7 +9,10 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use common::{FRONTS, PATIENCE, Server, create, get, json, open_stream, read_until, send, wait_for};
+use common::{
+    FRONTS, PATIENCE, Server, ask, create, get, json, open_stream, read_head, read_until, send, split,
+    wait_for,
+};
 use models::{assert_gapless, ids, ids_there, open_tab, received, wait_for_disconnect, wait_for_id, writes};
 use ninetabs::lab::tab::What as Happens;
 
@@ -223,4 +226,82 @@ fn a_reaped_tab_comes_back_with_its_last_event_id() {
     wait_for_id(&server, &tab, 6);
     got.extend(received(&tab));
     assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+}
+
+/// Everything that costs a thread or a listener for as long as its client stays.
+const STREAMS: [&str; 7] = [
+    "/models/live_stream",
+    "/fixes/cap/stream",
+    "/fixes/push/stream",
+    "/fixes/partials/stream",
+    "/fixes/short-stream/stream",
+    "/fixes/long-poll/poll?since=0",
+    "/fixes/poll/models.json",
+];
+
+#[test]
+fn every_stream_names_an_allowed_origin_and_no_other() {
+    let allowed = "http://a.localhost:1";
+    let server = Server::start(&["--allow-origin", allowed]);
+    create(server.app, "one");
+    let head = |path: &str, fields: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", server.app);
+        read_head(&mut send(server.app, request.as_bytes()))
+    };
+    for path in STREAMS {
+        for again in ["", "Last-Event-ID: 0\r\n"] {
+            let named = head(path, &format!("Origin: {allowed}\r\nSec-Fetch-Site: cross-site\r\n{again}"));
+            assert!(named.starts_with("HTTP/1.1 200 "), "{path}: {named}");
+            assert!(
+                named.contains(&format!("access-control-allow-origin: {allowed}\r\n")),
+                "{path}: {named}"
+            );
+            assert!(named.contains("vary: origin\r\n") && !named.contains("credentials"), "{path}: {named}");
+        }
+        let own = head(path, "Sec-Fetch-Site: same-origin\r\n");
+        assert!(own.starts_with("HTTP/1.1 200 ") && !own.contains("access-control"), "{path}: {own}");
+        assert!(own.contains("vary: origin\r\n"), "{path}: {own}");
+
+        let path = path.split('?').next().unwrap();
+        let preflight = |origin: &str| {
+            let fields =
+                "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: last-event-id";
+            ask(server.app, &format!("OPTIONS {path} HTTP/1.0\r\nOrigin: {origin}\r\n{fields}\r\n\r\n"))
+        };
+        let answer = preflight(allowed);
+        assert!(answer.starts_with("HTTP/1.0 204 ") && answer.contains("last-event-id"), "{path}: {answer}");
+        let answer = preflight("http://evil.test");
+        assert!(split(&answer).0 == 403 && !answer.contains("access-control"), "{path}: {answer}");
+    }
+    let fields = format!("Origin: {allowed}\r\nContent-Type: application/x-www-form-urlencoded");
+    for path in ["/models", "/fixes/push/events"] {
+        let request = format!("POST {path} HTTP/1.0\r\n{fields}\r\nContent-Length: 6\r\n\r\nname=x");
+        let answer = ask(server.app, &request);
+        assert!(split(&answer).0 == 403 && !answer.contains("access-control"), "{path}: {answer}");
+    }
+}
+
+#[test]
+fn pages_of_other_sites_hold_no_thread_and_no_listener() {
+    let server = Server::start(&["--threads", "2:2", "--allow-host", "ninetabs.test"]);
+    let cross = format!("Host: {}\r\nSec-Fetch-Site: cross-site\r\n", server.app);
+    // To a name that is neither loopback nor https, browsers send no Sec-Fetch field.
+    let unsaid = "Host: ninetabs.test\r\nUser-Agent: Mozilla/5.0\r\nAccept-Language: en\r\n";
+    for path in STREAMS {
+        for fields in [
+            cross.clone() + "Sec-Fetch-Mode: no-cors\r\n",
+            cross.clone() + "Origin: http://evil.test\r\nAccept: text/event-stream\r\n",
+            cross.clone() + "Origin: null\r\n",
+            format!("{unsaid}Origin: http://evil.test\r\n"),
+            format!("{unsaid}Referer: http://evil.test/\r\n"),
+        ] {
+            for method in ["GET", "HEAD"] {
+                let request = format!("{method} {path} HTTP/1.0\r\n{fields}\r\n");
+                let (status, body) = split(&ask(server.app, &request));
+                assert_eq!(status, 403, "{request}: {body}");
+            }
+        }
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["streams"]["opened"], &stats["listeners"]["joined"]), (&0.into(), &0.into()));
 }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::batch::Limit;
 use super::database::Database;
 use super::model::Model;
 use super::models_controller::BATCH;
@@ -23,9 +24,9 @@ use crate::live::detached::Feed;
 
 /// After a question in vain, how long it does not ask again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// The most bytes of names in one announcement, which always has one model at least. It bounds
-/// what is kept for a listener that does not read.
-const PIECE_BYTES: usize = 64 * 1024;
+/// The most models in one announcement, and the most bytes of their names. It bounds what is kept
+/// for a listener that does not read.
+const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
 /// How many pieces of the past are kept: those who come back together want the same.
 const PAST_PIECES: usize = 32;
 /// In how many shapes an announcement is kept for all; others are made for each.
@@ -260,17 +261,10 @@ impl Announcements {
             return None;
         }
         self.database.count_query();
-        match Model::next(&self.db, after, BATCH) {
-            Ok(mut models) => {
+        match Model::next(&self.db, after, PIECE) {
+            Ok(batch) => {
                 self.failed_at = None;
-                let mut bytes = 0;
-                let fit = models.iter().take_while(|model| {
-                    bytes += model.name.len();
-                    bytes <= PIECE_BYTES
-                });
-                let fit = fit.count().max(1);
-                models.truncate(fit);
-                Some(models)
+                Some(batch.models)
             }
             Err(error) => {
                 if self.failed_at.replace(Instant::now()).is_none() {

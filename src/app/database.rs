@@ -384,7 +384,7 @@ fn as_damage(error: rusqlite::Error) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::model::Model;
+    use crate::app::batch::{Limit, select_models};
     use rusqlite::StatementStatus;
 
     fn database(size: usize, lease_for: LeaseFor) -> (tempfile::TempDir, Arc<Database>) {
@@ -411,10 +411,8 @@ mod tests {
         let (_folder, database) = database(1, LeaseFor::Query);
         let compiled_again = |id: i64| {
             let look = |db: &mut Connection| {
-                Model::next(db, id, 1)?;
-                let next = db.prepare_cached(
-                    "SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id LIMIT ?",
-                )?;
+                Model::next(db, id, Limit::rows(1))?;
+                let next = db.prepare_cached(select_models!("WHERE id > ? ORDER BY id"))?;
                 Ok(next.get_status(StatementStatus::RePrepare))
             };
             database.lease().query(None, look).unwrap()

@@ -5,7 +5,9 @@
 //! does in middleware: hosts that are not ours, and forms from elsewhere.
 
 pub mod announcements;
+pub mod batch;
 pub mod broadcaster;
+pub mod browser;
 pub mod content_security_policy;
 pub mod database;
 pub mod host_authorization;
@@ -13,6 +15,7 @@ pub mod model;
 pub mod models_controller;
 pub mod outside_writers;
 pub mod producer;
+pub mod streams_access;
 pub mod templates;
 pub mod views;
 
@@ -26,6 +29,7 @@ use content_security_policy::ContentSecurityPolicy;
 use database::Database;
 use host_authorization::HostAuthorization;
 use models_controller::ModelsController;
+use streams_access::StreamsAccess;
 use views::Views;
 
 /// How a stream finds what is new.
@@ -49,13 +53,17 @@ pub struct Settings {
     pub mark_io_bound: bool,
     /// The origin of the server that has the streams of this one's pages; None: this one.
     pub streams_at: Option<String>,
-    /// Origins whose pages may listen to the streams of this one.
+    /// Origins whose pages may open the streams of this one.
     pub allowed_origins: Vec<String>,
 }
+
+/// The path of the app's stream.
+const LIVE_STREAM: &str = "/models/live_stream";
 
 /// The app.
 pub struct Rails {
     hosts: HostAuthorization,
+    streams: StreamsAccess,
     models: ModelsController,
 }
 
@@ -72,7 +80,8 @@ impl Rails {
             connects: settings.streams_at.iter().cloned().collect(),
             ..Default::default()
         };
-        Rails { hosts, models: ModelsController { settings, database, live, views, policy } }
+        let streams = StreamsAccess::new(settings.allowed_origins.clone());
+        Rails { hosts, streams, models: ModelsController { settings, database, live, views, policy } }
     }
 
     /// Answers a request, on the thread that it is called on.
@@ -89,7 +98,8 @@ impl Rails {
         }
         match (method, path) {
             ("GET", "/") => self.models.index(request),
-            ("GET", "/models/live_stream") => self.models.live_stream(request),
+            ("GET", LIVE_STREAM) => self.streams.answer(request, || self.models.live_stream(request)),
+            ("OPTIONS", LIVE_STREAM) => self.streams.preflight(request),
             ("GET", "/models.json") => self.models.since(request),
             ("POST", "/models") => {
                 self.hosts.check_origin(request).map_or_else(|no| no, |()| self.models.create(request))
@@ -101,6 +111,11 @@ impl Rails {
     /// The app's stream, for a path of somebody else's.
     pub fn live_stream(&self, request: &Request) -> Response {
         self.models.live_stream(request)
+    }
+
+    /// Which pages may open the streams.
+    pub fn streams(&self) -> &StreamsAccess {
+        &self.streams
     }
 
     /// What has to be asked before any page: whether it is for us.

@@ -5,17 +5,15 @@
 //! can stand for "everything up to here".
 //!
 //! Other programs write to the table too, and may even have made it with columns that take any
-//! value. So a row is read as well as possible ([`from_row`]), and none makes a query fail.
+//! value. So a row is read as well as possible ([`super::batch`]), and none makes a query fail.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use log::Level;
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row, Rows, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::{Serialize, Serializer};
 
-use crate::log_limit::Limited;
+use super::batch::{Batch, Limit, select_models};
 use crate::timestamp;
 
 /// The longest name, in bytes.
@@ -33,41 +31,38 @@ CREATE INDEX IF NOT EXISTS index_models_on_created_at ON models (created_at_us);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Model {
     pub id: i64,
-    pub name: String,
+    pub name: Arc<str>,
     #[serde(serialize_with = "as_iso8601")]
     pub created_at: SystemTime,
 }
 
 impl Model {
-    /// `Model.all`, newest first.
-    pub fn all(db: &Connection) -> rusqlite::Result<Vec<Model>> {
-        select(db, "SELECT id, name, created_at_us FROM models ORDER BY id DESC", None)
+    /// The newest with a smaller id, or of all, newest first.
+    pub fn before(db: &Connection, id: Option<i64>, limit: Limit) -> rusqlite::Result<Batch> {
+        let last = id.map_or(i64::MAX, |id| id.saturating_sub(1));
+        let sql = select_models!("WHERE id <= ? ORDER BY id DESC");
+        Batch::select(db, sql, [last], limit)
     }
 
-    /// All with a greater id, oldest first.
-    pub fn since(db: &Connection, id: i64) -> rusqlite::Result<Vec<Model>> {
-        select(db, "SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id", Some(id))
+    /// The first with a greater id, oldest first.
+    pub fn next(db: &Connection, id: i64, limit: Limit) -> rusqlite::Result<Batch> {
+        let sql = select_models!("WHERE id > ? ORDER BY id");
+        Batch::select(db, sql, [id], limit)
     }
 
-    /// The first `most` with a greater id, oldest first.
-    pub fn next(db: &Connection, id: i64, most: u32) -> rusqlite::Result<Vec<Model>> {
-        let mut statement =
-            db.prepare_cached("SELECT id, name, created_at_us FROM models WHERE id > ? ORDER BY id LIMIT ?")?;
-        read(statement.query(params![id, most])?)
+    /// The newest, oldest first.
+    pub fn newest(db: &Connection, limit: Limit) -> rusqlite::Result<Batch> {
+        let mut batch = Model::before(db, None, limit)?;
+        batch.models.reverse();
+        Ok(batch)
     }
 
-    /// The newest `most`, oldest first.
-    pub fn newest(db: &Connection, most: u32) -> rusqlite::Result<Vec<Model>> {
-        let sql = "SELECT id, name, created_at_us FROM models ORDER BY id DESC LIMIT ?";
-        let mut models = select(db, sql, Some(most.into()))?;
-        models.reverse();
-        Ok(models)
-    }
-
-    /// The seed's `Model.models_since(time)`: all created after that time.
-    pub fn models_since(db: &Connection, time: SystemTime) -> rusqlite::Result<Vec<Model>> {
-        let sql = "SELECT id, name, created_at_us FROM models WHERE created_at_us > ? ORDER BY id";
-        select(db, sql, Some(timestamp::micros(time)))
+    /// The original's `Model.models_since(time)`: those created after that time, or at it with a
+    /// greater id. Oldest first by time, so that the index gives them in order and none but the
+    /// wanted rows are read.
+    pub fn models_since(db: &Connection, (time_us, id): (i64, i64), limit: Limit) -> rusqlite::Result<Batch> {
+        let sql = select_models!("WHERE (created_at_us, id) > (?, ?) ORDER BY created_at_us, id");
+        Batch::select(db, sql, [time_us, id], limit)
     }
 
     /// The newest id there is, 0 without models. Ids below 1, which only another program gives, are
@@ -92,74 +87,12 @@ impl Model {
         let last_forgotten = id.saturating_sub_unsigned(keep);
         transaction.prepare_cached("DELETE FROM models WHERE id <= ?")?.execute([last_forgotten])?;
         transaction.commit()?;
-        Ok(Model { id, name: name.to_owned(), created_at })
+        Ok(Model { id, name: name.into(), created_at })
     }
 
     /// When it was created, as Rails writes it in JSON.
     pub fn created_at_iso8601(&self) -> String {
         timestamp::millis(self.created_at).to_string()
-    }
-}
-
-fn select(db: &Connection, sql: &str, bound: Option<i64>) -> rusqlite::Result<Vec<Model>> {
-    let mut statement = db.prepare_cached(sql)?;
-    match bound {
-        Some(bound) => read(statement.query([bound])?),
-        None => read(statement.query([])?),
-    }
-}
-
-/// The models of these rows. A row that cannot be one is left out.
-fn read(mut rows: Rows<'_>) -> rusqlite::Result<Vec<Model>> {
-    let mut models = Vec::new();
-    while let Some(row) = rows.next()? {
-        models.extend(from_row(row)?);
-    }
-    Ok(models)
-}
-
-/// The one place where a stored row becomes a model, whatever another program has stored in it.
-///
-/// A name becomes text, with U+FFFD for what is not UTF-8. A time becomes the nearest one that
-/// has a text form. Only a row whose id is not an integer is no model, since nothing could
-/// say that a client has it: it is left out, and a log line names it. An error is SQLite's own.
-fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Model>> {
-    static UNREADABLE: Limited = Limited::new(Level::Error);
-    let id = match row.get_ref(0)? {
-        ValueRef::Integer(id) => id,
-        other => {
-            UNREADABLE.log(format_args!(
-                "cannot read the row with id {:?} of models: its id is not an integer; it is left out",
-                as_text(other)
-            ));
-            return Ok(None);
-        }
-    };
-    let name = as_text(row.get_ref(1)?).into_owned();
-    let created_at = timestamp::from_micros(as_micros(row.get_ref(2)?));
-    Ok(Some(Model { id, name, created_at }))
-}
-
-fn as_text(value: ValueRef<'_>) -> Cow<'_, str> {
-    match value {
-        ValueRef::Null => Cow::Borrowed(""),
-        ValueRef::Integer(number) => number.to_string().into(),
-        ValueRef::Real(number) => number.to_string().into(),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes),
-    }
-}
-
-/// What is no number counts as 1970. A conversion from a float keeps within the range by itself.
-fn as_micros(value: ValueRef<'_>) -> i64 {
-    match value {
-        ValueRef::Null => 0,
-        ValueRef::Integer(us) => us,
-        ValueRef::Real(us) => us as i64,
-        ValueRef::Text(_) | ValueRef::Blob(_) => {
-            let text = as_text(value);
-            let text = text.trim();
-            text.parse().or_else(|_| text.parse().map(|us: f64| us as i64)).unwrap_or(0)
-        }
     }
 }
 
@@ -186,12 +119,13 @@ mod tests {
         for n in 1..=5 {
             assert_eq!(Model::create(&mut db, &format!("model {n}"), 3).unwrap().id, n);
         }
-        let ids = |models: Vec<Model>| models.iter().map(|model| model.id).collect::<Vec<_>>();
-        assert_eq!(ids(Model::all(&db).unwrap()), [5, 4, 3]);
-        assert_eq!(ids(Model::since(&db, 4).unwrap()), [5]);
-        assert_eq!(ids(Model::since(&db, 0).unwrap()), [3, 4, 5]);
-        assert_eq!(ids(Model::next(&db, 0, 2).unwrap()), [3, 4]);
-        assert_eq!(ids(Model::newest(&db, 2).unwrap()), [4, 5]);
+        let ids = |batch: Batch| batch.models.iter().map(|model| model.id).collect::<Vec<_>>();
+        assert_eq!(ids(Model::before(&db, None, Limit::rows(9)).unwrap()), [5, 4, 3]);
+        assert_eq!(ids(Model::before(&db, Some(5), Limit::rows(1)).unwrap()), [4]);
+        assert_eq!(ids(Model::next(&db, 4, Limit::rows(9)).unwrap()), [5]);
+        assert_eq!(ids(Model::next(&db, 0, Limit::rows(9)).unwrap()), [3, 4, 5]);
+        assert_eq!(ids(Model::next(&db, 0, Limit::rows(2)).unwrap()), [3, 4]);
+        assert_eq!(ids(Model::newest(&db, Limit::rows(2)).unwrap()), [4, 5]);
         assert_eq!(Model::newest_id(&db).unwrap(), 5);
         db.execute("DELETE FROM models", []).unwrap();
         assert_eq!(Model::create(&mut db, "next", 3).unwrap().id, 6);
@@ -202,9 +136,17 @@ mod tests {
         let mut db = database();
         let first = Model::create(&mut db, "first", 10).unwrap();
         let second = Model::create(&mut db, "second", 10).unwrap();
-        let after = |time| Model::models_since(&db, time).unwrap().len();
-        assert_eq!(after(first.created_at - Duration::from_micros(1)), 2);
-        assert_eq!(after(second.created_at), 0);
+        let after = |from| {
+            let batch = Model::models_since(&db, from, Limit::rows(9)).unwrap();
+            batch.models.iter().map(|model| model.id).collect::<Vec<_>>()
+        };
+        let (first, second) = (timestamp::micros(first.created_at), timestamp::micros(second.created_at));
+        assert_eq!(after((first - 1, i64::MAX)), [1, 2]);
+        assert_eq!(after((second, i64::MAX)), [0; 0]);
+        assert_eq!(after((second, 1)), [2]);
+        let slice = "EXPLAIN QUERY PLAN SELECT id FROM models WHERE (created_at_us, id) > (0, 0) ORDER BY created_at_us, id";
+        let plan: String = db.query_row(slice, [], |row| row.get(3)).unwrap();
+        assert!(plan.contains("index_models_on_created_at"), "{plan}");
     }
 
     #[test]
@@ -258,23 +200,22 @@ mod tests {
                 }
             }
             assert!(stored.len() > 14, "{schema}: {stored:?}");
-            let models = Model::next(&db, 0, 1_000).unwrap();
+            let all = Limit::rows(1_000);
+            let models = Model::next(&db, 0, all).unwrap().models;
             let ids: Vec<i64> = models.iter().map(|model| model.id).collect();
             assert_eq!(ids, stored.iter().map(|it| it.0).collect::<Vec<_>>(), "{schema}");
             for (model, (_, text, value)) in models.iter().zip(&stored) {
                 // SQLite and Rust spell such numbers differently.
                 let is_spelled = !matches!(*value, "-1e300" | "9e999");
-                assert!(model.name == *text || !is_spelled, "{value}: {model:?}");
+                assert!(*model.name == **text || !is_spelled, "{value}: {model:?}");
                 let json = serde_json::to_value(model).unwrap();
                 let iso = json["created_at"].as_str().unwrap();
                 assert!(iso.len() == 24 && iso.ends_with('Z'), "{value}: {iso}");
                 assert_eq!(iso, model.created_at_iso8601());
             }
-            assert_eq!(Model::all(&db).unwrap().len(), stored.len());
-            assert_eq!(Model::since(&db, 0).unwrap().len(), stored.len());
-            assert_eq!(Model::newest(&db, 1_000).unwrap().len(), stored.len());
+            assert_eq!(Model::newest(&db, all).unwrap().models.len(), stored.len());
             assert_eq!(Model::newest_id(&db).unwrap(), id.min(stored.last().unwrap().0));
-            Model::models_since(&db, UNIX_EPOCH).unwrap();
+            Model::models_since(&db, (0, i64::MAX), all).unwrap();
         }
     }
 
@@ -285,11 +226,11 @@ mod tests {
         for (id, _) in VALUES {
             db.execute(&format!("INSERT INTO models VALUES ({id}, 'x', 1)"), []).unwrap();
         }
-        let ids = |models: Vec<Model>| models.iter().map(|model| model.id).collect::<Vec<_>>();
+        let ids = |batch: Batch| batch.models.iter().map(|model| model.id).collect::<Vec<_>>();
         let positive = [253_402_300_800_000_000, i64::MAX];
-        assert_eq!(ids(Model::next(&db, 0, 1_000).unwrap()), positive);
+        assert_eq!(ids(Model::next(&db, 0, Limit::rows(1_000)).unwrap()), positive);
         let all = [i64::MAX, positive[0], 0, -1, -62_167_219_200_000_001, i64::MIN];
-        assert_eq!(ids(Model::all(&db).unwrap()), all);
+        assert_eq!(ids(Model::before(&db, None, Limit::rows(1_000)).unwrap()), all);
         assert_eq!(Model::newest_id(&db).unwrap(), i64::MAX);
         db.execute("DELETE FROM models WHERE id > 0", []).unwrap();
         assert_eq!(Model::newest_id(&db).unwrap(), 0, "the least position");
@@ -299,6 +240,9 @@ mod tests {
     fn a_time_before_1970_is_shown_as_one_before_1970() {
         let db = database();
         db.execute("INSERT INTO models VALUES (1, 'x', -1000)", []).unwrap();
-        assert_eq!(Model::all(&db).unwrap()[0].created_at_iso8601(), "1969-12-31T23:59:59.999Z");
+        assert_eq!(
+            Model::next(&db, 0, Limit::rows(1)).unwrap().models[0].created_at_iso8601(),
+            "1969-12-31T23:59:59.999Z"
+        );
     }
 }

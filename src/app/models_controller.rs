@@ -16,17 +16,21 @@ use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
 
+use super::batch::{Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::database::{CheckoutError, Database, QueryError};
 use super::model::{MAX_NAME_BYTES, Model};
-use super::views::Views;
+use super::views::{Shown, Views};
 use super::{Loop, Settings};
 use crate::live::{Dialect, Event, Live, Stream, StreamError};
 use crate::puma::{Request, Response};
+use crate::timestamp;
 
-/// The most models in one event. A stream that is ended in the middle of an event has
-/// to send all of it again, so that one event for a long absence might never arrive.
-pub const BATCH: u32 = 50;
+/// The most in one event, and in one answer of a poll. A stream that is ended in the middle of an
+/// event has to send all of it again, so that one event for a long absence might never arrive.
+pub const BATCH: Limit = Limit::rows(50);
+/// The most in the page, and in one answer of `/models.json`.
+const PAGE: Limit = Limit::rows(100);
 
 /// Why a stream's action ended.
 #[derive(Debug, Error)]
@@ -46,10 +50,15 @@ pub(super) struct ModelsController {
 }
 
 impl ModelsController {
-    /// `GET /`: what existed at render time.
+    /// `GET /`: the newest that existed at render time; `GET /?before=ID`: the newest older than that.
     pub(super) fn index(&self, request: &Request) -> Response {
-        let models = match self.database.lease().query(None, |db| Model::all(db)) {
-            Ok(models) => models,
+        let before = match request.param("before").map(|id| id.parse()) {
+            None => None,
+            Some(Ok(id)) => Some(id),
+            Some(Err(_)) => return Response::line(422, "before: the id of a model is wanted"),
+        };
+        let batch = match self.database.lease().query(None, |db| Model::before(db, before, PAGE)) {
+            Ok(batch) => batch,
             Err(error) => return failed(request, &error),
         };
         let nonce = match Nonce::draw() {
@@ -58,7 +67,8 @@ impl ModelsController {
         };
         // The seed's own loop says no `retry:`; how long a browser then waits is its own matter.
         let retry = (self.settings.stream_loop == Loop::ById).then(|| self.live.retry());
-        match self.views.index(request, &models, &nonce, retry, self.settings.streams_at.as_deref()) {
+        let shown = Shown { batch: &batch, before };
+        match self.views.index(request, &shown, &nonce, retry, self.settings.streams_at.as_deref()) {
             Ok(page) => self.policy.page(&nonce, page),
             Err(error) => failed(request, &error),
         }
@@ -70,7 +80,7 @@ impl ModelsController {
             request.mark_as_io_bound();
         }
         let (database, settings) = (Arc::clone(&self.database), self.settings.clone());
-        let stream = match settings.stream_loop {
+        match settings.stream_loop {
             Loop::ById => {
                 let resume_from = last_event_id(request);
                 self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
@@ -80,21 +90,15 @@ impl ModelsController {
             Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
                 rescue(stream, |stream| stream_by_time(stream, &database, &settings));
             }),
-        };
-        let origin = request
-            .header("origin")
-            .filter(|origin| self.settings.allowed_origins.iter().any(|it| it == origin));
-        match origin {
-            Some(origin) => stream.with_header("access-control-allow-origin", origin.to_owned()),
-            None => stream,
         }
     }
 
-    /// `GET /models.json?since=ID`: the newer ones; all of them without an id.
+    /// `GET /models.json?since=ID`: the oldest of those that are newer, or of all without an id. If
+    /// there are more, a `Link` names the address of the next ones.
     pub(super) fn since(&self, request: &Request) -> Response {
         let id = request.param("since").and_then(|id| id.parse().ok()).unwrap_or(0);
-        match self.database.lease().query(None, |db| Model::since(db, id)) {
-            Ok(models) => json(200, &models),
+        match self.database.lease().query(None, |db| Model::next(db, id, PAGE)) {
+            Ok(batch) => batch_as_json(&batch, "/models.json?since="),
             Err(error) => failed(request, &error),
         }
     }
@@ -131,29 +135,31 @@ fn stream_by_id(
     resume_from: Option<i64>,
 ) -> Result<(), Left> {
     let mut db = database.lease();
-    let (mut last_id, mut models) = db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
+    let (mut last_id, mut batch) = db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
     loop {
-        last_id = models.last().map_or(last_id, |model| model.id);
+        last_id = batch.last_id().unwrap_or(last_id);
 
         info!("streaming models");
-        stream.write(&Event::data(to_json(&models)).id(last_id))?;
+        stream.write(&Event::data(to_json(&batch.models)).id(last_id))?;
 
         // we reenter loop after a slight wait, or at once while there is more to catch up with
-        if models.len() < BATCH as usize {
+        if batch.is_all {
             stream.sleep(settings.update_rate)?;
         }
 
         // lets only grab new models since the last one sent
-        models = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+        batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
     }
 }
 
 /// After which id a stream begins, and the models that come first. The newest id is asked
 /// for only where it is needed: a look costs a client a good part of its first byte's time.
-pub fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result<(i64, Vec<Model>)> {
-    let Some(id) = resume_from else { return Ok((Model::newest_id(db)?, Vec::new())) };
-    let models = Model::next(db, id, BATCH)?;
-    if models.is_empty() {
+pub fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result<(i64, Batch)> {
+    let Some(id) = resume_from else {
+        return Ok((Model::newest_id(db)?, Batch { is_all: true, ..Batch::default() }));
+    };
+    let batch = Model::next(db, id, BATCH)?;
+    if batch.models.is_empty() {
         let newest = Model::newest_id(db)?;
         if id > newest {
             warn!(
@@ -162,7 +168,7 @@ pub fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result
             return Ok((0, Model::next(db, 0, BATCH)?));
         }
     }
-    Ok((id, models))
+    Ok((id, batch))
 }
 
 /// The seed's loop, as it stands there.
@@ -176,10 +182,19 @@ fn stream_by_time(
     let mut previous_time = SystemTime::now();
     loop {
         // lets only grab new models since original render
-        let models = db.query(Some(stream.interrupted()), |db| Model::models_since(db, previous_time))?;
+        let mut from = (timestamp::micros(previous_time), i64::MAX);
+        loop {
+            let slice = db.query(Some(stream.interrupted()), |db| Model::models_since(db, from, BATCH))?;
 
-        info!("streaming models");
-        stream.write(&Event::data(to_json(&models)))?;
+            info!("streaming models");
+            stream.write(&Event::data(to_json(&slice.models)))?;
+
+            // a slice that is too large for one event is sent in several
+            match slice.last_id().map(|id| (slice.last_us, id)) {
+                Some(last) if !slice.is_all && last > from => from = last,
+                _ => break,
+            }
+        }
 
         // we increment our timer for next slice
         previous_time = SystemTime::now();
@@ -228,6 +243,16 @@ pub fn posted(request: &Request, field: &str) -> Option<String> {
 /// A form that a person submitted wants a page, a program wants its model.
 fn is_from_a_page(request: &Request) -> bool {
     request.header_lists("accept", "text/html") && !request.header_lists("content-type", "application/json")
+}
+
+/// A batch as an answer. If there are more models, its `Link` names the next address: this one
+/// with the last id at its end. A client that follows gets all of them.
+pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
+    let answer = json(200, &batch.models);
+    match batch.last_id().filter(|_| !batch.is_all) {
+        Some(last) => answer.with_header("link", format!("<{address}{last}>; rel=\"next\"")),
+        None => answer,
+    }
 }
 
 /// Models, or one, as an answer.

@@ -1,12 +1,13 @@
 //! The views of the app.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use minijinja::context;
+use minijinja::{Value, context};
 
+use super::batch::Batch;
 use super::content_security_policy::Nonce;
-use super::model::Model;
 use super::templates::{Templates, ViewsError};
 use crate::puma::Request;
 
@@ -19,6 +20,12 @@ const EMBEDDED: &[(&str, &str)] = &[
 
 /// How many tabs the index page links to.
 const TABS: u32 = 9;
+
+/// The models of a page: the newest of all, or of those before an id.
+pub(super) struct Shown<'a> {
+    pub batch: &'a Batch,
+    pub before: Option<i64>,
+}
 
 /// The views.
 pub struct Views {
@@ -35,14 +42,18 @@ impl Views {
     pub(super) fn index(
         &self,
         request: &Request,
-        models: &[Model],
+        shown: &Shown<'_>,
         nonce: &Nonce,
         retry: Option<Duration>,
         streams_at: Option<&str>,
     ) -> Result<String, minijinja::Error> {
-        let rows: Vec<minijinja::Value> = models
+        let Shown { batch: Batch { models, is_all, .. }, before } = shown;
+        let rows: Vec<Value> = models
             .iter()
-            .map(|model| context! { id => model.id, name => model.name.as_str(), created_at => model.created_at_iso8601() })
+            .map(|model| {
+                let name = Value::from(Arc::clone(&model.name));
+                context! { id => model.id, name, created_at => model.created_at_iso8601() }
+            })
             .collect();
         // A browser always sends it; the links need its port.
         let port = request
@@ -54,6 +65,8 @@ impl Views {
             "models/index.html",
             context! {
                 models => rows,
+                before,
+                older_than => models.last().filter(|_| !is_all).map(|model| model.id),
                 newest_id => models.first().map_or(0, |model| model.id.max(0)),
                 tab => request.param("tab").and_then(|tab| tab.parse::<u32>().ok()),
                 tabs => (1..=TABS).collect::<Vec<_>>(),

@@ -125,7 +125,7 @@ pub struct ServeArgs {
     /// Where another server has the streams that this one's pages listen to [default: here].
     #[arg(long, value_name = "URL", env = "NINETABS_STREAMS_AT", default_value_if("fix", "other-server", "http://127.0.0.1:9294"), value_parser = values::origin, help_heading = "Streams")]
     pub streams_at: Option<String>,
-    /// An address whose pages may listen to this server's streams; may be given several times [default: its own alone].
+    /// An origin whose pages may open this server's streams, those below /fixes and the cable included; several with commas, or by giving it again [default: its own alone].
     #[arg(long, value_name = "URL", env = "NINETABS_ALLOW_ORIGIN", value_delimiter = ',', value_parser = values::origin, help_heading = "Streams")]
     pub allow_origin: Vec<String>,
     /// How a stream finds out that its client has closed; poll: not on tiny-http [default: write].

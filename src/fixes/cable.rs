@@ -57,10 +57,11 @@ const MAX_ANSWERS: usize = 64 * 1024;
 /// A client's own buffer for what it reads; larger messages take more, as they come.
 const READ_BUFFER: usize = 512;
 
-/// Answers the request for the WebSocket. Whatever is none, or comes from the page of somebody
-/// else, gets Rails' own 404.
+/// Answers the request for the WebSocket. A request that is none, or whose page is neither ours
+/// nor of an origin of `--allow-origin`, gets Rails' own 404.
 pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
-    let Some(key) = websocket_key(request).filter(|_| is_of_our_page(request)) else {
+    let is_welcome = is_of_our_page(request) || fixes.rails.streams().allowed_origin(request).is_some();
+    let Some(key) = websocket_key(request).filter(|_| is_welcome) else {
         return Response::new(404, "text/plain", "Page not found");
     };
     let broadcaster = Arc::clone(&fixes.broadcaster);
@@ -86,8 +87,8 @@ fn websocket_key(request: &Request) -> Option<&str> {
     request.header("sec-websocket-key").filter(|_| is_one)
 }
 
-/// A WebSocket is not bound to its page's origin, so the server has to look. Who says none is
-/// refused too.
+/// Browsers do not apply the same-origin policy to WebSockets, so the server checks `Origin`. A
+/// request without one is refused as well.
 fn is_of_our_page(request: &Request) -> bool {
     let host = request.header("origin").and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
     host.is_some() && host == request.header("host")

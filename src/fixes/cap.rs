@@ -12,6 +12,7 @@ pub(super) const FIX: Fix = Fix {
     name: "cap",
     does: "at most so many streams, and the next is told at once",
     view: ("fixes/cap.html", include_str!("../../views/fixes/cap.html")),
+    streams: &["stream"],
     is_on: |fixes| fixes.live.cap().is_some(),
     action,
     ..PLAIN

@@ -19,6 +19,7 @@ pub(super) const FIX: Fix = Fix {
     name: "long-poll",
     does: "a request leaves the pool and waits for news, at most for 25 seconds",
     view: ("fixes/long-poll.html", include_str!("../../views/fixes/long-poll.html")),
+    streams: &["poll"],
     detaches: true,
     action: |fixes, request, rest| (rest == "poll").then(|| poll(fixes, request)),
     ..PLAIN
@@ -33,7 +34,8 @@ fn poll(fixes: &Fixes, request: &Request) -> Response {
     let since = request.param("since").and_then(|id| id.parse().ok()).filter(|id| *id >= 0);
     let since = since.unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
-    let waiting = Waiting { since, cursor: None, until: Instant::now() + PATIENCE };
+    let head = head(fixes.rails.streams().allowed_origin(request));
+    let waiting = Waiting { since, head, cursor: None, until: Instant::now() + PATIENCE };
     Response::detach(false, move |detached| broadcaster.join(detached, Box::new(waiting)))
 }
 
@@ -41,6 +43,8 @@ fn poll(fixes: &Fixes, request: &Request) -> Response {
 struct Waiting {
     /// The last model that its client has.
     since: i64,
+    /// The fields of its answer. They name the origin of its page, if that is another's.
+    head: String,
     /// None: it is new.
     cursor: Option<Cursor>,
     until: Instant,
@@ -55,7 +59,7 @@ impl Peer<Announcements> for Waiting {
                     if let News::Models { models, .. } = &announcement.news
                         && !models.is_empty()
                     {
-                        return Next::Last(announcement.shaped("long poll", |_| answer(models)));
+                        return Next::Last(announcement.shaped(&self.head, |_| answer(&self.head, models)));
                     }
                 }
                 Ok(None) if now < self.until => {
@@ -63,23 +67,30 @@ impl Peer<Announcements> for Waiting {
                     return Next::Wait;
                 }
                 // Whoever fell behind is answered as well: it asks again, and says what it has.
-                Ok(None) | Err(FellBehind) => return Next::Last(answer(&[]).into()),
+                Ok(None) | Err(FellBehind) => return Next::Last(answer(&self.head, &[]).into()),
             }
         }
     }
 
     fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
-        answer(&[]).into()
+        answer(&self.head, &[]).into()
     }
 }
 
-/// All of an answer, its head included: the server has let go of the connection.
-fn answer(models: &[Model]) -> Vec<u8> {
-    let body = to_json(&models);
+/// The fields of every answer. What [`StreamsAccess`](crate::app::streams_access::StreamsAccess) adds
+/// to other streams' heads stands here, as the server has let go of the connection.
+fn head(origin: Option<&str>) -> String {
+    let named = origin.map(|origin| format!("access-control-allow-origin: {origin}\r\n"));
     format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\ncache-control: no-cache\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len(),
+        "content-type: application/json; charset=utf-8\r\ncache-control: no-cache\r\nvary: origin\r\n{}",
+        named.unwrap_or_default()
     )
-    .into_bytes()
+}
+
+/// All of an answer, its head included.
+fn answer(head: &str, models: &[Model]) -> Vec<u8> {
+    let body = to_json(&models);
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
+        .into_bytes()
 }

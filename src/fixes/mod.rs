@@ -31,7 +31,6 @@ use crate::app::Rails;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
-use crate::app::models_controller::BATCH;
 use crate::app::templates::{Source, Templates, ViewsError};
 use crate::live::Live;
 use crate::puma::{Request, Response};
@@ -72,6 +71,11 @@ struct Fix {
     view: Source,
     /// Whether this server has it: those that are flags are not there otherwise.
     is_on: fn(&Fixes) -> bool,
+    /// What is below its page and costs a thread or a listener: [`StreamsAccess`] says which
+    /// pages may ask for it.
+    ///
+    /// [`StreamsAccess`]: crate::app::streams_access::StreamsAccess
+    streams: &'static [&'static str],
     /// Pages besides its first, below that.
     pages: &'static [&'static str],
     /// Whether its page starts a worker.
@@ -93,6 +97,7 @@ const PLAIN: Fix = Fix {
     does: "",
     view: ("", ""),
     is_on: |_| true,
+    streams: &[],
     pages: &[],
     has_worker: false,
     is_swapped: false,
@@ -167,6 +172,9 @@ impl Fixes {
         let Some(below) = below else { return cable::connect(self, request) };
         let answer = match &*request.method {
             "GET" | "HEAD" => self.get(request, below),
+            "OPTIONS" => named(below)
+                .filter(|(fix, rest)| fix.streams.contains(rest))
+                .map(|_| self.rails.streams().preflight(request)),
             "POST" => match self.rails.check_origin(request) {
                 Ok(()) => named(below).and_then(|(fix, rest)| (fix.post)(self, request, rest)),
                 Err(refusal) => Some(refusal),
@@ -183,6 +191,11 @@ impl Fixes {
         match named(below)? {
             (fix, page) if page.is_empty() || fix.pages.contains(&page) => {
                 Some(self.page(request, fix, page))
+            }
+            (fix, rest) if fix.streams.contains(&rest) => {
+                let missing = || Response::status(404);
+                let action = || (fix.action)(self, request, rest).unwrap_or_else(missing);
+                Some(self.rails.streams().answer(request, action))
             }
             (fix, rest) => (fix.action)(self, request, rest),
         }
@@ -204,7 +217,6 @@ impl Fixes {
             is_on => (fix.is_on)(self),
             detaches => fix.detaches,
             can_detach => self.server.can_detach,
-            batch => BATCH,
             newest => self.database.newest(),
             cap => self.live.cap(),
             max_age => self.live.max_age().map(|age| age.as_secs_f64().to_string()),

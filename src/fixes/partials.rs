@@ -17,6 +17,7 @@ pub(super) const FIX: Fix = Fix {
     name: "partials",
     does: "a partial is rendered once a commit and pushed as HTML, which the page puts in",
     view: ("fixes/partials.html", include_str!("../../views/fixes/partials.html")),
+    streams: &["stream"],
     detaches: true,
     action: |fixes, request, rest| (rest == "stream").then(|| push::listen(fixes, request, as_html(fixes))),
     ..PLAIN
@@ -33,8 +34,9 @@ const TURBO_STREAMS: &str = "fixes/_turbo_streams.html";
 fn as_html(fixes: &Fixes) -> Shape {
     let templates = Arc::clone(&fixes.templates);
     let make = move |models: &[Model]| {
+        let name = |model: &Model| Value::from(Arc::clone(&model.name));
         let models: Vec<Value> =
-            models.iter().map(|model| context! { id => model.id, name => model.name.as_str() }).collect();
+            models.iter().map(|model| context! { id => model.id, name => name(model) }).collect();
         let html = templates.render(TURBO_STREAMS, context! { models });
         html.unwrap_or_else(|error| {
             log::error!("view {TURBO_STREAMS}: {error:#}");

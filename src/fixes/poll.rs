@@ -10,21 +10,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Fix, Fixes, PLAIN};
+use crate::app::batch::{Batch, Limit};
 use crate::app::database::{Database, QueryError};
 use crate::app::model::Model;
-use crate::app::models_controller::{BATCH, failed, json};
+use crate::app::models_controller::{BATCH, batch_as_json, failed};
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "poll",
     does: "the page asks every two seconds, with an answer that all tabs share",
     view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
+    streams: &["models.json"],
     action,
     ..PLAIN
 };
 
-/// How many models the shared answer has, the newest ones. Who asks for older ones asks the database.
-const SHARED_MODELS: u32 = 200;
+/// The most that the shared answer has, the newest models. A request for older ones asks the database.
+const SHARED: Limit = Limit::rows(200);
 
 /// The answer for all.
 #[derive(Debug, Default)]
@@ -48,7 +50,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
     }
     let since = request.param("since").and_then(|id| id.parse().ok()).unwrap_or(0);
     let answer = match request.param("rung").as_deref() {
-        None | Some("naive") => naive(&fixes.database, since),
+        None | Some("naive") => naive(&fixes.database, since, "naive"),
         Some("etag") => etag(&fixes.database, request, since),
         Some("shared") => fixes.shared.answer(&fixes.database, request, since),
         Some(_) => return Some(Response::line(422, "rung: naive, etag or shared is wanted")),
@@ -56,9 +58,14 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
     Some(answer.unwrap_or_else(|error| failed(request, &error)))
 }
 
-fn naive(database: &Arc<Database>, since: i64) -> Result<Response, QueryError> {
-    let models = database.lease().query(None, |db| Model::next(db, since, BATCH))?;
-    Ok(json(200, &models).with_header("cache-control", "no-cache"))
+fn naive(database: &Arc<Database>, since: i64, rung: &str) -> Result<Response, QueryError> {
+    let batch = database.lease().query(None, |db| Model::next(db, since, BATCH))?;
+    Ok(answer(&batch, rung).with_header("cache-control", "no-cache"))
+}
+
+/// With a `Link` to ask again at once, on the same rung, if there are more.
+fn answer(batch: &Batch, rung: &str) -> Response {
+    batch_as_json(batch, &format!("/fixes/poll/models.json?rung={rung}&since="))
 }
 
 /// Models Rails' `fresh_when`: the comparison costs a query, too.
@@ -68,9 +75,8 @@ fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Respo
     if has_it(request, newest) {
         return Ok(tagged(Response::status(304), newest));
     }
-    let models: Vec<Model> = db.query(None, |db| Model::next(db, since, BATCH))?;
-    let last = models.last().map_or(newest, |model| model.id);
-    Ok(tagged(json(200, &models), last))
+    let batch = db.query(None, |db| Model::next(db, since, BATCH))?;
+    Ok(tagged(answer(&batch, "etag"), batch.last_id().unwrap_or(newest)))
 }
 
 impl Shared {
@@ -85,12 +91,13 @@ impl Shared {
             return Ok(tagged(Response::status(304), known.newest));
         }
         if since < known.after {
-            return naive(database, since);
+            return naive(database, since, "shared");
         }
-        let newer = known.models.iter().filter(|model| model.id > since).take(BATCH as usize);
-        let newer: Vec<&Model> = newer.collect();
-        let last = newer.last().map_or(known.newest, |model| model.id);
-        Ok(tagged(json(200, &newer), last))
+        let newer = || known.models.iter().filter(|model| model.id > since);
+        let models: Vec<Model> = newer().take(BATCH.rows as usize).cloned().collect();
+        let batch = Batch { is_all: models.len() == newer().count(), models, ..Batch::default() };
+        let last = batch.last_id().unwrap_or(known.newest);
+        Ok(tagged(self::answer(&batch, "shared"), last))
     }
 
     /// Asks the database where something has been committed since the last time. Whoever comes
@@ -103,12 +110,11 @@ impl Shared {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let newest = database.newest();
         if known.newest < newest && self.failures.load(Ordering::Acquire) == failures {
-            let asked = database.lease().query(None, |db| Model::newest(db, SHARED_MODELS));
+            let asked = database.lease().query(None, |db| Model::newest(db, SHARED));
             if asked.is_err() {
                 self.failures.fetch_add(1, Ordering::AcqRel);
             }
-            let models = asked?;
-            let is_all = models.len() < SHARED_MODELS as usize;
+            let Batch { models, is_all, .. } = asked?;
             *known = Arc::new(Newest {
                 after: models.first().filter(|_| !is_all).map_or(0, |model| model.id.saturating_sub(1)),
                 // It may have more by now, and never less.

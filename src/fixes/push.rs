@@ -23,6 +23,7 @@ pub(super) const FIX: Fix = Fix {
     name: "push",
     does: "the connection leaves the pool, and one loop tells all of each commit",
     view: ("fixes/push.html", include_str!("../../views/fixes/push.html")),
+    streams: &["stream"],
     detaches: true,
     action: |fixes, request, rest| (rest == "stream").then(|| listen(fixes, request, as_json())),
     post: |fixes, request, rest| (rest == "events").then(|| say(fixes, request)),

@@ -17,6 +17,7 @@ pub(super) const FIX: Fix = Fix {
     name: "short-stream",
     does: "the action ends after one batch, and EventSource comes back by itself",
     view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
+    streams: &["stream"],
     action,
     ..PLAIN
 };
@@ -35,15 +36,15 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
     fixes.live.respond(request, Dialect::Resumable { retry: RETRY }, move |stream| {
         rescue(stream, |stream| -> Result<(), Left> {
             let mut db = database.lease();
-            let (mut last_id, mut models) =
+            let (mut last_id, mut batch) =
                 db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
             loop {
-                last_id = models.last().map_or(last_id, |model| model.id);
-                stream.write(&Event::data(to_json(&models)).id(last_id))?;
-                if models.len() < BATCH as usize {
+                last_id = batch.last_id().unwrap_or(last_id);
+                stream.write(&Event::data(to_json(&batch.models)).id(last_id))?;
+                if batch.is_all {
                     return Ok(());
                 }
-                models = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+                batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
             }
         });
     })

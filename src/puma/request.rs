@@ -63,6 +63,16 @@ impl Request {
         self.headers.values(name).next()
     }
 
+    /// All values of a header, its name in any case.
+    pub fn header_values<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
+        self.headers.values(name)
+    }
+
+    /// All headers as they were sent, each name with its value.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter()
+    }
+
     /// Whether a list in this header (`Connection`, `Accept`) has this entry, parameters aside.
     pub fn header_lists(&self, name: &str, entry: &str) -> bool {
         self.headers
@@ -111,6 +121,15 @@ pub(crate) mod tests {
             headers: Fields::default(),
             mark: Box::new(|| {}),
         }
+    }
+
+    /// The same with these headers.
+    pub fn with_fields(target: &str, fields: &[(&str, &str)]) -> Request {
+        let mut request = get(target);
+        for (name, value) in fields {
+            request.headers.push(name, value.as_bytes());
+        }
+        request
     }
 
     #[test]

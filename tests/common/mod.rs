@@ -254,6 +254,20 @@ pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
+/// All models: the pages of `/models.json`, each at the address that the one before names.
+pub fn all_models(app: SocketAddr) -> Vec<Value> {
+    let (mut all, mut next) = (Vec::new(), Some("/models.json".to_owned()));
+    while let Some(address) = next {
+        let answer = ask(app, &format!("GET {address} HTTP/1.0\r\n\r\n"));
+        let (status, body) = split(&answer);
+        assert_eq!(status, 200, "{body}");
+        all.extend(serde_json::from_str::<Vec<Value>>(&body).unwrap());
+        let link = answer.lines().find_map(|line| line.strip_prefix("link: <"));
+        next = link.and_then(|link| link.strip_suffix(">; rel=\"next\"")).map(str::to_owned);
+    }
+    all
+}
+
 /// Creates a model through the app.
 pub fn create(to: SocketAddr, name: &str) -> (u16, String) {
     let length = name.len() + 5;

@@ -38,9 +38,7 @@ pub fn ids(json: &str) -> Vec<i64> {
 
 /// The ids of the models that the app has.
 pub fn ids_there(server: &Server) -> Vec<i64> {
-    let (status, body) = common::get(server.app, "/models.json?since=0");
-    assert_eq!(status, 200, "{body}");
-    ids(&body)
+    common::all_models(server.app).iter().map(|model| model["id"].as_i64().unwrap()).collect()
 }
 
 /// The ids in all that the tab has received and that nobody has taken yet.

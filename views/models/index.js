@@ -221,6 +221,12 @@ window.addEventListener('pageshow', function(e) {
 if (window.top !== window) {
   document.documentElement.dataset.framed = '';
 }
-toggle.hidden = false;
 setInterval(tick, 250);
-openSource();
+if (page.dataset.before) {
+  // Older models do not change, and what a stream brings belongs above the newest.
+  closedByHand = true;
+  show('closed', 'no stream', 'the page of the newest models has one');
+} else {
+  toggle.hidden = false;
+  openSource();
+}

@@ -350,13 +350,22 @@ fn commit_to_answer(server: &Subject, window: Duration) -> Option<f64> {
 
 /// When each model was created.
 fn created(server: &Subject) -> Result<HashMap<i64, SystemTime>, CompareError> {
-    let answer = http::get(&server.url("/models.json?since=0"), ANSWER_WITHIN)?;
-    let models: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
     let one = |model: &Value| {
         let at = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
         Some((model["id"].as_i64()?, at))
     };
-    Ok(models.iter().filter_map(one).collect())
+    let (mut all, mut since) = (HashMap::new(), 0);
+    loop {
+        let answer = http::get(&server.url(&format!("/models.json?since={since}")), ANSWER_WITHIN)?;
+        let models: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
+        all.extend(models.iter().filter_map(one));
+        // An answer is bounded; one that has a Link is not the last.
+        let has_more = answer.head.header("link").is_some();
+        match models.last().and_then(|model| model["id"].as_i64()) {
+            Some(last) if has_more && last > since => since = last,
+            _ => return Ok(all),
+        }
+    }
 }
 
 /// Threads of a process, where the system tells.

@@ -1,0 +1,178 @@
+//! Which pages may open the streams, and everything else that costs a thread or a listener for
+//! as long as its client stays.
+//!
+//! A browser lets any page ask for any address; it only keeps the answer from a page of another
+//! origin. A stream costs its server the same whether or not it is read, so a page of another site
+//! is refused before the stream holds anything. The pages of `--allow-origin` are let in, and their
+//! browser is told so, on every stream alike and with every status: an EventSource gives up for good
+//! on the first answer that does not name its origin.
+
+use super::browser;
+use crate::puma::{Request, Response};
+
+/// The fields that a page may send to a stream, besides those that need no leave.
+const FIELDS: &str = "cache-control, last-event-id";
+/// How long a browser may remember the answer to its preflight [seconds].
+const REMEMBERED: &str = "600";
+
+/// The rule, with the origins of `--allow-origin`.
+#[derive(Debug, Clone, Default)]
+pub struct StreamsAccess {
+    allowed: Vec<String>,
+}
+
+impl StreamsAccess {
+    /// Origins as browsers write them: `http://127.0.0.1:9292`.
+    pub fn new(allowed: Vec<String>) -> Self {
+        StreamsAccess { allowed }
+    }
+
+    /// Answers a request for a stream by `action`, or refuses it with 403.
+    pub fn answer(&self, request: &Request, action: impl FnOnce() -> Response) -> Response {
+        let origin = self.allowed_origin(request);
+        let answer = if origin.is_none() && is_of_another_site(request) { refusal() } else { action() };
+        name_origin(answer, origin)
+    }
+
+    /// Answers `OPTIONS` for a stream: what its browser asks before a script's request that has
+    /// fields of its own.
+    pub fn preflight(&self, request: &Request) -> Response {
+        let origin = self.allowed_origin(request);
+        let asks = request.header("access-control-request-method");
+        let answer = match (origin, asks) {
+            (None, Some(_)) => refusal(),
+            (None, None) if is_of_another_site(request) => refusal(),
+            (_, None) => nothing().with_header("allow", "GET, HEAD, OPTIONS"),
+            (Some(_), Some(_)) => nothing()
+                .with_header("access-control-allow-methods", "GET")
+                .with_header("access-control-allow-headers", FIELDS)
+                .with_header("access-control-max-age", REMEMBERED),
+        };
+        name_origin(answer, origin)
+    }
+
+    /// The origin of the page that asks, if it is one of `--allow-origin`.
+    pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        request.header("origin").filter(|origin| self.allowed.iter().any(|it| it == origin))
+    }
+}
+
+/// Without a word of its origin a browser keeps an answer from its page. A shared cache must not
+/// give the answer for one origin to another, or for none.
+fn name_origin(answer: Response, origin: Option<&str>) -> Response {
+    let answer = answer.with_header("vary", "origin");
+    match origin {
+        Some(origin) => answer.with_header("access-control-allow-origin", origin.to_owned()),
+        None => answer,
+    }
+}
+
+fn refusal() -> Response {
+    let text = "this page is of another site; --allow-origin with its origin lets it open streams";
+    Response::line(403, text).with_header("cache-control", "no-store")
+}
+
+fn nothing() -> Response {
+    let mut answer = Response::line(204, "");
+    answer.headers.clear();
+    answer
+}
+
+/// Whether a page of another site has its browser ask. `Sec-Fetch-Site` says so where it is
+/// sent; without it, to names that are neither loopback nor https, the page's address does.
+fn is_of_another_site(request: &Request) -> bool {
+    let (origin, site) = (request.header("origin"), request.header("sec-fetch-site"));
+    match (site, origin) {
+        (Some("same-origin" | "none"), _) => false,
+        (Some("cross-site"), _) => true,
+        (_, Some(origin)) => is_foreign(origin, request) && browser::shows_itself(request),
+        (Some(_), None) => false,
+        (None, None) => {
+            let page = request.header("referer");
+            page.is_some_and(|page| is_foreign(page, request)) && browser::shows_itself(request)
+        }
+    }
+}
+
+/// Whether an origin, or the address of a page, is of another host or port than the request.
+fn is_foreign(address: &str, request: &Request) -> bool {
+    let host = address.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest));
+    host.is_none() || host != request.header("host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::puma::request::tests::with_fields;
+
+    fn field<'a>(answer: &'a Response, name: &str) -> Vec<&'a str> {
+        answer.headers.iter().filter(|(it, _)| *it == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    const HOST: (&str, &str) = ("Host", "localhost:9292");
+    const OWN: (&str, &str) = ("Origin", "http://localhost:9292");
+    const ALLOWED: (&str, &str) = ("Origin", "http://a.localhost:1");
+    const EVIL: (&str, &str) = ("Origin", "http://evil.test");
+    const AGENT: (&str, &str) = ("User-Agent", "Mozilla/5.0");
+    const CROSS: (&str, &str) = ("Sec-Fetch-Site", "cross-site");
+    const SAME_SITE: (&str, &str) = ("Sec-Fetch-Site", "same-site");
+    const SAME_ORIGIN: (&str, &str) = ("Sec-Fetch-Site", "same-origin");
+
+    #[test]
+    fn a_page_of_another_site_opens_no_stream_unless_its_origin_is_allowed() {
+        let access = StreamsAccess::new(vec!["http://a.localhost:1".into()]);
+        for (fields, status, named) in [
+            (&[][..], 200, false),
+            (&[HOST], 200, false),
+            (&[HOST, AGENT], 200, false),
+            (&[HOST, ("Sec-Fetch-Site", "none")], 200, false),
+            (&[HOST, SAME_ORIGIN], 200, false),
+            (&[HOST, OWN, AGENT], 200, false),
+            (&[HOST, OWN, SAME_ORIGIN], 200, false),
+            (&[HOST, AGENT, ("Referer", "http://localhost:9292/?tab=1")], 200, false),
+            (&[HOST, CROSS], 403, false),
+            (&[HOST, CROSS, EVIL], 403, false),
+            (&[HOST, CROSS, ("Origin", "null")], 403, false),
+            (&[HOST, CROSS, ("Sec-Fetch-Mode", "no-cors")], 403, false),
+            (&[HOST, SAME_SITE, ("Origin", "http://localhost:1")], 403, false),
+            (&[HOST, AGENT, EVIL], 403, false),
+            (&[HOST, AGENT, ("Origin", "null")], 403, false),
+            (&[HOST, AGENT, ("Referer", "http://evil.test/localhost:9292")], 403, false),
+            (&[HOST, ALLOWED], 200, true),
+            (&[HOST, ALLOWED, CROSS], 200, true),
+            (&[HOST, ALLOWED, SAME_SITE, AGENT], 200, true),
+            (&[HOST, CROSS, ("Origin", "http://a.localhost:11")], 403, false),
+            // A program may say what it likes, and is told of no origin.
+            (&[HOST, EVIL], 200, false),
+        ] {
+            let answer = access.answer(&with_fields("/", fields), || Response::status(200));
+            let of = field(&answer, "access-control-allow-origin");
+            assert_eq!((answer.status, !of.is_empty()), (status, named), "{fields:?}");
+            assert!(!named || of == ["http://a.localhost:1"], "{of:?}");
+            assert_eq!(field(&answer, "vary"), ["origin"], "{fields:?}");
+            assert!(field(&answer, "access-control-allow-credentials").is_empty());
+        }
+    }
+
+    #[test]
+    fn a_refused_request_does_not_reach_its_action() {
+        let access = StreamsAccess::default();
+        access.answer(&with_fields("/", &[HOST, CROSS]), || panic!("it was called"));
+    }
+
+    #[test]
+    fn a_preflight_allows_what_a_stream_is_asked_by_and_nothing_else() {
+        let access = StreamsAccess::new(vec!["http://a.localhost:1".into()]);
+        let method = ("Access-Control-Request-Method", "GET");
+        let answer = access.preflight(&with_fields("/", &[HOST, ALLOWED, method]));
+        assert_eq!(answer.status, 204);
+        assert_eq!(field(&answer, "access-control-allow-origin"), ["http://a.localhost:1"]);
+        assert_eq!(field(&answer, "access-control-allow-methods"), ["GET"]);
+        assert_eq!(field(&answer, "access-control-allow-headers"), ["cache-control, last-event-id"]);
+        let other = access.preflight(&with_fields("/", &[HOST, EVIL, method]));
+        assert_eq!(other.status, 403);
+        assert!(other.headers.iter().all(|(name, _)| !name.starts_with("access-control")));
+        let plain = access.preflight(&with_fields("/", &[HOST]));
+        assert_eq!((plain.status, field(&plain, "allow")), (204, vec!["GET, HEAD, OPTIONS"]));
+    }
+}
