@@ -197,3 +197,315 @@ fn through_a_socket(case: Case, ending: Ending) {
         assert_eq!(server.accepted(), 1, "{about}");
     }
 }
+
+/// What becomes of a tab whose server gives one answer.
+#[derive(Debug, PartialEq, Eq)]
+enum Becomes {
+    /// These are the data of its events; it comes back after them.
+    Gets(&'static [&'static str]),
+    /// It comes back without an event.
+    ComesBack,
+    /// It fails for good, with a reason that has these words.
+    FailsFor(&'static str),
+}
+use Becomes::{ComesBack, FailsFor, Gets};
+
+const EVENT: &[u8] = b"id: 1\ndata: a\n\n";
+const A: Becomes = Gets(&["a"]);
+
+fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+    [head.replace('\n', "\r\n").as_bytes(), b"\r\n\r\n", body].concat()
+}
+
+/// 200 with these fields besides its type.
+fn stream(fields: &str, body: &[u8]) -> Vec<u8> {
+    answer(&format!("HTTP/1.1 200 OK\nContent-Type: text/event-stream{fields}"), body)
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn bare_deflate(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, text).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Opens a tab on a server that gives this answer to each connection.
+fn becomes(bytes: Vec<u8>) -> (Vec<String>, Result<Cause, Reason>) {
+    let server = Server::start(move |_, stream| write(stream, &bytes));
+    let settings = Settings { reconnect_after: PATIENCE, ..Settings::default() };
+    let tab = Tab::open(&server.url("/"), settings).unwrap();
+    let mut events = Vec::new();
+    loop {
+        match tab.happenings().recv_timeout(PATIENCE).expect("something happens to the tab").what {
+            What::Event(event) => events.push(event.data),
+            What::Ended { cause, .. } => return (events, Ok(cause)),
+            What::Failed { reason } => return (events, Err(reason)),
+            _ => {}
+        }
+    }
+}
+
+fn check(rows: Vec<(&str, Vec<u8>, Becomes)>) {
+    let (tasks, queue) = crossbeam_channel::unbounded();
+    rows.into_iter().for_each(|row| tasks.send(row).unwrap());
+    drop(tasks);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for (name, bytes, expected) in queue.iter() {
+                    let (events, left) = becomes(bytes);
+                    let is_so = match &expected {
+                        Gets(data) => left.is_ok() && events == *data,
+                        ComesBack => left.is_ok() && events.is_empty(),
+                        FailsFor(words) => left.as_ref().is_err_and(|why| why.to_string().contains(words)),
+                    };
+                    assert!(is_so, "{name}: {expected:?}, and it was {events:?}, {left:?}");
+                }
+            });
+        }
+    });
+}
+
+/// Each row was tried with an EventSource in Chromium 156. It opens where a row says so. Where
+/// a row fails for good Chromium does so as well, or it asks again without an end, which is
+/// marked with "retry": an answer that will not be better is not asked for again here.
+#[test]
+fn heads_that_chromium_accepts_are_accepted() {
+    let head = |status_line: &str| {
+        let head = format!("{status_line}\nContent-Type: text/event-stream");
+        answer(&head, EVENT)
+    };
+    let many = |count: usize| (0..count).map(|n| format!("\nX-{n}: y")).collect::<String>();
+    let long = |bytes: usize| format!("\nX: {}", "y".repeat(bytes));
+    check(vec![
+        ("HTTP/1.0", head("HTTP/1.0 200 OK"), A),
+        ("HTTP/2.0", head("HTTP/2.0 200 OK"), A),
+        ("HTTP/3.0", head("HTTP/3.0 200 OK"), A),
+        ("HTTP/1.2", head("HTTP/1.2 200 OK"), A),
+        ("HTTP/0.9 in a status line", head("HTTP/0.9 200 OK"), A),
+        ("small letters", head("http/1.1 200 OK"), A),
+        ("no version", head("HTTP 200 OK"), A),
+        ("no reason", head("HTTP/1.1 200"), A),
+        ("an empty reason", head("HTTP/1.1 200 "), A),
+        ("a reason with other letters", head("HTTP/1.1 200 \u{e4}"), A),
+        ("no status", head("HTTP/1.1"), A),
+        ("no number", head("HTTP/1.1 OK"), A),
+        ("two blanks", head("HTTP/1.1  200 OK"), A),
+        ("four digits", head("HTTP/1.1 2000 OK"), FailsFor("2000")),
+        ("two digits", head("HTTP/1.1 20 OK"), FailsFor("20")),
+        ("a leading zero", head("HTTP/1.1 0200 OK"), A),
+        ("300 fields", stream(&many(300), EVENT), A),
+        ("5000 fields", stream(&many(5000), EVENT), A),
+        ("250 KB", stream(&long(250_000), EVENT), A),
+        ("more than 256 KiB, retry", stream(&long(270_000), EVENT), FailsFor("larger than")),
+        ("a blank line before", [b"\r\n", head("HTTP/1.1 200 OK").as_slice()].concat(), A),
+        ("two blank lines before", [b"\r\n\r\n", head("HTTP/1.1 200 OK").as_slice()].concat(), A),
+        ("three bytes before", [b"abc", head("HTTP/1.1 200 OK").as_slice()].concat(), A),
+        ("four bytes before", [b"abcd", head("HTTP/1.1 200 OK").as_slice()].concat(), A),
+        (
+            "five bytes before, retry",
+            [b"abcde", head("HTTP/1.1 200 OK").as_slice()].concat(),
+            FailsFor("HTTP"),
+        ),
+        ("bare LF", b"HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\nid: 1\ndata: a\n\n".to_vec(), A),
+        (
+            "a CR as a line end",
+            b"HTTP/1.1 200 OK\r\nX: a\rContent-Type: text/event-stream\r\n\r\ndata: a\n\n".to_vec(),
+            A,
+        ),
+        ("a folded value", answer("HTTP/1.1 200 OK\nContent-Type:\n text/event-stream", EVENT), A),
+        (
+            "a fold after the status line",
+            answer("HTTP/1.1 200 OK\n X: y\nContent-Type: text/event-stream", EVENT),
+            A,
+        ),
+        ("a blank before the colon", answer("HTTP/1.1 200 OK\nContent-Type : text/event-stream", EVENT), A),
+        ("a line without a colon", stream("\ngarbage line", EVENT), A),
+        ("no name", stream("\n: x", EVENT), A),
+        ("a name with a blank", stream("\nX y: z", EVENT), A),
+        ("a control byte", stream("\nX: a\u{1}b", EVENT), A),
+        ("other letters", stream("\nX: \u{e4}", EVENT), A),
+        ("a NUL, retry", stream("\nX: a\0b", EVENT), FailsFor("NUL")),
+        ("HTTP/0.9, retry", EVENT.to_vec(), FailsFor("not HTTP")),
+        ("ICY", answer("ICY 200 OK\nContent-Type: text/event-stream", EVENT), FailsFor("not HTTP")),
+        ("SSH, retry", b"SSH-2.0-x\r\n\r\n".to_vec(), FailsFor("not HTTP")),
+        (
+            "interim answers",
+            [
+                b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n",
+                stream("", EVENT).as_slice(),
+            ]
+            .concat(),
+            A,
+        ),
+        (
+            "thirty of them",
+            ["HTTP/1.1 100 Continue\r\n\r\n".repeat(30).as_bytes(), &stream("", EVENT)].concat(),
+            A,
+        ),
+        ("bytes behind one", [b"HTTP/1.1 102 X\r\n\r\nabc", stream("", EVENT).as_slice()].concat(), A),
+        ("101, retry", head("HTTP/1.1 101 Switching"), FailsFor("101")),
+        ("201", head("HTTP/1.1 201 X"), FailsFor("201")),
+        ("204", head("HTTP/1.1 204 X"), FailsFor("204")),
+        ("205", head("HTTP/1.1 205 X"), FailsFor("205")),
+        ("404, cut in its head", b"HTTP/1.1 404 Not Found\r\nConte".to_vec(), FailsFor("404")),
+        ("200, cut in its head", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st".to_vec(), ComesBack),
+        ("nothing", Vec::new(), ComesBack),
+    ]);
+}
+
+#[test]
+fn framings_that_chromium_accepts_are_accepted() {
+    let chunked = |fields: &str, body: &[u8]| stream(&format!("\nTransfer-Encoding: chunked{fields}"), body);
+    let chunks: &[u8] = b"f\r\nid: 1\ndata: a\n\n\r\n0\r\n\r\n";
+    let of = |size: &str| [size.as_bytes(), b"\r\n", EVENT, b"\r\n0\r\n\r\n"].concat();
+    let more: &[u8] = b"id: 1\ndata: a\n\ndata: more\n\n";
+    let gzipped = gzip(EVENT);
+    let gzipped = [format!("{:x}\r\n", gzipped.len()).as_bytes(), &gzipped, b"\r\n0\r\n\r\n"].concat();
+    check(vec![
+        ("a length twice in a list", stream("\nContent-Length: 15, 15", more), A),
+        ("a length twice", stream("\nContent-Length: 15\nContent-Length: 15", more), A),
+        ("an empty element", stream("\nContent-Length: 15,", more), A),
+        ("two lengths in a list, retry", stream("\nContent-Length: 15, 16", EVENT), FailsFor("15 and 16")),
+        (
+            "two lengths, retry",
+            stream("\nContent-Length: 15\nContent-Length: 16", EVENT),
+            FailsFor("15 and 16"),
+        ),
+        (
+            "two spellings, retry",
+            stream("\nContent-Length: 15\nContent-Length: 015", EVENT),
+            FailsFor("15 and 015"),
+        ),
+        ("a signed length", stream("\nContent-Length: +3", EVENT), A),
+        ("no number", stream("\nContent-Length: abc", EVENT), A),
+        ("an empty length", stream("\nContent-Length:", EVENT), A),
+        ("a length beyond 64 bits", stream("\nContent-Length: 99999999999999999999999", EVENT), A),
+        ("a body shorter than its length", stream("\nContent-Length: 99", EVENT), A),
+        ("leading zeros", chunked("", &of("0000000000000000000000f")), A),
+        ("extensions", chunked("", &of("f;a=b;c=\"d\"")), A),
+        ("blanks behind the size", chunked("", &of("f  ")), A),
+        ("trailers", chunked("", b"f\r\nid: 1\ndata: a\n\n\r\n0;x\r\nX: y\r\n\r\n"), A),
+        ("chunks with bare LF", chunked("", b"f\nid: 1\ndata: a\n\n\n0\n\n"), A),
+        ("a blank before the size, retry", chunked("", &of(" f")), FailsFor("hexadecimal")),
+        ("a prefix, retry", chunked("", &of("0xf")), FailsFor("hexadecimal")),
+        ("a sign, retry", chunked("", &of("+f")), FailsFor("hexadecimal")),
+        ("no size, retry", chunked("", &of("zz")), FailsFor("hexadecimal")),
+        ("a size of 64 bits, retry", chunked("", &of("ffffffffffffffff")), FailsFor("2^63")),
+        ("no size after an event", chunked("", b"f\r\nid: 1\ndata: a\n\n\r\nzz\r\n"), A),
+        ("CHUNKED", stream("\nTransfer-Encoding: CHUNKED", chunks), A),
+        ("chunks and a length", chunked("\nContent-Length: 3", chunks), A),
+        ("chunks and two lengths", chunked("\nContent-Length: 3\nContent-Length: 4", chunks), A),
+        ("identity", stream("\nTransfer-Encoding: identity", EVENT), A),
+        ("identity and chunked", stream("\nTransfer-Encoding: identity, chunked", chunks), A),
+        ("chunked twice", stream("\nTransfer-Encoding: chunked, chunked", chunks), A),
+        ("chunked in two fields", chunked("\nTransfer-Encoding: chunked", chunks), A),
+        ("no coding", stream("\nTransfer-Encoding:", EVENT), A),
+        (
+            "chunked with HTTP/2.0",
+            answer("HTTP/2.0 200 OK\nContent-Type: text/event-stream\nTransfer-Encoding: chunked", chunks),
+            A,
+        ),
+        (
+            "HTTP/1.0 has no chunks",
+            answer("HTTP/1.0 200 OK\nContent-Type: text/event-stream\nTransfer-Encoding: chunked", chunks),
+            A,
+        ),
+        (
+            "gzip inside the chunks, which Chromium does not undo",
+            stream("\nTransfer-Encoding: gzip, chunked", &gzipped),
+            A,
+        ),
+        // Chromium ignores a coding that it does not know.
+        ("an unknown coding", stream("\nTransfer-Encoding: foo", EVENT), FailsFor("\"foo\"")),
+        ("one behind chunked", stream("\nTransfer-Encoding: chunked, foo", chunks), FailsFor("\"foo\"")),
+    ]);
+}
+
+#[test]
+fn types_are_extracted_as_the_fetch_standard_says() {
+    let of = |value: &str| answer(&format!("HTTP/1.1 200 OK\nContent-Type: {value}"), EVENT);
+    check(vec![
+        ("twice in a list", of("text/event-stream, text/event-stream"), A),
+        ("twice", of("text/event-stream\nContent-Type: text/event-stream"), A),
+        ("a page behind it", of("text/event-stream, text/html"), FailsFor("text/html")),
+        ("a page's field behind it", of("text/event-stream\nContent-Type: text/html"), FailsFor("text/html")),
+        ("a page before it", of("text/html, text/event-stream"), A),
+        ("a page's field before it", of("text/html\nContent-Type: text/event-stream"), A),
+        ("garbage behind it", of("text/event-stream, garbage"), A),
+        ("garbage before it", of("garbage, text/event-stream"), A),
+        ("*/* behind it", of("text/event-stream, */*"), A),
+        ("an empty field behind it", of("text/event-stream\nContent-Type:"), A),
+        ("a quoted comma", of("text/event-stream;x=\"a, text/html\""), A),
+        ("an open quote", of("text/event-stream;x=\"a, text/html"), A),
+        ("a quoted charset", of("text/event-stream;charset=\"utf-8\""), A),
+        ("capitals", of("TEXT/Event-Stream; CHARSET=UTF-8"), A),
+        ("an end without a parameter", of("text/event-stream;"), A),
+        ("blanks around it", of("  text/event-stream ; charset=utf-8 "), A),
+        ("no type", answer("HTTP/1.1 200 OK\nX: y", EVENT), FailsFor("text/event-stream")),
+    ]);
+}
+
+#[test]
+fn codings_are_undone_or_refused_by_name() {
+    let coded = |coding: &str, body: &[u8]| stream(&format!("\nContent-Encoding: {coding}"), body);
+    let gzipped = gzip(EVENT);
+    // A block of br that is not compressed.
+    let br = [&[0x8b, 0x07, 0x80][..], b"id: 1\ndata: br\n\n", &[0x03]].concat();
+    let two = [gzip(b"data: 1\n\n"), gzip(b"data: 2\n\n")].concat();
+    let cut = &gzipped[..gzipped.len() - 8];
+    check(vec![
+        ("gzip", coded("gzip", &gzipped), A),
+        ("x-gzip", coded("x-gzip", &gzipped), A),
+        ("GZIP", coded("GZIP", &gzipped), A),
+        ("gzip and garbage behind it", coded("gzip", &[&gzipped, &b"garbage"[..]].concat()), A),
+        ("gzip, cut in its end", coded("gzip", cut), A),
+        ("gzip of nothing", coded("gzip", b""), ComesBack),
+        ("gzip twice", coded("gzip, gzip", &gzip(&gzipped)), A),
+        ("gzip in two fields", coded("gzip\nContent-Encoding: gzip", &gzip(&gzipped)), A),
+        ("deflate", coded("deflate", &zlib(EVENT)), A),
+        ("deflate without a wrapping", coded("deflate", &bare_deflate(EVENT)), A),
+        ("deflate, then gzip", coded("deflate, gzip", &gzip(&zlib(EVENT))), A),
+        ("br", coded("br", &br), Gets(&["br"])),
+        ("identity", coded("identity", EVENT), A),
+        ("an empty field", coded("", EVENT), A),
+        // From here on Chromium hands on the bytes as they are, or a part of them.
+        ("empty elements", coded(",gzip,", &gzipped), A),
+        ("identity and gzip", coded("identity, gzip", &gzipped), A),
+        ("two members", coded("gzip", &two), Gets(&["1", "2"])),
+        ("what is not gzip, retry", coded("gzip", EVENT), FailsFor("not coded as gzip")),
+        ("compress", coded("compress", EVENT), FailsFor("\"compress\"")),
+        ("zstd, which Chromium undoes", coded("zstd", EVENT), FailsFor("\"zstd\"")),
+        ("an unknown one", coded("foo", EVENT), FailsFor("\"foo\"")),
+        ("too many", coded("gzip,gzip,gzip,gzip,gzip", &gzipped), FailsFor("5 codings")),
+    ]);
+}
+
+#[test]
+fn redirects_are_followed_as_chromium_follows_them() {
+    let to = |status: u16, target: &str| {
+        answer(&format!("HTTP/1.1 {status} X\nContent-Length: 0\nLocation: {target}"), b"")
+    };
+    check(vec![
+        ("no target", to(301, ""), FailsFor("301")),
+        ("300", to(300, "/x"), FailsFor("300")),
+        ("305", to(305, "/x"), FailsFor("305")),
+        ("two targets, retry", to(302, "/x\nLocation: /y"), FailsFor("two different values")),
+        ("in a circle", to(302, "/x\nLocation: /x"), ComesBack),
+        ("no URL, retry", to(302, "http://[::1/"), FailsFor("http://[::1/")),
+        ("https", to(302, "https://127.0.0.1/"), FailsFor("only plain http")),
+        ("ftp", to(302, "ftp://127.0.0.1/"), FailsFor("only plain http")),
+        ("data, retry", to(302, "data:text/event-stream,data:x%0a%0a"), FailsFor("only plain http")),
+    ]);
+}

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use ninetabs::lab::event_stream::{Event, EventTooLarge};
 use ninetabs::lab::http::{HttpError, MAX_HEAD_BYTES};
+use ninetabs::lab::pacing::{BURST, PER_SECOND};
 use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, OpenError, ReadyState, Reason, Settings, Tab, What};
 use socket2::{Domain, Socket, Type};
 use wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close, wait_until, write};
@@ -354,15 +355,165 @@ fn an_event_without_an_end_is_bounded() {
 }
 
 #[test]
-fn an_endless_head_is_bounded_and_tried_again() {
+fn an_endless_head_is_bounded_and_fails_for_good() {
     let server = Server::start(|_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nA: ");
         write(stream, vec![b'x'; MAX_HEAD_BYTES + 1]);
         wait_for_close(stream);
     });
     let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    assert!(failure(&tab).to_string().contains("larger than"));
+    tab.close();
+    assert_eq!(server.accepted(), 1);
+}
+
+#[test]
+fn a_name_under_localhost_finds_a_server_on_either_loopback_address() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else {
+            eprintln!("not tested: this machine has no {address}");
+            continue;
+        };
+        let port = listener.local_addr().unwrap().port();
+        let (tell, asked) = mpsc::channel();
+        let _server = Server::on(listener, move |request, stream| {
+            tell.send(request.header("Host").map(str::to_owned)).unwrap();
+            write(stream, format!("{STREAM}data: here\n\n"));
+            wait_for_close(stream);
+        });
+        let tab = Tab::open(&format!("http://TAB1.localhost:{port}/"), soon()).unwrap();
+        assert_eq!(next_event(&tab).data, "here", "{address}");
+        assert_eq!(asked.recv_timeout(PATIENCE).unwrap(), Some(format!("tab1.localhost:{port}")));
+    }
+}
+
+#[test]
+fn a_refusal_names_the_host_and_all_of_its_addresses() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tab = Tab::open(&format!("http://tab1.localhost:{free}/"), soon()).unwrap();
     let (cause, _) = next_end(&tab);
-    assert!(matches!(cause, Cause::Network(HttpError::HeadTooLarge)), "{cause}");
+    let expected = format!("tab1.localhost:{free} ([::1] and 127.0.0.1) refused the connection");
+    assert_eq!(cause.to_string(), expected);
+}
+
+#[test]
+fn user_and_password_of_the_url_are_sent_after_a_401_and_then_from_the_start() {
+    let (tell, asked) = mpsc::channel();
+    let server = Server::start(move |request, stream| {
+        let authorization = request.header("Authorization").map(str::to_owned);
+        tell.send((request.path().to_owned(), authorization.clone())).unwrap();
+        match authorization.as_deref() {
+            // me:sec:ret
+            Some("Basic bWU6c2VjOnJldA==") => write(stream, format!("{STREAM}data: in\n\n")),
+            _ => write(
+                stream,
+                "HTTP/1.1 401 X\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+            ),
+        }
+    });
+    let url = |user: &str| format!("http://{user}127.0.0.1:{}/a", server.port);
+    let tab = Tab::open(&url("me:sec%3Aret@"), soon()).unwrap();
+    assert_eq!(next_event(&tab).data, "in");
+    assert_eq!(next_event(&tab).data, "in");
+    tab.close();
+    let seen: Vec<bool> = asked.try_iter().map(|(_, sent)| sent.is_some()).take(3).collect();
+    assert_eq!(seen, [false, true, true]);
+    let wrong = Tab::open(&url("me:wrong@"), soon()).unwrap();
+    assert!(matches!(failure(&wrong), Reason::Unauthorized(why) if why.contains("not accepted")));
+    let none = Tab::open(&url(""), soon()).unwrap();
+    assert_eq!(failure(&none), Reason::Status(401));
+}
+
+#[test]
+fn a_redirect_to_another_origin_is_read_if_that_one_allows_it() {
+    let other = Server::start(|asked, stream| {
+        let allowed = match (asked.path(), asked.header("Origin")) {
+            ("/open", Some(origin)) => format!("Access-Control-Allow-Origin: {origin}\r\n"),
+            _ => String::new(),
+        };
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+        write(stream, format!("{head}{allowed}\r\ndata: other\n\n"));
+    });
+    let there = other.url("");
+    let first = Server::start(move |asked, stream| {
+        let location = format!("{there}{}", asked.path());
+        write(stream, format!("HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
+    });
+    let open = Tab::open(&first.url("/open"), soon()).unwrap();
+    // The second time it goes straight there.
+    assert_eq!(next_event(&open).data, "other");
+    assert_eq!(next_event(&open).data, "other");
+    open.close();
+    let closed = Tab::open(&first.url("/closed"), soon()).unwrap();
+    assert_eq!(failure(&closed), Reason::OtherOrigin { origin: other.url("") });
+}
+
+#[test]
+fn an_event_comes_out_of_a_coding_as_soon_as_it_was_flushed() {
+    use std::io::Write;
+    let (tell, go_on) = crossbeam_channel::bounded(0);
+    let server = Server::start(move |_, stream| {
+        write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
+        let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::default());
+        for number in 0..3 {
+            // The last one is larger than any buffer between here and there.
+            let filler = "x".repeat(if number == 2 { 1_000_000 } else { 0 });
+            write!(gzip, "data: {number}{filler}\n\n").unwrap();
+            gzip.flush().unwrap();
+            // Nothing follows until it has come.
+            go_on.recv_timeout(PATIENCE).unwrap();
+        }
+    });
+    let tab = Tab::open(&server.url("/"), soon()).unwrap();
+    for number in 0..3 {
+        let data = next_event(&tab).data;
+        assert!(data.starts_with(&number.to_string()), "{}", &data[..data.len().min(20)]);
+        tell.send_timeout((), PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn a_bomb_is_bounded_like_any_event() {
+    let server = Server::start(move |_, stream| {
+        write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
+        let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::best());
+        let _ = std::io::Write::write_all(&mut gzip, b"data: ");
+        let zeros = [b'0'; 64 * 1024];
+        while std::io::Write::write_all(&mut gzip, &zeros).is_ok() {}
+    });
+    let settings = Settings { max_event_bytes: 3_000_000, ..soon() };
+    let tab = Tab::open(&server.url("/"), settings).unwrap();
+    assert_eq!(failure(&tab), Reason::EventTooLarge(EventTooLarge { limit: 3_000_000 }));
+    assert!(tab.progress().bytes < 4_000_000, "{:?}", tab.progress());
+}
+
+/// Whatever a server answers: at once, with no delay before the next, or with a redirect.
+#[test]
+fn no_answer_makes_a_tab_connect_more_often_than_the_stated_rate() {
+    let answers = [
+        format!("{STREAM}retry: 0\n\n"),
+        format!("{STREAM}retry: 0\ndata: x\n\n"),
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        String::new(),
+        "HTTP/1.1 307 X\r\nLocation: /\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        "HTTP/1.1 302 X\r\nLocation: http://localhost/\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    ];
+    let began = Instant::now();
+    let settings = Settings { reconnect_after: Duration::ZERO, ..Settings::default() };
+    let opened: Vec<(Server, Tab)> = answers
+        .into_iter()
+        .map(|answer| {
+            let server = Server::start(move |_, stream| write(stream, &answer));
+            let tab = Tab::open(&server.url("/"), settings.clone()).unwrap();
+            (server, tab)
+        })
+        .collect();
+    thread::sleep(Duration::from_secs(2));
+    for (server, tab) in opened {
+        tab.close();
+        let most = f64::from(BURST) + f64::from(PER_SECOND) * began.elapsed().as_secs_f64() + 1.0;
+        assert!((server.accepted() as f64) <= most, "{} connections", server.accepted());
+    }
 }
 
 #[test]

@@ -4,17 +4,22 @@
 //! connection that ends with the answer, over TCP or a Unix socket. So it is no
 //! browser to the server's guard, and every Puma understands it.
 //!
+//! A name leads where it does in a browser, see [`address`]: `localhost` to ::1 and
+//! to 127.0.0.1.
+//!
 //! [`ControlUrl::ask`] blocks for the time that it is given at the most, apart from
 //! the name resolver, which answers in its own time.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::ToSocketAddrs;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
+
+use crate::lab::http::address;
 
 /// The most bytes that an answer may have.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
@@ -101,27 +106,37 @@ impl ControlUrl {
     fn connect(&self, deadline: Deadline) -> Result<Socket, AskError> {
         let addresses: Vec<SockAddr> = match self {
             ControlUrl::Tcp { host, port } => {
-                let found = (host.as_str(), *port).to_socket_addrs().map_err(AskError::Unreachable)?;
-                found.map(SockAddr::from).collect()
+                let found = address::resolve(host, *port).map_err(AskError::Unreachable)?;
+                found.into_iter().map(SockAddr::from).collect()
             }
             ControlUrl::Unix(path) => {
                 let name = path.strip_prefix('@').map_or_else(|| path.clone(), |name| format!("\0{name}"));
                 vec![SockAddr::unix(name).map_err(AskError::Unreachable)?]
             }
         };
-        let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-        for address in addresses {
+        let mut failures = Vec::new();
+        for (tried, address) in addresses.iter().enumerate() {
             let domain = Domain::from(i32::from(address.family()));
             let connected = Socket::new(domain, Type::STREAM, None).and_then(|socket| {
-                let left = deadline.left().map_err(|_| io::Error::from(ErrorKind::TimedOut))?;
-                socket.connect_timeout(&address, left).map(|()| socket)
+                let within = address::share(deadline.at, addresses.len() - tried);
+                let within = within.ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
+                socket.connect_timeout(address, within).map(|()| socket)
             });
             match connected {
                 Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
+                Err(error) => failures.push(error),
             }
         }
-        Err(AskError::Unreachable(last))
+        let tried: Vec<_> = addresses.iter().filter_map(SockAddr::as_socket).collect();
+        let error = address::most_telling(failures).unwrap_or_else(|| io::Error::other("no address"));
+        match self {
+            // A name is told with what it stands for.
+            ControlUrl::Tcp { host, port } if host.parse::<IpAddr>().is_err() => {
+                let at = address::spoken(host, *port, &tried);
+                Err(AskError::Unreachable(io::Error::new(error.kind(), format!("{error} at {at}"))))
+            }
+            _ => Err(AskError::Unreachable(error)),
+        }
     }
 }
 
@@ -230,6 +245,25 @@ mod tests {
                 url.parse::<ControlUrl>().unwrap().ask("GET", "/stats", Duration::from_secs(30)).unwrap();
             assert_eq!(answer, Answer { status: 200, body: "{}".to_owned() }, "{url}");
             assert_eq!(&other.join().unwrap(), b"GET /stats HTTP/1.0\r\n\r\n");
+        }
+    }
+
+    #[test]
+    fn localhost_is_tried_on_both_loopback_addresses() {
+        for ip in ["[::1]", "127.0.0.1"] {
+            let Ok(listener) = std::net::TcpListener::bind(format!("{ip}:0")) else {
+                eprintln!("not tested: this machine has no {ip}");
+                continue;
+            };
+            let port = listener.local_addr().unwrap().port();
+            for host in ["localhost", "tab1.LOCALHOST"] {
+                let url: ControlUrl = format!("tcp://{host}:{port}").parse().unwrap();
+                assert!(url.touch(Duration::from_secs(30)).is_ok(), "{url} on {ip}");
+            }
+            drop(listener);
+            let url: ControlUrl = format!("tcp://localhost:{port}").parse().unwrap();
+            let error = url.touch(Duration::from_secs(30)).unwrap_err().to_string();
+            assert!(error.contains(&format!("localhost:{port} ([::1] and 127.0.0.1)")), "{error}");
         }
     }
 

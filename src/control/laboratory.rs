@@ -229,8 +229,8 @@ impl Laboratory {
         };
         let number = self.count();
         let url = parse_url(&format!("{}/?tab=page-{number}", self.app))?;
-        let options = Options { connect_timeout: CONNECT_WITHIN, receive_buffer: None };
-        let mut connection = Connection::open_with(&url, &options, |_| ())?;
+        let options = Options::within(CONNECT_WITHIN);
+        let mut connection = Connection::open_with(&url, &options, |_| true)?;
         connection.set_deadline(Some(Instant::now() + PAGE_WITHIN));
         connection.send(
             &url,

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use url::Url;
 
-use super::http::{Closer, Connection, HttpError, Options, Request, parse_url};
+use super::http::{Closer, Connection, HttpError, Options, Reading, Request, bad_url, parse_url};
 use super::sockets::HostSockets;
 use super::tab::{OpenError, ReadyState, Reason, Settings, Tab, Waiting};
 use super::worker::Worker;
@@ -76,7 +76,7 @@ impl Browser {
     /// `stream_path`, which is resolved against the page's URL.
     pub fn open(&self, page_url: &str, stream_path: &str) -> Result<BrowserTab, OpenError> {
         let page_url = parse_url(page_url)?;
-        let bad = |_| HttpError::BadUrl { url: stream_path.to_owned() };
+        let bad = |error| bad_url(stream_path, &error);
         let stream_url = page_url.join(stream_path).map_err(bad)?;
         let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let settings = Settings {
@@ -221,11 +221,13 @@ impl Loader {
     fn load(&self, stop: &Receiver<Infallible>) -> Result<Option<u16>, HttpError> {
         let waiting = || self.page.progress().waiting = Waiting::ForSocket;
         let Some(_slot) = self.sockets.take(&self.page_url, stop, waiting) else { return Ok(None) };
-        let options = Options { connect_timeout: self.settings.connect_timeout, receive_buffer: None };
+        let reading = Reading::Browser;
+        let options = Options { reading, ..Options::within(self.settings.connect_timeout) };
         let mut connection = Connection::open_with(&self.page_url, &options, |closer| {
             let mut page = self.page.progress();
             page.waiting = Waiting::ForServer;
             page.closer = Some(closer);
+            !page.closing
         })?;
         self.page.progress().local_port = Some(connection.local_port());
         let headers =

@@ -140,7 +140,7 @@ impl Chromium {
     /// ever loads.
     pub fn open(&self, url: &str) -> Result<PageId, ChromiumError> {
         // DevTools takes the whole query as the address, percent-decoded.
-        let mut query = Url::parse("http://query/").map_err(|_| HttpError::BadUrl { url: url.to_owned() })?;
+        let mut query = Url::parse("http://query/").map_err(|error| http::bad_url(url, &error))?;
         query.set_query(Some(&url.replace('%', "%25").replace('#', "%23")));
         let answer = self.call("PUT", &format!("new?{}", query.query().unwrap_or_default()))?;
         let page: Page = read(&answer)?;

@@ -2,18 +2,25 @@
 //!
 //! The lab is after what goes wrong: a server that accepts and never answers, one
 //! that refuses, one that cuts an answer short. [`HttpError`] keeps these apart.
-//! There is no pool, no cookie, no compression, no TLS: a [`Connection`] carries
-//! one request at a time, and the caller sees its local port, by which the
-//! request is found again in the server's own records.
+//! There is no pool, no cookie, no TLS, and no compression is asked for: a
+//! [`Connection`] carries one request at a time, and the caller sees its local port,
+//! by which the request is found again in the server's own records.
+//!
+//! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and
+//! undoes the codings of what it gets ([`Content`]).
 //!
 //! Everything blocks the calling thread: [`get`], [`post`] and [`request`] for no
 //! longer than their timeout, a bare [`Connection`] for as long as its deadline
 //! says. A [`Closer`] ends either from another thread. Only the name resolver, for
 //! names that are not loopback, answers in its own time.
 
+pub mod address;
 pub mod body;
 pub mod chunked;
+pub mod coding;
 pub mod connection;
+pub mod head;
+pub mod mime;
 
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
@@ -21,12 +28,14 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 pub use body::Body;
+pub use coding::Content;
 pub use connection::{Closer, Connection, Options};
+pub use head::Reading;
 
 /// The most bytes that a response's head may have: 256 KiB, as in Chromium.
 pub const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// The most header fields that a response may have.
+/// The most header fields that a response may have when it is read strictly.
 pub const MAX_HEADERS: usize = 256;
 
 /// The most bytes of a body that [`request`] collects: 64 MiB.
@@ -35,14 +44,16 @@ pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// Why there is no whole answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The text is no URL, or has no host.
-    #[error("{url:?} is not a URL with a host: say http://HOST[:PORT]/PATH")]
+    /// The text is not a URL, or not one that can be asked for.
+    #[error("{url:?} is not a URL with a host that can be asked: {why}; give http://HOST[:PORT]/PATH")]
     BadUrl {
         /// What was given.
         url: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// Another scheme than `http`.
-    #[error("{url} is {scheme}, and only plain http is spoken here: use the server's http:// address")]
+    #[error("{url} is {scheme}, and only plain http is spoken here: give the server's http:// address")]
     NotHttp {
         /// What was given.
         url: String,
@@ -63,24 +74,27 @@ pub enum HttpError {
         /// What the resolver answered.
         source: io::Error,
     },
-    /// Nobody listens there.
+    /// No program listens there.
     #[error("{to} refused the connection")]
     Refused {
-        /// Address and port.
+        /// Name, port and addresses.
         to: String,
     },
     /// The connection was not made in time.
     #[error("{to} did not take the connection within {after:?}")]
     ConnectTimedOut {
-        /// Address and port.
+        /// Name, port and addresses.
         to: String,
         /// The limit.
         after: Duration,
     },
+    /// Another thread ended the attempt to connect.
+    #[error("the attempt to connect was given up on this side")]
+    GivenUp,
     /// The connection could not be made, for any other cause.
     #[error("no connection to {to}: {source}")]
     Connect {
-        /// Address and port.
+        /// Name, port and addresses.
         to: String,
         /// What the system answered.
         source: io::Error,
@@ -106,13 +120,24 @@ pub enum HttpError {
     /// The head is larger than [`MAX_HEAD_BYTES`] or has more than [`MAX_HEADERS`] fields.
     #[error("the head of the answer is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")]
     HeadTooLarge,
-    /// The head is no HTTP.
-    #[error("the head of the answer is not HTTP/1.x: {source}")]
+    /// The head is not HTTP.
+    #[error("the head of the answer is not HTTP/1.x: {what}")]
     BadHead {
         /// What is wrong with it.
-        source: httparse::Error,
+        what: String,
     },
-    /// Its length or its chunks make no sense.
+    /// A coding that cannot be undone.
+    #[error(
+        "the answer's {field} is {coding:?}, which cannot be undone here; gzip, deflate and br can: \
+         let the server send it without"
+    )]
+    UnknownCoding {
+        /// `content-encoding` or `transfer-encoding`.
+        field: &'static str,
+        /// Its name.
+        coding: String,
+    },
+    /// Its length, its chunks or its coding make no sense.
     #[error("the body of the answer is framed wrongly: {what}")]
     BadFraming {
         /// What is wrong with it.
@@ -130,6 +155,32 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// Whether another attempt would end in the same way, because of what was asked for or
+    /// how the server speaks, and not because of what happened to a connection.
+    pub fn is_final(&self) -> bool {
+        match self {
+            HttpError::BadUrl { .. }
+            | HttpError::NotHttp { .. }
+            | HttpError::BadHeaderValue { .. }
+            | HttpError::HeadTooLarge
+            | HttpError::BadHead { .. }
+            | HttpError::UnknownCoding { .. }
+            | HttpError::BadFraming { .. }
+            | HttpError::AnswerTooLarge => true,
+            HttpError::Resolve { .. }
+            | HttpError::Refused { .. }
+            | HttpError::ConnectTimedOut { .. }
+            | HttpError::GivenUp
+            | HttpError::Connect { .. }
+            | HttpError::NoFirstByte
+            | HttpError::TimedOut
+            | HttpError::NoAnswer
+            | HttpError::Reset { .. }
+            | HttpError::EndedEarly
+            | HttpError::Failed { .. } => false,
+        }
+    }
+
     /// The name of what [`Body`] failed with.
     pub fn from_body(error: io::Error) -> HttpError {
         match error.kind() {
@@ -254,20 +305,33 @@ pub fn request(url: &Url, request: &Request, timeout: Duration) -> Result<Answer
     Ok(Answer { head, body: bytes, local_port, first_byte })
 }
 
-/// Reads a URL, and refuses what this client cannot speak to.
+/// Reads a URL as a browser's address bar does, and refuses what this client cannot speak to.
 pub fn parse_url(text: &str) -> Result<Url, HttpError> {
-    let url = Url::parse(text).map_err(|_| HttpError::BadUrl { url: text.to_owned() })?;
+    let url = Url::parse(text).map_err(|error| bad_url(text, &error))?;
     check_url(&url)?;
     Ok(url)
 }
 
+/// Why this text is not a URL.
+pub(crate) fn bad_url(text: &str, error: &url::ParseError) -> HttpError {
+    let has_zone = *error == url::ParseError::InvalidIpv6Address && text.contains('%');
+    let why = match error {
+        _ if has_zone => "an address in a URL has no zone, so leave out % and what follows it".to_owned(),
+        url::ParseError::RelativeUrlWithoutBase => "it does not begin with http://".to_owned(),
+        error => error.to_string(),
+    };
+    HttpError::BadUrl { url: text.to_owned(), why }
+}
+
 /// Refuses a URL that this client cannot speak to, such as the target of a redirect.
 pub fn check_url(url: &Url) -> Result<(), HttpError> {
+    let bad = |why: &str| Err(HttpError::BadUrl { url: url.to_string(), why: why.to_owned() });
     if url.scheme() != "http" {
         return Err(HttpError::NotHttp { url: url.to_string(), scheme: url.scheme().to_owned() });
     }
-    match url.host() {
-        Some(_) => Ok(()),
-        None => Err(HttpError::BadUrl { url: url.to_string() }),
+    match (url.host(), url.port()) {
+        (None, _) => bad("it has no host"),
+        (Some(_), Some(0)) => bad("port 0 is not one that a server can have"),
+        _ => Ok(()),
     }
 }

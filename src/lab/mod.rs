@@ -27,6 +27,7 @@ pub mod follower;
 pub mod http;
 pub mod lanes;
 pub mod narrator;
+pub mod pacing;
 pub mod picture;
 pub mod program;
 pub mod record;

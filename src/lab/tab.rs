@@ -4,13 +4,24 @@
 //! browser's does: it reconnects after the delay in force for as long as it lives,
 //! carries `Last-Event-ID`, and gives up for good on any status but 200 and on any
 //! type but `text/event-stream`. Where Chromium is more definite than the standard
-//! it is followed: a refused connection is tried again, a redirect is remembered.
+//! it is followed: a refused connection is tried again, a redirect is remembered, and
+//! heads and framings that Chromium accepts are accepted ([`Reading::Browser`]).
+//!
+//! It belongs to a page of its URL's own origin. User and password in the URL are sent
+//! after a 401, and the answer of another origin must allow the page's (see `fetch`).
+//! What cannot be done, and will not be better the next time, fails for good with its
+//! reason; the standard leaves that to the client. A tab never connects more often than
+//! [`Pacing`] says, whatever its server answers.
+//!
+//! [`Reading::Browser`]: super::http::Reading::Browser
+//! [`Pacing`]: super::pacing::Pacing
 //!
 //! The connection lives on a thread of its own, named after the tab.
 //! What happens there can be heard, as [`Happening`]s on a channel, or looked at, as
 //! [`Progress`]. [`Tab::close`] and dropping send FIN and block until that thread
 //! has ended, which is at once but for a name that the resolver is still looking up.
 
+mod fetch;
 mod source;
 
 use std::io;
@@ -40,7 +51,7 @@ pub struct Settings {
     pub last_event_id: String,
     /// The delay before a reconnect while the stream has said no `retry:`.
     pub reconnect_after: Duration,
-    /// How long each address of the host may take to accept a connection.
+    /// How long connecting may take, over all addresses of the host.
     pub connect_timeout: Duration,
     /// The most bytes that an unfinished event may hold.
     pub max_event_bytes: usize,
@@ -151,8 +162,20 @@ pub enum Cause {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// Any status but 200, or a redirect without a target.
-    #[error("the server answered {0}, which ends an EventSource for good")]
+    #[error("{}", status_in_words(*.0))]
     Status(u16),
+    /// 401, and the URL's user and password were sent or could not be.
+    #[error("the server answered 401: {0}")]
+    Unauthorized(String),
+    /// A redirect to another origin, which does not allow the page's to read it.
+    #[error(
+        "{origin} is another origin than the stream's own, and its answer does not allow it: \
+         let it send Access-Control-Allow-Origin, or give its address"
+    )]
+    OtherOrigin {
+        /// The other origin.
+        origin: String,
+    },
     /// 200 with another type than `text/event-stream`.
     #[error("the answer's type is {0:?} and not text/event-stream")]
     MimeType(String),
@@ -162,6 +185,14 @@ pub enum Reason {
     /// The request cannot be sent: a redirect to https, for one.
     #[error("{0}")]
     Unusable(String),
+}
+
+fn status_in_words(status: u16) -> String {
+    let why = match status {
+        401 => "; a user and a password can stand in the URL: http://USER:PASSWORD@HOST/",
+        _ => "",
+    };
+    format!("the server answered {status}, which ends an EventSource for good{why}")
 }
 
 /// Why a tab could not be opened at all.

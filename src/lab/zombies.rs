@@ -41,8 +41,8 @@ impl Zombie {
 
     fn open_with_buffer(url: &str, receive_buffer: Option<usize>) -> Result<Zombie, HttpError> {
         let url = parse_url(url)?;
-        let options = Options { connect_timeout: CONNECT_TIMEOUT, receive_buffer };
-        let mut connection = Connection::open_with(&url, &options, |_| ())?;
+        let options = Options { receive_buffer, ..Options::within(CONNECT_TIMEOUT) };
+        let mut connection = Connection::open_with(&url, &options, |_| true)?;
         let headers = vec![("Accept", b"text/event-stream".to_vec())];
         connection.send(&url, &Request { headers, ..Request::default() })?;
         Ok(Zombie { connection })

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -39,6 +39,7 @@ impl Asked {
 /// request's head is read; the connection is closed when the script returns.
 pub struct Server {
     pub port: u16,
+    address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -53,7 +54,8 @@ impl Server {
         listener: TcpListener,
         script: impl Fn(&Asked, &mut TcpStream) + Send + Sync + 'static,
     ) -> Server {
-        let port = listener.local_addr().unwrap().port();
+        let address = listener.local_addr().unwrap();
+        let port = address.port();
         let (accepted, stopping) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let script = Arc::new(script);
         let thread = thread::spawn({
@@ -73,7 +75,7 @@ impl Server {
                 }
             }
         });
-        Server { port, accepted, stopping, thread: Some(thread) }
+        Server { port, address, accepted, stopping, thread: Some(thread) }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -88,7 +90,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

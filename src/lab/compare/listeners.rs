@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use super::super::chromium::{Chromium, PageId};
 use super::super::http::{self, HttpError, Request};
+use super::super::pacing::Pacing;
 use super::super::tab::{Happening, OpenError, Settings, Tab, What};
 use super::super::zombies::Zombie;
 
@@ -210,9 +211,14 @@ fn listen(happenings: &Receiver<Happening>, words: Words, it: &Within) {
 
 fn poll(url: &str, every: Duration, it: &Within) {
     let (mut since, mut tag) = (0, String::new());
+    let mut pacing = Pacing::default();
     // The first answers are what there was before.
     let mut is_new = true;
     loop {
+        // Full answers are asked for without a pause, as many as the server has.
+        if !it.sleep(pacing.next(Instant::now())) {
+            return;
+        }
         let answer = ask(&format!("{url}&since={since}"), &tag);
         let mut pause = every;
         match answer {
@@ -251,8 +257,8 @@ fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
 }
 
 fn long_poll(url: &str, it: &Within) {
-    let mut since = None;
-    while it.sleep(Duration::ZERO) {
+    let (mut since, mut pacing) = (None, Pacing::default());
+    while it.sleep(pacing.next(Instant::now())) {
         // Without an id the answer is what comes next, and that tells where one stands.
         let since_what = since.map(|id: i64| format!("&since={id}")).unwrap_or_default();
         match http::get(&format!("{url}{since_what}"), ASK_WITHIN) {

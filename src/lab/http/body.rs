@@ -9,7 +9,9 @@
 
 use std::io::{self, BufReader, ErrorKind, Read};
 
+use super::coding::{Coding, elements};
 use super::connection::{Connection, Wire};
+use super::head::Reading;
 use super::{Head, HttpError, chunked::ChunkedReader};
 
 /// How long a body is.
@@ -21,7 +23,44 @@ pub(super) enum Framing {
 }
 
 impl Framing {
-    pub(super) fn of(head: &Head) -> Result<Framing, HttpError> {
+    /// The framing, and the transfer codings inside it, in the order in which they were applied.
+    pub(super) fn of(head: &Head, reading: Reading) -> Result<(Framing, Vec<Coding>), HttpError> {
+        match reading {
+            Reading::Strict => Framing::strictly(head).map(|framing| (framing, Vec::new())),
+            Reading::Browser => Framing::as_browser(head),
+        }
+    }
+
+    /// As Chromium decides it, but a transfer coding that is unknown is refused: Chromium
+    /// would hand on what it cannot read.
+    fn as_browser(head: &Head) -> Result<(Framing, Vec<Coding>), HttpError> {
+        if matches!(head.status, 100..200 | 204 | 205 | 304) {
+            return Ok((Framing::Counted(0), Vec::new()));
+        }
+        // Transfer codings are new in HTTP/1.1.
+        if head.minor_version > 0 {
+            let codings = Coding::list(head, "transfer-encoding", |name| name == "chunked")?;
+            let names = elements(head, "transfer-encoding");
+            if names.iter().any(|name| name.eq_ignore_ascii_case("chunked")) {
+                return Ok((Framing::Chunked, codings));
+            }
+            if !codings.is_empty() {
+                return Ok((Framing::UntilClose, codings));
+            }
+        }
+        let lengths = elements(head, "content-length");
+        let Some(first) = lengths.first() else { return Ok((Framing::UntilClose, Vec::new())) };
+        if lengths.iter().any(|other| other != first) {
+            let what = format!("Content-Length is {}, two different numbers", lengths.join(" and "));
+            return Err(HttpError::BadFraming { what });
+        }
+        // One that is not a number counts as none.
+        let length = Some(first).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let framing = length.and_then(|text| text.parse().ok()).map_or(Framing::UntilClose, Framing::Counted);
+        Ok((framing, Vec::new()))
+    }
+
+    fn strictly(head: &Head) -> Result<Framing, HttpError> {
         if matches!(head.status, 100..200 | 204 | 304) {
             return Ok(Framing::Counted(0));
         }
@@ -47,6 +86,8 @@ impl Framing {
 #[derive(Debug)]
 pub struct Body {
     rest: Rest,
+    codings: Vec<Coding>,
+    reading: Reading,
     keep_alive: bool,
 }
 
@@ -58,13 +99,24 @@ enum Rest {
 }
 
 impl Body {
-    pub(super) fn new(framing: Framing, wire: BufReader<Wire>, keep_alive: bool) -> Body {
+    pub(super) fn new(
+        (framing, codings): (Framing, Vec<Coding>),
+        wire: BufReader<Wire>,
+        reading: Reading,
+        keep_alive: bool,
+    ) -> Body {
         let rest = match framing {
             Framing::Counted(left) => Rest::Counted { left, wire },
             Framing::Chunked => Rest::Chunked(ChunkedReader::new(wire)),
             Framing::UntilClose => Rest::UntilClose(wire),
         };
-        Body { rest, keep_alive }
+        Body { rest, codings, reading, keep_alive }
+    }
+
+    /// Codings of the transfer besides the chunks: reading the body does not undo them,
+    /// [`super::Content`] does.
+    pub(super) fn transfer_codings(&self) -> &[Coding] {
+        &self.codings
     }
 
     /// The connection, for the next request; `None` when the body was not read to
@@ -75,7 +127,7 @@ impl Body {
             Rest::Chunked(reader) if reader.is_ended() => reader.into_inner(),
             Rest::Counted { .. } | Rest::Chunked(_) | Rest::UntilClose(_) => return None,
         };
-        self.keep_alive.then(|| Connection::from_wire(wire))
+        self.keep_alive.then(|| Connection::from_wire(wire, self.reading))
     }
 }
 
@@ -101,9 +153,57 @@ impl Read for Body {
 mod tests {
     use super::*;
 
-    fn framing(status: u16, headers: &[(&str, &str)]) -> Option<Framing> {
+    fn head(status: u16, headers: &[(&str, &str)]) -> Head {
         let headers = headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-        Framing::of(&Head { status, headers: headers.collect(), minor_version: 1 }).ok()
+        Head { status, headers: headers.collect(), minor_version: 1 }
+    }
+
+    fn framing(status: u16, headers: &[(&str, &str)]) -> Option<Framing> {
+        Framing::of(&head(status, headers), Reading::Strict).ok().map(|(framing, _)| framing)
+    }
+
+    #[test]
+    fn a_browser_frames_a_body_by_these_rules() {
+        const LENGTH: &str = "Content-Length";
+        const CODING: &str = "Transfer-Encoding";
+        let plain = |framing| Some((framing, Vec::new()));
+        for (fields, expected) in [
+            (&[][..], plain(Framing::UntilClose)),
+            (&[(LENGTH, "15")], plain(Framing::Counted(15))),
+            (&[(LENGTH, "15, 15")], plain(Framing::Counted(15))),
+            (&[(LENGTH, "15"), (LENGTH, "15")], plain(Framing::Counted(15))),
+            (&[(LENGTH, "15,")], plain(Framing::Counted(15))),
+            (&[(LENGTH, "15, 16")], None),
+            (&[(LENGTH, "15"), (LENGTH, "16")], None),
+            (&[(LENGTH, "15"), (LENGTH, "015")], None),
+            // Chromium takes these for no length at all.
+            (&[(LENGTH, "+15")], plain(Framing::UntilClose)),
+            (&[(LENGTH, "-15")], plain(Framing::UntilClose)),
+            (&[(LENGTH, "1 5")], plain(Framing::UntilClose)),
+            (&[(LENGTH, "")], plain(Framing::UntilClose)),
+            (&[(LENGTH, "99999999999999999999999")], plain(Framing::UntilClose)),
+            (&[(CODING, "chunked")], plain(Framing::Chunked)),
+            (&[(CODING, "CHUNKED")], plain(Framing::Chunked)),
+            (&[(CODING, "chunked, chunked")], plain(Framing::Chunked)),
+            (&[(CODING, "chunked"), (CODING, "chunked")], plain(Framing::Chunked)),
+            (&[(CODING, "identity, chunked")], plain(Framing::Chunked)),
+            (&[(CODING, "identity"), (LENGTH, "15")], plain(Framing::Counted(15))),
+            (&[(CODING, ""), (LENGTH, "15")], plain(Framing::Counted(15))),
+            (&[(CODING, "chunked"), (LENGTH, "3"), (LENGTH, "4")], plain(Framing::Chunked)),
+            (&[(CODING, "gzip, chunked")], Some((Framing::Chunked, vec![Coding::Gzip]))),
+            (&[(CODING, "x-gzip"), (LENGTH, "3")], Some((Framing::UntilClose, vec![Coding::Gzip]))),
+            (&[(CODING, "compress, chunked")], None),
+            (&[(CODING, "gzip,gzip,gzip,gzip,gzip,chunked")], None),
+        ] {
+            let found = Framing::of(&head(200, fields), Reading::Browser).ok();
+            assert_eq!(found, expected, "{fields:?}");
+        }
+        for status in [204, 205, 304] {
+            let found = Framing::of(&head(status, &[(LENGTH, "3")]), Reading::Browser).unwrap();
+            assert_eq!(found.0, Framing::Counted(0));
+        }
+        let old = Head { minor_version: 0, ..head(200, &[(CODING, "chunked"), (LENGTH, "3")]) };
+        assert_eq!(Framing::of(&old, Reading::Browser).unwrap().0, Framing::Counted(3));
     }
 
     #[test]

@@ -114,14 +114,16 @@ impl<R: BufRead> Read for ChunkedReader<R> {
     }
 }
 
-/// The hexadecimal number that a size line begins with (RFC 9112, 7.1).
+/// The hexadecimal number that a size line begins with (RFC 9112, 7.1). Any number of zeros
+/// may lead it; the largest is 2^63 - 1, as in Chromium.
 fn chunk_size(line: &[u8]) -> io::Result<u64> {
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if digits.is_empty() || digits.len() > 16 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(broken("a chunk's size is no hexadecimal number"));
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(broken("a chunk's size is not a hexadecimal number"));
     }
     let digits = digits.iter().map(|digit| char::from(*digit).to_digit(16).unwrap_or_default());
-    Ok(digits.fold(0, |size, digit| size << 4 | u64::from(digit)))
+    let size = digits.fold(0, |size: u64, digit| size.saturating_mul(16).saturating_add(u64::from(digit)));
+    if size > i64::MAX as u64 { Err(broken("a chunk's size is larger than 2^63 - 1")) } else { Ok(size) }
 }
 
 fn broken(what: &'static str) -> io::Error {
@@ -166,6 +168,11 @@ mod tests {
         no_number: b"x\r\n" => b"", Err(ErrorKind::InvalidData);
         a_signed_number: b"+1\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
         a_number_too_large: b"11111111111111111\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
+        a_number_of_64_bits: b"ffffffffffffffff\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
+        a_number_of_many_zeros: b"000000000000000000000001\r\na\r\n0\r\n\r\n" => b"a", Ok(b"");
+        a_blank_after_a_number: b"1 \t\r\na\r\n0\r\n\r\n" => b"a", Ok(b"");
+        a_blank_before_a_number: b" 1\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
+        a_number_with_a_prefix: b"0x1\r\na\r\n" => b"", Err(ErrorKind::InvalidData);
         an_endless_size: &[b'1'; MAX_LINE_BYTES + 2] => b"", Err(ErrorKind::InvalidData);
         endless_trailers: &b"0\r\n".iter().chain(b"A: b\r\n".repeat(5000).iter()).copied().collect::<Vec<u8>>()
             => b"", Err(ErrorKind::InvalidData);

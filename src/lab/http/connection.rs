@@ -1,15 +1,14 @@
 //! One connection to a server, and the means to end it from outside.
 //!
-//! `localhost` and every name under it are 127.0.0.1 without asking anybody, as
-//! in Chromium and Firefox, so `tab3.localhost` needs no set-up. The socket is
-//! held once: when the [`Connection`] (or the [`Body`] that it became) is dropped
-//! the socket is closed, even while a [`Closer`] of it still exists.
+//! The socket is held once: when the [`Connection`] (or the [`Body`] that it became)
+//! is dropped the socket is closed, even while a [`Closer`] of it still exists.
 //!
-//! Opening blocks for the timeout at the most; sending and reading until the
-//! deadline, for ever without one. All of it ends at once by [`Closer::close`].
+//! Opening blocks for the timeout at the most, however many addresses the host has
+//! (see [`super::address`]); sending and reading until the deadline, forever without
+//! one. All of it ends at once by [`Closer::close`].
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,21 +16,32 @@ use socket2::{Domain, Protocol, Socket, Type};
 use url::{Host, Position, Url};
 
 use super::body::Framing;
-use super::{Body, Head, HttpError, MAX_HEAD_BYTES, MAX_HEADERS, Request, check_url};
+use super::head::{self, Reading, TELLING, status_line_start};
+use super::{Body, Head, HttpError, MAX_HEAD_BYTES, Request, address, check_url};
 
-/// How a connection is made.
+/// How a connection is made, and its answers are read.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long each of the host's addresses may take to answer.
+    /// How long connecting may take, over all of the host's addresses.
     pub connect_timeout: Duration,
     /// Bytes for SO_RCVBUF, set before connecting; `None` leaves the system's own.
     pub receive_buffer: Option<usize>,
+    /// How much the client puts up with.
+    pub reading: Reading,
+}
+
+impl Options {
+    /// The system's receive buffer and the strict reading.
+    pub fn within(connect_timeout: Duration) -> Options {
+        Options { connect_timeout, receive_buffer: None, reading: Reading::Strict }
+    }
 }
 
 /// A connection that carries one request at a time.
 #[derive(Debug)]
 pub struct Connection {
     wire: BufReader<Wire>,
+    reading: Reading,
 }
 
 /// Ends a connection from another thread. Does not keep the socket open.
@@ -50,34 +60,42 @@ impl Closer {
 }
 
 impl Connection {
-    /// Connects to the URL's host and port; `timeout` is for each of its addresses.
+    /// Connects to the URL's host and port within `timeout`, and reads strictly.
     pub fn open(url: &Url, timeout: Duration) -> Result<Connection, HttpError> {
-        let options = Options { connect_timeout: timeout, receive_buffer: None };
-        Connection::open_with(url, &options, |_| ())
+        Connection::open_with(url, &Options::within(timeout), |_| true)
     }
 
     /// Connects, and hands out a [`Closer`] before each attempt, so that another
-    /// thread can end an attempt that hangs.
+    /// thread can end an attempt that hangs. `attempt` says whether to go on.
     pub fn open_with(
         url: &Url,
         options: &Options,
-        mut attempt: impl FnMut(Closer),
+        mut attempt: impl FnMut(Closer) -> bool,
     ) -> Result<Connection, HttpError> {
+        let deadline = Instant::now() + options.connect_timeout;
         check_url(url)?;
-        let mut refusal = HttpError::BadUrl { url: url.to_string() };
-        for address in addresses(url)? {
-            match connect(address, options, &mut attempt) {
-                Ok(socket) => {
-                    return Ok(Connection::from_wire(BufReader::new(Wire { socket, deadline: None })));
+        let (host, addresses) = addresses(url)?;
+        let port = url.port_or_known_default().unwrap_or(80);
+        let mut failures = Vec::new();
+        for (tried, address) in addresses.iter().enumerate() {
+            let Some(within) = address::share(deadline, addresses.len() - tried) else {
+                failures.push(ErrorKind::TimedOut.into());
+                break;
+            };
+            match connect(*address, within, options, &mut attempt) {
+                Ok(Some(socket)) => {
+                    let wire = BufReader::new(Wire { socket, deadline: None });
+                    return Ok(Connection { wire, reading: options.reading });
                 }
-                Err(source) => refusal = connect_error(address, options, source),
+                Ok(None) => return Err(HttpError::GivenUp),
+                Err(error) => failures.push(error),
             }
         }
-        Err(refusal)
+        Err(connect_error(address::spoken(&host, port, &addresses), options, failures))
     }
 
-    pub(super) fn from_wire(wire: BufReader<Wire>) -> Connection {
-        Connection { wire }
+    pub(super) fn from_wire(wire: BufReader<Wire>, reading: Reading) -> Connection {
+        Connection { wire, reading }
     }
 
     /// Something that ends this connection from another thread.
@@ -126,9 +144,11 @@ impl Connection {
         let mut room = MAX_HEAD_BYTES;
         loop {
             let head = self.head(&mut room)?;
-            if !(100..200).contains(&head.status) {
-                let keep_alive = keeps_alive(&head);
-                let body = Body::new(Framing::of(&head)?, self.wire, keep_alive);
+            // 101 is not interim: it answers a request to change the protocol, which is never made.
+            let is_interim = (100..200).contains(&head.status) && head.status != 101;
+            if !is_interim {
+                let framing = Framing::of(&head, self.reading)?;
+                let body = Body::new(framing, self.wire, self.reading, keeps_alive(&head));
                 return Ok((head, body));
             }
         }
@@ -136,35 +156,44 @@ impl Connection {
 
     fn head(&mut self, room: &mut usize) -> Result<Head, HttpError> {
         let mut bytes = Vec::new();
+        let mut start = 0;
+        if self.reading == Reading::Browser {
+            // What does not begin with HTTP is known by its first bytes, without waiting for a line.
+            let read = self.wire.by_ref().take(TELLING as u64).read_to_end(&mut bytes);
+            *room = room.saturating_sub(read.map_err(HttpError::from_body)?);
+            match status_line_start(&bytes) {
+                Some(at) => start = at,
+                None if bytes.len() < TELLING => return Err(HttpError::EndedEarly),
+                None => return head::parse(&bytes, self.reading),
+            }
+        }
         loop {
-            let begin = bytes.len();
             let line = self.wire.by_ref().take(*room as u64).read_until(b'\n', &mut bytes);
-            *room -= line.map_err(HttpError::from_body)?;
-            match &bytes[begin..] {
-                b"\r\n" | b"\n" if begin > 0 => return parse_head(&bytes),
-                line if line.ends_with(b"\n") => {}
-                _ if *room == 0 => return Err(HttpError::HeadTooLarge),
-                _ => return Err(HttpError::EndedEarly),
+            let read = line.map_err(HttpError::from_body)?;
+            *room -= read;
+            let head = &bytes[start..];
+            if head.ends_with(b"\n\n") || head.ends_with(b"\n\r\n") {
+                return head::parse(&bytes, self.reading);
+            }
+            match *room {
+                0 => return Err(HttpError::HeadTooLarge),
+                _ if read == 0 => return self.cut_short(&bytes),
+                _ => {}
             }
         }
     }
-}
 
-fn parse_head(bytes: &[u8]) -> Result<Head, HttpError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(HttpError::EndedEarly),
-        Err(httparse::Error::TooManyHeaders) => return Err(HttpError::HeadTooLarge),
-        Err(source) => return Err(HttpError::BadHead { source }),
+    /// The connection has ended in the middle of the head. A status that ends a tab for good is
+    /// told all the same, as Chromium does; 200 and a redirect need the rest.
+    fn cut_short(&self, bytes: &[u8]) -> Result<Head, HttpError> {
+        if self.reading == Reading::Browser && bytes.contains(&b'\n') {
+            let head = head::parse(bytes, self.reading)?;
+            if !matches!(head.status, 100..=200 | 300..=399 | 401) {
+                return Ok(head);
+            }
+        }
+        Err(HttpError::EndedEarly)
     }
-    let headers = response.headers.iter().map(|field| (field.name.to_owned(), field.value.to_vec()));
-    Ok(Head {
-        status: response.code.unwrap_or_default(),
-        headers: headers.collect(),
-        minor_version: response.version.unwrap_or_default(),
-    })
 }
 
 fn keeps_alive(head: &Head) -> bool {
@@ -195,43 +224,43 @@ fn encode(url: &Url, request: &Request) -> Result<Vec<u8>, HttpError> {
     Ok(bytes)
 }
 
-fn addresses(url: &Url) -> Result<Vec<SocketAddr>, HttpError> {
+/// The host without brackets, and its addresses.
+fn addresses(url: &Url) -> Result<(String, Vec<SocketAddr>), HttpError> {
     let port = url.port_or_known_default().unwrap_or(80);
-    let one = |ip: IpAddr| Ok(vec![SocketAddr::new(ip, port)]);
-    match url.host() {
-        Some(Host::Ipv4(ip)) => one(ip.into()),
-        Some(Host::Ipv6(ip)) => one(ip.into()),
-        Some(Host::Domain(name)) if is_local(name) => one(Ipv4Addr::LOCALHOST.into()),
-        Some(Host::Domain(name)) => match (name, port).to_socket_addrs() {
-            Ok(addresses) => Ok(addresses.collect()),
-            Err(source) => Err(HttpError::Resolve { host: name.to_owned(), source }),
-        },
-        None => Err(HttpError::BadUrl { url: url.to_string() }),
+    let host = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+        Some(Host::Domain(name)) => name.to_owned(),
+        None => String::new(),
+    };
+    match address::resolve(&host, port) {
+        Ok(addresses) => Ok((host, addresses)),
+        Err(source) => Err(HttpError::Resolve { host, source }),
     }
 }
 
-fn is_local(name: &str) -> bool {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    name == "localhost" || name.ends_with(".localhost")
-}
-
+/// `None` if `attempt` does not want it.
 fn connect(
     address: SocketAddr,
+    within: Duration,
     options: &Options,
-    attempt: &mut impl FnMut(Closer),
-) -> io::Result<Arc<Socket>> {
+    attempt: &mut impl FnMut(Closer) -> bool,
+) -> io::Result<Option<Arc<Socket>>> {
     let socket = Arc::new(Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
-    attempt(Closer(Arc::downgrade(&socket)));
-    socket.connect_timeout(&address.into(), options.connect_timeout)?;
+    if !attempt(Closer(Arc::downgrade(&socket))) {
+        return Ok(None);
+    }
+    socket.connect_timeout(&address.into(), within)?;
     socket.set_tcp_nodelay(true)?;
-    Ok(socket)
+    Ok(Some(socket))
 }
 
-fn connect_error(address: SocketAddr, options: &Options, source: io::Error) -> HttpError {
-    let to = address.to_string();
+fn connect_error(to: String, options: &Options, failures: Vec<io::Error>) -> HttpError {
+    let source = address::most_telling(failures);
+    let source = source.unwrap_or_else(|| io::Error::other("the name has no address"));
     match source.kind() {
         ErrorKind::ConnectionRefused => HttpError::Refused { to },
         ErrorKind::ConnectionReset => HttpError::Reset { source },
@@ -301,16 +330,31 @@ mod tests {
     }
 
     #[test]
-    fn names_under_localhost_need_no_resolver() {
+    fn a_urls_host_is_resolved_as_a_browser_does() {
         for (url, expected) in [
-            ("http://localhost:1/", "127.0.0.1:1"),
-            ("http://tab9.localhost./", "127.0.0.1:80"),
-            ("http://127.0.0.2/", "127.0.0.2:80"),
-            ("http://[::1]:8/", "[::1]:8"),
+            ("http://localhost:1/", &["[::1]:1", "127.0.0.1:1"][..]),
+            ("http://TAB9.localhost./", &["[::1]:80", "127.0.0.1:80"]),
+            ("http://127.0.0.2/", &["127.0.0.2:80"]),
+            ("http://127.1/", &["127.0.0.1:80"]),
+            ("http://0x7f000001/", &["127.0.0.1:80"]),
+            ("http://[::1]:8/", &["[::1]:8"]),
         ] {
-            let found = addresses(&Url::parse(url).unwrap()).unwrap();
-            assert_eq!(found, [expected.parse().unwrap()], "{url}");
+            let (_, found) = addresses(&Url::parse(url).unwrap()).unwrap();
+            let expected: Vec<SocketAddr> = expected.iter().map(|it| it.parse().unwrap()).collect();
+            assert_eq!(found, expected, "{url}");
         }
+    }
+
+    #[test]
+    fn an_attempt_that_is_not_wanted_is_not_made() {
+        let url = Url::parse("http://localhost:1/").unwrap();
+        let mut attempts = 0;
+        let refused = Connection::open_with(&url, &Options::within(Duration::from_secs(9)), |_| {
+            attempts += 1;
+            false
+        });
+        assert!(matches!(refused, Err(HttpError::GivenUp)));
+        assert_eq!(attempts, 1);
     }
 
     #[test]
@@ -321,7 +365,11 @@ mod tests {
             ("HTTP/1.0 200 OK\r\n\r\n", false),
             ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", true),
         ] {
-            assert_eq!(keeps_alive(&parse_head(head.as_bytes()).unwrap()), expected, "{head}");
+            assert_eq!(
+                keeps_alive(&head::parse(head.as_bytes(), Reading::Strict).unwrap()),
+                expected,
+                "{head}"
+            );
         }
     }
 }

@@ -16,19 +16,26 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, select};
-use url::Url;
+use url::{Origin, Url};
 
+use super::fetch::{Fetch, Next};
 use super::{Cause, Happening, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting, What};
 use crate::lab::event_stream::Parser;
-use crate::lab::http::{Body, Connection, Head, HttpError, Options, Request, check_url};
+use crate::lab::http::{Body, Connection, Content, Head, HttpError, Options, Reading, Request};
+use crate::lab::pacing::Pacing;
 use crate::lab::sockets::Slot;
 
 const READ_BYTES: usize = 16 * 1024;
 
 /// What the tab's thread owns.
 pub(super) struct Source {
+    /// Of the page that it belongs to: that of the given URL.
+    page: Origin,
     /// Where the next connection goes: the given URL, or where it was redirected to.
     url: Url,
+    /// The URL's user and password have been asked for and accepted.
+    is_authorized: bool,
+    pacing: Pacing,
     settings: Settings,
     parser: Parser,
     shared: Arc<Shared>,
@@ -56,7 +63,17 @@ impl Source {
         }
         let mut parser = Parser::with_limit(settings.max_event_bytes);
         parser.resume_from(&settings.last_event_id);
-        Ok(Source { url, settings, parser, shared, to, stop: crossbeam_channel::never() })
+        Ok(Source {
+            page: url.origin(),
+            url,
+            is_authorized: false,
+            pacing: Pacing::default(),
+            settings,
+            parser,
+            shared,
+            to,
+            stop: crossbeam_channel::never(),
+        })
     }
 
     /// Runs until the tab fails for good or `stop` is disconnected.
@@ -72,6 +89,10 @@ impl Source {
             });
             match left {
                 Left::Again(cause) => {
+                    // Only what the server does is counted.
+                    if matches!(cause, Cause::Cut) {
+                        self.pacing = Pacing::default();
+                    }
                     let reconnect_in = self.parser.retry().unwrap_or(self.settings.reconnect_after);
                     self.tell(What::Ended { cause, reconnect_in });
                     if self.is_stopped_within(reconnect_in) {
@@ -94,25 +115,28 @@ impl Source {
 
     /// One connection, from its first attempt to its end.
     fn connection(&mut self) -> Left {
-        let mut url = self.url.clone();
+        let mut fetch = Fetch::new(self.page.clone(), self.url.clone(), self.is_authorized);
         for _ in 0..MAX_REDIRECTS {
-            let Ok(_slot) = self.slot(&url) else { return Left::Closed };
+            let pause = self.pacing.next(Instant::now());
+            if !pause.is_zero() && self.is_stopped_within(pause) {
+                return Left::Closed;
+            }
+            let Ok(_slot) = self.slot(fetch.url()) else { return Left::Closed };
             let began = Instant::now();
-            let (head, body) = match self.ask(&url, began) {
+            let (head, body) = match self.ask(&fetch, began) {
                 Ok(answer) => answer,
                 Err(error) => return self.left(error),
             };
-            match redirect(&head, &url) {
-                Some(Ok(target)) => url = target,
-                Some(Err(error)) => return Left::Failed(Reason::Unusable(error.to_string())),
-                None if head.status != 200 => return Left::Failed(Reason::Status(head.status)),
-                None => match mime_type(&head) {
-                    essence if essence == "text/event-stream" => {
-                        self.url = url;
-                        return self.read(body, began);
-                    }
-                    other => return Left::Failed(Reason::MimeType(other)),
-                },
+            match fetch.judge(&head) {
+                Next::Ask => {}
+                Next::Failed(reason) => return Left::Failed(reason),
+                Next::Stream => {
+                    (self.url, self.is_authorized) = (fetch.url().clone(), fetch.is_authorized());
+                    return match Content::of(&head, body) {
+                        Ok(content) => self.read(content, began),
+                        Err(error) => self.left(error),
+                    };
+                }
             }
         }
         Left::Again(Cause::TooManyRedirects)
@@ -125,15 +149,17 @@ impl Source {
         sockets.take(url, &self.stop, waiting).map(Some).ok_or(())
     }
 
-    fn ask(&self, url: &Url, began: Instant) -> Result<(Head, Body), HttpError> {
-        let options = Options { connect_timeout: self.settings.connect_timeout, receive_buffer: None };
+    fn ask(&self, fetch: &Fetch, began: Instant) -> Result<(Head, Body), HttpError> {
+        let options = Options { reading: Reading::Browser, ..Options::within(self.settings.connect_timeout) };
+        self.shared.change(|state| state.cut = false);
+        let url = fetch.url();
         let mut connection = Connection::open_with(url, &options, |closer| {
             self.shared.change(|state| {
-                state.cut = false;
                 state.closer = Some(closer);
                 state.progress.first_byte = None;
                 state.progress.waiting = Waiting::ForServer;
-            });
+                !state.cut && !state.closing
+            })
         })?;
         let local_port = connection.local_port();
         self.shared.change(|state| {
@@ -141,7 +167,7 @@ impl Source {
             state.progress.local_port = Some(local_port);
         });
         self.tell(What::Connecting { local_port });
-        connection.send(url, &self.request())?;
+        connection.send(url, &self.request(fetch))?;
         connection.wait_for_first_byte()?;
         let after = began.elapsed();
         self.shared.change(|state| state.progress.first_byte = Some(after));
@@ -149,7 +175,7 @@ impl Source {
         connection.response()
     }
 
-    fn request(&self) -> Request {
+    fn request(&self, fetch: &Fetch) -> Request {
         let mut headers: Vec<(&'static str, Vec<u8>)> = [
             ("Connection", "keep-alive"),
             ("Pragma", "no-cache"),
@@ -164,11 +190,13 @@ impl Source {
             // A header loses the blanks around its value on the way in any case.
             headers.push(("Last-Event-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
         }
+        headers.extend(fetch.headers());
         Request { headers, ..Request::default() }
     }
 
     /// Reads the stream until it ends, telling each event as soon as it is whole.
-    fn read(&mut self, mut body: Body, began: Instant) -> Left {
+    fn read(&mut self, mut content: Content, began: Instant) -> Left {
+        let events_before = self.shared.state().progress.events;
         self.shared.change(|state| {
             state.progress.opened += 1;
             state.progress.ready_state = ReadyState::Open;
@@ -176,11 +204,17 @@ impl Source {
         self.tell(What::Opened { after: began.elapsed() });
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let read = match body.read(&mut buffer) {
+            let read = match content.read(&mut buffer) {
                 Ok(0) => return self.left_by(Cause::Finished),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return self.left(HttpError::from_body(error)),
+                Err(error) => {
+                    let error = HttpError::from_body(error);
+                    // A body that is broken before its first event would be so the next time.
+                    // After one there is something to go on from.
+                    let is_better = self.shared.state().progress.events > events_before;
+                    return if is_better { self.left_by(Cause::Network(error)) } else { self.left(error) };
+                }
             };
             if let Err(too_large) = self.take(&buffer[..read]) {
                 return too_large;
@@ -211,11 +245,11 @@ impl Source {
     }
 
     fn left(&self, error: HttpError) -> Left {
-        match error {
-            HttpError::BadUrl { .. } | HttpError::NotHttp { .. } | HttpError::BadHeaderValue { .. } => {
+        match self.left_by(Cause::Network(error)) {
+            Left::Again(Cause::Network(error)) if error.is_final() => {
                 Left::Failed(Reason::Unusable(error.to_string()))
             }
-            error => self.left_by(Cause::Network(error)),
+            left => left,
         }
     }
 
@@ -250,21 +284,4 @@ impl Source {
             }
         }
     }
-}
-
-/// Where a redirect leads, if the answer is one and names a place.
-fn redirect(head: &Head, from: &Url) -> Option<Result<Url, HttpError>> {
-    if !matches!(head.status, 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    let location = head.header("location")?;
-    let target = from.join(&location).map_err(|_| HttpError::BadUrl { url: location });
-    Some(target.and_then(|target| check_url(&target).map(|()| target)))
-}
-
-/// The type without its parameters, in small letters; empty if there is none. The
-/// charset is not looked at: the standard decodes every stream as UTF-8.
-fn mime_type(head: &Head) -> String {
-    let value = head.header("content-type").unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim_matches([' ', '\t']).to_ascii_lowercase()
 }

@@ -1,0 +1,335 @@
+//! What an answer's head means to an EventSource: the Fetch standard's redirects,
+//! credentials and cross-origin rules, without a socket.
+//!
+//! The tab belongs to a page of its URL's own origin. A [`Fetch`] is one request with the
+//! redirects and the repetition after a 401 that belong to it: it says what is sent
+//! besides the usual ([`Fetch::headers`]) and what comes next ([`Fetch::judge`]).
+//!
+//! - An answer of another origin, the redirect itself included, must carry
+//!   `Access-Control-Allow-Origin` with `*` or the page's origin.
+//! - User and password of a URL are sent after a 401, to the page's own origin alone. A
+//!   target of a redirect may have its own; at another origin it may have none.
+
+use data_encoding::BASE64;
+use percent_encoding::percent_decode_str;
+use url::{Origin, Url};
+
+use super::Reason;
+use crate::lab::http::{Head, bad_url, check_url, mime};
+
+/// One request, from its first address to its last.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    page: Origin,
+    url: Url,
+    /// It has been at another origin: answers must allow the page's.
+    is_cross: bool,
+    /// It went from one foreign origin to another, so that its own is not told.
+    is_tainted: bool,
+    /// The user and the password are sent along.
+    is_authorized: bool,
+}
+
+/// What follows from a head.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Its body is the stream.
+    Stream,
+    /// [`Fetch::url`] is to be asked, on another connection.
+    Ask,
+    Failed(Reason),
+}
+
+impl Fetch {
+    /// Of a page of this origin. `is_authorized`: the URL's user and password have been
+    /// accepted before.
+    pub(super) fn new(page: Origin, url: Url, is_authorized: bool) -> Fetch {
+        let is_cross = url.origin() != page;
+        Fetch { page, url, is_cross, is_tainted: false, is_authorized }
+    }
+
+    /// Where it is to be asked.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Whether the URL's user and password are sent along.
+    pub(super) fn is_authorized(&self) -> bool {
+        self.is_authorized
+    }
+
+    /// Fields besides the usual ones.
+    pub(super) fn headers(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let mut headers = Vec::new();
+        if self.is_cross {
+            headers.push(("Origin", self.origin().into_bytes()));
+        }
+        if self.is_authorized {
+            headers.push(("Authorization", authorization(&self.url)));
+        }
+        headers
+    }
+
+    fn origin(&self) -> String {
+        if self.is_tainted { "null".to_owned() } else { self.page.ascii_serialization() }
+    }
+
+    /// Decides what comes after this head.
+    pub(super) fn judge(&mut self, head: &Head) -> Next {
+        if self.is_cross && !self.is_allowed_by(head) {
+            return Next::Failed(Reason::OtherOrigin { origin: self.url.origin().ascii_serialization() });
+        }
+        match head.status {
+            301 | 302 | 303 | 307 | 308 => self.redirect(head),
+            401 if !self.is_cross && has_credentials(&self.url) => self.authorize(head),
+            200 => match mime::essence(head) {
+                Some(essence) if essence == "text/event-stream" => Next::Stream,
+                _ => Next::Failed(Reason::MimeType(mime::spoken(head))),
+            },
+            status => Next::Failed(Reason::Status(status)),
+        }
+    }
+
+    fn is_allowed_by(&self, head: &Head) -> bool {
+        let values: Vec<&[u8]> = head.values("access-control-allow-origin").collect();
+        let allowed = values.join(&b", "[..]);
+        allowed == b"*" || allowed == self.origin().as_bytes()
+    }
+
+    fn redirect(&mut self, head: &Head) -> Next {
+        let location = head.values("location").find(|value| !value.is_empty());
+        let Some(location) = location.map(|value| String::from_utf8_lossy(value).into_owned()) else {
+            return Next::Failed(Reason::Status(head.status));
+        };
+        let target = self.url.join(&location).map_err(|error| bad_url(&location, &error));
+        let target = match target.and_then(|target| check_url(&target).map(|()| target)) {
+            Ok(target) => target,
+            Err(error) => return Next::Failed(Reason::Unusable(format!("a redirect leads astray: {error}"))),
+        };
+        let (from, to) = (self.url.origin(), target.origin());
+        let is_foreign = self.is_cross || to != self.page;
+        if is_foreign && has_credentials(&target) {
+            let what = "a redirect to another origin has a user or a password, which a browser refuses";
+            return Next::Failed(Reason::Unusable(what.to_owned()));
+        }
+        self.is_tainted |= to != from && from != self.page;
+        self.is_cross = is_foreign;
+        self.is_authorized &= credentials(&target) == credentials(&self.url) && to == from;
+        self.url = target;
+        Next::Ask
+    }
+
+    /// After a 401 to a URL with a user or a password.
+    fn authorize(&mut self, head: &Head) -> Next {
+        let failed = |why: String| Next::Failed(Reason::Unauthorized(why));
+        if self.is_authorized {
+            return failed("the user and the password of the URL are not accepted".to_owned());
+        }
+        if percent_decode_str(self.url.username()).any(|byte| byte == b':') {
+            return failed("the user of the URL has a colon, which Basic cannot carry".to_owned());
+        }
+        let schemes = challenges(head);
+        // One that names no scheme can mean no other.
+        if !schemes.is_empty() && !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
+            return failed(format!(
+                "the server asks for {}, and Basic alone is spoken here",
+                schemes.join(" or ")
+            ));
+        }
+        self.is_authorized = true;
+        Next::Ask
+    }
+}
+
+fn credentials(url: &Url) -> (&str, Option<&str>) {
+    (url.username(), url.password())
+}
+
+fn has_credentials(url: &Url) -> bool {
+    credentials(url) != ("", None)
+}
+
+/// `Basic` with user and password as they are behind the percent signs.
+fn authorization(url: &Url) -> Vec<u8> {
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    format!("Basic {}", BASE64.encode(&pair)).into_bytes()
+}
+
+/// The names of the schemes that the server offers. A challenge begins with a token that is
+/// followed by a blank or by nothing; a parameter has a `=`.
+fn challenges(head: &Head) -> Vec<String> {
+    let mut schemes = Vec::new();
+    for value in head.values("www-authenticate") {
+        let value = String::from_utf8_lossy(value);
+        for part in outside_quotes(&value).split(',') {
+            let mut words = part.split_whitespace();
+            if let Some(word) = words.next().filter(|word| !word.contains('=')) {
+                // `realm = "x"`, with blanks, is a parameter as well.
+                if words.next() != Some("=") {
+                    schemes.push(word.to_owned());
+                }
+            }
+        }
+    }
+    schemes
+}
+
+/// The text without its quoted strings.
+fn outside_quotes(text: &str) -> String {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let is_outside = |c: &char| match c {
+        _ if std::mem::take(&mut is_escaped) => false,
+        '\\' if is_quoted => {
+            is_escaped = true;
+            false
+        }
+        '"' => {
+            is_quoted = !is_quoted;
+            false
+        }
+        _ => !is_quoted,
+    };
+    text.chars().filter(is_outside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: &str = "http://me:se%63ret@a.test/old/x";
+
+    fn fetch(url: &str) -> Fetch {
+        let url = Url::parse(url).unwrap();
+        Fetch::new(url.origin(), url, false)
+    }
+
+    fn head(status: u16, fields: &[(&str, &str)]) -> Head {
+        let headers = fields.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+        Head { status, headers: headers.collect(), minor_version: 1 }
+    }
+
+    fn to(target: &str) -> Head {
+        head(302, &[("Location", target)])
+    }
+
+    fn sent(fetch: &Fetch, name: &str) -> Option<String> {
+        let headers = fetch.headers();
+        let found = headers.iter().find(|(given, _)| *given == name);
+        found.map(|(_, value)| String::from_utf8(value.clone()).unwrap())
+    }
+
+    const STREAM: (&str, &str) = ("Content-Type", "text/event-stream");
+
+    #[test]
+    fn a_redirects_target_is_found_as_a_browser_finds_it() {
+        for (target, url) in [
+            ("/new", "http://me:se%63ret@a.test/new"),
+            ("new?a=b#c", "http://me:se%63ret@a.test/old/new?a=b#c"),
+            ("//a.test/new", "http://a.test/new"),
+            ("HTTP://A.test:80/new", "http://a.test/new"),
+            ("  /new\t", "http://me:se%63ret@a.test/new"),
+            ("/n\n\tew", "http://me:se%63ret@a.test/new"),
+            ("/ä", "http://me:se%63ret@a.test/%C3%A4"),
+            ("http://you:p@a.test/", "http://you:p@a.test/"),
+        ] {
+            for status in [301, 302, 303, 307, 308] {
+                let mut fetch = fetch(HOME);
+                let head = Head { status, ..to(target) };
+                assert_eq!((fetch.judge(&head), fetch.url().as_str()), (Next::Ask, url), "{target:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_redirect_without_a_usable_target_fails_for_good() {
+        for status in [300, 301, 304, 305, 306] {
+            let next = fetch(HOME).judge(&head(status, &[("Location", "")]));
+            assert_eq!(next, Next::Failed(Reason::Status(status)));
+        }
+        for target in [
+            "https://a.test/",
+            "ftp://a.test/",
+            "data:text/event-stream,",
+            "http://[::1/",
+            "http://a.test:0/",
+        ] {
+            assert!(matches!(fetch(HOME).judge(&to(target)), Next::Failed(Reason::Unusable(_))), "{target}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_origin_must_allow_the_pages() {
+        let other = || {
+            let mut fetch = fetch("http://a.test/");
+            assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
+            fetch
+        };
+        assert_eq!(sent(&fetch("http://a.test/"), "Origin"), None);
+        assert_eq!(sent(&other(), "Origin").as_deref(), Some("http://a.test"));
+        for (allowed, is_read) in [
+            (None, false),
+            (Some("*"), true),
+            (Some("http://a.test"), true),
+            (Some("http://a.test/"), false),
+            (Some("http://b.test"), false),
+            (Some("http://a.test, *"), false),
+            (Some("null"), false),
+        ] {
+            let fields: Vec<_> =
+                [STREAM].into_iter().chain(allowed.map(|it| ("Access-Control-Allow-Origin", it))).collect();
+            let next = other().judge(&head(200, &fields));
+            assert_eq!(next == Next::Stream, is_read, "{allowed:?}: {next:?}");
+        }
+        // Its status is not told either.
+        assert!(matches!(other().judge(&head(404, &[])), Next::Failed(Reason::OtherOrigin { .. })));
+        // The way back is a way through another origin, which does not learn whose page it is.
+        let back = || (302, [("Location", "http://a.test/"), ("Access-Control-Allow-Origin", "*")]);
+        let mut there_and_back = other();
+        assert_eq!(there_and_back.judge(&head(back().0, &back().1)), Next::Ask);
+        assert_eq!(sent(&there_and_back, "Origin").as_deref(), Some("null"));
+        assert!(matches!(there_and_back.judge(&head(200, &[STREAM])), Next::Failed(_)));
+        let allowed = head(200, &[STREAM, ("Access-Control-Allow-Origin", "null")]);
+        assert_eq!(there_and_back.judge(&allowed), Next::Stream);
+    }
+
+    #[test]
+    fn user_and_password_are_sent_after_a_401_and_no_further() {
+        let asks = |challenge: &str| head(401, &[("WWW-Authenticate", challenge)]);
+        let mut fetch = fetch(HOME);
+        assert_eq!(sent(&fetch, "Authorization"), None);
+        assert_eq!(fetch.judge(&asks("Basic realm=\"x\"")), Next::Ask);
+        assert_eq!(sent(&fetch, "Authorization").as_deref(), Some("Basic bWU6c2VjcmV0"));
+        let again = fetch.judge(&asks("Basic realm=\"x\""));
+        assert!(matches!(again, Next::Failed(Reason::Unauthorized(why)) if why.contains("not accepted")));
+        // They go along to the same user of the same origin.
+        assert_eq!(fetch.judge(&to("/new")), Next::Ask);
+        assert!(sent(&fetch, "Authorization").is_some());
+        // A target's own wait for a 401 of their own.
+        assert_eq!(fetch.judge(&to("http://you:p%3Aq@a.test/")), Next::Ask);
+        assert_eq!(sent(&fetch, "Authorization"), None);
+        assert_eq!(fetch.judge(&head(401, &[])), Next::Ask);
+        assert_eq!(sent(&fetch, "Authorization").as_deref(), Some("Basic eW91OnA6cQ=="));
+        // Another origin gets none, and may be given none.
+        assert!(matches!(fetch.judge(&to("http://you:p@b.test/")), Next::Failed(Reason::Unusable(_))));
+        assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
+        assert_eq!(sent(&fetch, "Authorization"), None);
+    }
+
+    #[test]
+    fn a_401_that_the_url_cannot_answer_fails_for_good_and_says_why() {
+        let next = |url: &str, challenges: &[&str]| {
+            let fields: Vec<_> = challenges.iter().map(|it| ("WWW-Authenticate", *it)).collect();
+            fetch(url).judge(&head(401, &fields))
+        };
+        assert_eq!(next("http://a.test/", &["Basic realm=x"]), Next::Failed(Reason::Status(401)));
+        let digest = next(HOME, &["Digest realm=\"Basic, Basic\", nonce = \"a\\\", b\"", "Bearer"]);
+        let says = "the server asks for Digest or Bearer, and Basic alone is spoken here";
+        assert_eq!(digest, Next::Failed(Reason::Unauthorized(says.to_owned())));
+        for challenge in ["basic", "Digest realm=x, BASIC realm=y", "Negotiate, Basic realm=\"x\""] {
+            assert_eq!(next(HOME, &[challenge]), Next::Ask, "{challenge}");
+        }
+        assert!(matches!(next("http://a%3Ab:c@a.test/", &[]), Next::Failed(Reason::Unauthorized(_))));
+    }
+}
