@@ -20,6 +20,8 @@ use super::batch::Limit;
 use super::database::Database;
 use super::model::Model;
 use super::models_controller::BATCH;
+use super::position;
+use super::table::Table;
 use crate::live::detached::Feed;
 
 /// After a question in vain, how long it does not ask again.
@@ -85,6 +87,7 @@ impl Announcement {
 /// How far a listener is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
+    table: Table,
     /// The last model that it has.
     position: i64,
     /// The number of the next announcement; None while it is given what it missed.
@@ -113,6 +116,8 @@ pub struct Announcements {
     kept_bytes: usize,
     /// The number of the first that is kept.
     first: u64,
+    /// Which table these are of.
+    table: Table,
     /// Up to which model the announcements go.
     position: i64,
     /// From which model on they are kept without a gap.
@@ -153,10 +158,11 @@ impl Sent {
 
 impl Announcements {
     pub(super) fn new(db: Connection, database: Arc<Database>, sent: Arc<Sent>, most_bytes: usize) -> Self {
-        let position = database.newest();
+        let (table, position) = (database.table(), database.newest());
         Announcements {
             db,
             database,
+            table,
             sent,
             most_bytes,
             kept: VecDeque::new(),
@@ -181,22 +187,19 @@ impl Announcements {
         if id > self.newest() {
             // What another program has just written may not be known yet.
             self.database.count_query();
-            match Model::newest_id(&self.db) {
-                Ok(newest) if id > newest => {
-                    log::warn!(
-                        "a listener asks for what comes after model {id}, but {newest} is the newest: it gets all there are"
-                    );
-                    position = 0;
-                }
-                Ok(_) => {}
+            match Model::last_id(&self.db) {
+                Ok(last) => position = position::resolve(id, last),
                 Err(error) => log::error!("whether there is a model {id} is not known: {error}"),
             }
         }
-        Cursor { position, next: None }
+        Cursor { table: self.table, position, next: None }
     }
 
     /// What comes next for this listener; None: nothing at present.
     pub fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Rc<Announcement>>, FellBehind> {
+        if cursor.table != self.table {
+            *cursor = Cursor { table: self.table, position: 0, next: None };
+        }
         loop {
             let Some(number) = cursor.next else {
                 if cursor.position >= self.from {
@@ -230,7 +233,7 @@ impl Announcements {
 
     /// Whether the place of this listener is no longer kept.
     pub fn has_lost(&self, cursor: &Cursor) -> bool {
-        cursor.next.is_some_and(|next| next < self.first)
+        cursor.table == self.table && cursor.next.is_some_and(|next| next < self.first)
     }
 
     /// The number of the first announcement with a model after this one, or of the next to come.
@@ -281,6 +284,14 @@ impl Announcements {
         self.kept.push_back(announcement);
     }
 
+    /// Keeps nothing: no listener is there, or each begins anew. They begin with the table.
+    fn begin_with_the_table(&mut self, newest: i64) {
+        self.first += self.kept.len() as u64;
+        self.kept.clear();
+        self.past.clear();
+        (self.position, self.from) = (newest, newest);
+    }
+
     /// Lets go of the oldest. Their shapes were made after they were counted.
     fn forget(&mut self) {
         self.kept_bytes = self.kept.iter().map(|it| it.bytes()).sum();
@@ -306,17 +317,17 @@ impl Announcement {
 
 impl Feed for Announcements {
     fn refresh(&mut self, peers: usize) -> bool {
+        let (table, newest) = (self.database.table(), self.database.newest());
+        let is_another = mem::replace(&mut self.table, table) != table;
+        if is_another {
+            self.begin_with_the_table(newest);
+        }
         let before = self.first + self.kept.len() as u64;
         for (name, data) in self.sent.take() {
             self.announce(News::Event { name, data });
         }
-        let newest = self.database.newest();
         if peers == 0 {
-            // Nobody is there to be told: whoever comes begins with the table.
-            self.first += self.kept.len() as u64;
-            self.kept.clear();
-            self.past.clear();
-            (self.position, self.from) = (newest, newest);
+            self.begin_with_the_table(newest);
             return false;
         }
         while self.position < newest {
@@ -332,7 +343,7 @@ impl Feed for Announcements {
         if has_news {
             self.forget();
         }
-        has_news
+        has_news || is_another
     }
 }
 

@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +25,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::model::{Model, SCHEMA};
+use super::table::Table;
 
 /// How long a connection waits for another's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -101,6 +102,7 @@ pub struct Database {
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
     newest: AtomicI64,
+    table: AtomicI32,
     hooks: Hooks,
     checkout_timeout: Duration,
     lease_for: LeaseFor,
@@ -128,7 +130,7 @@ impl Database {
         checkout_timeout: Duration,
         lease_for: LeaseFor,
     ) -> Result<Arc<Database>, OpenError> {
-        let newest = prepare(path)?;
+        let (newest, table) = prepare(path)?;
         let (give_back, idle) = unbounded();
         let database = Database {
             idle,
@@ -139,6 +141,7 @@ impl Database {
             checkout_timeouts: AtomicU64::new(0),
             queries: AtomicU64::new(0),
             newest: AtomicI64::new(newest),
+            table: AtomicI32::new(table.to_bits()),
             hooks: Hooks::default(),
             checkout_timeout,
             lease_for,
@@ -158,7 +161,8 @@ impl Database {
         self.queries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The id of the newest model that is known to be committed, 0 without any. It only grows.
+    /// The last id that is known to be given and committed, 0 before the first. It only grows as long as
+    /// the table is the same.
     pub fn newest(&self) -> i64 {
         self.newest.load(Ordering::Acquire)
     }
@@ -169,6 +173,20 @@ impl Database {
             for hook in self.hooks.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
                 hook(id);
             }
+        }
+    }
+
+    /// Which table it is. It is another one once another program has made the ids begin anew.
+    pub fn table(&self) -> Table {
+        Table::from_bits(self.table.load(Ordering::Acquire))
+    }
+
+    /// Takes in that the ids of the table have begun anew, and up to which they are given.
+    pub(super) fn began_anew(&self, table: Table, last_id: i64) {
+        self.newest.store(last_id, Ordering::Release);
+        self.table.store(table.to_bits(), Ordering::Release);
+        for hook in self.hooks.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            hook(last_id);
         }
     }
 
@@ -303,14 +321,14 @@ impl Drop for Checkout {
     }
 }
 
-/// Looks at the file before anything may write to it, then makes it ours. Says which model in it
-/// is the newest.
-fn prepare(path: &Path) -> Result<i64, OpenError> {
+/// Looks at the file before anything may write to it, then makes it ours. Says which id was the
+/// last that it gave, and which table it is.
+fn prepare(path: &Path) -> Result<(i64, Table), OpenError> {
     let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
     let is_new = !exists || look_at_header(path)?;
     let flags =
         if exists { OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::default() };
-    let connection = connect(path, flags).map_err(as_damage)?;
+    let mut connection = connect(path, flags).map_err(as_damage)?;
     if !is_new {
         let verdict: String =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(as_damage)?;
@@ -325,7 +343,9 @@ fn prepare(path: &Path) -> Result<i64, OpenError> {
     }
     into_wal_mode(&connection).map_err(as_damage)?;
     connection.execute_batch(SCHEMA).map_err(as_damage)?;
-    Model::newest_id(&connection).map_err(as_damage)
+    let table = Table::of(&mut connection).map_err(as_damage)?;
+    let last_id = Model::last_id(&connection).map_err(as_damage)?;
+    Ok((last_id, table))
 }
 
 /// Blocks while another process makes the same file its own, at most for the busy

@@ -14,8 +14,10 @@ pub mod host_authorization;
 pub mod model;
 pub mod models_controller;
 pub mod outside_writers;
+pub mod position;
 pub mod producer;
 pub mod streams_access;
+pub mod table;
 pub mod templates;
 pub mod views;
 

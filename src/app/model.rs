@@ -27,6 +27,12 @@ pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS models (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS index_models_on_created_at ON models (created_at_us);";
 
+/// How many rows to keep are counted at every create; more than these take longer than the
+/// create itself.
+const COUNTED_AT_ONCE: u64 = 1_000;
+/// With more than that the oldest are deleted at every create whose id is a multiple of this.
+const DELETE_EVERY: i64 = 100;
+
 /// One model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Model {
@@ -73,9 +79,25 @@ impl Model {
         Ok(newest.unwrap_or(0).max(0))
     }
 
-    /// Creates a model, and forgets all but the newest `keep`. Both are committed
-    /// when this returns. Blocks while another connection writes, at most for the
-    /// busy timeout.
+    /// The last id that the table has given, whether or not its row is still there; 0 before the first.
+    pub fn last_id(db: &Connection) -> rusqlite::Result<i64> {
+        // No more than the newest id is known of a table that another program made without AUTOINCREMENT.
+        let given = match db
+            .prepare_cached("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'models'")
+        {
+            Ok(mut statement) => {
+                statement.query_row([], |row| row.get::<_, Option<i64>>(0)).optional()?.flatten()
+            }
+            Err(rusqlite::Error::SqlInputError { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        // Another program can set the first, or insert an id below it.
+        Ok(given.unwrap_or(0).max(Model::newest_id(db)?))
+    }
+
+    /// Creates a model, and deletes the oldest beyond the newest `keep`: at every create if these are
+    /// few to count, else at every [`DELETE_EVERY`]th. Both are committed when this returns. Blocks
+    /// while another connection writes, at most for the busy timeout.
     pub fn create(db: &mut Connection, name: &str, keep: u64) -> rusqlite::Result<Model> {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Taken under the write lock, so that time and id grow together.
@@ -84,8 +106,9 @@ impl Model {
             .prepare_cached("INSERT INTO models (name, created_at_us) VALUES (?, ?)")?
             .execute(params![name, timestamp::micros(created_at)])?;
         let id = transaction.last_insert_rowid();
-        let last_forgotten = id.saturating_sub_unsigned(keep);
-        transaction.prepare_cached("DELETE FROM models WHERE id <= ?")?.execute([last_forgotten])?;
+        if keep <= COUNTED_AT_ONCE || id % DELETE_EVERY == 0 {
+            delete_beyond(&transaction, id, keep)?;
+        }
         transaction.commit()?;
         Ok(Model { id, name: name.into(), created_at })
     }
@@ -94,6 +117,19 @@ impl Model {
     pub fn created_at_iso8601(&self) -> String {
         timestamp::millis(self.created_at).to_string()
     }
+}
+
+/// Deletes the oldest rows beyond the newest `keep`, the newest of which has this id. Ids have gaps,
+/// where another program has deleted or inserted rows: rows are counted.
+fn delete_beyond(db: &Connection, newest: i64, keep: u64) -> rusqlite::Result<()> {
+    let oldest: i64 = db.prepare_cached("SELECT min(id) FROM models")?.query_row([], |row| row.get(0))?;
+    // Fewer ids than that are fewer rows.
+    if newest.abs_diff(oldest) < keep {
+        return Ok(());
+    }
+    let sql = "DELETE FROM models WHERE id <= (SELECT id FROM models ORDER BY id DESC LIMIT 1 OFFSET ?)";
+    db.prepare_cached(sql)?.execute([i64::try_from(keep).unwrap_or(i64::MAX)])?;
+    Ok(())
 }
 
 fn as_iso8601<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
@@ -128,7 +164,42 @@ mod tests {
         assert_eq!(ids(Model::newest(&db, Limit::rows(2)).unwrap()), [4, 5]);
         assert_eq!(Model::newest_id(&db).unwrap(), 5);
         db.execute("DELETE FROM models", []).unwrap();
+        assert_eq!((Model::newest_id(&db).unwrap(), Model::last_id(&db).unwrap()), (0, 5));
         assert_eq!(Model::create(&mut db, "next", 3).unwrap().id, 6);
+    }
+
+    #[test]
+    fn as_many_rows_are_kept_as_were_asked_for_whatever_gaps_their_ids_have() {
+        let mut db = database();
+        let ids = |db: &Connection| -> String {
+            db.query_row("SELECT group_concat(id) FROM models", [], |row| row.get(0)).unwrap()
+        };
+        db.execute("INSERT INTO models VALUES (1, 'a', 1), (2, 'b', 1), (40, 'c', 1)", []).unwrap();
+        Model::create(&mut db, "d", 3).unwrap();
+        assert_eq!(ids(&db), "2,40,41");
+        db.execute("INSERT INTO models VALUES (-5, 'a', 1), (60, 'b', 1), (70, 'c', 1)", []).unwrap();
+        Model::create(&mut db, "e", 3).unwrap();
+        assert_eq!(ids(&db), "60,70,71");
+        Model::create(&mut db, "f", u64::MAX).unwrap();
+        assert_eq!(ids(&db), "60,70,71,72");
+    }
+
+    #[test]
+    fn of_many_rows_the_oldest_are_deleted_at_every_hundredth_create() {
+        let mut db = database();
+        let keep = COUNTED_AT_ONCE + 1;
+        db.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1998)
+                INSERT INTO models (name, created_at_us) SELECT 'x', 1 FROM n",
+        )
+        .unwrap();
+        let mut rows_after_create = || {
+            Model::create(&mut db, "y", keep).unwrap();
+            db.query_row("SELECT count(*) FROM models", [], |row| row.get::<_, u32>(0)).unwrap()
+        };
+        assert_eq!(rows_after_create(), 1_999);
+        assert_eq!(rows_after_create(), 1_001);
+        assert_eq!(rows_after_create(), 1_002);
     }
 
     #[test]

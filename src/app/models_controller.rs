@@ -10,8 +10,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use log::{info, warn};
-use rusqlite::Connection;
+use log::info;
 use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
@@ -20,6 +19,7 @@ use super::batch::{Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::database::{CheckoutError, Database, QueryError};
 use super::model::{MAX_NAME_BYTES, Model};
+use super::position;
 use super::views::{Shown, Views};
 use super::{Loop, Settings};
 use crate::live::{Dialect, Event, Live, Stream, StreamError};
@@ -82,7 +82,7 @@ impl ModelsController {
         let (database, settings) = (Arc::clone(&self.database), self.settings.clone());
         match settings.stream_loop {
             Loop::ById => {
-                let resume_from = last_event_id(request);
+                let resume_from = position::of_stream(request);
                 self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
                     rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from));
                 })
@@ -96,9 +96,9 @@ impl ModelsController {
     /// `GET /models.json?since=ID`: the oldest of those that are newer, or of all without an id. If
     /// there are more, a `Link` names the address of the next ones.
     pub(super) fn since(&self, request: &Request) -> Response {
-        let id = request.param("since").and_then(|id| id.parse().ok()).unwrap_or(0);
-        match self.database.lease().query(None, |db| Model::next(db, id, PAGE)) {
-            Ok(batch) => batch_as_json(&batch, "/models.json?since="),
+        let id = position::since(request).unwrap_or(0);
+        match self.database.lease().query(None, |db| position::after(db, id, PAGE)) {
+            Ok((_, batch)) => batch_as_json(&batch, "/models.json?since="),
             Err(error) => failed(request, &error),
         }
     }
@@ -135,7 +135,9 @@ fn stream_by_id(
     resume_from: Option<i64>,
 ) -> Result<(), Left> {
     let mut db = database.lease();
-    let (mut last_id, mut batch) = db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
+    let mut table = database.table();
+    let (mut last_id, mut batch) =
+        db.query(Some(stream.interrupted()), |db| position::begin(db, resume_from, BATCH))?;
     loop {
         last_id = batch.last_id().unwrap_or(last_id);
 
@@ -147,28 +149,12 @@ fn stream_by_id(
             stream.sleep(settings.update_rate)?;
         }
 
-        // lets only grab new models since the last one sent
+        // lets only grab new models since the last one sent; of another table none were
+        if table != database.table() {
+            (table, last_id) = (database.table(), 0);
+        }
         batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
     }
-}
-
-/// After which id a stream begins, and the models that come first. The newest id is asked
-/// for only where it is needed: a look costs a client a good part of its first byte's time.
-pub fn first_look(db: &Connection, resume_from: Option<i64>) -> rusqlite::Result<(i64, Batch)> {
-    let Some(id) = resume_from else {
-        return Ok((Model::newest_id(db)?, Batch { is_all: true, ..Batch::default() }));
-    };
-    let batch = Model::next(db, id, BATCH)?;
-    if batch.models.is_empty() {
-        let newest = Model::newest_id(db)?;
-        if id > newest {
-            warn!(
-                "a stream asks for what comes after model {id}, but {newest} is the newest: it gets all there are"
-            );
-            return Ok((0, Model::next(db, 0, BATCH)?));
-        }
-    }
-    Ok((id, batch))
 }
 
 /// The seed's loop, as it stands there.
@@ -218,16 +204,6 @@ pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> R
     // as long as Rust knows to leave the action we will close the stream
     info!("closed stream");
     stream.close();
-}
-
-/// Where the stream goes on: the header wins over the parameter, and what is no
-/// number counts as absent.
-pub fn last_event_id(request: &Request) -> Option<i64> {
-    let parse = |text: &str| text.trim().parse::<i64>().ok().filter(|id| *id >= 0);
-    match request.header("last-event-id") {
-        Some(id) => parse(id),
-        None => parse(&request.param("last_event_id")?),
-    }
 }
 
 /// A field of what was posted, as a form or as a JSON object.

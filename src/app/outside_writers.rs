@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::database::Database;
 use super::model::Model;
+use super::table::Table;
 
 /// How often it looks: so late a row of somebody else's may be known.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -40,7 +41,7 @@ pub struct OutsideWriters {
 impl OutsideWriters {
     /// Watches on a connection outside the pool.
     pub fn watch(database: &Arc<Database>) -> Result<OutsideWriters, WatchError> {
-        let db = database.connect()?;
+        let mut db = database.connect()?;
         let database = Arc::clone(database);
         let (stop, stopped) = bounded(0);
         let thread = thread::Builder::new().name("outside writers".into()).spawn(move || {
@@ -48,7 +49,7 @@ impl OutsideWriters {
             let mut known = None;
             let mut has_failed = false;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
-                let looked = look(&db, &mut known, &database);
+                let looked = look(&mut db, &mut known, &database);
                 // Ten times a second the same would bury everything else.
                 if let (Err(error), false) = (&looked, has_failed) {
                     log::error!("what other programs write is not seen: {error}");
@@ -70,13 +71,25 @@ impl Drop for OutsideWriters {
     }
 }
 
-/// Asks for the newest id where somebody has committed something since the last look.
-fn look(db: &Connection, known: &mut Option<i64>, database: &Database) -> rusqlite::Result<()> {
+/// Asks for the last id where somebody has committed something since the last look.
+fn look(db: &mut Connection, known: &mut Option<i64>, database: &Database) -> rusqlite::Result<()> {
     let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-    if *known != Some(version) {
-        database.committed(Model::newest_id(db)?);
-        *known = Some(version);
+    if *known == Some(version) {
+        return Ok(());
     }
+    // In this order: what is known to be committed is seen by a question that comes later.
+    let (newest, table) = (database.newest(), database.table());
+    let last = Model::last_id(db)?;
+    if last < newest {
+        let table = Table::draw(db, table)?;
+        database.began_anew(table, last);
+        log::warn!(
+            "another program made the ids of the table begin anew: the last one is {last}, and it was {newest}; every client gets all models"
+        );
+    } else {
+        database.committed(last);
+    }
+    *known = Some(version);
     Ok(())
 }
 
@@ -93,15 +106,24 @@ mod tests {
         let mut theirs = Connection::open(&path).unwrap();
         Model::create(&mut theirs, "theirs", 9).unwrap();
         assert_eq!(database.newest(), 0);
-        let db = database.connect().unwrap();
+        let mut db = database.connect().unwrap();
         let mut known = None;
-        look(&db, &mut known, &database).unwrap();
+        look(&mut db, &mut known, &database).unwrap();
         assert_eq!(database.newest(), 1);
         let first = known;
-        look(&db, &mut known, &database).unwrap();
+        look(&mut db, &mut known, &database).unwrap();
         assert_eq!(known, first, "nobody has written since");
         Model::create(&mut theirs, "theirs", 9).unwrap();
-        look(&db, &mut known, &database).unwrap();
+        look(&mut db, &mut known, &database).unwrap();
         assert_eq!(database.newest(), 2);
+        let table = database.table();
+        theirs.execute_batch("DELETE FROM models").unwrap();
+        look(&mut db, &mut known, &database).unwrap();
+        assert_eq!((database.newest(), database.table()), (2, table), "deleted rows are known");
+        theirs.execute_batch("DELETE FROM sqlite_sequence").unwrap();
+        Model::create(&mut theirs, "theirs", 9).unwrap();
+        look(&mut db, &mut known, &database).unwrap();
+        assert_eq!(database.newest(), 1);
+        assert_ne!(database.table(), table, "its ids mean something else now");
     }
 }

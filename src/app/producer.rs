@@ -45,7 +45,7 @@ impl Producer {
             // Dropped last, when the connection is closed, and also in a panic.
             let _end = end;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
-                let newest = Model::newest_id(&db).unwrap_or(0);
+                let newest = Model::last_id(&db).unwrap_or(0);
                 match Model::create(&mut db, &format!("model {}", newest.saturating_add(1)), keep) {
                     Ok(model) => database.committed(model.id),
                     Err(error) => log::error!("producer: {error}"),

@@ -163,7 +163,7 @@ pub struct ServeArgs {
     /// Seconds between two models that the server makes by itself, or off.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_PRODUCE_EVERY", default_value = "1", value_parser = values::time_or_off, help_heading = "Models")]
     pub produce_every: OrOff,
-    /// How many models are kept, the newest first.
+    /// Number of models to keep, the newest; above 1000, older ones are deleted at every hundredth create.
     #[arg(long, value_name = "N", env = "NINETABS_KEEP_MODELS", default_value_t = 1000, value_parser = values::one_or_more, help_heading = "Models")]
     pub keep_models: u64,
     /// Database connections for the pool's threads; auto is one a thread, and grows with a resize.

@@ -29,6 +29,7 @@ use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::models_controller::to_json;
+use crate::app::position;
 use crate::live::detached::{FELL_BEHIND, Next, Peer};
 use crate::puma::{Request, Response};
 
@@ -200,7 +201,7 @@ impl Client {
         let is_too_much = identifier.len() > MAX_IDENTIFIER || self.subscriptions.len() == MAX_SUBSCRIPTIONS;
         let since = match &parameters["since"] {
             Value::Null => Some(feed.newest()),
-            Value::String(id) => id.parse().ok(),
+            Value::String(id) => position::parse(id),
             id => id.as_i64(),
         };
         let since = since.filter(|id| *id >= 0 && !is_too_much);

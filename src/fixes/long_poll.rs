@@ -12,6 +12,7 @@ use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::models_controller::to_json;
+use crate::app::position;
 use crate::live::detached::{Next, Peer};
 use crate::puma::{Request, Response};
 
@@ -31,8 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// Also what is there already is told by the loop, which has it for all: else a thousand tabs
 /// that come back with each change would ask the database a thousand times.
 fn poll(fixes: &Fixes, request: &Request) -> Response {
-    let since = request.param("since").and_then(|id| id.parse().ok()).filter(|id| *id >= 0);
-    let since = since.unwrap_or_else(|| fixes.database.newest());
+    let since = position::since(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
     let head = head(fixes.rails.streams().allowed_origin(request));
     let waiting = Waiting { since, head, cursor: None, until: Instant::now() + PATIENCE };

@@ -14,6 +14,8 @@ use crate::app::batch::{Batch, Limit};
 use crate::app::database::{Database, QueryError};
 use crate::app::model::Model;
 use crate::app::models_controller::{BATCH, batch_as_json, failed};
+use crate::app::position;
+use crate::app::table::Table;
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
@@ -39,6 +41,7 @@ pub(super) struct Shared {
 /// The newest models, oldest first; all that there were after id `after`, up to `newest`.
 #[derive(Debug, Default)]
 struct Newest {
+    table: Table,
     after: i64,
     newest: i64,
     models: Vec<Model>,
@@ -48,7 +51,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
     if rest != "models.json" {
         return None;
     }
-    let since = request.param("since").and_then(|id| id.parse().ok()).unwrap_or(0);
+    let since = position::since(request).unwrap_or(0);
     let answer = match request.param("rung").as_deref() {
         None | Some("naive") => naive(&fixes.database, since, "naive"),
         Some("etag") => etag(&fixes.database, request, since),
@@ -59,7 +62,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
 }
 
 fn naive(database: &Arc<Database>, since: i64, rung: &str) -> Result<Response, QueryError> {
-    let batch = database.lease().query(None, |db| Model::next(db, since, BATCH))?;
+    let (_, batch) = database.lease().query(None, |db| position::after(db, since, BATCH))?;
     Ok(answer(&batch, rung).with_header("cache-control", "no-cache"))
 }
 
@@ -71,12 +74,13 @@ fn answer(batch: &Batch, rung: &str) -> Response {
 /// Models Rails' `fresh_when`: the comparison costs a query, too.
 fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Response, QueryError> {
     let mut db = database.lease();
-    let newest = db.query(None, |db| Model::newest_id(db))?;
-    if has_it(request, newest) {
-        return Ok(tagged(Response::status(304), newest));
+    let table = database.table();
+    let newest = db.query(None, |db| Model::last_id(db))?;
+    if has_it(request, table, newest) {
+        return Ok(tagged(Response::status(304), table, newest));
     }
-    let batch = db.query(None, |db| Model::next(db, since, BATCH))?;
-    Ok(tagged(answer(&batch, "etag"), batch.last_id().unwrap_or(newest)))
+    let (_, batch) = db.query(None, |db| position::after(db, since, BATCH))?;
+    Ok(tagged(answer(&batch, "etag"), table, batch.last_id().unwrap_or(newest)))
 }
 
 impl Shared {
@@ -87,17 +91,18 @@ impl Shared {
         since: i64,
     ) -> Result<Response, QueryError> {
         let known = self.renewed(database)?;
-        if has_it(request, known.newest) {
-            return Ok(tagged(Response::status(304), known.newest));
+        if has_it(request, known.table, known.newest) {
+            return Ok(tagged(Response::status(304), known.table, known.newest));
         }
-        if since < known.after {
+        // Only the database knows whether an id beyond the newest that is known here has been given.
+        if since < known.after || since > known.newest {
             return naive(database, since, "shared");
         }
         let newer = || known.models.iter().filter(|model| model.id > since);
         let models: Vec<Model> = newer().take(BATCH.rows as usize).cloned().collect();
         let batch = Batch { is_all: models.len() == newer().count(), models, ..Batch::default() };
         let last = batch.last_id().unwrap_or(known.newest);
-        Ok(tagged(self::answer(&batch, "shared"), last))
+        Ok(tagged(self::answer(&batch, "shared"), known.table, last))
     }
 
     /// Asks the database where something has been committed since the last time. Whoever comes
@@ -108,14 +113,16 @@ impl Shared {
         let failures = self.failures.load(Ordering::Acquire);
         // A panic leaves the answer of before.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let newest = database.newest();
-        if known.newest < newest && self.failures.load(Ordering::Acquire) == failures {
+        let (table, newest) = (database.table(), database.newest());
+        let is_old = known.newest < newest || known.table != table;
+        if is_old && self.failures.load(Ordering::Acquire) == failures {
             let asked = database.lease().query(None, |db| Model::newest(db, SHARED));
             if asked.is_err() {
                 self.failures.fetch_add(1, Ordering::AcqRel);
             }
             let Batch { models, is_all, .. } = asked?;
             *known = Arc::new(Newest {
+                table,
                 after: models.first().filter(|_| !is_all).map_or(0, |model| model.id.saturating_sub(1)),
                 // It may have more by now, and never less.
                 newest: models.last().map_or(newest, |model| model.id.max(newest)),
@@ -127,16 +134,17 @@ impl Shared {
 }
 
 /// Whether the client says that it has all up to this model.
-fn has_it(request: &Request, newest: i64) -> bool {
-    request.header_lists("if-none-match", &tag(newest))
+fn has_it(request: &Request, table: Table, newest: i64) -> bool {
+    request.header_lists("if-none-match", &tag(table, newest))
 }
 
 /// With a tag that names the last model that the client has now. That is not the newest one
 /// where more are to be had than come in one answer.
-fn tagged(response: Response, last: i64) -> Response {
-    response.with_header("etag", tag(last)).with_header("cache-control", "no-cache")
+fn tagged(response: Response, table: Table, last: i64) -> Response {
+    response.with_header("etag", tag(table, last)).with_header("cache-control", "no-cache")
 }
 
-fn tag(last: i64) -> String {
-    format!("W/\"{last}\"")
+/// An id alone would match another table's as well.
+fn tag(table: Table, last: i64) -> String {
+    format!("W/\"{table}-{last}\"")
 }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
-use crate::app::models_controller::{last_event_id, posted, to_json};
+use crate::app::models_controller::{posted, to_json};
+use crate::app::position;
 use crate::live::Event;
 use crate::live::detached::{FELL_BEHIND, Next, Peer};
 use crate::live::event;
@@ -50,7 +51,7 @@ fn as_json() -> Shape {
 /// An EventSource's stream on a connection of its own, which holds no thread.
 pub(super) fn listen(fixes: &Fixes, request: &Request, shape: Shape) -> Response {
     // Said before the head goes out: what the client creates when it has seen that is told.
-    let since = last_event_id(request).unwrap_or_else(|| fixes.database.newest());
+    let since = position::of_stream(request).unwrap_or_else(|| fixes.database.newest());
     let (broadcaster, retry) = (Arc::clone(&fixes.broadcaster), fixes.live.retry());
     let listener = Listener { since, cursor: None, shape, retry, spoke: Instant::now() };
     Response::detach(true, move |detached| broadcaster.join(detached, Box::new(listener)))

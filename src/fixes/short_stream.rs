@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::{Fix, Fixes, PLAIN};
 use crate::app::model::Model;
-use crate::app::models_controller::{BATCH, Left, first_look, last_event_id, rescue, to_json};
+use crate::app::models_controller::{BATCH, Left, rescue, to_json};
+use crate::app::position;
 use crate::live::{Dialect, Event};
 use crate::puma::{Request, Response};
 
@@ -32,12 +33,12 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
 /// What is new, and no more; a client that was away for long gets all of it in several events.
 fn stream(fixes: &Fixes, request: &Request) -> Response {
     let database = Arc::clone(&fixes.database);
-    let resume_from = last_event_id(request);
+    let resume_from = position::of_stream(request);
     fixes.live.respond(request, Dialect::Resumable { retry: RETRY }, move |stream| {
         rescue(stream, |stream| -> Result<(), Left> {
             let mut db = database.lease();
             let (mut last_id, mut batch) =
-                db.query(Some(stream.interrupted()), |db| first_look(db, resume_from))?;
+                db.query(Some(stream.interrupted()), |db| position::begin(db, resume_from, BATCH))?;
             loop {
                 last_id = batch.last_id().unwrap_or(last_id);
                 stream.write(&Event::data(to_json(&batch.models)).id(last_id))?;

@@ -1,0 +1,137 @@
+//! A client's position: the last model that it has.
+//!
+//! A stream resumes by `Last-Event-ID`, or by a parameter of its address; a list and a poll say
+//! `since`. All of them mean "I have everything up to this id, of this table", and every route
+//! that takes one decides by [`resolve`] what an id means that it cannot know:
+//!
+//! - up to the last id that the table has ever given, the client has that model or its row is
+//!   deleted: it is sent what is newer;
+//! - beyond that, the id is another table's: the client has none of these models, and is sent all.
+//!
+//! Text that is no id counts as absent. What a client without a position is sent is the route's own
+//! matter: a stream begins at the newest model, a list at the oldest.
+
+use log::Level;
+use rusqlite::Connection;
+
+use super::batch::{Batch, Limit};
+use super::model::Model;
+use crate::log_limit::Limited;
+use crate::puma::Request;
+
+/// The names that a stream's position has in an address: ours, and that of the EventSource
+/// polyfills, which cannot set the header.
+const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
+
+/// The position of a request for a stream. The header wins: a browser that reconnects sends
+/// there what is newer than in its address.
+pub fn of_stream(request: &Request) -> Option<i64> {
+    match request.header("last-event-id") {
+        Some(id) => parse(id),
+        None => parse(&PARAMETERS.iter().find_map(|name| request.param(name))?),
+    }
+}
+
+/// The position of a request for a list or a poll.
+pub fn since(request: &Request) -> Option<i64> {
+    parse(&request.param("since")?)
+}
+
+/// A position as text. None: it is no id; a log line says so unless it is empty.
+pub fn parse(text: &str) -> Option<i64> {
+    static WRONG: Limited = Limited::new(Level::Warn);
+    let text = text.trim();
+    let id = text.parse().ok().filter(|id| *id >= 0);
+    if id.is_none() && !text.is_empty() {
+        WRONG.log(format_args!("{text:?} is not the id of a model, and counts as no position"));
+    }
+    id
+}
+
+/// Where a client with this position goes on, in a table whose last id is that one.
+pub fn resolve(id: i64, last_id: i64) -> i64 {
+    static UNKNOWN: Limited = Limited::new(Level::Warn);
+    if id <= last_id {
+        return id;
+    }
+    UNKNOWN.log(format_args!(
+        "a client asks for what comes after model {id}, but {last_id} is the last id of this table: it gets all models"
+    ));
+    0
+}
+
+/// What comes after a position, and the position itself, which is 0 if it is another table's. The
+/// last id is asked for only if nothing comes after it.
+pub fn after(db: &Connection, id: i64, limit: Limit) -> rusqlite::Result<(i64, Batch)> {
+    let batch = Model::next(db, id, limit)?;
+    if id <= 0 || !batch.models.is_empty() {
+        return Ok((id, batch));
+    }
+    match resolve(id, Model::last_id(db)?) {
+        0 => Ok((0, Model::next(db, 0, limit)?)),
+        id => Ok((id, batch)),
+    }
+}
+
+/// Where a stream begins, and what it begins with. Without a position that is nothing: it waits for
+/// what comes after the last id.
+pub fn begin(db: &Connection, id: Option<i64>, limit: Limit) -> rusqlite::Result<(i64, Batch)> {
+    match id {
+        Some(id) => after(db, id, limit),
+        None => Ok((Model::last_id(db)?, Batch { is_all: true, ..Batch::default() })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::model::SCHEMA;
+    use super::*;
+
+    #[test]
+    fn only_an_id_beyond_the_last_one_is_another_tables() {
+        for (id, last, wanted) in [(0, 0, 0), (1, 0, 0), (5, 5, 5), (4, 5, 4), (6, 5, 0), (i64::MAX, 5, 0)] {
+            assert_eq!(resolve(id, last), wanted, "{id} of {last}");
+        }
+    }
+
+    #[test]
+    fn a_position_is_a_number_from_0() {
+        for (text, wanted) in [
+            ("0", Some(0)),
+            (" 7 ", Some(7)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("9223372036854775808", None),
+            ("-1", None),
+            ("5.0", None),
+            ("abc", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_deleted_tail_is_known_and_another_table_is_not() {
+        let mut db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        for n in 1..=5 {
+            Model::create(&mut db, &format!("model {n}"), 9).unwrap();
+        }
+        let begins = |db: &Connection, id| {
+            let (at, batch) = begin(db, id, Limit::rows(9)).unwrap();
+            (at, batch.models.iter().map(|model| model.id).collect::<Vec<_>>())
+        };
+        db.execute("DELETE FROM models WHERE id > 3", []).unwrap();
+        assert_eq!(begins(&db, None), (5, vec![]));
+        assert_eq!(begins(&db, Some(0)), (0, vec![1, 2, 3]));
+        assert_eq!(begins(&db, Some(2)), (2, vec![3]));
+        assert_eq!(begins(&db, Some(5)), (5, vec![]));
+        assert_eq!(begins(&db, Some(6)), (0, vec![1, 2, 3]));
+        db.execute("DELETE FROM models", []).unwrap();
+        assert_eq!(begins(&db, Some(5)), (5, vec![]));
+        // Another program can also make the table count anew.
+        db.execute("DELETE FROM sqlite_sequence", []).unwrap();
+        assert_eq!(begins(&db, Some(5)), (0, vec![]));
+        assert_eq!(begins(&db, None), (0, vec![]));
+    }
+}

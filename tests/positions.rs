@@ -1,0 +1,291 @@
+//! A client's position means the same on every route that takes one.
+
+mod common;
+
+#[path = "common/models.rs"]
+mod models;
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+
+use common::{PATIENCE, Server, ask, create, read_until, send, split, wait_for};
+use models::ids;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tungstenite::{ClientRequestBuilder, Message, WebSocket};
+
+/// Positions as a client says them, and which of the models 1, 2, 3 it is then sent: by a list, and
+/// by a stream. Of five models that were made, the last two are deleted.
+const CASES: [(Option<&str>, &[i64], &[i64]); 10] = [
+    (None, &[1, 2, 3], &[]),
+    (Some("0"), &[1, 2, 3], &[1, 2, 3]),
+    (Some("2"), &[3], &[3]),
+    (Some("3"), &[], &[]),
+    (Some("5"), &[], &[]),
+    (Some("6"), &[1, 2, 3], &[1, 2, 3]),
+    (Some("9223372036854775807"), &[1, 2, 3], &[1, 2, 3]),
+    (Some("9223372036854775808"), &[1, 2, 3], &[]),
+    (Some("-1"), &[1, 2, 3], &[]),
+    (Some("abc"), &[1, 2, 3], &[]),
+];
+
+fn theirs(server: &Server) -> Connection {
+    let db = Connection::open(server.database()).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
+    db
+}
+
+/// Makes the table of the cases.
+fn make_table(server: &Server) {
+    for n in 1..=5 {
+        assert_eq!(create(server.app, &format!("model {n}")).0, 201);
+    }
+    theirs(server).execute("DELETE FROM models WHERE id > 3", []).unwrap();
+}
+
+fn query(name: &str, position: Option<&str>) -> String {
+    position.map(|id| format!("{name}={id}")).unwrap_or_default()
+}
+
+#[test]
+fn a_position_means_the_same_to_every_list() {
+    let server = Server::start(&["--produce-every", "off"]);
+    make_table(&server);
+    // As the server remembers it, and as it finds it at a start.
+    let check = |server: &Server| {
+        for (position, wanted, _) in CASES {
+            let since = query("since", position);
+            for path in [
+                format!("/models.json?{since}"),
+                format!("/fixes/poll/models.json?{since}"),
+                format!("/fixes/poll/models.json?rung=naive&{since}"),
+                format!("/fixes/poll/models.json?rung=etag&{since}"),
+                format!("/fixes/poll/models.json?rung=shared&{since}"),
+            ] {
+                let (status, body) = split(&ask(server.app, &format!("GET {path} HTTP/1.0\r\n\r\n")));
+                assert_eq!((status, ids(&body).as_slice()), (200, wanted), "{path}");
+            }
+        }
+    };
+    check(&server);
+    check(&server.restart(&[]));
+}
+
+/// A stream, and how the ids of models stand in it.
+struct Listening {
+    case: String,
+    wanted: Vec<i64>,
+    stream: TcpStream,
+    ids: fn(&str) -> Vec<i64>,
+}
+
+/// The ids in the data of events.
+fn ids_of_events(text: &str) -> Vec<i64> {
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.filter(|data| data.starts_with('[')).flat_map(ids).collect()
+}
+
+/// The ids in what `partials` pushes.
+fn ids_of_rows(text: &str) -> Vec<i64> {
+    text.split("<li id=\"model_").skip(1).filter_map(|row| row.split_once('"')?.0.parse().ok()).collect()
+}
+
+#[test]
+fn a_position_means_the_same_to_every_stream() {
+    let server = Server::start(&["--threads", "64:64", "--update-rate", "50ms"]);
+    make_table(&server);
+    let mut open = Vec::new();
+    for (position, _, wanted) in CASES {
+        let mut listen = |path: &str, header: bool, ids: fn(&str) -> Vec<i64>| {
+            let header = position.filter(|_| header).map(|id| format!("Last-Event-ID: {id}\r\n"));
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", header.unwrap_or_default());
+            let mut stream = send(server.app, request.as_bytes());
+            // The greeting, or what comes at once.
+            let begun = read_until(&mut stream, "\n\n");
+            assert!(begun.starts_with("HTTP/1.1 200 "), "{path}: {begun}");
+            let case = format!("{path}, {position:?}");
+            open.push((begun, Listening { case, wanted: wanted.to_vec(), stream, ids }));
+        };
+        listen("/models/live_stream", true, ids_of_events);
+        listen(&format!("/models/live_stream?{}", query("last_event_id", position)), false, ids_of_events);
+        listen(&format!("/models/live_stream?{}", query("lastEventId", position)), false, ids_of_events);
+        listen("/fixes/push/stream", true, ids_of_events);
+        listen(&format!("/fixes/push/stream?{}", query("lastEventId", position)), false, ids_of_events);
+        listen("/fixes/partials/stream", true, ids_of_rows);
+        // It ends by itself.
+        let since = query("last_event_id", position);
+        let whole = ask(server.app, &format!("GET /fixes/short-stream/stream?{since} HTTP/1.0\r\n\r\n"));
+        assert_eq!(ids_of_events(&whole), wanted, "short-stream, {position:?}");
+    }
+    assert_eq!(create(server.app, "the last").0, 201);
+    for (begun, mut it) in open {
+        let mut text = begun;
+        let mut bytes = [0; 4096];
+        while (it.ids)(&text).last() != Some(&6) {
+            let read = it.stream.read(&mut bytes).unwrap();
+            assert!(read > 0, "{} ended: {text}", it.case);
+            text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+        it.wanted.push(6);
+        assert_eq!((it.ids)(&text), it.wanted, "{}", it.case);
+    }
+}
+
+#[test]
+fn a_position_means_the_same_to_a_long_poll() {
+    let server = Server::start(&[]);
+    make_table(&server);
+    let mut waiting = Vec::new();
+    for (position, _, wanted) in CASES {
+        let request = format!("GET /fixes/long-poll/poll?{} HTTP/1.0\r\n\r\n", query("since", position));
+        if wanted.is_empty() {
+            waiting.push((position, send(server.app, request.as_bytes())));
+        } else {
+            let (status, body) = split(&ask(server.app, &request));
+            assert_eq!((status, ids(&body).as_slice()), (200, wanted), "{position:?}");
+        }
+    }
+    server.wait_for_stats("all that wait", |stats| stats["listeners"]["open"] == waiting.len());
+    assert_eq!(create(server.app, "the last").0, 201);
+    for (position, mut stream) in waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert_eq!(ids(&split(&answer).1), [6], "{position:?}");
+    }
+}
+
+/// A client of `cable` that has subscribed with this `since`: the kind of answer, and the socket.
+fn subscribe(app: SocketAddr, since: &Value) -> (String, WebSocket<TcpStream>) {
+    let stream = TcpStream::connect(app).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = ClientRequestBuilder::new(format!("ws://{app}/cable").parse().unwrap())
+        .with_header("Origin", format!("http://{app}"));
+    let (mut socket, _) = tungstenite::client(request, stream).unwrap();
+    let mut identifier = json!({ "channel": "ModelsChannel" });
+    if !since.is_null() {
+        identifier["since"] = since.clone();
+    }
+    let command = json!({ "command": "subscribe", "identifier": identifier.to_string() });
+    socket.send(Message::text(command.to_string())).unwrap();
+    loop {
+        let said = message(&mut socket);
+        if let Some(kind) = said["type"].as_str().filter(|kind| kind.ends_with("_subscription")) {
+            return (kind.to_owned(), socket);
+        }
+    }
+}
+
+fn message(socket: &mut WebSocket<TcpStream>) -> Value {
+    loop {
+        if let Message::Text(text) = socket.read().unwrap() {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_position_means_the_same_to_the_cable() {
+    let server = Server::start(&[]);
+    make_table(&server);
+    let mut open = Vec::new();
+    for (position, _, wanted) in CASES {
+        let since = position.map_or(Value::Null, Value::from);
+        let (kind, socket) = subscribe(server.app, &since);
+        let is_garbage = matches!(position, Some("-1" | "abc" | "9223372036854775808"));
+        assert_eq!(kind == "reject_subscription", is_garbage, "{position:?}");
+        if !is_garbage {
+            open.push((position, wanted, socket));
+        }
+    }
+    assert_eq!(create(server.app, "the last").0, 201);
+    for (position, wanted, mut socket) in open {
+        let mut got = Vec::new();
+        while got.last() != Some(&6) {
+            got.extend(message(&mut socket)["message"]["id"].as_i64());
+        }
+        assert_eq!(got, [wanted, &[6]].concat(), "{position:?}");
+    }
+}
+
+#[test]
+fn a_position_that_is_no_position_or_another_tables_is_logged_and_not_for_each_request() {
+    let server = Server::start(&[]);
+    make_table(&server);
+    for _ in 0..200 {
+        for position in ["99", "abc"] {
+            ask(server.app, &format!("GET /models.json?since={position} HTTP/1.0\r\n\r\n"));
+        }
+    }
+    let log = server.log();
+    for words in ["what comes after model 99, but 5 is the last id", "\"abc\" is not the id of a model"] {
+        let lines = log.matches(words).count();
+        assert!((1..100).contains(&lines), "{lines} lines: {words}");
+    }
+}
+
+/// The answer to a poll with this tag: its status, its tag, and its ids.
+fn poll(server: &Server, rung: &str, since: i64, tag: &str) -> (u16, String, Vec<i64>) {
+    let path = format!("/fixes/poll/models.json?rung={rung}&since={since}");
+    let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\nIf-None-Match: {tag}\r\n\r\n"));
+    let tag = answer.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap_or_default().to_owned();
+    let (status, body) = split(&answer);
+    (status, tag, if status == 200 { ids(&body) } else { Vec::new() })
+}
+
+#[test]
+fn a_tag_does_not_match_another_table_with_the_same_ids() {
+    let (one, other) = (Server::start(&[]), Server::start(&[]));
+    for server in [&one, &other] {
+        assert_eq!(create(server.app, "a model").0, 201);
+    }
+    for rung in ["etag", "shared"] {
+        let (_, tag, _) = poll(&one, rung, 0, "");
+        assert_eq!(poll(&one, rung, 1, &tag).0, 304, "{rung}");
+        assert_eq!(poll(&other, rung, 1, &tag).0, 200, "{rung}");
+    }
+    // The table is the same after a start.
+    let (_, tag, _) = poll(&one, "etag", 0, "");
+    let one = one.restart(&[]);
+    assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
+    // A deleted tail is nothing new, and what comes behind it is.
+    theirs(&one).execute("DELETE FROM models", []).unwrap();
+    assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
+    assert_eq!(create(one.app, "a model").0, 201);
+    assert_eq!(poll(&one, "shared", 1, &tag), (200, poll(&one, "etag", 0, "").1, vec![2]));
+}
+
+#[test]
+fn clients_that_are_connected_get_all_of_a_table_whose_ids_begin_anew() {
+    let server = Server::start(&["--update-rate", "50ms"]);
+    make_table(&server);
+    let streams = ["/models/live_stream", "/fixes/push/stream"].map(|path| {
+        let request = format!("GET {path}?last_event_id=5 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut stream = send(server.app, request.as_bytes());
+        read_until(&mut stream, "data: []");
+        stream
+    });
+    let (_, tag, _) = poll(&server, "shared", 3, "");
+    theirs(&server)
+        .execute_batch(
+            "BEGIN; DELETE FROM models; DELETE FROM sqlite_sequence;
+             INSERT INTO models (name, created_at_us) VALUES ('new 1', 1), ('new 2', 2), ('new 3', 3),
+             ('new 4', 4), ('new 5', 5); COMMIT",
+        )
+        .unwrap();
+    assert_eq!(create(server.app, "new 6").0, 201);
+    theirs(&server).execute_batch("DELETE FROM models; DELETE FROM sqlite_sequence").unwrap();
+    wait_for("the news that ids begin anew", || {
+        server.log().contains("made the ids of the table begin anew").then_some(())
+    });
+    for n in 1..=2 {
+        assert_eq!(create(server.app, &format!("newest {n}")).0, 201);
+    }
+    for mut stream in streams {
+        read_until(&mut stream, "newest 2");
+    }
+    for rung in ["etag", "shared"] {
+        let (status, _, ids) = poll(&server, rung, 0, &tag);
+        assert_eq!((status, ids), (200, vec![1, 2]), "{rung}");
+    }
+}
