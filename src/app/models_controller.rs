@@ -80,15 +80,16 @@ impl ModelsController {
             request.mark_as_io_bound();
         }
         let (database, settings) = (Arc::clone(&self.database), self.settings.clone());
+        let log = StreamLog::of(request);
         match settings.stream_loop {
             Loop::ById => {
                 let resume_from = position::of_stream(request);
                 self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
-                    rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from));
+                    rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from, log));
                 })
             }
             Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
-                rescue(stream, |stream| stream_by_time(stream, &database, &settings));
+                rescue(stream, |stream| stream_by_time(stream, &database, &settings, log));
             }),
         }
     }
@@ -127,12 +128,37 @@ impl ModelsController {
     }
 }
 
+/// The line that the original controller logs at each write. Here the first one of a stream
+/// is at level info and the others are at debug: eight tabs would push the addresses out of a
+/// terminal within seconds.
+struct StreamLog {
+    /// The tab that the client named itself by.
+    tab: Option<u32>,
+    level: log::Level,
+}
+
+impl StreamLog {
+    fn of(request: &Request) -> StreamLog {
+        let tab = request.param("tab").and_then(|tab| tab.parse().ok());
+        StreamLog { tab, level: log::Level::Info }
+    }
+
+    fn streaming(&mut self) {
+        match self.tab {
+            Some(tab) => log::log!(self.level, "streaming models to tab {tab}"),
+            None => log::log!(self.level, "streaming models"),
+        }
+        self.level = log::Level::Debug;
+    }
+}
+
 /// The seed's loop, with an id for its time.
 fn stream_by_id(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
     settings: &Settings,
     resume_from: Option<i64>,
+    mut log: StreamLog,
 ) -> Result<(), Left> {
     let mut db = database.lease();
     let mut table = database.table();
@@ -141,7 +167,7 @@ fn stream_by_id(
     loop {
         last_id = batch.last_id().unwrap_or(last_id);
 
-        info!("streaming models");
+        log.streaming();
         stream.write(&Event::data(to_json(&batch.models)).id(last_id))?;
 
         // we reenter loop after a slight wait, or at once while there is more to catch up with
@@ -162,6 +188,7 @@ fn stream_by_time(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
     settings: &Settings,
+    mut log: StreamLog,
 ) -> Result<(), Left> {
     let mut db = database.lease();
     // here we start our time slicing
@@ -172,7 +199,7 @@ fn stream_by_time(
         loop {
             let slice = db.query(Some(stream.interrupted()), |db| Model::models_since(db, from, BATCH))?;
 
-            info!("streaming models");
+            log.streaming();
             stream.write(&Event::data(to_json(&slice.models)))?;
 
             // a slice that is too large for one event is sent in several
