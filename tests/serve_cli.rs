@@ -349,3 +349,175 @@ fn it_serves_on_when_nobody_reads_what_it_says() {
     let mut wrong = ninetabs(folder.path(), &["serve", "--threads", "x"]);
     assert_eq!(wrong.stderr(closed_pipe()).status().unwrap().code(), Some(2));
 }
+
+/// Whether a child ended in time; one that did not is killed.
+fn output_in_time(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = common::poll(common::PATIENCE, || child.try_wait().unwrap());
+    if ended.is_none() {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(ended.is_some(), "it waits: {command:?}: {output:?}");
+    output
+}
+
+fn make(program: &str, path: &Path, more: &[&str]) -> bool {
+    Command::new(program).arg(path).args(more).stderr(Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn no_path_flag_waits_for_a_pipe_or_replaces_what_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    assert!(make("mkfifo", Path::new(&path("fifo")), &[]));
+    let has_device = make("mknod", Path::new(&path("device")), &["c", "1", "3"]);
+    fs::create_dir(path("folder")).unwrap();
+    let before = names(folder.path());
+    let temporary = tempfile::tempdir().unwrap();
+    for (command, flag) in [
+        (&["serve"][..], "--database"),
+        (&["serve"], "--trace"),
+        (&["serve"], "--state"),
+        (&["serve"], "--views"),
+        (&["reproduce"], "--report"),
+        (&["reproduce"], "--svg"),
+        (&["reproduce"], "--trace"),
+        (&["compare"], "--report"),
+        (&["ctl", "stats"], "--state"),
+        (&["top", "--once"], "--state"),
+    ] {
+        for name in ["fifo", "folder"] {
+            let mut given = ninetabs(temporary.path(), command);
+            given.args([flag, &path(name)]).env_remove("NINETABS_CONTROL_URL");
+            let output = output_in_time(given);
+            one_line(&output, 1, &[flag, &path(name)]);
+        }
+    }
+    if has_device {
+        for (command, flag) in [
+            (&["serve"][..], "--database"),
+            (&["serve"], "--views"),
+            (&["ctl", "stats"], "--state"),
+            (&["top", "--once"], "--state"),
+        ] {
+            let mut given = ninetabs(temporary.path(), command);
+            given.args([flag, &path("device")]).env_remove("NINETABS_CONTROL_URL");
+            let output = output_in_time(given);
+            one_line(&output, 1, &[flag, &path("device")]);
+        }
+    }
+    assert_eq!(names(folder.path()), before);
+    assert_eq!(names(temporary.path()), [""; 0], "something is left");
+}
+
+#[test]
+fn what_is_at_the_path_of_a_written_file_survives_the_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let has_device = make("mknod", &path("device"), &["c", "1", "3"]);
+    assert!(make("mkfifo", &path("fifo"), &[]));
+    for name in ["state link", "trace link"] {
+        std::os::unix::fs::symlink(name.replace(" link", ""), path(name)).unwrap();
+    }
+    fs::write(path("state"), "old").unwrap();
+    fs::write(path("trace"), "old").unwrap();
+    let before = names(folder.path());
+
+    let reader = open_pipe(&path("fifo"));
+    let pairs = [("state link", "trace link"), ("state", "fifo"), ("fifo", "trace")];
+    for (state, trace) in pairs {
+        run_with(&path(state), &path(trace));
+        let what = format!("{state}, {trace}");
+        for link in ["state link", "trace link"] {
+            assert!(fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{what}");
+        }
+        let left = names(folder.path());
+        assert!(!left.contains(&"state".to_owned()), "{what}: the state file is removed");
+        for name in before.iter().filter(|name| *name != "state") {
+            assert!(left.contains(name), "{what}: {name} is gone");
+        }
+    }
+    if has_device {
+        use std::os::unix::fs::FileTypeExt;
+        for (state, trace) in [("device", "trace"), ("state", "device")] {
+            run_with(&path(state), &path(trace));
+        }
+        assert!(fs::symlink_metadata(path("device")).unwrap().file_type().is_char_device());
+    }
+    assert!(fs::read_to_string(path("trace")).unwrap().starts_with('['));
+    drop(reader);
+}
+
+/// Reads all that comes through a pipe, until it is dropped.
+fn open_pipe(path: &Path) -> std::thread::JoinHandle<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // For both, so that it neither waits for a writer nor ends with one.
+    let file = fs::OpenOptions::new().read(true).write(true).custom_flags(0).open(path).unwrap();
+    std::thread::spawn(move || {
+        let mut file = file;
+        let mut bytes = [0; 4096];
+        while std::io::Read::read(&mut file, &mut bytes).is_ok_and(|read| read > 0) {}
+    })
+}
+
+/// Starts a server with these two files, and stops it.
+fn run_with(state: &Path, trace: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = ninetabs(folder.path(), &["serve"]);
+    command.arg("--state").arg(state).arg("--trace").arg(trace).stdout(Stdio::piped());
+    command.env_remove("NINETABS_STOP_WITH_STDIN");
+    let mut child = command.spawn().unwrap();
+    common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = common::wait_for("its end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0), "{state:?}, {trace:?}");
+}
+
+#[test]
+fn a_state_file_that_another_server_has_replaced_stays() {
+    let mut first = Server::start(&[]);
+    let state = first.folder.path().join("state");
+    let mut second = first.beside(&["--trace", "/dev/null"]);
+    fs::rename(second.folder.path().join("state"), &state).unwrap();
+    first.signal(Signal::TERM);
+    assert_eq!(first.wait_for_exit().code(), Some(0));
+    assert!(fs::read_to_string(&state).unwrap().contains(&second.child.id().to_string()));
+    second.signal(Signal::TERM);
+    assert_eq!(second.wait_for_exit().code(), Some(0), "its own is gone, which is no failure");
+}
+
+#[test]
+fn two_flags_never_lead_to_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(path("views/models")).unwrap();
+    for name in ["db", "views/models/index.html", "program"] {
+        fs::write(path(name), "").unwrap();
+    }
+    fs::hard_link(path("db"), path("hard")).unwrap();
+    std::os::unix::fs::symlink("db", path("link")).unwrap();
+    let before = names(folder.path());
+    for (command, first, one, second, other) in [
+        ("serve", "--database", "db", "--state", "db"),
+        ("serve", "--database", "db", "--trace", "hard"),
+        ("serve", "--database", "link", "--state", "db-wal"),
+        ("serve", "--database", "db", "--trace", "db-journal"),
+        ("serve", "--database", "new", "--state", "new-shm"),
+        ("serve", "--state", "new", "--trace", "views/../new"),
+        ("serve", "--views", "views", "--trace", "views/models/index.html"),
+        ("serve", "--views", "views", "--database", "views/models/index.html"),
+        ("reproduce", "--report", "new", "--svg", "new"),
+        ("reproduce", "--trace", "link", "--svg", "hard"),
+        ("reproduce", "--program", "program", "--report", "program"),
+        ("compare", "--program", "program", "--report", "program"),
+    ] {
+        let output =
+            output_in_time(ninetabs(folder.path(), &[command, first, &path(one), second, &path(other)]));
+        one_line(&output, 2, &[first, second, "name the same file", "give each its own"]);
+    }
+    let output =
+        output_in_time(ninetabs(folder.path(), &["serve", "--state", "new", "--trace", &path("new")]));
+    one_line(&output, 2, &["--state", "--trace"]);
+    assert_eq!(names(folder.path()), before);
+}

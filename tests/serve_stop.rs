@@ -167,3 +167,152 @@ fn a_memory_database_leaves_nothing() {
     assert_eq!(names(&temporary), [""; 0]);
     assert!(!names(server.folder.path()).contains(&":memory:".to_owned()));
 }
+
+#[test]
+fn a_signal_during_the_start_ends_it() {
+    let mut before = Server::start(&[]);
+    let database = before.database();
+    before.signal(Signal::TERM);
+    assert_eq!(before.wait_for_exit().code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let mut lock = rusqlite::Connection::open(&database).unwrap();
+    lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE").unwrap();
+    let lock = lock.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
+        let mut command = Server::command(folder.path());
+        command.env("NINETABS_DATABASE", &database).env("RUST_LOG", "off");
+        let mut child = command.spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        // It takes signals from here on.
+        let takes_them = || threads_of(child.id()).contains(&"start".to_owned()).then_some(());
+        wait_for("the thread that starts", takes_them);
+        rustix::process::kill_process(pid, signal).unwrap();
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(130), "{signal:?}: it did not wait for the lock");
+    }
+    drop(lock);
+}
+
+/// The names of a process's threads.
+fn threads_of(process: u32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.map(|name| name.trim().to_owned()).collect()
+}
+
+#[test]
+fn every_signal_has_its_effect() {
+    let mut server = Server::start(&[]);
+    let numbers = [
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ALARM,
+        Signal::VTALARM,
+        Signal::PROF,
+        Signal::IO,
+        Signal::POWER,
+        Signal::TTIN,
+        Signal::TTOU,
+        Signal::XFSZ,
+        Signal::PIPE,
+        Signal::CHILD,
+        Signal::URG,
+        Signal::WINCH,
+        Signal::CONT,
+    ];
+    for signal in numbers {
+        server.signal(signal);
+        assert_eq!(get(server.app, "/up").0, 200, "{signal:?}");
+    }
+    // Those of real time have no name.
+    let pid = server.child.id().to_string();
+    for number in ["34", "64"] {
+        assert!(Command::new("kill").args(["-s", number, &pid]).status().unwrap().success());
+        assert_eq!(get(server.app, "/up").0, 200, "{number}");
+    }
+    wait_for("both lines", || {
+        let log = server.log();
+        let said = |name: &str| log.contains(&format!("{name}: a restart is not available here"));
+        (said("SIGUSR1") && said("SIGUSR2")).then_some(())
+    });
+    server.signal(Signal::QUIT);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    assert!(!server.folder.path().join("state").exists(), "QUIT removes the state file");
+
+    let mut server = Server::start(&["--update-rate", "60"]);
+    let mut stream = open_stream(server.app);
+    server.signal(Signal::XCPU);
+    read_until(&mut stream, "retry: 3000\n");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
+/// QUIT is as `/halt`: it cuts what a stop would wait for, also during a stop.
+#[test]
+fn quit_waits_for_no_reader() {
+    for stop_first in [false, true] {
+        let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Use Ctrl-C to stop");
+        create_large(server.app, 500);
+        let reader = stopped_reader(&server);
+        if stop_first {
+            server.signal(Signal::TERM);
+            hear(&mut stdout, "Gracefully stopping");
+        }
+        server.signal(Signal::QUIT);
+        assert_eq!(server.wait_for_exit().code(), Some(0));
+        hear(&mut stdout, "Stopping immediately!");
+        drop(reader);
+    }
+}
+
+#[test]
+fn nothing_waits_for_a_log_that_is_not_read() {
+    let (reader, mut filler) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&filler, true).unwrap();
+    // Full before it starts: not one line can be written.
+    while filler.write(&[b'\n'; 4096]).is_ok() {}
+    while filler.write(b"\n").is_ok() {}
+    rustix::io::ioctl_fionbio(&filler, false).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Server::command(folder.path());
+    command.args(["--update-rate", "10ms", "--max-stream-age", "300ms", "--reap-every", "100ms"]);
+    command.env("RUST_LOG", "debug").stdout(filler.try_clone().unwrap()).stderr(filler);
+    let mut server = Server::spawn(command, folder);
+    let mut streams: Vec<_> = (0..3).map(|_| open_stream(server.app)).collect();
+    for stream in &mut streams {
+        read_until(stream, "0\r\n\r\n");
+    }
+    // More lines than are kept.
+    let bad = b"GET /models/live_stream HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    for _ in 0..3 {
+        read_until(&mut send(server.app, bad), "retry: ");
+    }
+    let stats = server.wait_for_stats("no stream", |stats| stats["streams"]["open"] == 0);
+    assert!(stats["streams"]["reaped"].as_u64() >= Some(3), "{stats}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    drop(reader);
+}
+
+#[test]
+fn a_file_that_reaches_the_size_limit_costs_one_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Server::command(folder.path());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -f 300 && exec \"$@\"", "sh"])
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
+    let mut server = Server::spawn(command, folder);
+    // A body that goes to the disk, and is larger than the limit, whatever the shell's blocks are.
+    assert_eq!(create(server.app, &"x".repeat(900_000)).0, 503, "{}", server.log());
+    // And a database that cannot grow.
+    let name = "x".repeat(16_000);
+    let refused = (0..200).map(|_| create(server.app, &name).0).find(|status| *status != 201);
+    assert_eq!(refused, Some(500), "{}", server.log());
+    assert_eq!(get(server.app, "/models.json?since=0").0, 200, "{}", server.log());
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+}

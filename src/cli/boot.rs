@@ -11,11 +11,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use env_logger::{Target, WriteStyle};
 use tempfile::TempDir;
 use thiserror::Error;
 
+use super::complaint;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
+use super::files::{FileError, check_database};
+use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::trace_file::TraceFile;
@@ -39,6 +43,14 @@ use crate::timeline::Timeline;
 /// How long the control server's own answers may take to end, after all else has:
 /// one of them may be the answer to the order to stop.
 const CONTROL_GRACE: Duration = Duration::from_millis(500);
+/// How long the last lines of the log and of standard output may take to be written.
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The database that is a temporary file.
+pub const MEMORY: &str = ":memory:";
+
+/// What asks for the end of the process, and what hears it.
+pub type Orders = (Sender<Stop>, Receiver<Stop>);
+
 /// How long the producer may at least take to end, whatever the other parts of a stop took.
 const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
@@ -53,6 +65,8 @@ pub enum BootError {
     DatabasePool { size: usize, opened: usize, error: rusqlite::Error },
     #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
     Database { path: PathBuf, error: database::OpenError },
+    #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
+    NoDatabase { path: PathBuf, error: FileError },
     #[error(
         "{flag} tcp://{address} is in use; stop what listens there, or give another port (0 takes a free one)"
     )]
@@ -72,9 +86,9 @@ pub enum BootError {
     #[error("the stream reaper has no thread: {0}")]
     Reaper(io::Error),
     #[error("--trace {}: {error}; give a path that can be written", .path.display())]
-    Trace { path: PathBuf, error: io::Error },
+    Trace { path: PathBuf, error: FileError },
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
-    State { path: PathBuf, error: io::Error },
+    State { path: PathBuf, error: FileError },
     #[error(
         "--database :memory:: it is a temporary file, and there is no folder for it: {0}; set TMPDIR to one, or give a path"
     )]
@@ -95,12 +109,11 @@ pub struct Running {
     live: Arc<Live>,
     broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
-    _folder: Option<TempDir>,
 }
 
 impl Running {
     /// Starts everything, in the order of who needs whom.
-    pub fn start(args: &ServeArgs) -> Result<Running, BootError> {
+    pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
         let limit = descriptors::raise_limit();
         let front = match args.front {
             FrontDoor::Puma => default::FrontDoor::Puma,
@@ -111,13 +124,15 @@ impl Running {
         let no_views = |error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error };
         let views = Views::new(args.views.as_deref()).map_err(no_views)?;
         let pages = Pages::new(args.views.as_deref()).map_err(no_views)?;
-        let (folder, path) = database_path(&args.database)?;
+        if let Err(error) = check_database(path) {
+            return Err(BootError::NoDatabase { path: path.to_owned(), error });
+        }
         let size = args.db_pool.0.unwrap_or(max + args.max_io_threads);
         let lease_for = match args.db_lease {
             DbLease::Action => LeaseFor::Action,
             DbLease::Query => LeaseFor::Query,
         };
-        let database = Database::open(&path, size, args.db_checkout_timeout, lease_for)
+        let database = Database::open(path, size, args.db_checkout_timeout, lease_for)
             .map_err(|error| no_database(&args.database, error))?;
         let max_connections = match front {
             default::FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
@@ -189,7 +204,7 @@ impl Running {
         let app =
             start("--bind", configuration, &timeline, Arc::new(move |request: &_| fixes.call(request)))?;
 
-        let (stop, stops) = bounded(1);
+        let (stop, stops) = orders;
         let control = Control::new(
             Guard::new(hosts, args.control_token.0.clone())?,
             pages,
@@ -242,7 +257,6 @@ impl Running {
             live,
             broadcaster,
             database,
-            _folder: folder,
         })
     }
 
@@ -311,15 +325,55 @@ impl Running {
     }
 }
 
-/// The log goes to stderr, as RUST_LOG says, else from `info` on. A panic is one
-/// line of it.
-pub fn start_logging() {
-    let environment = env_logger::Env::default().default_filter_or("info");
-    env_logger::Builder::from_env(environment).format_target(false).format_timestamp_millis().init();
+/// The log, on standard error, written by a thread of its own.
+pub struct Log(Outlet);
+
+impl Log {
+    /// A line that is no part of the log, in its place among the lines of the log.
+    pub fn complain(&self, why: &str) {
+        self.0.queue(complaint(why).as_bytes());
+    }
+
+    /// Waits for what is queued, but for no reader that does not read.
+    pub fn flush(&self) {
+        self.0.flush(LAST_WORDS);
+    }
+}
+
+/// Logs as RUST_LOG says, else from `info` on. A panic is one line of it.
+pub fn start_logging() -> io::Result<Log> {
+    let outlet = Outlet::start("log", io::stderr(), |_| {})?;
+    // What is empty is as good as unset.
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(&set("RUST_LOG").unwrap_or_else(|| "info".to_owned()));
+    match set("RUST_LOG_STYLE") {
+        Some(style) => builder.parse_write_style(&style),
+        // To a pipe of ours it would write without colors.
+        None if console::colors_enabled_stderr() => builder.write_style(WriteStyle::Always),
+        None => builder.write_style(WriteStyle::Never),
+    };
+    builder.target(Target::Pipe(Box::new(Lines(outlet.clone()))));
+    builder.format_target(false).format_timestamp_millis().init();
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         log::error!("thread {}: {panic}", thread.name().unwrap_or("without a name"));
     }));
+    Ok(Log(outlet))
+}
+
+/// Takes a whole line at a time, as the logger writes it.
+struct Lines(Outlet);
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.queue(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn start(
@@ -342,11 +396,20 @@ fn no_database(path: &Path, error: database::OpenError) -> BootError {
     }
 }
 
-fn database_path(database: &Path) -> Result<(Option<TempDir>, PathBuf), BootError> {
-    if database != Path::new(":memory:") {
-        return Ok((None, database.to_owned()));
+/// The folder of a database that goes with the process, if it is one.
+pub struct TemporaryFolder(Option<TempDir>);
+
+impl TemporaryFolder {
+    pub fn of(database: &Path) -> Result<TemporaryFolder, BootError> {
+        if database != Path::new(MEMORY) {
+            return Ok(TemporaryFolder(None));
+        }
+        let folder = tempfile::Builder::new().prefix("ninetabs").tempdir();
+        folder.map(|folder| TemporaryFolder(Some(folder))).map_err(BootError::TemporaryFolder)
     }
-    let folder = tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(BootError::TemporaryFolder)?;
-    let path = folder.path().join("models.sqlite3");
-    Ok((Some(folder), path))
+
+    /// Where the database is that was asked for by this path.
+    pub fn database(&self, given: &Path) -> PathBuf {
+        self.0.as_ref().map_or_else(|| given.to_owned(), |folder| folder.path().join("models.sqlite3"))
+    }
 }

@@ -14,9 +14,10 @@ use clap::builder::PossibleValuesParser;
 use console::Term;
 use serde::Serialize;
 
+use super::files::clash::{Use, same_file};
+use super::files::whole::WholeFile;
 use super::reproduce::typed;
-use super::whole_file::WholeFile;
-use super::{failed, interrupt};
+use super::{failed, interrupt, misused};
 use crate::lab::compare::contenders::{self, Contender};
 use crate::lab::compare::report::{self, Report};
 use crate::lab::compare::{CompareError, Pace, Plan, Row, round};
@@ -79,6 +80,12 @@ pub fn run(args: &CompareArgs) -> ExitCode {
         Ok(interrupted) => interrupted,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
+    if let Some(same) = same_file(&[
+        ("--program", Use::File, Some(&program)),
+        ("--report", Use::File, args.report.as_deref()),
+    ]) {
+        return misused(same);
+    }
     let file = match args.report.as_deref().map(|path| WholeFile::at("--report", path)).transpose() {
         Ok(file) => file,
         Err(error) => return failed(error),

@@ -1,7 +1,6 @@
 //! Which control server is meant, and what it answers: what `ctl` and `top` have in
 //! common. A refusal is told with its way out.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clap::Args;
 use thiserror::Error;
 
 use super::control_client::{AskError, ControlUrl};
+use super::files::FileError;
 use super::state_file;
 use super::values::{self, Token};
 
@@ -51,7 +51,7 @@ pub struct ControlServerArgs {
 #[derive(Debug, Error)]
 pub enum ControlError {
     #[error("--state {}: {error}; give the file that a running server was told to write by --state", .path.display())]
-    State { path: PathBuf, error: io::Error },
+    State { path: PathBuf, error: FileError },
     #[error("--state {}: {why}; start the server with --control-url", .path.display())]
     NoControlServer { path: PathBuf, why: String },
     #[error(

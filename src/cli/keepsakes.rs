@@ -4,7 +4,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use super::whole_file::{Unwritable, WholeFile};
+use super::files::whole::{Unwritable, WholeFile};
 use crate::lab::acts::Outcome;
 use crate::lab::picture::{self, PictureError};
 use crate::lab::report::{Report, ReportError};

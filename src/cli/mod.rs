@@ -13,19 +13,21 @@ pub mod control_server;
 pub mod ctl;
 pub mod descriptors;
 pub mod duration;
+pub mod files;
 pub mod interrupt;
 pub mod keepsakes;
+pub mod outlet;
 pub mod pretty;
 pub mod reproduce;
-pub mod same_path;
+
 pub mod serve;
 pub mod serve_args;
+pub mod signals;
 pub mod state_file;
 pub mod tab;
 pub mod top;
 pub mod trace_file;
 pub mod values;
-pub mod whole_file;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -80,6 +82,9 @@ pub enum Command {
 
 /// Runs what was typed.
 pub fn run(arguments: Arguments) -> ExitCode {
+    if let Err(error) = signals::survive_file_size_limit() {
+        return failed(format_args!("cannot set the signal mask: {error}"));
+    }
     match arguments.command {
         None => serve::run(arguments.serve),
         Some(Command::Serve(serve)) => serve::run(*serve),
@@ -109,7 +114,12 @@ pub fn misused(error: impl std::fmt::Display) -> ExitCode {
 
 /// The status says it too, where nobody reads stderr.
 fn complain(error: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "ninetabs: {}", one_line(&error.to_string()));
+    let _ = io::stderr().write_all(complaint(error).as_bytes());
+}
+
+/// The line that a command ends with if it could not do what was asked.
+fn complaint(error: impl std::fmt::Display) -> String {
+    format!("ninetabs: {}\n", one_line(&error.to_string()))
 }
 
 /// In one line, also where a library said it in several; and what another program has

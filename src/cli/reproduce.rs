@@ -14,8 +14,8 @@ use clap::{Args, ValueEnum};
 use crossbeam_channel::{Receiver, RecvError, bounded, select};
 use serde::Serialize;
 
+use super::files::clash::{Use, same_file};
 use super::keepsakes::Keepsakes;
-use super::same_path::same_path;
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
 use super::{failed, interrupt, misused};
@@ -105,7 +105,12 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
     let [report, trace, svg] = [&args.report, &args.trace, &args.svg].map(|path| path.as_deref());
-    if let Some(same) = same_path(&[("--report", report), ("--trace", trace), ("--svg", svg)]) {
+    if let Some(same) = same_file(&[
+        ("--program", Use::File, Some(&plan.program)),
+        ("--report", Use::File, report),
+        ("--trace", Use::File, trace),
+        ("--svg", Use::File, svg),
+    ]) {
         return misused(same);
     }
     let files = match Keepsakes::at(report, trace, svg) {

@@ -3,18 +3,21 @@
 //! [`ServeArgs`] is what was typed ([`super::serve_args`]); [`run`] checks what the types cannot, starts
 //! everything ([`super::boot`]), says what to try, and waits for a reason to stop.
 
-use std::io::{self, Read, Write};
+use std::fmt::Display;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, never, select};
 
 use super::boot::{self, Running};
-use super::same_path::same_path;
+use super::files::clash::{Use, same_file};
+use super::outlet::Outlet;
 use super::serve_args::{FrontDoor, Notice, ServeArgs};
 use super::values::MinMax;
-use super::{failed, interrupt, misused};
+use super::{failed, interrupt, signals};
 use crate::control::Stop;
 use crate::timestamp;
 
@@ -27,62 +30,149 @@ Examples:
   ninetabs serve --loop faithful       the loop that loses models
   RUST_LOG=warn ninetabs serve         a quieter log";
 
+/// How often a start looks whether it is interrupted.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a start that was interrupted may take to come to its end all the same.
+const START_GRACE: Duration = Duration::from_millis(500);
+
 /// Serves until a signal, an order to the control server, the end of standard
 /// input, or the front door's death.
 pub fn run(args: ServeArgs) -> ExitCode {
-    boot::start_logging();
-    if args.front == FrontDoor::TinyHttp
-        && let Some(refusal) = beyond_tiny_http(&args)
-    {
-        return misused(refusal);
+    // Before any thread starts, since they inherit it.
+    if let Err(error) = signals::block_all_others() {
+        return failed(format_args!("cannot set the signal mask: {error}"));
     }
-    if let Some(same) = same_path(&[
-        ("--database", Some(&args.database)),
-        ("--state", args.state.as_deref()),
-        ("--trace", args.trace.as_deref()),
-    ]) {
-        return misused(same);
-    }
-    let signals = match interrupt::first_of_two() {
-        Ok(signals) => signals,
-        Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
+    let (log, said) = match boot::start_logging().and_then(|log| Ok((log, Said::start()?))) {
+        Ok(started) => started,
+        Err(error) => return failed(format_args!("cannot start the log thread: {error}")),
     };
-    let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
-    let mut running = match Running::start(&args) {
-        Ok(running) => running,
-        Err(error) => return failed(error),
+    let status = match serve(&args, &said) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(end) => {
+            if let Some(why) = end.why {
+                log.complain(&why);
+            }
+            ExitCode::from(end.status)
+        }
     };
-    say_what_to_try(&args, &running);
+    said.flush();
+    log.flush();
+    status
+}
 
-    let why = select! {
-        recv(signals.first) -> _ => Ok(Stop::Gracefully),
-        recv(stdin) -> _ => Ok(Stop::Gracefully),
-        recv(running.stops) -> stop => Ok(stop.unwrap_or(Stop::Gracefully)),
-        recv(running.app.died()) -> died => Err(died),
-        recv(running.control.died()) -> died => Err(died),
-    };
+/// An end that is no success: its status, and the line that says why.
+struct End {
+    status: u8,
+    why: Option<String>,
+}
+
+impl End {
+    fn failed(why: impl ToString) -> End {
+        End { status: 1, why: Some(why.to_string()) }
+    }
+
+    fn misused(why: impl ToString) -> End {
+        End { status: 2, why: Some(why.to_string()) }
+    }
+}
+
+fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
+    if args.front == FrontDoor::TinyHttp
+        && let Some(refusal) = beyond_tiny_http(args)
+    {
+        return Err(End::misused(refusal));
+    }
+    let database = Some(args.database.as_path()).filter(|path| *path != Path::new(boot::MEMORY));
+    if let Some(same) = same_file(&[
+        ("--views", Use::Views, args.views.as_deref()),
+        ("--database", Use::Database, database),
+        ("--state", Use::File, args.state.as_deref()),
+        ("--trace", Use::File, args.trace.as_deref()),
+    ]) {
+        return Err(End::misused(same));
+    }
+    let no_signals = |error: &dyn Display| End::failed(format_args!("cannot listen for signals: {error}"));
+    let signals = interrupt::first_of_two().map_err(|error| no_signals(&error))?;
+    let (order, orders) = bounded(1);
+    signals::listen(order.clone()).map_err(|error| no_signals(&error))?;
+    let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
+
+    let folder = boot::TemporaryFolder::of(&args.database).map_err(End::failed)?;
+    let database = folder.database(&args.database);
+    let mut interrupted = false;
+    let mut running = start(args, database, (order, orders.clone()), || {
+        // A signal during the start ends it, whatever it waits for.
+        interrupted = select! {
+            recv(signals.first) -> _ => true,
+            recv(orders) -> _ => true,
+            default(Duration::ZERO) => false,
+        };
+        interrupted
+    })?;
+    let mut why = Ok(Stop::Gracefully);
+    if !interrupted {
+        say_what_to_try(args, &running, said);
+        why = select! {
+            recv(signals.first) -> _ => Ok(Stop::Gracefully),
+            recv(stdin) -> _ => Ok(Stop::Gracefully),
+            recv(running.stops) -> stop => Ok(stop.unwrap_or(Stop::Gracefully)),
+            recv(running.app.died()) -> died => Err(died),
+            recv(running.control.died()) -> died => Err(died),
+        };
+    }
     // Who presses Ctrl-C while it stops, for whatever reason, means it.
     signals.count_as_first();
     let mut how = why.clone().unwrap_or(Stop::Gracefully);
     if how == Stop::Gracefully {
-        say("- Gracefully stopping, waiting for requests to finish");
+        said.say("- Gracefully stopping, waiting for requests to finish");
         how = running.stop(args.force_shutdown_after);
     }
     match how {
         Stop::Gracefully => drop(running),
         Stop::AtOnce => {
-            say("* Stopping immediately!");
+            said.say("* Stopping immediately!");
             running.halt();
         }
     }
     match why {
         Ok(_) => {
-            say(&format!("=== puma shutdown: {} ===", now()));
-            say("- Goodbye!");
-            ExitCode::SUCCESS
+            said.say(&format!("=== puma shutdown: {} ===", now()));
+            said.say("- Goodbye!");
+            Ok(())
         }
-        Err(Ok(died)) => failed(died),
-        Err(Err(_)) => failed("the front door ended without a word"),
+        Err(Ok(died)) => Err(End::failed(died)),
+        Err(Err(_)) => Err(End::failed("the front door ended without a word")),
+    }
+}
+
+/// Starts everything on a thread of its own, since a locked database or a slow disk may hold it
+/// up. Once `is_interrupted` it is left after [`START_GRACE`].
+fn start(
+    args: &ServeArgs,
+    database: PathBuf,
+    orders: boot::Orders,
+    mut is_interrupted: impl FnMut() -> bool,
+) -> Result<Running, End> {
+    let (tell, started) = bounded(1);
+    let typed = args.clone();
+    thread::Builder::new()
+        .name("start".into())
+        // A start that was left is dropped here, as the process ends.
+        .spawn(move || drop(tell.send(Running::start(&typed, &database, orders))))
+        .map_err(|error| End::failed(format_args!("cannot start a thread: {error}")))?;
+    let mut left_at = None;
+    loop {
+        match started.recv_timeout(LOOK_EVERY) {
+            Ok(started) => return started.map_err(End::failed),
+            Err(RecvTimeoutError::Disconnected) => return Err(End::failed("the start ended by a panic")),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if left_at.is_none() && is_interrupted() {
+            left_at = Some(Instant::now() + START_GRACE);
+        }
+        if left_at.is_some_and(|at| Instant::now() >= at) {
+            return Err(End { status: interrupt::INTERRUPTED, why: None });
+        }
     }
 }
 
@@ -108,12 +198,12 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     Some(format!("{flag}: the tiny-http front cannot do that; give --front puma, or leave it out"))
 }
 
-fn say_what_to_try(args: &ServeArgs, running: &Running) {
+fn say_what_to_try(args: &ServeArgs, running: &Running, said: &Said) {
     let (app, control) = (running.app.address(), running.control.address());
     let MinMax(min, max) = args.threads;
     let query = if args.control_token.0.is_none() { "" } else { "/?token=…" };
     let (version, port) = (env!("CARGO_PKG_VERSION"), app.port());
-    say(&format!(
+    said.say(&format!(
         "ninetabs {version}, a model of Puma 8: threads {min}:{max}
 * The app:            http://{app}
 * The dashboard:      http://{control}{query}
@@ -131,9 +221,22 @@ fn now() -> String {
     timestamp::seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " +0000")
 }
 
-/// A server serves on when nobody reads what it says.
-fn say(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+/// What is said on standard output. A server goes on when it cannot be written.
+struct Said(Outlet);
+
+impl Said {
+    fn start() -> io::Result<Said> {
+        let failed = |error: &io::Error| log::warn!("cannot write to standard output: {error}");
+        Ok(Said(Outlet::start("stdout", io::stdout(), failed)?))
+    }
+
+    fn say(&self, text: &str) {
+        self.0.queue(format!("{text}\n").as_bytes());
+    }
+
+    fn flush(&self) {
+        self.0.flush(boot::LAST_WORDS);
+    }
 }
 
 /// Receives when standard input has ended.

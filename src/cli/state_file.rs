@@ -3,28 +3,32 @@
 //! Models Puma::StateFile: a line a key, of which `pid`, `control_url`,
 //! `control_auth_token` and `running_from` are Puma's, and `bind`, where the app
 //! listens, is ours. Unlike Puma's it is removed when the server has stopped, and
-//! it is written whole: whoever waits for it never reads half of it.
+//! it is written whole, so that a program that waits for it never reads half of it.
 
-use std::fs;
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::files::whole::{Put, Removal, put};
+use super::files::{FileError, read_small};
 use super::values::NO_TOKEN;
 
-/// A file that was written; it goes when this is dropped.
+/// The token in it is for its owner alone.
+const MODE: u32 = 0o600;
+
+/// A file that was written. It is removed when this is dropped, if it is still the same one.
 pub struct StateFile {
     path: PathBuf,
+    put: Put,
 }
 
 impl StateFile {
-    /// Writes it beside its path, and moves it there.
+    /// Writes it.
     pub fn write(
         path: &Path,
         app: SocketAddr,
         control: SocketAddr,
         token: Option<&str>,
-    ) -> io::Result<StateFile> {
+    ) -> Result<StateFile, FileError> {
         let here = std::env::current_dir().unwrap_or_default();
         let text = format!(
             "---\npid: {}\ncontrol_url: tcp://{control}\ncontrol_auth_token: {}\nrunning_from: \"{}\"\nbind: tcp://{app}\n",
@@ -32,18 +36,17 @@ impl StateFile {
             quoted_if_a_number(token.unwrap_or(NO_TOKEN)),
             here.display(),
         );
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(StateFile { path: path.to_owned() })
+        Ok(StateFile { path: path.to_owned(), put: put(path, text.as_bytes(), MODE)? })
     }
 }
 
 impl Drop for StateFile {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::warn!("{}: {error}", self.path.display());
+        let path = self.path.display();
+        match self.put.remove() {
+            Ok(Removal::Removed) => {}
+            Ok(Removal::NotOurs) => log::debug!("--state {path}: what is there now is not this process's"),
+            Err(error) => log::warn!("cannot remove --state {path}: {error}"),
         }
     }
 }
@@ -63,8 +66,8 @@ pub struct ControlServer {
 
 /// Reads it as Puma does: line by line, comments skipped, split at the first
 /// colon, quotes around a value taken off, other keys passed over.
-pub fn read(path: &Path) -> io::Result<ControlServer> {
-    Ok(parse(&fs::read_to_string(path)?))
+pub fn read(path: &Path) -> Result<ControlServer, FileError> {
+    Ok(parse(&read_small(path)?))
 }
 
 fn parse(text: &str) -> ControlServer {

@@ -3,19 +3,20 @@
 //! A thread of its own asks the timeline for what is new and appends it, so that no
 //! request waits for a disk. Every piece ends behind an event: a server that is killed
 //! leaves a file that can be opened, and a disk that is full ends the trace, not the
-//! server.
+//! server. A pipe is waited for while the server runs, and at most [`END_WITHIN`] at its stop.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
+use super::files::FileError;
+use super::files::output::Output;
 use crate::lab::trace::{Encoder, Event, Process};
 use crate::puma::Server;
 use crate::timeline::{self, Timeline};
@@ -24,6 +25,8 @@ use crate::timeline::{self, Timeline};
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// With this many new ones at once it is asked again without a pause.
 const A_LOT: usize = timeline::CAPACITY / 4;
+/// How long a full pipe may hold up the stop.
+const END_WITHIN: Duration = Duration::from_millis(500);
 
 /// A trace that is being written; its end is written when this is dropped, which waits
 /// for the disk.
@@ -34,13 +37,13 @@ pub struct TraceFile {
 
 impl TraceFile {
     /// Makes the file, in the place of what was there, and begins to write.
-    pub fn start(path: &Path, timeline: Arc<Timeline>, server: Arc<Server>) -> io::Result<TraceFile> {
-        let mut output = Output::create(path)?;
+    pub fn start(path: &Path, timeline: Arc<Timeline>, server: Arc<Server>) -> Result<TraceFile, FileError> {
+        let (stop, stopped) = bounded(0);
+        let mut output = Trace::create(path, stopped)?;
         let mut process = Process::new(process::id(), "ninetabs serve");
         output.write(&process.drain())?;
-        let (stop, stopped) = bounded(0);
         let thread = thread::Builder::new().name("trace".into()).spawn(move || {
-            if let Err(error) = follow(&mut output, &mut process, &timeline, &server, &stopped) {
+            if let Err(error) = follow(&mut output, &mut process, &timeline, &server) {
                 log::error!("--trace {}: {error}; the trace ends here", output.path.display());
                 output.cut();
             }
@@ -59,17 +62,11 @@ impl Drop for TraceFile {
     }
 }
 
-fn follow(
-    output: &mut Output,
-    process: &mut Process,
-    timeline: &Timeline,
-    server: &Server,
-    stopped: &Receiver<Infallible>,
-) -> io::Result<()> {
+fn follow(output: &mut Trace, process: &mut Process, timeline: &Timeline, server: &Server) -> io::Result<()> {
     let mut last_seq = 0;
     let mut pause = ASK_EVERY;
     loop {
-        let is_over = stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
+        let is_over = output.stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
         // Who waits unread is in no other moment.
         server.look_at_todo();
         let new = timeline.after(last_seq);
@@ -80,36 +77,50 @@ fn follow(
         if is_over {
             process.end(new.now_us);
             output.write(&process.drain())?;
-            return output.file.write_all(output.encoder.end());
+            let end = output.encoder.end();
+            return output.write_bytes(end);
         }
         output.write(&process.drain())?;
         pause = if new.moments.len() < A_LOT { ASK_EVERY } else { Duration::ZERO };
     }
 }
 
-struct Output {
+struct Trace {
     path: PathBuf,
-    file: File,
+    output: Output,
     encoder: Encoder,
     /// Its length up to the last whole piece.
     whole: u64,
+    stopped: Receiver<Infallible>,
+    /// When the stop was first noticed while a pipe was full.
+    late_since: Option<Instant>,
 }
 
-impl Output {
-    fn create(path: &Path) -> io::Result<Output> {
-        Ok(Output { path: path.to_owned(), file: File::create(path)?, encoder: Encoder::default(), whole: 0 })
+impl Trace {
+    fn create(path: &Path, stopped: Receiver<Infallible>) -> Result<Trace, FileError> {
+        let output = Output::create(path)?;
+        let (path, encoder) = (path.to_owned(), Encoder::default());
+        Ok(Trace { path, output, encoder, whole: 0, stopped, late_since: None })
     }
 
     fn write(&mut self, events: &[Event]) -> io::Result<()> {
         let piece = self.encoder.encode(events)?;
-        self.file.write_all(&piece)?;
+        self.write_bytes(&piece)?;
         self.whole += piece.len() as u64;
         Ok(())
     }
 
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Trace { output, stopped, late_since, .. } = self;
+        output.write_all(bytes, || {
+            let is_over = stopped.try_recv() == Err(TryRecvError::Disconnected);
+            !is_over || late_since.get_or_insert_with(Instant::now).elapsed() < END_WITHIN
+        })
+    }
+
     /// Takes away the part of a piece that was written last.
     fn cut(&self) {
-        if let Err(error) = self.file.set_len(self.whole) {
+        if let Err(error) = self.output.cut(self.whole) {
             log::warn!("--trace {}: its last line is not whole: {error}", self.path.display());
         }
     }

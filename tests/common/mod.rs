@@ -401,7 +401,8 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not come in {PATIENCE:?}"))
 }
 
-fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// Looks until there is something, for that long at most.
+pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {

@@ -1,0 +1,74 @@
+//! Two flags that lead to one file: one of them would be written over the other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Kind, Place};
+
+/// What SQLite adds to the name of a database for the files beside it.
+const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// Names that views have; other files in their folder are not theirs.
+const VIEWS: [&str; 3] = ["html", "css", "js"];
+
+/// What a flag does with its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Writes or reads this one file.
+    File,
+    /// Keeps a SQLite database there, with its side files beside it.
+    Database,
+    /// Reads the views in this folder.
+    Views,
+}
+
+/// The side files of the database at this path, which SQLite puts beside the file itself, not
+/// beside a link to it.
+pub(super) fn side_files(database: &Path) -> Vec<PathBuf> {
+    let real = Place::of(database).map_or_else(|_| database.to_owned(), |place| place.real);
+    let beside = |end: &&str| {
+        let mut name = real.clone().into_os_string();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    SIDE_FILES.iter().map(beside).collect()
+}
+
+/// The first two of these flags that lead to one file, in a line that says what to do.
+pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
+    let mut before: Vec<(&str, Vec<Place>)> = Vec::new();
+    for (flag, what, path) in flags {
+        let Some(path) = path else { continue };
+        let files = files_of(*what, path);
+        for (first, theirs) in &before {
+            let shared = theirs.iter().find(|other| files.iter().any(|file| is_same(file, other)));
+            if let Some(shared) = shared {
+                let name = shared.real.display();
+                return Some(format!("{first} and {flag} name the same file, {name}; give each its own"));
+            }
+        }
+        before.push((flag, files));
+    }
+    None
+}
+
+fn is_same(one: &Place, other: &Place) -> bool {
+    one.real == other.real || (one.id.is_some() && one.id == other.id)
+}
+
+fn files_of(what: Use, path: &Path) -> Vec<Place> {
+    let paths = match what {
+        Use::File => vec![path.to_owned()],
+        Use::Database => std::iter::once(path.to_owned()).chain(side_files(path)).collect(),
+        Use::Views => views_in(path),
+    };
+    // A path that no file can have is named when it is opened.
+    paths.iter().filter_map(|path| Place::of(path).ok()).filter(|it| it.kind != Kind::Folder).collect()
+}
+
+/// The views in this folder and in the folders in it.
+fn views_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|it| it.path());
+    let is_view = |path: &PathBuf| path.extension().is_some_and(|end| VIEWS.iter().any(|it| end == *it));
+    let below = entries(folder).filter(|path| path.is_dir()).flat_map(|path| entries(&path));
+    entries(folder).chain(below).filter(is_view).collect()
+}

@@ -1,0 +1,228 @@
+//! Files of the user's: the one module that writes, replaces and removes them.
+//!
+//! Before a path is used, [`Place::of`] looks at what is there, behind all links:
+//!
+//! | there is | written | removed |
+//! |---|---|---|
+//! | nothing, or a file | whole: a new file is moved to its place ([`whole`]); a trace grows in place ([`output`]) | only while the file at the path is the one that this process put there |
+//! | a link | its target, as above; the link stays | its target, as above; the link stays |
+//! | a device, a pipe, an open descriptor | as it is | never |
+//! | a folder | refused | never |
+//!
+//! Nothing here blocks when it opens: a pipe that nothing reads is an error. A write to a
+//! pipe waits for its reader, and the caller says for how long. A link in a folder
+//! where everyone may make one (`/tmp`) is refused, since another user could have made it.
+//! Which flags must not name one file says [`clash`].
+
+pub mod clash;
+pub mod output;
+pub mod whole;
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use thiserror::Error;
+
+/// As many links are followed as Linux follows.
+const MOST_LINKS: usize = 40;
+/// The mode bit of a folder in which only an owner removes a file.
+const STICKY: u32 = 0o1000;
+/// The first bytes of every SQLite database.
+const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
+/// The most bytes that [`read_small`] reads: a state file has some 200.
+const MOST_SMALL_BYTES: u64 = 64 * 1024;
+/// How long [`read_small`] waits for the writer of a pipe.
+const SMALL_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a path cannot be used.
+#[derive(Debug, Error)]
+pub enum FileError {
+    #[error("it is a folder")]
+    Folder,
+    #[error("nothing reads this pipe")]
+    Unread,
+    #[error("it is a symbolic link in a folder where every user can make one")]
+    SharedLink,
+    #[error("it is a device, pipe or socket, not a file")]
+    NotAFile,
+    #[error("it is a SQLite database")]
+    Database,
+    #[error("it is longer than {MOST_SMALL_BYTES} bytes")]
+    TooLong,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What is at a path, behind all links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Nothing,
+    File,
+    Folder,
+    /// A device, a pipe, a socket, or a descriptor of this process.
+    Special,
+}
+
+/// Device and inode: the same for every name of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId(u64, u64);
+
+impl FileId {
+    fn of(there: &Metadata) -> FileId {
+        FileId(there.dev(), there.ino())
+    }
+}
+
+/// A path, and what is there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    given: PathBuf,
+    /// Behind all links. The file itself need not be there yet.
+    real: PathBuf,
+    kind: Kind,
+    id: Option<FileId>,
+    mode: Option<u32>,
+    behind_a_shared_link: bool,
+}
+
+impl Place {
+    /// Looks at a path. An error where no file can be, such as below a file.
+    pub fn of(path: &Path) -> io::Result<Place> {
+        let Followed { real, is_descriptor, behind_a_shared_link } = follow(path);
+        let there = match fs::metadata(path) {
+            Ok(there) => Some(there),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let kind = match &there {
+            Some(there) if there.is_dir() => Kind::Folder,
+            Some(there) if there.is_file() && !is_descriptor => Kind::File,
+            Some(_) => Kind::Special,
+            None if path.as_os_str().as_bytes().ends_with(b"/") => Kind::Folder,
+            None => Kind::Nothing,
+        };
+        let (id, mode) = (there.as_ref().map(FileId::of), there.as_ref().map(MetadataExt::mode));
+        Ok(Place { given: path.to_owned(), real, kind, id, mode, behind_a_shared_link })
+    }
+
+    /// The same for a path that is going to be written: refuses what must not be.
+    pub fn to_write(path: &Path) -> Result<Place, FileError> {
+        let place = Place::of(path)?;
+        if place.behind_a_shared_link {
+            return Err(FileError::SharedLink);
+        }
+        match place.kind {
+            Kind::Folder => Err(FileError::Folder),
+            Kind::File if starts_with(&place.real, SQLITE_MAGIC) => Err(FileError::Database),
+            Kind::File | Kind::Nothing | Kind::Special => Ok(place),
+        }
+    }
+
+    /// Opens a device or pipe for writing. Never waits for a reader, and no terminal
+    /// becomes this process's.
+    fn open_special(&self) -> Result<File, FileError> {
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+        let opened = OpenOptions::new().write(true).custom_flags(flags as i32).open(&self.given);
+        opened.map_err(|error| match error.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => FileError::Unread,
+            _ => FileError::Io(error),
+        })
+    }
+}
+
+/// Whether the database at this path can be opened without waiting: neither it nor one of
+/// its side files is a device or a pipe.
+pub fn check_database(path: &Path) -> Result<(), FileError> {
+    for file in std::iter::once(path.to_owned()).chain(clash::side_files(path)) {
+        // An error is left to SQLite, which names it better.
+        let Ok(place) = Place::of(&file) else { continue };
+        if place.behind_a_shared_link {
+            return Err(FileError::SharedLink);
+        }
+        if place.kind == Kind::Special {
+            return Err(FileError::NotAFile);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a small text. Does not wait for a pipe to be opened at its other end, and at most
+/// 5 s for what comes through it.
+pub fn read_small(path: &Path) -> Result<String, FileError> {
+    let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let there = file.metadata()?;
+    if there.is_dir() {
+        return Err(FileError::Folder);
+    }
+    if there.file_type().is_socket() {
+        return Err(FileError::NotAFile);
+    }
+    let (mut bytes, deadline) = (Vec::new(), Instant::now() + SMALL_WITHIN);
+    loop {
+        let most = MOST_SMALL_BYTES + 1 - bytes.len() as u64;
+        match Read::by_ref(&mut file).take(most).read_to_end(&mut bytes) {
+            Ok(_) if bytes.len() as u64 > MOST_SMALL_BYTES => return Err(FileError::TooLong),
+            Ok(_) => break,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                wait_for(&file, PollFlags::IN, Duration::from_millis(100));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| FileError::Io(ErrorKind::InvalidData.into()))
+}
+
+/// Waits until a descriptor is ready, for that long at most. An error shows at the next
+/// read or write.
+fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) {
+    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
+    let _ = poll(&mut [PollFd::new(&file, flags)], Some(&time));
+}
+
+struct Followed {
+    real: PathBuf,
+    /// It leads to an open descriptor, as `/dev/stdout` does.
+    is_descriptor: bool,
+    behind_a_shared_link: bool,
+}
+
+fn follow(path: &Path) -> Followed {
+    let mut followed = Followed { real: path.to_owned(), is_descriptor: false, behind_a_shared_link: false };
+    for _ in 0..MOST_LINKS {
+        let at = &followed.real;
+        let folder = fs::canonicalize(folder_of(at)).unwrap_or_else(|_| folder_of(at).to_owned());
+        let Ok(target) = fs::read_link(at) else {
+            if let Some(name) = at.file_name() {
+                followed.real = folder.join(name);
+            }
+            return followed;
+        };
+        if folder.starts_with("/proc") {
+            followed.is_descriptor = true;
+            return followed;
+        }
+        followed.behind_a_shared_link |= fs::metadata(&folder).is_ok_and(|it| it.mode() & STICKY != 0);
+        followed.real = folder.join(target);
+    }
+    followed
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn starts_with(path: &Path, bytes: &[u8]) -> bool {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(bytes.len() as u64).read_to_end(&mut start));
+    read.is_ok() && start == bytes
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! A file, device or pipe that is written piece by piece.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::fs::OFlags;
+
+use super::{FileError, Kind, Place, wait_for};
+
+/// How often a write that waits for its reader asks whether it may go on.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// What is written to.
+#[derive(Debug)]
+pub struct Output {
+    file: File,
+    can_be_cut: bool,
+}
+
+impl Output {
+    /// Makes the file, or empties it; a device or pipe is opened as it is.
+    pub fn create(path: &Path) -> Result<Output, FileError> {
+        let place = Place::to_write(path)?;
+        if place.kind == Kind::Special {
+            return Ok(Output { file: place.open_special()?, can_be_cut: false });
+        }
+        // What was looked at is what is opened: no link that was made meanwhile, no pipe that
+        // has taken the file's place.
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(flags as i32);
+        let file = options.open(&place.real)?;
+        let can_be_cut = file.metadata()?.is_file();
+        Ok(Output { file, can_be_cut })
+    }
+
+    /// Writes all of it. While a pipe is full it asks `goes_on` every 50 ms, and gives up once
+    /// that is false.
+    pub fn write_all(&mut self, mut bytes: &[u8], mut goes_on: impl FnMut() -> bool) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.file.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !goes_on() {
+                        return Err(io::Error::new(ErrorKind::TimedOut, FileError::Unread));
+                    }
+                    wait_for(&self.file, PollFlags::OUT, ASK_EVERY);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what is behind this length. Of what went to a device nothing can be.
+    pub fn cut(&self, length: u64) -> io::Result<()> {
+        if self.can_be_cut { self.file.set_len(length) } else { Ok(()) }
+    }
+
+    pub(super) fn special(place: &Place) -> Result<Output, FileError> {
+        Ok(Output { file: place.open_special()?, can_be_cut: false })
+    }
+}

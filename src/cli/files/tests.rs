@@ -1,0 +1,249 @@
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+use std::thread;
+
+use super::clash::{Use, same_file};
+use super::output::Output;
+use super::whole::{Put, Removal, WholeFile, put};
+use super::*;
+
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Desk {
+        Desk(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn with(self, name: &str, text: &str) -> Desk {
+        fs::write(self.at(name), text).unwrap();
+        self
+    }
+
+    fn fifo(&self, name: &str) -> PathBuf {
+        assert!(Command::new("mkfifo").arg(self.at(name)).status().unwrap().success());
+        self.at(name)
+    }
+
+    /// A node of the device that `/dev/null` is, where this user may make one.
+    fn device(&self, name: &str) -> Option<PathBuf> {
+        let made = Command::new("mknod").arg(self.at(name)).args(["c", "1", "3"]).output().unwrap();
+        made.status.success().then(|| self.at(name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let names = fs::read_dir(self.0.path()).unwrap().map(|it| it.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn state(path: &Path) -> Result<Put, FileError> {
+    put(path, b"state", 0o600)
+}
+
+#[test]
+fn a_file_is_replaced_whole_and_removed() {
+    let desk = Desk::new().with("file", "old");
+    for name in ["file", "new"] {
+        let file = state(&desk.at(name)).unwrap();
+        assert_eq!(fs::read(desk.at(name)).unwrap(), b"state");
+        assert_eq!(fs::metadata(desk.at(name)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(file.remove().unwrap(), Removal::Removed);
+    }
+    assert_eq!(desk.names(), [""; 0]);
+}
+
+#[test]
+fn a_file_of_another_process_is_never_removed() {
+    let desk = Desk::new();
+    let ours = state(&desk.at("file")).unwrap();
+    let theirs = put(&desk.at("file"), b"theirs", 0o600).unwrap();
+    assert_eq!(ours.remove().unwrap(), Removal::NotOurs);
+    assert_eq!(fs::read(desk.at("file")).unwrap(), b"theirs");
+    assert_eq!(theirs.remove().unwrap(), Removal::Removed);
+    assert_eq!(theirs.remove().unwrap(), Removal::NotOurs, "it is gone already");
+}
+
+#[test]
+fn of_a_link_the_target_is_written_and_the_link_stays() {
+    let desk = Desk::new().with("real", "old");
+    symlink("real", desk.at("link")).unwrap();
+    symlink(desk.at("link"), desk.at("link to link")).unwrap();
+    symlink("nothing yet", desk.at("dangling")).unwrap();
+    for (link, target) in [("link", "real"), ("link to link", "real"), ("dangling", "nothing yet")] {
+        let file = state(&desk.at(link)).unwrap();
+        assert_eq!(fs::read(desk.at(target)).unwrap(), b"state", "{link}");
+        assert_eq!(file.remove().unwrap(), Removal::Removed);
+        assert!(fs::symlink_metadata(desk.at(link)).unwrap().is_symlink(), "{link}");
+    }
+    assert_eq!(desk.names(), ["dangling", "link", "link to link"]);
+}
+
+#[test]
+fn a_link_in_a_folder_where_everyone_can_make_one_is_not_followed() {
+    let desk = Desk::new().with("real", "old");
+    fs::create_dir(desk.at("shared")).unwrap();
+    fs::set_permissions(desk.at("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
+    symlink(desk.at("real"), desk.at("shared/link")).unwrap();
+    let link = desk.at("shared/link");
+    assert!(matches!(state(&link), Err(FileError::SharedLink)));
+    assert!(matches!(Output::create(&link), Err(FileError::SharedLink)));
+    assert!(matches!(check_database(&link), Err(FileError::SharedLink)));
+    assert!(WholeFile::at("--report", &link).unwrap_err().to_string().starts_with("--report /"));
+    assert_eq!(fs::read(desk.at("real")).unwrap(), b"old");
+}
+
+#[test]
+fn a_device_is_written_to_and_stays() {
+    let desk = Desk::new();
+    let Some(device) = desk.device("null") else { return };
+    assert_eq!(state(&device).unwrap().remove().unwrap(), Removal::NotOurs);
+    WholeFile::at("--report", &device).unwrap().write(b"report").unwrap();
+    let mut output = Output::create(&device).unwrap();
+    output.write_all(b"trace", || false).unwrap();
+    output.cut(0).unwrap();
+    assert!(matches!(check_database(&device), Err(FileError::NotAFile)));
+    assert!(fs::metadata(&device).unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn a_pipe_without_a_reader_is_refused_at_once() {
+    let desk = Desk::new();
+    let fifo = desk.fifo("fifo");
+    assert!(matches!(state(&fifo), Err(FileError::Unread)));
+    assert!(matches!(Output::create(&fifo), Err(FileError::Unread)));
+    assert!(
+        WholeFile::at("--svg", &fifo).is_err_and(|it| it.to_string().contains("nothing reads this pipe"))
+    );
+    assert!(matches!(check_database(&fifo), Err(FileError::NotAFile)));
+    assert_eq!(read_small(&fifo).unwrap(), "");
+    assert_eq!(desk.names(), ["fifo"]);
+}
+
+#[test]
+fn a_pipe_with_a_reader_is_written_to_and_stays() {
+    let desk = Desk::new();
+    let fifo = desk.fifo("fifo");
+    let read = || {
+        let fifo = fifo.clone();
+        let reader =
+            OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(fifo).unwrap();
+        move || {
+            let (mut text, mut reader) = (String::new(), reader);
+            while text.is_empty() || !text.ends_with('.') {
+                wait_for(&reader, PollFlags::IN, Duration::from_millis(100));
+                let mut bytes = [0; 4096];
+                if let Ok(read) = reader.read(&mut bytes) {
+                    text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+                }
+            }
+            text
+        }
+    };
+    let reader = read();
+    let file = put(&fifo, b"state.", 0o600).unwrap();
+    assert_eq!(reader(), "state.");
+    assert_eq!(file.remove().unwrap(), Removal::NotOurs);
+    // More than a pipe holds: the writer waits for its reader.
+    let text = "x".repeat(300_000) + ".";
+    let reader = read();
+    let file = WholeFile::at("--svg", &fifo).unwrap();
+    let reader = thread::spawn(reader);
+    file.write(text.as_bytes()).unwrap();
+    assert_eq!(reader.join().unwrap().len(), text.len());
+    assert_eq!(desk.names(), ["fifo"]);
+}
+
+#[test]
+fn a_reader_that_stops_reading_is_not_waited_for_forever() {
+    let desk = Desk::new();
+    let fifo = desk.fifo("fifo");
+    let _reader =
+        OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&fifo).unwrap();
+    let mut asked = 0;
+    let written = Output::create(&fifo).unwrap().write_all(&[0; 1 << 20], || {
+        asked += 1;
+        asked < 3
+    });
+    assert_eq!((written.unwrap_err().kind(), asked), (ErrorKind::TimedOut, 3));
+}
+
+#[test]
+fn a_folder_and_a_database_are_refused() {
+    let desk = Desk::new().with("database", "SQLite format 3\0 and more").with("file", "");
+    fs::create_dir(desk.at("folder")).unwrap();
+    for (name, why) in [
+        ("folder", "it is a folder"),
+        ("new/", "it is a folder"),
+        ("database", "it is a SQLite database"),
+        ("file/below", "Not a directory"),
+        ("missing/file", "No such file"),
+    ] {
+        for said in [
+            state(&desk.at(name)).unwrap_err().to_string(),
+            Output::create(&desk.at(name)).unwrap_err().to_string(),
+            WholeFile::at("--report", &desk.at(name)).unwrap_err().to_string(),
+        ] {
+            let said = said.replace(desk.0.path().to_str().unwrap(), "");
+            assert!(said.contains(why) && !said.contains(".tmp"), "{name}: {said}");
+        }
+    }
+    assert_eq!(desk.names(), ["database", "file", "folder"]);
+}
+
+#[test]
+fn what_cannot_be_a_state_file_is_not_read_to_its_end() {
+    let desk = Desk::new().with("long", &"x".repeat(70_000)).with("short", "pid: 1\n");
+    assert!(matches!(read_small(Path::new("/dev/zero")), Err(FileError::TooLong)));
+    assert!(matches!(read_small(&desk.at("long")), Err(FileError::TooLong)));
+    assert!(matches!(read_small(desk.0.path()), Err(FileError::Folder)));
+    assert_eq!(read_small(&desk.at("short")).unwrap(), "pid: 1\n");
+}
+
+#[test]
+fn two_flags_that_lead_to_one_file_are_found_by_whatever_name() {
+    let desk = Desk::new().with("there", "").with("view.html", "");
+    fs::create_dir(desk.at("views")).unwrap();
+    fs::write(desk.at("views/page.html"), "").unwrap();
+    fs::hard_link(desk.at("there"), desk.at("hard")).unwrap();
+    symlink("there", desk.at("link")).unwrap();
+    symlink("new", desk.at("dangling")).unwrap();
+    symlink(desk.0.path(), desk.at("folder")).unwrap();
+    symlink("there-wal", desk.at("to side file")).unwrap();
+    for (one, other, is_same) in [
+        ("there", "there", true),
+        ("there", "link", true),
+        ("there", "hard", true),
+        ("new", "dangling", true),
+        ("new", "folder/new", true),
+        ("new", "./new", true),
+        ("there", "there-wal", true),
+        ("link", "there-shm", true),
+        ("dangling", "new-journal", true),
+        ("there", "to side file", true),
+        ("new", "there", false),
+        ("link", "link-wal", false),
+        ("no/folder", "no/other", false),
+    ] {
+        let (database, file) = (desk.at(one), desk.at(other));
+        let said = same_file(&[
+            ("--a", Use::Database, Some(&database)),
+            ("--b", Use::File, None),
+            ("--c", Use::File, Some(&file)),
+        ]);
+        assert_eq!(said.is_some(), is_same, "{one:?} and {other:?}: {said:?}");
+        assert!(said.is_none_or(|said| said.starts_with("--a and --c name the same file")));
+    }
+    for (file, is_same) in [("views/page.html", true), ("views/new", false), ("view.html", false)] {
+        let (views, file) = (desk.at("views"), desk.at(file));
+        let said = same_file(&[("--views", Use::Views, Some(&views)), ("--c", Use::File, Some(&file))]);
+        assert_eq!(said.is_some(), is_same, "{file:?}");
+    }
+    let relative = [("--a", Use::File, Some(Path::new("new"))), ("--b", Use::File, Some(Path::new("./new")))];
+    assert!(same_file(&relative).is_some());
+}

@@ -1,0 +1,157 @@
+//! Lines for a descriptor that may be blocked: standard error for the log, standard output for
+//! what `serve` says.
+//!
+//! A thread of its own writes them. [`Outlet::queue`] never waits: while the reader of a pipe
+//! does not read, lines beyond [`MOST_LINES`] are dropped and counted, and the count is
+//! written once lines can be written again. So no stream, no stop and no reaper waits for a
+//! terminal that was paused. [`Outlet::flush`] waits for the time that it is given.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+/// How many lines wait for the thread.
+const MOST_LINES: usize = 1024;
+/// The most bytes of one line; the rest of a longer one is cut off.
+const MOST_BYTES: usize = 16 * 1024;
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(Sender<()>),
+}
+
+/// Where lines are queued.
+#[derive(Clone)]
+pub struct Outlet {
+    messages: Sender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Outlet {
+    /// Starts the thread. `failed` is called at the first write that fails.
+    pub fn start(
+        name: &str,
+        to: impl Write + Send + 'static,
+        failed: impl Fn(&io::Error) + Send + 'static,
+    ) -> io::Result<Outlet> {
+        let (messages, queued) = bounded(MOST_LINES);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let outlet = Outlet { messages, dropped: Arc::clone(&dropped) };
+        thread::Builder::new().name(name.into()).spawn(move || write(to, &queued, &dropped, failed))?;
+        Ok(outlet)
+    }
+
+    /// Takes these bytes to be written. Does not block.
+    pub fn queue(&self, bytes: &[u8]) {
+        let mut line = bytes[..bytes.len().min(MOST_BYTES)].to_vec();
+        if bytes.len() > MOST_BYTES {
+            line.extend_from_slice("…\n".as_bytes());
+        }
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.messages.try_send(Message::Line(line))
+        {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all that was queued is written, for that long at most: whether it is.
+    pub fn flush(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        let (tell, flushed) = bounded(1);
+        self.messages.send_deadline(Message::Flush(tell), deadline).is_ok()
+            && flushed.recv_deadline(deadline).is_ok()
+    }
+}
+
+fn write(mut to: impl Write, queued: &Receiver<Message>, dropped: &AtomicU64, failed: impl Fn(&io::Error)) {
+    let mut has_failed = false;
+    let mut lose = |lines: u64, error: &io::Error| {
+        dropped.fetch_add(lines, Ordering::Relaxed);
+        if !has_failed && error.kind() != ErrorKind::BrokenPipe {
+            has_failed = true;
+            failed(error);
+        }
+    };
+    for message in queued {
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let note = format!("[{lost} lines were dropped: they could not be written]\n");
+            if let Err(error) = to.write_all(note.as_bytes()) {
+                lose(lost, &error);
+            }
+        }
+        match message {
+            Message::Line(bytes) => {
+                if let Err(error) = to.write_all(&bytes).and_then(|()| to.flush()) {
+                    lose(1, &error);
+                }
+            }
+            // Its time may be over.
+            Message::Flush(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn lines_that_a_full_pipe_does_not_take_are_dropped_and_counted() {
+        let (reader, writer) = io::pipe().unwrap();
+        let outlet = Outlet::start("test", writer, |_| {}).unwrap();
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        let queued = MOST_LINES * 3;
+        // A pipe holds 64 KiB, the queue 1,024 lines: this would block if it could.
+        (0..queued).for_each(|_| outlet.queue(&line));
+        assert!(!outlet.flush(Duration::from_millis(50)), "nothing reads");
+
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let (mut read, mut lost) = (0, 0);
+        // Once the pipe is read the count comes, before the next line.
+        outlet_until(&mut lines, &mut read, &mut lost);
+        assert!(lost > 0 && read < queued, "{lost} lost, {read} read");
+        let rest = thread::spawn(move || lines.map(|line| u64::from(line.starts_with('x'))).sum::<u64>());
+        assert!(outlet.flush(LONG));
+        drop(outlet);
+        assert_eq!(read as u64 + lost + rest.join().unwrap(), queued as u64);
+    }
+
+    fn outlet_until(lines: &mut impl Iterator<Item = String>, read: &mut usize, lost: &mut u64) {
+        for line in lines {
+            match line.strip_prefix('[').and_then(|rest| rest.split(' ').next()?.parse().ok()) {
+                Some(count) => {
+                    *lost = count;
+                    return;
+                }
+                None => *read += 1,
+            }
+        }
+    }
+
+    #[test]
+    fn a_longer_line_is_cut_and_a_write_that_fails_is_told_once() {
+        let (reader, writer) = io::pipe().unwrap();
+        let outlet = Outlet::start("test", writer, |_| {}).unwrap();
+        outlet.queue(&vec![b'x'; MOST_BYTES + 1]);
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).unwrap();
+        assert_eq!(line.chars().count(), MOST_BYTES + 2);
+
+        let (tell, told) = crossbeam_channel::unbounded();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let outlet = Outlet::start("test", full, move |error| tell.send(error.to_string()).unwrap()).unwrap();
+        (0..3).for_each(|_| outlet.queue(b"x\n"));
+        assert!(outlet.flush(LONG));
+        drop(outlet);
+        assert_eq!(told.iter().count(), 1);
+    }
+}

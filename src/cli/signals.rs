@@ -1,0 +1,79 @@
+//! The signals that `ctrlc` does not take: what each of signal(7) does to `serve`.
+//!
+//! | signal | effect |
+//! |---|---|
+//! | INT, TERM, HUP | stop ([`super::interrupt`]) |
+//! | QUIT | halt, as the order `/halt` |
+//! | XCPU | stop: the limit of CPU time would end the process next |
+//! | USR1, USR2 | a line in the log: there is no restart here |
+//! | XFSZ | none: the write that went over the limit fails with EFBIG |
+//! | TSTP, CONT, STOP, KILL | as always: a shell's job control, and the kernel's end |
+//! | SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT | as always: they report a bug |
+//! | all others | none |
+//!
+//! A signal without effect is blocked, not handled. A handler would interrupt system calls, and
+//! a background process that writes to its terminal would get TTOU again and again. The mask
+//! is inherited by threads, so it must be set before the first one starts.
+
+use std::io;
+use std::thread;
+
+use crossbeam_channel::Sender;
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::control::Stop;
+
+/// Left as they are.
+const UNTOUCHED: [Signal; 12] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+    Signal::SIGABRT,
+];
+
+/// A file that would grow beyond `ulimit -f` is an error of its write, in every command.
+pub fn survive_file_size_limit() -> io::Result<()> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGXFSZ);
+    Ok(set.thread_block()?)
+}
+
+/// Keeps all but these from this thread, and from those that it starts from now on.
+pub fn block_all_others() -> io::Result<()> {
+    let mut set = SigSet::all();
+    UNTOUCHED.into_iter().for_each(|signal| set.remove(signal));
+    Ok(set.thread_block()?)
+}
+
+/// Starts the thread that turns blocked signals into what they ask for.
+pub fn listen(orders: Sender<Stop>) -> io::Result<()> {
+    let mut set = SigSet::empty();
+    [Signal::SIGQUIT, Signal::SIGXCPU, Signal::SIGUSR1, Signal::SIGUSR2]
+        .into_iter()
+        .for_each(|signal| set.add(signal));
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        loop {
+            let order = match set.wait() {
+                Ok(Signal::SIGQUIT) => Stop::AtOnce,
+                Ok(Signal::SIGXCPU) => Stop::Gracefully,
+                Ok(signal) => {
+                    log::warn!("{signal}: a restart is not available here; the server goes on");
+                    continue;
+                }
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(error) => return log::warn!("QUIT, USR1 and USR2 are not heard any more: {error}"),
+            };
+            // One order that has not been taken yet is enough.
+            let _ = orders.try_send(order);
+        }
+    })?;
+    Ok(())
+}
