@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Played, Theatre, nine_tabs};
+use super::{Played, Theatre, count, nine_tabs};
 use crate::lab::browser::{Browser, BrowserTab};
 use crate::lab::chromium::{Chromium, ChromiumError, PageId};
 use crate::lab::claim::Claims;
@@ -78,15 +78,36 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     claims.equal("a host each: streams", spread, seen(&stage).1);
     browser.close(tabs)?;
 
-    let why = format!(
-        "{} kept every request behind the sixth to itself, for its six connections to 127.0.0.1 were in use, and the server's \
-         {} idle threads never heard of them. On tab1.localhost to tab{}.localhost no host has more than one stream, and \
-         what runs out is the pool; to the person in front of the tab both look alike.",
-        browser.name(),
-        expected.idle,
-        plan.tabs,
-    );
-    Ok(Played { claims, why, record })
+    Ok(Played { claims, why: why(plan, browser.name()), record })
+}
+
+fn why(plan: &Plan, browser: &str) -> String {
+    let Shares { idle, .. } = shares(plan);
+    let one_host = if plan.tabs <= SIX {
+        format!(
+            "The six connections that {browser} opens to a host were enough for {}.",
+            count(plan.tabs, "tab")
+        )
+    } else if idle > 0 {
+        format!(
+            "{browser} kept every request behind the sixth to itself, since its six connections to 127.0.0.1 were in use, \
+             and the server's {} never received them.",
+            count(idle, "idle thread")
+        )
+    } else {
+        format!(
+            "{browser} kept every request behind the sixth to itself, and the server had no idle thread for the others."
+        )
+    };
+    let own_hosts = if plan.tabs > plan.most_threads() {
+        "the pool runs out instead. To the person in front of the tab both look alike."
+    } else {
+        "the pool has a thread for each of them."
+    };
+    format!(
+        "{one_host} On tab1.localhost to tab{}.localhost no host has more than one stream, and {own_hosts}",
+        plan.tabs
+    )
 }
 
 /// Opens the plan's tabs one by one: each streams, or has had its chance.

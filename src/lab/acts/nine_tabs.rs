@@ -70,8 +70,8 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
         ),
         (None, first) => format!(
             "Threads puma srv tp 001 to {:03} each run live_stream, a loop of write and sleep that ends only when a write fails, \
-             and no write fails while its client stays. So {} was read and put into todo, the page behind it, and no \
-             thread comes back to take them out.",
+             and no write fails while its client stays. So {}'s connection waits in todo, unread, with the page \
+             behind it, and no thread comes back to take them out.",
             streaming,
             first.unwrap_or_else(|| "The page".to_owned()),
         ),

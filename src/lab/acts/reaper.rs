@@ -30,10 +30,16 @@ fn rounds(plan: &Plan) -> Duration {
     (bound(plan) + plan.pace.retry) * turns * TURNS as u32
 }
 
+/// Whether tabs wait for each other's threads.
+fn is_shared(plan: &Plan) -> bool {
+    plan.tabs > plan.most_threads()
+}
+
 pub(super) fn expects(plan: &Plan) -> String {
+    let turns = if is_shared(plan) { "take turns" } else { "come back at once each time" };
     format!(
-        "Zombies lose their threads within {}, though every write to them succeeds, and a page is answered. {} on {} take \
-         turns: each gets {TURNS} or more, and none misses a model or gets one twice.",
+        "Zombies lose their threads within {}, though every write to them succeeds, and a page is answered. {} on {} {turns}: \
+         each gets {TURNS} streams or more, and none misses a model or gets one twice.",
         spoken(bound(plan)),
         count(plan.tabs, "tab"),
         count(plan.most_threads(), "thread"),
@@ -101,14 +107,22 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
         !seen.oldest.is_zero() && seen.oldest < bound(plan) * JUDGED_AT,
     );
 
-    let why = format!(
-        "The reaper does not ask whether anybody reads: at {} it wakes the sleeping loop, which says retry: and ends, so that \
-         its thread takes the next of todo. Each tab comes back at the end of the queue with its Last-Event-ID, which is why \
-         the one that waited longest ({} turns in {}) still got every model.",
-        spoken(pace.max_stream_age),
-        fewest,
-        spoken(seen.watched),
+    let reaped = format!(
+        "The reaper does not ask whether a client reads: at {} it wakes the sleeping loop, which writes retry: and ends",
+        spoken(pace.max_stream_age)
     );
+    let turns = format!("{fewest} streams in {}", spoken(seen.watched));
+    let why = if is_shared(plan) {
+        format!(
+            "{reaped}, so its thread takes the next of todo. Each tab comes back at the end of the queue with its \
+             Last-Event-ID, which is why the one that waited longest ({turns}) still got every model."
+        )
+    } else {
+        format!(
+            "{reaped}. There is a thread for every tab, so each comes back after its retry: without waiting for another, and \
+             its Last-Event-ID is why the one with the fewest streams ({turns}) still got every model."
+        )
+    };
     Ok(Played { claims, why, record: stage.recorded() })
 }
 
