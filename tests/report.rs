@@ -163,3 +163,54 @@ fn a_report_can_be_read_by_everybody_on_a_phone_too() {
     assert_eq!(loaded, 0);
     assert_eq!(browser.console(&tab), [""; 0]);
 }
+
+/// The pages of a document as Chromium prints it.
+fn printed_pages(chromium: &Path, document: &Path) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let pdf = folder.path().join("printed.pdf");
+    let mut command = Command::new(chromium);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]);
+    command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
+    command.arg(format!("--print-to-pdf={}", pdf.display()));
+    command.arg(format!("file://{}", document.display())).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let printed = fs::read(&pdf).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let lines = printed.split(|byte| *byte == b'\n');
+    lines.filter(|line| line.ends_with(b"/Type /Page")).count()
+}
+
+#[test]
+fn a_printed_act_needs_no_more_than_a_page_and_the_last_section_is_whole() {
+    let Some(chromium) = common::program("chromium") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.html");
+    reproduce(&path, &[]);
+    // The verdict with the act, and what it was played with.
+    let pages = printed_pages(&chromium, &path);
+    assert!((1..=2).contains(&pages), "{pages} pages");
+}
+
+/// On paper nothing can be scrolled, so every column must fit.
+#[test]
+fn the_printed_comparison_has_all_its_columns() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("compare.html");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["compare", "--fast", "--json", "--only", "poll", "--report"]).arg(&path);
+    assert!(command.stdin(Stdio::null()).output().unwrap().status.success());
+    let tab = browser.first_tab();
+    browser.goto(&tab, &format!("file://{}", path.display()));
+    browser.wait_for(&tab, "document.readyState === 'complete' && document.querySelector('.wide') !== null");
+    browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+    // A4, lying, without its margins, at 96 pixels to the inch.
+    let width = (297 - 20) * 96 * 10 / 254;
+    let size = json!({ "width": width, "height": 700, "deviceScaleFactor": 1, "mobile": false });
+    browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
+    browser.wait_for(&tab, &format!("innerWidth === {width}"));
+    let columns = "document.querySelectorAll('.wide thead th').length";
+    assert_eq!(browser.eval(&tab, columns), 17);
+    let beyond = "[...document.querySelectorAll('.wide :is(th, td)')].filter(cell => \
+                  cell.getBoundingClientRect().right > innerWidth || cell.scrollWidth > cell.clientWidth + 1).length";
+    assert_eq!(browser.eval(&tab, beyond), 0);
+}
