@@ -465,7 +465,7 @@ fn the_page_of_push_tells_all_tabs_what_somebody_says() {
     let tabs = [browser.first_tab(), browser.new_tab(), browser.new_tab()];
     for tab in &tabs {
         browser.goto(tab, &server.url("/fixes/push"));
-        browser.wait_for(tab, "document.getElementById('stream-state').textContent === 'open'");
+        browser.wait_for(tab, "document.getElementById('stream-state').textContent === 'streams'");
     }
     browser.click(&tabs[0], "#text");
     browser.press(&tabs[0], "good morning");

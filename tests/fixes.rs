@@ -9,9 +9,12 @@ mod chromedriver;
 #[path = "common/models.rs"]
 mod models;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use axe::Axe;
 use chromedriver::Browser;
@@ -212,7 +215,7 @@ fn beyond_the_cap_a_stream_is_told_at_once_and_gets_in_when_one_leaves() {
         for path in ["/models/live_stream", "/fixes/cap/stream", "/fixes/short-stream/stream"] {
             let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\n\r\n"));
             let (status, body) = split(&answer);
-            let retry = if path.contains("short") { 2000 } else { 200 };
+            let retry = if path.contains("short") { 100 } else { 200 };
             let told = format!(": there are as many streams as there may be\nretry: {retry}\n\n");
             assert_eq!((status, body), (200, told), "{front}, {path}");
         }
@@ -394,8 +397,8 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
     let tab = browser.first_tab();
     for (name, begun) in [
         ("short-stream", "Number(document.getElementById('connections').textContent) >= 1"),
-        ("push", "document.getElementById('stream-state').textContent === 'open'"),
-        ("partials", "document.getElementById('stream-state').textContent === 'open'"),
+        ("push", "document.getElementById('stream-state').textContent === 'streams'"),
+        ("partials", "document.getElementById('stream-state').textContent === 'streams'"),
         ("cable", "document.getElementById('stream-state').textContent === 'subscribed'"),
         ("long-poll", "Number(document.getElementById('requests').textContent) >= 1"),
         ("poll", "Number(document.getElementById('requests').textContent) >= 1"),
@@ -473,4 +476,129 @@ fn streams_on_another_server_leave_this_one_its_threads() {
         };
         assert!(asked(&here) && !asked("http://evil.test"), "{front}");
     }
+}
+
+/// Answers 502 to every connection at this address, as a proxy does whose server is down.
+struct BadGateway {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl BadGateway {
+    fn at(address: SocketAddr) -> BadGateway {
+        let listener = TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut refused = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((mut client, _)) = listener.accept() else {
+                    thread::sleep(Duration::from_millis(5));
+                    continue;
+                };
+                // The request is read before the end, so that its answer is not lost in a reset.
+                client.set_nonblocking(false).unwrap();
+                client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                let _ = client.read(&mut [0; 4096]);
+                let _ = client
+                    .write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                refused += 1;
+            }
+            refused
+        });
+        BadGateway { stop, thread }
+    }
+
+    /// Stops, and returns how many requests it refused.
+    fn stop(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "200ms", "--retry", "300ms", "--threads", "16"]);
+    let port = server.app.port();
+    let pages =
+        ["", "fixes/push", "fixes/partials", "fixes/leave", "fixes/short-stream", "fixes/shared-worker"]
+            .into_iter()
+            .chain(["fixes/reaper", "fixes/cable", "fixes/poll", "fixes/long-poll"]);
+    let shows = |name: &str| format!("document.body.textContent.includes('{name}')");
+    let tabs: Vec<_> = (1..)
+        .zip(pages)
+        .map(|(n, page)| {
+            let tab = browser.new_tab();
+            browser.goto(&tab, &format!("http://tab{n}.localhost:{port}/{page}"));
+            browser.wait_for(&tab, "document.readyState === 'complete'");
+            (page, tab)
+        })
+        .collect();
+    assert_eq!(create(server.app, "before-the-restart").0, 201);
+    for (_, tab) in &tabs {
+        browser.wait_for(tab, &shows("before-the-restart"));
+    }
+
+    // Refused for a moment, then 502 until every page has met it; then the server is back.
+    let address = server.app;
+    let server = server.stopped();
+    thread::sleep(Duration::from_millis(500));
+    let gateway = BadGateway::at(address);
+    browser.wait_for(&tabs[0].1, "document.body.dataset.state === 'closed'");
+    browser.wait_for(&tabs[5].1, "document.getElementById('said').textContent.includes('asks again')");
+    thread::sleep(Duration::from_secs(2));
+    assert!(gateway.stop() >= tabs.len());
+    let server = server.start_again(&["--update-rate", "200ms", "--retry", "300ms", "--threads", "16"]);
+    assert_eq!(create(server.app, "after-the-restart").0, 201);
+    for (page, tab) in &tabs {
+        browser.wait_for(tab, &shows("after-the-restart"));
+        let twice = "document.body.textContent.split('after-the-restart').length > 2";
+        let rows = if *page == "fixes/partials" { "false" } else { twice };
+        assert_eq!(browser.eval(tab, rows), false, "{page}: a model is shown twice");
+    }
+}
+
+#[test]
+fn a_page_from_the_back_forward_cache_goes_on_after_the_newest_model_that_it_has() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "200ms"]);
+    let tab = browser.first_tab();
+    for name in ["push", "partials"] {
+        let created = |n: usize| assert_eq!(create(server.app, &format!("{name} {n}")).0, 201);
+        let received = |n: usize| format!("document.getElementById('received').textContent === '{n}'");
+        browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
+        browser.wait_for(&tab, "document.getElementById('stream-state').textContent === 'streams'");
+        created(1);
+        created(2);
+        browser.wait_for(&tab, &received(2));
+        browser.run(&tab, "window.stays = true");
+
+        browser.goto(&tab, &server.url("/up"));
+        browser.wait_for(&tab, "location.pathname === '/up'");
+        created(3);
+        browser.back(&tab);
+        browser.wait_for(&tab, &format!("location.pathname === '/fixes/{name}'"));
+        assert_eq!(browser.eval(&tab, "window.stays"), true, "it was in the cache");
+        created(4);
+        browser.wait_for(&tab, &received(4));
+        let names = "[...document.querySelectorAll('#models li')].map(row => row.textContent)";
+        let shown = format!("{names}.filter(text => text.includes('{name} ')).length");
+        assert_eq!(browser.eval(&tab, &shown), 4, "{name}");
+    }
+}
+
+#[test]
+fn the_page_of_poll_takes_its_rung_from_the_address_and_can_stop_the_producer() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--produce-every", "100ms"]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &server.url("/fixes/poll?rung=etag"));
+    browser.wait_for(&tab, "Number(document.getElementById('received').textContent) > 0");
+    assert_eq!(browser.eval(&tab, "document.querySelector('[name=rung]:checked').value"), "etag");
+    browser.click(&tab, "#lull");
+    browser.wait_for(&tab, "document.getElementById('lulled').textContent.startsWith('No model')");
+    // With a model every 100 ms, a page that asks every two seconds never sees a 304 otherwise.
+    browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) > 0");
 }

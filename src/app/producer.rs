@@ -6,9 +6,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
@@ -25,6 +25,26 @@ pub enum ProducerError {
     Thread(#[from] io::Error),
 }
 
+/// A time without new models, which ends by itself.
+#[derive(Debug, Default)]
+pub struct Lull(Mutex<Option<Instant>>);
+
+impl Lull {
+    /// Begins one, or lengthens it: it ends after `time` from now.
+    pub fn last(&self, time: Duration) {
+        *self.until() = Instant::now().checked_add(time);
+    }
+
+    fn is_on(&self) -> bool {
+        self.until().is_some_and(|until| Instant::now() < until)
+    }
+
+    fn until(&self) -> MutexGuard<'_, Option<Instant>> {
+        // The value is replaced whole, so a panic cannot leave half of it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The thread. Dropped without [`Producer::stop`] it is told to end, and not waited for.
 #[derive(Debug)]
 pub struct Producer {
@@ -36,7 +56,12 @@ pub struct Producer {
 
 impl Producer {
     /// Creates a model every `every`, keeping the newest `keep`.
-    pub fn start(database: &Arc<Database>, every: Duration, keep: u64) -> Result<Producer, ProducerError> {
+    pub fn start(
+        database: &Arc<Database>,
+        every: Duration,
+        keep: u64,
+        lull: Arc<Lull>,
+    ) -> Result<Producer, ProducerError> {
         let mut db = database.connect()?;
         let database = Arc::clone(database);
         let (stop, stopped) = bounded(0);
@@ -45,6 +70,9 @@ impl Producer {
             // Dropped last, when the connection is closed, and also in a panic.
             let _end = end;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+                if lull.is_on() {
+                    continue;
+                }
                 let newest = Model::last_id(&db).unwrap_or(0);
                 match Model::create(&mut db, &format!("model {}", newest.saturating_add(1)), keep) {
                     Ok(model) => database.committed(model.id),

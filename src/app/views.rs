@@ -55,12 +55,7 @@ impl Views {
                 context! { id => model.id, name, created_at => model.created_at_iso8601() }
             })
             .collect();
-        // A browser always sends it; the links need its port.
-        let port = request
-            .header("host")
-            .and_then(|host| host.rsplit_once(':'))
-            .map(|(_, port)| port)
-            .filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+        let port = port(request);
         self.templates.render(
             "models/index.html",
             context! {
@@ -77,4 +72,10 @@ impl Views {
             },
         )
     }
+}
+
+/// The port of the address at which a browser asked, for links to other hosts of this server.
+pub fn port(request: &Request) -> Option<&str> {
+    let (_, port) = request.header("host")?.rsplit_once(':')?;
+    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
 }

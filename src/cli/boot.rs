@@ -28,7 +28,7 @@ use crate::app::broadcaster::{Broadcaster, BroadcasterError, PUSH_BUFFER};
 use crate::app::database::{self, Database, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::outside_writers::{OutsideWriters, WatchError};
-use crate::app::producer::{Producer, ProducerError};
+use crate::app::producer::{Lull, Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
@@ -170,11 +170,15 @@ impl Running {
             args.write_timeout,
         )?;
         let broadcaster = Arc::new(broadcaster);
+        let lull = Arc::<Lull>::default();
         let server = Told {
             threads: max,
             max_io_threads: args.max_io_threads,
             streams_at: args.streams_at.clone(),
             can_detach: front == default::FrontDoor::Puma,
+            update_rate: args.update_rate,
+            database: args.database.clone(),
+            lull: Arc::clone(&lull),
         };
         let fixes = Fixes::new(
             rails,
@@ -233,7 +237,7 @@ impl Running {
 
         let reaper = Reaper::start(Arc::clone(&live), args.reap_every).map_err(BootError::Reaper)?;
         let outside_writers = Some(OutsideWriters::watch(&database)?);
-        let produce = |every| Producer::start(&database, every, args.keep_models);
+        let produce = |every| Producer::start(&database, every, args.keep_models, lull);
         let producer = args.produce_every.0.map(produce).transpose()?;
         let trace = |path: &Path| {
             TraceFile::start(path, Arc::clone(&timeline), Arc::clone(&app))

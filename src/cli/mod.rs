@@ -14,6 +14,7 @@ pub mod ctl;
 pub mod descriptors;
 pub mod duration;
 pub mod files;
+mod greeting;
 pub mod interrupt;
 pub mod keepsakes;
 pub mod outlet;

@@ -10,15 +10,17 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use clap::ValueEnum;
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, never, select};
 
 use super::boot::{self, Running};
 use super::files::clash::{Use, same_file};
+use super::greeting::{Greeting, Opened};
 use super::outlet::Outlet;
-use super::serve_args::{FrontDoor, Notice, ServeArgs};
-use super::values::MinMax;
+use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
 use super::{failed, interrupt, signals};
 use crate::control::Stop;
+use crate::fixes::other_server;
 use crate::timestamp;
 
 pub(super) const EXAMPLES: &str = "\
@@ -111,7 +113,7 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     })?;
     let mut why = Ok(Stop::Gracefully);
     if !interrupted {
-        say_what_to_try(args, &running, said);
+        said.say(&greeting(args, &running));
         why = select! {
             recv(signals.first) -> _ => Ok(Stop::Gracefully),
             recv(stdin) -> _ => Ok(Stop::Gracefully),
@@ -198,22 +200,29 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     Some(format!("{flag}: the tiny-http front cannot do that; give --front puma, or leave it out"))
 }
 
-fn say_what_to_try(args: &ServeArgs, running: &Running, said: &Said) {
+/// The start-up message of what is running.
+fn greeting(args: &ServeArgs, running: &Running) -> String {
     let (app, control) = (running.app.address(), running.control.address());
-    let MinMax(min, max) = args.threads;
-    let query = if args.control_token.0.is_none() { "" } else { "/?token=…" };
-    let (version, port) = (env!("CARGO_PKG_VERSION"), app.port());
-    said.say(&format!(
-        "ninetabs {version}, a model of Puma 8: threads {min}:{max}
-* The app:            http://{app}
-* The dashboard:      http://{control}{query}
-* The control server: http://{control}/stats
-* Nine tabs on nine hosts, and the ninth waits for a thread:
-    http://tab1.localhost:{port}/?tab=1 … http://tab9.localhost:{port}/?tab=9
-* Nine tabs on one address, and the seventh waits for the browser:
-    http://{app}
-Use Ctrl-C to stop"
-    ));
+    let pages = [Opened(app).url(), format!("http://*.localhost:{}", app.port())];
+    let streams_at = args
+        .streams_at
+        .as_deref()
+        .map(|origin| (origin, other_server::command(origin, &pages.join(","), &args.database)));
+    let threads = args.threads.1 + args.max_io_threads;
+    let greeting = Greeting {
+        app,
+        control,
+        needs_token: args.control_token.0.is_some(),
+        threads: args.threads,
+        max_io_threads: args.max_io_threads,
+        fix: args.fix.and_then(|fix| fix.to_possible_value()).map(|value| value.get_name().to_owned()),
+        stream_cap: args.stream_cap.0,
+        max_stream_age: args.max_stream_age.0,
+        leased_connections: (args.db_lease == DbLease::Action).then_some(args.db_pool.0.unwrap_or(threads)),
+        checkout_timeout: args.db_checkout_timeout,
+        streams_at,
+    };
+    greeting.text()
 }
 
 /// As Ruby writes it, in UTC: `2026-01-31 23:59:59 +0000`.

@@ -14,7 +14,7 @@ mod io_threads;
 mod leave;
 mod long_poll;
 mod more_threads;
-mod other_server;
+pub mod other_server;
 mod partials;
 mod poll;
 mod push;
@@ -22,8 +22,9 @@ mod reaper;
 mod shared_worker;
 mod short_stream;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use minijinja::{Value, context};
 
@@ -31,7 +32,9 @@ use crate::app::Rails;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
+use crate::app::producer::Lull;
 use crate::app::templates::{Source, Templates, ViewsError};
+use crate::app::views::port;
 use crate::live::Live;
 use crate::puma::{Request, Response};
 
@@ -60,6 +63,8 @@ const FRAME: &[Source] = &[
     ("fixes/index.html", include_str!("../../views/fixes/index.html")),
     ("fixes/layout.html", include_str!("../../views/fixes/layout.html")),
     ("fixes/models.js", include_str!("../../views/fixes/models.js")),
+    ("fixes/stream.js", include_str!("../../views/fixes/stream.js")),
+    shared_worker::WORKER,
 ];
 
 /// One cure.
@@ -116,6 +121,12 @@ pub struct Told {
     pub streams_at: Option<String>,
     /// Whether its front door can let go of a connection.
     pub can_detach: bool,
+    /// How often a stream looks for new models; `short-stream`'s clients come back as often.
+    pub update_rate: Duration,
+    /// The database, as it was named on the command line.
+    pub database: PathBuf,
+    /// Pauses the producer.
+    pub lull: Arc<Lull>,
 }
 
 /// The app with its fixes.
@@ -223,11 +234,24 @@ impl Fixes {
             threads => self.server.threads,
             max_io_threads => self.server.max_io_threads,
             streams_at => self.server.streams_at.as_deref(),
+            update_rate_s => self.server.update_rate.as_secs_f64().to_string(),
+            lull_s => poll::LULL.as_secs(),
+            other_server => self.other_server(request),
+            port => port(request).map(|port| format!(":{port}")).unwrap_or_default(),
         };
         // Without random bytes for it the page has none either, and says so.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         self.show(fix.view.0, nonce, fix.has_worker, more)
+    }
+
+    /// The command that starts a second server for the streams of pages like the one asked for.
+    fn other_server(&self, request: &Request) -> String {
+        let streams_at = self.server.streams_at.as_deref().unwrap_or(other_server::STREAMS_AT);
+        let host = request.header("host").unwrap_or("127.0.0.1");
+        let port = port(request).map(|port| format!(":{port}")).unwrap_or_default();
+        let pages = format!("http://{host},http://*.localhost{port}");
+        other_server::command(streams_at, &pages, &self.server.database)
     }
 
     fn show(&self, view: &str, nonce: Option<Nonce>, workers: bool, more: Value) -> Response {

@@ -1,8 +1,10 @@
 //! `other-server`: the streams are on a second server, with a pool of its own.
 //!
-//! The seed's own thought, and websockets-rails' way. Nothing changes but where the page asks for
-//! its stream; the two servers share nothing but the database. So what is full there is not
-//! full here.
+//! The article's own idea, and what websockets-rails does. The page asks for its stream at another
+//! address, and nothing else changes; the two servers share only the database, so a full pool there
+//! leaves this one free.
+
+use std::path::Path;
 
 use super::{Fix, PLAIN};
 
@@ -13,3 +15,44 @@ pub(super) const FIX: Fix = Fix {
     is_on: |fixes| fixes.server.streams_at.is_some(),
     ..PLAIN
 };
+
+/// Where the second server is expected, unless `--streams-at` names another address.
+pub const STREAMS_AT: &str = "http://127.0.0.1:9294";
+
+/// The command that starts a server at `streams_at` for the pages of these origins, which are
+/// joined by commas.
+pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
+    let authority = streams_at.split_once("://").map_or(streams_at, |(_, authority)| authority);
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let bind = port.map_or_else(|| format!("{authority}:80"), |_: u16| authority.to_owned());
+    // Its control server takes the next port.
+    let control = port.unwrap_or(80).checked_add(1).unwrap_or_default();
+    // Without a file of its own in common, two servers do not see each other's models.
+    let database = if database == Path::new(":memory:") { Path::new("FILE") } else { database };
+    format!(
+        "ninetabs serve --bind tcp://{bind} --control-url tcp://127.0.0.1:{control} --database {} --allow-origin '{pages}'",
+        database.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_names_both_addresses_the_database_and_every_origin() {
+        let pages = "http://127.0.0.1:9292,http://*.localhost:9292";
+        assert_eq!(
+            command(STREAMS_AT, pages, Path::new("a.sqlite3")),
+            "ninetabs serve --bind tcp://127.0.0.1:9294 --control-url tcp://127.0.0.1:9295 --database a.sqlite3 \
+             --allow-origin 'http://127.0.0.1:9292,http://*.localhost:9292'"
+        );
+        assert!(
+            command("http://streams.test", pages, Path::new("a")).contains("--bind tcp://streams.test:80 ")
+        );
+        assert!(
+            command("http://[::1]:65535", pages, Path::new(":memory:"))
+                .contains("127.0.0.1:0 --database FILE ")
+        );
+    }
+}

@@ -8,6 +8,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Fix, Fixes, PLAIN};
 use crate::app::batch::{Batch, Limit};
@@ -24,11 +25,16 @@ pub(super) const FIX: Fix = Fix {
     view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
     streams: &["models.json"],
     action,
+    post,
     ..PLAIN
 };
 
 /// The most that the shared answer has, the newest models. A request for older ones asks the database.
 const SHARED: Limit = Limit::rows(200);
+
+/// How long the page's button keeps the producer quiet: without a pause every answer is new, and no
+/// client of the second rung ever sees a 304.
+pub(super) const LULL: Duration = Duration::from_secs(10);
 
 /// The answer for all.
 #[derive(Debug, Default)]
@@ -59,6 +65,13 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
         Some(_) => return Some(Response::line(422, "rung: naive, etag or shared is wanted")),
     };
     Some(answer.unwrap_or_else(|error| failed(request, &error)))
+}
+
+fn post(fixes: &Fixes, _: &Request, rest: &str) -> Option<Response> {
+    (rest == "lull").then(|| {
+        fixes.server.lull.last(LULL);
+        Response::line(202, "no model is produced for a while")
+    })
 }
 
 fn naive(database: &Arc<Database>, since: i64, rung: &str) -> Result<Response, QueryError> {

@@ -4,7 +4,10 @@
 //! SharedWorker, and each tab is told by it. The server is the app as it stands, and has one
 //! stream a browser where it had one a tab.
 
-use super::{Fix, Fixes, PLAIN};
+use minijinja::context;
+
+use super::{Fix, Fixes, PLAIN, Source};
+use crate::app::models_controller::failed;
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
@@ -16,14 +19,16 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// A worker's script cannot stand in the page: by its address the tabs find the one that there is.
-const WORKER: &str = include_str!("../../views/fixes/shared-worker.js");
+/// A worker's script cannot be part of the page: tabs find the running worker by its address.
+pub(super) const WORKER: Source =
+    ("fixes/shared-worker.js", include_str!("../../views/fixes/shared-worker.js"));
 
-fn action(_: &Fixes, _: &Request, rest: &str) -> Option<Response> {
-    (rest == "worker.js").then(|| {
-        Response::new(200, "text/javascript; charset=utf-8", WORKER)
+fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
+    (rest == "worker.js").then(|| match fixes.templates.render(WORKER.0, context! {}) {
+        Ok(script) => Response::new(200, "text/javascript; charset=utf-8", script)
             .with_header("cache-control", "no-cache")
             .with_header("content-security-policy", "default-src 'none'; connect-src 'self'")
-            .with_header("x-content-type-options", "nosniff")
+            .with_header("x-content-type-options", "nosniff"),
+        Err(error) => failed(request, &error),
     })
 }

@@ -5,7 +5,6 @@
 //! what it had last, and has become a poller; the thread is free each time.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Fix, Fixes, PLAIN};
 use crate::app::model::Model;
@@ -23,9 +22,6 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// When the client is to come back.
-const RETRY: Duration = Duration::from_secs(2);
-
 fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
     (rest == "stream").then(|| stream(fixes, request))
 }
@@ -33,8 +29,10 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
 /// What is new, and no more; a client that was away for long gets all of it in several events.
 fn stream(fixes: &Fixes, request: &Request) -> Response {
     let database = Arc::clone(&fixes.database);
+    // The client comes back as often as a stream would have looked.
+    let retry = fixes.server.update_rate;
     let resume_from = position::of_stream(request);
-    fixes.live.respond(request, Dialect::Resumable { retry: RETRY }, move |stream| {
+    fixes.live.respond(request, Dialect::Resumable { retry }, move |stream| {
         rescue(stream, |stream| -> Result<(), Left> {
             let mut db = database.lease();
             let (mut last_id, mut batch) =

@@ -25,6 +25,21 @@ pub struct Server {
     pub folder: TempDir,
 }
 
+/// A server that was stopped, to be started again.
+pub struct Stopped {
+    folder: TempDir,
+    app: SocketAddr,
+}
+
+impl Stopped {
+    /// Starts a server with these flags on the same database and address.
+    pub fn start_again(self, flags: &[&str]) -> Server {
+        let mut command = Server::command_on(&self.app.to_string(), self.folder.path());
+        command.args(flags);
+        Server::spawn(command, self.folder)
+    }
+}
+
 impl Server {
     /// Starts it with these flags besides its addresses, database and state file,
     /// and waits until it listens. Nothing is produced unless the flags say so.
@@ -70,13 +85,16 @@ impl Server {
     }
 
     /// Stops it, and starts it again with these flags, its database and its address.
-    pub fn restart(mut self, flags: &[&str]) -> Server {
+    pub fn restart(self, flags: &[&str]) -> Server {
+        self.stopped().start_again(flags)
+    }
+
+    /// Stops it; its database and its address can be used again.
+    pub fn stopped(mut self) -> Stopped {
         self.signal(rustix::process::Signal::TERM);
         assert!(self.wait_for_exit().success(), "{}", self.log());
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        let mut command = Server::command_on(&self.app.to_string(), folder.path());
-        command.args(flags);
-        Server::spawn(command, folder)
+        Stopped { folder, app: self.app }
     }
 
     /// As `start`, with the flags as a person types them.

@@ -1,29 +1,31 @@
-// The one stream of all tabs. It is open while somebody listens; whoever joins is told
-// what came last, and then everything.
+// The one stream of all tabs. It is open while a tab listens; a tab that joins is sent
+// the newest models, and then everything.
 'use strict';
+{% include "fixes/stream.js" %}
 const KEPT = 8;
 const ports = new Set();
 let kept = [];
-let lastEventId = '';
 let state = 'connecting';
-let source = null;
+let stream = null;
 
 function tell(what) {
   ports.forEach(port => port.postMessage(what));
 }
 
 function open() {
-  source = new EventSource('/models/live_stream?tab=shared-worker' + (lastEventId && '&last_event_id=' + lastEventId));
-  source.onopen = () => become('streaming');
-  source.onerror = () => become(source.readyState === EventSource.CLOSED ? 'closed' : 'reconnecting');
-  source.onmessage = e => {
-    lastEventId = e.lastEventId;
-    const models = JSON.parse(e.data);
-    kept = [...kept, ...models].slice(-KEPT);
-    if (models.length) {
-      tell({ models });
-    }
-  };
+  if (stream) {
+    return stream.open();
+  }
+  stream = keepStream('/models/live_stream?tab=shared-worker', {
+    onstate: become,
+    onevent: e => {
+      const models = JSON.parse(e.data);
+      kept = [...kept, ...models].slice(-KEPT);
+      if (models.length) {
+        tell({ models });
+      }
+    },
+  });
 }
 
 function become(next) {
@@ -33,7 +35,7 @@ function become(next) {
 
 function join(port) {
   ports.add(port);
-  if (!source) {
+  if (!stream || stream.isClosed()) {
     open();
   }
   port.postMessage({ state, models: kept });
@@ -45,8 +47,7 @@ function leave(port) {
   ports.delete(port);
   tell({ tabs: ports.size });
   if (!ports.size) {
-    source?.close();
-    source = null;
+    stream.close();
   }
 }
 

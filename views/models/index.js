@@ -23,6 +23,12 @@ var retry = page.dataset.retryMs === '' ? null : Number(page.dataset.retryMs);
 var since = performance.now();
 var arrived = 0;
 var failures = 0;
+// After an answer that is not a stream, the page waits this long before it opens another one
+// (milliseconds; each refusal doubles it, up to the longest).
+var FIRST_PAUSE = 2000;
+var LONGEST_PAUSE = 30000;
+var refusals = 0;
+var comeBack;
 var closedWhy = '';
 var closedByHand = false;
 var postedAt = null;
@@ -100,6 +106,7 @@ function openSource() {
   if (page.dataset.tab) {
     address += '&tab=' + encodeURIComponent(page.dataset.tab);
   }
+  clearTimeout(comeBack);
   closedByHand = false;
   failures = 0;
   show('loading', 'connecting');
@@ -107,6 +114,7 @@ function openSource() {
 
   source.onopen = function() {
     failures = 0;
+    refusals = 0;
     arrived = 0;
     show('streaming', 'streaming');
   };
@@ -123,8 +131,13 @@ function openSource() {
 
   source.onerror = function() {
     if (source.readyState === EventSource.CLOSED) {
+      // The browser gives up for good on an answer that is not a stream, such as a proxy's 502
+      // while the server restarts. Pages that were refused together do not come back together.
+      refusals += 1;
+      var pause = Math.min(FIRST_PAUSE * Math.pow(2, refusals - 1), LONGEST_PAUSE) * (0.5 + Math.random());
+      comeBack = setTimeout(openSource, pause);
       show('closed', 'stream failed',
-        'the answer was no stream, or loading was stopped; the browser does not ask again');
+        'the answer was not a stream; the page asks again in ' + Math.ceil(pause / 1000) + ' s');
     } else {
       failures += 1;
       show('reconnecting', 'stream ended');
@@ -147,6 +160,7 @@ function add(model) {
 }
 
 function closeSource() {
+  clearTimeout(comeBack);
   if (typeof source !== 'undefined') {
     var held = page.dataset.state === 'streaming';
     source.close();
