@@ -53,8 +53,22 @@ impl StreamsAccess {
 
     /// The origin of the page that asks, if it is one of `--allow-origin`.
     pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        request.header("origin").filter(|origin| self.allowed.iter().any(|it| it == origin))
+        request.header("origin").filter(|origin| self.allowed.iter().any(|it| admits(it, origin)))
     }
+}
+
+/// Whether an allowed origin, such as `http://127.0.0.1:9292` or `http://*.localhost:9292`, is or
+/// covers this one. The asterisk stands for the names below a host, and not for the host.
+fn admits(allowed: &str, origin: &str) -> bool {
+    let Some((scheme, host)) = allowed.split_once("://*.") else { return allowed == origin };
+    let below = origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let labels = below.and_then(|below| below.strip_suffix(host)?.strip_suffix('.'));
+    labels.is_some_and(|labels| {
+        labels.split('.').all(|label| {
+            !label.is_empty()
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        })
+    })
 }
 
 /// Without a word of its origin a browser keeps an answer from its page. A shared cache must not
@@ -103,6 +117,27 @@ fn is_foreign(address: &str, request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_asterisk_allows_the_names_below_a_host_and_nothing_else() {
+        let below_localhost = |origin| admits("http://*.localhost:9292", origin);
+        assert!(below_localhost("http://tab1.localhost:9292"));
+        assert!(below_localhost("http://a.b-c.localhost:9292"));
+        for other in [
+            "http://localhost:9292",
+            "http://.localhost:9292",
+            "http://tab1.localhost:9293",
+            "https://tab1.localhost:9292",
+            "http://tab1localhost:9292",
+            "http://evil.test:80/.localhost:9292",
+            "http://evil.test@.localhost:9292",
+            "http://tab1.localhost:9292.evil.test",
+        ] {
+            assert!(!below_localhost(other), "{other}");
+        }
+        assert!(admits("http://127.0.0.1:9292", "http://127.0.0.1:9292"));
+        assert!(!admits("http://127.0.0.1:9292", "http://127.0.0.1:92920"));
+    }
     use crate::puma::request::tests::with_fields;
 
     fn field<'a>(answer: &'a Response, name: &str) -> Vec<&'a str> {
