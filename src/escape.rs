@@ -27,6 +27,25 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
+/// Text with each character that is not printable escaped as in [`Escaped`], and all
+/// others as they are, quotes and backslashes too.
+///
+/// For sentences of this program that repeat what another one said, and for a screen.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_printable(c) {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.escape_debug());
+        }
+    }
+    escaped.into()
+}
+
 /// Whether a terminal can show this character as it is: it steers nothing, ends no line,
 /// and has a glyph or combines with one.
 pub fn is_printable(c: char) -> bool {
@@ -95,6 +114,14 @@ mod tests {
             assert_eq!(format!("\"{}\"", Escaped(text)), format!("{text:?}"));
         }
         assert_eq!(Escaped("/\u{9b}31m\u{202e}").to_string(), "/\\u{9b}31m\\u{202e}");
+    }
+
+    #[test]
+    fn a_sentence_keeps_its_quotes_and_loses_what_steers() {
+        let steering: String = STEERING.into_iter().collect();
+        assert!(printable(&steering).is_ascii());
+        assert_eq!(printable("it's \"\u{9b}31m\" \\ \n 模型"), "it's \"\\u{9b}31m\" \\ \\n 模型");
+        assert!(matches!(printable("it's \"模型\" \\"), Cow::Borrowed(_)));
     }
 
     #[test]

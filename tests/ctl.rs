@@ -253,3 +253,104 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
 }
+
+/// Whoever looks at a server sees text of its clients, in every output of every command.
+#[test]
+fn no_output_has_a_character_of_a_client_that_steers_a_terminal() {
+    const STEERING: &str = "\u{7}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{ad}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.json");
+    let mut command = Server::command(folder.path());
+    command
+        .env("RUST_LOG", "trace")
+        .args(["--threads", "9:9", "--update-rate", "100ms", "--trace"])
+        .arg(&trace);
+    let server = Server::spawn(command, folder);
+
+    let ask = |bytes: &[u8]| {
+        use std::io::Write;
+        let mut client = std::net::TcpStream::connect(server.app).unwrap();
+        client.write_all(bytes).unwrap();
+        client
+    };
+    let mut clients = Vec::new();
+    let encoded: String = STEERING.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let visible: String = STEERING.chars().filter(|c| !c.is_ascii()).collect();
+    // In a name of a model; also one that only JSON can carry.
+    for body in [format!("name={encoded}"), format!("name={STEERING}")] {
+        let head = "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
+        let request =
+            format!("POST /models HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let answer = std::io::read_to_string(ask(request.as_bytes())).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201") || answer.starts_with("HTTP/1.1 303"), "{answer}");
+    }
+    // In a method, a path, a query and each header; streams stay, so that lists of threads have them.
+    for (method, target) in [
+        ("GET", format!("/models/live_stream?tab={encoded}")),
+        ("GET", format!("/models/live_stream?tab={visible}")),
+        ("GET", format!("/{visible}")),
+        ("GET", format!("/{encoded}")),
+        (visible.as_str(), "/up".to_owned()),
+    ] {
+        for protocol in ["HTTP/1.1", "HTTP/1.0"] {
+            let names = ["User-Agent", "Referer", "Origin", "Last-Event-ID", "Accept", "Cookie", "X-Any"];
+            let headers: String = names.map(|name| format!("{name}: {visible}\r\n")).concat();
+            clients.push(ask(format!("{method} {target} {protocol}\r\nHost: localhost\r\n\r\n").as_bytes()));
+            let request = format!("{method} {target} {protocol}\r\nHost: localhost\r\n{headers}\r\n");
+            clients.push(ask(request.as_bytes()));
+        }
+    }
+    clients.push(ask(format!("GET /up HTTP/1.1\r\nHost: {visible}\r\n\r\n").as_bytes()));
+    server.wait_for_stats("the streams", |stats| stats["streams"]["open"].as_u64() >= Some(4));
+
+    let url = url(&server);
+    let mut outputs = Vec::new();
+    for args in [
+        &["ctl", "timeline"][..],
+        &["ctl", "timeline", "--pretty"],
+        &["ctl", "threads"],
+        &["ctl", "threads", "--pretty"],
+        &["ctl", "thread-backtraces"],
+        &["ctl", "stats"],
+        &["top", "--once"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        let output = command.args(args).args(["--control-url", &url]).stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        outputs.push((args.join(" "), output.stdout));
+    }
+    let stream = format!("http://{}/models/live_stream", server.app);
+    let mut tab = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    tab.args(["tab", "--events", "1", "--for", "60", "--last-event-id", "0"]);
+    let output = tab.arg(stream).stdin(Stdio::null()).output().unwrap();
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    outputs.extend([("tab".to_owned(), output.stdout), ("tab's notes".to_owned(), output.stderr)]);
+    // What an answer says of itself is repeated in the reason.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    let said = format!("HTTP/1.1 200 OK\r\nContent-Type: {STEERING}\r\n\r\n");
+    let answering = thread::spawn(move || {
+        use std::io::Write;
+        let (mut client, _) = other.accept().unwrap();
+        read_until(&mut client, "\r\n\r\n");
+        client.write_all(said.as_bytes()).unwrap();
+    });
+    let mut tab = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    let output = tab.args(["tab", "--for", "60", &format!("http://{address}/")]).output().unwrap();
+    answering.join().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    outputs.push(("tab's reason".to_owned(), output.stderr));
+    drop(clients);
+    let traced = server.folder.path().join("trace.json");
+    wait_for("a trace of the streams", || {
+        fs::read_to_string(&traced).ok()?.contains("live_stream").then_some(())
+    });
+    outputs.push(("log".to_owned(), server.log().into_bytes()));
+    outputs.push(("trace".to_owned(), fs::read(&traced).unwrap()));
+
+    for (name, bytes) in outputs {
+        let text = String::from_utf8(bytes).unwrap_or_else(|_| panic!("{name} is not UTF-8"));
+        let steering = text.chars().find(|c| *c != '\n' && !ninetabs::escape::is_printable(*c));
+        assert_eq!(steering, None, "{name}: {}", text.escape_debug());
+    }
+}

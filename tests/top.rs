@@ -279,6 +279,31 @@ fn once_is_a_picture_as_text() {
     assert!(printed.contains("tab 8 streams, and holds tp 00"), "{printed}");
 }
 
+#[test]
+fn a_tabs_name_is_decoded_and_cut_by_columns() {
+    let server = Server::start(&["--update-rate", "60"]);
+    let named = |name: &str| {
+        let request = format!("GET /models/live_stream?tab={name} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut stream = send(server.app, request.as_bytes());
+        read_until(&mut stream, "data: ");
+        stream
+    };
+    let _tabs = [
+        named("%e6%a8%a1%e5%9e%8b"),
+        named("a+b%20c"),
+        named(&"%e6%a8%a1".repeat(30)),
+        named("%c2%9b%e2%80%ae"),
+    ];
+    let output = output(&["--once", "--control-url", &url(&server)]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    for name in ["模型", "a b c", "\u{fffd}\u{fffd}"] {
+        let mut rows = text.lines().filter(|line| line.starts_with("tp "));
+        // A character of two columns is followed by an empty cell.
+        assert!(rows.any(|row| row.replace(' ', "").ends_with(&name.replace(' ', ""))), "{name}: {text}");
+    }
+    assert!(!text.contains("%e6"), "{text}");
+}
+
 /// A listener that answers one request with this.
 fn another_program(answer: &'static str) -> (String, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

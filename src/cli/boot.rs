@@ -3,7 +3,7 @@
 //! This is the one place that knows all rooms: it hands the app to the server,
 //! the streams to the reaper, and all of them to the control server.
 
-use std::io;
+use std::io::{self, Write};
 use std::mem;
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,7 @@ use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
 use crate::control::{self, Control, Guard, Pages, Stop, View};
+use crate::escape;
 use crate::fixes::{Fixes, Told};
 use crate::live::{self, Live, NoticeClose, Reaper};
 use crate::puma::configuration as default;
@@ -358,7 +359,7 @@ pub fn start_logging() -> io::Result<Log> {
         None => builder.write_style(WriteStyle::Never),
     };
     builder.target(Target::Pipe(Box::new(Lines(outlet.clone()))));
-    builder.format_target(false).format_timestamp_millis().init();
+    builder.format(log_line).init();
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         log::error!("thread {}: {panic}", thread.name().unwrap_or("without a name"));
@@ -378,6 +379,15 @@ impl io::Write for Lines {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// A line of the log. What a client or another program has said in it steers no terminal and
+/// begins no line of its own.
+fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
+    let (level, style) = (record.level(), to.default_level_style(record.level()));
+    let (at, text) = (to.timestamp_millis(), record.args().to_string());
+    let text = text.lines().collect::<Vec<_>>().join(" ");
+    writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))
 }
 
 fn start(

@@ -15,6 +15,7 @@ use super::control_server::{ControlError, ControlServerArgs};
 use super::pretty::pretty;
 use super::values::{self, OrOff};
 use super::{duration, failed, misused};
+use crate::escape;
 
 /// How long an answer may take: opening thousands of database connections is part of a resize.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,6 +110,8 @@ pub fn run(args: &CtlArgs) -> ExitCode {
     match answer(args) {
         Ok(line) => {
             let text = if args.pretty { pretty(&line) } else { line };
+            // It may repeat what a client of the server has sent.
+            let text = escape::json(&text);
             match writeln!(io::stdout(), "{text}") {
                 // A reader that has seen enough and closes the pipe is no error.
                 Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(error),

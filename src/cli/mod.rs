@@ -35,6 +35,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::escape::is_printable;
+
 const EXAMPLES: &str = "\
 Examples:
   ninetabs                           serve, then open http://tab1.localhost:9292/?tab=1 to tab9
@@ -127,7 +129,7 @@ fn complaint(error: impl std::fmt::Display) -> String {
 /// said does not steer the terminal.
 fn one_line(text: &str) -> String {
     let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    line.replace(char::is_control, " ")
+    line.replace(|c| !is_printable(c), " ")
 }
 
 /// Help and version as they are; of a mistake one line, which names the flag, the
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_complaint_is_one_line_and_steers_no_terminal() {
-        assert_eq!(one_line("a\n  b \u{1b}[31m\u{9b}2J c\r\n"), "a b  [31m 2J c");
+        assert_eq!(one_line("a\n  b \u{1b}[31m\u{9b}2J\u{202e}c\r\n"), "a b  [31m 2J c");
     }
 
     #[test]

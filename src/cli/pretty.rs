@@ -4,6 +4,10 @@
 //! spelling: only the blanks between are new. It reads no meaning, so what is no
 //! JSON comes out as odd as it went in.
 
+/// The deepest level that is indented further than the one around it. Deeper ones are
+/// not, so that an answer of brackets alone does not become a billion blanks.
+const DEEPEST: usize = 64;
+
 /// Two blanks a level, a value a line; what is empty stays on its line.
 pub fn pretty(json: &str) -> String {
     let (mut out, mut depth, mut in_text) = (String::with_capacity(json.len() * 2), 0_usize, false);
@@ -47,7 +51,7 @@ pub fn pretty(json: &str) -> String {
 
 fn new_line(out: &mut String, depth: usize) {
     out.push('\n');
-    out.extend(std::iter::repeat_n("  ", depth));
+    out.extend(std::iter::repeat_n("  ", depth.min(DEEPEST)));
 }
 
 #[cfg(test)]
@@ -67,6 +71,12 @@ mod tests {
         for text in [r#""a: [1, {\"x\"}] \\""#, r#""\\""#, r#""ä  ,""#] {
             assert_eq!(pretty(text), text);
         }
+    }
+
+    #[test]
+    fn an_answer_of_brackets_alone_stays_small() {
+        let brackets = "[".repeat(1_000_000);
+        assert!(pretty(&brackets).len() < brackets.len() * 2 * (DEEPEST + 2));
     }
 
     #[test]

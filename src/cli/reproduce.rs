@@ -19,6 +19,7 @@ use super::keepsakes::Keepsakes;
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
 use super::{failed, interrupt, misused};
+use crate::escape;
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::narrator::Narrator;
@@ -177,7 +178,7 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if json {
         match serde_json::to_string(&Claimed { acts: verdicts, held }) {
-            Ok(line) => match writeln!(io::stdout(), "{line}") {
+            Ok(line) => match writeln!(io::stdout(), "{}", escape::json(&line)) {
                 // Whoever closed the pipe has seen enough: the status still tells.
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     return failed(format_args!("--json: standard output cannot be written: {error}"));

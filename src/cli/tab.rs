@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, after, bounded, never, select};
 use url::Url;
 
 use super::duration::seconds;
+use crate::escape;
 use crate::lab::event_stream::Event;
 use crate::lab::http::parse_url;
 use crate::lab::tab::{Settings, Tab, What};
@@ -151,15 +152,14 @@ fn ms(duration: Duration) -> f64 {
 }
 
 fn print(to: &mut impl Write, event: &Event) -> io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
-    to.write_all(&line)?;
+    let line = serde_json::to_string(event)?;
+    writeln!(to, "{}", escape::json(&line))?;
     to.flush()
 }
 
 /// Nobody need read the notes: a standard error that is closed ends nothing.
 fn note(to: &mut impl Write, text: &str) {
-    let _ = writeln!(to, "tab: {text}");
+    let _ = writeln!(to, "tab: {}", escape::printable(text));
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use minijinja::context;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::escape;
 use crate::puma::{Request, Response};
 
 use command::Command;
@@ -293,7 +294,7 @@ fn unavailable(name: &str) -> Response {
 
 fn one_line(value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
-        Ok(line) => Response::new(200, "application/json", line),
+        Ok(line) => Response::new(200, "application/json", escape::json(&line).into_owned()),
         Err(error) => {
             log::error!("control server: {error}");
             Response::status(500)

@@ -24,6 +24,7 @@ use socket2::SockRef;
 
 use super::stats;
 use super::view::View;
+use crate::escape;
 use crate::puma::response::Detached;
 use crate::puma::{Request, Response};
 use crate::timeline::{COPIED_AT_ONCE, Excerpt, Moment, Timeline, What};
@@ -366,7 +367,7 @@ fn recent(timeline: &Timeline) -> Past {
 fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     match serde_json::to_string(data) {
-        Ok(data) => format!("event: {name}\n{id}data: {data}\n\n"),
+        Ok(data) => format!("event: {name}\n{id}data: {}\n\n", escape::json(&data)),
         Err(error) => {
             log::error!("viewers: {error}");
             String::new()

@@ -8,6 +8,7 @@ use console::{Style, Term};
 use super::claim::Claim;
 use super::lanes::{self, Cell, Lane};
 use super::record::{Record, Story};
+use crate::escape::printable;
 
 /// The widest that lanes are drawn.
 const MOST_COLUMNS: usize = 100;
@@ -211,16 +212,17 @@ fn summary(record: &Record) -> String {
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split_whitespace() {
+    // What is said may repeat words of the server under test.
+    for word in text.split_whitespace().map(printable) {
         if !line.is_empty()
-            && console::measure_text_width(&line) + 1 + console::measure_text_width(word) > width
+            && console::measure_text_width(&line) + 1 + console::measure_text_width(&word) > width
         {
             lines.push(std::mem::take(&mut line));
         }
         if !line.is_empty() {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word);
     }
     lines.push(line);
     lines

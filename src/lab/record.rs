@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::escape::is_printable;
 use crate::timeline::{Excerpt, Moment, What};
 
 /// One request, as far as it has come. Times are microseconds on the server's clock.
@@ -68,19 +69,36 @@ impl Story {
     }
 }
 
-/// What a person calls a request for this: `tab 3`, the value of `?tab=`, or its path.
+/// What a person calls a request for this: `tab 3`, the value of `?tab=`, or its path. It is
+/// decoded as a form is, has no character that steers a terminal, and at most [`LONGEST_NAME`]
+/// characters: the same as on the dashboard.
 pub fn name_of(target: &str) -> String {
     match tab_of(target) {
-        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => format!("tab {number}"),
-        Some(name) => name.to_owned(),
-        None => target.split('?').next().unwrap_or_default().to_owned(),
+        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("tab {}", bounded(&number))
+        }
+        Some(name) => bounded(&name),
+        None => bounded(target.split('?').next().unwrap_or_default()),
     }
 }
 
-/// The value of `?tab=`.
-pub fn tab_of(target: &str) -> Option<&str> {
+/// The most characters of a name.
+const LONGEST_NAME: usize = 40;
+
+fn bounded(text: &str) -> String {
+    let shown = |c: char| if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER };
+    match text.char_indices().nth(LONGEST_NAME) {
+        None => text.chars().map(shown).collect(),
+        Some(_) => text.chars().take(LONGEST_NAME - 1).map(shown).chain(['…']).collect(),
+    }
+}
+
+/// The value of `?tab=`, decoded; None if it is empty.
+pub fn tab_of(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
-    query.split('&').find_map(|parameter| parameter.strip_prefix("tab="))
+    let mut parameters = url::form_urlencoded::parse(query.as_bytes());
+    let (_, tab) = parameters.find(|(name, _)| name == "tab")?;
+    (!tab.is_empty()).then(|| tab.into_owned())
 }
 
 /// A thread, as the server's list of threads has it.
@@ -351,6 +369,28 @@ pub(crate) mod tests {
         let mut record = Record::default();
         record.take(timeline.after(0));
         record
+    }
+
+    #[test]
+    fn a_name_is_decoded_as_a_form_then_filtered_then_bounded() {
+        for (target, name) in [
+            ("/models/live_stream?tab=3", "tab 3"),
+            ("/x?a=b&tab=%33&tab=4", "tab 3"),
+            ("/x?tab=%e6%a8%a1%e5%9e%8b", "模型"),
+            ("/x?tab=模型", "模型"),
+            ("/x?tab=a+b%20c", "a b c"),
+            ("/x?t%61b=a", "a"),
+            ("/x?tab=%1b[31m%C2%9b%E2%80%AE%0a%ff", "\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+            ("/x?tab=", "/x"),
+            ("/x?tab", "/x"),
+            ("/\u{9b}x\u{202e}", "/\u{fffd}x\u{fffd}"),
+            ("", ""),
+        ] {
+            assert_eq!(name_of(target), name, "{target:?}");
+        }
+        let long = name_of(&format!("/x?tab={}", "%e6%a8%a1".repeat(100)));
+        assert_eq!(long, format!("{}…", "模".repeat(39)));
+        assert_eq!(name_of(&format!("/x?tab={}", "模".repeat(40))), "模".repeat(40));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 
+use crate::escape::printable;
 use crate::lab::lanes::{Cell, LEGEND, Lane};
 
 /// Columns of a lane's label.
@@ -29,13 +30,16 @@ impl Pen<'_> {
     /// Goes on with this text, cut where the row ends.
     pub fn put(&mut self, text: &str, style: Style) -> &mut Self {
         let room = usize::from(self.right.saturating_sub(self.x));
+        // Names and targets are text of the server's clients.
+        let text = printable(text);
         self.x = self.buffer.set_stringn(self.x, self.y, text, room, style).0;
         self
     }
 
     /// All of it, or nothing.
     pub fn put_if_it_fits(&mut self, text: &str, style: Style) -> bool {
-        let fits = console::measure_text_width(text) <= usize::from(self.right.saturating_sub(self.x));
+        let fits =
+            console::measure_text_width(&printable(text)) <= usize::from(self.right.saturating_sub(self.x));
         if fits {
             self.put(text, style);
         }

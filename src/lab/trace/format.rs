@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::escape;
+
 /// One event, as the format has it. Times are microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Event {
@@ -57,7 +59,7 @@ impl Encoder {
         let mut bytes = Vec::new();
         for event in events {
             bytes.extend_from_slice(if self.has_begun { b",\n" } else { b"[\n" });
-            serde_json::to_writer(&mut bytes, event)?;
+            bytes.extend_from_slice(escape::json(&serde_json::to_string(event)?).as_bytes());
             self.has_begun = true;
         }
         Ok(bytes)
