@@ -305,6 +305,32 @@ fn a_page_that_is_not_read_gives_its_thread_back_and_its_bytes_are_counted() {
 }
 
 #[test]
+fn a_page_waits_for_a_client_that_reads_slowly_and_not_for_one_that_takes_nothing() {
+    let server = start("--write-timeout 600 --max-answer-time 600 --threads 2:2");
+    common::create_large(server.app, 60);
+    let _stalled = stalled_reader_of_a_page(&server);
+    let mut slow = stalled_reader_of_a_page(&server);
+    server.wait_for_stats("two blocked pages", |stats| {
+        stats["busy_threads"] == 2 && stats["connections"]["unsent_bytes"].as_u64() > Some(0)
+    });
+    // A little at a time, and all of it.
+    let slow = thread::spawn(move || {
+        let (mut all, mut part) = (Vec::new(), vec![0; 12 * 1024]);
+        let head = common::read_head(&mut slow).to_lowercase();
+        let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+        while all.len() < length {
+            let read = slow.read(&mut part).unwrap();
+            assert!(read > 0, "it was cut after {} of {length} bytes", all.len());
+            all.extend_from_slice(&part[..read]);
+            thread::sleep(Duration::from_millis(2));
+        }
+    });
+    assert_eq!(get(server.app, "/up").0, 200);
+    slow.join().unwrap();
+    server.wait_for_stats("free threads", |stats| stats["busy_threads"] == 0);
+}
+
+#[test]
 fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
     let server = start("--write-timeout 600 --max-answer-time off --threads 8:8");
     common::create_large(server.app, 60);

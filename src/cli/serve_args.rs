@@ -204,7 +204,7 @@ pub struct ServeArgs {
     /// Seconds that a blocked write waits for its client, in sum.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,
-    /// Seconds that a page waits for its client to read it, in total, or off; a stream has --max-stream-age instead [not on tiny-http].
+    /// Seconds that a page waits for its client to read it, in total (and 2 while the client takes nothing), or off; a stream has --max-stream-age instead [not on tiny-http].
     #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_ANSWER_TIME", default_value = "5", value_parser = values::time_or_off, help_heading = "Limits")]
     pub max_answer_time: OrOff,
     /// The largest request body, in bytes.

@@ -17,6 +17,8 @@ pub const MAX_IO_THREADS: usize = 0;
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page waits for its client, in total. A stream has an age instead.
 pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long a page waits for a client that takes none of it meanwhile.
+pub const MAX_STALL: Duration = Duration::from_secs(2);
 /// Bytes of answers that the kernel keeps for a connection. By itself it would keep megabytes for
 /// a client that does not read. Linux takes twice as much, with what it needs for itself.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -68,8 +70,8 @@ pub struct Configuration {
     pub threads: (usize, usize),
     pub max_io_threads: usize,
     pub write_timeout: Duration,
-    /// How long an answer that is written whole may wait for its client, in total; None: as long as
-    /// any write.
+    /// How long an answer that is written whole may wait for its client, in total, and at most
+    /// [`MAX_STALL`] while the client takes nothing; None: as long as any write.
     pub max_answer_time: Option<Duration>,
     pub auto_trim_time: Duration,
     /// The largest request body, in bytes; 0 where no request has one.

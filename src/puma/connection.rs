@@ -19,7 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::framing::{Ended, Framing};
-use super::socket::{Cutter, Waited};
+use super::socket::{Cutter, Patience, Waited};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
@@ -50,7 +50,7 @@ pub struct Connection {
     thread: usize,
     timeline: Arc<Timeline>,
     progress: Arc<Progress>,
-    write_timeout: Duration,
+    patience: Patience,
     head: Vec<u8>,
     last_words: Vec<u8>,
     framing: Framing,
@@ -84,7 +84,7 @@ impl Connection {
             thread,
             timeline,
             progress,
-            write_timeout,
+            patience: Patience::of(write_timeout),
             head: Vec::new(),
             last_words: Vec::new(),
             framing: Framing::UntilClose,
@@ -100,9 +100,9 @@ impl Connection {
         self.framing = framing;
     }
 
-    /// From now on a write waits for its client in total at most for this time, if that is less.
-    pub(super) fn limit_waits(&mut self, most: Option<Duration>) {
-        self.write_timeout = most.map_or(self.write_timeout, |most| self.write_timeout.min(most));
+    /// From now on a write waits no longer than this, in total and while its client takes nothing.
+    pub(super) fn limit_waits(&mut self, total: Duration, stall: Duration) {
+        self.patience = self.patience.at_most(total, stall);
     }
 
     /// The answer is its head alone, whatever that promises (HEAD, 204, 304).
@@ -219,7 +219,7 @@ impl Connection {
             progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             progress.unsent.fetch_sub(bytes as u64, Ordering::Relaxed);
         };
-        let (waited, written) = self.transport.write_all(bytes, self.write_timeout, took);
+        let (waited, written) = self.transport.write_all(bytes, self.patience, took);
         progress.unsent.store(0, Ordering::Relaxed);
         if !waited.is_zero() {
             self.record(What::Blocked { us: waited.as_micros() as u64 });

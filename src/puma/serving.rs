@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::configuration::Configuration;
+use super::configuration::{Configuration, MAX_STALL};
 use super::connection::{Connection, Progress};
 use super::framing::{Ended, Framing};
 use super::request::Request;
@@ -158,7 +158,9 @@ impl Serving {
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
             Body::Whole(bytes) => {
-                connection.limit_waits(self.max_answer_time);
+                if let Some(most) = self.max_answer_time {
+                    connection.limit_waits(most, MAX_STALL);
+                }
                 connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean)
             }
             Body::Detached { with_head, take_over } => {

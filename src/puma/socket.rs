@@ -47,6 +47,27 @@ impl Drop for Socket {
     }
 }
 
+/// How long a write waits for its client to read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// In total.
+    pub total: Duration,
+    /// While the client takes nothing.
+    pub stall: Duration,
+}
+
+impl Patience {
+    /// As long as this in total, however little the client takes.
+    pub fn of(total: Duration) -> Patience {
+        Patience { total, stall: total }
+    }
+
+    /// No longer than these.
+    pub fn at_most(self, total: Duration, stall: Duration) -> Patience {
+        Patience { total: self.total.min(total), stall: self.stall.min(stall) }
+    }
+}
+
 /// Ends a stream's waits: for its client to read, and for its client to close.
 #[derive(Debug, Clone, Default)]
 pub struct Cutter(pub(super) Weak<Socket>);
@@ -77,38 +98,42 @@ impl Socket {
         })
     }
 
-    /// Writes all of it, waiting for the client in sum at most for `timeout`.
+    /// Writes all of it, waiting for the client no longer than its patience.
     /// Answers how long it waited, also where it waited in vain.
     pub fn write_all(
         &self,
         bytes: &[u8],
-        timeout: Duration,
+        patience: Patience,
         took: impl Fn(usize),
     ) -> (Duration, io::Result<()>) {
         let mut waited = Duration::ZERO;
-        let written = self.write_and_wait(bytes, timeout, took, &mut waited);
+        let written = self.write_and_wait(bytes, patience, took, &mut waited);
         (waited, written)
     }
 
     fn write_and_wait(
         &self,
         mut bytes: &[u8],
-        timeout: Duration,
+        patience: Patience,
         took: impl Fn(usize),
         waited: &mut Duration,
     ) -> io::Result<()> {
+        let mut stalled = Duration::ZERO;
         while !bytes.is_empty() {
             match (&self.stream).write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
                     took(taken);
                     bytes = &bytes[taken..];
+                    stalled = Duration::ZERO;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let began = Instant::now();
-                    let room = self.wait_for_room(timeout.saturating_sub(*waited));
+                    let left = patience.total.saturating_sub(*waited);
+                    let room = self.wait_for_room(left.min(patience.stall.saturating_sub(stalled)));
                     *waited += began.elapsed();
+                    stalled += began.elapsed();
                     room?;
                 }
                 Err(error) => return Err(error),

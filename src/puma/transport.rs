@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::framing::Ended;
-use super::socket::{Cutter, Socket, Waited};
+use super::socket::{Cutter, Patience, Socket, Waited};
 
 /// A write behind which the socket is hidden and that took longer than this is
 /// said to have waited for its client.
@@ -25,14 +25,14 @@ impl Transport {
     pub fn write_all(
         &mut self,
         bytes: &[u8],
-        timeout: Duration,
+        patience: Patience,
         took: impl Fn(usize),
     ) -> (Duration, io::Result<()>) {
         match self {
-            Transport::Socket(socket) => socket.write_all(bytes, timeout, took),
+            Transport::Socket(socket) => socket.write_all(bytes, patience, took),
             Transport::Hidden(writer) => {
                 let began = Instant::now();
-                let written = write_hidden(writer, bytes, timeout, took);
+                let written = write_hidden(writer, bytes, patience.total, took);
                 (Some(began.elapsed()).filter(|time| *time > WAITED_AFTER).unwrap_or_default(), written)
             }
         }
