@@ -68,6 +68,8 @@ fn the_page_shows_what_there_is_and_where_to_go() {
     assert_eq!(page.matches("aria-current=\"page\"").count(), 1);
 
     let odd = ask(server.app, "GET /?tab=%22%3E%3Cscript%3E HTTP/1.0\r\nHost: localhost:1%22\r\n\r\n");
+    assert!(odd.starts_with("HTTP/1.0 400 "), "a port that is not a number: {odd}");
+    let odd = ask(server.app, "GET /?tab=%22%3E%3Cscript%3E HTTP/1.0\r\nHost: localhost:1\r\n\r\n");
     assert!(!odd.contains("\"><script>") && !odd.contains("%22"), "{odd}");
 }
 
@@ -114,13 +116,28 @@ fn what_is_posted_is_created_or_refused_in_one_line() {
     let as_json = "Content-Type: application/json; charset=utf-8\r\n";
     let page = "Content-Type: application/x-www-form-urlencoded\r\nAccept: text/html,*/*;q=0.8\r\n";
     let json_page = "Content-Type: application/json\r\nAccept: text/html\r\n";
+    let no_page = "Accept: text/html;q=0, application/json\r\n";
+    let page_on_two_lines = "Accept: application/json\r\nAccept: text/html;q=0.1\r\n";
     let (longest, too_long) = ("x".repeat(16 * 1024), "x".repeat(16 * 1024 + 1));
     let (longest_form, longest_json) = (format!("name={longest}"), json!({ "name": longest }).to_string());
     let (too_long_form, too_long_json) =
         (format!("name={too_long}"), json!({ "name": too_long }).to_string());
     for (headers, body, status, name) in [
         (form, "name=one", 201, "one"),
-        (form, "x=1&name=a+b%26%C3%A4&name=other", 201, "a b&ä"),
+        (form, "x=1&name=other&name=a+b%26%C3%A4", 201, "a b&ä"),
+        (form, "name=first&name=", 422, ""),
+        (as_json, r#"{"name":"first","name":"last"}"#, 201, "last"),
+        // Invalid UTF-8 is replaced; any body that is not JSON is read as a form.
+        (form, "name=%FF", 201, "\u{fffd}"),
+        ("Content-Type: text/plain\r\n", "name=plain", 201, "plain"),
+        ("Content-Type: text/plain, application/json\r\n", "name=list", 201, "list"),
+        ("Content-Type: text/plain\r\nContent-Type: application/json\r\n", "name=twice", 201, "twice"),
+        ("Content-Type: Application/JSON ; charset=utf-8\r\n", r#"{"name":"case"}"#, 201, "case"),
+        (form, "name=%00", 422, ""),
+        (form, "name=a%00b", 422, ""),
+        (as_json, "{\"name\":\"a\\u0000\"}", 422, ""),
+        (no_page, "name=a+program", 201, "a program"),
+        (page_on_two_lines, "name=a+page", 303, "a page"),
         ("", "name=untyped", 201, "untyped"),
         (as_json, r#"{"name":"two","id":7}"#, 201, "two"),
         (json_page, r#"{"name":"three"}"#, 201, "three"),

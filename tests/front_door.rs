@@ -354,3 +354,89 @@ fn the_control_server_answers_while_every_thread_is_held() {
         assert!(page.read(&mut [0; 1]).is_err(), "a page got a thread");
     }
 }
+
+/// A row per rule, for both servers and both fronts; the control server is always on Puma's.
+#[test]
+fn a_malformed_host_or_authority_is_refused_on_both_servers_and_fronts() {
+    let rows = [
+        ("/up", "Host: 127.0.0.1:80x\r\n", 400),
+        ("/up", "Host: localhost:65536\r\n", 400),
+        ("/up", "Host: user@localhost\r\n", 400),
+        ("/up", "Host: [localhost]\r\n", 400),
+        ("/up", "Host: ::1\r\n", 400),
+        ("/up", "Host: [::1%25lo]\r\n", 400),
+        ("/up", "Host: local host\r\n", 400),
+        ("/up", "Host: localhost%\r\n", 400),
+        ("/up", "Host: :80\r\n", 400),
+        ("/up", "Host: localhost\r\nHost: localhost\r\n", 400),
+        ("http://127.0.0.1:port/up", "Host: localhost\r\n", 400),
+        ("http://user@localhost/up", "Host: localhost\r\n", 400),
+        ("http:///up", "Host: localhost\r\n", 400),
+        ("http://localhost/nowhere", "Host: localhost:x\r\n", 400),
+        ("http://localhost/nowhere", "Host: localhost\r\nHost: localhost\r\n", 400),
+        // The target's authority wins.
+        ("http://other.example/nowhere", "Host: localhost\r\n", 403),
+        ("http://localhost/nowhere", "Host: other.example\r\n", 404),
+        ("/nowhere", "Host: other.example\r\n", 403),
+        ("/nowhere", "Host: LOCALHOST:\r\n", 404),
+        ("/nowhere", "Host: [0::1]:65535\r\n", 404),
+    ];
+    for front in FRONTS {
+        let server = Server::on(front, &[]);
+        for address in [server.app, server.control] {
+            for (target, fields, expected) in rows {
+                for (method, version) in [("GET", "1.1"), ("GET", "1.0"), ("POST", "1.1"), ("DELETE", "1.0")]
+                {
+                    let bytes = format!("{method} {target} HTTP/{version}\r\n{fields}\r\n");
+                    let mut client = send(address, bytes.as_bytes());
+                    let answer = read_answer(&mut client);
+                    assert_eq!(answer.status, expected, "{front} {address} {bytes:?}: {answer:?}");
+                    // tiny_http closes a connection only where its client asked for that.
+                    if expected == 400 && !(front == "tiny-http" && address == server.app) {
+                        assert_eq!(answer.header("connection"), Some("close"), "{bytes:?}");
+                        assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed: {bytes:?}");
+                    }
+                }
+            }
+        }
+        assert!(!server.log().contains("panicked"), "{}", server.log());
+    }
+}
+
+#[test]
+fn close_wins_over_keep_alive_on_both_fronts() {
+    for front in FRONTS {
+        let server = Server::on(front, &[]);
+        for version in ["1.0", "1.1"] {
+            let lines: &[&str] = match front {
+                // tiny_http reads the first of several lines.
+                "tiny-http" => &["close, keep-alive", "keep-alive, close"],
+                _ => &[
+                    "close, keep-alive",
+                    "keep-alive, close",
+                    "close\r\nConnection: keep-alive",
+                    "keep-alive\r\nConnection: close",
+                ],
+            };
+            for line in lines {
+                let bytes =
+                    format!("GET /up HTTP/{version}\r\nHost: localhost\r\nConnection: {line}\r\n\r\n");
+                let mut client = send(server.app, bytes.as_bytes());
+                let answer = read_answer(&mut client);
+                assert_ne!(answer.header("connection"), Some("keep-alive"), "{front} {bytes:?}");
+                assert_eq!(client.read(&mut [0]).unwrap(), 0, "{front}: closed: {bytes:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_coding_that_tiny_http_would_read_as_chunked_is_refused() {
+    let server = Server::on("tiny-http", &[]);
+    for (coding, expected) in [("identity", 501), ("gzip", 400), ("xchunked", 501), ("chunked, gzip", 400)] {
+        let head = format!("POST /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {coding}\r\n\r\n");
+        let mut client = send(server.app, format!("{head}6\r\nname=x\r\n0\r\n\r\n").as_bytes());
+        assert_eq!(read_answer(&mut client).status, expected, "{coding}");
+    }
+    assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
+}

@@ -87,8 +87,10 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
     client.write_all(b"1\r\na").unwrap();
     expect_refusal(&mut client, 413, "chunks in sum");
     // The declared size of a chunk needs no byte of it, either.
-    let bytes = head("Transfer-Encoding: chunked\r\n") + "ffffffffffffffffff\r\n";
-    expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, "a size past u64");
+    for size in ["7d1", "000007d1;name=value", "ffffffff", "ffffffffffffffff", "ffffffffffffffffff"] {
+        let bytes = head("Transfer-Encoding: chunked\r\n") + size + "\r\n";
+        expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, size);
+    }
     assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
 }
 

@@ -7,25 +7,53 @@
 
 use std::net::IpAddr;
 
-use crate::puma::{Request, Response};
+use super::origin::{Origin, Said};
+use crate::puma::{Host, Request, Response};
 
 /// The hosts that are answered.
 #[derive(Debug, Clone, Default)]
 pub struct HostAuthorization {
-    allowed: Vec<String>,
+    allowed: Vec<Pattern>,
+}
+
+/// What one `--allow-host` allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pattern {
+    Is(Host),
+    /// All names below this domain, which begins with a dot.
+    Below(String),
+}
+
+impl Pattern {
+    /// None: no request can be for such a host.
+    fn parse(text: &str) -> Option<Pattern> {
+        if text.starts_with('.') {
+            return Some(Pattern::Below(text.to_ascii_lowercase()));
+        }
+        // An address of IPv6 may stand here without its brackets.
+        let address = text.parse::<IpAddr>().ok().map(Host::Address);
+        address.or_else(|| Host::parse(text)).map(Pattern::Is)
+    }
+
+    fn allows(&self, host: &Host) -> bool {
+        match self {
+            Pattern::Is(allowed) => host == allowed,
+            Pattern::Below(domain) => host.is_below(domain),
+        }
+    }
 }
 
 impl HostAuthorization {
     /// These hosts besides the local ones; a leading dot allows all names below.
     pub fn new(allowed: Vec<String>) -> Self {
-        HostAuthorization { allowed: allowed.into_iter().map(|host| host.to_ascii_lowercase()).collect() }
+        HostAuthorization { allowed: allowed.iter().filter_map(|text| Pattern::parse(text)).collect() }
     }
 
     /// Refuses with 403 a request for a host that is not ours. A request without
     /// one comes from no browser, and passes.
     pub fn check(&self, request: &Request) -> Result<(), Response> {
-        match request.header("host") {
-            Some(host) if !self.allows(host) => {
+        match request.authority() {
+            Some(authority) if !self.allows(&authority.host) => {
                 Err(Response::line(403, "Blocked host; --allow-host admits it"))
             }
             _ => Ok(()),
@@ -34,12 +62,10 @@ impl HostAuthorization {
 
     /// Refuses with 403 a form or a script of another origin.
     pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
-        let foreign = match request.header("origin") {
-            // `null` is the origin of who wants to hide it.
-            Some(origin) => {
-                origin.split_once("://").is_none_or(|(_, host)| Some(host) != request.header("host"))
-            }
-            None => request.header("sec-fetch-site") == Some("cross-site"),
+        let foreign = match Origin::of(request) {
+            Said::Of(origin) => !origin.is_same_host(request),
+            Said::Foreign => true,
+            Said::Nothing => request.header("sec-fetch-site") == Some("cross-site"),
         };
         if foreign { Err(Response::line(403, "Blocked origin")) } else { Ok(()) }
     }
@@ -48,38 +74,27 @@ impl HostAuthorization {
     /// address of IPv6, and of names only letters, digits and hyphens: others are left out.
     pub fn sources(&self) -> Vec<String> {
         let local = ["127.0.0.1", "localhost", "*.localhost"].map(str::to_owned);
-        let allowed = self.allowed.iter().filter(|host| {
-            !host.is_empty()
-                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        let allowed = self.allowed.iter().map(|pattern| match pattern {
+            Pattern::Is(host) => host.to_string(),
+            Pattern::Below(domain) => format!("*{domain}"),
         });
-        let allowed = allowed.map(|host| match host.strip_prefix('.') {
-            Some(above) => format!("*.{above}"),
-            None => host.clone(),
-        });
-        local.into_iter().chain(allowed).map(|host| format!("http://{host}:*")).collect()
+        let is_known = |host: &String| {
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        };
+        local.into_iter().chain(allowed.filter(is_known)).map(|host| format!("http://{host}:*")).collect()
     }
 
-    fn allows(&self, host: &str) -> bool {
-        let name = without_port(host).to_ascii_lowercase();
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        let is_below = |of: &str| name.strip_suffix(of).is_some_and(|front| !front.is_empty());
-        bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-            || name == "localhost"
-            || is_below(".localhost")
-            || self.allowed.iter().any(|host| name == *host || (host.starts_with('.') && is_below(host)))
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.ends_with(':') => name,
-        _ => host,
+    fn allows(&self, host: &Host) -> bool {
+        host.is_local() || self.allowed.iter().any(|pattern| pattern.allows(host))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::puma::head::{self, Parsed};
 
     #[test]
     fn sources_that_a_policy_can_hold() {
@@ -97,37 +112,117 @@ mod tests {
         );
     }
 
+    /// What is answered to a request with these fields: 200, or the refusal's status.
+    fn status(hosts: &HostAuthorization, target: &str, version: &str, fields: &str) -> u16 {
+        match head::parse(format!("POST {target} {version}\r\n{fields}\r\n").as_bytes(), 10_000) {
+            Parsed::Whole(head, _) => {
+                let request = Request::for_test(head);
+                let checked = hosts.check(&request).and_then(|()| hosts.check_origin(&request));
+                checked.map_or_else(|refusal| refusal.status, |()| 200)
+            }
+            Parsed::Refused(refusal) => refusal.status(),
+            Parsed::NotYet => panic!("{fields:?} is not whole"),
+        }
+    }
+
+    /// A row per host, and a column per place where it may stand and per version.
     #[test]
-    fn local_names_and_allowed_ones() {
-        let hosts = HostAuthorization::new(vec!["Example.com".into(), ".test".into()]);
-        for host in [
-            "127.0.0.1",
-            "127.0.0.1:9292",
-            "127.9.9.9:1",
-            "localhost",
-            "LOCALHOST:80",
-            "tab1.localhost:9292",
-            "[::1]:9292",
-            "[::1]",
-            "example.com:9292",
-            "a.test",
+    fn hosts_are_allowed_by_their_parsed_form() {
+        let allowed = ["Example.com", ".Test", "10.0.0.9", "2001:DB8::1", "not a host"];
+        let hosts = HostAuthorization::new(allowed.map(str::to_owned).to_vec());
+        for (host, expected) in [
+            ("127.0.0.1", 200),
+            ("127.0.0.1:9292", 200),
+            ("127.9.9.9:1", 200),
+            ("localhost", 200),
+            ("LOCALHOST:80", 200),
+            ("localhost:", 200),
+            ("tab1.localhost:9292", 200),
+            ("[::1]:9292", 200),
+            ("[0:0::1]", 200),
+            ("example.com:9292", 200),
+            ("EXAMPLE.com", 200),
+            ("a.test", 200),
+            ("10.0.0.9:80", 200),
+            ("[2001:db8:0::1]", 200),
+            // Well-formed, and not ours.
+            ("evil.com", 403),
+            ("localhost.evil.com", 403),
+            ("evillocalhost", 403),
+            (".localhost", 403),
+            ("127.0.0.1.evil.com", 403),
+            ("127.1", 403),
+            ("0x7f000001", 403),
+            ("10.0.0.1", 403),
+            ("a.example.com", 403),
+            ("test", 403),
+            (".test", 403),
+            ("[::2]", 403),
+            ("%6cocalhost", 403),
+            ("localhost,evil.com", 403),
+            // Malformed: no guard sees it.
+            ("127.0.0.1:80x", 400),
+            ("127.0.0.1:9292:9292", 400),
+            ("localhost:65536", 400),
+            ("user@localhost", 400),
+            ("localhost@evil.com", 400),
+            ("[localhost]", 400),
+            ("[::1", 400),
+            ("::1", 400),
+            ("[::1%25lo]", 400),
+            ("localhost, evil.com", 400),
+            ("localhost%", 400),
+            (":9292", 400),
         ] {
-            assert!(hosts.allows(host), "{host}");
+            for version in ["HTTP/1.1", "HTTP/1.0"] {
+                let of_field = status(&hosts, "/models", version, &format!("Host: {host}\r\n"));
+                assert_eq!(of_field, expected, "{version} Host: {host}");
+                // The target's authority wins over Host.
+                for field in ["localhost", "evil.com"] {
+                    if !host.contains(' ') {
+                        let target = format!("http://{host}/models");
+                        let of_target = status(&hosts, &target, version, &format!("Host: {field}\r\n"));
+                        assert_eq!(of_target, expected, "{version} {target} {field}");
+                    }
+                }
+            }
         }
-        for host in [
-            "",
-            "evil.com",
-            "localhost.evil.com",
-            "evillocalhost",
-            ".localhost",
-            "127.0.0.1.evil.com",
-            "10.0.0.1",
-            "a.example.com",
-            "test",
-            "127.0.0.1:9292:9292",
-            "[::2]",
+        assert_eq!(status(&hosts, "/", "HTTP/1.0", ""), 200);
+        assert_eq!(status(&hosts, "/", "HTTP/1.1", ""), 400);
+        assert_eq!(status(&hosts, "/", "HTTP/1.1", "Host: localhost\r\nHost: localhost\r\n"), 400);
+    }
+
+    #[test]
+    fn a_form_of_another_origin_is_refused() {
+        let hosts = HostAuthorization::new(vec!["example.com".into()]);
+        for (fields, expected) in [
+            ("Host: localhost:9292\r\n", 200),
+            ("Host: localhost:9292\r\nOrigin: http://localhost:9292\r\n", 200),
+            ("Host: LocalHost:9292\r\nOrigin: http://localhost:9292\r\n", 200),
+            ("Host: localhost:80\r\nOrigin: http://localhost\r\n", 200),
+            ("Host: localhost\r\nOrigin: http://localhost:80\r\n", 200),
+            ("Host: [::1]:1\r\nOrigin: http://[0::1]:1\r\n", 200),
+            ("Host: example.com\r\nOrigin: https://example.com\r\n", 200),
+            ("Host: localhost:9292\r\nOrigin: http://localhost:9293\r\n", 403),
+            ("Host: localhost:9292\r\nOrigin: http://localhost\r\n", 403),
+            ("Host: localhost:80\r\nOrigin: https://localhost\r\n", 403),
+            ("Host: localhost\r\nOrigin: http://evil.com\r\n", 403),
+            ("Host: localhost\r\nOrigin: null\r\n", 403),
+            ("Host: localhost\r\nOrigin: file://localhost\r\n", 403),
+            ("Host: localhost\r\nOrigin: http://user@localhost\r\n", 403),
+            ("Host: localhost\r\nOrigin: http://localhost/\r\n", 403),
+            ("Host: localhost\r\nOrigin: localhost\r\n", 403),
+            ("Host: localhost\r\nOrigin:\r\n", 403),
+            ("Host: localhost\r\nOrigin: http://localhost http://evil.com\r\n", 403),
+            ("Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://localhost\r\n", 403),
+            ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", 403),
+            ("Host: localhost\r\nSec-Fetch-Site: same-origin\r\n", 200),
         ] {
-            assert!(!hosts.allows(host), "{host}");
+            assert_eq!(status(&hosts, "/models", "HTTP/1.1", fields), expected, "{fields:?}");
         }
+        let own = "Host: evil.com\r\nOrigin: http://localhost\r\n";
+        assert_eq!(status(&hosts, "http://localhost/models", "HTTP/1.1", own), 200);
+        let other = "Host: localhost\r\nOrigin: http://localhost\r\n";
+        assert_eq!(status(&hosts, "http://127.0.0.1/models", "HTTP/1.1", other), 403);
     }
 }

@@ -13,6 +13,7 @@ pub mod database;
 pub mod host_authorization;
 pub mod model;
 pub mod models_controller;
+pub mod origin;
 pub mod outside_writers;
 pub mod position;
 pub mod producer;

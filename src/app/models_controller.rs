@@ -112,6 +112,10 @@ impl ModelsController {
         if name.is_empty() {
             return Response::line(422, "name: can't be blank");
         }
+        if name.contains('\0') {
+            // PostgreSQL has no such text, and a terminal cuts it there.
+            return Response::line(422, "name: can't have U+0000");
+        }
         if name.len() > MAX_NAME_BYTES {
             return Response::line(422, &format!("name: is longer than {MAX_NAME_BYTES} bytes"));
         }
@@ -236,16 +240,18 @@ pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> R
 /// A field of what was posted, as a form or as a JSON object.
 pub fn posted(request: &Request, field: &str) -> Option<String> {
     let body = request.body.read().inspect_err(|error| log::error!("{request:?}: its body: {error}")).ok()?;
-    if request.header_lists("content-type", "application/json") {
+    if request.is_of_type("application/json") {
         let posted: Value = serde_json::from_slice(&body).ok()?;
         return posted.get(field)?.as_str().map(str::to_owned);
     }
-    form_urlencoded::parse(&body).find(|(key, _)| key == field).map(|(_, value)| value.into_owned())
+    // The last of several, as in Rack and as in JSON.
+    let values = form_urlencoded::parse(&body).filter(|(key, _)| key == field);
+    values.last().map(|(_, value)| value.into_owned())
 }
 
 /// A form that a person submitted wants a page, a program wants its model.
 fn is_from_a_page(request: &Request) -> bool {
-    request.header_lists("accept", "text/html") && !request.header_lists("content-type", "application/json")
+    request.accepts("text/html") && !request.is_of_type("application/json")
 }
 
 /// A batch as an answer. If there are more models, its `Link` names the next address: this one

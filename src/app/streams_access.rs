@@ -8,6 +8,7 @@
 //! on the first answer that does not name its origin.
 
 use super::browser;
+use super::origin::Origin;
 use crate::puma::{Request, Response};
 
 /// The fields that a page may send to a stream, besides those that need no leave.
@@ -110,8 +111,9 @@ fn is_of_another_site(request: &Request) -> bool {
 
 /// Whether an origin, or the address of a page, is of another host or port than the request.
 fn is_foreign(address: &str, request: &Request) -> bool {
-    let host = address.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(rest));
-    host.is_none() || host != request.header("host")
+    let authority = address.find("://").map_or(0, |at| at + 3);
+    let path = address[authority..].find(['/', '?', '#']).map_or(address.len(), |at| authority + at);
+    Origin::parse(&address[..path]).is_none_or(|origin| !origin.is_same_host(request))
 }
 
 #[cfg(test)]

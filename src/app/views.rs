@@ -75,7 +75,6 @@ impl Views {
 }
 
 /// The port of the address at which a browser asked, for links to other hosts of this server.
-pub fn port(request: &Request) -> Option<&str> {
-    let (_, port) = request.header("host")?.rsplit_once(':')?;
-    port.bytes().all(|byte| byte.is_ascii_digit()).then_some(port)
+pub fn port(request: &Request) -> Option<u16> {
+    request.authority()?.port
 }

@@ -13,6 +13,7 @@ use url::form_urlencoded;
 
 use crate::app::content_security_policy::Nonce;
 use crate::app::host_authorization::HostAuthorization;
+use crate::app::origin::{Origin, Said};
 use crate::puma::{Request, Response};
 
 /// What a request is for.
@@ -95,13 +96,13 @@ fn is_typed(request: &Request) -> bool {
 
 /// Whether the browser says that a page of this very address asks.
 fn is_ours(request: &Request) -> bool {
-    let host = request.header("host");
-    match (request.header("origin"), request.header("sec-fetch-site")) {
-        (Some(origin), None | Some("same-origin")) => {
-            host.is_some() && origin.strip_prefix("http://") == host
+    let site = request.header("sec-fetch-site");
+    match Origin::of(request) {
+        Said::Of(origin) => {
+            matches!(site, None | Some("same-origin")) && origin.is_http() && origin.is_same_host(request)
         }
-        (None, site) => site == Some("same-origin"),
-        _ => false,
+        Said::Nothing => site == Some("same-origin"),
+        Said::Foreign => false,
     }
 }
 

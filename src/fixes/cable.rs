@@ -29,6 +29,7 @@ use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::models_controller::to_json;
+use crate::app::origin::{Origin, Said};
 use crate::app::position;
 use crate::live::detached::{FELL_BEHIND, Next, Peer};
 use crate::puma::{Request, Response};
@@ -72,9 +73,9 @@ pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
             .with_header("connection", "Upgrade")
             .with_header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
     response.status = 101;
-    let wanted = request.header("sec-websocket-protocol").unwrap_or_default();
+    let mut wanted = request.header_list("sec-websocket-protocol");
     // The first of the client's that we know. Without any it works all the same.
-    match wanted.split(',').map(str::trim).find_map(|it| PROTOCOLS.into_iter().find(|known| *known == it)) {
+    match wanted.find_map(|it| PROTOCOLS.into_iter().find(|known| *known == it)) {
         Some(protocol) => response.with_header("sec-websocket-protocol", protocol),
         None => response,
     }
@@ -84,15 +85,14 @@ fn websocket_key(request: &Request) -> Option<&str> {
     let is_one = request.method == "GET"
         && request.header_lists("upgrade", "websocket")
         && request.header_lists("connection", "upgrade")
-        && request.header("sec-websocket-version") == Some("13");
-    request.header("sec-websocket-key").filter(|_| is_one)
+        && request.only_header("sec-websocket-version") == Some("13");
+    request.only_header("sec-websocket-key").filter(|_| is_one)
 }
 
 /// Browsers do not apply the same-origin policy to WebSockets, so the server checks `Origin`. A
 /// request without one is refused as well.
 fn is_of_our_page(request: &Request) -> bool {
-    let host = request.header("origin").and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
-    host.is_some() && host == request.header("host")
+    matches!(Origin::of(request), Said::Of(origin) if origin.is_same_host(request))
 }
 
 /// A WebSocket's two ends of the wire: what came and was not read, what is to go out.

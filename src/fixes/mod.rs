@@ -248,7 +248,7 @@ impl Fixes {
     /// The command that starts a second server for the streams of pages like the one asked for.
     fn other_server(&self, request: &Request) -> String {
         let streams_at = self.server.streams_at.as_deref().unwrap_or(other_server::STREAMS_AT);
-        let host = request.header("host").unwrap_or("127.0.0.1");
+        let host = request.authority().map_or_else(|| "127.0.0.1".to_owned(), ToString::to_string);
         let port = port(request).map(|port| format!(":{port}")).unwrap_or_default();
         let pages = format!("http://{host},http://*.localhost{port}");
         other_server::command(streams_at, &pages, &self.server.database)

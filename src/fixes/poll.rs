@@ -148,7 +148,7 @@ impl Shared {
 
 /// Whether the client says that it has all up to this model.
 fn has_it(request: &Request, table: Table, newest: i64) -> bool {
-    request.header_lists("if-none-match", &tag(table, newest))
+    request.has_tag(&opaque(table, newest))
 }
 
 /// With a tag that names the last model that the client has now. That is not the newest one
@@ -157,7 +157,11 @@ fn tagged(response: Response, table: Table, last: i64) -> Response {
     response.with_header("etag", tag(table, last)).with_header("cache-control", "no-cache")
 }
 
-/// An id alone would match another table's as well.
 fn tag(table: Table, last: i64) -> String {
-    format!("W/\"{table}-{last}\"")
+    format!("W/\"{}\"", opaque(table, last))
+}
+
+/// What stands between the tag's quotes. An id alone would match another table's as well.
+fn opaque(table: Table, last: i64) -> String {
+    format!("{table}-{last}")
 }

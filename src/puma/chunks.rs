@@ -5,6 +5,8 @@
 //! that no client can send it without end. Stricter than Puma in what docs/puma.md
 //! names: a size line may not begin with a blank or end with a bare LF.
 
+use super::head;
+use super::head_scan::is_token_byte;
 use super::refusal::Refusal;
 
 /// The longest size line, in bytes.
@@ -15,17 +17,18 @@ pub const MAX_OVERHEAD_BYTES: usize = 16 * 1024;
 const PLAIN_LINE_BYTES: usize = 18;
 
 /// How far a body has come.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Chunks {
     state: State,
+    /// How many bytes of data chunks may still declare.
+    allowed: u64,
     /// The line that has begun.
     line: Vec<u8>,
     overhead: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    #[default]
     Size,
     Data(u64),
     /// The line end behind a chunk's data.
@@ -35,6 +38,11 @@ enum State {
 }
 
 impl Chunks {
+    /// A body of so many bytes of data at most.
+    pub fn with_limit(max_body_bytes: u64) -> Chunks {
+        Chunks { state: State::Size, allowed: max_body_bytes, line: Vec::new(), overhead: 0 }
+    }
+
     /// Whether the last chunk and its trailers have come.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -42,17 +50,13 @@ impl Chunks {
 
     /// Takes bytes from the front, hands data to `data`, and answers how many it
     /// took: all of them, unless the body ended before.
-    pub fn take(
-        &mut self,
-        bytes: &[u8],
-        mut data: impl FnMut(&[u8]) -> Result<(), Refusal>,
-    ) -> Result<usize, Refusal> {
+    pub fn take(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Refusal> {
         let mut rest = bytes;
         while !rest.is_empty() && self.state != State::Done {
             match self.state {
                 State::Data(left) => {
                     let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    data(&rest[..taken])?;
+                    data(&rest[..taken]);
                     rest = &rest[taken..];
                     let left = left - taken as u64;
                     self.state = if left == 0 { State::AfterData } else { State::Data(left) };
@@ -95,12 +99,19 @@ impl Chunks {
                 self.spend(line.len().saturating_sub(PLAIN_LINE_BYTES))?;
                 self.state = match size(line)? {
                     0 => State::Trailers,
-                    size => State::Data(size),
+                    // Refused where it is declared: its data need not be waited for.
+                    size => {
+                        self.allowed = self.allowed.checked_sub(size).ok_or(Refusal::BodyTooLarge)?;
+                        State::Data(size)
+                    }
                 };
             }
             State::AfterData => self.state = State::Size,
             State::Trailers if line.is_empty() => self.state = State::Done,
-            State::Trailers => self.spend(line.len() + 2)?,
+            State::Trailers => {
+                self.spend(line.len() + 2)?;
+                head::check_field(&[line, b"\r\n"].concat())?;
+            }
             State::Data(_) | State::Done => {}
         }
         Ok(())
@@ -115,30 +126,82 @@ impl Chunks {
     }
 }
 
-/// Hex digits, blanks behind them, and an extension that nobody reads.
+/// `chunk-size [ chunk-ext ]`: hex digits, and extensions that are checked and ignored. Blanks
+/// behind the digits are accepted, as Puma accepts them.
 fn size(line: &[u8]) -> Result<u64, Refusal> {
-    let text = line.split(|byte| *byte == b';').next().unwrap_or_default();
-    let blanks = text.iter().rev().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-    let digits = &text[..text.len() - blanks];
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, extensions) = line.split_at(digits);
+    let extensions = without_blanks(extensions);
+    if digits.is_empty() || !matches!(extensions.first(), None | Some(b';')) {
         return Err(Refusal::BadRequest("a chunk's size is not a number"));
+    }
+    if !are_extensions(extensions) {
+        return Err(Refusal::BadRequest("a chunk's extension is malformed"));
     }
     let digits = std::str::from_utf8(digits).unwrap_or_default();
     u64::from_str_radix(digits, 16).map_err(|_| Refusal::BodyTooLarge)
+}
+
+/// `*( BWS ";" BWS token [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 7.1.1).
+fn are_extensions(mut rest: &[u8]) -> bool {
+    while let Some(extension) = rest.strip_prefix(b";") {
+        let (name, behind) = token(without_blanks(extension));
+        if name.is_empty() {
+            return false;
+        }
+        rest = without_blanks(behind);
+        if let Some(value) = rest.strip_prefix(b"=") {
+            let value = without_blanks(value);
+            let behind = match value.strip_prefix(b"\"") {
+                Some(quoted) => behind_quoted(quoted),
+                None => Some(token(value)).filter(|(word, _)| !word.is_empty()).map(|(_, behind)| behind),
+            };
+            let Some(behind) = behind else { return false };
+            rest = without_blanks(behind);
+        }
+    }
+    rest.is_empty()
+}
+
+fn without_blanks(bytes: &[u8]) -> &[u8] {
+    let blanks = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    &bytes[blanks..]
+}
+
+fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes.split_at(bytes.iter().take_while(|byte| is_token_byte(**byte)).count())
+}
+
+/// What follows a quoted string, its first quote aside; None: it has no end, or a control
+/// character.
+fn behind_quoted(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes;
+    loop {
+        let (byte, behind) = rest.split_first()?;
+        rest = match byte {
+            b'"' => return Some(behind),
+            b'\\' => behind.split_first().filter(|(quoted, _)| is_text_byte(**quoted))?.1,
+            byte if is_text_byte(*byte) => behind,
+            _ => return None,
+        };
+    }
+}
+
+fn is_text_byte(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MAX_BODY_BYTES: u64 = 10_000;
+
     /// The data, whether it is done, and how many bytes it took; or the status.
     fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, usize), u16> {
-        let (mut chunks, mut out, mut taken) = (Chunks::default(), Vec::new(), 0);
+        let (mut chunks, mut out, mut taken) = (Chunks::with_limit(MAX_BODY_BYTES), Vec::new(), 0);
         for piece in pieces {
-            let took = chunks.take(piece, |data| {
-                out.extend_from_slice(data);
-                Ok(())
-            });
+            let took = chunks.take(piece, |data| out.extend_from_slice(data));
             taken += took.map_err(Refusal::status)?;
         }
         Ok((out, chunks.is_done(), taken))
@@ -152,6 +215,19 @@ mod tests {
             (b"0004\r\nwiki\r\n0000\r\n\r\n", Ok(b"wiki")),
             (b"4;name=\"a;b\"\r\nwiki\r\n0;last\r\n\r\n", Ok(b"wiki")),
             (b"4 \t\r\nwiki\r\n0\r\n\r\n", Ok(b"wiki")),
+            (b"4 ; a ;b = c;d=\"\\\"\";e\r\nwiki\r\n0\r\n\r\n", Ok(b"wiki")),
+            (b"00000000000000000000000000000004\r\nwiki\r\n0\r\n\r\n", Ok(b"wiki")),
+            (b"4;\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;=b\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;a=\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;a b\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;a=\"b\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;a=\"\0\"\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"4;a=\"b\"c\r\nwiki\r\n0\r\n\r\n", Err(400)),
+            (b"0\r\nno colon\r\n\r\n", Err(400)),
+            (b"0\r\nX: 1\r\n folded\r\n\r\n", Err(400)),
+            (b"0\r\nX : 1\r\n\r\n", Err(400)),
+            (b"0\r\nX: \0\r\n\r\n", Err(400)),
             (b"4\r\nwiki\r\n0\r\nX-A: 1\r\nX-B: 2\r\n\r\n", Ok(b"wiki")),
             (b"a\r\n0123456789\r\n0\r\n\r\n", Ok(b"0123456789")),
             (b"0\r\n\r\n", Ok(b"")),
@@ -179,6 +255,29 @@ mod tests {
             assert_eq!(whole.clone().map(|(data, ..)| data), expected.map(<[u8]>::to_vec), "{said:?}");
             if let Ok((_, done, taken)) = whole {
                 assert!(done && taken == bytes.len(), "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_size_over_the_limit_is_refused_where_it_is_declared() {
+        for (bytes, expected) in [
+            (&b"2710\r\n"[..], Ok(false)),
+            (b"2711\r\n", Err(413)),
+            (b"00002711;a=b\r\n", Err(413)),
+            (b"7fffffffffffffff\r\n", Err(413)),
+            (b"8000000000000000\r\n", Err(413)),
+            (b"ffffffffffffffff\r\n", Err(413)),
+            (b"10000000000000000\r\n", Err(413)),
+            // The limit is of all chunks together.
+            (b"1\r\nx\r\n2710\r\n", Err(413)),
+            (b"1\r\nx\r\n270f\r\n", Ok(false)),
+            (b"1\r\nx\r\nffffffffffffffff\r\n", Err(413)),
+        ] {
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            for pieces in [&[bytes][..], &single] {
+                let done = decode(pieces).map(|(_, done, _)| done);
+                assert_eq!(done, expected, "{}", String::from_utf8_lossy(bytes));
             }
         }
     }

@@ -76,7 +76,7 @@ fn content_length(value: &str) -> Result<u64, Refusal> {
 }
 
 /// `chunked` must be there once and last; before it only what Puma lets pass.
-fn transfer_coding(values: &[&str]) -> Result<(), Refusal> {
+pub(super) fn transfer_coding(values: &[&str]) -> Result<(), Refusal> {
     let joined = values.join(",");
     let codings: Vec<String> =
         joined.split(',').map(|coding| coding.trim_matches([' ', '\t']).to_ascii_lowercase()).collect();
@@ -95,8 +95,8 @@ mod tests {
     use super::*;
     use crate::puma::head::tests::head;
 
-    fn framed(fields: &str) -> Result<BodyFraming, u16> {
-        let head = head(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+    fn framed(method: &str, version: &str, fields: &str) -> Result<BodyFraming, u16> {
+        let head = head(&format!("{method} / {version}\r\nHost: a\r\n{fields}\r\n"));
         of_request(&head, 1000).map_err(|refusal| refusal.status())
     }
 
@@ -128,6 +128,9 @@ mod tests {
             ("Transfer-Encoding: \t chunked \r\n", chunked),
             ("Transfer-Encoding: gzip, chunked\r\n", chunked),
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", chunked),
+            ("Transfer-Encoding: deflate, gzip\r\nTransfer-Encoding: compress, Chunked\r\n", chunked),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", Err(400)),
+            ("Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n", Err(501)),
             (
                 "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
                 Ok(BodyFraming::Chunked { may_be_followed: false }),
@@ -147,7 +150,15 @@ mod tests {
             ("Transfer-Encoding: chunked;q=1\r\n", Err(501)),
             ("Transfer_Encoding: chunked\r\n", Ok(BodyFraming::None)),
         ] {
-            assert_eq!(framed(fields), expected, "{fields:?}");
+            // The method changes nothing, and HTTP/1.0 only that nothing may follow chunks.
+            let last = match expected {
+                Ok(BodyFraming::Chunked { .. }) => Ok(BodyFraming::Chunked { may_be_followed: false }),
+                other => other,
+            };
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"] {
+                assert_eq!(framed(method, "HTTP/1.1", fields), expected, "{method} {fields:?}");
+                assert_eq!(framed(method, "HTTP/1.0", fields), last, "{method} {fields:?}");
+            }
         }
     }
 }

@@ -1,13 +1,16 @@
 //! The head of a request: its line and its fields.
 //!
-//! httparse reads the syntax and nothing else; what it lets pass and Puma's
-//! grammar does not (a bare LF, a lower-case method, a target without its slash)
-//! is refused here, and so is what would make a request ambiguous (two hosts).
+//! httparse reads the syntax and nothing else. What it accepts and Puma's grammar does not
+//! (a bare LF, a lower-case method, a target without its slash) is refused here and in
+//! [`HeadScan`], and so is what would make a request ambiguous (two hosts, a malformed one).
 //! Pure: bytes in, one of three things out.
 
 use std::sync::Arc;
 
+use super::authority::{self, Authority};
+use super::field_values;
 use super::fields::Fields;
+use super::head_scan::HeadScan;
 use super::refusal::Refusal;
 use super::request::Version;
 
@@ -19,7 +22,7 @@ pub const MAX_VALUE_BYTES: usize = 80 * 1024;
 /// The longest method that Puma reads, in bytes.
 const MAX_METHOD_BYTES: usize = 20;
 /// What a request line may have until its end is seen, in bytes.
-const MAX_LINE_BYTES: usize = MAX_METHOD_BYTES + MAX_TARGET_BYTES + b"  HTTP/1.1\r\n".len();
+pub(super) const MAX_LINE_BYTES: usize = MAX_METHOD_BYTES + MAX_TARGET_BYTES + b"  HTTP/1.1\r\n".len();
 /// Methods that Puma serves.
 const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"];
 
@@ -29,6 +32,8 @@ pub struct Head {
     pub method: &'static str,
     pub target: Arc<str>,
     pub version: Version,
+    /// Which host it is for; None: HTTP/1.0 without one.
+    pub authority: Option<Authority>,
     /// As they came, names spelt as they were; those with an underscore are gone.
     pub fields: Fields,
 }
@@ -44,121 +49,98 @@ pub enum Parsed {
 }
 
 impl Head {
+    /// A head of these parts, if what they mean can be served.
+    pub(super) fn new(method: &str, target: &str, version: Version, fields: Fields) -> Result<Head, Refusal> {
+        let method = self::method(method)?;
+        let target = self::target(target)?;
+        let authority = authority::of_request(&target, version, &fields)?;
+        Ok(Head { method, target, version, authority, fields })
+    }
+
     /// Whether the client waits to be told to send its body (in any case: RFC 9110).
     pub fn expects_continue(&self) -> bool {
-        self.fields.values("expect").any(|value| value.eq_ignore_ascii_case("100-continue"))
+        field_values::has_token(self.fields.values("expect"), "100-continue")
     }
 }
 
 /// Reads a head from the beginning of `bytes`, which may hold more or less than it.
-///
-/// What comes of it does not depend on how much more has come: nothing is looked at
-/// that a limit forbids to be part of the head.
 pub fn parse(bytes: &[u8], max_head_bytes: usize) -> Parsed {
-    let bytes = &bytes[..bytes.len().min(max_head_bytes)];
-    let begun = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
-    let line_limit = (begun + MAX_LINE_BYTES).min(bytes.len());
-    let has_line = bytes[begun..line_limit].contains(&b'\n');
-    let bytes = if has_line { bytes } else { &bytes[..line_limit] };
+    HeadScan::new(max_head_bytes).look(bytes)
+}
+
+/// Why a whole head is refused.
+pub(super) enum Fault {
+    /// It does not match the grammar.
+    Syntax(Refusal),
+    /// It does, and is not served all the same.
+    Meaning(Refusal),
+}
+
+/// Reads a whole head, empty line included, that has so many line ends.
+pub(super) fn read(bytes: &[u8], lines: usize) -> Result<Head, Fault> {
     // Most heads have few fields, which stay on the stack; Puma has no limit on their
     // number but the head's.
     let mut few = [httparse::EMPTY_HEADER; 32];
-    let mut many;
-    for room in [few.len(), 1024, max_head_bytes / 3 + 1] {
-        let fields = if room == few.len() {
-            &mut few[..]
-        } else {
-            many = vec![httparse::EMPTY_HEADER; room];
-            &mut many[..]
-        };
-        let mut request = httparse::Request::new(fields);
-        match request.parse(bytes) {
-            Err(httparse::Error::TooManyHeaders) => {}
-            Err(httparse::Error::Version) => match version_said(bytes, begun) {
-                Said::Another => return Parsed::Refused(Refusal::BadVersion),
-                Said::NotYet => break,
-                Said::None => {
-                    return Parsed::Refused(Refusal::BadRequest("that is no version of HTTP"));
-                }
-            },
-            Err(error) => return Parsed::Refused(refusal(error)),
-            Ok(httparse::Status::Partial) => break,
-            Ok(httparse::Status::Complete(length)) => {
-                return match check(&request, &bytes[..length]) {
-                    Ok(head) => Parsed::Whole(head, length),
-                    Err(refusal) => Parsed::Refused(refusal),
-                };
-            }
-        }
+    let mut many = Vec::new();
+    let fields = if lines <= few.len() {
+        &mut few[..]
+    } else {
+        many.resize(lines, httparse::EMPTY_HEADER);
+        &mut many[..]
+    };
+    let mut request = httparse::Request::new(fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => check(&request, bytes).map_err(Fault::Meaning),
+        Ok(httparse::Status::Partial) => Err(Fault::Syntax(Refusal::BadRequest("the head is malformed"))),
+        Err(error) => Err(Fault::Syntax(refusal(error))),
     }
-    // It goes on: refused as soon as it is clear that it cannot end well.
-    if has_bare_line_feed(bytes) {
-        return Parsed::Refused(Refusal::BadRequest("a line ends without CR"));
-    }
-    if bytes.len() >= begun + MAX_LINE_BYTES && !has_line {
-        return Parsed::Refused(Refusal::TargetTooLong);
-    }
-    if bytes.len() >= max_head_bytes {
-        return Parsed::Refused(Refusal::HeadTooLarge("the head is over the limit"));
-    }
-    Parsed::NotYet
+}
+
+/// Checks one line behind the request line, line end included.
+pub(super) fn check_field(line: &[u8]) -> Result<(), Refusal> {
+    httparse::parse_headers(line, &mut [httparse::EMPTY_HEADER]).map(drop).map_err(refusal)
 }
 
 fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refusal> {
-    if has_bare_line_feed(bytes) {
-        return Err(Refusal::BadRequest("a line ends without CR"));
-    }
-    let method = request.method.unwrap_or_default();
-    if method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method_byte) {
-        return Err(Refusal::BadRequest("that is no method"));
-    }
-    let Some(method) = METHODS.into_iter().find(|it| *it == method) else {
-        return Err(Refusal::NotImplemented("that method is not served"));
-    };
-    let target = target(request.path.unwrap_or_default())?;
     let version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let mut fields = Fields::with_capacity(request.headers.len(), bytes.len());
+    let target = request.path.unwrap_or_default();
+    if target.len() > MAX_TARGET_BYTES {
+        return Err(Refusal::TargetTooLong);
+    }
     for field in request.headers.iter() {
         if field.name.len() > MAX_NAME_BYTES || field.value.len() > MAX_VALUE_BYTES {
             return Err(Refusal::HeadTooLarge("a field is over the limit"));
         }
-        // A name with an underscore is taken for its twin with a dash behind many a
-        // proxy, so that none is seen at all.
-        if !field.name.contains('_') {
-            fields.push(field.name, field.value);
-        }
+        push_field(&mut fields, field.name, field.value);
     }
-    let head = Head { method, target, version, fields };
-    check_host(&head)?;
-    Ok(head)
+    Head::new(request.method.unwrap_or_default(), target, version, fields)
 }
 
-/// One host for HTTP/1.1, and never two: who is meant must not be a choice.
-fn check_host(head: &Head) -> Result<(), Refusal> {
-    let mut hosts = head.fields.values("host");
-    match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => Err(Refusal::BadRequest("Host is given twice")),
-        (None | Some(""), None) if head.version == Version::Http11 => {
-            Err(Refusal::BadRequest("HTTP/1.1 without a Host"))
-        }
-        _ => Ok(()),
+/// Adds a field, unless its name is ambiguous: a name with an underscore is taken for its twin
+/// with a dash behind many a proxy, so that none is seen at all.
+pub(super) fn push_field(fields: &mut Fields, name: &str, value: &[u8]) {
+    if !name.contains('_') {
+        fields.push(name, value);
     }
+}
+
+/// One of the methods that are served.
+fn method(method: &str) -> Result<&'static str, Refusal> {
+    if method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method_byte) {
+        return Err(Refusal::BadRequest("that is no method"));
+    }
+    let known = METHODS.into_iter().find(|it| *it == method);
+    known.ok_or(Refusal::NotImplemented("that method is not served"))
 }
 
 /// `*`, `scheme:…` or `/…`; the fragment, which no client should send, is left out.
 fn target(text: &str) -> Result<Arc<str>, Refusal> {
-    if text.len() > MAX_TARGET_BYTES {
-        return Err(Refusal::TargetTooLong);
-    }
     let target = text.split('#').next().unwrap_or_default();
     if target.bytes().any(|byte| byte <= b' ' || matches!(byte, 0x7f | b'"' | b'<' | b'>')) {
         return Err(Refusal::BadRequest("the request target has a character that it cannot have"));
     }
-    let has_scheme = target.split_once(':').is_some_and(|(scheme, _)| {
-        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-    });
-    if target == "*" || target.starts_with('/') || has_scheme {
+    if target == "*" || target.starts_with('/') || authority::absolute_form(target).is_some() {
         Ok(target.into())
     } else {
         Err(Refusal::BadRequest("the request target is no path"))
@@ -169,40 +151,12 @@ fn is_method_byte(byte: u8) -> bool {
     byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'$' | b'-' | b'_' | b'.')
 }
 
-fn has_bare_line_feed(bytes: &[u8]) -> bool {
-    bytes.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r'))
-}
-
 fn refusal(error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::HeaderName => Refusal::BadRequest("a field's name is malformed"),
         httparse::Error::HeaderValue => Refusal::BadRequest("a field's value is malformed"),
         httparse::Error::NewLine => Refusal::BadRequest("a line's end is malformed"),
         _ => Refusal::BadRequest("the request line is malformed"),
-    }
-}
-
-/// What a request line has for its version, where it is none that is spoken here.
-enum Said {
-    /// A well-formed one, such as `HTTP/2.0`.
-    Another,
-    /// The beginning of one.
-    NotYet,
-    None,
-}
-
-/// Reads the third word of the line that begins at `begun`. The rest of the line is
-/// not looked at: it may not have come yet.
-fn version_said(bytes: &[u8], begun: usize) -> Said {
-    if has_bare_line_feed(&bytes[..begun]) {
-        return Said::None;
-    }
-    let word = bytes[begun..].splitn(3, |byte| *byte == b' ').nth(2).unwrap_or_default();
-    let is_like = |(seen, form): (&u8, &u8)| seen == form || (*form == b'0' && seen.is_ascii_digit());
-    match word.iter().zip(b"HTTP/0.0").all(is_like) {
-        true if word.len() >= b"HTTP/0.0".len() => Said::Another,
-        true => Said::NotYet,
-        false => Said::None,
     }
 }
 
@@ -231,69 +185,176 @@ pub(crate) mod tests {
         }
     }
 
+    /// What becomes of a head, which does not depend on how it was cut.
+    fn outcome(bytes: &[u8]) -> Option<u16> {
+        let whole = status(bytes);
+        let mut scan = HeadScan::new(MAX);
+        let single = (1..=bytes.len()).map(|end| scan.look(&bytes[..end])).find_map(|parsed| match parsed {
+            Parsed::Whole(..) => Some(200),
+            Parsed::NotYet => None,
+            Parsed::Refused(refusal) => Some(refusal.status()),
+        });
+        assert_eq!(single, whole, "byte by byte: {}", String::from_utf8_lossy(bytes));
+        whole
+    }
+
+    /// A row per rule of the request line, for every method and both versions.
+    #[test]
+    fn targets_of_every_form_by_method_and_version() {
+        for (target, expected) in [
+            ("/", 200),
+            ("/up?a=%27%%27&x[]=1;y={z}|~", 200),
+            ("/#fragment", 200),
+            ("//up", 200),
+            ("*", 200),
+            ("http://a/b?c", 200),
+            ("http://a", 200),
+            ("http://a?b", 200),
+            ("HTTPS://A:443/", 200),
+            ("http://[::1]:1/", 200),
+            ("http://a:/", 200),
+            ("urn:a:b", 200),
+            ("http://127.0.0.1:port/up", 400),
+            ("http://127.0.0.1:80x/up", 400),
+            ("http://a:65536/", 400),
+            ("http://a:1:2/", 400),
+            ("http://user@a/", 400),
+            ("http://user:secret@a/", 400),
+            ("http://@a/", 400),
+            ("http:///up", 400),
+            ("http://:80/", 400),
+            ("http://", 400),
+            ("http:/up", 400),
+            ("http:up", 400),
+            ("http://::1/", 400),
+            ("http://[::1/", 400),
+            ("http://[a]/", 400),
+            ("http://[::1%25lo]/", 400),
+            ("http://a%/", 400),
+            ("http://a%zz/", 400),
+            ("http://a\\b/", 400),
+            ("http://a,b:c/", 400),
+            ("http://caf\u{e9}/", 400),
+            ("up", 400),
+            ("a:1", 200),
+            ("127.0.0.1:80", 400),
+            ("://a/", 400),
+            ("?a", 400),
+            ("#a", 400),
+            ("/a\"b", 400),
+            ("/<a", 400),
+            ("/\u{7f}", 400),
+        ] {
+            for method in METHODS {
+                for version in ["HTTP/1.1", "HTTP/1.0"] {
+                    let head = format!("{method} {target} {version}\r\nHost: a\r\n\r\n");
+                    assert_eq!(outcome(head.as_bytes()), Some(expected), "{head:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn request_lines() {
         for (line, expected) in [
             ("GET / HTTP/1.1", 200),
             ("GET / HTTP/1.0", 200),
-            ("GET * HTTP/1.1", 200),
-            ("GET http://a/b?c HTTP/1.1", 200),
-            ("GET /up?a=%27%%27&x[]=1;y={z}|~ HTTP/1.1", 200),
-            ("GET /#fragment HTTP/1.1", 200),
             ("get / HTTP/1.1", 400),
             ("get_lost / HTTP/1.1", 400),
             ("PUMA / HTTP/1.1", 501),
             ("CONNECT a:1 HTTP/1.1", 501),
             ("AAAAAAAAAAAAAAAAAAAAA / HTTP/1.1", 400),
-            ("GET up HTTP/1.1", 400),
+            ("G@T / HTTP/1.1", 400),
+            ("G@T / HTTP/2.0", 400),
             ("GET  / HTTP/1.1", 400),
             ("GET /  HTTP/1.1", 400),
             ("GET\t/ HTTP/1.1", 400),
             ("GET /a b HTTP/1.1", 400),
-            ("GET /\"x HTTP/1.1", 400),
-            ("GET /<x HTTP/1.1", 400),
+            ("GET /\0 HTTP/1.1", 400),
             ("GET / HTTP/1.1 ", 400),
             (" GET / HTTP/1.1", 400),
             ("GET /", 400),
+            ("GET", 400),
             ("GET / http/1.1", 400),
             ("GET / HTTP/1.a", 400),
+            ("GET / HTTP/1.10", 400),
+            ("GET / HTTP/10.0", 400),
+            ("GET / HTTP/01.1", 400),
             ("GET / HTTP/2", 400),
+            ("GET / HTTP/1.2", 505),
             ("GET / HTTP/2.0", 505),
+            ("GET / HTTP/0.9", 505),
             ("PRI * HTTP/2.0", 505),
-            ("\r\nGET / HTTP/2.0", 505),
+            ("\r\nGET / HTTP/1.1", 200),
+            ("\r\n\r\nGET / HTTP/2.0", 505),
             ("\nGET / HTTP/2.0", 400),
+            ("\rGET / HTTP/1.1", 400),
+            ("\r\r\nGET / HTTP/1.1", 400),
         ] {
-            assert_eq!(status(format!("{line}\r\nHost: a\r\n\r\n").as_bytes()), Some(expected), "{line}");
+            let head = format!("{line}\r\nHost: a\r\n\r\n");
+            assert_eq!(outcome(head.as_bytes()), Some(expected), "{line:?}");
         }
+        assert_eq!(outcome(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"), Some(400));
+        assert_eq!(outcome(b"GET /\xff HTTP/2.0\r\nHost: a\r\n\r\n"), Some(400));
+        assert_eq!(outcome(b"\x16\x03\x01"), Some(400), "a TLS handshake is refused at once");
         assert_eq!(&*head("GET /a#b HTTP/1.0\r\n\r\n").target, "/a");
     }
 
     #[test]
     fn fields() {
-        for (fields, expected) in [
-            (&b"Host: a\r\nX-A:1\r\n"[..], 200),
-            (b"Host:a\r\nX-A:\r\n", 200),
-            (b"hOST: a\r\nX-A: caf\xe9\r\n", 200),
-            (b"", 400),
-            (b"Host:\r\n", 400),
-            (b"Host: \t \r\n", 400),
-            (b"Host: a\r\nHost: a\r\n", 400),
-            (b"Host : a\r\n", 400),
-            (b" Host: a\r\n", 400),
-            (b"Host: a\r\n b\r\n", 400),
-            (b"Host: a\r\n: 1\r\n", 400),
-            (b"Host: a\r\nX-\xc3\xa4: 1\r\n", 400),
-            (b"Host: a\r\nX\0A: 1\r\n", 400),
-            (b"Host: a\r\nX-A: a\0b\r\n", 400),
-            (b"Host: a\r\nX-A: a\x01b\r\n", 400),
-            (b"Host: a\r\nX-A: a\x7fb\r\n", 400),
-            (b"Host: a\r\nX-A: 1\rX-B: 2\r\n", 400),
-            (b"Host: a\nX-A: 1\r\n", 400),
+        for (fields, by_11, by_10) in [
+            (&b"Host: a\r\nX-A:1\r\n"[..], 200, 200),
+            (b"Host:a\r\nX-A:\r\n", 200, 200),
+            (b"hOST: a\r\nX-A: caf\xe9\r\n", 200, 200),
+            (b"Host: \ta\t \r\n", 200, 200),
+            (b"", 400, 200),
+            (b"Host:\r\n", 400, 200),
+            (b"Host: \t \r\n", 400, 200),
+            (b"Host: a\r\nHost: a\r\n", 400, 400),
+            (b"Host: a\r\nhost:\r\n", 400, 400),
+            (b"Host: a b\r\n", 400, 400),
+            (b"Host: caf\xe9\r\n", 400, 400),
+            (b"Host: a:80x\r\n", 400, 400),
+            (b"Host_: a\r\nHost: a\r\n", 200, 200),
+            (b"Host : a\r\n", 400, 400),
+            (b" Host: a\r\n", 400, 400),
+            (b"Host: a\r\n b\r\n", 400, 400),
+            (b"Host: a\r\nX\r\n", 400, 400),
+            (b"Host: a\r\n: 1\r\n", 400, 400),
+            (b"Host: a\r\nX-\xc3\xa4: 1\r\n", 400, 400),
+            (b"Host: a\r\nX\0A: 1\r\n", 400, 400),
+            (b"Host: a\r\nX-A: a\0b\r\n", 400, 400),
+            (b"Host: a\r\nX-A: a\x01b\r\n", 400, 400),
+            (b"Host: a\r\nX-A: a\x7fb\r\n", 400, 400),
+            (b"Host: a\r\nX-A: 1\rX-B: 2\r\n", 400, 400),
+            (b"Host: a\r\nX-A: 1\r\r\n", 400, 400),
+            (b"Host: a\nX-A: 1\r\n", 400, 400),
         ] {
-            let head = [b"GET / HTTP/1.1\r\n", fields, b"\r\n"].concat();
-            assert_eq!(status(&head), Some(expected), "{}", String::from_utf8_lossy(fields));
+            for (version, expected) in [(&b"GET / HTTP/1.1\r\n"[..], by_11), (b"GET / HTTP/1.0\r\n", by_10)] {
+                let head = [version, fields, b"\r\n"].concat();
+                assert_eq!(outcome(&head), Some(expected), "{}", String::from_utf8_lossy(&head));
+            }
         }
         assert_eq!(head("GET / HTTP/1.0\r\nX_A: 1\r\nX-A: 2\r\n\r\n").fields.iter().count(), 1);
+    }
+
+    /// A list means the same on one line and on several.
+    #[test]
+    fn expectations() {
+        for (lines, expected) in [
+            (&["100-continue"][..], true),
+            (&["100-Continue"], true),
+            (&["a=b, 100-continue"], true),
+            (&["a=b", "100-continue"], true),
+            (&["a=\"100-continue\""], false),
+            (&["100-continue=x"], false),
+            (&["100"], false),
+            (&[], false),
+        ] {
+            let fields: String = lines.iter().map(|line| format!("Expect: {line}\r\n")).collect();
+            let head = head(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+            assert_eq!(head.expects_continue(), expected, "{lines:?}");
+        }
     }
 
     #[test]
@@ -308,6 +369,8 @@ pub(crate) mod tests {
         );
         assert_eq!(over(format!("GET / HTTP/1.1\r\nHost: a\r\n{}: 1\r\n\r\n", "n".repeat(257))), Some(431));
         assert_eq!(over(format!("GET / HTTP/1.1\r\n{}", "X-Drip: 1\r\n".repeat(20_000))), Some(431));
+        let line_over = format!("{} /{} HTTP/1.1", "A".repeat(100), "a".repeat(MAX_TARGET_BYTES - 50));
+        assert_eq!(outcome(format!("{line_over}\r\nHost: a\r\n\r\n").as_bytes()), Some(414));
         let many = "X: 1\r\n".repeat(10_000);
         assert_eq!(over(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), Some(200));
     }

@@ -3,16 +3,19 @@
 //! It uses the timeline and nothing else of the house. It is handed the app as a
 //! function of a request, and knows no route, no template and no SQL.
 
+pub mod authority;
 pub mod body;
 pub mod chunks;
 mod client;
 pub mod configuration;
 pub mod connection;
 pub mod door;
+mod field_values;
 pub mod fields;
 pub mod framing;
 mod glance;
 pub mod head;
+mod head_scan;
 mod lingering;
 mod peer_close;
 mod pool_state;
@@ -31,6 +34,7 @@ pub mod thread_pool;
 mod tiny_http_front;
 mod transport;
 
+pub use authority::{Authority, Host};
 pub use configuration::Configuration;
 pub use connection::{Connection, WriteError};
 pub use framing::Ended;

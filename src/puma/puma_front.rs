@@ -135,6 +135,7 @@ impl Shared {
             target: incoming.head.target,
             version: incoming.head.version,
             body: incoming.body,
+            authority: incoming.head.authority,
             headers: incoming.head.fields,
             mark: Box::new(move || marker.mark_as_io_bound()),
         };

@@ -9,8 +9,12 @@ use std::sync::Arc;
 
 use url::form_urlencoded;
 
+use super::authority::{self, AbsoluteForm, Authority};
 use super::body::RequestBody;
+use super::field_values;
 use super::fields::Fields;
+#[cfg(test)]
+use super::head::Head;
 use crate::escape::Escaped;
 use crate::timeline::Subject;
 
@@ -32,33 +36,53 @@ pub struct Request {
     pub target: Arc<str>,
     pub version: Version,
     pub body: RequestBody,
+    pub(super) authority: Option<Authority>,
     pub(super) headers: Fields,
     pub(super) mark: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Request {
+    /// A request with this head and no body, for the tests of other modules.
+    #[cfg(test)]
+    pub(crate) fn for_test(head: Head) -> Request {
+        Request {
+            subject: Subject { connection: 1, port: 1, request: 1 },
+            thread: 1,
+            method: head.method.into(),
+            target: head.target,
+            version: head.version,
+            body: RequestBody::default(),
+            authority: head.authority,
+            headers: head.fields,
+            mark: Box::new(|| {}),
+        }
+    }
+
     /// The target's path, neither decoded nor normalised (as Puma leaves it).
     pub fn path(&self) -> &str {
-        let origin_form = match self.target.split_once("://") {
-            // The absolute form, as a proxy sends it: the path begins after the authority.
-            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                rest.find(['/', '?']).map_or("/", |at| &rest[at..])
-            }
+        let origin_form = match authority::absolute_form(&self.target) {
+            // As a proxy sends it: the path begins after the authority.
+            Some(AbsoluteForm { authority: Some(_), rest, .. }) => rest,
             _ => &self.target,
         };
         let path = origin_form.split(['?', '#']).next().unwrap_or_default();
         if path.is_empty() { "/" } else { path }
     }
 
-    /// The first value of a query parameter, decoded.
-    pub fn param(&self, name: &str) -> Option<String> {
-        let query = self.target.split_once('?')?.1.split('#').next()?;
-        form_urlencoded::parse(query.as_bytes())
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+    /// Which host the request is for: the authority of a target in absolute form, else `Host`.
+    /// None: HTTP/1.0 without one.
+    pub fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
     }
 
-    /// The first value of a header, its name in any case.
+    /// The value of a query parameter, decoded; the last of several, as in Rack.
+    pub fn param(&self, name: &str) -> Option<String> {
+        let query = self.target.split_once('?')?.1.split('#').next()?;
+        let values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+        values.last().map(|(_, value)| value.into_owned())
+    }
+
+    /// The first value of a header, its name in any case. None: it is absent.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.values(name).next()
     }
@@ -73,12 +97,37 @@ impl Request {
         self.headers.iter()
     }
 
-    /// Whether a list in this header (`Connection`, `Accept`) has this entry, parameters aside.
-    pub fn header_lists(&self, name: &str, entry: &str) -> bool {
-        self.headers
-            .values(name)
-            .flat_map(|value| value.split(','))
-            .any(|item| item.split(';').next().is_some_and(|word| word.trim().eq_ignore_ascii_case(entry)))
+    /// The value of a header that is no list. None: it is absent, or given several times, so
+    /// that two readers may see two values.
+    pub fn only_header(&self, name: &str) -> Option<&str> {
+        field_values::single(self.headers.values(name))
+    }
+
+    /// The members of a header that is a list, on one line or on several.
+    pub fn header_list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        field_values::members(self.headers.values(name))
+    }
+
+    /// Whether a header that is a list of tokens (`Connection`, `Upgrade`) has this one.
+    pub fn header_lists(&self, name: &str, token: &str) -> bool {
+        field_values::has_token(self.headers.values(name), token)
+    }
+
+    /// Whether the body is said to be of this media type, parameters aside.
+    pub fn is_of_type(&self, media_type: &str) -> bool {
+        let said = self.only_header("content-type").map(field_values::essence);
+        said.is_some_and(|said| said.eq_ignore_ascii_case(media_type))
+    }
+
+    /// Whether the client names this media type among those that it accepts.
+    pub fn accepts(&self, media_type: &str) -> bool {
+        field_values::accepts(self.headers.values("accept"), media_type)
+    }
+
+    /// Whether the client says that it has what this entity tag names. `tag` is without quotes.
+    pub fn has_tag(&self, tag: &str) -> bool {
+        let lines: Vec<&str> = self.headers.values("if-none-match").collect();
+        field_values::matches_tag(lines.iter().copied(), tag)
     }
 
     /// Models `env["puma.mark_as_io_bound"].call`: for the rest of this request
@@ -89,10 +138,9 @@ impl Request {
 
     /// Whether the connection is to be kept after the answer, as far as the client wishes.
     pub fn keeps_alive(&self) -> bool {
-        match self.version {
-            Version::Http11 => !self.header_lists("connection", "close"),
-            Version::Http10 => self.header_lists("connection", "keep-alive"),
-        }
+        // `close` wins over `keep-alive` in every version (RFC 9112 9.3).
+        let may = !self.header_lists("connection", "close");
+        may && (self.version == Version::Http11 || self.header_lists("connection", "keep-alive"))
     }
 }
 
@@ -118,6 +166,7 @@ pub(crate) mod tests {
             target: target.into(),
             version: Version::Http11,
             body: RequestBody::default(),
+            authority: None,
             headers: Fields::default(),
             mark: Box::new(|| {}),
         }
@@ -129,6 +178,8 @@ pub(crate) mod tests {
         for (name, value) in fields {
             request.headers.push(name, value.as_bytes());
         }
+        // HTTP/1.0, since a test may leave out the host.
+        request.authority = authority::of_request(target, Version::Http10, &request.headers).ok().flatten();
         request
     }
 
@@ -140,7 +191,10 @@ pub(crate) mod tests {
             ("http://127.0.0.1:9292/up?x=1", "/up"),
             ("http://127.0.0.1:9292", "/"),
             ("http://127.0.0.1:9292?x=/y", "/"),
+            ("HTTP://127.0.0.1:9292/up", "/up"),
             ("/redirect?to=http://elsewhere/x", "/redirect"),
+            ("/a://b", "/a://b"),
+            ("urn:a:b", "urn:a:b"),
             ("*", "*"),
         ] {
             assert_eq!(get(target).path(), path, "{target}");
@@ -157,20 +211,48 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn parameters_are_decoded_and_the_first_wins() {
-        assert_eq!(get("/?a=1%20b&a=2").param("a").as_deref(), Some("1 b"));
+    fn parameters_are_decoded_and_the_last_wins() {
+        assert_eq!(get("/?a=1&a=1%20b&b=3").param("a").as_deref(), Some("1 b"));
         assert_eq!(get("/?a").param("a").as_deref(), Some(""));
         assert_eq!(get("/?b=1").param("a"), None);
         assert_eq!(get("/").param("a"), None);
     }
 
     #[test]
-    fn lists_are_read_entry_by_entry() {
+    fn close_wins_over_keep_alive_in_every_version() {
+        for (lines, is_kept_by_11, is_kept_by_10) in [
+            (&[][..], true, false),
+            (&["keep-alive"], true, true),
+            (&["Keep-Alive"], true, true),
+            (&["TE, keep-alive"], true, true),
+            (&["TE"], true, false),
+            (&["close"], false, false),
+            (&["TE, Close"], false, false),
+            (&["close, keep-alive"], false, false),
+            (&["keep-alive, close"], false, false),
+            (&["close", "keep-alive"], false, false),
+            (&["keep-alive", "close"], false, false),
+            (&["keep-alive", "TE", ", ,CLOSE,"], false, false),
+            (&["clo, se"], true, false),
+            (&["keep-alive-not"], true, false),
+        ] {
+            for (version, expected) in [(Version::Http11, is_kept_by_11), (Version::Http10, is_kept_by_10)] {
+                let mut request = get("/");
+                request.version = version;
+                lines.iter().for_each(|line| request.headers.push("Connection", line.as_bytes()));
+                assert_eq!(request.keeps_alive(), expected, "{version:?} {lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_no_list_and_is_given_twice_has_no_value() {
         let mut request = get("/");
-        request.headers.push("Connection", b"TE, Close");
-        assert!(request.header_lists("connection", "close") && !request.keeps_alive());
-        assert!(!request.header_lists("connection", "clo"));
-        request.headers.push("Accept", b"text/html;q=0.9, */*");
-        assert!(request.header_lists("accept", "text/html"));
+        request.headers.push("Content-Type", b"application/json; charset=utf-8");
+        assert!(request.is_of_type("application/json"));
+        request.headers.push("content-type", b"application/json");
+        assert!(!request.is_of_type("application/json"));
+        assert_eq!(request.only_header("content-type"), None);
+        assert_eq!(request.header("Content-Type"), Some("application/json; charset=utf-8"));
     }
 }

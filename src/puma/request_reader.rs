@@ -11,14 +11,10 @@ use std::mem;
 use super::body::{RequestBody, SpoolError};
 use super::chunks::Chunks;
 use super::framing::{self, BodyFraming};
-use super::head::{self, Head, Parsed};
+use super::head::{Head, Parsed};
+use super::head_scan::HeadScan;
 use super::refusal::Refusal;
 use super::request::Version;
-
-/// Up to here a line is looked at before it has ended, so that what is no HTTP is
-/// refused at once, in bytes. A longer line is looked at when it is whole: to look at
-/// each of its pieces from the beginning would cost the square of its length.
-const EAGER_BYTES: usize = 4 * 1024;
 
 /// A request that has come whole.
 #[derive(Debug)]
@@ -35,17 +31,15 @@ pub struct RequestReader {
     max_head_bytes: usize,
     max_body_bytes: u64,
     buffer: Vec<u8>,
-    /// Behind the last line end in the buffer.
-    lines_end: usize,
-    /// How much of the buffer was no whole head when it was last looked at.
-    looked_at: usize,
+    /// Bytes at the front of the buffer that have been used.
+    used: usize,
     is_continue_due: bool,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
-    Head,
+    Head(HeadScan),
     Counted { head: Head, left: u64, body: RequestBody },
     Chunked { head: Head, chunks: Chunks, may_be_followed: bool, body: RequestBody },
     Ready(Incoming),
@@ -57,18 +51,14 @@ impl RequestReader {
             max_head_bytes,
             max_body_bytes,
             buffer: Vec::new(),
-            lines_end: 0,
-            looked_at: 0,
+            used: 0,
             is_continue_due: false,
-            phase: Phase::Head,
+            phase: Phase::Head(HeadScan::new(max_head_bytes)),
         }
     }
 
     /// Adds what was read. It is kept until [`parse`](Self::parse) has used it.
     pub fn push(&mut self, bytes: &[u8]) {
-        if let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            self.lines_end = self.buffer.len() + last + 1;
-        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -78,14 +68,18 @@ impl RequestReader {
         loop {
             match &mut self.phase {
                 Phase::Ready(_) => return Ok(true),
-                Phase::Head => {
-                    if !self.parse_head()? {
-                        return Ok(false);
+                Phase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
+                    Parsed::Whole(head, length) => {
+                        self.consume(length);
+                        self.begin_body(head)?;
                     }
-                }
+                    Parsed::NotYet => return Ok(false),
+                    Parsed::Refused(refusal) => return Err(refusal),
+                },
                 Phase::Counted { left, body, .. } => {
-                    let taken = self.buffer.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    keep(body, &self.buffer[..taken])?;
+                    let rest = &self.buffer[self.used..];
+                    let taken = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    keep(body, &rest[..taken])?;
                     *left -= taken as u64;
                     let is_whole = *left == 0;
                     self.consume(taken);
@@ -95,13 +89,11 @@ impl RequestReader {
                     self.finish();
                 }
                 Phase::Chunked { chunks, body, .. } => {
-                    let most = self.max_body_bytes;
-                    let taken = chunks.take(&self.buffer, |data| {
-                        if body.len() + data.len() as u64 > most {
-                            return Err(Refusal::BodyTooLarge);
-                        }
-                        keep(body, data)
-                    })?;
+                    // Gathered, since each piece is one write once the body is in a file.
+                    let mut data = Vec::new();
+                    let taken =
+                        chunks.take(&self.buffer[self.used..], |more| data.extend_from_slice(more))?;
+                    keep(body, &data)?;
                     let is_whole = chunks.is_done();
                     self.consume(taken);
                     if !is_whole {
@@ -113,49 +105,37 @@ impl RequestReader {
         }
     }
 
-    fn parse_head(&mut self) -> Result<bool, Refusal> {
-        let Some(end) = self.worth_a_look() else { return Ok(false) };
-        let (head, length) = match head::parse(&self.buffer[..end], self.max_head_bytes) {
-            Parsed::Whole(head, length) => (head, length),
-            Parsed::NotYet => {
-                self.looked_at = end;
-                return Ok(false);
-            }
-            Parsed::Refused(refusal) => return Err(refusal),
-        };
+    fn begin_body(&mut self, head: Head) -> Result<(), Refusal> {
         let framing = framing::of_request(&head, self.max_body_bytes)?;
-        self.consume(length);
         self.is_continue_due = head.expects_continue()
             && head.version == Version::Http11
             && framing != BodyFraming::None
-            && self.buffer.is_empty();
+            && self.unread().is_empty();
         let body = RequestBody::default();
         self.phase = match framing {
             BodyFraming::None => Phase::Ready(Incoming { head, body, may_be_followed: true }),
             BodyFraming::Counted(left) => Phase::Counted { head, left, body },
             BodyFraming::Chunked { may_be_followed } => {
-                Phase::Chunked { head, chunks: Chunks::default(), may_be_followed, body }
+                let chunks = Chunks::with_limit(self.max_body_bytes);
+                Phase::Chunked { head, chunks, may_be_followed, body }
             }
         };
-        Ok(true)
+        Ok(())
     }
 
-    /// How much of the buffer may be a head, if that is more than was looked at before.
-    fn worth_a_look(&self) -> Option<usize> {
-        let length = self.buffer.len().min(self.max_head_bytes);
-        let is_over = length >= self.max_head_bytes || self.lines_end == 0 && length > head::MAX_TARGET_BYTES;
-        let end = if is_over { length } else { length.min(EAGER_BYTES.max(self.lines_end)) };
-        (end > self.looked_at).then_some(end)
-    }
-
+    /// Moves what follows to the front once it is the smaller half, so that each byte of
+    /// pipelined requests is moved about once and not once per request.
     fn consume(&mut self, bytes: usize) {
-        self.buffer.drain(..bytes);
-        self.lines_end = self.lines_end.saturating_sub(bytes);
-        self.looked_at = 0;
+        self.used += bytes;
+        if self.used >= self.buffer.len() - self.used {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
     }
 
     fn finish(&mut self) {
-        let (head, body, may_be_followed) = match mem::replace(&mut self.phase, Phase::Head) {
+        let next = self.next_head();
+        let (head, body, may_be_followed) = match mem::replace(&mut self.phase, next) {
             Phase::Counted { head, body, .. } => (head, body, true),
             Phase::Chunked { head, body, may_be_followed, .. } => (head, body, may_be_followed),
             other => {
@@ -166,9 +146,14 @@ impl RequestReader {
         self.phase = Phase::Ready(Incoming { head, body, may_be_followed });
     }
 
+    fn next_head(&self) -> Phase {
+        Phase::Head(HeadScan::new(self.max_head_bytes))
+    }
+
     /// Takes the request that is whole; the next begins in the buffer, or is to come.
     pub fn take(&mut self) -> Option<Incoming> {
-        match mem::replace(&mut self.phase, Phase::Head) {
+        let next = self.next_head();
+        match mem::replace(&mut self.phase, next) {
             Phase::Ready(incoming) => Some(incoming),
             other => {
                 self.phase = other;
@@ -184,7 +169,7 @@ impl RequestReader {
 
     /// Whether it is a head that is being read, or waited for.
     pub fn is_in_head(&self) -> bool {
-        matches!(self.phase, Phase::Head)
+        matches!(self.phase, Phase::Head(_))
     }
 
     /// Whether a request is whole.
@@ -205,22 +190,25 @@ impl RequestReader {
         match &self.phase {
             Phase::Counted { head, .. } | Phase::Chunked { head, .. } => head.version == Version::Http11,
             Phase::Ready(incoming) => incoming.head.version == Version::Http11,
-            Phase::Head => says_http11(&self.buffer),
+            Phase::Head(_) => says_http11(self.unread()),
         }
     }
 
     /// What was read and belongs to no request yet.
     pub fn unread(&self) -> &[u8] {
-        &self.buffer
+        &self.buffer[self.used..]
     }
 
     /// The same, for who takes the socket over.
-    pub fn into_unread(self) -> Vec<u8> {
+    pub fn into_unread(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.used);
         self.buffer
     }
 
     /// Gives back the memory that it does not need while it waits.
     pub fn settle(&mut self) {
+        self.buffer.drain(..self.used);
+        self.used = 0;
         self.buffer.shrink_to_fit();
     }
 }
@@ -239,4 +227,111 @@ fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
         }
         Refusal::NoRoomForBody
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// What the reader takes over these pieces; the fastest of a few runs, so that what else
+    /// the machine does counts little.
+    fn time(pieces: &[&[u8]], max_head_bytes: usize) -> Duration {
+        let run = || {
+            let mut reader = RequestReader::new(max_head_bytes, u64::MAX);
+            let began = Instant::now();
+            let mut whole = 0;
+            for piece in pieces {
+                reader.push(piece);
+                while reader.parse().expect("it is not refused") {
+                    reader.take();
+                    whole += 1;
+                }
+            }
+            assert!(whole >= 1, "nothing was whole");
+            began.elapsed()
+        };
+        (0..3).map(|_| run()).min().unwrap_or_default()
+    }
+
+    /// What `times` as many bytes cost, over what the few cost.
+    fn growth(few: &[u8], many: &[u8], piece: usize, max_head_bytes: usize) -> f64 {
+        let cut = |bytes| -> Vec<_> { <[u8]>::chunks(bytes, piece).collect() };
+        let (few, many) = (time(&cut(few), max_head_bytes), time(&cut(many), max_head_bytes));
+        many.as_secs_f64() / few.as_secs_f64().max(1e-6)
+    }
+
+    const TIMES: usize = 64;
+    /// For 64 times the bytes: their square would be 4,096 times.
+    const MOST: f64 = 1_000.0;
+
+    #[test]
+    fn a_head_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
+        let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X:1\r\n".repeat(count));
+        let value = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(bytes));
+        let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(bytes));
+        let empty = |count: usize| format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(count));
+        // Up to the most that --max-head-bytes allows.
+        for most in [114_688, 16_777_216] {
+            for (what, few, many) in [
+                ("lines", lines(300), lines(300 * TIMES)),
+                ("a value", value(1_200), value(1_200 * TIMES)),
+                ("a target", target(190), target(190 * TIMES)),
+                ("empty lines", empty(800), empty(800 * TIMES)),
+            ] {
+                for piece in [1, 5] {
+                    let growth = growth(few.as_bytes(), many.as_bytes(), piece, most);
+                    assert!(growth < MOST, "{what} in pieces of {piece}, limit {most}: {growth:.0} times");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
+        let counted = |bytes: usize| {
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}", "b".repeat(bytes))
+        };
+        let chunked = |body: String| {
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n")
+        };
+        let chunks = |count: usize| chunked("1\r\nx\r\n".repeat(count));
+        let chunk = |bytes: usize| chunked(format!("{bytes:x}\r\n{}\r\n", "b".repeat(bytes)));
+        let extension = |bytes: usize| chunked(format!("1;{}\r\nx\r\n", "e".repeat(bytes)));
+        for (what, few, many) in [
+            ("counted", counted(1_500), counted(1_500 * TIMES)),
+            ("chunks", chunks(1_500), chunks(1_500 * TIMES)),
+            ("one chunk", chunk(1_500), chunk(1_500 * TIMES)),
+            ("an extension", extension(60), extension(60 * TIMES)),
+        ] {
+            for piece in [1, 7] {
+                let growth = growth(few.as_bytes(), many.as_bytes(), piece, 114_688);
+                assert!(growth < MOST, "{what} in pieces of {piece}: {growth:.0} times");
+            }
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_take_time_in_proportion_to_their_number() {
+        let requests = |count: usize| "GET /up HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
+        let (few, many) = (requests(500), requests(500 * TIMES));
+        // All in one piece, which is more than a connection reads at once.
+        let growth = growth(few.as_bytes(), many.as_bytes(), usize::MAX, 114_688);
+        assert!(growth < MOST, "{growth:.0} times");
+    }
+
+    #[test]
+    fn a_head_that_goes_on_takes_the_memory_of_its_bytes() {
+        // Whatever the limit is.
+        let mut reader = RequestReader::new(16_777_216, 1_000);
+        let lines = "X:1\r\n".repeat(10_000);
+        reader.push(b"GET / HTTP/1.1\r\n");
+        assert_eq!(reader.parse(), Ok(false));
+        for piece in lines.as_bytes().chunks(100) {
+            reader.push(piece);
+            assert_eq!(reader.parse(), Ok(false));
+        }
+        assert!(reader.buffer.capacity() <= 2 * (lines.len() + 100), "{}", reader.buffer.capacity());
+    }
 }

@@ -31,6 +31,7 @@
 //!   else, a connection outlives its stream, a client that left while it was
 //!   queued is not told from one that waits.
 
+use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{SocketAddr, TcpListener};
@@ -47,6 +48,9 @@ use super::body::RequestBody;
 use super::configuration::UNWANTED_BODY_BYTES;
 use super::door::{Door, DoorDied, StartError};
 use super::fields::Fields;
+use super::framing;
+use super::head::{self, Head};
+use super::refusal;
 use super::request::{Request, Version};
 use super::response::{Body, Response};
 use super::serving::Serving;
@@ -221,33 +225,26 @@ pub(super) fn process(job: Job, processor: &Processor<Job>, serving: &Serving, m
     let mut job = job;
     let subject = job.subject;
     let Some(mut request) = job.request.take() else { return };
-    let body = match read_body(&mut request, max_body_bytes) {
-        Ok(body) => body,
+    let read = read_head(&request).and_then(|head| Ok((head, read_body(&mut request, max_body_bytes)?)));
+    let (head, body) = match read {
+        Ok(read) => read,
         Err(refusal) => {
             let thread = Some(processor.number());
-            let what = What::Rejected { status: refusal.status, why: refusal.why.to_owned() };
+            let what = What::Rejected { status: refusal.status, why: refusal.why.clone().into_owned() };
             serving.timeline.record(thread, Some(subject), what);
             return refuse(request, &refusal);
         }
     };
-    let version = if *request.http_version() == tiny_http::HTTPVersion(1, 0) {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
-    let mut headers = Fields::default();
-    for header in request.headers() {
-        headers.push(header.field.as_str().as_str(), header.value.as_str().as_bytes());
-    }
     let marker = processor.clone();
     let seen = Request {
         subject,
         thread: processor.number(),
-        method: request.method().to_string().into(),
-        target: request.url().into(),
-        version,
+        method: head.method.into(),
+        target: head.target,
+        version: head.version,
         body: RequestBody::Memory(body),
-        headers,
+        authority: head.authority,
+        headers: head.fields,
         mark: Box::new(move || marker.mark_as_io_bound()),
     };
     serving.serve(&seen, Transport::Hidden(request.into_writer()), true);
@@ -255,7 +252,35 @@ pub(super) fn process(job: Job, processor: &Processor<Job>, serving: &Serving, m
 
 struct Refusal {
     status: u16,
-    why: &'static str,
+    why: Cow<'static, str>,
+}
+
+impl Refusal {
+    fn new(status: u16, why: &'static str) -> Refusal {
+        Refusal { status, why: why.into() }
+    }
+}
+
+impl From<refusal::Refusal> for Refusal {
+    fn from(refusal: refusal::Refusal) -> Refusal {
+        Refusal { status: refusal.status(), why: refusal.to_string().into() }
+    }
+}
+
+/// The same rules of methods, targets, hosts and transfer codings as on Puma's own front;
+/// tiny_http has none of them, and reads any coding as chunked.
+fn read_head(request: &tiny_http::Request) -> Result<Head, Refusal> {
+    let is_http10 = *request.http_version() == tiny_http::HTTPVersion(1, 0);
+    let version = if is_http10 { Version::Http10 } else { Version::Http11 };
+    let mut fields = Fields::default();
+    for header in request.headers() {
+        head::push_field(&mut fields, header.field.as_str().as_str(), header.value.as_str().as_bytes());
+    }
+    let codings: Vec<&str> = fields.values("transfer-encoding").collect();
+    if !codings.is_empty() {
+        framing::transfer_coding(&codings)?;
+    }
+    Ok(Head::new(request.method().as_str(), request.url(), version, fields)?)
 }
 
 /// Reads the body, or says why the request can be neither read nor dropped.
@@ -267,26 +292,26 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
     let declared = declared_length(request)?;
     let limit = if wanted { max_body_bytes } else { UNWANTED_BODY_BYTES.min(max_body_bytes) };
     if declared > limit {
-        return Err(Refusal { status: 413, why: "the body is over the limit" });
+        return Err(Refusal::new(413, "the body is over the limit"));
     }
     if !wanted && is_unread(request) {
-        return Err(Refusal { status: 413, why: "no body is wanted, and its end is not waited for" });
+        return Err(Refusal::new(413, "no body is wanted, and its end is not waited for"));
     }
     if says(request, "Connection", "upgrade") {
         // tiny_http hands over the bare connection then, which has no end.
         return match declared {
             0 => Ok(Vec::new()),
-            _ => Err(Refusal { status: 400, why: "an upgrade with a body" }),
+            _ => Err(Refusal::new(400, "an upgrade with a body")),
         };
     }
     let counted = request.body_length().map_or(0, |length| length as u64);
     let mut body = Vec::new();
     let read = request.as_reader().take(limit.saturating_add(1)).read_to_end(&mut body);
     match read {
-        Ok(_) if body.len() as u64 > limit => Err(Refusal { status: 413, why: "the body is over the limit" }),
-        Ok(_) if (body.len() as u64) < counted => Err(Refusal { status: 400, why: "the body ended early" }),
+        Ok(_) if body.len() as u64 > limit => Err(Refusal::new(413, "the body is over the limit")),
+        Ok(_) if (body.len() as u64) < counted => Err(Refusal::new(400, "the body ended early")),
         Ok(_) => Ok(body),
-        Err(_) => Err(Refusal { status: 400, why: "the body cannot be read" }),
+        Err(_) => Err(Refusal::new(400, "the body cannot be read")),
     }
 }
 
@@ -297,7 +322,7 @@ fn declared_length(request: &tiny_http::Request) -> Result<u64, Refusal> {
     for header in request.headers().iter().filter(|header| header.field.equiv("Content-Length")) {
         let text = header.value.as_str();
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal { status: 400, why: "Content-Length is not a number" });
+            return Err(Refusal::new(400, "Content-Length is not a number"));
         }
         // More digits than a u64 holds is more than any limit.
         declared = declared.max(text.parse().unwrap_or(u64::MAX));
