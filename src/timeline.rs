@@ -10,12 +10,19 @@
 //! it. [`Timeline::record`] holds a mutex for the length of a push, never blocks
 //! on anything else, and may be called under the thread pool's own lock.
 
+mod follow;
+mod snapshot;
+
 use std::borrow::Cow;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+
+pub use follow::{News, Past};
+pub use snapshot::{Gone, Held, Reaped, Snapshot, Thread};
 
 /// How many moments the ring holds before the oldest is forgotten.
 pub const CAPACITY: usize = 16_384;
@@ -60,6 +67,8 @@ pub enum What {
     Queued,
     /// A pool thread took it out of todo.
     Started,
+    /// The front door took it out of todo, to make room: it is closed, or queued again.
+    Withdrawn,
     /// Its thread was marked IO-bound, and no longer counts against the pool.
     MarkedIoBound,
     /// The app registered it as a live stream.
@@ -144,13 +153,24 @@ pub struct Excerpt {
     /// How many of the moments asked for the ring had already forgotten.
     pub forgotten: u64,
     pub moments: Vec<Moment>,
+    /// Where some were forgotten: what they would have told, as it stands after the last
+    /// of these moments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
 }
 
 /// The record itself; shared by `Arc` between everything that acts.
 #[derive(Debug)]
 pub struct Timeline {
-    began: Instant,
+    clock: Clock,
     ring: Mutex<Ring>,
+}
+
+#[derive(Debug)]
+enum Clock {
+    Since(Instant),
+    /// Stands at so many microseconds until it is moved.
+    At(AtomicU64),
 }
 
 #[derive(Debug)]
@@ -158,18 +178,35 @@ struct Ring {
     last_seq: u64,
     /// Once it is full, each stands in the place of the one that is [`CAPACITY`] older.
     moments: Vec<Moment>,
+    /// The state after the newest.
+    snapshot: Snapshot,
 }
 
 impl Default for Timeline {
     fn default() -> Self {
-        Timeline {
-            began: Instant::now(),
-            ring: Mutex::new(Ring { last_seq: 0, moments: Vec::with_capacity(CAPACITY) }),
-        }
+        Timeline::with_clock(Clock::Since(Instant::now()))
     }
 }
 
 impl Timeline {
+    /// A timeline whose clock stands still but for [`Timeline::let_pass`]: what takes minutes
+    /// can be recorded at once.
+    pub fn simulated() -> Self {
+        Timeline::with_clock(Clock::At(AtomicU64::new(0)))
+    }
+
+    fn with_clock(clock: Clock) -> Self {
+        let ring = Ring { last_seq: 0, moments: Vec::with_capacity(CAPACITY), snapshot: Snapshot::default() };
+        Timeline { clock, ring: Mutex::new(ring) }
+    }
+
+    /// Moves the clock of a simulated timeline; a real one goes by itself.
+    pub fn let_pass(&self, time: Duration) {
+        if let Clock::At(us) = &self.clock {
+            us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
+        }
+    }
+
     /// Writes down that `what` happened now.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let mut ring = self.ring();
@@ -178,6 +215,7 @@ impl Timeline {
         ring.last_seq += 1;
         let seq = ring.last_seq;
         let moment = Moment { seq, at_us, thread, subject, what };
+        ring.snapshot.take(&moment);
         match ring.moments.get_mut(place(seq)) {
             Some(forgotten) => *forgotten = moment,
             None => ring.moments.push(moment),
@@ -188,14 +226,35 @@ impl Timeline {
     /// It is copied piece by piece, so what is recorded meanwhile waits for one piece only.
     pub fn after(&self, seq: u64) -> Excerpt {
         let last = self.last_seq();
+        let excerpt = self.up_to(seq, last);
+        // What is forgotten between the two looks is left out, too: the snapshot has it.
+        if excerpt.forgotten == 0 { excerpt } else { self.with_snapshot(seq) }
+    }
+
+    /// The same, and the snapshot after the last of these moments.
+    fn with_snapshot(&self, seq: u64) -> Excerpt {
+        let snapshot = self.snapshot();
+        let excerpt = self.up_to(seq, snapshot.seq);
+        Excerpt { snapshot: Some(snapshot), ..excerpt }
+    }
+
+    /// What is still known from after `seq` to `last`.
+    fn up_to(&self, seq: u64, last: u64) -> Excerpt {
         let mut whole = self.next_after(seq, COPIED_AT_ONCE);
-        while whole.moments.last().is_some_and(|moment| moment.seq < last) {
-            let more = self.next_after(whole.moments[whole.moments.len() - 1].seq, COPIED_AT_ONCE);
+        while let Some(newest) = whole.moments.last().filter(|moment| moment.seq < last) {
+            let more = self.next_after(newest.seq, COPIED_AT_ONCE);
             whole.now_us = more.now_us;
             whole.forgotten += more.forgotten;
             whole.moments.extend(more.moments);
         }
+        let known = whole.moments.partition_point(|moment| moment.seq <= last);
+        whole.moments.truncate(known);
         whole
+    }
+
+    /// The state after the newest moment.
+    pub fn snapshot(&self) -> Snapshot {
+        self.ring().snapshot.clone()
     }
 
     /// The number of the newest moment, 0 before the first.
@@ -214,12 +273,16 @@ impl Timeline {
             now_us: self.now_us(),
             forgotten: oldest.saturating_sub(wanted),
             moments: known.take(most).map(|seq| ring.moments[place(seq)].clone()).collect(),
+            snapshot: None,
         }
     }
 
     /// Now, in microseconds on the timeline's own clock.
     pub fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        match &self.clock {
+            Clock::Since(began) => began.elapsed().as_micros() as u64,
+            Clock::At(us) => us.load(Ordering::Relaxed),
+        }
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {

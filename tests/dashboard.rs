@@ -577,17 +577,16 @@ fn whatever_the_record_lacks_the_page_keeps_little_and_todo_its_order() {
     let tab = dashboard(&browser, &server);
     browser.run(
         &tab,
-        "window.told = Object.create(Feed.prototype);
-         told.listeners = [];
-         told.connection = 'live';
-         told.forget();
+        "window.told = new Record();
          window.list = document.createElement('ol');
+         told.now = () => told.lastAt;
+         told.on = listener => { told.listener = listener; };
          new Todo(list, told);
          let seq = 0;
          window.tell = (...kinds) => {
            const moments = kinds.map(([kind, request, thread]) => ({ seq: ++seq, at_us: seq, kind, request, thread, connection: request }));
-           told.takeMoments({ now_us: seq, forgotten: 0, moments });
-           told.tell('moments');
+           told.hear({ now_us: seq, forgotten: 0, moments });
+           told.listener();
          }",
     );
     // A connection that was looked at and put back is the last in line.

@@ -231,23 +231,22 @@ fn what_is_known_of_a_tab_is_told_by_moments_alone() {
     browser.run(
         &wall,
         "window.stateAfter = (kinds, taken = 0, seenAt = 0) => {
-           const feed = Object.create(Feed.prototype);
-           feed.listeners = [];
-           feed.forget();
+           const record = new Record();
            const page = { connection: 5, request: 1 };
            const stream = { connection: 5, request: 2 };
            kinds.forEach((kind, at) => {
              const [what, of] = kind.split(' ');
              const more = {
                accepted: { method: 'GET', target: of === 'page' ? '/?tab=4' : '/models/live_stream?tab=4', peeked: what === 'peeked' },
+               answered: { status: 200, bytes: 9, duration_us: 500 },
                disconnected: { write: 2, error: 'EPIPE' },
                reaped: { age_ms: 5000, why: 'maximum age' },
              };
              const kindOf = what === 'peeked' ? 'accepted' : what;
              const onThread = ['queued', 'peeked'].includes(what) ? {} : { thread: 3 };
-             feed.take({ seq: at + 1, at_us: (at + 1) * 1000, kind: kindOf, ...onThread, ...(of === 'page' ? page : stream), ...more[kindOf] });
+             record.take({ seq: at + 1, at_us: (at + 1) * 1000, kind: kindOf, ...onThread, ...(of === 'page' ? page : stream), ...more[kindOf] });
            });
-           return tabState({ isOpen: true, stories: feed.ofTab(4), taken, seenAt, isLoaded: false }).state;
+           return tabState({ isOpen: true, stories: record.ofTab(4), taken, seenAt, isLoaded: false }).state;
          }",
     );
     let page = ["queued page", "started page", "accepted page"];

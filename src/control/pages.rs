@@ -23,6 +23,7 @@ const EMBEDDED: &[Source] = &[
     ("control/lanes.js", include_str!("../../views/control/lanes.js")),
     ("control/layout.html", include_str!("../../views/control/layout.html")),
     ("control/orders.js", include_str!("../../views/control/orders.js")),
+    ("control/record.js", include_str!("../../views/control/record.js")),
     ("control/tabs.js", include_str!("../../views/control/tabs.js")),
     ("control/tour.js", include_str!("../../views/control/tour.js")),
     ("control/tour_steps.js", include_str!("../../views/control/tour_steps.js")),

@@ -9,9 +9,10 @@
 //!
 //! The next event is made for a viewer when the one before has gone out, so what is
 //! kept for each is bounded by one event. Who takes nothing for [`STOPPED_AFTER`] is
-//! dropped; who reads too slowly is told how many moments it missed.
+//! dropped. What a viewer is told, and that one which missed moments is told the state
+//! anew, is [`Timeline::follow`]'s business.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::mem;
 use std::rc::Rc;
@@ -27,7 +28,7 @@ use super::view::View;
 use crate::escape;
 use crate::puma::response::Detached;
 use crate::puma::{Request, Response};
-use crate::timeline::{COPIED_AT_ONCE, Excerpt, Moment, Timeline, What};
+use crate::timeline::Timeline;
 
 /// The most that watch at a time; the next is told 503.
 const MAX_VIEWERS: usize = 16;
@@ -41,9 +42,6 @@ const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
 const STOPPED_AFTER: Duration = Duration::from_secs(10);
 /// How many events of moments a viewer is sent in one tick.
 const PIECES_A_TICK: usize = 8;
-/// How far back a new viewer sees, in microseconds, and how many moments at most.
-const PAST_US: u64 = 60_000_000;
-const PAST_MOMENTS: usize = 2_048;
 /// Bytes that the kernel keeps for a viewer.
 const SEND_BUFFER: usize = 128 * 1024;
 /// What every stream begins with: where the connection is lost, come back after a second.
@@ -224,10 +222,10 @@ impl Clock {
     }
 }
 
-/// What comes after a moment, encoded once for all who wait for it.
+/// What comes after a moment, encoded once for all viewers that wait for it.
 struct Pieces<'a> {
     timeline: &'a Timeline,
-    made: HashMap<u64, Option<Piece>>,
+    made: HashMap<Option<u64>, Option<Piece>>,
 }
 
 #[derive(Clone)]
@@ -237,11 +235,11 @@ struct Piece {
 }
 
 impl Pieces<'_> {
-    fn after(&mut self, seq: u64) -> Option<Piece> {
+    fn after(&mut self, seq: Option<u64>) -> Option<Piece> {
         let make = || {
-            let excerpt = self.timeline.next_after(seq, COPIED_AT_ONCE);
-            let last = excerpt.moments.last()?.seq;
-            Some(Piece { text: event("moments", Some(last), &excerpt).into(), last })
+            let news = self.timeline.follow(seq)?;
+            let last = news.last_seq();
+            Some(Piece { text: event("moments", Some(last), &news).into(), last })
         };
         self.made.entry(seq).or_insert_with(make).clone()
     }
@@ -267,18 +265,9 @@ impl Viewer {
 
     /// Writes what there is room for. An error is its end.
     fn serve(&mut self, state: Option<&str>, pieces: &mut Pieces) -> io::Result<()> {
-        if mem::take(&mut self.is_new) {
-            self.left.extend_from_slice(state.unwrap_or_default().as_bytes());
-            // The number may be one of a server that was here before.
-            let known = self.seq.filter(|seq| *seq <= pieces.timeline.last_seq());
-            if known.is_none() {
-                let past = recent(pieces.timeline);
-                let last = past.excerpt.moments.last().map_or(0, |moment| moment.seq);
-                self.left.extend_from_slice(event("moments", Some(last), &past).as_bytes());
-                self.seq = Some(last);
-            }
-        } else if let Some(state) = state
-            && self.left.is_empty()
+        let is_new = mem::take(&mut self.is_new);
+        if let Some(state) = state
+            && (is_new || self.left.is_empty())
         {
             self.left.extend_from_slice(state.as_bytes());
         }
@@ -287,7 +276,7 @@ impl Viewer {
             if !self.left.is_empty() {
                 break;
             }
-            let Some(piece) = pieces.after(self.seq.unwrap_or_default()) else { break };
+            let Some(piece) = pieces.after(self.seq) else { break };
             self.left.extend_from_slice(piece.text.as_bytes());
             self.seq = Some(piece.last);
         }
@@ -297,11 +286,14 @@ impl Viewer {
         Ok(())
     }
 
+    /// Writes what is left, as far as there is room; nothing is written if nothing is left.
     fn flush(&mut self) -> io::Result<()> {
         let mut taken = 0;
         let written = loop {
+            if taken == self.left.len() {
+                break Ok(());
+            }
             match self.detached.stream().write(&self.left[taken..]) {
-                _ if taken == self.left.len() => break Ok(()),
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(more) => taken += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -317,53 +309,6 @@ impl Viewer {
     }
 }
 
-/// The first moments that a viewer is sent.
-#[derive(Serialize)]
-struct Past {
-    /// From when on, in microseconds, nothing is left out.
-    since_us: u64,
-    #[serde(flatten)]
-    excerpt: Excerpt,
-}
-
-/// What a new viewer sees of the past: the newest moments of the last minute, and of what
-/// is still under way how it came so far, its writes left out.
-fn recent(timeline: &Timeline) -> Past {
-    let mut excerpt = timeline.after(0);
-    let mut over = HashSet::new();
-    for moment in &excerpt.moments {
-        let Some(subject) = moment.subject else { continue };
-        match moment.what {
-            What::Finished | What::Rejected { .. } => {
-                over.insert(subject.request);
-            }
-            // A connection that was idle is queued again under its old number.
-            What::Queued | What::Started => {
-                over.remove(&subject.request);
-            }
-            _ => {}
-        }
-    }
-    let from_us = excerpt.now_us.saturating_sub(PAST_US);
-    let from = excerpt.moments.partition_point(|moment| moment.at_us < from_us);
-    let from = from.max(excerpt.moments.len().saturating_sub(PAST_MOMENTS));
-    let is_under_way = |moment: &Moment| {
-        let subject = moment.subject.filter(|subject| !over.contains(&subject.request));
-        subject.is_some() && !matches!(moment.what, What::Wrote { .. })
-    };
-    let since_us = match excerpt.moments.get(from) {
-        Some(first) if excerpt.forgotten > 0 || from > 0 => first.at_us.max(from_us),
-        _ => from_us,
-    };
-    let mut at = 0;
-    excerpt.moments.retain(|moment| {
-        at += 1;
-        at > from || is_under_way(moment)
-    });
-    excerpt.forgotten = 0;
-    Past { since_us, excerpt }
-}
-
 fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     match serde_json::to_string(data) {
@@ -372,41 +317,5 @@ fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
             log::error!("viewers: {error}");
             String::new()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::timeline::Subject;
-
-    #[test]
-    fn the_past_has_what_is_under_way_and_no_older_writes() {
-        let timeline = Timeline::default();
-        let record =
-            |request, what| timeline.record(None, Some(Subject { connection: 9, port: 0, request }), what);
-        let over = |request| {
-            record(request, What::Queued);
-            record(request, What::Wrote { bytes: 1 });
-            record(request, What::Finished);
-        };
-        record(1, What::Queued);
-        record(1, What::Wrote { bytes: 1 });
-        over(2);
-        over(3);
-        record(3, What::Queued);
-        for request in 4..4 + PAST_MOMENTS as u64 {
-            over(request);
-        }
-        let past = recent(&timeline).excerpt;
-        let of = |request: u64| {
-            let mine = past.moments.iter().filter(|it| it.subject.is_some_and(|it| it.request == request));
-            mine.map(|it| it.what.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(of(1), [What::Queued]);
-        assert_eq!(of(2), []);
-        assert_eq!(of(3), [What::Queued, What::Finished, What::Queued], "it waits again");
-        assert!(past.moments.len() <= PAST_MOMENTS + 4);
-        assert_eq!(past.moments.last().map(|it| it.seq), Some(timeline.last_seq()));
     }
 }

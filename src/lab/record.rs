@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::escape::is_printable;
-use crate::timeline::{Excerpt, Moment, What};
+use crate::timeline::{Excerpt, Held, Moment, Snapshot, Subject, What};
 
 /// One request, as far as it has come. Times are microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
@@ -22,8 +22,6 @@ pub struct Story {
     pub queued_us: u64,
     /// When it left todo, and the number of the thread that took it.
     pub started: Option<(u64, usize)>,
-    /// Nobody has seen it leave todo: it left before the first that is known of it.
-    start_unseen: bool,
     pub is_stream: bool,
     /// When each write went out.
     pub writes_us: Vec<u64>,
@@ -44,6 +42,11 @@ pub struct Gone {
 }
 
 impl Story {
+    fn new(subject: Subject) -> Story {
+        let Subject { connection, port, request } = subject;
+        Story { request, connection, port, ..Story::default() }
+    }
+
     /// Whether it holds a thread.
     pub fn is_running(&self) -> bool {
         self.started.is_some() && self.finished_us.is_none()
@@ -101,22 +104,6 @@ pub fn tab_of(target: &str) -> Option<String> {
     (!tab.is_empty()).then(|| tab.into_owned())
 }
 
-/// A thread, as the server's list of threads has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
-    pub thread: usize,
-    pub held: Option<Held>,
-}
-
-/// The request that a thread holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    pub request: u64,
-    pub connection: u64,
-    pub target: String,
-    pub for_us: u64,
-}
-
 /// All that a server has said.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
@@ -133,147 +120,168 @@ pub struct Record {
     /// From when to when nobody knows what ended: it was let go, or lost because nobody asked in time.
     pub unknown_us: Vec<(u64, u64)>,
     last_seq: u64,
-    /// What each thread was last seen at. On a kept connection it goes on with the next
-    /// request without a word of an end.
-    at_work: BTreeMap<usize, AtWork>,
-}
-
-/// What a thread is at.
-#[derive(Debug, Clone, Copy)]
-struct AtWork {
-    request: u64,
-    /// The server's list of threads says so, and no moment yet: the list is asked for after the
-    /// moments, so that what comes next of the thread may be older.
-    is_ahead: bool,
+    /// The request that each thread has.
+    at_work: BTreeMap<usize, u64>,
 }
 
 impl Record {
     /// Takes in what came after the last time.
     pub fn take(&mut self, excerpt: Excerpt) {
-        if excerpt.forgotten > 0 {
-            let until_us = excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us);
+        let Excerpt { now_us, forgotten, moments, snapshot } = excerpt;
+        let until_us = moments.first().map_or(now_us, |moment| moment.at_us);
+        if forgotten > 0 {
             self.unknown_us.push((self.now_us, until_us));
         }
-        self.now_us = excerpt.now_us;
-        self.forgotten += excerpt.forgotten;
-        for moment in excerpt.moments {
+        self.now_us = now_us;
+        self.forgotten += forgotten;
+        for (thread, held) in snapshot.iter().flat_map(holds) {
+            // Its beginning was forgotten, and what follows is told.
+            if held.started_us < Some(until_us) {
+                self.hold(thread, held, until_us);
+            }
+        }
+        for moment in moments {
             self.last_seq = moment.seq;
             self.moments.push(moment.clone());
             self.take_moment(moment);
         }
+        if let Some(snapshot) = snapshot {
+            self.settle(&snapshot, until_us);
+        }
+    }
+
+    /// After a gap that ended at this time: what the forgotten moments would have told.
+    fn settle(&mut self, snapshot: &Snapshot, until_us: u64) {
+        self.last_seq = snapshot.seq;
+        self.threads = snapshot.threads.keys().copied().collect();
+        for (thread, held) in holds(snapshot) {
+            self.hold(thread, held, until_us);
+        }
+        let held: BTreeMap<usize, u64> = holds(snapshot).map(|(at, it)| (at, it.subject.request)).collect();
+        let is_there = |story: &Story| match story.started {
+            Some((_, thread)) => held.get(&thread) == Some(&story.request),
+            None => snapshot.todo.iter().any(|held| held.subject.request == story.request),
+        };
+        for story in self.stories.values_mut() {
+            if story.finished_us.is_none() && !is_there(story) {
+                story.finished_us = Some(until_us);
+            }
+        }
+        self.at_work = held;
+        for held in &snapshot.todo {
+            let story = self.stories.entry(held.subject.request).or_insert_with(|| Story::new(held.subject));
+            *story = Story { queued_us: held.queued_us.unwrap_or(until_us), ..Story::new(held.subject) };
+            story.target = held.target.as_deref().unwrap_or_default().to_owned();
+        }
+    }
+
+    /// A thread has this request, whatever it had before.
+    fn hold(&mut self, thread: usize, held: &Held, until_us: u64) {
+        let request = held.subject.request;
+        self.begin(thread, request, until_us);
+        let story = self.stories.entry(request).or_insert_with(|| Story::new(held.subject));
+        let started_us = held.started_us.unwrap_or(until_us);
+        story.started = Some((started_us, thread));
+        story.queued_us = started_us.saturating_sub(held.waited_us.unwrap_or_default());
+        story.finished_us = None;
+        story.is_stream = held.is_stream;
+        if let Some(target) = &held.target {
+            story.target = target.to_string();
+        }
+        story.reaped_us = held.reaped.as_ref().map(|reaped| reaped.at_us);
+        story.gone = held.gone.as_ref().map(|gone| Gone {
+            at_us: gone.at_us,
+            write: gone.write,
+            errno: gone.error.clone(),
+        });
     }
 
     fn take_moment(&mut self, Moment { at_us, thread, subject, what, .. }: Moment) {
-        match (&what, thread) {
-            (What::Spawned, Some(thread)) => self.threads.push(thread),
-            (What::Exited, Some(thread)) => self.threads.retain(|number| *number != thread),
-            _ => {}
-        }
-        self.threads.sort_unstable();
-        let Some(subject) = subject else { return };
-        if let Some(thread) = thread {
-            let is_done = what == What::Finished;
-            if self.is_ahead_of(thread, subject.connection) {
-                if is_done {
-                    self.end_of(subject.connection, thread, at_us);
+        match (subject, thread) {
+            (None, Some(thread)) => match what {
+                What::Spawned => {
+                    self.threads.push(thread);
+                    self.threads.sort_unstable();
                 }
-            } else {
-                let at = match is_done {
-                    true => self.at_work.remove(&thread),
-                    false => {
-                        self.at_work.insert(thread, AtWork { request: subject.request, is_ahead: false })
-                    }
-                };
-                if let Some(at) = at.filter(|at| is_done || at.request != subject.request) {
-                    self.end(at.request, thread, at_us);
-                }
-            }
-            if is_done {
-                return;
-            }
+                What::Exited => self.threads.retain(|number| *number != thread),
+                _ => {}
+            },
+            (Some(subject), None) => self.at_the_door(subject, at_us, what),
+            (Some(subject), Some(thread)) => self.on_thread(thread, subject, at_us, what),
+            (None, None) => {}
         }
-        let story = self.stories.entry(subject.request).or_insert_with(|| Story {
-            request: subject.request,
-            connection: subject.connection,
-            port: subject.port,
-            queued_us: at_us,
-            // Where nobody asked in time, its first moment may be one of a thread that has it.
-            started: thread.map(|thread| (at_us, thread)),
-            start_unseen: thread.is_some() && !matches!(what, What::Started | What::Accepted { .. }),
-            ..Story::default()
-        });
+    }
+
+    fn at_the_door(&mut self, subject: Subject, at_us: u64, what: What) {
         match what {
-            What::Accepted { target, .. } => story.target = target.to_string(),
+            What::Accepted { target, peeked: true, .. } => {
+                // One that has left todo meanwhile is named by the thread that reads it.
+                if let Some(story) = self.stories.get_mut(&subject.request).filter(|story| story.is_queued())
+                {
+                    story.target = target.to_string();
+                }
+            }
+            What::Accepted { target, .. } => {
+                let story = Story { queued_us: at_us, target: target.to_string(), ..Story::new(subject) };
+                self.stories.insert(subject.request, story);
+            }
             // For the second time if Puma's front had put it aside, when not all of it had come:
             // meanwhile it was with the reactor, and waited for its client and not for a thread.
             What::Queued => {
-                (story.queued_us, story.started, story.finished_us) = (at_us, None, None);
+                let story = self.stories.entry(subject.request).or_insert_with(|| Story::new(subject));
+                if !story.is_queued() {
+                    *story = Story::new(subject);
+                }
+                story.queued_us = at_us;
             }
-            What::Started => story.started = thread.map(|thread| (at_us, thread)),
+            What::Withdrawn | What::Rejected { .. } => {
+                let story = self.stories.entry(subject.request).or_insert_with(|| Story::new(subject));
+                story.finished_us = Some(at_us);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_thread(&mut self, thread: usize, subject: Subject, at_us: u64, what: What) {
+        match what {
+            What::Started | What::Accepted { .. } if self.at_work.get(&thread) != Some(&subject.request) => {
+                self.begin(thread, subject.request, at_us);
+                let begun = Story { queued_us: at_us, ..Story::new(subject) };
+                self.stories.entry(subject.request).or_insert(begun).started = Some((at_us, thread));
+            }
+            What::Finished => self.end(thread, at_us),
+            _ => {}
+        }
+        if self.at_work.get(&thread) != Some(&subject.request) {
+            return;
+        }
+        let Some(story) = self.stories.get_mut(&subject.request) else { return };
+        match what {
+            What::Accepted { target, .. } => story.target = target.to_string(),
             What::Streaming => story.is_stream = true,
             What::Wrote { .. } => story.writes_us.push(at_us),
             What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
             What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
             What::Reaped { .. } => story.reaped_us = Some(at_us),
-            What::Answered { .. } | What::Rejected { .. } | What::Left => story.finished_us = Some(at_us),
+            What::Answered { .. } | What::Rejected { .. } | What::Left => self.end(thread, at_us),
             _ => {}
         }
     }
 
-    /// Whether this thread is known to be at another connection already.
-    fn is_ahead_of(&self, thread: usize, connection: u64) -> bool {
-        let at = self.at_work.get(&thread).filter(|at| at.is_ahead);
-        let story = at.and_then(|at| self.stories.get(&at.request));
-        story.is_some_and(|story| story.connection != connection)
-    }
-
-    /// What a thread had of this connection.
-    fn end_of(&mut self, connection: u64, thread: usize, at_us: u64) {
-        for story in self.stories.values_mut() {
-            if story.connection == connection && story.is_held_by(thread) {
-                story.finished_us = Some(at_us);
-            }
+    fn begin(&mut self, thread: usize, request: u64, at_us: u64) {
+        if self.at_work.get(&thread) != Some(&request) {
+            // Its end was forgotten.
+            self.end(thread, at_us);
+            self.at_work.insert(thread, request);
         }
     }
 
-    /// A thread that has put a request aside may say so after the next one has begun it.
-    fn end(&mut self, request: u64, thread: usize, at_us: u64) {
+    /// Ends what a thread has; it may have been put aside, and be in todo or with another thread by now.
+    fn end(&mut self, thread: usize, at_us: u64) {
+        let Some(request) = self.at_work.remove(&thread) else { return };
         let story = self.stories.get_mut(&request);
         if let Some(story) = story.filter(|story| story.is_held_by(thread)) {
             story.finished_us = Some(at_us);
-        }
-    }
-
-    /// Takes in what the server says of its threads, when it was asked after the
-    /// excerpt: a stream may be older than all that the timeline remembers.
-    pub fn take_seats(&mut self, seats: &[Seat]) {
-        self.threads = seats.iter().map(|seat| seat.thread).collect();
-        self.threads.sort_unstable();
-        for Seat { thread, held } in seats {
-            let Some(held) = held else { continue };
-            // It is named by the first request that it took from this connection.
-            let at_work = self.at_work.get(thread).filter(|at| at.request != held.request);
-            let at_work = at_work.and_then(|at| self.stories.get(&at.request));
-            if at_work.is_some_and(|story| story.connection == held.connection && story.is_held_by(*thread)) {
-                continue;
-            }
-            let since_us = self.now_us.saturating_sub(held.for_us);
-            let story = self.stories.entry(held.request).or_insert_with(|| Story {
-                request: held.request,
-                connection: held.connection,
-                queued_us: since_us,
-                ..Story::default()
-            });
-            if story.target.is_empty() {
-                story.target.clone_from(&held.target);
-            }
-            if story.is_queued() {
-                story.started = Some((since_us, *thread));
-                self.at_work.insert(*thread, AtWork { request: held.request, is_ahead: true });
-            } else if story.start_unseen && story.is_held_by(*thread) {
-                story.started = story.started.map(|(seen_us, thread)| (seen_us.min(since_us), thread));
-            }
-            story.start_unseen = false;
         }
     }
 
@@ -290,25 +298,6 @@ impl Record {
         for story in self.stories.values_mut() {
             story.writes_us.retain(|wrote_us| *wrote_us >= at_us);
             story.blocked_us.retain(|(_, until_us)| *until_us >= at_us);
-        }
-    }
-
-    /// After a gap: lets go of who was in todo, since nobody knows whether it still is.
-    pub fn forget_todo(&mut self) {
-        self.stories.retain(|_, story| !story.is_queued());
-    }
-
-    /// After a gap up to this time: who had a thread before, and by the server's list of threads has it
-    /// no longer, has ended in the gap.
-    pub fn end_in_gap(&mut self, until_us: u64, seats: &[Seat]) {
-        for story in self.stories.values_mut().filter(|story| story.is_running()) {
-            let has_it = |seat: &Seat| {
-                let is_at_it = seat.held.as_ref().is_some_and(|held| held.connection == story.connection);
-                is_at_it && story.is_held_by(seat.thread)
-            };
-            if story.started.is_some_and(|(at_us, _)| at_us < until_us) && !seats.iter().any(has_it) {
-                story.finished_us = Some(until_us);
-            }
         }
     }
 
@@ -340,10 +329,16 @@ impl Record {
     }
 }
 
+fn holds(snapshot: &Snapshot) -> impl Iterator<Item = (usize, &Held)> {
+    snapshot.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_ref()?)))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::timeline::{Subject, Timeline};
+    use crate::timeline::{CAPACITY, Timeline};
 
     /// A record of two threads: tab 1 streams and leaves, tab 2 streams, `/up` waits.
     pub fn two_threads() -> Record {
@@ -394,34 +389,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_list_of_threads_that_is_ahead_of_the_moments_ends_nobody() {
-        let timeline = Timeline::default();
-        let mut record = two_threads();
-        // Asked after the moments: tab 1 has gone meanwhile, and `/up` has its thread.
-        let mut before = two_threads();
-        let tab = |request| Some(Subject { connection: request, port: 40_000 + request as u16, request });
-        for request in [1, 2] {
-            before.stories.get_mut(&request).unwrap().finished_us = None;
-        }
-        before.at_work = [(1, AtWork { request: 1, is_ahead: false })].into();
-        let held = Held { request: 3, connection: 3, target: "/up".into(), for_us: 1 };
-        before.take_seats(&[Seat { thread: 1, held: Some(held) }]);
-        for what in [What::Disconnected { write: 4, error: "EPIPE".into() }, What::Finished] {
-            timeline.record(Some(1), tab(1), what);
-        }
-        timeline.record(Some(1), tab(3), What::Started);
-        before.take(timeline.after(0));
-        assert!(before.stories[&1].finished_us.is_some(), "it has gone");
-        assert!(before.stories[&3].is_running(), "and this one has not");
-        timeline.record(Some(1), tab(3), What::Finished);
-        before.take(timeline.after(3));
-        assert!(before.stories[&3].finished_us.is_some());
-        // Without such a list it was so before.
-        record.take(timeline.after(0));
-        assert!(record.stories[&3].finished_us.is_some());
-    }
-
-    #[test]
     fn a_request_that_was_put_aside_is_the_next_threads() {
         let timeline = Timeline::default();
         let subject = Some(Subject { connection: 1, port: 40_001, request: 1 });
@@ -467,64 +434,94 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_kept_connections_requests_follow_each_other_on_one_thread() {
+    fn requests_of_a_kept_connection_follow_each_other_on_one_thread() {
         let timeline = Timeline::default();
         let say = |request, what| {
             timeline.record(Some(1), Some(Subject { connection: 1, port: 40_001, request }), what);
+        };
+        let mut record = Record::default();
+        let mut running = || {
+            record.take(timeline.after(record.last_seq()));
+            let running = record.stories.values().filter(|story| story.is_running());
+            running.map(Story::name).collect::<Vec<_>>()
         };
         say(1, What::Started);
         for request in [1, 2, 3] {
             say(request, What::accepted("GET", format!("/{request}")));
             say(request, What::Wrote { bytes: 9 });
+            assert_eq!(running(), [format!("/{request}")]);
+            say(request, What::Answered { status: 200, bytes: 9, duration_us: 1 });
+            assert_eq!(running(), [""; 0]);
         }
-        let mut record = Record::default();
-        record.take(timeline.after(0));
-        let held = Held { request: 1, connection: 1, target: "/3".into(), for_us: 0 };
-        record.take_seats(&[Seat { thread: 1, held: Some(held) }]);
-        let running = |record: &Record| {
-            record.stories.values().filter(|story| story.is_running()).map(Story::name).collect::<Vec<_>>()
-        };
-        assert_eq!((running(&record), record.todo().count()), (vec!["/3".to_owned()], 0));
-        // It is done with all of them, and names the first.
-        say(1, What::Finished);
-        record.take(timeline.after(record.last_seq()));
-        assert!(record.stories.len() == 3 && running(&record).is_empty());
+        say(3, What::Finished);
+        assert_eq!(running(), [""; 0]);
+        assert_eq!((record.stories.len(), record.todo().count()), (3, 0));
     }
 
+    /// A record that has seen everything, and one that was told of the newest moments only.
     #[test]
-    fn who_comes_late_is_told_by_the_threads() {
-        let timeline = Timeline::default();
-        let say = |thread, request, what| {
-            timeline.record(
-                thread,
-                Some(Subject { connection: request, port: 40_000 + request as u16, request }),
-                what,
+    fn a_late_reader_knows_what_goes_on() {
+        let timeline = Timeline::simulated();
+        let say = |thread, request: u64, what| {
+            let subject = Subject { connection: request, port: 40_000 + request as u16, request };
+            timeline.record(thread, Some(subject), what);
+        };
+        let mut early = Record::default();
+        for thread in [1, 2, 3] {
+            timeline.record(Some(thread), None, What::Spawned);
+        }
+        for (thread, request) in [(1, 5), (2, 7)] {
+            say(None, request, What::Queued);
+            timeline.let_pass(Duration::from_millis(2));
+            say(Some(thread), request, What::Started);
+            say(Some(thread), request, What::accepted("GET", format!("/models/live_stream?tab={request}")));
+            say(Some(thread), request, What::Streaming);
+        }
+        say(None, 9, What::Queued);
+        say(None, 10, What::Queued);
+        early.take(timeline.after(0));
+        timeline.let_pass(Duration::from_secs(100));
+        say(Some(2), 7, What::Answered { status: 200, bytes: 9, duration_us: 1 });
+        say(Some(2), 7, What::Finished);
+        say(Some(2), 9, What::Started);
+        say(None, 10, What::peeked("GET", "/up"));
+        for _ in 0..CAPACITY {
+            timeline.let_pass(Duration::from_millis(1));
+            say(Some(1), 5, What::Wrote { bytes: 1 });
+        }
+        let excerpt = timeline.after(early.last_seq());
+        assert!(excerpt.forgotten > 0);
+        early.take(excerpt);
+        let mut late = Record::default();
+        late.take(timeline.after(0));
+        for record in [&early, &late] {
+            let running: Vec<_> = record
+                .stories
+                .values()
+                .filter(|story| story.is_running())
+                .map(|story| (story.name(), story.started.unwrap(), story.is_stream, story.queued_us))
+                .collect();
+            assert_eq!(
+                running,
+                [
+                    ("tab 5".to_owned(), (2_000, 1), true, 0),
+                    ("connection 9".to_owned(), (100_004_000, 2), false, 4_000)
+                ]
             );
-        };
-        let mut record = Record::default();
-        // Request 7 began before the timeline's memory, and 8 was refused before any thread saw it.
-        say(Some(2), 7, What::Wrote { bytes: 9 });
-        say(None, 8, What::Rejected { status: 408, why: "too slow".into() });
-        record.take(timeline.after(0));
-        let held = |request, target: &str| {
-            Some(Held { request, connection: request, target: target.into(), for_us: 0 })
-        };
-        record.take_seats(&[
-            Seat { thread: 3, held: None },
-            Seat { thread: 1, held: held(5, "/models/live_stream?tab=5") },
-            Seat { thread: 2, held: held(7, "/models/live_stream?tab=7") },
-        ]);
-        let running = |record: &Record| {
-            let running = record.stories.values().filter(|story| story.is_running());
-            running.map(|story| (story.name(), story.started.unwrap().1)).collect::<Vec<_>>()
-        };
-        assert_eq!(record.threads, [1, 2, 3]);
-        assert_eq!(running(&record), [("tab 5".to_owned(), 1), ("tab 7".to_owned(), 2)]);
-        assert_eq!(record.todo().count(), 0);
-        // It has an end like any other.
-        say(Some(1), 5, What::Finished);
-        record.take(timeline.after(record.last_seq()));
-        assert_eq!(running(&record), [("tab 7".to_owned(), 2)]);
+            let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();
+            assert_eq!(todo, [("/up".to_owned(), 4_000)]);
+            assert_eq!(record.threads, [1, 2, 3]);
+            assert_eq!(record.stories[&5].writes_us.len(), CAPACITY);
+        }
+        // The early one has seen how it began, and that it ended in the gap.
+        let ended = early.stories[&7].finished_us;
+        assert_eq!((ended, early.unknown_us.len()), (Some(100_005_000), 1));
+        // They have an end like any other.
+        say(Some(1), 5, What::Answered { status: 200, bytes: 9, duration_us: 1 });
+        for record in [&mut early, &mut late] {
+            record.take(timeline.after(record.last_seq()));
+            assert!(!record.stories[&5].is_running());
+        }
     }
 
     #[test]
@@ -534,8 +531,6 @@ pub(crate) mod tests {
         record.forget_before(now_us, 10);
         assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2", "/up"]);
         assert!(record.stories.values().all(|story| story.writes_us.is_empty()));
-        record.forget_todo();
-        assert_eq!(record.stories.values().map(Story::name).collect::<Vec<_>>(), ["tab 2"]);
     }
 
     #[test]
@@ -552,42 +547,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_holds_a_thread_after_a_gap_has_held_it_all_the_time() {
-        let mut record = Record::default();
-        let of = |request| Some(Subject { connection: request, port: 40_000 + request as u16, request });
-        let moment = |seq, thread, request, what| Moment {
-            seq,
-            at_us: seq * 1000,
-            thread: Some(thread),
-            subject: of(request),
-            what,
-        };
-        let started = |seq, thread, request| moment(seq, thread, request, What::Started);
-        let moments = vec![started(1, 1, 1), started(2, 2, 2)];
-        record.take(Excerpt { now_us: 3000, forgotten: 0, moments });
-        // Tab 2 has ended, and 3 begun, when nobody asked.
-        let wrote = |seq, thread, request| moment(seq, thread, request, What::Wrote { bytes: 1 });
-        record.forget_todo();
-        let moments = vec![wrote(8, 1, 1), wrote(9, 3, 3)];
-        record.take(Excerpt { now_us: 10_000, forgotten: 5, moments });
-        let seat = |thread, request, for_us| {
-            let held = Held { request, connection: request, target: "/".into(), for_us };
-            Seat { thread, held: Some(held) }
-        };
-        let seats = [seat(1, 1, 9_000), Seat { thread: 2, held: None }, seat(3, 3, 5_000)];
-        record.take_seats(&seats);
-        record.end_in_gap(8000, &seats);
-        let seen: Vec<_> = record.stories.values().map(|it| (it.started, it.finished_us)).collect();
-        assert_eq!(seen, [(Some((1000, 1)), None), (Some((2000, 2)), Some(8000)), (Some((5000, 3)), None)]);
-        assert_eq!(record.stories[&1].writes_us, [8000]);
-    }
-
-    #[test]
     fn what_nobody_asked_for_in_time_is_a_gap() {
         let mut record = Record { now_us: 1000, ..Record::default() };
         let moment = Moment { seq: 9, at_us: 3000, thread: Some(1), subject: None, what: What::Spawned };
-        record.take(Excerpt { now_us: 4000, forgotten: 8, moments: vec![moment] });
-        record.take(Excerpt { now_us: 5000, forgotten: 0, moments: vec![] });
+        record.take(Excerpt { now_us: 4000, forgotten: 8, moments: vec![moment], snapshot: None });
+        record.take(Excerpt { now_us: 5000, forgotten: 0, moments: vec![], snapshot: None });
         assert_eq!((record.unknown_us, record.forgotten), (vec![(1000, 3000)], 8));
     }
 

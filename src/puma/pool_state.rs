@@ -114,6 +114,14 @@ impl<W> State<W> {
         self.backlog_max = self.backlog_max.max(self.todo.len());
     }
 
+    /// Takes work out of todo that is for no thread.
+    pub(super) fn withdraw(&mut self, subject: Subject) -> Option<W> {
+        let at = self.todo.iter().position(|(queued, _)| *queued == subject)?;
+        let (_, work) = self.todo.remove(at)?;
+        self.timeline.record(None, Some(subject), What::Withdrawn);
+        Some(work)
+    }
+
     pub(super) fn begin_waiting(&mut self) {
         self.waiting += 1;
     }

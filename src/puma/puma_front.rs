@@ -104,7 +104,9 @@ impl Shared {
                 Progress::Ready => return self.push(client),
                 Progress::NotYet => return self.watch(client),
                 Progress::Gone => return,
-                Progress::Refused(refusal) => return self.refuse(client, refusal),
+                Progress::Refused(refusal) => {
+                    return self.refuse(client, refusal, Some(processor.number()));
+                }
             }
         }
     }
@@ -175,13 +177,14 @@ impl Shared {
         told.unwrap_or_else(|| client.socket.is_closed())
     }
 
-    fn refuse(&self, client: Box<Client>, refusal: Refusal) {
-        self.end(self.refused(client, refusal), true);
+    /// Answers with a refusal, on a pool thread or on none.
+    fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
+        self.end(self.refused(client, refusal, thread), true);
     }
 
-    fn refused(&self, mut client: Box<Client>, refusal: Refusal) -> Box<Client> {
+    fn refused(&self, mut client: Box<Client>, refusal: Refusal, thread: Option<usize>) -> Box<Client> {
         let what = What::Rejected { status: refusal.status(), why: refusal.to_string() };
-        self.timeline.record(None, Some(client.subject), what);
+        self.timeline.record(thread, Some(client.subject), what);
         client.refuse(refusal);
         client
     }
@@ -203,7 +206,7 @@ impl Shared {
     /// a request is told why. It comes back if it cannot be closed yet.
     fn dismiss(&self, mut client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
         if client.is_in_request() {
-            client = self.refused(client, refusal);
+            client = self.refused(client, refusal, None);
         }
         let may_close = client.may_close(false);
         (!may_close).then_some(client)
@@ -211,10 +214,12 @@ impl Shared {
 
     /// For a client in todo that the pool has given up on.
     pub fn give_up(&self, client: Box<Client>) {
-        self.refuse(client, Refusal::Stopping);
+        self.refuse(client, Refusal::Stopping, None);
     }
 
     fn push(&self, client: Box<Client>) {
+        // What it asks for is noted anew each time that it is in todo.
+        client.socket.peeked.reset();
         if let Some(pool) = self.pool()
             && let Err(ShuttingDown(client)) = pool.push(client)
         {
@@ -253,7 +258,7 @@ impl Shared {
             (Progress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
             (Progress::Gone, _) => None,
             (Progress::Refused(refusal), _) => {
-                let mut client = self.refused(client, refusal);
+                let mut client = self.refused(client, refusal, None);
                 let may_close = client.may_close(true);
                 (!may_close).then_some(client)
             }
@@ -267,7 +272,6 @@ impl Shared {
         let Some(reactor) = self.reactor.get() else { return false };
         for _ in 0..CANDIDATES {
             let watched = reactor.take_longest_waiting();
-            let is_queued = watched.is_none();
             let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
             match client.finish_within(LAST_READS) {
                 // It has one after all.
@@ -276,14 +280,10 @@ impl Shared {
                     continue;
                 }
                 Progress::Gone => return true,
-                Progress::Refused(refusal) => client = self.refused(client, refusal),
+                Progress::Refused(refusal) => client = self.refused(client, refusal, None),
                 Progress::NotYet => {}
             }
             self.evicted.fetch_add(1, Ordering::Relaxed);
-            if is_queued && !client.is_in_request() {
-                let what = What::Rejected { status: 0, why: Refusal::TooManyConnections.to_string() };
-                self.timeline.record(None, Some(client.subject), what);
-            }
             if let Some(client) = self.dismiss(client, Refusal::TooManyConnections)
                 && !at_once
             {
@@ -524,7 +524,7 @@ impl Acceptor {
         let subject = Subject { connection: self.let_in, port: peer.port(), request };
         let client = Client::new(Arc::new(socket), subject, Arc::clone(&self.shared.limits));
         if self.is_full() && !self.shared.make_room(false) {
-            return self.shared.refuse(client, Refusal::TooManyConnections);
+            return self.shared.refuse(client, Refusal::TooManyConnections, None);
         }
         self.shared.push(client);
     }

@@ -202,9 +202,7 @@ impl<W: Work> ThreadPool<W> {
 
     /// Takes work out of todo that no thread has taken yet.
     pub fn take_from_todo(&self, subject: Subject) -> Option<W> {
-        let mut state = self.shared.lock();
-        let at = state.todo.iter().position(|(queued, _)| *queued == subject)?;
-        state.todo.remove(at).map(|(_, work)| work)
+        self.shared.lock().withdraw(subject)
     }
 
     /// All the numbers of one moment; begins a new `backlog_max`.

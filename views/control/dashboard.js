@@ -134,11 +134,24 @@ function pageWords(page) {
   return name + (story?.thread ? ': on thread ' + story.thread : ': asked');
 }
 
+// A zombie never learns that its stream was ended: the client stays, and holds nothing.
+function zombieWords(zombies) {
+  const holds = zombies.filter(zombie => feed.ofPort(zombie.local_port)?.thread).length;
+  if (zombies.length === 0) {
+    return '';
+  }
+  if (holds === 0) {
+    const waits = zombies.filter(zombie => feed.ofPort(zombie.local_port)?.state === 'waiting').length;
+    return zombies.length + ' left, ' + (waits ? waits + ' in todo' : 'none holds a thread');
+  }
+  return zombies.length + ' there, ' + (holds === zombies.length ? (holds === 1 ? 'it holds a thread' : 'each holds a thread') : holds + (holds === 1 ? ' holds' : ' hold') + ' a thread');
+}
+
 function showLab() {
   const { tabs, zombies, pages } = feed.state.lab;
   showTabs(tabs);
   showPages(pages);
-  put('zombie-count', zombies.length ? zombies.length + ' there' : '');
+  put('zombie-count', zombieWords(zombies));
 }
 
 // ---- The log.

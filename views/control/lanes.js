@@ -13,7 +13,7 @@ const ENDS = { gone: '×', reaped: 'R', panicked: '!', unseen: '?' };
 const CALM = matchMedia('(prefers-reduced-motion: reduce)');
 
 const STATES = {
-  absent: 'not started', left: 'has left', idle: 'idle', running: 'answers', streaming: 'streams', held: 'held since before the record',
+  absent: 'not started', left: 'has left', idle: 'idle', running: 'answers', streaming: 'streams',
 };
 
 // The words of one span, as the tooltip says them.
@@ -78,7 +78,7 @@ class Lanes {
   watchColours() {
     const read = () => {
       const style = getComputedStyle(document.documentElement);
-      const names = ['ink', 'paper', 'quiet', 'line', 'stream', 'page', 'held', 'blocked', 'ended'];
+      const names = ['ink', 'paper', 'quiet', 'line', 'stream', 'page', 'blocked', 'ended'];
       this.colours = Object.fromEntries(names.map(name => [name, style.getPropertyValue('--' + name).trim()]));
       this.font = '600 11px ' + style.getPropertyValue('--font');
     };
@@ -302,17 +302,10 @@ class Lanes {
     }
     const wide = Math.max(to - from, 2);
     const top = story.isStream ? 6 : 3;
-    if (story.isHeld && !story.isStream) {
-      ink.strokeStyle = c.held;
-      ink.setLineDash([4, 3]);
-      ink.strokeRect(from + 0.5, top + 0.5, wide - 1, height - 2 * top - 1);
-      ink.setLineDash([]);
-    } else {
-      ink.fillStyle = story.isStream ? c.stream : c.page;
-      ink.beginPath();
-      ink.roundRect(from, top, wide, height - 2 * top, story.isStream ? 3 : 1);
-      ink.fill();
-    }
+    ink.fillStyle = story.isStream ? c.stream : c.page;
+    ink.beginPath();
+    ink.roundRect(from, top, wide, height - 2 * top, story.isStream ? 3 : 1);
+    ink.fill();
     for (const [began, ended] of span.blocked) {
       const left = Math.max(x(began), from);
       ink.fillStyle = c.paper;
@@ -326,7 +319,7 @@ class Lanes {
       const left = Math.max(from, 0) + 5;
       const blocked = span.blocked.find(([, ended]) => x(ended) > left);
       if (left + room < (blocked ? x(blocked[0]) : span.end ? to - 14 : to) - 5) {
-        ink.fillStyle = story.isHeld && !story.isStream ? c.ink : c.paper;
+        ink.fillStyle = c.paper;
         ink.textBaseline = 'middle';
         ink.fillText(story.name, left, height / 2 + 0.5);
         clear = left + room + 4;
@@ -408,8 +401,7 @@ class Todo {
         item.title = story.target === null ? 'nothing of its request has come yet' : story.line;
       }
     });
-    // Those of whom the record says nothing any more are counted all the same.
-    const hidden = waiting.length + this.feed.unseen - shown.length;
+    const hidden = waiting.length - shown.length;
     const words = hidden > 0 ? 'and ' + hidden + ' more' : shown.length ? '' : 'nobody waits';
     if (this.more.textContent !== words) {
       this.more.textContent = words;

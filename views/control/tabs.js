@@ -43,9 +43,6 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded }) {
     if (here.state === 'streaming' && here.writes > 0) {
       return is('streaming', 'on ' + thread, here);
     }
-    if (here.isHeld && here.path === STREAM_PATH) {
-      return is('streaming', 'on ' + thread + ', begun unseen', here);
-    }
     return is('loading', thread + ' has its ' + what + ', no byte yet', here);
   }
   const last = stories.at(-1);

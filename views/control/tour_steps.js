@@ -138,13 +138,12 @@ const STEPS = [
     async run(act, plan) {
       await act.clear();
       const before = feed.seq;
-      const old = new Set(feed.stories.keys());
       wall.begin(plan.tabs, 'one');
       act.says('Frames are opened on ' + wall.hostOf(1) + '.');
       await act.until(() => wall.tabs.every(tab => tab.isOpen && isSettled(tab.is, feed.state, tab.isLoaded)));
       await act.look();
       const counts = wall.counts();
-      const pages = [...feed.stories.values()].filter(story => !old.has(story.request) && story.path === '/' && /^\d+$/.test(story.tab ?? ''));
+      const pages = [...feed.stories.values()].filter(story => story.namedSeq > before && story.path === '/' && /^\d+$/.test(story.tab ?? ''));
       act.equal('pages that the server was asked for', plan.asked, feed.seq > before ? pages.length : 0);
       act.equal('tabs that stream', plan.onOneHost, counts['streaming'] ?? 0);
       act.equal('tabs that wait for a socket', plan.tabs - plan.asked, counts['waiting-for-socket'] ?? 0);
@@ -233,11 +232,11 @@ const STEPS = [
       act.says('Frames are opened.');
       await act.until(() => (wall.counts()['streaming'] ?? 0) === frames);
       act.equal('tabs that stream', size, wall.counts()['streaming'] ?? 0);
-      const old = new Set(feed.stories.keys());
+      const before = feed.seq;
       await act.order('/lab/tabs/open?tab=' + (size + 1));
       act.says('Tab ' + (size + 1) + ' has a thread and waits for the database.');
       // No frame has this number; the answer may come before the tab has a port to be known by.
-      const stream = () => feed.ofTab(size + 1).find(story => story.path === STREAM_PATH && !old.has(story.request));
+      const stream = () => feed.ofTab(size + 1).find(story => story.path === STREAM_PATH && story.namedSeq > before);
       await act.until(() => stream()?.endedAt);
       const story = stream();
       const took = story?.endedAt ? seconds(story.endedAt - story.startedAt) : null;
@@ -265,14 +264,14 @@ const STEPS = [
     byHand: () => ownTab(),
     async run(act) {
       await act.clear();
-      const streamOf = number => feed.ofTab(number).findLast(story => isStreaming(story) && !old.has(story.request));
-      const old = new Set(feed.stories.keys());
+      const streamOf = number => feed.ofTab(number).findLast(story => isStreaming(story) && story.namedSeq > before);
+      const before = feed.seq;
       act.says('Open the page in a tab by the link above.');
       await act.until(() => streamOf(OWN_TAB), Infinity);
       const story = streamOf(OWN_TAB);
       act.claim('tab ' + OWN_TAB, 'streams', 'on thread ' + story.lane, true);
       act.says('There, change ' + OWN_TAB + ' to ' + (OWN_TAB + 1) + ' in its address, and press Enter. Then come back.');
-      const next = () => feed.ofTab(OWN_TAB + 1).findLast(it => !old.has(it.request));
+      const next = () => feed.ofTab(OWN_TAB + 1).findLast(it => it.namedSeq > before);
       await act.until(() => next() || story.endedAt !== null, Infinity);
       // Asked for before the page was left, by the time that the answer took.
       const writes = story.writes;

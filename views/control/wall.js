@@ -34,7 +34,7 @@ class WallTab {
     this.frame = null;
     this.loadedAt = null;
     this.stories = [];
-    this.known = new Set();
+    this.openedSeq = 0;
     this.turns = new Set();
     this.closing = null;
     this.item = element('li', 'tab');
@@ -64,14 +64,15 @@ class WallTab {
     this.button.setAttribute('aria-label', (this.isOpen ? 'close' : 'open') + ' tab ' + this.number);
   }
 
-  // A request of this number that is none of its frame: an earlier one, or the lab's.
+  // A request of this number that is not its frame's: it was read before the frame was
+  // opened, or it is the lab's.
   isOfOthers(story) {
-    return this.known.has(story.request) || this.wall.ofLab.has(story);
+    return story.namedSeq <= this.openedSeq || this.wall.ofLab.has(story);
   }
 
   open() {
     this.wall.wanted.delete(this.number);
-    this.known = new Set(feed.ofTab(this.number).map(story => story.request));
+    this.openedSeq = feed.seq;
     this.stories = [];
     this.turns = new Set();
     this.closing = null;

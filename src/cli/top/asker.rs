@@ -1,22 +1,20 @@
 //! Asks the control server, on a thread of its own: an answer that does not come
 //! leaves the keyboard alone.
 //!
-//! Of ours it wants stats, timeline and threads, of Puma its stats. Each of them is
-//! waited for no longer than [`PATIENCE`].
+//! Of ours it wants stats and timeline, of Puma its stats. Each of them is waited for
+//! no longer than [`PATIENCE`].
 
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::numbers::Stats;
 use crate::cli::control_client::ControlUrl;
 use crate::cli::control_server::{ControlError, ControlServerArgs};
-use crate::lab::record::{Held, Seat};
 use crate::timeline::Excerpt;
 
 /// How long one answer may take.
@@ -29,15 +27,8 @@ pub struct Answers {
     /// It is the first time, or it is not the server that it was.
     pub anew: bool,
     pub stats: Stats,
-    /// Puma does not tell.
-    pub inside: Option<Inside>,
-}
-
-/// What only ours tells.
-#[derive(Debug)]
-pub struct Inside {
-    pub excerpt: Excerpt,
-    pub seats: Vec<Seat>,
+    /// What has happened inside since the last time; Puma does not tell.
+    pub inside: Option<Excerpt>,
 }
 
 /// Why there are no answers.
@@ -71,7 +62,7 @@ impl Asker {
         Asker { args, heard: Heard::default() }
     }
 
-    /// Asks for everything once. Blocks for three times [`PATIENCE`] at the most.
+    /// Asks for everything once. Blocks for three times [`PATIENCE`] at most.
     pub fn ask(&mut self) -> Result<Answers, AskerError> {
         // A server that was told port 0 is elsewhere when it comes back: its state file says where.
         let server = self.args.find()?;
@@ -95,15 +86,14 @@ impl Asker {
         if known && anew {
             excerpt = timeline(0)?;
         }
-        let threads: Vec<Thread> = understood(&url, "threads", &get("threads", vec![])?)?;
-        let last = excerpt.moments.last().map(|moment| moment.seq);
+        let last = excerpt.snapshot.as_ref().map(|snapshot| snapshot.seq);
+        let last = last.or_else(|| excerpt.moments.last().map(|moment| moment.seq));
         self.heard = Heard {
             started_at: Some(stats.started_at.clone()),
             now_us: excerpt.now_us,
             last_seq: last.unwrap_or(if anew { 0 } else { self.heard.last_seq }),
         };
-        let seats = threads.into_iter().map(Thread::seat).collect();
-        Ok(Answers { url, anew, stats, inside: Some(Inside { excerpt, seats }) })
+        Ok(Answers { url, anew, stats, inside: Some(excerpt) })
     }
 
     /// Asks again and again on a thread of its own, which ends with the receiver.
@@ -128,26 +118,4 @@ fn understood<T: DeserializeOwned>(
 ) -> Result<T, AskerError> {
     let not_understood = |why| AskerError::NotUnderstood { url: url.clone(), order, why };
     serde_json::from_str(said).map_err(not_understood)
-}
-
-/// One of `/threads`.
-#[derive(Debug, Deserialize)]
-struct Thread {
-    number: usize,
-    request: Option<u64>,
-    connection: Option<u64>,
-    path: Option<String>,
-    age: Option<f64>,
-}
-
-impl Thread {
-    fn seat(self) -> Seat {
-        let held = self.request.map(|request| Held {
-            request,
-            connection: self.connection.unwrap_or_default(),
-            target: self.path.unwrap_or_default(),
-            for_us: (self.age.unwrap_or_default() * 1e6) as u64,
-        });
-        Seat { thread: self.number, held }
-    }
 }

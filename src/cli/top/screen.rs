@@ -114,10 +114,9 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::asker::{Answers, Inside};
+    use super::super::asker::Answers;
     use super::super::numbers::Stats;
     use super::*;
-    use crate::lab::record::Seat;
     use crate::timeline::{Subject, Timeline, What};
 
     fn look() -> Look<'static> {
@@ -131,6 +130,9 @@ mod tests {
             let subject = Some(Subject { connection: 40_000 + request, port: 0, request });
             timeline.record(thread, subject, what);
         };
+        for thread in 1..=threads {
+            timeline.record(Some(thread), None, What::Spawned);
+        }
         for tab in [1, 2] {
             let thread = Some(tab as usize);
             say(None, tab, What::accepted("GET", format!("/models/live_stream?tab={tab}")));
@@ -150,9 +152,8 @@ mod tests {
             "database":{{"size":2,"busy":2}},"connections":{{"open":3}}}}"#
         );
         let stats: Stats = serde_json::from_str(&said).unwrap();
-        let seats = (1..=threads).map(|thread| Seat { thread, held: None }).collect();
         let url = "tcp://127.0.0.1:9293".parse().unwrap();
-        Answers { url, anew: true, stats, inside: Some(Inside { excerpt, seats }) }
+        Answers { url, anew: true, stats, inside: Some(excerpt) }
     }
 
     fn ours(threads: usize) -> View {
@@ -186,7 +187,7 @@ mod tests {
                 "tp 002                                      ●──────────────── tab 2",
                 "todo                                        ░░░░░░░░░░░░░░░░░ /up",
                 "        /up waits 8.1 s for /up",
-                "    0.0 tab 1 streams, and holds tp 001",
+                "    0.0 tp 001 was spawned",
             ]
         );
         assert_eq!(rows[18], "─ held  ● wrote  ▓ blocked  R reaped  x client gone  · idle  ░ in todo");
@@ -228,7 +229,7 @@ mod tests {
     #[test]
     fn what_a_client_sends_cannot_steer_the_terminal() {
         let mut answers = answers(2);
-        for moment in &mut answers.inside.as_mut().unwrap().excerpt.moments {
+        for moment in &mut answers.inside.as_mut().unwrap().moments {
             if let What::Accepted { target, .. } = &mut moment.what {
                 *target = "/\u{1b}[2J\u{9b}31m\r\n<script>?tab=\u{7}".into();
             }

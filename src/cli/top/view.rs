@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime};
 
-use super::asker::{Answers, Inside};
+use super::asker::Answers;
 use super::numbers::{Pool, Stats};
 use super::words::{self, Event, long_span};
 use crate::lab::record::Record;
-use crate::timeline::Moment;
+use crate::timeline::{Excerpt, Moment};
 
 /// How far back lanes can be drawn: as many columns as a very wide screen has.
 const KEPT_US: u64 = 180_000_000;
@@ -84,12 +84,11 @@ impl View {
         (self.answered, self.trouble) = (now, None);
     }
 
-    fn take_inside(&mut self, Inside { excerpt, seats }: Inside, anew: bool) {
+    fn take_inside(&mut self, excerpt: Excerpt, anew: bool) {
         let record = self.record.get_or_insert_default();
         let gap = (excerpt.forgotten > 0 && !anew)
             .then(|| excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us));
         if let Some(at_us) = gap {
-            record.forget_todo();
             let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
             keep(&mut self.events, Event { at_us, text }, KEPT_EVENTS);
         }
@@ -98,10 +97,6 @@ impl View {
         record.take(excerpt);
         // The stories have all that is shown of them.
         record.moments.clear();
-        record.take_seats(&seats);
-        if let Some(until_us) = gap {
-            record.end_in_gap(until_us, &seats);
-        }
         for event in to_tell.iter().rev().filter_map(|moment| words::tell(moment, record)) {
             keep(&mut self.events, event, KEPT_EVENTS);
         }

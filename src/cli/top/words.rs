@@ -52,6 +52,7 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
         What::Reaped { age_ms, why } => {
             format!("{who} was told to end, {} old: {why}", span(age_ms.saturating_mul(1000)))
         }
+        What::Withdrawn => format!("{who} left todo: its connection was to make room"),
         What::Left => format!("{who} was not served: its client closed before its turn"),
         What::Rejected { status, why } => format!("{who} was refused with {status}: {why}"),
         What::Panicked { message } => format!("{who} panicked: {message}"),
@@ -104,7 +105,6 @@ mod tests {
         let subject = Some(Subject { connection: 40_001, port: 0, request: 1 });
         timeline.record(Some(3), None, What::Spawned);
         for (thread, what) in [
-            (None, What::accepted("GET", "/models/live_stream?tab=9")),
             (None, What::Queued),
             // Not all of it has come: another thread has it later.
             (Some(2), What::Started),
@@ -114,6 +114,7 @@ mod tests {
             (Some(4), What::Finished),
             (None, What::Queued),
             (Some(3), What::Started),
+            (Some(3), What::accepted("GET", "/models/live_stream?tab=9")),
             (Some(3), What::Streaming),
             (Some(3), What::Wrote { bytes: 9 }),
             (Some(3), What::Disconnected { write: 2, error: "EPIPE".into() }),

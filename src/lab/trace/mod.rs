@@ -163,6 +163,11 @@ impl Process {
                 let asks = self.todo.remove(&subject.request).and_then(|wait| wait.asks);
                 self.todo.insert(subject.request, Wait { since_us: at_us, asks, begun: None });
             }
+            What::Withdrawn => {
+                if let Some(wait) = self.todo.remove(&subject.request) {
+                    self.wait_is_over(subject.request, wait, at_us, None, "its connection was to make room");
+                }
+            }
             What::Rejected { status, why } => {
                 let args = json!({ "request": subject.request, "status": status, "why": why });
                 self.push(
@@ -218,7 +223,10 @@ impl Process {
                 self.instant(thread, at_us, "write fails", json!({ "write": write, "error": error }));
             }
             What::Rejected { status, why } => {
-                self.note(thread, subject, at_us, |open| open.why = Some(why.clone()));
+                // On Puma's front it may not have been read whole, and has not begun then.
+                if !matches!(self.lane(thread).doing, Doing::Reading { .. }) {
+                    self.note(thread, subject, at_us, |open| open.why = Some(why.clone()));
+                }
                 self.instant(thread, at_us, "refused", json!({ "status": status, "why": why }));
             }
             What::Left => {
@@ -230,7 +238,12 @@ impl Process {
                 self.instant(thread, at_us, "panicked", json!({ "message": message }));
             }
             What::MarkedIoBound => self.instant(thread, at_us, "marked as IO-bound", json!({})),
-            What::Queued | What::Reaped { .. } | What::Spawned | What::Exited | What::Unknown => {}
+            What::Queued
+            | What::Withdrawn
+            | What::Reaped { .. }
+            | What::Spawned
+            | What::Exited
+            | What::Unknown => {}
         }
     }
 

@@ -1,0 +1,68 @@
+// Folds news as the pages do. Each line of standard input is JSON, `{ viewer, news }` or
+// `{ viewer, show: true }`; to the second it answers with what that viewer's page knows, in
+// the words of the server's own snapshot, and with whatever cannot be true.
+const fs = require('fs');
+const vm = require('vm');
+const readline = require('readline');
+
+const sources = process.argv.slice(2).map(path => fs.readFileSync(path, 'utf8')).join('\n');
+const { Record } = vm.runInThisContext(sources + '\n;({ Record });');
+const viewers = new Map();
+
+function held(story) {
+  return {
+    connection: story.connection, port: story.port, request: story.request, method: story.method, target: story.target,
+    named_seq: story.namedSeq, peeked: story.peeked, queued_us: story.queuedAt, waited_us: story.waited, started_us: story.startedAt,
+    is_stream: story.isStream, writes: story.writes, last_write_us: story.lastWriteAt,
+    gone: story.gone && { at_us: story.gone.at, write: story.gone.write, error: story.gone.error },
+    reaped: story.reaped && { at_us: story.reaped.at, age_ms: story.reaped.age / 1000, why: story.reaped.why },
+  };
+}
+
+function wrong(record) {
+  const found = record.log.map(line => line.text).filter(text => /null|NaN|undefined|(in|after|at|waited) -/.test(text));
+  for (const lane of record.lanes.values()) {
+    for (const span of [...lane.spans, ...(lane.current ? [lane.current] : [])]) {
+      if (span.to !== null && span.to < span.from) {
+        found.push('thread ' + lane.number + ': a span of ' + (span.to - span.from) + ' us');
+      }
+    }
+    for (const short of lane.short.values()) {
+      if (short.busy < 0) {
+        found.push('thread ' + lane.number + ': busy for ' + short.busy + ' us');
+      }
+    }
+  }
+  for (const story of record.stories.values()) {
+    const live = story.state !== 'ended';
+    const listed = record.queue.get(story.request) === story || [...record.lanes.values()].some(lane => lane.current?.story === story);
+    if (story.waited < 0 || (live && !listed)) {
+      found.push(story.name + ' is ' + story.state + ', waited ' + story.waited + ', listed: ' + listed);
+    }
+  }
+  return found;
+}
+
+function show(record) {
+  const threads = {};
+  for (const lane of record.lanes.values()) {
+    if (lane.alive) {
+      threads[lane.number] = { from_us: lane.from, io_bound: lane.ioBound, holds: lane.current && held(lane.current.story) };
+    }
+  }
+  const kept = [record.stories.size, record.log.length, record.done.length];
+  return { snapshot: { seq: record.seq, threads, todo: record.todo().map(held) }, wrong: wrong(record), gaps: record.gaps.length, kept };
+}
+
+readline.createInterface({ input: process.stdin }).on('line', line => {
+  const { viewer, news, show: shows } = JSON.parse(line);
+  if (!viewers.has(viewer)) {
+    viewers.set(viewer, new Record());
+  }
+  if (news) {
+    viewers.get(viewer).hear(news);
+  }
+  if (shows) {
+    console.log(JSON.stringify(show(viewers.get(viewer))));
+  }
+});

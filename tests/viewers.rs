@@ -1,0 +1,621 @@
+//! A viewer that joins late sees what one sees that was there from the start, and both see
+//! what the server says: random records, cut at random places, are folded by the pages' own
+//! reducer, which runs in Node.
+
+mod common;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
+use fastrand::Rng;
+use ninetabs::timeline::{CAPACITY, News, Subject, Timeline, What};
+use serde_json::{Value, json as object};
+
+/// Gives these lines to the pages' reducer, and returns what it answers. None where there
+/// is no Node.
+fn reduce(lines: &[String]) -> Option<Vec<Value>> {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let mut node = Command::new(program("node")?)
+        .arg(format!("{folder}/tests/common/reducer.js"))
+        .arg(format!("{folder}/views/control/record.js"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut stdin, stdout) = (node.stdin.take().unwrap(), node.stdout.take().unwrap());
+    let answers = thread::scope(|scope| {
+        let answers = scope.spawn(|| BufReader::new(stdout).lines().map(Result::unwrap).collect::<Vec<_>>());
+        for line in lines {
+            writeln!(stdin, "{line}").unwrap();
+        }
+        drop(stdin);
+        answers.join().unwrap()
+    });
+    assert!(node.wait().unwrap().success());
+    Some(answers.iter().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// What a thread of the model does.
+#[derive(Debug, Clone, Default)]
+struct Working {
+    subject: Subject,
+    /// None as long as it reads.
+    target: Option<String>,
+    is_stream: bool,
+    writes: u64,
+    /// Its answer has ended, and the thread has not said that it is done.
+    is_answered: bool,
+    /// It was put aside and is in todo again before its thread has said so.
+    is_aside: bool,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    io_bound: bool,
+    works: Option<Working>,
+}
+
+/// A server that does anything that one may do, in any order: the truth that the folds are
+/// compared with. It shares no code with them.
+struct Model {
+    rng: Rng,
+    timeline: Timeline,
+    threads: BTreeMap<usize, Thread>,
+    /// With the target, if it was peeked at.
+    todo: VecDeque<(Subject, Option<String>)>,
+    /// Idle, or not read whole.
+    reactor: Vec<Subject>,
+    connections: u64,
+    requests: u64,
+}
+
+impl Model {
+    fn new(seed: u64) -> Model {
+        let mut model = Model {
+            rng: Rng::with_seed(seed),
+            timeline: Timeline::simulated(),
+            threads: BTreeMap::new(),
+            todo: VecDeque::new(),
+            reactor: Vec::new(),
+            connections: 0,
+            requests: 0,
+        };
+        (0..3).for_each(|_| model.spawn());
+        model
+    }
+
+    fn say(&self, thread: Option<usize>, subject: Subject, what: What) {
+        self.timeline.record(thread, Some(subject), what);
+    }
+
+    fn target(&mut self) -> String {
+        match self.rng.u8(..4) {
+            0 => format!("/models/live_stream?tab={}", self.rng.u8(1..10)),
+            1 => format!("/?tab={}", self.rng.u8(1..10)),
+            _ => "/up".to_owned(),
+        }
+    }
+
+    fn next_request(&mut self) -> u64 {
+        self.requests += 1;
+        self.requests
+    }
+
+    fn spawn(&mut self) {
+        let number = (1..).find(|number| !self.threads.contains_key(number)).unwrap();
+        self.threads.insert(number, Thread::default());
+        self.timeline.record(Some(number), None, What::Spawned);
+    }
+
+    fn step(&mut self) {
+        let us = self.rng.u64(0..40_000);
+        self.timeline.let_pass(Duration::from_micros(us));
+        match self.rng.u32(..1000) {
+            // Nothing happens for more than a minute.
+            0 => self.timeline.let_pass(Duration::from_secs(65)),
+            1..5 if self.threads.len() < 9 => self.spawn(),
+            5..9 => self.exit(),
+            9..60 if self.todo.len() < 40 => self.connect(),
+            60..100 => self.wake(),
+            100..106 => self.refuse(),
+            106..110 => self.withdraw(),
+            110..140 => self.peek(),
+            140..300 => self.take(),
+            300..305 => self.burst(),
+            _ => self.work(),
+        }
+    }
+
+    /// The port is one of few, so it is another client's at times.
+    fn connect(&mut self) {
+        self.connections += 1;
+        let port = self.rng.u16(40_000..40_010);
+        let subject = Subject { connection: self.connections, port, request: self.next_request() };
+        self.queue(subject);
+    }
+
+    fn queue(&mut self, subject: Subject) {
+        self.say(None, subject, What::Queued);
+        self.todo.push_back((subject, None));
+    }
+
+    /// The reactor has read the rest of a request, or gives up on it.
+    fn wake(&mut self) {
+        if self.reactor.is_empty() {
+            return;
+        }
+        let subject = self.reactor.swap_remove(self.rng.usize(..self.reactor.len()));
+        match self.rng.u8(..5) {
+            0 => self.say(None, subject, What::Rejected { status: 408, why: "too slow".into() }),
+            1 => {}
+            _ => self.queue(subject),
+        }
+    }
+
+    /// It is to make room; it may have sent its request meanwhile.
+    fn withdraw(&mut self) {
+        if self.todo.is_empty() {
+            return;
+        }
+        let at = self.rng.usize(..self.todo.len());
+        let (subject, _) = self.todo.remove(at).unwrap();
+        self.say(None, subject, What::Withdrawn);
+        match self.rng.u8(..3) {
+            0 => self.queue(subject),
+            1 => self.say(None, subject, What::Rejected { status: 503, why: "too many".into() }),
+            _ => {}
+        }
+    }
+
+    /// By the acceptor: it is in todo at no time.
+    fn refuse(&mut self) {
+        self.connections += 1;
+        let subject = Subject { connection: self.connections, port: 1, request: self.next_request() };
+        self.say(None, subject, What::Rejected { status: 503, why: "too many".into() });
+    }
+
+    fn peek(&mut self) {
+        let target = self.target();
+        if self.rng.u8(..4) == 0 {
+            // It has left todo meanwhile, or its answer has ended.
+            let subject = Subject { connection: 1, port: 1, request: self.rng.u64(..=self.requests) };
+            if self.todo.iter().all(|(queued, _)| queued.request != subject.request) {
+                self.say(None, subject, What::peeked("GET", target));
+            }
+        } else if !self.todo.is_empty() {
+            let at = self.rng.usize(..self.todo.len());
+            let (subject, name) = &mut self.todo[at];
+            if name.is_none() {
+                *name = Some(target.clone());
+                let subject = *subject;
+                self.say(None, subject, What::peeked("GET", target));
+            }
+        }
+    }
+
+    fn take(&mut self) {
+        let Some((number, thread)) = self.threads.iter_mut().find(|(_, thread)| thread.works.is_none())
+        else {
+            return;
+        };
+        let Some((subject, target)) = self.todo.pop_front() else { return };
+        thread.works = Some(Working { subject, target, ..Working::default() });
+        let number = *number;
+        self.say(Some(number), subject, What::Started);
+        // It reads: what was seen in todo is not known to be what it gets.
+        match self.rng.u8(..12) {
+            0 => self.put_aside(number),
+            1 => {
+                let target = self.target();
+                self.accept(number, target);
+                self.say(Some(number), subject, What::Left);
+                self.answered(number);
+            }
+            2 => {
+                self.say(Some(number), subject, What::Rejected { status: 400, why: "no HTTP".into() });
+                self.answered(number);
+            }
+            _ => {
+                let target = self.target();
+                self.accept(number, target);
+            }
+        }
+    }
+
+    fn accept(&mut self, number: usize, target: String) {
+        let works = self.threads.get_mut(&number).unwrap().works.as_mut().unwrap();
+        works.target = Some(target.clone());
+        let subject = works.subject;
+        self.say(Some(number), subject, What::accepted("GET", target));
+    }
+
+    fn answered(&mut self, number: usize) {
+        self.threads.get_mut(&number).unwrap().works.as_mut().unwrap().is_answered = true;
+    }
+
+    fn put_aside(&mut self, number: usize) {
+        let works = self.threads.get_mut(&number).unwrap().works.as_mut().unwrap();
+        let subject = works.subject;
+        if self.rng.bool() {
+            // The reactor has it whole before the thread has turned to something else.
+            works.is_aside = true;
+            self.queue(subject);
+        } else {
+            self.finish(number);
+            self.reactor.push(subject);
+        }
+    }
+
+    fn finish(&mut self, number: usize) {
+        let thread = self.threads.get_mut(&number).unwrap();
+        let subject = thread.works.take().unwrap().subject;
+        thread.io_bound = false;
+        self.say(Some(number), subject, What::Finished);
+    }
+
+    fn exit(&mut self) {
+        let idle = self.threads.iter().find(|(_, thread)| thread.works.is_none()).map(|(number, _)| *number);
+        if let Some(number) = idle.filter(|_| self.threads.len() > 1) {
+            self.threads.remove(&number);
+            self.timeline.record(Some(number), None, What::Exited);
+        }
+    }
+
+    /// More than a slow reader gets.
+    fn burst(&mut self) {
+        if self.rng.u8(..10) == 0 {
+            (0..CAPACITY / 2).for_each(|_| self.work());
+        }
+    }
+
+    /// One of the threads at work goes on.
+    fn work(&mut self) {
+        let busy: Vec<usize> = self
+            .threads
+            .iter()
+            .filter(|(_, thread)| thread.works.is_some())
+            .map(|(number, _)| *number)
+            .collect();
+        if busy.is_empty() {
+            return;
+        }
+        let number = busy[self.rng.usize(..busy.len())];
+        let thread = self.threads.get_mut(&number).unwrap();
+        let io_bound = thread.io_bound;
+        let works = thread.works.as_mut().unwrap();
+        let subject = works.subject;
+        if works.is_aside {
+            return self.finish(number);
+        }
+        if works.is_answered {
+            return self.go_on(number);
+        }
+        let (is_stream, writes) = (works.is_stream, works.writes);
+        let wants_stream = works.target.as_ref().is_some_and(|target| target.contains("live_stream"));
+        let what = match self.rng.u32(..1000) {
+            _ if wants_stream && !is_stream => {
+                works.is_stream = true;
+                What::Streaming
+            }
+            0..5 if is_stream && !io_bound => {
+                thread.io_bound = true;
+                What::MarkedIoBound
+            }
+            5..10 if is_stream => What::Reaped { age_ms: self.rng.u64(..9_999), why: "it is old".into() },
+            10..20 if is_stream => What::Blocked { us: self.rng.u64(..9_999) },
+            20..25 => What::Disconnected { write: writes + 1, error: "EPIPE".into() },
+            25..27 => {
+                self.say(Some(number), subject, What::Panicked { message: "out of cheese".into() });
+                return self.finish(number);
+            }
+            27..35 => return self.end_answer(number),
+            35..500 if !is_stream => return self.end_answer(number),
+            _ => {
+                works.writes += 1;
+                What::Wrote { bytes: 9 }
+            }
+        };
+        self.say(Some(number), subject, what);
+    }
+
+    fn end_answer(&mut self, number: usize) {
+        let subject = self.threads[&number].works.as_ref().unwrap().subject;
+        // It may be longer than all that is remembered.
+        let duration_us = self.rng.u64(..self.timeline.now_us().max(1));
+        self.say(Some(number), subject, What::Answered { status: 200, bytes: 9, duration_us });
+        self.answered(number);
+    }
+
+    /// A kept connection's next request is there, or is to come; or the connection ends.
+    fn go_on(&mut self, number: usize) {
+        let request = self.next_request();
+        let subject = self.threads[&number].works.as_ref().unwrap().subject;
+        let next = Subject { request, ..subject };
+        match self.rng.u8(..4) {
+            0 => {
+                let target = self.target();
+                let works = Working { subject: next, ..Working::default() };
+                self.threads.get_mut(&number).unwrap().works = Some(works);
+                self.accept(number, target);
+            }
+            1 => {
+                self.queue(next);
+                self.finish(number);
+            }
+            2 => {
+                self.finish(number);
+                self.reactor.push(next);
+            }
+            _ => self.finish(number),
+        }
+    }
+
+    /// What `/threads` and `/stats` would say.
+    fn truth(&self) -> Value {
+        let works = |works: &Working| {
+            let target = works.target.as_deref();
+            object!({
+                "request": works.subject.request, "connection": works.subject.connection, "port": works.subject.port,
+                "target": target, "is_stream": works.is_stream, "writes": works.writes,
+            })
+        };
+        let thread = |(number, thread): (&usize, &Thread)| {
+            let holds = thread.works.as_ref().filter(|works| !works.is_answered).map(works);
+            (number.to_string(), object!({ "io_bound": thread.io_bound, "holds": holds }))
+        };
+        let todo = self.todo.iter().map(|(subject, target)| {
+            object!({
+                "request": subject.request, "connection": subject.connection, "port": subject.port,
+                "target": target, "is_stream": false, "writes": 0,
+            })
+        });
+        object!({
+            "threads": self.threads.iter().map(thread).collect::<BTreeMap<_, _>>(),
+            "todo": todo.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// Of a snapshot what a model says.
+fn in_short(snapshot: &Value) -> Value {
+    let held = |held: &Value| match held {
+        Value::Null => Value::Null,
+        held => {
+            let keys = ["request", "connection", "port", "target", "is_stream", "writes"];
+            keys.iter().map(|key| ((*key).to_owned(), held[key].clone())).collect()
+        }
+    };
+    let threads = snapshot["threads"].as_object().unwrap().iter().map(|(number, thread)| {
+        (number.clone(), object!({ "io_bound": thread["io_bound"], "holds": held(&thread["holds"]) }))
+    });
+    let todo = snapshot["todo"].as_array().unwrap().iter().map(held);
+    object!({ "threads": threads.collect::<BTreeMap<_, _>>(), "todo": todo.collect::<Vec<_>>() })
+}
+
+/// A page: how far it has been told, and how often it asks.
+struct Viewer {
+    name: String,
+    seq: Option<u64>,
+    every: u32,
+    /// How often it had to begin anew.
+    anew: usize,
+}
+
+impl Viewer {
+    fn hear(&mut self, timeline: &Timeline, lines: &mut Vec<String>) -> bool {
+        let Some(news) = timeline.follow(self.seq) else { return false };
+        self.seq = Some(news.last_seq());
+        self.anew += usize::from(matches!(news, News::Anew(_)));
+        lines.push(object!({ "viewer": self.name, "news": news }).to_string());
+        true
+    }
+}
+
+#[test]
+fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
+    let mut seen = (0, 0);
+    for seed in 1..=3 {
+        let mut model = Model::new(seed);
+        let mut rng = Rng::with_seed(seed + 1_000);
+        let mut viewers: Vec<Viewer> = Vec::new();
+        let (mut lines, mut expected) = (Vec::new(), Vec::new());
+        for step in 0..30_000 {
+            model.step();
+            if step == 0 || rng.u32(..2_500) == 0 {
+                // Some ask at each tick, and some so seldom that the ring has forgotten meanwhile.
+                let every = [10, 100, 20_000][rng.usize(..3)];
+                let name = format!("seed {seed}, viewer {} from step {step}, every {every}", viewers.len());
+                let mut viewer = Viewer { name, seq: None, every, anew: 0 };
+                viewer.hear(&model.timeline, &mut lines);
+                viewers.push(viewer);
+            }
+            for viewer in &mut viewers {
+                if rng.u32(..viewer.every) == 0 {
+                    viewer.hear(&model.timeline, &mut lines);
+                }
+            }
+            if rng.u32(..500) == 0 || step == 29_999 {
+                let snapshot = serde_json::to_value(model.timeline.snapshot()).unwrap();
+                assert_eq!(in_short(&snapshot), model.truth(), "seed {seed}, step {step}");
+                for viewer in viewers.iter_mut().filter(|viewer| viewer.every < 1_000 || step == 29_999) {
+                    while viewer.hear(&model.timeline, &mut lines) {}
+                    lines.push(object!({ "viewer": viewer.name, "show": true }).to_string());
+                    expected.push((viewer.name.clone(), viewer.anew, snapshot.clone()));
+                }
+            }
+        }
+        assert!(model.timeline.last_seq() > CAPACITY as u64);
+        seen.0 += expected.len();
+        seen.1 += viewers.iter().filter(|viewer| viewer.anew > 1).count();
+        let Some(answers) = reduce(&lines) else { return };
+        assert_eq!(answers.len(), expected.len());
+        for (answer, (viewer, anew, snapshot)) in answers.iter().zip(&expected) {
+            assert_eq!(answer["snapshot"], *snapshot, "{viewer}");
+            assert_eq!(answer["wrong"], object!([]), "{viewer}");
+            assert!(answer["gaps"].as_u64() < Some(*anew as u64), "{viewer}: {answer}");
+            let kept: Vec<u64> = serde_json::from_value(answer["kept"].clone()).unwrap();
+            assert!(kept[0] < 700 && kept[1] <= 120 && kept[2] <= 512, "{viewer} keeps {kept:?}");
+        }
+    }
+    assert!(seen.0 > 250 && seen.1 > 2, "{seen:?}");
+}
+
+/// One that watches `/events`, and keeps what it is told.
+fn watch(server: &Server, news: &Mutex<Vec<Value>>, is_over: &AtomicBool) {
+    let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(read_head(&mut stream).starts_with("HTTP/1.1 200"));
+    let (mut lines, mut name) = (BufReader::new(stream).lines(), String::new());
+    while !is_over.load(Ordering::Relaxed) {
+        let line = lines.next().unwrap().unwrap();
+        if let Some(event) = line.strip_prefix("event: ") {
+            event.clone_into(&mut name);
+        } else if let Some(data) = line.strip_prefix("data: ").filter(|_| name == "moments") {
+            let data = serde_json::from_str(data).unwrap();
+            news.lock().unwrap_or_else(PoisonError::into_inner).push(data);
+        }
+    }
+}
+
+/// A client that does what clients do. What it returns it keeps open.
+fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
+    let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let stream = format!("GET /models/live_stream?tab={} HTTP/1.1\r\nHost: localhost\r\n\r\n", rng.u8(1..10));
+    let mut client = send(server.app, b"");
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    match rng.u8(..9) {
+        // One page after the other, or all at once.
+        0..3 => {
+            for _ in 0..rng.usize(1..5) {
+                let count = rng.usize(1..4);
+                client.write_all(page.repeat(count).as_bytes()).unwrap();
+                (0..count).for_each(|_| assert_eq!(read_answer(&mut client).status, 200));
+            }
+            rng.bool().then_some(client)
+        }
+        // Nobody reads the answers.
+        3 => {
+            client.write_all(page.repeat(3).as_bytes()).unwrap();
+            None
+        }
+        // A stream behind a page, which ends or stays.
+        4 => {
+            client.write_all((page.to_owned() + &stream).as_bytes()).unwrap();
+            assert_eq!(read_answer(&mut client).status, 200);
+            rng.bool().then_some(client)
+        }
+        5 => {
+            client.write_all(stream.as_bytes()).unwrap();
+            rng.bool().then_some(client)
+        }
+        6 => {
+            client.write_all(&page.as_bytes()[..rng.usize(..page.len())]).unwrap();
+            rng.bool().then_some(client)
+        }
+        7 => {
+            client.write_all(b"no HTTP at all\r\n\r\n").unwrap();
+            assert_eq!(read_answer(&mut client).status, 400);
+            None
+        }
+        _ => {
+            client.write_all(page.as_bytes()).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            None
+        }
+    }
+}
+
+#[test]
+fn what_viewers_of_a_real_server_know_is_what_it_says() {
+    if program("node").is_none() {
+        return;
+    }
+    let flags = ["--threads", "2:6", "--max-io-threads", "4", "--update-rate", "30ms", "--retry", "60"];
+    let server = Server::on("puma", &flags);
+    let mut rng = Rng::with_seed(7);
+    let news: Vec<Mutex<Vec<Value>>> = (0..8).map(|_| Mutex::default()).collect();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (server, is_over) = (&server, &is_over);
+        let mut kept = Vec::new();
+        for told in &news {
+            scope.spawn(move || watch(server, told, is_over));
+            for _ in 0..20 {
+                // The streams that stay would hold every thread.
+                kept.extend(visit(server, &mut rng));
+                if kept.len() > 12 {
+                    json(server.control, "POST", "/reap");
+                    kept.drain(..6);
+                }
+            }
+        }
+        // Now nothing begins or ends but writes.
+        let of = |stats: &Value| {
+            ["backlog", "busy_threads", "requests_count", "running", "io_threads"]
+                .map(|key| stats[key].clone())
+        };
+        let mut before = (of(&server.stats()), 0);
+        let stats = wait_for("a quiet server", || {
+            thread::sleep(Duration::from_millis(50));
+            let stats = server.stats();
+            before = if before.0 == of(&stats) { (before.0.clone(), before.1 + 1) } else { (of(&stats), 0) };
+            (before.1 == 10).then_some(stats)
+        });
+        let threads = json(server.control, "GET", "/threads").1;
+        let last = json(server.control, "GET", "/timeline").1["moments"].as_array().unwrap().last().unwrap()
+            ["seq"]
+            .as_u64();
+        let last_of = |told: &Value| {
+            let last = told["moments"].as_array().unwrap().last().map(|moment| &moment["seq"]);
+            last.unwrap_or(&told["snapshot"]["seq"]).as_u64()
+        };
+        wait_for("all viewers at that moment", || {
+            let told = news.iter().map(|told| told.lock().unwrap_or_else(PoisonError::into_inner));
+            told.map(|told| told.last().and_then(last_of)).all(|seq| seq >= last).then_some(())
+        });
+        is_over.store(true, Ordering::Relaxed);
+
+        let mut lines = Vec::new();
+        for (viewer, told) in news.iter().enumerate() {
+            let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.extend(told.iter().map(|news| object!({ "viewer": viewer, "news": news }).to_string()));
+            lines.push(object!({ "viewer": viewer, "show": true }).to_string());
+        }
+        let answers = reduce(&lines).unwrap();
+        let wanted: BTreeMap<_, _> = threads
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|thread| {
+                let keys = ["request", "connection", "port", "path", "io_bound"];
+                (thread["number"].to_string(), keys.map(|key| thread[key].clone()))
+            })
+            .collect();
+        for (viewer, answer) in answers.iter().enumerate() {
+            let shown = answer["snapshot"]["threads"].as_object().unwrap();
+            let shown: BTreeMap<_, _> = shown
+                .iter()
+                .map(|(number, thread)| {
+                    let of = |key: &str| thread["holds"].get(key).cloned().unwrap_or_default();
+                    let held = ["request", "connection", "port", "target"].map(of);
+                    let [request, connection, port, path] = held;
+                    (number.clone(), [request, connection, port, path, thread["io_bound"].clone()])
+                })
+                .collect();
+            assert_eq!(shown, wanted, "viewer {viewer}");
+            let todo = answer["snapshot"]["todo"].as_array().unwrap();
+            assert_eq!(todo.len() as u64, stats["backlog"].as_u64().unwrap(), "viewer {viewer}");
+            let streams = answer["snapshot"]["threads"].as_object().unwrap().values();
+            let streams = streams.filter(|thread| thread["holds"]["is_stream"] == true).count();
+            assert_eq!(streams as u64, stats["streams"]["open"].as_u64().unwrap(), "viewer {viewer}");
+            assert_eq!(answer["wrong"], object!([]), "viewer {viewer}");
+        }
+        drop(kept);
+    });
+}
