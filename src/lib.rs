@@ -31,8 +31,8 @@
 //! - [`lab`]: the client half. Tabs, browsers and zombies, and the acts of
 //!   `ninetabs reproduce`, each of which says what it expects before it runs.
 //!
-//! Every module may use these: [`timestamp`] writes times as text, and [`log_limit`] bounds what a client
-//! can write to the log.
+//! Every module may use these: [`timestamp`] writes times as text, [`log_limit`] bounds what a client
+//! can write to the log, and [`service`] notices a thread that ends by itself.
 //!
 //! [`cli`] puts the rooms together. `docs/architecture.md` has the map, and what
 //! must stay true of it.
@@ -46,5 +46,6 @@ pub mod lab;
 pub mod live;
 pub mod log_limit;
 pub mod puma;
+pub mod service;
 pub mod timeline;
 pub mod timestamp;

@@ -372,10 +372,10 @@ fn the_beginning_of_a_stream_to_the_byte() {
                 x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
     for (flags, first, second) in [
-        (&[][..], ": a stream of models\nretry: 3000\n\nid: 1\ndata: []\n\n", "id: 1\ndata: []\n\n"),
+        (&[][..], ": a stream of models\nretry: 3000\nid: 1\ndata: []\n\n", "id: 1\ndata: []\n\n"),
         (
             &["--retry", "1500ms"],
-            ": a stream of models\nretry: 1500\n\nid: 1\ndata: []\n\n",
+            ": a stream of models\nretry: 1500\nid: 1\ndata: []\n\n",
             "id: 1\ndata: []\n\n",
         ),
         (&["--loop", "faithful"], "data: []\n\n", "data: []\n\n"),

@@ -102,6 +102,34 @@ fn the_handshake_is_rails_own() {
     let head = handshake(other.app, "Origin: http://a.localhost:1\r\n");
     assert_eq!(head, format!("{accepted}\r\n"), "an origin of --allow-origin");
     assert_eq!(get(app, "/cable"), (404, "Page not found".to_owned()));
+    // Lists on one line or on several are the same.
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let lists = "Upgrade: h2c\r\nUpgrade: WebSocket\r\nConnection: keep-alive\r\nConnection: upgrade\r\n";
+    let protocols = format!("Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Protocol: x, {V1}\r\n");
+    let asked = |version: &str, fields: &str| {
+        let request = format!("GET /cable HTTP/{version}\r\nHost: {app}\r\n{origin}{lists}{fields}\r\n");
+        read_head(&mut send(app, request.as_bytes()))
+    };
+    let fine = format!("Sec-WebSocket-Version: 13\r\n{key}");
+    assert_eq!(
+        asked("1.1", &format!("{fine}{protocols}")),
+        format!("{accepted}sec-websocket-protocol: {V1}\r\n\r\n")
+    );
+    let not_found = |head: &str, names_version: bool| {
+        assert!(head.contains(" 404 "), "{head}");
+        assert_eq!(head.contains("\r\nsec-websocket-version: 13\r\n"), names_version, "{head}");
+    };
+    not_found(&asked("1.0", &fine), false);
+    for wrong in ["x", "", "dGhlIHNhbXBsZSBub25jZQAA", "dGhlIHNhbXBsZSBub25jZQ"] {
+        not_found(
+            &asked("1.1", &format!("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {wrong}\r\n")),
+            false,
+        );
+    }
+    not_found(&asked("1.1", &format!("{fine}{key}")), false);
+    for other in ["8", "", "013", "13, 8"] {
+        not_found(&asked("1.1", &format!("Sec-WebSocket-Version: {other}\r\n{key}")), true);
+    }
     let elsewhere = format!("GET /cable HTTP/1.1\r\nHost: evil.test\r\n{origin}\r\n");
     assert!(read_head(&mut send(app, elsewhere.as_bytes())).starts_with("HTTP/1.1 403 "));
 }
@@ -130,8 +158,10 @@ fn a_client_is_welcomed_subscribes_and_gets_each_model_as_a_message() {
     assert_eq!(create(server.app, "b").0, 201);
     assert_eq!(model(&mut socket), (other.to_owned(), 2));
 
-    // All of these are met with silence.
+    // A client that repeats itself has not heard the answer: it gets it again, and nothing twice.
     command(&mut socket, "subscribe", other);
+    assert_eq!(text(&mut socket), answer(other, "confirm_subscription"));
+    // All of these are met with silence.
     command(&mut socket, "subscribe", r#"{"channel":"NoChannel"}"#);
     command(&mut socket, "subscribe", "no json");
     command(&mut socket, "dance", other);
@@ -225,14 +255,20 @@ fn garbage_floods_and_silence_cost_nobody_else_anything() {
         drop(socket);
         stream
     };
-    // Bytes that are no frame, one that is too large, and one without a mask.
-    for bytes in
-        [&[0xff; 64][..], &[0x81, 0xff, 0, 0, 0, 0, 0xff, 0, 0, 0, 1, 2, 3, 4], &[0x81, 0x02, b'h', b'i']]
-    {
+    // Bytes that are no frame, one that is too large, one that comes whole, and one without a mask.
+    let large = [&[0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &[b'x'; 0xffff]].concat();
+    for (bytes, code) in [
+        (&[0xff; 64][..], 1002),
+        (&[0x81, 0xff, 0, 0, 0, 0, 0xff, 0, 0, 0, 1, 2, 3, 4], 1009),
+        (&large, 1009),
+        (&[0x81, 0x02, b'h', b'i'], 1002),
+    ] {
         let mut stream = raw();
         stream.write_all(bytes).unwrap();
-        // Closed or reset, at once.
-        while matches!(stream.read(&mut [0; 4096]), Ok(more) if more > 0) {}
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("an end, not a reset");
+        let close = [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat();
+        assert!(rest.ends_with(&close), "{rest:?}");
     }
     // Whoever asks and asks and reads no answer.
     let mut greedy = connect(server.app);

@@ -12,6 +12,8 @@ mod npm;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,8 +23,12 @@ use common::{
     PATIENCE, Server, ask, create, create_large, get, open_stream, proc_status, read_answer, read_head,
     read_until, send, split, wait_for,
 };
+use crossbeam_channel::Receiver;
 use models::{assert_gapless, ids, ids_there, open_tab_at, received_as};
 use ninetabs::lab::tab::What as Happens;
+use ninetabs::live::detached::{EventLoop, Feed, Next, Peer};
+use ninetabs::puma::{self, Configuration, Request, Response};
+use ninetabs::service::Services;
 use rusqlite::Connection;
 use rustix::process::Signal;
 
@@ -104,7 +110,7 @@ fn a_listener_begins_as_a_stream_does_and_goes_on_after_its_last_event_id() {
         }
         read_until(&mut stream, until)
     };
-    let greeting = ": a stream of models\nretry: 1500\n\nid: 120\ndata: []\n\n";
+    let greeting = ": a stream of models\nretry: 1500\nid: 120\ndata: []\n\n";
     assert_eq!(first(PUSH, "", "]\n\n"), greeting);
     assert_eq!(first(PUSH, "Last-Event-ID: x\r\n", "]\n\n"), greeting);
     assert!(first(&format!("{PUSH}?last_event_id=118"), "", "120,").contains("data: [{\"id\":119,"));
@@ -423,6 +429,169 @@ fn a_quiet_stream_has_a_heartbeat() {
     assert_eq!(events, 1, "the greeting: {happened:?}");
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.read(&mut [0; 9]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+}
+
+/// What other programs can store: times and names of every type and size.
+fn store_extremes(theirs: &Connection) {
+    let integers = ["0", "-1", "-1000", "-9223372036854775808", "9223372036854775807", "253402300800000000"];
+    let names = ["''", "char(0, 27)", "CAST(x'61ff62' AS TEXT)", "printf('%.*c', 20000, 'x')", "-1", "1e300"];
+    // In a table without types these are stored as they are; in our own they are refused, or converted.
+    let others = ["NULL", "0.5", "-1e300", "9e999", "x'00ff80'", "'1969'"];
+    let stored = integers.iter().map(|time| ("'x'", *time));
+    let stored = stored.chain(names.iter().map(|name| (*name, "1")));
+    let stored = stored.chain(others.iter().flat_map(|value| [(*value, "1"), ("'x'", *value)]));
+    for (name, time) in stored {
+        let _ =
+            theirs.execute(&format!("INSERT INTO models (name, created_at_us) VALUES ({name}, {time})"), []);
+    }
+}
+
+#[test]
+fn whatever_another_program_stores_is_shown_and_reaches_every_listener_once() {
+    let ours = ninetabs::app::model::SCHEMA.lines().take(5).collect::<Vec<_>>().join("\n");
+    for table in
+        [ours.as_str(), "CREATE TABLE models (id INTEGER PRIMARY KEY AUTOINCREMENT, name, created_at_us)"]
+    {
+        let server = Server::start(&["--update-rate", "50ms", "--retry", "50ms", "--threads", "16:16"]);
+        let theirs = Connection::open(server.database()).unwrap();
+        theirs.busy_timeout(PATIENCE).unwrap();
+        theirs.execute_batch(&format!("DROP TABLE models; {table}")).unwrap();
+        store_extremes(&theirs);
+        let stream = |path: &str| open_tab_at(&server, path, path, "0");
+        let tabs = [PUSH, "/models/live_stream", "/fixes/short-stream/stream", PARTIALS].map(stream);
+        // The answer of `path` after the id, until all have come.
+        let poll = |path: &str, last: i64| {
+            let mut all: Vec<i64> = Vec::new();
+            wait_for("all rows", || {
+                let (status, body) = get(server.app, &format!("{path}{}", all.last().unwrap_or(&0)));
+                assert_eq!(status, 200, "{body}");
+                all.extend(ids(&body));
+                (all.last() == Some(&last)).then_some(())
+            });
+            all
+        };
+        let mut received = vec![Vec::new(); tabs.len()];
+        for round in 0..2 {
+            if round == 1 {
+                store_extremes(&theirs);
+            }
+            let last: i64 = theirs.query_row("SELECT max(id) FROM models", [], |row| row.get(0)).unwrap();
+            for (n, (tab, received)) in tabs.iter().zip(&mut received).enumerate() {
+                wait_for("all rows", || {
+                    let rows = if n == 3 { rows } else { ids };
+                    received.extend(received_as(tab, rows));
+                    (received.last() == Some(&last)).then_some(())
+                });
+            }
+            for path in
+                ["/fixes/long-poll/poll?since=", "/fixes/poll/models.json?since=", "/models.json?since="]
+            {
+                assert_gapless(&poll(path, last), 1, path);
+            }
+            for path in ["/", "/models.json", "/fixes/push", "/fixes/poll/models.json?rung=shared"] {
+                assert_eq!(get(server.app, path).0, 200, "{path}");
+            }
+        }
+        for received in &received {
+            assert_gapless(received, 1, table);
+        }
+        // Ids at the ends: the listeners live, and the greatest one reaches them.
+        let push = open_tab_at(&server, PUSH, "push", &received[0].last().unwrap().to_string());
+        push.wait_for(|tab| tab.events > 0, PATIENCE).expect("its greeting");
+        for id in [i64::MIN, -1, 0, i64::MAX] {
+            theirs.execute("INSERT INTO models VALUES (?, 'x', -1000)", [id]).unwrap();
+        }
+        wait_for("the greatest id", || received_as(&push, ids).contains(&i64::MAX).then_some(()));
+        assert_eq!(get(server.app, "/").0, 200);
+        assert_eq!(get(server.app, "/up").0, 200);
+        assert!(!server.log().contains("panicked"), "{}", server.log());
+    }
+}
+
+/// A feed of numbers, which panics at the third.
+struct Numbers {
+    counted: Receiver<()>,
+    numbers: u64,
+}
+
+impl Feed for Numbers {
+    fn refresh(&mut self, _: usize) -> bool {
+        let mut has_news = false;
+        while self.counted.try_recv().is_ok() {
+            self.numbers += 1;
+            has_news = true;
+            assert!(self.numbers != 3, "the feed panics, as this test wants it");
+        }
+        has_news
+    }
+}
+
+/// A peer that is sent each number, and panics at some.
+struct Counting {
+    last: u64,
+    panics_at: Vec<u64>,
+}
+
+impl Peer<Numbers> for Counting {
+    fn next(&mut self, feed: &mut Numbers, _: Instant) -> Next {
+        if self.last == feed.numbers {
+            return Next::Wait;
+        }
+        self.last += 1;
+        assert!(!self.panics_at.contains(&self.last), "a peer panics, as this test wants it");
+        Next::Send(format!("{}\n", self.last).into_bytes().into())
+    }
+
+    fn receive(&mut self, _: &mut Numbers, bytes: &[u8]) {
+        assert!(bytes != b"panic", "a peer panics, as this test wants it");
+    }
+
+    fn goodbye(&mut self, _: &mut Numbers) -> Rc<[u8]> {
+        Rc::from(&b"goodbye\n"[..])
+    }
+}
+
+#[test]
+fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_goes_on() {
+    let services = Services::default();
+    let (count, counted) = crossbeam_channel::unbounded();
+    let make = || Numbers { counted, numbers: 0 };
+    let events = Arc::new(EventLoop::start("a test", &services, PATIENCE, make).unwrap());
+    let app = {
+        let events = Arc::clone(&events);
+        move |request: &Request| {
+            let panics_at = request.path().split(['/', ',']).filter_map(|it| it.parse().ok()).collect();
+            let events = Arc::clone(&events);
+            Response::detach(false, move |detached| {
+                events.join(detached, Box::new(Counting { last: 0, panics_at }))
+            })
+        }
+    };
+    let configuration = Configuration::new("test", "127.0.0.1:0".parse().unwrap());
+    let server = puma::Server::start(configuration, Arc::default(), Arc::new(app)).unwrap();
+    let open = |path: &str| {
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        send(server.address(), request.as_bytes())
+    };
+    let mut all = [open("0"), open("2"), open("1,4"), open("0")];
+    wait_for("all of them", || (events.counts().open == 4).then_some(()));
+    all[3].write_all(b"panic").unwrap();
+    wait_for("the end of the one that sent it", || (events.counts().open == 3).then_some(()));
+    for _ in 1..=6 {
+        count.send(()).unwrap();
+        events.bell().ring();
+    }
+    for (stream, wanted) in all.iter_mut().zip(["1 2 3 4 5 6", "1 3 4 5 6", "2 3 5 6"]) {
+        let got = read_until(stream, "6\n");
+        assert_eq!(got.lines().collect::<Vec<_>>().join(" "), wanted);
+    }
+    events.stop(Instant::now() + PATIENCE);
+    for stream in &mut all[..3] {
+        assert_eq!(read_until(stream, "\n"), "goodbye\n");
+        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
+    }
+    assert!(events.ended().recv_timeout(PATIENCE).is_err_and(|error| error.is_disconnected()));
+    assert!(services.ended().is_empty(), "it was told to end");
 }
 
 /// The real Turbo takes what is pushed as its own.

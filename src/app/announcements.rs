@@ -6,15 +6,17 @@
 //! its client comes back with the id of the last model that it has, and is given from the table
 //! what it missed, a piece at a time, until it is among the others again. So the table is the
 //! buffer for those who were away, and this one for those who are slow.
+//!
+//! Nothing here waits for the database: a thread asks it ([`super::table_reader`]), and whoever
+//! needs an answer that is not there yet has nothing to say until the loop is woken with it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::mem;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use rusqlite::Connection;
 
 use super::batch::Limit;
 use super::database::Database;
@@ -22,15 +24,20 @@ use super::model::Model;
 use super::models_controller::BATCH;
 use super::position;
 use super::table::Table;
+use super::table_reader::{Answer, Question, TableReader};
 use crate::live::detached::Feed;
+use crate::service;
 
 /// After a question in vain, how long it does not ask again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// The most models in one announcement, and the most bytes of their names. It bounds what is kept
 /// for a listener that does not read.
-const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
+pub(super) const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
 /// How many pieces of the past are kept: those who come back together want the same.
 const PAST_PIECES: usize = 32;
+/// How many answers are taken in at once. They are fewer than the pieces that are kept, so each is
+/// still there when the listeners that wait for it are asked.
+const ANSWERS_A_TURN: usize = PAST_PIECES / 2;
 /// In how many shapes an announcement is kept for all; others are made for each.
 const SHAPES: usize = 8;
 /// What an announcement is counted for besides its text, in bytes.
@@ -39,10 +46,33 @@ const OVERHEAD: usize = 256;
 /// What is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// All models after the id `after`, up to the last of these.
-    Models { after: i64, models: Vec<Model> },
+    /// All models after the id `after`, up to `up_to`. Those that `lost` names are no longer in the
+    /// table: for whoever asked for them there is a gap.
+    Models { after: i64, models: Vec<Model>, up_to: i64, lost: Option<Lost> },
     /// Something that application code has to say.
     Event { name: String, data: String },
+}
+
+/// The ids, first and last, that a client asked for and that the table no longer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    pub first: i64,
+    pub last: i64,
+}
+
+impl Lost {
+    /// What is missing between a client's position and the first model that comes after it.
+    pub fn between(position: i64, models: &[Model]) -> Option<Lost> {
+        let first = position.checked_add(1)?;
+        let last = models.first()?.id.checked_sub(1)?;
+        (first <= last).then_some(Lost { first, last })
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the models from {} to {} are no longer kept", self.first, self.last)
+    }
 }
 
 /// Something that is told to all, in the shapes in which it was asked for so far.
@@ -65,7 +95,9 @@ impl Announcement {
         if let Some((_, bytes)) = shapes.iter().find(|(name, _)| **name == *shape) {
             return Rc::clone(bytes);
         }
-        let bytes: Rc<[u8]> = make(&self.news).into();
+        // If making it panics, that costs this shape of this announcement, once for all who want it.
+        let made = service::piece(format_args!("the shape {shape}"), || make(&self.news));
+        let bytes: Rc<[u8]> = made.unwrap_or_default().into();
         if shapes.len() < SHAPES {
             shapes.push((shape.into(), Rc::clone(&bytes)));
         }
@@ -90,8 +122,20 @@ pub struct Cursor {
     table: Table,
     /// The last model that it has.
     position: i64,
-    /// The number of the next announcement; None while it is given what it missed.
-    next: Option<u64>,
+    place: Place,
+    /// Whether it has been given anything of the table yet.
+    is_new: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It claims to have a model that is not known. Whether it is one of this database is known
+    /// after so many looks at the newest.
+    Unchecked { looks: u64 },
+    /// It is given what it missed.
+    Past,
+    /// The number of the next announcement.
+    At(u64),
 }
 
 impl Cursor {
@@ -107,7 +151,13 @@ pub struct FellBehind;
 
 /// The announcements.
 pub struct Announcements {
-    db: Connection,
+    reader: TableReader,
+    /// Makes the loop refresh this again.
+    notify: Box<dyn Fn()>,
+    /// How often the newest model was looked for, in answer to an order.
+    looks: u64,
+    /// How many there were when this was last refreshed.
+    listeners: usize,
     database: Arc<Database>,
     sent: Arc<Sent>,
     /// The most bytes that are kept.
@@ -157,10 +207,19 @@ impl Sent {
 }
 
 impl Announcements {
-    pub(super) fn new(db: Connection, database: Arc<Database>, sent: Arc<Sent>, most_bytes: usize) -> Self {
+    pub(super) fn new(
+        reader: TableReader,
+        notify: impl Fn() + 'static,
+        database: Arc<Database>,
+        sent: Arc<Sent>,
+        most_bytes: usize,
+    ) -> Self {
         let (table, position) = (database.table(), database.newest());
         Announcements {
-            db,
+            reader,
+            notify: Box::new(notify),
+            looks: 0,
+            listeners: 0,
             database,
             table,
             sent,
@@ -175,51 +234,74 @@ impl Announcements {
         }
     }
 
+    /// How many listeners there are.
+    pub fn listeners(&self) -> usize {
+        self.listeners
+    }
+
     /// The newest model that is known to be committed.
     pub fn newest(&self) -> i64 {
         self.database.newest()
     }
 
-    /// A listener that has all up to this model. One that is newer than all there are is of
-    /// another database: such a listener has none of ours.
-    pub fn after(&mut self, id: i64) -> Cursor {
-        let mut position = id;
-        if id > self.newest() {
-            // What another program has just written may not be known yet.
-            self.database.count_query();
-            match Model::last_id(&self.db) {
-                Ok(last) => position = position::resolve(id, last),
-                Err(error) => log::error!("whether there is a model {id} is not known: {error}"),
-            }
+    /// A listener that has all up to this model. What an id beyond the last one means is decided
+    /// after a look at the table ([`Self::settle`]): another program may have just written it.
+    pub fn after(&self, id: i64) -> Cursor {
+        // A look that is under way may have begun before that model was written.
+        let looks = self.looks + 1 + u64::from(self.reader.is_ordered(Question::Last));
+        let place = if id > self.newest() { Place::Unchecked { looks } } else { Place::Past };
+        Cursor { table: self.table, position: id, place, is_new: true }
+    }
+
+    /// Whether it is decided where this listener goes on. If not, the table is being looked at.
+    pub fn settle(&mut self, cursor: &mut Cursor) -> bool {
+        if cursor.table != self.table {
+            *cursor = Cursor { table: self.table, position: 0, place: Place::Past, is_new: false };
         }
-        Cursor { table: self.table, position, next: None }
+        let Place::Unchecked { looks } = cursor.place else { return true };
+        if cursor.position > self.newest() && self.looks < looks {
+            self.order(Question::Last);
+            return false;
+        }
+        cursor.position = position::resolve(cursor.position, self.newest());
+        cursor.place = Place::Past;
+        true
     }
 
     /// What comes next for this listener; None: nothing at present.
     pub fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Rc<Announcement>>, FellBehind> {
-        if cursor.table != self.table {
-            *cursor = Cursor { table: self.table, position: 0, next: None };
-        }
         loop {
-            let Some(number) = cursor.next else {
-                if cursor.position >= self.from {
-                    cursor.next = Some(self.first_after(cursor.position));
+            if !self.settle(cursor) {
+                return Ok(None);
+            }
+            let number = match cursor.place {
+                // It has just been settled.
+                Place::Unchecked { .. } => return Ok(None),
+                Place::Past if cursor.position >= self.from => {
+                    cursor.place = Place::At(self.first_after(cursor.position));
                     continue;
                 }
-                let Some(piece) = self.past(cursor.position) else { return Ok(None) };
-                cursor.position = piece.last().unwrap_or(self.from);
-                return Ok(Some(piece));
+                Place::Past => {
+                    let Some(piece) = self.past(cursor.position) else { return Ok(None) };
+                    let News::Models { up_to, lost, .. } = &piece.news else { return Ok(None) };
+                    if lost.is_some() && cursor.is_new {
+                        self.database.count_gap();
+                    }
+                    cursor.is_new = false;
+                    cursor.position = *up_to;
+                    return Ok(Some(piece));
+                }
+                Place::At(number) => number,
             };
-            let place = number.checked_sub(self.first).ok_or(FellBehind)?;
-            let Some(announcement) = self.kept.get(place as usize) else { return Ok(None) };
-            cursor.next = Some(number + 1);
-            let News::Models { after, models } = &announcement.news else {
+            let index = number.checked_sub(self.first).ok_or(FellBehind)?;
+            let Some(announcement) = self.kept.get(index as usize) else { return Ok(None) };
+            cursor.place = Place::At(number + 1);
+            let News::Models { after, models, up_to, .. } = &announcement.news else {
                 return Ok(Some(Rc::clone(announcement)));
             };
-            let last = models.last().map_or(*after, |model| model.id);
             let known = cursor.position;
-            cursor.position = known.max(last);
-            if last <= known {
+            cursor.position = known.max(*up_to);
+            if *up_to <= known {
                 continue;
             }
             if known <= *after {
@@ -227,13 +309,14 @@ impl Announcements {
             }
             // It has the first of them already: its page was rendered meanwhile.
             let models = models.iter().filter(|model| model.id > known).cloned().collect();
-            return Ok(Some(Announcement::new(News::Models { after: known, models })));
+            let news = News::Models { after: known, models, up_to: *up_to, lost: None };
+            return Ok(Some(Announcement::new(news)));
         }
     }
 
     /// Whether the place of this listener is no longer kept.
     pub fn has_lost(&self, cursor: &Cursor) -> bool {
-        cursor.table == self.table && cursor.next.is_some_and(|next| next < self.first)
+        cursor.table == self.table && matches!(cursor.place, Place::At(next) if next < self.first)
     }
 
     /// The number of the first announcement with a model after this one, or of the next to come.
@@ -242,40 +325,55 @@ impl Announcements {
         self.first + place.unwrap_or(self.kept.len()) as u64
     }
 
-    /// What the table has after this model.
+    /// What the table has after this model; None: it is ordered.
     fn past(&mut self, position: i64) -> Option<Rc<Announcement>> {
         let is_it =
             |it: &&Rc<Announcement>| matches!(&it.news, News::Models { after, .. } if *after == position);
-        if let Some(piece) = self.past.iter().find(is_it) {
-            return Some(Rc::clone(piece));
+        let piece = self.past.iter().find(is_it).map(Rc::clone);
+        if piece.is_none() {
+            self.order(Question::After(position));
         }
-        let models = self.ask(position)?;
-        let piece = Announcement::new(News::Models { after: position, models });
-        if self.past.len() == PAST_PIECES {
-            self.past.pop_front();
-        }
-        self.past.push_back(Rc::clone(&piece));
-        Some(piece)
+        piece
     }
 
-    /// The next models of the table; None where it does not answer.
-    fn ask(&mut self, after: i64) -> Option<Vec<Model>> {
-        if self.failed_at.is_some_and(|at| at.elapsed() < ASK_AGAIN_AFTER) {
-            return None;
+    /// Asks the table, unless it has just not answered.
+    fn order(&mut self, question: Question) {
+        if self.failed_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN_AFTER) {
+            self.reader.order(question);
         }
-        self.database.count_query();
-        match Model::next(&self.db, after, PIECE) {
-            Ok(batch) => {
-                self.failed_at = None;
-                Some(batch.models)
+    }
+
+    /// Takes in the answers that are there, not all at once if there are many.
+    fn take_answers(&mut self) -> bool {
+        for taken in 0..=ANSWERS_A_TURN {
+            if taken == ANSWERS_A_TURN {
+                (self.notify)();
+                break;
             }
-            Err(error) => {
-                if self.failed_at.replace(Instant::now()).is_none() {
-                    log::error!("listeners are not told what is committed: {error}");
+            let Some(answer) = self.reader.take() else { return taken > 0 };
+            self.failed_at = matches!(answer, Answer::Failed(_)).then(Instant::now);
+            match answer {
+                // They were read before the ids began anew.
+                Answer::Models { table, .. } if table != self.table => {}
+                Answer::Models { after, models, up_to, .. } if after == self.position => {
+                    // Without any, they are all deleted again.
+                    self.position = up_to;
+                    if !models.is_empty() {
+                        self.announce(News::Models { after, models, up_to, lost: None });
+                    }
                 }
-                None
+                Answer::Models { after, models, up_to, .. } => {
+                    let lost = Lost::between(after, &models);
+                    if self.past.len() == PAST_PIECES {
+                        self.past.pop_front();
+                    }
+                    self.past.push_back(Announcement::new(News::Models { after, models, up_to, lost }));
+                }
+                Answer::Last => self.looks += 1,
+                Answer::Failed(_) => {}
             }
         }
+        true
     }
 
     fn announce(&mut self, news: News) {
@@ -309,7 +407,7 @@ impl Announcement {
     /// The last model in it.
     fn last(&self) -> Option<i64> {
         match &self.news {
-            News::Models { models, .. } => models.last().map(|model| model.id),
+            News::Models { up_to, .. } => Some(*up_to),
             News::Event { .. } => None,
         }
     }
@@ -322,35 +420,37 @@ impl Feed for Announcements {
         if is_another {
             self.begin_with_the_table(newest);
         }
+        self.listeners = peers;
         let before = self.first + self.kept.len() as u64;
         for (name, data) in self.sent.take() {
             self.announce(News::Event { name, data });
         }
+        let has_answers = self.take_answers();
         if peers == 0 {
             self.begin_with_the_table(newest);
             return false;
         }
-        while self.position < newest {
-            let Some(models) = self.ask(self.position) else { break };
-            let after = self.position;
-            // Without any, they are all forgotten again.
-            self.position = models.last().map_or(newest, |model| model.id);
-            if !models.is_empty() {
-                self.announce(News::Models { after, models });
-            }
+        if self.position < newest {
+            self.order(Question::After(self.position));
         }
-        let has_news = before < self.first + self.kept.len() as u64;
-        if has_news {
+        if before < self.first + self.kept.len() as u64 {
             self.forget();
+            return true;
         }
-        has_news || is_another
+        has_answers || is_another
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::thread;
+
+    use crossbeam_channel::{Receiver, Sender, bounded};
+
     use super::super::database::LeaseFor;
+    use super::super::table_reader::{Models, Source};
     use super::*;
+    use crate::service::Services;
 
     struct Listener {
         cursor: Cursor,
@@ -358,9 +458,15 @@ mod tests {
     }
 
     impl Listener {
-        /// Takes one announcement; comes back if it fell behind. Whether there was one.
+        /// Takes one announcement, if need be when the table has been read; comes back if it fell
+        /// behind. Whether there was one.
         fn take(&mut self, feed: &mut Announcements) -> bool {
-            match feed.next(&mut self.cursor) {
+            let mut next = feed.next(&mut self.cursor);
+            while matches!(next, Ok(None)) && feed.reader.is_reading() {
+                feed.settle_down(1);
+                next = feed.next(&mut self.cursor);
+            }
+            match next {
                 Ok(Some(it)) => {
                     if let News::Models { models, .. } = &it.news {
                         self.got.extend(models.iter().map(|model| model.id));
@@ -369,7 +475,7 @@ mod tests {
                 }
                 Ok(None) => false,
                 Err(FellBehind) => {
-                    assert!(self.cursor.next.is_some(), "who is told of the past cannot fall behind");
+                    assert!(matches!(self.cursor.place, Place::At(_)), "of the past there is always more");
                     self.cursor = feed.after(self.cursor.position());
                     true
                 }
@@ -382,9 +488,48 @@ mod tests {
         let path = folder.path().join("models.sqlite3");
         let database = Database::open(&path, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
         let sent = Arc::<Sent>::default();
-        let db = database.connect().unwrap();
-        let feed = Announcements::new(db, Arc::clone(&database), Arc::clone(&sent), most_bytes);
+        let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
+        let feed = reading(table, &database, Arc::clone(&sent), most_bytes);
         (folder, database, sent, feed)
+    }
+
+    fn reading(
+        table: impl Source,
+        database: &Arc<Database>,
+        sent: Arc<Sent>,
+        most_bytes: usize,
+    ) -> Announcements {
+        let (end, _) = bounded(0);
+        let reader = TableReader::start(table, &Services::default(), || {}, end).unwrap();
+        Announcements::new(reader, || {}, Arc::clone(database), sent, most_bytes)
+    }
+
+    /// Announcements whose database never answers.
+    pub(crate) fn blocked_feed() -> (tempfile::TempDir, Announcements) {
+        struct Never;
+
+        impl Source for Never {
+            fn ask(&mut self, _: Question) -> rusqlite::Result<Answer> {
+                loop {
+                    thread::park();
+                }
+            }
+        }
+
+        let (folder, database, sent, _) = feed(1 << 20);
+        let feed = reading(Never, &database, sent, 1 << 20);
+        (folder, feed)
+    }
+
+    impl Announcements {
+        /// Refreshes it until all that was ordered is answered.
+        fn settle_down(&mut self, peers: usize) {
+            self.refresh(peers);
+            while self.reader.is_reading() {
+                thread::sleep(Duration::from_micros(20));
+                self.refresh(peers);
+            }
+        }
     }
 
     #[test]
@@ -415,7 +560,7 @@ mod tests {
                         cut.cursor = feed.after(cut.got.last().copied().unwrap_or(0));
                     }
                     6 => {
-                        feed.refresh(listeners.len());
+                        feed.settle_down(listeners.len());
                     }
                     _ => {
                         if let Some(listener) = dice.choice(&mut listeners) {
@@ -427,7 +572,7 @@ mod tests {
             }
             let newest = Model::newest_id(&theirs).unwrap();
             database.committed(newest);
-            feed.refresh(1);
+            feed.settle_down(1);
             for (n, listener) in listeners.iter_mut().enumerate() {
                 while listener.take(&mut feed) {}
                 let all: Vec<i64> = (1..=newest).collect();
@@ -447,10 +592,18 @@ mod tests {
         let before = database.queries();
         let mut listeners: Vec<_> =
             (0..1_000).map(|_| Listener { cursor: feed.after(0), got: Vec::new() }).collect();
-        for listener in &mut listeners {
-            while listener.take(&mut feed) {}
-            assert_eq!(listener.got.len(), 120);
+        // All of them want each piece before it is there.
+        for _ in 0..8 {
+            for listener in &mut listeners {
+                if let Ok(Some(piece)) = feed.next(&mut listener.cursor)
+                    && let News::Models { models, .. } = &piece.news
+                {
+                    listener.got.extend(models.iter().map(|model| model.id));
+                }
+            }
+            feed.settle_down(1_000);
         }
+        assert!(listeners.iter().all(|listener| listener.got.len() == 120));
         assert_eq!(database.queries() - before, 3, "50, 50 and 20");
     }
 
@@ -464,5 +617,98 @@ mod tests {
             made(&n.to_string());
         }
         assert_eq!(told.shapes.borrow().len(), SHAPES);
+    }
+
+    #[test]
+    fn a_shape_that_panics_costs_that_piece_once_for_all_listeners() {
+        let announcement = Announcement::new(News::Event { name: "a".to_owned(), data: "b".to_owned() });
+        let mut made = 0;
+        for _ in 0..1_000 {
+            let bytes = announcement.shaped("x", |_| {
+                made += 1;
+                panic!("as a test wants it")
+            });
+            assert!(bytes.is_empty());
+        }
+        assert_eq!(made, 1);
+        assert_eq!(&*announcement.shaped("y", |_| b"y".to_vec()), b"y");
+    }
+
+    /// A table that answers when it is let, and what it was asked.
+    struct Blocked {
+        table: Models,
+        asked: Sender<Question>,
+        let_go: Receiver<()>,
+    }
+
+    impl Source for Blocked {
+        fn ask(&mut self, question: Question) -> rusqlite::Result<Answer> {
+            self.asked.send(question).unwrap();
+            self.let_go.recv().unwrap();
+            self.table.ask(question)
+        }
+    }
+
+    #[test]
+    fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
+        let (_folder, database, sent, _) = feed(1 << 20);
+        let mut theirs = database.connect().unwrap();
+        for _ in 0..5 {
+            database.committed(Model::create(&mut theirs, "a model", 1_000).unwrap().id);
+        }
+        let (asked, questions) = bounded(100);
+        let (let_go, blocked) = bounded(100);
+        let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
+        let table = Blocked { table, asked, let_go: blocked };
+        let mut feed = reading(table, &database, Arc::clone(&sent), 1 << 20);
+        let mut listeners: Vec<Listener> = (0..100)
+            .map(|n| Listener { cursor: feed.after([0, 3, 5, 99][n % 4]), got: Vec::new() })
+            .collect();
+        for _ in 0..50 {
+            feed.refresh(listeners.len());
+            for listener in &mut listeners {
+                assert_eq!(feed.next(&mut listener.cursor).map(|it| it.is_some()), Ok(false));
+            }
+        }
+        // What needs no table is not held up.
+        sent.push("said", "x", 1 << 20);
+        assert!(feed.refresh(listeners.len()));
+        assert!(matches!(feed.next(&mut listeners[2].cursor), Ok(Some(_))));
+        for _ in 0..100 {
+            let_go.send(()).unwrap();
+        }
+        feed.settle_down(listeners.len());
+        for listener in &mut listeners {
+            while listener.take(&mut feed) {}
+        }
+        let wanted = |n: usize| -> &[i64] { [&[1, 2, 3, 4, 5][..], &[4, 5], &[], &[1, 2, 3, 4, 5]][n % 4] };
+        assert!(listeners.iter().enumerate().all(|(n, it)| it.got == wanted(n)));
+        let mut questions: Vec<Question> = questions.try_iter().collect();
+        questions.sort_unstable();
+        assert_eq!(questions, [Question::After(0), Question::After(3), Question::Last]);
+    }
+
+    #[test]
+    fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
+        let (_folder, database, _, mut feed) = feed(1 << 20);
+        let mut theirs = database.connect().unwrap();
+        for _ in 0..80 {
+            database.committed(Model::create(&mut theirs, "a model", 60).unwrap().id);
+        }
+        feed.settle_down(0);
+        for (position, first) in [(5, Some(6)), (20, None), (0, Some(1)), (80, None)] {
+            let before = database.gaps();
+            let mut listener = Listener { cursor: feed.after(position), got: Vec::new() };
+            feed.settle_down(1);
+            let _ = feed.next(&mut listener.cursor);
+            feed.settle_down(1);
+            if let Ok(Some(piece)) = feed.next(&mut listener.cursor)
+                && let News::Models { lost, .. } = &piece.news
+            {
+                assert_eq!(*lost, first.map(|first| Lost { first, last: 20 }));
+            }
+            while listener.take(&mut feed) {}
+            assert_eq!(database.gaps() - before, u64::from(first.is_some()), "{position}");
+        }
     }
 }

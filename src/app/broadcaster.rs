@@ -9,29 +9,33 @@
 //!
 //! What is sent by [`Broadcaster::send_event`] is in no table: whoever is away misses it.
 
+use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, bounded};
 use thiserror::Error;
 
 use super::announcements::{Announcements, Sent};
 use super::database::Database;
-use crate::live::detached::{Counts, EventLoop, Peer};
+use super::table_reader::{Models, TableReader};
+use crate::live::detached::{Bell, Counts, EventLoop, Peer};
 use crate::puma::response::Detached;
+use crate::service::Services;
 
 /// The most bytes of news that are kept, where nobody says otherwise.
 pub const PUSH_BUFFER: usize = 1024 * 1024;
-/// How long the loop waits for a database that somebody has locked; it asks again later.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(20);
+/// How long the table reader waits for a lock of another program; it asks again later.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no broadcaster.
 #[derive(Debug, Error)]
 pub enum BroadcasterError {
     #[error("the database answered: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    #[error("cannot start its event loop: {0}")]
-    Loop(#[from] io::Error),
+    #[error("cannot start its threads: {0}")]
+    Threads(#[from] io::Error),
 }
 
 /// Whoever has something to tell, and whoever wants to listen, comes here.
@@ -39,6 +43,8 @@ pub struct Broadcaster {
     events: EventLoop<Announcements>,
     sent: Arc<Sent>,
     most_bytes: usize,
+    /// Disconnected when the table reader has ended.
+    reader_ended: Receiver<Infallible>,
 }
 
 impl Broadcaster {
@@ -46,20 +52,35 @@ impl Broadcaster {
     /// `most_bytes`, and cuts whoever takes nothing for `stopped_after`.
     pub fn start(
         database: &Arc<Database>,
+        services: &Services,
         most_bytes: usize,
         stopped_after: Duration,
     ) -> Result<Broadcaster, BroadcasterError> {
         let db = database.connect()?;
         db.busy_timeout(BUSY_TIMEOUT)?;
         let sent = Arc::<Sent>::default();
-        let make = {
-            let (database, sent) = (Arc::clone(database), Arc::clone(&sent));
-            move || Announcements::new(db, database, sent, most_bytes)
+        // There before the first listener, so before anything is ordered.
+        let bell = Arc::new(OnceLock::<Bell<Announcements>>::new());
+        let notify = || {
+            let bell = Arc::clone(&bell);
+            move || {
+                if let Some(bell) = bell.get() {
+                    bell.ring();
+                }
+            }
         };
-        let events = EventLoop::start("broadcaster", stopped_after, make)?;
-        let bell = events.bell();
-        database.after_commit(move |_| bell.ring());
-        Ok(Broadcaster { events, sent, most_bytes })
+        let (end, reader_ended) = bounded(0);
+        let table = Models { db, database: Arc::clone(database) };
+        let reader = TableReader::start(table, services, notify(), end)?;
+        let make = {
+            let (database, sent, notify) = (Arc::clone(database), Arc::clone(&sent), notify());
+            move || Announcements::new(reader, notify, database, sent, most_bytes)
+        };
+        let events = EventLoop::start("broadcaster", services, stopped_after, make)?;
+        bell.get_or_init(|| events.bell());
+        let committed = notify();
+        database.after_commit(move |_| committed());
+        Ok(Broadcaster { events, sent, most_bytes, reader_ended })
     }
 
     /// Tells all who listen. It waits for nobody; if more is sent than is kept before the loop
@@ -78,8 +99,20 @@ impl Broadcaster {
         self.events.counts()
     }
 
-    /// Tells everybody to come back, and ends. Blocks until that is done.
-    pub fn stop(&self) {
-        self.events.stop();
+    /// Tells every listener to come back, the last one before `deadline`, and ends. Does not block.
+    pub fn stop(&self, deadline: Instant) {
+        self.events.stop(deadline);
+    }
+
+    /// Disconnected when all have been told.
+    pub fn ended(&self) -> &Receiver<Infallible> {
+        self.events.ended()
+    }
+
+    /// Blocks until its database connection is closed, at most for this time: a query that waits
+    /// for another program's lock cannot be cut short. For after the end.
+    pub fn await_reader(&self, at_most: Duration) {
+        // The end is a disconnection.
+        let _ = self.reader_ended.recv_timeout(at_most);
     }
 }

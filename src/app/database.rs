@@ -101,6 +101,7 @@ pub struct Database {
     waiting: AtomicUsize,
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
+    gaps: AtomicU64,
     newest: AtomicI64,
     table: AtomicI32,
     hooks: Hooks,
@@ -140,6 +141,7 @@ impl Database {
             waiting: AtomicUsize::new(0),
             checkout_timeouts: AtomicU64::new(0),
             queries: AtomicU64::new(0),
+            gaps: AtomicU64::new(0),
             newest: AtomicI64::new(newest),
             table: AtomicI32::new(table.to_bits()),
             hooks: Hooks::default(),
@@ -159,6 +161,16 @@ impl Database {
     /// Counts a question that was asked outside the pool, in the place of many in it.
     pub(super) fn count_query(&self) {
         self.queries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a client asked for models that the table no longer had, ever.
+    pub fn gaps(&self) -> u64 {
+        self.gaps.load(Ordering::Relaxed)
+    }
+
+    /// Counts a client that asked for models that the table no longer has.
+    pub fn count_gap(&self) {
+        self.gaps.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The last id that is known to be given and committed, 0 before the first. It only grows as long as

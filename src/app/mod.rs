@@ -19,6 +19,7 @@ pub mod position;
 pub mod producer;
 pub mod streams_access;
 pub mod table;
+mod table_reader;
 pub mod templates;
 pub mod views;
 

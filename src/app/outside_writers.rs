@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::database::Database;
 use super::model::Model;
 use super::table::Table;
+use crate::service::Services;
 
 /// How often it looks: so late a row of somebody else's may be known.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -40,11 +41,11 @@ pub struct OutsideWriters {
 
 impl OutsideWriters {
     /// Watches on a connection outside the pool.
-    pub fn watch(database: &Arc<Database>) -> Result<OutsideWriters, WatchError> {
+    pub fn watch(database: &Arc<Database>, services: &Services) -> Result<OutsideWriters, WatchError> {
         let mut db = database.connect()?;
         let database = Arc::clone(database);
         let (stop, stopped) = bounded(0);
-        let thread = thread::Builder::new().name("outside writers".into()).spawn(move || {
+        let thread = services.spawn("outside writers", move || {
             // The first look asks in any case: somebody may have written since the file was opened.
             let mut known = None;
             let mut has_failed = false;
@@ -56,6 +57,7 @@ impl OutsideWriters {
                 }
                 has_failed = looked.is_err();
             }
+            Ok(())
         })?;
         Ok(OutsideWriters { stop: Some(stop), thread: Some(thread) })
     }

@@ -7,7 +7,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -15,6 +14,7 @@ use thiserror::Error;
 
 use super::database::Database;
 use super::model::Model;
+use crate::service::Services;
 
 /// Why nothing can be produced.
 #[derive(Debug, Error)]
@@ -58,6 +58,7 @@ impl Producer {
     /// Creates a model every `every`, keeping the newest `keep`.
     pub fn start(
         database: &Arc<Database>,
+        services: &Services,
         every: Duration,
         keep: u64,
         lull: Arc<Lull>,
@@ -66,7 +67,7 @@ impl Producer {
         let database = Arc::clone(database);
         let (stop, stopped) = bounded(0);
         let (end, ended) = bounded::<Infallible>(0);
-        thread::Builder::new().name("producer".into()).spawn(move || {
+        services.spawn("producer", move || {
             // Dropped last, when the connection is closed, and also in a panic.
             let _end = end;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
@@ -80,6 +81,7 @@ impl Producer {
                 }
             }
             drop(db);
+            Ok(())
         })?;
         Ok(Producer { stop, ended })
     }

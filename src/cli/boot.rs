@@ -36,9 +36,11 @@ use crate::control::{self, Control, Guard, Pages, Stop, View};
 use crate::escape;
 use crate::fixes::{Fixes, Told};
 use crate::live::{self, Live, NoticeClose, Reaper};
+use crate::log_limit::Limited;
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
 use crate::puma::{App, Configuration, Server, StartError};
+use crate::service::Services;
 use crate::timeline::Timeline;
 
 /// How long the control server's own answers may take to end, after all else has:
@@ -54,6 +56,9 @@ pub type Orders = (Sender<Stop>, Receiver<Stop>);
 
 /// How long the producer may at least take to end, whatever the other parts of a stop took.
 const PRODUCER_GRACE: Duration = Duration::from_millis(50);
+
+/// The same for the thread that reads the database for listeners.
+const READER_GRACE: Duration = Duration::from_millis(50);
 
 /// Why nothing was started: the flag, its value, and the way out.
 #[derive(Debug, Error)]
@@ -80,9 +85,9 @@ pub enum BootError {
     Token(#[from] getrandom::Error),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
-    #[error("nobody can tell listeners what is committed: {0}")]
+    #[error("cannot start the broadcaster: {0}")]
     Broadcaster(#[from] BroadcasterError),
-    #[error("nobody can look out for what other programs write: {0}")]
+    #[error("cannot watch for what other programs write: {0}")]
     OutsideWriters(#[from] WatchError),
     #[error("the stream reaper has no thread: {0}")]
     Reaper(io::Error),
@@ -110,6 +115,8 @@ pub struct Running {
     live: Arc<Live>,
     broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
+    /// Hears of a service thread that ended by itself.
+    pub services: Services,
 }
 
 impl Running {
@@ -122,6 +129,7 @@ impl Running {
         };
         let MinMax(min, max) = args.threads;
         let timeline = Arc::new(Timeline::default());
+        let services = Services::default();
         let no_views = |error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error };
         let views = Views::new(args.views.as_deref()).map_err(no_views)?;
         let pages = Pages::new(args.views.as_deref()).map_err(no_views)?;
@@ -167,6 +175,7 @@ impl Running {
         let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
         let broadcaster = Broadcaster::start(
             &database,
+            &services,
             args.push_buffer.map_or(PUSH_BUFFER, |bytes| bytes as usize),
             args.write_timeout,
         )?;
@@ -204,6 +213,7 @@ impl Running {
             max_head_bytes: args.max_head_bytes.map_or(default::MAX_HEAD_BYTES, |bytes| bytes as usize),
             max_connections,
             tcp_user_timeout: args.tcp_user_timeout.0,
+            services: services.clone(),
             ..Configuration::new("puma srv", args.bind)
         };
         let app =
@@ -219,6 +229,7 @@ impl Running {
                 Arc::clone(&database),
                 Arc::clone(&broadcaster),
                 Arc::clone(&timeline),
+                services.clone(),
             ),
             stop,
             (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
@@ -229,6 +240,7 @@ impl Running {
             max_connections: CONTROL_CONNECTIONS,
             // Orders are in the query: a body that comes slowly must not hold one of these few threads.
             max_body_bytes: 0,
+            services: services.clone(),
             ..Configuration::new("puma ctl", args.control_url)
         };
         // What the control server does is no part of the story that it tells.
@@ -236,9 +248,10 @@ impl Running {
         let control =
             start("--control-url", configuration, &own, Arc::new(move |request: &_| control.call(request)))?;
 
-        let reaper = Reaper::start(Arc::clone(&live), args.reap_every).map_err(BootError::Reaper)?;
-        let outside_writers = Some(OutsideWriters::watch(&database)?);
-        let produce = |every| Producer::start(&database, every, args.keep_models, lull);
+        let reaper =
+            Reaper::start(Arc::clone(&live), args.reap_every, &services).map_err(BootError::Reaper)?;
+        let outside_writers = Some(OutsideWriters::watch(&database, &services)?);
+        let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);
         let producer = args.produce_every.0.map(produce).transpose()?;
         let trace = |path: &Path| {
             TraceFile::start(path, Arc::clone(&timeline), Arc::clone(&app))
@@ -262,6 +275,7 @@ impl Running {
             live,
             broadcaster,
             database,
+            services,
         })
     }
 
@@ -276,7 +290,7 @@ impl Running {
         if told > 0 {
             log::info!("{told} streams were told to come back");
         }
-        self.broadcaster.stop();
+        self.broadcaster.stop(deadline);
         let left = deadline.saturating_duration_since(Instant::now());
         match self.shut_the_app_down(left) {
             None => return Stop::AtOnce,
@@ -285,15 +299,38 @@ impl Running {
             }
             Some(Shutdown::Drained | Shutdown::Forced) => {}
         }
+        if self.await_goodbyes() == Stop::AtOnce {
+            return Stop::AtOnce;
+        }
         self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
         if let Some(producer) = self.producer.take() {
             producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
         }
         drop(self.outside_writers.take());
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.broadcaster.await_reader(left.max(READER_GRACE));
         self.database.close();
         // Last, since the others have still something to tell.
         drop(self.trace.take());
         Stop::Gracefully
+    }
+
+    /// Blocks until every listener has been told to come back, or a halt comes.
+    fn await_goodbyes(&self) -> Stop {
+        loop {
+            select! {
+                recv(self.broadcaster.ended()) -> _ => return Stop::Gracefully,
+                recv(self.stops) -> stop => match stop {
+                    Ok(Stop::Gracefully) => {}
+                    Ok(Stop::AtOnce) => return Stop::AtOnce,
+                    Err(_) => {
+                        // The end is a disconnection.
+                        let _ = self.broadcaster.ended().recv();
+                        return Stop::Gracefully;
+                    }
+                },
+            }
+        }
     }
 
     /// None if a halt came before the end.
@@ -360,9 +397,10 @@ pub fn start_logging() -> io::Result<Log> {
     };
     builder.target(Target::Pipe(Box::new(Lines(outlet.clone()))));
     builder.format(log_line).init();
+    static PANICS: Limited = Limited::new(log::Level::Error);
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        log::error!("thread {}: {panic}", thread.name().unwrap_or("without a name"));
+        PANICS.log(format_args!("thread {}: {panic}", thread.name().unwrap_or("without a name")));
     }));
     Ok(Log(outlet))
 }

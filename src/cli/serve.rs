@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, bounded, never, select};
 
 use super::boot::{self, Running};
 use super::files::clash::{Use, same_file};
@@ -21,6 +21,8 @@ use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
 use super::{failed, interrupt, signals};
 use crate::control::Stop;
 use crate::fixes::other_server;
+use crate::puma::DoorDied;
+use crate::service::Ended;
 use crate::timestamp;
 
 pub(super) const EXAMPLES: &str = "\
@@ -118,8 +120,9 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
             recv(signals.first) -> _ => Ok(Stop::Gracefully),
             recv(stdin) -> _ => Ok(Stop::Gracefully),
             recv(running.stops) -> stop => Ok(stop.unwrap_or(Stop::Gracefully)),
-            recv(running.app.died()) -> died => Err(died),
-            recv(running.control.died()) -> died => Err(died),
+            recv(running.app.died()) -> died => Err(of_front_door(died)),
+            recv(running.control.died()) -> died => Err(of_front_door(died)),
+            recv(running.services.ended()) -> ended => Err(of_service(ended)),
         };
     }
     // Who presses Ctrl-C while it stops, for whatever reason, means it.
@@ -142,8 +145,7 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
             said.say("- Goodbye!");
             Ok(())
         }
-        Err(Ok(died)) => Err(End::failed(died)),
-        Err(Err(_)) => Err(End::failed("the front door ended without a word")),
+        Err(died) => Err(End::failed(died)),
     }
 }
 
@@ -198,6 +200,14 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     ];
     let (flag, _) = flags.iter().find(|(_, is_given)| *is_given)?;
     Some(format!("{flag}: the tiny-http front cannot do that; give --front puma, or leave it out"))
+}
+
+fn of_front_door(died: Result<DoorDied, RecvError>) -> String {
+    died.map_or_else(|_| "the front door ended by itself, see the log".to_owned(), |died| died.to_string())
+}
+
+fn of_service(ended: Result<Ended, RecvError>) -> String {
+    ended.map_or_else(|_| "a thread ended by itself, see the log".to_owned(), |ended| ended.to_string())
 }
 
 /// The start-up message of what is running.

@@ -40,6 +40,8 @@ pub(super) struct Stats {
     connections: Connections,
     /// How often the app has asked the database, ever.
     queries: u64,
+    /// How often a client asked for models that `--keep-models` no longer had, ever.
+    gaps: u64,
     listeners: Counts,
 }
 
@@ -99,6 +101,7 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
             unsent_bytes: stats.unsent_bytes,
         },
         queries: database.queries(),
+        gaps: database.gaps(),
         listeners: broadcaster.counts(),
     }
 }

@@ -8,6 +8,7 @@ use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
 use crate::live::Live;
 use crate::puma::Server;
+use crate::service::Services;
 use crate::timeline::Timeline;
 
 /// The server and what belongs to it.
@@ -19,6 +20,7 @@ pub struct View {
     pub(super) broadcaster: Arc<Broadcaster>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
+    pub(super) services: Services,
 }
 
 impl View {
@@ -29,9 +31,10 @@ impl View {
         database: Arc<Database>,
         broadcaster: Arc<Broadcaster>,
         timeline: Arc<Timeline>,
+        services: Services,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.address()));
-        View { server, live, database, broadcaster, timeline, laboratory }
+        View { server, live, database, broadcaster, timeline, laboratory, services }
     }
 
     /// The stats as pumactl asks for them: what counts since it was last asked begins anew.

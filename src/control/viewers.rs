@@ -17,7 +17,6 @@ use std::io::{self, Write};
 use std::mem;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -28,6 +27,7 @@ use super::view::View;
 use crate::escape;
 use crate::puma::response::Detached;
 use crate::puma::{Request, Response};
+use crate::service;
 use crate::timeline::Timeline;
 
 /// The most that watch at a time; the next is told 503.
@@ -137,7 +137,7 @@ impl Shared {
         room.arrived.push(viewer);
         if !room.is_running {
             let run = Arc::clone(&shared);
-            let started = thread::Builder::new().name("viewers".to_owned()).spawn(move || run.run());
+            let started = shared.view.services.spawn("viewers", move || run.run());
             match started {
                 Ok(_) => room.is_running = true,
                 Err(error) => {
@@ -153,8 +153,7 @@ impl Shared {
     }
 
     /// The loop, until nobody watches.
-    fn run(self: Arc<Self>) {
-        let _mended = IfItPanics(Arc::clone(&self));
+    fn run(self: Arc<Self>) -> Result<(), String> {
         let mut viewers: Vec<Viewer> = Vec::new();
         let mut state = Clock::new(STATE_EVERY);
         let mut listen_queue = Clock::new(LISTEN_QUEUE_EVERY);
@@ -164,40 +163,37 @@ impl Shared {
                 let mut room = self.room();
                 if room.is_closing || (viewers.is_empty() && room.arrived.is_empty()) {
                     room.is_running = false;
-                    break;
+                    return Ok(());
                 }
                 viewers.append(&mut room.arrived);
                 viewers.iter().any(|viewer| viewer.is_new)
             };
-            self.view.server.look_at_todo();
-            if listen_queue.is_due() {
-                waiting_outside = stats::listen_queue(self.view.server.address());
-            }
-            let state =
-                (state.is_due() || is_new).then(|| event("state", None, &self.view.state(waiting_outside)));
+            // A panic costs one state, or one viewer that would be sent the same again.
+            let look = || {
+                self.view.server.look_at_todo();
+                if listen_queue.is_due() {
+                    waiting_outside = stats::listen_queue(self.view.server.address());
+                }
+                let is_due = state.is_due() || is_new;
+                is_due.then(|| event("state", None, &self.view.state(waiting_outside)))
+            };
+            let state = service::piece(format_args!("a look for the viewers"), look).flatten();
             let mut pieces = Pieces { timeline: &self.view.timeline, made: HashMap::new() };
-            viewers.retain_mut(|viewer| match viewer.serve(state.as_deref(), &mut pieces) {
-                Ok(()) => true,
-                Err(error) => {
-                    log::debug!("a viewer left: {error}");
-                    false
+            viewers.retain_mut(|viewer| {
+                let serve = || viewer.serve(state.as_deref(), &mut pieces);
+                match service::piece(format_args!("a viewer"), serve) {
+                    Some(Ok(())) => true,
+                    Some(Err(error)) => {
+                        log::debug!("a viewer left: {error}");
+                        false
+                    }
+                    None => false,
                 }
             });
             let room = self.room();
             // Whoever comes is served at once.
             let idle = |room: &mut Room| room.arrived.is_empty() && !room.is_closing;
             drop(self.changed.wait_timeout_while(room, TICK, idle));
-        }
-    }
-}
-
-/// The next viewer starts another loop in the place of one that panicked.
-struct IfItPanics(Arc<Shared>);
-
-impl Drop for IfItPanics {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.room().is_running = false;
         }
     }
 }

@@ -5,10 +5,14 @@
 //! as a message; every three seconds there is a ping. The frames are tungstenite's, on a wire
 //! that is memory: bytes go in and out of it as the event loop reads and writes them.
 //!
-//! Two things are otherwise than in Rails. What a client does not read is bounded, and it is
-//! cut, where Action Cable keeps everything in memory for ever. And a subscription may say
-//! `since`, the last model that it has: Action Cable has no ids and replays nothing, so that
-//! whoever comes back has missed what happened meanwhile.
+//! Four things differ from Rails. What a client does not read is bounded, and it is
+//! cut, where Action Cable keeps everything in memory forever. A subscription may say
+//! `since`, the last model that it has: Action Cable has no ids and replays nothing, so
+//! a client that comes back has missed what happened meanwhile. A second subscription with the same
+//! identifier is confirmed again: Rails up to 8.0 says nothing, and its own client then repeats it
+//! twice a second forever. And pings are sent to each client at times of its own.
+//!
+//! Every end that the server decides is a close frame with a code of RFC 6455 7.4.1.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -31,7 +35,8 @@ use crate::app::model::Model;
 use crate::app::models_controller::to_json;
 use crate::app::origin::{Origin, Said};
 use crate::app::position;
-use crate::live::detached::{FELL_BEHIND, Next, Peer};
+use crate::live::detached::{FELL_BEHIND, Next, PANICKED, Peer};
+use crate::puma::request::Version;
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
@@ -47,6 +52,8 @@ pub(super) const PATH: &str = "/cable";
 /// The protocols that Action Cable knows. By the second it says that it does not know one.
 const PROTOCOLS: [&str; 2] = ["actioncable-v1-json", "actioncable-unsupported"];
 const CHANNEL: &str = "ModelsChannel";
+/// The field that names a version of the WebSocket protocol, and the one that there is.
+const VERSION: (&str, &str) = ("sec-websocket-version", "13");
 /// How often there is a ping; a client that hears nothing for two of them comes back.
 const PING_EVERY: Duration = Duration::from_secs(3);
 /// The largest message of a client, in bytes.
@@ -64,7 +71,10 @@ const READ_BUFFER: usize = 512;
 pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
     let is_welcome = is_of_our_page(request) || fixes.rails.streams().allowed_origin(request).is_some();
     let Some(key) = websocket_key(request).filter(|_| is_welcome) else {
-        return Response::new(404, "text/plain", "Page not found");
+        let refusal = Response::new(404, "text/plain", "Page not found");
+        // RFC 6455 4.4: a client of another version learns which one there is.
+        let is_of_another_version = request.header_values(VERSION.0).any(|version| version != VERSION.1);
+        return if is_of_another_version { refusal.with_header(VERSION.0, VERSION.1) } else { refusal };
     };
     let broadcaster = Arc::clone(&fixes.broadcaster);
     let mut response =
@@ -81,16 +91,24 @@ pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
     }
 }
 
+/// The key of a request that is a handshake by RFC 6455 4.2.1.
 fn websocket_key(request: &Request) -> Option<&str> {
     let is_one = request.method == "GET"
+        && request.version == Version::Http11
         && request.header_lists("upgrade", "websocket")
         && request.header_lists("connection", "upgrade")
-        && request.only_header("sec-websocket-version") == Some("13");
-    request.only_header("sec-websocket-key").filter(|_| is_one)
+        && request.only_header(VERSION.0) == Some(VERSION.1);
+    request.only_header("sec-websocket-key").filter(|key| is_one && is_sixteen_bytes(key))
+}
+
+/// Whether a text is sixteen bytes in base64.
+fn is_sixteen_bytes(key: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.len() == 24 && key.strip_suffix("==").is_some_and(|digits| digits.bytes().all(is_digit))
 }
 
 /// Browsers do not apply the same-origin policy to WebSockets, so the server checks `Origin`. A
-/// request without one is refused as well.
+/// request without one is refused.
 fn is_of_our_page(request: &Request) -> bool {
     matches!(Origin::of(request), Said::Of(origin) if origin.is_same_host(request))
 }
@@ -125,9 +143,9 @@ impl Write for Wire {
 struct Client {
     socket: WebSocket<Wire>,
     subscriptions: Vec<Subscription>,
-    /// Which of the pings was the last.
-    pinged: u64,
-    /// It has said goodbye, and was answered.
+    /// When the next ping is due.
+    ping: Instant,
+    /// The last frame has been put on the wire: a close.
     has_left: bool,
 }
 
@@ -168,7 +186,9 @@ impl Client {
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let socket = WebSocket::from_raw_socket(Wire::default(), Role::Server, Some(configuration));
-        let mut client = Client { socket, subscriptions: Vec::new(), pinged: ping_number(), has_left: false };
+        // Drawn, so that a thousand clients that came back together are not all pinged together.
+        let ping = Instant::now() + PING_EVERY.mul_f64(fastrand::f64());
+        let mut client = Client { socket, subscriptions: Vec::new(), ping, has_left: false };
         client.tell(&Notice::Welcome);
         client
     }
@@ -177,7 +197,16 @@ impl Client {
         frame(&to_json(what), &mut self.socket.get_mut().outgoing);
     }
 
-    /// Whatever cannot be understood is answered by silence, as in Rails.
+    /// Puts the last frame on the wire, behind all that is there.
+    fn close(&mut self, code: CloseCode) {
+        if !mem::replace(&mut self.has_left, true) {
+            let close = CloseFrame { code, reason: "".into() };
+            // The wire takes everything.
+            let _ = Frame::close(Some(close)).format(&mut self.socket.get_mut().outgoing);
+        }
+    }
+
+    /// A command that is not understood is answered by silence, as in Rails.
     fn hear(&mut self, feed: &mut Announcements, text: &str) {
         let Ok(Command { command, identifier }) = serde_json::from_str(text) else {
             return log::debug!("a cable client says what is no command");
@@ -185,6 +214,9 @@ impl Client {
         let place = self.subscriptions.iter().position(|it| it.identifier == identifier);
         match (&*command, place) {
             ("subscribe", None) => self.subscribe(feed, identifier),
+            ("subscribe", Some(_)) => {
+                self.tell(&Answer { identifier: &identifier, kind: "confirm_subscription" });
+            }
             ("unsubscribe", Some(place)) => drop(self.subscriptions.remove(place)),
             // The channel has no actions.
             _ => log::debug!("a cable client's {command} is left alone"),
@@ -233,10 +265,13 @@ impl Subscription {
 }
 
 impl Peer<Announcements> for Client {
-    fn next(&mut self, feed: &mut Announcements, _: Instant) -> Next {
-        let ping = ping_number();
-        if mem::replace(&mut self.pinged, ping) != ping {
+    fn next(&mut self, feed: &mut Announcements, now: Instant) -> Next {
+        if now >= self.ping && !self.has_left {
             self.tell(&Notice::Ping { message: seconds() });
+            self.ping += PING_EVERY;
+            if self.ping <= now {
+                self.ping = now + PING_EVERY;
+            }
         }
         let outgoing = mem::take(&mut self.socket.get_mut().outgoing);
         match (self.has_left, outgoing.is_empty()) {
@@ -255,34 +290,56 @@ impl Peer<Announcements> for Client {
         self.subscriptions.iter().any(|it| feed.has_lost(&it.cursor))
     }
 
-    fn receive(&mut self, feed: &mut Announcements, bytes: &[u8]) -> bool {
+    fn receive(&mut self, feed: &mut Announcements, bytes: &[u8]) {
+        if self.has_left {
+            return;
+        }
         self.socket.get_mut().incoming.extend(bytes);
-        loop {
+        let end = loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => self.hear(feed, &text),
                 Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break None,
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
                     self.has_left = true;
-                    break;
+                    break None;
                 }
                 Err(error) => {
-                    log::debug!("a cable client speaks no WebSocket: {error}");
-                    return false;
+                    log::debug!("a cable client does not keep to the protocol: {error}");
+                    break Some(close_code(&error));
                 }
             }
-        }
+        };
         // Pongs, and the answer to a close. The wire takes everything.
         let _ = self.socket.flush();
-        self.socket.get_ref().outgoing.len() <= MAX_ANSWERS
+        match end {
+            Some(code) => self.close(code),
+            None if self.socket.get_ref().outgoing.len() > MAX_ANSWERS => self.close(CloseCode::Policy),
+            None => {}
+        }
+    }
+
+    fn cut(&mut self, why: &'static str) -> Rc<[u8]> {
+        self.close(if why == PANICKED { CloseCode::Error } else { CloseCode::Policy });
+        mem::take(&mut self.socket.get_mut().outgoing).into()
     }
 
     fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
-        self.tell(&Notice::Disconnect { reason: "server_restart", reconnect: true });
-        let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-        // The wire takes everything.
-        let _ = Frame::close(Some(close)).format(&mut self.socket.get_mut().outgoing);
+        if !self.has_left {
+            self.tell(&Notice::Disconnect { reason: "server_restart", reconnect: true });
+            self.close(CloseCode::Normal);
+        }
         mem::take(&mut self.socket.get_mut().outgoing).into()
+    }
+}
+
+/// Why the server fails a connection, by RFC 6455 7.4.1.
+fn close_code(error: &Error) -> CloseCode {
+    match error {
+        Error::Capacity(_) => CloseCode::Size,
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Protocol(_) => CloseCode::Protocol,
+        _ => CloseCode::Error,
     }
 }
 
@@ -307,7 +364,143 @@ fn seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// All clients are pinged together, as by Action Cable's one timer.
-fn ping_number() -> u64 {
-    seconds() / PING_EVERY.as_secs()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::announcements::tests::blocked_feed;
+
+    /// All that a client which sends this is sent, and whether it is the end.
+    fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+        let (_folder, mut feed) = blocked_feed();
+        let mut client = Client::new();
+        for piece in pieces {
+            client.receive(&mut feed, piece);
+        }
+        match client.next(&mut feed, Instant::now()) {
+            Next::Send(bytes) => (bytes.to_vec(), false),
+            Next::Last(bytes) => (bytes.to_vec(), true),
+            Next::Wait | Next::Cut(_) => panic!("no welcome"),
+        }
+    }
+
+    /// A frame of a client, masked with zeros.
+    fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            len @ 0..126 => frame.push(0x80 | len as u8),
+            len => {
+                frame.push(0x80 | 126);
+                frame.extend((len as u16).to_be_bytes());
+            }
+        }
+        frame.extend([0; 4]);
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn every_end_that_the_server_decides_says_welcome_first_and_has_a_code() {
+        let big = frame_of(0x81, &vec![b'x'; 20_000]);
+        let fragments = [frame_of(0x01, &[b'x'; 9_000]), frame_of(0x80, &[b'x'; 9_000])].concat();
+        let welcome = &b"\x81\x12{\"type\":\"welcome\"}"[..];
+        for (name, sent, code) in [
+            ("a message that is too big", &big[..], 1009),
+            ("its first kilobyte", &big[..1_024], 1009),
+            ("too big in fragments", &fragments, 1009),
+            ("a length of 2^63", &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1009),
+            ("a reserved bit", &frame_of(0xc1, b"x"), 1002),
+            ("a reserved opcode", &frame_of(0x83, b"x"), 1002),
+            ("a reserved control opcode", &frame_of(0x8b, b"x"), 1002),
+            ("no mask", &[0x81, 0x02, b'h', b'i'], 1002),
+            ("a stray continuation", &frame_of(0x80, b"x"), 1002),
+            ("a message within a message", &[frame_of(0x01, b"a"), frame_of(0x81, b"b")].concat(), 1002),
+            ("a long ping", &frame_of(0x89, &[b'x'; 126]), 1002),
+            ("a fragmented ping", &frame_of(0x09, b"x"), 1002),
+            ("a close of one byte", &frame_of(0x88, b"x"), 1002),
+            ("text that is not UTF-8", &frame_of(0x81, b"a\xffb"), 1007),
+            ("a close whose reason is not UTF-8", &frame_of(0x88, b"\x03\xe8\xff"), 1007),
+            ("fragments that are not UTF-8", &[frame_of(0x01, b"\xc3"), frame_of(0x80, b"(")].concat(), 1007),
+        ] {
+            // With the handshake, and byte by byte; nothing that comes behind it is heard.
+            let bytes: Vec<&[u8]> = sent.chunks(1).collect();
+            let more = frame_of(0x89, b"ping");
+            for pieces in [vec![sent, &more], [bytes, vec![&more]].concat()] {
+                let (got, is_last) = answered(&pieces);
+                let close = [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat();
+                assert_eq!(got, [welcome, &close].concat(), "{name}");
+                assert!(is_last, "{name}");
+            }
+        }
+        let (got, is_last) = answered(&[&frame_of(0x88, b"\x03\xe8")]);
+        assert_eq!((got, is_last), ([welcome, b"\x88\x02\x03\xe8"].concat(), true), "its own close");
+    }
+
+    #[test]
+    fn a_client_that_is_cut_is_told_why_by_a_code() {
+        for (why, code) in [(FELL_BEHIND, 1008), (PANICKED, 1011)] {
+            let mut client = Client::new();
+            let words = client.cut(why);
+            assert_eq!(words[words.len() - 4..], [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat());
+        }
+    }
+
+    #[test]
+    fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
+        // The work is counted in bytes that the wire holds and hands over, not in time.
+        let (_folder, mut feed) = blocked_feed();
+        let mut client = Client::new();
+        let frame = frame_of(0x82, &[b'x'; MAX_MESSAGE]);
+        for byte in &frame {
+            client.receive(&mut feed, &[*byte]);
+            assert!(client.socket.get_ref().incoming.is_empty(), "nothing is looked at twice");
+        }
+        assert!(!client.has_left);
+        let cost = |length: usize| {
+            let frame = frame_of(0x82, &vec![b'x'; length]);
+            let began = Instant::now();
+            for _ in 0..256 * 1024 / length {
+                for byte in &frame {
+                    client.receive(&mut feed, &[*byte]);
+                }
+            }
+            began.elapsed()
+        };
+        let [short, long] = [1_024, MAX_MESSAGE].map(cost);
+        assert!(long < short * 8, "sixteen times the length: {long:?} after {short:?}");
+    }
+
+    #[test]
+    fn pings_are_sent_to_each_client_at_times_of_its_own() {
+        let (_folder, mut feed) = blocked_feed();
+        let began = Instant::now();
+        let mut clients: Vec<Client> = (0..2_000).map(|_| Client::new()).collect();
+        let mut most = 0;
+        let mut all = 0;
+        for step in 0..40 {
+            let now = began + Duration::from_millis(250) * step;
+            let mut is_pinged = |client: &mut Client| match client.next(&mut feed, now) {
+                Next::Send(bytes) => bytes.windows(6).any(|it| it == b"\"ping\""),
+                _ => false,
+            };
+            let pings = clients.iter_mut().map(&mut is_pinged).filter(|is_pinged| *is_pinged).count();
+            (most, all) = (most.max(pings), all + pings);
+        }
+        assert!(all > 2_000 * 3 && most < 2_000 / 4, "{most} of {all} in one step");
+    }
+
+    #[test]
+    fn a_key_is_sixteen_bytes_in_base64() {
+        assert!(is_sixteen_bytes("dGhlIHNhbXBsZSBub25jZQ=="));
+        assert!(is_sixteen_bytes("////////////////+++++A=="));
+        for key in [
+            "",
+            "x",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZ===",
+            "dGhlIHNhbXBsZSBub25jZQAA",
+            "dGhlIHNhbXBsZSBub2-jZQ==",
+        ] {
+            assert!(!is_sixteen_bytes(key), "{key}");
+        }
+    }
 }

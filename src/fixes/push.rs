@@ -18,6 +18,7 @@ use crate::app::position;
 use crate::live::Event;
 use crate::live::detached::{FELL_BEHIND, Next, Peer};
 use crate::live::event;
+use crate::live::registry::drawn_retry;
 use crate::puma::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
@@ -31,10 +32,17 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// How long a stream may be quiet. Whoever is gone without a word is found by what is written.
+/// How long a stream may be quiet at most. A vanished peer is found by what is written.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The part of that time by which each wait is shortened at most, at random: all were told the last
+/// announcement in the same moment, and are not to be sent their heartbeats in one as well.
+const HEARTBEAT_JITTER: f64 = 0.5;
 /// The longest thing that can be said to all, in bytes.
 const MAX_SAID: usize = 1024;
+
+fn next_heartbeat(now: Instant) -> Instant {
+    now + HEARTBEAT.mul_f64(1.0 - HEARTBEAT_JITTER * fastrand::f64())
+}
 
 /// In which words a stream tells of models. Each is made once for all who listen.
 pub(super) struct Shape {
@@ -52,8 +60,8 @@ fn as_json() -> Shape {
 pub(super) fn listen(fixes: &Fixes, request: &Request, shape: Shape) -> Response {
     // Said before the head goes out: what the client creates when it has seen that is told.
     let since = position::of_stream(request).unwrap_or_else(|| fixes.database.newest());
-    let (broadcaster, retry) = (Arc::clone(&fixes.broadcaster), fixes.live.retry());
-    let listener = Listener { since, cursor: None, shape, retry, spoke: Instant::now() };
+    let broadcaster = Arc::clone(&fixes.broadcaster);
+    let listener = Listener::new(since, shape, fixes.live.retry(), Instant::now());
     Response::detach(true, move |detached| broadcaster.join(detached, Box::new(listener)))
         .with_header("content-type", "text/event-stream")
         .with_header("cache-control", "no-cache")
@@ -78,20 +86,27 @@ struct Listener {
     since: i64,
     /// None: it is new.
     cursor: Option<Cursor>,
+    is_greeted: bool,
     shape: Shape,
+    /// When it is to come back at the earliest.
     retry: Duration,
-    /// When it was last told anything.
-    spoke: Instant,
+    /// When it is sent a heartbeat, if it is sent nothing before.
+    heartbeat: Instant,
 }
 
 impl Listener {
-    /// What every stream begins with. The id, without a model, is for a tab that is cut before
+    fn new(since: i64, shape: Shape, retry: Duration, now: Instant) -> Listener {
+        let heartbeat = next_heartbeat(now);
+        Listener { since, cursor: None, is_greeted: false, shape, retry, heartbeat }
+    }
+
+    /// What every stream begins with, as one block: some readers take a block that has only a
+    /// `retry:` for an event. The id, without a model, is for a tab that is cut before
     /// its first: it loses nothing.
-    fn greeting(&self, cursor: Cursor) -> Vec<u8> {
+    fn greeting(&self, cursor: Cursor, listeners: usize) -> Vec<u8> {
         let mut text = String::new();
         event::comment(&mut text, "a stream of models");
-        event::retry(&mut text, self.retry);
-        text.push('\n');
+        event::retry(&mut text, drawn_retry(self.retry, listeners));
         Event::data((self.shape.make)(&[])).id(cursor.position()).encode(&mut text);
         text.into_bytes()
     }
@@ -99,9 +114,11 @@ impl Listener {
     fn encode(&self, news: &News) -> Vec<u8> {
         let mut text = String::new();
         match news {
-            News::Models { after, models } => {
-                let last = models.last().map_or(*after, |model| model.id);
-                Event::data((self.shape.make)(models)).id(last).encode(&mut text);
+            News::Models { models, up_to, lost, .. } => {
+                if let Some(lost) = lost {
+                    event::comment(&mut text, &lost.to_string());
+                }
+                Event::data((self.shape.make)(models)).id(up_to).encode(&mut text);
             }
             News::Event { name, data } => Event::data(data.as_str()).kind(name.as_str()).encode(&mut text),
         }
@@ -111,19 +128,25 @@ impl Listener {
 
 impl Peer<Announcements> for Listener {
     fn next(&mut self, feed: &mut Announcements, now: Instant) -> Next {
-        let Some(cursor) = &mut self.cursor else {
-            let cursor = feed.after(self.since);
-            self.cursor = Some(cursor);
-            self.spoke = now;
-            return Next::Send(self.greeting(cursor).into());
+        let cursor = self.cursor.get_or_insert_with(|| feed.after(self.since));
+        let news = match self.is_greeted {
+            false if feed.settle(cursor) => {
+                let cursor = *cursor;
+                self.is_greeted = true;
+                self.heartbeat = next_heartbeat(now);
+                return Next::Send(self.greeting(cursor, feed.listeners()).into());
+            }
+            // Where it goes on is not known yet.
+            false => Ok(None),
+            true => feed.next(cursor),
         };
-        match feed.next(cursor) {
+        match news {
             Ok(Some(announcement)) => {
-                self.spoke = now;
+                self.heartbeat = next_heartbeat(now);
                 Next::Send(announcement.shaped(self.shape.name, |news| self.encode(news)))
             }
-            Ok(None) if now.saturating_duration_since(self.spoke) >= HEARTBEAT => {
-                self.spoke = now;
+            Ok(None) if now >= self.heartbeat => {
+                self.heartbeat = next_heartbeat(now);
                 Next::Send(Rc::from(&b":\n\n"[..]))
             }
             Ok(None) => Next::Wait,
@@ -135,11 +158,83 @@ impl Peer<Announcements> for Listener {
         self.cursor.is_some_and(|cursor| feed.has_lost(&cursor))
     }
 
-    fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
+    fn goodbye(&mut self, feed: &mut Announcements) -> Rc<[u8]> {
         let mut text = String::new();
         event::comment(&mut text, "the server is stopping");
-        event::retry(&mut text, self.retry);
+        event::retry(&mut text, drawn_retry(self.retry, feed.listeners()));
         text.push('\n');
         text.into_bytes().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::announcements::tests::blocked_feed;
+    use crate::live::detached::Feed;
+
+    const LISTENERS: usize = 2_000;
+
+    /// The most of these within a stretch of that length.
+    fn most_within(mut all: Vec<Duration>, length: Duration) -> usize {
+        all.sort_unstable();
+        let within = |(n, from): (usize, &Duration)| all[n..].partition_point(|it| *it < *from + length);
+        all.iter().enumerate().map(within).max().unwrap_or(0)
+    }
+
+    fn retry(piece: &[u8]) -> Duration {
+        let text = str::from_utf8(piece).unwrap();
+        let retry = text.lines().find_map(|line| line.strip_prefix("retry: ")).unwrap();
+        Duration::from_millis(retry.parse().unwrap())
+    }
+
+    #[test]
+    fn two_thousand_listeners_beat_and_come_back_spread_over_time_and_wait_for_no_database() {
+        let (_folder, mut feed) = blocked_feed();
+        feed.refresh(LISTENERS);
+        let (base, began) = (Duration::from_secs(3), Instant::now());
+        let shape = || Shape { name: "none", make: Box::new(|_| String::new()) };
+        let mut all: Vec<Listener> = (0..LISTENERS).map(|_| Listener::new(0, shape(), base, began)).collect();
+        // One of them claims a model that the blocked database would have to be asked for.
+        all[0].since = 7;
+        let (mut retries, mut beats) = (Vec::new(), Vec::new());
+        let mut last = vec![began; LISTENERS];
+        for step in 0..240 {
+            let now = began + Duration::from_millis(250) * step;
+            feed.refresh(LISTENERS);
+            for (n, listener) in all.iter_mut().enumerate() {
+                match listener.next(&mut feed, now) {
+                    Next::Wait => {}
+                    Next::Send(piece) if piece.starts_with(b": a stream") => retries.push(retry(&piece)),
+                    Next::Send(piece) => {
+                        assert_eq!(&*piece, b":\n\n");
+                        assert!(now - last[n] <= HEARTBEAT + Duration::from_millis(250));
+                        last[n] = now;
+                        beats.push(now - began);
+                    }
+                    Next::Last(_) | Next::Cut(_) => panic!("listener {n} ended"),
+                }
+            }
+        }
+        assert_eq!(retries.len(), LISTENERS - 1);
+        assert!(beats.len() > LISTENERS * 11, "{}", beats.len());
+        let step = Duration::from_millis(250);
+        // By one clock all would beat in the same step. In the first round they share two and a half seconds.
+        assert!(most_within(beats, step) < LISTENERS / 4);
+        let goodbyes: Vec<Duration> = all.iter_mut().map(|it| retry(&it.goodbye(&mut feed))).collect();
+        for told in [retries, goodbyes] {
+            assert!(told.iter().all(|it| (base..=base + Duration::from_secs(1)).contains(it)));
+            assert!(most_within(told, Duration::from_millis(100)) < LISTENERS / 5);
+        }
+    }
+
+    #[test]
+    fn a_stream_begins_with_one_block_that_has_its_retry_and_its_id() {
+        let (_folder, mut feed) = blocked_feed();
+        let shape = Shape { name: "none", make: Box::new(|_| "[]".to_owned()) };
+        let mut listener = Listener::new(0, shape, Duration::from_millis(1_500), Instant::now());
+        let Next::Send(greeting) = listener.next(&mut feed, Instant::now()) else { panic!("no greeting") };
+        let greeting = str::from_utf8(&greeting).unwrap();
+        assert_eq!(greeting, ": a stream of models\nretry: 1500\nid: 0\ndata: []\n\n");
     }
 }

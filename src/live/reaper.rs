@@ -11,12 +11,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::registry::Live;
+use crate::service::Services;
 
 /// The reaper's thread; it ends, and is joined, when this is dropped.
 #[derive(Debug)]
@@ -28,15 +29,16 @@ pub struct Reaper {
 
 impl Reaper {
     /// Starts the thread; it looks at the streams every `every`.
-    pub fn start(live: Arc<Live>, every: Duration) -> io::Result<Reaper> {
+    pub fn start(live: Arc<Live>, every: Duration, services: &Services) -> io::Result<Reaper> {
         let (stop, stopped) = bounded(0);
-        let thread = thread::Builder::new().name("stream reaper".into()).spawn(move || {
+        let thread = services.spawn("stream reaper", move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 let told = live.reap_aged();
                 if told > 0 {
                     log::info!("stream reaper: told {told} of maximum age to end");
                 }
             }
+            Ok(())
         })?;
         Ok(Reaper { stop: Some(stop), thread: Some(thread) })
     }

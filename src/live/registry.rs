@@ -67,6 +67,21 @@ pub enum NoticeClose {
     ByPoll,
 }
 
+/// How many clients may come back in a second, once the server has started again.
+const COME_BACK_PER_SECOND: u32 = 2_000;
+/// Below this number of clients all may come back in the same moment.
+const FEW: usize = 100;
+
+/// When one of so many clients is to come back: drawn for each, so that all of them do not come
+/// back in the same moment.
+pub fn drawn_retry(base: Duration, clients: usize) -> Duration {
+    if clients < FEW {
+        return base;
+    }
+    let spread = Duration::from_secs(clients as u64) / COME_BACK_PER_SECOND;
+    base.saturating_add(spread.mul_f64(fastrand::f64()))
+}
+
 /// Every live stream of a server.
 #[derive(Debug)]
 pub struct Live {
@@ -141,7 +156,7 @@ impl Live {
         Stats { open: state.open.len(), oldest_age_s: oldest.map(|age| age.as_secs_f64()), ..state.stats }
     }
 
-    /// What every stream says of when to come back.
+    /// When a client is to come back at the earliest: what streams say as long as there are few.
     pub fn retry(&self) -> Duration {
         self.retry
     }
@@ -266,5 +281,27 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.live.state().open.remove(&self.request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_of_a_large_server_come_back_over_a_time_and_those_of_a_small_one_at_once() {
+        let base = Duration::from_secs(3);
+        assert!((0..99).all(|clients| drawn_retry(base, clients) == base));
+        for (clients, seconds) in [(2_000, 1), (25_000, 12)] {
+            let mut drawn: Vec<Duration> = (0..clients).map(|_| drawn_retry(base, clients)).collect();
+            drawn.sort_unstable();
+            assert!(drawn[0] >= base && drawn[clients - 1] <= base + Duration::from_secs(seconds + 1));
+            let most = drawn.iter().map(|from| {
+                let to = *from + Duration::from_millis(100);
+                drawn.partition_point(|it| *it < to) - drawn.partition_point(|it| it < from)
+            });
+            let most = most.max().unwrap();
+            assert!(most < 400, "{most} of {clients} within a tenth of a second, where 200 are expected");
+        }
     }
 }

@@ -85,9 +85,9 @@ impl<'a> Stream<'a> {
         self.expect_open()?;
         let mut text = String::new();
         if let (State::New, Dialect::Resumable { retry }) = (self.state, self.dialect) {
+            // No block of its own: some readers take one that has only a `retry:` for an event.
             event::comment(&mut text, "a stream of models");
             event::retry(&mut text, retry);
-            text.push('\n');
         }
         event.encode(&mut text);
         for piece in text.as_bytes().chunks(PIECE_BYTES) {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::client::Limits;
+use crate::service::Services;
 
 /// Least and most pool threads. Puma's own default is 0:5; the seed ran eight.
 pub const THREADS: (usize, usize) = (8, 8);
@@ -85,6 +86,8 @@ pub struct Configuration {
     /// How long what was written may stay unacknowledged by a peer; None: as long as
     /// the kernel likes, which is a quarter of an hour.
     pub tcp_user_timeout: Option<Duration>,
+    /// What hears of a reactor that ends by itself.
+    pub services: Services,
 }
 
 impl Configuration {
@@ -106,6 +109,7 @@ impl Configuration {
             persistent_timeout: PERSISTENT_TIMEOUT,
             max_connections: usize::MAX,
             tcp_user_timeout: None,
+            services: Services::default(),
         }
     }
 

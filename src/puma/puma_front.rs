@@ -354,7 +354,8 @@ impl PumaFront {
         let on_wake = move |client, wake| {
             wakes.upgrade().map_or(After::Done, |shared: Arc<Shared>| shared.on_wake(client, wake))
         };
-        let reactor = Reactor::start(format!("{name} reactor"), on_wake).map_err(StartError::Thread)?;
+        let reactor = Reactor::start(&format!("{name} reactor"), &configuration.services, on_wake)
+            .map_err(StartError::Thread)?;
         shared.pool.get_or_init(|| Arc::downgrade(pool));
         shared.reactor.get_or_init(|| reactor);
 

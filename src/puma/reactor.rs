@@ -17,11 +17,13 @@ use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use crate::service::Services;
 
 /// The waker's own token; connections are counted from 1.
 const WAKER: Token = Token(0);
@@ -133,7 +135,8 @@ enum Told {
 impl<W: Watched> Reactor<W> {
     /// Starts it. `on_wake` is given what wakes; it must not block.
     pub fn start(
-        name: String,
+        name: &str,
+        services: &Services,
         on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -144,7 +147,7 @@ impl<W: Watched> Reactor<W> {
             closed: Condvar::new(),
         });
         let mut run = Run { poll, places: Arc::clone(&places), on_wake };
-        let thread = thread::Builder::new().name(name).spawn(move || run.run())?;
+        let thread = services.spawn(name, move || run.run())?;
         Ok(Reactor { places, thread: Mutex::new(Some(thread)) })
     }
 
@@ -388,15 +391,14 @@ struct Run<W: Watched, F> {
 }
 
 impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
-    fn run(&mut self) {
+    fn run(&mut self) -> Result<(), String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut awake = Vec::new();
         loop {
             let timeout = self.places.state().sleep();
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    log::error!("the reactor cannot poll, and ends: {error}");
-                    return;
+                    return Err(format!("it cannot poll: {error}"));
                 }
                 _ => {}
             }
@@ -411,7 +413,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
                 self.places.closed.notify_all();
             }
             if state.is_to_end(now) {
-                return;
+                return Ok(());
             }
         }
     }

@@ -1,0 +1,151 @@
+//! The thread that asks the database for all listeners.
+//!
+//! The loop that serves them must not wait, and a database can keep a reader waiting: for a lock,
+//! or for its disk. So the loop orders what it needs, goes on, and is woken when the answer is
+//! there. Each question is asked once, however many listeners want its answer.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rusqlite::Connection;
+
+use super::announcements::PIECE;
+use super::database::Database;
+use super::model::Model;
+use super::table::Table;
+use crate::service::Services;
+
+/// How many answers may wait to be taken. Each is bounded, so this bounds what they hold.
+const ANSWERS: usize = 16;
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Question {
+    /// The next models after this id.
+    After(i64),
+    /// Which is the last id that was given.
+    Last,
+}
+
+/// What is answered, after every question.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// All models of this table after the id `after`, up to `up_to`.
+    Models { table: Table, after: i64, models: Vec<Model>, up_to: i64 },
+    /// The last id that was given is known to the [`Database`] now.
+    Last,
+    /// The database did not answer.
+    Failed(Question),
+}
+
+impl Answer {
+    fn question(&self) -> Question {
+        match self {
+            Answer::Models { after, .. } => Question::After(*after),
+            Answer::Last => Question::Last,
+            Answer::Failed(question) => *question,
+        }
+    }
+}
+
+/// Where the answers come from.
+pub(super) trait Source: Send + 'static {
+    fn ask(&mut self, question: Question) -> rusqlite::Result<Answer>;
+}
+
+/// The table of models, on a connection of its own.
+pub(super) struct Models {
+    pub db: Connection,
+    pub database: Arc<Database>,
+}
+
+impl Source for Models {
+    fn ask(&mut self, question: Question) -> rusqlite::Result<Answer> {
+        self.database.count_query();
+        match question {
+            Question::After(after) => {
+                // In this order, and before the query: it sees whatever is committed by now.
+                let (table, newest) = (self.database.table(), self.database.newest());
+                let models = Model::next(&self.db, after, PIECE)?.models;
+                let up_to = models.last().map_or(newest.max(after), |model| model.id);
+                Ok(Answer::Models { table, after, models, up_to })
+            }
+            Question::Last => {
+                self.database.committed(Model::last_id(&self.db)?);
+                Ok(Answer::Last)
+            }
+        }
+    }
+}
+
+/// The loop's end of it. The thread ends when this is dropped, after the question that it is at.
+pub(super) struct TableReader {
+    questions: Sender<Question>,
+    answers: Receiver<Answer>,
+    /// Asked, and not taken yet.
+    ordered: BTreeSet<Question>,
+}
+
+impl TableReader {
+    /// Starts the thread, which calls `notify` after each answer. `end` is dropped when it has ended.
+    pub fn start(
+        mut source: impl Source,
+        services: &Services,
+        notify: impl Fn() + Send + 'static,
+        end: Sender<Infallible>,
+    ) -> io::Result<TableReader> {
+        let (questions, asked) = unbounded();
+        let (answer, answers) = bounded(ANSWERS);
+        services.spawn("table reader", move || {
+            let _end = end;
+            let mut has_failed = false;
+            for question in &asked {
+                let outcome = source.ask(question);
+                if let (Err(error), false) = (&outcome, has_failed) {
+                    log::error!("cannot read for listeners what is committed: {error}");
+                }
+                has_failed = outcome.is_err();
+                // Where one question fails, those behind it would each wait as long in vain.
+                let failed: Vec<Question> = if has_failed { asked.try_iter().collect() } else { Vec::new() };
+                let outcome = outcome.unwrap_or(Answer::Failed(question));
+                for it in [outcome].into_iter().chain(failed.into_iter().map(Answer::Failed)) {
+                    if answer.send(it).is_err() {
+                        return Ok(());
+                    }
+                    notify();
+                }
+            }
+            drop(source);
+            Ok(())
+        })?;
+        Ok(TableReader { questions, answers, ordered: BTreeSet::new() })
+    }
+
+    /// Asks, unless the same is asked already. Does not block.
+    pub fn order(&mut self, question: Question) {
+        if self.ordered.insert(question) {
+            // The thread has panicked, and that is reported: no answer comes.
+            let _ = self.questions.send(question);
+        }
+    }
+
+    pub fn is_ordered(&self, question: Question) -> bool {
+        self.ordered.contains(&question)
+    }
+
+    /// Whether anything is asked that is not answered yet.
+    #[cfg(test)]
+    pub fn is_reading(&self) -> bool {
+        !self.ordered.is_empty()
+    }
+
+    /// The next answer that is there.
+    pub fn take(&mut self) -> Option<Answer> {
+        let answer = self.answers.try_recv().ok()?;
+        self.ordered.remove(&answer.question());
+        Some(answer)
+    }
+}
