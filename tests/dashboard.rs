@@ -701,3 +701,62 @@ fn a_flood_of_events_leaves_the_page_its_size() {
     agree(&browser, &tab, &server);
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
+
+/// A page of another site that tries every way in which a browser can be made to send a GET, to
+/// `TARGET` with a query that tells them apart.
+const ATTACK: &str = r#"<!doctype html><title>loading</title><meta name=referrer content=no-referrer>
+<img referrerpolicy=no-referrer src="TARGET?img"><script src="TARGET?script"></script>
+<link rel=stylesheet href="TARGET?style"><iframe src="TARGET?iframe"></iframe>
+<video src="TARGET?video"></video><object data="TARGET?object"></object><embed src="TARGET?embed">
+<form id=form method=get action="TARGET" target=frame></form><iframe name=frame></iframe>
+<form id=post method=post action="TARGET" target=other></form><iframe name=other></iframe>
+<script>
+const tried = [fetch('TARGET?fetch', { mode: 'no-cors', referrerPolicy: 'no-referrer' }),
+  fetch('TARGET?post', { method: 'POST', mode: 'no-cors', body: '' })];
+navigator.sendBeacon('TARGET?beacon', '');
+form.submit(); post.submit();
+addEventListener('load', () => Promise.allSettled(tried).then(() => setTimeout(() => { document.title = 'done'; }, 500)));
+</script>"#;
+
+/// Serves this page to everyone, on a port of its own, until the test ends.
+fn attacker(page: String) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\nContent-Length:";
+            let _ = stream.write_all(format!("{head} {}\r\n\r\n{page}", page.len()).as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn a_page_of_another_site_cannot_halt_the_server_under_an_allowed_name() {
+    let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.test 127.0.0.1"]) else { return };
+    let server = Server::start(&["--allow-host", "ninetabs.test", "--update-rate", "60"]);
+    let _stream = open_stream(server.app);
+    let tab = browser.first_tab();
+    for host in ["ninetabs.test", "localhost", "127.0.0.1"] {
+        for order in ["halt", "stop", "reap", "max-stream-age"] {
+            let target = format!("http://{host}:{}/{order}", server.control.port());
+            let port = attacker(ATTACK.replace("TARGET", &target));
+            browser.goto(&tab, &format!("http://attacker.test:{port}/"));
+            browser.wait_for(&tab, &format!("location.port === '{port}' && document.title === 'done'"));
+        }
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["streams"]["open"], &stats["streams"]["reaped"]), (&json!(1), &json!(0)));
+
+    // A person may open the page by that name; without a token it shows and changes nothing.
+    browser.goto(&tab, &format!("http://ninetabs.test:{}/", server.control.port()));
+    browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
+    let press =
+        "fetch('/reap', { method: 'POST', headers: { 'x-ninetabs-token': document.body.dataset.token } })";
+    browser.run(&tab, &format!("{press}.then(it => {{ window.status_of_order = it.status; }})"));
+    browser.wait_for(&tab, "window.status_of_order === 403");
+    assert_eq!(server.stats()["streams"]["open"], 1);
+}

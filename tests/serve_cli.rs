@@ -245,8 +245,10 @@ fn the_environment_says_what_a_flag_can_say() {
     let mut flags = 0;
     for flag in help.lines().filter_map(|line| line.trim().strip_prefix("--")) {
         let name = flag.split([' ', '=']).next().unwrap();
-        let variable = format!("[env: NINETABS_{}=", name.to_uppercase().replace('-', "_"));
-        assert!(help.contains(&variable), "{name} has no {variable}");
+        let variable = format!("[env: NINETABS_{}", name.to_uppercase().replace('-', "_"));
+        // The value of a secret is not shown.
+        let is_there = |end| help.contains(&format!("{variable}{end}"));
+        assert!(is_there("=") || (name == "control-token" && is_there("]")), "{name} has no {variable}");
         flags += 1;
     }
     assert!(flags > 20, "{help}");
@@ -520,4 +522,87 @@ fn two_flags_never_lead_to_one_file() {
         output_in_time(ninetabs(folder.path(), &["serve", "--state", "new", "--trace", &path("new")]));
     one_line(&output, 2, &["--state", "--trace"]);
     assert_eq!(names(folder.path()), before);
+}
+
+#[test]
+fn a_control_server_that_other_hosts_can_reach_needs_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    for address in ["0.0.0.0", "[::]", "192.0.2.1", "[::ffff:0.0.0.0]", "[::ffff:192.0.2.1]", "[2001:db8::1]"]
+    {
+        let url = format!("tcp://{address}:9293");
+        let output = serve(folder.path(), &["--control-url", &url]);
+        one_line(&output, 2, &["--control-url", "--control-token", "tcp://127.0.0.1:9293"]);
+        let by_variable =
+            ninetabs(folder.path(), &["serve"]).env("NINETABS_CONTROL_URL", &url).output().unwrap();
+        one_line(&by_variable, 2, &["--control-url", "--control-token"]);
+    }
+    for address in ["127.0.0.1", "127.0.0.2", "[::ffff:127.0.0.1]"] {
+        let output = serve(folder.path(), &["--control-url", &format!("tcp://{address}:0")]);
+        assert_eq!(output.status.code(), Some(0), "{address}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = serve(folder.path(), &["--control-url", "tcp://0.0.0.0:0", "--control-token", "s3cret"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("can be guessed") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn the_control_token_may_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let file = path.to_str().unwrap();
+    fs::write(&path, "s3cret\n").unwrap();
+    let server = Server::start(&["--control-token-file", file]);
+    assert_eq!(json(server.control, "GET", "/stats").0, 403);
+    assert_eq!(json(server.control, "GET", "/stats?token=s3cret").0, 200);
+    let url = format!("tcp://{}", server.control);
+    let output =
+        ninetabs(folder.path(), &["ctl", "stats", "--control-url", &url, "--control-token-file", file])
+            .env_remove("NINETABS_CONTROL_URL")
+            .output()
+            .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+
+    one_line(
+        &serve(folder.path(), &["--control-token-file", "nowhere"]),
+        1,
+        &["--control-token-file nowhere"],
+    );
+    let both = ["--control-token-file", file, "--control-token", "other"];
+    one_line(&serve(folder.path(), &both), 2, &["--control-token-file", "--control-token"]);
+    one_line(&serve(folder.path(), &["--control-token", "x"]), 2, &["--control-token", "3"]);
+}
+
+#[test]
+fn nothing_prints_the_token() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("token"), "two words of s3cret\n").unwrap();
+    for token in ["s3cret", "a s3cret"] {
+        for args in [
+            &["--help"][..],
+            &["-h"],
+            &["serve", "--help"],
+            &["serve", "-h"],
+            &["help", "serve"],
+            &["ctl", "--help"],
+            &["ctl", "stats", "-h"],
+            &["top", "--help"],
+            &["man"],
+            &["completions", "bash"],
+            &["completions", "zsh"],
+            &["completions", "fish"],
+            &["ctl", "stats"],
+            &["top", "--once"],
+            &["serve"],
+            &["serve", "--control-token-file", "token"],
+            &["serve", "--bind", "nonsense"],
+            &["ctl", "--control-url", "tcp://127.0.0.1:1", "stats"],
+        ] {
+            let mut command = ninetabs(folder.path(), args);
+            command.env("NINETABS_CONTROL_TOKEN", token).env("RUST_LOG", "trace");
+            let Output { stdout, stderr, .. } = command.output().unwrap();
+            let said = [String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)].concat();
+            assert!(!said.contains("s3cret"), "{args:?}: {said}");
+        }
+    }
 }

@@ -111,8 +111,7 @@ fn is_of_another_site(request: &Request) -> bool {
 
 /// Whether an origin, or the address of a page, is of another host or port than the request.
 fn is_foreign(address: &str, request: &Request) -> bool {
-    let authority = address.find("://").map_or(0, |at| at + 3);
-    let path = address[authority..].find(['/', '?', '#']).map_or(address.len(), |at| authority + at);
+    let path = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
     Origin::parse(&address[..path]).is_none_or(|origin| !origin.is_same_host(request))
 }
 

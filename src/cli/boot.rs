@@ -32,7 +32,7 @@ use crate::app::producer::{Lull, Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
-use crate::control::{self, Control, Guard, Pages, Stop, View};
+use crate::control::{self, Control, Guard, Pages, Stop, Token, View};
 use crate::escape;
 use crate::fixes::{Fixes, Told};
 use crate::live::{self, Live, NoticeClose, Reaper};
@@ -259,8 +259,13 @@ impl Running {
         };
         let trace = args.trace.as_deref().map(trace).transpose()?;
         let write = |path: &Path| {
-            StateFile::write(path, app.address(), control.address(), args.control_token.0.as_deref())
-                .map_err(|error| BootError::State { path: path.to_owned(), error })
+            StateFile::write(
+                path,
+                app.address(),
+                control.address(),
+                args.control_token.0.as_ref().map(Token::reveal),
+            )
+            .map_err(|error| BootError::State { path: path.to_owned(), error })
         };
         let state = args.state.as_deref().map(write).transpose()?;
         Ok(Running {

@@ -10,7 +10,9 @@ use thiserror::Error;
 use super::control_client::{AskError, ControlUrl};
 use super::files::FileError;
 use super::state_file;
-use super::values::{self, Token};
+use super::token_file::{self, TokenFileError};
+use super::values::{self, OrNoToken, SecretToken};
+use crate::control::Token;
 
 /// The most characters that are repeated of a refusal: whoever listens there may be any program.
 const MOST_SAID: usize = 200;
@@ -38,10 +40,20 @@ pub struct ControlServerArgs {
         env = "NINETABS_CONTROL_TOKEN",
         default_value = values::NO_TOKEN,
         hide_env_values = true,
-        value_parser = values::token,
+        value_parser = SecretToken,
         global = true
     )]
-    pub control_token: Token,
+    pub control_token: OrNoToken,
+    /// A file that has the token on its only line [default: none is read].
+    #[arg(
+        id = "ctl_control_token_file",
+        long = "control-token-file",
+        value_name = "PATH",
+        env = "NINETABS_CONTROL_TOKEN_FILE",
+        conflicts_with = "ctl_control_token",
+        global = true
+    )]
+    pub control_token_file: Option<PathBuf>,
     /// A running server's state file, which says both and wins over both [default: none is read].
     #[arg(id = "ctl_state", long = "state", value_name = "PATH", global = true)]
     pub state: Option<PathBuf>,
@@ -50,6 +62,10 @@ pub struct ControlServerArgs {
 /// Why there is no answer that says what was asked.
 #[derive(Debug, Error)]
 pub enum ControlError {
+    #[error(transparent)]
+    TokenFile(#[from] TokenFileError),
+    #[error("--state {}: its token cannot be one: {what}", .path.display())]
+    StateToken { path: PathBuf, what: String },
     #[error("--state {}: {error}; give the file that a running server was told to write by --state", .path.display())]
     State { path: PathBuf, error: FileError },
     #[error("--state {}: {why}; start the server with --control-url", .path.display())]
@@ -59,7 +75,7 @@ pub enum ControlError {
     )]
     Ask { url: ControlUrl, error: AskError },
     #[error(
-        "{url} refused: {said}; give its token with --control-token, or --state with the file that it was told to write"
+        "{url} refused: {said}; give its token with --control-token or --control-token-file, or --state with the file that it was told to write"
     )]
     Forbidden { url: ControlUrl, said: String },
     #[error("{url} has no {order}: {said}; ninetabs ctl --help says what ninetabs has, and what Puma")]
@@ -72,7 +88,10 @@ impl ControlServerArgs {
     /// As with pumactl, a state file wins over both flags. It is read anew each time.
     pub fn find(&self) -> Result<ControlServer, ControlError> {
         let Some(path) = self.state.clone() else {
-            let token = self.control_token.0.clone();
+            let token = match &self.control_token_file {
+                Some(path) => Some(token_file::read(path)?),
+                None => self.control_token.0.clone(),
+            };
             return Ok(ControlServer { url: self.control_url.clone(), token });
         };
         let found = match state_file::read(&path) {
@@ -82,7 +101,11 @@ impl ControlServerArgs {
         let url = found.url.ok_or_else(|| "it names no control_url".to_owned());
         let url = url.and_then(|url| url.parse().map_err(|why| format!("its control_url {url}: {why}")));
         match url {
-            Ok(url) => Ok(ControlServer { url, token: found.token }),
+            Ok(url) => {
+                let token = found.token.as_deref().map(Token::new).transpose();
+                let token = token.map_err(|what| ControlError::StateToken { path, what })?;
+                Ok(ControlServer { url, token })
+            }
             Err(why) => Err(ControlError::NoControlServer { path, why }),
         }
     }
@@ -92,7 +115,7 @@ impl ControlServerArgs {
 #[derive(Debug, Clone)]
 pub struct ControlServer {
     pub url: ControlUrl,
-    token: Option<String>,
+    token: Option<Token>,
 }
 
 impl ControlServer {
@@ -110,7 +133,7 @@ impl ControlServer {
         patience: Duration,
     ) -> Result<String, ControlError> {
         let url = self.url.clone();
-        let token = self.token.iter().map(|token| format!("token={token}"));
+        let token = self.token.iter().map(|token| format!("token={}", token.reveal()));
         let query = parameters.into_iter().chain(token).collect::<Vec<_>>().join("&");
         let target = if query.is_empty() { format!("/{order}") } else { format!("/{order}?{query}") };
         let answer = match url.ask(method, &target, patience) {

@@ -26,6 +26,7 @@ pub mod serve_args;
 pub mod signals;
 pub mod state_file;
 pub mod tab;
+pub mod token_file;
 pub mod top;
 pub mod trace_file;
 pub mod values;

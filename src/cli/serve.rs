@@ -18,8 +18,9 @@ use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, Opened};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
-use super::{failed, interrupt, signals};
-use crate::control::Stop;
+use super::values::OrNoToken;
+use super::{failed, interrupt, signals, token_file};
+use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
 use crate::fixes::other_server;
 use crate::puma::DoorDied;
 use crate::service::Ended;
@@ -50,7 +51,7 @@ pub fn run(args: ServeArgs) -> ExitCode {
         Ok(started) => started,
         Err(error) => return failed(format_args!("cannot start the log thread: {error}")),
     };
-    let status = match serve(&args, &said) {
+    let status = match with_token(args).and_then(|args| serve(&args, &said)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => {
             if let Some(why) = end.why {
@@ -80,7 +81,18 @@ impl End {
     }
 }
 
+/// With the control token of its file, if one is given.
+fn with_token(mut args: ServeArgs) -> Result<ServeArgs, End> {
+    if let Some(path) = &args.control_token_file {
+        args.control_token = OrNoToken(Some(token_file::read(path).map_err(End::failed)?));
+    }
+    Ok(args)
+}
+
 fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
+    if let Some(refusal) = exposed(args) {
+        return Err(End::misused(refusal));
+    }
     if args.front == FrontDoor::TinyHttp
         && let Some(refusal) = beyond_tiny_http(args)
     {
@@ -176,6 +188,31 @@ fn start(
         }
         if left_at.is_some_and(|at| Instant::now() >= at) {
             return Err(End { status: interrupt::INTERRUPTED, why: None });
+        }
+    }
+}
+
+/// Why the control server must not start: a token that is no obstacle, or none at an address that
+/// other hosts can reach.
+fn exposed(args: &ServeArgs) -> Option<String> {
+    let address = args.control_url;
+    let is_local = address.ip().to_canonical().is_loopback();
+    match args.control_token.0.as_ref().map(Token::length) {
+        None if is_local => None,
+        None => Some(format!(
+            "--control-url tcp://{address} can be reached from other hosts, and any of them could stop the server; give a token with --control-token or --control-token-file, or listen on tcp://127.0.0.1:{}",
+            address.port()
+        )),
+        Some(length) if length < SHORTEST_TOKEN => Some(format!(
+            "the control token has only {length} characters; give at least {SHORTEST_TOKEN} with --control-token or --control-token-file, better {SAFE_TOKEN} drawn at random"
+        )),
+        Some(length) => {
+            if length < SAFE_TOKEN && !is_local {
+                log::warn!(
+                    "--control-url tcp://{address} can be reached from other hosts, and a token of {length} characters can be guessed: give {SAFE_TOKEN} or more, drawn at random"
+                );
+            }
+            None
         }
     }
 }

@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::duration;
-use super::values::{self, AtMost, MinMax, OrAuto, OrOff, Token};
+use super::values::{self, AtMost, MinMax, OrAuto, OrNoToken, OrOff, SecretToken};
 use crate::puma::configuration as default;
 
 /// What reads requests and hands them to the pool.
@@ -71,16 +71,26 @@ pub struct ServeArgs {
     /// Where the control server listens; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = values::CONTROL_URL, value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
-    /// What every request to the control server must carry as ?token=TOKEN; none lets in programs, and no page of a browser.
+    /// What every request to the control server must carry as ?token=TOKEN; none: programs on this machine need no token. Other users see it in the list of processes; --control-token-file and the variable keep it out.
     #[arg(
         long,
         value_name = "TOKEN|none",
         env = "NINETABS_CONTROL_TOKEN",
         default_value = values::NO_TOKEN,
-        value_parser = values::token,
+        hide_env_values = true,
+        value_parser = SecretToken,
         help_heading = "Addresses"
     )]
-    pub control_token: Token,
+    pub control_token: OrNoToken,
+    /// A file that has the control token on its only line [default: none is read].
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "NINETABS_CONTROL_TOKEN_FILE",
+        conflicts_with = "control_token",
+        help_heading = "Addresses"
+    )]
+    pub control_token_file: Option<PathBuf>,
     /// A host that is answered besides loopback, localhost and *.localhost; a leading dot takes all names below; several with commas, or by giving it again [default: no other].
     #[arg(
         long,

@@ -1,16 +1,22 @@
-//! Who may speak to the control server.
+//! Which requests the control server obeys, and which it shows something.
 //!
-//! Programs (pumactl, curl) send no `Origin`, `Referer` and `Sec-Fetch-Site`; a
-//! browser does, whoever wrote the page that it shows. So with no token set,
-//! programs are let in and pages are not, but for our own. A person may type an
-//! address into the browser (`Sec-Fetch-Site: none`) or follow a link to a page of
-//! ours, and so looks, and changes nothing. Our own pages look as well, and carry a
-//! token, which comes back in a header with each change that they ask for: no other
-//! page can read it there, or send that header here. A `Host` must be ours in any
-//! case: a page that had its own name pointed here sends that name.
+//! With no token set, an order needs two things. No browser has sent it: every field of the request is
+//! one that command-line clients send, as they send it (pumactl sends none at all). And its `Host`, if
+//! there is one, is a loopback name: to other names browsers leave out `Origin`, `Referer` and
+//! `Sec-Fetch-Site` when a page asks them to. The names of `--allow-host` open the app and the
+//! pages here, and no order. With a token set, it opens everything to programs, from anywhere.
+//!
+//! A browser changes nothing without the token that our own pages carry. It comes back in a header with
+//! each order, which no other page can read here, or send here. A browser may look if
+//! it proves where the request is from: our own page, or an address that a person typed
+//! (`Sec-Fetch-Site: none`). A link or a bookmark may lead to a page of ours, which shows itself in no frame.
+//!
+//! A `Host` must be ours in any case: a page that had its own name pointed here sends that name.
 
 use url::form_urlencoded;
 
+use super::token::Token;
+use crate::app::browser;
 use crate::app::content_security_policy::Nonce;
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::origin::{Origin, Said};
@@ -28,70 +34,128 @@ pub(super) enum Asks {
 /// Lets a request pass, or answers 403.
 pub struct Guard {
     hosts: HostAuthorization,
-    token: Option<String>,
-    page_token: String,
+    token: Option<Token>,
+    page_token: Token,
 }
 
 /// The header in which a page of ours brings its token back.
 const TOKEN_HEADER: &str = "x-ninetabs-token";
 
 impl Guard {
-    /// For these hosts, and for whoever has the token, if there is one; else one is drawn
-    /// for our own pages, from the system's randomness.
-    pub fn new(hosts: HostAuthorization, token: Option<String>) -> Result<Self, getrandom::Error> {
+    /// For these hosts, and for this token, if there is one; else one is drawn for our own pages,
+    /// from the system's randomness.
+    pub fn new(hosts: HostAuthorization, token: Option<Token>) -> Result<Self, getrandom::Error> {
         let page_token = match &token {
             Some(token) => token.clone(),
-            None => Nonce::draw()?.as_str().to_owned(),
+            None => Token::drawn(&Nonce::draw()?),
         };
         Ok(Guard { hosts, token, page_token })
     }
 
     /// The token that our own pages carry.
     pub(super) fn page_token(&self) -> &str {
-        &self.page_token
+        self.page_token.reveal()
     }
 
     /// What the address of a page of ours must have behind it.
     pub(super) fn query(&self) -> String {
-        self.token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default()
+        self.token.as_ref().map(|token| format!("?token={}", token.reveal())).unwrap_or_default()
     }
 
     /// Lets the request pass, or answers 403.
     pub(super) fn check(&self, request: &Request, asks: Asks) -> Result<(), Response> {
         self.hosts.check(request)?;
-        let brings = request.header(TOKEN_HEADER);
-        let may = match (&self.token, asks) {
-            (_, Asks::ToChange) if !is_program(request) => {
-                is_ours(request) && brings == Some(&self.page_token)
+        if self.may(request, asks) {
+            Ok(())
+        } else {
+            Err(Response::new(403, "text/plain", "Invalid auth token"))
+        }
+    }
+
+    fn may(&self, request: &Request, asks: Asks) -> bool {
+        let brings = |token: &Token| request.header(TOKEN_HEADER).is_some_and(|said| token.is(said));
+        let is_of_our_page = || brings(&self.page_token) || has_in_query(request, &self.page_token);
+        match (Sender::of(request), &self.token, asks) {
+            (Sender::Browser, None, Asks::ToChange) if !names_loopback(request) => false,
+            (Sender::Browser, _, Asks::ToChange) => is_ours(request) && brings(&self.page_token),
+            (_, Some(_), _) => is_of_our_page(),
+            (Sender::Program, None, Asks::ToChange) => names_loopback(request),
+            (Sender::Unknown, None, Asks::ToChange) => false,
+            (Sender::Program | Sender::Unknown, None, Asks::ToLook | Asks::ForPage) => true,
+            (Sender::Browser, None, Asks::ToLook) => {
+                is_typed(request) || is_ours(request) || (has_no_origin(request) && is_of_our_page())
             }
-            (Some(token), _) => brings == Some(token) || has_token(request, token),
-            (None, Asks::ToChange) => true,
-            (None, Asks::ToLook) => is_program(request) || is_typed(request) || is_ours(request),
-            (None, Asks::ForPage) => {
-                is_program(request) || is_typed(request) || is_ours(request) || is_followed(request)
+            (Sender::Browser, None, Asks::ForPage) => {
+                is_typed(request) || is_ours(request) || is_followed(request)
             }
-        };
-        if may { Ok(()) } else { Err(Response::new(403, "text/plain", "Invalid auth token")) }
+        }
+    }
+}
+
+/// What the fields of a request say of its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sender {
+    /// Some field shows that a browser has sent it.
+    Browser,
+    /// Each field is one that command-line clients send.
+    Program,
+    /// Neither.
+    Unknown,
+}
+
+/// The fields of command-line clients: of pumactl none, of curl, wget, `Net::HTTP` and their like these.
+const OF_PROGRAMS: &[&str] = &[
+    "host",
+    "user-agent",
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "te",
+    "transfer-encoding",
+    TOKEN_HEADER,
+];
+/// What they accept.
+const ACCEPTED_BY_PROGRAMS: &[&str] = &["*/*", "application/json", "text/plain"];
+
+impl Sender {
+    fn of(request: &Request) -> Sender {
+        let said = |name| request.header(name).is_some();
+        if said("origin") || said("referer") || browser::shows_itself(request) {
+            return Sender::Browser;
+        }
+        let of_programs = |name: &str| OF_PROGRAMS.iter().any(|known| name.eq_ignore_ascii_case(known));
+        let accepted = request.header_values("accept").flat_map(|value| value.split(','));
+        let mut types = accepted.map(|entry| entry.split(';').next().unwrap_or_default().trim());
+        let is_program = request.headers().all(|(name, _)| of_programs(name))
+            && types.all(|it| ACCEPTED_BY_PROGRAMS.contains(&it));
+        if is_program { Sender::Program } else { Sender::Unknown }
     }
 }
 
 /// As Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also stand
 /// there as a form has it, which is how a page's script writes it.
-fn has_token(request: &Request, token: &str) -> bool {
+fn has_in_query(request: &Request, token: &Token) -> bool {
     let query = request.target.split_once('?').map_or("", |(_, query)| query);
-    let in_a_form: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
-    query
-        .split(['&', ';'])
-        .filter_map(|parameter| parameter.strip_prefix("token="))
-        .any(|said| said == token || said == in_a_form)
+    let in_a_form: String = form_urlencoded::byte_serialize(token.reveal().as_bytes()).collect();
+    query.split(['&', ';']).filter_map(|parameter| parameter.strip_prefix("token=")).any(|said| {
+        token.is(said) || constant_time_eq::constant_time_eq(said.as_bytes(), in_a_form.as_bytes())
+    })
 }
 
-fn is_program(request: &Request) -> bool {
-    ["origin", "referer", "sec-fetch-site"].iter().all(|name| request.header(name).is_none())
+/// Whether it names no host, as pumactl, or one that is this machine on any machine.
+fn names_loopback(request: &Request) -> bool {
+    request.authority().is_none_or(|authority| authority.host.is_local())
+}
+
+fn has_no_origin(request: &Request) -> bool {
+    request.header("origin").is_none()
 }
 
 fn is_typed(request: &Request) -> bool {
-    request.header("origin").is_none() && request.header("sec-fetch-site") == Some("none")
+    has_no_origin(request) && request.header("sec-fetch-site") == Some("none")
 }
 
 /// Whether the browser says that a page of this very address asks.
@@ -106,9 +170,105 @@ fn is_ours(request: &Request) -> bool {
     }
 }
 
-/// Whether a person followed a link, so that the page that had it cannot read the answer.
+/// Whether a person followed a link or, to a name without `Sec-Fetch-Site`, opened the page by any
+/// way, so that the page that had the link cannot read the answer.
 fn is_followed(request: &Request) -> bool {
-    request.header("origin").is_none()
-        && request.header("sec-fetch-mode") == Some("navigate")
-        && request.header("sec-fetch-dest") == Some("document")
+    let says = |name, value| request.header(name) == Some(value);
+    let is_navigation = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
+    let is_unsaid = request.header("sec-fetch-site").is_none() && says("upgrade-insecure-requests", "1");
+    has_no_origin(request) && (is_navigation || is_unsaid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::puma::request::tests::with_fields;
+
+    const BROWSER: (&str, &str) = ("User-Agent", "Mozilla/5.0");
+    const LANGUAGE: (&str, &str) = ("Accept-Language", "en");
+    const NAME: (&str, &str) = ("Host", "ninetabs.test:9293");
+    const LOCAL: (&str, &str) = ("Host", "tab1.localhost:9293");
+
+    fn guard(token: Option<&str>) -> Guard {
+        let token = token.map(|token| Token::new(token).unwrap());
+        Guard::new(HostAuthorization::new(vec!["ninetabs.test".into()]), token).unwrap()
+    }
+
+    fn may(guard: &Guard, target: &str, fields: &[(&str, &str)]) -> [bool; 3] {
+        let request = with_fields(target, fields);
+        [Asks::ForPage, Asks::ToLook, Asks::ToChange].map(|asks| guard.check(&request, asks).is_ok())
+    }
+
+    #[test]
+    fn an_order_without_a_token_needs_a_program_and_a_loopback_name() {
+        let guard = guard(None);
+        const ALL: [bool; 3] = [true, true, true];
+        const LOOKS: [bool; 3] = [true, true, false];
+        const PAGE: [bool; 3] = [true, false, false];
+        const NONE: [bool; 3] = [false, false, false];
+        for (fields, wanted) in [
+            // pumactl, curl, Ruby, wget.
+            (&[][..], ALL),
+            (&[LOCAL], ALL),
+            (&[LOCAL, ("User-Agent", "curl/8.14.1"), ("Accept", "*/*")], ALL),
+            (&[LOCAL, ("Accept-Encoding", "gzip;q=1.0,deflate"), ("User-Agent", "Ruby")], ALL),
+            (&[("Host", "[::1]:9293"), ("Accept", "*/*"), ("Connection", "Keep-Alive")], ALL),
+            (&[NAME, ("User-Agent", "curl/8.14.1"), ("Accept", "*/*")], LOOKS),
+            (&[LOCAL, ("X-Forwarded-For", "203.0.113.7")], LOOKS),
+            (&[LOCAL, ("Accept", "text/event-stream")], LOOKS),
+            // A page's image, script, style, video, request without cors, beacon and frame, to a name that
+            // gets no Sec-Fetch field; and a browser that sends none to any name.
+            (&[NAME, BROWSER, LANGUAGE, ("Accept", "image/avif,image/webp,*/*;q=0.8")], NONE),
+            (&[NAME, BROWSER, LANGUAGE, ("Accept", "*/*")], NONE),
+            (&[LOCAL, BROWSER, LANGUAGE, ("Accept", "*/*")], NONE),
+            (&[LOCAL, BROWSER], NONE),
+            (&[LOCAL, LANGUAGE], NONE),
+            (&[LOCAL, ("Accept", "text/css,*/*;q=0.1")], NONE),
+            (&[LOCAL, ("Cookie", "a=b")], NONE),
+            (&[LOCAL, ("Sec-Purpose", "prefetch")], NONE),
+            (&[LOCAL, ("Referer", "http://evil.test/")], NONE),
+            (&[LOCAL, ("Origin", "null")], NONE),
+            (&[NAME, BROWSER, LANGUAGE, ("Upgrade-Insecure-Requests", "1"), ("Accept", "text/html")], PAGE),
+            (&[LOCAL, BROWSER, ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")], LOOKS),
+            (&[LOCAL, BROWSER, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")], NONE),
+            (&[("Host", "evil.test")], NONE),
+        ] {
+            assert_eq!(may(&guard, "/halt", fields), wanted, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_page_gives_orders_by_its_token_and_listens_by_it_where_nothing_else_says_so() {
+        let guard = guard(None);
+        let token = guard.page_token().to_owned();
+        let brings = (TOKEN_HEADER, token.as_str());
+        let origin = ("Origin", "http://tab1.localhost:9293");
+        assert_eq!(may(&guard, "/reap", &[LOCAL, BROWSER, origin, brings]), [true, true, true]);
+        assert_eq!(
+            may(&guard, "/reap", &[LOCAL, BROWSER, origin, (TOKEN_HEADER, "other")]),
+            [true, true, false]
+        );
+        let events = format!("/events?token={token}");
+        assert_eq!(may(&guard, &events, &[NAME, BROWSER, LANGUAGE]), [false, true, false]);
+        assert_eq!(may(&guard, &events, &[NAME, BROWSER, ("Origin", "http://evil.test")]), [false; 3]);
+        // No token was set, and the name is not loopback's.
+        let origin = ("Origin", "http://ninetabs.test:9293");
+        assert_eq!(may(&guard, "/reap", &[NAME, BROWSER, origin, brings]), [true, true, false]);
+    }
+
+    #[test]
+    fn a_token_opens_everything_to_programs_under_any_name_that_is_answered() {
+        let guard = guard(Some("s3cret"));
+        let (with, without) = ("/halt?token=s3cret", "/halt?token=s3cre");
+        for fields in [&[][..], &[LOCAL], &[NAME], &[NAME, ("X-Forwarded-For", "203.0.113.7")]] {
+            assert_eq!(may(&guard, with, fields), [true; 3], "{fields:?}");
+            assert_eq!(may(&guard, without, fields), [false; 3], "{fields:?}");
+        }
+        // A browser that was given the address may look.
+        assert_eq!(may(&guard, with, &[NAME, BROWSER]), [true, true, false]);
+        let brings = (TOKEN_HEADER, "s3cret");
+        let origin = ("Origin", "http://ninetabs.test:9293");
+        assert_eq!(may(&guard, "/halt", &[NAME, BROWSER, origin, brings]), [true; 3]);
+        assert_eq!(may(&guard, with, &[("Host", "evil.test")]), [false; 3]);
+    }
 }

@@ -13,6 +13,7 @@ mod guard;
 mod laboratory;
 mod pages;
 mod stats;
+mod token;
 mod view;
 mod viewers;
 
@@ -33,6 +34,7 @@ use viewers::Viewers;
 
 pub use guard::Guard;
 pub use pages::Pages;
+pub use token::{SAFE as SAFE_TOKEN, SHORTEST as SHORTEST_TOKEN, Token};
 pub use view::View;
 
 /// Threads of the control server: one reader that stops must not stop the others.

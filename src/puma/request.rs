@@ -148,9 +148,25 @@ impl Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Subject { connection, request, .. } = self.subject;
-        let (method, target) = (Escaped(&self.method), Escaped(&self.target));
+        let target = without_secrets(&self.target);
+        let (method, target) = (Escaped(&self.method), Escaped(&target));
         write!(f, "{method} {target} (request {request} of connection {connection})")
     }
+}
+
+/// The target as a log may show it: the value of `token`, by which Puma's control server is asked, is
+/// left out.
+fn without_secrets(target: &str) -> Cow<'_, str> {
+    const NAME: &str = "token=";
+    if !target.contains(NAME) {
+        return target.into();
+    }
+    let (path, query) = target.split_once('?').unwrap_or(("", target));
+    let parts = query.split_inclusive(['&', ';']).map(|part| match part.strip_prefix(NAME) {
+        Some(value) => format!("{NAME}…{}", &value[value.trim_end_matches(['&', ';']).len()..]),
+        None => part.to_owned(),
+    });
+    format!("{path}?{}", parts.collect::<String>()).into()
 }
 
 #[cfg(test)]
@@ -181,6 +197,13 @@ pub(crate) mod tests {
         // HTTP/1.0, since a test may leave out the host.
         request.authority = authority::of_request(target, Version::Http10, &request.headers).ok().flatten();
         request
+    }
+
+    #[test]
+    fn a_token_is_not_shown_in_a_log() {
+        let shown = format!("{:?}", get("/stats?a=1&token=s3cret;token=s3cret&b=2"));
+        assert!(shown.starts_with("GET /stats?a=1&token=…;token=…&b=2 (request"), "{shown}");
+        assert!(format!("{:?}", get("/?tab=1")).starts_with("GET /?tab=1 ("));
     }
 
     #[test]

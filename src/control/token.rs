@@ -1,0 +1,80 @@
+//! The operator's token, which opens the control server from anywhere.
+
+use std::fmt;
+
+use constant_time_eq::constant_time_eq;
+
+use crate::app::content_security_policy::Nonce;
+
+/// The shortest token that our control server takes. It keeps out slips; a token that other hosts
+/// can try to guess should have [`SAFE`].
+pub const SHORTEST: usize = 3;
+/// From this length on a token cannot be guessed over a network, if it was drawn at random.
+pub const SAFE: usize = 16;
+
+/// A token. Its value is in no `{:?}`, so that no log and no error can show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A text that can stand in a query and in a state file as it is; else what would do. The
+    /// refusal does not repeat it.
+    pub fn new(text: &str) -> Result<Token, String> {
+        let stands_for_itself =
+            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');
+        if !text.is_empty() && text.bytes().all(stands_for_itself) {
+            return Ok(Token(text.to_owned()));
+        }
+        Err("give a token of ASCII letters, digits and signs, without a blank, &, ;, # or a quote".to_owned())
+    }
+
+    /// How many characters it has.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
+    /// One that was drawn at random.
+    pub(super) fn drawn(nonce: &Nonce) -> Token {
+        Token(nonce.as_str().to_owned())
+    }
+
+    /// Its value, for a request or a file that only its owner reads.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it was said. How long this takes depends on the length of what was said alone.
+    pub fn is(&self, said: &str) -> bool {
+        constant_time_eq(self.0.as_bytes(), said.as_bytes())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_stands_for_itself_in_a_query_and_in_a_file() {
+        assert_eq!(Token::new("s3cret_-+/=.~").map(|it| it.reveal().to_owned()), Ok("s3cret_-+/=.~".into()));
+        for wrong in ["", "a b", "a&b", "a;b", "a#b", "\"a\"", "a\r\nb", "äöü", "a\0b"] {
+            let refusal = Token::new(wrong).unwrap_err();
+            assert!(wrong.is_empty() || wrong == "a b" || !refusal.contains(wrong), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_itself_alone_and_is_not_shown() {
+        let token = Token::new("s3cret").unwrap();
+        assert!(token.is("s3cret"));
+        for other in ["", "s3cre", "s3cret1", "S3cret"] {
+            assert!(!token.is(other), "{other}");
+        }
+        assert!(!format!("{token:?}").contains("s3cret"));
+    }
+}
