@@ -15,8 +15,8 @@
 //!   drawn from it.
 //! - [`puma`]: the model of Puma. Begin with [`puma::thread_pool`], the heart of it:
 //!   one mutex, and each of Puma's rules a short function. Then [`puma::server`],
-//!   which holds a thread for each request, and [`puma::connection`], where a write
-//!   finds out that a client is gone.
+//!   which starts a pool with its front door, [`puma::serving`], which holds a thread for
+//!   each request, and [`puma::connection`], where a write finds out that a client is gone.
 //! - [`live`]: ActionController::Live. A [`live::Stream`] is written on and slept
 //!   beside; [`live::registry`] knows all that are open, [`live::reaper`] ends those
 //!   that are too old.

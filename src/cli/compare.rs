@@ -27,7 +27,7 @@ Exit status: 0 if every row meets what it claims, 1 if one does not, 130 when in
 
 Examples:
   ninetabs compare                              all of them, some eight minutes
-  ninetabs compare --fast                       the same in about three
+  ninetabs compare --fast                       the same, in about four
   ninetabs compare --only naive,push,poll       three of them
   ninetabs compare --only push --tabs 2000      those that can bear it bear thousands
   ninetabs compare --report compare.html        with the lanes of each, on one page

@@ -200,18 +200,14 @@ impl Laboratory {
             open.opening_zombies += count;
             (0..count).map(|_| Reserved { laboratory: self, what: Kind::Zombie }).collect()
         };
-        // All of them, or none: those that were opened before one fails are closed again.
-        let mut opened = Vec::new();
-        for _ in &reserved {
+        let mut left = Vec::new();
+        for reserved in reserved {
             let number = self.count();
-            opened.push((number, Zombie::open(&self.stream(&format!("zombie-{number}")))?));
+            let zombie = Zombie::open(&self.stream(&format!("zombie-{number}")))?;
+            left.push(ShownZombie { zombie: number, local_port: zombie.local_port() });
+            self.open().zombies.insert(number, zombie);
+            drop(reserved);
         }
-        let shown = |(number, zombie): &(usize, Zombie)| ShownZombie {
-            zombie: *number,
-            local_port: zombie.local_port(),
-        };
-        let left = opened.iter().map(shown).collect();
-        self.open().zombies.extend(opened);
         Ok(left)
     }
 

@@ -133,7 +133,7 @@ impl Record {
             self.unknown_us.push((self.now_us, until_us));
         }
         self.now_us = now_us;
-        self.forgotten = self.forgotten.saturating_add(forgotten);
+        self.forgotten += forgotten;
         for (thread, held) in snapshot.iter().flat_map(holds) {
             // Its beginning was forgotten, and what follows is told.
             if held.started_us < Some(until_us) {

@@ -132,12 +132,10 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Starts the server with the plan's threads and pace, and these flags besides.
-    /// `caption` says what its picture shows.
     pub fn serve(
         plan: &'a Plan,
         narrator: &'a mut Narrator,
         interrupted: &'a Receiver<()>,
-        caption: &str,
         flags: &[(&str, String)],
     ) -> Result<Stage<'a>, ActError> {
         let (min, max) = plan.threads;
@@ -151,7 +149,6 @@ impl<'a> Stage<'a> {
         ];
         let flags: Vec<String> =
             ours.iter().chain(flags).flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
-        narrator.caption(caption);
         let subject = Subject::start(&plan.program, &flags)?;
         let mut stage = Stage { plan, subject, narrator, interrupted, drawn: None, began_us: None };
         // Until the server has been asked once there is nothing to draw.
@@ -309,7 +306,7 @@ impl<'a> Stage<'a> {
         Ok(answer.flatten())
     }
 
-    /// How long something must last before it is said to last: five updates.
+    /// How long something must last before it is said to last: two and a half updates.
     pub fn a_while(&self) -> Duration {
         self.plan.pace.update_rate * 5 / 2
     }
@@ -330,11 +327,6 @@ impl<'a> Stage<'a> {
     /// What is known at the end, and since when lanes are to be drawn.
     pub fn recorded(&self) -> (Record, u64) {
         (self.record(Record::clone), self.began_us.unwrap_or_default())
-    }
-
-    /// What the picture shows from now on.
-    pub fn caption(&mut self, text: &str) {
-        self.narrator.caption(text);
     }
 
     pub fn say(&mut self, text: &str) {
