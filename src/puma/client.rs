@@ -55,6 +55,8 @@ pub(super) struct Client {
     lingering: Option<Lingering>,
     /// It has sent a request before the one ahead of it was answered.
     has_pipelined: bool,
+    /// It ends behind the next answer, or now if no request has come.
+    pub is_ending: bool,
     /// Requests that have been served on it.
     pub served: usize,
     deadline: Instant,
@@ -78,6 +80,7 @@ impl Client {
             limits,
             lingering: None,
             has_pipelined: false,
+            is_ending: false,
             served: 0,
             head_began: None,
         })

@@ -102,6 +102,7 @@ impl Shared {
                     is_its_turn = false;
                 }
                 Progress::Ready => return self.push(client),
+                Progress::NotYet if client.is_ending => return self.end(client, true),
                 Progress::NotYet => return self.watch(client),
                 Progress::Gone => return,
                 Progress::Refused(refusal) => {
@@ -143,10 +144,13 @@ impl Shared {
         };
         let may_keep = incoming.may_be_followed
             && client.served + 1 < self.limits.max_keep_alive
+            && !client.is_ending
             && !self.stopping.load(Ordering::Acquire);
         let transport = Transport::Socket(Arc::clone(&client.socket));
         match self.serving.serve(&request, transport, may_keep) {
-            Served::Kept if !client.socket.is_cut() => {
+            Served::Kept if !client.socket.is_deaf() => {
+                // A stream that was told to end is the last answer, unless a request came behind it.
+                client.is_ending = client.socket.take_cut();
                 client.reset(self.next_request());
                 Some(client)
             }

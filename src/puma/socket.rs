@@ -189,9 +189,14 @@ impl Socket {
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
-    /// Whether an end of the answer was asked for from another thread.
-    pub fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::SeqCst)
+    /// Whether an end was asked for since this was last asked: it was that of the answer before.
+    pub fn take_cut(&self) -> bool {
+        self.cut.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether reading was ended on our side.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::SeqCst)
     }
 
     /// Whether the client has closed, or stopped sending. Does not block.
@@ -226,7 +231,7 @@ impl Socket {
 }
 
 impl Cutter {
-    /// Ends the waits of this stream, now and for ever. A write that is blocked fails;
+    /// Ends the waits of this stream, now and until its answer has ended. A write that is blocked fails;
     /// what is written without waiting still goes out.
     pub fn cut(&self) {
         let Some(socket) = self.0.upgrade() else { return };
