@@ -95,6 +95,53 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
+fn unfinished_requests_of_all_clients_together_have_a_bound() {
+    const MOST: usize = 1_000_000;
+    let server = start(&format!("--max-pending-bytes {MOST} --first-data-timeout 600 --head-timeout 600"));
+    let pending = |stats: &Value| stats["connections"]["pending_bytes"].as_u64().unwrap() as usize;
+    assert_eq!(server.stats()["connections"]["max_pending_bytes"], MOST);
+    let head = format!("GET /up HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(70_000));
+    let framing = "Content-Length: 100000";
+    let counted =
+        format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{}", "x".repeat(80_000));
+    let framing = "Transfer-Encoding: chunked";
+    let chunk = format!("186a0\r\n{}", "x".repeat(80_000));
+    let chunked = format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n{chunk}");
+    for half in [head, counted, chunked] {
+        let (mut clients, mut refused) = (Vec::new(), 0);
+        while refused < 3 {
+            assert!(clients.len() < 50, "all of {} were let in", clients.len());
+            let before = pending(&server.stats());
+            let mut client = send(server.app, half.as_bytes());
+            // Either its bytes are counted, or it is refused.
+            let stats = server.wait_for_stats("its bytes, or its refusal", |stats| {
+                client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+                pending(stats) >= before + half.len() || client.peek(&mut [0]).is_ok()
+            });
+            assert!(pending(&stats) <= MOST, "{stats}");
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            if pending(&stats) < before + half.len() {
+                let answer = read_answer(&mut client);
+                assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+                refused += 1;
+            }
+            clients.push(client);
+        }
+        assert!(clients.len() > refused + 3, "only {} were let in", clients.len() - refused);
+        // A page that comes in one read needs none of it.
+        assert_eq!(get(server.app, "/up").0, 200);
+        drop(clients);
+        server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+    }
+    // What was refused or taken is given back: a body of that size is read again.
+    let body = format!("name={}", "x".repeat(10_000));
+    let bytes =
+        format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(read_answer(&mut send(server.app, bytes.as_bytes())).status, 201);
+    server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+}
+
+#[test]
 fn what_stops_half_way_is_told_408_and_what_says_nothing_is_closed() {
     let server = start("--first-data-timeout 500ms --persistent-timeout 500ms --threads 1:1");
     for half in [

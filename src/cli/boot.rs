@@ -211,6 +211,9 @@ impl Running {
             head_timeout: args.head_timeout.unwrap_or(default::HEAD_TIMEOUT),
             persistent_timeout: args.persistent_timeout.unwrap_or(default::PERSISTENT_TIMEOUT),
             max_head_bytes: args.max_head_bytes.map_or(default::MAX_HEAD_BYTES, |bytes| bytes as usize),
+            max_pending_bytes: args
+                .max_pending_bytes
+                .map_or(default::MAX_PENDING_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             max_connections,
             tcp_user_timeout: args.tcp_user_timeout.0,
             services: services.clone(),

@@ -231,6 +231,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
         ("--head-timeout", args.head_timeout.is_some()),
         ("--persistent-timeout", args.persistent_timeout.is_some()),
         ("--max-head-bytes", args.max_head_bytes.is_some()),
+        ("--max-pending-bytes", args.max_pending_bytes.is_some()),
         ("--max-connections", args.max_connections.is_some()),
         ("--push-buffer", args.push_buffer.is_some()),
         ("--notice-close poll", args.notice_close == Notice::Poll),

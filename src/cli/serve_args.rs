@@ -205,6 +205,9 @@ pub struct ServeArgs {
     /// The largest request head, in bytes [default: 114688; not on tiny-http].
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = clap::value_parser!(u32).range(1024..=16_777_216), help_heading = "Limits")]
     pub max_head_bytes: Option<u32>,
+    /// Maximum memory for unfinished request heads and bodies of all clients together; a client that needs more is refused with 503 [bytes; default: 67108864; not on tiny-http].
+    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_PENDING_BYTES", value_parser = clap::value_parser!(u64).range(1024..=1_099_511_627_776), help_heading = "Limits")]
+    pub max_pending_bytes: Option<u64>,
     /// Maximum client connections; beyond them the one that has waited longest without a whole request is closed, and if there is none the new one is refused with 503 [default: what the descriptor limit leaves, which is also the most there can be; not on tiny-http].
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_connections: Option<u64>,

@@ -59,6 +59,9 @@ struct Connections {
     evicted: u64,
     /// Bytes of answers that threads are writing and that the kernel has not taken yet.
     unsent_bytes: u64,
+    /// Bytes of requests that have begun to come and that no thread has taken; null on tiny-http.
+    pending_bytes: Option<usize>,
+    max_pending_bytes: Option<usize>,
 }
 
 /// What a viewer is shown: see [`super::viewers`].
@@ -99,6 +102,8 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
             open: stats.connections.or_else(|| open_connections(server.address())),
             evicted: stats.evicted,
             unsent_bytes: stats.unsent_bytes,
+            pending_bytes: stats.pending_bytes.map(|pending| pending.held),
+            max_pending_bytes: stats.pending_bytes.map(|pending| pending.most),
         },
         queries: database.queries(),
         gaps: database.gaps(),

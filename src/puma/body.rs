@@ -77,6 +77,14 @@ impl RequestBody {
         }
     }
 
+    /// How many bytes of memory it takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            RequestBody::Memory(bytes) => bytes.capacity(),
+            RequestBody::File { .. } => 0,
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

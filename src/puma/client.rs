@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::head::Head;
 use super::lingering::Lingering;
+use super::pending::{Full, Pending, Share};
 use super::reactor::{Place, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
@@ -51,6 +52,8 @@ pub(super) struct Client {
     pub subject: Subject,
     limits: Arc<Limits>,
     reader: RequestReader,
+    /// What it holds of a request that no thread has taken.
+    share: Share,
     /// Nothing more is written, and what still comes is thrown away.
     lingering: Option<Lingering>,
     /// It has sent a request before the one ahead of it was answered.
@@ -68,13 +71,19 @@ pub(super) struct Client {
 
 impl Client {
     /// Boxed: it is passed on from hand to hand.
-    pub fn new(socket: Arc<Socket>, subject: Subject, limits: Arc<Limits>) -> Box<Self> {
+    pub fn new(
+        socket: Arc<Socket>,
+        subject: Subject,
+        limits: Arc<Limits>,
+        pending: &Arc<Pending>,
+    ) -> Box<Self> {
         let now = Instant::now();
         Box::new(Client {
             place: None,
             socket,
             subject,
             reader: RequestReader::new(limits.max_head_bytes, limits.max_body_bytes),
+            share: Share::of(pending),
             deadline: now + limits.first_data_timeout,
             since: now,
             limits,
@@ -150,7 +159,7 @@ impl Client {
     }
 
     fn parse(&mut self) -> Result<bool, Refusal> {
-        let is_whole = self.reader.parse();
+        let is_whole = self.reader.parse()?;
         if self.reader.take_continue() {
             // It is small, and the socket is fresh or was just answered on: it fits, or
             // the client waits for its own time and sends the body then.
@@ -159,12 +168,17 @@ impl Client {
         if self.reader.is_ready() {
             self.head_began = None;
         }
-        is_whole
+        // A request that came whole in one read is about to be taken: it is not counted.
+        if !is_whole || !self.share.is_empty() {
+            self.share.set(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)?;
+        }
+        Ok(is_whole)
     }
 
     /// Takes the request that is whole; the next begins in what was read, or is to come.
     pub fn take(&mut self) -> Option<Incoming> {
         let incoming = self.reader.take();
+        self.share.clear();
         self.has_pipelined |= !self.reader.unread().is_empty();
         incoming
     }
@@ -199,6 +213,10 @@ impl Client {
     /// Gives back the memory that it does not need while it waits.
     pub fn settle(&mut self) {
         self.reader.settle();
+        if !self.share.is_empty() {
+            // Less always fits.
+            let _ = self.share.set(self.reader.held_bytes());
+        }
     }
 
     /// Whether a part of a request has come, and not all of it.
@@ -237,6 +255,7 @@ impl Client {
         }
         self.socket.finish_writing();
         self.reader = RequestReader::new(self.limits.max_head_bytes, self.limits.max_body_bytes);
+        self.share.clear();
         let lingering = Lingering::begin(is_sending);
         self.deadline = lingering.deadline();
         self.since = lingering.began();

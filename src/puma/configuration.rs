@@ -41,6 +41,9 @@ pub const PERSISTENT_TIMEOUT: Duration = Duration::from_secs(65);
 pub const MAX_KEEP_ALIVE: usize = 999;
 /// The largest request head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 114_688;
+/// What unfinished heads and bodies of all connections together may take in memory, in bytes:
+/// some 300 clients at the limits of each.
+pub const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 /// Descriptors that a process with two servers keeps for all that is neither a connection
 /// nor the database's: listeners and pollers, standard streams, clients who were refused and
 /// have not gone yet, and [`MAX_SPOOLED`](super::body::MAX_SPOOLED) bodies.
@@ -83,6 +86,8 @@ pub struct Configuration {
     pub head_timeout: Duration,
     pub persistent_timeout: Duration,
     pub max_connections: usize,
+    /// What unfinished heads and bodies of all connections together may take in memory.
+    pub max_pending_bytes: usize,
     /// How long what was written may stay unacknowledged by a peer; None: as long as
     /// the kernel likes, which is a quarter of an hour.
     pub tcp_user_timeout: Option<Duration>,
@@ -108,6 +113,7 @@ impl Configuration {
             head_timeout: HEAD_TIMEOUT,
             persistent_timeout: PERSISTENT_TIMEOUT,
             max_connections: usize::MAX,
+            max_pending_bytes: MAX_PENDING_BYTES,
             tcp_user_timeout: None,
             services: Services::default(),
         }

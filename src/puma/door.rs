@@ -43,6 +43,11 @@ pub(super) trait Door: Send + Sync {
         0
     }
 
+    /// What its connections hold of requests that no thread has taken; None where that is hidden.
+    fn pending_bytes(&self) -> Option<PendingBytes> {
+        None
+    }
+
     /// Puts on the timeline what the requests in todo are that nobody has read.
     fn look_at_todo(&self) {}
 
@@ -50,6 +55,14 @@ pub(super) trait Door: Send + Sync {
     fn take_reactor_max(&self) -> Option<usize> {
         None
     }
+}
+
+/// Bytes of unfinished requests in memory, of all connections.
+#[derive(Debug, Clone, Copy)]
+pub struct PendingBytes {
+    pub held: usize,
+    /// How many there may be.
+    pub most: usize,
 }
 
 /// Why a server could not be started.

@@ -18,6 +18,7 @@ pub mod head;
 mod head_scan;
 mod lingering;
 mod peer_close;
+mod pending;
 mod pool_state;
 mod puma_front;
 mod reactor;

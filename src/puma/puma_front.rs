@@ -33,7 +33,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::client::{Client, Limits, Progress};
 use super::configuration::Configuration;
-use super::door::{Door, DoorDied, StartError};
+use super::door::{Door, DoorDied, PendingBytes, StartError};
+use super::pending::Pending;
 use super::reactor::{After, Reactor, Wake};
 use super::refusal::Refusal;
 use super::request::Request;
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     serving: Arc<Serving>,
     timeline: Arc<Timeline>,
     limits: Arc<Limits>,
+    pending: Arc<Pending>,
     /// Both are there before the first connection.
     pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
     reactor: OnceLock<Reactor<Box<Client>>>,
@@ -81,6 +83,7 @@ impl Shared {
             serving,
             timeline,
             limits: Arc::new(configuration.limits()),
+            pending: Pending::new(configuration.max_pending_bytes),
             pool: OnceLock::new(),
             reactor: OnceLock::new(),
             requests: AtomicU64::new(0),
@@ -166,7 +169,10 @@ impl Shared {
                 let shared = Arc::downgrade(self);
                 let take_back = move |socket| {
                     if let Some(shared) = shared.upgrade() {
-                        shared.end(Client::new(socket, subject, Arc::clone(&shared.limits)), true);
+                        shared.end(
+                            Client::new(socket, subject, Arc::clone(&shared.limits), &shared.pending),
+                            true,
+                        );
                     }
                 };
                 take_over(Detached { socket, unread: client.into_unread(), take_back: Box::new(take_back) });
@@ -427,6 +433,11 @@ impl Door for PumaFront {
         self.shared.evicted.load(Ordering::Relaxed)
     }
 
+    fn pending_bytes(&self) -> Option<PendingBytes> {
+        let pending = &self.shared.pending;
+        Some(PendingBytes { held: pending.held(), most: pending.most() })
+    }
+
     fn look_at_todo(&self) {
         self.shared.look_at_todo();
     }
@@ -527,7 +538,8 @@ impl Acceptor {
         self.let_in += 1;
         let request = self.shared.next_request();
         let subject = Subject { connection: self.let_in, port: peer.port(), request };
-        let client = Client::new(Arc::new(socket), subject, Arc::clone(&self.shared.limits));
+        let client =
+            Client::new(Arc::new(socket), subject, Arc::clone(&self.shared.limits), &self.shared.pending);
         if self.is_full() && !self.shared.make_room(false) {
             return self.shared.refuse(client, Refusal::TooManyConnections, None);
         }

@@ -1,8 +1,6 @@
 //! Why a request is not served, and what its client is told: one line, and the
 //! end of the connection, since where the next request begins is not known.
 
-use std::borrow::Cow;
-
 use thiserror::Error;
 
 /// A request that is answered without the app.
@@ -26,6 +24,8 @@ pub enum Refusal {
     Stopping,
     #[error("there is no room for a body of that size now")]
     NoRoomForBody,
+    #[error("unfinished requests take all the memory that --max-pending-bytes allows them")]
+    TooManyPending,
     #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
     BadVersion,
 }
@@ -39,7 +39,10 @@ impl Refusal {
             Refusal::TargetTooLong => 414,
             Refusal::HeadTooLarge(_) => 431,
             Refusal::NotImplemented(_) => 501,
-            Refusal::TooManyConnections | Refusal::Stopping | Refusal::NoRoomForBody => 503,
+            Refusal::TooManyConnections
+            | Refusal::Stopping
+            | Refusal::NoRoomForBody
+            | Refusal::TooManyPending => 503,
             Refusal::BadVersion => 505,
         }
     }
@@ -49,12 +52,8 @@ impl Refusal {
     pub fn answer(self, is_http11: bool) -> Vec<u8> {
         let version = if is_http11 { "HTTP/1.1" } else { "HTTP/1.0" };
         let line = format!("{self}\n");
-        let again: Cow<'_, str> = match self {
-            Refusal::TooManyConnections | Refusal::Stopping | Refusal::NoRoomForBody => {
-                "retry-after: 1\r\n".into()
-            }
-            _ => "".into(),
-        };
+        // Each 503 is of a state that passes.
+        let again = if self.status() == 503 { "retry-after: 1\r\n" } else { "" };
         format!(
             "{version} {}\r\ncontent-type: text/plain; charset=utf-8\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
             super::status::code_and_reason(self.status()),

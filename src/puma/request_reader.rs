@@ -205,6 +205,16 @@ impl RequestReader {
         self.buffer
     }
 
+    /// How many bytes of memory it holds, as far as they grow with what comes.
+    pub fn held_bytes(&self) -> usize {
+        let body = match &self.phase {
+            Phase::Counted { body, .. } | Phase::Chunked { body, .. } => body.held_bytes(),
+            Phase::Ready(incoming) => incoming.body.held_bytes(),
+            Phase::Head(_) => 0,
+        };
+        self.buffer.capacity() + body
+    }
+
     /// Gives back the memory that it does not need while it waits.
     pub fn settle(&mut self) {
         self.buffer.drain(..self.used);

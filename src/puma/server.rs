@@ -22,7 +22,7 @@ use super::thread_pool::{self, BadSize, ProcessorView, Shutdown, ThreadPool, Wor
 use super::tiny_http_front::{self, Job, TinyHttpFront};
 use crate::timeline::Timeline;
 
-pub use super::door::{DoorDied, StartError};
+pub use super::door::{DoorDied, PendingBytes, StartError};
 
 /// A running server. Dropping it stops accepting, and waits for nobody.
 pub struct Server {
@@ -60,6 +60,8 @@ pub struct Stats {
     pub evicted: u64,
     /// Bytes that writes under way have not handed to the kernel yet.
     pub unsent_bytes: u64,
+    /// What connections hold of requests that no thread has taken; None where the front door hides it.
+    pub pending_bytes: Option<PendingBytes>,
 }
 
 /// What a server needs of its pool, whatever the pool's work is.
@@ -179,6 +181,7 @@ impl Server {
             connections: self.front.connections(),
             evicted: self.front.evicted(),
             unsent_bytes: self.serving.unsent_bytes(),
+            pending_bytes: self.front.pending_bytes(),
         }
     }
 
@@ -192,6 +195,7 @@ impl Server {
             connections: self.front.connections(),
             evicted: self.front.evicted(),
             unsent_bytes: self.serving.unsent_bytes(),
+            pending_bytes: self.front.pending_bytes(),
         }
     }
 

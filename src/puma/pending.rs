@@ -1,0 +1,103 @@
+//! What all connections of a server together hold of requests that no thread has taken yet.
+//!
+//! Each connection has limits of its own (`--max-head-bytes`, the part of a body that stays in
+//! memory), and there may be a hundred thousand connections: a limit per client is no bound of
+//! the process. A connection whose share does not fit any more is refused with 503. A request
+//! that comes whole in one read is never counted, so pages are served while others use all
+//! there is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The sum of all shares, and its bound, in bytes.
+#[derive(Debug)]
+pub(super) struct Pending {
+    held: AtomicUsize,
+    most: usize,
+}
+
+/// There is no room for what a connection would hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// What one connection holds of it. Given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    pending: Arc<Pending>,
+    bytes: usize,
+}
+
+impl Pending {
+    pub fn new(most: usize) -> Arc<Pending> {
+        Arc::new(Pending { held: AtomicUsize::new(0), most })
+    }
+
+    /// How many bytes are held now.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many there may be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+}
+
+impl Share {
+    /// Nothing yet.
+    pub fn of(pending: &Arc<Pending>) -> Share {
+        Share { pending: Arc::clone(pending), bytes: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// From now on the connection holds so many bytes. Less is always possible; if more do not
+    /// fit, the share stays as it was.
+    pub fn set(&mut self, bytes: usize) -> Result<(), Full> {
+        let held = &self.pending.held;
+        if let Some(more) = bytes.checked_sub(self.bytes) {
+            let fits = |held: usize| held.checked_add(more).filter(|sum| *sum <= self.pending.most);
+            held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map_err(|_| Full)?;
+        } else {
+            held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// The connection holds nothing any more.
+    pub fn clear(&mut self) {
+        // Less always fits.
+        let _ = self.set(0);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_hold_more_than_there_may_be() {
+        let pending = Pending::new(100);
+        let (mut one, mut other) = (Share::of(&pending), Share::of(&pending));
+        assert_eq!(one.set(60), Ok(()));
+        assert_eq!(other.set(41), Err(Full));
+        assert_eq!((pending.held(), other.is_empty()), (60, true));
+        assert_eq!(other.set(40), Ok(()));
+        assert_eq!(one.set(61), Err(Full));
+        assert_eq!(one.set(10), Ok(()));
+        assert_eq!(pending.held(), 50);
+        drop(one);
+        assert_eq!(pending.held(), 40);
+        other.clear();
+        assert_eq!((pending.held(), pending.most()), (0, 100));
+    }
+}
