@@ -4,11 +4,12 @@
 mod common;
 
 use std::fs;
+use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{Server, create, json, names, open_stream, read_until, send, start_and_hear};
+use common::{Server, create, hear, json, names, open_stream, read_until, send, start_and_hear};
 use rustix::process::Signal;
 
 /// The program in a folder of its own. What it should have refused ends at once,
@@ -603,6 +604,49 @@ fn nothing_prints_the_token() {
             let Output { stdout, stderr, .. } = command.output().unwrap();
             let said = [String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)].concat();
             assert!(!said.contains("s3cret"), "{args:?}: {said}");
+        }
+    }
+}
+
+/// The addresses of `http` in a text.
+fn addresses(text: &str) -> Vec<&str> {
+    text.split_whitespace().filter(|word| word.starts_with("http://")).collect()
+}
+
+#[test]
+fn every_printed_address_answers_200_on_every_kind_of_bind() {
+    for bind in ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "127.0.0.2"] {
+        for (control, flags) in [
+            ("127.0.0.1", &[][..]),
+            ("[::1]", &["--threads", "3:3"]),
+            ("127.0.0.1", &["--fix", "io-threads"]),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let args = [
+                "serve",
+                "--database",
+                ":memory:",
+                "--stop-with-stdin",
+                "--bind",
+                &format!("tcp://{bind}:0"),
+                "--control-url",
+                &format!("tcp://{control}:0"),
+            ];
+            let mut command = ninetabs(folder.path(), &args);
+            command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            let said = hear(&mut BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+            let printed = addresses(&said);
+            assert!(printed.len() >= 4, "{bind}: {said}");
+            // A stream does not end, so its answer is asked for elsewhere.
+            for address in printed.into_iter().filter(|it| !it.ends_with("live_stream")) {
+                // The lab's client resolves names below localhost as a browser does.
+                let answer = ninetabs::lab::http::get(address, common::PATIENCE);
+                let status = answer.unwrap_or_else(|error| panic!("{bind}: {address}: {error}")).status();
+                assert_eq!(status, 200, "{bind}: {address} in {said}");
+            }
+            drop(child.stdin.take());
+            assert!(child.wait().unwrap().success());
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::mem;
+use std::net::IpAddr;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -159,7 +160,10 @@ impl Running {
             },
         };
         let live = Arc::new(Live::new(&streams, Arc::clone(&timeline)));
-        let hosts = HostAuthorization::new(args.allow_host.clone());
+        // An address is not a name that a page of elsewhere could point here.
+        let bound = [args.bind, args.control_url].map(|address| address.ip().to_canonical());
+        let bound = bound.iter().filter(|ip| !ip.is_unspecified()).map(IpAddr::to_string);
+        let hosts = HostAuthorization::new(args.allow_host.iter().cloned().chain(bound).collect());
 
         let settings = app::Settings {
             stream_loop: match args.stream_loop {

@@ -55,7 +55,7 @@ impl Greeting<'_> {
             line(format_args!("* IO-bound threads:   {io} more, for streams"));
         }
         if let Some(fix) = &self.fix {
-            line(format_args!("* Fix:                {fix} (explained at {}/fixes/{fix})", app.url()));
+            line(format_args!("* Fix:                {fix}, explained at {}/fixes/{fix}", app.url()));
         }
         line(format_args!("* The app:            {}{}", app.url(), app.reach()));
         line(format_args!("* The dashboard:      {}{}", control.url(), control.reach()));
@@ -143,7 +143,7 @@ impl Opened {
     /// Its URL, without a slash at its end. An unspecified address cannot be opened, so the
     /// loopback address of its family stands for it.
     pub fn url(&self) -> String {
-        let ip = match self.0.ip() {
+        let ip = match self.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
@@ -152,13 +152,18 @@ impl Opened {
         format!("http://{}", SocketAddr::new(ip, self.0.port()))
     }
 
+    /// `::ffff:127.0.0.1` is 127.0.0.1.
+    fn ip(&self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+
     fn reach(&self) -> &'static str {
-        if self.0.ip().is_unspecified() { " (on all addresses)" } else { "" }
+        if self.ip().is_unspecified() { " (on all addresses)" } else { "" }
     }
 
     /// Whether `localhost` and the names below it lead there.
     fn is_local(&self) -> bool {
-        let ip = self.0.ip();
+        let ip = self.ip();
         ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST
     }
 }
