@@ -602,3 +602,79 @@ fn the_page_of_poll_takes_its_rung_from_the_address_and_can_stop_the_producer() 
     // With a model every 100 ms, a page that asks every two seconds never sees a 304 otherwise.
     browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) > 0");
 }
+
+/// The Ruby of a page: of its listing, the paragraphs that define something.
+fn ruby_of(page: &str) -> String {
+    let listing = page.split("<h2 id=\"rails\">").nth(1).and_then(|it| it.split_once("<pre tabindex=\"0\">"));
+    let listing = listing.and_then(|(_, it)| it.split_once("</pre>")).map_or("", |(it, _)| it);
+    let listing = listing.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let defines = |paragraph: &&str| {
+        paragraph.lines().any(|it| ["def ", "class ", "STREAMS ="].iter().any(|word| it.starts_with(word)))
+    };
+    listing.split("\n\n").filter(defines).collect::<Vec<_>>().join("\n\n")
+}
+
+/// What a controller of Rails has, as far as the listings use it, and a run of the action.
+const RAILS: &str = r#"
+class Integer; def seconds = self; def from_now = Time.now + self * 0.001; end
+class Time; def self.current = now; end
+module Concurrent
+  class Semaphore
+    def initialize(count) = @count = count
+    def try_acquire = @count.positive? && (@count -= 1; true)
+    def release = @count += 1
+  end
+end
+Row = Struct.new(:id)
+class Model
+  def self.where(condition, id) = new(id)
+  def initialize(id) = @id = id
+  def order(_) = [Row.new(@id + 1), Row.new(@id + 2)]
+end
+class SSE
+  def initialize(stream, retry: nil) = @stream = stream
+  def write(object, id: nil) = @stream << id
+  def close = @stream << :closed
+end
+Request = Struct.new(:headers, :env)
+Response = Struct.new(:headers, :stream)
+module Live
+  def request = @request ||= Request.new({ 'Last-Event-ID' => '5' }, { 'puma.mark_as_io_bound' => proc { response.stream << :marked } })
+  def response = @response ||= Response.new({}, [])
+  def sleep(_) = Kernel.sleep(0.01)
+end
+class Controller
+  include Live
+  # LISTING
+end
+controller = Controller.new
+controller.live_stream
+p [controller.response.headers['Content-Type'], controller.response.stream]
+"#;
+
+#[test]
+fn the_ruby_on_the_pages_runs() {
+    let Some(ruby) = common::program("ruby") else { return };
+    let run = |arguments: &[&str], source: &str| {
+        let mut command = std::process::Command::new(&ruby);
+        let output = command.args(arguments).args(["-e", source]).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned();
+        assert!(output.status.success(), "{source}: {said}");
+        said
+    };
+    let server = Server::start(&[]);
+    for name in NAMES {
+        let source = ruby_of(&get(server.app, &format!("/fixes/{name}")).1);
+        if !source.is_empty() {
+            assert_eq!(run(&["-c"], &source), "Syntax OK", "{name}");
+        }
+        let wrote = match name {
+            "reaper" => "[\"text/event-stream\", [7, :closed]]",
+            "short-stream" => "[\"text/event-stream\", [7, :closed]]",
+            "cap" => "[\"text/event-stream\", [:closed]]",
+            "io-threads" => "[nil, [:marked]]",
+            _ => continue,
+        };
+        assert_eq!(run(&[], &RAILS.replace("# LISTING", &source)), wrote, "{name}");
+    }
+}
