@@ -254,7 +254,7 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
 }
 
-/// Whoever looks at a server sees text of its clients, in every output of every command.
+/// Every output of every command repeats text of clients.
 #[test]
 fn no_output_has_a_character_of_a_client_that_steers_a_terminal() {
     const STEERING: &str = "\u{7}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{ad}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";

@@ -579,3 +579,57 @@ fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
     drop(tabs);
     assert!(began.elapsed() < PATIENCE, "it waited for the connection");
 }
+
+/// Random bytes, and answers that are almost right: whatever comes, the tab goes on or fails.
+#[test]
+fn nothing_that_a_server_sends_is_a_panic() {
+    let pieces: [&[u8]; 24] = [
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 302 X\r\n",
+        b"HTTP/1.1 401 X\r\n",
+        b"Content-Type: text/event-stream\r\n",
+        b"Content-Type: text/event-stream;\"\\\r\n",
+        b"Content-Encoding: gzip\r\n",
+        b"Content-Encoding: br, deflate\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Content-Length: 18446744073709551615\r\n",
+        b"Location: http://\xff:9/\r\n",
+        b"Location: ?\r\n",
+        b"WWW-Authenticate: ,=\"\\ Basic\r\n",
+        b"Access-Control-Allow-Origin: *\r\n",
+        b"\r\n",
+        b"\r\n\r\n",
+        b"7fffffffffffffff\r\n",
+        b"retry: 18446744073709551615\n",
+        b"retry: 99999999999999999999999\n",
+        b"id: \0\xf0\x9f\n",
+        b"data: \xed\xa0\x80\n\n",
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+        b"\x1b\xff\xff\x07",
+        b" : \x00",
+        b"HTTP",
+    ];
+    let server = Server::start(move |asked, stream| {
+        let mut random = fastrand::Rng::with_seed(asked.number as u64);
+        let mut bytes = if random.bool() { STREAM.as_bytes().to_vec() } else { Vec::new() };
+        for _ in 0..random.usize(1..12) {
+            match random.u8(..) {
+                0..40 => bytes.extend((0..random.usize(0..40)).map(|_| random.u8(..))),
+                _ => bytes.extend_from_slice(pieces[random.usize(..pieces.len())]),
+            }
+        }
+        write(stream, bytes);
+    });
+    let settings = Settings { reconnect_after: PATIENCE, max_event_bytes: 1_000_000, ..Settings::default() };
+    for _ in 0..400 {
+        let url = format!("http://me:pw@127.0.0.1:{}/", server.port);
+        let tab = Tab::open(&url, settings.clone()).unwrap();
+        // A thread that panics ends without a word.
+        loop {
+            match next(&tab) {
+                What::Ended { .. } | What::Failed { .. } => break,
+                _ => {}
+            }
+        }
+    }
+}

@@ -355,3 +355,82 @@ fn what_cannot_be_is_one_line() {
     assert_eq!(terminal.wait_for_exit().code(), Some(1));
     terminal.wait_for_text("nobody can be reached");
 }
+
+/// Numbers and texts that no server of ours sends: a picture, or one line and status 1.
+#[test]
+fn nothing_that_a_server_says_is_a_panic() {
+    let most = u64::MAX;
+    let pool = |max: u64, capacity: u64| {
+        format!(
+            r#""backlog":{most},"running":{most},"pool_capacity":{capacity},"busy_threads":{most},"io_threads":{most},"max_threads":{max},"requests_count":{most}"#
+        )
+    };
+    let moments = format!(
+        r#"[{{"seq":{most},"at_us":{most},"thread":{most},"connection":{most},"request":{most},"kind":"started"}},
+            {{"seq":1,"at_us":0,"thread":{most},"connection":{most},"request":{most},"kind":"blocked","us":{most}}},
+            {{"seq":1,"at_us":0,"thread":0,"connection":1,"request":{most},"kind":"reaped","age_ms":{most},"why":"\u001b"}},
+            {{"seq":0,"at_us":{most},"connection":1,"request":0,"kind":"queued"}},
+            {{"seq":0,"at_us":1,"thread":7,"connection":1,"request":0,"kind":"finished"}}]"#
+    );
+    let threads = format!(
+        r#"[{{"number":{most},"request":{most},"connection":{most},"path":"/\u009b","age":1e308}},{{"number":0}}]"#
+    );
+    let stats = [
+        format!(
+            "{{{},\"versions\":{{\"ninetabs\":\"\\u001b[2J\"}},\"streams\":{{\"open\":{most},\"oldest_age_s\":1e308}},\"database\":{{\"busy\":{most}}},\"started_at\":\"\\u202e\"}}",
+            pool(most, 0)
+        ),
+        format!("{{{},\"versions\":{{\"ninetabs\":\"1\"}}}}", pool(0, most)),
+        format!(
+            "{{\"worker_status\":[{{\"pid\":{most},\"last_status\":{{{}}}}},{{\"last_status\":{{{}}}}}]}}",
+            pool(most, 1),
+            pool(most, most)
+        ),
+        "[".repeat(100_000),
+        "{\"backlog\":-1}".to_owned(),
+        "\u{9b}".to_owned(),
+    ];
+    for stats in stats {
+        let timeline = format!(r#"{{"now_us":{most},"forgotten":{most},"moments":{moments}}}"#);
+        let answers = [stats.clone(), timeline, threads.clone()];
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("tcp://{}", listener.local_addr().unwrap());
+        let serving = thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let asked = read_until(&mut client, "\r\n\r\n");
+                let body = match asked {
+                    _ if asked.contains("/stats") => &answers[0],
+                    _ if asked.contains("/timeline") => &answers[1],
+                    _ if asked.contains("/threads") => &answers[2],
+                    _ => return,
+                };
+                let _ = client.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{body}").as_bytes());
+            }
+        });
+        let ctl = |order: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+            command
+                .arg("ctl")
+                .args(order)
+                .args(["--control-url", &url])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap()
+        };
+        let said =
+            [output(&["--once", "--control-url", &url]), ctl(&["stats", "--pretty"]), ctl(&["timeline"])];
+        let _ = ctl(&["gc"]);
+        serving.join().unwrap();
+        for said in said {
+            assert!(matches!(said.status.code(), Some(0 | 1)), "{said:?}");
+            let text = String::from_utf8(said.stderr).unwrap() + &String::from_utf8(said.stdout).unwrap();
+            assert!(!text.contains("panicked"), "{text}");
+            assert!(
+                text.chars().all(|c| c == '\n' || ninetabs::escape::is_printable(c)),
+                "{}",
+                text.escape_debug()
+            );
+        }
+    }
+}

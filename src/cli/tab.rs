@@ -27,6 +27,9 @@ const INTERRUPTED: u8 = 130;
 
 pub(super) const EXAMPLES: &str = "\
 Events go to standard output, one JSON object a line; what the connection does goes to standard error.
+It accepts, decodes (gzip, deflate, br) and follows what a browser does. User and password of the URL are sent after a 401.
+It comes back after a failed connection, at most 10 times a second after the first 30, until Ctrl-C ends it.
+An answer that another attempt cannot improve ends it with the reason.
 Exit status: 0 by --events, --for or a closed pipe, 1 if the stream failed for good, 130 when interrupted.
 
 Examples:
@@ -44,7 +47,7 @@ pub struct TabArgs {
     pub url: Url,
 
     /// End with status 0 after this many events, a number from 1 [default: no end].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = event_count)]
     pub events: Option<u64>,
 
     /// End with status 0 after this time, in seconds or as 500ms or 2s [default: no end].
@@ -58,6 +61,11 @@ pub struct TabArgs {
 
 fn stream_url(text: &str) -> Result<Url, String> {
     parse_url(text).map_err(|error| error.to_string())
+}
+
+fn event_count(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| "give a number from 1".to_owned())
 }
 
 fn event_id(text: &str) -> Result<String, String> {
@@ -104,6 +112,7 @@ fn follow(
         }
     };
     let mut left = args.events;
+    let mut has_ended = false;
     loop {
         let what = select! {
             recv(happenings) -> happening => match happening {
@@ -126,7 +135,12 @@ fn follow(
                 note(notes_to, &format!("failed for good: {reason}"));
                 return End::Failed;
             }
-            other => note(notes_to, &describe(&other)),
+            other => {
+                let is_end = matches!(other, What::Ended { .. });
+                let is_first = is_end && !std::mem::replace(&mut has_ended, true);
+                let hint = if is_first { "; Ctrl-C ends it" } else { "" };
+                note(notes_to, &format!("{}{hint}", describe(&other)));
+            }
         }
         if left == Some(0) {
             return End::Done;
@@ -259,7 +273,8 @@ mod tests {
             (&["https://localhost/"][..], "http://"),
             (&["localhost:9292/x"], "http://"),
             (&["--for", "soon", "http://localhost/"], "500ms"),
-            (&["--events", "0", "http://localhost/"], "--events"),
+            (&["--events", "0", "http://localhost/"], "give a number from 1"),
+            (&["--events", "many", "http://localhost/"], "give a number from 1"),
             (&["--last-event-id", "a\nb", "http://localhost/"], "one line"),
         ] {
             let error = typed(arguments).unwrap_err();

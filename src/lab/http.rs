@@ -308,6 +308,10 @@ pub fn request(url: &Url, request: &Request, timeout: Duration) -> Result<Answer
 /// Reads a URL as a browser's address bar does, and refuses what this client cannot speak to.
 pub fn parse_url(text: &str) -> Result<Url, HttpError> {
     let url = Url::parse(text).map_err(|error| bad_url(text, &error))?;
+    if url.scheme() != "http" && !text.contains("//") {
+        // `localhost:9292/path` is a URL of the scheme `localhost`.
+        return Err(bad_url(text, &url::ParseError::RelativeUrlWithoutBase));
+    }
     check_url(&url)?;
     Ok(url)
 }
@@ -333,5 +337,46 @@ pub fn check_url(url: &Url) -> Result<(), HttpError> {
         (None, _) => bad("it has no host"),
         (Some(_), Some(0)) => bad("port 0 is not one that a server can have"),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_url_takes_effect_or_is_refused_with_what_would_be_right() {
+        for (text, url) in [
+            ("HTTP://A.test:80/x#y", "http://a.test/x#y"),
+            ("http://a.test:/", "http://a.test/"),
+            (" http://a.te\nst/\tx ", "http://a.test/x"),
+            ("http:\\\\a.test\\x", "http://a.test/x"),
+            ("http:a.test", "http://a.test/"),
+            ("http://b\u{fc}cher.test/", "http://xn--bcher-kva.test/"),
+            ("http://b%C3%BCcher.test/", "http://xn--bcher-kva.test/"),
+            ("http://127.1:8/", "http://127.0.0.1:8/"),
+            ("http://[::ffff:1.2.3.4]/", "http://[::ffff:102:304]/"),
+            ("http://me:p%40ss@a.test/", "http://me:p%40ss@a.test/"),
+            ("http://a.test/\u{e4} b?\u{e4}", "http://a.test/%C3%A4%20b?%C3%A4"),
+        ] {
+            assert_eq!(parse_url(text).unwrap().as_str(), url, "{text:?}");
+        }
+        for (text, says) in [
+            ("localhost:9292/x", "does not begin with http://"),
+            ("/models", "does not begin with http://"),
+            ("", "does not begin with http://"),
+            ("https://a.test/", "only plain http"),
+            ("ws://a.test/", "only plain http"),
+            ("http://", "empty host"),
+            ("http://a.test:0/", "port 0"),
+            ("http://a.test:65536/", "invalid port number"),
+            ("http://[fe80::1%25eth0]/", "leave out %"),
+            ("http://[fe80::1%eth0]/", "leave out %"),
+            ("http://a b/", "domain name"),
+            ("http://1.2.3.4.5/", "IPv4"),
+        ] {
+            let error = parse_url(text).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("give "), "{text:?}: {error}");
+        }
     }
 }

@@ -9,8 +9,8 @@
 //!
 //! It belongs to a page of its URL's own origin. User and password in the URL are sent
 //! after a 401, and the answer of another origin must allow the page's (see `fetch`).
-//! What cannot be done, and will not be better the next time, fails for good with its
-//! reason; the standard leaves that to the client. A tab never connects more often than
+//! A request that another attempt cannot improve fails for good with its reason; the
+//! standard leaves that to the client. A tab never connects more often than
 //! [`Pacing`] says, whatever its server answers.
 //!
 //! [`Reading::Browser`]: super::http::Reading::Browser

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_told_with_all_of_its_addresses() {
+    fn a_name_is_followed_by_all_of_its_addresses() {
         let both = resolve("tab1.localhost", 80).unwrap();
         assert_eq!(spoken("tab1.localhost", 80, &both), "tab1.localhost:80 ([::1] and 127.0.0.1)");
         assert_eq!(spoken("::1", 80, &both[..1]), "[::1]:80");

@@ -4,9 +4,9 @@
 //! a tab that reads them would come back for more, forever. Chromium ignores a coding that
 //! it does not know; this client does not.
 //!
-//! What was flushed comes out at once: a decoder asks for more bytes only when it has
+//! Flushed bytes come out at once: a decoder asks for more bytes only when it has
 //! given away all that the last ones held. It hands on at most one buffer at a time,
-//! so a bomb costs time and no memory; what it unpacks to is bounded by whoever reads it.
+//! so a bomb costs time and no memory. The reader bounds what it keeps.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl<R: Read> Read for Inflating<R> {
             match status {
                 Ok(Status::StreamEnd) => self.is_ended = true,
                 Ok(Status::Ok | Status::BufError) => {}
-                // What came before the break is given away first.
+                // The bytes before the break are given away first.
                 Err(_) => self.is_broken = true,
             }
             if given > 0 {

@@ -3,7 +3,7 @@
 //! The socket is held once: when the [`Connection`] (or the [`Body`] that it became)
 //! is dropped the socket is closed, even while a [`Closer`] of it still exists.
 //!
-//! Opening blocks for the timeout at the most, however many addresses the host has
+//! Opening blocks for at most the timeout, however many addresses the host has
 //! (see [`super::address`]); sending and reading until the deadline, forever without
 //! one. All of it ends at once by [`Closer::close`].
 

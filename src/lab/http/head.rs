@@ -3,7 +3,7 @@
 //! [`Reading::Strict`] is for checks of a server: the syntax of RFC 9112, at most
 //! [`MAX_HEADERS`] fields. [`Reading::Browser`] takes what Chromium takes, which is what
 //! servers can get away with: up to four bytes before the status line, any version, no
-//! reason or status, lines that end in CR or LF, folded fields, lines that are no field,
+//! reason or status, lines that end in CR or LF, folded fields, lines without a field,
 //! as many fields as fit. Each of its rules has a row in `tests/eventsource_cases.rs` and was
 //! seen in Chromium 156.
 //!

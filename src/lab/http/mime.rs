@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_told_as_it_was_sent_without_its_parameters() {
+    fn messages_show_a_type_without_its_parameters() {
         assert_eq!(spoken(&head(&["text/html; charset=utf-8"])), "text/html");
         assert_eq!(spoken(&head(&["Text/Event-Stream, text/html;x"])), "text/event-stream,text/html");
         assert_eq!(spoken(&head(&["no type; x"])), "no type");

@@ -30,7 +30,7 @@ pub(super) struct Fetch {
     is_authorized: bool,
 }
 
-/// What follows from a head.
+/// The step after a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Its body is the stream.
