@@ -2,9 +2,9 @@
 //!
 //! Everything that a person is shown (the lanes of `reproduce`, the control
 //! server's `/timeline`, a picture) is drawn from here, so that no view can tell
-//! a story of its own. It is a bounded ring: the newest [`CAPACITY`] moments are
-//! kept, each with a sequence number, so that a reader who falls behind learns
-//! how many it missed rather than seeing a gap closed silently.
+//! a story of its own. It is bounded: the newest [`CAPACITY`] moments are kept, or fewer
+//! if their texts are more than [`MAX_TEXT_BYTES`], each with a sequence number, so that a
+//! reader that falls behind learns how many it missed rather than seeing a gap closed silently.
 //!
 //! This is the lowest room: it uses nothing of the house and everything may use
 //! it. [`Timeline::record`] holds a mutex for the length of a push, never blocks
@@ -14,6 +14,8 @@ mod follow;
 mod snapshot;
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::mem;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +31,9 @@ pub const CAPACITY: usize = 16_384;
 /// The most that is kept of a request's target, and of its method, in bytes: tiny-http
 /// has no limit of its own, and the ring would hold thousands of them.
 pub const LONGEST_TEXT: usize = 1_024;
+/// The most bytes of texts that the ring holds. Ordinary targets are far from it; a client that asks
+/// for nothing but long ones would otherwise fill 32 MB.
+pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 /// How many moments are copied under the lock at once: what is recorded meanwhile waits,
 /// and with it the thread pool.
 pub const COPIED_AT_ONCE: usize = 512;
@@ -120,6 +125,33 @@ impl What {
     }
 }
 
+impl What {
+    /// Texts that are longer than [`LONGEST_TEXT`] are cut there.
+    fn with_texts_cut(mut self) -> What {
+        match &mut self {
+            What::Disconnected { error: text, .. }
+            | What::Reaped { why: text, .. }
+            | What::Rejected { why: text, .. }
+            | What::Panicked { message: text } => *text = cut(mem::take(text)),
+            _ => {}
+        }
+        self
+    }
+
+    /// Bytes of its texts.
+    fn text_bytes(&self) -> usize {
+        match self {
+            What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),
+            What::Accepted { target, .. } => target.len(),
+            What::Disconnected { error: text, .. }
+            | What::Reaped { why: text, .. }
+            | What::Rejected { why: text, .. }
+            | What::Panicked { message: text } => text.len(),
+            _ => 0,
+        }
+    }
+}
+
 fn cut<T: Deref<Target = str> + From<String>>(text: T) -> T {
     if text.len() <= LONGEST_TEXT {
         return text;
@@ -176,8 +208,10 @@ enum Clock {
 #[derive(Debug)]
 struct Ring {
     last_seq: u64,
-    /// Once it is full, each stands in the place of the one that is [`CAPACITY`] older.
-    moments: Vec<Moment>,
+    /// The newest, oldest first, without gaps.
+    moments: VecDeque<Moment>,
+    /// Of all their texts.
+    text_bytes: usize,
     /// The state after the newest.
     snapshot: Snapshot,
 }
@@ -196,7 +230,12 @@ impl Timeline {
     }
 
     fn with_clock(clock: Clock) -> Self {
-        let ring = Ring { last_seq: 0, moments: Vec::with_capacity(CAPACITY), snapshot: Snapshot::default() };
+        let ring = Ring {
+            last_seq: 0,
+            moments: VecDeque::with_capacity(CAPACITY),
+            text_bytes: 0,
+            snapshot: Snapshot::default(),
+        };
         Timeline { clock, ring: Mutex::new(ring) }
     }
 
@@ -209,6 +248,7 @@ impl Timeline {
 
     /// Writes down that `what` happened now.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        let what = what.with_texts_cut();
         let mut ring = self.ring();
         // The clock is read under the lock, so that order by time is order by number.
         let at_us = self.now_us();
@@ -216,10 +256,7 @@ impl Timeline {
         let seq = ring.last_seq;
         let moment = Moment { seq, at_us, thread, subject, what };
         ring.snapshot.take(&moment);
-        match ring.moments.get_mut(place(seq)) {
-            Some(forgotten) => *forgotten = moment,
-            None => ring.moments.push(moment),
-        }
+        ring.push(moment);
     }
 
     /// Everything after moment number `seq` that is still known, oldest first, up to now.
@@ -268,11 +305,12 @@ impl Timeline {
         let ring = self.ring();
         let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
         let wanted = seq.saturating_add(1);
-        let known = wanted.max(oldest)..=ring.last_seq;
+        // After the last one there is none.
+        let known = (wanted.max(oldest) - oldest).min(ring.moments.len() as u64) as usize;
         Excerpt {
             now_us: self.now_us(),
             forgotten: oldest.saturating_sub(wanted),
-            moments: known.take(most).map(|seq| ring.moments[place(seq)].clone()).collect(),
+            moments: ring.moments.range(known..).take(most).cloned().collect(),
             snapshot: None,
         }
     }
@@ -292,9 +330,24 @@ impl Timeline {
     }
 }
 
-/// Where moment number `seq` stands in the ring.
-fn place(seq: u64) -> usize {
-    ((seq - 1) % CAPACITY as u64) as usize
+impl Ring {
+    /// Adds the newest, and forgets the oldest for it.
+    fn push(&mut self, moment: Moment) {
+        self.text_bytes += moment.what.text_bytes();
+        if self.moments.len() == CAPACITY {
+            self.forget();
+        }
+        self.moments.push_back(moment);
+        while self.text_bytes > MAX_TEXT_BYTES && self.moments.len() > 1 {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(oldest) = self.moments.pop_front() {
+            self.text_bytes -= oldest.what.text_bytes();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -319,6 +372,28 @@ mod tests {
         let next = timeline.next_after(0, 3);
         assert_eq!((next.forgotten, next.moments.len(), next.moments[2].seq), (10, 3, 13));
         assert_eq!(timeline.last_seq(), CAPACITY as u64 + 10);
+    }
+
+    #[test]
+    fn long_texts_are_bounded_by_their_bytes_together() {
+        let timeline = Timeline::default();
+        for n in 0..CAPACITY {
+            let target = format!("/{n}?{}", "x".repeat(2 * LONGEST_TEXT));
+            timeline.record(None, None, What::accepted("G".repeat(LONGEST_TEXT), target));
+        }
+        let all = timeline.after(0);
+        assert_eq!(all.moments.len(), MAX_TEXT_BYTES / (2 * LONGEST_TEXT));
+        assert_eq!(all.forgotten as usize + all.moments.len(), CAPACITY);
+        timeline.record(None, None, What::Panicked { message: "é".repeat(MAX_TEXT_BYTES) });
+        let What::Panicked { message } = &timeline.after(CAPACITY as u64).moments[0].what else {
+            panic!("another moment")
+        };
+        assert_eq!(message.len(), LONGEST_TEXT);
+        // Ordinary ones are as many as there is room for.
+        for _ in 0..2 * CAPACITY {
+            timeline.record(None, None, What::accepted("GET", "/models/live_stream?tab=1"));
+        }
+        assert_eq!(timeline.after(0).moments.len(), CAPACITY);
     }
 
     #[test]

@@ -40,6 +40,9 @@ const PAST_PIECES: usize = 32;
 const ANSWERS_A_TURN: usize = PAST_PIECES / 2;
 /// In how many shapes an announcement is kept for all; others are made for each.
 const SHAPES: usize = 8;
+/// The most bytes of shapes that an announcement keeps, its first one apart. With [`PIECE`] it bounds
+/// what the pieces of the past take.
+const SHAPE_BYTES: usize = 256 * 1024;
 /// What an announcement is counted for besides its text, in bytes.
 const OVERHEAD: usize = 256;
 
@@ -98,7 +101,8 @@ impl Announcement {
         // If making it panics, that costs this shape of this announcement, once for all who want it.
         let made = service::piece(format_args!("the shape {shape}"), || make(&self.news));
         let bytes: Rc<[u8]> = made.unwrap_or_default().into();
-        if shapes.len() < SHAPES {
+        let kept: usize = shapes.iter().map(|(_, bytes)| bytes.len()).sum();
+        if shapes.is_empty() || (shapes.len() < SHAPES && kept + bytes.len() <= SHAPE_BYTES) {
             shapes.push((shape.into(), Rc::clone(&bytes)));
         }
         bytes
