@@ -18,6 +18,15 @@ const WINDOW: Duration = Duration::from_secs(10);
 const WARNINGS: u32 = 10;
 const OTHERS: u32 = 100;
 
+/// Logs a message at this level, within the limit of the place where it stands.
+macro_rules! limited {
+    ($level:ident, $($message:tt)+) => {{
+        static MESSAGE: $crate::log_limit::Limited = $crate::log_limit::Limited::new(::log::Level::$level);
+        MESSAGE.log(format_args!($($message)+));
+    }};
+}
+pub(crate) use limited;
+
 /// One message, at one place in the code.
 pub struct Limited {
     level: Level,

@@ -362,14 +362,56 @@ fn where_a_stream_begins() {
         let models = serde_json::from_str(line("data: ")).unwrap();
         assert_eq!((ids(&models).as_slice(), line("id: ")), (wanted, "3"), "{case}");
         let is_beyond = [header, param].contains(&Some("99"));
+        // The log has a thread of its own.
+        wait_for(&case, || {
+            (server.log().matches(warning).count() - logged >= usize::from(is_beyond)).then_some(())
+        });
         assert_eq!(server.log().matches(warning).count() - logged, usize::from(is_beyond), "{case}");
+    }
+}
+
+#[test]
+fn a_client_that_repeats_itself_writes_a_few_lines_and_the_rest_is_counted() {
+    let server = Server::start(&[]);
+    for (position, message) in [
+        ("9223372036854775807", "a client asks for what comes after model"),
+        ("x", "is not the id of a model"),
+    ] {
+        for _ in 0..300 {
+            let request = format!("HEAD /models.json?since={position} HTTP/1.0\r\n\r\n");
+            ask(server.app, &request);
+        }
+        let left_out = |line: &&str| line.contains(message) && line.contains("were left out");
+        wait_for("the count", || server.log().lines().any(|line| left_out(&line)).then_some(()));
+        let lines = server.log().lines().filter(|line| line.contains(message)).count();
+        assert!(lines < 100, "{lines} lines of {message}");
+    }
+}
+
+#[test]
+fn a_position_that_is_no_longer_kept_is_named_in_the_stream_and_counted() {
+    let server = Server::start(&["--keep-models", "3"]);
+    for n in 1..=10 {
+        create(server.app, &format!("model {n}"));
+    }
+    let gap = ": the models from 3 to 7 are no longer kept\n";
+    for (n, path) in
+        ["/models/live_stream", "/fixes/short-stream/stream", "/fixes/push/stream"].iter().enumerate()
+    {
+        for (position, has_gap) in [("2", true), ("7", false), ("10", false), ("99", false)] {
+            let request = format!("GET {path} HTTP/1.0\r\nLast-Event-ID: {position}\r\n\r\n");
+            let until = if position == "10" { "]\n\n" } else { "id: 10\n" };
+            let text = read_until(&mut send(server.app, request.as_bytes()), until);
+            assert_eq!(text.contains(gap), has_gap, "{path} from {position}: {text}");
+        }
+        assert_eq!(server.stats()["gaps"], n + 1, "{path}");
     }
 }
 
 #[test]
 fn the_beginning_of_a_stream_to_the_byte() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
-                x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+                x-accel-buffering: no\r\nvary: origin\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
     for (flags, first, second) in [
         (&[][..], ": a stream of models\nretry: 3000\nid: 1\ndata: []\n\n", "id: 1\ndata: []\n\n"),

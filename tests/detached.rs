@@ -640,8 +640,10 @@ fn the_page_of_push_tells_all_tabs_what_somebody_says() {
     browser.press(&tabs[0], "good morning");
     browser.click(&tabs[0], "#say button");
     for tab in &tabs {
-        browser
-            .wait_for(tab, "document.getElementById('said').textContent === 'Somebody says: good morning'");
+        browser.wait_for(
+            tab,
+            "document.getElementById('said').textContent === 'Another tab says: good morning'",
+        );
     }
     listeners(&server, 3);
     server.wait_for_stats("a free thread", |stats| stats["pool_capacity"] == 1);

@@ -267,7 +267,10 @@ impl Announcements {
             self.order(Question::Last);
             return false;
         }
-        cursor.position = position::resolve(cursor.position, self.newest());
+        let id = cursor.position;
+        cursor.position = position::resolve(id, self.newest());
+        // What another table had is no gap of this one.
+        cursor.is_new &= cursor.position == id;
         cursor.place = Place::Past;
         true
     }

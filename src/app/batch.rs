@@ -8,12 +8,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use log::Level;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
 
 use super::model::{MAX_NAME_BYTES, Model};
-use crate::log_limit::Limited;
+use crate::log_limit::limited;
 use crate::timestamp;
 
 /// The most bytes of names that one query brings.
@@ -103,14 +102,14 @@ fn name_bytes(row: &Row<'_>) -> rusqlite::Result<(usize, bool)> {
 /// has a text form. Only a row whose id is not an integer is no model, since nothing could
 /// say that a client has it: it is left out, and a log line names it. An error is SQLite's own.
 fn from_row(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Model>> {
-    static UNREADABLE: Limited = Limited::new(Level::Error);
     let id = match row.get_ref(0)? {
         ValueRef::Integer(id) => id,
         other => {
-            UNREADABLE.log(format_args!(
+            limited!(
+                Error,
                 "cannot read the row with id {:?} of models: its id is not an integer; it is left out",
                 as_text(other)
-            ));
+            );
             return Ok(None);
         }
     };

@@ -7,10 +7,10 @@
 //! the time, so that each tab gets each model once, over reconnects too.
 
 use std::fmt::Display;
+use std::mem;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use log::info;
 use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
@@ -23,6 +23,7 @@ use super::position;
 use super::views::{Shown, Views};
 use super::{Loop, Settings};
 use crate::live::{Dialect, Event, Live, Stream, StreamError};
+use crate::log_limit::limited;
 use crate::puma::{Request, Response};
 use crate::timestamp;
 
@@ -84,9 +85,13 @@ impl ModelsController {
         match settings.stream_loop {
             Loop::ById => {
                 let resume_from = position::of_stream(request);
-                self.live.respond(request, Dialect::Resumable { retry: self.live.retry() }, move |stream| {
-                    rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from, log));
-                })
+                self.live.respond(
+                    request,
+                    Dialect::Resumable { retry: self.live.drawn_retry() },
+                    move |stream| {
+                        rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from, log));
+                    },
+                )
             }
             Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
                 rescue(stream, |stream| stream_by_time(stream, &database, &settings, log));
@@ -138,21 +143,22 @@ impl ModelsController {
 struct StreamLog {
     /// The tab that the client named itself by.
     tab: Option<u32>,
-    level: log::Level,
+    is_first: bool,
 }
 
 impl StreamLog {
     fn of(request: &Request) -> StreamLog {
         let tab = request.param("tab").and_then(|tab| tab.parse().ok());
-        StreamLog { tab, level: log::Level::Info }
+        StreamLog { tab, is_first: true }
     }
 
     fn streaming(&mut self) {
-        match self.tab {
-            Some(tab) => log::log!(self.level, "streaming models to tab {tab}"),
-            None => log::log!(self.level, "streaming models"),
+        let tab = self.tab.map(|tab| format!(" to tab {tab}")).unwrap_or_default();
+        if mem::take(&mut self.is_first) {
+            limited!(Info, "streaming models{tab}");
+        } else {
+            log::debug!("streaming models{tab}");
         }
-        self.level = log::Level::Debug;
     }
 }
 
@@ -168,11 +174,12 @@ fn stream_by_id(
     let mut table = database.table();
     let (mut last_id, mut batch) =
         db.query(Some(stream.interrupted()), |db| position::begin(db, resume_from, BATCH))?;
+    let mut lost = position::lost(database, resume_from, last_id, &batch);
     loop {
         last_id = batch.last_id().unwrap_or(last_id);
 
         log.streaming();
-        stream.write(&Event::data(to_json(&batch.models)).id(last_id))?;
+        stream.write(&Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
 
         // we reenter loop after a slight wait, or at once while there is more to catch up with
         if batch.is_all {
@@ -224,22 +231,25 @@ fn stream_by_time(
 /// The seed's `rescue` and `ensure`: however the loop is left, the stream is closed.
 pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Result<(), Left>) {
     match action(stream) {
-        Err(Left::Stream(StreamError::ClientDisconnected(error))) => info!("client disconnected: {error}"),
-        Err(Left::Stream(StreamError::Reaped(why))) => info!("{}", why.as_str()),
-        Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
-            info!("ended while it waited for a database connection");
+        Err(Left::Stream(StreamError::ClientDisconnected(error))) => {
+            limited!(Info, "client disconnected: {error}");
         }
-        Err(Left::Query(error)) => log::error!("live stream: {error}"),
+        Err(Left::Stream(StreamError::Reaped(why))) => limited!(Info, "{}", why.as_str()),
+        Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
+            limited!(Info, "ended while it waited for a database connection");
+        }
+        Err(Left::Query(error)) => limited!(Error, "live stream: {error}"),
         Ok(()) => {}
     }
     // as long as Rust knows to leave the action we will close the stream
-    info!("closed stream");
+    limited!(Info, "closed stream");
     stream.close();
 }
 
 /// A field of what was posted, as a form or as a JSON object.
 pub fn posted(request: &Request, field: &str) -> Option<String> {
-    let body = request.body.read().inspect_err(|error| log::error!("{request:?}: its body: {error}")).ok()?;
+    let no_body = |error: &std::io::Error| limited!(Error, "{request:?}: its body: {error}");
+    let body = request.body.read().inspect_err(no_body).ok()?;
     if request.is_of_type("application/json") {
         let posted: Value = serde_json::from_slice(&body).ok()?;
         return posted.get(field)?.as_str().map(str::to_owned);
@@ -277,6 +287,6 @@ pub fn to_json(value: &impl serde::Serialize) -> String {
 
 /// Tells the log why, and the client only that.
 pub fn failed(request: &Request, error: &dyn Display) -> Response {
-    log::error!("{request:?}: {error:#}");
+    limited!(Error, "{request:?}: {error:#}");
     Response::status(500)
 }

@@ -11,12 +11,13 @@
 //! Text that is no id counts as absent. What a client without a position is sent is the route's own
 //! matter: a stream begins at the newest model, a list at the oldest.
 
-use log::Level;
 use rusqlite::Connection;
 
+use super::announcements::Lost;
 use super::batch::{Batch, Limit};
+use super::database::Database;
 use super::model::Model;
-use crate::log_limit::Limited;
+use crate::log_limit::limited;
 use crate::puma::Request;
 
 /// The names that a stream's position has in an address: ours, and that of the EventSource
@@ -39,24 +40,23 @@ pub fn since(request: &Request) -> Option<i64> {
 
 /// A position as text. None: it is no id; a log line says so unless it is empty.
 pub fn parse(text: &str) -> Option<i64> {
-    static WRONG: Limited = Limited::new(Level::Warn);
     let text = text.trim();
     let id = text.parse().ok().filter(|id| *id >= 0);
     if id.is_none() && !text.is_empty() {
-        WRONG.log(format_args!("{text:?} is not the id of a model, and counts as no position"));
+        limited!(Warn, "{text:?} is not the id of a model, and counts as no position");
     }
     id
 }
 
 /// Where a client with this position goes on, in a table whose last id is that one.
 pub fn resolve(id: i64, last_id: i64) -> i64 {
-    static UNKNOWN: Limited = Limited::new(Level::Warn);
     if id <= last_id {
         return id;
     }
-    UNKNOWN.log(format_args!(
+    limited!(
+        Warn,
         "a client asks for what comes after model {id}, but {last_id} is the last id of this table: it gets all models"
-    ));
+    );
     0
 }
 
@@ -80,6 +80,16 @@ pub fn begin(db: &Connection, id: Option<i64>, limit: Limit) -> rusqlite::Result
         Some(id) => after(db, id, limit),
         None => Ok((Model::last_id(db)?, Batch { is_all: true, ..Batch::default() })),
     }
+}
+
+/// What a client that goes on at its own position has missed for good. It is counted here.
+pub fn lost(database: &Database, asked: Option<i64>, begins: i64, batch: &Batch) -> Option<Lost> {
+    // A position that was not taken is another table's.
+    let lost = asked.filter(|id| *id == begins).and_then(|id| Lost::between(id, &batch.models));
+    if lost.is_some() {
+        database.count_gap();
+    }
+    lost
 }
 
 #[cfg(test)]

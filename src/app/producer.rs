@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::database::Database;
 use super::model::Model;
+use crate::log_limit::limited;
 use crate::service::Services;
 
 /// Why nothing can be produced.
@@ -77,7 +78,7 @@ impl Producer {
                 let newest = Model::last_id(&db).unwrap_or(0);
                 match Model::create(&mut db, &format!("model {}", newest.saturating_add(1)), keep) {
                     Ok(model) => database.committed(model.id),
-                    Err(error) => log::error!("producer: {error}"),
+                    Err(error) => limited!(Error, "producer: {error}"),
                 }
             }
             drop(db);

@@ -10,6 +10,7 @@ use minijinja::{Environment, Value, context, path_loader};
 use thiserror::Error;
 
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
+use crate::log_limit::limited;
 use crate::puma::Response;
 
 /// A template's name in the folder `views/`, and its text.
@@ -73,7 +74,7 @@ impl Templates {
             Ok(policy.page(&nonce, page))
         };
         page().unwrap_or_else(|error| {
-            log::error!("view {name}: {error}");
+            limited!(Error, "view {name}: {error}");
             Response::status(500)
         })
     }

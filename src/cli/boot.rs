@@ -37,7 +37,7 @@ use crate::control::{self, Control, Guard, Pages, Stop, Token, View};
 use crate::escape;
 use crate::fixes::{Fixes, Told};
 use crate::live::{self, Live, NoticeClose, Reaper};
-use crate::log_limit::Limited;
+use crate::log_limit::limited;
 use crate::puma::configuration as default;
 use crate::puma::thread_pool::Shutdown;
 use crate::puma::{App, Configuration, Server, StartError};
@@ -409,10 +409,9 @@ pub fn start_logging() -> io::Result<Log> {
     };
     builder.target(Target::Pipe(Box::new(Lines(outlet.clone()))));
     builder.format(log_line).init();
-    static PANICS: Limited = Limited::new(log::Level::Error);
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
-        PANICS.log(format_args!("thread {}: {panic}", thread.name().unwrap_or("without a name")));
+        limited!(Error, "thread {}: {panic}", thread.name().unwrap_or("without a name"));
     }));
     Ok(Log(outlet))
 }

@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::escape;
+use crate::log_limit::limited;
 use crate::puma::{Request, Response};
 
 use command::Command;
@@ -298,7 +299,7 @@ fn one_line(value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
         Ok(line) => Response::new(200, "application/json", escape::json(&line).into_owned()),
         Err(error) => {
-            log::error!("control server: {error}");
+            limited!(Error, "control server: {error}");
             Response::status(500)
         }
     }

@@ -25,6 +25,7 @@ use socket2::SockRef;
 use super::stats;
 use super::view::View;
 use crate::escape;
+use crate::log_limit::limited;
 use crate::puma::response::Detached;
 use crate::puma::{Request, Response};
 use crate::service;
@@ -144,7 +145,7 @@ impl Shared {
                     let arrived = mem::take(&mut room.arrived);
                     drop(room);
                     drop(arrived);
-                    return log::error!("viewers have no thread: {error}");
+                    return limited!(Error, "cannot start the viewers thread: {error}");
                 }
             }
         }
@@ -310,7 +311,7 @@ fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
     match serde_json::to_string(data) {
         Ok(data) => format!("event: {name}\n{id}data: {}\n\n", escape::json(&data)),
         Err(error) => {
-            log::error!("viewers: {error}");
+            limited!(Error, "viewers: {error}");
             String::new()
         }
     }

@@ -12,6 +12,7 @@ use super::push::{self, Shape};
 use super::{Fix, Fixes, PLAIN};
 use crate::app::model::Model;
 use crate::app::templates::Source;
+use crate::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
     name: "partials",
@@ -39,7 +40,7 @@ fn as_html(fixes: &Fixes) -> Shape {
             models.iter().map(|model| context! { id => model.id, name => name(model) }).collect();
         let html = templates.render(TURBO_STREAMS, context! { models });
         html.unwrap_or_else(|error| {
-            log::error!("view {TURBO_STREAMS}: {error:#}");
+            limited!(Error, "view {TURBO_STREAMS}: {error:#}");
             String::new()
         })
     };

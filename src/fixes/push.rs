@@ -115,10 +115,8 @@ impl Listener {
         let mut text = String::new();
         match news {
             News::Models { models, up_to, lost, .. } => {
-                if let Some(lost) = lost {
-                    event::comment(&mut text, &lost.to_string());
-                }
-                Event::data((self.shape.make)(models)).id(up_to).encode(&mut text);
+                let event = Event::data((self.shape.make)(models)).id(up_to);
+                event.comments(lost.as_ref()).encode(&mut text);
             }
             News::Event { name, data } => Event::data(data.as_str()).kind(name.as_str()).encode(&mut text),
         }

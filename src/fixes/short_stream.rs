@@ -37,9 +37,10 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
             let mut db = database.lease();
             let (mut last_id, mut batch) =
                 db.query(Some(stream.interrupted()), |db| position::begin(db, resume_from, BATCH))?;
+            let mut lost = position::lost(&database, resume_from, last_id, &batch);
             loop {
                 last_id = batch.last_id().unwrap_or(last_id);
-                stream.write(&Event::data(to_json(&batch.models)).id(last_id))?;
+                stream.write(&Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
                 if batch.is_all {
                     return Ok(());
                 }

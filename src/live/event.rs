@@ -14,12 +14,13 @@ pub struct Event {
     id: Option<String>,
     kind: Option<String>,
     data: Option<String>,
+    comment: Option<String>,
 }
 
 impl Event {
     /// A `message` event with this data.
     pub fn data(text: impl Into<String>) -> Self {
-        Event { id: None, kind: None, data: Some(text.into()) }
+        Event { data: Some(text.into()), ..Event::default() }
     }
 
     /// Sets the last event ID. Line ends and NUL, which an ID cannot hold, are left out.
@@ -34,8 +35,17 @@ impl Event {
         self
     }
 
+    /// Puts a comment before it, if there is one. Line ends are left out.
+    pub fn comments(mut self, comment: Option<impl ToString>) -> Self {
+        self.comment = comment.map(|text| one_line(text.to_string()));
+        self
+    }
+
     /// Appends the event's bytes, empty line included.
     pub fn encode(&self, out: &mut String) {
+        if let Some(text) = &self.comment {
+            comment(out, text);
+        }
         if let Some(id) = &self.id {
             field(out, "id", id);
         }
@@ -101,6 +111,7 @@ mod tests {
         for (event, bytes) in [
             (Event::data("[]"), "data: []\n\n"),
             (Event::data("[]").id(7), "id: 7\ndata: []\n\n"),
+            (Event::data("[]").id(7).comments(Some("a\nid: 9")), ": aid: 9\nid: 7\ndata: []\n\n"),
             (Event::data("a\nb\r\nc\rd"), "data: a\ndata: b\ndata: c\ndata: d\n\n"),
             (Event::data(" a"), "data:  a\n\n"),
             (Event::data(""), "data: \n\n"),

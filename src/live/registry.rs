@@ -161,6 +161,11 @@ impl Live {
         self.retry
     }
 
+    /// When the client of a stream that opens now is to come back.
+    pub fn drawn_retry(&self) -> Duration {
+        drawn_retry(self.retry, self.state().open.len())
+    }
+
     /// How many streams there may be at once.
     pub fn cap(&self) -> Option<usize> {
         self.cap

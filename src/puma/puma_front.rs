@@ -43,6 +43,7 @@ use super::serving::{Served, Serving};
 use super::socket::Socket;
 use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
 use super::transport::Transport;
+use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline, What};
 
 /// How long the acceptor pauses when it can let nobody in.
@@ -503,7 +504,7 @@ impl Acceptor {
     fn pause(&mut self, why: &dyn Display) {
         if !self.is_pausing {
             self.is_pausing = true;
-            log::error!("accepting pauses: {why}");
+            limited!(Error, "accepting pauses: {why}");
         }
     }
 
@@ -512,7 +513,7 @@ impl Acceptor {
     fn go_on(&mut self) {
         if self.is_pausing {
             self.is_pausing = false;
-            log::info!("accepting again");
+            limited!(Info, "accepting again");
         }
     }
 
@@ -523,7 +524,8 @@ impl Acceptor {
             self.has_been_full = false;
         } else if there > most && !self.has_been_full {
             self.has_been_full = true;
-            log::warn!(
+            limited!(
+                Warn,
                 "all {most} connections are taken: those that wait longest without a whole request make room"
             );
         }

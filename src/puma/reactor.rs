@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
+use crate::log_limit::limited;
 use crate::service::Services;
 
 /// The waker's own token; connections are counted from 1.
@@ -254,7 +255,7 @@ impl<W: Watched> Places<W> {
                     self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
                 if let Err(error) = registered {
                     drop(state);
-                    log::error!("a connection cannot be watched: {error}");
+                    limited!(Error, "a connection cannot be watched: {error}");
                     return Err(it);
                 }
                 token

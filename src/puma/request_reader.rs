@@ -15,6 +15,7 @@ use super::head::{Head, Parsed};
 use super::head_scan::HeadScan;
 use super::refusal::Refusal;
 use super::request::Version;
+use crate::log_limit::limited;
 
 /// A request that has come whole.
 #[derive(Debug)]
@@ -233,7 +234,7 @@ fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
     body.push(data).map_err(|error| {
         // That there are many is no fault of ours, and may be so for a while.
         if let SpoolError::Disk(_) = &error {
-            log::error!("{error}");
+            limited!(Error, "{error}");
         }
         Refusal::NoRoomForBody
     })

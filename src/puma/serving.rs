@@ -17,6 +17,7 @@ use super::request::Request;
 use super::response::{self, Body, Response, TakeOver};
 use super::transport::Transport;
 use crate::escape::Escaped;
+use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline, What};
 
 /// What every request is handed to.
@@ -189,7 +190,7 @@ impl Serving {
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "a panic without a message".to_owned());
-        log::error!("{request:?}: {}", Escaped(&message));
+        limited!(Error, "{request:?}: {}", Escaped(&message));
         self.timeline.record(Some(request.thread), Some(request.subject), What::Panicked { message });
     }
 

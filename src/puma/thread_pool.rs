@@ -23,6 +23,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 pub use super::pool_state::{BadSize, Stats};
 use super::pool_state::{ProcessorThread, State};
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
+use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline};
 
 /// What the pool is given to do.
@@ -318,7 +319,7 @@ impl<W: Work> Shared<W> {
             let panic = catch_unwind(AssertUnwindSafe(|| (self.process)(work, &processor))).err();
             let panic = panic.map(message);
             if let Some(message) = &panic {
-                log::error!("Error reached top of thread-pool: {message} ({})", self.thread_name(number));
+                limited!(Error, "Error reached top of thread-pool: {message} ({})", self.thread_name(number));
             }
             ended = Some((subject, panic));
         }
@@ -353,7 +354,7 @@ impl<W: Work> Shared<W> {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);
         if let Err(error) = spawned {
-            log::error!("{}: the system refused one more thread, work waits in todo: {error}", self.name);
+            limited!(Error, "{}: the system refused one more thread, work waits in todo: {error}", self.name);
         }
     }
 

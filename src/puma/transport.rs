@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::framing::Ended;
 use super::socket::{Cutter, Patience, Socket, Waited};
+use crate::log_limit::limited;
 
 /// A write behind which the socket is hidden and that took longer than this is
 /// said to have waited for its client.
@@ -79,7 +80,7 @@ impl Transport {
                     }
                 });
                 if let Err(error) = left {
-                    log::warn!("no thread to leave a blocked connection on: {error}");
+                    limited!(Warn, "no thread to leave a blocked connection on: {error}");
                 }
             }
         }

@@ -12,13 +12,12 @@ use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use log::Level;
 use mio::Registry;
 use mio::unix::SourceFd;
 use socket2::SockRef;
 
 use super::{FELL_BEHIND, Feed, Next, PANICKED, Peer, READS_NOTHING};
-use crate::log_limit::Limited;
+use crate::log_limit::limited;
 use crate::puma::response::Detached;
 use crate::service;
 
@@ -269,6 +268,5 @@ impl<F: Feed> Connection<F> {
 
 /// The log line of a connection that was cut.
 pub(super) fn log_cut(why: &str) {
-    static CUT: Limited = Limited::new(Level::Info);
-    CUT.log(format_args!("a listener was cut: {why}"));
+    limited!(Info, "a listener was cut: {why}");
 }

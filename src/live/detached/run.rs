@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use log::Level;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::connection::{Connection, Turn, log_cut};
 use super::goodbyes::{self, Goodbyes};
 use super::{Feed, Peer, Shared};
-use crate::log_limit::Limited;
+use crate::log_limit::limited;
 use crate::puma::response::Detached;
 use crate::service;
 
@@ -124,8 +123,7 @@ impl<F: Feed> Run<F> {
         let registered =
             self.poll.registry().register(&mut SourceFd(&connection.fd()), Token(token), interest);
         if let Err(error) = registered {
-            static UNWATCHED: Limited = Limited::new(Level::Error);
-            return UNWATCHED.log(format_args!("cannot watch a listener's connection: {error}"));
+            return limited!(Error, "cannot watch a listener's connection: {error}");
         }
         self.last = token;
         let turn = connection.receive_unread(&mut self.feed);
