@@ -37,7 +37,7 @@ pub struct Thread {
     pub holds: Option<Held>,
 }
 
-/// A request that is in todo or has a thread.
+/// A request that is in todo or has a thread. It is moved with each page, so what few have is boxed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     #[serde(flatten)]
@@ -58,8 +58,8 @@ pub struct Held {
     pub is_stream: bool,
     pub writes: u64,
     pub last_write_us: Option<u64>,
-    pub gone: Option<Gone>,
-    pub reaped: Option<Reaped>,
+    pub gone: Option<Box<Gone>>,
+    pub reaped: Option<Box<Reaped>>,
 }
 
 /// A write of it has failed.
@@ -180,10 +180,10 @@ impl Snapshot {
                 held.last_write_us = Some(at_us);
             }
             (What::Disconnected { write, error }, Some(held)) => {
-                held.gone = Some(Gone { at_us, write: *write, error: error.clone() });
+                held.gone = Some(Box::new(Gone { at_us, write: *write, error: error.clone() }));
             }
             (What::Reaped { age_ms, why }, Some(held)) => {
-                held.reaped = Some(Reaped { at_us, age_ms: *age_ms, why: why.clone() });
+                held.reaped = Some(Box::new(Reaped { at_us, age_ms: *age_ms, why: why.clone() }));
             }
             (What::Answered { .. } | What::Rejected { .. } | What::Left, Some(_)) => thread.holds = None,
             (What::Finished, _) => {
