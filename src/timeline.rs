@@ -60,8 +60,7 @@ pub struct Subject {
 pub enum What {
     /// A pool thread was started.
     Spawned,
-    /// A request was read by the front door; or it was looked at in todo, where it
-    /// lies unread, because somebody asked.
+    /// A request was read; or, `peeked`, its head was seen while it was queued and unread.
     Accepted {
         method: Cow<'static, str>,
         target: Arc<str>,
@@ -72,7 +71,7 @@ pub enum What {
     Queued,
     /// A pool thread took it out of todo.
     Started,
-    /// The front door took it out of todo, to make room: it is closed, or queued again.
+    /// The front door took it out of todo to make room: its connection is closed, or queued again.
     Withdrawn,
     /// Its thread was marked IO-bound, and no longer counts against the pool.
     MarkedIoBound,

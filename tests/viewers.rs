@@ -1,5 +1,5 @@
-//! A viewer that joins late sees what one sees that was there from the start, and both see
-//! what the server says: random records, cut at random places, are folded by the pages' own
+//! A late viewer shows the same state as one that was there from the start, and both agree
+//! with the server. Random records, cut at random places, are folded by the pages' own
 //! reducer, which runs in Node.
 
 mod common;
@@ -18,8 +18,7 @@ use fastrand::Rng;
 use ninetabs::timeline::{CAPACITY, News, Subject, Timeline, What};
 use serde_json::{Value, json as object};
 
-/// Gives these lines to the pages' reducer, and returns what it answers. None where there
-/// is no Node.
+/// Gives these lines to the pages' reducer and returns its answers. None if Node is missing.
 fn reduce(lines: &[String]) -> Option<Vec<Value>> {
     let folder = env!("CARGO_MANIFEST_DIR");
     let mut node = Command::new(program("node")?)
@@ -62,8 +61,8 @@ struct Thread {
     works: Option<Working>,
 }
 
-/// A server that does anything that one may do, in any order: the truth that the folds are
-/// compared with. It shares no code with them.
+/// A server that does anything a server may do, in any order. The folds are compared with
+/// it, and it shares no code with them.
 struct Model {
     rng: Rng,
     timeline: Timeline,
@@ -159,7 +158,7 @@ impl Model {
         }
     }
 
-    /// It is to make room; it may have sent its request meanwhile.
+    /// The front door makes room; the client may have sent its request meanwhile.
     fn withdraw(&mut self) {
         if self.todo.is_empty() {
             return;
@@ -268,7 +267,7 @@ impl Model {
         }
     }
 
-    /// More than a slow reader gets.
+    /// Many moments at once: a slow reader falls behind the ring.
     fn burst(&mut self) {
         if self.rng.u8(..10) == 0 {
             (0..CAPACITY / 2).for_each(|_| self.work());
@@ -399,7 +398,7 @@ fn in_short(snapshot: &Value) -> Value {
     object!({ "threads": threads.collect::<BTreeMap<_, _>>(), "todo": todo.collect::<Vec<_>>() })
 }
 
-/// A page: how far it has been told, and how often it asks.
+/// A page: the last moment that it has, and how often it asks.
 struct Viewer {
     name: String,
     seq: Option<u64>,
@@ -467,7 +466,7 @@ fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
     assert!(seen.0 > 250 && seen.1 > 2, "{seen:?}");
 }
 
-/// One that watches `/events`, and keeps what it is told.
+/// Reads `/events` and keeps every `moments` event.
 fn watch(server: &Server, news: &Mutex<Vec<Value>>, is_over: &AtomicBool) {
     let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(read_head(&mut stream).starts_with("HTTP/1.1 200"));
@@ -483,7 +482,7 @@ fn watch(server: &Server, news: &Mutex<Vec<Value>>, is_over: &AtomicBool) {
     }
 }
 
-/// A client that does what clients do. What it returns it keeps open.
+/// One random client. The connection that it returns stays open.
 fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
     let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let stream = format!("GET /models/live_stream?tab={} HTTP/1.1\r\nHost: localhost\r\n\r\n", rng.u8(1..10));
@@ -499,7 +498,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
             }
             rng.bool().then_some(client)
         }
-        // Nobody reads the answers.
+        // The answers are not read.
         3 => {
             client.write_all(page.repeat(3).as_bytes()).unwrap();
             None

@@ -9,8 +9,8 @@
 //!
 //! The next event is made for a viewer when the one before has gone out, so what is
 //! kept for each is bounded by one event. Who takes nothing for [`STOPPED_AFTER`] is
-//! dropped. What a viewer is told, and that one which missed moments is told the state
-//! anew, is [`Timeline::follow`]'s business.
+//! dropped. [`Timeline::follow`] decides what a viewer gets next: new moments, or the past
+//! and the state if it is new or has missed moments.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -219,7 +219,7 @@ impl Clock {
     }
 }
 
-/// What comes after a moment, encoded once for all viewers that wait for it.
+/// The pieces of this tick, by the last moment that a viewer has: encoded once for all of them.
 struct Pieces<'a> {
     timeline: &'a Timeline,
     made: HashMap<Option<u64>, Option<Piece>>,
@@ -283,7 +283,7 @@ impl Viewer {
         Ok(())
     }
 
-    /// Writes what is left, as far as there is room; nothing is written if nothing is left.
+    /// Writes the rest of the current event as far as the kernel takes it. Without a rest there is no call.
     fn flush(&mut self) -> io::Result<()> {
         let mut taken = 0;
         let written = loop {

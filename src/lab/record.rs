@@ -135,7 +135,7 @@ impl Record {
         self.now_us = now_us;
         self.forgotten += forgotten;
         for (thread, held) in snapshot.iter().flat_map(holds) {
-            // Its beginning was forgotten, and what follows is told.
+            // It began before the moments that are left.
             if held.started_us < Some(until_us) {
                 self.hold(thread, held, until_us);
             }
@@ -150,7 +150,7 @@ impl Record {
         }
     }
 
-    /// After a gap that ended at this time: what the forgotten moments would have told.
+    /// After a gap that ended at this time: takes the state in the place of the forgotten moments.
     fn settle(&mut self, snapshot: &Snapshot, until_us: u64) {
         self.last_seq = snapshot.seq;
         self.threads = snapshot.threads.keys().copied().collect();
@@ -276,7 +276,7 @@ impl Record {
         }
     }
 
-    /// Ends what a thread has; it may have been put aside, and be in todo or with another thread by now.
+    /// Ends the request of a thread, unless it was put aside and is in todo or on another thread by now.
     fn end(&mut self, thread: usize, at_us: u64) {
         let Some(request) = self.at_work.remove(&thread) else { return };
         let story = self.stories.get_mut(&request);

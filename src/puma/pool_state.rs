@@ -114,7 +114,7 @@ impl<W> State<W> {
         self.backlog_max = self.backlog_max.max(self.todo.len());
     }
 
-    /// Takes work out of todo that is for no thread.
+    /// Takes work out of todo; no thread will process it.
     pub(super) fn withdraw(&mut self, subject: Subject) -> Option<W> {
         let at = self.todo.iter().position(|(queued, _)| *queued == subject)?;
         let (_, work) = self.todo.remove(at)?;

@@ -1,5 +1,5 @@
-//! How a reader keeps up with the timeline: first the past and the state of now, then
-//! what is new, and again the past and the state where it has missed something.
+//! How a reader keeps up with the timeline. It gets the recent past and the current state
+//! first, then new moments; after missed moments it gets the past and the state again.
 
 use serde::Serialize;
 
@@ -9,21 +9,21 @@ use super::{COPIED_AT_ONCE, Excerpt, Moment, Snapshot, Timeline};
 pub const PAST_US: u64 = 60_000_000;
 pub const PAST_MOMENTS: u64 = 2_048;
 
-/// What a reader is to be told next.
+/// The next piece for a reader.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum News {
-    /// It knows nothing yet, or has missed something.
+    /// The reader is new, or has missed moments.
     Anew(Past),
-    /// What follows on the last that it was told.
+    /// The moments after the last one that it has.
     More(Excerpt),
 }
 
-/// The last minute, and what goes on at its end.
+/// The last minute, and the state at its end.
 #[derive(Debug, Clone, Serialize)]
 pub struct Past {
     pub now_us: u64,
-    /// From when on, in microseconds, no moment is left out.
+    /// From this time on, in microseconds, no moment is left out.
     pub since_us: u64,
     pub moments: Vec<Moment>,
     /// The state after the last of them.
@@ -31,7 +31,7 @@ pub struct Past {
 }
 
 impl News {
-    /// The number of the last moment that it tells of.
+    /// The number of the last moment that it covers.
     pub fn last_seq(&self) -> u64 {
         match self {
             News::Anew(past) => past.snapshot.seq,
@@ -41,7 +41,7 @@ impl News {
 }
 
 impl Timeline {
-    /// What a reader is told that has seen everything up to moment number `seq`; None if
+    /// The next piece for a reader that has everything up to moment number `seq`; None if
     /// there is nothing new.
     pub fn follow(&self, seq: Option<u64>) -> Option<News> {
         // The number may be one of a server that was here before.
@@ -61,11 +61,11 @@ impl Timeline {
             self.up_to(snapshot.seq.saturating_sub(PAST_MOMENTS), snapshot.seq);
         let from_us = now_us.saturating_sub(PAST_US);
         let since_us = match moments.first() {
-            // All that was ever recorded, or more than is wanted.
+            // These are all moments ever recorded, or they reach back further than the minute.
             Some(first) if first.seq == 1 || first.at_us < from_us => from_us,
             Some(first) => first.at_us,
             None if snapshot.seq == 0 => from_us,
-            // So much came meanwhile that all of them are forgotten.
+            // So many were recorded meanwhile that the ring has forgotten all of these.
             None => now_us,
         };
         moments.retain(|moment| moment.at_us >= since_us);

@@ -1,7 +1,7 @@
-//! What goes on at one moment: the threads, the request that each holds, and todo.
+//! The state at one moment: the threads, the request that each holds, and todo.
 //!
-//! It follows from the moments alone. The ring forgets moments and this does not, so a
-//! reader that comes late, or that missed some, is told the same as one that saw them all.
+//! It follows from the moments alone. The ring forgets moments, the snapshot does not, so a
+//! late reader, or one that missed some, gets the same state as one that has them all.
 //! The pages fold moments by the same rules (`views/control/record.js`), and a test
 //! compares the two.
 
@@ -37,7 +37,7 @@ pub struct Thread {
     pub holds: Option<Held>,
 }
 
-/// A request that is in todo or has a thread. It is moved with each page, so what few have is boxed.
+/// A request that is in todo or holds a thread. Every page moves it, so rare fields are boxed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     #[serde(flatten)]
@@ -45,9 +45,9 @@ pub struct Held {
     /// None as long as it has not been read.
     pub method: Option<Cow<'static, str>>,
     pub target: Option<Arc<str>>,
-    /// The moment that told what it asks for.
+    /// The moment that named its target.
     pub named_seq: Option<u64>,
-    /// It was looked at in todo, and has not been read.
+    /// Its head was seen in todo; it has not been read.
     pub peeked: bool,
     /// Since when it is in todo; None once it has left.
     pub queued_us: Option<u64>,
@@ -62,7 +62,7 @@ pub struct Held {
     pub reaped: Option<Box<Reaped>>,
 }
 
-/// A write of it has failed.
+/// A failed write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
     pub at_us: u64,
@@ -70,7 +70,7 @@ pub struct Gone {
     pub error: String,
 }
 
-/// Its stream was interrupted.
+/// An interrupted stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reaped {
     pub at_us: u64,
@@ -136,8 +136,8 @@ impl Snapshot {
                 held.name(moment);
                 self.arriving = Some(held);
             }
-            // For the second time if not all of it had come: the reactor has read the rest. The
-            // thread that found that out may still have to say that it is done with it.
+            // A request that was not whole is queued for a second time, by the reactor. The thread
+            // that took it first may not have recorded its `finished` yet.
             What::Queued => {
                 let arriving = self.arriving.take().filter(|held| held.is(subject));
                 let held = arriving.unwrap_or_else(|| Held::new(subject));
