@@ -19,7 +19,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::framing::{Ended, Framing};
-use super::socket::{Cutter, Patience, Waited};
+use super::socket::{Cutter, Patience, Pieces, Waited};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
@@ -127,8 +127,8 @@ impl Connection {
         if part.is_empty() {
             return Ok(());
         }
-        let bytes = self.framed(part);
-        self.send(&bytes)
+        let front = self.front(part.len());
+        self.send([&front, part, self.behind()])
     }
 
     /// What a write gets when nothing more can be sent.
@@ -173,7 +173,9 @@ impl Connection {
     pub(super) fn end(mut self, ended: Ended) -> bool {
         let words = std::mem::take(&mut self.last_words);
         let mut due = match ended {
-            Ended::Clean if !words.is_empty() => self.framed(&words),
+            Ended::Clean if !words.is_empty() => {
+                [&self.front(words.len())[..], &words, self.behind()].concat()
+            }
             _ => std::mem::take(&mut self.head),
         };
         due.extend_from_slice(match (self.framing, ended) {
@@ -185,7 +187,7 @@ impl Connection {
             State::Open if due.is_empty() => {}
             State::Open => {
                 // Its failure is on the timeline, and there is nobody left to tell.
-                let _ = self.send(&due);
+                let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }
             State::Slow => {}
@@ -198,28 +200,32 @@ impl Connection {
         is_whole && self.framing != Framing::UntilClose
     }
 
-    /// A part of the body as it goes over the wire, behind the head if that is still due.
-    fn framed(&mut self, part: &[u8]) -> Vec<u8> {
-        let mut bytes = std::mem::take(&mut self.head);
+    /// What goes out before a part of the body: the head, if that is still due, and the size of
+    /// the part where it is a chunk. The part itself is not copied behind it: a page may be large.
+    fn front(&mut self, part: usize) -> Vec<u8> {
+        let mut front = std::mem::take(&mut self.head);
         if self.framing == Framing::Chunked {
-            bytes.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
-            bytes.extend_from_slice(part);
-            bytes.extend_from_slice(b"\r\n");
-        } else {
-            bytes.extend_from_slice(part);
+            front.extend_from_slice(format!("{part:x}\r\n").as_bytes());
         }
-        bytes
+        front
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+    /// What goes out behind a part of the body.
+    fn behind(&self) -> &'static [u8] {
+        if self.framing == Framing::Chunked { b"\r\n" } else { b"" }
+    }
+
+    /// Hands these pieces to the kernel together.
+    fn send(&mut self, pieces: Pieces<'_>) -> Result<(), WriteError> {
         self.writes += 1;
         let progress = &self.progress;
-        progress.unsent.store(bytes.len() as u64, Ordering::Relaxed);
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        progress.unsent.store(bytes, Ordering::Relaxed);
         let took = |bytes: usize| {
             progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             progress.unsent.fetch_sub(bytes as u64, Ordering::Relaxed);
         };
-        let (waited, written) = self.transport.write_all(bytes, self.patience, took);
+        let (waited, written) = self.transport.write_all(pieces, self.patience, took);
         progress.unsent.store(0, Ordering::Relaxed);
         if !waited.is_zero() {
             self.record(What::Blocked { us: waited.as_micros() as u64 });
@@ -227,7 +233,7 @@ impl Connection {
         match written {
             Ok(()) => {
                 self.state = if waited.is_zero() { State::Open } else { State::Slow };
-                self.record(What::Wrote { bytes: bytes.len() as u64 });
+                self.record(What::Wrote { bytes });
                 Ok(())
             }
             Err(error) => {

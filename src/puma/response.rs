@@ -140,8 +140,7 @@ pub fn framing(request: &Request, response: &Response) -> Framing {
     }
 }
 
-/// The head of the answer, up to and with its empty line; there is room behind it for a
-/// whole body.
+/// The head of the answer, up to and with its empty line.
 pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool) -> Vec<u8> {
     let version = match request.version {
         Version::Http10 => "HTTP/1.0",
@@ -149,8 +148,7 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
     };
     let fields: usize =
         response.headers.iter().map(|(name, value)| name.len() + value.as_str().len() + 4).sum();
-    let body = if let Framing::Counted(length) = framing { length } else { 0 };
-    let mut head = String::with_capacity(fields + body + OWN_LINES_BYTES);
+    let mut head = String::with_capacity(fields + OWN_LINES_BYTES);
     for part in [version, " ", &code_and_reason(response.status), "\r\n"] {
         head.push_str(part);
     }
@@ -213,6 +211,13 @@ mod tests {
         assert!(lines(&request, &Response::status(200)).contains("connection: keep-alive\r\n"));
         // Its end is the connection's end, so it must not promise to keep it.
         assert!(!lines(&request, &live()).contains("connection"));
+    }
+
+    #[test]
+    fn a_head_takes_no_memory_for_its_body() {
+        let response = Response::new(200, "text/html", vec![b'x'; 1_000_000]);
+        let head = head(&get("/"), &response, framing(&get("/"), &response), true);
+        assert!(head.capacity() < 1_000, "{}", head.capacity());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! reaper holds a [`Cutter`], by which a write that is blocked, or is about to be,
 //! fails at once.
 
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,6 +23,9 @@ use super::peer_close;
 /// The most that is read at once, in bytes. It is read onto the stack, which is as deep
 /// for every page, so that a thread has no buffer of its own.
 const READ_BYTES: usize = 8 * 1024;
+
+/// What one write hands to the kernel: pieces that lie in different places, in their order.
+pub(super) type Pieces<'a> = [&'a [u8]; 3];
 
 /// A connection's socket, set not to block.
 #[derive(Debug)]
@@ -102,29 +105,33 @@ impl Socket {
     /// Answers how long it waited, also where it waited in vain.
     pub fn write_all(
         &self,
-        bytes: &[u8],
+        pieces: Pieces<'_>,
         patience: Patience,
         took: impl Fn(usize),
     ) -> (Duration, io::Result<()>) {
         let mut waited = Duration::ZERO;
-        let written = self.write_and_wait(bytes, patience, took, &mut waited);
+        let written = self.write_and_wait(pieces, patience, took, &mut waited);
         (waited, written)
     }
 
     fn write_and_wait(
         &self,
-        mut bytes: &[u8],
+        pieces: Pieces<'_>,
         patience: Patience,
         took: impl Fn(usize),
         waited: &mut Duration,
     ) -> io::Result<()> {
+        let mut slices = pieces.map(IoSlice::new);
+        let mut rest = &mut slices[..];
+        // Leaves out those that are empty.
+        IoSlice::advance_slices(&mut rest, 0);
         let mut stalled = Duration::ZERO;
-        while !bytes.is_empty() {
-            match (&self.stream).write(bytes) {
+        while !rest.is_empty() {
+            match (&self.stream).write_vectored(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
                     took(taken);
-                    bytes = &bytes[taken..];
+                    IoSlice::advance_slices(&mut rest, taken);
                     stalled = Duration::ZERO;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -244,5 +251,44 @@ impl Cutter {
             socket.deaf.store(true, Ordering::SeqCst);
             let _ = socket.stream.shutdown(Shutdown::Read);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn pieces_of_one_write_arrive_in_order_however_the_kernel_takes_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::new(listener.accept().unwrap().0, &Arc::default()).unwrap();
+        // More than the kernel's buffers take at once.
+        let body: Vec<u8> = (0..20_000_000_u32).map(|at| at as u8).collect();
+        for pieces in
+            [[&b"head"[..], &body, b"end"], [&body, b"", b"end"], [b"", &body, b""], [b"head", b"", b""]]
+        {
+            let expected = pieces.concat();
+            let reader = thread::spawn({
+                let (mut client, length) = (client.try_clone().unwrap(), expected.len());
+                move || {
+                    let mut read = vec![0; length];
+                    client.read_exact(&mut read).map(|()| read).unwrap()
+                }
+            });
+            let taken = Cell::new(0);
+            let patience = Patience { total: Duration::from_secs(60), stall: Duration::from_secs(60) };
+            let (_, written) = socket.write_all(pieces, patience, |bytes| taken.set(taken.get() + bytes));
+            written.unwrap();
+            assert_eq!(taken.get(), expected.len());
+            assert!(reader.join().unwrap() == expected, "the bytes differ");
+        }
+        drop(socket);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "nothing else was written");
     }
 }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::framing::Ended;
-use super::socket::{Cutter, Patience, Socket, Waited};
+use super::socket::{Cutter, Patience, Pieces, Socket, Waited};
 use crate::log_limit::limited;
 
 /// A write behind which the socket is hidden and that took longer than this is
@@ -25,15 +25,15 @@ impl Transport {
     /// waited in vain.
     pub fn write_all(
         &mut self,
-        bytes: &[u8],
+        pieces: Pieces<'_>,
         patience: Patience,
         took: impl Fn(usize),
     ) -> (Duration, io::Result<()>) {
         match self {
-            Transport::Socket(socket) => socket.write_all(bytes, patience, took),
+            Transport::Socket(socket) => socket.write_all(pieces, patience, took),
             Transport::Hidden(writer) => {
                 let began = Instant::now();
-                let written = write_hidden(writer, bytes, patience.total, took);
+                let written = write_hidden(writer, pieces, patience.total, took);
                 (Some(began.elapsed()).filter(|time| *time > WAITED_AFTER).unwrap_or_default(), written)
             }
         }
@@ -91,23 +91,25 @@ impl Transport {
 /// short only when that has run out, so the sum is looked at between the calls.
 fn write_hidden(
     writer: &mut (dyn Write + Send),
-    mut bytes: &[u8],
+    pieces: Pieces<'_>,
     timeout: Duration,
     took: impl Fn(usize),
 ) -> io::Result<()> {
     let began = Instant::now();
-    while !bytes.is_empty() {
-        match writer.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(taken) => {
-                took(taken);
-                bytes = &bytes[taken..];
+    for mut bytes in pieces {
+        while !bytes.is_empty() {
+            match writer.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    took(taken);
+                    bytes = &bytes[taken..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if !bytes.is_empty() && began.elapsed() >= timeout {
-            return Err(io::ErrorKind::WouldBlock.into());
+            if !bytes.is_empty() && began.elapsed() >= timeout {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
         }
     }
     writer.flush()
