@@ -118,6 +118,38 @@ fn piped_it_is_plain_and_no_wider_than_a_terminal() {
 }
 
 #[test]
+fn the_text_explains_itself_and_names_who_the_acts_are_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("x.svg");
+    let output = reproduce(&["--fast", "--act", "2,4,5", "--svg", svg.to_str().unwrap()]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let key = "─ held  ● wrote  ▓ blocked  R reaped  x client gone  · idle  ░ in todo";
+    assert_eq!(text.matches(key).count(), 1, "{text}");
+    assert!(text.find(key) < text.find("Act 2."), "{text}");
+    // Each picture stands below its caption.
+    let pictures = text.lines().filter(|line| line.trim_start().starts_with("0 s ")).count();
+    let captions = [
+        "Tab 3 closes, and tab 9 waits for its thread:",
+        "One tab, and the same close with --notice-close poll:",
+        "8 clients that never read:",
+        "The same server: they are killed, then curl and ab come:",
+        "8 zombies with a maximum age of 0.5 s:",
+        "9 tabs with the same maximum age:",
+    ];
+    assert_eq!(pictures, captions.len(), "{text}");
+    for caption in captions {
+        assert_eq!(text.lines().filter(|line| *line == caption).count(), 1, "{caption}: {text}");
+    }
+    // The lane of a stream that has ended bears its name: act 2 is about tab 3.
+    let lane = |of: &str| text.lines().any(|line| line.starts_with(" tp 0") && line.contains(of));
+    assert!(lane("tab 3") && lane("tab 9") && lane("zombie-1"), "{text}");
+    assert!(!text.contains('…'), "{text}");
+    let end = text.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" ");
+    assert!(end.contains("Written: the picture is in") && end.contains("Next: open the picture"), "{text}");
+}
+
+#[test]
 fn a_picture_is_drawn_from_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lanes.svg");

@@ -120,6 +120,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     };
     let (began, clock) = (SystemTime::now(), Instant::now());
     let mut narrator = if args.json { Narrator::silent() } else { Narrator::to_stdout() };
+    narrator.key();
     let mut outcomes = Vec::new();
     let mut broken = None;
     for act in ACTS.iter().filter(|act| args.act.is_empty() || args.act.contains(&(act.number as u8))) {
@@ -148,7 +149,9 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         (None, Err(error)) => failed(error),
         (None, Ok(())) => {
             let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.verdict).collect();
-            conclude(&verdicts, args.json, &mut narrator)
+            let status = conclude(&verdicts, args.json, &mut narrator);
+            narrator.say(&what_next(args, &verdicts));
+            status
         }
     }
 }
@@ -193,6 +196,31 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
         narrator.title(&format!("{holding} of {all} claims held."));
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Where the files are, and what can be done now.
+fn what_next(args: &ReproduceArgs, verdicts: &[Verdict]) -> String {
+    let files = [("the report", &args.report), ("the trace", &args.trace), ("the picture", &args.svg)];
+    let written: Vec<String> = files
+        .iter()
+        .filter_map(|(what, path)| Some(format!("{what} is in {}", path.as_ref()?.display())))
+        .collect();
+    let next = match verdicts.iter().find(|verdict| !verdict.held()) {
+        Some(Verdict { act, .. }) => {
+            format!("ninetabs reproduce --act {act} plays the act that failed again")
+        }
+        None if args.report.is_some() => "open the report in a browser".to_owned(),
+        None if args.trace.is_some() => "open the trace at https://ui.perfetto.dev".to_owned(),
+        None if args.svg.is_some() => "open the picture in a browser".to_owned(),
+        None => {
+            "ninetabs serves the app to try it in a browser, and ninetabs reproduce --report run.html keeps \
+                 all of this on one page"
+                .to_owned()
+        }
+    };
+    let written =
+        if written.is_empty() { String::new() } else { format!("Written: {}. ", written.join(", ")) };
+    format!("{written}Next: {next}.")
 }
 
 /// Reading a line cannot be interrupted, so a thread does it. Without anybody to

@@ -63,6 +63,54 @@ pub struct Lane {
     pub cells: Vec<Cell>,
     /// Who holds it, or waits in it, at the end.
     pub holder: String,
+    /// Who held it, or waited in it, from which column to which.
+    pub bands: Vec<Band>,
+}
+
+/// A stay in a lane, as long as it is seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Band {
+    pub from: usize,
+    /// Its last column.
+    pub to: usize,
+    pub name: String,
+}
+
+/// A name inside its band.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed<'a> {
+    pub column: usize,
+    /// Columns that it takes.
+    pub width: usize,
+    pub name: &'a str,
+}
+
+impl Lane {
+    /// The names that fit into their bands, from left to right, none over another. A name
+    /// goes between two writes if it fits there, else over the band's beginning.
+    pub fn names(&self) -> Vec<Placed<'_>> {
+        let mut placed: Vec<Placed<'_>> = Vec::new();
+        for band in &self.bands {
+            let width = console::measure_text_width(&band.name);
+            let is_free = |column: &usize| {
+                let clear = |it: &Placed<'_>| column + width < it.column || it.column + it.width < *column;
+                placed.iter().all(clear)
+            };
+            // A cell of the band stays on either side.
+            let last = (band.to + 1).saturating_sub(width + 1);
+            let mut columns = (band.from + 1..=last).filter(is_free);
+            let is_quiet = |column: &usize| {
+                let cells = self.cells.get(*column..column + width).unwrap_or_default();
+                cells.iter().all(|cell| matches!(cell, Cell::Held | Cell::Queued))
+            };
+            let column = columns.clone().find(is_quiet).or_else(|| columns.next());
+            if let Some(column) = column.filter(|_| width > 0) {
+                placed.push(Placed { column, width, name: &band.name });
+            }
+        }
+        placed.sort_by_key(|it| it.column);
+        placed
+    }
 }
 
 /// The lanes of a record between two times on its clock, threads first, todo last.
@@ -73,12 +121,14 @@ pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<La
         for (from_us, until_us) in &record.unknown_us {
             scale.clear(&mut cells, *from_us, *until_us);
         }
-        (*thread, Lane { label: format!("tp {thread:03}"), cells, holder: String::new() })
+        (*thread, Lane { label: format!("tp {thread:03}"), cells, holder: String::new(), bands: Vec::new() })
     };
     let mut lanes: BTreeMap<usize, Lane> = record.threads.iter().map(lane).collect();
     for story in record.stories.values() {
         let Some(lane) = story.started.and_then(|(_, thread)| lanes.get_mut(&thread)) else { continue };
         hold(&mut lane.cells, story, &scale, to_us);
+        let started_us = story.started.map_or(to_us, |(at_us, _)| at_us);
+        lane.bands.extend(scale.band(started_us, story.finished_us.unwrap_or(to_us), story));
         if story.is_running() {
             lane.holder = story.name();
         }
@@ -104,16 +154,17 @@ fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
 }
 
 fn todo(record: &Record, scale: &Scale, to_us: u64) -> Lane {
-    let mut cells = vec![Cell::Empty; scale.columns];
+    let (mut cells, mut bands) = (vec![Cell::Empty; scale.columns], Vec::new());
     for story in record.stories.values() {
         let until_us = story.left_todo_us().unwrap_or(to_us);
         // Every request passes through todo: the ones to be seen are those that stay.
         if until_us.saturating_sub(story.queued_us) > scale.span_us / scale.columns.max(1) as u64 {
             scale.fill(&mut cells, story.queued_us, until_us, Cell::Queued);
+            bands.extend(scale.band(story.queued_us, until_us, story));
         }
     }
     let holder = record.todo().map(Story::name).collect::<Vec<_>>().join(", ");
-    Lane { label: "todo".into(), cells, holder }
+    Lane { label: "todo".into(), cells, holder, bands }
 }
 
 /// Which column a time falls into.
@@ -138,6 +189,12 @@ impl Scale {
         for cell in cells.get_mut(from..=to).unwrap_or_default() {
             *cell = with.max(*cell);
         }
+    }
+
+    /// A stay from this time to that, with its name.
+    fn band(&self, from_us: u64, to_us: u64, story: &Story) -> Option<Band> {
+        let (from, to) = (self.column(from_us.max(self.from_us))?, self.column(to_us)?);
+        (from <= to).then(|| Band { from, to, name: story.name() })
     }
 
     /// Empties those that are in this time from their begin to their end.
@@ -195,6 +252,37 @@ mod tests {
         }
         let cells = &draw(&record, 0, 40_000, 4)[0].cells;
         assert_eq!(*cells, [Cell::Empty, Cell::Idle, Cell::Empty, Cell::Idle]);
+    }
+
+    #[test]
+    fn names_stand_in_their_bands_between_the_writes_if_they_fit() {
+        let lane = |cells: &str, bands: &[(usize, usize, &str)]| {
+            let cell = |glyph| match glyph {
+                '●' => Cell::Wrote,
+                '─' => Cell::Held,
+                'x' => Cell::Gone,
+                _ => Cell::Idle,
+            };
+            let bands =
+                bands.iter().map(|(from, to, name)| Band { from: *from, to: *to, name: (*name).into() });
+            let cells = cells.chars().map(cell).collect();
+            Lane { label: String::new(), cells, holder: String::new(), bands: bands.collect() }
+        };
+        let names =
+            |lane: &Lane| lane.names().iter().map(|it| (it.column, it.name.to_owned())).collect::<Vec<_>>();
+        let two = lane("●───────●──x·●──────", &[(0, 11, "tab 3"), (13, 19, "tab 9")]);
+        assert_eq!(names(&two), [(1, "tab 3".into()), (14, "tab 9".into())]);
+        // Where the writes are close together the name stands over some of them.
+        let busy = lane("·●─●─●─●─●", &[(1, 9, "tab 3")]);
+        assert_eq!(names(&busy), [(2, "tab 3".into())]);
+        assert_eq!(names(&lane("·●──x·····", &[(1, 4, "tab 3")])), []);
+        // Those that wait at the same time share a lane.
+        let todo =
+            lane("──────────────────", &[(0, 17, "tab 9"), (1, 17, "/up"), (2, 17, "tab 10 and more")]);
+        assert_eq!(names(&todo), [(1, "tab 9".into()), (7, "/up".into())]);
+        // A character of two columns takes two.
+        assert_eq!(names(&lane("──────", &[(0, 5, "模型")])), [(1, "模型".into())]);
+        assert_eq!(names(&lane("─────", &[(0, 4, "模型")])), []);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use console::{Style, Term};
 
 use super::claim::Claim;
-use super::lanes::{self, Cell, Lane};
+use super::lanes::{self, Cell, LEGEND, Lane};
 use super::record::{Record, Story};
 use crate::escape::printable;
 
@@ -71,6 +71,33 @@ impl Narrator {
         self.line(&Style::new().bold().apply_to(text).to_string());
     }
 
+    /// What the next picture shows.
+    pub fn caption(&mut self, text: &str) {
+        self.settle();
+        self.last_line.clear();
+        for line in wrapped(text, self.width()) {
+            self.line(&Style::new().underlined().apply_to(line).to_string());
+        }
+    }
+
+    /// The key to the pictures, once at the top.
+    pub fn key(&mut self) {
+        let text = "In the pictures each row is a thread of the pool, tp 001 and so on, or todo, its queue; \
+                    time goes from left to right:";
+        wrapped(text, self.width()).iter().for_each(|line| self.line(line));
+        let (mut line, mut used) = (String::new(), 0);
+        for (cell, word) in LEGEND {
+            let width = console::measure_text_width(word) + 4;
+            if used + width > self.width() {
+                self.line(&std::mem::take(&mut line));
+                used = 0;
+            }
+            line.push_str(&format!(" {} {word} ", style(cell).apply_to(cell.glyph())));
+            used += width;
+        }
+        self.line(&line);
+    }
+
     /// A word in the margin and what it introduces.
     pub fn entry(&mut self, word: &str, text: &str) {
         self.settle();
@@ -115,7 +142,10 @@ impl Narrator {
                 let line = summary(record);
                 if line != self.last_line {
                     let at = record.now_us.saturating_sub(from_us) as f64 / 1e6;
-                    self.line(&format!("{at:>6.1} s  {line}"));
+                    for (number, part) in wrapped(&line, self.width().saturating_sub(10)).iter().enumerate() {
+                        let margin = if number == 0 { format!("{at:>6.1} s") } else { String::new() };
+                        self.line(&format!("{margin:<8}  {part}"));
+                    }
                     self.last_line = line;
                 }
             }
@@ -140,11 +170,18 @@ impl Narrator {
         let lanes = lanes::draw(record, from_us, record.now_us, columns);
         let (threads, todo) = lanes.split_at(lanes.len().saturating_sub(1));
         let shown = &threads[..threads.len().min(MOST_LANES)];
-        let mut rows: Vec<String> = shown.iter().map(|lane| row(lane, width)).collect();
+        let mut rows: Vec<String> = shown.iter().map(|lane| row(lane, &lane.holder, width)).collect();
         if threads.len() > shown.len() {
             rows.push(format!("  …     and {} threads more", threads.len() - shown.len()));
         }
-        rows.extend(todo.iter().map(|lane| row(lane, width)));
+        for lane in todo {
+            // Those that wait have lines of their own where they do not fit beside the lane.
+            let fits = console::measure_text_width(&lane.holder) <= room_beside(lane, width);
+            rows.push(row(lane, if fits { &lane.holder } else { "" }, width));
+            if !fits {
+                rows.extend(waiting(&lane.holder, width));
+            }
+        }
         let seconds = record.now_us.saturating_sub(from_us) as f64 / 1e6;
         rows.push(format!("        0 s{:>1$}", format!("{seconds:.1} s"), columns.saturating_sub(3)));
         rows
@@ -179,14 +216,39 @@ impl Narrator {
     }
 }
 
-fn row(lane: &Lane, width: usize) -> String {
-    let mut cells = String::new();
-    for run in lane.cells.chunk_by(|a, b| a == b) {
-        let text: String = run.iter().map(|cell| cell.glyph()).collect();
-        cells.push_str(&style(run[0]).apply_to(text).to_string());
+/// A row, or two, for those that wait in todo.
+fn waiting(names: &str, width: usize) -> Vec<String> {
+    let width = width.saturating_sub(8);
+    let mut lines = wrapped(&format!("waiting: {names}"), width);
+    if lines.len() > 2 {
+        lines.truncate(1);
+        let named = lines[0].matches(',').count();
+        lines.push(format!("and {} more", (names.matches(", ").count() + 1).saturating_sub(named)));
     }
-    let room = width.saturating_sub(lane.cells.len() + 9);
-    format!(" {:<7}{cells} {}", lane.label, console::truncate_str(&lane.holder, room, "…"))
+    lines.into_iter().map(|line| format!("        {line}")).collect()
+}
+
+fn room_beside(lane: &Lane, width: usize) -> usize {
+    width.saturating_sub(lane.cells.len() + 9)
+}
+
+fn row(lane: &Lane, beside: &str, width: usize) -> String {
+    let glyphs = |from: usize, to: usize| {
+        let runs = lane.cells.get(from..to).unwrap_or_default().chunk_by(|a, b| a == b);
+        let run = |run: &[Cell]| {
+            let text: String = run.iter().map(|cell| cell.glyph()).collect();
+            style(run[0]).apply_to(text).to_string()
+        };
+        runs.map(run).collect::<String>()
+    };
+    let (mut cells, mut column) = (String::new(), 0);
+    for name in lane.names() {
+        cells.push_str(&glyphs(column, name.column));
+        cells.push_str(name.name);
+        column = name.column + name.width;
+    }
+    cells.push_str(&glyphs(column, lane.cells.len()));
+    format!(" {:<7}{cells} {}", lane.label, console::truncate_str(beside, room_beside(lane, width), "…"))
 }
 
 fn style(cell: Cell) -> Style {
@@ -236,6 +298,41 @@ mod tests {
     #[test]
     fn the_plain_line_says_who_waits() {
         assert_eq!(summary(&two_threads()), "threads: 1 held, 1 idle; todo: /up");
+    }
+
+    #[test]
+    fn a_lane_bears_the_name_of_each_stay() {
+        let mut record = two_threads();
+        for story in record.stories.values_mut() {
+            (story.queued_us, story.writes_us) = (0, vec![0]);
+            story.started = story.started.map(|(_, thread)| (0, thread));
+            story.finished_us = story.finished_us.map(|_| 500_000);
+            if let Some(gone) = &mut story.gone {
+                gone.at_us = 500_000;
+            }
+        }
+        record.now_us = 1_000_000;
+        let lanes = lanes::draw(&record, 0, record.now_us, 20);
+        let rows: Vec<String> = lanes.iter().map(|lane| row(lane, &lane.holder, 80)).collect();
+        let plain: Vec<_> = rows.iter().map(|row| console::strip_ansi_codes(row).into_owned()).collect();
+        assert_eq!(
+            plain,
+            [
+                " tp 001 ●tab 1────x········· ",
+                " tp 002 ●tab 2────────────── tab 2",
+                " todo   ░/up░░░░░░░░░░░░░░░░ /up",
+            ]
+        );
+    }
+
+    #[test]
+    fn those_that_wait_are_named_and_not_cut() {
+        let names = "tab 9, connection 19";
+        assert_eq!(waiting(names, 80), ["        waiting: tab 9, connection 19"]);
+        let many = (1..=40).map(|tab| format!("tab {tab}")).collect::<Vec<_>>().join(", ");
+        let lines = waiting(&many, 80);
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+        assert!(lines[1].contains("and 31 more"), "{lines:?}");
     }
 
     #[test]

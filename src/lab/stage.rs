@@ -132,10 +132,12 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Starts the server with the plan's threads and pace, and these flags besides.
+    /// `caption` says what its picture shows.
     pub fn serve(
         plan: &'a Plan,
         narrator: &'a mut Narrator,
         interrupted: &'a Receiver<()>,
+        caption: &str,
         flags: &[(&str, String)],
     ) -> Result<Stage<'a>, ActError> {
         let (min, max) = plan.threads;
@@ -149,6 +151,7 @@ impl<'a> Stage<'a> {
         ];
         let flags: Vec<String> =
             ours.iter().chain(flags).flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
+        narrator.caption(caption);
         let subject = Subject::start(&plan.program, &flags)?;
         let mut stage = Stage { plan, subject, narrator, interrupted, drawn: None, began_us: None };
         // Until the server has been asked once there is nothing to draw.
@@ -327,6 +330,11 @@ impl<'a> Stage<'a> {
     /// What is known at the end, and since when lanes are to be drawn.
     pub fn recorded(&self) -> (Record, u64) {
         (self.record(Record::clone), self.began_us.unwrap_or_default())
+    }
+
+    /// What the picture shows from now on.
+    pub fn caption(&mut self, text: &str) {
+        self.narrator.caption(text);
     }
 
     pub fn say(&mut self, text: &str) {

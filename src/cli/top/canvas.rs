@@ -129,7 +129,10 @@ pub fn level(value: Option<u64>, of: u64) -> char {
     match value {
         None => ' ',
         Some(0) => '·',
-        Some(value) => LEVELS[(value.min(of) * 8).div_ceil(of.max(1)).clamp(1, 8) as usize - 1],
+        Some(value) => {
+            let eighths = (u128::from(value.min(of)) * 8).div_ceil(u128::from(of.max(1)));
+            LEVELS[eighths.clamp(1, 8) as usize - 1]
+        }
     }
 }
 

@@ -6,15 +6,19 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use ratatui::style::{Color, Style};
+use ratatui::style::{Color, Modifier, Style};
 
 use super::canvas::{Canvas, bold, dim};
 use super::inside;
 use super::look::{HEAD, Look, Scrolled};
 use super::view::View;
+use crate::escape::printable;
 
 /// The smallest terminal on which there is something to see.
 pub const LEAST: (u16, u16) = (40, 10);
+
+/// The most rows of why no answer comes.
+const MOST_FOOT: usize = 4;
 
 const HELP: [&str; 19] = [
     "q, Esc, Ctrl-C  leave",
@@ -49,27 +53,32 @@ pub fn draw(view: &View, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Sc
     canvas.gauge(view);
     canvas.numbers(view);
     canvas.ours(view);
-    let bottom = area.height - u16::from(look.keys || look.silence.is_some());
-    canvas.foot(look, area.height - 1);
+    let foot = canvas.foot_lines(look);
+    let bottom = area.height - foot.len() as u16;
+    canvas.foot(look, bottom, &foot);
     if look.help {
         for (y, line) in (HEAD..bottom).zip(HELP) {
             canvas.pen(y).put(line, Style::new());
         }
+        canvas.fade(look, HEAD);
         return Scrolled::default();
     }
+    let picture = bottom;
     let legend = area.height > LEAST.1 + 3 && view.record.is_some();
     let bottom = bottom - u16::from(legend);
     if legend {
         canvas.legend(bottom);
     }
-    match (&view.record, &view.stats.worker_status) {
+    let scrolled = match (&view.record, &view.stats.worker_status) {
         (Some(record), _) => canvas.inside(view, record, look, bottom),
         (None, Some(workers)) => canvas.workers(view, workers, look, bottom),
         (None, None) => {
             canvas.history(view, HEAD);
             Scrolled::default()
         }
-    }
+    };
+    canvas.fade(look, picture);
+    scrolled
 }
 
 /// How high a screen must be that shows all rows and these many events.
@@ -94,17 +103,70 @@ impl Canvas<'_> {
         }
     }
 
-    fn foot(&mut self, look: &Look<'_>, y: u16) {
-        let alarm = self.colour(bold(), Color::Red);
-        let mut pen = self.pen(y);
-        match (look.silence, look.paused) {
-            (Some(why), true) => pen.put("paused: p goes on  ", bold()).put(why, alarm),
-            (Some(why), false) => pen.put(why, alarm),
-            (None, true) => pen.put("paused: p goes on  q leave  ? help", bold()),
-            (None, false) if look.keys => pen.put("q leave  p pause  ? help", dim()),
-            (None, false) => return,
+    /// What stands in the last rows. Why no answer comes is wrapped, and cut at [`MOST_FOOT`] rows.
+    fn foot_lines(&self, look: &Look<'_>) -> Vec<String> {
+        let Some(why) = look.silence else {
+            return match look.paused {
+                true => vec!["paused: p goes on  q leave  ? help".to_owned()],
+                false if look.keys => vec!["q leave  p pause  ? help".to_owned()],
+                false => Vec::new(),
+            };
         };
+        let paused = if look.paused { "paused: p goes on; " } else { "" };
+        // What another program has said is filtered before its columns are counted.
+        wrapped(&format!("{paused}{}", printable(why)), usize::from(self.area.width))
     }
+
+    fn foot(&mut self, look: &Look<'_>, y: u16, lines: &[String]) {
+        let style = match (look.silence, look.paused) {
+            (Some(_), _) => self.colour(bold(), Color::Red),
+            (None, true) => bold(),
+            (None, false) => dim(),
+        };
+        for (y, line) in (y..).zip(lines) {
+            self.pen(y).put(line, style);
+        }
+    }
+
+    /// While no answers come, all above this row is old, and dim.
+    fn fade(&mut self, look: &Look<'_>, bottom: u16) {
+        if look.silence.is_some() {
+            let old = Rect { height: bottom, ..self.area };
+            self.buffer.set_style(old, dim().remove_modifier(Modifier::BOLD));
+        }
+    }
+}
+
+/// Words on lines of so many columns, at most [`MOST_FOOT`]; a word that is longer is cut into pieces.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let mut rest = word;
+        loop {
+            let line = lines.last().map_or(0, |line| console::measure_text_width(line));
+            let gap = usize::from(line > 0);
+            if line + gap + console::measure_text_width(rest) <= width {
+                break;
+            }
+            if line > 0 {
+                lines.push(String::new());
+                continue;
+            }
+            let piece = console::truncate_str(rest, width.max(2), "").into_owned();
+            rest = &rest[piece.len()..];
+            if let Some(last) = lines.last_mut() {
+                *last = piece;
+            }
+            lines.push(String::new());
+        }
+        if let Some(last) = lines.last_mut() {
+            let gap = if last.is_empty() { "" } else { " " };
+            last.push_str(gap);
+            last.push_str(rest);
+        }
+    }
+    lines.truncate(MOST_FOOT);
+    lines
 }
 
 #[cfg(test)]
@@ -204,6 +266,8 @@ mod tests {
             {
                 for help in [false, true] {
                     drawn(view, &Look { scroll: 1_000, help, ..look() }, width, height);
+                    let silence = Some("no answer for 1 min, asking again: a reason of a few words 模型");
+                    drawn(view, &Look { scroll: 1_000, help, silence, ..look() }, width, height);
                 }
             }
         }
@@ -262,10 +326,39 @@ mod tests {
             rows.pop().unwrap()
         };
         assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: nobody");
-        assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p goes on  no answer for 1 min"));
+        assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p goes on; no answer for 1 min"));
         // Answers come again, behind the picture that stands still.
         view.take(answers(2), now);
         assert_eq!(foot(&still, true, view.silence(now).as_deref()), "paused: p goes on  q leave  ? help");
+    }
+
+    #[test]
+    fn without_answers_the_numbers_are_dim_and_the_reason_is_wrapped() {
+        let view = ours(2);
+        let why = "no answer for 1 min 5 s, asking again: no server answers at tcp://127.0.0.1:9293: start one with \
+                   ninetabs, or name another with --control-url";
+        let look = Look { silence: Some(why), ..look() };
+        let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
+        let mut dims = |look: &Look<'_>| {
+            terminal.draw(|frame| drop(draw(&view, look, frame.area(), frame.buffer_mut()))).unwrap();
+            let buffer = terminal.backend().buffer();
+            let is_dim = |x, y| buffer[(x, y)].modifier.contains(Modifier::DIM);
+            let is_bold = |x, y| buffer[(x, y)].modifier.contains(Modifier::BOLD);
+            // The address, the gauge, numbers, a lane; and the foot.
+            (
+                [(0, 0), (10, 1), (10, 2), (10, 3), (50, 5)].map(|(x, y)| is_dim(x, y) && !is_bold(x, y)),
+                is_bold(0, 18),
+            )
+        };
+        assert_eq!(dims(&look), ([true; 5], true));
+        assert!(dims(&self::look()).0.contains(&false));
+        let (rows, _) = drawn(&view, &look, 80, 20);
+        assert_eq!(rows[17..].join(" "), why);
+        // Nothing of it is lost in a narrower terminal.
+        let (rows, _) = drawn(&view, &look, 50, 20);
+        assert_eq!(rows[17..].join(" "), why);
+        assert_eq!(wrapped(&"x".repeat(25), 10), ["x".repeat(10), "x".repeat(10), "x".repeat(5)]);
+        assert_eq!(wrapped("a模型b", 3), ["a模", "型b"]);
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let plan = theatre.plan;
     let expected = shares(plan);
     let mut claims = Claims::default();
-    let mut stage = theatre.serve(&[])?;
+    let mut stage =
+        theatre.serve(&format!("All {} on one host, 127.0.0.1:", count(plan.tabs, "tab")), &[])?;
     let mut browser = Kind::start(&mut stage)?;
 
     let port = stage.port().to_owned();
@@ -69,13 +70,14 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     drop(browser);
     drop(stage);
 
-    let mut stage = theatre.serve(&[])?;
+    let mut stage = theatre.serve("Each tab on a host of its own, tab1.localhost and so on:", &[])?;
     let mut browser = Kind::start(&mut stage)?;
     let port = stage.port().to_owned();
     let own_host = |tab: usize| format!("http://tab{tab}.localhost:{port}/?tab={tab}");
     let tabs = open_all(&mut stage, &mut browser, own_host)?;
     let (spread, _) = nine_tabs::shares(plan);
     claims.equal("a host each: streams", spread, seen(&stage).1);
+    stage.settle_lanes();
     browser.close(tabs)?;
 
     Ok(Played { claims, why: why(plan, browser.name()), record })

@@ -41,10 +41,14 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let plan = theatre.plan;
     let pace = plan.pace;
     let mut claims = Claims::default();
-    let mut stage = theatre.serve(&[
-        ("--db-pool", CONNECTIONS.to_string()),
-        ("--db-checkout-timeout", in_seconds(pace.checkout_timeout)),
-    ])?;
+    let caption = format!("Tabs on {CONNECTIONS} database connections:");
+    let mut stage = theatre.serve(
+        &caption,
+        &[
+            ("--db-pool", CONNECTIONS.to_string()),
+            ("--db-checkout-timeout", in_seconds(pace.checkout_timeout)),
+        ],
+    )?;
     let streaming = streaming(plan);
     let tabs = stage.open_tabs(streaming, "")?;
     let streams = tabs.iter().filter(|(_, placed)| *placed == Placed::Streams).count();

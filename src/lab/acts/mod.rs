@@ -100,8 +100,8 @@ impl Act {
 }
 
 impl Theatre<'_> {
-    fn serve(&mut self, flags: &[(&str, String)]) -> Result<Stage<'_>, ActError> {
-        Stage::serve(self.plan, self.narrator, self.interrupted, flags)
+    fn serve(&mut self, caption: &str, flags: &[(&str, String)]) -> Result<Stage<'_>, ActError> {
+        Stage::serve(self.plan, self.narrator, self.interrupted, caption, flags)
     }
 }
 

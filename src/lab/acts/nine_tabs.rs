@@ -31,7 +31,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let plan = theatre.plan;
     let (streaming, waiting) = shares(plan);
     let mut claims = Claims::default();
-    let mut stage = theatre.serve(&[])?;
+    let mut stage = theatre.serve(&format!("{} and then a page:", count(plan.tabs, "tab")), &[])?;
 
     let tabs = stage.open_tabs(plan.tabs, "")?;
     let placed = |wanted| tabs.iter().filter(|(_, placed)| *placed == wanted).count();

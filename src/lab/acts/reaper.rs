@@ -55,7 +55,9 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     ];
     let mut claims = Claims::default();
 
-    let mut stage = theatre.serve(&flags)?;
+    let age = spoken(pace.max_stream_age);
+    let mut stage = theatre
+        .serve(&format!("{} with a maximum age of {age}:", count(plan.most_threads(), "zombie")), &flags)?;
     let threads = plan.most_threads();
     let raised = zombies::raise(&mut stage, threads)?;
     let began = Instant::now();
@@ -89,7 +91,8 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     drop(raised);
     drop(stage);
 
-    let mut stage = theatre.serve(&flags)?;
+    let mut stage =
+        theatre.serve(&format!("{} with the same maximum age:", count(plan.tabs, "tab")), &flags)?;
     let seen = take_turns(&mut stage)?;
     stage.settle_lanes();
     let fewest = seen.tabs.iter().map(|tab| tab.turns).min().unwrap_or_default();

@@ -43,7 +43,12 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let plan = theatre.plan;
     let (streaming, waiting) = nine_tabs::shares(plan);
     let mut claims = Claims::default();
-    let mut stage = theatre.serve(&[])?;
+    let leaver_takes = if waiting > 0 {
+        format!("Tab {} closes, and tab {} waits for its thread:", leaver(plan), streaming + 1)
+    } else {
+        format!("Tab {} closes:", leaver(plan))
+    };
+    let mut stage = theatre.serve(&leaver_takes, &[])?;
     let bound = stage.two_writes();
     let limit = bound * JUDGED_AT;
 
@@ -170,7 +175,10 @@ fn why(end: &End, after: Duration, taken: &str) -> String {
 
 /// The same close, on a server whose streams listen to their sockets while they sleep.
 fn by_poll(theatre: &mut Theatre<'_>, claims: &mut Claims, by_write: Duration) -> Result<(), ActError> {
-    let mut stage = theatre.serve(&[("--notice-close", "poll".to_owned())])?;
+    let mut stage = theatre.serve(
+        "One tab, and the same close with --notice-close poll:",
+        &[("--notice-close", "poll".to_owned())],
+    )?;
     let limit = stage.two_writes() * JUDGED_AT;
     let (tab, _) = stage.open_tab(1, "")?;
     let before = tab.progress().events;
@@ -196,6 +204,7 @@ fn by_poll(theatre: &mut Theatre<'_>, claims: &mut Claims, by_write: Duration) -
         after.map_or(DID_NOT_COME_BACK.to_owned(), spoken),
         after.is_some_and(|after| after < by_write),
     );
+    stage.settle_lanes();
     Ok(())
 }
 

@@ -28,7 +28,8 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let plan = theatre.plan;
     let threads = plan.most_threads();
     let mut claims = Claims::default();
-    let mut stage = theatre.serve(&[])?;
+    let caption = format!("{} that never read:", count(threads, "client"));
+    let mut stage = theatre.serve(&caption, &[])?;
     let limit = stage.two_writes() * JUDGED_AT;
 
     let zombies = raise(&mut stage, threads)?;
@@ -53,6 +54,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     claims.equal("threads that they hold after that", threads, stage.record(|record| record.open_streams()));
     stage.settle_lanes();
     let record = stage.recorded();
+    stage.caption("The same server: they are killed, then curl and ab come:");
     drop(zombies);
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, limit)?;
     claims.equal("pool_capacity once they are killed", threads as u64, capacity);
@@ -65,6 +67,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 
     curl(&mut stage, &mut claims, limit)?;
     ab(&mut stage, &mut claims, limit)?;
+    stage.settle_lanes();
 
     let why = format!(
         "Threads puma srv tp 001 to {threads:03} wrote {writes} times to sockets that nobody read, and each write succeeded, since \
