@@ -133,7 +133,7 @@ impl Record {
             self.unknown_us.push((self.now_us, until_us));
         }
         self.now_us = now_us;
-        self.forgotten += forgotten;
+        self.forgotten = self.forgotten.saturating_add(forgotten);
         for (thread, held) in snapshot.iter().flat_map(holds) {
             // It began before the moments that are left.
             if held.started_us < Some(until_us) {
