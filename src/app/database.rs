@@ -10,52 +10,21 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::model::{Model, SCHEMA};
+use super::database_file::{Files, prepare};
+use super::model::Model;
 use super::table::Table;
 
-/// How long a connection waits for another's write to end.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait before a change of the journal's mode is tried again.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Written in the file's header, so that nobody else's database is taken for ours.
-const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
-/// What every SQLite file begins with.
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// SQLite's header: its magic first, the application id at this place.
-const HEADER_BYTES: usize = 100;
-const APPLICATION_ID_AT: usize = 68;
-
-/// Why a database cannot be used. None of these has changed its file.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    #[error("it cannot be read: {0}")]
-    Unreadable(io::Error),
-    #[error("it is not a SQLite database")]
-    NotADatabase,
-    #[error("it is the database of another program")]
-    Foreign,
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-    /// The file is ours, but there are not as many connections to be had.
-    #[error("only {opened} of {size} connections could be opened: {error}")]
-    Pool { size: usize, opened: usize, error: rusqlite::Error },
-    #[error("{0}")]
-    Sqlite(#[from] rusqlite::Error),
-}
+pub use super::database_file::{Gone, OpenError};
 
 /// Why an action has no connection.
 #[derive(Debug, Error)]
@@ -96,8 +65,12 @@ pub struct Stats {
 pub struct Database {
     idle: Receiver<Connection>,
     give_back: Sender<Connection>,
+    /// Connections that are open, in the pool or out of it.
     size: AtomicUsize,
-    growing: Mutex<()>,
+    /// The most that are to be open: those beyond are closed when they come back.
+    wanted: AtomicUsize,
+    /// Held while `wanted` changes, and `size` follows.
+    sizing: Mutex<()>,
     waiting: AtomicUsize,
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
@@ -107,7 +80,7 @@ pub struct Database {
     hooks: Hooks,
     checkout_timeout: Duration,
     lease_for: LeaseFor,
-    path: PathBuf,
+    files: Files,
 }
 
 /// What runs after a commit.
@@ -137,7 +110,8 @@ impl Database {
             idle,
             give_back,
             size: AtomicUsize::new(0),
-            growing: Mutex::default(),
+            wanted: AtomicUsize::new(size),
+            sizing: Mutex::default(),
             waiting: AtomicUsize::new(0),
             checkout_timeouts: AtomicU64::new(0),
             queries: AtomicU64::new(0),
@@ -147,7 +121,7 @@ impl Database {
             hooks: Hooks::default(),
             checkout_timeout,
             lease_for,
-            path: path.to_owned(),
+            files: Files::of(path)?,
         };
         database.grow_to(size)?;
         Ok(Arc::new(database))
@@ -209,17 +183,36 @@ impl Database {
         self.hooks.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
 
-    /// A connection of its own, outside the pool, for whoever makes models.
+    /// A connection outside the pool, for a thread that keeps it.
     pub fn connect(&self) -> rusqlite::Result<Connection> {
-        connect(&self.path, OpenFlags::default())
+        self.files.connect()
+    }
+
+    /// Whether the database's files are where they were when it was opened. If not, no model is created.
+    pub fn check_files(&self) -> Result<(), Gone> {
+        self.files.check()
+    }
+
+    /// Creates a model on a connection outside the pool, and tells of it.
+    pub fn create(&self, db: &mut Connection, name: &str, keep: u64) -> Result<Model, CreateError> {
+        self.files.check()?;
+        let model = match Model::create(db, name, keep) {
+            Err(error) if is_out_of_ids(db, &error) => return Err(CreateError::OutOfIds),
+            created => created?,
+        };
+        self.committed(model.id);
+        Ok(model)
     }
 
     /// Adds connections until there are at least this many; all that are missing,
     /// or none if one cannot be opened.
     pub fn grow_to(&self, size: usize) -> Result<(), OpenError> {
-        // It guards nothing but the count of what is missing.
-        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _sizing = self.sizing();
         let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
+        if missing == 0 {
+            return Ok(());
+        }
+        self.files.check()?;
         let mut opened = Vec::new();
         for _ in 0..missing {
             let connection = self.connect();
@@ -229,12 +222,42 @@ impl Database {
                 error,
             })?);
         }
+        self.wanted.fetch_max(size, Ordering::AcqRel);
         for connection in opened {
             // The pool holds the receiving end itself, so that giving back cannot fail.
             let _ = self.give_back.send(connection);
             self.size.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
+    }
+
+    /// Closes connections until there are at most this many: those in the pool at once, others when
+    /// they come back.
+    pub fn shrink_to(&self, size: usize) {
+        let _sizing = self.sizing();
+        self.wanted.fetch_min(size, Ordering::AcqRel);
+        while self.size.load(Ordering::Acquire) > size {
+            let Ok(connection) = self.idle.try_recv() else { return };
+            drop(connection);
+            self.size.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes a connection back, unless there are more than are wanted.
+    fn take_back(&self, connection: Connection) {
+        if self.size.load(Ordering::Acquire) > self.wanted.load(Ordering::Acquire) {
+            let _sizing = self.sizing();
+            if self.size.load(Ordering::Acquire) > self.wanted.load(Ordering::Acquire) {
+                self.size.fetch_sub(1, Ordering::AcqRel);
+                return;
+            }
+        }
+        let _ = self.give_back.send(connection);
+    }
+
+    fn sizing(&self) -> MutexGuard<'_, ()> {
+        // It guards two counts, each of which is whole even after a panic.
+        self.sizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A lease for one action, which takes its connection at its first query.
@@ -309,6 +332,40 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// Creates a model, and tells of it. Blocks as a query does.
+    pub fn create(&mut self, name: &str, keep: u64) -> Result<Model, CreateError> {
+        let database = Arc::clone(&self.database);
+        self.query(None, |db| Ok(database.create(db, name, keep)))?
+    }
+}
+
+/// Whether no id is left: the greatest is in the table, or was.
+fn is_out_of_ids(db: &Connection, error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        && Model::last_id(db).is_ok_and(|last| last == i64::MAX)
+}
+
+/// Why a model was not created.
+#[derive(Debug, Error)]
+pub enum CreateError {
+    #[error("no model is created: {0}")]
+    Gone(#[from] Gone),
+    #[error(
+        "no model is created: another program has used the greatest id there is ({}); delete that row, and set seq of models in sqlite_sequence to a lower id",
+        i64::MAX
+    )]
+    OutOfIds,
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+impl From<rusqlite::Error> for CreateError {
+    fn from(error: rusqlite::Error) -> Self {
+        CreateError::Query(error.into())
+    }
+}
+
 /// Why a query has no answer.
 #[derive(Debug, Error)]
 pub enum QueryError {
@@ -328,88 +385,8 @@ struct Checkout {
 impl Drop for Checkout {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            let _ = self.database.give_back.send(connection);
+            self.database.take_back(connection);
         }
-    }
-}
-
-/// Looks at the file before anything may write to it, then makes it ours. Says which id was the
-/// last that it gave, and which table it is.
-fn prepare(path: &Path) -> Result<(i64, Table), OpenError> {
-    let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
-    let is_new = !exists || look_at_header(path)?;
-    let flags =
-        if exists { OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::default() };
-    let mut connection = connect(path, flags).map_err(as_damage)?;
-    if !is_new {
-        let verdict: String =
-            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(as_damage)?;
-        if verdict != "ok" {
-            return Err(OpenError::Damaged(verdict));
-        }
-    }
-    if is_new {
-        // Before WAL mode: there it would be in the log alone until the first checkpoint, and the header
-        // without it, which a second process that starts now takes for another program's.
-        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
-    }
-    into_wal_mode(&connection).map_err(as_damage)?;
-    connection.execute_batch(SCHEMA).map_err(as_damage)?;
-    let table = Table::of(&mut connection).map_err(as_damage)?;
-    let last_id = Model::last_id(&connection).map_err(as_damage)?;
-    Ok((last_id, table))
-}
-
-/// Blocks while another process makes the same file its own, at most for the busy
-/// timeout: SQLite's own wait does not cover a change of the mode.
-fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
-    let began = Instant::now();
-    loop {
-        match connection.pragma_update(None, "journal_mode", "WAL") {
-            Err(error)
-                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
-                    && began.elapsed() < BUSY_TIMEOUT =>
-            {
-                thread::sleep(LOOK_AGAIN);
-            }
-            changed => return changed,
-        }
-    }
-}
-
-/// Whether the file is there but empty, which SQLite takes for a new database.
-fn look_at_header(path: &Path) -> Result<bool, OpenError> {
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    let file = File::open(path).map_err(OpenError::Unreadable)?;
-    file.take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(OpenError::Unreadable)?;
-    if header.is_empty() {
-        return Ok(true);
-    }
-    if header.len() < HEADER_BYTES || !header.starts_with(MAGIC) {
-        return Err(OpenError::NotADatabase);
-    }
-    if header[APPLICATION_ID_AT..][..4] != APPLICATION_ID.to_be_bytes() {
-        return Err(OpenError::Foreign);
-    }
-    Ok(false)
-}
-
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Else a statement is compiled anew whenever what is bound to it has changed, which is at each look of
-    // each stream: the planner would like to know it.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // In WAL mode a commit survives the process's death without a sync of its own.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    Ok(connection)
-}
-
-fn as_damage(error: rusqlite::Error) -> OpenError {
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => OpenError::Damaged(error.to_string()),
-        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotADatabase,
-        _ => OpenError::Sqlite(error),
     }
 }
 
@@ -469,52 +446,34 @@ mod tests {
     }
 
     #[test]
-    fn several_that_start_at_once_on_a_new_file_all_get_it() {
-        for _ in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("models.sqlite3");
-            let open = || Database::open(&path, 1, Duration::from_secs(1), LeaseFor::Action).map(drop);
-            let opened: Vec<_> = thread::scope(|scope| {
-                let openers: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
-                openers.into_iter().map(|opener| opener.join().unwrap()).collect()
-            });
-            assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    fn a_pool_that_shrinks_closes_what_is_idle_now_and_the_rest_when_it_comes_back() {
+        let (_folder, database) = database(2, LeaseFor::Action);
+        let mut held: Vec<_> = (0..4).map(|_| database.lease()).collect();
+        database.grow_to(6).unwrap();
+        for lease in &mut held {
+            lease.query(None, |db| Model::newest_id(db)).unwrap();
         }
+        database.shrink_to(2);
+        assert_eq!((database.stats().size, database.stats().busy), (4, 4));
+        held.truncate(3);
+        assert_eq!((database.stats().size, database.stats().busy), (3, 3));
+        // A pool that grows again takes as few as are missing.
+        database.grow_to(4).unwrap();
+        assert_eq!((database.stats().size, database.stats().busy), (4, 3));
+        database.shrink_to(2);
+        drop(held);
+        assert_eq!(database.stats(), Stats { size: 2, busy: 0, waiting: 0, checkout_timeouts: 0 });
     }
 
     #[test]
-    fn what_is_not_ours_is_refused_and_left_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = |path: &Path| Database::open(path, 1, Duration::from_secs(1), LeaseFor::Action);
-        let refused = |name: &str, bytes: &[u8]| {
-            let path = folder.path().join(name);
-            fs::write(&path, bytes).unwrap();
-            let error = open(&path).unwrap_err();
-            assert_eq!(fs::read(&path).unwrap(), bytes, "{name} was changed");
-            error
+    fn a_model_beyond_the_greatest_id_is_refused_with_the_cause() {
+        let (_folder, database) = database(1, LeaseFor::Query);
+        let insert = |db: &mut Connection| {
+            db.execute("INSERT INTO models VALUES (9223372036854775807, 'theirs', 1)", [])
         };
-        assert!(matches!(refused("text", b"hello"), OpenError::NotADatabase));
-
-        let foreign = folder.path().join("foreign");
-        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE models (x)").unwrap();
-        let bytes = fs::read(&foreign).unwrap();
-        assert!(matches!(refused("foreign", &bytes), OpenError::Foreign));
-
-        let ours = folder.path().join("ours");
-        let mut db = open(&ours).unwrap().connect().unwrap();
-        for n in 0..200 {
-            Model::create(&mut db, &format!("model {n} {}", "x".repeat(100)), 1000).unwrap();
-        }
-        drop(db);
-        let mut bytes = fs::read(&ours).unwrap();
-        assert!(bytes.len() > 3 * 4096);
-        bytes[4096..4096 + 2048].fill(0xff);
-        assert!(matches!(refused("damaged", &bytes), OpenError::Damaged(_)));
-        assert!(matches!(refused("cut", &bytes[..4096 + 100]), OpenError::Damaged(_)));
-
-        let empty = folder.path().join("empty");
-        fs::write(&empty, b"").unwrap();
-        open(&empty).unwrap();
-        assert!(matches!(open(folder.path()), Err(OpenError::Unreadable(_))));
+        database.lease().query(None, insert).unwrap();
+        let error = database.lease().create("ours", 9).unwrap_err();
+        assert!(matches!(error, CreateError::OutOfIds), "{error}");
+        assert!(error.to_string().contains("the greatest id there is (9223372036854775807)"), "{error}");
     }
 }

@@ -10,6 +10,7 @@ pub mod broadcaster;
 pub mod browser;
 pub mod content_security_policy;
 pub mod database;
+mod database_file;
 pub mod host_authorization;
 pub mod model;
 pub mod models_controller;

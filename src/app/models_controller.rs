@@ -125,11 +125,10 @@ impl ModelsController {
             return Response::line(422, &format!("name: is longer than {MAX_NAME_BYTES} bytes"));
         }
         let keep = self.settings.keep_models;
-        let model = match self.database.lease().query(None, |db| Model::create(db, &name, keep)) {
+        let model = match self.database.lease().create(&name, keep) {
             Ok(model) => model,
             Err(error) => return failed(request, &error),
         };
-        self.database.committed(model.id);
         if is_from_a_page(request) {
             return Response::line(303, "see the list").with_header("location", "/");
         }

@@ -50,6 +50,8 @@ impl OutsideWriters {
             let mut known = None;
             let mut has_failed = false;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_EVERY) {
+                // It says so itself if they are gone.
+                let _ = database.check_files();
                 let looked = look(&mut db, &mut known, &database);
                 // Ten times a second the same would bury everything else.
                 if let (Err(error), false) = (&looked, has_failed) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
-use super::database::Database;
+use super::database::{CreateError, Database};
 use super::model::Model;
 use crate::log_limit::limited;
 use crate::service::Services;
@@ -76,8 +76,10 @@ impl Producer {
                     continue;
                 }
                 let newest = Model::last_id(&db).unwrap_or(0);
-                match Model::create(&mut db, &format!("model {}", newest.saturating_add(1)), keep) {
-                    Ok(model) => database.committed(model.id),
+                let created = database.create(&mut db, &format!("model {}", newest.saturating_add(1)), keep);
+                match created {
+                    // Its own log line says so, once.
+                    Ok(_) | Err(CreateError::Gone(_)) => {}
                     Err(error) => limited!(Error, "producer: {error}"),
                 }
             }

@@ -1,0 +1,352 @@
+//! A database's file: made ours before anything else writes to it, and watched while it is open.
+//!
+//! SQLite goes on with a file that was deleted or moved: what it commits then is lost, and a
+//! connection that is opened later finds an empty file, or another one. So the files of the first
+//! open are known by device and inode ([`Files`]): no connection is opened to any other, and no
+//! model is created while they are not where they were.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, ffi};
+use thiserror::Error;
+
+use super::model::{Model, SCHEMA};
+use super::table::Table;
+
+/// How long a connection waits for another's write to end.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before a change of the journal's mode is tried again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Written in the file's header, so that nobody else's database is taken for ours.
+const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// SQLite's header: its magic first, the application id at this place.
+const HEADER_BYTES: usize = 100;
+const APPLICATION_ID_AT: usize = 68;
+
+/// Why a database cannot be used. None of these has changed its file.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("it is not a SQLite database")]
+    NotADatabase,
+    #[error("it is the database of another program")]
+    Foreign,
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// The file is ours, but there are not as many connections to be had.
+    #[error("only {opened} of {size} connections could be opened: {error}")]
+    Pool { size: usize, opened: usize, error: rusqlite::Error },
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The database's file, or one beside it, is not the one that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("its file is gone")]
+pub struct Gone;
+
+impl From<Gone> for rusqlite::Error {
+    fn from(gone: Gone) -> Self {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(gone.to_string()))
+    }
+}
+
+/// What a database consists of: its file, the write-ahead log and that log's index.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Absolute and without symbolic links, as SQLite itself takes it.
+    path: PathBuf,
+    identity: Identity,
+    /// The two others, which exist as long as a connection is open.
+    beside: OnceLock<Vec<(PathBuf, Identity)>>,
+    /// Whether it was logged that they are gone.
+    is_gone: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> Option<Identity> {
+        let metadata: Metadata = fs::metadata(path).ok()?;
+        Some(Identity { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Files {
+    /// Those of a database that [`prepare`] has made ours.
+    pub fn of(path: &Path) -> Result<Files, OpenError> {
+        let path = fs::canonicalize(path).map_err(OpenError::Unreadable)?;
+        let identity = Identity::of(&path).ok_or(Gone)?;
+        Ok(Files { path, identity, beside: OnceLock::new(), is_gone: AtomicBool::new(false) })
+    }
+
+    /// Opens a connection to them, and to no other file.
+    pub fn connect(&self) -> rusqlite::Result<Connection> {
+        self.check()?;
+        let connection = connect(&self.path, OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE)?;
+        // Beside a connection, which is open from here on.
+        self.beside.get_or_init(|| {
+            let beside = ["-wal", "-shm"].map(|suffix| {
+                let mut path = self.path.clone().into_os_string();
+                path.push(suffix);
+                PathBuf::from(path)
+            });
+            beside.into_iter().filter_map(|path| Identity::of(&path).map(|it| (path, it))).collect()
+        });
+        // It may have been replaced meanwhile.
+        self.check()?;
+        Ok(connection)
+    }
+
+    /// Whether they are where they were. A log line says so once when they are not, and once when they
+    /// are again.
+    pub fn check(&self) -> Result<(), Gone> {
+        let beside = self.beside.get().map_or(&[][..], Vec::as_slice);
+        let known =
+            [(&self.path, &self.identity)].into_iter().chain(beside.iter().map(|(path, it)| (path, it)));
+        let gone = known.into_iter().find(|(path, identity)| Identity::of(path) != Some(**identity));
+        let was_gone = self.is_gone.swap(gone.is_some(), Ordering::AcqRel);
+        match gone {
+            Some((path, _)) if !was_gone => log::error!(
+                "{} was deleted, moved or replaced while it was open: no model is created, and no connection is opened; put it back, or start the server again",
+                path.display()
+            ),
+            None if was_gone => log::info!("{} is where it was again", self.path.display()),
+            _ => {}
+        }
+        if gone.is_some() { Err(Gone) } else { Ok(()) }
+    }
+}
+
+/// Looks at the file before anything may write to it, then makes it ours. Says which id was the
+/// last that it gave, and which table it is.
+pub(super) fn prepare(path: &Path) -> Result<(i64, Table), OpenError> {
+    let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
+    let is_new = !exists || look_at_header(path)?;
+    let flags =
+        if exists { OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::default() };
+    let mut connection = connect(path, flags).map_err(as_damage)?;
+    if !is_new {
+        let verdict: String =
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(as_damage)?;
+        if verdict != "ok" {
+            return Err(OpenError::Damaged(verdict));
+        }
+    }
+    if is_new {
+        // Before WAL mode: there it would be in the log alone until the first checkpoint, and the header
+        // without it, which a second process that starts now takes for another program's.
+        connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
+    }
+    into_wal_mode(&connection).map_err(as_damage)?;
+    connection.execute_batch(SCHEMA).map_err(as_damage)?;
+    let table = Table::of(&mut connection).map_err(as_damage)?;
+    let last_id = Model::last_id(&connection).map_err(as_damage)?;
+    Ok((last_id, table))
+}
+
+/// Blocks while another process makes the same file its own, at most for the busy
+/// timeout: SQLite's own wait does not cover a change of the mode.
+fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
+    let began = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && began.elapsed() < BUSY_TIMEOUT =>
+            {
+                thread::sleep(LOOK_AGAIN);
+            }
+            changed => return changed,
+        }
+    }
+}
+
+/// Whether the file is there but empty, which SQLite takes for a new database.
+fn look_at_header(path: &Path) -> Result<bool, OpenError> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    let file = File::open(path).map_err(OpenError::Unreadable)?;
+    file.take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(OpenError::Unreadable)?;
+    if header.is_empty() {
+        return Ok(true);
+    }
+    if header.len() < HEADER_BYTES || !header.starts_with(MAGIC) {
+        return Err(OpenError::NotADatabase);
+    }
+    if header[APPLICATION_ID_AT..][..4] != APPLICATION_ID.to_be_bytes() {
+        return Err(OpenError::Foreign);
+    }
+    Ok(false)
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Else a statement is compiled anew whenever what is bound to it has changed, which is at each look of
+    // each stream: the planner would like to know it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // In WAL mode a commit survives the process's death without a sync of its own.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Opens the write-ahead log now: what a connection takes is taken when it is opened, and not by a
+    // request that comes later.
+    connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+fn as_damage(error: rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => OpenError::Damaged(error.to_string()),
+        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotADatabase,
+        _ => OpenError::Sqlite(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::database::{CreateError, Database, LeaseFor};
+    use super::*;
+
+    #[test]
+    fn several_that_start_at_once_on_a_new_file_all_get_it() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("models.sqlite3");
+            let open = || Database::open(&path, 1, Duration::from_secs(1), LeaseFor::Action).map(drop);
+            let opened: Vec<_> = thread::scope(|scope| {
+                let openers: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                openers.into_iter().map(|opener| opener.join().unwrap()).collect()
+            });
+            assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: &Path| Database::open(path, 1, Duration::from_secs(1), LeaseFor::Action);
+        let refused = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let error = open(&path).unwrap_err();
+            assert_eq!(fs::read(&path).unwrap(), bytes, "{name} was changed");
+            error
+        };
+        assert!(matches!(refused("text", b"hello"), OpenError::NotADatabase));
+
+        let foreign = folder.path().join("foreign");
+        Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE models (x)").unwrap();
+        let bytes = fs::read(&foreign).unwrap();
+        assert!(matches!(refused("foreign", &bytes), OpenError::Foreign));
+
+        let ours = folder.path().join("ours");
+        let mut db = open(&ours).unwrap().connect().unwrap();
+        for n in 0..200 {
+            Model::create(&mut db, &format!("model {n} {}", "x".repeat(100)), 1000).unwrap();
+        }
+        drop(db);
+        let mut bytes = fs::read(&ours).unwrap();
+        assert!(bytes.len() > 3 * 4096);
+        bytes[4096..4096 + 2048].fill(0xff);
+        assert!(matches!(refused("damaged", &bytes), OpenError::Damaged(_)));
+        assert!(matches!(refused("cut", &bytes[..4096 + 100]), OpenError::Damaged(_)));
+
+        let empty = folder.path().join("empty");
+        fs::write(&empty, b"").unwrap();
+        open(&empty).unwrap();
+        assert!(matches!(open(folder.path()), Err(OpenError::Unreadable(_))));
+    }
+
+    /// What happens to the files while they are open, and what brings them back.
+    type Happens = fn(&Path);
+
+    #[test]
+    fn files_that_are_deleted_moved_or_replaced_take_no_model_and_no_connection() {
+        let cases: [(&str, Happens); 5] = [
+            ("deleted", |path| fs::remove_file(path).unwrap()),
+            ("moved", |path| fs::rename(path, path.with_extension("moved")).unwrap()),
+            ("replaced", |path| {
+                fs::copy(path, path.with_extension("copy")).unwrap();
+                fs::rename(path.with_extension("copy"), path).unwrap();
+            }),
+            ("log deleted", |path| fs::remove_file(path.with_extension("sqlite3-wal")).unwrap()),
+            ("index deleted", |path| fs::remove_file(path.with_extension("sqlite3-shm")).unwrap()),
+        ];
+        for (case, happens) in cases {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("models.sqlite3");
+            let database = Database::open(&path, 2, Duration::from_secs(1), LeaseFor::Query).unwrap();
+            let mut theirs = database.connect().unwrap();
+            database.lease().create("before", 9).unwrap();
+            happens(&path);
+            let there = || {
+                let entries = fs::read_dir(folder.path()).unwrap();
+                let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+                names.sort();
+                names
+            };
+            let before = there();
+            let gone = database.lease().create("after", 9).unwrap_err();
+            assert!(matches!(gone, CreateError::Gone(Gone)), "{case}: {gone}");
+            assert!(database.create(&mut theirs, "after", 9).is_err(), "{case}");
+            assert!(matches!(database.grow_to(3), Err(OpenError::Gone(Gone))), "{case}");
+            let error = database.connect().unwrap_err().to_string();
+            assert!(error.contains("its file is gone"), "{case}: {error}");
+            assert_eq!(database.stats().size, 2, "{case}");
+            assert_eq!(there(), before, "{case}: a file was created");
+            // What was committed can be read as long as the server runs.
+            let models = |db: &mut Connection| Model::newest_id(db);
+            assert_eq!(database.lease().query(None, models).unwrap(), 1, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_comes_back_takes_models_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("models.sqlite3");
+        let database = Database::open(&path, 1, Duration::from_secs(1), LeaseFor::Query).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        database.lease().create("lost", 9).unwrap_err();
+        fs::rename(folder.path().join("moved"), &path).unwrap();
+        assert_eq!(database.lease().create("kept", 9).unwrap().id, 1);
+        database.grow_to(2).unwrap();
+    }
+
+    #[test]
+    fn a_database_behind_a_link_is_that_of_the_first_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("real", at("link")).unwrap();
+        let open = |name: &str| Database::open(&at(name), 1, Duration::from_secs(1), LeaseFor::Query);
+        drop(open("real").unwrap());
+        let database: Arc<Database> = open("link").unwrap();
+        drop(open("other").unwrap());
+        fs::remove_file(at("link")).unwrap();
+        std::os::unix::fs::symlink("other", at("link")).unwrap();
+        database.grow_to(2).unwrap();
+        let names =
+            |db: &mut Connection| db.query_row("PRAGMA database_list", [], |row| row.get::<_, String>(2));
+        for _ in 0..2 {
+            let name = database.lease().query(None, names).unwrap();
+            assert!(name.ends_with("/real"), "{name}");
+        }
+    }
+}
