@@ -67,6 +67,8 @@ pub struct Database {
     give_back: Sender<Connection>,
     /// Connections that are open, in the pool or out of it.
     size: AtomicUsize,
+    /// The most that ever were.
+    most: AtomicUsize,
     /// The most that are to be open: those beyond are closed when they come back.
     wanted: AtomicUsize,
     /// Held while `wanted` changes, and `size` follows.
@@ -110,6 +112,7 @@ impl Database {
             idle,
             give_back,
             size: AtomicUsize::new(0),
+            most: AtomicUsize::new(size),
             wanted: AtomicUsize::new(size),
             sizing: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -223,12 +226,19 @@ impl Database {
             })?);
         }
         self.wanted.fetch_max(size, Ordering::AcqRel);
+        self.most.fetch_max(size, Ordering::AcqRel);
         for connection in opened {
             // The pool holds the receiving end itself, so that giving back cannot fail.
             let _ = self.give_back.send(connection);
             self.size.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
+    }
+
+    /// The most connections that there ever were: SQLite keeps the descriptors of those that are closed,
+    /// and uses them again.
+    pub fn most(&self) -> usize {
+        self.most.load(Ordering::Acquire)
     }
 
     /// Closes connections until there are at most this many: those in the pool at once, others when

@@ -33,7 +33,7 @@ use crate::app::producer::{Lull, Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
-use crate::control::{self, Control, Guard, Pages, Stop, Token, View};
+use crate::control::{self, Control, Growth, Guard, Pages, Stop, Token, View};
 use crate::escape;
 use crate::fixes::{Fixes, Told};
 use crate::live::{self, Live, NoticeClose, Reaper};
@@ -226,6 +226,13 @@ impl Running {
         let app =
             start("--bind", configuration, &timeline, Arc::new(move |request: &_| fixes.call(request)))?;
 
+        let asked = args.max_connections;
+        let growth = (args.db_pool == OrAuto(None)).then(|| Growth {
+            beyond: args.max_io_threads,
+            room: Box::new(move |size| {
+                descriptors::for_the_app(limit, size, asked).map_err(|error| error.to_string())
+            }),
+        });
         let (stop, stops) = orders;
         let control = Control::new(
             Guard::new(hosts, args.control_token.0.clone())?,
@@ -239,7 +246,7 @@ impl Running {
                 services.clone(),
             ),
             stop,
-            (args.db_pool == OrAuto(None)).then_some(args.max_io_threads),
+            growth,
         );
         let configuration = Configuration {
             threads: control::THREADS,

@@ -17,7 +17,7 @@ const PER_DATABASE_CONNECTION: usize = 2;
 /// Not one connection of the app fits in.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "the limit of descriptors is {limit}, and it takes {needed} to serve anybody: {CONTROL_CONNECTIONS} for the control server, {database} for the database, {SPARE_DESCRIPTORS} for the process; raise it (ulimit -n), or give a smaller --db-pool"
+    "the limit of descriptors is {limit}, and it takes {needed} to serve anybody: {CONTROL_CONNECTIONS} for the control server, {database} for the database, {SPARE_DESCRIPTORS} for the process; raise it (ulimit -n), or give fewer threads or a smaller --db-pool"
 )]
 pub struct TooFew {
     limit: usize,

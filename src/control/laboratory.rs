@@ -200,14 +200,18 @@ impl Laboratory {
             open.opening_zombies += count;
             (0..count).map(|_| Reserved { laboratory: self, what: Kind::Zombie }).collect()
         };
-        let mut left = Vec::new();
-        for reserved in reserved {
+        // All of them, or none: those that were opened before one fails are closed again.
+        let mut opened = Vec::new();
+        for _ in &reserved {
             let number = self.count();
-            let zombie = Zombie::open(&self.stream(&format!("zombie-{number}")))?;
-            left.push(ShownZombie { zombie: number, local_port: zombie.local_port() });
-            self.open().zombies.insert(number, zombie);
-            drop(reserved);
+            opened.push((number, Zombie::open(&self.stream(&format!("zombie-{number}")))?));
         }
+        let shown = |(number, zombie): &(usize, Zombie)| ShownZombie {
+            zombie: *number,
+            local_port: zombie.local_port(),
+        };
+        let left = opened.iter().map(shown).collect();
+        self.open().zombies.extend(opened);
         Ok(left)
     }
 

@@ -12,6 +12,7 @@ mod command;
 mod guard;
 mod laboratory;
 mod pages;
+mod sizing;
 mod stats;
 mod token;
 mod view;
@@ -31,10 +32,12 @@ use crate::puma::{Request, Response};
 use command::Command;
 use guard::Asks;
 use laboratory::MAX_ZOMBIES;
+use sizing::Sizing;
 use viewers::Viewers;
 
 pub use guard::Guard;
 pub use pages::Pages;
+pub use sizing::Growth;
 pub use token::{SAFE as SAFE_TOKEN, SHORTEST as SHORTEST_TOKEN, Token};
 pub use view::View;
 
@@ -58,9 +61,7 @@ pub struct Control {
     viewers: Viewers,
     start: Start,
     stops: Sender<Stop>,
-    /// How many connections the database pool has beyond the pool's threads when it grows
-    /// with them; None where its size is fixed.
-    grow_database: Option<usize>,
+    sizing: Sizing,
 }
 
 /// What a reset restores.
@@ -73,17 +74,12 @@ struct Start {
 impl Control {
     /// Whoever holds the other end of `stops` must take what comes until the
     /// process ends: each order waits until it is taken.
-    pub fn new(
-        guard: Guard,
-        pages: Pages,
-        view: View,
-        stops: Sender<Stop>,
-        grow_database: Option<usize>,
-    ) -> Self {
+    pub fn new(guard: Guard, pages: Pages, view: View, stops: Sender<Stop>, growth: Option<Growth>) -> Self {
         let (min, max) = view.server.size();
         let start = Start { min, max, max_stream_age: view.live.max_age() };
         let viewers = Viewers::new(view.clone());
-        Control { guard, pages, view, viewers, start, stops, grow_database }
+        let sizing = Sizing::new(&view, growth);
+        Control { guard, pages, view, viewers, start, stops, sizing }
     }
 
     /// Answers one request.
@@ -180,14 +176,7 @@ impl Control {
     }
 
     fn set_size(&self, min: usize, max: usize) -> Result<Response, String> {
-        // Connections first: a thread without one would fail at its first query.
-        if let Some(beyond) = self.grow_database.filter(|_| min <= max) {
-            self.view
-                .database
-                .grow_to(max + beyond)
-                .map_err(|error| format!("the database pool cannot grow: {error}"))?;
-        }
-        self.view.server.resize(min, max).map_err(|error| error.to_string())?;
+        self.sizing.set(&self.view, min, max).map_err(|error| error.to_string())?;
         let (min, max) = self.view.server.size();
         Ok(one_line(&json!({ "min": min, "max": max })))
     }
@@ -221,12 +210,13 @@ impl Control {
         told(self.view.laboratory.leave_zombies(count).map(|zombies| json!({ "zombies": zombies })))
     }
 
-    /// Closes what the lab has open, and restores threads and maximum age to the start's.
+    /// Closes what the lab has open, and restores threads, database connections and maximum age to
+    /// the start's; or does nothing.
     fn reset(&self) -> Result<Response, String> {
-        self.view.laboratory.close_all();
         let Start { min, max, max_stream_age } = self.start;
+        self.sizing.restore(&self.view, min, max).map_err(|error| error.to_string())?;
+        self.view.laboratory.close_all();
         self.view.live.set_max_age(max_stream_age);
-        self.set_size(min, max)?;
         self.view.server.fill();
         self.trim();
         let max_stream_age_s = max_stream_age.map(|age| age.as_secs_f64());

@@ -55,6 +55,8 @@ struct Versions {
 #[derive(Serialize)]
 struct Connections {
     open: Option<usize>,
+    /// The most that are let in; null on tiny-http, which has no limit.
+    max: Option<usize>,
     /// Those without a whole request that were closed to make room for others, ever.
     evicted: u64,
     /// Bytes of answers that threads are writing and that the kernel has not taken yet.
@@ -100,6 +102,7 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
         database: database.stats(),
         connections: Connections {
             open: stats.connections.or_else(|| open_connections(server.address())),
+            max: server.max_connections(),
             evicted: stats.evicted,
             unsent_bytes: stats.unsent_bytes,
             pending_bytes: stats.pending_bytes.map(|pending| pending.held),
@@ -187,7 +190,7 @@ pub(super) fn thread_backtraces(server: &Server) -> Vec<Backtrace> {
 
 /// Connections to this address that the kernel has and that neither side has
 /// finished: those not yet accepted included. None where /proc does not say.
-fn open_connections(address: SocketAddr) -> Option<usize> {
+pub(super) fn open_connections(address: SocketAddr) -> Option<usize> {
     let table = kernel_table(address)?;
     let port = format!(":{:04X}", address.port());
     let open = |line: &str| {

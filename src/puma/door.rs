@@ -38,6 +38,14 @@ pub(super) trait Door: Send + Sync {
         None
     }
 
+    /// The most connections that it lets in; None where it cannot be told.
+    fn max_connections(&self) -> Option<usize> {
+        None
+    }
+
+    /// Lets in no more than so many from now on; those that are open stay.
+    fn limit_connections(&self, _most: usize) {}
+
     /// Connections without a whole request that were closed to make room for others, ever.
     fn evicted(&self) -> u64 {
         0

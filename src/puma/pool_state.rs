@@ -78,6 +78,13 @@ pub struct BadSize {
     pub max: usize,
 }
 
+impl BadSize {
+    /// Whether these numbers make a pool.
+    pub fn check(min: usize, max: usize) -> Result<(), BadSize> {
+        if min > max || max < 1 { Err(BadSize { min, max }) } else { Ok(()) }
+    }
+}
+
 impl<W> State<W> {
     pub(super) fn new(max_io: usize, timeline: Arc<Timeline>, somebody_here: Sender<Infallible>) -> Self {
         State {
@@ -260,9 +267,7 @@ impl<W> State<W> {
     }
 
     pub(super) fn resize(&mut self, min: usize, max: usize) -> Result<(), BadSize> {
-        if min > max || max < 1 {
-            return Err(BadSize { min, max });
-        }
+        BadSize::check(min, max)?;
         (self.min, self.max) = (min, max);
         // Threads that were asked to leave for a lower minimum, and are still at work, may stay now.
         self.trim_requested = self.trim_requested.min(self.spawned().saturating_sub(min));

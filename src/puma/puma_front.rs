@@ -74,6 +74,7 @@ pub(super) struct Shared {
     reactor: OnceLock<Reactor<Box<Client>>>,
     requests: AtomicU64,
     connections: Arc<AtomicUsize>,
+    max_connections: AtomicUsize,
     evicted: AtomicU64,
     stopping: AtomicBool,
 }
@@ -89,6 +90,7 @@ impl Shared {
             reactor: OnceLock::new(),
             requests: AtomicU64::new(0),
             connections: Arc::default(),
+            max_connections: AtomicUsize::new(configuration.max_connections),
             evicted: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
@@ -332,6 +334,10 @@ impl Shared {
         }
     }
 
+    fn max_connections(&self) -> usize {
+        self.max_connections.load(Ordering::Relaxed)
+    }
+
     fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -381,7 +387,6 @@ impl PumaFront {
             listener,
             poll,
             shared: Arc::clone(&shared),
-            max_connections: configuration.max_connections,
             has_been_full: false,
             let_in: 0,
             is_pausing: false,
@@ -439,6 +444,14 @@ impl Door for PumaFront {
         Some(PendingBytes { held: pending.held(), most: pending.most() })
     }
 
+    fn max_connections(&self) -> Option<usize> {
+        Some(self.shared.max_connections())
+    }
+
+    fn limit_connections(&self, most: usize) {
+        self.shared.max_connections.store(most, Ordering::Relaxed);
+    }
+
     fn look_at_todo(&self) {
         self.shared.look_at_todo();
     }
@@ -458,7 +471,6 @@ struct Acceptor {
     listener: TcpListener,
     poll: Poll,
     shared: Arc<Shared>,
-    max_connections: usize,
     /// All have been taken, and less than half have not been since.
     has_been_full: bool,
     /// Connections so far: the number of the newest.
@@ -486,7 +498,7 @@ impl Acceptor {
     /// Accepts until nobody is there, or nobody can be let in.
     fn accept_all(&mut self) {
         loop {
-            let most = self.max_connections.saturating_add(MAX_REFUSED);
+            let most = self.shared.max_connections().saturating_add(MAX_REFUSED);
             if self.shared.connections.load(Ordering::Relaxed) >= most && !self.shared.make_room(true) {
                 return self.pause(&"there are too many connections");
             }
@@ -519,7 +531,7 @@ impl Acceptor {
 
     /// Whether there are more connections than there may be. Says so once, until half of them have gone.
     fn is_full(&mut self) -> bool {
-        let (there, most) = (self.shared.connections.load(Ordering::Relaxed), self.max_connections);
+        let (there, most) = (self.shared.connections.load(Ordering::Relaxed), self.shared.max_connections());
         if there <= most / 2 {
             self.has_been_full = false;
         } else if there > most && !self.has_been_full {

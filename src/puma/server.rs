@@ -224,6 +224,11 @@ impl Server {
         self.pool.resize(min, max)
     }
 
+    /// Whether a resize would take these numbers.
+    pub fn check_size(&self, min: usize, max: usize) -> Result<(), BadSize> {
+        BadSize::check(min, max)
+    }
+
     /// Models Puma::ThreadPool#trim, forced: one thread above the least leaves as soon as it
     /// is idle. Each call asks for one more.
     pub fn trim(&self) {
@@ -238,6 +243,16 @@ impl Server {
     /// The least and most threads in force.
     pub fn size(&self) -> (usize, usize) {
         self.pool.size()
+    }
+
+    /// The most connections that are let in; None where the front door has no limit.
+    pub fn max_connections(&self) -> Option<usize> {
+        self.front.max_connections()
+    }
+
+    /// Lets in no more than so many from now on; those that are open stay.
+    pub fn limit_connections(&self, most: usize) {
+        self.front.limit_connections(most);
     }
 
     /// Stops accepting. What is queued will still be served.

@@ -1,0 +1,108 @@
+//! How many threads, and what follows from it: database connections, and room for clients.
+//!
+//! Whether all of it can be had is computed before anything is changed, so that an order which is
+//! refused leaves no trace. A connection that is opened in vain would leave one: SQLite keeps the
+//! descriptor of a closed connection as long as another one of the process is open.
+
+use std::sync::{Mutex, PoisonError};
+
+use thiserror::Error;
+
+use super::stats::open_connections;
+use super::view::View;
+use crate::app::database::{Gone, OpenError};
+use crate::puma::thread_pool::BadSize;
+
+/// Why the size stays as it is.
+#[derive(Debug, Error)]
+pub(super) enum SizeError {
+    #[error(transparent)]
+    Threads(#[from] BadSize),
+    #[error("the database pool cannot grow: {0}")]
+    Gone(Gone),
+    #[error("the database pool cannot grow: {size} connections do not fit: {why}")]
+    NoRoom { size: usize, why: String },
+    #[error(
+        "the database pool cannot grow: {size} connections leave room for {room} connections of clients, and {open} are open"
+    )]
+    TooManyClients { size: usize, room: usize, open: usize },
+    #[error("the database pool cannot grow: {0}")]
+    Database(OpenError),
+}
+
+/// How the database pool follows the pool of threads.
+pub struct Growth {
+    /// How many connections it has beyond one for each thread.
+    pub beyond: usize,
+    /// How many connections of clients the process has room for beside a database pool of this size;
+    /// or why it has none.
+    pub room: Room,
+}
+
+/// See [`Growth::room`].
+pub type Room = Box<dyn Fn(usize) -> Result<usize, String> + Send + Sync>;
+
+pub(super) struct Sizing {
+    /// None where the size of the database pool is fixed.
+    growth: Option<Growth>,
+    /// Of the database pool, at the start.
+    database: usize,
+    /// One order at a time.
+    orders: Mutex<()>,
+}
+
+impl Sizing {
+    pub fn new(view: &View, growth: Option<Growth>) -> Sizing {
+        Sizing { growth, database: view.database.stats().size, orders: Mutex::default() }
+    }
+
+    /// Sets the least and most threads, and opens the database connections for them; or does nothing.
+    /// Threads leave and come as Puma's own resize leaves it.
+    pub fn set(&self, view: &View, min: usize, max: usize) -> Result<(), SizeError> {
+        // It guards nothing: what changes under it is whole at each step.
+        let _order = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        view.server.check_size(min, max)?;
+        if let Some(growth) = &self.growth {
+            // Connections first: a thread without one would fail at its first query.
+            grow(view, max.saturating_add(growth.beyond), &growth.room)?;
+        }
+        Ok(view.server.resize(min, max)?)
+    }
+
+    /// Sets threads to those of the start, and the database pool to its own. The room for clients stays
+    /// as it is: SQLite keeps the descriptors.
+    pub fn restore(&self, view: &View, min: usize, max: usize) -> Result<(), SizeError> {
+        self.set(view, min, max)?;
+        view.database.shrink_to(self.database);
+        Ok(())
+    }
+}
+
+fn grow(view: &View, size: usize, room: &Room) -> Result<(), SizeError> {
+    let View { server, database, .. } = view;
+    // With fewer threads it stays as it is.
+    if size <= database.stats().size {
+        return Ok(());
+    }
+    database.check_files().map_err(SizeError::Gone)?;
+    let most = database.most().max(size);
+    let room = room(most).map_err(|why| SizeError::NoRoom { size, why })?;
+    let before = server.max_connections();
+    // What the database takes is no longer for clients. First, so that none comes in between.
+    if let Some(before) = before {
+        server.limit_connections(before.min(room));
+    }
+    let open = server.glance().connections.or_else(|| open_connections(server.address())).unwrap_or(0);
+    let grown = if open > room {
+        Err(SizeError::TooManyClients { size, room, open })
+    } else {
+        database.grow_to(size).map_err(|error| match error {
+            OpenError::Gone(gone) => SizeError::Gone(gone),
+            error => SizeError::Database(error),
+        })
+    };
+    if let (Err(_), Some(before)) = (&grown, before) {
+        server.limit_connections(before);
+    }
+    grown
+}
