@@ -113,6 +113,21 @@ fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
 }
 
 #[test]
+fn zombies_that_hold_no_thread_are_said_to_hold_none() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--front", "puma", "--update-rate", "200ms", "--retry", "60"]);
+    let tab = dashboard(&browser, &server);
+    let says = |words: &str| {
+        browser.wait_for(&tab, &format!("document.getElementById('zombie-count').textContent === '{words}'"));
+    };
+    says("");
+    press(&browser, &tab, "#zombies");
+    says("3 there, each holds a thread");
+    press(&browser, &tab, "#reap");
+    says("3 left, none holds a thread");
+}
+
+#[test]
 fn to_look_resets_nothing_that_pumactl_asks_for() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = open_stream(server.app);
@@ -459,10 +474,21 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
     browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === '5 s'");
     press(&browser, &tab, "#age-off");
     browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === 'off'");
-    browser.run(&tab, "document.querySelector('#age input').value = 'soon'");
+    for (form, wrong, words) in [
+        ("age", "soon", "Maximum age: seconds, or off."),
+        ("age", "0", "Maximum age: seconds, or off."),
+        ("threads", "0", "Threads: a number from 1 to 10,000."),
+        ("threads", "10001", "Threads: a number from 1 to 10,000."),
+        ("threads", "", "Threads: a number from 1 to 10,000."),
+    ] {
+        browser.run(&tab, &format!("document.querySelector('#{form} input').value = '{wrong}'"));
+        press(&browser, &tab, &format!("#{form} button"));
+        browser.wait_for(&tab, &format!("document.getElementById('answer').textContent === '{words}'"));
+    }
+    assert_eq!(server.stats()["max_threads"], 4);
+    browser.run(&tab, "document.querySelector('#age input').value = 'off'");
     press(&browser, &tab, "#age button");
-    browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('a number of seconds')");
-    assert_eq!(errors(&browser, &tab).len(), 1, "the 422 alone");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent.startsWith('Streams may grow')");
     press(&browser, &tab, "#reset");
     server.wait_for_stats("the start", |stats| stats["max_threads"] == 8 && stats["busy_threads"] == 0);
     agree(&browser, &tab, &server);
@@ -518,6 +544,20 @@ fn nothing_overflows_in_a_narrow_window() {
             assert_eq!(browser.eval(&tab, over), 0, "{state}, {width}");
         }
     });
+}
+
+#[test]
+fn the_legend_keeps_its_colors_where_a_page_loses_them() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let tab = dashboard(&browser, &server);
+    let colors = "JSON.stringify([...document.querySelectorAll('.key, .lane-strip')].map(key =>
+        (style => [style.backgroundColor, style.backgroundImage, style.borderTopColor])(getComputedStyle(key))))";
+    let before = browser.eval(&tab, colors);
+    let forced = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
+    browser.devtools(&tab, "Emulation.setEmulatedMedia", &forced);
+    browser.wait_for(&tab, "matchMedia('(forced-colors: active)').matches");
+    assert_eq!(browser.eval(&tab, colors), before);
 }
 
 #[test]

@@ -216,6 +216,39 @@ fn in_a_frame_of_a_page_that_is_not_local_there_is_nothing() {
 }
 
 #[test]
+fn a_new_row_can_be_read_from_its_first_moment_on() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&["--retry", "600"]);
+    let tab = open(&browser, &tab_url(&server, 4));
+    browser.wait_for(&tab, STREAMS);
+    create(server.app, "new");
+    browser.wait_for(&tab, "document.querySelector('tr.new td') !== null");
+    for scheme in ["light", "dark"] {
+        browser.prefer(&tab, scheme);
+        // Colors as they are painted: each layer over the one below.
+        let contrast = browser.eval(
+            &tab,
+            "(() => {
+               const row = document.querySelector('tr.new');
+               row.getAnimations().forEach(it => { it.pause(); it.currentTime = 0; });
+               if (!row.getAnimations().length) return 0;
+               const ink = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true });
+               const painted = (...layers) => {
+                 layers.forEach(color => { ink.fillStyle = color; ink.fillRect(0, 0, 1, 1); });
+                 const [r, g, b] = [...ink.getImageData(0, 0, 1, 1).data].map(it => it / 255).map(it => it <= .03928 ? it / 12.92 : ((it + .055) / 1.055) ** 2.4);
+                 return .2126 * r + .7152 * g + .0722 * b + .05;
+               };
+               const table = getComputedStyle(row.closest('table')).backgroundColor;
+               const below = painted(table, getComputedStyle(row).backgroundColor);
+               const texts = [...row.cells].map(cell => painted(getComputedStyle(cell).color));
+               return Math.min(...texts.map(text => Math.max(text, below) / Math.min(text, below)));
+             })()",
+        );
+        assert!(contrast.as_f64() >= Some(4.5), "{scheme}: {contrast}");
+    }
+}
+
+#[test]
 fn nothing_overflows_in_a_narrow_window() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--retry", "600"]);

@@ -130,7 +130,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
     assert_eq!(browser.eval(&wall, &frames_elsewhere), 0);
     assert_quiet(browser, &wall);
     let (status, page) = common::get(server.control, "/wall");
-    assert!(status == 200 && page.len() < 100_000, "{status}, {} bytes", page.len());
+    assert!(status == 200 && page.len() < 110_000, "{status}, {} bytes", page.len());
     // Whoever is still there when its server goes would say so in the next one's place.
     browser.goto(&wall, "about:blank");
     browser.wait_for(&wall, "location.href === 'about:blank'");
@@ -419,4 +419,74 @@ fn nothing_keeps_anybody_from_using_the_wall_in_light_and_dark() {
         wait_for("the new width", || (browser.eval(&wall, "innerWidth") == width).then_some(()));
         assert_eq!(browser.eval(&wall, overflow), 0, "{width} wide");
     }
+}
+
+/// Words that are as long as the wall has them.
+const LONG_WORDS: &str = "['thread 12 is back: write 2 failed', 'reaped at 12.5 s; six sockets held', \
+    'ended without a byte; six sockets held', 'thread 12 has its stream, no byte yet', 'thread 12 goes on: 123 writes since']";
+
+#[test]
+fn on_a_projector_frames_lanes_and_their_words_are_seen_whole() {
+    let Some(browser) = in_one_process(&[]) else { return };
+    let server = server(&["--update-rate", "300ms"]);
+    let wall = open(&browser, &server, "?tabs=9&hosts=one");
+    wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
+    for (tour, width, height) in [false, true]
+        .into_iter()
+        .flat_map(|tour| [(1024, 768), (1280, 720), (1366, 768)].map(|(width, height)| (tour, width, height)))
+    {
+        let at = format!("{width} x {height}, {} tour", if tour { "with the" } else { "without" });
+        if browser.eval(&wall, "document.getElementById('tour').hidden") == tour {
+            browser.click(&wall, "#tour-toggle");
+        }
+        let size = object!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        browser.devtools(&wall, "Emulation.setDeviceMetricsOverride", &size);
+        wait_for("the new size", || (browser.eval(&wall, "innerWidth") == width).then_some(()));
+        let places = |of: &str| {
+            browser.eval(
+                &wall,
+                &format!("new Set({TABS}.map(tab => Math.round(tab.getBoundingClientRect().{of} / 9))).size"),
+            )
+        };
+        assert_eq!((places("left"), places("top")), (3.into(), 3.into()), "{at}");
+        let bottom = browser.eval(&wall, "document.querySelector('.axis').getBoundingClientRect().bottom");
+        assert!(bottom.as_f64() <= Some(f64::from(height)), "{at}: the lanes end at {bottom}");
+        assert_eq!(browser.eval(&wall, "document.querySelectorAll('#lanes .lane').length"), 8);
+        let form = browser.eval_in_frame(&wall, "getComputedStyle(document.querySelector('form')).display");
+        assert_eq!(form, "none", "{at}");
+        // Whatever is said of a tab, it can be read.
+        let cut = browser.eval(
+            &wall,
+            &format!(
+                "(() => {{
+                   const cut = [];
+                   const look = words => document.querySelectorAll('.tab-words, .tab-state, .tab-name, .lane-holder, #headline, #said, #tour *').forEach(it => {{
+                     const tab = it.closest('.tab')?.getBoundingClientRect();
+                     const isOut = tab && it.getBoundingClientRect().bottom > tab.bottom;
+                     if (it.scrollWidth > it.clientWidth && it.clientWidth > 0 && getComputedStyle(it).overflow !== 'visible' || isOut) {{
+                       cut.push([words, it.className || it.id, it.textContent]);
+                     }}
+                   }});
+                   look('as it is');
+                   const held = [...document.querySelectorAll('.tab-words')].map(it => it.textContent);
+                   for (const words of {LONG_WORDS}) {{
+                     document.querySelectorAll('.tab-words').forEach(it => {{ it.textContent = words; }});
+                     look(words);
+                   }}
+                   document.querySelectorAll('.tab-words').forEach((it, at) => {{ it.textContent = held[at]; }});
+                   return cut;
+                 }})()"
+            ),
+        );
+        assert_eq!(cut, object!([]), "{at}");
+        // A name in a lane fits its band.
+        let fits = "[...document.querySelectorAll('.lane-strip')].every(strip => {
+            const ink = strip.getContext('2d');
+            ink.font = '600 11px ' + getComputedStyle(document.documentElement).getPropertyValue('--font');
+            const { actualBoundingBoxAscent: up, actualBoundingBoxDescent: down } = ink.measureText('tab 1gj');
+            return [true, false].every(isStream => bandBox(strip.clientHeight, isStream).tall >= up + down);
+          })";
+        assert_eq!(browser.eval(&wall, fits), true, "{at}");
+    }
+    assert_quiet(&browser, &wall);
 }

@@ -196,8 +196,16 @@ feed.on(change => {
 async function carryOut(path, words) {
   const { ok, status, said } = await order(path);
   const refusal = status === 403 ? 'refused: this page’s token is not the server’s; load the page anew' : said;
+  answer(ok, ok ? words(said) : String(refusal.error ?? refusal));
+}
+
+function answer(ok, words) {
   at('answer').dataset.ok = ok;
-  at('answer').textContent = ok ? words(said) : String(refusal.error ?? refusal);
+  at('answer').textContent = words;
+}
+
+function refuse(words) {
+  answer(false, words);
 }
 
 function click(id, path, words) {
@@ -209,12 +217,6 @@ click('zombies', '/lab/zombies?count=3', said => said.zombies.map(it => 'zombie-
 click('ask-page', '/lab/page', said => 'page-' + said.page + ' is asked for.');
 click('reap', '/reap', said => (said.reaped === 1 ? '1 stream was' : said.reaped + ' streams were') + ' told to end.');
 click('reset', '/lab/reset', said => 'Closed; ' + said.max + ' threads, maximum age ' + (said.max_stream_age_s === null ? 'off' : said.max_stream_age_s + ' s') + '.');
-click('age-off', '/max-stream-age?secs=off', () => 'Streams may grow as old as they like.');
-at('age').addEventListener('submit', e => {
-  e.preventDefault();
-  carryOut('/max-stream-age?secs=' + encodeURIComponent(e.target.elements.secs.value.trim()), said => 'Streams older than ' + said.max_stream_age_s + ' s are told to end.');
-});
-at('threads').addEventListener('submit', e => {
-  e.preventDefault();
-  carryOut('/lab/threads?count=' + encodeURIComponent(e.target.elements.count.value.trim()), said => said.max + ' threads, least and most.');
-});
+click('age-off', '/max-stream-age?secs=off', () => ageWords(null));
+onSubmit(at('age'), 'secs', wrongAge, refuse, secs => carryOut('/max-stream-age?secs=' + secs, said => ageWords(said.max_stream_age_s)));
+onSubmit(at('threads'), 'count', wrongThreads, refuse, count => carryOut('/lab/threads?count=' + count, said => said.max + ' threads, least and most.'));

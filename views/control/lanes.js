@@ -10,6 +10,8 @@
 const MOST_LANES = 64;
 const MOST_WAITING = 24;
 const ENDS = { gone: '×', reaped: 'R', panicked: '!', unseen: '?' };
+// The height that a name in a band needs.
+const NAME_HEIGHT = 13;
 const CALM = matchMedia('(prefers-reduced-motion: reduce)');
 
 const STATES = {
@@ -45,6 +47,13 @@ function spanWords(span, now) {
     words.push('its end was not seen');
   }
   return words;
+}
+
+// Where a band is in a row of this height. That of a stream is narrower, but not too narrow
+// for its name.
+function bandBox(height, isStream) {
+  const top = isStream ? Math.min(Math.max((height - NAME_HEIGHT - 1) / 2, 2), 6) : 3;
+  return { top, tall: height - 2 * top };
 }
 
 class Lanes {
@@ -301,19 +310,19 @@ class Lanes {
       return;
     }
     const wide = Math.max(to - from, 2);
-    const top = story.isStream ? 6 : 3;
+    const { top, tall } = bandBox(height, story.isStream);
     ink.fillStyle = story.isStream ? c.stream : c.page;
     ink.beginPath();
-    ink.roundRect(from, top, wide, height - 2 * top, story.isStream ? 3 : 1);
+    ink.roundRect(from, top, wide, tall, story.isStream ? 3 : 1);
     ink.fill();
     for (const [began, ended] of span.blocked) {
       const left = Math.max(x(began), from);
       ink.fillStyle = c.paper;
-      ink.fillRect(left, top, x(ended) - left, height - 2 * top);
+      ink.fillRect(left, top, x(ended) - left, tall);
       this.hatch(ink, left, x(ended), top, height - top, c.blocked, 5);
     }
     let clear = from + 4;
-    if (wide > 40) {
+    if (wide > 40 && tall >= NAME_HEIGHT) {
       ink.font = this.font;
       const room = ink.measureText(story.name).width;
       const left = Math.max(from, 0) + 5;

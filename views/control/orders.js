@@ -19,3 +19,28 @@ async function order(path) {
     return { ok: false, status: 0, said: 'the control server cannot be reached' };
   }
 }
+
+// What is wrong with what was typed, in words; null if it can be ordered. A server that has a
+// reason of its own says it.
+const wrongThreads = text => /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= 10000 ? null : 'Threads: a number from 1 to 10,000.';
+const wrongAge = text => text === 'off' || (/^\d*\.?\d+$/.test(text) && Number(text) > 0) ? null : 'Maximum age: seconds, or off.';
+
+// Sends a form's field with the order, unless it is wrong: `refuse` gets the words then.
+function onSubmit(form, name, wrong, refuse, send) {
+  form.addEventListener('submit', e => {
+    e.preventDefault();
+    const field = form.elements[name];
+    const text = field.value.trim();
+    const words = wrong(text);
+    field.setAttribute('aria-invalid', String(words !== null));
+    if (words === null) {
+      send(encodeURIComponent(text));
+    } else {
+      refuse(words);
+    }
+  });
+}
+
+function ageWords(age) {
+  return age === null ? 'Streams may grow as old as they like.' : 'Streams older than ' + age + ' s are told to end.';
+}

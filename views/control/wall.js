@@ -267,6 +267,9 @@ class Wall {
       this.tabs.push(tab);
       this.list.append(tab.item);
     }
+    const columns = count > 9 ? 4 : 3;
+    set(this.list.dataset, 'many', String(columns === 4));
+    this.list.style.setProperty('--rows', Math.ceil(count / columns));
   }
 
   openAll() {
@@ -350,11 +353,8 @@ document.querySelectorAll('[name="hosts"]').forEach(radio => radio.addEventListe
 at('use-one').addEventListener('click', () => wall.begin(wall.tabs.length, 'one'));
 at('open-all').addEventListener('click', () => wall.openAll());
 at('close-all').addEventListener('click', () => wall.closeAll());
-at('age-off').addEventListener('click', () => carryOut('/max-stream-age?secs=off', () => 'Streams may grow as old as they like.'));
-at('age').addEventListener('submit', e => {
-  e.preventDefault();
-  carryOut('/max-stream-age?secs=' + encodeURIComponent(e.target.elements.secs.value.trim()), said => 'Streams older than ' + said.max_stream_age_s + ' s are told to end.');
-});
+at('age-off').addEventListener('click', () => carryOut('/max-stream-age?secs=off', () => ageWords(null)));
+onSubmit(at('age'), 'secs', wrongAge, words => wall.say(words), secs => carryOut('/max-stream-age?secs=' + secs, said => ageWords(said.max_stream_age_s)));
 at('rails').addEventListener('click', () => carryOut('/lab/threads?count=3', said => said.max + ' threads, as in a new Rails app: the fourth tab waits. A thread too many leaves when it is idle.'));
 at('reset').addEventListener('click', () => {
   tour.stop();
