@@ -340,7 +340,11 @@ mod tests {
         let look = Look { silence: Some(why), ..look() };
         let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
         let mut dims = |look: &Look<'_>| {
-            terminal.draw(|frame| drop(draw(&view, look, frame.area(), frame.buffer_mut()))).unwrap();
+            terminal
+                .draw(|frame| {
+                    draw(&view, look, frame.area(), frame.buffer_mut());
+                })
+                .unwrap();
             let buffer = terminal.backend().buffer();
             let is_dim = |x, y| buffer[(x, y)].modifier.contains(Modifier::DIM);
             let is_bold = |x, y| buffer[(x, y)].modifier.contains(Modifier::BOLD);
