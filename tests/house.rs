@@ -27,6 +27,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("puma/thread_pool.rs", &["http"]),
     ("puma/pool_state.rs", &["http"]),
     ("puma/reactor.rs", &["http::", "super::head", "super::client", "httparse"]),
+    ("puma/reactor_state.rs", &["http::", "super::head", "super::client", "httparse"]),
     ("live", &["rusqlite::", "tiny_http::", "minijinja::"]),
     ("lab", &["rusqlite::", "tiny_http::"]),
     ("app", &["tiny_http::"]),

@@ -1,7 +1,7 @@
 //! A look at a client in todo, without taking it out and without reading it.
 //!
 //! What is needed for it is copied under the pool's lock ([`Client::glance`]); the system call and
-//! the parsing come afterwards, outside of it. Bytes that were no whole head are not parsed again.
+//! the parsing come afterwards, outside of it. Bytes that held an incomplete head are not parsed again.
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const PEEK_BYTES: usize = 4 * 1024;
 /// What is known of a connection's next request from such looks.
 #[derive(Debug, Default)]
 pub(super) struct Peeked {
-    /// So many bytes were no whole head.
+    /// The number of bytes that held an incomplete head at the last look.
     no_head: AtomicUsize,
     /// The request whose head has been noted.
     noted: AtomicU64,
@@ -56,7 +56,7 @@ impl Client {
 }
 
 impl Glance {
-    /// What its request line and fields look like. None if no whole head has come.
+    /// The head of its next request, or None if that has not come whole.
     pub fn head(&mut self) -> Option<Head> {
         self.ready.take().or_else(|| self.peek())
     }

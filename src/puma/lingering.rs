@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How much is read and thrown away, in bytes.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a client that is being left may still do.
+/// The bounds of one connection that is read to its end.
 #[derive(Debug)]
 pub(super) struct Lingering {
     began: Instant,
@@ -25,12 +25,12 @@ pub(super) struct Lingering {
 }
 
 impl Lingering {
-    /// Begins now. Whether bytes are known to have come, or to be on their way.
+    /// Begins now. `is_sending`: bytes are known to have come, or to be on their way.
     pub fn begin(is_sending: bool) -> Lingering {
         Lingering { began: Instant::now(), left: LINGER_BYTES, is_sending }
     }
 
-    /// Takes note of bytes that came. False: these were the last that are read.
+    /// Counts bytes that came. False: these were the last that are read.
     pub fn discard(&mut self, bytes: usize) -> bool {
         self.is_sending = true;
         self.left = self.left.saturating_sub(bytes);
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_sends_is_waited_for_longer_and_not_for_ever() {
+    fn a_client_that_sends_is_waited_for_longer_but_not_forever() {
         let mut quiet = Lingering::begin(false);
         assert_eq!(quiet.deadline(), quiet.began + QUIET);
         assert!(quiet.discard(1));

@@ -3,6 +3,7 @@
 //! It uses the timeline and nothing else of the house. It is handed the app as a
 //! function of a request, and knows no route, no template and no SQL.
 
+mod acceptor;
 pub mod authority;
 pub mod body;
 pub mod chunks;
@@ -22,6 +23,7 @@ mod pending;
 mod pool_state;
 mod puma_front;
 mod reactor;
+mod reactor_state;
 pub mod refusal;
 pub mod request;
 pub mod request_reader;

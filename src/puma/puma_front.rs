@@ -11,26 +11,19 @@
 //!
 //! A connection ends in one place, `Shared::end`: it is closed at once only if nothing of its
 //! client can be unread, and is read to its end by the reactor otherwise.
-//!
-//! Over `max_connections` the connection that has waited longest without a whole request is
-//! closed to make room; if each of them has one, the new connection is answered 503. When more of
-//! those that are being left linger than a few, or there is no descriptor left, the acceptor pauses,
-//! says so once, and goes on. Refused clients therefore cannot take the descriptors that other
-//! servers of this process need.
 
-use std::fmt::Display;
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Interest, Poll, Token, Waker};
 
+use super::acceptor::Acceptor;
 use super::client::{Client, Limits, Progress};
 use super::configuration::Configuration;
 use super::door::{Door, DoorDied, PendingBytes, StartError};
@@ -40,43 +33,34 @@ use super::refusal::Refusal;
 use super::request::Request;
 use super::response::Detached;
 use super::serving::{Served, Serving};
-use super::socket::Socket;
 use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
 use super::transport::Transport;
-use crate::log_limit::limited;
-use crate::timeline::{Subject, Timeline, What};
-
-/// How long the acceptor pauses when it can let nobody in.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// How many there may be beyond `max_connections`: they have been refused or evicted, and have
-/// not gone yet.
-const MAX_REFUSED: usize = 32;
+use crate::timeline::{Timeline, What};
 
 /// How many of the clients in todo are looked at when somebody asks.
 const LOOKED_AT: usize = 64;
 
-/// How often a connection is read before it is closed by a stop or to make room: what has come
-/// counts, but one that sends without a pause must not hold up the others.
+/// How many reads a connection gets before a stop or an eviction closes it. Bytes that have come
+/// count, but a client that sends without a pause must not delay the others.
 const LAST_READS: usize = 64;
 
-/// How many connections are looked at for one that can make room.
+/// How many connections are examined to find one that can be evicted.
 const CANDIDATES: usize = 16;
 
 /// What the acceptor, the reactor and the pool's threads share.
 pub(super) struct Shared {
     serving: Arc<Serving>,
     timeline: Arc<Timeline>,
-    limits: Arc<Limits>,
-    pending: Arc<Pending>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) pending: Arc<Pending>,
     /// Both are there before the first connection.
     pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
     reactor: OnceLock<Reactor<Box<Client>>>,
     requests: AtomicU64,
-    connections: Arc<AtomicUsize>,
+    pub(super) connections: Arc<AtomicUsize>,
     max_connections: AtomicUsize,
     evicted: AtomicU64,
-    stopping: AtomicBool,
+    pub(super) stopping: AtomicBool,
 }
 
 impl Shared {
@@ -128,8 +112,8 @@ impl Shared {
         let subject = client.subject;
         let what = What::accepted(incoming.head.method, Arc::clone(&incoming.head.target));
         self.timeline.record(Some(processor.number()), Some(subject), what);
-        // Who has closed before its turn is not served; who only stopped sending looks the
-        // same, and is not served either, as in Puma.
+        // A client that closed while it was queued is not served. A half-closed one looks the same,
+        // and is not served either, as in Puma.
         if self.has_closed(&mut client) {
             self.serving.count_request();
             self.timeline.record(Some(processor.number()), Some(subject), What::Left);
@@ -191,7 +175,7 @@ impl Shared {
     }
 
     /// Answers with a refusal, on a pool thread or on none.
-    fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
+    pub(super) fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
         self.end(self.refused(client, refusal, thread), true);
     }
 
@@ -202,9 +186,8 @@ impl Shared {
         client
     }
 
-    /// The end of every connection: it is closed, at once or when its client can have read what was
-    /// said. `may_send_more`: the client does not know that it ends, so that what it sends now may be
-    /// on its way.
+    /// Ends a connection: it is closed now, or once its client can have read the last answer.
+    /// `may_send_more`: the client has not announced its last request, so that more may be on the way.
     fn end(&self, mut client: Box<Client>, may_send_more: bool) {
         if client.may_close(may_send_more) {
             return;
@@ -215,8 +198,8 @@ impl Shared {
         }
     }
 
-    /// The same for a client that has been read empty and has no whole request: one in the middle of
-    /// a request is told why. It comes back if it cannot be closed yet.
+    /// Ends a connection that has been read empty and holds no whole request. A partial request is
+    /// answered with the refusal. Returns the client if it has to linger.
     fn dismiss(&self, mut client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
         if client.is_in_request() {
             client = self.refused(client, refusal, None);
@@ -230,7 +213,7 @@ impl Shared {
         self.refuse(client, Refusal::Stopping, None);
     }
 
-    fn push(&self, client: Box<Client>) {
+    pub(super) fn push(&self, client: Box<Client>) {
         // What it asks for is noted anew each time that it is in todo.
         client.socket.peeked.reset();
         if let Some(pool) = self.pool()
@@ -279,15 +262,15 @@ impl Shared {
         ended.map_or(After::Done, After::Again)
     }
 
-    /// Closes the connection that has waited longest without a whole request. False: there is none.
-    /// If it is to be left `at_once`, it is not waited for either.
-    fn make_room(&self, at_once: bool) -> bool {
+    /// Evicts the connection that has waited longest without a whole request. Returns false if there is
+    /// none. With `at_once` the evicted connection does not linger.
+    pub(super) fn make_room(&self, at_once: bool) -> bool {
         let Some(reactor) = self.reactor.get() else { return false };
         for _ in 0..CANDIDATES {
             let watched = reactor.take_longest_waiting();
             let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
             match client.finish_within(LAST_READS) {
-                // It has one after all.
+                // Its request has come meanwhile.
                 Progress::Ready => {
                     self.push(client);
                     continue;
@@ -308,7 +291,7 @@ impl Shared {
         false
     }
 
-    /// Takes the first of todo that has sent no whole head, of those that are looked at.
+    /// Takes the first client out of todo that has not sent a whole head.
     fn take_from_todo(&self) -> Option<Box<Client>> {
         let pool = self.pool()?;
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
@@ -316,7 +299,7 @@ impl Shared {
         pool.take_from_todo(silent)
     }
 
-    /// Puts on the timeline what clients in todo ask for that no thread has read.
+    /// Records the heads of requests that wait in todo unread.
     fn look_at_todo(&self) {
         let Some(pool) = self.pool() else { return };
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
@@ -334,11 +317,11 @@ impl Shared {
         }
     }
 
-    fn max_connections(&self) -> usize {
+    pub(super) fn max_connections(&self) -> usize {
         self.max_connections.load(Ordering::Relaxed)
     }
 
-    fn next_request(&self) -> u64 {
+    pub(super) fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -383,14 +366,7 @@ impl PumaFront {
             .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
             .map_err(StartError::Thread)?;
         let (tell, died) = bounded(1);
-        let acceptor = Acceptor {
-            listener,
-            poll,
-            shared: Arc::clone(&shared),
-            has_been_full: false,
-            let_in: 0,
-            is_pausing: false,
-        };
+        let acceptor = Acceptor::new(listener, poll, Arc::clone(&shared));
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || acceptor.run(address, &tell))
@@ -464,99 +440,5 @@ impl Door for PumaFront {
 impl Drop for PumaFront {
     fn drop(&mut self) {
         self.end(Duration::ZERO);
-    }
-}
-
-struct Acceptor {
-    listener: TcpListener,
-    poll: Poll,
-    shared: Arc<Shared>,
-    /// All have been taken, and less than half have not been since.
-    has_been_full: bool,
-    /// Connections so far: the number of the newest.
-    let_in: u64,
-    is_pausing: bool,
-}
-
-impl Acceptor {
-    fn run(mut self, address: SocketAddr, tell: &Sender<DoorDied>) {
-        let mut events = Events::with_capacity(16);
-        while !self.shared.stopping.load(Ordering::Acquire) {
-            let pause = self.is_pausing.then_some(PAUSE);
-            if let Err(error) = self.poll.poll(&mut events, pause)
-                && error.kind() != io::ErrorKind::Interrupted
-            {
-                let _ = tell.send(DoorDied { address, why: error.to_string() });
-                return;
-            }
-            self.accept_all();
-        }
-        // Those that connected before the listener closes are served, or told that the server stops.
-        self.accept_all();
-    }
-
-    /// Accepts until nobody is there, or nobody can be let in.
-    fn accept_all(&mut self) {
-        loop {
-            let most = self.shared.max_connections().saturating_add(MAX_REFUSED);
-            if self.shared.connections.load(Ordering::Relaxed) >= most && !self.shared.make_room(true) {
-                return self.pause(&"there are too many connections");
-            }
-            match self.listener.accept() {
-                Ok((stream, peer)) => self.let_in(stream, peer),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.go_on(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Whoever it was has gone again.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return self.pause(&error),
-            }
-        }
-    }
-
-    fn pause(&mut self, why: &dyn Display) {
-        if !self.is_pausing {
-            self.is_pausing = true;
-            limited!(Error, "accepting pauses: {why}");
-        }
-    }
-
-    /// Nobody waits outside any more. To say so at the first one who is let in would
-    /// be to say both by turns for as long as the crowd lasts.
-    fn go_on(&mut self) {
-        if self.is_pausing {
-            self.is_pausing = false;
-            limited!(Info, "accepting again");
-        }
-    }
-
-    /// Whether there are more connections than there may be. Says so once, until half of them have gone.
-    fn is_full(&mut self) -> bool {
-        let (there, most) = (self.shared.connections.load(Ordering::Relaxed), self.shared.max_connections());
-        if there <= most / 2 {
-            self.has_been_full = false;
-        } else if there > most && !self.has_been_full {
-            self.has_been_full = true;
-            limited!(
-                Warn,
-                "all {most} connections are taken: those that wait longest without a whole request make room"
-            );
-        }
-        there > most
-    }
-
-    fn let_in(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let socket = match Socket::new(stream, &self.shared.connections) {
-            Ok(socket) => socket,
-            Err(error) => return log::debug!("{peer}: {error}"),
-        };
-        self.let_in += 1;
-        let request = self.shared.next_request();
-        let subject = Subject { connection: self.let_in, port: peer.port(), request };
-        let client =
-            Client::new(Arc::new(socket), subject, Arc::clone(&self.shared.limits), &self.shared.pending);
-        if self.is_full() && !self.shared.make_room(false) {
-            return self.shared.refuse(client, Refusal::TooManyConnections, None);
-        }
-        self.shared.push(client);
     }
 }

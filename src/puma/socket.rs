@@ -38,7 +38,7 @@ pub(super) struct Socket {
     cut: AtomicBool,
     /// Reading was ended on our side, so that the end of the stream says nothing about the client.
     deaf: AtomicBool,
-    /// What looks at its unread bytes have shown.
+    /// The results of earlier looks at its unread bytes.
     pub peeked: Peeked,
     /// How many there are; one less when this one goes.
     count: Arc<AtomicUsize>,
@@ -161,8 +161,7 @@ impl Socket {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads up to so many bytes, of which `took` is told. Zero is the end: nothing more will come. Does
-    /// not block.
+    /// Reads once and hands the bytes to `took`. Zero means that nothing more will come. Does not block.
     pub fn read(&self, took: impl FnOnce(&[u8])) -> io::Result<usize> {
         let mut scratch = [MaybeUninit::uninit(); READ_BYTES];
         loop {
@@ -196,7 +195,7 @@ impl Socket {
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
-    /// Whether an end was asked for since this was last asked: it was that of the answer before.
+    /// Whether the last answer was cut; clears the mark, so that the next one can be written.
     pub fn take_cut(&self) -> bool {
         self.cut.swap(false, Ordering::SeqCst)
     }
@@ -238,7 +237,7 @@ impl Socket {
 }
 
 impl Cutter {
-    /// Ends the waits of this stream, now and until its answer has ended. A write that is blocked fails;
+    /// Ends the waits of this stream until its answer has ended. A write that is blocked fails;
     /// what is written without waiting still goes out.
     pub fn cut(&self) {
         let Some(socket) = self.0.upgrade() else { return };

@@ -1,0 +1,130 @@
+//! The acceptor: a thread that lets connections in, and pushes each into todo unread.
+//!
+//! Over `max_connections` an idle connection is evicted for the new one, or the new one is refused. If
+//! too many of those linger, or the process is out of descriptors, the acceptor pauses (logging once)
+//! and resumes later. Refused clients therefore cannot take the descriptors that other servers of this process
+//! need. Models Puma::Server#handle_servers.
+
+use std::fmt::Display;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use mio::{Events, Poll};
+
+use super::client::Client;
+use super::door::DoorDied;
+use super::puma_front::Shared;
+use super::refusal::Refusal;
+use super::socket::Socket;
+use crate::log_limit::limited;
+use crate::timeline::Subject;
+
+/// How long the acceptor pauses when it can let nobody in.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many there may be beyond `max_connections`: they have been refused or evicted, and have
+/// not gone yet.
+const MAX_REFUSED: usize = 32;
+
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    poll: Poll,
+    shared: Arc<Shared>,
+    /// All have been taken, and less than half have not been since.
+    has_been_full: bool,
+    /// Connections so far: the number of the newest.
+    let_in: u64,
+    is_pausing: bool,
+}
+
+impl Acceptor {
+    pub fn new(listener: TcpListener, poll: Poll, shared: Arc<Shared>) -> Acceptor {
+        Acceptor { listener, poll, shared, has_been_full: false, let_in: 0, is_pausing: false }
+    }
+
+    /// Runs until the server stops. Blocks until a connection comes.
+    pub fn run(mut self, address: SocketAddr, tell: &Sender<DoorDied>) {
+        let mut events = Events::with_capacity(16);
+        while !self.shared.stopping.load(Ordering::Acquire) {
+            let pause = self.is_pausing.then_some(PAUSE);
+            if let Err(error) = self.poll.poll(&mut events, pause)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                let _ = tell.send(DoorDied { address, why: error.to_string() });
+                return;
+            }
+            self.accept_all();
+        }
+        // Those that connected before the listener closes are served, or told that the server stops.
+        self.accept_all();
+    }
+
+    /// Accepts until nobody is there, or nobody can be let in.
+    fn accept_all(&mut self) {
+        loop {
+            let most = self.shared.max_connections().saturating_add(MAX_REFUSED);
+            if self.shared.connections.load(Ordering::Relaxed) >= most && !self.shared.make_room(true) {
+                return self.pause(&"there are too many connections");
+            }
+            match self.listener.accept() {
+                Ok((stream, peer)) => self.let_in(stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.go_on(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Whoever it was has gone again.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return self.pause(&error),
+            }
+        }
+    }
+
+    fn pause(&mut self, why: &dyn Display) {
+        if !self.is_pausing {
+            self.is_pausing = true;
+            limited!(Error, "accepting pauses: {why}");
+        }
+    }
+
+    /// Nobody waits outside any more. To say so at the first one who is let in would
+    /// be to say both by turns for as long as the crowd lasts.
+    fn go_on(&mut self) {
+        if self.is_pausing {
+            self.is_pausing = false;
+            limited!(Info, "accepting again");
+        }
+    }
+
+    /// Whether there are more connections than there may be. Says so once, until half of them have gone.
+    fn is_full(&mut self) -> bool {
+        let (there, most) = (self.shared.connections.load(Ordering::Relaxed), self.shared.max_connections());
+        if there <= most / 2 {
+            self.has_been_full = false;
+        } else if there > most && !self.has_been_full {
+            self.has_been_full = true;
+            limited!(
+                Warn,
+                "all {most} connections are taken: those that wait longest without a whole request make room"
+            );
+        }
+        there > most
+    }
+
+    fn let_in(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let socket = match Socket::new(stream, &self.shared.connections) {
+            Ok(socket) => socket,
+            Err(error) => return log::debug!("{peer}: {error}"),
+        };
+        self.let_in += 1;
+        let request = self.shared.next_request();
+        let subject = Subject { connection: self.let_in, port: peer.port(), request };
+        let client =
+            Client::new(Arc::new(socket), subject, Arc::clone(&self.shared.limits), &self.shared.pending);
+        if self.is_full() && !self.shared.make_room(false) {
+            return self.shared.refuse(client, Refusal::TooManyConnections, None);
+        }
+        self.shared.push(client);
+    }
+}

@@ -1,0 +1,231 @@
+//! What the reactor knows, and its rules: one method each, which changes the state in one step
+//! and neither locks nor blocks.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::reactor::Watched;
+
+/// How many of the connections that have waited longest are found at once: to find one is to
+/// look at all.
+const LONGEST: usize = 64;
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    Open,
+    /// Everything that is watched is to wake for [`Wake::Shutdown`].
+    Closing,
+    /// It has. Only what lingers is watched.
+    Closed,
+    /// The thread has left, or is about to.
+    Ended,
+}
+
+pub(super) struct State<W> {
+    pub places: HashMap<usize, Visit<W>>,
+    /// Of those who are here, soonest first.
+    pub deadlines: BTreeSet<(Instant, usize)>,
+    /// Of those who are here, whoever is to be read without a word of the kernel.
+    pub again: Vec<usize>,
+    /// When the thread wakes by itself. It may be early, never late.
+    alarm: Option<Instant>,
+    pub next: usize,
+    /// The most that were here since somebody asked.
+    pub most: usize,
+    /// Of those who are here, those that have waited longest, when that was last looked for: since
+    /// when, and which.
+    longest: VecDeque<(Instant, usize)>,
+    pub phase: Phase,
+    /// When the thread is to end, or before if nothing is watched.
+    pub ends: Option<Instant>,
+}
+
+pub(super) struct Visit<W> {
+    /// None while a pool thread has it.
+    pub here: Option<(W, Instant)>,
+    /// What the kernel has told that nobody has read since.
+    pub told: Told,
+}
+
+/// What the kernel tells of a connection, each with what stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Nothing,
+    Readable,
+    /// Its peer has closed, or stopped sending; there may be bytes from before that.
+    Closed,
+}
+
+impl<W: Watched> State<W> {
+    pub fn new() -> Self {
+        State {
+            places: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            again: Vec::new(),
+            alarm: None,
+            next: 0,
+            most: 0,
+            longest: VecDeque::new(),
+            phase: Phase::Open,
+            ends: None,
+        }
+    }
+
+    /// Whether the thread is to be woken for it.
+    pub fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
+        let deadline = it.deadline();
+        let visit = self.places.entry(token).or_insert(Visit { here: None, told: Told::Nothing });
+        visit.here = Some((it, deadline));
+        is_readable |= visit.told > Told::Nothing;
+        self.deadlines.insert((deadline, token));
+        self.most = self.most.max(self.deadlines.len());
+        if is_readable {
+            self.again.push(token);
+        }
+        let is_sooner = self.alarm.is_none_or(|alarm| deadline < alarm);
+        if is_sooner {
+            self.alarm = Some(deadline);
+        }
+        is_readable || is_sooner
+    }
+
+    /// Gives out who is here.
+    pub fn take(&mut self, token: usize) -> Option<W> {
+        self.tell(token, Told::Nothing)
+    }
+
+    /// The kernel tells of bytes, or of the end: makes a note of it, and gives out who is here.
+    pub fn tell(&mut self, token: usize, told: Told) -> Option<W> {
+        let visit = self.places.get_mut(&token)?;
+        visit.told = visit.told.max(told);
+        let (it, deadline) = visit.here.take()?;
+        self.deadlines.remove(&(deadline, token));
+        if visit.told == Told::Readable {
+            // It is read now. A close stays one: it may lie behind what is read.
+            visit.told = Told::Nothing;
+        }
+        Some(it)
+    }
+
+    /// How long the thread may sleep. While nobody is here it keeps the alarm of before, and
+    /// wakes once for nothing: else each one who is put back would have to wake it.
+    pub fn sleep(&mut self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let soonest = self.deadlines.first().map(|(at, _)| *at);
+        self.alarm = soonest.or(self.alarm.filter(|alarm| *alarm > now));
+        let ends = self.ends.map(|at| if self.deadlines.is_empty() { now } else { at });
+        let at = [self.alarm, ends].into_iter().flatten().min();
+        at.map(|at| at.saturating_duration_since(now))
+    }
+
+    pub fn is_to_end(&self, now: Instant) -> bool {
+        self.ends.is_some_and(|at| at <= now || self.deadlines.is_empty())
+    }
+
+    pub fn take_longest_waiting(&mut self) -> Option<W> {
+        self.take_next_longest().or_else(|| {
+            self.find_longest();
+            self.take_next_longest()
+        })
+    }
+
+    /// What was found may have left since, and may be back.
+    fn take_next_longest(&mut self) -> Option<W> {
+        while let Some((since, token)) = self.longest.pop_front() {
+            let here = self.places.get(&token).and_then(|visit| visit.here.as_ref());
+            if here.is_some_and(|(it, _)| it.since() == since) {
+                return self.take(token);
+            }
+        }
+        None
+    }
+
+    fn find_longest(&mut self) {
+        let waits = |(token, visit): (&usize, &Visit<W>)| Some((visit.here.as_ref()?.0.since(), *token));
+        let mut all: Vec<_> = self.places.iter().filter_map(waits).collect();
+        if all.len() > LONGEST {
+            all.select_nth_unstable(LONGEST);
+            all.truncate(LONGEST);
+        }
+        all.sort_unstable();
+        self.longest = all.into();
+    }
+
+    pub fn take_expired(&mut self, now: Instant) -> Option<W> {
+        let (_, token) = self.deadlines.first().copied().filter(|(at, _)| *at <= now)?;
+        self.take(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::RawFd;
+
+    use super::super::reactor::Place;
+    use super::*;
+
+    struct Idle(Option<Place<Idle>>, Instant);
+
+    impl Idle {
+        fn since(since: Instant) -> Idle {
+            Idle(None, since)
+        }
+    }
+
+    impl Watched for Idle {
+        fn fd(&self) -> RawFd {
+            0
+        }
+
+        fn deadline(&self) -> Instant {
+            Instant::now() + Duration::from_secs(60)
+        }
+
+        fn since(&self) -> Instant {
+            self.1
+        }
+
+        fn place(&mut self) -> &mut Option<Place<Idle>> {
+            &mut self.0
+        }
+    }
+
+    #[test]
+    fn bytes_are_forgotten_when_they_are_read_and_a_close_is_not() {
+        for (told, afterwards) in [(Told::Readable, Told::Nothing), (Told::Closed, Told::Closed)] {
+            let mut state = State::new();
+            state.put(1, Idle::since(Instant::now()), false);
+            // A pool thread takes it, and the kernel tells of it meanwhile.
+            assert!(state.take(1).is_some());
+            assert!(state.tell(1, told).is_none());
+            assert!(state.put(1, Idle::since(Instant::now()), false), "it wakes at once: {told:?}");
+            assert!(state.take(1).is_some());
+            assert_eq!(state.places[&1].told, afterwards);
+        }
+    }
+    #[test]
+    fn the_longest_waiting_is_taken_first_and_one_that_came_back_is_not_the_same() {
+        let mut state = State::new();
+        let start = Instant::now();
+        let at = |n: usize| start + Duration::from_secs(n as u64);
+        for n in (1..=2 * LONGEST).rev() {
+            state.put(n, Idle::since(at(n)), false);
+        }
+        let mut taken = || state.take_longest_waiting().map(|it| it.1);
+        assert_eq!(taken(), Some(at(1)));
+        assert_eq!(taken(), Some(at(2)));
+        // One leaves, and one comes back after it was served.
+        assert!(state.take(3).is_some());
+        assert!(state.take(4).is_some());
+        state.put(4, Idle::since(at(1_000)), false);
+        for n in 5..=2 * LONGEST {
+            assert_eq!(state.take_longest_waiting().map(|it| it.1), Some(at(n)));
+        }
+        assert_eq!(state.take_longest_waiting().map(|it| it.1), Some(at(1_000)));
+        assert!(state.take_longest_waiting().is_none());
+    }
+}
