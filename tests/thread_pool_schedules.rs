@@ -17,10 +17,9 @@ mod sync {
     pub use shuttle::thread;
 }
 
-#[allow(dead_code, reason = "the pool is whole here; these tests need a part of it")]
 #[path = "../src/log_limit.rs"]
-#[allow(dead_code, unused_imports)]
 mod log_limit;
+#[allow(dead_code, reason = "the pool is whole here; these tests need a part of it")]
 #[path = "../src/puma/pool_state.rs"]
 mod pool_state;
 #[allow(dead_code, reason = "as above")]

@@ -10,7 +10,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use env_logger::{Target, WriteStyle};
@@ -43,6 +43,7 @@ use crate::puma::thread_pool::Shutdown;
 use crate::puma::{App, Configuration, Server, StartError};
 use crate::service::Services;
 use crate::timeline::Timeline;
+use crate::timestamp;
 
 /// How long the control server's own answers may take to end, after all else has:
 /// one of them may be the answer to the order to stop.
@@ -441,7 +442,8 @@ impl io::Write for Lines {
 /// begins no line of its own.
 fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
     let (level, style) = (record.level(), to.default_level_style(record.level()));
-    let (at, text) = (to.timestamp_millis(), record.args().to_string());
+    // The logger's own time has no text form for every clock.
+    let (at, text) = (timestamp::millis(SystemTime::now()), record.args().to_string());
     let text = text.lines().collect::<Vec<_>>().join(" ");
     writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))
 }
