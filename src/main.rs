@@ -2,12 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use ninetabs::cli::{self, Arguments};
-
 fn main() -> ExitCode {
-    match Arguments::try_parse() {
-        Ok(arguments) => cli::run(arguments),
-        Err(error) => cli::explain(&error),
-    }
+    ninetabs::cli::run(std::env::args_os().collect())
 }

@@ -169,7 +169,10 @@ fn what_was_typed_wrongly_is_one_line() {
         (&["max-stream-age", "0"], &["0", "off"]),
         (&["reap", "--older-than", "x"], &["--older-than", "500ms"]),
         (&["timeline", "--after", "-1"], &["-1"]),
-        (&["--control-url", "http://h:1", "stats"], &["--control-url", "http://h:1", "tcp://127.0.0.1:9293"]),
+        (
+            &["--control-url", "http://h:1/x", "stats"],
+            &["--control-url", "http://h:1/x", "tcp://127.0.0.1:9293"],
+        ),
         (&["--control-url", "ssl://h:1", "stats"], &["--control-url", "tcp://127.0.0.1:9293"]),
         (&["--control-token", "a b", "stats"], &["--control-token", "a b"]),
     ] {
@@ -180,7 +183,11 @@ fn what_was_typed_wrongly_is_one_line() {
 #[test]
 fn who_is_not_there_or_no_control_server_is_one_line() {
     // Port 1 is below those that are handed out, and nobody's.
-    complaint(&ctl(&["--control-url", "tcp://127.0.0.1:1", "stats"]), 1, &["tcp://127.0.0.1:1", "refused"]);
+    complaint(
+        &ctl(&["--control-url", "tcp://127.0.0.1:1", "stats"]),
+        1,
+        &["no server answers at tcp://127.0.0.1:1", "ninetabs", "--control-url"],
+    );
     complaint(
         &ctl(&["--control-url", "unix:///nowhere/at/all", "status"]),
         1,

@@ -94,7 +94,10 @@ fn a_report_that_cannot_be_written_is_no_success() {
     command.args(["reproduce", "--fast", "--json", "--act", "1", "--tabs", "1"]).stdin(Stdio::null());
     let output = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--json: standard output"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("cannot write to standard output"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -198,7 +201,8 @@ fn an_interrupt_leaves_nothing_behind() {
         drop(child.stdout.take());
         let status = wait_for("its end", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(130), "act {act} after {after_ms} ms");
-        assert!(processes_of(folder.path().to_str().unwrap()).is_empty());
+        let mark = folder.path().to_str().unwrap();
+        wait_for("the end of all", || processes_of(mark).is_empty().then_some(()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "act {act} after {after_ms} ms");
     }
 }
@@ -224,7 +228,83 @@ fn killed_it_leaves_no_server_and_no_browser() {
         child.kill().unwrap();
         child.wait().unwrap();
         wait_for("the end of all", || processes_of(&mark).is_empty().then_some(()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "act {act} leaves something");
     }
+}
+
+/// From its first moment on: what is made is made after what clears it away.
+#[test]
+fn killed_at_any_moment_it_leaves_nothing() {
+    for (command, after_ms) in [
+        ("reproduce", 5),
+        ("reproduce", 60),
+        ("reproduce", 800),
+        ("compare", 20),
+        ("compare", 300),
+        ("compare", 2000),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+            .args([command, "--fast"])
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(after_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mark = folder.path().to_str().unwrap();
+        wait_for("the end of all", || processes_of(mark).is_empty().then_some(()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{command} after {after_ms} ms");
+    }
+}
+
+/// The second one, at whatever the first has not ended yet.
+#[test]
+fn a_second_interrupt_ends_it_at_once_and_leaves_nothing() {
+    for command in ["reproduce", "compare"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+            .arg(command)
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mark = folder.path().to_str().unwrap().to_owned();
+        wait_for("a server", || (!processes_of(&mark).is_empty()).then_some(()));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        for _ in 0..2 {
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        assert_eq!(status.code(), Some(130), "{command}");
+        wait_for("the end of all", || processes_of(&mark).is_empty().then_some(()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{command}");
+    }
+}
+
+#[test]
+fn each_step_says_what_enter_does_and_an_interrupt_says_so() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
+        .args(["reproduce", "--fast", "--act", "1", "--tabs", "1", "--step"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    common::hear(&mut stdout, "[Enter] runs it");
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    common::hear(&mut stdout, "[Enter] shows the verdict");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("ninetabs: interrupted"), "{output:?}");
 }
 
 /// Processes whose environment names this folder.

@@ -119,7 +119,16 @@ fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
     }
     one_line(&ninetabs(folder.path(), &["nonesuch"]).output().unwrap(), 2, &["nonesuch", "--help"]);
     let by_environment = ninetabs(folder.path(), &["serve"]).env("NINETABS_THREADS", "x").output().unwrap();
-    one_line(&by_environment, 2, &["--threads", "'x'", "8:8"]);
+    one_line(&by_environment, 2, &["ninetabs: NINETABS_THREADS=x: ", "8:8"]);
+    // The same for an error that shows only at the start, and for a flag that wins.
+    let mut late = ninetabs(folder.path(), &["serve"]);
+    one_line(
+        &late.env("NINETABS_VIEWS", "/nowhere").output().unwrap(),
+        1,
+        &["ninetabs: NINETABS_VIEWS /nowhere: "],
+    );
+    let mut typed = ninetabs(folder.path(), &["serve", "--threads", "y"]);
+    one_line(&typed.env("NINETABS_THREADS", "8").output().unwrap(), 2, &["--threads y: "]);
     assert_eq!(names(folder.path()), [""; 0], "something is left");
 }
 
@@ -331,6 +340,55 @@ fn help_and_its_other_forms_are_printed() {
     one_line(&ninetabs(folder.path(), &["completions", "tcsh"]).output().unwrap(), 2, &["tcsh", "bash"]);
 }
 
+/// A command that prints, with any standard output: a full disk is a line and status 1, a closed pipe
+/// is a success. (Rust opens /dev/null in the place of a closed descriptor.)
+#[test]
+fn output_that_is_lost_is_no_success() {
+    let server = Server::start(&[]);
+    let state = server.folder.path().join("state").to_str().unwrap().to_owned();
+    let stream = server.url("/models/live_stream?last_event_id=0");
+    create(server.app, "x");
+    let folder = tempfile::tempdir().unwrap();
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["--version"],
+        &["help", "serve"],
+        &["serve", "--help"],
+        &["ctl", "--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["ctl", "stats", "--state", &state],
+        &["ctl", "status", "--pretty", "--state", &state],
+        &["top", "--once", "--state", &state],
+        &["tab", "--events", "1", "--last-event-id", "0", &stream],
+        &["reproduce", "--fast", "--act", "1", "--tabs", "1"],
+        &["reproduce", "--fast", "--act", "1", "--tabs", "1", "--json"],
+        &["compare", "--fast", "--only", "poll", "--tabs", "100", "--markdown"],
+    ] {
+        let with = |stdout: Stdio| {
+            let mut command = ninetabs(folder.path(), args);
+            command.env_remove("NINETABS_CONTROL_URL").stdout(stdout).stderr(Stdio::piped());
+            command.output().unwrap()
+        };
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = with(full.into());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("standard output") && said.contains("No space left"), "{args:?}: {said}");
+        // Of these the status says whether claims hold.
+        if args[0] != "compare" {
+            assert_eq!(with(closed_pipe().into()).status.code(), Some(0), "{args:?}, closed pipe");
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" >&-", "sh", env!("CARGO_BIN_EXE_ninetabs")]).args(args);
+        let output = command.env("TMPDIR", folder.path()).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code().is_some() && !said.contains("panicked"), "{args:?}, closed: {said}");
+    }
+    assert_eq!(names(folder.path()), [""; 0], "something is left");
+}
+
 /// The writing end of a pipe that nobody reads any more.
 fn closed_pipe() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
@@ -535,7 +593,7 @@ fn a_control_server_that_other_hosts_can_reach_needs_a_token() {
         one_line(&output, 2, &["--control-url", "--control-token", "tcp://127.0.0.1:9293"]);
         let by_variable =
             ninetabs(folder.path(), &["serve"]).env("NINETABS_CONTROL_URL", &url).output().unwrap();
-        one_line(&by_variable, 2, &["--control-url", "--control-token"]);
+        one_line(&by_variable, 2, &["NINETABS_CONTROL_URL", "--control-token"]);
     }
     for address in ["127.0.0.1", "127.0.0.2", "[::ffff:127.0.0.1]"] {
         let output = serve(folder.path(), &["--control-url", &format!("tcp://{address}:0")]);
@@ -648,5 +706,55 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
             drop(child.stdin.take());
             assert!(child.wait().unwrap().success());
         }
+    }
+}
+
+/// As compose files write it: `NINETABS_THREADS=`.
+#[test]
+fn an_empty_variable_is_as_good_as_unset() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = ninetabs(folder.path(), &["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let names: Vec<_> =
+        help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap()).collect();
+    assert!(names.len() > 20, "{help}");
+    let mut command = Server::command(folder.path());
+    for name in names.iter().filter(|name| **name != "NINETABS_DATABASE") {
+        command.env(name, "");
+    }
+    for name in ["RUST_LOG", "RUST_LOG_STYLE", "NO_COLOR", "TMPDIR", "TERM"] {
+        command.env(name, "");
+    }
+    let server = Server::spawn(command, folder);
+    let stats = server.stats();
+    assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&8.into(), &8.into()));
+    drop(open_stream(server.app));
+    common::wait_for("a line at level info", || server.log().contains(" INFO").then_some(()));
+
+    let folder = tempfile::tempdir().unwrap();
+    for args in [&["ctl", "stats"][..], &["top", "--once"], &["wall"]] {
+        let mut command = ninetabs(folder.path(), args);
+        let args_end = command
+            .env("NINETABS_CONTROL_URL", "")
+            .env("NINETABS_CONTROL_TOKEN", "")
+            .env("NINETABS_BIND", "");
+        let output = args_end.output().unwrap();
+        assert_ne!(output.status.code(), Some(2), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_page_that_is_typed_as_a_command_has_its_address_printed() {
+    let server = Server::start(&["--control-token", "s3cret-s3cret-s3cret"]);
+    let state = server.folder.path().join("state");
+    for (command, path) in [("wall", "wall"), ("dashboard", "the dashboard"), ("fixes", "fixes")] {
+        let mut asked = ninetabs(server.folder.path(), &[command, "--state", state.to_str().unwrap()]);
+        let output = asked.env_remove("NINETABS_CONTROL_URL").output().unwrap();
+        let address = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{path}");
+        let (host, path) = address.trim().strip_prefix("http://").unwrap().split_once('/').unwrap();
+        let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+        let answer = common::ask(host.parse().unwrap(), &request);
+        assert!(answer.starts_with("HTTP/1.0 200"), "{address}: {answer}");
     }
 }

@@ -1,12 +1,13 @@
 //! `completions` and `man`: the definitions of `--help` in two more forms.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 
 use super::Arguments;
+use super::output::print;
 
 pub(super) const COMPLETIONS_EXAMPLE: &str = "\
 Example:
@@ -43,14 +44,6 @@ fn write_page(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
         .get_subcommands()
         .filter(|command| command.get_name() != "help")
         .try_for_each(|command| write_page(command, page))
-}
-
-/// A reader that has seen enough and closes the pipe is no error.
-fn print(bytes: &[u8]) -> ExitCode {
-    match io::stdout().lock().write_all(bytes) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => super::failed(error),
-        _ => ExitCode::SUCCESS,
-    }
 }
 
 #[cfg(test)]

@@ -17,20 +17,20 @@ use serde::Serialize;
 use super::files::clash::{Use, same_file};
 use super::files::whole::WholeFile;
 use super::reproduce::typed;
-use super::{failed, interrupt, misused};
+use super::{failed, interrupt, misused, output, values};
 use crate::lab::compare::contenders::{self, Contender};
 use crate::lab::compare::report::{self, Report};
 use crate::lab::compare::{CompareError, Pace, Plan, Row, round};
 
 pub(super) const EXAMPLES: &str = "\
-Exit status: 0 if every row meets what it claims, 1 if one does not, 130 when interrupted.
+Exit status: 0 if every row meets what it claims, 1 if not, 130 if interrupted.
 
 Examples:
   ninetabs compare                              all of them, some eight minutes
   ninetabs compare --fast                       the same, in about four
   ninetabs compare --only naive,push,poll       three of them
-  ninetabs compare --only push --tabs 2000      those that can bear it bear thousands
-  ninetabs compare --report compare.html        with the lanes of each, on one page
+  ninetabs compare --only push --tabs 2000      fixes that can bear thousands
+  ninetabs compare --report compare.html        with all lanes, on one page
   ninetabs compare --markdown                   the table alone";
 
 /// More tabs than this only for the fixes whose tabs hold no thread.
@@ -42,7 +42,7 @@ pub struct CompareArgs {
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(contenders::ALL.iter().map(|it| it.name)))]
     pub only: Vec<String>,
     /// How many tabs listen, a number from 1 to 5000; above 60 only those fixes are measured whose tabs hold no thread.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=5000_u16))]
     pub tabs: u16,
     /// Faster: shorter times of the server, and each row is watched for less time.
     #[arg(long)]
@@ -76,7 +76,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
             return failed(format_args!("this program cannot be found again, give --program: {error}"));
         }
     };
-    let interrupted = match interrupt::each() {
+    let interrupted = match interrupt::ends_all() {
         Ok(interrupted) => interrupted,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
@@ -109,7 +109,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
             Ok(row) => rows.push(row),
             Err(CompareError::Interrupted) => {
                 progress.clear();
-                return ExitCode::from(interrupt::INTERRUPTED);
+                return interrupt::interrupted();
             }
             Err(error) => {
                 broken = Some(format!("{}: {error}", contender.name));
@@ -133,11 +133,8 @@ pub fn run(args: &CompareArgs) -> ExitCode {
             return failed(error);
         }
     }
-    if let Err(error) = print(args, &rows, broken.is_none()) {
-        // Whoever closed the pipe has seen enough: the status still tells.
-        if error.kind() != io::ErrorKind::BrokenPipe {
-            return failed(format_args!("standard output cannot be written: {error}"));
-        }
+    if let Err(error) = output::check(print(args, &rows, broken.is_none())) {
+        return failed(error);
     }
     match broken {
         Some(broken) => failed(broken),
@@ -173,7 +170,8 @@ fn print(args: &CompareArgs, rows: &[Row], is_whole: bool) -> io::Result<()> {
     }
     let claims = || rows.iter().flat_map(|row| &row.claims);
     let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
-    writeln!(out, "{holding} of {all} claims held.")
+    writeln!(out, "{holding} of {all} claims held.")?;
+    out.flush()
 }
 
 /// What is done now, in one line of the terminal; elsewhere a line for each row.

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
+use super::values::without_scheme;
+
 use crate::lab::http::address;
 
 /// The most bytes that an answer may have.
@@ -44,7 +46,7 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub enum AskError {
-    #[error("nobody can be reached: {0}")]
+    #[error("cannot connect: {0}")]
     Unreachable(io::Error),
     #[error("it was reached, and then: {0}")]
     Broken(io::Error),
@@ -63,7 +65,7 @@ impl FromStr for ControlUrl {
             let is_a_name = !path.is_empty() && path != "@" && !path.contains('\0');
             return if is_a_name { Ok(ControlUrl::Unix(path.to_owned())) } else { Err(way_out()) };
         }
-        let bare = text.strip_prefix("tcp://").unwrap_or(text);
+        let bare = without_scheme(text);
         let (host, port) = bare.trim_end_matches('/').rsplit_once(':').ok_or_else(way_out)?;
         let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let port = port.parse().ok().filter(|port| *port > 0);
@@ -211,12 +213,13 @@ mod tests {
             ("localhost:80", "tcp://localhost:80"),
             ("tcp://[::1]:9293/", "tcp://[::1]:9293"),
             ("unix:///tmp/a b.sock", "unix:///tmp/a b.sock"),
+            ("http://127.0.0.1:9293/", "tcp://127.0.0.1:9293"),
             ("unix://@puma", "unix://@puma"),
         ] {
             assert_eq!(text.parse::<ControlUrl>().map(|url| url.to_string()), Ok(wanted.to_owned()));
         }
         for wrong in
-            ["", "tcp://", "tcp://h", "tcp://h:0", "tcp://:1", "tcp://h:65536", "http://h:1/", "unix://"]
+            ["", "tcp://", "tcp://h", "tcp://h:0", "tcp://:1", "tcp://h:65536", "http://h:1/x", "unix://"]
         {
             assert!(wrong.parse::<ControlUrl>().is_err_and(|says| says.contains("9293")), "{wrong}");
         }

@@ -1,6 +1,7 @@
 //! Which control server is meant, and what it answers: what `ctl` and `top` have in
 //! common. A refusal is told with its way out.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,9 +71,7 @@ pub enum ControlError {
     State { path: PathBuf, error: FileError },
     #[error("--state {}: {why}; start the server with --control-url", .path.display())]
     NoControlServer { path: PathBuf, why: String },
-    #[error(
-        "{url}: {error}; give --control-url, or --state with the file that a running server was told to write"
-    )]
+    #[error("{}", no_answer(url, error))]
     Ask { url: ControlUrl, error: AskError },
     #[error(
         "{url} refused: {said}; give its token with --control-token or --control-token-file, or --state with the file that it was told to write"
@@ -82,6 +81,19 @@ pub enum ControlError {
     Unsupported { url: ControlUrl, order: &'static str, said: String },
     #[error("{url} refused {order} with {status}: {said}")]
     Refused { url: ControlUrl, order: &'static str, status: u16, said: String },
+}
+
+fn no_answer(url: &ControlUrl, error: &AskError) -> String {
+    let cause = match error {
+        AskError::Unreachable(error) if error.kind() == ErrorKind::ConnectionRefused => String::new(),
+        AskError::Unreachable(error) => format!(" ({error})"),
+        error => {
+            return format!(
+                "{url}: {error}; name another with --control-url, or --state with its state file"
+            );
+        }
+    };
+    format!("no server answers at {url}{cause}: start one with ninetabs, or name another with --control-url")
 }
 
 impl ControlServerArgs {
@@ -119,6 +131,14 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
+    /// The address of one of its pages, with the token that it wants; none on a Unix socket.
+    pub fn page(&self, path: &str) -> Option<String> {
+        let ControlUrl::Tcp { .. } = &self.url else { return None };
+        let server = self.url.to_string().replace("tcp://", "http://");
+        let query = self.token.iter().map(|token| format!("?token={}", token.reveal())).collect::<String>();
+        Some(format!("{server}{path}{query}"))
+    }
+
     /// Connects, and asks nothing. Blocks for `patience` at the most.
     pub fn touch(&self, patience: Duration) -> Result<(), ControlError> {
         self.url.touch(patience).map_err(|error| ControlError::Ask { url: self.url.clone(), error })

@@ -5,7 +5,6 @@
 //! into `jq`. Exit status 1 when nobody is there or the server refused, with one
 //! line that says the way out. Blocks for 30 s at the most.
 
-use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use clap::{Args, Subcommand};
 use super::control_server::{ControlError, ControlServerArgs};
 use super::pretty::pretty;
 use super::values::{self, OrOff};
-use super::{duration, failed, misused};
+use super::{duration, failed, misused, output};
 use crate::escape;
 
 /// How long an answer may take: opening thousands of database connections is part of a resize.
@@ -56,7 +55,7 @@ pub enum Order {
     #[command(after_help = "Example: ninetabs ctl timeline --after 100")]
     Timeline {
         /// Leave out the moments up to this number [default: none is left out].
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", value_parser = values::number_from(0_u64))]
         after: Option<u64>,
     },
     /// See whether anybody listens there, and ask nothing.
@@ -111,12 +110,7 @@ pub fn run(args: &CtlArgs) -> ExitCode {
         Ok(line) => {
             let text = if args.pretty { pretty(&line) } else { line };
             // It may repeat what a client of the server has sent.
-            let text = escape::json(&text);
-            match writeln!(io::stdout(), "{text}") {
-                // A reader that has seen enough and closes the pipe is no error.
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(error),
-                _ => ExitCode::SUCCESS,
-            }
+            output::print(format!("{}\n", escape::json(&text)).as_bytes())
         }
         Err(error) => failed(error),
     }

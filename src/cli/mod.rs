@@ -6,6 +6,7 @@
 //! not, or a claim did not hold, 2 it was asked wrongly, 130 interrupted.
 
 pub mod about;
+pub mod addresses;
 pub mod boot;
 pub mod compare;
 pub mod control_client;
@@ -18,6 +19,7 @@ mod greeting;
 pub mod interrupt;
 pub mod keepsakes;
 pub mod outlet;
+pub mod output;
 pub mod pretty;
 pub mod reproduce;
 
@@ -29,9 +31,12 @@ pub mod tab;
 pub mod token_file;
 pub mod top;
 pub mod trace_file;
+pub mod typed;
 pub mod values;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,10 +45,12 @@ use crate::escape::is_printable;
 
 const EXAMPLES: &str = "\
 Examples:
-  ninetabs                           serve, then open http://tab1.localhost:9292/?tab=1 to tab9
-  ninetabs reproduce                 watch the pool run dry and recover, each claim checked
-  ninetabs reproduce --act 1 --step  for a class: Enter between expectation, run and verdict
-  ninetabs help tab                  what a command can do";
+  ninetabs                       serve, then open http://127.0.0.1:9292
+  ninetabs --max-stream-age 5    more tabs than threads take turns
+  ninetabs reproduce             watch the pool run dry, each claim checked
+  ninetabs reproduce 1 --step    for a class: Enter between its three parts
+  ninetabs serve --help          all flags of the server
+  ninetabs help tab              what a command can do";
 
 /// Nine tabs, eight threads: a model of Puma that a person can watch run dry.
 ///
@@ -76,6 +83,12 @@ pub enum Command {
     Top(top::TopArgs),
     /// Ask a control server, of ninetabs or of Puma, or give it an order.
     Ctl(ctl::CtlArgs),
+    /// Print the address of the wall: nine tabs in frames, each with what it waits for.
+    Wall(addresses::AddressArgs),
+    /// Print the address of the dashboard: lanes, todo, numbers and buttons.
+    Dashboard(addresses::AddressArgs),
+    /// Print the address of the fixes: what helps against nine tabs, each at work.
+    Fixes(addresses::AddressArgs),
     /// Print the completions of a shell.
     #[command(after_help = about::COMPLETIONS_EXAMPLE)]
     Completions(about::CompletionsArgs),
@@ -85,13 +98,24 @@ pub enum Command {
 }
 
 /// Runs what was typed.
-pub fn run(arguments: Arguments) -> ExitCode {
+pub fn run(typed: Vec<OsString>) -> ExitCode {
+    // An empty variable is as good as unset.
+    if std::env::var_os("TMPDIR").is_some_and(|folder| folder.is_empty()) {
+        let _ = tempfile::env::override_temp_dir(Path::new("/tmp"));
+    }
+    match typed::parse(typed.clone()) {
+        Ok((arguments, from_environment)) => run_command(arguments, &from_environment),
+        Err(error) => explain(&error, &typed),
+    }
+}
+
+fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) -> ExitCode {
     if let Err(error) = signals::survive_file_size_limit() {
         return failed(format_args!("cannot set the signal mask: {error}"));
     }
     match arguments.command {
-        None => serve::run(arguments.serve),
-        Some(Command::Serve(serve)) => serve::run(*serve),
+        None => serve::run(arguments.serve, from_environment),
+        Some(Command::Serve(serve)) => serve::run(*serve, from_environment),
         Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
         Some(Command::Compare(compare)) => compare::run(&compare),
         Some(Command::Tab(tab)) => {
@@ -99,6 +123,9 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Some(Command::Top(top)) => top::run(top),
         Some(Command::Ctl(ctl)) => ctl::run(&ctl),
+        Some(Command::Wall(args)) => addresses::run(addresses::Page::Wall, &args),
+        Some(Command::Dashboard(args)) => addresses::run(addresses::Page::Dashboard, &args),
+        Some(Command::Fixes(args)) => addresses::run(addresses::Page::Fixes, &args),
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),
     }
@@ -133,21 +160,13 @@ fn one_line(text: &str) -> String {
     line.replace(|c| !is_printable(c), " ")
 }
 
-/// Help and version as they are; of a mistake one line, which names the flag, the
-/// value and what would do.
-pub fn explain(error: &clap::Error) -> ExitCode {
+/// Help and version as they are; of a mistake one line.
+fn explain(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
-        // A reader that has seen enough and closes the pipe is no error.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let printed = error.print().and_then(|()| io::stdout().flush());
+        return output::check(printed).map_or_else(failed, |()| ExitCode::SUCCESS);
     }
-    let text = error.render().to_string();
-    let said = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
-    let line = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    misused(format_args!("{}; --help shows what there is", line.trim_start_matches("error: ")))
+    misused(typed::mistake(error, typed))
 }
 
 #[cfg(test)]

@@ -4,48 +4,53 @@
 //! every claim held, 1 if one did not or an act could not be played, 130 when it
 //! was interrupted. The servers under test and the browser end with this process, however it ends.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
-use crossbeam_channel::{Receiver, RecvError, bounded, select};
+use crossbeam_channel::{bounded, select};
 use serde::Serialize;
 
 use super::files::clash::{Use, same_file};
 use super::keepsakes::Keepsakes;
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
-use super::{failed, interrupt, misused};
+use super::{failed, interrupt, misused, output};
 use crate::escape;
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
+use crate::lab::interrupt::Interrupt;
 use crate::lab::narrator::Narrator;
 use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
 
 pub(super) const EXAMPLES: &str = "\
 Acts:
-  1 nine tabs   2 one leaves   3 the browser's six   4 zombies   5 the reaper   6 the database pool
+  1 nine tabs   2 one leaves   3 the browser's six
+  4 zombies     5 the reaper   6 the database pool
 
 Exit status: 0 if every claim held, 1 if one did not, 130 when interrupted.
 
 Examples:
   ninetabs reproduce                          all six, in about 75 seconds
   ninetabs reproduce --fast                   all six, in about 20 seconds
-  ninetabs reproduce --act 1,5 --step         two of them, for a class
+  ninetabs reproduce 1 5 --step               two of them, for a class
   ninetabs reproduce --threads 16 --tabs 9    other numbers, other claims
   ninetabs reproduce --act 2 --svg lanes.svg  a picture of what the threads did
-  ninetabs reproduce --report run.html        all of it on one page, to keep or to print
-  ninetabs reproduce --trace run.json         for Perfetto: https://ui.perfetto.dev";
+  ninetabs reproduce --report run.html        all of it on one page, to keep
+  ninetabs reproduce --trace run.json         for https://ui.perfetto.dev";
 
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
     /// The acts to play, by number, such as 1 or 1,5 [default: all six].
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=6))]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::act)]
     pub act: Vec<u8>,
+    /// The same without a flag.
+    #[arg(value_name = "ACT", value_delimiter = ',', value_parser = values::act)]
+    pub more_acts: Vec<u8>,
     /// Wait for Enter between an act's expectation, its run and its verdict.
     #[arg(long, conflicts_with = "json")]
     pub step: bool,
@@ -53,7 +58,7 @@ pub struct ReproduceArgs {
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::min_max)]
     pub threads: MinMax,
     /// How many tabs are opened, a number from 1 to 100.
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=100_u16))]
     pub tabs: u16,
     /// The front door of the server.
     #[arg(long, value_name = "FRONT", default_value = "puma")]
@@ -76,6 +81,13 @@ pub struct ReproduceArgs {
     /// A file for what the servers recorded, as a trace that Perfetto opens [default: none is written].
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+}
+
+impl ReproduceArgs {
+    /// The acts that were asked for; none is all.
+    pub fn acts(&self) -> Vec<u8> {
+        [self.act.as_slice(), &self.more_acts].concat()
+    }
 }
 
 /// What `--json` prints.
@@ -101,7 +113,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         front: args.front.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
         pace: if args.fast { Pace::FAST } else { Pace::SEED },
     };
-    let interrupted = match interrupt::each() {
+    let interrupted = match interrupt::ends_all() {
         Ok(interrupted) => interrupted,
         Err(error) => return failed(format_args!("cannot listen for signals: {error}")),
     };
@@ -123,10 +135,14 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     narrator.key();
     let mut outcomes = Vec::new();
     let mut broken = None;
-    for act in ACTS.iter().filter(|act| args.act.is_empty() || args.act.contains(&(act.number as u8))) {
+    let acts = args.acts();
+    for act in ACTS.iter().filter(|act| acts.is_empty() || acts.contains(&(act.number as u8))) {
         match perform(act, &plan, &mut narrator, &interrupted, args.step) {
             Ok(outcome) => outcomes.push(outcome),
-            Err(ActError::Interrupted) => return ExitCode::from(interrupt::INTERRUPTED),
+            Err(ActError::Interrupted) => {
+                narrator.leave();
+                return interrupt::interrupted();
+            }
             Err(error) => {
                 broken = Some(format!("act {}: {error}", act.number));
                 break;
@@ -171,29 +187,32 @@ fn perform(
     act: &Act,
     plan: &Plan,
     narrator: &mut Narrator,
-    interrupted: &Receiver<()>,
+    interrupt: &Interrupt,
     step: bool,
 ) -> Result<Outcome, ActError> {
-    act.perform(plan, narrator, interrupted, || if step { wait_for_enter(interrupted) } else { Ok(()) })
+    act.perform(plan, narrator, interrupt, |narrator, next| {
+        if step { wait_for_enter(narrator, next, interrupt) } else { Ok(()) }
+    })
 }
 
 fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCode {
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if json {
         match serde_json::to_string(&Claimed { acts: verdicts, held }) {
-            Ok(line) => match writeln!(io::stdout(), "{}", escape::json(&line)) {
-                // Whoever closed the pipe has seen enough: the status still tells.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    return failed(format_args!("--json: standard output cannot be written: {error}"));
+            Ok(line) => {
+                if let Err(error) = output::write(format!("{}\n", escape::json(&line)).as_bytes()) {
+                    return failed(error);
                 }
-                _ => {}
-            },
+            }
             Err(error) => return failed(error),
         }
     } else {
         let claims = || verdicts.iter().flat_map(|verdict| &verdict.claims);
         let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
         narrator.title(&format!("{holding} of {all} claims held."));
+        if let Err(error) = output::check(narrator.written()) {
+            return failed(error);
+        }
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -223,9 +242,10 @@ fn what_next(args: &ReproduceArgs, verdicts: &[Verdict]) -> String {
     format!("{written}Next: {next}.")
 }
 
-/// Reading a line cannot be interrupted, so a thread does it. Without anybody to
-/// press Enter the story goes on.
-fn wait_for_enter(interrupted: &Receiver<()>) -> Result<(), ActError> {
+/// Reading a line cannot be interrupted, so a thread does it. Once standard input has ended
+/// the story goes on.
+fn wait_for_enter(narrator: &mut Narrator, next: &str, interrupt: &Interrupt) -> Result<(), ActError> {
+    narrator.say(&format!("[Enter] {next}"));
     let (tell, pressed) = bounded(1);
     thread::Builder::new().name("stdin".into()).spawn(move || {
         let read = io::stdin().lock().read_line(&mut String::new());
@@ -233,9 +253,7 @@ fn wait_for_enter(interrupted: &Receiver<()>) -> Result<(), ActError> {
         let _ = tell.send(read.is_ok());
     })?;
     select! {
-        recv(interrupted) -> signal => match signal {
-            Ok(()) | Err(RecvError) => Err(ActError::Interrupted),
-        },
+        recv(interrupt.receiver()) -> _ => Err(ActError::Interrupted),
         recv(pressed) -> _ => Ok(()),
     }
 }

@@ -18,6 +18,7 @@ use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, Opened};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
+use super::typed::FromEnvironment;
 use super::values::OrNoToken;
 use super::{failed, interrupt, signals, token_file};
 use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
@@ -28,10 +29,10 @@ use crate::timestamp;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  ninetabs serve                       eight threads, and nine tabs to run them dry
+  ninetabs serve                       eight threads: the ninth tab waits
   ninetabs serve --threads 3:3         a new Rails app: the fourth tab waits
-  ninetabs serve --max-stream-age 5    the cure: more tabs than threads take turns
-  ninetabs serve --db-pool 5           the pool behind the pool: the sixth tab gets an empty 200
+  ninetabs serve --max-stream-age 5    more tabs than threads take turns
+  ninetabs serve --db-pool 5           the sixth tab gets an empty 200
   ninetabs serve --loop faithful       the loop that loses models
   RUST_LOG=warn ninetabs serve         a quieter log";
 
@@ -42,7 +43,7 @@ const START_GRACE: Duration = Duration::from_millis(500);
 
 /// Serves until a signal, an order to the control server, the end of standard
 /// input, or the front door's death.
-pub fn run(args: ServeArgs) -> ExitCode {
+pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     // Before any thread starts, since they inherit it.
     if let Err(error) = signals::block_all_others() {
         return failed(format_args!("cannot set the signal mask: {error}"));
@@ -55,7 +56,7 @@ pub fn run(args: ServeArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => {
             if let Some(why) = end.why {
-                log.complain(&why);
+                log.complain(&from_environment.named(&why));
             }
             ExitCode::from(end.status)
         }
@@ -102,6 +103,7 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     if let Some(same) = same_file(&[
         ("--views", Use::Views, args.views.as_deref()),
         ("--database", Use::Database, database),
+        ("--control-token-file", Use::File, args.control_token_file.as_deref()),
         ("--state", Use::File, args.state.as_deref()),
         ("--trace", Use::File, args.trace.as_deref()),
     ]) {

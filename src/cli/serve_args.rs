@@ -203,10 +203,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECS", env = "NINETABS_PERSISTENT_TIMEOUT", value_parser = values::some_time, help_heading = "Limits")]
     pub persistent_timeout: Option<Duration>,
     /// The largest request head, in bytes [default: 114688; not on tiny-http].
-    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = clap::value_parser!(u32).range(1024..=16_777_216), help_heading = "Limits")]
+    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_HEAD_BYTES", value_parser = values::number(1024..=16_777_216_u32), help_heading = "Limits")]
     pub max_head_bytes: Option<u32>,
     /// Maximum memory for unfinished request heads and bodies of all clients together; a client that needs more is refused with 503 [bytes; default: 67108864; not on tiny-http].
-    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_PENDING_BYTES", value_parser = clap::value_parser!(u64).range(1024..=1_099_511_627_776), help_heading = "Limits")]
+    #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_PENDING_BYTES", value_parser = values::number(1024..=1_099_511_627_776_u64), help_heading = "Limits")]
     pub max_pending_bytes: Option<u64>,
     /// Maximum client connections; beyond them the one that has waited longest without a whole request is closed, and if there is none the new one is refused with 503 [default: what the descriptor limit leaves, which is also the most there can be; not on tiny-http].
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]
@@ -224,7 +224,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_body_bytes: u64,
     /// The most bytes of news that are kept for listeners whose connections have left the pool: who is further behind is cut, and comes back [default: 1048576; not on tiny-http].
-    #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", value_parser = clap::value_parser!(u32).range(1024..), help_heading = "Limits")]
+    #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", value_parser = values::number_from(1024_u32), help_heading = "Limits")]
     pub push_buffer: Option<u32>,
     /// Seconds that a stop waits for requests that are being served.
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]

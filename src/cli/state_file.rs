@@ -70,18 +70,24 @@ pub fn read(path: &Path) -> Result<ControlServer, FileError> {
     Ok(parse(&read_small(path)?))
 }
 
+/// Where the app listens, which only a state file of ours says.
+pub fn app_in(path: &Path) -> Result<Option<String>, FileError> {
+    Ok(value(&read_small(path)?, "bind"))
+}
+
+fn value(text: &str, wanted: &str) -> Option<String> {
+    let lines = text.lines().rev().filter(|line| !line.starts_with('#'));
+    let mut entries = lines.filter_map(|line| line.split_once(':'));
+    let value = entries.find(|(key, _)| *key == wanted)?.1.trim();
+    let value = value.strip_prefix('"').unwrap_or(value);
+    let value = value.strip_suffix('"').unwrap_or(value);
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
 fn parse(text: &str) -> ControlServer {
-    let value = |wanted: &str| {
-        let lines = text.lines().rev().filter(|line| !line.starts_with('#'));
-        let mut entries = lines.filter_map(|line| line.split_once(':'));
-        let value = entries.find(|(key, _)| *key == wanted)?.1.trim();
-        let value = value.strip_prefix('"').unwrap_or(value);
-        let value = value.strip_suffix('"').unwrap_or(value);
-        (!value.is_empty()).then(|| value.to_owned())
-    };
     ControlServer {
-        url: value("control_url"),
-        token: value("control_auth_token").filter(|token| token != NO_TOKEN),
+        url: value(text, "control_url"),
+        token: value(text, "control_auth_token").filter(|token| token != NO_TOKEN),
     }
 }
 

@@ -26,11 +26,14 @@ use crate::lab::tab::{Settings, Tab, What};
 const INTERRUPTED: u8 = 130;
 
 pub(super) const EXAMPLES: &str = "\
-Events go to standard output, one JSON object a line; what the connection does goes to standard error.
-It accepts, decodes (gzip, deflate, br) and follows what a browser does. User and password of the URL are sent after a 401.
-It comes back after a failed connection, at most 10 times a second after the first 30, until Ctrl-C ends it.
+Events go to standard output, one JSON object per line; what the connection does
+goes to standard error. It accepts, decodes (gzip, deflate, br) and follows what
+a browser does. User and password of the URL are sent after a 401.
+It comes back after a failed connection, at most 10 times a second after the
+first 30, until Ctrl-C ends it.
 An answer that another attempt cannot improve ends it with the reason.
-Exit status: 0 by --events, --for or a closed pipe, 1 if the stream failed for good, 130 when interrupted.
+Exit status: 0 by --events, --for or a closed pipe, 1 if the stream failed for
+good, 130 if interrupted.
 
 Examples:
   ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream

@@ -1,16 +1,12 @@
 //! The file that has the control token, so that it stands neither in the list of processes nor in
 //! the environment.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::files::{FileError, read_small};
 use crate::control::Token;
-
-/// The most bytes that are read: a longer file has no token.
-const MOST: u64 = 4_096;
 
 /// Why there is no token.
 #[derive(Debug, Error)]
@@ -18,18 +14,15 @@ pub enum TokenFileError {
     #[error(
         "cannot read --control-token-file {}: {error}; give the path of a file that has the token on its only line", .path.display()
     )]
-    Unreadable { path: PathBuf, error: io::Error },
+    Unreadable { path: PathBuf, error: FileError },
     #[error("--control-token-file {}: its only line cannot be a token: {what}", .path.display())]
     NoToken { path: PathBuf, what: String },
 }
 
 /// Reads it. Blanks and line ends around the token are no part of it.
 pub fn read(path: &Path) -> Result<Token, TokenFileError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MOST).read_to_end(&mut bytes))
-        .map_err(|error| TokenFileError::Unreadable { path: path.to_owned(), error })?;
-    let text = String::from_utf8_lossy(&bytes);
+    let text =
+        read_small(path).map_err(|error| TokenFileError::Unreadable { path: path.to_owned(), error })?;
     Token::new(text.trim()).map_err(|what| TokenFileError::NoToken { path: path.to_owned(), what })
 }
 

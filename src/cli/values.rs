@@ -1,7 +1,10 @@
 //! What a flag's text means. Every refusal says what would do instead.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
@@ -41,7 +44,7 @@ const MOST: usize = 10_000;
 
 /// `tcp://127.0.0.1:9292`; `localhost` is 127.0.0.1, and the scheme may be left out.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let bare = text.strip_prefix("tcp://").unwrap_or(text);
+    let bare = without_scheme(text);
     let local = bare.strip_prefix("localhost:").and_then(|port| port.parse().ok());
     match local {
         Some(port) => Ok((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()),
@@ -56,6 +59,12 @@ pub fn tcp_user_timeout(text: &str) -> Result<OrOff, String> {
         return Err("this option needs Linux; leave it off here".to_owned());
     }
     Ok(value)
+}
+
+/// `http://` is what the start-up message prints.
+pub fn without_scheme(text: &str) -> &str {
+    let bare = ["tcp://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    bare.map_or(text, |bare| bare.strip_suffix('/').unwrap_or(bare))
 }
 
 /// A control token, or `none`.
@@ -152,6 +161,33 @@ pub fn number_or_off(text: &str) -> Result<AtMost, String> {
         Ok(number) if (1..=MOST).contains(&number) => Ok(AtMost(Some(number))),
         _ => Err(format!("give a number from 1 to {MOST}, or off")),
     }
+}
+
+/// A number in this range.
+pub fn number<N>(range: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
+where
+    N: FromStr + PartialOrd + Display + Clone + Send + Sync,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("give a number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// A number from this one on.
+pub fn number_from<N>(least: N) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
+where
+    N: FromStr + PartialOrd + Display + Clone + Send + Sync,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| *number >= least);
+        number.ok_or_else(|| format!("give a number from {least}"))
+    }
+}
+
+/// An act of `reproduce`.
+pub fn act(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|act| (1..=6).contains(act)).ok_or_else(|| "acts are 1 to 6".to_owned())
 }
 
 /// A number of threads, which may be none.

@@ -5,23 +5,24 @@
 //! tabs need: a page says by its title how it fares, and the server says the rest.
 //! So nothing here speaks WebSocket.
 //!
-//! Each [`Chromium`] has a profile in a temporary folder, which goes with it; a shell that waits for
-//! this process sees to both where it is killed, and can do nothing any more.
+//! Each [`Chromium`] has a profile in a temporary folder, which goes with it, also if this process
+//! is killed ([`super::scratch`]).
 //! Starting blocks until DevTools answers ([`START_TIMEOUT`] at the most), each call
 //! for [`CALL_TIMEOUT`] at the most, dropping until all its processes are killed.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use url::Url;
 
 use super::http::{self, Answer, HttpError, Request};
+use super::interrupt::{Interrupt, Interrupted};
 use super::program::{Program, find};
+use super::scratch::Scratch;
 
 /// How long Chromium may take until its DevTools answer.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,6 +38,9 @@ pub enum ChromiumError {
     /// None of its names is on PATH.
     #[error("Chromium is not installed: install the package chromium to see this in a real browser")]
     NotInstalled,
+    /// A signal came meanwhile.
+    #[error("interrupted")]
+    Interrupted,
     /// The system did not run it, or gave no folder for its profile.
     #[error("Chromium could not be run: {0}")]
     NotRun(#[from] io::Error),
@@ -75,19 +79,22 @@ pub struct Page {
 /// A running Chromium. Killed, and its profile removed, when dropped.
 #[derive(Debug)]
 pub struct Chromium {
-    // Dropped in this order: a number that is nobody's any more must not be killed, and the
-    // folder can go when nobody writes to it.
-    _survivor: Program,
+    // Dropped in this order: the folder can go when nothing writes to it.
     program: Program,
-    profile: Profile,
+    profile: Scratch,
     port: u16,
 }
 
 impl Chromium {
     /// Starts it with an empty profile and waits until DevTools answers.
     pub fn start() -> Result<Chromium, ChromiumError> {
+        Chromium::start_unless(&Interrupt::never())
+    }
+
+    /// The same, for as long as no interrupt comes.
+    pub fn start_unless(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
         let path = NAMES.iter().find_map(|name| find(name)).ok_or(ChromiumError::NotInstalled)?;
-        let profile = Profile::make()?;
+        let mut profile = Scratch::make("ninetabs-chromium")?;
         let mut command = Command::new(path);
         command.args([
             "--headless=new",
@@ -102,36 +109,36 @@ impl Chromium {
             "--disable-sync",
             "--remote-debugging-port=0",
         ]);
-        command.arg(format!("--user-data-dir={}", profile.0.display()));
+        command.arg(format!("--user-data-dir={}", profile.path().display()));
         // What it leaves elsewhere when it is killed is cleared away with the profile.
-        command.env("TMPDIR", &profile.0);
+        command.env("TMPDIR", profile.path());
         if rustix::process::getuid().is_root() {
             // Chromium refuses to run as root with its sandbox.
             command.arg("--no-sandbox");
         }
         command.arg("about:blank").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let program = Program::start(&mut command)?;
-        let _survivor = survivor(&program, &profile)?;
-        let mut chromium = Chromium { _survivor, program, profile, port: 0 };
-        chromium.wait_until_ready()?;
+        profile.kill_first(program.id())?;
+        let mut chromium = Chromium { program, profile, port: 0 };
+        chromium.wait_until_ready(interrupt)?;
         Ok(chromium)
     }
 
-    fn wait_until_ready(&mut self) -> Result<(), ChromiumError> {
+    fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<(), ChromiumError> {
         let end = Instant::now() + START_TIMEOUT;
         let mut last = "it wrote no DevToolsActivePort".to_owned();
         while Instant::now() < end {
             if let Some(status) = self.program.status()? {
                 return Err(ChromiumError::NotReady(format!("it ended with {status}")));
             }
-            if let Some(port) = self.profile.devtools_port() {
+            if let Some(port) = devtools_port(self.profile.path()) {
                 self.port = port;
                 match self.pages() {
                     Ok(_) => return Ok(()),
                     Err(error) => last = error.to_string(),
                 }
             }
-            thread::sleep(Duration::from_millis(20));
+            interrupt.sleep(Duration::from_millis(20)).map_err(|Interrupted| ChromiumError::Interrupted)?;
         }
         Err(ChromiumError::NotReady(last))
     }
@@ -182,54 +189,8 @@ fn refused(answer: &Answer) -> ChromiumError {
     ChromiumError::Refused { status: answer.status(), text: answer.text() }
 }
 
-/// A profile's folder. Removed when dropped.
-#[derive(Debug)]
-struct Profile(PathBuf);
-
-/// Waits until this process has gone without a word, and does then what dropping would have done.
-fn survivor(chromium: &Program, profile: &Profile) -> io::Result<Program> {
-    // Its standard input ends with us; killed by us, it has not seen that.
-    let script = r#"read -r _
-kill -s KILL -- "-$1"
-for _ in 1 2 3 4 5; do rm -rf -- "$2" && break; sleep 1; done"#;
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh", &chromium.id().to_string()]).arg(&profile.0);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    Program::start(&mut command)
-}
-
-impl Profile {
-    fn make() -> io::Result<Profile> {
-        let name = format!("ninetabs-chromium-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder)?;
-        Ok(Profile(folder))
-    }
-
-    /// Chromium writes the port that it got as the first line of this file.
-    fn devtools_port(&self) -> Option<u16> {
-        let text = fs::read_to_string(self.0.join("DevToolsActivePort")).ok()?;
-        text.lines().next()?.parse().ok()
-    }
-}
-
-impl Drop for Profile {
-    fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
-            log::warn!("{} could not be removed: {error}", self.0.display());
-        }
-    }
-}
-
-/// Killed processes may take a moment to let go of what they were writing.
-fn remove(folder: &Path) -> io::Result<()> {
-    let mut attempts = 0;
-    loop {
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound && attempts < 50 => attempts += 1,
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => return Ok(()),
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
+/// Chromium writes the port that it got as the first line of this file.
+fn devtools_port(profile: &Path) -> Option<u16> {
+    let text = fs::read_to_string(profile.join("DevToolsActivePort")).ok()?;
+    text.lines().next()?.parse().ok()
 }

@@ -36,6 +36,8 @@ pub struct Narrator {
     /// Lines of the last drawing, which the next one replaces.
     drawn: usize,
     last_line: String,
+    /// The first write that failed.
+    failed: Option<io::Error>,
 }
 
 impl Narrator {
@@ -54,7 +56,7 @@ impl Narrator {
     }
 
     fn new(term: Term, manner: Manner) -> Narrator {
-        Narrator { term, manner, drawn: 0, last_line: String::new() }
+        Narrator { term, manner, drawn: 0, last_line: String::new(), failed: None }
     }
 
     /// A line of text, wrapped at the terminal's width.
@@ -187,6 +189,20 @@ impl Narrator {
         rows
     }
 
+    /// Whether all that was told could be written; the first error otherwise.
+    pub fn written(&mut self) -> io::Result<()> {
+        let flushed = io::stdout().flush();
+        self.failed.take().map_or(flushed, Err)
+    }
+
+    /// The story ends here, in the middle: what comes next begins on a line of its own.
+    pub fn leave(&mut self) {
+        self.settle();
+        if self.manner == Manner::InPlace {
+            self.line("");
+        }
+    }
+
     fn replace(&mut self, rows: &[String]) {
         // A terminal that is gone is noticed when the story ends.
         let _ = self.term.clear_last_lines(self.drawn);
@@ -202,12 +218,14 @@ impl Narrator {
         self.drawn = 0;
     }
 
-    fn line(&self, text: &str) {
+    fn line(&mut self, text: &str) {
         if self.manner == Manner::Silent {
             return;
         }
-        // Nobody reads any more: the claims are judged all the same.
-        let _ = writeln!(io::stdout(), "{text}");
+        // The claims are judged all the same; the command's end says what was lost.
+        if let Err(error) = writeln!(io::stdout(), "{text}") {
+            self.failed.get_or_insert(error);
+        }
     }
 
     fn width(&self) -> usize {

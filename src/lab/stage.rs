@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use serde_json::Value;
 use thiserror::Error;
 
 use super::chromium::ChromiumError;
 use super::http::{self, HttpError};
+use super::interrupt::{Interrupt, Interrupted};
 use super::narrator::Narrator;
 use super::record::{Record, Story};
 use super::subject::{Subject, SubjectError};
@@ -92,7 +93,7 @@ pub enum ActError {
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]
-    Subject(#[from] SubjectError),
+    Subject(SubjectError),
     #[error("a visitor could not be sent: {0}")]
     Visitor(#[from] OpenError),
     #[error("the browser could not be driven: {0}")]
@@ -101,6 +102,21 @@ pub enum ActError {
     ServerEnded,
     #[error("a thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl From<Interrupted> for ActError {
+    fn from(Interrupted: Interrupted) -> Self {
+        ActError::Interrupted
+    }
+}
+
+impl From<SubjectError> for ActError {
+    fn from(error: SubjectError) -> Self {
+        match error {
+            SubjectError::Interrupted => ActError::Interrupted,
+            error => ActError::Subject(error),
+        }
+    }
 }
 
 impl From<HttpError> for ActError {
@@ -125,7 +141,7 @@ pub struct Stage<'a> {
     pub plan: &'a Plan,
     subject: Subject,
     narrator: &'a mut Narrator,
-    interrupted: &'a Receiver<()>,
+    interrupt: &'a Interrupt,
     drawn: Option<Instant>,
     began_us: Option<u64>,
 }
@@ -136,7 +152,7 @@ impl<'a> Stage<'a> {
     pub fn serve(
         plan: &'a Plan,
         narrator: &'a mut Narrator,
-        interrupted: &'a Receiver<()>,
+        interrupt: &'a Interrupt,
         caption: &str,
         flags: &[(&str, String)],
     ) -> Result<Stage<'a>, ActError> {
@@ -152,8 +168,8 @@ impl<'a> Stage<'a> {
         let flags: Vec<String> =
             ours.iter().chain(flags).flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
         narrator.caption(caption);
-        let subject = Subject::start(&plan.program, &flags)?;
-        let mut stage = Stage { plan, subject, narrator, interrupted, drawn: None, began_us: None };
+        let subject = Subject::start(&plan.program, &flags, interrupt)?;
+        let mut stage = Stage { plan, subject, narrator, interrupt, drawn: None, began_us: None };
         // Until the server has been asked once there is nothing to draw.
         stage.wait_until(Duration::from_secs(30), |stage| {
             (stage.record(|record| record.now_us) > 0).then_some(())
@@ -168,6 +184,11 @@ impl<'a> Stage<'a> {
 
     pub fn port(&self) -> &str {
         self.subject.port()
+    }
+
+    /// What ends the waits of this stage.
+    pub fn interrupt(&self) -> &Interrupt {
+        self.interrupt
     }
 
     pub fn stats(&self) -> Result<Value, ActError> {
@@ -206,9 +227,7 @@ impl<'a> Stage<'a> {
             if self.subject.has_ended() {
                 return Err(ActError::ServerEnded);
             }
-            if self.interrupted.recv_timeout(LOOK_EVERY).is_ok() {
-                return Err(ActError::Interrupted);
-            }
+            self.interrupt.sleep(LOOK_EVERY)?;
             self.draw();
         }
     }
@@ -236,7 +255,10 @@ impl<'a> Stage<'a> {
         let (deadline, mut last) = (Instant::now() + CATCHING_UP, heard());
         for _ in 0..2 {
             while heard() == last && Instant::now() < deadline {
-                thread::sleep(LOOK_EVERY);
+                // An interrupt ends the wait that comes next as well.
+                if self.interrupt.sleep(LOOK_EVERY) == Err(Interrupted) {
+                    return;
+                }
             }
             last = heard();
         }

@@ -2,7 +2,7 @@
 //!
 //! Its addresses are read from its state file, its database is a temporary one,
 //! and it stops when its standard input ends, so that even `kill -9` of this
-//! process leaves no server behind. Dropping it ends it, and blocks until it has.
+//! process leaves no server behind, and no folder ([`super::scratch`]). Dropping it ends it, and blocks until it has.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,12 +12,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 use thiserror::Error;
 
 use super::follower::Follower;
 use super::http::{self, HttpError};
+use super::interrupt::Interrupt;
 use super::program::Program;
+use super::scratch::Scratch;
 
 /// Any port of this machine's.
 pub const FREE_PORT: &str = "tcp://127.0.0.1:0";
@@ -33,6 +34,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub enum SubjectError {
     #[error("{} could not be started: {error}", .program.display())]
     NotStarted { program: PathBuf, error: io::Error },
+    #[error("interrupted")]
+    Interrupted,
     #[error("the server did not start: {0}")]
     Ended(String),
     #[error("the server said nothing of where it listens in {START_WITHIN:?}")]
@@ -51,14 +54,15 @@ pub struct Subject {
     program: Program,
     app: String,
     control: String,
-    _folder: TempDir,
+    interrupt: Interrupt,
+    _folder: Scratch,
 }
 
 impl Subject {
     /// Starts `program serve` on a free port and a database of its own, with these flags
     /// besides. The environment's own NINETABS_ settings do not reach it.
-    pub fn start(program: &Path, flags: &[String]) -> Result<Subject, SubjectError> {
-        Subject::start_at(program, FREE_PORT, Path::new(":memory:"), flags)
+    pub fn start(program: &Path, flags: &[String], interrupt: &Interrupt) -> Result<Subject, SubjectError> {
+        Subject::start_at(program, FREE_PORT, Path::new(":memory:"), flags, interrupt)
     }
 
     /// The same at this address (`tcp://…`), on this database.
@@ -67,9 +71,10 @@ impl Subject {
         bind: &str,
         database: &Path,
         flags: &[String],
+        interrupt: &Interrupt,
     ) -> Result<Subject, SubjectError> {
         let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
-        let folder = tempfile::Builder::new().prefix("ninetabs").tempdir().map_err(not_started)?;
+        let mut folder = Scratch::make("ninetabs").map_err(not_started)?;
         let state = folder.path().join("state");
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {
@@ -87,14 +92,15 @@ impl Subject {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut program = Program::start(&mut command).map_err(not_started)?;
-        let text = wait_for_state(&mut program, &state)?;
+        folder.kill_first(program.id()).map_err(not_started)?;
+        let text = wait_for_state(&mut program, &state, interrupt)?;
         let address = |key: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(key));
             line.map(|address| address.trim().replace("tcp://", "http://")).ok_or(SubjectError::NotReady)
         };
         let (app, control) = (address("bind:")?, address("control_url:")?);
         let follower = Follower::start(&control).map_err(not_started)?;
-        Ok(Subject { follower, program, app, control, _folder: folder })
+        Ok(Subject { follower, program, app, control, interrupt: interrupt.clone(), _folder: folder })
     }
 
     /// An address of the app.
@@ -143,6 +149,10 @@ impl Subject {
 impl Drop for Subject {
     fn drop(&mut self) {
         drop(self.program.child().stdin.take());
+        // After an interrupt no stop is waited for: dropping the program kills it.
+        if self.interrupt.has_come() {
+            return;
+        }
         if let Ok(None) = self.program.wait(Instant::now() + STOP_WITHIN) {
             log::warn!("the server under test did not stop, and is killed");
         }
@@ -154,11 +164,18 @@ fn is_ours(name: &OsString) -> bool {
 }
 
 /// The state file is written whole, once everything listens.
-fn wait_for_state(program: &mut Program, state: &Path) -> Result<String, SubjectError> {
+fn wait_for_state(
+    program: &mut Program,
+    state: &Path,
+    interrupt: &Interrupt,
+) -> Result<String, SubjectError> {
     let deadline = Instant::now() + START_WITHIN;
     while Instant::now() < deadline {
         if let Ok(text) = fs::read_to_string(state) {
             return Ok(text);
+        }
+        if interrupt.has_come() {
+            return Err(SubjectError::Interrupted);
         }
         let looked = program.wait(Instant::now() + Duration::from_millis(10));
         if !matches!(looked, Ok(None)) {

@@ -16,7 +16,7 @@ mod screen;
 mod view;
 mod words;
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use ratatui::layout::Rect;
 use thiserror::Error;
 
 use super::control_server::ControlServerArgs;
-use super::{failed, interrupt, misused, values};
+use super::{failed, interrupt, misused, output, values};
 
 use asker::{Answers, Asker, AskerError};
 use look::{Look, Scrolled};
@@ -38,9 +38,11 @@ use screen::LEAST;
 use view::View;
 
 pub(super) const EXAMPLES: &str = "\
-Keys: q, Esc or Ctrl-C leaves, p pauses, arrows and PageUp/PageDown scroll the threads, ? explains.
-It reads /stats, and so resets backlog_max and reactor_max, as every reader of it does.
-Exit status: 0 when left by a key, 1 if nobody answers at the start, 2 without a terminal, 130 by a signal.
+Keys: q, Esc or Ctrl-C leaves, p pauses, arrows and PageUp/PageDown scroll the
+threads, ? explains.
+It reads /stats, and so resets backlog_max and reactor_max, as every reader does.
+Exit status: 0 when left by a key, 1 if no server answers at the start, 2 without
+a terminal, 130 by a signal.
 
 Examples:
   ninetabs top
@@ -112,7 +114,8 @@ pub fn run(args: TopArgs) -> ExitCode {
 }
 
 fn is_terminal() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("TERM").is_some_and(|name| name != "dumb")
+    io::stdout().is_terminal()
+        && std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 fn has_colours() -> bool {
@@ -130,11 +133,7 @@ fn print(view: &View) -> ExitCode {
     let rows = buffer.content().chunks(usize::from(width));
     let rows = rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>());
     let text = rows.map(|row| row.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
-        // A reader that has seen enough and closes the pipe is no error.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => failed(error),
-        _ => ExitCode::SUCCESS,
-    }
+    output::print(format!("{}\n", text.trim_end()).as_bytes())
 }
 
 fn show(

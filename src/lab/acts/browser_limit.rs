@@ -166,12 +166,13 @@ enum Opened {
 
 impl Kind {
     fn start(stage: &mut Stage<'_>) -> Result<Kind, ActError> {
-        match Chromium::start() {
+        match Chromium::start_unless(stage.interrupt()) {
             Ok(chromium) => Ok(Kind::Real(chromium)),
             Err(ChromiumError::NotInstalled) => {
                 stage.say("(simulated: Chromium is not installed, and a model of a browser opens the tabs)");
                 Ok(Kind::Simulated(Browser::new()))
             }
+            Err(ChromiumError::Interrupted) => Err(ActError::Interrupted),
             Err(error) => {
                 stage.say(&format!("(simulated: Chromium does not start: {error})"));
                 Ok(Kind::Simulated(Browser::new()))

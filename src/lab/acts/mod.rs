@@ -12,9 +12,8 @@ mod reaper;
 mod second_write;
 mod zombies;
 
-use crossbeam_channel::Receiver;
-
 use super::claim::{Claims, Verdict};
+use super::interrupt::Interrupt;
 use super::narrator::Narrator;
 use super::record::Record;
 use super::stage::{ActError, Plan, Stage};
@@ -31,7 +30,7 @@ pub struct Act {
 struct Theatre<'a> {
     plan: &'a Plan,
     narrator: &'a mut Narrator,
-    interrupted: &'a Receiver<()>,
+    interrupt: &'a Interrupt,
 }
 
 /// What came of it.
@@ -75,22 +74,22 @@ pub struct Outcome {
 
 impl Act {
     /// Plays the act: says what it expects, runs it, says what was seen, and why.
-    /// `pause` is called between the three.
+    /// `pause` is called between the three, with what comes next.
     pub fn perform(
         &self,
         plan: &Plan,
         narrator: &mut Narrator,
-        interrupted: &Receiver<()>,
-        mut pause: impl FnMut() -> Result<(), ActError>,
+        interrupt: &Interrupt,
+        mut pause: impl FnMut(&mut Narrator, &str) -> Result<(), ActError>,
     ) -> Result<Outcome, ActError> {
         let title = (self.title)(plan);
         narrator.title(&format!("Act {}. {title}", self.number));
         let expects = (self.expects)(plan);
         narrator.entry("expects", &expects);
-        pause()?;
+        pause(narrator, "runs it")?;
         let Played { claims, why, record: (record, began_us) } =
-            (self.play)(&mut Theatre { plan, narrator, interrupted })?;
-        pause()?;
+            (self.play)(&mut Theatre { plan, narrator, interrupt })?;
+        pause(narrator, "shows the verdict")?;
         let claims = claims.into_vec();
         narrator.claims(&claims);
         narrator.entry("why", &why);
@@ -101,7 +100,7 @@ impl Act {
 
 impl Theatre<'_> {
     fn serve(&mut self, caption: &str, flags: &[(&str, String)]) -> Result<Stage<'_>, ActError> {
-        Stage::serve(self.plan, self.narrator, self.interrupted, caption, flags)
+        Stage::serve(self.plan, self.narrator, self.interrupt, caption, flags)
     }
 }
 

@@ -18,6 +18,7 @@ use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use super::super::chromium::{Chromium, PageId};
 use super::super::http::{self, HttpError, Request};
+use super::super::interrupt::Interrupt;
 use super::super::pacing::Pacing;
 use super::super::tab::{Happening, OpenError, Settings, Tab, What};
 use super::super::zombies::Zombie;
@@ -336,13 +337,14 @@ impl Pages {
         hosts: Hosts,
         port: &str,
         tabs: usize,
+        interrupt: &Interrupt,
     ) -> Result<Pages, super::CompareError> {
         let mut pages: Vec<(PageId, Notes)> = Vec::new();
         for number in 1..=tabs {
             let host =
                 if hosts == Hosts::Many { format!("tab{number}.localhost") } else { "localhost".to_owned() };
             pages.push((browser.open(&format!("http://{host}:{port}{path}"))?, Notes::default()));
-            thread::sleep(LOOK_EVERY * 4);
+            interrupt.sleep(LOOK_EVERY * 4)?;
         }
         let ended = Arc::new(AtomicBool::new(false));
         let notes = pages.iter().map(|(_, notes)| notes.clone()).collect();

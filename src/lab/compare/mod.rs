@@ -23,6 +23,7 @@ use thiserror::Error;
 use super::chromium::ChromiumError;
 use super::claim::Claim;
 use super::http::HttpError;
+use super::interrupt::Interrupted;
 use super::record::Record;
 use super::subject::SubjectError;
 use super::tab::OpenError;
@@ -85,17 +86,41 @@ pub enum CompareError {
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]
-    Subject(#[from] SubjectError),
+    Subject(SubjectError),
     #[error("a tab could not be opened: {0}")]
     Tab(#[from] OpenError),
     #[error("a request could not be sent: {0}")]
     Http(#[from] HttpError),
     #[error("the browser could not be driven: {0}")]
-    Browser(#[from] ChromiumError),
+    Browser(ChromiumError),
     #[error("the system gave no thread or folder: {0}")]
     System(#[from] std::io::Error),
     #[error("the other server made no model: it answered {0}")]
     NoModel(u16),
+}
+
+impl From<Interrupted> for CompareError {
+    fn from(Interrupted: Interrupted) -> Self {
+        CompareError::Interrupted
+    }
+}
+
+impl From<SubjectError> for CompareError {
+    fn from(error: SubjectError) -> Self {
+        match error {
+            SubjectError::Interrupted => CompareError::Interrupted,
+            error => CompareError::Subject(error),
+        }
+    }
+}
+
+impl From<ChromiumError> for CompareError {
+    fn from(error: ChromiumError) -> Self {
+        match error {
+            ChromiumError::Interrupted => CompareError::Interrupted,
+            error => CompareError::Browser(error),
+        }
+    }
 }
 
 /// Median and p99; none where that many did not come at all.

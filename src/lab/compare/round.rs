@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Receiver;
 use serde_json::Value;
 
 use super::super::chromium::{Chromium, ChromiumError};
 use super::super::http;
+use super::super::interrupt::Interrupt;
 use super::super::record::Record;
+use super::super::scratch::Scratch;
 use super::super::subject::Subject;
 use super::contenders::Contender;
 use super::listeners::{Abandoned, Listener, Notes, Pages, Seen, Way};
@@ -43,14 +44,21 @@ impl Tabs {
     fn open(servers: &Servers<'_>, browser: Option<Chromium>) -> Result<Tabs, CompareError> {
         let plan = servers.plan;
         if let (Way::Page(path, hosts), Some(browser)) = (servers.contender.way, browser) {
-            return Ok(Tabs::InABrowser(Pages::open(browser, path, hosts, servers.main.port(), plan.tabs)?));
+            return Ok(Tabs::InABrowser(Pages::open(
+                browser,
+                path,
+                hosts,
+                servers.main.port(),
+                plan.tabs,
+                servers.interrupt,
+            )?));
         }
         let mut all = Vec::new();
         let pause = OPEN_EVERY.min(OPEN_WITHIN / plan.tabs as u32);
         for number in 1..=plan.tabs {
             let server = servers.streams().url("");
             all.push(Listener::open(servers.contender.way, &server, number, plan.pace.update_rate)?);
-            thread::sleep(pause);
+            servers.interrupt.sleep(pause)?;
         }
         Ok(Tabs::Own(all))
     }
@@ -87,7 +95,7 @@ impl Tabs {
 /// Waits, unless somebody wants no more of it.
 fn watch<T>(
     limit: Duration,
-    interrupted: &Receiver<()>,
+    interrupt: &Interrupt,
     mut look: impl FnMut() -> Option<T>,
 ) -> Result<Option<T>, CompareError> {
     let deadline = Instant::now() + limit;
@@ -98,9 +106,7 @@ fn watch<T>(
         if Instant::now() >= deadline {
             return Ok(None);
         }
-        if interrupted.recv_timeout(LOOK_EVERY).is_ok() {
-            return Err(CompareError::Interrupted);
-        }
+        interrupt.sleep(LOOK_EVERY)?;
     }
 }
 
@@ -108,12 +114,12 @@ fn watch<T>(
 pub fn measure(
     plan: &Plan,
     contender: &Contender,
-    interrupted: &Receiver<()>,
+    interrupt: &Interrupt,
     mut tell: impl FnMut(&str),
 ) -> Result<Row, CompareError> {
     let mut row = Row { fix: contender.name, ..Row::default() };
     let browser = match contender.way {
-        Way::Page(..) => match Chromium::start() {
+        Way::Page(..) => match Chromium::start_unless(interrupt) {
             Ok(browser) => Some(browser),
             Err(ChromiumError::NotInstalled) => {
                 row.note =
@@ -124,14 +130,14 @@ pub fn measure(
         },
         _ => None,
     };
-    let folder = tempfile::Builder::new().prefix("ninetabs").tempdir()?;
-    let servers = Servers::start(plan, contender, folder.path())?;
+    let folder = Scratch::make("ninetabs")?;
+    let servers = Servers::start(plan, contender, folder.path(), interrupt)?;
 
     tell("tabs listen");
     let tabs = Tabs::open(&servers, browser)?;
-    watch(plan.pace.update_rate * 2, interrupted, || None::<()>)?;
+    watch(plan.pace.update_rate * 2, interrupt, || None::<()>)?;
     let began = SystemTime::now();
-    let (seen, lanes) = while_tabs_listen(plan, &servers, &tabs, interrupted)?;
+    let (seen, lanes) = while_tabs_listen(plan, &servers, &tabs, interrupt)?;
     row.record = Some(lanes);
     row.page_ms = spread(seen.pages);
     row.sender_worst_ms = worst(&seen.senders);
@@ -147,7 +153,7 @@ pub fn measure(
 
     tell("another program writes");
     let theirs = post(&servers.other, "theirs")?;
-    let seen = watch(plan.pace.update_rate * 3 + plan.pace.retry + ANSWER_WITHIN, interrupted, || {
+    let seen = watch(plan.pace.update_rate * 3 + plan.pace.retry + ANSWER_WITHIN, interrupt, || {
         live.iter().any(|notes| notes.all().iter().any(|seen| seen.id == theirs)).then_some(())
     })?;
     row.outside_writer_seen = Some(seen.is_some());
@@ -167,7 +173,7 @@ pub fn measure(
         };
         live.iter().zip(&before).map(of).collect::<Option<Vec<SystemTime>>>()
     };
-    let all_back = watch(BACK_WITHIN, interrupted, back)?;
+    let all_back = watch(BACK_WITHIN, interrupt, back)?;
     let blind = |at: &SystemTime| at.duration_since(ordered).unwrap_or_default().as_secs_f64();
     row.blind_s = all_back.map(|times| times.iter().map(blind).fold(0.0, f64::max));
 
@@ -202,7 +208,7 @@ pub fn measure(
     drop(servers);
 
     tell("clients ask and never read");
-    row.pool_free_s = free_after_nine_abandoned(plan, contender, interrupted)?;
+    row.pool_free_s = free_after_nine_abandoned(plan, contender, interrupt)?;
     row.claims = contender.judge(plan, &row).into_vec();
     Ok(row)
 }
@@ -223,7 +229,7 @@ fn while_tabs_listen(
     plan: &Plan,
     servers: &Servers<'_>,
     tabs: &Tabs,
-    interrupted: &Receiver<()>,
+    interrupt: &Interrupt,
 ) -> Result<(Watched, (Record, u64)), CompareError> {
     let window = plan.pace.window;
     let main = &servers.main;
@@ -251,7 +257,7 @@ fn while_tabs_listen(
                 thread::sleep(POST_EVERY);
             }
         });
-        let watched = sample(plan, main, tabs, interrupted, &mut seen, &posts);
+        let watched = sample(plan, main, tabs, interrupt, &mut seen, &posts);
         is_over.store(true, Ordering::Release);
         watched
     })?;
@@ -267,7 +273,7 @@ fn sample(
     plan: &Plan,
     main: &Subject,
     tabs: &Tabs,
-    interrupted: &Receiver<()>,
+    interrupt: &Interrupt,
     seen: &mut Watched,
     posts: &AtomicU64,
 ) -> Result<(), CompareError> {
@@ -289,9 +295,7 @@ fn sample(
             seen.queries_per_s = queries.saturating_sub(posts) as f64 / began.elapsed().as_secs_f64();
             return Ok(());
         }
-        if interrupted.recv_timeout(SAMPLE_EVERY).is_ok() {
-            return Err(CompareError::Interrupted);
-        }
+        interrupt.sleep(SAMPLE_EVERY)?;
     }
 }
 
@@ -300,10 +304,10 @@ fn sample(
 fn free_after_nine_abandoned(
     plan: &Plan,
     contender: &Contender,
-    interrupted: &Receiver<()>,
+    interrupt: &Interrupt,
 ) -> Result<Option<f64>, CompareError> {
-    let folder = tempfile::Builder::new().prefix("ninetabs").tempdir()?;
-    let servers = Servers::start(plan, contender, folder.path())?;
+    let folder = Scratch::make("ninetabs")?;
+    let servers = Servers::start(plan, contender, folder.path(), interrupt)?;
     // In one browser they would be one.
     let clients = match contender.way {
         Way::Page(_, super::listeners::Hosts::One) => 1,
@@ -319,10 +323,8 @@ fn free_after_nine_abandoned(
         let number = |at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
         number("/requests_count") + number("/backlog") >= clients as u64
     };
-    watch(OPEN_WITHIN, interrupted, || {
-        servers.streams().stats().is_ok_and(|it| has_come(&it)).then_some(())
-    })?;
-    watch(plan.pace.patience, interrupted, || {
+    watch(OPEN_WITHIN, interrupt, || servers.streams().stats().is_ok_and(|it| has_come(&it)).then_some(()))?;
+    watch(plan.pace.patience, interrupt, || {
         let stats = servers.main.stats().ok()?;
         let is_free = stats["busy_threads"] == 0 && stats["pool_capacity"] == stats["max_threads"];
         is_free.then(|| began.elapsed().as_secs_f64())

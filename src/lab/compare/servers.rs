@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::interrupt::Interrupt;
 use super::super::stage::in_seconds;
 use super::super::subject::{FREE_PORT, Subject};
 use super::contenders::Contender;
@@ -11,6 +12,7 @@ use super::{CompareError, Plan, THREADS};
 pub struct Servers<'a> {
     pub plan: &'a Plan,
     pub contender: &'a Contender,
+    pub interrupt: &'a Interrupt,
     database: PathBuf,
     pub main: Subject,
     /// The one with the streams, where the first has none.
@@ -40,18 +42,20 @@ impl Servers<'_> {
         plan: &'a Plan,
         contender: &'a Contender,
         folder: &Path,
+        interrupt: &'a Interrupt,
     ) -> Result<Servers<'a>, CompareError> {
         let database = folder.join("models.sqlite3");
-        let main = Subject::start_at(&plan.program, FREE_PORT, &database, &Servers::flags(plan, contender))?;
+        let flags = Servers::flags(plan, contender);
+        let main = Subject::start_at(&plan.program, FREE_PORT, &database, &flags, interrupt)?;
         let rate = in_seconds(plan.pace.update_rate);
         let (retry, threads) = (in_seconds(plan.pace.retry), format!("{THREADS}:{THREADS}"));
         let flags =
             ["--produce-every", "off", "--update-rate", &rate, "--retry", &retry, "--threads", &threads];
         let flags = flags.map(str::to_owned);
-        let beside = || Subject::start_at(&plan.program, FREE_PORT, &database, &flags);
+        let beside = || Subject::start_at(&plan.program, FREE_PORT, &database, &flags, interrupt);
         let streams = contender.has_other_server.then(beside).transpose()?;
         let other = beside()?;
-        Ok(Servers { plan, contender, database, main, streams, other })
+        Ok(Servers { plan, contender, interrupt, database, main, streams, other })
     }
 
     /// Where tabs listen.
@@ -61,11 +65,12 @@ impl Servers<'_> {
 
     /// Stops the first one, and starts it again at its address: whether the stop ended by itself.
     pub fn restart(self, meanwhile: impl FnOnce(&Subject)) -> Result<(Self, bool), CompareError> {
-        let Servers { plan, contender, database, main, streams, other } = self;
+        let Servers { plan, contender, interrupt, database, main, streams, other } = self;
         let bind = main.bind();
         let ended = main.stop();
         meanwhile(&other);
-        let main = Subject::start_at(&plan.program, &bind, &database, &Servers::flags(plan, contender))?;
-        Ok((Servers { plan, contender, database, main, streams, other }, ended))
+        let flags = Servers::flags(plan, contender);
+        let main = Subject::start_at(&plan.program, &bind, &database, &flags, interrupt)?;
+        Ok((Servers { plan, contender, interrupt, database, main, streams, other }, ended))
     }
 }

@@ -1,0 +1,71 @@
+//! `wall`, `dashboard` and `fixes`: the addresses of the pages of those names.
+//!
+//! They are pages of a running server and no commands; typed as commands, each prints its address.
+//! A line on standard error says so if no server answers there yet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::control_server::ControlServerArgs;
+use super::{complain, failed, output, state_file, values};
+
+/// How long a server may take to show that it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Which page is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    Wall,
+    Dashboard,
+    Fixes,
+}
+
+#[derive(Debug, Args)]
+pub struct AddressArgs {
+    #[command(flatten)]
+    pub server: ControlServerArgs,
+    /// Where the app listens, if no state file says so.
+    #[arg(id = "page_bind", long = "bind", value_name = "ADDRESS", env = "NINETABS_BIND", default_value = "tcp://127.0.0.1:9292", value_parser = values::address)]
+    pub bind: SocketAddr,
+}
+
+/// Prints the page's address.
+pub fn run(page: Page, args: &AddressArgs) -> ExitCode {
+    let server = match args.server.find() {
+        Ok(server) => server,
+        Err(error) => return failed(error),
+    };
+    let address = match page {
+        Page::Wall => server.page("/wall"),
+        Page::Dashboard => server.page("/"),
+        Page::Fixes => Some(format!("http://{}/fixes", app(args))),
+    };
+    match address {
+        Some(address) => {
+            if let Err(error) = server.touch(PATIENCE) {
+                complain(error);
+            }
+            output::print(format!("{address}\n").as_bytes())
+        }
+        None => failed(format_args!(
+            "{}: a browser opens no Unix socket; start the server with --control-url tcp://127.0.0.1:9293",
+            server.url
+        )),
+    }
+}
+
+/// Where a browser finds the app.
+fn app(args: &AddressArgs) -> SocketAddr {
+    let said = args.server.state.as_deref().and_then(|path| state_file::app_in(path).ok().flatten());
+    let mut address = said.and_then(|said| values::address(&said).ok()).unwrap_or(args.bind);
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}

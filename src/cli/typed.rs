@@ -1,0 +1,350 @@
+//! From what was typed, and the environment, to [`Arguments`]; and what is said of a mistake.
+//!
+//! Two rules hold for every variable: an empty one is as good as unset, and an error names the
+//! variable if the value came from it. A mistake is one line that names what was typed and a
+//! value that would do.
+
+use std::error::Error;
+use std::ffi::OsString;
+
+use clap::builder::{OsStr, Resettable};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+
+use super::Arguments;
+use crate::lab::compare::contenders;
+
+/// The widest that help is, also where no terminal says how wide it is.
+const HELP_COLUMNS: usize = 80;
+/// Fixes that are pages of every server, and no flags.
+const FIXES_WITHOUT_FLAG: [&str; 8] =
+    ["leave", "short-stream", "shared-worker", "push", "partials", "cable", "poll", "long-poll"];
+
+/// Puma's flags, and what is typed here.
+const PUMAS: [(&str, &str); 9] = [
+    ("-p", "--bind tcp://127.0.0.1:PORT"),
+    ("--port", "--bind tcp://127.0.0.1:PORT"),
+    ("-t", "--threads MIN:MAX"),
+    ("-b", "--bind tcp://HOST:PORT"),
+    ("-S", "--state PATH"),
+    ("-C", "flags and NINETABS_ variables, there is no configuration file"),
+    ("--config", "flags and NINETABS_ variables, there is no configuration file"),
+    ("-e", "no environments"),
+    ("-w", "--threads, there are no workers"),
+];
+
+/// Values that came from the environment: each flag, and its variable.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FromEnvironment(Vec<(String, String)>);
+
+impl FromEnvironment {
+    fn of(command: &Command, matches: &ArgMatches) -> FromEnvironment {
+        let (command, matches) = match matches.subcommand() {
+            Some((name, below)) => (command.find_subcommand(name).unwrap_or(command), below),
+            None => (command, matches),
+        };
+        let is_from_it = |arg: &&Arg| {
+            let id = arg.get_id().as_str();
+            matches.try_contains_id(id).is_ok() && matches.value_source(id) == Some(ValueSource::EnvVariable)
+        };
+        let found = command.get_arguments().filter(is_from_it);
+        FromEnvironment(
+            found.filter_map(|arg| Some((format!("--{}", arg.get_long()?), variable_of(arg)?))).collect(),
+        )
+    }
+
+    /// This message with the variables in the place of the flags that they stood for.
+    pub fn named(&self, message: &str) -> String {
+        let of = |word: &str| {
+            let bare = word.trim_end_matches([':', ',', ';', ')', '.']);
+            let found = self.0.iter().find(|(flag, _)| flag == bare);
+            found
+                .map_or_else(|| word.to_owned(), |(_, variable)| format!("{variable}{}", &word[bare.len()..]))
+        };
+        message.split(' ').map(of).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What was asked for.
+pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap::Error> {
+    let mut command = command();
+    let parsed = command.try_get_matches_from_mut(&typed).or_else(|error| {
+        // `help --help` is a wish for help, too.
+        let is_help = |word: &OsString| word == "--help" || word == "-h";
+        let asks_for_help =
+            invalid(&error, ContextKind::InvalidSubcommand).is_some_and(|it| it.starts_with('-'));
+        if !asks_for_help || !typed.iter().any(is_help) {
+            return Err(error);
+        }
+        let without: Vec<_> = typed.iter().filter(|word| !is_help(word)).collect();
+        self::command().try_get_matches_from(without)
+    })?;
+    let from_environment = FromEnvironment::of(&command, &parsed);
+    Ok((Arguments::from_arg_matches(&parsed)?, from_environment))
+}
+
+/// The definition, as it is parsed and shown.
+fn command() -> Command {
+    let command = Arguments::command().max_term_width(HELP_COLUMNS);
+    // Those of the server are in `ninetabs serve --help`: the commands come first.
+    everywhere(command).mut_args(|arg| arg.hide(true))
+}
+
+fn everywhere(command: Command) -> Command {
+    let one = |mut arg: Arg| {
+        if variable_of(&arg).is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+        {
+            arg = arg.env(Resettable::<OsStr>::Reset);
+        }
+        if arg.get_help_heading() == Some("Limits") {
+            arg = arg.hide_short_help(true);
+        }
+        // `-1` is a wrong value, and no unknown flag.
+        let takes_value = arg.get_action().takes_values();
+        if takes_value { arg.allow_negative_numbers(true) } else { arg }
+    };
+    command.mut_args(one).mut_subcommands(everywhere)
+}
+
+fn variable_of(arg: &Arg) -> Option<String> {
+    Some(arg.get_env()?.to_string_lossy().into_owned())
+}
+
+/// One line on what was wrong.
+pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
+    let typed: Vec<String> = typed.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let value = invalid(error, ContextKind::InvalidValue);
+    let argument = invalid(error, ContextKind::InvalidArg);
+    let why = error.source().map(ToString::to_string);
+    match (error.kind(), argument, value) {
+        (ErrorKind::InvalidSubcommand, _, _) => {
+            let name = invalid(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            match invalid(error, ContextKind::SuggestedSubcommand) {
+                Some(other) => format!("unknown command '{name}'. Did you mean '{other}'?"),
+                None => format!("unknown command '{name}'; --help lists the commands"),
+            }
+        }
+        (ErrorKind::UnknownArgument, Some(argument), _) => unknown(error, &argument, &typed),
+        (ErrorKind::ValueValidation, Some(argument), Some(value)) => {
+            format!(
+                "{}: {}",
+                source_of(&argument, &value, &typed),
+                why.unwrap_or_else(|| "give another value".to_owned())
+            )
+        }
+        (ErrorKind::InvalidValue, Some(argument), Some(value))
+            if argument.starts_with("--fix ") && FIXES_WITHOUT_FLAG.contains(&value.as_str()) =>
+        {
+            format!("--fix {value}: {value} needs no flag: it runs at http://127.0.0.1:9292/fixes/{value}")
+        }
+        (ErrorKind::InvalidValue, Some(argument), Some(value)) => match possible(error) {
+            Some(possible) => format!("{}: give {possible}", source_of(&argument, &value, &typed)),
+            None => {
+                let (flag, name) = argument.split_once(' ').unwrap_or((&argument, "a value"));
+                let example = default_of(flag).map(|it| format!(", such as {it}")).unwrap_or_default();
+                format!("{flag}: give {}{example}; --help shows what there is", name.trim_matches(['<', '>']))
+            }
+        },
+        _ => plain(error),
+    }
+}
+
+fn unknown(error: &clap::Error, argument: &str, typed: &[String]) -> String {
+    let name = argument.split(['=', ' ']).next().unwrap_or(argument);
+    if let Some((_, ours)) = PUMAS.iter().find(|(puma, _)| *puma == name) {
+        return format!("unknown flag '{name}', which is Puma's; here it is: {ours}");
+    }
+    let is_row = |name: &str| contenders::ALL.iter().any(|it| it.name == name);
+    if is_row(argument) && typed.iter().any(|word| word.starts_with("--only")) {
+        let rows: Vec<_> =
+            typed.iter().flat_map(|word| word.trim_start_matches("--only=").split(',')).collect();
+        let rows: Vec<_> = rows.into_iter().filter(|name| is_row(name)).collect();
+        return format!("--only takes names with commas: {}", rows.join(","));
+    }
+    match invalid(error, ContextKind::SuggestedArg) {
+        Some(other) => format!("unknown flag '{name}'. Did you mean '{other}'?"),
+        None if name.starts_with('-') => format!("unknown flag '{name}'; --help lists the flags"),
+        None => format!("unexpected '{argument}'; --help shows what there is"),
+    }
+}
+
+/// `--threads x`, or `NINETABS_THREADS=x` if the value came from there.
+fn source_of(argument: &str, value: &str, typed: &[String]) -> String {
+    let flag = argument.split(' ').next().unwrap_or(argument);
+    let shown = if value.is_empty() { "''" } else { value };
+    let is_typed = typed.iter().any(|word| word.split('=').next() == Some(flag));
+    let variable =
+        if is_typed { None } else { find(flag, &Arguments::command()).and_then(|arg| variable_of(&arg)) };
+    match variable.filter(|name| std::env::var_os(name).is_some()) {
+        Some(variable) => format!("{variable}={value}"),
+        None if flag.starts_with('-') => format!("{flag} {shown}"),
+        // What has no flag stands for itself.
+        None => shown.to_owned(),
+    }
+}
+
+fn default_of(flag: &str) -> Option<String> {
+    let arg = find(flag, &Arguments::command())?;
+    Some(arg.get_default_values().first()?.to_string_lossy().into_owned())
+}
+
+fn find(flag: &str, command: &Command) -> Option<Arg> {
+    let long = flag.strip_prefix("--")?;
+    let here = command.get_arguments().find(|arg| arg.get_long() == Some(long)).cloned();
+    here.or_else(|| command.get_subcommands().find_map(|below| find(flag, below)))
+}
+
+fn invalid(error: &clap::Error, what: ContextKind) -> Option<String> {
+    match error.get(what)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    }
+}
+
+/// `puma or tiny-http`.
+fn possible(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::Strings(all)) = error.get(ContextKind::ValidValue) else { return None };
+    let (last, others) = all.split_last()?;
+    Some(if others.is_empty() { last.clone() } else { format!("{} or {last}", others.join(", ")) })
+}
+
+/// As clap says it, without its usage.
+fn plain(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let said = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
+    let line = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    format!("{}; --help shows what there is", line.trim_start_matches("error: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &str) -> Vec<OsString> {
+        std::iter::once("ninetabs")
+            .chain(line.split(' ').filter(|it| !it.is_empty()))
+            .map(OsString::from)
+            .collect()
+    }
+
+    fn wrong(line: &str) -> String {
+        let typed = typed(line);
+        mistake(&parse(typed.clone()).unwrap_err(), &typed)
+    }
+
+    #[test]
+    fn a_mistake_names_what_was_typed_and_what_would_do() {
+        for (line, said) in [
+            ("srve", "unknown command 'srve'. Did you mean 'serve'?"),
+            ("reproduce --tabs nine", "--tabs nine: give a number from 1 to 100"),
+            ("reproduce --tabs 0", "--tabs 0: give a number from 1 to 100"),
+            ("tab --events 0 http://localhost/", "--events 0: give a number from 1"),
+            ("reproduce --act 7", "--act 7: acts are 1 to 6"),
+            ("reproduce 7", "7: acts are 1 to 6"),
+            (
+                "serve --fix push",
+                "--fix push: push needs no flag: it runs at http://127.0.0.1:9292/fixes/push",
+            ),
+            ("compare --only naive push", "--only takes names with commas: naive,push"),
+            ("serve --front nginx", "--front nginx: give puma or tiny-http"),
+            ("--thread 5", "unknown flag '--thread'. Did you mean '--threads'?"),
+            ("serve -p 3000", "unknown flag '-p', which is Puma's; here it is: --bind tcp://127.0.0.1:PORT"),
+            ("serve -t 5:5", "unknown flag '-t', which is Puma's; here it is: --threads MIN:MAX"),
+        ] {
+            assert_eq!(wrong(line), said);
+        }
+        assert_eq!(
+            wrong("serve --max-stream-age -1").replace("-1", "0"),
+            wrong("serve --max-stream-age 0"),
+            "a number below 0 is a wrong value, as 0 is"
+        );
+        for flag in ["-b", "-C", "-e", "-w"] {
+            assert!(wrong(&format!("serve {flag} x")).contains("which is Puma's"), "{flag}");
+        }
+    }
+
+    /// Every flag of every command.
+    #[test]
+    fn no_value_is_refused_without_one_that_would_do() {
+        fn each(path: &str, command: &Command, seen: &mut usize) {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+                let Some(long) = arg.get_long() else { continue };
+                for value in ["", "\u{2603} "] {
+                    let mut line = typed(path);
+                    line.push(format!("--{long}={value}").into());
+                    let Err(error) = parse(line.clone()) else { continue };
+                    if error.kind() == ErrorKind::MissingRequiredArgument
+                        || error.kind() == ErrorKind::MissingSubcommand
+                    {
+                        continue;
+                    }
+                    let said = mistake(&error, &line);
+                    *seen += 1;
+                    assert!(said.contains(&format!("--{long}")), "{path} --{long}={value}: {said}");
+                    assert!(
+                        said.contains("give ") || said.contains("acts are"),
+                        "{path} --{long}={value}: {said}"
+                    );
+                    assert!(!said.contains("invalid digit") && !said.contains(".."), "{said}");
+                }
+            }
+            for below in command.get_subcommands() {
+                each(&format!("{path} {}", below.get_name()), below, seen);
+            }
+        }
+        let mut seen = 0;
+        each("", &Arguments::command(), &mut seen);
+        assert!(seen > 60, "only {seen}");
+    }
+
+    #[test]
+    fn help_with_help_is_help() {
+        for line in ["help --help", "help -h", "help tab --help", "ctl help --help"] {
+            assert_eq!(parse(typed(line)).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
+        }
+    }
+
+    #[test]
+    fn acts_may_be_given_without_a_flag() {
+        for line in ["reproduce 1", "reproduce --act 1"] {
+            let (arguments, _) = parse(typed(line)).unwrap();
+            let Some(super::super::Command::Reproduce(args)) = arguments.command else { panic!("{line}") };
+            assert_eq!(args.acts(), [1], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_message_names_the_variable_that_a_value_came_from() {
+        let from = FromEnvironment(vec![("--bind".to_owned(), "NINETABS_BIND".to_owned())]);
+        assert_eq!(from.named("--bind: x; --bind-x, --bind"), "NINETABS_BIND: x; --bind-x, NINETABS_BIND");
+    }
+
+    #[test]
+    fn help_fits_into_eighty_columns_and_the_first_page_into_two_screens() {
+        for line in [
+            "--help",
+            "-h",
+            "serve --help",
+            "serve -h",
+            "reproduce --help",
+            "compare --help",
+            "ctl --help",
+            "tab --help",
+            "top --help",
+        ] {
+            let help = parse(typed(line)).unwrap_err().render().to_string();
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(HELP_COLUMNS), "{line}: {widest:?}\n{help}");
+            if line == "--help" || line == "-h" {
+                assert!(help.lines().count() <= 60, "{line}: {}\n{help}", help.lines().count());
+            }
+        }
+        let short = parse(typed("serve -h")).unwrap_err().render().to_string();
+        assert!(!short.contains("--max-body-bytes") && short.contains("--threads"), "{short}");
+    }
+}

@@ -1,0 +1,64 @@
+//! The end that a signal asks for, as the acts' waits see it.
+//!
+//! It comes once and stays: every copy sees it, and every wait from then on ends at once.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never};
+
+/// Whether the end was asked for.
+#[derive(Debug, Clone)]
+pub struct Interrupt(Receiver<Infallible>);
+
+/// A wait was ended by it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+impl Interrupt {
+    /// The end is asked for by dropping the sender.
+    pub fn new() -> (Sender<Infallible>, Interrupt) {
+        let (asks, asked) = bounded(0);
+        (asks, Interrupt(asked))
+    }
+
+    /// One that never comes.
+    pub fn never() -> Interrupt {
+        Interrupt(never())
+    }
+
+    pub fn has_come(&self) -> bool {
+        self.0.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Lets time pass.
+    pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
+        match self.0.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(Interrupted),
+        }
+    }
+
+    /// Ready once it has come, for a `select!`.
+    pub fn receiver(&self) -> &Receiver<Infallible> {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_copy_sees_it_and_it_stays() {
+        let (asks, interrupt) = Interrupt::new();
+        let copy = interrupt.clone();
+        assert_eq!((copy.has_come(), copy.sleep(Duration::from_millis(1))), (false, Ok(())));
+        drop(asks);
+        for interrupt in [&interrupt, &copy, &interrupt] {
+            assert_eq!(interrupt.sleep(Duration::from_secs(600)), Err(Interrupted));
+            assert!(interrupt.has_come());
+        }
+        assert!(!Interrupt::never().has_come());
+    }
+}

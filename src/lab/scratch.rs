@@ -1,0 +1,108 @@
+//! A temporary folder that goes with this process, also if it is killed.
+//!
+//! A shell waits for the end of this process, which ends its standard input, and then removes the
+//! folder. It is started before the folder is made, so there is no moment at which a `kill -9`
+//! leaves the folder. Dropping a [`Scratch`] removes the folder and then ends the shell.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::program::Program;
+
+/// A line of its standard input names a process group that is to be killed first. What other
+/// processes still write into the folder may take a moment to end: it looks again.
+const SCRIPT: &str = r#"group=
+read -r group && read -r _
+[ -n "$group" ] && kill -s KILL -- "-$group"
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
+  rm -rf -- "$1"
+  [ -e "$1" ] || break
+  sleep 0.2
+done"#;
+
+/// A folder of this process's.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    cleaner: Program,
+}
+
+impl Scratch {
+    /// Makes it in the folder for temporary files, with a name that begins so.
+    pub fn make(prefix: &str) -> io::Result<Scratch> {
+        let name = format!("{prefix}-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let path = std::path::absolute(std::env::temp_dir())?.join(name);
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "sh"]).arg(&path);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let cleaner = Program::start(&mut command)?;
+        fs::create_dir(&path)?;
+        Ok(Scratch { path, cleaner })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has this process group killed before the folder is removed, if this process is killed.
+    pub fn kill_first(&mut self, group: u32) -> io::Result<()> {
+        match &mut self.cleaner.child().stdin {
+            Some(stdin) => writeln!(stdin, "{group}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // The cleaner goes after this: if this process is killed meanwhile, it goes on here.
+        if let Err(error) = remove(&self.path) {
+            log::warn!("{} could not be removed: {error}", self.path.display());
+        }
+    }
+}
+
+/// Killed processes may take a moment to let go of what they were writing.
+fn remove(folder: &Path) -> io::Result<()> {
+    let mut attempts = 0;
+    loop {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound && attempts < 50 => attempts += 1,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => return Ok(()),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_when_it_is_dropped_and_when_its_owner_has_gone() {
+        let scratch = Scratch::make("ninetabs-test").unwrap();
+        let path = scratch.path().to_owned();
+        fs::write(path.join("file"), "").unwrap();
+        drop(scratch);
+        assert!(!path.exists());
+
+        let mut scratch = Scratch::make("ninetabs-test").unwrap();
+        let path = scratch.path().to_owned();
+        fs::write(path.join("file"), "").unwrap();
+        let mut sleeper = Program::start(Command::new("sleep").arg("600")).unwrap();
+        scratch.kill_first(sleeper.id()).unwrap();
+        // As the end of this process would.
+        drop(scratch.cleaner.child().stdin.take());
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        assert!(sleeper.wait(end).unwrap().is_some(), "the group was killed");
+        while path.exists() {
+            assert!(std::time::Instant::now() < end, "the folder is still there");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
