@@ -63,7 +63,7 @@ fn shown_in(document: &Path) -> Vec<Shown> {
     all
 }
 
-/// The words of a command of ours, as a shell takes them apart; None for another program's.
+/// The words of a `ninetabs` command, split as a shell does; None for another program.
 fn words_of_ours(command: &str) -> Option<Vec<String>> {
     let command = command.split(" | ").next().unwrap_or(command);
     let command = match command.strip_prefix("cargo run --release") {

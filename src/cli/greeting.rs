@@ -35,7 +35,7 @@ pub(super) struct Greeting<'a> {
 enum Limit {
     /// Its page waits: every thread has a stream.
     Threads,
-    /// Its stream is told at once to come back.
+    /// Its stream is refused at once, and its EventSource asks again later.
     Cap,
     /// Its stream is an empty 200: no database connection is left for it.
     Database,
@@ -95,7 +95,7 @@ impl Greeting<'_> {
             }
             (Limit::Threads, None) => line(format_args!("* {hosts}, and the {last} waits for a thread:")),
             (Limit::Cap, None) => {
-                line(format_args!("* {hosts}, and the {last} is told to come back, while pages are served:"));
+                line(format_args!("* {hosts}, and the {last} is refused and asks again later, while pages are served:"));
             }
             (Limit::Database, None) => {
                 let waited = self.checkout_timeout.as_secs_f64();
@@ -148,7 +148,7 @@ impl Opened {
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
-        // A scope (`%3`) has no place in a URL.
+        // A URL cannot hold a scope (`%3`).
         format!("http://{}", SocketAddr::new(ip, self.0.port()))
     }
 
@@ -227,7 +227,7 @@ mod tests {
         );
 
         let cap = of(|it| (it.stream_cap, it.fix) = (Some(6), Some("cap".to_owned())));
-        assert!(cap.contains("the 7th is told to come back") && cap.contains("/fixes/cap"), "{cap}");
+        assert!(cap.contains("the 7th is refused and asks again") && cap.contains("/fixes/cap"), "{cap}");
         let useless = of(|it| it.stream_cap = Some(8));
         assert!(useless.contains("the 9th waits for a thread"), "{useless}");
 
@@ -241,7 +241,7 @@ mod tests {
         let db = of(|it| it.leased_connections = Some(5));
         assert!(db.contains("the 6th gets an empty 200 after 5 s"), "{db}");
         let both = of(|it| (it.leased_connections, it.stream_cap) = (Some(5), Some(5)));
-        assert!(both.contains("the 6th is told to come back"), "{both}");
+        assert!(both.contains("the 6th is refused and asks again"), "{both}");
         let by_query = of(|it| (it.leased_connections, it.threads) = (None, MinMax(64, 64)));
         assert!(by_query.contains("the 65th waits for a thread"), "{by_query}");
 
