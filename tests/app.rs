@@ -511,3 +511,48 @@ fn views_are_read_at_each_request() {
     assert_eq!(server.log().matches("ERROR").count(), 4, "each said why: {}", server.log());
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
+
+/// A row per kind of answer: what it says of caches, and never that its type may be guessed.
+#[test]
+fn json_text_and_pages_say_how_they_may_be_cached() {
+    let server = Server::start(&["--produce-every", "off", "--database", ":memory:"]);
+    let request = |line: &str, fields: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+    for (to, request, status, cached) in [
+        (server.app, request("GET /", ""), 200, "no-cache, private"),
+        (server.app, request("GET /models.json", ""), 200, "no-cache"),
+        (server.app, request("GET /fixes/poll/models.json?rung=etag", ""), 200, "no-cache"),
+        (
+            server.app,
+            request("GET /fixes/poll/models.json?rung=etag", "If-None-Match: *\r\n"),
+            304,
+            "no-cache",
+        ),
+        (server.app, request("GET /nowhere", ""), 404, "no-store"),
+        (server.app, request("GET /cable", ""), 404, "no-store"),
+        (server.app, request("GET /", "Host: localhost\r\n"), 400, "no-store"),
+        (server.app, request("POST /models", ""), 422, "no-store"),
+        (server.app, request("PUMA /", ""), 501, "no-store"),
+        (server.app, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n".to_owned(), 403, "no-store"),
+        (server.app, request("POST /models", "Content-Length: 6\r\n") + "name=x", 201, "no-store"),
+        (
+            server.app,
+            request("POST /models", "Accept: text/html\r\nContent-Length: 6\r\n") + "name=x",
+            303,
+            "no-store",
+        ),
+        (server.control, request("GET /stats", ""), 200, "no-store"),
+        (server.control, request("GET /threads", ""), 200, "no-store"),
+        (server.control, request("GET /timeline", ""), 200, "no-store"),
+        (server.control, request("GET /timeline?after=x", ""), 422, "no-store"),
+        (server.control, request("GET /nowhere", ""), 404, "no-store"),
+        (server.control, request("GET /gc", ""), 404, "no-store"),
+    ] {
+        let mut client = send(to, request.as_bytes());
+        let head = common::read_head(&mut client);
+        assert!(head.contains(&format!(" {status} ")), "{request:?}: {head}");
+        for field in ["x-content-type-options: nosniff".to_owned(), format!("cache-control: {cached}")] {
+            assert_eq!(head.matches(&format!("\r\n{field}\r\n")).count(), 1, "{request:?}: {field}: {head}");
+        }
+        assert_eq!(head.matches("\r\ncache-control:").count(), 1, "{head}");
+    }
+}

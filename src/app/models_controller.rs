@@ -104,7 +104,9 @@ impl ModelsController {
     pub(super) fn since(&self, request: &Request) -> Response {
         let id = position::since(request).unwrap_or(0);
         match self.database.lease().query(None, |db| position::after(db, id, PAGE)) {
-            Ok((_, batch)) => batch_as_json(&batch, "/models.json?since="),
+            Ok((_, batch)) => {
+                batch_as_json(&batch, "/models.json?since=").with_header("cache-control", "no-cache")
+            }
             Err(error) => failed(request, &error),
         }
     }

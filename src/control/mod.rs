@@ -99,7 +99,7 @@ impl Control {
             (Ok(()), None, "POST") => self.order(request, path),
             (Ok(()), None, _) => unsupported(),
         };
-        answer.with_header("connection", "close")
+        answer.with_default_headers().with_header("connection", "close")
     }
 
     /// Models Puma::App::Status#call.

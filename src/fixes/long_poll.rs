@@ -82,7 +82,7 @@ impl Peer<Announcements> for Waiting {
 fn head(origin: Option<&str>) -> String {
     let named = origin.map(|origin| format!("access-control-allow-origin: {origin}\r\n"));
     format!(
-        "content-type: application/json; charset=utf-8\r\ncache-control: no-cache\r\nvary: origin\r\n{}",
+        "content-type: application/json; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-cache\r\nvary: origin\r\n{}",
         named.unwrap_or_default()
     )
 }

@@ -172,6 +172,10 @@ impl Fixes {
     /// Answers a request, on the thread that it is called on: below `/fixes`, and for `/cable`, here,
     /// and by the app anywhere else.
     pub fn call(&self, request: &Request) -> Response {
+        self.answer(request).with_default_headers()
+    }
+
+    fn answer(&self, request: &Request) -> Response {
         let path = request.path();
         let below = path.strip_prefix("/fixes");
         if below.is_none() && path != cable::PATH {

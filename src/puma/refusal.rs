@@ -55,7 +55,7 @@ impl Refusal {
         // Each 503 is of a state that passes.
         let again = if self.status() == 503 { "retry-after: 1\r\n" } else { "" };
         format!(
-            "{version} {}\r\ncontent-type: text/plain; charset=utf-8\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
+            "{version} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{line}",
             super::status::code_and_reason(self.status()),
             line.len(),
         )

@@ -14,8 +14,8 @@ use super::request::{Request, Version};
 use super::socket::Socket;
 use super::status::code_and_reason;
 
-/// No answer of this house has more.
-const USUAL_HEADERS: usize = 5;
+/// Few answers have more.
+const USUAL_HEADERS: usize = 6;
 /// More than the status line and the fields take that the server adds by itself, in bytes.
 const OWN_LINES_BYTES: usize = 128;
 
@@ -122,6 +122,25 @@ impl Response {
         self.headers.iter().any(|(name, value)| *name == "connection" && value.as_str() == "close")
     }
 
+    /// With what JSON, text and scripts say unless their route says otherwise: that their type is
+    /// not to be guessed, and that no cache keeps them. Pages and streams have fields of their own.
+    pub fn with_default_headers(mut self) -> Self {
+        let value = |name| self.headers.iter().find(|(it, _)| *it == name).map(|(_, value)| value.as_str());
+        let (content_type, is_typed) = (value("content-type"), value("x-content-type-options").is_some());
+        let is_cached = value("cache-control").is_some();
+        let has_its_own = |it: &str| it.starts_with("text/html") || it.starts_with("text/event-stream");
+        if content_type.is_none_or(has_its_own) {
+            return self;
+        }
+        if !is_typed {
+            self.headers.push(("x-content-type-options", HeaderValue("nosniff".into())));
+        }
+        if !is_cached {
+            self.headers.push(("cache-control", HeaderValue("no-store".into())));
+        }
+        self
+    }
+
     pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, HeaderValue::new(value)));
         self
@@ -218,6 +237,22 @@ mod tests {
         let response = Response::new(200, "text/html", vec![b'x'; 1_000_000]);
         let head = head(&get("/"), &response, framing(&get("/"), &response), true);
         assert!(head.capacity() < 1_000, "{}", head.capacity());
+    }
+
+    #[test]
+    fn json_and_text_say_how_they_may_be_cached() {
+        let fields = |response: Response| {
+            let names = ["x-content-type-options", "cache-control"];
+            let response = response.with_default_headers().with_default_headers();
+            let found = response.headers.iter().filter(|(name, _)| names.contains(name));
+            found.map(|(_, value)| value.as_str().to_owned()).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(fields(Response::status(404)), "nosniff, no-store");
+        let cached = Response::new(200, "application/json", "[]").with_header("cache-control", "no-cache");
+        assert_eq!(fields(cached), "no-cache, nosniff");
+        let stream = Response::live(|_| Ended::Clean).with_header("content-type", "text/event-stream");
+        assert_eq!(fields(stream), "");
+        assert_eq!(fields(Response::detach(true, |_| ())), "");
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl Serving {
         let response =
             panic::catch_unwind(AssertUnwindSafe(|| (self.app)(request))).unwrap_or_else(|panic| {
                 self.report(request, panic.as_ref());
-                Response::status(500)
+                Response::status(500).with_default_headers()
             });
         let (status, served) = self.answer(request, response, connection, may_keep);
         self.note(thread, None);
@@ -145,7 +145,7 @@ impl Serving {
         may_keep: bool,
     ) -> (u16, Served) {
         if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
-            return self.answer(request, Response::status(501), connection, may_keep);
+            return self.answer(request, Response::status(501).with_default_headers(), connection, may_keep);
         }
         let status = response.status;
         let framing = response::framing(request, &response);
@@ -179,7 +179,7 @@ impl Serving {
             }
         };
         if ended == Ended::Cut && !connection.has_begun() {
-            return self.answer(request, Response::status(500), connection, may_keep);
+            return self.answer(request, Response::status(500).with_default_headers(), connection, may_keep);
         }
         (status, kept(connection.end(ended) && keep))
     }
