@@ -95,7 +95,9 @@ impl Greeting<'_> {
             }
             (Limit::Threads, None) => line(format_args!("* {hosts}, and the {last} waits for a thread:")),
             (Limit::Cap, None) => {
-                line(format_args!("* {hosts}, and the {last} is refused and asks again later, while pages are served:"));
+                line(format_args!(
+                    "* {hosts}, and the {last} is refused and asks again later, while pages are served:"
+                ));
             }
             (Limit::Database, None) => {
                 let waited = self.checkout_timeout.as_secs_f64();
