@@ -17,7 +17,7 @@ use url::form_urlencoded;
 
 use super::batch::{Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
-use super::database::{CheckoutError, Database, QueryError};
+use super::database::{CheckoutError, CreateError, Database, QueryError};
 use super::model::{MAX_NAME_BYTES, Model};
 use super::position;
 use super::views::{Shown, Views};
@@ -129,6 +129,8 @@ impl ModelsController {
         let keep = self.settings.keep_models;
         let model = match self.database.lease().create(&name, keep) {
             Ok(model) => model,
+            // A log line has said so, once.
+            Err(CreateError::Gone(_)) => return Response::status(500),
             Err(error) => return failed(request, &error),
         };
         if is_from_a_page(request) {
