@@ -196,19 +196,24 @@ fn a_connection_is_kept_for_999_requests() {
 fn a_connection_over_the_limit_takes_the_place_of_the_longest_idle_one() {
     let server = start("--max-connections 3");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let kept = || {
-        let mut client = send(server.app, request);
-        assert_eq!(read_answer(&mut client).status, 200);
-        client
+    // It waits from the moment at which its pool thread has let go of it, which is after its answer.
+    let kept = |client: &mut TcpStream, waiting: usize| {
+        client.write_all(request).unwrap();
+        assert_eq!(read_answer(client).status, 200);
+        server.stats();
+        server.wait_for_stats("all in the reactor", |stats| stats["reactor_max"] == waiting);
     };
-    let (mut first, mut second, mut third) = (kept(), kept(), kept());
+    let mut clients = Vec::new();
+    for waiting in 1..=3 {
+        let mut client = send(server.app, b"");
+        kept(&mut client, waiting);
+        clients.push(client);
+    }
+    let [mut first, mut second, mut third]: [TcpStream; 3] = clients.try_into().unwrap();
     // The first has waited longest until it asks again; then the second has.
-    first.write_all(request).unwrap();
-    assert_eq!(read_answer(&mut first).status, 200);
-    // A pool thread may still have one whose answer has been read.
-    server.stats();
-    server.wait_for_stats("all in the reactor", |stats| stats["reactor_max"] == 3);
-    let mut fourth = kept();
+    kept(&mut first, 3);
+    let mut fourth = send(server.app, request);
+    assert_eq!(read_answer(&mut fourth).status, 200);
     assert_eq!(read_to_end(&mut second), "", "it was idle for the longest time");
     for client in [&mut first, &mut third, &mut fourth] {
         client.write_all(request).unwrap();
