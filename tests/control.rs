@@ -5,7 +5,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{
     PATIENCE, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
@@ -200,7 +200,6 @@ fn timeline_of(front: &str, order: [&str; 7]) {
         (format!("?after={}", count - 2), 2),
         (format!("?after={count}"), 0),
         ("?after=18446744073709551615".to_owned(), 0),
-        ("?x=4".to_owned(), count),
     ] {
         let rest = timeline(&after);
         let rest = rest["moments"].as_array().unwrap();
@@ -413,13 +412,7 @@ fn what_there_is_not() {
     let server = Server::start(&[]);
     for (method, path) in [
         ("GET", "/nowhere"),
-        ("GET", "/reap"),
-        ("GET", "/resize?min=1&max=2"),
-        ("GET", "/max-stream-age?secs=1"),
         ("POST", "/nowhere"),
-        ("POST", "/threads"),
-        ("DELETE", "/timeline"),
-        ("PUT", "/reap"),
         ("POST", "/x/reap"),
         ("GET", "/stats/"),
         ("GET", "/x/threads"),
@@ -429,7 +422,114 @@ fn what_there_is_not() {
         let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
         assert_eq!((status, body.lines().count()), (404, 1), "{method} {path}: {body:?}");
     }
+}
+
+#[test]
+fn a_wrong_method_is_told_which_would_do() {
+    let server = Server::start(&[]);
+    for (method, path, allowed) in [
+        ("GET", "/reap", "POST"),
+        ("GET", "/resize?min=1&max=2", "POST"),
+        ("GET", "/max-stream-age?secs=off", "POST"),
+        ("GET", "/lab/reset", "POST"),
+        ("PUT", "/reap", "POST"),
+        ("POST", "/threads", "GET, HEAD"),
+        ("DELETE", "/timeline", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+    ] {
+        let answer = ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n"));
+        assert_eq!(split(&answer).0, 405, "{method} {path}: {answer}");
+        assert!(answer.contains(&format!("\r\nallow: {allowed}\r\n")), "{method} {path}: {answer}");
+        assert!(split(&answer).1.contains(allowed), "{method} {path}: {answer}");
+    }
     assert_eq!(order(&server, "/resize"), (200, json!({"min": 8, "max": 8})), "a GET changed it");
+}
+
+#[test]
+fn a_parameter_that_an_order_does_not_know_is_refused_and_nothing_happens() {
+    let server = Server::start(&["--update-rate", "60"]);
+    let _tab = open_stream(server.app);
+    for (method, path, words) in [
+        ("POST", "/reap?older=60", &["\"older\"", "older-than=SECS"][..]),
+        ("POST", "/reap?older-than=1000&older-than=0", &["older-than", "once"]),
+        ("POST", "/resize?maximum=16", &["\"maximum\"", "min=N and max=N"]),
+        ("POST", "/max-stream-age?seconds=5", &["\"seconds\"", "secs=SECS|off"]),
+        ("POST", "/lab/zombies?number=3", &["\"number\"", "count=N"]),
+        ("POST", "/lab/page?tab=3", &["\"tab\"", "takes none"]),
+        ("POST", "/lab/reset?hard=1", &["\"hard\"", "takes none"]),
+        ("GET", "/timeline?since=4", &["\"since\"", "after=N"]),
+        ("GET", "/threads?x", &["\"x\"", "takes none"]),
+        ("GET", "/stop?grace=5", &["\"grace\"", "takes none"]),
+        ("GET", "/x/halt?now=1", &["\"now\"", "takes none"]),
+    ] {
+        let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        assert_eq!((status, body.lines().count()), (400, 1), "{path}: {body}");
+        assert!(words.iter().all(|word| body.contains(word)), "{path}: {words:?} in {body:?}");
+    }
+    let stats = server.stats();
+    assert_eq!((&stats["streams"]["open"], &stats["max_threads"]), (&json!(1), &json!(8)));
+    assert_eq!(json(server.control, "GET", "/lab").1, json!({"tabs": [], "zombies": [], "pages": []}));
+}
+
+/// How long an order takes, in the worst of several.
+fn slowest_order(server: &Server) -> Duration {
+    let slow = |path: &str| {
+        let began = Instant::now();
+        assert_eq!(get(server.control, path).0, 200);
+        began.elapsed()
+    };
+    (0..5).map(|_| slow("/stats")).max().unwrap()
+}
+
+#[test]
+fn clients_that_do_not_read_large_answers_delay_no_order() {
+    let server = Server::start(&[]);
+    // Some megabytes.
+    let request = format!("GET /up?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(2_000));
+    for _ in 0..5 {
+        let mut client = TcpStream::connect(server.app).unwrap();
+        for _ in 0..500 {
+            client.write_all(request.as_bytes()).unwrap();
+            assert_eq!(read_answer(&mut client).status, 200);
+        }
+    }
+    assert!(get(server.control, "/timeline").1.len() > 1_000_000);
+    let stopped: Vec<_> = (0..40)
+        .map(|n| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_recv_buffer_size(4_096).unwrap();
+            socket.connect(&server.control.into()).unwrap();
+            let mut stream = TcpStream::from(socket);
+            let path = if n % 4 == 3 { "/" } else { "/timeline" };
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // Each would have held one of four threads for the write timeout of ten seconds.
+    let slowest = slowest_order(&server);
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // A client that reads gets all of a large answer, also then.
+    let whole: Value = serde_json::from_str(&get(server.control, "/timeline").1).unwrap();
+    assert!(whole["moments"].as_array().unwrap().len() > 5_000);
+    drop(stopped);
+}
+
+#[test]
+fn orders_that_wait_for_something_delay_no_other() {
+    let server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
+    let waiting: Vec<_> = (0..8)
+        .map(|_| send(server.control, b"POST /resize?max=2000 HTTP/1.0\r\n\r\n"))
+        .chain((0..8).map(|_| send(server.control, b"POST /lab/zombies?count=8 HTTP/1.0\r\n\r\n")))
+        .collect();
+    let slowest = slowest_order(&server);
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    for mut client in waiting {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(split(&answer).0, 200, "{answer}");
+    }
+    assert_eq!(server.stats()["max_threads"], 2_000);
+    assert_eq!(json(server.control, "GET", "/lab").1["zombies"].as_array().unwrap().len(), 64);
 }
 
 #[test]

@@ -1,7 +1,6 @@
-//! What shows that a browser has sent a request.
+//! Tells requests of browsers from those of programs, by fields that only browsers send.
 //!
-//! A page cannot take these fields away from a request that it makes its browser send, nor write
-//! them otherwise. `Origin`, `Referer` and `Sec-Fetch-Site` are not enough to go by: to a name that
+//! A page cannot remove these fields from a request that its browser sends. `Origin`, `Referer` and `Sec-Fetch-Site` are not enough to go by: to a name that
 //! is neither loopback nor https, an image with `referrerpolicy=no-referrer` brings none of the three.
 
 use crate::puma::Request;

@@ -251,7 +251,7 @@ impl Running {
         );
         let configuration = Configuration {
             threads: control::THREADS,
-            write_timeout: args.write_timeout,
+            write_timeout: control::WRITE_TIMEOUT,
             max_connections: CONTROL_CONNECTIONS,
             // Orders are in the query: a body that comes slowly must not hold one of these few threads.
             max_body_bytes: 0,

@@ -14,6 +14,7 @@ use super::control_server::{ControlError, ControlServerArgs};
 use super::pretty::pretty;
 use super::values::{self, OrOff};
 use super::{duration, failed, misused, output};
+use crate::control::orders;
 use crate::escape;
 
 /// How long an answer may take: opening thousands of database connections is part of a resize.
@@ -83,10 +84,10 @@ pub enum Order {
     #[command(after_help = "Example: ninetabs ctl resize --min 8 --max 12")]
     #[group(required = true, multiple = true)]
     Resize {
-        /// The least threads, a number from 0 to 10000 [default: as it is].
+        /// Minimum of threads, a number from 0 to 10000 [default: as it is].
         #[arg(long, value_name = "N", value_parser = values::threads)]
         min: Option<usize>,
-        /// The most threads, a number from 1 to 10000 [default: as it is].
+        /// Maximum of threads, a number from 1 to 10000 [default: as it is].
         #[arg(long, value_name = "N", value_parser = values::threads)]
         max: Option<usize>,
     },
@@ -137,21 +138,74 @@ fn request(order: &Order) -> (&'static str, &'static str, Vec<String>) {
         Order::MaxStreamAge { age: OrOff(Some(age)) } => vec![Some(format!("secs={}", age.as_secs_f64()))],
         _ => vec![],
     };
-    let (method, name) = match order {
-        Order::Stats => ("GET", "stats"),
-        Order::Threads => ("GET", "threads"),
-        Order::ThreadBacktraces => ("GET", "thread-backtraces"),
-        Order::Timeline { .. } => ("GET", "timeline"),
-        Order::Status => ("GET", "status"),
-        Order::Stop => ("GET", "stop"),
-        Order::Halt => ("GET", "halt"),
-        Order::Restart => ("GET", "restart"),
-        Order::PhasedRestart => ("GET", "phased-restart"),
-        Order::Gc => ("GET", "gc"),
-        Order::GcStats => ("GET", "gc-stats"),
-        Order::Reap { .. } => ("POST", "reap"),
-        Order::Resize { .. } => ("POST", "resize"),
-        Order::MaxStreamAge { .. } => ("POST", "max-stream-age"),
+    let name = match order {
+        Order::Stats => "stats",
+        Order::Threads => "threads",
+        Order::ThreadBacktraces => "thread-backtraces",
+        Order::Timeline { .. } => "timeline",
+        Order::Status => "status",
+        Order::Stop => "stop",
+        Order::Halt => "halt",
+        Order::Restart => "restart",
+        Order::PhasedRestart => "phased-restart",
+        Order::Gc => "gc",
+        Order::GcStats => "gc-stats",
+        Order::Reap { .. } => "reap",
+        Order::Resize { .. } => "resize",
+        Order::MaxStreamAge { .. } => "max-stream-age",
     };
+    // pumactl's own commands are all asked for by GET.
+    let method = known(name).map_or("GET", |order| order.method.as_str());
     (method, name, parameters.into_iter().flatten().collect())
+}
+
+/// The row of our control server's table, for what is ours.
+fn known(name: &str) -> Option<&'static orders::Order> {
+    orders::ALL.iter().find(|order| order.path.strip_prefix('/') == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Arguments;
+
+    /// Each order of ours with all of its parameters.
+    #[test]
+    fn what_ctl_sends_is_what_the_control_server_takes() {
+        let some = Some(Duration::from_millis(1500));
+        for order in [
+            Order::Threads,
+            Order::Timeline { after: Some(3) },
+            Order::Reap { older_than: some },
+            Order::Resize { min: Some(1), max: Some(2) },
+            Order::MaxStreamAge { age: OrOff(some) },
+            Order::MaxStreamAge { age: OrOff(None) },
+        ] {
+            let (method, name, parameters) = request(&order);
+            let known = known(name).unwrap_or_else(|| panic!("{name} is in no table"));
+            assert_eq!(method, known.method.as_str(), "{name}");
+            let sent: Vec<_> = parameters.iter().map(|it| it.split_once('=').unwrap()).collect();
+            let names: Vec<_> = sent.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, known.parameters.iter().map(|it| it.name).collect::<Vec<_>>(), "{name}");
+            for ((_, value), parameter) in sent.iter().zip(known.parameters) {
+                assert!(parameter.takes.read(value).is_ok(), "{name} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_order_of_ours_outside_the_lab_has_a_command_with_its_parameters() {
+        let arguments = Arguments::command();
+        let ctl = arguments.find_subcommand("ctl").unwrap();
+        let of_pages = |path: &str| path.starts_with("/lab") || path == "/events";
+        for order in orders::ALL.iter().filter(|order| !of_pages(order.path)) {
+            let command = ctl.find_subcommand(&order.path[1..]);
+            let command = command.unwrap_or_else(|| panic!("ctl has no {}", order.path));
+            let own = command.get_arguments().filter(|flag| !flag.is_global_set());
+            let own = own.filter(|flag| !matches!(flag.get_id().as_str(), "help" | "ctl_pretty"));
+            assert_eq!(own.count(), order.parameters.len(), "{}", order.path);
+        }
+    }
 }

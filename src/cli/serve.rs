@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, bounded, never, select, unbounded};
 
 use super::boot::{self, Running};
 use super::files::clash::{Use, same_file};
@@ -111,7 +111,8 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     }
     let no_signals = |error: &dyn Display| End::failed(format_args!("cannot listen for signals: {error}"));
     let signals = interrupt::first_of_two().map_err(|error| no_signals(&error))?;
-    let (order, orders) = bounded(1);
+    // An order must not wait until it is taken: it would hold a thread of the control server.
+    let (order, orders) = unbounded();
     signals::listen(order.clone()).map_err(|error| no_signals(&error))?;
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::files::{FileError, read_small};
 use crate::control::Token;
 
-/// Why there is no token.
+/// Why the file gave no token.
 #[derive(Debug, Error)]
 pub enum TokenFileError {
     #[error(
@@ -19,7 +19,7 @@ pub enum TokenFileError {
     NoToken { path: PathBuf, what: String },
 }
 
-/// Reads it. Blanks and line ends around the token are no part of it.
+/// Reads it. Blanks and line ends around the token are left out.
 pub fn read(path: &Path) -> Result<Token, TokenFileError> {
     let text =
         read_small(path).map_err(|error| TokenFileError::Unreadable { path: path.to_owned(), error })?;

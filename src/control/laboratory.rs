@@ -36,8 +36,6 @@ const PAGE_WITHIN: Duration = Duration::from_secs(600);
 /// Why an order of the lab was not carried out.
 #[derive(Debug, Error)]
 pub(super) enum LabError {
-    #[error("tab: a number from 1 to {MAX_TABS} is wanted, not {0:?}")]
-    NoNumber(String),
     #[error("tab {0} is open already")]
     IsOpen(u32),
     #[error("tab {0} is not open")]
@@ -157,8 +155,7 @@ impl Laboratory {
     }
 
     /// Opens the tab of this number, or of the lowest that is free.
-    pub fn open_tab(&self, number: Option<&str>) -> Result<ShownTab, LabError> {
-        let wanted = number.map(tab_number).transpose()?;
+    pub fn open_tab(&self, wanted: Option<u32>) -> Result<ShownTab, LabError> {
         let (_reserved, number) = self.reserve_tab(wanted)?;
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
         // Nobody hears what happens to it: that is on the server's own record.
@@ -182,8 +179,7 @@ impl Laboratory {
     }
 
     /// Closes a tab as its page would: FIN.
-    pub fn close_tab(&self, number: Option<&str>) -> Result<u32, LabError> {
-        let number = tab_number(number.unwrap_or_default())?;
+    pub fn close_tab(&self, number: u32) -> Result<u32, LabError> {
         let tab = self.open().tabs.remove(&number).ok_or(LabError::NotOpen(number))?;
         tab.close();
         Ok(number)
@@ -333,9 +329,4 @@ fn show_tab(number: u32, tab: &Tab) -> ShownTab {
         events: progress.events,
         failed: progress.failed.map(|reason| reason.to_string()),
     }
-}
-
-fn tab_number(text: &str) -> Result<u32, LabError> {
-    let number = text.parse().ok().filter(|number| (1..=MAX_TABS).contains(number));
-    number.ok_or_else(|| LabError::NoNumber(text.to_owned()))
 }

@@ -8,31 +8,37 @@
 //! has the names and meanings of Puma 8, then ours; docs/puma.md says what each
 //! counts.
 
+mod aside;
 mod command;
 mod guard;
 mod laboratory;
+pub mod orders;
 mod pages;
 mod sizing;
 mod stats;
+mod steering;
 mod token;
 mod view;
 mod viewers;
 
+use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use minijinja::context;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::escape;
 use crate::log_limit::limited;
-use crate::puma::{Request, Response};
+use crate::puma::{Body, Request, Response};
+use crate::timeline::Excerpt;
 
+use aside::{Answer, Aside, SMALL, WhenFull};
 use command::Command;
 use guard::Asks;
-use laboratory::MAX_ZOMBIES;
-use sizing::Sizing;
+use orders::{Ask, Given, Wrong};
+use steering::Steering;
 use viewers::Viewers;
 
 pub use guard::Guard;
@@ -41,8 +47,18 @@ pub use sizing::Growth;
 pub use token::{SAFE as SAFE_TOKEN, SHORTEST as SHORTEST_TOKEN, Token};
 pub use view::View;
 
-/// Threads of the control server: one reader that stops must not stop the others.
+/// Threads of the control server. No client and no order holds one for long: see [`aside`].
 pub const THREADS: (usize, usize) = (1, 4);
+/// How long a client may take to read an answer that goes out from the pool. These are small, so that the
+/// kernel takes them at once.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many large answers may be on their way at once; one more cuts the first of them.
+const MOST_ANSWERS: usize = 8;
+/// How many orders that change the number of threads may be carried out at once, waiting for each other.
+const MOST_ORDERS: usize = 8;
+/// The same of the lab's orders, most of which wait for a connection to the app.
+const MOST_LAB_ORDERS: usize = 32;
 
 /// How the whole process is asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,27 +75,28 @@ pub struct Control {
     pages: Pages,
     view: View,
     viewers: Viewers,
-    start: Start,
+    steering: Arc<Steering>,
+    answers: Aside,
+    orders: Aside,
+    lab_orders: Aside,
     stops: Sender<Stop>,
-    sizing: Sizing,
-}
-
-/// What a reset restores.
-struct Start {
-    min: usize,
-    max: usize,
-    max_stream_age: Option<Duration>,
 }
 
 impl Control {
-    /// Whoever holds the other end of `stops` must take what comes until the
-    /// process ends: each order waits until it is taken.
+    /// The receiver of `stops` must live until the process ends. With `growth` the database pool grows with
+    /// the threads.
     pub fn new(guard: Guard, pages: Pages, view: View, stops: Sender<Stop>, growth: Option<Growth>) -> Self {
-        let (min, max) = view.server.size();
-        let start = Start { min, max, max_stream_age: view.live.max_age() };
-        let viewers = Viewers::new(view.clone());
-        let sizing = Sizing::new(&view, growth);
-        Control { guard, pages, view, viewers, start, stops, sizing }
+        Control {
+            guard,
+            pages,
+            viewers: Viewers::new(view.clone()),
+            steering: Arc::new(Steering::new(view.clone(), growth)),
+            view,
+            answers: Aside::new("puma ctl answer", MOST_ANSWERS, WhenFull::CutTheFirst),
+            orders: Aside::new("puma ctl order", MOST_ORDERS, WhenFull::Refuse),
+            lab_orders: Aside::new("puma ctl lab", MOST_LAB_ORDERS, WhenFull::Refuse),
+            stops,
+        }
     }
 
     /// Answers one request.
@@ -92,14 +109,72 @@ impl Control {
             (None, "GET" | "HEAD") => Asks::ToLook,
             (None, _) => Asks::ToChange,
         };
-        let answer = match (self.guard.check(request, asks), command, method) {
-            (Err(refusal), _, _) => refusal,
-            (Ok(()), Some(command), _) => self.obey(command),
-            (Ok(()), None, "GET" | "HEAD") => self.look(request, path),
-            (Ok(()), None, "POST") => self.order(request, path),
-            (Ok(()), None, _) => unsupported(),
+        let answer = match (self.guard.check(request, asks), command) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), Some(command)) => self.command(request, command).unwrap_or_else(refuse),
+            (Ok(()), None) => self.answer(request, path).unwrap_or_else(refuse),
         };
-        answer.with_default_headers().with_header("connection", "close")
+        self.aside_if_large(request, answer.with_default_headers()).with_header("connection", "close")
+    }
+
+    /// A large answer is written by a thread of its own: its client may read slowly, or not at all.
+    fn aside_if_large(&self, request: &Request, answer: Response) -> Response {
+        match &answer.body {
+            Body::Whole(bytes) if bytes.len() > SMALL && request.method != "HEAD" => {
+                self.answers.run(request, move || Answer::Whole(answer))
+            }
+            _ => answer,
+        }
+    }
+
+    /// A command of pumactl. It takes no parameter except Puma's token.
+    fn command(&self, request: &Request, command: Command) -> Result<Response, Wrong> {
+        orders::read(request.path(), &[], request)?;
+        Ok(self.obey(command))
+    }
+
+    /// What is ours: a page, or a row of the table of orders.
+    fn answer(&self, request: &Request, path: &str) -> Result<Response, Wrong> {
+        if PAGES.contains(&path) {
+            return match &*request.method {
+                "GET" | "HEAD" => Ok(self.page(path)),
+                _ => Err(Wrong::method(path, "GET, HEAD")),
+            };
+        }
+        let Some(order) = orders::of_path(path) else { return Ok(unsupported()) };
+        let given = order.read(request)?;
+        let ask = order.ask;
+        Ok(match ask {
+            Ask::Events => self.viewers.admit(request),
+            Ask::Lab => one_line(&self.view.laboratory.show()),
+            Ask::Threads => one_line(&self.view.threads()),
+            Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
+            Ask::Reap | Ask::MaxStreamAge => self.steering.obey(ask, &given),
+            Ask::Resize | Ask::SetThreads | Ask::Reset => self.carry_out(&self.orders, request, ask, given),
+            Ask::OpenTab | Ask::CloseTab | Ask::Zombies | Ask::Page => {
+                self.carry_out(&self.lab_orders, request, ask, given)
+            }
+        })
+    }
+
+    /// Carries out an order that may wait for something.
+    fn carry_out(&self, aside: &Aside, request: &Request, ask: Ask, given: Given) -> Response {
+        let steering = Arc::clone(&self.steering);
+        aside.run(request, move || Answer::Whole(steering.obey(ask, &given).with_default_headers()))
+    }
+
+    /// The timeline may have megabytes, and is written as it is read.
+    fn timeline(&self, request: &Request, after: u64) -> Response {
+        self.view.server.look_at_todo();
+        if request.method == "HEAD" {
+            return Response::detach(true, drop).with_header("content-type", JSON);
+        }
+        let timeline = Arc::clone(&self.view.timeline);
+        self.answers.run(request, move || {
+            let excerpt = timeline.after(after);
+            let write = move |to: &mut dyn Write| write_excerpt(to, &excerpt);
+            Answer::Made(JSON, Box::new(write))
+        })
     }
 
     /// Models Puma::App::Status#call.
@@ -116,118 +191,20 @@ impl Control {
     /// Answers once the order was taken, which is not when it was carried out.
     fn stop(&self, how: Stop) -> Response {
         match self.stops.send(how) {
-            Ok(()) => Response::new(200, "application/json", r#"{ "status": "ok" }"#),
+            Ok(()) => Response::new(200, JSON, r#"{ "status": "ok" }"#),
             Err(_) => unavailable("stop"),
         }
     }
 
-    fn look(&self, request: &Request, path: &str) -> Response {
-        match path {
-            "/" => self.page("control/dashboard.html", Vec::new()),
-            "/wall" => self.page("control/wall.html", self.hosts_of_tabs()),
-            "/events" => self.viewers.admit(request),
-            "/lab" => one_line(&self.view.laboratory.show()),
-            "/threads" => one_line(&self.view.threads()),
-            "/timeline" => {
-                self.view.server.look_at_todo();
-                let after = request.param("after").map_or(Ok(0), |seq| seq.parse());
-                after.map_or_else(
-                    |_| Response::line(422, "after: the number of a moment is wanted"),
-                    |seq| one_line(&self.view.timeline.after(seq)),
-                )
-            }
-            _ => unsupported(),
-        }
-    }
-
-    fn order(&self, request: &Request, path: &str) -> Response {
-        let done = match path {
-            "/reap" => self.reap(request),
-            "/resize" => self.resize(request),
-            "/max-stream-age" => self.set_max_stream_age(request),
-            "/lab/tabs/open" => told(self.view.laboratory.open_tab(request.param("tab").as_deref())),
-            "/lab/tabs/close" => told(
-                self.view
-                    .laboratory
-                    .close_tab(request.param("tab").as_deref())
-                    .map(|tab| json!({ "closed": tab })),
-            ),
-            "/lab/zombies" => self.leave_zombies(request),
-            "/lab/page" => told(self.view.laboratory.ask_for_page()),
-            "/lab/threads" => self.set_threads(request),
-            "/lab/reset" => self.reset(),
-            _ => return unsupported(),
+    fn page(&self, path: &str) -> Response {
+        let (name, frames) = match path {
+            WALL => ("control/wall.html", self.hosts_of_tabs()),
+            _ => ("control/dashboard.html", Vec::new()),
         };
-        done.unwrap_or_else(|wrong| Response::line(422, &wrong))
-    }
-
-    fn reap(&self, request: &Request) -> Result<Response, String> {
-        let at_least = match request.param("older-than") {
-            Some(text) => seconds("older-than", &text)?,
-            None => Duration::ZERO,
-        };
-        Ok(one_line(&json!({ "reaped": self.view.live.reap(at_least) })))
-    }
-
-    fn resize(&self, request: &Request) -> Result<Response, String> {
-        let (min, max) = self.view.server.size();
-        let (min, max) = (threads(request, "min")?.unwrap_or(min), threads(request, "max")?.unwrap_or(max));
-        self.set_size(min, max)
-    }
-
-    fn set_size(&self, min: usize, max: usize) -> Result<Response, String> {
-        self.sizing.set(&self.view, min, max).map_err(|error| error.to_string())?;
-        let (min, max) = self.view.server.size();
-        Ok(one_line(&json!({ "min": min, "max": max })))
-    }
-
-    /// As many threads, least and most; those beyond leave as soon as they are idle, which
-    /// Puma's own resize leaves to the trim.
-    fn set_threads(&self, request: &Request) -> Result<Response, String> {
-        let count = threads(request, "count")?.ok_or("count: a number of threads is wanted")?;
-        let answer = self.set_size(count, count)?;
-        self.view.server.fill();
-        self.trim();
-        Ok(answer)
-    }
-
-    fn trim(&self) {
-        let (min, _) = self.view.server.size();
-        for _ in min..self.view.server.threads().len() {
-            self.view.server.trim();
-        }
-    }
-
-    fn leave_zombies(&self, request: &Request) -> Result<Response, String> {
-        let count = match request.param("count") {
-            None => 1,
-            Some(text) => {
-                text.parse().ok().filter(|count| (1..=MAX_ZOMBIES).contains(count)).ok_or_else(|| {
-                    format!("count: a number from 1 to {MAX_ZOMBIES} is wanted, not {text:?}")
-                })?
-            }
-        };
-        told(self.view.laboratory.leave_zombies(count).map(|zombies| json!({ "zombies": zombies })))
-    }
-
-    /// Closes what the lab has open, and restores threads, database connections and maximum age to
-    /// the start's; or does nothing.
-    fn reset(&self) -> Result<Response, String> {
-        let Start { min, max, max_stream_age } = self.start;
-        self.sizing.restore(&self.view, min, max).map_err(|error| error.to_string())?;
-        self.view.laboratory.close_all();
-        self.view.live.set_max_age(max_stream_age);
-        self.view.server.fill();
-        self.trim();
-        let max_stream_age_s = max_stream_age.map(|age| age.as_secs_f64());
-        Ok(one_line(&json!({ "min": min, "max": max, "max_stream_age_s": max_stream_age_s })))
-    }
-
-    fn page(&self, name: &str, frames: Vec<String>) -> Response {
         let more = context! {
             app_port => self.view.server.address().port(),
             query => self.guard.query(),
-            threads => self.start.max,
+            threads => self.steering.threads_at_the_start(),
         };
         self.pages.show(name, self.guard.page_token(), frames, more)
     }
@@ -237,44 +214,38 @@ impl Control {
         let port = self.view.server.address().port();
         ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
     }
-
-    fn set_max_stream_age(&self, request: &Request) -> Result<Response, String> {
-        let age = match request.param("secs").as_deref() {
-            None => return Err("secs: a number of seconds, or off, is wanted".into()),
-            Some("off") => None,
-            Some(text) => Some(seconds("secs", text)?).filter(|age| !age.is_zero()),
-        };
-        if age.is_none() && request.param("secs").as_deref() != Some("off") {
-            return Err("secs: must be more than 0; off lets streams grow as old as they like".into());
-        }
-        self.view.live.set_max_age(age);
-        Ok(one_line(&json!({ "max_stream_age_s": self.view.live.max_age().map(|age| age.as_secs_f64()) })))
-    }
 }
 
 /// The paths of pages.
-const PAGES: &[&str] = &["/", "/wall"];
+const PAGES: &[&str] = &["/", WALL];
+const WALL: &str = "/wall";
 
-/// The most threads that an order may ask for.
-const MAX_THREADS: usize = 10_000;
+/// The content type of most answers.
+const JSON: &str = "application/json";
 
-fn threads(request: &Request, name: &str) -> Result<Option<usize>, String> {
-    let Some(text) = request.param(name) else { return Ok(None) };
-    match text.parse() {
-        Ok(count) if count <= MAX_THREADS => Ok(Some(count)),
-        _ => Err(format!("{name}: a number of threads from 0 to {MAX_THREADS} is wanted, not {text:?}")),
+fn refuse(wrong: Wrong) -> Response {
+    let refusal = Response::line(wrong.status, &wrong.text);
+    match wrong.allow {
+        Some(methods) => refusal.with_header("allow", methods),
+        None => refusal,
     }
 }
 
-fn seconds(name: &str, text: &str) -> Result<Duration, String> {
-    let secs: Option<f64> = text.parse().ok();
-    secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok())
-        .ok_or_else(|| format!("{name}: a number of seconds is wanted, not {text:?}"))
-}
-
-/// What an order to the lab came to.
-fn told<T: Serialize, E: ToString>(done: Result<T, E>) -> Result<Response, String> {
-    done.map(|value| one_line(&value)).map_err(|error| error.to_string())
+/// As JSON, in one line, a moment at a time.
+fn write_excerpt(to: &mut dyn Write, excerpt: &Excerpt) -> io::Result<()> {
+    let Excerpt { now_us, forgotten, moments, snapshot } = excerpt;
+    write!(to, r#"{{"now_us":{now_us},"forgotten":{forgotten},"moments":["#)?;
+    for (number, moment) in moments.iter().enumerate() {
+        let line = serde_json::to_string(moment)?;
+        let comma = if number == 0 { "" } else { "," };
+        write!(to, "{comma}{}", escape::json(&line))?;
+    }
+    to.write_all(b"]")?;
+    if let Some(snapshot) = snapshot {
+        let line = serde_json::to_string(snapshot)?;
+        write!(to, r#","snapshot":{}"#, escape::json(&line))?;
+    }
+    to.write_all(b"}")
 }
 
 fn unsupported() -> Response {
@@ -282,15 +253,35 @@ fn unsupported() -> Response {
 }
 
 fn unavailable(name: &str) -> Response {
-    Response::new(404, "application/json", format!(r#"{{ "error": "{name} not available" }}"#))
+    Response::new(404, JSON, format!(r#"{{ "error": "{name} not available" }}"#))
 }
 
 fn one_line(value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
-        Ok(line) => Response::new(200, "application/json", escape::json(&line).into_owned()),
+        Ok(line) => Response::new(200, JSON, escape::json(&line).into_owned()),
         Err(error) => {
             limited!(Error, "control server: {error}");
             Response::status(500)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{Snapshot, Timeline, What};
+
+    #[test]
+    fn a_timeline_that_is_written_piece_by_piece_is_the_same_json() {
+        let timeline = Timeline::default();
+        for count in 0..3 {
+            let mut excerpt = timeline.after(0);
+            excerpt.snapshot = (count == 2).then(Snapshot::default);
+            let mut written = Vec::new();
+            write_excerpt(&mut written, &excerpt).unwrap();
+            let whole = serde_json::to_string(&excerpt).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), escape::json(&whole), "{count}");
+            timeline.record(None, None, What::accepted("GET", "/\u{202e}\"\n"));
         }
     }
 }

@@ -162,7 +162,11 @@ impl Shared {
                         );
                     }
                 };
-                take_over(Detached { socket, unread: client.into_unread(), take_back: Box::new(take_back) });
+                take_over(Detached {
+                    socket,
+                    unread: client.into_unread(),
+                    take_back: Some(Box::new(take_back)),
+                });
                 None
             }
         }

@@ -5,13 +5,17 @@
 //! HTTP/1.1 and the end of the connection for HTTP/1.0.
 
 use std::borrow::Cow;
+use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::connection::Connection;
 use super::framing::{Ended, Framing};
 use super::request::{Request, Version};
-use super::socket::Socket;
+use super::socket::{Cutter, Patience, Socket};
 use super::status::code_and_reason;
 
 /// Few answers have more.
@@ -50,18 +54,45 @@ pub type Live = Box<dyn FnOnce(&mut Connection) -> Ended + Send>;
 pub struct Detached {
     pub(super) socket: Arc<Socket>,
     pub unread: Vec<u8>,
-    pub(super) take_back: Box<dyn Fn(Arc<Socket>) + Send>,
+    /// None: it is not left politely.
+    pub(super) take_back: Option<Box<dyn Fn(Arc<Socket>) + Send>>,
 }
 
 impl Detached {
     pub fn stream(&self) -> &TcpStream {
         &self.socket.stream
     }
+
+    /// Writes all of it, waiting for the client in total at most for `timeout`. Answers how long it
+    /// waited, also where it waited in vain.
+    pub fn write_all(&self, bytes: &[u8], timeout: Duration) -> (Duration, io::Result<()>) {
+        self.socket.write_all([bytes, &[], &[]], Patience::of(timeout), |_| ())
+    }
+
+    /// Whether its waits were ended by [`Detached::cutter`].
+    pub fn is_cut(&self) -> bool {
+        self.socket.is_cut()
+    }
+
+    /// Closes it at once by a reset: its client does not read, so waiting for it would hold a connection.
+    pub fn abort(mut self) {
+        self.take_back = None;
+        if let Err(error) = SockRef::from(self.stream()).set_linger(Some(Duration::ZERO)) {
+            log::debug!("a connection is closed without a reset: {error}");
+        }
+    }
+
+    /// What ends a write that waits, from another thread.
+    pub fn cutter(&self) -> Cutter {
+        Cutter(Arc::downgrade(&self.socket))
+    }
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        (self.take_back)(Arc::clone(&self.socket));
+        if let Some(take_back) = &self.take_back {
+            take_back(Arc::clone(&self.socket));
+        }
     }
 }
 
@@ -192,6 +223,22 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
         _ => {}
     }
     head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// The head of a counted answer that is the last of its connection, for what has left the pool with it.
+pub fn last_head(version: Version, response: &Response, length: usize) -> Vec<u8> {
+    let version = match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let mut head = format!("{version} {}\r\n", code_and_reason(response.status));
+    for (name, value) in &response.headers {
+        for part in [*name, ": ", value.as_str(), "\r\n"] {
+            head.push_str(part);
+        }
+    }
+    head.push_str(&format!("content-length: {length}\r\nconnection: close\r\n\r\n"));
     head.into_bytes()
 }
 

@@ -195,6 +195,11 @@ impl Socket {
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
+    /// Whether a [`Cutter`] has ended its waits.
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
+
     /// Whether the last answer was cut; clears the mark, so that the next one can be written.
     pub fn take_cut(&self) -> bool {
         self.cut.swap(false, Ordering::SeqCst)

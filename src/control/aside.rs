@@ -1,0 +1,215 @@
+//! What is done aside from the pool, so that its threads stay free for the next order.
+//!
+//! Two things could hold a pool thread for long: an order that itself waits for something (connections
+//! to the database or to the app), and a large answer whose client does not read. Both leave
+//! the pool with their connection, on a thread of their own: [`Aside::run`]. How many there may be at
+//! once is bounded, and so is the time that a client may take over its answer.
+//!
+//! When as many answers are under way as there may be, the one that began first is cut: its client
+//! has had the most time. An order is not cut: one more is refused with 503.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::puma::request::Version;
+use crate::puma::response::{Body, Detached, last_head};
+use crate::puma::{Cutter, Request, Response};
+
+/// How long an answer may wait for its client to read, in total.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// An answer of no more bytes than this goes out from the pool: the kernel takes it at once.
+pub(super) const SMALL: usize = 4 * 1024;
+
+/// How much of an answer is gathered before it is written.
+const BUFFER: usize = 64 * 1024;
+
+/// A body that is written while it is encoded, so that memory never holds all of it. It is encoded
+/// twice, first to count its bytes, and must be the same each time.
+pub(super) type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>;
+
+/// An answer, however large.
+pub(super) enum Answer {
+    Whole(Response),
+    /// With this content type.
+    Made(&'static str, Make),
+}
+
+/// What happens when there are as many as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    CutTheFirst,
+    Refuse,
+}
+
+/// The connections of one kind that have left the pool.
+pub(super) struct Aside {
+    name: &'static str,
+    most: usize,
+    when_full: WhenFull,
+    places: Arc<Mutex<Places>>,
+}
+
+#[derive(Default)]
+struct Places {
+    /// In the order in which they began; what cuts them does nothing before the connection is handed over.
+    taken: BTreeMap<u64, Cutter>,
+    begun: u64,
+}
+
+/// One of them; given back when dropped.
+struct Place {
+    places: Arc<Mutex<Places>>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places).taken.remove(&self.number);
+    }
+}
+
+impl Aside {
+    /// At most so many at once; their threads have this name.
+    pub fn new(name: &'static str, most: usize, when_full: WhenFull) -> Self {
+        Aside { name, most, when_full, places: Arc::default() }
+    }
+
+    /// Takes the connection of this request out of the pool, and answers it by `work` on a thread of
+    /// its own. Does not block.
+    pub fn run(&self, request: &Request, work: impl FnOnce() -> Answer + Send + 'static) -> Response {
+        let Some(place) = self.reserve() else {
+            let text =
+                format!("{} such orders are being carried out; ask again when one has ended", self.most);
+            return Response::line(503, &text).with_header("retry-after", "1");
+        };
+        let (name, version) = (self.name, request.version);
+        Response::detach(false, move |detached| {
+            match lock(&place.places).taken.get_mut(&place.number) {
+                Some(cutter) => *cutter = detached.cutter(),
+                // Its place was taken away meanwhile.
+                None => return detached.abort(),
+            }
+            let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+                let _place = place;
+                let done = send(&detached, version, &work());
+                if let Err(error) = done {
+                    log::debug!("{name}: an answer was not read: {error}");
+                    detached.abort();
+                }
+            });
+            if let Err(error) = started {
+                log::error!("cannot start a thread for {name}: {error}");
+            }
+        })
+    }
+
+    /// A place under one lock: requests at the same moment do not pass the limit together.
+    fn reserve(&self) -> Option<Place> {
+        let mut places = lock(&self.places);
+        while places.taken.len() >= self.most {
+            if self.when_full == WhenFull::Refuse {
+                return None;
+            }
+            // Its thread's write fails, and it ends.
+            let (_, first) = places.taken.pop_first()?;
+            first.cut();
+        }
+        places.begun += 1;
+        let number = places.begun;
+        places.taken.insert(number, Cutter::default());
+        Some(Place { places: Arc::clone(&self.places), number })
+    }
+}
+
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    // Every change under this lock is one insertion or removal, whole even after a panic.
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes all of an answer. The connection closes when it is dropped.
+fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()> {
+    let mut client = Client { detached, left: READ_WITHIN };
+    match answer {
+        Answer::Whole(response) => {
+            let Body::Whole(body) = &response.body else { return Err(io::ErrorKind::Unsupported.into()) };
+            let mut bytes = last_head(version, response, body.len());
+            bytes.extend_from_slice(body);
+            client.write_all(&bytes)
+        }
+        Answer::Made(content_type, make) => {
+            let mut counter = Counter { bytes: 0, detached };
+            make(&mut counter)?;
+            let response = Response::new(200, content_type, Vec::new()).with_default_headers();
+            let mut buffered = BufWriter::with_capacity(BUFFER, client);
+            buffered.write_all(&last_head(version, &response, counter.bytes))?;
+            make(&mut buffered)?;
+            buffered.flush()
+        }
+    }
+}
+
+/// A client that may be waited for.
+struct Client<'a> {
+    detached: &'a Detached,
+    left: Duration,
+}
+
+impl Write for Client<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (waited, written) = self.detached.write_all(bytes, self.left);
+        self.left = self.left.saturating_sub(waited);
+        written.map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Counts the bytes of an answer, unless its client is cut meanwhile.
+struct Counter<'a> {
+    bytes: usize,
+    detached: &'a Detached,
+}
+
+impl Write for Counter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.detached.is_cut() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.bytes += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_reserved_in_one_step_and_given_back() {
+        let orders = Aside::new("test", 2, WhenFull::Refuse);
+        let first = orders.reserve().unwrap();
+        let _second = orders.reserve().unwrap();
+        assert!(orders.reserve().is_none());
+        drop(first);
+        assert!(orders.reserve().is_some());
+    }
+
+    #[test]
+    fn one_answer_too_many_cuts_the_oldest() {
+        let answers = Aside::new("test", 2, WhenFull::CutTheFirst);
+        let places: Vec<Place> = (0..5).map(|_| answers.reserve().unwrap()).collect();
+        let taken: Vec<u64> = lock(&answers.places).taken.keys().copied().collect();
+        assert_eq!(taken, [4, 5]);
+        drop(places);
+        assert!(lock(&answers.places).taken.is_empty());
+    }
+}

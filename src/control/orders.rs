@@ -1,0 +1,391 @@
+//! What the control server can be asked for besides pumactl's commands and the pages: one table, by which
+//! requests are read and refused, and by which `ctl` asks.
+//!
+//! A request either means one row of it, with parameters of that row, each at most once and with a
+//! value that can work, or is refused with a sentence that names the input and what would do.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use url::form_urlencoded;
+
+use super::laboratory::{MAX_TABS, MAX_ZOMBIES};
+use crate::puma::Request;
+
+/// The most threads that an order may ask for.
+pub const MAX_THREADS: u64 = 10_000;
+
+/// How a row is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        }
+    }
+
+    /// The methods that `Allow` names.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Method::Get => "GET, HEAD",
+            Method::Post => "POST",
+        }
+    }
+
+    fn is(self, method: &str) -> bool {
+        method == self.as_str() || (self == Method::Get && method == "HEAD")
+    }
+}
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    Events,
+    Lab,
+    Threads,
+    Timeline,
+    Reap,
+    Resize,
+    MaxStreamAge,
+    OpenTab,
+    CloseTab,
+    Zombies,
+    Page,
+    SetThreads,
+    Reset,
+}
+
+/// One row.
+#[derive(Debug)]
+pub struct Order {
+    /// Its path, from the slash on.
+    pub path: &'static str,
+    pub method: Method,
+    pub parameters: &'static [Parameter],
+    pub(super) ask: Ask,
+}
+
+/// A parameter of the query.
+#[derive(Debug)]
+pub struct Parameter {
+    pub name: &'static str,
+    pub takes: Takes,
+    pub is_needed: bool,
+}
+
+/// The values that a parameter can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Seconds, with or without a fraction.
+    Seconds,
+    /// More than none, or `off`.
+    SecondsOrOff,
+    /// A whole number of these, within these bounds.
+    Number { what: &'static str, least: u64, most: u64 },
+}
+
+/// A value that was read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    Off,
+    Seconds(Duration),
+    Number(u64),
+}
+
+const fn optional(name: &'static str, takes: Takes) -> Parameter {
+    Parameter { name, takes, is_needed: false }
+}
+
+const fn needed(name: &'static str, takes: Takes) -> Parameter {
+    Parameter { name, takes, is_needed: true }
+}
+
+const fn get(path: &'static str, ask: Ask, parameters: &'static [Parameter]) -> Order {
+    Order { path, method: Method::Get, parameters, ask }
+}
+
+const fn post(path: &'static str, ask: Ask, parameters: &'static [Parameter]) -> Order {
+    Order { path, method: Method::Post, parameters, ask }
+}
+
+const NONE: &[Parameter] = &[];
+const TAB: Takes = Takes::Number { what: "the number of a tab", least: 1, most: MAX_TABS as u64 };
+const ZOMBIES: Takes = Takes::Number { what: "a number of zombies", least: 1, most: MAX_ZOMBIES as u64 };
+const MOMENT: Takes = Takes::Number { what: "the number of a moment", least: 0, most: u64::MAX };
+const MIN: Takes = Takes::Number { what: "a minimum of threads", least: 0, most: MAX_THREADS };
+const MAX: Takes = Takes::Number { what: "a maximum of threads", least: 1, most: MAX_THREADS };
+const THREADS: Takes = Takes::Number { what: "a number of threads", least: 1, most: MAX_THREADS };
+
+/// All of them.
+pub const ALL: &[Order] = &[
+    get("/events", Ask::Events, NONE),
+    get("/lab", Ask::Lab, NONE),
+    get("/threads", Ask::Threads, NONE),
+    get("/timeline", Ask::Timeline, &[optional("after", MOMENT)]),
+    post("/reap", Ask::Reap, &[optional("older-than", Takes::Seconds)]),
+    post("/resize", Ask::Resize, &[optional("min", MIN), optional("max", MAX)]),
+    post("/max-stream-age", Ask::MaxStreamAge, &[needed("secs", Takes::SecondsOrOff)]),
+    post("/lab/tabs/open", Ask::OpenTab, &[optional("tab", TAB)]),
+    post("/lab/tabs/close", Ask::CloseTab, &[needed("tab", TAB)]),
+    post("/lab/zombies", Ask::Zombies, &[optional("count", ZOMBIES)]),
+    post("/lab/page", Ask::Page, NONE),
+    post("/lab/threads", Ask::SetThreads, &[needed("count", THREADS)]),
+    post("/lab/reset", Ask::Reset, NONE),
+];
+
+/// The row of a path.
+pub fn of_path(path: &str) -> Option<&'static Order> {
+    ALL.iter().find(|order| order.path == path)
+}
+
+/// Why a request is refused: its status, the sentence, and what `Allow` says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub status: u16,
+    pub text: String,
+    pub allow: Option<&'static str>,
+}
+
+/// The parameters that were given, all of them of the row that they were read by.
+#[derive(Debug, Default)]
+pub(super) struct Given(Vec<(&'static str, Value)>);
+
+impl Given {
+    /// A number, as its row bounds it.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        match self.value(name) {
+            Some(Value::Number(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Seconds; None: `off`, or not given.
+    pub fn seconds(&self, name: &str) -> Option<Duration> {
+        match self.value(name) {
+            Some(Value::Seconds(seconds)) => Some(seconds),
+            _ => None,
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<Value> {
+        self.0.iter().find(|(it, _)| *it == name).map(|(_, value)| *value)
+    }
+}
+
+impl Wrong {
+    /// The path exists, and takes other methods.
+    pub fn method(path: &str, allow: &'static str) -> Wrong {
+        Wrong { status: 405, text: format!("{path} takes {allow}"), allow: Some(allow) }
+    }
+}
+
+impl Order {
+    /// Reads the parameters of a request for this row.
+    pub(super) fn read(&self, request: &Request) -> Result<Given, Wrong> {
+        if !self.method.is(&request.method) {
+            return Err(Wrong::method(self.path, self.method.allow()));
+        }
+        read(self.path, self.parameters, request)
+    }
+
+    /// How it is asked for, such as `/resize?min=N&max=N`.
+    #[cfg(test)]
+    fn usage(&self) -> String {
+        usage(self.path, self.parameters)
+    }
+}
+
+/// Reads the query of a request for what has these parameters. `token` is skipped: the guard checks it.
+pub(super) fn read(path: &str, parameters: &[Parameter], request: &Request) -> Result<Given, Wrong> {
+    let mut given = Given::default();
+    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "token" || (name.is_empty() && text.is_empty()) {
+            continue;
+        }
+        let Some(parameter) = parameters.iter().find(|parameter| parameter.name == name) else {
+            return Err(bad_request(format!(
+                "unknown parameter {}; {}",
+                shown(&name),
+                takes(path, parameters)
+            )));
+        };
+        if given.value(&name).is_some() {
+            return Err(bad_request(format!("{name}: give it once; {}", takes(path, parameters))));
+        }
+        let value = parameter.takes.read(&text).map_err(|what| {
+            unprocessable(match &*text {
+                "" => format!("{name}: give {what}"),
+                _ => format!("{name}: give {what}, not {}", shown(&text)),
+            })
+        })?;
+        given.0.push((parameter.name, value));
+    }
+    match parameters.iter().find(|it| it.is_needed && given.value(it.name).is_none()) {
+        None => Ok(given),
+        Some(missing) => Err(unprocessable(format!(
+            "{}: give {}, as in {}",
+            missing.name,
+            missing.takes.says(),
+            usage(path, parameters)
+        ))),
+    }
+}
+
+fn bad_request(text: String) -> Wrong {
+    Wrong { status: 400, text, allow: None }
+}
+
+fn unprocessable(text: String) -> Wrong {
+    Wrong { status: 422, text, allow: None }
+}
+
+fn takes(path: &str, parameters: &[Parameter]) -> String {
+    match parameters {
+        [] => format!("{path} takes none"),
+        _ => format!("{path} takes {}", usage("", parameters).trim_start_matches('?').replace('&', " and ")),
+    }
+}
+
+fn usage(path: &str, parameters: &[Parameter]) -> String {
+    let all = parameters.iter().map(|it| format!("{}={}", it.name, it.takes.placeholder()));
+    let all = all.collect::<Vec<_>>().join("&");
+    if all.is_empty() { path.to_owned() } else { format!("{path}?{all}") }
+}
+
+/// A text of the client's in one line, and not more of it than is of use.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let cut: Cow<'_, str> = match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    };
+    format!("{cut:?}")
+}
+
+impl Takes {
+    /// The value that a text means, or what would do.
+    pub fn read(self, text: &str) -> Result<Value, String> {
+        let value = match self {
+            Takes::SecondsOrOff if text == "off" => Some(Value::Off),
+            Takes::SecondsOrOff => seconds(text).filter(|it| !it.is_zero()).map(Value::Seconds),
+            Takes::Seconds => seconds(text).map(Value::Seconds),
+            Takes::Number { least, most, .. } => {
+                let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+                number.map(Value::Number)
+            }
+        };
+        value.ok_or_else(|| self.says())
+    }
+
+    /// What it takes, in words.
+    pub fn says(self) -> String {
+        match self {
+            Takes::Seconds => "a number of seconds, such as 30 or 0.5".to_owned(),
+            Takes::SecondsOrOff => "a number of seconds above 0, such as 30 or 0.5, or off".to_owned(),
+            Takes::Number { what, least, most: u64::MAX } => format!("{what} from {least} on"),
+            Takes::Number { what, least, most } => format!("{what} from {least} to {most}"),
+        }
+    }
+
+    fn placeholder(self) -> &'static str {
+        match self {
+            Takes::Seconds => "SECS",
+            Takes::SecondsOrOff => "SECS|off",
+            Takes::Number { .. } => "N",
+        }
+    }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::puma::request::tests::get;
+
+    fn ask(method: &'static str, target: &str) -> Result<Given, Wrong> {
+        let mut request = get(target);
+        request.method = method.into();
+        of_path(request.path()).unwrap().read(&request)
+    }
+
+    #[test]
+    fn every_row_refuses_what_it_does_not_know_and_says_what_it_does() {
+        for order in ALL {
+            let (path, method) = (order.path, order.method.as_str());
+            let and = if order.parameters.is_empty() {
+                "none".to_owned()
+            } else {
+                order.usage()[path.len() + 1..].replace('&', " and ")
+            };
+            for unknown in ["older", "MIN", "a%0Ab", "token2"] {
+                let wrong = ask(method, &format!("{path}?{unknown}=60")).unwrap_err();
+                assert_eq!(wrong.status, 400, "{path}");
+                assert!(wrong.text.starts_with("unknown parameter \""), "{}", wrong.text);
+                assert!(
+                    wrong.text.ends_with(&format!("{path} takes {and}")) && wrong.text.lines().count() == 1,
+                    "{}",
+                    wrong.text
+                );
+            }
+            let other = if order.method == Method::Get { "POST" } else { "GET" };
+            let wrong = ask(other, path).unwrap_err();
+            assert_eq!((wrong.status, wrong.allow), (405, Some(order.method.allow())), "{path}");
+            assert_eq!(wrong.text, format!("{path} takes {}", order.method.allow()));
+            for Parameter { name, takes, is_needed } in order.parameters {
+                for text in ["", "x", "-1", "NaN", "99999999999999999999999", "1e300", "0x5", "%C3%A4"] {
+                    if let Err(wrong) = ask(method, &format!("{path}?{name}={text}")) {
+                        assert_eq!(wrong.status, 422, "{path}");
+                        assert!(wrong.text.starts_with(&format!("{name}: give ")), "{}", wrong.text);
+                        assert!(wrong.text.contains(&takes.says()), "{}", wrong.text);
+                    } else {
+                        // More seconds than any stream's age, which is a number of seconds all the same.
+                        assert!(
+                            !matches!(takes, Takes::Number { .. }) && text.starts_with('9'),
+                            "{path} {text}"
+                        );
+                    }
+                }
+                let works = "5";
+                assert!(ask(method, &format!("{path}?{name}={works}&token=x")).is_ok(), "{path}");
+                let twice = ask(method, &format!("{path}?{name}={works}&{name}={works}")).unwrap_err();
+                assert_eq!((twice.status, twice.text.contains("once")), (400, true), "{path}");
+                assert_eq!(
+                    ask(method, path).is_err(),
+                    *is_needed || order.parameters.iter().any(|it| it.is_needed)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_read_as_they_are_meant() {
+        let given = ask("POST", "/resize?max=10000&min=0").unwrap();
+        assert_eq!(
+            (given.number("min"), given.number("max"), given.seconds("min")),
+            (Some(0), Some(10_000), None)
+        );
+        assert!(ask("POST", "/resize?max=0").is_err() && ask("POST", "/resize?max=10001").is_err());
+        assert_eq!(ask("POST", "/max-stream-age?secs=off").unwrap().seconds("secs"), None);
+        assert_eq!(
+            ask("POST", "/max-stream-age?secs=0.5").unwrap().seconds("secs"),
+            Some(Duration::from_millis(500))
+        );
+        assert!(ask("POST", "/max-stream-age?secs=0").is_err());
+        assert_eq!(
+            ask("HEAD", "/timeline?after=18446744073709551615").unwrap().number("after"),
+            Some(u64::MAX)
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! The orders that change how the server runs: each is carried out whole, or changes nothing.
+//!
+//! Those that change the number of threads, or wait for the lab's clients, may take long: connections to
+//! the database are opened, tabs are waited for. They are called on threads of their own (see
+//! [`super::aside`]), and no two of the first kind at once.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::one_line;
+use super::orders::{Ask, Given};
+use super::sizing::{Growth, Sizing};
+use super::view::View;
+use crate::puma::Response;
+
+/// What a reset restores.
+struct Start {
+    min: usize,
+    max: usize,
+    max_stream_age: Option<Duration>,
+}
+
+/// What is steered.
+pub(super) struct Steering {
+    view: View,
+    start: Start,
+    sizing: Sizing,
+    /// Held from the look at the present size to the change of it.
+    sizes: Mutex<()>,
+}
+
+impl Steering {
+    pub fn new(view: View, growth: Option<Growth>) -> Self {
+        let (min, max) = view.server.size();
+        let start = Start { min, max, max_stream_age: view.live.max_age() };
+        let sizing = Sizing::new(&view, growth);
+        Steering { view, start, sizing, sizes: Mutex::default() }
+    }
+
+    /// The maximum of threads at the start.
+    pub fn threads_at_the_start(&self) -> usize {
+        self.start.max
+    }
+
+    /// Carries out an order, or answers 422 with a sentence that names the parameter.
+    pub fn obey(&self, ask: Ask, given: &Given) -> Response {
+        let number = |name| given.number(name).and_then(|number| usize::try_from(number).ok());
+        // The table has read the tab's number within its bounds.
+        let tab = || number("tab").and_then(|tab| u32::try_from(tab).ok());
+        let laboratory = &self.view.laboratory;
+        let done = match ask {
+            Ask::Reap => {
+                let at_least = given.seconds("older-than").unwrap_or_default();
+                told(Ok::<_, String>(json!({ "reaped": self.view.live.reap(at_least) })))
+            }
+            Ask::MaxStreamAge => {
+                self.view.live.set_max_age(given.seconds("secs"));
+                told(Ok::<_, String>(json!({ "max_stream_age_s": self.max_age_s() })))
+            }
+            Ask::Resize => self.resize(number("min"), number("max")),
+            Ask::SetThreads => self.set_threads(number("count").unwrap_or_default()),
+            Ask::Reset => self.reset(),
+            Ask::OpenTab => told(laboratory.open_tab(tab())),
+            Ask::CloseTab => {
+                told(laboratory.close_tab(tab().unwrap_or_default()).map(|tab| json!({ "closed": tab })))
+            }
+            Ask::Zombies => {
+                let zombies = laboratory.leave_zombies(number("count").unwrap_or(1));
+                told(zombies.map(|zombies| json!({ "zombies": zombies })))
+            }
+            Ask::Page => told(laboratory.ask_for_page()),
+            Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline => {
+                Err("it changes nothing; ask by GET".to_owned())
+            }
+        };
+        done.unwrap_or_else(|wrong| Response::line(422, &wrong))
+    }
+
+    fn resize(&self, new_min: Option<usize>, new_max: Option<usize>) -> Result<Response, String> {
+        let _alone = self.alone();
+        let (min, max) = self.view.server.size();
+        let wanted = (new_min.unwrap_or(min), new_max.unwrap_or(max));
+        if wanted.0 > wanted.1 {
+            return Err(match (new_min, new_max) {
+                (Some(min), Some(max)) => {
+                    format!("min: {min} is more than max, {max}; give a minimum of {max} or less")
+                }
+                (Some(new), None) => format!(
+                    "min: {new} is more than the maximum, which is {max}; give a minimum of {max} or less, or max={new} as well"
+                ),
+                _ => format!(
+                    "max: {} is less than the minimum, which is {min}; give a maximum of {min} or more, or min as well",
+                    wanted.1
+                ),
+            });
+        }
+        self.set_size(wanted.0, wanted.1)
+    }
+
+    fn set_size(&self, min: usize, max: usize) -> Result<Response, String> {
+        self.sizing.set(&self.view, min, max).map_err(|error| error.to_string())?;
+        let (min, max) = self.view.server.size();
+        Ok(one_line(&json!({ "min": min, "max": max })))
+    }
+
+    /// As many threads, least and most; those beyond leave as soon as they are idle, which
+    /// Puma's own resize leaves to the trim.
+    fn set_threads(&self, count: usize) -> Result<Response, String> {
+        let _alone = self.alone();
+        let answer = self.set_size(count, count)?;
+        self.view.server.fill();
+        self.trim();
+        Ok(answer)
+    }
+
+    fn trim(&self) {
+        let (min, _) = self.view.server.size();
+        for _ in min..self.view.server.threads().len() {
+            self.view.server.trim();
+        }
+    }
+
+    /// Closes what the lab has open, and restores threads, database connections and maximum age to
+    /// the start's; or does nothing.
+    fn reset(&self) -> Result<Response, String> {
+        let Start { min, max, max_stream_age } = self.start;
+        let sized = {
+            let _alone = self.alone();
+            self.sizing.restore(&self.view, min, max)
+        };
+        sized.map_err(|error| error.to_string())?;
+        self.view.laboratory.close_all();
+        self.view.live.set_max_age(max_stream_age);
+        self.view.server.fill();
+        self.trim();
+        Ok(one_line(&json!({ "min": min, "max": max, "max_stream_age_s": self.max_age_s() })))
+    }
+
+    fn max_age_s(&self) -> Option<f64> {
+        self.view.live.max_age().map(|age| age.as_secs_f64())
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could leave half done.
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an order came to.
+fn told<T: Serialize, E: ToString>(done: Result<T, E>) -> Result<Response, String> {
+    done.map(|value| one_line(&value)).map_err(|error| error.to_string())
+}
