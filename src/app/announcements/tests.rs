@@ -1,0 +1,267 @@
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::super::database::LeaseFor;
+use super::super::table_reader::{Models, Source};
+use super::*;
+use crate::service::Services;
+
+struct Listener {
+    cursor: Cursor,
+    got: Vec<i64>,
+}
+
+impl Listener {
+    /// Takes one announcement, if need be when the table has been read; comes back if it fell
+    /// behind. Whether there was one.
+    fn take(&mut self, feed: &mut Announcements) -> bool {
+        let mut next = feed.next(&mut self.cursor);
+        while matches!(next, Ok(None)) && feed.reader.is_reading() {
+            feed.settle_down(1);
+            next = feed.next(&mut self.cursor);
+        }
+        match next {
+            Ok(Some(it)) => {
+                if let News::Models { models, .. } = &it.news {
+                    self.got.extend(models.iter().map(|model| model.id));
+                }
+                true
+            }
+            Ok(None) => false,
+            Err(FellBehind) => {
+                assert!(matches!(self.cursor.place, Place::At(_)), "of the past there is always more");
+                self.cursor = feed.after(self.cursor.position());
+                true
+            }
+        }
+    }
+}
+
+fn feed(most_bytes: usize) -> (tempfile::TempDir, Arc<Database>, Arc<Sent>, Announcements) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("models.sqlite3");
+    let database = Database::open(&path, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+    let sent = Arc::<Sent>::default();
+    let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
+    let feed = reading(table, &database, Arc::clone(&sent), most_bytes);
+    (folder, database, sent, feed)
+}
+
+fn reading(
+    table: impl Source,
+    database: &Arc<Database>,
+    sent: Arc<Sent>,
+    most_bytes: usize,
+) -> Announcements {
+    let (end, _) = bounded(0);
+    let reader = TableReader::start(table, &Services::default(), || {}, end).unwrap();
+    Announcements::new(reader, || {}, Arc::clone(database), sent, most_bytes)
+}
+
+/// Announcements whose database never answers.
+pub(crate) fn blocked_feed() -> (tempfile::TempDir, Announcements) {
+    struct Never;
+
+    impl Source for Never {
+        fn ask(&mut self, _: Question) -> rusqlite::Result<Answer> {
+            loop {
+                thread::park();
+            }
+        }
+    }
+
+    let (folder, database, sent, _) = feed(1 << 20);
+    let feed = reading(Never, &database, sent, 1 << 20);
+    (folder, feed)
+}
+
+impl Announcements {
+    /// Refreshes it until all that was ordered is answered.
+    fn settle_down(&mut self, peers: usize) {
+        self.refresh(peers);
+        while self.reader.is_reading() {
+            thread::sleep(Duration::from_micros(20));
+            self.refresh(peers);
+        }
+    }
+}
+
+#[test]
+fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
+    for seed in 0..40 {
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let (_folder, database, sent, mut feed) = feed(dice.usize(500..4_000));
+        let mut theirs = database.connect().unwrap();
+        let mut listeners: Vec<Listener> = Vec::new();
+        for _ in 0..300 {
+            match dice.u8(0..10) {
+                0..3 => {
+                    for _ in 0..dice.usize(1..8) {
+                        let id = Model::create(&mut theirs, "a model", 1_000_000).unwrap().id;
+                        // What another program writes is told of later.
+                        if dice.bool() {
+                            database.committed(id);
+                        }
+                    }
+                }
+                3 => sent.push("said", "x", 1 << 20),
+                4 if listeners.len() < 5 => {
+                    listeners.push(Listener { cursor: feed.after(0), got: Vec::new() });
+                }
+                5 if !listeners.is_empty() => {
+                    // Cut: it comes back with what it has, which may be more than was announced.
+                    let cut = dice.choice(&mut listeners).unwrap();
+                    cut.cursor = feed.after(cut.got.last().copied().unwrap_or(0));
+                }
+                6 => {
+                    feed.settle_down(listeners.len());
+                }
+                _ => {
+                    if let Some(listener) = dice.choice(&mut listeners) {
+                        listener.take(&mut feed);
+                    }
+                }
+            }
+            assert!(feed.kept.len() <= 1 || feed.kept_bytes <= feed.most_bytes);
+        }
+        let newest = Model::newest_id(&theirs).unwrap();
+        database.committed(newest);
+        feed.settle_down(1);
+        for (n, listener) in listeners.iter_mut().enumerate() {
+            while listener.take(&mut feed) {}
+            let all: Vec<i64> = (1..=newest).collect();
+            assert_eq!(listener.got, all, "seed {seed}, listener {n}");
+        }
+    }
+}
+
+#[test]
+fn those_who_come_back_together_cost_one_query() {
+    let (_folder, database, _, mut feed) = feed(1 << 20);
+    let mut theirs = database.connect().unwrap();
+    for _ in 0..120 {
+        database.committed(Model::create(&mut theirs, "a model", 1_000).unwrap().id);
+    }
+    feed.refresh(0);
+    let before = database.queries();
+    let mut listeners: Vec<_> =
+        (0..1_000).map(|_| Listener { cursor: feed.after(0), got: Vec::new() }).collect();
+    // All of them want each piece before it is there.
+    for _ in 0..8 {
+        for listener in &mut listeners {
+            if let Ok(Some(piece)) = feed.next(&mut listener.cursor)
+                && let News::Models { models, .. } = &piece.news
+            {
+                listener.got.extend(models.iter().map(|model| model.id));
+            }
+        }
+        feed.settle_down(1_000);
+    }
+    assert!(listeners.iter().all(|listener| listener.got.len() == 120));
+    assert_eq!(database.queries() - before, 3, "50, 50 and 20");
+}
+
+#[test]
+fn a_shape_is_made_once() {
+    let told = Announcement::new(News::Event { name: "a".to_owned(), data: "b".to_owned() });
+    let made = |shape: &str| told.shaped(shape, |_| shape.as_bytes().to_vec());
+    assert!(Rc::ptr_eq(&made("x"), &made("x")));
+    assert_eq!(&*made("y"), b"y");
+    for n in 0..20 {
+        made(&n.to_string());
+    }
+    assert_eq!(told.shapes.borrow().len(), SHAPES);
+}
+
+#[test]
+fn a_shape_that_panics_costs_that_piece_once_for_all_listeners() {
+    let announcement = Announcement::new(News::Event { name: "a".to_owned(), data: "b".to_owned() });
+    let mut made = 0;
+    for _ in 0..1_000 {
+        let bytes = announcement.shaped("x", |_| {
+            made += 1;
+            panic!("as a test wants it")
+        });
+        assert!(bytes.is_empty());
+    }
+    assert_eq!(made, 1);
+    assert_eq!(&*announcement.shaped("y", |_| b"y".to_vec()), b"y");
+}
+
+/// A table that answers when it is let, and what it was asked.
+struct Blocked {
+    table: Models,
+    asked: Sender<Question>,
+    let_go: Receiver<()>,
+}
+
+impl Source for Blocked {
+    fn ask(&mut self, question: Question) -> rusqlite::Result<Answer> {
+        self.asked.send(question).unwrap();
+        self.let_go.recv().unwrap();
+        self.table.ask(question)
+    }
+}
+
+#[test]
+fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
+    let (_folder, database, sent, _) = feed(1 << 20);
+    let mut theirs = database.connect().unwrap();
+    for _ in 0..5 {
+        database.committed(Model::create(&mut theirs, "a model", 1_000).unwrap().id);
+    }
+    let (asked, questions) = bounded(100);
+    let (let_go, blocked) = bounded(100);
+    let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
+    let table = Blocked { table, asked, let_go: blocked };
+    let mut feed = reading(table, &database, Arc::clone(&sent), 1 << 20);
+    let mut listeners: Vec<Listener> =
+        (0..100).map(|n| Listener { cursor: feed.after([0, 3, 5, 99][n % 4]), got: Vec::new() }).collect();
+    for _ in 0..50 {
+        feed.refresh(listeners.len());
+        for listener in &mut listeners {
+            assert_eq!(feed.next(&mut listener.cursor).map(|it| it.is_some()), Ok(false));
+        }
+    }
+    // What needs no table is not held up.
+    sent.push("said", "x", 1 << 20);
+    assert!(feed.refresh(listeners.len()));
+    assert!(matches!(feed.next(&mut listeners[2].cursor), Ok(Some(_))));
+    for _ in 0..100 {
+        let_go.send(()).unwrap();
+    }
+    feed.settle_down(listeners.len());
+    for listener in &mut listeners {
+        while listener.take(&mut feed) {}
+    }
+    let wanted = |n: usize| -> &[i64] { [&[1, 2, 3, 4, 5][..], &[4, 5], &[], &[1, 2, 3, 4, 5]][n % 4] };
+    assert!(listeners.iter().enumerate().all(|(n, it)| it.got == wanted(n)));
+    let mut questions: Vec<Question> = questions.try_iter().collect();
+    questions.sort_unstable();
+    assert_eq!(questions, [Question::After(0), Question::After(3), Question::Last]);
+}
+
+#[test]
+fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
+    let (_folder, database, _, mut feed) = feed(1 << 20);
+    let mut theirs = database.connect().unwrap();
+    for _ in 0..80 {
+        database.committed(Model::create(&mut theirs, "a model", 60).unwrap().id);
+    }
+    feed.settle_down(0);
+    for (position, first) in [(5, Some(6)), (20, None), (0, Some(1)), (80, None)] {
+        let before = database.gaps();
+        let mut listener = Listener { cursor: feed.after(position), got: Vec::new() };
+        feed.settle_down(1);
+        let _ = feed.next(&mut listener.cursor);
+        feed.settle_down(1);
+        if let Ok(Some(piece)) = feed.next(&mut listener.cursor)
+            && let News::Models { lost, .. } = &piece.news
+        {
+            assert_eq!(*lost, first.map(|first| Lost { first, last: 20 }));
+        }
+        while listener.take(&mut feed) {}
+        assert_eq!(database.gaps() - before, u64::from(first.is_some()), "{position}");
+    }
+}

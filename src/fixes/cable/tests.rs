@@ -1,0 +1,137 @@
+use super::*;
+use crate::app::announcements::tests::blocked_feed;
+
+/// All that a client which sends this is sent, and whether it is the end.
+fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
+    let (_folder, mut feed) = blocked_feed();
+    let mut client = Client::new();
+    for piece in pieces {
+        client.receive(&mut feed, piece);
+    }
+    match client.next(&mut feed, Instant::now()) {
+        Next::Send(bytes) => (bytes.to_vec(), false),
+        Next::Last(bytes) => (bytes.to_vec(), true),
+        Next::Wait | Next::Cut(_) => panic!("no welcome"),
+    }
+}
+
+/// A frame of a client, masked with zeros.
+fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..126 => frame.push(0x80 | len as u8),
+        len => {
+            frame.push(0x80 | 126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+#[test]
+fn every_end_that_the_server_decides_says_welcome_first_and_has_a_code() {
+    let big = frame_of(0x81, &vec![b'x'; 20_000]);
+    let fragments = [frame_of(0x01, &[b'x'; 9_000]), frame_of(0x80, &[b'x'; 9_000])].concat();
+    let welcome = &b"\x81\x12{\"type\":\"welcome\"}"[..];
+    for (name, sent, code) in [
+        ("a message that is too big", &big[..], 1009),
+        ("its first kilobyte", &big[..1_024], 1009),
+        ("too big in fragments", &fragments, 1009),
+        ("a length of 2^63", &[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1009),
+        ("a reserved bit", &frame_of(0xc1, b"x"), 1002),
+        ("a reserved opcode", &frame_of(0x83, b"x"), 1002),
+        ("a reserved control opcode", &frame_of(0x8b, b"x"), 1002),
+        ("no mask", &[0x81, 0x02, b'h', b'i'], 1002),
+        ("a stray continuation", &frame_of(0x80, b"x"), 1002),
+        ("a message within a message", &[frame_of(0x01, b"a"), frame_of(0x81, b"b")].concat(), 1002),
+        ("a long ping", &frame_of(0x89, &[b'x'; 126]), 1002),
+        ("a fragmented ping", &frame_of(0x09, b"x"), 1002),
+        ("a close of one byte", &frame_of(0x88, b"x"), 1002),
+        ("text that is not UTF-8", &frame_of(0x81, b"a\xffb"), 1007),
+        ("a close whose reason is not UTF-8", &frame_of(0x88, b"\x03\xe8\xff"), 1007),
+        ("fragments that are not UTF-8", &[frame_of(0x01, b"\xc3"), frame_of(0x80, b"(")].concat(), 1007),
+    ] {
+        // With the handshake, and byte by byte; nothing that comes behind it is heard.
+        let bytes: Vec<&[u8]> = sent.chunks(1).collect();
+        let more = frame_of(0x89, b"ping");
+        for pieces in [vec![sent, &more], [bytes, vec![&more]].concat()] {
+            let (got, is_last) = answered(&pieces);
+            let close = [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat();
+            assert_eq!(got, [welcome, &close].concat(), "{name}");
+            assert!(is_last, "{name}");
+        }
+    }
+    let (got, is_last) = answered(&[&frame_of(0x88, b"\x03\xe8")]);
+    assert_eq!((got, is_last), ([welcome, b"\x88\x02\x03\xe8"].concat(), true), "its own close");
+}
+
+#[test]
+fn a_client_that_is_cut_is_told_why_by_a_code() {
+    for (why, code) in [(FELL_BEHIND, 1008), (PANICKED, 1011)] {
+        let mut client = Client::new();
+        let words = client.cut(why);
+        assert_eq!(words[words.len() - 4..], [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat());
+    }
+}
+
+#[test]
+fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
+    // The work is counted in bytes that the wire holds and hands over, not in time.
+    let (_folder, mut feed) = blocked_feed();
+    let mut client = Client::new();
+    let frame = frame_of(0x82, &[b'x'; MAX_MESSAGE]);
+    for byte in &frame {
+        client.receive(&mut feed, &[*byte]);
+        assert!(client.socket.get_ref().incoming.is_empty(), "nothing is looked at twice");
+    }
+    assert!(!client.has_left);
+    let cost = |length: usize| {
+        let frame = frame_of(0x82, &vec![b'x'; length]);
+        let began = Instant::now();
+        for _ in 0..256 * 1024 / length {
+            for byte in &frame {
+                client.receive(&mut feed, &[*byte]);
+            }
+        }
+        began.elapsed()
+    };
+    let [short, long] = [1_024, MAX_MESSAGE].map(cost);
+    assert!(long < short * 8, "sixteen times the length: {long:?} after {short:?}");
+}
+
+#[test]
+fn pings_are_sent_to_each_client_at_times_of_its_own() {
+    let (_folder, mut feed) = blocked_feed();
+    let began = Instant::now();
+    let mut clients: Vec<Client> = (0..2_000).map(|_| Client::new()).collect();
+    let mut most = 0;
+    let mut all = 0;
+    for step in 0..40 {
+        let now = began + Duration::from_millis(250) * step;
+        let mut is_pinged = |client: &mut Client| match client.next(&mut feed, now) {
+            Next::Send(bytes) => bytes.windows(6).any(|it| it == b"\"ping\""),
+            _ => false,
+        };
+        let pings = clients.iter_mut().map(&mut is_pinged).filter(|is_pinged| *is_pinged).count();
+        (most, all) = (most.max(pings), all + pings);
+    }
+    assert!(all > 2_000 * 3 && most < 2_000 / 4, "{most} of {all} in one step");
+}
+
+#[test]
+fn a_key_is_sixteen_bytes_in_base64() {
+    assert!(is_sixteen_bytes("dGhlIHNhbXBsZSBub25jZQ=="));
+    assert!(is_sixteen_bytes("////////////////+++++A=="));
+    for key in [
+        "",
+        "x",
+        "dGhlIHNhbXBsZSBub25jZQ",
+        "dGhlIHNhbXBsZSBub25jZ===",
+        "dGhlIHNhbXBsZSBub25jZQAA",
+        "dGhlIHNhbXBsZSBub2-jZQ==",
+    ] {
+        assert!(!is_sixteen_bytes(key), "{key}");
+    }
+}
