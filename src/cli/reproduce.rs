@@ -167,7 +167,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.verdict).collect();
             let status = conclude(&verdicts, args.json, &mut narrator);
             narrator.say(&what_next(args, &verdicts));
-            status
+            output::check(narrator.written()).map_or_else(failed, |()| status)
         }
     }
 }
@@ -210,9 +210,6 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
         let claims = || verdicts.iter().flat_map(|verdict| &verdict.claims);
         let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
         narrator.title(&format!("{holding} of {all} claims held."));
-        if let Err(error) = output::check(narrator.written()) {
-            return failed(error);
-        }
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
