@@ -209,7 +209,7 @@ fn a_position_means_the_same_to_the_cable() {
 }
 
 #[test]
-fn a_position_that_is_no_position_or_another_tables_is_logged_and_not_for_each_request() {
+fn an_invalid_or_unknown_position_is_logged_but_not_for_each_request() {
     let server = Server::start(&[]);
     make_table(&server);
     for _ in 0..200 {

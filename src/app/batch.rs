@@ -1,6 +1,6 @@
-//! What one query may bring: so many rows, and so many bytes of names.
+//! The limit on one query: a number of rows, and a number of bytes of names.
 //!
-//! Other programs may write to the table, so a count of rows is no bound on memory: ten rows can
+//! Other programs may write to the table, so a count of rows does not bound memory: ten rows can
 //! be 200 MB. Every query for models therefore ends at a [`Limit`], and a name longer than
 //! [`MAX_NAME_BYTES`] is cut where it is read: SQLite tells its length without loading it, and of
 //! a long one only the beginning is read.
@@ -130,7 +130,7 @@ fn as_text(value: ValueRef<'_>) -> Cow<'_, str> {
     }
 }
 
-/// What is no number counts as 1970. A conversion from a float keeps within the range by itself.
+/// Text that is not a number counts as 1970. A conversion from a float keeps within the range by itself.
 fn as_micros(value: ValueRef<'_>) -> i64 {
     match value {
         ValueRef::Null => 0,

@@ -8,8 +8,8 @@
 //!   deleted: it is sent what is newer;
 //! - beyond that, the id is another table's: the client has none of these models, and is sent all.
 //!
-//! Text that is no id counts as absent. What a client without a position is sent is the route's own
-//! matter: a stream begins at the newest model, a list at the oldest.
+//! Text that is not an id counts as absent. Without a position a stream begins at the newest model, and
+//! a list at the oldest.
 
 use rusqlite::Connection;
 
@@ -38,7 +38,7 @@ pub fn since(request: &Request) -> Option<i64> {
     parse(&request.param("since")?)
 }
 
-/// A position as text. None: it is no id; a log line says so unless it is empty.
+/// Parses a position. `None` if the text is not an id; a log line says so unless it is empty.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let id = text.parse().ok().filter(|id| *id >= 0);
@@ -60,8 +60,8 @@ pub fn resolve(id: i64, last_id: i64) -> i64 {
     0
 }
 
-/// What comes after a position, and the position itself, which is 0 if it is another table's. The
-/// last id is asked for only if nothing comes after it.
+/// The models after a position, and the position itself, which is 0 if it is another table's. The
+/// last id is queried only if no model comes after the position.
 pub fn after(db: &Connection, id: i64, limit: Limit) -> rusqlite::Result<(i64, Batch)> {
     let batch = Model::next(db, id, limit)?;
     if id <= 0 || !batch.models.is_empty() {

@@ -74,7 +74,7 @@ mod tests {
         assert_ne!(Table::of(&mut open("b")).unwrap(), word);
         let next = Table::draw(&mut open("a"), word).unwrap();
         assert_ne!(next, word);
-        // Another process, which knows the first, takes what is there.
+        // Another process that still knows the first word adopts the second.
         assert_eq!(Table::draw(&mut open("a"), word).unwrap(), next);
     }
 }

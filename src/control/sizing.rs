@@ -1,4 +1,4 @@
-//! How many threads, and what follows from it: database connections, and room for clients.
+//! The number of threads, and what depends on it: database connections, and the limit on clients.
 //!
 //! Whether all of it can be had is computed before anything is changed, so that an order which is
 //! refused leaves no trace. A connection that is opened in vain would leave one: SQLite keeps the
@@ -88,7 +88,7 @@ fn grow(view: &View, size: usize, room: &Room) -> Result<(), SizeError> {
     let most = database.most().max(size);
     let room = room(most).map_err(|why| SizeError::NoRoom { size, why })?;
     let before = server.max_connections();
-    // What the database takes is no longer for clients. First, so that none comes in between.
+    // The database's descriptors are taken from the clients' limit first, so that no client connects in between.
     if let Some(before) = before {
         server.limit_connections(before.min(room));
     }
