@@ -120,7 +120,8 @@ const ZOMBIES: Takes = Takes::Number { what: "a number of zombies", least: 1, mo
 const MOMENT: Takes = Takes::Number { what: "the number of a moment", least: 0, most: u64::MAX };
 const MIN: Takes = Takes::Number { what: "a minimum of threads", least: 0, most: MAX_THREADS };
 const MAX: Takes = Takes::Number { what: "a maximum of threads", least: 1, most: MAX_THREADS };
-const THREADS: Takes = Takes::Number { what: "a number of threads", least: 1, most: MAX_THREADS };
+const THREADS: Takes =
+    Takes::Number { what: "a number of threads, as minimum and maximum,", least: 1, most: MAX_THREADS };
 
 /// All of them.
 pub const ALL: &[Order] = &[
