@@ -23,6 +23,7 @@ mod viewers;
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -77,6 +78,8 @@ pub struct Control {
     viewers: Viewers,
     steering: Arc<Steering>,
     answers: Aside,
+    /// A thread of the pool changes the number of the app's threads.
+    is_sizing: AtomicBool,
     orders: Aside,
     lab_orders: Aside,
     stops: Sender<Stop>,
@@ -93,6 +96,7 @@ impl Control {
             steering: Arc::new(Steering::new(view.clone(), growth)),
             view,
             answers: Aside::new("puma ctl answer", MOST_ANSWERS, WhenFull::CutTheFirst),
+            is_sizing: AtomicBool::new(false),
             orders: Aside::new("puma ctl order", MOST_ORDERS, WhenFull::Refuse),
             lab_orders: Aside::new("puma ctl lab", MOST_LAB_ORDERS, WhenFull::Refuse),
             stops,
@@ -150,7 +154,11 @@ impl Control {
             Ask::Threads => one_line(&self.view.threads()),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             Ask::Reap | Ask::MaxStreamAge => self.steering.obey(ask, &given),
-            Ask::Resize | Ask::SetThreads | Ask::Reset => self.carry_out(&self.orders, request, ask, given),
+            Ask::Resize | Ask::SetThreads | Ask::Reset => match OnlyOne::take(&self.is_sizing) {
+                // One thread of the pool can be spared; further ones wait aside.
+                Some(_only) => self.steering.obey(ask, &given),
+                None => self.carry_out(&self.orders, request, ask, given),
+            },
             Ask::OpenTab | Ask::CloseTab | Ask::Zombies | Ask::Page => {
                 self.carry_out(&self.lab_orders, request, ask, given)
             }
@@ -213,6 +221,21 @@ impl Control {
     fn hosts_of_tabs(&self) -> Vec<String> {
         let port = self.view.server.address().port();
         ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
+    }
+}
+
+/// Held by the one that may; given back when dropped.
+struct OnlyOne<'a>(&'a AtomicBool);
+
+impl OnlyOne<'_> {
+    fn take(is_taken: &AtomicBool) -> Option<OnlyOne<'_>> {
+        (!is_taken.swap(true, Ordering::AcqRel)).then_some(OnlyOne(is_taken))
+    }
+}
+
+impl Drop for OnlyOne<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
