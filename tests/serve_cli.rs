@@ -125,7 +125,7 @@ fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
     one_line(
         &late.env("NINETABS_VIEWS", "/nowhere").output().unwrap(),
         1,
-        &["ninetabs: NINETABS_VIEWS /nowhere: "],
+        &["--views /nowhere: ", "(NINETABS_VIEWS sets --views)"],
     );
     let mut typed = ninetabs(folder.path(), &["serve", "--threads", "y"]);
     one_line(&typed.env("NINETABS_THREADS", "8").output().unwrap(), 2, &["--threads y: "]);

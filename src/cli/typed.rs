@@ -54,15 +54,14 @@ impl FromEnvironment {
         )
     }
 
-    /// This message with the variables in the place of the flags that they stood for.
+    /// This message, and at its end the variables that the flags in it came from.
     pub fn named(&self, message: &str) -> String {
-        let of = |word: &str| {
-            let bare = word.trim_end_matches([':', ',', ';', ')', '.']);
-            let found = self.0.iter().find(|(flag, _)| flag == bare);
-            found
-                .map_or_else(|| word.to_owned(), |(_, variable)| format!("{variable}{}", &word[bare.len()..]))
+        let is_in_it = |flag: &str| {
+            message.split(' ').any(|word| word.trim_end_matches([':', ',', ';', ')', '.']) == flag)
         };
-        message.split(' ').map(of).collect::<Vec<_>>().join(" ")
+        let found = self.0.iter().filter(|(flag, _)| is_in_it(flag));
+        let found: Vec<_> = found.map(|(flag, variable)| format!("{variable} sets {flag}")).collect();
+        if found.is_empty() { message.to_owned() } else { format!("{message} ({})", found.join(", ")) }
     }
 }
 
@@ -321,7 +320,8 @@ mod tests {
     #[test]
     fn a_message_names_the_variable_that_a_value_came_from() {
         let from = FromEnvironment(vec![("--bind".to_owned(), "NINETABS_BIND".to_owned())]);
-        assert_eq!(from.named("--bind: x; --bind-x, --bind"), "NINETABS_BIND: x; --bind-x, NINETABS_BIND");
+        assert_eq!(from.named("--bind: x; --bind-x"), "--bind: x; --bind-x (NINETABS_BIND sets --bind)");
+        assert_eq!(from.named("--bind-x: x"), "--bind-x: x");
     }
 
     #[test]
