@@ -30,7 +30,8 @@ fn the_ninth_waits_until_one_leaves() {
 #[test]
 fn the_binary_does_not_name_the_folder_where_it_was_built() {
     let cargo_home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
-    let home = cargo_home.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let home =
+        cargo_home.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let home = home.unwrap().to_str().unwrap().to_owned();
     let binary = std::fs::read(env!("CARGO_BIN_EXE_ninetabs")).unwrap();
     let mut places = binary.windows(home.len()).filter(|window| *window == home.as_bytes());
