@@ -745,7 +745,7 @@ fn an_empty_variable_is_as_good_as_unset() {
 
 #[test]
 fn a_page_that_is_typed_as_a_command_has_its_address_printed() {
-    let server = Server::start(&["--control-token", "s3cret-s3cret-s3cret"]);
+    let server = Server::start(&[]);
     let state = server.folder.path().join("state");
     for (command, path) in [("wall", "wall"), ("dashboard", "the dashboard"), ("fixes", "fixes")] {
         let mut asked = ninetabs(server.folder.path(), &[command, "--state", state.to_str().unwrap()]);
@@ -757,4 +757,11 @@ fn a_page_that_is_typed_as_a_command_has_its_address_printed() {
         let answer = common::ask(host.parse().unwrap(), &request);
         assert!(answer.starts_with("HTTP/1.0 200"), "{address}: {answer}");
     }
+
+    let guarded = Server::start(&["--control-token", "s3cret-s3cret-s3cret"]);
+    let state = guarded.folder.path().join("state");
+    let mut asked = ninetabs(guarded.folder.path(), &["wall", "--state", state.to_str().unwrap()]);
+    let output = asked.env_remove("NINETABS_CONTROL_URL").output().unwrap();
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert!(said.contains("add ?token= and the control token") && !said.contains("s3cret"), "{said}");
 }

@@ -3,13 +3,14 @@
 //! They are pages of a running server and no commands; typed as commands, each prints its address.
 //! A line on standard error says so if no server answers there yet.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::control_server::ControlServerArgs;
+use super::greeting::Opened;
 use super::{complain, failed, output, state_file, values};
 
 /// How long a server may take to show that it is there.
@@ -41,12 +42,16 @@ pub fn run(page: Page, args: &AddressArgs) -> ExitCode {
     let address = match page {
         Page::Wall => server.page("/wall"),
         Page::Dashboard => server.page("/"),
-        Page::Fixes => Some(format!("http://{}/fixes", app(args))),
+        Page::Fixes => Some(format!("{}/fixes", app(args))),
     };
     match address {
         Some(address) => {
             if let Err(error) = server.touch(PATIENCE) {
                 complain(error);
+            }
+            // A secret is printed nowhere, so the address alone does not open.
+            if page != Page::Fixes && server.needs_token() {
+                complain("add ?token= and the control token to this address");
             }
             output::print(format!("{address}\n").as_bytes())
         }
@@ -58,14 +63,7 @@ pub fn run(page: Page, args: &AddressArgs) -> ExitCode {
 }
 
 /// Where a browser finds the app.
-fn app(args: &AddressArgs) -> SocketAddr {
+fn app(args: &AddressArgs) -> String {
     let said = args.server.state.as_deref().and_then(|path| state_file::app_in(path).ok().flatten());
-    let mut address = said.and_then(|said| values::address(&said).ok()).unwrap_or(args.bind);
-    if address.ip().is_unspecified() {
-        address.set_ip(match address.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        });
-    }
-    address
+    Opened(said.and_then(|said| values::address(&said).ok()).unwrap_or(args.bind)).url()
 }

@@ -131,12 +131,15 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// The address of one of its pages, with the token that it wants; none on a Unix socket.
+    /// The address of one of its pages, without the token; none on a Unix socket.
     pub fn page(&self, path: &str) -> Option<String> {
         let ControlUrl::Tcp { .. } = &self.url else { return None };
         let server = self.url.to_string().replace("tcp://", "http://");
-        let query = self.token.iter().map(|token| format!("?token={}", token.reveal())).collect::<String>();
-        Some(format!("{server}{path}{query}"))
+        Some(format!("{server}{path}"))
+    }
+
+    pub fn needs_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// Connects, and asks nothing. Blocks for `patience` at the most.
