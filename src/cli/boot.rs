@@ -161,9 +161,11 @@ impl Running {
             },
         };
         let live = Arc::new(Live::new(&streams, Arc::clone(&timeline)));
-        // An address is not a name that a page of elsewhere could point here.
+        // An address is not a name that a page of another site could point here. Loopback
+        // addresses are admitted in any case.
         let bound = [args.bind, args.control_url].map(|address| address.ip().to_canonical());
-        let bound = bound.iter().filter(|ip| !ip.is_unspecified()).map(IpAddr::to_string);
+        let bound =
+            bound.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(IpAddr::to_string);
         let hosts = HostAuthorization::new(args.allow_host.iter().cloned().chain(bound).collect());
 
         let settings = app::Settings {
