@@ -227,7 +227,7 @@ impl Client {
 
     /// Answers with a refusal; the connection is to end.
     pub fn refuse(&mut self, refusal: Refusal) {
-        self.socket.try_write(&refusal.answer(self.reader.is_http11()));
+        self.socket.try_write(&refusal.answer(self.reader.is_http11(), self.reader.is_for_head()));
         // A request that is not read whole is still being sent.
         self.has_pipelined = true;
     }

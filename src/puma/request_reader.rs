@@ -71,8 +71,10 @@ impl RequestReader {
                 Phase::Ready(_) => return Ok(true),
                 Phase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
                     Parsed::Whole(head, length) => {
+                        // A refusal needs the request line, so the head is consumed after it.
+                        let framing = framing::of_request(&head, self.max_body_bytes)?;
                         self.consume(length);
-                        self.begin_body(head)?;
+                        self.begin_body(head, framing);
                     }
                     Parsed::NotYet => return Ok(false),
                     Parsed::Refused(refusal) => return Err(refusal),
@@ -106,8 +108,7 @@ impl RequestReader {
         }
     }
 
-    fn begin_body(&mut self, head: Head) -> Result<(), Refusal> {
-        let framing = framing::of_request(&head, self.max_body_bytes)?;
+    fn begin_body(&mut self, head: Head, framing: BodyFraming) {
         self.is_continue_due = head.expects_continue()
             && head.version == Version::Http11
             && framing != BodyFraming::None
@@ -121,7 +122,6 @@ impl RequestReader {
                 Phase::Chunked { head, chunks, may_be_followed, body }
             }
         };
-        Ok(())
     }
 
     /// Moves what follows to the front once it is the smaller half, so that each byte of
@@ -186,12 +186,28 @@ impl RequestReader {
         }
     }
 
+    /// The head of the request whose body is being read, or that is whole.
+    fn head(&self) -> Option<&Head> {
+        match &self.phase {
+            Phase::Counted { head, .. } | Phase::Chunked { head, .. } => Some(head),
+            Phase::Ready(incoming) => Some(&incoming.head),
+            Phase::Head(_) => None,
+        }
+    }
+
     /// Whether the request that is being read says HTTP/1.1, whole or not.
     pub fn is_http11(&self) -> bool {
-        match &self.phase {
-            Phase::Counted { head, .. } | Phase::Chunked { head, .. } => head.version == Version::Http11,
-            Phase::Ready(incoming) => incoming.head.version == Version::Http11,
-            Phase::Head(_) => says_http11(self.unread()),
+        match self.head() {
+            Some(head) => head.version == Version::Http11,
+            None => request_line(self.unread()).ends_with(b" HTTP/1.1"),
+        }
+    }
+
+    /// Whether the request that is being read asks for a head only, whole or not.
+    pub fn is_for_head(&self) -> bool {
+        match self.head() {
+            Some(head) => head.method == "HEAD",
+            None => request_line(self.unread()).starts_with(b"HEAD "),
         }
     }
 
@@ -224,10 +240,11 @@ impl RequestReader {
     }
 }
 
-/// Whether the request line, which may have been refused, says HTTP/1.1.
-fn says_http11(bytes: &[u8]) -> bool {
-    let line = bytes.split(|byte| *byte == b'\r').find(|line| !line.iter().all(|byte| *byte == b'\n'));
-    line.is_some_and(|line| line.ends_with(b" HTTP/1.1"))
+/// The request line, which may have been refused, as far as it has come.
+fn request_line(bytes: &[u8]) -> &[u8] {
+    let mut lines = bytes.split(|byte| *byte == b'\r');
+    let line = lines.find(|line| !line.iter().all(|byte| *byte == b'\n')).unwrap_or_default();
+    line.strip_prefix(b"\n").unwrap_or(line)
 }
 
 fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
@@ -330,6 +347,38 @@ mod tests {
         // All in one piece, which is more than a connection reads at once.
         let growth = growth(few.as_bytes(), many.as_bytes(), usize::MAX, 114_688);
         assert!(growth < MOST, "{growth:.0} times");
+    }
+
+    #[test]
+    fn a_refused_request_keeps_its_version_and_whether_it_is_for_a_head() {
+        for method in ["GET", "HEAD", "POST"] {
+            for version in ["1.0", "1.1"] {
+                for begun in ["", "\r\n"] {
+                    for rest in [
+                        // Refused by the head, by the framing, and by the body.
+                        "Host: a b\r\n\r\n",
+                        "X : 1\r\n",
+                        "Host: a\r\nContent-Length: x\r\n\r\n",
+                        "Host: a\r\nContent-Length: 1001\r\n\r\n",
+                        "Host: a\r\nTransfer-Encoding: identity\r\n\r\n",
+                        "Host: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+                        "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n",
+                    ] {
+                        let request = format!("{begun}{method} / HTTP/{version}\r\n{rest}");
+                        for piece in [1, request.len()] {
+                            let mut reader = RequestReader::new(114_688, 1_000);
+                            let refused = request.as_bytes().chunks(piece).any(|piece| {
+                                reader.push(piece);
+                                reader.parse().is_err()
+                            });
+                            assert!(refused, "{request:?}");
+                            assert_eq!(reader.is_http11(), version == "1.1", "{request:?}");
+                            assert_eq!(reader.is_for_head(), method == "HEAD", "{request:?}");
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]
