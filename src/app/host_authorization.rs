@@ -27,8 +27,9 @@ enum Pattern {
 impl Pattern {
     /// None: no request can be for such a host.
     fn parse(text: &str) -> Option<Pattern> {
-        if text.starts_with('.') {
-            return Some(Pattern::Below(text.to_ascii_lowercase()));
+        if let Some(domain) = text.strip_prefix('.') {
+            let is_name = matches!(Host::parse(domain), Some(Host::Name(_)));
+            return is_name.then(|| Pattern::Below(text.to_ascii_lowercase()));
         }
         // An address of IPv6 may stand here without its brackets.
         let address = text.parse::<IpAddr>().ok().map(Host::Address);
@@ -44,6 +45,12 @@ impl Pattern {
 }
 
 impl HostAuthorization {
+    /// Whether a request can be for a host that this text allows. A star is no part of a name that
+    /// a client asks for.
+    pub fn can_allow(text: &str) -> bool {
+        !text.contains('*') && Pattern::parse(text).is_some()
+    }
+
     /// These hosts besides the local ones; a leading dot allows all names below.
     pub fn new(allowed: Vec<String>) -> Self {
         HostAuthorization { allowed: allowed.iter().filter_map(|text| Pattern::parse(text)).collect() }

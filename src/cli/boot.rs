@@ -210,7 +210,7 @@ impl Running {
             threads: (min, max),
             max_io_threads: args.max_io_threads,
             write_timeout: args.write_timeout,
-            max_answer_time: args.max_answer_time.0,
+            max_answer_time: args.max_answer_time.map_or(Some(default::MAX_ANSWER_TIME), |it| it.0),
             auto_trim_time: args.auto_trim_time,
             max_body_bytes: args.max_body_bytes,
             front,

@@ -237,6 +237,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
         ("--max-pending-bytes", args.max_pending_bytes.is_some()),
         ("--max-connections", args.max_connections.is_some()),
         ("--push-buffer", args.push_buffer.is_some()),
+        ("--max-answer-time", args.max_answer_time.is_some()),
         ("--notice-close poll", args.notice_close == Notice::Poll),
     ];
     let (flag, _) = flags.iter().find(|(_, is_given)| *is_given)?;

@@ -97,6 +97,7 @@ pub struct ServeArgs {
         value_name = "HOST",
         env = "NINETABS_ALLOW_HOST",
         value_delimiter = ',',
+        value_parser = values::allowed_host,
         help_heading = "Addresses"
     )]
     pub allow_host: Vec<String>,
@@ -217,9 +218,9 @@ pub struct ServeArgs {
     /// Seconds that a blocked write waits for its client, in sum.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
     pub write_timeout: Duration,
-    /// Seconds that a page waits for its client to read it, in total (and 2 while the client takes nothing), or off; a stream has --max-stream-age instead [not on tiny-http].
-    #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_ANSWER_TIME", default_value = "5", value_parser = values::time_or_off, help_heading = "Limits")]
-    pub max_answer_time: OrOff,
+    /// Seconds that a page waits for its client to read it, in total (and 2 while the client takes nothing), or off; a stream has --max-stream-age instead [default: 5; not on tiny-http].
+    #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_ANSWER_TIME", value_parser = values::time_or_off, help_heading = "Limits")]
+    pub max_answer_time: Option<OrOff>,
     /// The largest request body, in bytes.
     #[arg(long, value_name = "BYTES", env = "NINETABS_MAX_BODY_BYTES", default_value_t = default::MAX_BODY_BYTES, value_parser = values::one_or_more, help_heading = "Limits")]
     pub max_body_bytes: u64,

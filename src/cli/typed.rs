@@ -124,6 +124,13 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
                 None => format!("unknown command '{name}'; --help lists the commands"),
             }
         }
+        (ErrorKind::MissingRequiredArgument, ..) => missing(error),
+        // clap says this also of a flag that was given twice.
+        (ErrorKind::ArgumentConflict, Some(argument), _)
+            if invalid(error, ContextKind::PriorArg).is_none_or(|prior| prior == argument) =>
+        {
+            format!("{}: give it once", argument.split(' ').next().unwrap_or(&argument))
+        }
         (ErrorKind::UnknownArgument, Some(argument), _) => unknown(error, &argument, &typed),
         (ErrorKind::ValueValidation, Some(argument), Some(value)) => {
             format!(
@@ -147,6 +154,20 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
         },
         _ => plain(error),
     }
+}
+
+/// What was left out, with a value that would do.
+fn missing(error: &clap::Error) -> String {
+    let Some(ContextValue::Strings(all)) = error.get(ContextKind::InvalidArg) else { return plain(error) };
+    let bare = |it: &String| it.trim_matches(['<', '>']).replace(" <", " ").replace(">|", " or ");
+    let wanted = all.iter().map(bare).collect::<Vec<_>>().join(" and ");
+    let example = match wanted.as_str() {
+        "URL" => ", such as http://127.0.0.1:9292/models/live_stream",
+        "SHELL" => ": bash, elvish, fish, powershell or zsh",
+        "SECS|off" => ", such as 30 or off",
+        _ => "",
+    };
+    format!("give {wanted}{example}; --help shows what there is")
 }
 
 fn unknown(error: &clap::Error, argument: &str, typed: &[String]) -> String {
@@ -251,6 +272,11 @@ mod tests {
             ),
             ("compare --only naive push", "--only takes names with commas: naive,push"),
             ("serve --front nginx", "--front nginx: give puma or tiny-http"),
+            ("tab", "give URL, such as http://127.0.0.1:9292/models/live_stream; --help shows what there is"),
+            ("ctl resize", "give --min N or --max N; --help shows what there is"),
+            ("ctl max-stream-age", "give SECS|off, such as 30 or off; --help shows what there is"),
+            ("completions", "give SHELL: bash, elvish, fish, powershell or zsh; --help shows what there is"),
+            ("serve --threads 3 --threads 4", "--threads: give it once"),
             ("--thread 5", "unknown flag '--thread'. Did you mean '--threads'?"),
             ("serve -p 3000", "unknown flag '-p', which is Puma's; here it is: --bind tcp://127.0.0.1:PORT"),
             ("serve -t 5:5", "unknown flag '-t', which is Puma's; here it is: --threads MIN:MAX"),

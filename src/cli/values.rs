@@ -13,6 +13,7 @@ use clap::{Arg, Command};
 use url::Url;
 
 use super::duration;
+use crate::app::host_authorization::HostAuthorization;
 use crate::control::Token;
 
 /// Threads, least and most.
@@ -70,7 +71,8 @@ pub fn without_scheme(text: &str) -> &str {
 /// A control token, or `none`.
 pub fn token(text: &str) -> Result<OrNoToken, String> {
     match text {
-        "" | NO_TOKEN => Ok(OrNoToken(None)),
+        NO_TOKEN => Ok(OrNoToken(None)),
+        "" => Err(format!("give a token, or {NO_TOKEN}")),
         _ => Token::new(text).map(|token| OrNoToken(Some(token))),
     }
 }
@@ -154,6 +156,14 @@ pub fn origin(text: &str) -> Result<String, String> {
     }
 }
 
+/// A host that a request can be for, or a dot and the domain of such hosts.
+pub fn allowed_host(text: &str) -> Result<String, String> {
+    if HostAuthorization::can_allow(text) {
+        return Ok(text.to_owned());
+    }
+    Err("give a host without a scheme and a port, such as ninetabs.test, or .ninetabs.test for all names below it".to_owned())
+}
+
 /// The most that there may be, from one on, or `off`.
 pub fn number_or_off(text: &str) -> Result<AtMost, String> {
     match text.parse() {
@@ -207,11 +217,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_host_that_no_request_can_be_for_is_refused() {
+        for host in ["ninetabs.test", ".test", "192.0.2.7", "::1", "[2001:db8::7]", "under_score.test"] {
+            assert_eq!(allowed_host(host), Ok(host.to_owned()));
+        }
+        for wrong in ["", ".", "http://a.test", "a.test:80", ".a.test:80", "*.test", "a b", "a/b"] {
+            assert!(allowed_host(wrong).is_err_and(|said| said.contains("give a host")), "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_each_text_means() {
         assert_eq!(address("tcp://127.0.0.1:0"), Ok(([127, 0, 0, 1], 0).into()));
         assert_eq!(address("localhost:80"), Ok(([127, 0, 0, 1], 80).into()));
         assert!(address("tcp://127.0.0.1").is_err() && address("unix://x").is_err());
-        assert_eq!((token(""), token("none")), (Ok(OrNoToken(None)), Ok(OrNoToken(None))));
+        assert_eq!(token("none"), Ok(OrNoToken(None)));
+        assert!(token("").is_err(), "an empty variable of a shell must not start a server without a token");
         assert!(token("s3cret").is_ok_and(|token| token.0.is_some()) && token("a b").is_err());
         assert_eq!(min_max("0:5"), Ok(MinMax(0, 5)));
         assert_eq!(min_max("3"), Ok(MinMax(3, 3)));
