@@ -319,7 +319,7 @@ impl<W: Work> Shared<W> {
             let panic = catch_unwind(AssertUnwindSafe(|| (self.process)(work, &processor))).err();
             let panic = panic.map(message);
             if let Some(message) = &panic {
-                limited!(Error, "Error reached top of thread-pool: {message} ({})", self.thread_name(number));
+                log::error!("Error reached top of thread-pool: {message} ({})", self.thread_name(number));
             }
             ended = Some((subject, panic));
         }

@@ -5,6 +5,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
 
+use console::measure_text_width;
+
 use crate::escape::printable;
 use crate::lab::lanes::{Cell, LEGEND, Lane};
 
@@ -134,6 +136,21 @@ pub fn level(value: Option<u64>, of: u64) -> char {
             LEVELS[eighths.clamp(1, 8) as usize - 1]
         }
     }
+}
+
+/// The text of a row. A wide character has two cells, the second of which is blank and left out.
+pub(super) fn text_of(row: &[ratatui::buffer::Cell]) -> String {
+    let mut text = String::new();
+    let mut covered = 0;
+    for cell in row {
+        if covered > 0 {
+            covered -= 1;
+            continue;
+        }
+        text.push_str(cell.symbol());
+        covered = measure_text_width(cell.symbol()).saturating_sub(1);
+    }
+    text
 }
 
 /// The colours of `reproduce`'s lanes.

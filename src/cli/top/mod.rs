@@ -131,7 +131,7 @@ fn print(view: &View) -> ExitCode {
     let look = Look { scroll: 0, paused: false, help: false, colours: false, keys: false, silence: None };
     screen::draw(view, &look, area, &mut buffer);
     let rows = buffer.content().chunks(usize::from(width));
-    let rows = rows.map(|row| row.iter().map(ratatui::buffer::Cell::symbol).collect::<String>());
+    let rows = rows.map(canvas::text_of);
     let text = rows.map(|row| row.trim_end().to_owned()).collect::<Vec<_>>().join("\n");
     output::print(format!("{}\n", text.trim_end()).as_bytes())
 }

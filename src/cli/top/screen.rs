@@ -177,6 +177,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::super::asker::Answers;
+    use super::super::canvas::text_of;
     use super::super::numbers::Stats;
     use super::*;
     use crate::timeline::{Subject, Timeline, What};
@@ -230,7 +231,7 @@ mod tests {
         terminal.draw(|frame| scrolled = draw(view, look, frame.area(), frame.buffer_mut())).unwrap();
         let cells = terminal.backend().buffer().content();
         let rows = cells.chunks(usize::from(width).max(1));
-        let rows = rows.map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>());
+        let rows = rows.map(text_of);
         (rows.map(|row| row.trim_end().to_owned()).collect(), scrolled)
     }
 
