@@ -132,6 +132,12 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
             format!("{}: give it once", argument.split(' ').next().unwrap_or(&argument))
         }
         (ErrorKind::UnknownArgument, Some(argument), _) => unknown(error, &argument, &typed),
+        // clap's own parser of a switch's variable does not say what would do.
+        (ErrorKind::ValueValidation, Some(argument), Some(value))
+            if argument.starts_with("--stop-with-stdin") =>
+        {
+            format!("{}: give true or false", source_of(&argument, &value, &typed))
+        }
         (ErrorKind::ValueValidation, Some(argument), Some(value)) => {
             format!(
                 "{}: {}",
@@ -142,7 +148,8 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
         (ErrorKind::InvalidValue, Some(argument), Some(value))
             if argument.starts_with("--fix ") && FIXES_WITHOUT_FLAG.contains(&value.as_str()) =>
         {
-            format!("--fix {value}: {value} needs no flag: it runs at http://127.0.0.1:9292/fixes/{value}")
+            let source = source_of(&argument, &value, &typed);
+            format!("{source}: {value} needs no flag: it runs at http://127.0.0.1:9292/fixes/{value}")
         }
         (ErrorKind::InvalidValue, Some(argument), Some(value)) => match possible(error) {
             Some(possible) => format!("{}: give {possible}", source_of(&argument, &value, &typed)),
