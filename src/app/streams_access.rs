@@ -52,9 +52,9 @@ impl StreamsAccess {
         name_origin(answer, origin)
     }
 
-    /// The origin of the page that asks, if it is one of `--allow-origin`.
+    /// The origin of the page that asks, if it is one of `--allow-origin`. Two origins are none.
     pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        request.header("origin").filter(|origin| self.allowed.iter().any(|it| admits(it, origin)))
+        request.only_header("origin").filter(|origin| self.allowed.iter().any(|it| admits(it, origin)))
     }
 }
 
@@ -96,6 +96,11 @@ fn nothing() -> Response {
 /// Whether a page of another site has its browser ask. `Sec-Fetch-Site` says so where it is
 /// sent; without it, to names that are neither loopback nor https, the page's address does.
 fn is_of_another_site(request: &Request) -> bool {
+    let is_repeated = |name| request.header_values(name).nth(1).is_some();
+    if is_repeated("origin") || is_repeated("sec-fetch-site") {
+        // Which of them is true is not known.
+        return true;
+    }
     let (origin, site) = (request.header("origin"), request.header("sec-fetch-site"));
     match (site, origin) {
         (Some("same-origin" | "none"), _) => false,
@@ -118,6 +123,32 @@ fn is_foreign(address: &str, request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_with_two_origins_or_two_sites_is_of_another_site() {
+        let origin = |value| ("Origin", value);
+        let site = |value| ("Sec-Fetch-Site", value);
+        for (fields, expected) in [
+            (&[origin("http://localhost")][..], false),
+            (&[origin("http://localhost"), origin("http://localhost")], true),
+            (&[origin("http://localhost"), origin("http://evil.test")], true),
+            (&[site("none")], false),
+            (&[site("none"), site("cross-site")], true),
+            (&[site("cross-site"), site("none")], true),
+        ] {
+            let fields = [&[("Host", "localhost")], fields].concat();
+            let request = crate::puma::request::tests::with_fields("/fixes/push/stream", &fields);
+            assert_eq!(is_of_another_site(&request), expected, "{fields:?}");
+        }
+        let access = StreamsAccess::new(vec!["http://a.test".to_owned()]);
+        for (origins, expected) in [
+            (&[origin("http://a.test")][..], Some("http://a.test")),
+            (&[origin("http://a.test"), origin("http://evil.test")], None),
+        ] {
+            let request = crate::puma::request::tests::with_fields("/fixes/push/stream", origins);
+            assert_eq!(access.allowed_origin(&request), expected, "{origins:?}");
+        }
+    }
 
     #[test]
     fn an_asterisk_allows_the_names_below_a_host_and_nothing_else() {
