@@ -361,6 +361,8 @@ fn heads_that_chromium_accepts_are_accepted() {
         ("205", head("HTTP/1.1 205 X"), FailsFor("205")),
         ("404, cut in its head", b"HTTP/1.1 404 Not Found\r\nConte".to_vec(), FailsFor("404")),
         ("200, cut in its head", b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st".to_vec(), ComesBack),
+        ("the alert of a TLS server", b"\x15\x03\x01\x00\x02\x02\x46".to_vec(), FailsFor("not HTTP")),
+        ("cut in the first word", b"HTT".to_vec(), ComesBack),
         ("nothing", Vec::new(), ComesBack),
     ]);
 }

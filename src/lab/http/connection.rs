@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use url::{Host, Position, Url};
 
 use super::body::Framing;
-use super::head::{self, Reading, TELLING, status_line_start};
+use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
 use super::{Body, Head, HttpError, MAX_HEAD_BYTES, Request, address, check_url};
 
 /// How a connection is made, and its answers are read.
@@ -163,7 +163,9 @@ impl Connection {
             *room = room.saturating_sub(read.map_err(HttpError::from_body)?);
             match status_line_start(&bytes) {
                 Some(at) => start = at,
-                None if bytes.len() < TELLING => return Err(HttpError::EndedEarly),
+                None if bytes.len() < TELLING && may_become_http(&bytes) => {
+                    return Err(HttpError::EndedEarly);
+                }
                 None => return head::parse(&bytes, self.reading),
             }
         }

@@ -34,6 +34,13 @@ pub(super) fn status_line_start(bytes: &[u8]) -> Option<usize> {
     (0..=MAX_GARBAGE).find(is_it)
 }
 
+/// Whether an answer that ended after these bytes was on the way to a status line. Anything else,
+/// such as the alert of a TLS server, is another protocol and comes again the next time.
+pub(super) fn may_become_http(bytes: &[u8]) -> bool {
+    let begun = bytes.trim_ascii_start();
+    HTTP.get(..begun.len()).is_some_and(|word| word.eq_ignore_ascii_case(begun))
+}
+
 /// Reads a head that is whole.
 pub(super) fn parse(bytes: &[u8], reading: Reading) -> Result<Head, HttpError> {
     match reading {
@@ -168,6 +175,16 @@ mod tests {
         }
         for line in ["", "ICY 200 OK", "abcdeHTTP/1.1 200 OK", "data: x"] {
             assert!(seen(format!("{line}\r\n\r\n").as_bytes()).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_ended_early_may_be_http_only_if_it_began_as_it() {
+        for bytes in ["", "H", "HTT", "http", "\r\n", "\r\nHT"] {
+            assert!(may_become_http(bytes.as_bytes()), "{bytes:?}");
+        }
+        for bytes in ["\x15\x03\x01\0\x02\x02\x46", "\x15", "+OK", "hello", "HTML", "-ERR\r\n"] {
+            assert!(!may_become_http(bytes.as_bytes()), "{bytes:?}");
         }
     }
 
