@@ -536,6 +536,9 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
             (page, tab)
         })
         .collect();
+    let cap = browser.new_tab();
+    browser.goto(&cap, &format!("http://tab{}.localhost:{port}/fixes/cap", tabs.len() + 1));
+    browser.wait_for(&cap, "document.getElementById('polite')?.textContent === 'streams'");
     assert_eq!(create(server.app, "before-the-restart").0, 201);
     for (_, tab) in &tabs {
         browser.wait_for(tab, &shows("before-the-restart"));
@@ -548,6 +551,7 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
     let gateway = BadGateway::at(address);
     browser.wait_for(&tabs[0].1, "document.body.dataset.state === 'closed'");
     browser.wait_for(&tabs[5].1, "document.getElementById('said').textContent.includes('asks again')");
+    browser.wait_for(&cap, "document.getElementById('polite').textContent.includes('asks again')");
     thread::sleep(Duration::from_secs(2));
     assert!(gateway.stop() >= tabs.len());
     let server = server.start_again(&["--update-rate", "200ms", "--retry", "300ms", "--threads", "16"]);
@@ -558,6 +562,39 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
         let rows = if *page == "fixes/partials" { "false" } else { twice };
         assert_eq!(browser.eval(tab, rows), false, "{page}: a model is shown twice");
     }
+    browser.wait_for(&cap, "document.getElementById('polite').textContent === 'streams'");
+}
+
+#[test]
+fn a_page_that_was_left_between_two_tries_has_one_connection_after_its_return() {
+    let Some(browser) = Browser::start() else { return };
+    let mut server = Server::start(&[]);
+    let tab = browser.first_tab();
+    let said = |words: &str| format!("document.getElementById('said').textContent.includes('{words}')");
+    let fire = |event: &str| {
+        browser
+            .run(&tab, &format!("dispatchEvent(new PageTransitionEvent('{event}', {{ persisted: true }}))"));
+    };
+    for (name, connected, lost) in
+        [("cable", "Subscribed", "is lost"), ("long-poll", "waits for", "No answer")]
+    {
+        browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
+        browser.wait_for(&tab, &said(connected));
+        let stopped = server.stopped();
+        browser.wait_for(&tab, &said(lost));
+        fire("pagehide");
+        server = stopped.start_again(&[]);
+        // An attempt that was not withdrawn is made in this time.
+        thread::sleep(Duration::from_secs(4));
+        fire("pageshow");
+        browser.wait_for(&tab, &said(connected));
+        assert_eq!(create(server.app, &format!("after-the-return-of-{name}")).0, 201);
+        let row = format!("document.body.textContent.includes('after-the-return-of-{name}')");
+        browser.wait_for(&tab, &row);
+        thread::sleep(Duration::from_secs(1));
+        let received = browser.eval(&tab, "document.getElementById('received').textContent");
+        assert_eq!(received, "1", "{name}");
+    }
 }
 
 #[test]
@@ -565,11 +602,18 @@ fn a_page_from_the_back_forward_cache_goes_on_after_the_newest_model_that_it_has
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "200ms"]);
     let tab = browser.first_tab();
-    for name in ["push", "partials"] {
+    let streams = "document.getElementById('stream-state').textContent === 'streams'";
+    for (name, is_ready) in [
+        ("push", streams),
+        ("partials", streams),
+        ("cable", "document.getElementById('stream-state').textContent === 'subscribed'"),
+        ("shared-worker", "document.getElementById('streams').textContent === '1'"),
+        ("long-poll", "document.getElementById('requests').textContent === '1'"),
+    ] {
         let created = |n: usize| assert_eq!(create(server.app, &format!("{name} {n}")).0, 201);
         let received = |n: usize| format!("document.getElementById('received').textContent === '{n}'");
         browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
-        browser.wait_for(&tab, "document.getElementById('stream-state').textContent === 'streams'");
+        browser.wait_for(&tab, is_ready);
         created(1);
         created(2);
         browser.wait_for(&tab, &received(2));
