@@ -94,7 +94,9 @@ fn nothing() -> Response {
 }
 
 /// Whether a page of another site has its browser ask. `Sec-Fetch-Site` says so where it is
-/// sent; without it, to names that are neither loopback nor https, the page's address does.
+/// sent; without it, to names that are neither loopback nor https, the page's address does. A page
+/// can also hide its address; then only an EventSource is taken for one of our own pages', since
+/// one of another site's page would name its origin.
 fn is_of_another_site(request: &Request) -> bool {
     let is_repeated = |name| request.header_values(name).nth(1).is_some();
     if is_repeated("origin") || is_repeated("sec-fetch-site") {
@@ -108,8 +110,11 @@ fn is_of_another_site(request: &Request) -> bool {
         (_, Some(origin)) => is_foreign(origin, request) && browser::shows_itself(request),
         (Some(_), None) => false,
         (None, None) => {
-            let page = request.header("referer");
-            page.is_some_and(|page| is_foreign(page, request)) && browser::shows_itself(request)
+            let is_ours = match request.header("referer") {
+                Some(page) => !is_foreign(page, request),
+                None => request.header_lists("accept", "text/event-stream"),
+            };
+            !is_ours && browser::shows_itself(request)
         }
     }
 }
@@ -191,7 +196,9 @@ mod tests {
         for (fields, status, named) in [
             (&[][..], 200, false),
             (&[HOST], 200, false),
-            (&[HOST, AGENT], 200, false),
+            (&[HOST, AGENT, ("Accept", "text/event-stream")], 200, false),
+            (&[HOST, AGENT], 403, false),
+            (&[HOST, AGENT, ("Accept", "image/avif,image/*,*/*;q=0.8")], 403, false),
             (&[HOST, ("Sec-Fetch-Site", "none")], 200, false),
             (&[HOST, SAME_ORIGIN], 200, false),
             (&[HOST, OWN, AGENT], 200, false),

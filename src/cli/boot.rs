@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::complaint;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
-use super::files::{FileError, check_database};
+use super::files::{FileError, Place, check_database};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
@@ -124,6 +124,13 @@ pub struct Running {
 impl Running {
     /// Starts everything, in the order of who needs whom.
     pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
+        // A start that is refused for a path leaves no database behind.
+        if let Some(path) = &args.trace {
+            Place::to_write(path).map_err(|error| BootError::Trace { path: path.clone(), error })?;
+        }
+        if let Some(path) = &args.state {
+            Place::to_write(path).map_err(|error| BootError::State { path: path.clone(), error })?;
+        }
         let limit = descriptors::raise_limit();
         let front = match args.front {
             FrontDoor::Puma => default::FrontDoor::Puma,
