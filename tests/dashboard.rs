@@ -558,6 +558,16 @@ fn the_legend_keeps_its_colors_where_a_page_loses_them() {
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &forced);
     browser.wait_for(&tab, "matchMedia('(forced-colors: active)').matches");
     assert_eq!(browser.eval(&tab, colors), before);
+
+    // A printer leaves out backgrounds, unless a page insists.
+    browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print", "features": [] }));
+    browser.wait_for(&tab, "matchMedia('print').matches");
+    let kept = "[...document.querySelectorAll('.key')].every(key => getComputedStyle(key).printColorAdjust === 'exact')";
+    assert_eq!(browser.eval(&tab, kept), true);
+    let cut = "(log => log.scrollHeight > log.clientHeight + 1)(document.querySelector('.log'))";
+    assert_eq!(browser.eval(&tab, cut), false, "the log is whole");
+    let title = "document.getElementById('try-title').getClientRects().length";
+    assert_eq!(browser.eval(&tab, title), 0, "no title without its buttons");
 }
 
 #[test]

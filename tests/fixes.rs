@@ -21,6 +21,7 @@ use chromedriver::Browser;
 use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, read_until, send, split, wait_for};
 use models::{assert_gapless, ids, open_tab};
 use ninetabs::lab::event_stream::Parser;
+use serde_json::json;
 
 const NAMES: [&str; 13] = [
     "reaper",
@@ -630,6 +631,24 @@ fn a_page_from_the_back_forward_cache_goes_on_after_the_newest_model_that_it_has
         let names = "[...document.querySelectorAll('#models li')].map(row => row.textContent)";
         let shown = format!("{names}.filter(text => text.includes('{name} ')).length");
         assert_eq!(browser.eval(&tab, &shown), 4, "{name}");
+    }
+}
+
+#[test]
+fn on_paper_every_line_of_code_is_whole() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let tab = browser.first_tab();
+    // A4 without its margins, at 96 pixels to the inch.
+    let size = json!({ "width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": false });
+    for name in NAMES {
+        browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
+        browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
+        browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+        browser.wait_for(&tab, "matchMedia('print').matches && innerWidth === 718");
+        let cut =
+            "[...document.querySelectorAll('pre')].filter(it => it.scrollWidth > it.clientWidth).length";
+        assert_eq!(browser.eval(&tab, cut), 0, "{name}");
     }
 }
 
