@@ -7,7 +7,7 @@
 //! what it missed, a piece at a time, until it is among the others again. So the table is the
 //! buffer for those who were away, and this one for those who are slow.
 //!
-//! Nothing here waits for the database: a thread asks it ([`super::table_reader`]), and whoever
+//! Nothing here waits for the database: a thread asks it (`table_reader`), and whoever
 //! needs an answer that is not there yet has nothing to say until the loop is woken with it.
 
 use std::cell::RefCell;

@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// Creates a model, and deletes the oldest beyond the newest `keep`: at every create if these are
-    /// few to count, else at every [`DELETE_EVERY`]th. Both are committed when this returns. Blocks
+    /// few to count, else at every `DELETE_EVERY`th. Both are committed when this returns. Blocks
     /// while another connection writes, at most for the busy timeout.
     pub fn create(db: &mut Connection, name: &str, keep: u64) -> rusqlite::Result<Model> {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -2,7 +2,7 @@
 //! what `serve` says.
 //!
 //! A thread of its own writes them. [`Outlet::queue`] never waits: while the reader of a pipe
-//! does not read, lines beyond [`MOST_LINES`] are dropped and counted, and the count is
+//! does not read, lines beyond `MOST_LINES` are dropped and counted, and the count is
 //! written once lines can be written again. So no stream, no stop and no reaper waits for a
 //! terminal that was paused. [`Outlet::flush`] waits for the time that it is given.
 

@@ -3,7 +3,7 @@
 //! A thread of its own asks the timeline for what is new and appends it, so that no
 //! request waits for a disk. Every piece ends behind an event: a server that is killed
 //! leaves a file that can be opened, and a disk that is full ends the trace, not the
-//! server. A pipe is waited for while the server runs, and at most [`END_WITHIN`] at its stop.
+//! server. A pipe is waited for while the server runs, and at most `END_WITHIN` at its stop.
 
 use std::convert::Infallible;
 use std::io;

@@ -48,7 +48,7 @@ pub use sizing::Growth;
 pub use token::{SAFE as SAFE_TOKEN, SHORTEST as SHORTEST_TOKEN, Token};
 pub use view::View;
 
-/// Threads of the control server. No client and no order holds one for long: see [`aside`].
+/// Threads of the control server. No client and no order holds one for long: see `aside`.
 pub const THREADS: (usize, usize) = (1, 4);
 /// How long a client may take to read an answer that goes out from the pool. These are small, so that the
 /// kernel takes them at once.

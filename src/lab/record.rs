@@ -73,7 +73,7 @@ impl Story {
 }
 
 /// What a person calls a request for this: `tab 3`, the value of `?tab=`, or its path. It is
-/// decoded as a form is, has no character that steers a terminal, and at most [`LONGEST_NAME`]
+/// decoded as a form is, has no character that steers a terminal, and at most `LONGEST_NAME`
 /// characters: the same as on the dashboard.
 pub fn name_of(target: &str) -> String {
     match tab_of(target) {

@@ -12,7 +12,7 @@
 //! is refreshed before any peer is asked. So a piece that is meant for all is made once.
 //!
 //! Neither may block. A panic in one of them costs one piece: the loop goes on, and so does
-//! the connection, unless its peer panics again and again ([`connection`]).
+//! the connection, unless its peer panics again and again (`connection`).
 
 mod connection;
 mod goodbyes;

@@ -2,7 +2,7 @@
 //!
 //! httparse reads the syntax and nothing else. What it accepts and Puma's grammar does not
 //! (a bare LF, a lower-case method, a target without its slash) is refused here and in
-//! [`HeadScan`], and so is what would make a request ambiguous (two hosts, a malformed one).
+//! `HeadScan`, and so is what would make a request ambiguous (two hosts, a malformed one).
 //! Pure: bytes in, one of three things out.
 
 use std::sync::Arc;
