@@ -158,9 +158,20 @@ impl Server {
         self.folder.path().join("models.sqlite3")
     }
 
-    /// What it has written to its log so far.
+    /// What it has written to its log so far. A thread of its own writes the log, so this waits
+    /// until nothing more comes.
     pub fn log(&self) -> String {
-        read(&self.folder.path().join("log"))
+        let path = self.folder.path().join("log");
+        let mut log = read(&path);
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(200));
+            let more = read(&path);
+            if more.len() == log.len() {
+                break;
+            }
+            log = more;
+        }
+        log
     }
 
     pub fn url(&self, path: &str) -> String {
