@@ -249,12 +249,15 @@ fn the_labs_own_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
     let page = chromium.open(&format!("http://tab1.localhost:{}/?tab=1", server.app.port())).unwrap();
     server.wait_for_stats("stream", |stats| stats["streams"]["open"] == 1);
     let pages = chromium.pages().unwrap();
+    let ours = format!("ninetabs-chromium-{}-", std::process::id());
+    let entries = || std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
+    let mine = || entries().filter(|it| it.file_name().to_string_lossy().starts_with(&ours));
+    let profile = mine().next().expect("its profile").path();
+    assert!(!profile.join("DevToolsActivePort").exists(), "no other user can drive it by a port");
     assert!(pages.iter().any(|it| it.id == page && it.title == "tab 1"), "{pages:?}");
     chromium.close(&page).unwrap();
     server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);
 
     drop(chromium);
-    let ours = format!("ninetabs-chromium-{}-", std::process::id());
-    let left = std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
-    assert_eq!(left.filter(|it| it.file_name().to_string_lossy().starts_with(&ours)).count(), 0);
+    assert_eq!(mine().count(), 0);
 }

@@ -1,26 +1,26 @@
-//! The real Chromium, headless, driven by DevTools' plain HTTP endpoints.
+//! The real Chromium, headless, driven by DevTools over a pipe ([`devtools`]).
 //!
-//! `PUT /json/new?URL` opens a page in a tab of its own, `GET /json/list` names the
-//! pages with their titles, `GET /json/close/ID` closes one. That is all that nine
-//! tabs need: a page says by its title how it fares, and the server says the rest.
-//! So nothing here speaks WebSocket.
+//! `Target.createTarget` opens a page in a tab of its own, `Target.getTargets` names the pages with
+//! their titles, `Target.closeTarget` closes one. That is all that nine tabs need: a page says by its
+//! title how it fares, and the server says the rest.
 //!
 //! Each [`Chromium`] has a profile in a temporary folder, which goes with it, also if this process
 //! is killed ([`super::scratch`]).
 //! Starting blocks until DevTools answers ([`START_TIMEOUT`] at the most), each call
 //! for [`CALL_TIMEOUT`] at the most, dropping until all its processes are killed.
 
-use std::fs;
+mod devtools;
+
 use std::io;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
-use url::Url;
+use serde_json::{Value, json};
 
-use super::http::{self, Answer, HttpError, Request};
-use super::interrupt::{Interrupt, Interrupted};
+pub use self::devtools::CallError;
+use self::devtools::DevTools;
+use super::interrupt::Interrupt;
 use super::program::{Program, find};
 use super::scratch::Scratch;
 
@@ -47,17 +47,12 @@ pub enum ChromiumError {
     /// It ended, or its DevTools did not answer in time.
     #[error("Chromium started, but its DevTools did not answer: {0}")]
     NotReady(String),
-    /// DevTools did not answer a call.
-    #[error("Chromium's DevTools did not answer: {0}")]
-    Call(#[from] HttpError),
+    /// A call has no result.
+    #[error("Chromium's DevTools: {0}")]
+    Call(#[from] CallError),
     /// DevTools answered something else than what was asked for.
-    #[error("Chromium's DevTools answered {status}: {text}")]
-    Refused {
-        /// Its status.
-        status: u16,
-        /// What it said.
-        text: String,
-    },
+    #[error("Chromium's DevTools answered {0}")]
+    Unexpected(Value),
 }
 
 /// DevTools' name for a page.
@@ -69,6 +64,7 @@ pub struct PageId(String);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Page {
     /// Its name.
+    #[serde(rename = "targetId")]
     pub id: PageId,
     /// Its title; its address while it has none.
     pub title: String,
@@ -76,13 +72,16 @@ pub struct Page {
     pub url: String,
 }
 
+/// Runs the browser with the pipe of this process as its descriptors 3 and 4.
+const SCRIPT: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
+
 /// A running Chromium. Killed, and its profile removed, when dropped.
 #[derive(Debug)]
 pub struct Chromium {
     // Dropped in this order: the folder can go when nothing writes to it.
-    program: Program,
-    profile: Scratch,
-    port: u16,
+    _program: Program,
+    _profile: Scratch,
+    devtools: DevTools,
 }
 
 impl Chromium {
@@ -95,7 +94,8 @@ impl Chromium {
     pub fn start_unless(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
         let path = NAMES.iter().find_map(|name| find(name)).ok_or(ChromiumError::NotInstalled)?;
         let mut profile = Scratch::make("ninetabs-chromium")?;
-        let mut command = Command::new(path);
+        let mut command = Command::new("sh");
+        command.args(["-c", SCRIPT, "sh"]).arg(path);
         command.args([
             "--headless=new",
             "--disable-gpu",
@@ -107,7 +107,7 @@ impl Chromium {
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
-            "--remote-debugging-port=0",
+            "--remote-debugging-pipe",
         ]);
         command.arg(format!("--user-data-dir={}", profile.path().display()));
         // What it leaves elsewhere when it is killed is cleared away with the profile.
@@ -116,51 +116,31 @@ impl Chromium {
             // Chromium refuses to run as root with its sandbox.
             command.arg("--no-sandbox");
         }
-        command.arg("about:blank").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let program = Program::start(&mut command)?;
+        command.arg("about:blank").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut program = Program::start(&mut command)?;
         profile.kill_first(program.id())?;
-        let mut chromium = Chromium { program, profile, port: 0 };
-        chromium.wait_until_ready(interrupt)?;
-        Ok(chromium)
-    }
-
-    fn wait_until_ready(&mut self, interrupt: &Interrupt) -> Result<(), ChromiumError> {
-        let end = Instant::now() + START_TIMEOUT;
-        let mut last = "it wrote no DevToolsActivePort".to_owned();
-        while Instant::now() < end {
-            if let Some(status) = self.program.status()? {
-                return Err(ChromiumError::NotReady(format!("it ended with {status}")));
-            }
-            if let Some(port) = devtools_port(self.profile.path()) {
-                self.port = port;
-                match self.pages() {
-                    Ok(_) => return Ok(()),
-                    Err(error) => last = error.to_string(),
-                }
-            }
-            interrupt.sleep(Duration::from_millis(20)).map_err(|Interrupted| ChromiumError::Interrupted)?;
+        let devtools = DevTools::of(program.child())?;
+        match devtools.call("Browser.getVersion", &json!({}), START_TIMEOUT, interrupt) {
+            Ok(_) => Ok(Chromium { _program: program, _profile: profile, devtools }),
+            Err(CallError::Interrupted) => Err(ChromiumError::Interrupted),
+            Err(error) => Err(ChromiumError::NotReady(error.to_string())),
         }
-        Err(ChromiumError::NotReady(last))
     }
 
     /// Opens a tab on `url`. Returns when the tab exists, whether or not its page
     /// ever loads.
     pub fn open(&self, url: &str) -> Result<PageId, ChromiumError> {
-        // DevTools takes the whole query as the address, percent-decoded.
-        let mut query = Url::parse("http://query/").map_err(|error| http::bad_url(url, &error))?;
-        query.set_query(Some(&url.replace('%', "%25").replace('#', "%23")));
-        let answer = self.call("PUT", &format!("new?{}", query.query().unwrap_or_default()))?;
-        let page: Page = read(&answer)?;
-        Ok(page.id)
+        let mut answer = self.call("Target.createTarget", &json!({ "url": url }))?;
+        read(answer["targetId"].take())
     }
 
     /// Closes a tab. Returns when DevTools has taken the order; the server hears of
     /// it some milliseconds later.
     pub fn close(&self, id: &PageId) -> Result<(), ChromiumError> {
-        self.call("GET", &format!("close/{}", id.0)).map(drop)
+        self.call("Target.closeTarget", &json!({ "targetId": id.0 })).map(drop)
     }
 
-    /// The tabs that are open, the newest first.
+    /// The tabs that are open, in no order.
     pub fn pages(&self) -> Result<Vec<Page>, ChromiumError> {
         #[derive(Deserialize)]
         struct Target {
@@ -169,28 +149,16 @@ impl Chromium {
             #[serde(flatten)]
             page: Page,
         }
-        let targets: Vec<Target> = read(&self.call("GET", "list")?)?;
+        let mut answer = self.call("Target.getTargets", &json!({}))?;
+        let targets: Vec<Target> = read(answer["targetInfos"].take())?;
         Ok(targets.into_iter().filter(|target| target.kind == "page").map(|target| target.page).collect())
     }
 
-    fn call(&self, method: &'static str, what: &str) -> Result<Answer, ChromiumError> {
-        let url = http::parse_url(&format!("http://127.0.0.1:{}/json/{what}", self.port))?;
-        let headers = vec![("Connection", b"close".to_vec())];
-        let answer = http::request(&url, &Request { method, headers, body: None }, CALL_TIMEOUT)?;
-        if answer.status() == 200 { Ok(answer) } else { Err(refused(&answer)) }
+    fn call(&self, method: &'static str, params: &Value) -> Result<Value, ChromiumError> {
+        Ok(self.devtools.call(method, params, CALL_TIMEOUT, &Interrupt::never())?)
     }
 }
 
-fn read<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, ChromiumError> {
-    serde_json::from_slice(&answer.body).map_err(|_| refused(answer))
-}
-
-fn refused(answer: &Answer) -> ChromiumError {
-    ChromiumError::Refused { status: answer.status(), text: answer.text() }
-}
-
-/// Chromium writes the port that it got as the first line of this file.
-fn devtools_port(profile: &Path) -> Option<u16> {
-    let text = fs::read_to_string(profile.join("DevToolsActivePort")).ok()?;
-    text.lines().next()?.parse().ok()
+fn read<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, ChromiumError> {
+    T::deserialize(&answer).map_err(|_| ChromiumError::Unexpected(answer))
 }

@@ -1,0 +1,115 @@
+//! DevTools over a pipe: the messages that a Chromium is driven by.
+//!
+//! With `--remote-debugging-pipe` Chromium reads them on descriptor 3 and writes on descriptor 4, each
+//! ended by a zero byte. No other process can speak to it that way; a port on loopback is open to
+//! every user of the machine.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::lab::interrupt::{Interrupt, Interrupted};
+
+/// How often a wait for an answer looks for an interrupt.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The most bytes of one message; a browser that says more is given up.
+const MOST_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Why a call has no result.
+#[derive(Debug, Error)]
+pub enum CallError {
+    #[error("it has ended")]
+    Ended,
+    #[error("no answer to {method} within {within:?}")]
+    TimedOut { method: &'static str, within: Duration },
+    #[error("interrupted")]
+    Interrupted,
+    #[error("{method} is refused: {why}")]
+    Refused { method: &'static str, why: String },
+}
+
+/// The pipe to a browser.
+#[derive(Debug)]
+pub(super) struct DevTools(Mutex<Pipe>);
+
+#[derive(Debug)]
+struct Pipe {
+    orders: ChildStdin,
+    answers: Receiver<Value>,
+    last_id: u64,
+}
+
+impl DevTools {
+    /// The child's standard input and output are the pipe.
+    pub fn of(child: &mut Child) -> io::Result<DevTools> {
+        let (Some(orders), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("the browser has no pipe"));
+        };
+        let (tell, answers) = unbounded();
+        thread::Builder::new().name("devtools".into()).spawn(move || {
+            let mut output = BufReader::new(output);
+            while let Some(message) = next(&mut output) {
+                // Events have no number, and nothing here waits for them.
+                if message.get("id").is_some() && tell.send(message).is_err() {
+                    break;
+                }
+            }
+        })?;
+        Ok(DevTools(Mutex::new(Pipe { orders, answers, last_id: 0 })))
+    }
+
+    /// Blocks until the answer is there, for `within` at the most, or an interrupt comes.
+    pub fn call(
+        &self,
+        method: &'static str,
+        params: &Value,
+        within: Duration,
+        interrupt: &Interrupt,
+    ) -> Result<Value, CallError> {
+        let end = Instant::now() + within;
+        // A panic leaves at most an answer that the next call passes over.
+        let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pipe.last_id += 1;
+        let id = pipe.last_id;
+        let mut order = json!({ "id": id, "method": method, "params": params }).to_string().into_bytes();
+        order.push(0);
+        pipe.orders.write_all(&order).map_err(|_| CallError::Ended)?;
+        loop {
+            match pipe.answers.recv_timeout(LOOK_EVERY) {
+                Ok(answer) if answer["id"] == id => return result(method, answer),
+                // The answer to a call that was given up.
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(CallError::Ended),
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
+                    return Err(CallError::TimedOut { method, within });
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    interrupt.sleep(Duration::ZERO).map_err(|Interrupted| CallError::Interrupted)?;
+                }
+            }
+        }
+    }
+}
+
+fn result(method: &'static str, mut answer: Value) -> Result<Value, CallError> {
+    match answer.get("error") {
+        Some(error) => Err(CallError::Refused { method, why: error["message"].to_string() }),
+        None => Ok(answer["result"].take()),
+    }
+}
+
+/// The next message; none at the end of the pipe, and behind one that is not JSON.
+fn next(output: &mut BufReader<ChildStdout>) -> Option<Value> {
+    let mut message = Vec::new();
+    io::Read::take(&mut *output, MOST_BYTES).read_until(0, &mut message).ok()?;
+    if message.pop() != Some(0) {
+        return None;
+    }
+    serde_json::from_slice(&message).ok()
+}
