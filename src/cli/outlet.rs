@@ -114,27 +114,21 @@ mod tests {
         (0..queued).for_each(|_| outlet.queue(&line));
         assert!(!outlet.flush(Duration::from_millis(50)), "nothing reads");
 
-        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
-        let (mut read, mut lost) = (0, 0);
-        // Once the pipe is read the count comes, before the next line.
-        outlet_until(&mut lines, &mut read, &mut lost);
-        assert!(lost > 0 && read < queued, "{lost} lost, {read} read");
-        let rest = thread::spawn(move || lines.map(|line| u64::from(line.starts_with('x'))).sum::<u64>());
+        // Once the pipe is read, the count of the lines that are missing comes before the next line.
+        let reading = thread::spawn(move || {
+            let (mut read, mut lost) = (0, 0);
+            for line in BufReader::new(reader).lines().map(Result::unwrap) {
+                match line.strip_prefix('[').and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok()) {
+                    Some(count) => lost += count,
+                    None => read += 1,
+                }
+            }
+            (read, lost)
+        });
         assert!(outlet.flush(LONG));
         drop(outlet);
-        assert_eq!(read as u64 + lost + rest.join().unwrap(), queued as u64);
-    }
-
-    fn outlet_until(lines: &mut impl Iterator<Item = String>, read: &mut usize, lost: &mut u64) {
-        for line in lines {
-            match line.strip_prefix('[').and_then(|rest| rest.split(' ').next()?.parse().ok()) {
-                Some(count) => {
-                    *lost = count;
-                    return;
-                }
-                None => *read += 1,
-            }
-        }
+        let (read, lost) = reading.join().unwrap();
+        assert!(lost > 0 && read + lost == queued, "{read} read, {lost} lost of {queued}");
     }
 
     #[test]

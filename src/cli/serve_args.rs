@@ -162,7 +162,7 @@ pub struct ServeArgs {
     )]
     pub stream_loop: StreamLoop,
 
-    /// The database's file, made if there is none; :memory: is a temporary file that goes with the process.
+    /// The database's file, created if there is none; :memory: is a temporary file, removed when the server stops.
     #[arg(
         long,
         value_name = "PATH|:memory:",

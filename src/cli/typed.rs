@@ -110,6 +110,34 @@ fn variable_of(arg: &Arg) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
+/// Variables that only the project's own tests and benches read.
+const OF_THE_TESTS: [&str; 3] = ["NINETABS_TEST_", "NINETABS_SOAK_SECONDS", "NINETABS_SCHEDULES"];
+
+/// A line for each of these variables that begins as ours do and is none of ours, such as a
+/// misspelt one. They are not refused: an orchestrator names variables after its services.
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let mut known = Vec::new();
+    collect_variables(&Arguments::command(), &mut known);
+    let names = names.filter_map(|name| name.into_string().ok());
+    let unknown = names.filter(|name| {
+        name.starts_with("NINETABS_")
+            && !known.contains(name)
+            && !OF_THE_TESTS.iter().any(|prefix| name.starts_with(prefix))
+    });
+    let line = |name: String| {
+        let in_common = |other: &&String| name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+        let nearest = known.iter().max_by_key(in_common).filter(|other| in_common(other) > "NINETABS_".len());
+        let hint = nearest.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
+        format!("{name} is ignored: there is no such variable{hint}")
+    };
+    unknown.map(line).collect()
+}
+
+fn collect_variables(command: &Command, known: &mut Vec<String>) {
+    known.extend(command.get_arguments().filter_map(variable_of));
+    command.get_subcommands().for_each(|command| collect_variables(command, known));
+}
+
 /// One line on what was wrong.
 pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
     let typed: Vec<String> = typed.iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -251,6 +279,18 @@ fn plain(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_that_does_not_exist_is_named_with_the_nearest_one() {
+        let names = ["NINETABS_THREAD", "NINETABS_THREADS", "NINETABS_XYZ", "NINETABS_SOAK_SECONDS", "HOME"];
+        assert_eq!(
+            unknown_variables(names.iter().map(OsString::from)),
+            [
+                "NINETABS_THREAD is ignored: there is no such variable; did you mean NINETABS_THREADS?",
+                "NINETABS_XYZ is ignored: there is no such variable"
+            ]
+        );
+    }
 
     fn typed(line: &str) -> Vec<OsString> {
         std::iter::once("ninetabs")

@@ -2,7 +2,7 @@
 function showConnection(feed) {
   const words = {
     connecting: 'connecting', live: 'live', silent: 'no word from the control server: what is shown is old',
-    lost: 'connection lost, trying again: what is shown is old', refused: 'refused: too many pages watch, or the token is another; trying again',
+    lost: 'connection lost, trying again: what is shown is old', refused: 'refused: too many pages watch, the token is wrong, or a proxy answers; trying again',
   };
   const place = document.querySelector('#connection [role="status"]');
   const show = () => {
