@@ -2,13 +2,15 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use common::{Server, wait_for};
+use common::{Server, create, wait_for};
 use ninetabs::lab::http;
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 /// Answers to have before each kill; they are spread over the writers.
 const ANSWERED_BEFORE_KILL: usize = 200;
@@ -70,4 +72,59 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
             assert_eq!(there.get(id), Some(&name.as_str()), "model {id} is not there after round {round}");
         }
     }
+}
+
+/// A file system of one megabyte. Unmounted when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// None, and a line that says why, where this user may not mount.
+    fn mount() -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = |options: &str| {
+            let mut command = Command::new("mount");
+            command.args(["-t", "tmpfs", "-o", options, "none"]).arg(folder.path());
+            command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+        };
+        if !mount("size=1m") {
+            eprintln!("skipped: this user may not mount a file system");
+            return None;
+        }
+        Some(SmallDisk(folder))
+    }
+
+    fn grow(&self) {
+        let mut command = Command::new("mount");
+        let status = command.args(["-o", "remount,size=8m"]).arg(self.0.path()).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_models_and_nothing_else_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Server::command(folder.path());
+    command.env("NINETABS_DATABASE", disk.0.path().join("models.sqlite3"));
+    let server = Server::spawn(command, folder);
+    let name = "x".repeat(16_000);
+    let statuses: Vec<u16> = (0..120).map(|_| create(server.app, &name).0).collect();
+    assert!(statuses.contains(&201) && statuses.ends_with(&[500]), "{statuses:?}");
+    assert!(statuses.iter().all(|status| [201, 500].contains(status)), "{statuses:?}");
+
+    assert_eq!(common::get(server.app, "/up").0, 200);
+    assert_eq!(common::get(server.app, "/").0, 200);
+    drop(common::open_stream(server.app));
+    disk.grow();
+    assert_eq!(create(server.app, "there is room again").0, 201);
+    let kept = statuses.iter().filter(|status| **status == 201).count();
+    let database = rusqlite::Connection::open(disk.0.path().join("models.sqlite3")).unwrap();
+    let rows: i64 = database.query_row("SELECT count(*) FROM models", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, kept as i64 + 1, "every answer of 201 is in the table");
 }

@@ -113,7 +113,7 @@ fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
             &["--max-connections", "9", "--front", "tiny-http"],
             &["--max-connections", "tiny-http", "--front puma"],
         ),
-        (&["--retry", "1", "--retry", "2"], &["--retry", "--help"]),
+        (&["--retry", "1", "--retry", "2"], &["--retry", "give it once"]),
     ] {
         one_line(&serve(folder.path(), args), 2, words);
     }
