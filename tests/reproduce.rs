@@ -301,8 +301,11 @@ fn each_step_says_what_enter_does_and_an_interrupt_says_so() {
     common::hear(&mut stdout, "[Enter] runs it");
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
     common::hear(&mut stdout, "[Enter] shows the verdict");
+    // The end of its standard input would be an Enter.
+    let stdin = child.stdin.take();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
+    drop(stdin);
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("ninetabs: interrupted"), "{output:?}");
 }
