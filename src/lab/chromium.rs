@@ -1,4 +1,4 @@
-//! The real Chromium, headless, driven by DevTools over a pipe ([`devtools`]).
+//! The real Chromium, headless, driven by DevTools over a pipe (`devtools`).
 //!
 //! `Target.createTarget` opens a page in a tab of its own, `Target.getTargets` names the pages with
 //! their titles, `Target.closeTarget` closes one. That is all that nine tabs need: a page says by its
