@@ -33,8 +33,8 @@ fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
         ("POST", length("1000000000"), none(), 413),
         ("POST", length("18446744073709551616"), none(), 413),
         ("POST", length("2001"), named(2001), 413),
-        ("POST", both("6", "1000000000"), named(6), 413),
-        ("POST", both("1000000000", "6"), named(6), 413),
+        ("POST", both("6", "1000000000"), named(6), 400),
+        ("POST", both("1000000000", "6"), named(6), 400),
         ("POST", chunked() + &length(HUGE), none(), 413),
         ("POST", chunked(), chunk(2001), 413),
         ("GET", chunked(), chunk(1025), 413),
@@ -437,6 +437,21 @@ fn a_coding_that_tiny_http_would_read_as_chunked_is_refused() {
         let head = format!("POST /models HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: {coding}\r\n\r\n");
         let mut client = send(server.app, format!("{head}6\r\nname=x\r\n0\r\n\r\n").as_bytes());
         assert_eq!(read_answer(&mut client).status, expected, "{coding}");
+    }
+    assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
+}
+
+#[test]
+fn two_lengths_are_refused_by_tiny_http_as_well() {
+    let server = Server::on("tiny-http", &[]);
+    for (one, other) in [(6, 6), (6, 50), (50, 6), (0, 6), (6, 4000), (4000, 6)] {
+        let lengths = format!("Content-Length: {one}\r\nContent-Length: {other}\r\n");
+        let mut client = send(
+            server.app,
+            format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{lengths}\r\nname=x{}", "y".repeat(44))
+                .as_bytes(),
+        );
+        assert_eq!(read_answer(&mut client).status, 400, "{lengths}");
     }
     assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
 }

@@ -174,7 +174,8 @@ fn a_taken_port_is_said_with_the_way_out() {
     let address = format!("tcp://{}", taken.local_addr().unwrap());
     for flag in ["--bind", "--control-url"] {
         let folder = tempfile::tempdir().unwrap();
-        let output = serve(folder.path(), &[flag, &address]);
+        let database = folder.path().join("models.sqlite3");
+        let output = serve(folder.path(), &[flag, &address, "--database", database.to_str().unwrap()]);
         one_line(&output, 1, &[flag, &address, "in use", "another port"]);
         assert_eq!(names(folder.path()), [""; 0], "something is left");
     }

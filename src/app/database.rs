@@ -24,7 +24,7 @@ use super::database_file::{Files, prepare};
 use super::model::Model;
 use super::table::Table;
 
-pub use super::database_file::{Gone, OpenError};
+pub use super::database_file::{Gone, Keep, OpenError};
 
 /// Why an action has no connection.
 #[derive(Debug, Error)]
@@ -102,11 +102,12 @@ impl Database {
     /// pool with `size` connections.
     pub fn open(
         path: &Path,
+        keep: Keep,
         size: usize,
         checkout_timeout: Duration,
         lease_for: LeaseFor,
     ) -> Result<Arc<Database>, OpenError> {
-        let (newest, table) = prepare(path)?;
+        let (newest, table) = prepare(path, keep)?;
         let (give_back, idle) = unbounded();
         let database = Database {
             idle,
@@ -124,7 +125,7 @@ impl Database {
             hooks: Hooks::default(),
             checkout_timeout,
             lease_for,
-            files: Files::of(path)?,
+            files: Files::of(path, keep)?,
         };
         database.grow_to(size)?;
         Ok(Arc::new(database))
@@ -409,7 +410,8 @@ mod tests {
     fn database(size: usize, lease_for: LeaseFor) -> (tempfile::TempDir, Arc<Database>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
-        let database = Database::open(&path, size, Duration::from_millis(50), lease_for).unwrap();
+        let database =
+            Database::open(&path, Keep::Forever, size, Duration::from_millis(50), lease_for).unwrap();
         (folder, database)
     }
 

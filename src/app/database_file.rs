@@ -53,6 +53,15 @@ pub enum OpenError {
     Sqlite(#[from] rusqlite::Error),
 }
 
+/// How long a database is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Beyond the process, and beyond a power failure.
+    Forever,
+    /// As long as the process runs: nothing of it waits for the disk.
+    WhileOpen,
+}
+
 /// The database's file, or one beside it, is not the one that was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("its file is gone")]
@@ -69,6 +78,7 @@ impl From<Gone> for rusqlite::Error {
 pub(super) struct Files {
     /// Absolute and without symbolic links, as SQLite itself takes it.
     path: PathBuf,
+    keep: Keep,
     identity: Identity,
     /// The two others, which exist as long as a connection is open.
     beside: OnceLock<Vec<(PathBuf, Identity)>>,
@@ -91,16 +101,17 @@ impl Identity {
 
 impl Files {
     /// Those of a database that [`prepare`] has made ours.
-    pub fn of(path: &Path) -> Result<Files, OpenError> {
+    pub fn of(path: &Path, keep: Keep) -> Result<Files, OpenError> {
         let path = fs::canonicalize(path).map_err(OpenError::Unreadable)?;
         let identity = Identity::of(&path).ok_or(Gone)?;
-        Ok(Files { path, identity, beside: OnceLock::new(), is_gone: AtomicBool::new(false) })
+        Ok(Files { path, keep, identity, beside: OnceLock::new(), is_gone: AtomicBool::new(false) })
     }
 
     /// Opens a connection to them, and to no other file.
     pub fn connect(&self) -> rusqlite::Result<Connection> {
         self.check()?;
-        let connection = connect(&self.path, OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE)?;
+        let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = connect(&self.path, flags, self.keep)?;
         // Beside a connection, which is open from here on.
         self.beside.get_or_init(|| {
             let beside = ["-wal", "-shm"].map(|suffix| {
@@ -137,12 +148,12 @@ impl Files {
 
 /// Looks at the file before anything may write to it, then makes it ours. Says which id was the
 /// last that it gave, and which table it is.
-pub(super) fn prepare(path: &Path) -> Result<(i64, Table), OpenError> {
+pub(super) fn prepare(path: &Path, keep: Keep) -> Result<(i64, Table), OpenError> {
     let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
     let is_new = !exists || look_at_header(path)?;
     let flags =
         if exists { OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::default() };
-    let mut connection = connect(path, flags).map_err(as_damage)?;
+    let mut connection = connect(path, flags, keep).map_err(as_damage)?;
     if !is_new {
         let verdict: String =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(as_damage)?;
@@ -196,14 +207,18 @@ fn look_at_header(path: &Path) -> Result<bool, OpenError> {
     Ok(false)
 }
 
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+fn connect(path: &Path, flags: OpenFlags, keep: Keep) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Else a statement is compiled anew whenever what is bound to it has changed, which is at each look of
     // each stream: the planner would like to know it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // In WAL mode a commit survives the process's death without a sync of its own.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let synchronous = match keep {
+        Keep::Forever => "NORMAL",
+        Keep::WhileOpen => "OFF",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
     // Opens the write-ahead log now: what a connection takes is taken when it is opened, and not by a
     // request that comes later.
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
@@ -230,7 +245,9 @@ mod tests {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("models.sqlite3");
-            let open = || Database::open(&path, 1, Duration::from_secs(1), LeaseFor::Action).map(drop);
+            let open = || {
+                Database::open(&path, Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Action).map(drop)
+            };
             let opened: Vec<_> = thread::scope(|scope| {
                 let openers: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
                 openers.into_iter().map(|opener| opener.join().unwrap()).collect()
@@ -240,9 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn only_a_database_that_stays_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        for (keep, expected) in [(Keep::Forever, 1), (Keep::WhileOpen, 0)] {
+            let path = folder.path().join(format!("{keep:?}"));
+            let database = Database::open(&path, keep, 1, Duration::from_secs(1), LeaseFor::Action).unwrap();
+            let setting: i64 = database
+                .lease()
+                .query(None, |db: &mut Connection| db.query_row("PRAGMA synchronous", [], |row| row.get(0)))
+                .unwrap();
+            assert_eq!(setting, expected, "{keep:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_ours_is_refused_and_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let open = |path: &Path| Database::open(path, 1, Duration::from_secs(1), LeaseFor::Action);
+        let open =
+            |path: &Path| Database::open(path, Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Action);
         let refused = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             fs::write(&path, bytes).unwrap();
@@ -293,7 +325,8 @@ mod tests {
         for (case, happens) in cases {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("models.sqlite3");
-            let database = Database::open(&path, 2, Duration::from_secs(1), LeaseFor::Query).unwrap();
+            let database =
+                Database::open(&path, Keep::Forever, 2, Duration::from_secs(1), LeaseFor::Query).unwrap();
             let mut theirs = database.connect().unwrap();
             database.lease().create("before", 9).unwrap();
             happens(&path);
@@ -322,7 +355,8 @@ mod tests {
     fn a_file_that_comes_back_takes_models_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
-        let database = Database::open(&path, 1, Duration::from_secs(1), LeaseFor::Query).unwrap();
+        let database =
+            Database::open(&path, Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Query).unwrap();
         fs::rename(&path, folder.path().join("moved")).unwrap();
         database.lease().create("lost", 9).unwrap_err();
         fs::rename(folder.path().join("moved"), &path).unwrap();
@@ -335,7 +369,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::os::unix::fs::symlink("real", at("link")).unwrap();
-        let open = |name: &str| Database::open(&at(name), 1, Duration::from_secs(1), LeaseFor::Query);
+        let open =
+            |name: &str| Database::open(&at(name), Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Query);
         drop(open("real").unwrap());
         let database: Arc<Database> = open("link").unwrap();
         drop(open("other").unwrap());

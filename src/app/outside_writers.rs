@@ -99,14 +99,15 @@ fn look(db: &mut Connection, known: &mut Option<i64>, database: &Database) -> ru
 
 #[cfg(test)]
 mod tests {
-    use super::super::database::LeaseFor;
+    use super::super::database::{Keep, LeaseFor};
     use super::*;
 
     #[test]
     fn what_was_written_before_anybody_watched_is_found_at_the_first_look() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
-        let database = Database::open(&path, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+        let database =
+            Database::open(&path, Keep::Forever, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
         let mut theirs = Connection::open(&path).unwrap();
         Model::create(&mut theirs, "theirs", 9).unwrap();
         assert_eq!(database.newest(), 0);

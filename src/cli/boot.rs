@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use env_logger::{Target, WriteStyle};
-use tempfile::TempDir;
 use thiserror::Error;
 
 use super::complaint;
@@ -23,10 +22,11 @@ use super::files::{FileError, Place, check_database};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
+use super::temporary_folder::MEMORY;
 use super::trace_file::TraceFile;
 use super::values::{MinMax, OrAuto};
 use crate::app::broadcaster::{Broadcaster, BroadcasterError, PUSH_BUFFER};
-use crate::app::database::{self, Database, LeaseFor};
+use crate::app::database::{self, Database, Keep, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::outside_writers::{OutsideWriters, WatchError};
 use crate::app::producer::{Lull, Producer, ProducerError};
@@ -50,9 +50,6 @@ use crate::timestamp;
 const CONTROL_GRACE: Duration = Duration::from_millis(500);
 /// How long the last lines of the log and of standard output may take to be written.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
-/// The database that is a temporary file.
-pub const MEMORY: &str = ":memory:";
-
 /// What asks for the end of the process, and what hears it.
 pub type Orders = (Sender<Stop>, Receiver<Stop>);
 
@@ -78,7 +75,7 @@ pub enum BootError {
     #[error(
         "{flag} tcp://{address} is in use; stop what listens there, or give another port (0 takes a free one)"
     )]
-    AddressInUse { flag: &'static str, address: std::net::SocketAddr },
+    AddressInUse { flag: &'static str, address: SocketAddr },
     #[error("{flag}: {error}")]
     Server { flag: &'static str, error: StartError },
     #[error(transparent)]
@@ -97,10 +94,6 @@ pub enum BootError {
     Trace { path: PathBuf, error: FileError },
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
     State { path: PathBuf, error: FileError },
-    #[error(
-        "--database :memory:: it is a temporary file, and there is no folder for it: {0}; set TMPDIR to one, or give a path"
-    )]
-    TemporaryFolder(io::Error),
 }
 
 /// Everything that runs. Fields are dropped in the order in which things stop.
@@ -124,7 +117,8 @@ pub struct Running {
 impl Running {
     /// Starts everything, in the order of who needs whom.
     pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
-        // A start that is refused for a path leaves no database behind.
+        // A start that is refused for a path or a port leaves no database behind.
+        refuse_what_is_in_use([("--bind", args.bind), ("--control-url", args.control_url)])?;
         if let Some(path) = &args.trace {
             Place::to_write(path).map_err(|error| BootError::Trace { path: path.clone(), error })?;
         }
@@ -150,7 +144,8 @@ impl Running {
             DbLease::Action => LeaseFor::Action,
             DbLease::Query => LeaseFor::Query,
         };
-        let database = Database::open(path, size, args.db_checkout_timeout, lease_for)
+        let keep = if args.database == Path::new(MEMORY) { Keep::WhileOpen } else { Keep::Forever };
+        let database = Database::open(path, keep, size, args.db_checkout_timeout, lease_for)
             .map_err(|error| no_database(&args.database, error))?;
         let max_connections = match front {
             default::FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
@@ -457,6 +452,17 @@ fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io
     writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))
 }
 
+/// Listens at both addresses for a moment: the servers themselves would find out too late.
+fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(), BootError> {
+    let listen = |(flag, address): (&'static str, SocketAddr)| match TcpListener::bind(address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(BootError::AddressInUse { flag, address })
+        }
+        other => Ok(other),
+    };
+    addresses.into_iter().map(listen).collect::<Result<Vec<_>, _>>().map(drop)
+}
+
 fn start(
     flag: &'static str,
     configuration: Configuration,
@@ -474,23 +480,5 @@ fn no_database(path: &Path, error: database::OpenError) -> BootError {
     match error {
         database::OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
         error => BootError::Database { path: path.to_owned(), error },
-    }
-}
-
-/// The folder of a database that goes with the process, if it is one.
-pub struct TemporaryFolder(Option<TempDir>);
-
-impl TemporaryFolder {
-    pub fn of(database: &Path) -> Result<TemporaryFolder, BootError> {
-        if database != Path::new(MEMORY) {
-            return Ok(TemporaryFolder(None));
-        }
-        let folder = tempfile::Builder::new().prefix("ninetabs").tempdir();
-        folder.map(|folder| TemporaryFolder(Some(folder))).map_err(BootError::TemporaryFolder)
-    }
-
-    /// Where the database is that was asked for by this path.
-    pub fn database(&self, given: &Path) -> PathBuf {
-        self.0.as_ref().map_or_else(|| given.to_owned(), |folder| folder.path().join("models.sqlite3"))
     }
 }

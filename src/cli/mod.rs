@@ -28,6 +28,7 @@ pub mod serve_args;
 pub mod signals;
 pub mod state_file;
 pub mod tab;
+mod temporary_folder;
 pub mod token_file;
 pub mod top;
 pub mod trace_file;

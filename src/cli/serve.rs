@@ -18,6 +18,7 @@ use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, Opened};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
+use super::temporary_folder::{MEMORY, TemporaryFolder};
 use super::typed::FromEnvironment;
 use super::values::OrNoToken;
 use super::{failed, interrupt, signals, token_file};
@@ -99,7 +100,7 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     {
         return Err(End::misused(refusal));
     }
-    let database = Some(args.database.as_path()).filter(|path| *path != Path::new(boot::MEMORY));
+    let database = Some(args.database.as_path()).filter(|path| *path != Path::new(MEMORY));
     if let Some(same) = same_file(&[
         ("--views", Use::Views, args.views.as_deref()),
         ("--database", Use::Database, database),
@@ -116,7 +117,12 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     signals::listen(order.clone()).map_err(|error| no_signals(&error))?;
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
 
-    let folder = boot::TemporaryFolder::of(&args.database).map_err(End::failed)?;
+    let no_folder = |error| {
+        End::failed(format_args!(
+            "--database {MEMORY}: cannot create a temporary folder: {error}; set TMPDIR, or give a path"
+        ))
+    };
+    let folder = TemporaryFolder::of(&args.database).map_err(no_folder)?;
     let database = folder.database(&args.database);
     let mut interrupted = false;
     let mut running = start(args, database, (order, orders.clone()), || {

@@ -315,19 +315,27 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
     }
 }
 
-/// The largest length that any Content-Length declares; one that is no number at
-/// all is refused, since tiny_http would read it as none.
+/// The length that Content-Length declares. One that is no number is refused, since tiny_http would
+/// read it as none; so are two, of which it would read the first.
 fn declared_length(request: &tiny_http::Request) -> Result<u64, Refusal> {
-    let mut declared = 0;
-    for header in request.headers().iter().filter(|header| header.field.equiv("Content-Length")) {
-        let text = header.value.as_str();
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(Refusal::new(400, "Content-Length is not a number"));
+    let mut lengths = lengths(request);
+    let (first, second) = (lengths.next(), lengths.next());
+    if second.is_some() {
+        return Err(Refusal::new(400, "Content-Length is given twice"));
+    }
+    match first {
+        None => Ok(0),
+        Some(text) if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Refusal::new(400, "Content-Length is not a number"))
         }
         // More digits than a u64 holds is more than any limit.
-        declared = declared.max(text.parse().unwrap_or(u64::MAX));
+        Some(text) => Ok(text.parse().unwrap_or(u64::MAX)),
     }
-    Ok(declared)
+}
+
+fn lengths(request: &tiny_http::Request) -> impl Iterator<Item = &str> {
+    let all = request.headers().iter().filter(|header| header.field.equiv("Content-Length"));
+    all.map(|header| header.value.as_str())
 }
 
 /// Whether the first header of this name has this word, which is how tiny_http asks.

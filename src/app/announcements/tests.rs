@@ -2,7 +2,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::super::database::LeaseFor;
+use super::super::database::{Keep, LeaseFor};
 use super::super::table_reader::{Models, Source};
 use super::*;
 use crate::service::Services;
@@ -41,7 +41,7 @@ impl Listener {
 fn feed(most_bytes: usize) -> (tempfile::TempDir, Arc<Database>, Arc<Sent>, Announcements) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("models.sqlite3");
-    let database = Database::open(&path, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+    let database = Database::open(&path, Keep::Forever, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
     let sent = Arc::<Sent>::default();
     let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
     let feed = reading(table, &database, Arc::clone(&sent), most_bytes);

@@ -1,0 +1,108 @@
+//! The folder of a database that ends with the process: `--database :memory:`.
+//!
+//! The folder is removed when the process ends. A process that is killed cannot do that, so each
+//! start removes the folders of processes that are gone. A process holds a lock on a file in its
+//! folder for as long as it runs; the kernel releases it however the process ends.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// The database that is a temporary file.
+pub const MEMORY: &str = ":memory:";
+
+const PREFIX: &str = "ninetabs-db-";
+const LOCK: &str = "lock";
+
+/// The folder, if the database needs one.
+#[derive(Debug)]
+pub struct TemporaryFolder(Option<Held>);
+
+#[derive(Debug)]
+struct Held {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl TemporaryFolder {
+    /// Makes the folder if `database` is [`MEMORY`], in the directory for temporary files.
+    pub fn of(database: &Path) -> io::Result<TemporaryFolder> {
+        if database != Path::new(MEMORY) {
+            return Ok(TemporaryFolder(None));
+        }
+        let beside = std::env::temp_dir();
+        remove_abandoned(&beside);
+        loop {
+            if let Some(held) = make(&beside)? {
+                return Ok(TemporaryFolder(Some(held)));
+            }
+        }
+    }
+
+    /// Where the database is that was given as this path.
+    pub fn database(&self, given: &Path) -> PathBuf {
+        match &self.0 {
+            Some(held) => held.folder.path().join("models.sqlite3"),
+            None => given.to_owned(),
+        }
+    }
+}
+
+/// None if another process removed the folder before it was locked.
+fn make(beside: &Path) -> io::Result<Option<Held>> {
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(beside)?;
+    let path = folder.path().join(LOCK);
+    let lock = match File::create_new(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        created => created?,
+    };
+    let is_ours = lock.try_lock().is_ok() && path.exists();
+    Ok(is_ours.then_some(Held { folder, _lock: lock }))
+}
+
+/// Removes what processes of this user left behind. A folder that cannot be removed stays: that is
+/// no reason not to start.
+fn remove_abandoned(beside: &Path) {
+    let Ok(entries) = fs::read_dir(beside) else { return };
+    let user = rustix::process::geteuid().as_raw();
+    for entry in entries.flatten() {
+        let is_named_so = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if !is_named_so || !entry.metadata().is_ok_and(|it| it.is_dir() && it.uid() == user) {
+            continue;
+        }
+        let Ok(lock) = File::open(entry.path().join(LOCK)) else { continue };
+        if lock.try_lock().is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_removed_once_the_process_that_made_it_is_gone() {
+        let beside = tempfile::tempdir().unwrap();
+        let of = |held: &Held| held.folder.path().to_owned();
+        let running = make(beside.path()).unwrap().unwrap();
+        let ended = make(beside.path()).unwrap().unwrap();
+        let (running_at, ended_at) = (of(&running), of(&ended));
+        // As after a kill: its descriptors are closed, and nothing is removed.
+        let Held { folder, _lock } = ended;
+        let _ = folder.keep();
+        drop(_lock);
+        let theirs = beside.path().join("ninetabs-database");
+        fs::create_dir(&theirs).unwrap();
+
+        remove_abandoned(beside.path());
+        assert!(running_at.exists(), "its process runs");
+        assert!(!ended_at.exists(), "its process is gone");
+        assert!(theirs.exists(), "it is not one of these folders");
+        drop(running);
+        assert!(!running_at.exists());
+    }
+}
