@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 use std::mem;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use env_logger::{Target, WriteStyle};
+use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
 use super::complaint;
@@ -452,15 +453,20 @@ fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io
     writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))
 }
 
-/// Listens at both addresses for a moment: the servers themselves would find out too late.
+/// Binds both addresses for a moment, without listening: the servers themselves would find out too late.
 fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(), BootError> {
-    let listen = |(flag, address): (&'static str, SocketAddr)| match TcpListener::bind(address) {
+    let bind = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into()).map(|()| socket)
+    };
+    let bound = addresses.map(|(flag, address)| match bind(address) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             Err(BootError::AddressInUse { flag, address })
         }
         other => Ok(other),
-    };
-    addresses.into_iter().map(listen).collect::<Result<Vec<_>, _>>().map(drop)
+    });
+    bound.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
 }
 
 fn start(
