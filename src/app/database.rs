@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::database_file::{Files, prepare};
+use super::database_file::{Files, Prepared, prepare};
 use super::model::Model;
 use super::table::Table;
 
@@ -107,12 +107,12 @@ impl Database {
         checkout_timeout: Duration,
         lease_for: LeaseFor,
     ) -> Result<Arc<Database>, OpenError> {
-        let (newest, table) = prepare(path, keep)?;
+        let Prepared { connection, last_id, table } = prepare(path, keep)?;
         let (give_back, idle) = unbounded();
         let database = Database {
             idle,
             give_back,
-            size: AtomicUsize::new(0),
+            size: AtomicUsize::new(1),
             most: AtomicUsize::new(size),
             wanted: AtomicUsize::new(size),
             sizing: Mutex::default(),
@@ -120,13 +120,14 @@ impl Database {
             checkout_timeouts: AtomicU64::new(0),
             queries: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
-            newest: AtomicI64::new(newest),
+            newest: AtomicI64::new(last_id),
             table: AtomicI32::new(table.to_bits()),
             hooks: Hooks::default(),
             checkout_timeout,
             lease_for,
             files: Files::of(path, keep)?,
         };
+        database.put(connection);
         database.grow_to(size)?;
         Ok(Arc::new(database))
     }
@@ -229,8 +230,7 @@ impl Database {
         self.wanted.fetch_max(size, Ordering::AcqRel);
         self.most.fetch_max(size, Ordering::AcqRel);
         for connection in opened {
-            // The pool holds the receiving end itself, so that giving back cannot fail.
-            let _ = self.give_back.send(connection);
+            self.put(connection);
             self.size.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
@@ -254,6 +254,11 @@ impl Database {
         }
     }
 
+    fn put(&self, connection: Connection) {
+        // The pool holds the receiving end itself, so that this cannot fail.
+        let _ = self.give_back.send(connection);
+    }
+
     /// Takes a connection back, unless there are more than are wanted.
     fn take_back(&self, connection: Connection) {
         if self.size.load(Ordering::Acquire) > self.wanted.load(Ordering::Acquire) {
@@ -263,7 +268,7 @@ impl Database {
                 return;
             }
         }
-        let _ = self.give_back.send(connection);
+        self.put(connection);
     }
 
     fn sizing(&self) -> MutexGuard<'_, ()> {

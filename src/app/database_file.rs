@@ -9,7 +9,6 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -81,7 +80,7 @@ pub(super) struct Files {
     keep: Keep,
     identity: Identity,
     /// The two others, which exist as long as a connection is open.
-    beside: OnceLock<Vec<(PathBuf, Identity)>>,
+    beside: Vec<(PathBuf, Identity)>,
     /// Whether it was logged that they are gone.
     is_gone: AtomicBool,
 }
@@ -100,11 +99,17 @@ impl Identity {
 }
 
 impl Files {
-    /// Those of a database that [`prepare`] has made ours.
+    /// Those of a database that [`prepare`] has opened, and that is still open.
     pub fn of(path: &Path, keep: Keep) -> Result<Files, OpenError> {
         let path = fs::canonicalize(path).map_err(OpenError::Unreadable)?;
         let identity = Identity::of(&path).ok_or(Gone)?;
-        Ok(Files { path, keep, identity, beside: OnceLock::new(), is_gone: AtomicBool::new(false) })
+        let beside = ["-wal", "-shm"].map(|suffix| {
+            let mut path = path.clone().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        });
+        let beside = beside.into_iter().filter_map(|path| Identity::of(&path).map(|it| (path, it))).collect();
+        Ok(Files { path, keep, identity, beside, is_gone: AtomicBool::new(false) })
     }
 
     /// Opens a connection to them, and to no other file.
@@ -112,15 +117,6 @@ impl Files {
         self.check()?;
         let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
         let connection = connect(&self.path, flags, self.keep)?;
-        // Beside a connection, which is open from here on.
-        self.beside.get_or_init(|| {
-            let beside = ["-wal", "-shm"].map(|suffix| {
-                let mut path = self.path.clone().into_os_string();
-                path.push(suffix);
-                PathBuf::from(path)
-            });
-            beside.into_iter().filter_map(|path| Identity::of(&path).map(|it| (path, it))).collect()
-        });
         // It may have been replaced meanwhile.
         self.check()?;
         Ok(connection)
@@ -129,9 +125,8 @@ impl Files {
     /// Whether they are where they were. A log line says so once when they are not, and once when they
     /// are again.
     pub fn check(&self) -> Result<(), Gone> {
-        let beside = self.beside.get().map_or(&[][..], Vec::as_slice);
-        let known =
-            [(&self.path, &self.identity)].into_iter().chain(beside.iter().map(|(path, it)| (path, it)));
+        let beside = self.beside.iter().map(|(path, identity)| (path, identity));
+        let known = [(&self.path, &self.identity)].into_iter().chain(beside);
         let gone = known.into_iter().find(|(path, identity)| Identity::of(path) != Some(**identity));
         let was_gone = self.is_gone.swap(gone.is_some(), Ordering::AcqRel);
         match gone {
@@ -146,9 +141,16 @@ impl Files {
     }
 }
 
-/// Looks at the file before anything may write to it, then makes it ours. Says which id was the
-/// last that it gave, and which table it is.
-pub(super) fn prepare(path: &Path, keep: Keep) -> Result<(i64, Table), OpenError> {
+/// A database that is ours, and open.
+pub(super) struct Prepared {
+    pub connection: Connection,
+    /// The last id that was given, 0 before the first.
+    pub last_id: i64,
+    pub table: Table,
+}
+
+/// Checks the file before anything may write to it, then makes it ours.
+pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, OpenError> {
     let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
     let is_new = !exists || look_at_header(path)?;
     let flags =
@@ -170,7 +172,7 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<(i64, Table), OpenError
     connection.execute_batch(SCHEMA).map_err(as_damage)?;
     let table = Table::of(&mut connection).map_err(as_damage)?;
     let last_id = Model::last_id(&connection).map_err(as_damage)?;
-    Ok((last_id, table))
+    Ok(Prepared { connection, last_id, table })
 }
 
 /// Blocks while another process makes the same file its own, at most for the busy

@@ -23,8 +23,6 @@ pub enum ViewsError {
     NoFolder,
     #[error("it has no {0}")]
     Missing(&'static str),
-    #[error("{0}")]
-    Template(#[from] minijinja::Error),
 }
 
 /// Why there is no page; it goes to the log.
@@ -44,7 +42,7 @@ pub struct Templates {
 
 impl Templates {
     /// The embedded ones, or those of a folder, which must have all of them.
-    pub fn new(embedded: &[Source], folder: Option<&Path>) -> Result<Templates, ViewsError> {
+    pub fn new(embedded: Vec<Source>, folder: Option<&Path>) -> Result<Templates, ViewsError> {
         if let Some(folder) = folder {
             if !folder.is_dir() {
                 return Err(ViewsError::NoFolder);
@@ -54,9 +52,11 @@ impl Templates {
             }
         }
         let mut environment = Environment::new();
-        for (name, source) in embedded {
-            environment.add_template(name, source)?;
-        }
+        // Each is compiled when it is first used: compiling all of them takes a third of the start.
+        environment.set_loader(move |name| {
+            let source = embedded.iter().find(|(it, _)| *it == name);
+            Ok(source.map(|(_, text)| (*text).to_owned()))
+        });
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
     }
 

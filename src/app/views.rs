@@ -35,7 +35,7 @@ pub struct Views {
 impl Views {
     /// The embedded views, or those of a folder, which must have all of them.
     pub fn new(folder: Option<&Path>) -> Result<Views, ViewsError> {
-        Ok(Views { templates: Templates::new(EMBEDDED, folder)? })
+        Ok(Views { templates: Templates::new(EMBEDDED.to_vec(), folder)? })
     }
 
     /// The page of models.

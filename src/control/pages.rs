@@ -40,7 +40,7 @@ pub struct Pages {
 impl Pages {
     /// The embedded ones, or those of a folder, which must have all of them.
     pub fn new(folder: Option<&Path>) -> Result<Pages, ViewsError> {
-        Ok(Pages { templates: Templates::new(EMBEDDED, folder)? })
+        Ok(Pages { templates: Templates::new(EMBEDDED.to_vec(), folder)? })
     }
 
     /// A page with this token, which may show frames of these addresses: sources of a

@@ -156,7 +156,7 @@ impl Fixes {
         let views = FRAME.iter().copied().chain(partials::PARTIALS).chain(ALL.iter().map(|fix| fix.view));
         let views: Vec<Source> = views.collect();
         let folder = folder.filter(|folder| folder.join("fixes").is_dir());
-        let templates = Arc::new(Templates::new(&views, folder)?);
+        let templates = Arc::new(Templates::new(views, folder)?);
         Ok(Fixes {
             rails,
             database,
