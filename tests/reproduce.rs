@@ -321,3 +321,21 @@ fn processes_of(folder: &str) -> BTreeSet<String> {
     }
     found
 }
+
+/// The arguments of a short run.
+const SHORT: [&str; 6] = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
+
+#[test]
+fn a_temporary_folder_that_cannot_be_created_is_named() {
+    for (name, value, wanted) in [
+        ("TMPDIR", "/nowhere", "cannot create a temporary folder in /nowhere: No such file"),
+        ("PATH", "/nowhere", "cannot start sh, which removes a temporary folder: No such file"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        let output = command.args(SHORT).env(name, value).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(wanted) && said.contains(name), "{said}");
+        assert!(!said.contains("could not be started"), "{said}");
+    }
+}

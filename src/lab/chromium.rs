@@ -22,7 +22,7 @@ pub use self::devtools::CallError;
 use self::devtools::DevTools;
 use super::interrupt::Interrupt;
 use super::program::{Program, find};
-use super::scratch::Scratch;
+use super::scratch::{Scratch, ScratchError};
 
 /// How long Chromium may take until its DevTools answer.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,9 +41,12 @@ pub enum ChromiumError {
     /// A signal came meanwhile.
     #[error("interrupted")]
     Interrupted,
-    /// The system did not run it, or gave no folder for its profile.
+    /// The system did not run it.
     #[error("Chromium could not be run: {0}")]
     NotRun(#[from] io::Error),
+    /// There is no folder for its profile.
+    #[error(transparent)]
+    NoFolder(#[from] ScratchError),
     /// It ended, or its DevTools did not answer in time.
     #[error("Chromium started, but its DevTools did not answer: {0}")]
     NotReady(String),

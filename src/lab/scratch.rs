@@ -4,12 +4,15 @@
 //! folder. It is started before the folder is made, so there is no moment at which a `kill -9`
 //! leaves the folder. Dropping a [`Scratch`] removes the folder and then ends the shell.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+use thiserror::Error;
 
 use super::program::Program;
 
@@ -24,7 +27,18 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
   sleep 0.2
 done"#;
 
-/// A folder of this process's.
+/// Why there is no folder.
+#[derive(Debug, Error)]
+pub enum ScratchError {
+    #[error(
+        "cannot create a temporary folder in {}: {error}; set TMPDIR to a folder that can be written", .beside.display()
+    )]
+    Folder { beside: PathBuf, error: io::Error },
+    #[error("cannot start sh, which removes a temporary folder: {0}; add the folder that has sh to PATH")]
+    Shell(io::Error),
+}
+
+/// A folder of this process's, which other users cannot read.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -33,14 +47,16 @@ pub struct Scratch {
 
 impl Scratch {
     /// Makes it in the folder for temporary files, with a name that begins so.
-    pub fn make(prefix: &str) -> io::Result<Scratch> {
+    pub fn make(prefix: &str) -> Result<Scratch, ScratchError> {
         let name = format!("{prefix}-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        let path = std::path::absolute(std::env::temp_dir())?.join(name);
+        let beside = std::env::temp_dir();
+        let no_folder = |error| ScratchError::Folder { beside: beside.clone(), error };
+        let path = std::path::absolute(&beside).map_err(no_folder)?.join(name);
         let mut command = Command::new("sh");
         command.args(["-c", SCRIPT, "sh"]).arg(&path);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let cleaner = Program::start(&mut command)?;
-        fs::create_dir(&path)?;
+        let cleaner = Program::start(&mut command).map_err(ScratchError::Shell)?;
+        DirBuilder::new().mode(0o700).create(&path).map_err(no_folder)?;
         Ok(Scratch { path, cleaner })
     }
 
@@ -82,6 +98,13 @@ fn remove(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_temporary_folder_is_closed_to_other_users() {
+        let scratch = Scratch::make("ninetabs-test").unwrap();
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(scratch.path()).unwrap());
+        assert_eq!(mode & 0o777, 0o700);
+    }
 
     #[test]
     fn it_goes_when_it_is_dropped_and_when_its_owner_has_gone() {

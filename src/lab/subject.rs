@@ -18,7 +18,7 @@ use super::follower::Follower;
 use super::http::{self, HttpError};
 use super::interrupt::Interrupt;
 use super::program::Program;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, ScratchError};
 
 /// Any port of this machine's.
 pub const FREE_PORT: &str = "tcp://127.0.0.1:0";
@@ -34,6 +34,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub enum SubjectError {
     #[error("{} could not be started: {error}", .program.display())]
     NotStarted { program: PathBuf, error: io::Error },
+    #[error(transparent)]
+    NoFolder(#[from] ScratchError),
     #[error("interrupted")]
     Interrupted,
     #[error("the server did not start: {0}")]
@@ -74,7 +76,7 @@ impl Subject {
         interrupt: &Interrupt,
     ) -> Result<Subject, SubjectError> {
         let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
-        let mut folder = Scratch::make("ninetabs").map_err(not_started)?;
+        let mut folder = Scratch::make("ninetabs")?;
         let state = folder.path().join("state");
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_ours(name)) {

@@ -25,6 +25,7 @@ use super::claim::Claim;
 use super::http::HttpError;
 use super::interrupt::Interrupted;
 use super::record::Record;
+use super::scratch::ScratchError;
 use super::subject::SubjectError;
 use super::tab::OpenError;
 
@@ -93,8 +94,10 @@ pub enum CompareError {
     Http(#[from] HttpError),
     #[error("the browser could not be driven: {0}")]
     Browser(ChromiumError),
-    #[error("the system gave no thread or folder: {0}")]
+    #[error("the system gave no thread: {0}")]
     System(#[from] std::io::Error),
+    #[error(transparent)]
+    NoFolder(#[from] ScratchError),
     #[error("the other server made no model: it answered {0}")]
     NoModel(u16),
 }
