@@ -48,6 +48,10 @@ pub enum FileError {
     Folder,
     #[error("nothing reads this pipe")]
     Unread,
+    #[error("nothing came through it in {SMALL_WITHIN:?}")]
+    Silent,
+    #[error("it did not end in {SMALL_WITHIN:?}")]
+    Unended,
     #[error("it is a symbolic link in a folder where every user can make one")]
     SharedLink,
     #[error("it is a device, pipe or socket, not a file")]
@@ -173,6 +177,10 @@ pub fn read_small(path: &Path) -> Result<String, FileError> {
             Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
                 wait_for(&file, PollFlags::IN, Duration::from_millis(100));
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && bytes.is_empty() => {
+                return Err(FileError::Silent);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(FileError::Unended),
             Err(error) => return Err(error.into()),
         }
     }

@@ -99,6 +99,20 @@ fn a_link_in_a_folder_where_everyone_can_make_one_is_not_followed() {
 }
 
 #[test]
+fn a_silent_pipe_is_named_as_such_after_its_time() {
+    let desk = Desk::new();
+    let (silent, unended) = (desk.fifo("silent"), desk.fifo("unended"));
+    let open = |path| OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let _silent = open(&silent);
+    let mut writer = open(&unended);
+    io::Write::write_all(&mut writer, b"text").unwrap();
+    let waits = [silent, unended].map(|path| thread::spawn(move || read_small(&path)));
+    let [silent, unended] = waits.map(|it| it.join().unwrap().unwrap_err().to_string());
+    assert_eq!(silent, "nothing came through it in 5s");
+    assert_eq!(unended, "it did not end in 5s");
+}
+
+#[test]
 fn a_device_is_written_to_and_stays() {
     let desk = Desk::new();
     let Some(device) = desk.device("null") else { return };
