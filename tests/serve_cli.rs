@@ -474,6 +474,13 @@ fn no_path_flag_waits_for_a_pipe_or_replaces_what_is_no_file() {
 }
 
 #[test]
+fn one_device_may_be_named_by_two_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = serve(folder.path(), &["--state", "/dev/null", "--trace", "/dev/null"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
 fn what_is_at_the_path_of_a_written_file_survives_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

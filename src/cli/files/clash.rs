@@ -1,4 +1,5 @@
-//! Two flags that lead to one file: one of them would be written over the other.
+//! Two flags that lead to one file: one of them would be written over the other. They may lead to
+//! one device (`/dev/null`), pipe or socket.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,9 @@ pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
         for (first, theirs) in &before {
             let shared = theirs.iter().find(|other| files.iter().any(|file| is_same(file, other)));
             if let Some(shared) = shared {
-                let name = shared.real.display();
+                // `/dev/stdout` says more than `/proc/PID/fd/1`.
+                let name = if shared.kind == Kind::Special { &shared.given } else { &shared.real };
+                let name = name.display();
                 return Some(format!("{first} and {flag} name the same file, {name}; give each its own"));
             }
         }
@@ -52,7 +55,7 @@ pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
 }
 
 fn is_same(one: &Place, other: &Place) -> bool {
-    one.real == other.real || (one.id.is_some() && one.id == other.id)
+    one.real == other.real || (one.there.is_some() && one.id() == other.id())
 }
 
 fn files_of(what: Use, path: &Path) -> Vec<Place> {
@@ -61,8 +64,9 @@ fn files_of(what: Use, path: &Path) -> Vec<Place> {
         Use::Database => std::iter::once(path.to_owned()).chain(side_files(path)).collect(),
         Use::Views => views_in(path),
     };
-    // A path that no file can have is named when it is opened.
-    paths.iter().filter_map(|path| Place::of(path).ok()).filter(|it| it.kind != Kind::Folder).collect()
+    // An invalid path is reported when it is opened. A write to a stream replaces nothing.
+    let can_be_lost = |place: &Place| place.kind != Kind::Folder && !place.is_a_stream();
+    paths.iter().filter_map(|path| Place::of(path).ok()).filter(can_be_lost).collect()
 }
 
 /// The views in this folder and in the folders in it.

@@ -18,7 +18,7 @@ pub mod clash;
 pub mod output;
 pub mod whole;
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -91,8 +91,7 @@ pub struct Place {
     /// Behind all links. The file itself need not be there yet.
     real: PathBuf,
     kind: Kind,
-    id: Option<FileId>,
-    mode: Option<u32>,
+    there: Option<Metadata>,
     behind_a_shared_link: bool,
 }
 
@@ -112,8 +111,21 @@ impl Place {
             None if path.as_os_str().as_bytes().ends_with(b"/") => Kind::Folder,
             None => Kind::Nothing,
         };
-        let (id, mode) = (there.as_ref().map(FileId::of), there.as_ref().map(MetadataExt::mode));
-        Ok(Place { given: path.to_owned(), real, kind, id, mode, behind_a_shared_link })
+        Ok(Place { given: path.to_owned(), real, kind, there, behind_a_shared_link })
+    }
+
+    fn id(&self) -> Option<FileId> {
+        self.there.as_ref().map(FileId::of)
+    }
+
+    fn is(&self, kind: impl FnOnce(&FileType) -> bool) -> bool {
+        self.there.as_ref().is_some_and(|there| kind(&there.file_type()))
+    }
+
+    /// Whether a write to it never replaces an earlier one: it is a character device, a pipe or a
+    /// socket.
+    fn is_a_stream(&self) -> bool {
+        self.is(|it| it.is_char_device() || it.is_fifo() || it.is_socket())
     }
 
     /// The same for a path that is going to be written: refuses what must not be.

@@ -1,3 +1,4 @@
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 use std::thread;
@@ -258,6 +259,14 @@ fn two_flags_that_lead_to_one_file_are_found_by_whatever_name() {
         let said = same_file(&[("--views", Use::Views, Some(&views)), ("--c", Use::File, Some(&file))]);
         assert_eq!(said.is_some(), is_same, "{file:?}");
     }
+    let fifo = desk.fifo("fifo");
+    for stream in [Path::new("/dev/null"), &fifo] {
+        let both = [("--a", Use::File, Some(stream)), ("--b", Use::File, Some(stream))];
+        assert_eq!(same_file(&both), None, "in a stream nothing is written over");
+    }
+    let file = File::open(desk.at("there")).unwrap();
+    let (path, open) = (desk.at("there"), PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd())));
+    assert!(same_file(&[("--a", Use::File, Some(&path)), ("--b", Use::File, Some(&open))]).is_some());
     let relative = [("--a", Use::File, Some(Path::new("new"))), ("--b", Use::File, Some(Path::new("./new")))];
     assert!(same_file(&relative).is_some());
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -115,7 +115,7 @@ fn beside(place: &Place, mode: u32) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(&place.real);
     // A folder that is missing is named by the system; below, a temporary name would be.
     fs::metadata(folder)?;
-    let mode = place.mode.map_or(mode, |there| there & mode);
+    let mode = place.there.as_ref().map_or(mode, |there| there.mode() & mode);
     let permissions = Permissions::from_mode(mode);
     Ok(tempfile::Builder::new().permissions(permissions).tempfile_in(folder).map_err(plain)?)
 }
