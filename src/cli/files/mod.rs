@@ -11,13 +11,15 @@
 //!
 //! Nothing here blocks when it opens: a pipe that nothing reads is an error. A write to a
 //! pipe waits for its reader, and the caller says for how long. A link in a folder
-//! where everyone may make one (`/tmp`) is refused, since another user could have made it.
+//! where every user can create one (`/tmp`) is refused wherever it is in the path, since another
+//! user could have created it.
 //! Which flags must not name one file says [`clash`].
 
 pub mod clash;
 pub mod output;
 pub mod whole;
 
+use std::ffi::OsString;
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
@@ -32,8 +34,8 @@ use thiserror::Error;
 
 /// As many links are followed as Linux follows.
 const MOST_LINKS: usize = 40;
-/// The mode bit of a folder in which only an owner removes a file.
-const STICKY: u32 = 0o1000;
+/// The mode bits of a folder in which every user creates files and only an owner removes them.
+const SHARED: u32 = 0o1002;
 /// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 /// The most bytes that [`read_small`] reads: a state file has some 200.
@@ -52,7 +54,7 @@ pub enum FileError {
     Silent,
     #[error("it did not end in {SMALL_WITHIN:?}")]
     Unended,
-    #[error("it is a symbolic link in a folder where every user can make one")]
+    #[error("the path has a symbolic link in a folder where every user can create one")]
     SharedLink,
     #[error("it is a device, pipe or socket, not a file")]
     NotAFile,
@@ -98,7 +100,7 @@ pub struct Place {
 impl Place {
     /// Looks at a path. An error where no file can be, such as below a file.
     pub fn of(path: &Path) -> io::Result<Place> {
-        let Followed { real, is_descriptor, behind_a_shared_link } = follow(path);
+        let Followed { real, end, behind_a_shared_link } = follow(path);
         let there = match fs::metadata(path) {
             Ok(there) => Some(there),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -106,7 +108,7 @@ impl Place {
         };
         let kind = match &there {
             Some(there) if there.is_dir() => Kind::Folder,
-            Some(there) if there.is_file() && !is_descriptor => Kind::File,
+            Some(there) if there.is_file() && end == End::Path => Kind::File,
             Some(_) => Kind::Special,
             None if path.as_os_str().as_bytes().ends_with(b"/") => Kind::Folder,
             None => Kind::Nothing,
@@ -208,30 +210,56 @@ fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) {
 
 struct Followed {
     real: PathBuf,
-    /// It leads to an open descriptor, as `/dev/stdout` does.
-    is_descriptor: bool,
+    end: End,
     behind_a_shared_link: bool,
 }
 
+/// The end of a path, behind all links.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Path,
+    /// A link that only the kernel can follow, such as `/dev/stdout`.
+    Kernel,
+}
+
+/// Follows every link in a path, as the kernel does.
 fn follow(path: &Path) -> Followed {
-    let mut followed = Followed { real: path.to_owned(), is_descriptor: false, behind_a_shared_link: false };
-    for _ in 0..MOST_LINKS {
-        let at = &followed.real;
-        let folder = fs::canonicalize(folder_of(at)).unwrap_or_else(|_| folder_of(at).to_owned());
-        let Ok(target) = fs::read_link(at) else {
-            if let Some(name) = at.file_name() {
-                followed.real = folder.join(name);
+    let here = || fs::canonicalize(".").unwrap_or_else(|_| PathBuf::from("."));
+    let mut real = if path.is_absolute() { PathBuf::from("/") } else { here() };
+    let (mut rest, mut links, mut behind_a_shared_link) = (parts(path), 0, false);
+    while let Some(part) = rest.pop() {
+        match part.as_bytes() {
+            b"/" => real = PathBuf::from("/"),
+            b"." => {}
+            // `real` has no links.
+            b".." => drop(real.pop()),
+            _ => {
+                let at = real.join(&part);
+                let target = if links < MOST_LINKS { fs::read_link(&at).ok() } else { None };
+                let Some(target) = target else {
+                    real = at;
+                    continue;
+                };
+                links += 1;
+                behind_a_shared_link |= fs::metadata(&real).is_ok_and(|it| it.mode() & SHARED == SHARED);
+                // The text of such a link need not be a path.
+                let is_of_a_process = real.starts_with("/proc") && real != Path::new("/proc");
+                if is_of_a_process && rest.is_empty() {
+                    return Followed { real: at, end: End::Kernel, behind_a_shared_link };
+                } else if is_of_a_process {
+                    real = fs::canonicalize(&at).unwrap_or(at);
+                } else {
+                    rest.extend(parts(&target));
+                }
             }
-            return followed;
-        };
-        if folder.starts_with("/proc") {
-            followed.is_descriptor = true;
-            return followed;
         }
-        followed.behind_a_shared_link |= fs::metadata(&folder).is_ok_and(|it| it.mode() & STICKY != 0);
-        followed.real = folder.join(target);
     }
-    followed
+    Followed { real, end: End::Path, behind_a_shared_link }
+}
+
+/// The parts of a path, the first one last.
+fn parts(path: &Path) -> Vec<OsString> {
+    path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
 fn folder_of(path: &Path) -> &Path {

@@ -114,6 +114,32 @@ fn a_silent_pipe_is_named_as_such_after_its_time() {
 }
 
 #[test]
+fn a_link_anywhere_in_a_path_through_a_shared_folder_is_not_followed() {
+    let desk = Desk::new();
+    for (name, mode, is_followed) in
+        [("shared", 0o1777, false), ("sticky", 0o1755, true), ("open", 0o777, true)]
+    {
+        fs::create_dir(desk.at(name)).unwrap();
+        fs::create_dir_all(desk.at("mine")).unwrap();
+        fs::set_permissions(desk.at(name), fs::Permissions::from_mode(mode)).unwrap();
+        symlink(desk.at("mine"), desk.at(name).join("link")).unwrap();
+        symlink(desk.at(name).join("link"), desk.at("mine").join(name)).unwrap();
+        for path in ["link/state", "link/../mine/state", "../mine/NAME/state"] {
+            let path = desk.at(name).join(path.replace("NAME", name));
+            let files = [state(&path).map(drop), Output::create(&path).map(drop), check_database(&path)];
+            for file in files {
+                match file {
+                    Err(FileError::SharedLink) => assert!(!is_followed, "{path:?}"),
+                    other => assert!(other.is_ok() && is_followed, "{path:?}: {other:?}"),
+                }
+            }
+            assert_eq!(desk.at("mine/state").exists(), is_followed, "{path:?}");
+        }
+        fs::remove_dir_all(desk.at("mine")).unwrap();
+    }
+}
+
+#[test]
 fn a_device_is_written_to_and_stays() {
     let desk = Desk::new();
     let Some(device) = desk.device("null") else { return };
