@@ -326,6 +326,32 @@ fn processes_of(folder: &str) -> BTreeSet<String> {
 const SHORT: [&str; 6] = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
 
 #[test]
+fn a_picture_on_standard_output_replaces_nothing_in_the_file_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for is_appended in [true, false] {
+        let before = if is_appended { "before\n".repeat(2000) } else { String::new() };
+        fs::write(&path, &before).unwrap();
+        let file = fs::OpenOptions::new().append(is_appended).write(true).open(&path).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.args(SHORT).args(["--svg", "/dev/stdout", "--trace", "/dev/stdout"]);
+        let status = command.stdin(Stdio::null()).stdout(file).status().unwrap();
+        assert_eq!(status.code(), Some(2), "two flags, one file");
+        let file = fs::OpenOptions::new().append(is_appended).write(true).open(&path).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.args(SHORT).args(["--svg", "/dev/stdout", "--report", "/dev/null", "--trace", "/dev/null"]);
+        let status = command.stdin(Stdio::null()).stdout(file).status().unwrap();
+        assert_eq!(status.code(), Some(0));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&before), "{text}");
+        let text = &text[before.len()..];
+        assert!(text.contains("ACT 1") || text.contains("Act 1"), "{text}");
+        let picture = &text[text.find("<svg").unwrap()..text.find("</svg>").unwrap()];
+        assert!(!picture.contains("claims hold"), "the picture is whole: {picture}");
+    }
+}
+
+#[test]
 fn a_temporary_folder_that_cannot_be_created_is_named() {
     for (name, value, wanted) in [
         ("TMPDIR", "/nowhere", "cannot create a temporary folder in /nowhere: No such file"),

@@ -474,6 +474,32 @@ fn no_path_flag_waits_for_a_pipe_or_replaces_what_is_no_file() {
 }
 
 #[test]
+fn standard_output_by_its_path_is_written_behind_what_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for (flag, wanted) in [("--state", "control_url:"), ("--trace", "process_name")] {
+        fs::write(&path, "before\n".repeat(100)).unwrap();
+        let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let mut command = ninetabs(folder.path(), &["serve", flag, "/dev/stdout"]);
+        let status = command.stdout(file).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.code(), Some(0));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&"before\n".repeat(100)), "{flag}: {text}");
+        assert!(text.contains(wanted) && text.contains("Goodbye"), "{flag}: {text}");
+    }
+    // A socket cannot be opened by its path.
+    let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut command = ninetabs(folder.path(), &["serve", "--state", "/dev/stdout"]);
+    let writer = std::os::fd::OwnedFd::from(writer);
+    let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    drop(command);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
+    assert!(text.contains("control_url:"), "{text}");
+}
+
+#[test]
 fn one_device_may_be_named_by_two_flags() {
     let folder = tempfile::tempdir().unwrap();
     let output = serve(folder.path(), &["--state", "/dev/null", "--trace", "/dev/null"]);

@@ -6,16 +6,17 @@
 //! |---|---|---|
 //! | nothing, or a file | whole: a new file is moved to its place ([`whole`]); a trace grows in place ([`output`]) | only while the file at the path is the one that this process put there |
 //! | a link | its target, as above; the link stays | its target, as above; the link stays |
-//! | a device, a pipe, an open descriptor | as it is | never |
+//! | a device, a pipe | as it is | never |
+//! | a descriptor of this process (`/dev/stdout`) | behind what was written to it ([`descriptor`]) | never |
 //! | a folder | refused | never |
 //!
 //! Nothing here blocks when it opens: a pipe that nothing reads is an error. A write to a
 //! pipe waits for its reader, and the caller says for how long. A link in a folder
 //! where every user can create one (`/tmp`) is refused wherever it is in the path, since another
-//! user could have created it.
-//! Which flags must not name one file says [`clash`].
+//! user could have created it. [`clash`] knows which flags must not name one file.
 
 pub mod clash;
+mod descriptor;
 pub mod output;
 pub mod whole;
 
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// As many links are followed as Linux follows.
@@ -50,6 +52,10 @@ pub enum FileError {
     Folder,
     #[error("nothing reads this pipe")]
     Unread,
+    #[error("it is a socket, and a socket cannot be opened by its path")]
+    Socket,
+    #[error("this descriptor is open for reading only")]
+    ReadOnly,
     #[error("nothing came through it in {SMALL_WITHIN:?}")]
     Silent,
     #[error("it did not end in {SMALL_WITHIN:?}")]
@@ -94,6 +100,8 @@ pub struct Place {
     real: PathBuf,
     kind: Kind,
     there: Option<Metadata>,
+    /// The number of the descriptor of this process that the path leads to.
+    descriptor: Option<i32>,
     behind_a_shared_link: bool,
 }
 
@@ -113,7 +121,8 @@ impl Place {
             None if path.as_os_str().as_bytes().ends_with(b"/") => Kind::Folder,
             None => Kind::Nothing,
         };
-        Ok(Place { given: path.to_owned(), real, kind, there, behind_a_shared_link })
+        let descriptor = if let End::Descriptor(number) = end { Some(number) } else { None };
+        Ok(Place { given: path.to_owned(), real, kind, there, descriptor, behind_a_shared_link })
     }
 
     fn id(&self) -> Option<FileId> {
@@ -143,16 +152,49 @@ impl Place {
         }
     }
 
-    /// Opens a device or pipe for writing. Never waits for a reader, and no terminal
+    /// Opens a device, a pipe or a descriptor for writing. Never waits for a reader, and no terminal
     /// becomes this process's.
-    fn open_special(&self) -> Result<File, FileError> {
+    fn open_special(&self) -> Result<Opened, FileError> {
+        // Opening the path of a descriptor starts at offset 0 of its file, and fails for a socket.
+        let is_file = self.is(FileType::is_file);
+        if let Some(number) = self.descriptor
+            && (is_file || self.is(FileType::is_socket))
+            && let Some(file) = descriptor::duplicate(number)?
+        {
+            return Ok(Opened { file, is_shared: true });
+        }
+        if self.is(FileType::is_socket) {
+            return Err(FileError::Socket);
+        }
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
-        let opened = OpenOptions::new().write(true).custom_flags(flags as i32).open(&self.given);
-        opened.map_err(|error| match error.raw_os_error() {
-            Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => FileError::Unread,
-            _ => FileError::Io(error),
-        })
+        let mut options = OpenOptions::new();
+        // The descriptor of another process, which may write to the same file.
+        if is_file {
+            options.append(true)
+        } else {
+            options.write(true)
+        };
+        match options.custom_flags(flags as i32).open(&self.given) {
+            Ok(file) => Ok(Opened { file, is_shared: false }),
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Err(FileError::Unread),
+            // The pipe or terminal of another user, which gave it to this process.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                match self.descriptor.map(descriptor::duplicate).transpose()?.flatten() {
+                    Some(file) => Ok(Opened { file, is_shared: true }),
+                    None => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
     }
+}
+
+/// A device, a pipe or a descriptor that is open for writing.
+struct Opened {
+    file: File,
+    /// It is a duplicate. Its flags belong to other processes as well and cannot be changed, so a write
+    /// may block.
+    is_shared: bool,
 }
 
 /// Whether the database at this path can be opened without waiting: neither it nor one of
@@ -201,11 +243,11 @@ pub fn read_small(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| FileError::Io(ErrorKind::InvalidData.into()))
 }
 
-/// Waits until a descriptor is ready, for that long at most. An error shows at the next
-/// read or write.
-fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) {
+/// Waits until a descriptor is ready, for that long at most, and says whether it is. An error shows
+/// at the next read or write.
+fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) -> bool {
     let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
-    let _ = poll(&mut [PollFd::new(&file, flags)], Some(&time));
+    poll(&mut [PollFd::new(&file, flags)], Some(&time)) != Ok(0)
 }
 
 struct Followed {
@@ -218,7 +260,9 @@ struct Followed {
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Path,
-    /// A link that only the kernel can follow, such as `/dev/stdout`.
+    /// A descriptor of this process, by its number, as `/dev/stdout` is.
+    Descriptor(i32),
+    /// Another link that only the kernel can follow, such as `/proc/PID/exe`.
     Kernel,
 }
 
@@ -245,7 +289,8 @@ fn follow(path: &Path) -> Followed {
                 // The text of such a link need not be a path.
                 let is_of_a_process = real.starts_with("/proc") && real != Path::new("/proc");
                 if is_of_a_process && rest.is_empty() {
-                    return Followed { real: at, end: End::Kernel, behind_a_shared_link };
+                    let end = descriptor::number(&at).map_or(End::Kernel, End::Descriptor);
+                    return Followed { real: at, end, behind_a_shared_link };
                 } else if is_of_a_process {
                     real = fs::canonicalize(&at).unwrap_or(at);
                 } else {
@@ -254,7 +299,8 @@ fn follow(path: &Path) -> Followed {
             }
         }
     }
-    Followed { real, end: End::Path, behind_a_shared_link }
+    let end = descriptor::number(&real).map_or(End::Path, End::Descriptor);
+    Followed { real, end, behind_a_shared_link }
 }
 
 /// The parts of a path, the first one last.

@@ -9,16 +9,20 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
-use super::{FileError, Kind, Place, wait_for};
+use super::{FileError, Kind, Opened, Place, wait_for};
 
 /// How often a write that waits for its reader asks whether it may go on.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// A pipe that is ready takes this many bytes without blocking: the least `PIPE_BUF` of POSIX.
+const MOST_AT_ONCE: usize = 512;
 
 /// What is written to.
 #[derive(Debug)]
 pub struct Output {
     file: File,
     can_be_cut: bool,
+    is_shared: bool,
 }
 
 impl Output {
@@ -26,7 +30,7 @@ impl Output {
     pub fn create(path: &Path) -> Result<Output, FileError> {
         let place = Place::to_write(path)?;
         if place.kind == Kind::Special {
-            return Ok(Output { file: place.open_special()?, can_be_cut: false });
+            return Output::special(&place);
         }
         // What was looked at is what is opened: no link that was made meanwhile, no pipe that
         // has taken the file's place.
@@ -35,14 +39,14 @@ impl Output {
         options.write(true).create(true).truncate(true).custom_flags(flags as i32);
         let file = options.open(&place.real)?;
         let can_be_cut = file.metadata()?.is_file();
-        Ok(Output { file, can_be_cut })
+        Ok(Output { file, can_be_cut, is_shared: false })
     }
 
     /// Writes all of it. While a pipe is full it asks `goes_on` every 50 ms, and gives up once
     /// that is false.
     pub fn write_all(&mut self, mut bytes: &[u8], mut goes_on: impl FnMut() -> bool) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.file.write(bytes) {
+            match self.write(bytes) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -58,12 +62,24 @@ impl Output {
         Ok(())
     }
 
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_shared {
+            return self.file.write(bytes);
+        }
+        // A larger write may block.
+        if !wait_for(&self.file, PollFlags::OUT, Duration::ZERO) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        self.file.write(&bytes[..bytes.len().min(MOST_AT_ONCE)])
+    }
+
     /// Takes away what is behind this length. Of what went to a device nothing can be.
     pub fn cut(&self, length: u64) -> io::Result<()> {
         if self.can_be_cut { self.file.set_len(length) } else { Ok(()) }
     }
 
     pub(super) fn special(place: &Place) -> Result<Output, FileError> {
-        Ok(Output { file: place.open_special()?, can_be_cut: false })
+        let Opened { file, is_shared } = place.open_special()?;
+        Ok(Output { file, can_be_cut: false, is_shared })
     }
 }

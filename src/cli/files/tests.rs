@@ -140,6 +140,59 @@ fn a_link_anywhere_in_a_path_through_a_shared_folder_is_not_followed() {
 }
 
 #[test]
+fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
+    let desk = Desk::new();
+    for (name, is_appended) in [("appended", true), ("written", false)] {
+        fs::write(desk.at(name), if is_appended { "before " } else { "" }).unwrap();
+        let mut options = OpenOptions::new();
+        let mut file = options.append(is_appended).write(true).open(desk.at(name)).unwrap();
+        if !is_appended {
+            io::Write::write_all(&mut file, b"before ").unwrap();
+        }
+        for folder in ["/dev/fd", "/proc/self/fd"] {
+            let path = Path::new(folder).join(file.as_raw_fd().to_string());
+            if path.exists() {
+                WholeFile::at("--svg", &path).unwrap().write(b"picture ").unwrap();
+                Output::create(&path).unwrap().write_all(b"trace ", || false).unwrap();
+            }
+        }
+        io::Write::write_all(&mut file, b"after").unwrap();
+        let text = fs::read_to_string(desk.at(name)).unwrap();
+        assert_eq!(text.replace("picture trace ", ""), "before after", "{name}: {text}");
+        assert_ne!(text, "before after", "{name}");
+    }
+    let file = File::open(desk.at("written")).unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
+    assert!(matches!(Output::create(&path), Err(FileError::ReadOnly)));
+}
+
+#[test]
+fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
+    let desk = Desk::new();
+    let _listener = std::os::unix::net::UnixListener::bind(desk.at("socket")).unwrap();
+    assert!(matches!(put(&desk.at("socket"), b"", 0o600), Err(FileError::Socket)));
+    assert!(matches!(Output::create(&desk.at("socket")), Err(FileError::Socket)));
+    let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
+    // More than a socket holds: the writer waits for its reader.
+    let bytes = vec![b'x'; 1 << 20];
+    let read = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    });
+    WholeFile::at("--svg", &path).unwrap().write(&bytes).unwrap();
+    drop(writer);
+    assert_eq!(read.join().unwrap(), bytes.len());
+
+    // A reader that does not read is not waited for forever, although the socket blocks.
+    let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
+    let written = Output::create(&path).unwrap().write_all(&bytes, || false);
+    assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
 fn a_device_is_written_to_and_stays() {
     let desk = Desk::new();
     let Some(device) = desk.device("null") else { return };
