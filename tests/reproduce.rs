@@ -352,6 +352,38 @@ fn a_picture_on_standard_output_replaces_nothing_in_the_file_behind_it() {
 }
 
 #[test]
+fn the_file_of_another_user_in_a_sticky_folder_is_written_in_place() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run the program as another user");
+        return;
+    }
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, program) = (folder.path().join("report"), folder.path().join("ninetabs"));
+    // The folder of the build need not be open to other users.
+    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    fs::write(&path, "old").unwrap();
+    for (path, mode) in [(folder.path(), 0o1777), (&path, 0o666), (&program, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut command = Command::new(&program);
+    command.args(SHORT).arg("--report").arg(&path).env("TMPDIR", folder.path()).uid(65534).gid(65534);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let there = fs::metadata(&path).unwrap();
+    assert_eq!((there.uid(), there.mode() & 0o777), (0, 0o666));
+    assert!(fs::read_to_string(&path).unwrap().trim_end().ends_with("</html>"));
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = Command::new(&program);
+    command.args(["reproduce", "--report"]).arg(&path).env("TMPDIR", folder.path()).uid(65534).gid(65534);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.stdout.is_empty(), "it is refused before the first act: {output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"), "{output:?}");
+}
+
+#[test]
 fn a_temporary_folder_that_cannot_be_created_is_named() {
     for (name, value, wanted) in [
         ("TMPDIR", "/nowhere", "cannot create a temporary folder in /nowhere: No such file"),

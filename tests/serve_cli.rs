@@ -500,6 +500,30 @@ fn standard_output_by_its_path_is_written_behind_what_is_in_the_file() {
 }
 
 #[test]
+fn a_token_is_not_written_into_the_file_of_another_user() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run the program as another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (state, program) = (folder.path().join("state"), folder.path().join("ninetabs"));
+    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    fs::write(&state, "theirs").unwrap();
+    for (path, mode) in [(folder.path(), 0o1777), (&state, 0o666), (&program, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let plain = ninetabs(folder.path(), &["serve", "--state", state.to_str().unwrap()]);
+    let mut command = Command::new(&program);
+    command.args(plain.get_args()).envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.env("NINETABS_CONTROL_TOKEN", "s3cret-s3cret").uid(65534).gid(65534).stdin(Stdio::null());
+    one_line(&command.output().unwrap(), 1, &["--state", "Operation not permitted"]);
+    assert_eq!(fs::read_to_string(&state).unwrap(), "theirs");
+    assert_eq!(names(folder.path()), ["ninetabs", "state"]);
+}
+
+#[test]
 fn one_device_may_be_named_by_two_flags() {
     let folder = tempfile::tempdir().unwrap();
     let output = serve(folder.path(), &["--state", "/dev/null", "--trace", "/dev/null"]);

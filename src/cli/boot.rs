@@ -279,13 +279,10 @@ impl Running {
         };
         let trace = args.trace.as_deref().map(trace).transpose()?;
         let write = |path: &Path| {
-            StateFile::write(
-                path,
-                app.address(),
-                control.address(),
-                args.control_token.0.as_ref().map(Token::reveal),
-            )
-            .map_err(|error| BootError::State { path: path.to_owned(), error })
+            let token = args.control_token.0.as_ref().map(Token::reveal);
+            StateFile::reserve(path)
+                .and_then(|reserved| StateFile::write(reserved, app.address(), control.address(), token))
+                .map_err(|error| BootError::State { path: path.to_owned(), error })
         };
         let state = args.state.as_deref().map(write).transpose()?;
         Ok(Running {

@@ -8,12 +8,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::files::whole::{Put, Removal, put};
+use super::files::whole::{Access, Put, Removal, Reserved};
 use super::files::{FileError, read_small};
 use super::values::NO_TOKEN;
-
-/// The token in it is for its owner alone.
-const MODE: u32 = 0o600;
 
 /// A file that was written. It is removed when this is dropped, if it is still the same one.
 pub struct StateFile {
@@ -22,9 +19,14 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Writes it.
+    /// Tries whether it can be written at this path.
+    pub fn reserve(path: &Path) -> Result<Reserved, FileError> {
+        Reserved::at(path, Access::Secret)
+    }
+
+    /// Writes it where a place for it was reserved.
     pub fn write(
-        path: &Path,
+        reserved: Reserved,
         app: SocketAddr,
         control: SocketAddr,
         token: Option<&str>,
@@ -36,7 +38,8 @@ impl StateFile {
             quoted_if_a_number(token.unwrap_or(NO_TOKEN)),
             here.display(),
         );
-        Ok(StateFile { path: path.to_owned(), put: put(path, text.as_bytes(), MODE)? })
+        let path = reserved.path().to_owned();
+        Ok(StateFile { path, put: reserved.put(text.as_bytes())? })
     }
 }
 
@@ -44,7 +47,7 @@ impl Drop for StateFile {
     fn drop(&mut self) {
         let path = self.path.display();
         match self.put.remove() {
-            Ok(Removal::Removed) => {}
+            Ok(Removal::Removed | Removal::Emptied) => {}
             Ok(Removal::NotOurs) => log::debug!("--state {path}: what is there now is not this process's"),
             Err(error) => log::warn!("cannot remove --state {path}: {error}"),
         }
@@ -119,7 +122,7 @@ mod tests {
         let path = folder.path().join("state");
         let (app, control) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
         for token in [None, Some("s3cret"), Some("007"), Some("1.50")] {
-            let file = StateFile::write(&path, app, control, token).unwrap();
+            let file = StateFile::write(StateFile::reserve(&path).unwrap(), app, control, token).unwrap();
             assert_eq!(read(&path).unwrap(), says("tcp://127.0.0.1:2", token.unwrap_or_default()));
             drop(file);
             assert!(!path.exists());

@@ -4,7 +4,7 @@
 //!
 //! | there is | written | removed |
 //! |---|---|---|
-//! | nothing, or a file | whole: a new file is moved to its place ([`whole`]); a trace grows in place ([`output`]) | only while the file at the path is the one that this process put there |
+//! | nothing, or a file | whole: a new file is moved to its place, or written in place if it cannot be moved ([`whole`]); a trace grows in place ([`output`]) | only while the file at the path is the one that this process put there |
 //! | a link | its target, as above; the link stays | its target, as above; the link stays |
 //! | a device, a pipe | as it is | never |
 //! | a descriptor of this process (`/dev/stdout`) | behind what was written to it ([`descriptor`]) | never |
@@ -186,6 +186,13 @@ impl Place {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Opens the existing file for writing, and changes nothing in it. A link that has taken its place
+    /// since it was looked at is not followed, and a pipe is not waited for.
+    fn open_file(&self) -> io::Result<File> {
+        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
+        OpenOptions::new().write(true).custom_flags(flags as i32).open(&self.real)
     }
 }
 

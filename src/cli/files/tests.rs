@@ -1,11 +1,11 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use super::clash::{Use, same_file};
 use super::output::Output;
-use super::whole::{Put, Removal, WholeFile, put};
+use super::whole::{Access, Put, Removal, Reserved, WholeFile};
 use super::*;
 
 struct Desk(tempfile::TempDir);
@@ -43,8 +43,16 @@ impl Desk {
     }
 }
 
+fn put(path: &Path, bytes: &[u8]) -> Result<Put, FileError> {
+    Reserved::at(path, Access::Secret)?.put(bytes)
+}
+
 fn state(path: &Path) -> Result<Put, FileError> {
-    put(path, b"state", 0o600)
+    put(path, b"state")
+}
+
+fn output(path: &Path) -> Result<Output, FileError> {
+    Output::create(path)
 }
 
 #[test]
@@ -63,7 +71,7 @@ fn a_file_is_replaced_whole_and_removed() {
 fn a_file_of_another_process_is_never_removed() {
     let desk = Desk::new();
     let ours = state(&desk.at("file")).unwrap();
-    let theirs = put(&desk.at("file"), b"theirs", 0o600).unwrap();
+    let theirs = put(&desk.at("file"), b"theirs").unwrap();
     assert_eq!(ours.remove().unwrap(), Removal::NotOurs);
     assert_eq!(fs::read(desk.at("file")).unwrap(), b"theirs");
     assert_eq!(theirs.remove().unwrap(), Removal::Removed);
@@ -93,10 +101,134 @@ fn a_link_in_a_folder_where_everyone_can_make_one_is_not_followed() {
     symlink(desk.at("real"), desk.at("shared/link")).unwrap();
     let link = desk.at("shared/link");
     assert!(matches!(state(&link), Err(FileError::SharedLink)));
-    assert!(matches!(Output::create(&link), Err(FileError::SharedLink)));
+    assert!(matches!(output(&link), Err(FileError::SharedLink)));
     assert!(matches!(check_database(&link), Err(FileError::SharedLink)));
     assert!(WholeFile::at("--report", &link).unwrap_err().to_string().starts_with("--report /"));
     assert_eq!(fs::read(desk.at("real")).unwrap(), b"old");
+}
+
+#[test]
+fn a_link_anywhere_in_a_path_through_a_shared_folder_is_not_followed() {
+    let desk = Desk::new();
+    for (name, mode, is_followed) in
+        [("shared", 0o1777, false), ("sticky", 0o1755, true), ("open", 0o777, true)]
+    {
+        fs::create_dir(desk.at(name)).unwrap();
+        fs::create_dir_all(desk.at("mine")).unwrap();
+        fs::set_permissions(desk.at(name), fs::Permissions::from_mode(mode)).unwrap();
+        symlink(desk.at("mine"), desk.at(name).join("link")).unwrap();
+        symlink(desk.at(name).join("link"), desk.at("mine").join(name)).unwrap();
+        for path in ["link/state", "link/../mine/state", "../mine/NAME/state"] {
+            let path = desk.at(name).join(path.replace("NAME", name));
+            let files = [state(&path).map(drop), output(&path).map(drop), check_database(&path)];
+            for file in files {
+                match file {
+                    Err(FileError::SharedLink) => assert!(!is_followed, "{path:?}"),
+                    other => assert!(other.is_ok() && is_followed, "{path:?}: {other:?}"),
+                }
+            }
+            assert_eq!(desk.at("mine/state").exists(), is_followed, "{path:?}");
+        }
+        fs::remove_dir_all(desk.at("mine")).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_replaced_passes_its_mode_and_owner_on() {
+    let desk = Desk::new().with("report", "old").with("state", "old");
+    let is_root = rustix::process::geteuid().is_root();
+    let (us, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let owner = if is_root { (1000, 1000) } else { (us, group) };
+    for name in ["report", "state"] {
+        std::os::unix::fs::chown(desk.at(name), Some(owner.0), Some(owner.1)).unwrap();
+        fs::set_permissions(desk.at(name), fs::Permissions::from_mode(0o664)).unwrap();
+    }
+    WholeFile::at("--report", &desk.at("report")).unwrap().write(b"new").unwrap();
+    state(&desk.at("state")).unwrap();
+    let of = |name: &str| {
+        let there = fs::metadata(desk.at(name)).unwrap();
+        (there.mode() & 0o777, (there.uid(), there.gid()))
+    };
+    assert_eq!(of("report"), (0o664, owner));
+    // The token in it is not for the owner of a file that happened to be there.
+    assert_eq!(of("state"), (0o600, (us, group)));
+}
+
+#[test]
+fn a_file_that_another_is_mounted_on_is_written_in_place() {
+    let desk = Desk::new().with("outside", "an old text that is longer").with("inside", "");
+    let mount = |args: &[&str]| Command::new("mount").args(args).stderr(Stdio::null()).status();
+    let (outside, inside) = (desk.at("outside"), desk.at("inside"));
+    if !mount(&["--bind", outside.to_str().unwrap(), inside.to_str().unwrap()]).is_ok_and(|it| it.success()) {
+        eprintln!("skipped: this user may not mount a file");
+        return;
+    }
+    WholeFile::at("--report", &inside).unwrap().write(b"report").unwrap();
+    let report = fs::read(&outside).unwrap();
+    let file = state(&inside).unwrap();
+    let (written, mode) = (fs::read(&outside).unwrap(), fs::metadata(&outside).unwrap().mode() & 0o777);
+    let removed = file.remove().unwrap();
+    let (left, names) = (fs::read(&outside).unwrap(), desk.names());
+    let other = state(&inside).unwrap();
+    fs::write(&outside, "of another server").unwrap();
+    let not_ours = other.remove().unwrap();
+    assert!(Command::new("umount").arg(&inside).status().unwrap().success());
+    assert_eq!((report.as_slice(), written.as_slice(), mode), (&b"report"[..], &b"state"[..], 0o600));
+    assert_eq!((removed, left.as_slice(), not_ours), (Removal::Emptied, &b""[..], Removal::NotOurs));
+    assert_eq!(names, ["inside", "outside"]);
+}
+
+#[test]
+fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
+    let desk = Desk::new();
+    for (name, is_appended) in [("appended", true), ("written", false)] {
+        fs::write(desk.at(name), if is_appended { "before " } else { "" }).unwrap();
+        let mut options = OpenOptions::new();
+        let mut file = options.append(is_appended).write(true).open(desk.at(name)).unwrap();
+        if !is_appended {
+            io::Write::write_all(&mut file, b"before ").unwrap();
+        }
+        for folder in ["/dev/fd", "/proc/self/fd"] {
+            let path = Path::new(folder).join(file.as_raw_fd().to_string());
+            if path.exists() {
+                WholeFile::at("--svg", &path).unwrap().write(b"picture ").unwrap();
+                output(&path).unwrap().write_all(b"trace ", || false).unwrap();
+            }
+        }
+        io::Write::write_all(&mut file, b"after").unwrap();
+        let text = fs::read_to_string(desk.at(name)).unwrap();
+        assert_eq!(text.replace("picture trace ", ""), "before after", "{name}: {text}");
+        assert_ne!(text, "before after", "{name}");
+    }
+    let file = File::open(desk.at("written")).unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
+    assert!(matches!(output(&path), Err(FileError::ReadOnly)));
+}
+
+#[test]
+fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
+    let desk = Desk::new();
+    let _listener = std::os::unix::net::UnixListener::bind(desk.at("socket")).unwrap();
+    assert!(matches!(state(&desk.at("socket")), Err(FileError::Socket)));
+    assert!(matches!(output(&desk.at("socket")), Err(FileError::Socket)));
+    let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
+    // More than a socket holds: the writer waits for its reader.
+    let bytes = vec![b'x'; 1 << 20];
+    let read = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        bytes.len()
+    });
+    WholeFile::at("--svg", &path).unwrap().write(&bytes).unwrap();
+    drop(writer);
+    assert_eq!(read.join().unwrap(), bytes.len());
+
+    // A reader that does not read is not waited for forever, although the socket blocks.
+    let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
+    let written = output(&path).unwrap().write_all(&bytes, || false);
+    assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
 }
 
 #[test]
@@ -114,93 +246,14 @@ fn a_silent_pipe_is_named_as_such_after_its_time() {
 }
 
 #[test]
-fn a_link_anywhere_in_a_path_through_a_shared_folder_is_not_followed() {
-    let desk = Desk::new();
-    for (name, mode, is_followed) in
-        [("shared", 0o1777, false), ("sticky", 0o1755, true), ("open", 0o777, true)]
-    {
-        fs::create_dir(desk.at(name)).unwrap();
-        fs::create_dir_all(desk.at("mine")).unwrap();
-        fs::set_permissions(desk.at(name), fs::Permissions::from_mode(mode)).unwrap();
-        symlink(desk.at("mine"), desk.at(name).join("link")).unwrap();
-        symlink(desk.at(name).join("link"), desk.at("mine").join(name)).unwrap();
-        for path in ["link/state", "link/../mine/state", "../mine/NAME/state"] {
-            let path = desk.at(name).join(path.replace("NAME", name));
-            let files = [state(&path).map(drop), Output::create(&path).map(drop), check_database(&path)];
-            for file in files {
-                match file {
-                    Err(FileError::SharedLink) => assert!(!is_followed, "{path:?}"),
-                    other => assert!(other.is_ok() && is_followed, "{path:?}: {other:?}"),
-                }
-            }
-            assert_eq!(desk.at("mine/state").exists(), is_followed, "{path:?}");
-        }
-        fs::remove_dir_all(desk.at("mine")).unwrap();
-    }
-}
-
-#[test]
-fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
-    let desk = Desk::new();
-    for (name, is_appended) in [("appended", true), ("written", false)] {
-        fs::write(desk.at(name), if is_appended { "before " } else { "" }).unwrap();
-        let mut options = OpenOptions::new();
-        let mut file = options.append(is_appended).write(true).open(desk.at(name)).unwrap();
-        if !is_appended {
-            io::Write::write_all(&mut file, b"before ").unwrap();
-        }
-        for folder in ["/dev/fd", "/proc/self/fd"] {
-            let path = Path::new(folder).join(file.as_raw_fd().to_string());
-            if path.exists() {
-                WholeFile::at("--svg", &path).unwrap().write(b"picture ").unwrap();
-                Output::create(&path).unwrap().write_all(b"trace ", || false).unwrap();
-            }
-        }
-        io::Write::write_all(&mut file, b"after").unwrap();
-        let text = fs::read_to_string(desk.at(name)).unwrap();
-        assert_eq!(text.replace("picture trace ", ""), "before after", "{name}: {text}");
-        assert_ne!(text, "before after", "{name}");
-    }
-    let file = File::open(desk.at("written")).unwrap();
-    let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
-    assert!(matches!(Output::create(&path), Err(FileError::ReadOnly)));
-}
-
-#[test]
-fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
-    let desk = Desk::new();
-    let _listener = std::os::unix::net::UnixListener::bind(desk.at("socket")).unwrap();
-    assert!(matches!(put(&desk.at("socket"), b"", 0o600), Err(FileError::Socket)));
-    assert!(matches!(Output::create(&desk.at("socket")), Err(FileError::Socket)));
-    let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
-    let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
-    // More than a socket holds: the writer waits for its reader.
-    let bytes = vec![b'x'; 1 << 20];
-    let read = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).unwrap();
-        bytes.len()
-    });
-    WholeFile::at("--svg", &path).unwrap().write(&bytes).unwrap();
-    drop(writer);
-    assert_eq!(read.join().unwrap(), bytes.len());
-
-    // A reader that does not read is not waited for forever, although the socket blocks.
-    let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
-    let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
-    let written = Output::create(&path).unwrap().write_all(&bytes, || false);
-    assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
-}
-
-#[test]
 fn a_device_is_written_to_and_stays() {
     let desk = Desk::new();
     let Some(device) = desk.device("null") else { return };
     assert_eq!(state(&device).unwrap().remove().unwrap(), Removal::NotOurs);
     WholeFile::at("--report", &device).unwrap().write(b"report").unwrap();
-    let mut output = Output::create(&device).unwrap();
-    output.write_all(b"trace", || false).unwrap();
-    output.cut(0).unwrap();
+    let mut trace = output(&device).unwrap();
+    trace.write_all(b"trace", || false).unwrap();
+    trace.cut(0).unwrap();
     assert!(matches!(check_database(&device), Err(FileError::NotAFile)));
     assert!(fs::metadata(&device).unwrap().file_type().is_char_device());
 }
@@ -210,7 +263,7 @@ fn a_pipe_without_a_reader_is_refused_at_once() {
     let desk = Desk::new();
     let fifo = desk.fifo("fifo");
     assert!(matches!(state(&fifo), Err(FileError::Unread)));
-    assert!(matches!(Output::create(&fifo), Err(FileError::Unread)));
+    assert!(matches!(output(&fifo), Err(FileError::Unread)));
     assert!(
         WholeFile::at("--svg", &fifo).is_err_and(|it| it.to_string().contains("nothing reads this pipe"))
     );
@@ -240,7 +293,7 @@ fn a_pipe_with_a_reader_is_written_to_and_stays() {
         }
     };
     let reader = read();
-    let file = put(&fifo, b"state.", 0o600).unwrap();
+    let file = put(&fifo, b"state.").unwrap();
     assert_eq!(reader(), "state.");
     assert_eq!(file.remove().unwrap(), Removal::NotOurs);
     // More than a pipe holds: the writer waits for its reader.
@@ -260,7 +313,7 @@ fn a_reader_that_stops_reading_is_not_waited_for_forever() {
     let _reader =
         OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(&fifo).unwrap();
     let mut asked = 0;
-    let written = Output::create(&fifo).unwrap().write_all(&[0; 1 << 20], || {
+    let written = output(&fifo).unwrap().write_all(&[0; 1 << 20], || {
         asked += 1;
         asked < 3
     });
@@ -280,7 +333,7 @@ fn a_folder_and_a_database_are_refused() {
     ] {
         for said in [
             state(&desk.at(name)).unwrap_err().to_string(),
-            Output::create(&desk.at(name)).unwrap_err().to_string(),
+            output(&desk.at(name)).unwrap_err().to_string(),
             WholeFile::at("--report", &desk.at(name)).unwrap_err().to_string(),
         ] {
             let said = said.replace(desk.0.path().to_str().unwrap(), "");

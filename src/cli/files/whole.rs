@@ -1,19 +1,22 @@
 //! A file that is written whole or not at all, and removed by the process that made it.
 //!
 //! A new file is written beside its path and moved there: nothing reads half of it, and a run
-//! that is interrupted or killed leaves what was there before.
+//! that is interrupted or killed leaves what was there before. A file that cannot be replaced
+//! (another file system is mounted on it, or its folder belongs to another user) is written in
+//! place.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::output::Output;
-use super::{FileError, FileId, Kind, Place, folder_of};
+use super::{FileError, FileId, Kind, Place, folder_of, starts_with};
 
 /// How long a full pipe may keep a whole file waiting.
 const READ_WITHIN: Duration = Duration::from_secs(5);
@@ -27,36 +30,90 @@ pub struct Unwritable {
     error: FileError,
 }
 
-/// A path at which a command writes a file at its end. Whether it can is tried before the work
-/// begins, so that no run of two minutes is lost.
+/// The users that may read and write a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// All that the umask permits. A file that is replaced passes on its owner and its mode.
+    Public,
+    /// Its owner alone, since it contains a token.
+    Secret,
+}
+
+impl Access {
+    fn mode(self) -> u32 {
+        match self {
+            Access::Public => 0o666,
+            Access::Secret => 0o600,
+        }
+    }
+}
+
+/// A path where a file can be put. This is tested before the work begins, so that no run of two
+/// minutes is lost and no start is refused late.
+#[derive(Debug)]
+pub struct Reserved {
+    path: PathBuf,
+    access: Access,
+    /// Held open from the start, so that the reader of a pipe waits.
+    special: Option<Output>,
+}
+
+impl Reserved {
+    /// Tests whether a file can be put at this path, and changes nothing there.
+    pub fn at(path: &Path, access: Access) -> Result<Reserved, FileError> {
+        let place = Place::to_write(path)?;
+        let special = match place.kind {
+            Kind::Special => Some(Output::special(&place)?),
+            // It is written in place if it cannot be replaced.
+            Kind::File => place.open_file().map(|_| None)?,
+            Kind::Nothing | Kind::Folder => beside(&place, access).map(|_| None)?,
+        };
+        Ok(Reserved { path: path.to_owned(), access, special })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a whole file there. Waits at most 5 s for the reader of a full pipe.
+    pub fn put(self, bytes: &[u8]) -> Result<Put, FileError> {
+        if let Some(mut output) = self.special {
+            let deadline = Instant::now() + READ_WITHIN;
+            output.write_all(bytes, || Instant::now() < deadline)?;
+            return Ok(Put { real: self.path, what: What::Written });
+        }
+        let place = Place::to_write(&self.path)?;
+        let what = match replace(&place, bytes, self.access) {
+            Err(FileError::Io(error)) if place.kind == Kind::File && cannot_be_replaced(&error) => {
+                write_in_place(&place, bytes, self.access)?;
+                What::InPlace(bytes.to_owned())
+            }
+            replaced => What::File(replaced?),
+        };
+        Ok(Put { real: place.real, what })
+    }
+}
+
+/// A path at which a command writes a file at its end.
 #[derive(Debug)]
 pub struct WholeFile {
     flag: &'static str,
-    path: PathBuf,
-    /// Held open from the start, so that the reader of a pipe waits.
-    special: Option<Output>,
+    reserved: Reserved,
 }
 
 impl WholeFile {
     /// Tries whether a file can be written at this path.
     pub fn at(flag: &'static str, path: &Path) -> Result<WholeFile, Unwritable> {
-        let tried = Place::to_write(path).and_then(|place| match place.kind {
-            Kind::Special => Output::special(&place).map(Some),
-            _ => beside(&place, 0o666).map(|_| None),
-        });
-        match tried {
-            Ok(special) => Ok(WholeFile { flag, path: path.to_owned(), special }),
+        match Reserved::at(path, Access::Public) {
+            Ok(reserved) => Ok(WholeFile { flag, reserved }),
             Err(error) => Err(Unwritable { flag, path: path.to_owned(), error }),
         }
     }
 
     /// Writes it. Waits at most 5 s for the reader of a full pipe.
     pub fn write(self, bytes: &[u8]) -> Result<(), Unwritable> {
-        let written = match self.special {
-            Some(output) => write_special(output, bytes),
-            None => put(&self.path, bytes, 0o666).map(drop),
-        };
-        written.map_err(|error| Unwritable { flag: self.flag, path: self.path, error })
+        let (flag, path) = (self.flag, self.reserved.path.clone());
+        self.reserved.put(bytes).map(drop).map_err(|error| Unwritable { flag, path, error })
     }
 }
 
@@ -64,60 +121,109 @@ impl WholeFile {
 #[derive(Debug)]
 pub struct Put {
     real: PathBuf,
-    /// None where it was written to what was there already.
-    id: Option<FileId>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A new file.
+    File(FileId),
+    /// These bytes, into a file that is not this process's to remove.
+    InPlace(Vec<u8>),
+    /// Bytes that went to a device, a pipe or a descriptor.
+    Written,
 }
 
 /// What became of a file that was to be removed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removal {
     Removed,
+    /// It was written in place, and is empty now.
+    Emptied,
     /// It was gone already, it is another file by now, or it is a device or pipe.
     NotOurs,
 }
 
 impl Put {
-    /// Removes the file, if it is still the one that this process put there.
+    /// Removes the file, if it is still the one that this process put there. A file that was written in
+    /// place is emptied, if it still has what this process wrote.
     pub fn remove(&self) -> io::Result<Removal> {
-        let there = match fs::symlink_metadata(&self.real) {
-            Ok(there) => Some(FileId::of(&there)),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        if self.id.is_none() || there != self.id {
-            return Ok(Removal::NotOurs);
+        match &self.what {
+            What::Written => Ok(Removal::NotOurs),
+            What::File(id) => match fs::symlink_metadata(&self.real) {
+                Ok(there) if FileId::of(&there) == *id => {
+                    fs::remove_file(&self.real).map(|()| Removal::Removed)
+                }
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                Ok(_) | Err(_) => Ok(Removal::NotOurs),
+            },
+            What::InPlace(bytes) => {
+                let place = Place::of(&self.real)?;
+                if place.kind != Kind::File || !starts_with(&place.real, bytes) {
+                    return Ok(Removal::NotOurs);
+                }
+                place.open_file()?.set_len(0).map(|()| Removal::Emptied)
+            }
         }
-        fs::remove_file(&self.real).map(|()| Removal::Removed)
     }
 }
 
-/// Writes a whole file at this path with this mode, as far as the umask lets it; one that is
-/// replaced passes its narrower mode on. Waits at most 5 s for the reader of a full pipe.
-pub fn put(path: &Path, bytes: &[u8], mode: u32) -> Result<Put, FileError> {
-    let place = Place::to_write(path)?;
-    if place.kind == Kind::Special {
-        write_special(Output::special(&place)?, bytes)?;
-        return Ok(Put { real: place.real, id: None });
-    }
-    let mut file = beside(&place, mode)?;
+/// Writes a new file and moves it to its place.
+fn replace(place: &Place, bytes: &[u8], access: Access) -> Result<FileId, FileError> {
+    let mut file = beside(place, access)?;
     file.write_all(bytes).map_err(plain)?;
     let file = file.persist(&place.real).map_err(|error| error.error)?;
-    let id = FileId::of(&file.metadata()?);
-    Ok(Put { real: place.real, id: Some(id) })
+    Ok(FileId::of(&file.metadata()?))
 }
 
-fn write_special(mut output: Output, bytes: &[u8]) -> Result<(), FileError> {
-    let deadline = Instant::now() + READ_WITHIN;
-    Ok(output.write_all(bytes, || Instant::now() < deadline)?)
+/// Whether the error leaves writing in place: a file is mounted on the path, the folder is read-only,
+/// or it belongs to another user.
+fn cannot_be_replaced(error: &io::Error) -> bool {
+    let codes = [Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::XDEV, Errno::ROFS];
+    codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
 }
 
-fn beside(place: &Place, mode: u32) -> Result<NamedTempFile, FileError> {
+fn write_in_place(place: &Place, bytes: &[u8], access: Access) -> Result<(), FileError> {
+    let mut file = place.open_file()?;
+    let there = file.metadata()?;
+    if Some(FileId::of(&there)) != place.id() {
+        return Err(FileError::Io(ErrorKind::ResourceBusy.into()));
+    }
+    // Before the token is in it. Only the owner of a file may do so.
+    if access == Access::Secret && there.mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(there.mode() & access.mode()))?;
+    }
+    file.set_len(0)?;
+    Ok(file.write_all(bytes)?)
+}
+
+/// Creates a file in the folder of a place, to be moved there.
+pub(super) fn beside(place: &Place, access: Access) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(&place.real);
     // A folder that is missing is named by the system; below, a temporary name would be.
     fs::metadata(folder)?;
-    let mode = place.there.as_ref().map_or(mode, |there| there.mode() & mode);
+    let mode = match &place.there {
+        Some(there) => there.mode() & access.mode() & 0o700,
+        None => access.mode(),
+    };
     let permissions = Permissions::from_mode(mode);
-    Ok(tempfile::Builder::new().permissions(permissions).tempfile_in(folder).map_err(plain)?)
+    let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).map_err(plain)?;
+    if let (Some(there), Access::Public) = (&place.there, access) {
+        pass_on(there, file.as_file())?;
+    }
+    Ok(file)
+}
+
+/// Gives a file the owner and the group of the one that it replaces, where that is permitted, and
+/// its mode.
+fn pass_on(there: &Metadata, file: &File) -> io::Result<()> {
+    let group = Some(there.gid());
+    if fchown(file, Some(there.uid()), group).is_err() {
+        // Only root gives files away; each user may give them to a group of its own.
+        let _ = fchown(file, None, group);
+    }
+    // Behind the owner, since that takes bits of the mode away.
+    file.set_permissions(Permissions::from_mode(there.mode() & 0o777))
 }
 
 /// Without the path of the temporary file, which says nothing to the user.
