@@ -474,6 +474,40 @@ fn no_path_flag_waits_for_a_pipe_or_replaces_what_is_no_file() {
 }
 
 #[test]
+fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    assert!(make("mkfifo", Path::new(&path("fifo")), &[]));
+    fs::write(path("old"), "old").unwrap();
+    let before = names(folder.path());
+    let temporary = tempfile::tempdir().unwrap();
+    // The last of these shows only when it is written.
+    for bad in [path("nowhere/x"), path("fifo"), "/dev/full".to_owned()] {
+        for (flag, other) in [("--state", "--trace"), ("--trace", "--state")] {
+            for good in ["old", "new"] {
+                let mut given = ninetabs(temporary.path(), &["serve", "--database", &path("database")]);
+                given.args([flag, &bad, other, &path(good)]);
+                one_line(&output_in_time(given), 1, &[flag, &bad, "give a path that can be written"]);
+                let what = format!("{flag} {bad} {other} {good}");
+                // A state file was written by then, and is removed as at every stop.
+                if (bad.as_str(), other, good) == ("/dev/full", "--state", "old") {
+                    assert!(!fs::exists(path("old")).unwrap(), "{what}");
+                    fs::write(path("old"), "old").unwrap();
+                }
+                assert_eq!(fs::read_to_string(path("old")).unwrap(), "old", "{what}");
+                assert_eq!(names(folder.path()), before, "{what}: something is left");
+            }
+        }
+    }
+    // A database that was there stays, with what is in it.
+    let mut given = ninetabs(temporary.path(), &["serve", "--database", &path("database")]);
+    assert_eq!(output_in_time(given).status.code(), Some(0));
+    given = ninetabs(temporary.path(), &["serve", "--database", &path("database"), "--state", "/dev/full"]);
+    one_line(&output_in_time(given), 1, &["--state /dev/full"]);
+    assert!(fs::metadata(path("database")).unwrap().len() > 0);
+}
+
+#[test]
 fn standard_output_by_its_path_is_written_behind_what_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");

@@ -19,7 +19,10 @@ use thiserror::Error;
 
 use super::complaint;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
-use super::files::{FileError, Place, check_database};
+use super::files::claimed::Claimed;
+use super::files::output::Prepared;
+use super::files::whole::Reserved;
+use super::files::{FileError, check_database};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
@@ -49,6 +52,8 @@ use crate::timestamp;
 /// How long the control server's own answers may take to end, after all else has:
 /// one of them may be the answer to the order to stop.
 const CONTROL_GRACE: Duration = Duration::from_millis(500);
+/// How long the app of a start that is refused late may take to end.
+const REFUSAL_GRACE: Duration = Duration::from_millis(500);
 /// How long the last lines of the log and of standard output may take to be written.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 /// What asks for the end of the process, and what hears it.
@@ -97,9 +102,32 @@ pub enum BootError {
     State { path: PathBuf, error: FileError },
 }
 
+/// The paths of `--state` and `--trace`, which can be written and are as they were.
+struct Written {
+    state: Option<(PathBuf, Reserved)>,
+    trace: Option<(PathBuf, Prepared)>,
+}
+
+impl Written {
+    fn reserve(args: &ServeArgs) -> Result<Written, BootError> {
+        let trace = |path: PathBuf| match Prepared::at(&path) {
+            Ok(prepared) => Ok((path, prepared)),
+            Err(error) => Err(BootError::Trace { path, error }),
+        };
+        let state = |path: PathBuf| match StateFile::reserve(&path) {
+            Ok(reserved) => Ok((path, reserved)),
+            Err(error) => Err(BootError::State { path, error }),
+        };
+        Ok(Written {
+            trace: args.trace.clone().map(trace).transpose()?,
+            state: args.state.clone().map(state).transpose()?,
+        })
+    }
+}
+
 /// Everything that runs. Fields are dropped in the order in which things stop.
 pub struct Running {
-    _state: Option<StateFile>,
+    state: Option<StateFile>,
     trace: Option<TraceFile>,
     producer: Option<Producer>,
     outside_writers: Option<OutsideWriters>,
@@ -111,6 +139,7 @@ pub struct Running {
     live: Arc<Live>,
     broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
+    timeline: Arc<Timeline>,
     /// Hears of a service thread that ended by itself.
     pub services: Services,
 }
@@ -120,12 +149,35 @@ impl Running {
     pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
         // A start that is refused for a path or a port leaves no database behind.
         refuse_what_is_in_use([("--bind", args.bind), ("--control-url", args.control_url)])?;
-        if let Some(path) = &args.trace {
-            Place::to_write(path).map_err(|error| BootError::Trace { path: path.clone(), error })?;
+        let written = Written::reserve(args)?;
+        if let Err(error) = check_database(path) {
+            return Err(BootError::NoDatabase { path: path.to_owned(), error });
         }
-        if let Some(path) = &args.state {
-            Place::to_write(path).map_err(|error| BootError::State { path: path.clone(), error })?;
+        let claimed = Claimed::at(path);
+        let mut opened = None;
+        let started = Running::start_on(args, path, orders, &mut opened).and_then(|mut running| {
+            let began = running.begin(written, args);
+            if began.is_err() {
+                running.stop(REFUSAL_GRACE);
+            }
+            began.map(|()| running)
+        });
+        if started.is_err() {
+            if let Some(database) = opened {
+                database.close();
+            }
+            claimed.remove();
         }
+        started
+    }
+
+    /// Starts all but what writes files. Tells which database it has opened, also if it fails later.
+    fn start_on(
+        args: &ServeArgs,
+        path: &Path,
+        orders: Orders,
+        opened: &mut Option<Arc<Database>>,
+    ) -> Result<Running, BootError> {
         let limit = descriptors::raise_limit();
         let front = match args.front {
             FrontDoor::Puma => default::FrontDoor::Puma,
@@ -137,9 +189,6 @@ impl Running {
         let no_views = |error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error };
         let views = Views::new(args.views.as_deref()).map_err(no_views)?;
         let pages = Pages::new(args.views.as_deref()).map_err(no_views)?;
-        if let Err(error) = check_database(path) {
-            return Err(BootError::NoDatabase { path: path.to_owned(), error });
-        }
         let size = args.db_pool.0.unwrap_or(max + args.max_io_threads);
         let lease_for = match args.db_lease {
             DbLease::Action => LeaseFor::Action,
@@ -148,6 +197,7 @@ impl Running {
         let keep = if args.database == Path::new(MEMORY) { Keep::WhileOpen } else { Keep::Forever };
         let database = Database::open(path, keep, size, args.db_checkout_timeout, lease_for)
             .map_err(|error| no_database(&args.database, error))?;
+        *opened = Some(Arc::clone(&database));
         let max_connections = match front {
             default::FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
             // It takes what there is, and cannot be told otherwise.
@@ -273,21 +323,9 @@ impl Running {
         let outside_writers = Some(OutsideWriters::watch(&database, &services)?);
         let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);
         let producer = args.produce_every.0.map(produce).transpose()?;
-        let trace = |path: &Path| {
-            TraceFile::start(path, Arc::clone(&timeline), Arc::clone(&app))
-                .map_err(|error| BootError::Trace { path: path.to_owned(), error })
-        };
-        let trace = args.trace.as_deref().map(trace).transpose()?;
-        let write = |path: &Path| {
-            let token = args.control_token.0.as_ref().map(Token::reveal);
-            StateFile::reserve(path)
-                .and_then(|reserved| StateFile::write(reserved, app.address(), control.address(), token))
-                .map_err(|error| BootError::State { path: path.to_owned(), error })
-        };
-        let state = args.state.as_deref().map(write).transpose()?;
         Ok(Running {
-            _state: state,
-            trace,
+            state: None,
+            trace: None,
             producer,
             outside_writers,
             _reaper: reaper,
@@ -297,8 +335,24 @@ impl Running {
             live,
             broadcaster,
             database,
+            timeline,
             services,
         })
+    }
+
+    /// Writes the state file, and then begins the trace: if one of them fails, the trace that was there
+    /// is as it was.
+    fn begin(&mut self, written: Written, args: &ServeArgs) -> Result<(), BootError> {
+        if let Some((path, reserved)) = written.state {
+            let token = args.control_token.0.as_ref().map(Token::reveal);
+            let state = StateFile::write(reserved, self.app.address(), self.control.address(), token);
+            self.state = Some(state.map_err(|error| BootError::State { path, error })?);
+        }
+        if let Some((path, prepared)) = written.trace {
+            let trace = TraceFile::start(&path, prepared, Arc::clone(&self.timeline), Arc::clone(&self.app));
+            self.trace = Some(trace.map_err(|error| BootError::Trace { path, error })?);
+        }
+        Ok(())
     }
 
     /// Stops accepting, tells every stream to come back, waits for what is being

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::files::FileError;
-use super::files::output::Output;
+use super::files::output::{Output, Prepared};
 use crate::lab::trace::{Encoder, Event, Process};
 use crate::puma::Server;
 use crate::timeline::{self, Timeline};
@@ -37,9 +37,14 @@ pub struct TraceFile {
 
 impl TraceFile {
     /// Makes the file, in the place of what was there, and begins to write.
-    pub fn start(path: &Path, timeline: Arc<Timeline>, server: Arc<Server>) -> Result<TraceFile, FileError> {
+    pub fn start(
+        path: &Path,
+        prepared: Prepared,
+        timeline: Arc<Timeline>,
+        server: Arc<Server>,
+    ) -> Result<TraceFile, FileError> {
         let (stop, stopped) = bounded(0);
-        let mut output = Trace::create(path, stopped)?;
+        let mut output = Trace::begin(path, prepared, stopped)?;
         let mut process = Process::new(process::id(), "ninetabs serve");
         output.write(&process.drain())?;
         let thread = thread::Builder::new().name("trace".into()).spawn(move || {
@@ -97,8 +102,8 @@ struct Trace {
 }
 
 impl Trace {
-    fn create(path: &Path, stopped: Receiver<Infallible>) -> Result<Trace, FileError> {
-        let output = Output::create(path)?;
+    fn begin(path: &Path, prepared: Prepared, stopped: Receiver<Infallible>) -> Result<Trace, FileError> {
+        let output = prepared.begin()?;
         let (path, encoder) = (path.to_owned(), Encoder::default());
         Ok(Trace { path, output, encoder, whole: 0, stopped, late_since: None })
     }

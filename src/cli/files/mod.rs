@@ -13,8 +13,10 @@
 //! Nothing here blocks when it opens: a pipe that nothing reads is an error. A write to a
 //! pipe waits for its reader, and the caller says for how long. A link in a folder
 //! where every user can create one (`/tmp`) is refused wherever it is in the path, since another
-//! user could have created it. [`clash`] knows which flags must not name one file.
+//! user could have created it. [`clash`] knows which flags must not name one file, and
+//! [`claimed`] removes a database that a refused start created.
 
+pub mod claimed;
 pub mod clash;
 mod descriptor;
 pub mod output;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
+use super::whole::{Access, beside};
 use super::{FileError, Kind, Opened, Place, wait_for};
 
 /// How often a write that waits for its reader asks whether it may go on.
@@ -25,19 +26,48 @@ pub struct Output {
     is_shared: bool,
 }
 
-impl Output {
-    /// Makes the file, or empties it; a device or pipe is opened as it is.
-    pub fn create(path: &Path) -> Result<Output, FileError> {
+/// A path where an output can begin. An existing file is open, and is unchanged until then.
+#[derive(Debug)]
+pub struct Prepared {
+    place: Place,
+    there: Option<Output>,
+}
+
+impl Prepared {
+    /// Opens an existing file, or tests whether one can be created at this path.
+    pub fn at(path: &Path) -> Result<Prepared, FileError> {
         let place = Place::to_write(path)?;
-        if place.kind == Kind::Special {
-            return Output::special(&place);
-        }
-        // What was looked at is what is opened: no link that was made meanwhile, no pipe that
-        // has taken the file's place.
-        let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).custom_flags(flags as i32);
-        let file = options.open(&place.real)?;
+        let there = match place.kind {
+            Kind::Special => Some(Output::special(&place)?),
+            Kind::File => Some(Output::file(place.open_file()?)?),
+            Kind::Nothing | Kind::Folder => beside(&place, Access::Public).map(|_| None)?,
+        };
+        Ok(Prepared { place, there })
+    }
+
+    /// Creates the file, or empties it; a device or pipe is left as it is.
+    pub fn begin(self) -> Result<Output, FileError> {
+        let output = match self.there {
+            Some(there) => there,
+            None => {
+                let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(false).custom_flags(flags as i32);
+                Output::file(options.open(&self.place.real)?)?
+            }
+        };
+        output.cut(0)?;
+        Ok(output)
+    }
+}
+
+impl Output {
+    pub(super) fn special(place: &Place) -> Result<Output, FileError> {
+        let Opened { file, is_shared } = place.open_special()?;
+        Ok(Output { file, can_be_cut: false, is_shared })
+    }
+
+    fn file(file: File) -> io::Result<Output> {
         let can_be_cut = file.metadata()?.is_file();
         Ok(Output { file, can_be_cut, is_shared: false })
     }
@@ -76,10 +106,5 @@ impl Output {
     /// Takes away what is behind this length. Of what went to a device nothing can be.
     pub fn cut(&self, length: u64) -> io::Result<()> {
         if self.can_be_cut { self.file.set_len(length) } else { Ok(()) }
-    }
-
-    pub(super) fn special(place: &Place) -> Result<Output, FileError> {
-        let Opened { file, is_shared } = place.open_special()?;
-        Ok(Output { file, can_be_cut: false, is_shared })
     }
 }

@@ -3,8 +3,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use super::claimed::Claimed;
 use super::clash::{Use, same_file};
-use super::output::Output;
+use super::output::{Output, Prepared};
 use super::whole::{Access, Put, Removal, Reserved, WholeFile};
 use super::*;
 
@@ -52,7 +53,7 @@ fn state(path: &Path) -> Result<Put, FileError> {
 }
 
 fn output(path: &Path) -> Result<Output, FileError> {
-    Output::create(path)
+    Prepared::at(path)?.begin()
 }
 
 #[test]
@@ -179,6 +180,41 @@ fn a_file_that_another_is_mounted_on_is_written_in_place() {
 }
 
 #[test]
+fn a_prepared_output_changes_nothing_before_it_begins() {
+    let desk = Desk::new().with("old", "old");
+    let (old, new) = (Prepared::at(&desk.at("old")).unwrap(), Prepared::at(&desk.at("new")).unwrap());
+    assert_eq!(
+        (fs::read(desk.at("old")).unwrap().as_slice(), desk.names()),
+        (&b"old"[..], vec!["old".into()])
+    );
+    for (prepared, name) in [(old, "old"), (new, "new")] {
+        prepared.begin().unwrap().write_all(b"it", || false).unwrap();
+        assert_eq!(fs::read(desk.at(name)).unwrap(), b"it");
+    }
+}
+
+#[test]
+fn a_claimed_database_is_removed_unless_it_was_there_or_is_in_use() {
+    let desk = Desk::new().with("old", "");
+    for (name, side_file, stays) in
+        [("new", None, false), ("old", None, true), ("used", Some("used-wal"), true)]
+    {
+        let claimed = Claimed::at(&desk.at(name));
+        if let Some(side_file) = side_file {
+            fs::write(desk.at(side_file), "").unwrap();
+        }
+        claimed.remove();
+        assert_eq!(desk.at(name).exists(), stays, "{name}");
+    }
+    let replaced = Claimed::at(&desk.at("replaced"));
+    fs::write(desk.at("other"), "").unwrap();
+    fs::rename(desk.at("other"), desk.at("replaced")).unwrap();
+    replaced.remove();
+    assert!(desk.at("replaced").exists(), "it is the file of another process");
+    Claimed::at(&desk.at("missing/database")).remove();
+}
+
+#[test]
 fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
     let desk = Desk::new();
     for (name, is_appended) in [("appended", true), ("written", false)] {
@@ -202,7 +238,7 @@ fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
     }
     let file = File::open(desk.at("written")).unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
-    assert!(matches!(output(&path), Err(FileError::ReadOnly)));
+    assert!(matches!(Prepared::at(&path), Err(FileError::ReadOnly)));
 }
 
 #[test]
