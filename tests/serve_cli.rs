@@ -765,39 +765,55 @@ fn addresses(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_printed_address_answers_200_on_every_kind_of_bind() {
-    for bind in ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "127.0.0.2"] {
-        for (control, flags) in [
-            ("127.0.0.1", &[][..]),
-            ("[::1]", &["--threads", "3:3"]),
-            ("127.0.0.1", &["--fix", "io-threads"]),
-        ] {
-            let folder = tempfile::tempdir().unwrap();
-            let args = [
-                "serve",
-                "--database",
-                ":memory:",
-                "--stop-with-stdin",
-                "--bind",
-                &format!("tcp://{bind}:0"),
-                "--control-url",
-                &format!("tcp://{control}:0"),
-            ];
-            let mut command = ninetabs(folder.path(), &args);
-            command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-            let mut child = command.spawn().unwrap();
-            let said = hear(&mut BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
-            let printed = addresses(&said);
-            assert!(printed.len() >= 4, "{bind}: {said}");
-            // A stream does not end, so its answer is asked for elsewhere.
-            for address in printed.into_iter().filter(|it| !it.ends_with("live_stream")) {
-                // The lab's client resolves names below localhost as a browser does.
-                let answer = ninetabs::lab::http::get(address, common::PATIENCE);
-                let status = answer.unwrap_or_else(|error| panic!("{bind}: {address}: {error}")).status();
-                assert_eq!(status, 200, "{bind}: {address} in {said}");
-            }
-            drop(child.stdin.take());
-            assert!(child.wait().unwrap().success());
+    const BINDS: [&str; 7] =
+        ["127.0.0.1", "localhost", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "127.0.0.2"];
+    let token = "s3cret-s3cret-s3cret";
+    let flags = [&[][..], &["--threads", "3:3"], &["--fix", "io-threads"]];
+    let apps = BINDS.iter().flat_map(|bind| flags.map(|flags| (*bind, "127.0.0.1", flags)));
+    let guarded = ["--control-token", token];
+    let controls = BINDS.iter().map(|bind| ("127.0.0.1", *bind, &guarded[..]));
+    let both = BINDS.iter().map(|bind| (*bind, *bind, &guarded[..]));
+    for (bind, control, flags) in apps.chain(controls).chain(both) {
+        let folder = tempfile::tempdir().unwrap();
+        let args = [
+            "serve",
+            "--database",
+            ":memory:",
+            "--stop-with-stdin",
+            "--bind",
+            &format!("tcp://{bind}:0"),
+            "--control-url",
+            &format!("tcp://{control}:0"),
+            "--state",
+            "state",
+        ];
+        let mut command = ninetabs(folder.path(), &args);
+        command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut said = hear(&mut BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+        assert!(addresses(&said).len() >= 4, "{bind}: {said}");
+        for page in ["wall", "dashboard", "fixes"] {
+            let mut command = ninetabs(folder.path(), &[page, "--state", "state"]);
+            let output = command.env_remove("NINETABS_CONTROL_URL").output().unwrap();
+            let address = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(addresses(&address).len(), 1, "{page}: {address}");
+            said += &address;
         }
+        // A stream does not end, so its answer is asked for elsewhere.
+        for address in addresses(&said).into_iter().filter(|it| !it.ends_with("live_stream")) {
+            // The app takes this parameter for nothing.
+            let opened = match flags.contains(&"--control-token") && !address.contains('?') {
+                true => format!("{address}?token={token}"),
+                false => address.to_owned(),
+            };
+            // The lab's client resolves names below localhost as a browser does.
+            let answer = ninetabs::lab::http::get(&opened, common::PATIENCE);
+            let status =
+                answer.unwrap_or_else(|error| panic!("{bind}, {control}: {address}: {error}")).status();
+            assert_eq!(status, 200, "{bind}, {control}: {address} in {said}");
+        }
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
     }
 }
 

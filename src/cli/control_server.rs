@@ -10,9 +10,10 @@ use thiserror::Error;
 
 use super::control_client::{AskError, ControlUrl};
 use super::files::FileError;
+use super::greeting::Opened;
 use super::state_file;
 use super::token_file::{self, TokenFileError};
-use super::values::{self, OrNoToken, SecretToken};
+use super::values::{self, OrNoToken, SecretToken, without_scheme};
 use crate::control::Token;
 
 /// The most characters that are repeated of a refusal: whoever listens there may be any program.
@@ -131,10 +132,13 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// The address of one of its pages, without the token; none on a Unix socket.
+    /// The address of one of its pages, without the token; none on a Unix socket. An IP address
+    /// is printed as a browser of this machine opens it.
     pub fn page(&self, path: &str) -> Option<String> {
         let ControlUrl::Tcp { .. } = &self.url else { return None };
-        let server = self.url.to_string().replace("tcp://", "http://");
+        let url = self.url.to_string();
+        let place = without_scheme(&url);
+        let server = place.parse().map_or_else(|_| format!("http://{place}"), |at| Opened(at).url());
         Some(format!("{server}{path}"))
     }
 
