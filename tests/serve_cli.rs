@@ -817,6 +817,26 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
     }
 }
 
+/// As Kubernetes sets them for a service that is called ninetabs.
+#[test]
+fn variables_of_a_kubernetes_service_are_named_and_stop_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = [
+        ("NINETABS_PORT", "tcp://10.0.0.1:80"),
+        ("NINETABS_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("NINETABS_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("NINETABS_SERVICE_HOST", "10.0.0.1"),
+        ("NINETABS_SERVICE_PORT", "80"),
+    ];
+    let output = ninetabs(folder.path(), &["serve"]).envs(service).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    for (name, _) in service {
+        assert!(said.contains(&format!("] {name} is ignored: there is no such variable\n")), "{said}");
+    }
+    assert!(!said.contains("did you mean"), "{said}");
+}
+
 /// As compose files write it: `NINETABS_THREADS=`.
 #[test]
 fn an_empty_variable_is_as_good_as_unset() {

@@ -275,6 +275,8 @@ fn nothing_waits_for_a_log_that_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
     command.args(["--update-rate", "10ms", "--max-stream-age", "300ms", "--reap-every", "100ms"]);
+    // A line that is due before the server starts.
+    command.env("NINETABS_PORT", "tcp://10.0.0.1:80");
     command.env("RUST_LOG", "debug").stdout(filler.try_clone().unwrap()).stderr(filler);
     let mut server = Server::spawn(command, folder);
     let mut streams: Vec<_> = (0..3).map(|_| open_stream(server.app)).collect();

@@ -114,9 +114,6 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
     if let Err(error) = signals::survive_file_size_limit() {
         return failed(format_args!("cannot set the signal mask: {error}"));
     }
-    if matches!(arguments.command, None | Some(Command::Serve(_))) {
-        typed::unknown_variables(std::env::vars_os().map(|(name, _)| name)).iter().for_each(complain);
-    }
     match arguments.command {
         None => serve::run(arguments.serve, from_environment),
         Some(Command::Serve(serve)) => serve::run(*serve, from_environment),

@@ -19,7 +19,7 @@ use super::greeting::{Greeting, Opened};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
 use super::temporary_folder::{MEMORY, TemporaryFolder};
-use super::typed::FromEnvironment;
+use super::typed::{self, FromEnvironment};
 use super::values::OrNoToken;
 use super::{failed, interrupt, signals, token_file};
 use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
@@ -53,6 +53,10 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
         Ok(started) => started,
         Err(error) => return failed(format_args!("cannot start the log thread: {error}")),
     };
+    // A service that is called ninetabs has Kubernetes set some of these, which stop nothing.
+    for line in typed::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
+        log::warn!("{line}");
+    }
     let status = match with_token(args).and_then(|args| serve(&args, &said)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => {

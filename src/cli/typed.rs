@@ -110,6 +110,8 @@ fn variable_of(arg: &Arg) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
+/// What the names of all variables begin with.
+const PREFIX: &str = "NINETABS_";
 /// Variables that only the project's own tests and benches read.
 const OF_THE_TESTS: [&str; 3] = ["NINETABS_TEST_", "NINETABS_SOAK_SECONDS", "NINETABS_SCHEDULES"];
 
@@ -120,17 +122,25 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     collect_variables(&Arguments::command(), &mut known);
     let names = names.filter_map(|name| name.into_string().ok());
     let unknown = names.filter(|name| {
-        name.starts_with("NINETABS_")
+        name.starts_with(PREFIX)
             && !known.contains(name)
             && !OF_THE_TESTS.iter().any(|prefix| name.starts_with(prefix))
     });
     let line = |name: String| {
-        let in_common = |other: &&String| name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
-        let nearest = known.iter().max_by_key(in_common).filter(|other| in_common(other) > "NINETABS_".len());
+        let nearest = known.iter().filter(|other| is_misspelt(&name, other));
+        let nearest = nearest.min_by_key(|other| strsim::osa_distance(&name, other));
         let hint = nearest.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
         format!("{name} is ignored: there is no such variable{hint}")
     };
     unknown.map(line).collect()
+}
+
+/// Whether a name differs from this variable by a slip of the fingers: one or two letters of
+/// a name that has at least three times as many.
+fn is_misspelt(name: &str, variable: &str) -> bool {
+    let letters = variable.len() - PREFIX.len();
+    let edits = strsim::osa_distance(name, variable);
+    edits <= 2 && edits * 3 <= letters
 }
 
 fn collect_variables(command: &Command, known: &mut Vec<String>) {
@@ -290,6 +300,29 @@ mod tests {
                 "NINETABS_XYZ is ignored: there is no such variable"
             ]
         );
+    }
+
+    #[test]
+    fn only_a_misspelt_variable_is_given_a_hint() {
+        for (name, hint) in [
+            ("NINETABS_BNID", Some("NINETABS_BIND")),
+            ("NINETABS_DATABSE", Some("NINETABS_DATABASE")),
+            ("NINETABS_MAX_STREAMS_AGE", Some("NINETABS_MAX_STREAM_AGE")),
+            ("NINETABS_TRHEDS", Some("NINETABS_THREADS")),
+            // Those that Kubernetes sets for a service of this name.
+            ("NINETABS_PORT", None),
+            ("NINETABS_PORT_80_TCP", None),
+            ("NINETABS_PORT_80_TCP_ADDR", None),
+            ("NINETABS_SERVICE_HOST", None),
+            ("NINETABS_SERVICE_PORT", None),
+            ("NINETABS_FX", Some("NINETABS_FIX")),
+            ("NINETABS_XI", None),
+            ("NINETABS_", None),
+        ] {
+            let hint = hint.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
+            let wanted = format!("{name} is ignored: there is no such variable{hint}");
+            assert_eq!(unknown_variables([OsString::from(name)].into_iter()), [wanted]);
+        }
     }
 
     fn typed(line: &str) -> Vec<OsString> {
