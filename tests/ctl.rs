@@ -174,7 +174,7 @@ fn what_was_typed_wrongly_is_one_line() {
             &["--control-url", "http://h:1/x", "tcp://127.0.0.1:9293"],
         ),
         (&["--control-url", "ssl://h:1", "stats"], &["--control-url", "tcp://127.0.0.1:9293"]),
-        (&["--control-token", "a b", "stats"], &["--control-token", "a b"]),
+        (&["--control-token", "a b", "stats"], &["--control-token: give a token"]),
     ] {
         complaint(&ctl(args), 2, words);
     }

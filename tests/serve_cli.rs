@@ -837,6 +837,111 @@ fn variables_of_a_kubernetes_service_are_named_and_stop_nothing() {
     assert!(!said.contains("did you mean"), "{said}");
 }
 
+#[test]
+fn a_variable_of_a_flag_that_the_command_lacks_has_no_effect() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = ninetabs(folder.path(), &["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let all: Vec<_> =
+        help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap()).collect();
+    assert!(all.len() > 20, "{help}");
+    let own =
+        ["NINETABS_CONTROL_URL", "NINETABS_CONTROL_TOKEN", "NINETABS_CONTROL_TOKEN_FILE", "NINETABS_BIND"];
+    let control = ["--control-url", "tcp://127.0.0.1:1"];
+    for (args, own, status) in [
+        (&["man"][..], &[][..], 0),
+        (&["completions", "bash"], &[], 0),
+        (&["help", "serve"], &[], 0),
+        (&["tab", "--for", "1ms", "http://127.0.0.1:1/"], &[], 0),
+        (&["wall"], &own, 0),
+        (&["fixes"], &own, 0),
+        (&["ctl", control[0], control[1], "stats"], &own[..3], 1),
+        (&["ctl", "resize", "--min", "1", control[0], control[1]], &own[..3], 1),
+        (&["top", "--once", control[0], control[1]], &own[..3], 1),
+    ] {
+        let mut command = ninetabs(folder.path(), args);
+        for name in &all {
+            match own.contains(name) {
+                true => command.env_remove(name),
+                false => command.env(name, "no such value"),
+            };
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
+        assert!(!said.contains("NINETABS_"), "{args:?}: {said}");
+    }
+    // One variable, which the server takes as tcp:// only and the clients as unix:// also.
+    for args in [&["ctl", "stats"][..], &["ctl", "status"], &["top", "--once"]] {
+        let mut command = ninetabs(folder.path(), args);
+        let output = command.env("NINETABS_CONTROL_URL", "unix:///nowhere/x").output().unwrap();
+        one_line(&output, 1, &["unix:///nowhere/x"]);
+    }
+    let mut command = ninetabs(folder.path(), &[]);
+    let output = command.env("NINETABS_CONTROL_URL", "unix:///nowhere/x").output().unwrap();
+    one_line(&output, 2, &["NINETABS_CONTROL_URL=unix:///nowhere/x: ", "tcp://"]);
+}
+
+#[test]
+fn what_is_typed_overrides_the_environment() {
+    let server = Server::start(&["--control-token", "s3cret"]);
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    let url = format!("tcp://{}", server.control);
+    let (token, file) = ("NINETABS_CONTROL_TOKEN", "NINETABS_CONTROL_TOKEN_FILE");
+    let ctl = |args: &str, variables: &[(&str, &str)]| {
+        let args: Vec<_> = args.split(' ').collect();
+        let mut command = ninetabs(folder.path(), &args);
+        command.env("NINETABS_CONTROL_URL", &url).envs(variables.iter().copied());
+        command.output().unwrap()
+    };
+    for (args, variables) in [
+        ("ctl --control-token s3cret stats", &[(file, "nowhere")][..]),
+        ("ctl stats --control-token s3cret", &[(file, "nowhere")]),
+        ("ctl --control-token s3cret stats", &[(token, "wrong"), (file, "nowhere")]),
+        ("ctl stats --control-token-file token", &[(token, "wrong")]),
+        ("ctl --control-token-file token stats", &[(token, "a b")]),
+        ("top --once --control-token s3cret", &[(file, "nowhere")]),
+        (
+            &format!("ctl --control-url {url} --control-token s3cret stats"),
+            &[("NINETABS_CONTROL_URL", "bad")],
+        ),
+        (
+            &format!("ctl stats --control-url {url} --control-token s3cret"),
+            &[("NINETABS_CONTROL_URL", "bad")],
+        ),
+    ] {
+        let output = ctl(args, variables);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args}, {variables:?}: {said}");
+    }
+    for args in [&["serve"][..], &[]] {
+        let typed = [args, &["--control-token", "s3cret"]].concat();
+        let mut command = ninetabs(folder.path(), &typed);
+        let output = command.env(file, "nowhere").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    // Within one source they are a conflict, which names that source.
+    for args in ["ctl stats", "serve", "top --once"] {
+        let both = ctl(args, &[(token, "s3cret"), (file, "token")]);
+        one_line(
+            &both,
+            2,
+            &["ninetabs: NINETABS", token, file, " cannot be used with ", "give only one of them"],
+        );
+    }
+    let both = ctl("ctl stats --control-token s3cret --control-token-file token", &[]);
+    one_line(&both, 2, &["--control-token cannot be used with --control-token-file: give only one of them"]);
+    one_line(&ctl("ctl stats", &[(token, "a b")]), 2, &["ninetabs: NINETABS_CONTROL_TOKEN: give a token"]);
+    one_line(
+        &ctl("ctl stats", &[(file, "nowhere")]),
+        1,
+        &["(NINETABS_CONTROL_TOKEN_FILE sets --control-token-file)"],
+    );
+    one_line(&ctl("serve", &[(token, "a b")]), 2, &["ninetabs: NINETABS_CONTROL_TOKEN: give a token"]);
+}
+
 /// As compose files write it: `NINETABS_THREADS=`.
 #[test]
 fn an_empty_variable_is_as_good_as_unset() {

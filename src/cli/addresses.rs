@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::control_server::ControlServerArgs;
 use super::greeting::Opened;
+use super::typed::FromEnvironment;
 use super::{complain, failed, output, state_file, values};
 
 /// How long a server may take to show that it is there.
@@ -34,10 +35,10 @@ pub struct AddressArgs {
 }
 
 /// Prints the page's address.
-pub fn run(page: Page, args: &AddressArgs) -> ExitCode {
+pub fn run(page: Page, args: &AddressArgs, from_environment: &FromEnvironment) -> ExitCode {
     let server = match args.server.find() {
         Ok(server) => server,
-        Err(error) => return failed(error),
+        Err(error) => return failed(from_environment.named(&error.to_string())),
     };
     let address = match page {
         Page::Wall => server.page("/wall"),
@@ -47,7 +48,7 @@ pub fn run(page: Page, args: &AddressArgs) -> ExitCode {
     match address {
         Some(address) => {
             if let Err(error) = server.touch(PATIENCE) {
-                complain(error);
+                complain(from_environment.named(&error.to_string()));
             }
             // A secret is printed nowhere, so the address alone does not open.
             if page != Page::Fixes && server.needs_token() {
@@ -55,10 +56,10 @@ pub fn run(page: Page, args: &AddressArgs) -> ExitCode {
             }
             output::print(format!("{address}\n").as_bytes())
         }
-        None => failed(format_args!(
+        None => failed(from_environment.named(&format!(
             "{}: a browser opens no Unix socket; start the server with --control-url tcp://127.0.0.1:9293",
             server.url
-        )),
+        ))),
     }
 }
 

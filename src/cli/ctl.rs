@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 
 use super::control_server::{ControlError, ControlServerArgs};
 use super::pretty::pretty;
+use super::typed::FromEnvironment;
 use super::values::{self, OrOff};
 use super::{duration, failed, misused, output};
 use crate::control::orders;
@@ -101,7 +102,7 @@ pub enum Order {
 }
 
 /// Asks, and prints the answer.
-pub fn run(args: &CtlArgs) -> ExitCode {
+pub fn run(args: &CtlArgs, from_environment: &FromEnvironment) -> ExitCode {
     if let Order::Resize { min: Some(min), max: Some(max) } = args.order
         && min > max
     {
@@ -113,7 +114,7 @@ pub fn run(args: &CtlArgs) -> ExitCode {
             // It may repeat what a client of the server has sent.
             output::print(format!("{}\n", escape::json(&text)).as_bytes())
         }
-        Err(error) => failed(error),
+        Err(error) => failed(from_environment.named(&error.to_string())),
     }
 }
 

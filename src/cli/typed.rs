@@ -1,8 +1,14 @@
 //! From what was typed, and the environment, to [`Arguments`]; and what is said of a mistake.
 //!
-//! Two rules hold for every variable: an empty one is as good as unset, and an error names the
-//! variable if the value came from it. A mistake is one line that names what was typed and a
-//! value that would do.
+//! Four rules hold for every variable:
+//!
+//! - An empty one is as good as unset.
+//! - A command takes the variables of its own flags only.
+//! - What is typed overrides the environment: the variable of a flag that was typed, or that
+//!   conflicts with a flag that was typed, is not read.
+//! - An error names the variable if the value came from it.
+//!
+//! A mistake is one line that names what was typed and a value that would do.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -67,8 +73,22 @@ impl FromEnvironment {
 
 /// What was asked for.
 pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap::Error> {
-    let mut command = command();
-    let parsed = command.try_get_matches_from_mut(&typed).or_else(|error| {
+    // Which variables are read depends on what was typed.
+    let overridden = match matches(&mut without_any_variable(command()), &typed) {
+        Ok(without_variables) => Overridden::by(&without_variables),
+        // Help shows all variables.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => Overridden::default(),
+        Err(error) => return Err(error),
+    };
+    let mut command = overridden.without_variables(command());
+    let parsed = matches(&mut command, &typed)?;
+    let from_environment = FromEnvironment::of(&command, &parsed);
+    Ok((Arguments::from_arg_matches(&parsed)?, from_environment))
+}
+
+fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    let unparsed = command.clone();
+    command.try_get_matches_from_mut(typed).or_else(|error| {
         // `help --help` is a wish for help, too.
         let is_help = |word: &OsString| word == "--help" || word == "-h";
         let asks_for_help =
@@ -77,10 +97,8 @@ pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap:
             return Err(error);
         }
         let without: Vec<_> = typed.iter().filter(|word| !is_help(word)).collect();
-        self::command().try_get_matches_from(without)
-    })?;
-    let from_environment = FromEnvironment::of(&command, &parsed);
-    Ok((Arguments::from_arg_matches(&parsed)?, from_environment))
+        unparsed.try_get_matches_from(without)
+    })
 }
 
 /// The definition, as it is parsed and shown.
@@ -90,11 +108,73 @@ fn command() -> Command {
     everywhere(command).mut_args(|arg| arg.hide(true))
 }
 
+fn without_variable(arg: Arg) -> Arg {
+    arg.env(Resettable::<OsStr>::Reset)
+}
+
+fn without_any_variable(command: Command) -> Command {
+    command.mut_args(without_variable).mut_subcommands(without_any_variable)
+}
+
+/// The part of the typed words that decides which variables are read.
+#[derive(Debug, Default)]
+struct Overridden {
+    /// A command was typed, so the flags of the program without a command take no variables.
+    has_command: bool,
+    /// The ids of the arguments that were typed.
+    typed: Vec<String>,
+}
+
+impl Overridden {
+    /// What is in these matches, which must be of a command that read no variable.
+    fn by(matches: &ArgMatches) -> Overridden {
+        let mut typed = Vec::new();
+        let mut level = Some(matches);
+        while let Some(matches) = level {
+            // A level also has the ids of the global flags below it, and knows nothing about them.
+            let is_typed = |id: &&clap::Id| {
+                matches.try_contains_id(id.as_str()).is_ok()
+                    && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
+            };
+            typed.extend(matches.ids().filter(is_typed).map(ToString::to_string));
+            level = matches.subcommand().map(|(_, below)| below);
+        }
+        Overridden { has_command: matches.subcommand().is_some(), typed }
+    }
+
+    /// This definition without the variables that must not be read.
+    fn without_variables(&self, command: Command) -> Command {
+        let command = if self.has_command { command.mut_args(without_variable) } else { command };
+        self.without_typed(command)
+    }
+
+    fn without_typed(&self, command: Command) -> Command {
+        let is_typed = |arg: &Arg| self.typed.iter().any(|id| arg.get_id() == id);
+        let mut unread: Vec<_> =
+            command.get_arguments().filter(|arg| is_typed(arg)).map(Arg::get_id).collect();
+        for arg in command.get_arguments() {
+            // Only one of the two names the other.
+            for other in command.get_arg_conflicts_with(arg) {
+                if is_typed(arg) {
+                    unread.push(other.get_id());
+                }
+                if is_typed(other) {
+                    unread.push(arg.get_id());
+                }
+            }
+        }
+        let unread: Vec<_> = unread.into_iter().cloned().collect();
+        let command =
+            command.mut_args(|arg| if unread.contains(arg.get_id()) { without_variable(arg) } else { arg });
+        command.mut_subcommands(|below| self.without_typed(below))
+    }
+}
+
 fn everywhere(command: Command) -> Command {
     let one = |mut arg: Arg| {
         if variable_of(&arg).is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
         {
-            arg = arg.env(Resettable::<OsStr>::Reset);
+            arg = without_variable(arg);
         }
         if arg.get_help_heading() == Some("Limits") {
             arg = arg.hide_short_help(true);
@@ -167,7 +247,12 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
         (ErrorKind::ArgumentConflict, Some(argument), _)
             if invalid(error, ContextKind::PriorArg).is_none_or(|prior| prior == argument) =>
         {
-            format!("{}: give it once", argument.split(' ').next().unwrap_or(&argument))
+            format!("{}: give it once", flag_of(&argument))
+        }
+        (ErrorKind::ArgumentConflict, Some(argument), _) => {
+            let prior = invalid(error, ContextKind::PriorArg).unwrap_or_default();
+            let (one, other) = (origin_of(&argument, &typed), origin_of(&prior, &typed));
+            format!("{one} cannot be used with {other}: give only one of them")
         }
         (ErrorKind::UnknownArgument, Some(argument), _) => unknown(error, &argument, &typed),
         // clap's own parser of a switch's variable does not say what would do.
@@ -182,6 +267,11 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
                 source_of(&argument, &value, &typed),
                 why.unwrap_or_else(|| "give another value".to_owned())
             )
+        }
+        // The value of a secret is not repeated.
+        (ErrorKind::ValueValidation, Some(argument), None) => {
+            let what = invalid(error, ContextKind::Custom).unwrap_or_else(|| "give another value".to_owned());
+            format!("{}: {what}", origin_of(&argument, &typed))
         }
         (ErrorKind::InvalidValue, Some(argument), Some(value))
             if argument.starts_with("--fix ") && FIXES_WITHOUT_FLAG.contains(&value.as_str()) =>
@@ -236,17 +326,34 @@ fn unknown(error: &clap::Error, argument: &str, typed: &[String]) -> String {
 
 /// `--threads x`, or `NINETABS_THREADS=x` if the value came from there.
 fn source_of(argument: &str, value: &str, typed: &[String]) -> String {
-    let flag = argument.split(' ').next().unwrap_or(argument);
+    let flag = flag_of(argument);
     let shown = if value.is_empty() { "''" } else { value };
-    let is_typed = typed.iter().any(|word| word.split('=').next() == Some(flag));
-    let variable =
-        if is_typed { None } else { find(flag, &Arguments::command()).and_then(|arg| variable_of(&arg)) };
-    match variable.filter(|name| std::env::var_os(name).is_some()) {
+    match variable_behind(flag, typed) {
         Some(variable) => format!("{variable}={value}"),
         None if flag.starts_with('-') => format!("{flag} {shown}"),
         // What has no flag stands for itself.
         None => shown.to_owned(),
     }
+}
+
+/// `--threads`, or `NINETABS_THREADS` if the value came from there.
+fn origin_of(argument: &str, typed: &[String]) -> String {
+    let flag = flag_of(argument);
+    variable_behind(flag, typed).unwrap_or_else(|| flag.to_owned())
+}
+
+/// The variable that the value of this flag came from.
+fn variable_behind(flag: &str, typed: &[String]) -> Option<String> {
+    if typed.iter().any(|word| word.split('=').next() == Some(flag)) {
+        return None;
+    }
+    let variable = find(flag, &Arguments::command()).and_then(|arg| variable_of(&arg))?;
+    std::env::var_os(&variable).is_some().then_some(variable)
+}
+
+/// `--threads` of `--threads <MIN:MAX>`, as clap names an argument.
+fn flag_of(argument: &str) -> &str {
+    argument.split(' ').next().unwrap_or(argument)
 }
 
 fn default_of(flag: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::TypedValueParser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 use url::Url;
 
@@ -94,7 +94,10 @@ impl TypedValueParser for SecretToken {
         parsed.map_err(|what| {
             let flag = flag.map_or_else(|| "the token".to_owned(), ToString::to_string);
             let text = format!("the value of '{flag}' cannot be a token: {what}\n");
-            clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
+            let mut error = clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command);
+            error.insert(ContextKind::InvalidArg, ContextValue::String(flag));
+            error.insert(ContextKind::Custom, ContextValue::String(what));
+            error
         })
     }
 }

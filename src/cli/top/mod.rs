@@ -30,6 +30,7 @@ use ratatui::layout::Rect;
 use thiserror::Error;
 
 use super::control_server::ControlServerArgs;
+use super::typed::FromEnvironment;
 use super::{failed, interrupt, misused, output, values};
 
 use asker::{Answers, Asker, AskerError};
@@ -85,7 +86,7 @@ enum TopError {
 }
 
 /// Shows the server until it is left.
-pub fn run(args: TopArgs) -> ExitCode {
+pub fn run(args: TopArgs, from_environment: &FromEnvironment) -> ExitCode {
     if !args.once && !is_terminal() {
         return misused(
             "standard output is no terminal that can be drawn on; --once prints one picture as text",
@@ -94,7 +95,7 @@ pub fn run(args: TopArgs) -> ExitCode {
     let mut asker = Asker::new(args.server);
     let view = match asker.ask() {
         Ok(answers) => View::new(answers, Instant::now()),
-        Err(error) => return failed(error),
+        Err(error) => return failed(from_environment.named(&error.to_string())),
     };
     if args.once {
         return print(&view);
