@@ -2,8 +2,23 @@
 
 use std::time::Duration;
 
-/// Reads a duration; a bare number is seconds. The error says what would do.
+/// The longest duration in seconds, which is below what [`Duration`] can hold.
+const MOST_SECONDS: f64 = 1e19;
+const EXAMPLES: &str = "such as 2, 0.5, 2s or 500ms";
+
+/// Reads a duration; a bare number is seconds. The error says what to give instead.
 pub fn seconds(text: &str) -> Result<Duration, String> {
+    read(text)?.ok_or_else(|| format!("give a number of seconds, {EXAMPLES}"))
+}
+
+/// The same for a duration that is more than 0.
+pub fn more_than_none(text: &str) -> Result<Duration, String> {
+    let time = read(text)?.filter(|time| !time.is_zero());
+    time.ok_or_else(|| format!("give a number of seconds that is more than 0, {EXAMPLES}"))
+}
+
+/// None if it is not a duration. One that is too long is an error that names the limit.
+fn read(text: &str) -> Result<Option<Duration>, String> {
     let (number, scale) = if let Some(number) = text.strip_suffix("ms") {
         (number, 1e-3)
     } else {
@@ -11,10 +26,12 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     };
     // f64 would also take `inf`, `1e3` and `+1`, which nobody types on purpose.
     let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let value = number.parse::<f64>().ok().filter(|_| plain);
-    value
-        .and_then(|value| Duration::try_from_secs_f64(value * scale).ok())
-        .ok_or_else(|| "give a number of seconds, such as 2, 0.5, 2s or 500ms".to_owned())
+    match number.parse::<f64>().ok().filter(|_| plain).map(|value| value * scale) {
+        Some(value) if value > MOST_SECONDS => {
+            Err(format!("give at most {MOST_SECONDS} seconds, {EXAMPLES}"))
+        }
+        value => Ok(value.and_then(|value| Duration::try_from_secs_f64(value).ok())),
+    }
 }
 
 #[cfg(test)]
@@ -30,10 +47,20 @@ mod tests {
 
     #[test]
     fn what_is_none_says_what_would_do() {
-        for text in
-            ["", "s", "ms", "-1", "+1", "1e3", "inf", "nan", "1m", "2 s", "1.2.3", "99999999999999999999999"]
-        {
+        for text in ["", "s", "ms", "-1", "+1", "1e3", "inf", "nan", "1m", "2 s", "1.2.3"] {
             assert!(seconds(text).is_err_and(|says| says.contains("500ms")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duration_beyond_the_limit_is_refused_with_the_limit() {
+        let limit = "10000000000000000000";
+        for read in [seconds, more_than_none] {
+            assert_eq!(read(limit), Ok(Duration::from_secs(10_000_000_000_000_000_000)));
+            for text in ["18446744073709551615", "99999999999999999999999s", "99999999999999999999999ms"] {
+                let refusal = read(text).unwrap_err();
+                assert!(refusal.starts_with(&format!("give at most {limit} seconds")), "{text}: {refusal}");
+            }
         }
     }
 }

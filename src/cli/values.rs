@@ -113,11 +113,7 @@ pub fn min_max(text: &str) -> Result<MinMax, String> {
 
 /// More than no time at all.
 pub fn some_time(text: &str) -> Result<Duration, String> {
-    let more_than_none = |time: &Duration| !time.is_zero();
-    duration::seconds(text)
-        .ok()
-        .filter(more_than_none)
-        .ok_or_else(|| "give a number of seconds that is more than 0, such as 2, 0.5, 2s or 500ms".to_owned())
+    duration::more_than_none(text)
 }
 
 /// More than no time at all, or `off`.
