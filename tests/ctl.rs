@@ -146,8 +146,7 @@ fn what_the_server_refuses_is_one_line() {
     let server = Server::start(&[]);
     let url = url(&server);
     for (args, words) in [
-        (&["resize", "--max", "0"][..], &["resize", "422", "maximum"][..]),
-        (&["resize", "--min", "9"], &["resize", "422", "minimum"]),
+        (&["resize", "--min", "9"][..], &["resize", "422", "minimum"][..]),
         (&["restart"], &["restart", "not available", "--help"]),
         (&["phased-restart"], &["phased_restart not available"]),
         (&["gc"], &["gc not available"]),
@@ -165,6 +164,8 @@ fn what_was_typed_wrongly_is_one_line() {
         (&["resize"], &["--min", "--max"]),
         (&["resize", "--min", "3", "--max", "2"], &["--min 3", "--max 2"]),
         (&["resize", "--max", "10001"], &["--max", "10001", "10000"]),
+        (&["resize", "--max", "0"], &["--max 0", "from 1 to 10000"]),
+        (&["resize", "0"], &["'0'", "--min", "--max"]),
         (&["max-stream-age"], &["SECS|off"]),
         (&["max-stream-age", "0"], &["0", "off"]),
         (&["reap", "--older-than", "x"], &["--older-than", "500ms"]),

@@ -89,7 +89,7 @@ pub enum Order {
         #[arg(long, value_name = "N", value_parser = values::threads)]
         min: Option<usize>,
         /// Maximum of threads, a number from 1 to 10000 [default: as it is].
-        #[arg(long, value_name = "N", value_parser = values::threads)]
+        #[arg(long, value_name = "N", value_parser = values::number(1..=values::MOST))]
         max: Option<usize>,
     },
     /// Set the age at which ninetabs ends a stream.

@@ -317,6 +317,9 @@ fn unknown(error: &clap::Error, argument: &str, typed: &[String]) -> String {
         let rows: Vec<_> = rows.into_iter().filter(|name| is_row(name)).collect();
         return format!("--only takes names with commas: {}", rows.join(","));
     }
+    if typed.iter().any(|word| word == "resize") && argument.parse::<u64>().is_ok() {
+        return format!("unexpected '{argument}'; give --min {argument} or --max {argument}");
+    }
     match invalid(error, ContextKind::SuggestedArg) {
         Some(other) => format!("unknown flag '{name}'. Did you mean '{other}'?"),
         None if name.starts_with('-') => format!("unknown flag '{name}'; --help lists the flags"),
@@ -460,6 +463,13 @@ mod tests {
             ("compare --only naive push", "--only takes names with commas: naive,push"),
             ("serve --front nginx", "--front nginx: give puma or tiny-http"),
             ("tab", "give URL, such as http://127.0.0.1:9292/models/live_stream; --help shows what there is"),
+            ("ctl resize 0", "unexpected '0'; give --min 0 or --max 0"),
+            ("ctl resize --max 0", "--max 0: give a number from 1 to 10000"),
+            ("compare --json --markdown", "--json cannot be used with --markdown: give only one of them"),
+            (
+                "tab --for 18446744073709551615 http://localhost/",
+                "--for 18446744073709551615: give at most 10000000000000000000 seconds, such as 2, 0.5, 2s or 500ms",
+            ),
             ("ctl resize", "give --min N or --max N; --help shows what there is"),
             ("ctl max-stream-age", "give SECS|off, such as 30 or off; --help shows what there is"),
             ("completions", "give SHELL: bash, elvish, fish, powershell or zsh; --help shows what there is"),

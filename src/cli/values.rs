@@ -41,7 +41,7 @@ pub const NO_TOKEN: &str = "none";
 /// Where our control server listens unless it is told otherwise, and is looked for.
 pub const CONTROL_URL: &str = "tcp://127.0.0.1:9293";
 /// The most threads, or database connections, that may be asked for.
-const MOST: usize = 10_000;
+pub const MOST: usize = 10_000;
 
 /// `tcp://127.0.0.1:9292`; `localhost` is 127.0.0.1, and the scheme may be left out.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
