@@ -8,6 +8,7 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
 use common::{FRONTS, program, wait_for, with_two_threads};
+use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -279,7 +280,8 @@ fn a_second_interrupt_ends_it_at_once_and_leaves_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(500));
         for _ in 0..2 {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            // Two that come closer together count as one.
+            std::thread::sleep(REPEATS_WITHIN * 3 / 2);
         }
         let status = wait_for("its end", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(130), "{command}");

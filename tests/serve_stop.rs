@@ -4,15 +4,20 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufReader, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use common::{
     FRONTS, Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
     stopped_reader, wait_for, wait_until_blocked,
 };
+use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::Signal;
+use serde_json::Value;
 
 /// A server whose one thread a reader that does not read holds up for as long as it
 /// stays, on the front that cannot cut its write.
@@ -59,9 +64,77 @@ fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
     let reader = stopped_reader(&server);
     stop(&mut server);
     hear(&mut stdout, "Gracefully stopping");
+    thread::sleep(REPEATS_WITHIN * 2);
     server.signal(signal);
     assert_eq!(server.wait_for_exit().code(), Some(130));
     drop(reader);
+}
+
+/// A server with everything that a stop clears away, and the folder of its database.
+fn with_state_folder_and_trace(flags: &[&str]) -> (Server, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let mut command = Server::command(folder.path());
+    command.args(flags).arg("--trace").arg(folder.path().join("trace"));
+    command.env("NINETABS_DATABASE", ":memory:").env("TMPDIR", &temporary).stdout(Stdio::piped());
+    let mut server = Server::spawn(command, folder);
+    hear(&mut BufReader::new(server.child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+    assert_eq!(names(&temporary).len(), 1);
+    (server, temporary)
+}
+
+fn expect_nothing_left(server: &Server, temporary: &Path) {
+    assert_eq!(names(temporary), [""; 0], "the folder of the database");
+    assert_eq!(names(server.folder.path()), ["log", "tmp", "trace"], "the state file");
+    let trace = std::fs::read(server.folder.path().join("trace")).unwrap();
+    let events: Value = serde_json::from_slice(&trace).expect("the trace has its end");
+    assert!(!events.as_array().unwrap().is_empty());
+}
+
+/// As npm, foreman and nested `timeout`s deliver them.
+#[test]
+fn two_signals_within_milliseconds_stop_it_as_one() {
+    for second in [Signal::TERM, Signal::INT] {
+        let (mut server, temporary) = with_state_folder_and_trace(&["--update-rate", "60"]);
+        let mut stream = open_stream(server.app);
+        server.signal(Signal::TERM);
+        thread::sleep(Duration::from_millis(3));
+        server.signal(second);
+        read_until(&mut stream, "retry: 3000\n");
+        assert_eq!(server.wait_for_exit().code(), Some(0), "{second:?}: {}", server.log());
+        expect_nothing_left(&server, &temporary);
+    }
+}
+
+#[test]
+fn a_second_signal_leaves_no_state_file_no_folder_and_a_whole_trace() {
+    let (mut server, temporary) = with_state_folder_and_trace(&HELD_UP);
+    create_large(server.app, 500);
+    let reader = stopped_reader(&server);
+    server.signal(Signal::TERM);
+    thread::sleep(REPEATS_WITHIN * 3);
+    assert!(server.child.try_wait().unwrap().is_none(), "it waits for its reader");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(130), "{}", server.log());
+    expect_nothing_left(&server, &temporary);
+    drop(reader);
+}
+
+/// A stop that waits for a lock does not hear a second signal, but the process ends.
+#[test]
+fn a_second_signal_ends_a_stop_that_is_blocked() {
+    let mut server = Server::start(&["--produce-every", "1ms", "--force-shutdown-after", "600"]);
+    let mut other = rusqlite::Connection::open(server.database()).unwrap();
+    other.busy_timeout(common::PATIENCE).unwrap();
+    let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
+    wait_for("a write in vain", || server.log().contains("database is locked").then_some(()));
+    server.signal(Signal::TERM);
+    thread::sleep(REPEATS_WITHIN * 3);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(130), "{}", server.log());
+    assert!(!server.folder.path().join("state").exists(), "the state file is left");
+    drop(lock);
 }
 
 #[test]

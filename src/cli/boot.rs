@@ -127,7 +127,8 @@ impl Written {
 
 /// Everything that runs. Fields are dropped in the order in which things stop.
 pub struct Running {
-    state: Option<StateFile>,
+    /// `serve` takes it, so that it is removed even if the rest of a stop is blocked.
+    pub state: Option<StateFile>,
     trace: Option<TraceFile>,
     producer: Option<Producer>,
     outside_writers: Option<OutsideWriters>,

@@ -1,10 +1,9 @@
 //! INT, TERM and HUP: what they ask for.
 
 use std::process::{self, ExitCode};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -13,39 +12,78 @@ use crate::lab::interrupt::Interrupt;
 /// Exit status of what a signal ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// How long a command may take to clear away after the first signal.
-const WITHIN: Duration = Duration::from_millis(600);
+/// How long a command may take to clear away after it was told to end.
+pub const WITHIN: Duration = Duration::from_millis(600);
+
+/// A signal that comes this soon after the first one repeats it: npm, foreman and nested
+/// `timeout`s deliver one TERM twice within milliseconds.
+pub const REPEATS_WITHIN: Duration = Duration::from_millis(100);
+
+/// Tells a second request to end from a repetition of the first.
+#[derive(Debug, Clone, Default)]
+struct Requests(Arc<Mutex<Option<Instant>>>);
+
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    First,
+    Repeated,
+    Second,
+}
+
+impl Requests {
+    /// Counts a request that came at this moment.
+    fn count(&self, now: Instant) -> Request {
+        let mut first_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *first_at {
+            None => {
+                *first_at = Some(now);
+                Request::First
+            }
+            Some(at) if now.saturating_duration_since(at) <= REPEATS_WITHIN => Request::Repeated,
+            Some(_) => Request::Second,
+        }
+    }
+}
 
 /// The first signal asks for the end, the second does not wait for it.
 #[derive(Debug)]
 pub struct FirstOfTwo {
     /// Receives at the first signal.
     pub first: Receiver<()>,
-    asked: Arc<AtomicBool>,
+    /// Receives at the second one. The command has then [`WITHIN`] twice to clear away and to end.
+    pub second: Receiver<()>,
+    requests: Requests,
 }
 
 impl FirstOfTwo {
-    /// The end has been asked for in another way: the next signal is the second one.
+    /// The end has been asked for in another way: the next signal is the second one, unless it
+    /// comes so soon that it has the same cause.
     pub fn count_as_first(&self) {
-        self.asked.store(true, Ordering::Release);
+        self.requests.count(Instant::now());
     }
 }
 
-/// Listens for two signals, the second of which ends the process with 130.
+/// Listens for two signals. The command receives the second one too, so that it can remove its
+/// files. If the command is blocked, the process ends with 130 after twice [`WITHIN`].
 ///
-/// May be called once a process.
+/// May be called once per process.
 pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
-    let (tell, first) = bounded(1);
-    let asked = Arc::new(AtomicBool::new(false));
-    let has_been_asked = Arc::clone(&asked);
-    ctrlc::set_handler(move || {
-        if has_been_asked.swap(true, Ordering::AcqRel) {
-            process::exit(INTERRUPTED.into());
+    let (tell_first, first) = bounded(1);
+    let (tell_second, second) = bounded(1);
+    let requests = Requests::default();
+    let counted = requests.clone();
+    ctrlc::set_handler(move || match counted.count(Instant::now()) {
+        // One message that has not been taken yet is enough.
+        Request::First => drop(tell_first.try_send(())),
+        Request::Repeated => {}
+        Request::Second => {
+            // After the first of these messages, the clock runs already.
+            if tell_second.try_send(()).is_ok() {
+                end_after(WITHIN * 2, || {});
+            }
         }
-        // There is room: it is sent once.
-        let _ = tell.try_send(());
     })?;
-    Ok(FirstOfTwo { first, asked })
+    Ok(FirstOfTwo { first, second, requests })
 }
 
 /// For a command with children and folders to clear away: the first signal ends all of its waits,
@@ -54,23 +92,33 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
 /// `serve --stop-with-stdin`). May be called once per process.
 pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     let (asks, interrupt) = Interrupt::new();
-    let asks = Mutex::new(Some(asks));
-    ctrlc::set_handler(move || {
-        if asks.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
-            process::exit(INTERRUPTED.into());
+    let mut asks = Some(asks);
+    let requests = Requests::default();
+    ctrlc::set_handler(move || match requests.count(Instant::now()) {
+        Request::First => {
+            drop(asks.take());
+            end_after(WITHIN, || {
+                // On a thread of its own, since standard error may be blocked.
+                let line = thread::Builder::new().spawn(interrupted);
+                thread::sleep(line.map_or(Duration::ZERO, |_| Duration::from_millis(50)));
+            });
         }
-        let watchdog = thread::Builder::new().name("end".into()).spawn(|| {
-            thread::sleep(WITHIN);
-            // On a thread of its own, since standard error may be blocked.
-            let line = thread::Builder::new().spawn(interrupted);
-            thread::sleep(line.map_or(Duration::ZERO, |_| Duration::from_millis(50)));
-            process::exit(INTERRUPTED.into());
-        });
-        if watchdog.is_err() {
-            process::exit(INTERRUPTED.into());
-        }
+        Request::Repeated => {}
+        Request::Second => process::exit(INTERRUPTED.into()),
     })?;
     Ok(interrupt)
+}
+
+/// Ends the process with 130 after this time, or at once if there is no thread to wait for it.
+fn end_after(time: Duration, last: impl FnOnce() + Send + 'static) {
+    let watchdog = thread::Builder::new().name("end".into()).spawn(move || {
+        thread::sleep(time);
+        last();
+        process::exit(INTERRUPTED.into());
+    });
+    if watchdog.is_err() {
+        process::exit(INTERRUPTED.into());
+    }
 }
 
 /// One line, and the status of what a signal ended.
@@ -88,4 +136,20 @@ pub fn each() -> Result<Receiver<()>, ctrlc::Error> {
         let _ = tell.try_send(());
     })?;
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_comes_soon_after_the_first_one_repeats_it() {
+        let (requests, first) = (Requests::default(), Instant::now());
+        assert_eq!(requests.count(first), Request::First);
+        for repeated in [Duration::ZERO, Duration::from_millis(3), REPEATS_WITHIN] {
+            assert_eq!(requests.count(first + repeated), Request::Repeated, "{repeated:?}");
+        }
+        let second = REPEATS_WITHIN + Duration::from_millis(1);
+        assert_eq!(requests.count(first + second), Request::Second);
+    }
 }

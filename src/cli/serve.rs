@@ -129,7 +129,7 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     let folder = TemporaryFolder::of(&args.database).map_err(no_folder)?;
     let database = folder.database(&args.database);
     let mut interrupted = false;
-    let mut running = start(args, database, (order, orders.clone()), || {
+    let mut running = start(args, database, (order.clone(), orders.clone()), || {
         // A signal during the start ends it, whatever it waits for.
         interrupted = select! {
             recv(signals.first) -> _ => true,
@@ -138,6 +138,8 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
         };
         interrupted
     })?;
+    // Removed at the end of this function, however the stop ends.
+    let _state = running.state.take();
     let mut why = Ok(Stop::Gracefully);
     if !interrupted {
         said.say(&greeting(args, &running));
@@ -150,18 +152,17 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
             recv(running.services.ended()) -> ended => Err(of_service(ended)),
         };
     }
-    // Who presses Ctrl-C while it stops, for whatever reason, means it.
+    // Ctrl-C while it stops, for whatever reason, ends it at once.
     signals.count_as_first();
-    let mut how = why.clone().unwrap_or(Stop::Gracefully);
-    if how == Stop::Gracefully {
-        said.say("- Gracefully stopping, waiting for requests to finish");
-        how = running.stop(args.force_shutdown_after);
-    }
-    match how {
-        Stop::Gracefully => drop(running),
-        Stop::AtOnce => {
-            said.say("* Stopping immediately!");
-            running.halt();
+    let how = why.clone().unwrap_or(Stop::Gracefully);
+    let ended = stop(running, how, args.force_shutdown_after, said);
+    select! {
+        recv(ended) -> ended => ended.map_err(|_| End::failed("the stop ended by a panic"))?,
+        recv(signals.second) -> _ => {
+            // It is a halt, which also writes the end of the trace.
+            let _ = order.send(Stop::AtOnce);
+            let _ = ended.recv_timeout(interrupt::WITHIN);
+            return Err(End { status: interrupt::INTERRUPTED, why: None });
         }
     }
     match why {
@@ -172,6 +173,46 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
         }
         Err(died) => Err(End::failed(died)),
     }
+}
+
+/// Stops everything on a thread of its own, since a stop may wait for minutes and a second signal
+/// does not. Receives at its end.
+fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Said) -> Receiver<()> {
+    let (tell, ended) = bounded(1);
+    let said = said.clone();
+    let stop = move |mut running: Running| {
+        let mut how = how;
+        if how == Stop::Gracefully {
+            said.say("- Gracefully stopping, waiting for requests to finish");
+            how = running.stop(force_shutdown_after);
+        }
+        match how {
+            Stop::Gracefully => drop(running),
+            Stop::AtOnce => {
+                said.say("* Stopping immediately!");
+                running.halt();
+            }
+        }
+        // After a second signal, nothing receives it.
+        let _ = tell.send(());
+    };
+    let (hand, handed) = bounded(1);
+    let stop_handed = stop.clone();
+    let stopper = thread::Builder::new().name("stopper".into()).spawn(move || {
+        if let Ok(running) = handed.recv() {
+            stop_handed(running);
+        }
+    });
+    match stopper {
+        Ok(_) => drop(hand.send(running)),
+        Err(error) => {
+            log::warn!(
+                "cannot start a thread for the stop: {error}; a second signal would leave its files behind"
+            );
+            stop(running);
+        }
+    }
+    ended
 }
 
 /// Starts everything on a thread of its own, since a locked database or a slow disk may hold it
@@ -293,6 +334,7 @@ fn now() -> String {
 }
 
 /// What is said on standard output. A server goes on when it cannot be written.
+#[derive(Clone)]
 struct Said(Outlet);
 
 impl Said {
