@@ -242,7 +242,7 @@ fn a_memory_database_leaves_nothing() {
 }
 
 #[test]
-fn a_signal_during_the_start_ends_it() {
+fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
     let mut before = Server::start(&[]);
     let database = before.database();
     before.signal(Signal::TERM);
@@ -263,6 +263,14 @@ fn a_signal_during_the_start_ends_it() {
         let status = wait_for("its end", || child.try_wait().unwrap());
         assert_eq!(status.code(), Some(130), "{signal:?}: it did not wait for the lock");
     }
+    // The same for the end of standard input, if it was asked to end with it.
+    let mut command = Server::command(folder.path());
+    command.env("NINETABS_DATABASE", &database);
+    let mut child = command.spawn().unwrap();
+    wait_for("the thread that starts", || threads_of(child.id()).contains(&"start".to_owned()).then_some(()));
+    drop(child.stdin.take());
+    let status = wait_for("its end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(130), "end of standard input: it did not wait for the lock");
     drop(lock);
 }
 

@@ -41,6 +41,9 @@ Examples:
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a start that was interrupted may take to come to its end all the same.
 const START_GRACE: Duration = Duration::from_millis(500);
+/// The same after the end of standard input. It may have ended before the start began, and then
+/// the reason why a slow start fails must still be told.
+const START_GRACE_WITHOUT_STDIN: Duration = Duration::from_secs(2);
 
 /// Serves until a signal, an order to the control server, the end of standard
 /// input, or the front door's death.
@@ -131,12 +134,14 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     let mut interrupted = false;
     let mut running = start(args, database, (order.clone(), orders.clone()), || {
         // A signal during the start ends it, whatever it waits for.
-        interrupted = select! {
-            recv(signals.first) -> _ => true,
-            recv(orders) -> _ => true,
-            default(Duration::ZERO) => false,
+        let grace = select! {
+            recv(signals.first) -> _ => Some(START_GRACE),
+            recv(orders) -> _ => Some(START_GRACE),
+            recv(stdin) -> _ => Some(START_GRACE_WITHOUT_STDIN),
+            default(Duration::ZERO) => None,
         };
-        interrupted
+        interrupted |= grace.is_some();
+        grace
     })?;
     // Removed at the end of this function, however the stop ends.
     let _state = running.state.take();
@@ -216,12 +221,12 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Said
 }
 
 /// Starts everything on a thread of its own, since a locked database or a slow disk may hold it
-/// up. Once `is_interrupted` it is left after [`START_GRACE`].
+/// up. Once `asked_to_end` gives a time, the start is left after that time.
 fn start(
     args: &ServeArgs,
     database: PathBuf,
     orders: boot::Orders,
-    mut is_interrupted: impl FnMut() -> bool,
+    mut asked_to_end: impl FnMut() -> Option<Duration>,
 ) -> Result<Running, End> {
     let (tell, started) = bounded(1);
     let typed = args.clone();
@@ -230,15 +235,16 @@ fn start(
         // A start that was left is dropped here, as the process ends.
         .spawn(move || drop(tell.send(Running::start(&typed, &database, orders))))
         .map_err(|error| End::failed(format_args!("cannot start a thread: {error}")))?;
-    let mut left_at = None;
+    let mut left_at: Option<Instant> = None;
     loop {
         match started.recv_timeout(LOOK_EVERY) {
             Ok(started) => return started.map_err(End::failed),
             Err(RecvTimeoutError::Disconnected) => return Err(End::failed("the start ended by a panic")),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if left_at.is_none() && is_interrupted() {
-            left_at = Some(Instant::now() + START_GRACE);
+        if let Some(grace) = asked_to_end() {
+            let at = Instant::now() + grace;
+            left_at = Some(left_at.map_or(at, |earlier| earlier.min(at)));
         }
         if left_at.is_some_and(|at| Instant::now() >= at) {
             return Err(End { status: interrupt::INTERRUPTED, why: None });
