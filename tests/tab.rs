@@ -4,7 +4,9 @@
 #[path = "common/wire.rs"]
 mod wire;
 
+use std::io::{self, Write};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use ninetabs::lab::event_stream::{Event, EventTooLarge};
 use ninetabs::lab::http::{HttpError, MAX_HEAD_BYTES};
 use ninetabs::lab::pacing::{BURST, PER_SECOND};
 use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, OpenError, ReadyState, Reason, Settings, Tab, What};
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 use wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close, wait_until, write};
 
@@ -631,5 +634,63 @@ fn nothing_that_a_server_sends_is_a_panic() {
                 _ => {}
             }
         }
+    }
+}
+
+/// A pipe that takes not one byte more, and the end that reads it.
+fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
+    let (reader, mut writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    while writer.write(b"\n").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn the_command_ends_at_its_time_and_at_the_first_signal_while_its_output_is_blocked() {
+    let server = Server::start(|_, stream| {
+        write(stream, format!("{STREAM}data: 1\n\n"));
+        wait_for_close(stream);
+    });
+    for (blocked, arguments, signal, status) in [
+        ("stdout", &[][..], Some(Signal::INT), 130),
+        ("stdout", &[], Some(Signal::TERM), 130),
+        ("stdout", &["--for", "200ms"], None, 0),
+        ("stderr", &[], Some(Signal::INT), 130),
+        ("stderr", &["--for", "200ms"], None, 0),
+        ("stderr", &["--events", "1"], None, 0),
+    ] {
+        let asked = server.accepted();
+        let (reader, full) = full_pipe();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.arg("tab").args(arguments).arg(server.url("/")).stdin(Stdio::null());
+        match blocked {
+            "stdout" => command.stdout(full).stderr(Stdio::null()),
+            _ => command.stdout(Stdio::null()).stderr(full),
+        };
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        wait_until("it has asked", || server.accepted() > asked);
+        let what = format!("{blocked} {arguments:?} {signal:?}");
+        if let Some(signal) = signal {
+            // Until it waits for the pipe.
+            thread::sleep(Duration::from_millis(200));
+            kill_process(Pid::from_child(&child), signal).unwrap();
+        }
+        let asked_at = Instant::now();
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(ended) => break ended,
+                None if asked_at.elapsed() > PATIENCE => {
+                    child.kill().unwrap();
+                    panic!("it does not end: {what}");
+                }
+                None => thread::sleep(Duration::from_millis(5)),
+            }
+        };
+        assert_eq!(ended.code(), Some(status), "{what}");
+        assert!(asked_at.elapsed() < Duration::from_secs(10), "{what}: {:?}", asked_at.elapsed());
+        drop(reader);
     }
 }

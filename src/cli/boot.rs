@@ -472,27 +472,13 @@ pub fn start_logging() -> io::Result<Log> {
         None if console::colors_enabled_stderr() => builder.write_style(WriteStyle::Always),
         None => builder.write_style(WriteStyle::Never),
     };
-    builder.target(Target::Pipe(Box::new(Lines(outlet.clone()))));
+    builder.target(Target::Pipe(Box::new(outlet.clone())));
     builder.format(log_line).init();
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         limited!(Error, "thread {}: {panic}", thread.name().unwrap_or("without a name"));
     }));
     Ok(Log(outlet))
-}
-
-/// Takes a whole line at a time, as the logger writes it.
-struct Lines(Outlet);
-
-impl io::Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.queue(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A line of the log. What a client or another program has said in it steers no terminal and

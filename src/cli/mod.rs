@@ -120,7 +120,7 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
         Some(Command::Reproduce(reproduce)) => reproduce::run(&reproduce),
         Some(Command::Compare(compare)) => compare::run(&compare),
         Some(Command::Tab(tab)) => {
-            interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, signals.first))
+            interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, &signals))
         }
         Some(Command::Top(top)) => top::run(top, from_environment),
         Some(Command::Ctl(ctl)) => ctl::run(&ctl, from_environment),

@@ -1,5 +1,5 @@
-//! Lines for a descriptor that may be blocked: standard error for the log, standard output for
-//! what `serve` says.
+//! Lines for a descriptor that may be blocked: standard error for the log and for the notes of
+//! `tab`, standard output for what `serve` says.
 //!
 //! A thread of its own writes them. [`Outlet::queue`] never waits: while the reader of a pipe
 //! does not read, lines beyond `MOST_LINES` are dropped and counted, and the count is
@@ -64,6 +64,18 @@ impl Outlet {
         let (tell, flushed) = bounded(1);
         self.messages.send_deadline(Message::Flush(tell), deadline).is_ok()
             && flushed.recv_deadline(deadline).is_ok()
+    }
+}
+
+/// Each write is one line, which is queued.
+impl Write for Outlet {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

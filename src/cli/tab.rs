@@ -6,10 +6,14 @@
 //!
 //! It blocks until the number of events or the time asked for is reached, the stream
 //! has failed for good, or it is interrupted. While standard output is blocked the
-//! stream is not read, and a standard output that was closed is success.
+//! stream is not read, and a standard output that was closed is success. Neither the end of the
+//! time nor a signal waits for an output that is blocked: a thread of its own writes the events,
+//! and another the notes, which are dropped if they cannot be written ([`super::outlet`]).
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,13 +21,16 @@ use crossbeam_channel::{Receiver, after, bounded, never, select};
 use url::Url;
 
 use super::duration::seconds;
+use super::failed;
+use super::interrupt::{FirstOfTwo, INTERRUPTED};
+use super::outlet::Outlet;
 use crate::escape;
 use crate::lab::event_stream::Event;
 use crate::lab::http::parse_url;
 use crate::lab::tab::{Settings, Tab, What};
 
-/// Exit status when a signal ended it, as of a shell's Ctrl-C.
-const INTERRUPTED: u8 = 130;
+/// How long an event or a note that is being written may take once it is to end.
+const LAST_LINE: Duration = Duration::from_millis(300);
 
 pub(super) const EXAMPLES: &str = "\
 Events go to standard output, one JSON object per line; what the connection does
@@ -88,23 +95,59 @@ enum End {
     Interrupted,
 }
 
-/// Follows the stream until one of its ends; `interrupted` gives a message, or is
-/// disconnected, when a signal came.
-pub fn run(args: TabArgs, interrupted: Receiver<()>) -> ExitCode {
-    match follow(args, &interrupted, &mut io::stdout().lock(), &mut io::stderr()) {
+/// Follows the stream until one of its ends.
+pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
+    let mut notes = match Outlet::start("notes", io::stderr(), |_| {}) {
+        Ok(notes) => notes,
+        Err(error) => return failed(format_args!("cannot start a thread: {error}")),
+    };
+    let end = in_time(args, &signals.first, io::stdout(), &mut notes);
+    notes.flush(LAST_LINE);
+    match end {
         End::Done => ExitCode::SUCCESS,
         End::Failed => ExitCode::FAILURE,
         End::Interrupted => ExitCode::from(INTERRUPTED),
     }
 }
 
-fn follow(
+/// Follows the stream on a thread of its own, and waits for that thread only a moment once the
+/// time is up or `interrupted` receives, since its output may be blocked.
+fn in_time(
     args: TabArgs,
     interrupted: &Receiver<()>,
+    mut events_to: impl Write + Send + 'static,
+    notes_to: &mut (impl Write + Clone + Send + 'static),
+) -> End {
+    let time_is_up = args.duration.map_or_else(never, after);
+    let (tell, ended) = bounded(1);
+    let (go_on, stop) = bounded(0);
+    let mut notes = notes_to.clone();
+    let follower = thread::Builder::new().name("events".into()).spawn(move || {
+        // It may have been left.
+        let _ = tell.send(follow(args, &stop, &mut events_to, &mut notes));
+    });
+    if let Err(error) = follower {
+        note(notes_to, &format!("cannot start a thread: {error}"));
+        return End::Failed;
+    }
+    let end = select! {
+        recv(ended) -> end => return end.unwrap_or(End::Failed),
+        recv(time_is_up) -> _ => End::Done,
+        recv(interrupted) -> _ => End::Interrupted,
+    };
+    drop(go_on);
+    // A line that can be written is written whole.
+    let _ = ended.recv_timeout(LAST_LINE);
+    end
+}
+
+/// Prints until an end, or until `stop` is disconnected.
+fn follow(
+    args: TabArgs,
+    stop: &Receiver<Infallible>,
     events_to: &mut impl Write,
     notes_to: &mut impl Write,
 ) -> End {
-    let time_is_up = args.duration.map_or_else(never, after);
     let settings = Settings { last_event_id: args.last_event_id, ..Settings::default() };
     let (to, happenings) = bounded(1);
     let _tab = match Tab::open_into(args.url.as_str(), settings, to) {
@@ -122,8 +165,7 @@ fn follow(
                 Ok(happening) => happening.what,
                 Err(_) => return End::Failed,
             },
-            recv(time_is_up) -> _ => return End::Done,
-            recv(interrupted) -> _ => return End::Interrupted,
+            recv(stop) -> _ => return End::Done,
         };
         match what {
             What::Event(event) => match print(events_to, &event) {
@@ -174,16 +216,16 @@ fn print(to: &mut impl Write, event: &Event) -> io::Result<()> {
     to.flush()
 }
 
-/// Nobody need read the notes: a standard error that is closed ends nothing.
+/// A standard error that is closed ends nothing.
 fn note(to: &mut impl Write, text: &str) {
-    let _ = writeln!(to, "tab: {}", escape::printable(text));
+    let _ = to.write_all(format!("tab: {}\n", escape::printable(text)).as_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
     use std::net::TcpListener;
-    use std::thread;
+    use std::sync::{Arc, Mutex};
 
     use clap::Parser;
 
@@ -226,16 +268,36 @@ mod tests {
     const TWO_EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n\
                               id: 8\nevent: a\ndata: \"1\"\n\ndata: 2\n\n";
 
+    /// What a thread has written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
     #[test]
     fn each_event_is_a_line_and_the_number_asked_for_ends_it() {
         let (url, server) = serve(TWO_EVENTS);
         let args = typed(&["--events", "2", "--last-event-id", "7", &url]).unwrap();
-        let (mut out, mut notes) = (Vec::new(), Vec::new());
-        assert_eq!(follow(args, &never(), &mut out, &mut notes), End::Done);
+        let (out, mut notes) = (Written::default(), Written::default());
+        assert_eq!(in_time(args, &never(), out.clone(), &mut notes), End::Done);
         let expected = "{\"type\":\"a\",\"data\":\"\\\"1\\\"\",\"lastEventId\":\"8\"}\n\
                         {\"type\":\"message\",\"data\":\"2\",\"lastEventId\":\"8\"}\n";
-        assert_eq!(String::from_utf8(out).unwrap(), expected);
-        let notes = String::from_utf8(notes).unwrap();
+        assert_eq!(out.text(), expected);
+        let notes = notes.text();
         assert!(notes.contains("connected from port") && notes.contains("open after"), "{notes}");
         assert!(server.join().unwrap().contains("\r\nLast-Event-ID: 7\r\n"));
     }
@@ -244,29 +306,31 @@ mod tests {
     fn time_an_interruption_and_a_failure_end_it_differently() {
         let (url, server) = serve(TWO_EVENTS);
         let args = typed(&["--for", "50ms", &url]).unwrap();
-        assert_eq!(follow(args, &never(), &mut io::sink(), &mut io::sink()), End::Done);
+        let mut notes = Written::default();
+        assert_eq!(in_time(args, &never(), io::sink(), &mut notes), End::Done);
         let_go(&url, server);
 
         let (url, server) = serve(TWO_EVENTS);
         let (signal, interrupted) = bounded(1);
         signal.send(()).unwrap();
         let args = typed(&[&url]).unwrap();
-        assert_eq!(follow(args, &interrupted, &mut io::sink(), &mut io::sink()), End::Interrupted);
+        assert_eq!(in_time(args, &interrupted, io::sink(), &mut notes), End::Interrupted);
         let_go(&url, server);
 
         let (url, server) = serve("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
-        let mut notes = Vec::new();
-        assert_eq!(follow(typed(&[&url]).unwrap(), &never(), &mut io::sink(), &mut notes), End::Failed);
-        assert!(String::from_utf8(notes).unwrap().contains("failed for good: the server answered 503"));
+        let mut notes = Written::default();
+        assert_eq!(in_time(typed(&[&url]).unwrap(), &never(), io::sink(), &mut notes), End::Failed);
+        assert!(notes.text().contains("failed for good: the server answered 503"));
         server.join().unwrap();
     }
 
     #[test]
     fn a_closed_standard_output_is_success() {
-        let (reader, mut closed) = io::pipe().unwrap();
+        let (reader, closed) = io::pipe().unwrap();
         drop(reader);
         let (url, server) = serve(TWO_EVENTS);
-        assert_eq!(follow(typed(&[&url]).unwrap(), &never(), &mut closed, &mut io::sink()), End::Done);
+        let mut notes = Written::default();
+        assert_eq!(in_time(typed(&[&url]).unwrap(), &never(), closed, &mut notes), End::Done);
         server.join().unwrap();
     }
 
