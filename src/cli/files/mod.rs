@@ -7,7 +7,7 @@
 //! | nothing, or a file | whole: a new file is moved to its place, or written in place if it cannot be moved ([`whole`]); a trace grows in place ([`output`]) | only while the file at the path is the one that this process put there |
 //! | a link | its target, as above; the link stays | its target, as above; the link stays |
 //! | a device, a pipe | as it is | never |
-//! | a descriptor of this process (`/dev/stdout`) | behind what was written to it ([`descriptor`]) | never |
+//! | a descriptor of this process (`/dev/stdout`) | behind what was written to it (`descriptor`) | never |
 //! | a folder | refused | never |
 //!
 //! Nothing here blocks when it opens: a pipe that nothing reads is an error. A write to a
