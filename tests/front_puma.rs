@@ -141,6 +141,96 @@ fn unfinished_requests_of_all_clients_together_have_a_bound() {
     server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
 }
 
+/// A head of many short fields, which takes five times its bytes once it is parsed.
+fn head_of_short_fields(line: &str, fields: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}{}\r\n", "X:\r\n".repeat(10_000))
+}
+
+/// At least what such a head takes.
+const SHORT_FIELDS_BYTES: usize = 170_000;
+
+#[test]
+fn a_parsed_head_counts_as_pending_while_its_body_is_read() {
+    const MOST: usize = 1_000_000;
+    let server = start(&format!("--max-pending-bytes {MOST} --first-data-timeout 600 --head-timeout 600"));
+    let pending = |stats: &Value| stats["connections"]["pending_bytes"].as_u64().unwrap() as usize;
+    let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for framing in ["Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let head = head_of_short_fields("POST /models", framing);
+        // The pool thread that served the page reads the head, or the reactor does.
+        for is_pipelined in [true, false] {
+            let (mut clients, mut refused) = (Vec::new(), 0);
+            while refused < 3 {
+                assert!(clients.len() < 20, "all of {} were let in", clients.len());
+                let mut client = send(server.app, b"");
+                if is_pipelined {
+                    client.write_all(format!("{page}{head}").as_bytes()).unwrap();
+                } else {
+                    client.write_all(page.as_bytes()).unwrap();
+                }
+                assert_eq!(read_answer(&mut client).status, 200);
+                if !is_pipelined {
+                    client.write_all(head.as_bytes()).unwrap();
+                }
+                client.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+                let held = (clients.len() + 1 - refused) * SHORT_FIELDS_BYTES;
+                let stats = server.wait_for_stats("its head, or its refusal", |stats| {
+                    pending(stats) >= held || client.peek(&mut [0]).is_ok()
+                });
+                assert!(pending(&stats) <= MOST, "{stats}");
+                client.set_read_timeout(Some(PATIENCE)).unwrap();
+                if pending(&stats) < held {
+                    assert_eq!(read_answer(&mut client).status, 503);
+                    refused += 1;
+                }
+                clients.push(client);
+            }
+            assert!(clients.len() > refused + 2, "only {} were let in", clients.len() - refused);
+            assert_eq!(get(server.app, "/up").0, 200);
+            drop(clients);
+            server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+        }
+    }
+}
+
+#[test]
+fn queued_requests_count_as_pending_and_small_ones_are_served_beside_large_ones() {
+    const MOST: usize = 1_000_000;
+    let server = start(&format!("--max-pending-bytes {MOST} --threads 1:1 --update-rate 100ms"));
+    let pending = |stats: &Value| stats["connections"]["pending_bytes"].as_u64().unwrap() as usize;
+    let page = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut clients: Vec<_> = (0..20).map(|_| send(server.app, page.as_bytes())).collect();
+    for client in &mut clients {
+        assert_eq!(read_answer(client).status, 200);
+    }
+    server.stats();
+    server.wait_for_stats("all in the reactor", |stats| stats["reactor_max"] == 20);
+    // The thread is held, so that every request waits in todo.
+    let stream = open_stream(server.app);
+    let mut small = clients.split_off(10);
+    for client in &mut clients {
+        client.write_all(head_of_short_fields("GET /up", "").as_bytes()).unwrap();
+    }
+    let seen = server.wait_for_stats("queued or refused", |stats| {
+        let open = stats["connections"]["open"].as_u64().unwrap();
+        open + stats["backlog"].as_u64().unwrap() >= 21 && pending(stats) > MOST - SHORT_FIELDS_BYTES * 3 / 2
+    });
+    assert!(pending(&seen) <= MOST, "{seen}");
+    for client in &mut small {
+        client.write_all(page.as_bytes()).unwrap();
+    }
+    server.wait_for_stats("the small ones are queued", |stats| stats["backlog"].as_u64() >= Some(13));
+    drop(stream);
+    for client in &mut small {
+        assert_eq!(read_answer(client).status, 200);
+    }
+    let answers: Vec<_> = clients.iter_mut().map(|client| read_answer(client).status).collect();
+    let served = answers.iter().filter(|status| **status == 200).count();
+    assert!((3..=5).contains(&served), "{answers:?}");
+    assert_eq!(answers.iter().filter(|status| **status == 503).count(), 10 - served, "{answers:?}");
+    server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
+}
+
 #[test]
 fn what_stops_half_way_is_told_408_and_what_says_nothing_is_closed() {
     let server = start("--first-data-timeout 500ms --persistent-timeout 500ms --threads 1:1");

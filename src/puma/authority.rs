@@ -47,6 +47,14 @@ impl Authority {
         };
         Some(Authority { host: Host::parse(host)?, port })
     }
+
+    /// How many bytes of memory its text takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.host {
+            Host::Name(text) | Host::Future(text) => text.len(),
+            Host::Address(_) => 0,
+        }
+    }
 }
 
 impl Host {

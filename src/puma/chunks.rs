@@ -48,6 +48,11 @@ impl Chunks {
         self.state == State::Done
     }
 
+    /// How many bytes of memory it takes, as far as they grow with what came.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.line.capacity()
+    }
+
     /// Takes bytes from the front, hands data to `data`, and answers how many it
     /// took: all of them, unless the body ended before.
     pub fn take(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Refusal> {

@@ -168,8 +168,8 @@ impl Client {
         if self.reader.is_ready() {
             self.head_began = None;
         }
-        // A request that came whole in one read is about to be taken: it is not counted.
-        if !is_whole || !self.share.is_empty() {
+        // A whole request is about to be taken, or is counted when it is queued.
+        if !is_whole {
             self.share.set(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)?;
         }
         Ok(is_whole)
@@ -179,6 +179,11 @@ impl Client {
     pub fn take(&mut self) -> Option<Incoming> {
         let incoming = self.reader.take();
         self.share.clear();
+    /// Counts the request that is whole, which is to be queued until a thread takes it.
+    pub fn count_whole(&mut self) -> Result<(), Refusal> {
+        self.share.set_whole(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)
+    }
+
         self.has_pipelined |= !self.reader.unread().is_empty();
         incoming
     }

@@ -61,6 +61,12 @@ impl Head {
     pub fn expects_continue(&self) -> bool {
         field_values::has_token(self.fields.values("expect"), "100-continue")
     }
+
+    /// How many bytes of memory it takes, as far as they grow with what came.
+    pub(super) fn held_bytes(&self) -> usize {
+        let authority = self.authority.as_ref().map_or(0, Authority::held_bytes);
+        self.target.len() + authority + self.fields.held_bytes()
+    }
 }
 
 /// Reads a head from the beginning of `bytes`, which may hold more or less than it.

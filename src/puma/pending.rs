@@ -1,15 +1,21 @@
 //! What all connections of a server together hold of requests that no thread has taken yet.
 //!
 //! Each connection has limits of its own (`--max-head-bytes`, the part of a body that stays in
-//! memory), and there may be a hundred thousand connections: a limit per client is no bound of
-//! the process. A connection whose share does not fit any more is refused with 503. A request
-//! that comes whole in one read is never counted, so pages are served while others use all
-//! there is.
+//! memory), and there may be a hundred thousand connections: a limit per client does not bound
+//! the process. A connection whose share does not fit any more is refused with 503.
+//!
+//! A request that a thread reads whole and serves at once is not counted. One that is whole and
+//! queued is counted, but refused only if it takes more than [`SMALL`]. Pages are therefore
+//! served while other requests use all there is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The sum of all shares, and its bound, in bytes.
+/// A whole request that takes at most this is never refused, in bytes: one read, and the head
+/// that was parsed from it.
+const SMALL: usize = 16 * 1024;
+
+/// The sum of all shares, and its bound, in bytes. Small requests that are queued may go beyond it.
 #[derive(Debug)]
 pub(super) struct Pending {
     held: AtomicUsize,
@@ -57,12 +63,23 @@ impl Share {
     /// fit, the share stays as it was.
     pub fn set(&mut self, bytes: usize) -> Result<(), Full> {
         let held = &self.pending.held;
-        if let Some(more) = bytes.checked_sub(self.bytes) {
+        if bytes > self.bytes {
+            let more = bytes - self.bytes;
             let fits = |held: usize| held.checked_add(more).filter(|sum| *sum <= self.pending.most);
             held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).map_err(|_| Full)?;
-        } else {
+        } else if bytes < self.bytes {
             held.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// The same for a request that is whole. A small one always fits.
+    pub fn set_whole(&mut self, bytes: usize) -> Result<(), Full> {
+        if bytes <= self.bytes || bytes > SMALL {
+            return self.set(bytes);
+        }
+        self.pending.held.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         self.bytes = bytes;
         Ok(())
     }
@@ -99,5 +116,18 @@ mod tests {
         assert_eq!(pending.held(), 40);
         other.clear();
         assert_eq!((pending.held(), pending.most()), (0, 100));
+    }
+
+    #[test]
+    fn a_small_whole_request_is_counted_and_fits_beside_a_full_sum() {
+        let pending = Pending::new(100);
+        let (mut one, mut other) = (Share::of(&pending), Share::of(&pending));
+        assert_eq!(one.set(100), Ok(()));
+        assert_eq!(other.set_whole(SMALL), Ok(()));
+        assert_eq!(pending.held(), 100 + SMALL);
+        assert_eq!((other.set_whole(SMALL + 1), one.set(101)), (Err(Full), Err(Full)));
+        assert_eq!(pending.held(), 100 + SMALL);
+        drop((one, other));
+        assert_eq!(pending.held(), 0);
     }
 }

@@ -91,7 +91,12 @@ impl Shared {
                     client = kept;
                     is_its_turn = false;
                 }
-                Progress::Ready => return self.push(client),
+                Progress::Ready => {
+                    return match client.count_whole() {
+                        Ok(()) => self.push(client),
+                        Err(refusal) => self.refuse(client, refusal, Some(processor.number())),
+                    };
+                }
                 Progress::NotYet if client.is_ending => return self.end(client, true),
                 Progress::NotYet => return self.watch(client),
                 Progress::Gone => return,
@@ -247,7 +252,7 @@ impl Shared {
             Wake::Shutdown => (client.finish_within(LAST_READS), false),
             Wake::Readable | Wake::Expired => client.try_to_finish(),
         };
-        let ended = match (progress, wake) {
+        let ended = match (counted(&mut client, progress), wake) {
             (Progress::Ready, _) => {
                 self.push(client);
                 None
@@ -362,6 +367,14 @@ impl PumaFront {
             .map_err(StartError::Thread)?;
         shared.pool.get_or_init(|| Arc::downgrade(pool));
         shared.reactor.get_or_init(|| reactor);
+/// Counts a request that is to be queued, if it is whole. It may be refused then.
+fn counted(client: &mut Client, progress: Progress) -> Progress {
+    match progress {
+        Progress::Ready => client.count_whole().map_or_else(Progress::Refused, |()| Progress::Ready),
+        other => other,
+    }
+}
+
 
         let poll = Poll::new().map_err(StartError::Thread)?;
         let waker = Waker::new(poll.registry(), Token(1)).map_err(StartError::Thread)?;

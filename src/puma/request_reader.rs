@@ -125,10 +125,14 @@ impl RequestReader {
     }
 
     /// Moves what follows to the front once it is the smaller half, so that each byte of
-    /// pipelined requests is moved about once and not once per request.
+    /// pipelined requests is moved about once and not once per request. A buffer that is
+    /// empty then gives its memory back: it is counted, and may be larger than any body.
     fn consume(&mut self, bytes: usize) {
         self.used += bytes;
-        if self.used >= self.buffer.len() - self.used {
+        if self.used == self.buffer.len() {
+            self.buffer = Vec::new();
+            self.used = 0;
+        } else if self.used >= self.buffer.len() - self.used {
             self.buffer.drain(..self.used);
             self.used = 0;
         }
@@ -222,14 +226,18 @@ impl RequestReader {
         self.buffer
     }
 
-    /// How many bytes of memory it holds, as far as they grow with what comes.
+    /// How many bytes of memory it holds, as far as they grow with what comes: the buffer, the
+    /// head once it is parsed, and the body.
     pub fn held_bytes(&self) -> usize {
-        let body = match &self.phase {
-            Phase::Counted { body, .. } | Phase::Chunked { body, .. } => body.held_bytes(),
-            Phase::Ready(incoming) => incoming.body.held_bytes(),
+        let request = match &self.phase {
+            Phase::Counted { head, body, .. } => head.held_bytes() + body.held_bytes(),
+            Phase::Chunked { head, chunks, body, .. } => {
+                head.held_bytes() + chunks.held_bytes() + body.held_bytes()
+            }
+            Phase::Ready(incoming) => incoming.head.held_bytes() + incoming.body.held_bytes(),
             Phase::Head(_) => 0,
         };
-        self.buffer.capacity() + body
+        self.buffer.capacity() + request
     }
 
     /// Gives back the memory that it does not need while it waits.
@@ -301,6 +309,8 @@ mod tests {
         (0..5).map(|_| run()).reduce(f64::min).unwrap_or(f64::MAX)
     }
 
+    /// How many times as large the large requests are. They would take as many times as long if the
+    /// cost were the square of the length.
     const TIMES: usize = 64;
     /// The most that a byte of a large request may cost beside a byte of a small one.
     const MOST: f64 = 2.0;
@@ -309,8 +319,6 @@ mod tests {
     fn a_head_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
         let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X:1\r\n".repeat(count));
         let value = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(bytes));
-    /// How many times as large the large requests are. They would take as many times as long if the
-    /// cost were the square of the length.
         let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(bytes));
         let empty = |count: usize| format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(count));
         // Up to the most that --max-head-bytes allows.
@@ -406,5 +414,40 @@ mod tests {
             assert_eq!(reader.parse(), Ok(false));
         }
         assert!(reader.buffer.capacity() <= 2 * (lines.len() + 100), "{}", reader.buffer.capacity());
+    }
+
+    #[test]
+    fn all_memory_of_a_request_is_counted_in_every_phase() {
+        let fields = 10_000;
+        let lines = "X:\r\n".repeat(fields);
+        // At least the names, and where each field ends.
+        let head_bytes = fields * (1 + 2 * mem::size_of::<usize>());
+        let body = "b".repeat(5_000);
+        for (framing, body) in [
+            (format!("Content-Length: {}", body.len()), body.clone()),
+            ("Transfer-Encoding: chunked".into(), format!("1388\r\n{body}\r\n0\r\n\r\n")),
+        ] {
+            let mut reader = RequestReader::new(114_688, 10_000);
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n{lines}\r\n");
+            reader.push(&head.as_bytes()[..head.len() - 1]);
+            assert_eq!(reader.parse(), Ok(false));
+            assert!(reader.held_bytes() >= head.len() - 1, "{framing}: {}", reader.held_bytes());
+            // The head is whole, and no byte of the body has come.
+            reader.push(b"\n");
+            assert_eq!(reader.parse(), Ok(false));
+            let held = reader.held_bytes();
+            assert!((head_bytes..2 * head_bytes).contains(&held), "{framing}: {held}");
+            assert_eq!(reader.buffer.capacity(), 0, "{framing}: the buffer of the head is kept");
+            reader.settle();
+            assert_eq!(reader.held_bytes(), held, "{framing}");
+            reader.push(&body.as_bytes()[..4_000]);
+            assert_eq!(reader.parse(), Ok(false));
+            assert!(reader.held_bytes() >= held + 3_900, "{framing}: {}", reader.held_bytes());
+            reader.push(&body.as_bytes()[4_000..]);
+            assert_eq!(reader.parse(), Ok(true));
+            assert!(reader.held_bytes() >= held + 5_000, "{framing}: {}", reader.held_bytes());
+            assert!(reader.take().is_some());
+            assert_eq!(reader.held_bytes(), 0, "{framing}: a thread has it");
+        }
     }
 }
