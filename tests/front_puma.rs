@@ -370,6 +370,69 @@ fn a_connection_that_is_being_served_is_never_evicted() {
 }
 
 #[test]
+fn every_client_over_the_limit_is_refused_while_refused_ones_linger() {
+    const MOST: u64 = 6;
+    let server = start(&format!("--max-connections {MOST}"));
+    let request = b"GET /fixes/push/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut clients = Vec::new();
+    for n in 1..=100 {
+        let mut client = send(server.app, request);
+        let head = read_head(&mut client);
+        let status = if n <= MOST { " 200 " } else { " 503 " };
+        assert!(head.contains(status), "client {n}: {head}");
+        clients.push(client);
+        let stats = server.stats();
+        assert!(stats["connections"]["open"].as_u64() <= Some(MOST + 32), "client {n}: {stats}");
+    }
+    assert_eq!(server.stats()["connections"]["evicted"], 0);
+}
+
+#[test]
+fn a_lingering_connection_is_not_in_use() {
+    let server = start("--max-connections 1");
+    let mut lingering = Vec::new();
+    // It lingers a moment after its client has read the answer.
+    wait_for("a page while another connection lingers", || {
+        let mut refused = send(server.app, b"nonsense\r\n\r\n");
+        assert!([400, 503].contains(&read_answer(&mut refused).status));
+        lingering.push(refused);
+        let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
+        (read_answer(&mut page).status == 200).then_some(())
+    });
+    assert_eq!(server.stats()["connections"]["evicted"], 0);
+}
+
+#[test]
+fn lingering_connections_evict_no_idle_one() {
+    let server = start("--max-connections 4");
+    let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut kept = send(server.app, request);
+    assert_eq!(read_answer(&mut kept).status, 200);
+    let mut lingering = Vec::new();
+    for _ in 0..80 {
+        let mut refused = send(server.app, b"nonsense\r\n\r\n");
+        assert_eq!(read_answer(&mut refused).status, 400);
+        lingering.push(refused);
+    }
+    assert_eq!(server.stats()["connections"]["evicted"], 0);
+    kept.write_all(request).unwrap();
+    assert_eq!(read_answer(&mut kept).status, 200);
+}
+
+#[test]
+fn a_malformed_request_that_makes_room_gets_one_answer() {
+    let server = start("--max-connections 3 --threads 2:2 --update-rate 100ms");
+    let streams = [open_stream(server.app), open_stream(server.app)];
+    let mut malformed = send(server.app, b"nonsense\r\n\r\n");
+    server.wait_for_stats("one in todo", |stats| stats["backlog"] == 1);
+    let mut page = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    expect_refusal(&mut malformed, 400, "a malformed request");
+    drop(streams);
+    assert_eq!(read_answer(&mut page).status, 200);
+    assert_eq!(server.stats()["connections"]["evicted"], 0, "it was refused for what it sent");
+}
+
+#[test]
 fn a_client_that_asks_whether_to_go_on_is_told_to() {
     let server = start("");
     let head = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\

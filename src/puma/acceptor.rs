@@ -26,8 +26,8 @@ use crate::timeline::Subject;
 /// How long the acceptor pauses when it can let nobody in.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many there may be beyond `max_connections`: they have been refused or evicted, and have
-/// not gone yet.
+/// How many connections may linger beyond `max_connections`: they have been refused or evicted, and
+/// have not gone yet.
 const MAX_REFUSED: usize = 32;
 
 pub(super) struct Acceptor {
@@ -97,9 +97,9 @@ impl Acceptor {
         }
     }
 
-    /// Whether there are more connections than there may be. Says so once, until half of them have gone.
+    /// Whether more connections are in use than there may be. Logged once, until half of them have gone.
     fn is_full(&mut self) -> bool {
-        let (there, most) = (self.shared.connections.load(Ordering::Relaxed), self.shared.max_connections());
+        let (there, most) = (self.shared.in_use(), self.shared.max_connections());
         if there <= most / 2 {
             self.has_been_full = false;
         } else if there > most && !self.has_been_full {

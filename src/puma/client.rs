@@ -8,10 +8,11 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use super::head::Head;
-use super::lingering::Lingering;
+use super::lingering::{Count, Lingering};
 use super::pending::{Full, Pending, Share};
 use super::reactor::{Place, Watched};
 use super::refusal::Refusal;
@@ -47,6 +48,8 @@ pub(super) enum Progress {
 
 /// A connection, and what has been read of its next request.
 pub(super) struct Client {
+    /// Counts it while it lingers.
+    lingers: Option<Count>,
     place: Option<Place<Box<Client>>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
@@ -79,6 +82,7 @@ impl Client {
     ) -> Box<Self> {
         let now = Instant::now();
         Box::new(Client {
+            lingers: None,
             place: None,
             socket,
             subject,
@@ -175,15 +179,15 @@ impl Client {
         Ok(is_whole)
     }
 
-    /// Takes the request that is whole; the next begins in what was read, or is to come.
-    pub fn take(&mut self) -> Option<Incoming> {
-        let incoming = self.reader.take();
-        self.share.clear();
     /// Counts the request that is whole, which is to be queued until a thread takes it.
     pub fn count_whole(&mut self) -> Result<(), Refusal> {
         self.share.set_whole(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)
     }
 
+    /// Takes the request that is whole; the next begins in what was read, or is to come.
+    pub fn take(&mut self) -> Option<Incoming> {
+        let incoming = self.reader.take();
+        self.share.clear();
         self.has_pipelined |= !self.reader.unread().is_empty();
         incoming
     }
@@ -268,6 +272,11 @@ impl Client {
         false
     }
 
+    /// Adds it to the count of those that linger, once.
+    pub fn count_lingering(&mut self, count: &Arc<AtomicUsize>) {
+        self.lingers.get_or_insert_with(|| Count::one_more(count));
+    }
+
     /// Reads away what has come, and answers whether there was nothing left, or too much.
     fn has_lingered(&mut self) -> bool {
         loop {
@@ -297,6 +306,10 @@ impl Watched for Box<Client> {
 
     fn since(&self) -> Instant {
         self.since
+    }
+
+    fn lingers(&self) -> bool {
+        self.lingering.is_some()
     }
 
     fn place(&mut self) -> &mut Option<Place<Box<Client>>> {

@@ -7,6 +7,8 @@
 //! time and a number of bytes. A client that has shown no sign of sending more is waited for
 //! shorter.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a client may go on sending.
@@ -22,6 +24,22 @@ pub(super) struct Lingering {
     began: Instant,
     left: usize,
     is_sending: bool,
+}
+
+/// One lingering connection in a count of them, until this is dropped.
+pub(super) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    pub fn one_more(count: &Arc<AtomicUsize>) -> Count {
+        count.fetch_add(1, Ordering::Relaxed);
+        Count(Arc::clone(count))
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Lingering {

@@ -58,6 +58,8 @@ pub(super) struct Shared {
     reactor: OnceLock<Reactor<Box<Client>>>,
     requests: AtomicU64,
     pub(super) connections: Arc<AtomicUsize>,
+    /// How many of them linger.
+    lingering: Arc<AtomicUsize>,
     max_connections: AtomicUsize,
     evicted: AtomicU64,
     pub(super) stopping: AtomicBool,
@@ -74,6 +76,7 @@ impl Shared {
             reactor: OnceLock::new(),
             requests: AtomicU64::new(0),
             connections: Arc::default(),
+            lingering: Arc::default(),
             max_connections: AtomicUsize::new(configuration.max_connections),
             evicted: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -198,9 +201,14 @@ impl Shared {
     /// Ends a connection: it is closed now, or once its client can have read the last answer.
     /// `may_send_more`: the client has not announced its last request, so that more may be on the way.
     fn end(&self, mut client: Box<Client>, may_send_more: bool) {
-        if client.may_close(may_send_more) {
-            return;
+        if !client.may_close(may_send_more) {
+            self.linger(client);
         }
+    }
+
+    /// Has the reactor read a connection to its end.
+    fn linger(&self, mut client: Box<Client>) {
+        client.count_lingering(&self.lingering);
         if let Some(reactor) = self.reactor.get() {
             // It comes back only when the server has stopped, and is closed.
             let _ = reactor.linger(client);
@@ -239,8 +247,7 @@ impl Shared {
             && let Err(client) = reactor.watch(client)
             && let Some(client) = self.dismiss(client, Refusal::Stopping)
         {
-            // It comes back only when the server has stopped, and is closed.
-            let _ = reactor.linger(client);
+            self.linger(client);
         }
     }
 
@@ -262,38 +269,53 @@ impl Shared {
             (Progress::NotYet, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
             (Progress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
             (Progress::Gone, _) => None,
-            (Progress::Refused(refusal), _) => {
-                let mut client = self.refused(client, refusal, None);
-                let may_close = client.may_close(true);
-                (!may_close).then_some(client)
-            }
+            (Progress::Refused(refusal), _) => self.refused_at_its_end(client, refusal),
         };
-        ended.map_or(After::Done, After::Again)
+        let Some(mut client) = ended else { return After::Done };
+        client.count_lingering(&self.lingering);
+        After::Again(client)
+    }
+
+    /// Refuses a request. Returns the client if it has to linger.
+    fn refused_at_its_end(&self, client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
+        let mut client = self.refused(client, refusal, None);
+        let may_close = client.may_close(true);
+        (!may_close).then_some(client)
     }
 
     /// Evicts the connection that has waited longest without a whole request. Returns false if there is
-    /// none. With `at_once` the evicted connection does not linger.
+    /// none. A lingering connection is not in use, so it is not evicted, and makes no room.
+    ///
+    /// With `at_once` one connection less is there afterwards: the one that has lingered longest is
+    /// dropped, or else one is evicted that does not linger.
     pub(super) fn make_room(&self, at_once: bool) -> bool {
         let Some(reactor) = self.reactor.get() else { return false };
+        if at_once && let Some(mut client) = reactor.take_longest_lingering() {
+            // What has come is read, so that the kernel does not answer it with a reset.
+            let _ = client.finish_within(LAST_READS);
+            return true;
+        }
         for _ in 0..CANDIDATES {
             let watched = reactor.take_longest_waiting();
             let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
-            match client.finish_within(LAST_READS) {
+            let progress = client.finish_within(LAST_READS);
+            let ended = match counted(&mut client, progress) {
                 // Its request has come meanwhile.
                 Progress::Ready => {
                     self.push(client);
                     continue;
                 }
-                Progress::Gone => return true,
-                Progress::Refused(refusal) => client = self.refused(client, refusal, None),
-                Progress::NotYet => {}
-            }
-            self.evicted.fetch_add(1, Ordering::Relaxed);
-            if let Some(client) = self.dismiss(client, Refusal::TooManyConnections)
+                Progress::Gone => None,
+                Progress::Refused(refusal) => self.refused_at_its_end(client, refusal),
+                Progress::NotYet => {
+                    self.evicted.fetch_add(1, Ordering::Relaxed);
+                    self.dismiss(client, Refusal::TooManyConnections)
+                }
+            };
+            if let Some(client) = ended
                 && !at_once
             {
-                // It comes back only when the server has stopped, and is closed.
-                let _ = reactor.linger(client);
+                self.linger(client);
             }
             return true;
         }
@@ -326,6 +348,12 @@ impl Shared {
         }
     }
 
+    /// How many connections there are that do not linger.
+    pub(super) fn in_use(&self) -> usize {
+        let connections = self.connections.load(Ordering::Relaxed);
+        connections.saturating_sub(self.lingering.load(Ordering::Relaxed))
+    }
+
     pub(super) fn max_connections(&self) -> usize {
         self.max_connections.load(Ordering::Relaxed)
     }
@@ -336,6 +364,14 @@ impl Shared {
 
     fn pool(&self) -> Option<Arc<ThreadPool<Box<Client>>>> {
         self.pool.get().and_then(Weak::upgrade)
+    }
+}
+
+/// Counts a request that is to be queued, if it is whole. It may be refused then.
+fn counted(client: &mut Client, progress: Progress) -> Progress {
+    match progress {
+        Progress::Ready => client.count_whole().map_or_else(Progress::Refused, |()| Progress::Ready),
+        other => other,
     }
 }
 
@@ -367,14 +403,6 @@ impl PumaFront {
             .map_err(StartError::Thread)?;
         shared.pool.get_or_init(|| Arc::downgrade(pool));
         shared.reactor.get_or_init(|| reactor);
-/// Counts a request that is to be queued, if it is whole. It may be refused then.
-fn counted(client: &mut Client, progress: Progress) -> Progress {
-    match progress {
-        Progress::Ready => client.count_whole().map_or_else(Progress::Refused, |()| Progress::Ready),
-        other => other,
-    }
-}
-
 
         let poll = Poll::new().map_err(StartError::Thread)?;
         let waker = Waker::new(poll.registry(), Token(1)).map_err(StartError::Thread)?;

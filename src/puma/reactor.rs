@@ -37,6 +37,8 @@ pub(super) trait Watched: Sized + Send + 'static {
     fn deadline(&self) -> Instant;
     /// Since when it has waited.
     fn since(&self) -> Instant;
+    /// Whether it has had its last answer, and is only read to its end.
+    fn lingers(&self) -> bool;
     /// Where it keeps its place, from the first time that it is watched to its end.
     fn place(&mut self) -> &mut Option<Place<Self>>;
 }
@@ -112,9 +114,14 @@ impl<W: Watched> Reactor<W> {
         self.places.put(it, true, Phase::Closed)
     }
 
-    /// Takes out what has waited longest, if anything is here.
+    /// Takes out the connection that has waited longest, of those that do not linger.
     pub fn take_longest_waiting(&self) -> Option<W> {
-        self.places.state().take_longest_waiting()
+        self.places.state().take_longest(false)
+    }
+
+    /// Takes out the connection that has lingered longest.
+    pub fn take_longest_lingering(&self) -> Option<W> {
+        self.places.state().take_longest(true)
     }
 
     /// Lets go of it for good: from now on somebody else watches its descriptor.

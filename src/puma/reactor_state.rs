@@ -33,9 +33,10 @@ pub(super) struct State<W> {
     pub next: usize,
     /// The most that were here since somebody asked.
     pub most: usize,
-    /// Of those who are here, those that have waited longest, when that was last looked for: since
-    /// when, and which.
+    /// The connections that have waited longest, as of the last search: since when, and which.
     longest: VecDeque<(Instant, usize)>,
+    /// The same of those that linger.
+    longest_lingering: VecDeque<(Instant, usize)>,
     pub phase: Phase,
     /// When the thread is to end, or before if nothing is watched.
     pub ends: Option<Instant>,
@@ -67,6 +68,7 @@ impl<W: Watched> State<W> {
             next: 0,
             most: 0,
             longest: VecDeque::new(),
+            longest_lingering: VecDeque::new(),
             phase: Phase::Open,
             ends: None,
         }
@@ -126,33 +128,44 @@ impl<W: Watched> State<W> {
         self.ends.is_some_and(|at| at <= now || self.deadlines.is_empty())
     }
 
-    pub fn take_longest_waiting(&mut self) -> Option<W> {
-        self.take_next_longest().or_else(|| {
-            self.find_longest();
-            self.take_next_longest()
+    /// Takes the connection that has waited longest, of those that linger or of the others.
+    pub fn take_longest(&mut self, lingers: bool) -> Option<W> {
+        self.take_next_longest(lingers).or_else(|| {
+            self.find_longest(lingers);
+            self.take_next_longest(lingers)
         })
     }
 
-    /// What was found may have left since, and may be back.
-    fn take_next_longest(&mut self) -> Option<W> {
-        while let Some((since, token)) = self.longest.pop_front() {
+    /// A connection that was found may have left since, and may be back.
+    fn take_next_longest(&mut self, lingers: bool) -> Option<W> {
+        while let Some((since, token)) = self.longest(lingers).pop_front() {
             let here = self.places.get(&token).and_then(|visit| visit.here.as_ref());
-            if here.is_some_and(|(it, _)| it.since() == since) {
+            if here.is_some_and(|(it, _)| it.since() == since && it.lingers() == lingers) {
                 return self.take(token);
             }
         }
         None
     }
 
-    fn find_longest(&mut self) {
-        let waits = |(token, visit): (&usize, &Visit<W>)| Some((visit.here.as_ref()?.0.since(), *token));
-        let mut all: Vec<_> = self.places.iter().filter_map(waits).collect();
+    fn find_longest(&mut self, lingers: bool) {
+        let mut all: Vec<_> = self
+            .deadlines
+            .iter()
+            .filter_map(|(_, token)| {
+                let (it, _) = self.places.get(token)?.here.as_ref()?;
+                (it.lingers() == lingers).then(|| (it.since(), *token))
+            })
+            .collect();
         if all.len() > LONGEST {
             all.select_nth_unstable(LONGEST);
             all.truncate(LONGEST);
         }
         all.sort_unstable();
-        self.longest = all.into();
+        *self.longest(lingers) = all.into();
+    }
+
+    fn longest(&mut self, lingers: bool) -> &mut VecDeque<(Instant, usize)> {
+        if lingers { &mut self.longest_lingering } else { &mut self.longest }
     }
 
     pub fn take_expired(&mut self, now: Instant) -> Option<W> {
@@ -168,11 +181,11 @@ mod tests {
     use super::super::reactor::Place;
     use super::*;
 
-    struct Idle(Option<Place<Idle>>, Instant);
+    struct Idle(Option<Place<Idle>>, Instant, bool);
 
     impl Idle {
         fn since(since: Instant) -> Idle {
-            Idle(None, since)
+            Idle(None, since, false)
         }
     }
 
@@ -187,6 +200,10 @@ mod tests {
 
         fn since(&self) -> Instant {
             self.1
+        }
+
+        fn lingers(&self) -> bool {
+            self.2
         }
 
         fn place(&mut self) -> &mut Option<Place<Idle>> {
@@ -215,7 +232,7 @@ mod tests {
         for n in (1..=2 * LONGEST).rev() {
             state.put(n, Idle::since(at(n)), false);
         }
-        let mut taken = || state.take_longest_waiting().map(|it| it.1);
+        let mut taken = || state.take_longest(false).map(|it| it.1);
         assert_eq!(taken(), Some(at(1)));
         assert_eq!(taken(), Some(at(2)));
         // One leaves, and one comes back after it was served.
@@ -223,9 +240,27 @@ mod tests {
         assert!(state.take(4).is_some());
         state.put(4, Idle::since(at(1_000)), false);
         for n in 5..=2 * LONGEST {
-            assert_eq!(state.take_longest_waiting().map(|it| it.1), Some(at(n)));
+            assert_eq!(state.take_longest(false).map(|it| it.1), Some(at(n)));
         }
-        assert_eq!(state.take_longest_waiting().map(|it| it.1), Some(at(1_000)));
-        assert!(state.take_longest_waiting().is_none());
+        assert_eq!(state.take_longest(false).map(|it| it.1), Some(at(1_000)));
+        assert!(state.take_longest(false).is_none());
+    }
+
+    #[test]
+    fn a_lingering_connection_is_not_taken_for_one_that_waits() {
+        let mut state = State::new();
+        let start = Instant::now();
+        let at = |n: usize| start + Duration::from_secs(n as u64);
+        for n in 1..=2 * LONGEST {
+            state.put(n, Idle(None, at(n), n % 2 == 0), false);
+        }
+        for n in 1..=LONGEST {
+            assert_eq!(state.take_longest(false).map(|it| it.1), Some(at(2 * n - 1)));
+        }
+        assert!(state.take_longest(false).is_none());
+        for n in 1..=LONGEST {
+            assert_eq!(state.take_longest(true).map(|it| it.1), Some(at(2 * n)));
+        }
+        assert!(state.take_longest(true).is_none());
     }
 }
