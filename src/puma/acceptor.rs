@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use mio::{Events, Poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use super::client::Client;
 use super::door::DoorDied;
@@ -67,8 +69,14 @@ impl Acceptor {
     fn accept_all(&mut self) {
         loop {
             let most = self.shared.max_connections().saturating_add(MAX_REFUSED);
-            if self.shared.connections.load(Ordering::Relaxed) >= most && !self.shared.make_room(true) {
-                return self.pause(&"there are too many connections");
+            if self.shared.connections.load(Ordering::Relaxed) >= most {
+                // Nothing is closed for a client that is not there.
+                if !has_client(&self.listener) {
+                    return self.go_on();
+                }
+                if !self.shared.make_room(true) {
+                    return self.pause(&"there are too many connections");
+                }
             }
             match self.listener.accept() {
                 Ok((stream, peer)) => self.let_in(stream, peer),
@@ -126,5 +134,31 @@ impl Acceptor {
             return self.shared.refuse(client, Refusal::TooManyConnections, None);
         }
         self.shared.push(client);
+    }
+}
+
+/// Whether a client waits to be accepted. True if that cannot be found out.
+fn has_client(listener: &TcpListener) -> bool {
+    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut polled, Some(&Timespec::default())) {
+            Err(Errno::INTR) => {}
+            seen => return seen != Ok(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_seen_before_it_is_accepted_and_not_afterwards() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!has_client(&listener));
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(has_client(&listener));
+        let _accepted = listener.accept().unwrap();
+        assert!(!has_client(&listener));
     }
 }
