@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::net::{self, RecvFlags};
 
@@ -22,6 +22,8 @@ const PEEK_BYTES: usize = 4 * 1024;
 pub(super) struct Peeked {
     /// The number of bytes that held an incomplete head at the last look.
     no_head: AtomicUsize,
+    /// Whether a look has found a whole head.
+    has_head: AtomicBool,
     /// The request whose head has been noted.
     noted: AtomicU64,
 }
@@ -29,16 +31,23 @@ pub(super) struct Peeked {
 /// A client in todo, and the means to look at it.
 pub(super) struct Glance {
     pub subject: Subject,
-    /// What the reactor has read whole.
-    ready: Option<Head>,
+    /// Of a request that the reactor has read whole.
+    ready: Option<RequestLine>,
     socket: Arc<Socket>,
     max_head_bytes: usize,
+}
+
+/// What a request asks for. Cheap to copy, however long its head is.
+pub(super) struct RequestLine {
+    pub method: &'static str,
+    pub target: Arc<str>,
 }
 
 impl Peeked {
     /// The next request begins.
     pub fn reset(&self) {
         self.no_head.store(0, Ordering::Relaxed);
+        self.has_head.store(false, Ordering::Relaxed);
     }
 }
 
@@ -48,16 +57,29 @@ impl Client {
         let is_noted = self.socket.peeked.noted.load(Ordering::Relaxed) == self.subject.request;
         (!is_noted).then(|| Glance {
             subject: self.subject,
-            ready: self.ready().cloned(),
+            ready: self.ready().map(RequestLine::of),
             socket: Arc::clone(&self.socket),
             max_head_bytes: self.max_head_bytes(),
         })
     }
+
+    /// The same for a client that is not known to have sent a whole head. None of any other,
+    /// without a copy of anything.
+    pub fn glance_if_silent(&self) -> Option<Glance> {
+        let has_head = self.ready().is_some() || self.socket.peeked.has_head.load(Ordering::Relaxed);
+        if has_head { None } else { self.glance() }
+    }
+}
+
+impl RequestLine {
+    fn of(head: &Head) -> RequestLine {
+        RequestLine { method: head.method, target: Arc::clone(&head.target) }
+    }
 }
 
 impl Glance {
-    /// The head of its next request, or None if that has not come whole.
-    pub fn head(&mut self) -> Option<Head> {
+    /// The line of its next request, or None if the head has not come whole.
+    pub fn request_line(&mut self) -> Option<RequestLine> {
         self.ready.take().or_else(|| self.peek())
     }
 
@@ -67,19 +89,71 @@ impl Glance {
         self.socket.peeked.noted.swap(request, Ordering::Relaxed) != request
     }
 
-    fn peek(&self) -> Option<Head> {
+    fn peek(&self) -> Option<RequestLine> {
         let mut scratch = [MaybeUninit::uninit(); PEEK_BYTES];
         let ((bytes, _), _) = net::recv(&self.socket.stream, &mut scratch[..], RecvFlags::PEEK).ok()?;
-        let no_head = &self.socket.peeked.no_head;
+        let Peeked { no_head, has_head, .. } = &self.socket.peeked;
         if bytes.len() == no_head.load(Ordering::Relaxed) {
             return None;
         }
         match head::parse(bytes, self.max_head_bytes) {
-            Parsed::Whole(head, _) => Some(head),
+            Parsed::Whole(head, _) => {
+                has_head.store(true, Ordering::Relaxed);
+                Some(RequestLine::of(&head))
+            }
             Parsed::NotYet | Parsed::Refused(_) => {
                 no_head.store(bytes.len(), Ordering::Relaxed);
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::super::client::{Limits, Progress};
+    use super::super::pending::Pending;
+    use super::*;
+
+    fn client() -> (TcpStream, Box<Client>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::new(listener.accept().unwrap().0, &Arc::default()).unwrap();
+        let hour = Duration::from_secs(3_600);
+        let limits = Limits {
+            max_head_bytes: 114_688,
+            max_body_bytes: 1_000,
+            first_data_timeout: hour,
+            head_timeout: hour,
+            persistent_timeout: hour,
+            max_keep_alive: 10,
+        };
+        let subject = Subject { connection: 1, port: 1, request: 1 };
+        (peer, Client::new(Arc::new(socket), subject, Arc::new(limits), &Pending::new(1_000_000)))
+    }
+
+    fn line(glance: Option<Glance>) -> Option<String> {
+        glance?.request_line().map(|line| format!("{} {}", line.method, line.target))
+    }
+
+    #[test]
+    fn a_whole_head_is_looked_for_once_for_each_request() {
+        let (mut peer, mut client) = client();
+        peer.write_all(b"GET /up HTTP/1.1\r\nHost: a\r\n").unwrap();
+        assert_eq!(line(client.glance_if_silent()), None);
+        peer.write_all(b"\r\n").unwrap();
+        assert_eq!(line(client.glance_if_silent()).as_deref(), Some("GET /up"));
+        assert!(client.glance_if_silent().is_none(), "it is known that its head is whole");
+        assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
+        client.socket.peeked.reset();
+        assert!(client.glance_if_silent().is_some(), "its next request is another");
+        // A request that has been read is known without a look at the socket.
+        assert!(matches!(client.eagerly_finish(), Progress::Ready));
+        assert!(client.glance_if_silent().is_none());
+        assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
     }
 }

@@ -325,8 +325,8 @@ impl Shared {
     /// Takes the first client out of todo that has not sent a whole head.
     fn take_from_todo(&self) -> Option<Box<Client>> {
         let pool = self.pool()?;
-        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
-        let silent = seen.into_iter().find_map(|mut it| it.head().is_none().then_some(it.subject))?;
+        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance_if_silent());
+        let silent = seen.into_iter().find_map(|mut it| it.request_line().is_none().then_some(it.subject))?;
         pool.take_from_todo(silent)
     }
 
@@ -334,15 +334,15 @@ impl Shared {
     fn look_at_todo(&self) {
         let Some(pool) = self.pool() else { return };
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
-        let heads: Vec<_> = seen.into_iter().filter_map(|mut it| Some((it.head()?, it))).collect();
-        if heads.is_empty() {
+        let lines: Vec<_> = seen.into_iter().filter_map(|mut it| Some((it.request_line()?, it))).collect();
+        if lines.is_empty() {
             return;
         }
         // A thread may have taken one meanwhile: then what was seen may be something else.
         let waiting = pool.look_at_todo(LOOKED_AT, |client| Some(client.subject));
-        for (head, glance) in heads {
+        for (line, glance) in lines {
             if waiting.contains(&glance.subject) && glance.note() {
-                let what = What::peeked(head.method, head.target);
+                let what = What::peeked(line.method, line.target);
                 self.timeline.record(None, Some(glance.subject), what);
             }
         }
