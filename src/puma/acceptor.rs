@@ -70,7 +70,7 @@ impl Acceptor {
         loop {
             let most = self.shared.max_connections().saturating_add(MAX_REFUSED);
             if self.shared.connections.load(Ordering::Relaxed) >= most {
-                // Nothing is closed for a client that is not there.
+                // No connection is closed unless a client waits for its place.
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }

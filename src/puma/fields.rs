@@ -1,8 +1,8 @@
 //! The fields of a head, in the order in which they came.
 //!
 //! A browser sends fifteen of them with each request, so they stand in one piece of
-//! memory, and not in two pieces each. A field of the shortest kind is four bytes on the
-//! socket, so what is kept beside its text is small.
+//! memory, and not in two pieces each. The shortest field is four bytes on the
+//! socket, so little is kept beside its text.
 
 use std::mem;
 

@@ -31,7 +31,7 @@ pub(super) struct Peeked {
 /// A client in todo, and the means to look at it.
 pub(super) struct Glance {
     pub subject: Subject,
-    /// Of a request that the reactor has read whole.
+    /// The line of a request that the reactor has read whole.
     ready: Option<RequestLine>,
     socket: Arc<Socket>,
     max_head_bytes: usize,
@@ -63,8 +63,7 @@ impl Client {
         })
     }
 
-    /// The same for a client that is not known to have sent a whole head. None of any other,
-    /// without a copy of anything.
+    /// The same, unless it is known that a whole head has come. This copies nothing of the head.
     pub fn glance_if_silent(&self) -> Option<Glance> {
         let has_head = self.ready().is_some() || self.socket.peeked.has_head.load(Ordering::Relaxed);
         if has_head { None } else { self.glance() }

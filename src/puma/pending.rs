@@ -4,7 +4,7 @@
 //! memory), and there may be a hundred thousand connections: a limit per client does not bound
 //! the process. A connection whose share does not fit any more is refused with 503.
 //!
-//! A request that a thread reads whole and serves at once is not counted. One that is whole and
+//! A request that a thread reads whole and serves at once is not counted. A whole request that is
 //! queued is counted, but refused only if it takes more than [`SMALL`]. Pages are therefore
 //! served while other requests use all there is.
 

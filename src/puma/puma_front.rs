@@ -284,14 +284,14 @@ impl Shared {
     }
 
     /// Evicts the connection that has waited longest without a whole request. Returns false if there is
-    /// none. A lingering connection is not in use, so it is not evicted, and makes no room.
+    /// none. A lingering connection is not in use, so it is never evicted.
     ///
-    /// With `at_once` one connection less is there afterwards: the one that has lingered longest is
-    /// dropped, or else one is evicted that does not linger.
+    /// With `at_once` one connection is closed before this returns: the one that has lingered longest,
+    /// or, if none lingers, an evicted one.
     pub(super) fn make_room(&self, at_once: bool) -> bool {
         let Some(reactor) = self.reactor.get() else { return false };
         if at_once && let Some(mut client) = reactor.take_longest_lingering() {
-            // What has come is read, so that the kernel does not answer it with a reset.
+            // Bytes that have come are read: the kernel answers unread ones with a reset.
             let _ = client.finish_within(LAST_READS);
             return true;
         }

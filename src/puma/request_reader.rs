@@ -273,14 +273,13 @@ mod tests {
 
     use super::*;
 
-    /// The time that this thread has been running, so that a machine which is busy with other work
-    /// counts little.
+    /// The CPU time of this thread. Other work of the machine adds little to it.
     fn cpu_time() -> Duration {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
     }
 
-    /// What the reader takes for these bytes in pieces of this size, `times` over.
+    /// The CPU time of reading these bytes in pieces of this size, `times` over.
     fn cost(bytes: &[u8], times: usize, piece: usize, max_head_bytes: usize) -> Duration {
         let began = cpu_time();
         for _ in 0..times {
@@ -298,8 +297,8 @@ mod tests {
         cpu_time() - began
     }
 
-    /// How many times as long requests of `many` bytes take as those of `few`, if as many bytes come in
-    /// total. The lowest of a few runs; they take turns, so that both meet the same machine.
+    /// The cost of a byte in a request of `many` bytes over its cost in requests of `few`. The same number
+    /// of bytes is read on both sides, by turns. The lowest of a few runs.
     fn growth(few: &[u8], many: &[u8], piece: usize, max_head_bytes: usize) -> f64 {
         let run = || {
             let few = cost(few, many.len().div_ceil(few.len()), piece, max_head_bytes);
@@ -309,10 +308,10 @@ mod tests {
         (0..5).map(|_| run()).reduce(f64::min).unwrap_or(f64::MAX)
     }
 
-    /// How many times as large the large requests are. They would take as many times as long if the
-    /// cost were the square of the length.
+    /// How many times as large the large requests are. If the cost of a request were the square of its
+    /// length, a byte would cost as many times as much.
     const TIMES: usize = 64;
-    /// The most that a byte of a large request may cost beside a byte of a small one.
+    /// The most that a byte of a large request may cost over a byte of a small one.
     const MOST: f64 = 2.0;
 
     #[test]
