@@ -11,10 +11,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Server, get, json, open_stream, proc_status, read_answer, read_head, send, wait_for};
+use common::{
+    PATIENCE, Server, create_large, get, json, open_stream, proc_status, read_answer, read_head, send,
+    wait_for,
+};
 use ninetabs::puma::body::MAX_SPOOLED;
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
+use socket2::SockRef;
 
 fn start(flags: &str) -> Server {
     Server::start_with(&format!("--front puma {flags}"))
@@ -911,4 +915,52 @@ fn other_machines_may_come_and_foreign_hosts_may_not() {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         assert_eq!(read_answer(&mut send(here, request.as_bytes())).status, status, "{host} {path}");
     }
+}
+
+#[test]
+fn a_stray_byte_behind_the_last_request_costs_nothing_of_a_large_answer() {
+    let server = start("");
+    create_large(server.app, 30);
+    for (last, stray) in [
+        ("HTTP/1.1\r\nHost: localhost\r\nConnection: close", "\r\n"),
+        ("HTTP/1.0", "GET /up HTTP/1.0\r\n\r\n"),
+    ] {
+        let mut client = TcpStream::connect(server.app).unwrap();
+        // A client that reads slowly: the rest of the answer stays with the kernel.
+        SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(format!("GET /models.json {last}\r\n\r\n").as_bytes()).unwrap();
+        let head = read_head(&mut client);
+        let length: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        assert!(length > 200_000, "{head}");
+        server.wait_for_stats("a thread that has written all", |stats| stats["busy_threads"] == 0);
+        client.write_all(stray.as_bytes()).unwrap();
+        let mut body = Vec::new();
+        client.read_to_end(&mut body).unwrap();
+        assert_eq!(body.len(), length, "after {stray:?}");
+    }
+}
+
+#[test]
+fn a_reaped_stream_whose_client_stays_is_dropped_and_the_reactor_rests() {
+    let server = start("--notice-close poll --max-stream-age 200ms --max-stream-age-jitter 0%");
+    let mut client = open_stream(server.app);
+    server.wait_for_stats("no stream", |stats| {
+        stats["streams"]["opened"] == 1 && stats["streams"]["open"] == 0
+    });
+    let before = reactor_ticks(server.child.id());
+    server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
+    // A hundredth of a second each: it has been woken a few times.
+    assert!(reactor_ticks(server.child.id()) - before < 20, "it spins");
+    read_to_end(&mut client);
+}
+
+/// The processor time that the reactor of the app's server has used, in clock ticks.
+fn reactor_ticks(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stat = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+    let stat = stat.into_iter().find(|stat| stat.contains("(puma srv reacto)")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

@@ -21,6 +21,10 @@ use super::socket::Socket;
 use super::thread_pool::Work;
 use crate::timeline::Subject;
 
+/// As much of an answer as a kernel sends without waiting for an acknowledgement, in bytes: ten
+/// segments of an Ethernet (RFC 6928).
+const SENT_AT_ONCE_BYTES: usize = 10 * 1_460;
+
 /// What a client may take, in bytes and in time.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -209,7 +213,7 @@ impl Client {
     /// Models Puma::Client#reset: the next request, under a number of its own.
     pub fn reset(&mut self, request: u64) {
         self.served += 1;
-        self.socket.peeked.reset();
+        self.socket.reset();
         self.subject.request = request;
         let now = Instant::now();
         self.since = now;
@@ -244,8 +248,9 @@ impl Client {
     /// Whether the socket may be closed now. If not, nothing more is written, and the client is to be
     /// read from until it has gone or its time is over.
     ///
-    /// A client that may not send more is believed, unless something of it is unread or it has sent
-    /// ahead before.
+    /// A client that may not send more is believed, unless something of it is unread, it has sent
+    /// ahead before, or part of the answer may still be in the kernel: a stray byte that comes after
+    /// the close discards that part.
     pub fn may_close(&mut self, may_send_more: bool) -> bool {
         if self.lingering.is_some() {
             return self.has_lingered();
@@ -259,7 +264,7 @@ impl Client {
             }
             Err(_) => return true,
         };
-        if !may_send_more && !is_sending {
+        if !may_send_more && !is_sending && self.socket.written() <= SENT_AT_ONCE_BYTES {
             return true;
         }
         self.socket.finish_writing();

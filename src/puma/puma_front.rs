@@ -9,8 +9,8 @@
 //! that nobody keeps a thread that others wait for. Models Puma::Server's
 //! `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! A connection ends in one place, `Shared::end`: it is closed at once only if nothing of its
-//! client can be unread, and is read to its end by the reactor otherwise.
+//! A connection ends in one place, `Shared::end`: it is closed at once only if nothing of its client
+//! can be unread and its last answer is on its way, and is read to its end by the reactor otherwise.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;

@@ -138,7 +138,7 @@ impl<W: Watched> Reactor<W> {
     pub fn has_closed(&self, it: &mut W) -> Option<bool> {
         let token = it.place().as_ref()?.token;
         let state = self.places.state();
-        state.places.get(&token).map(|visit| visit.told == Told::Closed)
+        state.places.get(&token).map(|visit| visit.has_closed)
     }
 
     /// The most that were watched since this was last asked (`reactor_max`).
@@ -204,7 +204,7 @@ impl<W: Watched> Places<W> {
                 state.next += 1;
                 let token = state.next;
                 // Its place comes first: from here on the kernel may tell of it.
-                state.places.insert(token, Visit { here: None, told: Told::Nothing });
+                state.places.insert(token, Visit::new());
                 *it.place() = Some(Place { places: Arc::downgrade(self), token });
                 let registered =
                     self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
@@ -273,6 +273,10 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
     /// Answers the phase in which it looked.
     fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> Phase {
         let mut state = self.places.state();
+        // First, so that a connection which always has more to read is asked whether its time is over.
+        while let Some(it) = state.take_expired(now) {
+            awake.push((it, Wake::Expired));
+        }
         let again = mem::take(&mut state.again);
         for token in again {
             awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
@@ -282,9 +286,6 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
             let has_closed = event.is_read_closed() || event.is_error();
             let told = if has_closed { Told::Closed } else { Told::Readable };
             awake.extend(state.tell(event.token().0, told).map(|it| (it, Wake::Readable)));
-        }
-        while let Some(it) = state.take_expired(now) {
-            awake.push((it, Wake::Expired));
         }
         if state.phase == Phase::Closing {
             let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();

@@ -45,17 +45,24 @@ pub(super) struct State<W> {
 pub(super) struct Visit<W> {
     /// None while a pool thread has it.
     pub here: Option<(W, Instant)>,
-    /// What the kernel has told that nobody has read since.
-    pub told: Told,
+    /// The kernel has reported something since the connection was last taken.
+    pub has_news: bool,
+    /// Its peer has closed, or stopped sending. That stays so.
+    pub has_closed: bool,
 }
 
-/// What the kernel tells of a connection, each with what stands before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What the kernel reports of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Told {
-    Nothing,
     Readable,
     /// Its peer has closed, or stopped sending; there may be bytes from before that.
     Closed,
+}
+
+impl<W> Visit<W> {
+    pub fn new() -> Visit<W> {
+        Visit { here: None, has_news: false, has_closed: false }
+    }
 }
 
 impl<W: Watched> State<W> {
@@ -77,9 +84,11 @@ impl<W: Watched> State<W> {
     /// Whether the thread is to be woken for it.
     pub fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
         let deadline = it.deadline();
-        let visit = self.places.entry(token).or_insert(Visit { here: None, told: Told::Nothing });
+        let visit = self.places.entry(token).or_insert_with(Visit::new);
         visit.here = Some((it, deadline));
-        is_readable |= visit.told > Told::Nothing;
+        // A close that was reported before it was read empty is no news: reading would find nothing new,
+        // again and again.
+        is_readable |= visit.has_news;
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
         if is_readable {
@@ -92,22 +101,21 @@ impl<W: Watched> State<W> {
         is_readable || is_sooner
     }
 
-    /// Gives out who is here.
+    /// Gives out the connection, if it is here. It is to be read empty.
     pub fn take(&mut self, token: usize) -> Option<W> {
-        self.tell(token, Told::Nothing)
+        let visit = self.places.get_mut(&token)?;
+        let (it, deadline) = visit.here.take()?;
+        visit.has_news = false;
+        self.deadlines.remove(&(deadline, token));
+        Some(it)
     }
 
-    /// The kernel tells of bytes, or of the end: makes a note of it, and gives out who is here.
+    /// The kernel reports bytes, or the end: stores that, and gives out the connection, if it is here.
     pub fn tell(&mut self, token: usize, told: Told) -> Option<W> {
         let visit = self.places.get_mut(&token)?;
-        visit.told = visit.told.max(told);
-        let (it, deadline) = visit.here.take()?;
-        self.deadlines.remove(&(deadline, token));
-        if visit.told == Told::Readable {
-            // It is read now. A close stays one: it may lie behind what is read.
-            visit.told = Told::Nothing;
-        }
-        Some(it)
+        visit.has_news = true;
+        visit.has_closed |= told == Told::Closed;
+        self.take(token)
     }
 
     /// How long the thread may sleep. While nobody is here it keeps the alarm of before, and
@@ -212,18 +220,24 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_forgotten_when_they_are_read_and_a_close_is_not() {
-        for (told, afterwards) in [(Told::Readable, Told::Nothing), (Told::Closed, Told::Closed)] {
+    fn a_report_wakes_once_and_a_close_is_remembered() {
+        for told in [Told::Readable, Told::Closed] {
             let mut state = State::new();
             state.put(1, Idle::since(Instant::now()), false);
-            // A pool thread takes it, and the kernel tells of it meanwhile.
+            // A pool thread takes it, and the kernel reports something meanwhile.
             assert!(state.take(1).is_some());
             assert!(state.tell(1, told).is_none());
-            assert!(state.put(1, Idle::since(Instant::now()), false), "it wakes at once: {told:?}");
+            state.put(1, Idle::since(Instant::now()), false);
+            assert_eq!(state.again, [1], "it wakes at once: {told:?}");
+            state.again.clear();
             assert!(state.take(1).is_some());
-            assert_eq!(state.places[&1].told, afterwards);
+            assert_eq!(state.places[&1].has_closed, told == Told::Closed);
+            // It was read, and goes on: only its deadline or another report wakes it.
+            state.put(1, Idle::since(Instant::now()), false);
+            assert!(state.again.is_empty(), "{told:?}");
         }
     }
+
     #[test]
     fn the_longest_waiting_is_taken_first_and_one_that_came_back_is_not_the_same() {
         let mut state = State::new();

@@ -40,6 +40,8 @@ pub(super) struct Socket {
     deaf: AtomicBool,
     /// The results of earlier looks at its unread bytes.
     pub peeked: Peeked,
+    /// Bytes written since its last request began.
+    written: AtomicUsize,
     /// How many there are; one less when this one goes.
     count: Arc<AtomicUsize>,
 }
@@ -97,6 +99,7 @@ impl Socket {
             cut: AtomicBool::new(false),
             deaf: AtomicBool::new(false),
             peeked: Peeked::default(),
+            written: AtomicUsize::new(0),
             count: Arc::clone(count),
         })
     }
@@ -131,6 +134,7 @@ impl Socket {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(taken) => {
                     took(taken);
+                    self.written.fetch_add(taken, Ordering::Relaxed);
                     IoSlice::advance_slices(&mut rest, taken);
                     stalled = Duration::ZERO;
                 }
@@ -203,6 +207,17 @@ impl Socket {
     /// Whether the last answer was cut; clears the mark, so that the next one can be written.
     pub fn take_cut(&self) -> bool {
         self.cut.swap(false, Ordering::SeqCst)
+    }
+
+    /// Bytes written since its last request began.
+    pub fn written(&self) -> usize {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// The next request begins.
+    pub fn reset(&self) {
+        self.peeked.reset();
+        self.written.store(0, Ordering::Relaxed);
     }
 
     /// Whether reading was ended on our side.
