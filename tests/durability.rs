@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use common::{Server, create, wait_for};
+use common::{Server, create, json, wait_for};
 use ninetabs::lab::http;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -127,4 +127,22 @@ fn a_full_disk_refuses_models_and_nothing_else_until_there_is_room() {
     let database = rusqlite::Connection::open(disk.0.path().join("models.sqlite3")).unwrap();
     let rows: i64 = database.query_row("SELECT count(*) FROM models", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, kept as i64 + 1, "every answer of 201 is in the table");
+}
+
+#[test]
+fn a_path_that_begins_with_file_is_a_path_and_no_uri_of_another_programs_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = folder.path().join("x");
+    rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
+    let bytes = std::fs::read(&foreign).unwrap();
+    let mut command = Server::command(folder.path());
+    command.current_dir(folder.path()).env("NINETABS_DATABASE", "file:x");
+    let server = Server::spawn(command, folder);
+    assert_eq!(create(server.app, "ours").0, 201);
+    // More connections are opened by the same name.
+    assert_eq!(json(server.control, "POST", "/resize?max=12").0, 200);
+    let files = common::names(server.folder.path());
+    assert!(files.contains(&"file:x-wal".to_owned()), "{files:?}");
+    assert!(!files.iter().any(|name| name.starts_with("x-")), "{files:?}");
+    assert_eq!(std::fs::read(server.folder.path().join("x")).unwrap(), bytes, "it was changed");
 }

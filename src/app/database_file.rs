@@ -32,6 +32,9 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 const APPLICATION_ID_AT: usize = 68;
 
+/// How a file that exists is opened: without `SQLITE_OPEN_URI`, so that a path is a path.
+const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
 /// Why a database cannot be used. None of these has changed its file.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -115,8 +118,7 @@ impl Files {
     /// Opens a connection to them, and to no other file.
     pub fn connect(&self) -> rusqlite::Result<Connection> {
         self.check()?;
-        let flags = OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE;
-        let connection = connect(&self.path, flags, self.keep)?;
+        let connection = connect(&self.path, EXISTING, self.keep)?;
         // It may have been replaced meanwhile.
         self.check()?;
         Ok(connection)
@@ -153,8 +155,7 @@ pub(super) struct Prepared {
 pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, OpenError> {
     let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
     let is_new = !exists || look_at_header(path)?;
-    let flags =
-        if exists { OpenFlags::default() & !OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::default() };
+    let flags = if exists { EXISTING } else { EXISTING | OpenFlags::SQLITE_OPEN_CREATE };
     let mut connection = connect(path, flags, keep).map_err(as_damage)?;
     if !is_new {
         let verdict: String =
@@ -210,7 +211,9 @@ fn look_at_header(path: &Path) -> Result<bool, OpenError> {
 }
 
 fn connect(path: &Path, flags: OpenFlags, keep: Keep) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags)?;
+    // The bundled SQLite takes `file:NAME` for a URI even without the flag, and opens another file than
+    // the one that was checked. With a folder in front it is a path.
+    let connection = Connection::open_with_flags(Path::new(".").join(path), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Else a statement is compiled anew whenever what is bound to it has changed, which is at each look of
     // each stream: the planner would like to know it.
