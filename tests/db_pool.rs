@@ -9,7 +9,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Server, get, open_stream, read_until, send};
+use common::{PATIENCE, Server, get, json as ask_control, open_stream, read_until, send};
 use models::{STREAM, open_tab};
 use serde_json::json;
 
@@ -98,4 +98,20 @@ fn with_a_lease_for_each_query_all_eight_stream() {
     let stats = server.stats();
     assert_eq!((&stats["streams"]["open"], &stats["pool_capacity"]), (&8.into(), &0.into()));
     assert_eq!((&stats["database"]["size"], &stats["database"]["checkout_timeouts"]), (&5.into(), &0.into()));
+}
+
+#[test]
+fn a_resize_after_a_reset_keeps_the_connections_that_are_still_out() {
+    let server = Server::start_with("--threads 2 --update-rate 100ms");
+    let order = |path: &str| assert_eq!(ask_control(server.control, "POST", path).0, 200, "{path}");
+    order("/resize?max=8");
+    let tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
+    assert_eq!(server.stats()["database"]["busy"], 8);
+    order("/lab/reset");
+    order("/resize?max=8");
+    drop(tabs);
+    order("/reap");
+    let free = json!({ "size": 8, "busy": 0, "waiting": 0, "checkout_timeouts": 0 });
+    let stats = server.wait_for_stats("eight free connections", |stats| stats["database"] == free);
+    assert_eq!(stats["max_threads"], 8);
 }

@@ -215,6 +215,8 @@ impl Database {
         let _sizing = self.sizing();
         let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
         if missing == 0 {
+            // Those of a larger pool are still out: they are to stay when they come back.
+            self.wanted.fetch_max(size, Ordering::AcqRel);
             return Ok(());
         }
         self.files.check()?;
@@ -234,6 +236,11 @@ impl Database {
             self.size.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
+    }
+
+    /// How many connections stay open: those beyond are closed when they come back.
+    pub fn wanted(&self) -> usize {
+        self.wanted.load(Ordering::Acquire)
     }
 
     /// The most connections that there ever were: SQLite keeps the descriptors of those that are closed,
@@ -480,6 +487,21 @@ mod tests {
         database.shrink_to(2);
         drop(held);
         assert_eq!(database.stats(), Stats { size: 2, busy: 0, waiting: 0, checkout_timeouts: 0 });
+    }
+
+    #[test]
+    fn a_pool_that_grows_before_its_connections_came_back_keeps_them() {
+        let (_folder, database) = database(4, LeaseFor::Action);
+        let mut held: Vec<_> = (0..4).map(|_| database.lease()).collect();
+        for lease in &mut held {
+            lease.query(None, |db| Model::newest_id(db)).unwrap();
+        }
+        database.shrink_to(2);
+        assert_eq!((database.stats().size, database.wanted()), (4, 2));
+        // None is missing, and none may be closed from now on.
+        database.grow_to(4).unwrap();
+        drop(held);
+        assert_eq!(database.stats(), Stats { size: 4, busy: 0, waiting: 0, checkout_timeouts: 0 });
     }
 
     #[test]
