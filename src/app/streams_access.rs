@@ -93,10 +93,15 @@ fn nothing() -> Response {
     answer
 }
 
-/// Whether a page of another site has its browser ask. `Sec-Fetch-Site` says so where it is
-/// sent; without it, to names that are neither loopback nor https, the page's address does. A page
-/// can also hide its address; then only an EventSource is taken for one of our own pages', since
-/// one of another site's page would name its origin.
+/// Whether a page of another site has its browser ask.
+///
+/// `Sec-Fetch-Site` says so if it is sent. For `same-site` it does not count ports, so the page's
+/// address must also be of this server, unless the user follows a link to the stream itself.
+///
+/// Browsers do not send that field to names that are neither loopback nor https. There the page's
+/// address decides, as `Origin` or `Referer`. A page can hide its address, and can choose `Accept`, so
+/// a browser's request with neither field is refused. Our own pages send their address (`Referrer-Policy:
+/// same-origin`).
 fn is_of_another_site(request: &Request) -> bool {
     let is_repeated = |name| request.header_values(name).nth(1).is_some();
     if is_repeated("origin") || is_repeated("sec-fetch-site") {
@@ -108,15 +113,20 @@ fn is_of_another_site(request: &Request) -> bool {
         (Some("same-origin" | "none"), _) => false,
         (Some("cross-site"), _) => true,
         (_, Some(origin)) => is_foreign(origin, request) && browser::shows_itself(request),
-        (Some(_), None) => false,
-        (None, None) => {
-            let is_ours = match request.header("referer") {
-                Some(page) => !is_foreign(page, request),
-                None => request.header_lists("accept", "text/event-stream"),
-            };
-            !is_ours && browser::shows_itself(request)
-        }
+        (Some(_), None) => !is_from_our_page(request) && !is_followed_link(request),
+        (None, None) => !is_from_our_page(request) && browser::shows_itself(request),
     }
+}
+
+/// Whether `Referer` is an address of the same host and port.
+fn is_from_our_page(request: &Request) -> bool {
+    request.header("referer").is_some_and(|page| !is_foreign(page, request))
+}
+
+/// Whether the browser opens this address in a tab. A frame of a page is a navigation as well.
+fn is_followed_link(request: &Request) -> bool {
+    request.only_header("sec-fetch-mode") == Some("navigate")
+        && request.only_header("sec-fetch-dest") == Some("document")
 }
 
 /// Whether an origin, or the address of a page, is of another host or port than the request.
@@ -189,6 +199,7 @@ mod tests {
     const CROSS: (&str, &str) = ("Sec-Fetch-Site", "cross-site");
     const SAME_SITE: (&str, &str) = ("Sec-Fetch-Site", "same-site");
     const SAME_ORIGIN: (&str, &str) = ("Sec-Fetch-Site", "same-origin");
+    const NAVIGATE: (&str, &str) = ("Sec-Fetch-Mode", "navigate");
 
     #[test]
     fn a_page_of_another_site_opens_no_stream_unless_its_origin_is_allowed() {
@@ -196,7 +207,11 @@ mod tests {
         for (fields, status, named) in [
             (&[][..], 200, false),
             (&[HOST], 200, false),
-            (&[HOST, AGENT, ("Accept", "text/event-stream")], 200, false),
+            (&[HOST, ("Accept", "text/event-stream")], 200, false),
+            (&[HOST, ("User-Agent", "curl/8.14.1"), ("Accept", "*/*")], 200, false),
+            // A script chooses `Accept`, and hides its address by `no-cors` and `no-referrer`.
+            (&[HOST, AGENT, ("Accept", "text/event-stream")], 403, false),
+            (&[HOST, ("Accept-Language", "en"), ("Accept", "text/event-stream")], 403, false),
             (&[HOST, AGENT], 403, false),
             (&[HOST, AGENT, ("Accept", "image/avif,image/*,*/*;q=0.8")], 403, false),
             (&[HOST, ("Sec-Fetch-Site", "none")], 200, false),
@@ -204,6 +219,14 @@ mod tests {
             (&[HOST, OWN, AGENT], 200, false),
             (&[HOST, OWN, SAME_ORIGIN], 200, false),
             (&[HOST, AGENT, ("Referer", "http://localhost:9292/?tab=1")], 200, false),
+            (&[HOST, AGENT, ("Referer", "http://localhost:9293/")], 403, false),
+            // A site has several ports.
+            (&[HOST, SAME_SITE], 403, false),
+            (&[HOST, SAME_SITE, ("Sec-Fetch-Mode", "no-cors")], 403, false),
+            (&[HOST, SAME_SITE, ("Referer", "http://localhost:1/")], 403, false),
+            (&[HOST, SAME_SITE, ("Referer", "http://localhost:9292/")], 200, false),
+            (&[HOST, SAME_SITE, NAVIGATE, ("Sec-Fetch-Dest", "document")], 200, false),
+            (&[HOST, SAME_SITE, NAVIGATE, ("Sec-Fetch-Dest", "iframe")], 403, false),
             (&[HOST, CROSS], 403, false),
             (&[HOST, CROSS, EVIL], 403, false),
             (&[HOST, CROSS, ("Origin", "null")], 403, false),
