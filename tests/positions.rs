@@ -92,11 +92,11 @@ fn ids_of_rows(text: &str) -> Vec<i64> {
 
 #[test]
 fn a_position_means_the_same_to_every_stream() {
-    let server = Server::start(&["--threads", "64:64", "--update-rate", "50ms"]);
+    let server = Server::start(&["--threads", "80:80", "--update-rate", "50ms"]);
     make_table(&server);
     let mut open = Vec::new();
     for (position, _, wanted) in CASES {
-        let mut listen = |path: &str, header: bool, ids: fn(&str) -> Vec<i64>| {
+        let mut listen = |wanted: &[i64], path: &str, header: bool, ids: fn(&str) -> Vec<i64>| {
             let header = position.filter(|_| header).map(|id| format!("Last-Event-ID: {id}\r\n"));
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", header.unwrap_or_default());
@@ -107,16 +107,39 @@ fn a_position_means_the_same_to_every_stream() {
             let case = format!("{path}, {position:?}");
             open.push((begun, Listening { case, wanted: wanted.to_vec(), stream, ids }));
         };
-        listen("/models/live_stream", true, ids_of_events);
-        listen(&format!("/models/live_stream?{}", query("last_event_id", position)), false, ids_of_events);
-        listen(&format!("/models/live_stream?{}", query("lastEventId", position)), false, ids_of_events);
-        listen("/fixes/push/stream", true, ids_of_events);
-        listen(&format!("/fixes/push/stream?{}", query("lastEventId", position)), false, ids_of_events);
-        listen("/fixes/partials/stream", true, ids_of_rows);
+        listen(wanted, "/models/live_stream", true, ids_of_events);
+        listen(
+            wanted,
+            &format!("/models/live_stream?{}", query("last_event_id", position)),
+            false,
+            ids_of_events,
+        );
+        listen(
+            wanted,
+            &format!("/models/live_stream?{}", query("lastEventId", position)),
+            false,
+            ids_of_events,
+        );
+        listen(wanted, "/fixes/push/stream", true, ids_of_events);
+        listen(
+            wanted,
+            &format!("/fixes/push/stream?{}", query("lastEventId", position)),
+            false,
+            ids_of_events,
+        );
+        listen(wanted, "/fixes/partials/stream", true, ids_of_rows);
         // It ends by itself.
         let since = query("last_event_id", position);
         let whole = ask(server.app, &format!("GET /fixes/short-stream/stream?{since} HTTP/1.0\r\n\r\n"));
         assert_eq!(ids_of_events(&whole), wanted, "short-stream, {position:?}");
+        // Two in one address: the greater one, or the only one that is an id.
+        let is_id = position.is_some_and(|id| id.parse::<i64>().is_ok_and(|id| id >= 0));
+        let both = format!("last_event_id=0&{}", query("lastEventId", position));
+        let wanted = if is_id { wanted } else { &[1, 2, 3] };
+        listen(wanted, &format!("/models/live_stream?{both}"), false, ids_of_events);
+        listen(wanted, &format!("/fixes/push/stream?{both}"), false, ids_of_events);
+        let whole = ask(server.app, &format!("GET /fixes/short-stream/stream?{both} HTTP/1.0\r\n\r\n"));
+        assert_eq!(ids_of_events(&whole), wanted, "short-stream, {both}");
     }
     assert_eq!(create(server.app, "the last").0, 201);
     for (begun, mut it) in open {

@@ -21,15 +21,16 @@ use crate::log_limit::limited;
 use crate::puma::Request;
 
 /// The names that a stream's position has in an address: ours, and that of the EventSource
-/// polyfills, which cannot set the header.
+/// polyfills, which cannot set the header. A polyfill adds its name to an address that has ours from the
+/// page's render, so both may be there.
 const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
 
 /// The position of a request for a stream. The header wins: a browser that reconnects sends
-/// there what is newer than in its address.
+/// there what is newer than in its address. Of two ids in the address the greater one is newer.
 pub fn of_stream(request: &Request) -> Option<i64> {
     match request.header("last-event-id") {
         Some(id) => parse(id),
-        None => parse(&PARAMETERS.iter().find_map(|name| request.param(name))?),
+        None => PARAMETERS.iter().filter_map(|name| parse(&request.param(name)?)).max(),
     }
 }
 
@@ -117,6 +118,25 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse(text), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_header_wins_and_of_two_ids_in_an_address_the_greater_one() {
+        for (address, header, wanted) in [
+            ("/?last_event_id=3&lastEventId=7", None, Some(7)),
+            ("/?lastEventId=3&last_event_id=7", None, Some(7)),
+            ("/?last_event_id=&lastEventId=7", None, Some(7)),
+            ("/?last_event_id=3&lastEventId=", None, Some(3)),
+            ("/?last_event_id=abc&lastEventId=7", None, Some(7)),
+            ("/?last_event_id=3&lastEventId=-1", None, Some(3)),
+            ("/?last_event_id=abc&lastEventId=", None, None),
+            ("/?last_event_id=3&lastEventId=7", Some("5"), Some(5)),
+            ("/?last_event_id=3&lastEventId=7", Some("abc"), None),
+        ] {
+            let header = header.map(|id| ("Last-Event-ID", id));
+            let request = crate::puma::request::tests::with_fields(address, header.as_slice());
+            assert_eq!(of_stream(&request), wanted, "{address}, {header:?}");
         }
     }
 
