@@ -26,6 +26,12 @@ use super::table::Table;
 
 pub use super::database_file::{Gone, Keep, OpenError};
 
+/// How many rows to keep are counted at every create; more than these take longer than the
+/// create itself.
+const COUNTED_AT_ONCE: u64 = 1_000;
+/// If there are more to keep, the oldest are deleted at the first create and at every so many after it.
+const DELETE_EVERY: u64 = 100;
+
 /// Why an action has no connection.
 #[derive(Debug, Error)]
 pub enum CheckoutError {
@@ -77,6 +83,8 @@ pub struct Database {
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
     gaps: AtomicU64,
+    /// Creates since rows were last deleted. Ids would not do: another writer may take every second one.
+    creates: AtomicU64,
     newest: AtomicI64,
     table: AtomicI32,
     hooks: Hooks,
@@ -120,6 +128,7 @@ impl Database {
             checkout_timeouts: AtomicU64::new(0),
             queries: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
+            creates: AtomicU64::new(DELETE_EVERY),
             newest: AtomicI64::new(last_id),
             table: AtomicI32::new(table.to_bits()),
             hooks: Hooks::default(),
@@ -198,13 +207,20 @@ impl Database {
         self.files.check()
     }
 
-    /// Creates a model on a connection outside the pool, and tells of it.
+    /// Creates a model on a connection outside the pool, and tells of it. The oldest beyond the newest
+    /// `keep` are deleted at every create if these are few to count, else at every `DELETE_EVERY`th.
     pub fn create(&self, db: &mut Connection, name: &str, keep: u64) -> Result<Model, CreateError> {
         self.files.check()?;
-        let model = match Model::create(db, name, keep) {
+        let creates = self.creates.fetch_add(1, Ordering::Relaxed) + 1;
+        let deletes = keep <= COUNTED_AT_ONCE || creates >= DELETE_EVERY;
+        let model = match Model::create(db, name, deletes.then_some(keep)) {
             Err(error) if is_out_of_ids(db, &error) => return Err(CreateError::OutOfIds),
             created => created?,
         };
+        if deletes {
+            // Only now: after a create that failed, the next one deletes.
+            self.creates.store(0, Ordering::Relaxed);
+        }
         self.committed(model.id);
         Ok(model)
     }
@@ -502,6 +518,42 @@ mod tests {
         database.grow_to(4).unwrap();
         drop(held);
         assert_eq!(database.stats(), Stats { size: 4, busy: 0, waiting: 0, checkout_timeouts: 0 });
+    }
+
+    #[test]
+    fn of_many_rows_the_oldest_are_deleted_at_the_first_create_and_every_hundredth_after_it() {
+        let (_folder, database) = database(1, LeaseFor::Query);
+        let keep = COUNTED_AT_ONCE + 1;
+        let ask = |sql: &str| {
+            let ask = |db: &mut Connection| db.query_row(sql, [], |row| row.get::<_, u32>(0));
+            database.lease().query(None, ask).unwrap()
+        };
+        let insert = |rows: u32| {
+            let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+                INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n";
+            database.lease().query(None, |db: &mut Connection| db.execute(sql, [rows])).unwrap();
+        };
+        insert(1_998);
+        let rows_after = |creates: u32| {
+            for _ in 0..creates {
+                database.lease().create("ours", keep).unwrap();
+                // Another program takes every second id, so that all of ours are odd or all are even.
+                insert(1);
+            }
+            ask("SELECT count(*) FROM models")
+        };
+        assert_eq!(rows_after(1), 1_002);
+        assert_eq!(rows_after(99), 1_002 + 2 * 99);
+        assert_eq!(rows_after(1), 1_002);
+        let failed = database.lease().query(None, |db: &mut Connection| {
+            db.execute_batch("ALTER TABLE models RENAME TO away")?;
+            let failed = database.create(db, "ours", keep);
+            db.execute_batch("ALTER TABLE away RENAME TO models")?;
+            Ok(failed)
+        });
+        failed.unwrap().unwrap_err();
+        assert_eq!(rows_after(98), 1_002 + 2 * 98);
+        assert_eq!(rows_after(1), 1_002, "one failed, and is counted");
     }
 
     #[test]

@@ -297,7 +297,7 @@ mod tests {
         let ours = folder.path().join("ours");
         let mut db = open(&ours).unwrap().connect().unwrap();
         for n in 0..200 {
-            Model::create(&mut db, &format!("model {n} {}", "x".repeat(100)), 1000).unwrap();
+            Model::create(&mut db, &format!("model {n} {}", "x".repeat(100)), Some(1000)).unwrap();
         }
         drop(db);
         let mut bytes = fs::read(&ours).unwrap();

@@ -27,12 +27,6 @@ pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS models (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS index_models_on_created_at ON models (created_at_us);";
 
-/// How many rows to keep are counted at every create; more than these take longer than the
-/// create itself.
-const COUNTED_AT_ONCE: u64 = 1_000;
-/// With more than that the oldest are deleted at every create whose id is a multiple of this.
-const DELETE_EVERY: i64 = 100;
-
 /// One model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Model {
@@ -95,10 +89,9 @@ impl Model {
         Ok(given.unwrap_or(0).max(Model::newest_id(db)?))
     }
 
-    /// Creates a model, and deletes the oldest beyond the newest `keep`: at every create if these are
-    /// few to count, else at every `DELETE_EVERY`th. Both are committed when this returns. Blocks
-    /// while another connection writes, at most for the busy timeout.
-    pub fn create(db: &mut Connection, name: &str, keep: u64) -> rusqlite::Result<Model> {
+    /// Creates a model, and deletes the oldest beyond the newest `keep`, if a number is given. Both are
+    /// committed when this returns. Blocks while another connection writes, at most for the busy timeout.
+    pub fn create(db: &mut Connection, name: &str, keep: Option<u64>) -> rusqlite::Result<Model> {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Taken under the write lock, so that time and id grow together.
         let created_at = SystemTime::now();
@@ -106,7 +99,7 @@ impl Model {
             .prepare_cached("INSERT INTO models (name, created_at_us) VALUES (?, ?)")?
             .execute(params![name, timestamp::micros(created_at)])?;
         let id = transaction.last_insert_rowid();
-        if keep <= COUNTED_AT_ONCE || id % DELETE_EVERY == 0 {
+        if let Some(keep) = keep {
             delete_beyond(&transaction, id, keep)?;
         }
         transaction.commit()?;
@@ -153,7 +146,7 @@ mod tests {
         let mut db = database();
         assert_eq!(Model::newest_id(&db).unwrap(), 0);
         for n in 1..=5 {
-            assert_eq!(Model::create(&mut db, &format!("model {n}"), 3).unwrap().id, n);
+            assert_eq!(Model::create(&mut db, &format!("model {n}"), Some(3)).unwrap().id, n);
         }
         let ids = |batch: Batch| batch.models.iter().map(|model| model.id).collect::<Vec<_>>();
         assert_eq!(ids(Model::before(&db, None, Limit::rows(9)).unwrap()), [5, 4, 3]);
@@ -165,7 +158,7 @@ mod tests {
         assert_eq!(Model::newest_id(&db).unwrap(), 5);
         db.execute("DELETE FROM models", []).unwrap();
         assert_eq!((Model::newest_id(&db).unwrap(), Model::last_id(&db).unwrap()), (0, 5));
-        assert_eq!(Model::create(&mut db, "next", 3).unwrap().id, 6);
+        assert_eq!(Model::create(&mut db, "next", Some(3)).unwrap().id, 6);
     }
 
     #[test]
@@ -175,38 +168,20 @@ mod tests {
             db.query_row("SELECT group_concat(id) FROM models", [], |row| row.get(0)).unwrap()
         };
         db.execute("INSERT INTO models VALUES (1, 'a', 1), (2, 'b', 1), (40, 'c', 1)", []).unwrap();
-        Model::create(&mut db, "d", 3).unwrap();
+        Model::create(&mut db, "d", Some(3)).unwrap();
         assert_eq!(ids(&db), "2,40,41");
         db.execute("INSERT INTO models VALUES (-5, 'a', 1), (60, 'b', 1), (70, 'c', 1)", []).unwrap();
-        Model::create(&mut db, "e", 3).unwrap();
+        Model::create(&mut db, "e", Some(3)).unwrap();
         assert_eq!(ids(&db), "60,70,71");
-        Model::create(&mut db, "f", u64::MAX).unwrap();
+        Model::create(&mut db, "f", Some(u64::MAX)).unwrap();
         assert_eq!(ids(&db), "60,70,71,72");
-    }
-
-    #[test]
-    fn of_many_rows_the_oldest_are_deleted_at_every_hundredth_create() {
-        let mut db = database();
-        let keep = COUNTED_AT_ONCE + 1;
-        db.execute_batch(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1998)
-                INSERT INTO models (name, created_at_us) SELECT 'x', 1 FROM n",
-        )
-        .unwrap();
-        let mut rows_after_create = || {
-            Model::create(&mut db, "y", keep).unwrap();
-            db.query_row("SELECT count(*) FROM models", [], |row| row.get::<_, u32>(0)).unwrap()
-        };
-        assert_eq!(rows_after_create(), 1_999);
-        assert_eq!(rows_after_create(), 1_001);
-        assert_eq!(rows_after_create(), 1_002);
     }
 
     #[test]
     fn a_time_slice_has_what_came_after_it() {
         let mut db = database();
-        let first = Model::create(&mut db, "first", 10).unwrap();
-        let second = Model::create(&mut db, "second", 10).unwrap();
+        let first = Model::create(&mut db, "first", Some(10)).unwrap();
+        let second = Model::create(&mut db, "second", Some(10)).unwrap();
         let after = |from| {
             let batch = Model::models_since(&db, from, Limit::rows(9)).unwrap();
             batch.models.iter().map(|model| model.id).collect::<Vec<_>>()

@@ -109,7 +109,7 @@ mod tests {
         let database =
             Database::open(&path, Keep::Forever, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
         let mut theirs = Connection::open(&path).unwrap();
-        Model::create(&mut theirs, "theirs", 9).unwrap();
+        Model::create(&mut theirs, "theirs", Some(9)).unwrap();
         assert_eq!(database.newest(), 0);
         let mut db = database.connect().unwrap();
         let mut known = None;
@@ -118,7 +118,7 @@ mod tests {
         let first = known;
         look(&mut db, &mut known, &database).unwrap();
         assert_eq!(known, first, "nobody has written since");
-        Model::create(&mut theirs, "theirs", 9).unwrap();
+        Model::create(&mut theirs, "theirs", Some(9)).unwrap();
         look(&mut db, &mut known, &database).unwrap();
         assert_eq!(database.newest(), 2);
         let table = database.table();
@@ -126,7 +126,7 @@ mod tests {
         look(&mut db, &mut known, &database).unwrap();
         assert_eq!((database.newest(), database.table()), (2, table), "deleted rows are known");
         theirs.execute_batch("DELETE FROM sqlite_sequence").unwrap();
-        Model::create(&mut theirs, "theirs", 9).unwrap();
+        Model::create(&mut theirs, "theirs", Some(9)).unwrap();
         look(&mut db, &mut known, &database).unwrap();
         assert_eq!(database.newest(), 1);
         assert_ne!(database.table(), table, "its ids mean something else now");

@@ -145,7 +145,7 @@ mod tests {
         let mut db = Connection::open_in_memory().unwrap();
         db.execute_batch(SCHEMA).unwrap();
         for n in 1..=5 {
-            Model::create(&mut db, &format!("model {n}"), 9).unwrap();
+            Model::create(&mut db, &format!("model {n}"), Some(9)).unwrap();
         }
         let begins = |db: &Connection, id| {
             let (at, batch) = begin(db, id, Limit::rows(9)).unwrap();

@@ -98,7 +98,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
             match dice.u8(0..10) {
                 0..3 => {
                     for _ in 0..dice.usize(1..8) {
-                        let id = Model::create(&mut theirs, "a model", 1_000_000).unwrap().id;
+                        let id = Model::create(&mut theirs, "a model", Some(1_000_000)).unwrap().id;
                         // What another program writes is told of later.
                         if dice.bool() {
                             database.committed(id);
@@ -141,7 +141,7 @@ fn those_who_come_back_together_cost_one_query() {
     let (_folder, database, _, mut feed) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..120 {
-        database.committed(Model::create(&mut theirs, "a model", 1_000).unwrap().id);
+        database.committed(Model::create(&mut theirs, "a model", Some(1_000)).unwrap().id);
     }
     feed.refresh(0);
     let before = database.queries();
@@ -209,7 +209,7 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
     let (_folder, database, sent, _) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..5 {
-        database.committed(Model::create(&mut theirs, "a model", 1_000).unwrap().id);
+        database.committed(Model::create(&mut theirs, "a model", Some(1_000)).unwrap().id);
     }
     let (asked, questions) = bounded(100);
     let (let_go, blocked) = bounded(100);
@@ -247,7 +247,7 @@ fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
     let (_folder, database, _, mut feed) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..80 {
-        database.committed(Model::create(&mut theirs, "a model", 60).unwrap().id);
+        database.committed(Model::create(&mut theirs, "a model", Some(60)).unwrap().id);
     }
     feed.settle_down(0);
     for (position, first) in [(5, Some(6)), (20, None), (0, Some(1)), (80, None)] {
