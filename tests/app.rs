@@ -394,7 +394,7 @@ fn a_position_that_is_no_longer_kept_is_named_in_the_stream_and_counted() {
     for n in 1..=10 {
         create(server.app, &format!("model {n}"));
     }
-    let gap = ": the models from 3 to 7 are no longer kept\n";
+    let gap = ": the table has no models with ids from 3 to 7\n";
     for (n, path) in
         ["/models/live_stream", "/fixes/short-stream/stream", "/fixes/push/stream"].iter().enumerate()
     {

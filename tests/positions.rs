@@ -178,6 +178,61 @@ fn a_position_means_the_same_to_a_long_poll() {
     }
 }
 
+#[test]
+fn a_gap_that_opens_while_a_stream_runs_is_named_and_counted() {
+    let server = Server::start(&["--update-rate", "50ms"]);
+    let streams = ["/models/live_stream", "/fixes/push/stream"].map(|path| {
+        let mut stream =
+            send(server.app, format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        read_until(&mut stream, "data: []");
+        (path, stream)
+    });
+    // As if more were created between two looks than are kept.
+    theirs(&server)
+        .execute_batch(
+            "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
+             INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n;
+             DELETE FROM models WHERE id < 8; COMMIT",
+        )
+        .unwrap();
+    let streams = streams.map(|(path, mut stream)| {
+        let text = read_until(&mut stream, "id: 10\n");
+        assert!(text.contains(": the table has no models with ids from 1 to 7\n"), "{path}: {text}");
+        (path, stream)
+    });
+    assert_eq!(server.stats()["gaps"], 2);
+    assert_eq!(create(server.app, "ours").0, 201);
+    for (path, mut stream) in streams {
+        let text = read_until(&mut stream, "id: 11\n");
+        assert!(!text.contains("no models"), "{path}: {text}");
+    }
+    assert_eq!(server.stats()["gaps"], 2);
+}
+
+#[test]
+fn a_gap_between_two_events_of_a_client_that_catches_up_is_named_and_counted() {
+    let server = Server::start(&[]);
+    theirs(&server)
+        .execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70)
+             INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n;
+             DELETE FROM models WHERE id > 50 AND id < 61",
+        )
+        .unwrap();
+    for (n, path) in
+        ["/models/live_stream", "/fixes/short-stream/stream", "/fixes/push/stream"].iter().enumerate()
+    {
+        let request = format!("GET {path}?last_event_id=0 HTTP/1.0\r\n\r\n");
+        let text = read_until(&mut send(server.app, request.as_bytes()), "id: 70\n");
+        assert_eq!(text.matches("no models").count(), 1, "{path}: {text}");
+        assert!(
+            text.contains(": the table has no models with ids from 51 to 60\nid: 70\n"),
+            "{path}: {text}"
+        );
+        assert_eq!(server.stats()["gaps"], n + 1, "{path}");
+    }
+}
+
 /// A client of `cable` that has subscribed with this `since`: the kind of answer, and the socket.
 fn subscribe(app: SocketAddr, since: &Value) -> (String, WebSocket<TcpStream>) {
     let stream = TcpStream::connect(app).unwrap();

@@ -49,14 +49,15 @@ const OVERHEAD: usize = 256;
 /// What is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// All models after the id `after`, up to `up_to`. Those that `lost` names are no longer in the
-    /// table: a client at that position has a gap.
+    /// All models after the id `after`, up to `up_to`. The table has none with the ids of `lost`: a
+    /// client at that position has a gap.
     Models { after: i64, models: Vec<Model>, up_to: i64, lost: Option<Lost> },
     /// Something that application code has to say.
     Event { name: String, data: String },
 }
 
-/// The ids, first and last, that a client asked for and that the table no longer has.
+/// Ids, first and last, between a client's position and the next model, that no model has. Models that
+/// had them were deleted, or another program skipped them: the table does not say which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     pub first: i64,
@@ -64,7 +65,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// What is missing between a client's position and the first model that comes after it.
+    /// The ids between a client's position and the first model that comes after it.
     pub fn between(position: i64, models: &[Model]) -> Option<Lost> {
         let first = position.checked_add(1)?;
         let last = models.first()?.id.checked_sub(1)?;
@@ -74,7 +75,7 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the models from {} to {} are no longer kept", self.first, self.last)
+        write!(f, "the table has no models with ids from {} to {}", self.first, self.last)
     }
 }
 
@@ -127,8 +128,9 @@ pub struct Cursor {
     /// The last model that it has.
     position: i64,
     place: Place,
-    /// Whether it has been given anything of the table yet.
-    is_new: bool,
+    /// Whether its position is one of the table's ids. Not if it was set to 0 because the client came with
+    /// one of another table.
+    is_of_table: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,13 +256,13 @@ impl Announcements {
         // A look that is under way may have begun before that model was written.
         let looks = self.looks + 1 + u64::from(self.reader.is_ordered(Question::Last));
         let place = if id > self.newest() { Place::Unchecked { looks } } else { Place::Past };
-        Cursor { table: self.table, position: id, place, is_new: true }
+        Cursor { table: self.table, position: id, place, is_of_table: true }
     }
 
     /// Whether it is decided where this listener goes on. If not, the table is being looked at.
     pub fn settle(&mut self, cursor: &mut Cursor) -> bool {
         if cursor.table != self.table {
-            *cursor = Cursor { table: self.table, position: 0, place: Place::Past, is_new: false };
+            *cursor = Cursor { table: self.table, position: 0, place: Place::Past, is_of_table: false };
         }
         let Place::Unchecked { looks } = cursor.place else { return true };
         if cursor.position > self.newest() && self.looks < looks {
@@ -270,7 +272,7 @@ impl Announcements {
         let id = cursor.position;
         cursor.position = position::resolve(id, self.newest());
         // A position of another table leaves no gap in this one.
-        cursor.is_new &= cursor.position == id;
+        cursor.is_of_table = cursor.position == id;
         cursor.place = Place::Past;
         true
     }
@@ -291,10 +293,7 @@ impl Announcements {
                 Place::Past => {
                     let Some(piece) = self.past(cursor.position) else { return Ok(None) };
                     let News::Models { up_to, lost, .. } = &piece.news else { return Ok(None) };
-                    if lost.is_some() && cursor.is_new {
-                        self.database.count_gap();
-                    }
-                    cursor.is_new = false;
+                    self.count_gap(cursor, *lost);
                     cursor.position = *up_to;
                     return Ok(Some(piece));
                 }
@@ -303,8 +302,9 @@ impl Announcements {
             let index = number.checked_sub(self.first).ok_or(FellBehind)?;
             let Some(announcement) = self.kept.get(index as usize) else { return Ok(None) };
             cursor.place = Place::At(number + 1);
-            let News::Models { after, models, up_to, .. } = &announcement.news else {
-                return Ok(Some(Rc::clone(announcement)));
+            let announcement = Rc::clone(announcement);
+            let News::Models { after, models, up_to, lost } = &announcement.news else {
+                return Ok(Some(announcement));
             };
             let known = cursor.position;
             cursor.position = known.max(*up_to);
@@ -312,12 +312,23 @@ impl Announcements {
                 continue;
             }
             if known <= *after {
-                return Ok(Some(Rc::clone(announcement)));
+                self.count_gap(cursor, *lost);
+                return Ok(Some(announcement));
             }
             // It has the first of them already: its page was rendered meanwhile.
-            let models = models.iter().filter(|model| model.id > known).cloned().collect();
-            let news = News::Models { after: known, models, up_to: *up_to, lost: None };
+            let models: Vec<Model> = models.iter().filter(|model| model.id > known).cloned().collect();
+            let lost = Lost::between(known, &models);
+            self.count_gap(cursor, lost);
+            let news = News::Models { after: known, models, up_to: *up_to, lost };
             return Ok(Some(Announcement::new(news)));
+        }
+    }
+
+    /// Counts a gap of this listener, unless its position is not one of this table.
+    fn count_gap(&self, cursor: &mut Cursor, lost: Option<Lost>) {
+        let is_of_table = mem::replace(&mut cursor.is_of_table, true);
+        if is_of_table && lost.is_some() {
+            self.database.count_gap();
         }
     }
 
@@ -366,7 +377,8 @@ impl Announcements {
                     // Without any, they are all deleted again.
                     self.position = up_to;
                     if !models.is_empty() {
-                        self.announce(News::Models { after, models, up_to, lost: None });
+                        let lost = Lost::between(after, &models);
+                        self.announce(News::Models { after, models, up_to, lost });
                     }
                 }
                 Answer::Models { after, models, up_to, .. } => {

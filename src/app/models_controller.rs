@@ -190,10 +190,13 @@ fn stream_by_id(
         }
 
         // lets only grab new models since the last one sent; of another table none were
-        if table != database.table() {
+        let is_another = table != database.table();
+        if is_another {
             (table, last_id) = (database.table(), 0);
         }
         batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+        // Models may be deleted between two looks
+        lost = position::lost(database, (!is_another).then_some(last_id), last_id, &batch);
     }
 }
 

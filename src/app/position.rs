@@ -83,7 +83,8 @@ pub fn begin(db: &Connection, id: Option<i64>, limit: Limit) -> rusqlite::Result
     }
 }
 
-/// What a client that goes on at its own position has missed for good. It is counted here.
+/// The ids that are missing behind the position at which a client goes on, if it is the client's own.
+/// They are counted here.
 pub fn lost(database: &Database, asked: Option<i64>, begins: i64, batch: &Batch) -> Option<Lost> {
     // A position that was not taken is another table's.
     let lost = asked.filter(|id| *id == begins).and_then(|id| Lost::between(id, &batch.models));

@@ -45,6 +45,7 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
                     return Ok(());
                 }
                 batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+                lost = position::lost(&database, Some(last_id), last_id, &batch);
             }
         });
     })

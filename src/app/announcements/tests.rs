@@ -256,10 +256,12 @@ fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
         feed.settle_down(1);
         let _ = feed.next(&mut listener.cursor);
         feed.settle_down(1);
-        if let Ok(Some(piece)) = feed.next(&mut listener.cursor)
-            && let News::Models { lost, .. } = &piece.news
-        {
-            assert_eq!(*lost, first.map(|first| Lost { first, last: 20 }));
+        match feed.next(&mut listener.cursor) {
+            Ok(Some(piece)) => {
+                let News::Models { lost, .. } = &piece.news else { panic!("{position}: no models") };
+                assert_eq!(*lost, first.map(|first| Lost { first, last: 20 }), "{position}");
+            }
+            next => assert!(position == 80 && matches!(next, Ok(None)), "{position}: nothing came"),
         }
         while listener.take(&mut feed) {}
         assert_eq!(database.gaps() - before, u64::from(first.is_some()), "{position}");
