@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use super::batch::Limit;
 use super::database::Database;
 use super::model::Model;
-use super::models_controller::BATCH;
+use super::models_controller::{BATCH, to_json};
 use super::position;
 use super::table::Table;
 use super::table_reader::{Answer, Question, TableReader};
@@ -30,19 +30,14 @@ use crate::service;
 
 /// After a question in vain, how long it does not ask again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// The most models in one announcement, and the most bytes of their names. It bounds what is kept
-/// for a listener that does not read.
-pub(super) const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
+/// The most models in one announcement, and the most bytes of their names as they are sent. It bounds
+/// what is kept for a listener that does not read.
+pub(crate) const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
 /// How many pieces of the past are kept: those who come back together want the same.
 const PAST_PIECES: usize = 32;
 /// How many answers are taken in at once. They are fewer than the pieces that are kept, so each is
 /// still there when the listeners that wait for it are asked.
 const ANSWERS_A_TURN: usize = PAST_PIECES / 2;
-/// In how many shapes an announcement is kept for all; others are made for each.
-const SHAPES: usize = 8;
-/// The most bytes of shapes that an announcement keeps, its first one apart. With [`PIECE`] it bounds
-/// what the pieces of the past take.
-const SHAPE_BYTES: usize = 256 * 1024;
 /// What an announcement is counted for besides its text, in bytes.
 const OVERHEAD: usize = 256;
 
@@ -79,34 +74,43 @@ impl fmt::Display for Lost {
     }
 }
 
-/// Something that is told to all, in the shapes in which it was asked for so far.
+/// Something that is told to all, in the shapes in which it was asked for so far. Each shape is named in
+/// the code, so they are few and no client can add one. With [`PIECE`] that bounds what a piece takes.
 pub struct Announcement {
     pub news: News,
     shapes: RefCell<Vec<Shape>>,
 }
 
 /// A shape's name, and the bytes in it.
-type Shape = (Box<str>, Rc<[u8]>);
+type Shape = (&'static str, Rc<[u8]>);
 
 impl Announcement {
     fn new(news: News) -> Rc<Announcement> {
         Rc::new(Announcement { news, shapes: RefCell::default() })
     }
 
-    /// Its bytes in the shape of this name, made at most once for all who want it.
-    pub fn shaped(&self, shape: &str, make: impl FnOnce(&News) -> Vec<u8>) -> Rc<[u8]> {
+    /// Its bytes in the shape of this name, made once for all who want it.
+    pub fn shaped(&self, shape: &'static str, make: impl FnOnce(&News) -> Vec<u8>) -> Rc<[u8]> {
         let mut shapes = self.shapes.borrow_mut();
-        if let Some((_, bytes)) = shapes.iter().find(|(name, _)| **name == *shape) {
+        if let Some((_, bytes)) = shapes.iter().find(|(name, _)| *name == shape) {
             return Rc::clone(bytes);
         }
         // If making it panics, that costs this shape of this announcement, once for all who want it.
         let made = service::piece(format_args!("the shape {shape}"), || make(&self.news));
         let bytes: Rc<[u8]> = made.unwrap_or_default().into();
-        let kept: usize = shapes.iter().map(|(_, bytes)| bytes.len()).sum();
-        if shapes.is_empty() || (shapes.len() < SHAPES && kept + bytes.len() <= SHAPE_BYTES) {
-            shapes.push((shape.into(), Rc::clone(&bytes)));
-        }
+        shapes.push((shape, Rc::clone(&bytes)));
         bytes
+    }
+
+    /// Each of its models as JSON, on a line of its own: for those who put around it what differs from
+    /// client to client. A model is written as JSON once for all of them.
+    pub fn json_lines(&self) -> Rc<[u8]> {
+        self.shaped("JSON lines", |news| match news {
+            News::Models { models, .. } => {
+                models.iter().map(to_json).collect::<Vec<_>>().join("\n").into_bytes()
+            }
+            News::Event { .. } => Vec::new(),
+        })
     }
 
     fn bytes(&self) -> usize {

@@ -30,8 +30,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
-use crate::app::model::Model;
+use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::models_controller::to_json;
 use crate::app::origin::{Origin, Said};
 use crate::app::position;
@@ -52,6 +51,8 @@ pub(super) const PATH: &str = "/cable";
 /// The protocols that Action Cable knows. By the second it says that it does not know one.
 const PROTOCOLS: [&str; 2] = ["actioncable-v1-json", "actioncable-unsupported"];
 const CHANNEL: &str = "ModelsChannel";
+/// The identifier of a subscription without parameters, as Rails' own client writes it.
+const PLAIN_IDENTIFIER: &str = r#"{"channel":"ModelsChannel"}"#;
 /// The field that names a version of the WebSocket protocol, and the one that there is.
 const VERSION: (&str, &str) = ("sec-websocket-version", "13");
 /// How often there is a ping; a client that hears nothing for two of them comes back.
@@ -257,8 +258,7 @@ impl Subscription {
             if let News::Models { models, .. } = &announcement.news
                 && !models.is_empty()
             {
-                let make = |_: &News| messages(&self.identifier, models);
-                return Some(Ok(announcement.shaped(&self.identifier, make)));
+                return Some(Ok(messages(&announcement, &self.identifier)));
             }
         }
     }
@@ -343,12 +343,23 @@ fn close_code(error: &Error) -> CloseCode {
     }
 }
 
-/// One message a model, as a broadcast in `after_commit` would send it.
-fn messages(identifier: &str, models: &[Model]) -> Vec<u8> {
+/// The messages of an announcement. Those of the plain identifier are kept for all. Other identifiers are
+/// chosen by clients and are not kept: their messages are made for each, around the same JSON.
+fn messages(announcement: &Announcement, identifier: &str) -> Rc<[u8]> {
+    let models = announcement.json_lines();
+    if identifier == PLAIN_IDENTIFIER {
+        announcement.shaped("cable", |_| frames(identifier, &models))
+    } else {
+        frames(identifier, &models).into()
+    }
+}
+
+/// One message per model, as a broadcast in `after_commit` would send it.
+fn frames(identifier: &str, models: &[u8]) -> Vec<u8> {
     let identifier = to_json(&identifier);
     let mut frames = Vec::new();
-    for model in models {
-        frame(&format!("{{\"identifier\":{identifier},\"message\":{}}}", to_json(model)), &mut frames);
+    for model in String::from_utf8_lossy(models).lines() {
+        frame(&format!("{{\"identifier\":{identifier},\"message\":{model}}}"), &mut frames);
     }
     frames
 }

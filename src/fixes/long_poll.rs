@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
-use crate::app::model::Model;
-use crate::app::models_controller::to_json;
+use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::position;
 use crate::live::detached::{Next, Peer};
 use crate::puma::{Request, Response};
@@ -34,8 +32,14 @@ const PATIENCE: Duration = Duration::from_secs(25);
 fn poll(fixes: &Fixes, request: &Request) -> Response {
     let since = position::since(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
-    let head = head(fixes.rails.streams().allowed_origin(request));
-    let waiting = Waiting { since, head, cursor: None, until: Instant::now() + PATIENCE };
+    let origin = fixes.rails.streams().allowed_origin(request);
+    let waiting = Waiting {
+        since,
+        head: head(origin),
+        is_plain: origin.is_none(),
+        cursor: None,
+        until: Instant::now() + PATIENCE,
+    };
     Response::detach(false, move |detached| broadcaster.join(detached, Box::new(waiting)))
 }
 
@@ -45,9 +49,24 @@ struct Waiting {
     since: i64,
     /// The fields of its answer. They name the origin of its page, if that is another's.
     head: String,
+    /// Whether they name no origin, so that the answer is the same for all of these.
+    is_plain: bool,
     /// None: it is new.
     cursor: Option<Cursor>,
     until: Instant,
+}
+
+impl Waiting {
+    /// The models of an announcement. An answer that names an origin is made for each request, around the
+    /// same JSON: with `http://*.HOST` allowed a page chooses the name.
+    fn answer(&self, announcement: &Announcement) -> Rc<[u8]> {
+        let models = announcement.json_lines();
+        let make = || {
+            let models: Vec<_> = models.split(|byte| *byte == b'\n').map(String::from_utf8_lossy).collect();
+            answer(&self.head, &format!("[{}]", models.join(",")))
+        };
+        if self.is_plain { announcement.shaped("long poll", |_| make()) } else { make().into() }
+    }
 }
 
 impl Peer<Announcements> for Waiting {
@@ -59,7 +78,7 @@ impl Peer<Announcements> for Waiting {
                     if let News::Models { models, .. } = &announcement.news
                         && !models.is_empty()
                     {
-                        return Next::Last(announcement.shaped(&self.head, |_| answer(&self.head, models)));
+                        return Next::Last(self.answer(&announcement));
                     }
                 }
                 Ok(None) if now < self.until => {
@@ -67,13 +86,13 @@ impl Peer<Announcements> for Waiting {
                     return Next::Wait;
                 }
                 // Whoever fell behind is answered as well: it asks again, and says what it has.
-                Ok(None) | Err(FellBehind) => return Next::Last(answer(&self.head, &[]).into()),
+                Ok(None) | Err(FellBehind) => return Next::Last(answer(&self.head, "[]").into()),
             }
         }
     }
 
     fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
-        answer(&self.head, &[]).into()
+        answer(&self.head, "[]").into()
     }
 }
 
@@ -88,8 +107,7 @@ fn head(origin: Option<&str>) -> String {
 }
 
 /// All of an answer, its head included.
-fn answer(head: &str, models: &[Model]) -> Vec<u8> {
-    let body = to_json(&models);
+fn answer(head: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 200 OK\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}")
         .into_bytes()

@@ -1,5 +1,6 @@
 use super::*;
-use crate::app::announcements::tests::blocked_feed;
+use crate::app::announcements::tests::{announced, blocked_feed};
+use crate::app::model::Model;
 
 /// All that a client which sends this is sent, and whether it is the end.
 fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
@@ -134,4 +135,25 @@ fn a_key_is_sixteen_bytes_in_base64() {
     ] {
         assert!(!is_sixteen_bytes(key), "{key}");
     }
+}
+
+#[test]
+fn an_identifier_that_a_client_chose_takes_no_place_among_the_shapes() {
+    let model = |id, name: &str| Model { id, name: name.into(), created_at: UNIX_EPOCH };
+    let announcement = announced(vec![model(1, "a\nb"), model(2, "c\u{2028}")]);
+    for since in 0..100 {
+        let identifier = format!(r#"{{"channel":"ModelsChannel","since":{since}}}"#);
+        let (got, mut wanted) = (messages(&announcement, &identifier), Vec::new());
+        let News::Models { models, .. } = &announcement.news else { panic!("no models") };
+        for model in models {
+            let (identifier, model) = (to_json(&identifier), to_json(model));
+            let message = format!("{{\"identifier\":{identifier},\"message\":{model}}}");
+            frame(&message, &mut wanted);
+        }
+        assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&wanted));
+        assert_eq!(announcement.shapes(), ["JSON lines"]);
+    }
+    let plain = || messages(&announcement, PLAIN_IDENTIFIER);
+    assert!(Rc::ptr_eq(&plain(), &plain()), "it is made once for all");
+    assert_eq!(announcement.shapes(), ["JSON lines", "cable"]);
 }
