@@ -3,7 +3,8 @@
 //! Other programs may write to the table, so a count of rows does not bound memory: ten rows can
 //! be 200 MB. Every query for models therefore ends at a [`Limit`], and a name longer than
 //! [`MAX_NAME_BYTES`] is cut where it is read: SQLite tells its length without loading it, and of
-//! a long one only the beginning is read.
+//! a long one only the beginning is read. Names are counted as they are sent, since JSON and HTML
+//! make up to seven bytes of one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use super::model::{MAX_NAME_BYTES, Model};
 use crate::log_limit::limited;
 use crate::timestamp;
 
-/// The most bytes of names that one query brings.
+/// The most bytes of names, as they are sent, that one query brings.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// Where a query ends. It brings at least one row if there is any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     pub rows: u32,
-    /// Bytes of names.
+    /// Bytes of names as they are sent.
     pub bytes: usize,
 }
 
@@ -58,12 +59,15 @@ impl Batch {
         let mut batch = Batch { models: Vec::new(), is_all: false, last_us: 0 };
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            bytes += name_bytes(row)?.0;
-            let is_over = batch.models.len() >= limit.rows as usize || bytes > limit.bytes;
-            if is_over && !batch.models.is_empty() {
+            if !batch.models.is_empty() && batch.models.len() >= limit.rows as usize {
                 return Ok(batch);
             }
-            batch.models.extend(from_row(db, row)?);
+            let model = from_row(db, row)?;
+            bytes += model.as_ref().map_or(0, |model| sent_bytes(&model.name));
+            if !batch.models.is_empty() && bytes > limit.bytes {
+                return Ok(batch);
+            }
+            batch.models.extend(model);
             batch.last_us = as_micros(row.get_ref(2)?);
         }
         Ok(Batch { is_all: true, ..batch })
@@ -90,10 +94,24 @@ pub(super) use select_models;
 
 const _: () = assert!(MAX_NAME_BYTES == 16_384, "select_models! names it as well");
 
-/// How many bytes the row's name has, and whether it is to be cut.
-fn name_bytes(row: &Row<'_>) -> rusqlite::Result<(usize, bool)> {
-    let length = row.get::<_, Option<u32>>(3)?.unwrap_or(0) as usize;
-    Ok((length.min(MAX_NAME_BYTES), length > MAX_NAME_BYTES))
+/// Whether the row's name is to be cut.
+fn is_long(row: &Row<'_>) -> rusqlite::Result<bool> {
+    Ok(row.get::<_, Option<u32>>(3)?.unwrap_or(0) as usize > MAX_NAME_BYTES)
+}
+
+/// How many bytes a name takes at most where it is sent: as JSON, or as HTML in the lines of an event.
+fn sent_bytes(name: &str) -> usize {
+    let sent = |byte| match byte {
+        // HTML leaves them, and an event begins its next line with `data: `.
+        b'\n' | b'\r' => 7,
+        // \u0000, &quot;, &#x27; and &#x2f;
+        0..0x20 | b'"' | b'\'' | b'/' => 6,
+        b'&' => 5,
+        b'<' | b'>' => 4,
+        b'\\' => 2,
+        _ => 1,
+    };
+    name.bytes().map(sent).sum()
 }
 
 /// The one place where a stored row becomes a model, whatever another program has stored in it.
@@ -113,10 +131,8 @@ fn from_row(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Model>> {
             return Ok(None);
         }
     };
-    let name = match name_bytes(row)? {
-        (_, true) => beginning_of_name(db, row.get(4)?)?,
-        (_, false) => cut(&as_text(row.get_ref(1)?)),
-    };
+    let name =
+        if is_long(row)? { beginning_of_name(db, row.get(4)?)? } else { cut(&as_text(row.get_ref(1)?)) };
     let created_at = timestamp::from_micros(as_micros(row.get_ref(2)?));
     Ok(Some(Model { id, name, created_at }))
 }
@@ -201,6 +217,21 @@ mod tests {
             (u32::MAX, usize::MAX, (4, true)),
         ] {
             assert_eq!(of(rows, bytes), wanted, "{rows} rows, {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_batch_counts_a_name_as_it_is_sent() {
+        let db = database();
+        for (name, bytes) in
+            [("\0", 6), ("\n", 7), ("\"", 6), ("'", 6), ("/", 6), ("&", 5), ("<", 4), ("\\", 2)]
+        {
+            db.execute("DELETE FROM models", []).unwrap();
+            for _ in 0..4 {
+                insert(&db, &name.repeat(10));
+            }
+            let of = |bytes| Model::next(&db, 0, Limit { rows: 9, bytes }).unwrap().models.len();
+            assert_eq!((of(bytes * 40), of(bytes * 40 - 1)), (4, 3), "{name:?}");
         }
     }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use minijinja::{Value, context};
 
 use super::push::{self, Shape};
-use super::{Fix, Fixes, PLAIN};
+use super::{Fix, PLAIN};
 use crate::app::model::Model;
-use crate::app::templates::Source;
+use crate::app::templates::{Source, Templates};
 use crate::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
@@ -20,7 +20,9 @@ pub(super) const FIX: Fix = Fix {
     view: ("fixes/partials.html", include_str!("../../views/fixes/partials.html")),
     streams: &["stream"],
     detaches: true,
-    action: |fixes, request, rest| (rest == "stream").then(|| push::listen(fixes, request, as_html(fixes))),
+    action: |fixes, request, rest| {
+        (rest == "stream").then(|| push::listen(fixes, request, as_html(&fixes.templates)))
+    },
     ..PLAIN
 };
 
@@ -32,8 +34,8 @@ pub(super) const PARTIALS: [Source; 2] = [
 const TURBO_STREAMS: &str = "fixes/_turbo_streams.html";
 
 /// One `<turbo-stream>` for each model, which Turbo takes out of an event's data as it stands.
-fn as_html(fixes: &Fixes) -> Shape {
-    let templates = Arc::clone(&fixes.templates);
+pub(super) fn as_html(templates: &Arc<Templates>) -> Shape {
+    let templates = Arc::clone(templates);
     let make = move |models: &[Model]| {
         let name = |model: &Model| Value::from(Arc::clone(&model.name));
         let models: Vec<Value> =

@@ -167,8 +167,14 @@ impl Peer<Announcements> for Listener {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::Connection;
+
+    use super::super::partials;
     use super::*;
-    use crate::app::announcements::tests::blocked_feed;
+    use crate::app::announcements::PIECE;
+    use crate::app::announcements::tests::{announced, blocked_feed};
+    use crate::app::model::SCHEMA;
+    use crate::app::templates::Templates;
     use crate::live::detached::Feed;
 
     const LISTENERS: usize = 2_000;
@@ -234,5 +240,28 @@ mod tests {
         let Next::Send(greeting) = listener.next(&mut feed, Instant::now()) else { panic!("no greeting") };
         let greeting = str::from_utf8(&greeting).unwrap();
         assert_eq!(greeting, ": a stream of models\nretry: 1500\nid: 0\ndata: []\n\n");
+    }
+
+    #[test]
+    fn a_piece_is_sent_in_at_most_its_bytes_whatever_its_names_consist_of() {
+        let templates = Arc::new(Templates::new(partials::PARTIALS.to_vec(), None).unwrap());
+        let listener = |shape| Listener::new(0, shape, Duration::ZERO, Instant::now());
+        let listeners = [listener(as_json()), listener(partials::as_html(&templates))];
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        for byte in (0..=0x7f).filter(|byte: &u8| !byte.is_ascii_alphanumeric()).chain([b'x', 0xff]) {
+            db.execute("DELETE FROM models", []).unwrap();
+            for _ in 0..PIECE.rows {
+                let sql = "INSERT INTO models (name, created_at_us) VALUES (CAST(? AS TEXT), 0)";
+                db.execute(sql, [vec![byte; 1_300]]).unwrap();
+            }
+            let piece = announced(Model::next(&db, 0, PIECE).unwrap().models);
+            for listener in &listeners {
+                let sent = listener.encode(&piece.news).len();
+                // What stands around each name is a few bytes.
+                let most = PIECE.bytes + PIECE.rows as usize * 200;
+                assert!(sent <= most, "{byte:#x} as {}: {sent} bytes", listener.shape.name);
+            }
+        }
     }
 }
