@@ -75,7 +75,9 @@ impl Drop for OutsideWriters {
     }
 }
 
-/// Asks for the last id where somebody has committed something since the last look.
+/// Asks for the last id, and for the table's word, if another connection has committed since the last look.
+/// The word is another one if the whole database was replaced through SQLite (`.restore`), whatever
+/// ids it has.
 fn look(db: &mut Connection, known: &mut Option<i64>, database: &Database) -> rusqlite::Result<()> {
     let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
     if *known == Some(version) {
@@ -83,8 +85,13 @@ fn look(db: &mut Connection, known: &mut Option<i64>, database: &Database) -> ru
     }
     // In this order: what is known to be committed is seen by a question that comes later.
     let (newest, table) = (database.newest(), database.table());
-    let last = Model::last_id(db)?;
-    if last < newest {
+    let (word, last) = (Table::of(db)?, Model::last_id(db)?);
+    if word != table {
+        database.began_anew(word, last);
+        log::warn!(
+            "another program put another table in the place of this one: its last id is {last}, and it was {newest}; every client gets all models"
+        );
+    } else if last < newest {
         let table = Table::draw(db, table)?;
         database.began_anew(table, last);
         log::warn!(
@@ -130,5 +137,34 @@ mod tests {
         look(&mut db, &mut known, &database).unwrap();
         assert_eq!(database.newest(), 1);
         assert_ne!(database.table(), table, "its ids mean something else now");
+    }
+
+    #[test]
+    fn a_database_that_was_restored_over_ours_is_another_table_whatever_ids_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("models.sqlite3");
+        let database =
+            Database::open(&path, Keep::Forever, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+        let mut theirs = Connection::open(&path).unwrap();
+        let (mut db, mut known) = (database.connect().unwrap(), None);
+        let mut look = || look(&mut db, &mut known, &database).unwrap();
+        Model::create(&mut theirs, "theirs", None).unwrap();
+        look();
+        let first = database.table();
+        // With more ids, and then with a word that no process has drawn yet.
+        for word in [7, 0] {
+            let before = database.table();
+            theirs.pragma_update(None, "user_version", word).unwrap();
+            Model::create(&mut theirs, "of another database", None).unwrap();
+            look();
+            assert_ne!(database.table(), before, "{word}");
+            assert_ne!(database.table(), Table::default(), "{word}");
+            let after = database.table();
+            Model::create(&mut theirs, "theirs", None).unwrap();
+            look();
+            assert_eq!(database.table(), after, "{word}: it is the same from then on");
+        }
+        assert_eq!(database.newest(), 5);
+        assert_ne!(database.table(), first);
     }
 }
