@@ -31,8 +31,17 @@ pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     let database = if database == Path::new(":memory:") { Path::new("FILE") } else { database };
     format!(
         "ninetabs serve --bind tcp://{bind} --control-url tcp://127.0.0.1:{control} --database {} --allow-origin '{pages}'",
-        database.display()
+        for_a_shell(&database.display().to_string())
     )
+}
+
+/// A word of a shell's command, in quotes if it needs them.
+fn for_a_shell(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -54,5 +63,29 @@ mod tests {
             command("http://[::1]:65535", pages, Path::new(":memory:"))
                 .contains("127.0.0.1:0 --database FILE ")
         );
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_the_shell_that_the_command_is_pasted_into() {
+        for path in [
+            "a b.sqlite3",
+            "it's",
+            "$HOME/`id`",
+            "a;b",
+            "~",
+            "a\"b",
+            "ü",
+            "*",
+            "a\\b",
+            "a\nb",
+            "-x",
+            "/tmp/a",
+        ] {
+            let text = command(STREAMS_AT, "http://a.test", Path::new(path));
+            let shown = format!("set -- {text}; printf %s \"$7,${{8}},$9\"");
+            let shell = std::process::Command::new("sh").args(["-c", &shown]).output().unwrap();
+            let seen = String::from_utf8(shell.stdout).unwrap();
+            assert_eq!(seen, format!("--database,{path},--allow-origin"), "{text}");
+        }
     }
 }
