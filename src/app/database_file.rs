@@ -46,6 +46,9 @@ pub enum OpenError {
     Foreign,
     #[error("it is damaged: {0}")]
     Damaged(String),
+    /// A long name is read without SQLite, which would convert it.
+    #[error("its text is encoded as {0}, and only UTF-8 is supported")]
+    Encoding(String),
     /// The file is ours, but there are not as many connections to be had.
     #[error("only {opened} of {size} connections could be opened: {error}")]
     Pool { size: usize, opened: usize, error: rusqlite::Error },
@@ -163,6 +166,11 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, OpenError> {
         if verdict != "ok" {
             return Err(OpenError::Damaged(verdict));
         }
+    }
+    let encoding: String =
+        connection.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(as_damage)?;
+    if encoding != "UTF-8" {
+        return Err(OpenError::Encoding(encoding));
     }
     if is_new {
         // Before WAL mode: there it would be in the log alone until the first checkpoint, and the header
@@ -305,6 +313,16 @@ mod tests {
         bytes[4096..4096 + 2048].fill(0xff);
         assert!(matches!(refused("damaged", &bytes), OpenError::Damaged(_)));
         assert!(matches!(refused("cut", &bytes[..4096 + 100]), OpenError::Damaged(_)));
+
+        let utf_16 = folder.path().join("utf-16");
+        let db = Connection::open(&utf_16).unwrap();
+        db.pragma_update(None, "encoding", "UTF-16le").unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        db.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        drop(db);
+        let bytes = fs::read(&utf_16).unwrap();
+        let error = refused("utf-16", &bytes);
+        assert!(matches!(&error, OpenError::Encoding(it) if it == "UTF-16le"), "{error}");
 
         let empty = folder.path().join("empty");
         fs::write(&empty, b"").unwrap();
