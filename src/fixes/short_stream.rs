@@ -29,7 +29,8 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
 /// What is new, and no more; a client that was away for long gets all of it in several events.
 fn stream(fixes: &Fixes, request: &Request) -> Response {
     let database = Arc::clone(&fixes.database);
-    // The client comes back as often as a stream would have looked.
+    // The client comes back as often as a stream would have looked. The time is not drawn as it is for
+    // other streams: no client stays, so how many there are is not known.
     let retry = fixes.server.update_rate;
     let resume_from = position::of_stream(request);
     fixes.live.respond(request, Dialect::Resumable { retry }, move |stream| {
