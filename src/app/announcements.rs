@@ -102,8 +102,8 @@ impl Announcement {
         bytes
     }
 
-    /// Each of its models as JSON, on a line of its own: for those who put around it what differs from
-    /// client to client. A model is written as JSON once for all of them.
+    /// Its models as JSON, one per line. A shape that differs between clients is built around these lines,
+    /// so that each model is serialized once.
     pub fn json_lines(&self) -> Rc<[u8]> {
         self.shaped("JSON lines", |news| match news {
             News::Models { models, .. } => {

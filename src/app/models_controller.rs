@@ -195,7 +195,7 @@ fn stream_by_id(
             (table, last_id) = (database.table(), 0);
         }
         batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
-        // Models may be deleted between two looks
+        // between two looks more may be created than are kept
         lost = position::lost(database, (!is_another).then_some(last_id), last_id, &batch);
     }
 }

@@ -35,13 +35,13 @@ pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     )
 }
 
-/// A word of a shell's command, in quotes if it needs them.
-fn for_a_shell(word: &str) -> String {
+/// One argument of a shell command, in quotes if it needs them.
+fn for_a_shell(argument: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word.to_owned();
+    if !argument.is_empty() && argument.bytes().all(is_plain) {
+        return argument.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_word_of_the_shell_that_the_command_is_pasted_into() {
+    fn a_path_is_one_argument_in_the_shell_that_the_command_is_pasted_into() {
         for path in [
             "a b.sqlite3",
             "it's",

@@ -258,7 +258,7 @@ mod tests {
             let piece = announced(Model::next(&db, 0, PIECE).unwrap().models);
             for listener in &listeners {
                 let sent = listener.encode(&piece.news).len();
-                // What stands around each name is a few bytes.
+                // The JSON or HTML around each name takes less than 200 bytes.
                 let most = PIECE.bytes + PIECE.rows as usize * 200;
                 assert!(sent <= most, "{byte:#x} as {}: {sent} bytes", listener.shape.name);
             }
