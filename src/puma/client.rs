@@ -264,13 +264,15 @@ impl Client {
             }
             Err(_) => return true,
         };
-        if !may_send_more && !is_sending && self.socket.written() <= SENT_AT_ONCE_BYTES {
+        // A reader of a large answer may take a while to come to its end.
+        let is_sent = self.socket.written() <= SENT_AT_ONCE_BYTES;
+        if !may_send_more && !is_sending && is_sent {
             return true;
         }
         self.socket.finish_writing();
         self.reader = RequestReader::new(self.limits.max_head_bytes, self.limits.max_body_bytes);
         self.share.clear();
-        let lingering = Lingering::begin(is_sending);
+        let lingering = Lingering::begin(is_sending || !is_sent);
         self.deadline = lingering.deadline();
         self.since = lingering.began();
         self.lingering = Some(lingering);
