@@ -154,6 +154,14 @@ impl Opened {
         format!("http://{}", SocketAddr::new(ip, self.0.port()))
     }
 
+    /// The origins of its pages, as `--allow-origin` takes them.
+    pub fn origins(&self) -> Vec<String> {
+        let port = self.0.port();
+        let local = [format!("http://localhost:{port}"), format!("http://*.localhost:{port}")];
+        let local = local.into_iter().filter(|_| self.is_local());
+        [self.url()].into_iter().chain(local).collect()
+    }
+
     /// `::ffff:127.0.0.1` is 127.0.0.1.
     fn ip(&self) -> IpAddr {
         self.0.ip().to_canonical()
@@ -266,6 +274,16 @@ mod tests {
         let text = it.text();
         assert!(text.contains("ninetabs tab http://192.0.2.7:80/models/live_stream"), "{text}");
         assert!(!text.contains("localhost"), "those names lead to another address: {text}");
+    }
+
+    #[test]
+    fn the_origins_of_an_app_are_those_under_which_its_pages_open() {
+        let of = |address: &str| Opened(address.parse().unwrap()).origins().join(" ");
+        let local = "http://127.0.0.1:80 http://localhost:80 http://*.localhost:80";
+        assert_eq!(of("127.0.0.1:80"), local);
+        assert_eq!(of("0.0.0.0:80"), local);
+        assert_eq!(of("[::1]:80"), "http://[::1]:80 http://localhost:80 http://*.localhost:80");
+        assert_eq!(of("192.0.2.7:80"), "http://192.0.2.7:80");
     }
 
     #[test]

@@ -312,7 +312,7 @@ fn of_service(ended: Result<Ended, RecvError>) -> String {
 /// The start-up message of what is running.
 fn greeting(args: &ServeArgs, running: &Running) -> String {
     let (app, control) = (running.app.address(), running.control.address());
-    let pages = [Opened(app).url(), format!("http://*.localhost:{}", app.port())];
+    let pages = Opened(app).origins();
     let streams_at = args
         .streams_at
         .as_deref()
