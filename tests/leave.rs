@@ -114,6 +114,34 @@ fn twenty_visits_leave_no_stream_behind_back_and_forward_included() {
 }
 
 #[test]
+fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_cache() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server();
+    let tab = browser.first_tab();
+    // With the query its page listens for more.
+    if !open(&browser, &tab, &server, &TURBO, "?hidden=close") {
+        return;
+    }
+    for page in ["/fixes/leave/1", "/fixes/leave/2", "/fixes/leave/1", "/fixes/leave/2"] {
+        go(&browser, &tab, &format!("Turbo.visit('{page}?hidden=close')"), page);
+        browser.wait_for(&tab, STREAMS);
+    }
+    for _ in 0..2 {
+        browser.goto(&tab, &server.url("/up"));
+        server.wait_for_stats("no stream", |stats| stats["streams"]["open"] == 0);
+        browser.back(&tab);
+        browser.wait_for(&tab, "location.pathname === '/fixes/leave/2'");
+        assert_eq!(browser.eval(&tab, "window.stays"), true, "it was in the cache");
+        browser.wait_for(&tab, STREAMS);
+        server.wait_for_stats("one stream", |stats| stats["streams"]["open"] == 1);
+        let opened = server.stats()["streams"]["opened"].clone();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let stats = server.stats();
+        assert_eq!((&stats["streams"]["open"], &stats["streams"]["opened"]), (&1.into(), &opened));
+    }
+}
+
+#[test]
 fn without_the_listener_each_page_leaves_its_stream() {
     let Some(browser) = Browser::start() else { return };
     let home = browser.first_tab();
