@@ -8,7 +8,8 @@
 //!
 //! A browser changes nothing without the token that our own pages carry. It comes back in a header with
 //! each order, which no other page can read here, or send here. A browser may look if
-//! it proves where the request is from: our own page, or an address that a person typed
+//! it proves where the request is from: our own page (`Origin`, `Sec-Fetch-Site`, the page's token, or
+//! a `Referer` of this very address, which no other page can send), or an address that a person typed
 //! (`Sec-Fetch-Site: none`). A link or a bookmark may lead to a page of ours, which shows itself in no frame.
 //!
 //! A `Host` must be ours in any case: a page that had its own name pointed here sends that name.
@@ -66,10 +67,13 @@ impl Guard {
     pub(super) fn check(&self, request: &Request, asks: Asks) -> Result<(), Response> {
         self.hosts.check(request)?;
         if self.may(request, asks) {
-            Ok(())
-        } else {
-            Err(Response::new(403, "text/plain", "Invalid auth token"))
+            return Ok(());
         }
+        Err(match &self.token {
+            // Puma's words, without a line's end.
+            Some(_) => Response::new(403, "text/plain", "Invalid auth token"),
+            None => Response::line(403, &self.why(request, asks)),
+        })
     }
 
     fn may(&self, request: &Request, asks: Asks) -> bool {
@@ -83,6 +87,7 @@ impl Guard {
             (Sender::Unknown, None, Asks::ToChange) => false,
             (Sender::Program | Sender::Unknown, None, Asks::ToLook | Asks::ForPage) => true,
             (Sender::Browser, None, Asks::ToLook) => {
+                let is_of_our_page = || is_of_our_page() || is_referred_by_us(request);
                 is_typed(request) || is_ours(request) || (has_no_origin(request) && is_of_our_page())
             }
             (Sender::Browser, None, Asks::ForPage) => {
@@ -90,6 +95,43 @@ impl Guard {
             }
         }
     }
+
+    /// Why a request is refused where no token is set, and what would do.
+    fn why(&self, request: &Request, asks: Asks) -> String {
+        const SET_TOKEN: &str = "or start the server with --control-token";
+        let field = odd_field(request);
+        if asks != Asks::ToChange {
+            return format!(
+                "refused: the field {field} shows a browser, and nothing shows that a page of this server asks; open the address itself"
+            );
+        }
+        if !names_loopback(request) {
+            return format!(
+                "refused: an order without a token needs a loopback name, such as localhost, as Host; ask there, {SET_TOKEN}"
+            );
+        }
+        match Sender::of(request) {
+            Sender::Browser if is_ours(request) => {
+                format!(
+                    "refused: {TOKEN_HEADER} is not the token of this server's pages; load the page again"
+                )
+            }
+            Sender::Browser => {
+                format!(
+                    "refused: the field {field} shows a browser, and a browser gives orders on this server's own pages only; leave the field out"
+                )
+            }
+            _ => format!(
+                "refused: the field {field} is not one that command-line clients send; leave the field out, {SET_TOKEN}"
+            ),
+        }
+    }
+}
+
+/// The field that is not one of a command-line client.
+fn odd_field(request: &Request) -> &str {
+    let odd = request.headers().map(|(name, _)| name).find(|name| !is_of_programs(name));
+    odd.unwrap_or(if accepts_as_programs(request) { "User-Agent" } else { "Accept" })
 }
 
 /// What the fields of a request say of its sender.
@@ -103,18 +145,33 @@ enum Sender {
     Unknown,
 }
 
-/// The fields of command-line clients: of pumactl none, of curl, wget, `Net::HTTP` and their like these.
+/// The fields of command-line clients: of pumactl none, of curl, wget, `Net::HTTP`, Java's `HttpClient` and
+/// their like these.
+///
+/// None of them proves a program: browsers send most of them as well, and are known by the fields of
+/// [`browser`], of which each of their requests has one. `authorization`, `if-match`, `if-none-match`, `upgrade`
+/// and `http2-settings` are safe beyond that: a page of another site can add none of them without a
+/// preflight, which is refused. Proxies add other fields (`X-Forwarded-For`, `Via`, `X-Request-Id`): their clients
+/// may be on another host, so these fields are not here.
 const OF_PROGRAMS: &[&str] = &[
     "host",
     "user-agent",
     "accept",
     "accept-encoding",
+    "authorization",
+    "cache-control",
     "connection",
     "content-length",
     "content-type",
     "expect",
+    "http2-settings",
+    "if-match",
+    "if-none-match",
+    "pragma",
+    "range",
     "te",
     "transfer-encoding",
+    "upgrade",
     TOKEN_HEADER,
 ];
 /// What they accept.
@@ -126,13 +183,20 @@ impl Sender {
         if said("origin") || said("referer") || browser::shows_itself(request) {
             return Sender::Browser;
         }
-        let of_programs = |name: &str| OF_PROGRAMS.iter().any(|known| name.eq_ignore_ascii_case(known));
-        let accepted = request.header_values("accept").flat_map(|value| value.split(','));
-        let mut types = accepted.map(|entry| entry.split(';').next().unwrap_or_default().trim());
-        let is_program = request.headers().all(|(name, _)| of_programs(name))
-            && types.all(|it| ACCEPTED_BY_PROGRAMS.contains(&it));
+        let is_program =
+            request.headers().all(|(name, _)| is_of_programs(name)) && accepts_as_programs(request);
         if is_program { Sender::Program } else { Sender::Unknown }
     }
+}
+
+fn is_of_programs(name: &str) -> bool {
+    OF_PROGRAMS.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn accepts_as_programs(request: &Request) -> bool {
+    let accepted = request.header_values("accept").flat_map(|value| value.split(','));
+    let mut types = accepted.map(|entry| entry.split(';').next().unwrap_or_default().trim());
+    types.all(|it| ACCEPTED_BY_PROGRAMS.contains(&it))
 }
 
 /// As Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also stand
@@ -170,6 +234,17 @@ fn is_ours(request: &Request) -> bool {
     }
 }
 
+/// Whether `Referer` is a page of this very host and port. A page can shorten its own `Referer`, or leave it out, but not
+/// send that of another page. Our pages send it: after a restart their token is that of the server before.
+fn is_referred_by_us(request: &Request) -> bool {
+    let referer = request.only_header("referer").and_then(|referer| referer.split_once("://"));
+    referer.is_some_and(|(scheme, rest)| {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let origin = Origin::parse(&format!("{scheme}://{authority}"));
+        origin.is_some_and(|origin| origin.is_http() && origin.is_same_host(request))
+    })
+}
+
 /// Whether a person followed a link or, to a name without `Sec-Fetch-Site`, opened the page by any
 /// way, so that the page that had the link cannot read the answer.
 fn is_followed(request: &Request) -> bool {
@@ -182,6 +257,7 @@ fn is_followed(request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::puma::Body;
     use crate::puma::request::tests::with_fields;
 
     const BROWSER: (&str, &str) = ("User-Agent", "Mozilla/5.0");
@@ -215,7 +291,22 @@ mod tests {
             (&[("Host", "[::1]:9293"), ("Accept", "*/*"), ("Connection", "Keep-Alive")], ALL),
             (&[NAME, ("User-Agent", "curl/8.14.1"), ("Accept", "*/*")], LOOKS),
             (&[LOCAL, ("X-Forwarded-For", "203.0.113.7")], LOOKS),
+            (&[LOCAL, ("X-Request-Id", "1")], LOOKS),
             (&[LOCAL, ("Accept", "text/event-stream")], LOOKS),
+            // Java's HttpClient, and fields that clients add for a cache, a part or a password.
+            (
+                &[
+                    LOCAL,
+                    ("Connection", "Upgrade, HTTP2-Settings"),
+                    ("Upgrade", "h2c"),
+                    ("HTTP2-Settings", "AA"),
+                ],
+                ALL,
+            ),
+            (&[LOCAL, ("Cache-Control", "no-cache"), ("Pragma", "no-cache")], ALL),
+            (&[LOCAL, ("Range", "bytes=0-"), ("If-None-Match", "*"), ("Authorization", "Basic eDp5")], ALL),
+            (&[LOCAL, BROWSER, ("Range", "bytes=0-")], NONE),
+            (&[NAME, ("Authorization", "Basic eDp5")], LOOKS),
             // A page's image, script, style, video, request without cors, beacon and frame, to a name that
             // gets no Sec-Fetch field; and a browser that sends none to any name.
             (&[NAME, BROWSER, LANGUAGE, ("Accept", "image/avif,image/webp,*/*;q=0.8")], NONE),
@@ -231,9 +322,40 @@ mod tests {
             (&[NAME, BROWSER, LANGUAGE, ("Upgrade-Insecure-Requests", "1"), ("Accept", "text/html")], PAGE),
             (&[LOCAL, BROWSER, ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")], LOOKS),
             (&[LOCAL, BROWSER, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")], NONE),
+            // A page of another site, of another port or of another scheme, and one of this very address.
+            (&[NAME, BROWSER, ("Referer", "http://evil.test/http://ninetabs.test:9293/")], NONE),
+            (&[NAME, BROWSER, ("Referer", "http://ninetabs.test:9293@evil.test/")], NONE),
+            (&[NAME, BROWSER, ("Referer", "http://ninetabs.test:9292/")], NONE),
+            (&[NAME, BROWSER, ("Referer", "https://ninetabs.test:9293/")], NONE),
+            (&[NAME, BROWSER, ("Referer", "http://ninetabs.test:9293/wall?tabs=9")], [false, true, false]),
+            (&[NAME, BROWSER, ("Referer", "http://ninetabs.test:9293/"), ("Origin", "null")], NONE),
             (&[("Host", "evil.test")], NONE),
         ] {
             assert_eq!(may(&guard, "/halt", fields), wanted, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_a_token_names_the_field_and_what_would_do() {
+        let guard = guard(None);
+        for (fields, asks, words) in [
+            (&[LOCAL, ("X-Request-Id", "1")][..], Asks::ToChange, ["X-Request-Id", "--control-token"]),
+            (&[LOCAL, LANGUAGE], Asks::ToChange, ["Accept-Language", "leave the field out"]),
+            (&[LOCAL, BROWSER], Asks::ToChange, ["User-Agent", "leave the field out"]),
+            (&[LOCAL, ("Accept", "text/event-stream")], Asks::ToChange, ["Accept ", "--control-token"]),
+            (
+                &[LOCAL, ("Origin", "http://tab1.localhost:9293")],
+                Asks::ToChange,
+                [TOKEN_HEADER, "load the page"],
+            ),
+            (&[NAME], Asks::ToChange, ["as Host", "--control-token"]),
+            (&[NAME, BROWSER, LANGUAGE], Asks::ToLook, ["Accept-Language", "open the address"]),
+        ] {
+            let refusal = guard.check(&with_fields("/reap", fields), asks).unwrap_err();
+            let Body::Whole(text) = refusal.body else { panic!("{fields:?}") };
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!((refusal.status, text.lines().count()), (403, 1), "{text}");
+            assert!(words.iter().all(|word| text.contains(word)), "{words:?} in {text:?}");
         }
     }
 

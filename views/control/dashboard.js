@@ -195,7 +195,7 @@ feed.on(change => {
 
 async function carryOut(path, words) {
   const { ok, status, said } = await order(path);
-  const refusal = status === 403 ? 'refused: this page’s token is not the server’s; load the page anew' : said;
+  const refusal = status === 403 ? refusedWords(said) : said;
   answer(ok, ok ? words(said) : String(refusal.error ?? refusal));
 }
 

@@ -20,6 +20,9 @@ async function order(path) {
   }
 }
 
+// The server's reason. Where the operator has set a token it says Puma's words only.
+const refusedWords = said => said === 'Invalid auth token' ? 'refused: this page’s token is not the server’s; load the page again' : String(said);
+
 // What is wrong with what was typed, in words; null if it can be ordered. A server that has a
 // reason of its own says it.
 const wrongThreads = text => /^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= 10000 ? null : 'Threads: a number from 1 to 10,000.';

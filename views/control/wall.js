@@ -326,7 +326,7 @@ new Todo(at('todo'), feed);
 
 async function carryOut(path, words) {
   const { ok, status, said } = await order(path);
-  const refusal = status === 403 ? 'Refused: this page’s token is not the server’s; load the page anew.' : said.error ?? said;
+  const refusal = status === 403 ? refusedWords(said) : said.error ?? said;
   wall.say(ok ? words(said) : String(refusal));
 }
 
