@@ -96,11 +96,11 @@ fn bounded(text: &str) -> String {
     }
 }
 
-/// The value of `?tab=`, decoded; None if it is empty.
+/// The last value of `?tab=`, which is the one that the app takes, decoded; None if it is empty.
 pub fn tab_of(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
-    let mut parameters = url::form_urlencoded::parse(query.as_bytes());
-    let (_, tab) = parameters.find(|(name, _)| name == "tab")?;
+    let parameters = url::form_urlencoded::parse(query.as_bytes());
+    let (_, tab) = parameters.filter(|(name, _)| name == "tab").last()?;
     (!tab.is_empty()).then(|| tab.into_owned())
 }
 
@@ -370,7 +370,9 @@ pub(crate) mod tests {
     fn a_name_is_decoded_as_a_form_then_filtered_then_bounded() {
         for (target, name) in [
             ("/models/live_stream?tab=3", "tab 3"),
-            ("/x?a=b&tab=%33&tab=4", "tab 3"),
+            ("/x?a=b&tab=%33&tab=4", "tab 4"),
+            ("/x?tab=3&tab=", "/x"),
+            ("/x?tab=3?tab=4", "3?tab=4"),
             ("/x?tab=%e6%a8%a1%e5%9e%8b", "模型"),
             ("/x?tab=模型", "模型"),
             ("/x?tab=a+b%20c", "a b c"),

@@ -483,7 +483,8 @@ class Record {
     story.target = target;
     const [path, query] = target.split('?', 2);
     story.path = path;
-    story.tab = new URLSearchParams(query ?? '').get('tab');
+    // The last value counts, as in the app.
+    story.tab = new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1)).getAll('tab').at(-1) ?? null;
     const tab = story.tab && (/^\d+$/.test(story.tab) ? 'tab ' : '') + plain(story.tab, LONGEST_NAME);
     const isPage = path === '/' && tab?.startsWith('tab ');
     story.called = tab ? tab + (isPage ? '’s page' : '') : plain(path, LONGEST_NAME);
