@@ -71,6 +71,8 @@ struct Connections {
 pub(super) struct State {
     /// On the timeline's clock.
     pub now_us: u64,
+    /// A word that no other run of a server has: two runs can have the same `started_at`.
+    pub server: Arc<str>,
     pub stats: Stats,
     pub threads: Vec<Thread>,
     /// Connections that are idle or not read whole; None where the front door hides them.

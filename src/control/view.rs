@@ -1,6 +1,8 @@
 //! What can be seen of a running server, in one place for all who look.
 
+use std::process;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::laboratory::Laboratory;
 use super::stats::{self, State, Stats, Thread};
@@ -21,6 +23,8 @@ pub struct View {
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
     pub(super) services: Services,
+    /// A word that no other run of a server has.
+    pub(super) run: Arc<str>,
 }
 
 impl View {
@@ -34,7 +38,7 @@ impl View {
         services: Services,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.address()));
-        View { server, live, database, broadcaster, timeline, laboratory, services }
+        View { server, live, database, broadcaster, timeline, laboratory, services, run: word_of_this_run() }
     }
 
     /// The stats as pumactl asks for them: what counts since it was last asked begins anew.
@@ -56,6 +60,7 @@ impl View {
         let (min, max) = self.server.size();
         State {
             now_us: self.timeline.now_us(),
+            server: Arc::clone(&self.run),
             stats: stats::stats(self, glance),
             threads,
             reactor,
@@ -66,4 +71,11 @@ impl View {
             max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
         }
     }
+}
+
+/// The process and the time: of two servers that follow each other one of them differs. In a container
+/// each server may be process 1.
+fn word_of_this_run() -> Arc<str> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}.{:x}", process::id(), since_epoch.as_micros()).into()
 }

@@ -3,13 +3,13 @@
 //! A viewer's connection is detached, so it holds no pool thread; one loop, which
 //! is there only while there are viewers, writes to all of them and waits for none.
 //! Every [`TICK`] it sends what is new on the timeline (`event: moments`, whose id is
-//! the number of the last), and every [`STATE_EVERY`] the numbers of that moment
+//! a word of this run and the number of the last), and every [`STATE_EVERY`] the numbers of that moment
 //! (`event: state`), which are also the heartbeat. They are a look: nothing that
 //! pumactl asks for is reset by it.
 //!
 //! The next event is made for a viewer when the one before has gone out, so what is
 //! kept for each is bounded by one event. Who takes nothing for [`STOPPED_AFTER`] is
-//! dropped. [`Timeline::follow`] decides what a viewer gets next: new moments, or the past
+//! dropped. [`crate::timeline::Timeline::follow`] decides what a viewer gets next: new moments, or the past
 //! and the state if it is new or has missed moments.
 
 use std::collections::HashMap;
@@ -29,7 +29,6 @@ use crate::log_limit::limited;
 use crate::puma::response::Detached;
 use crate::puma::{Request, Response};
 use crate::service;
-use crate::timeline::Timeline;
 
 /// The most that watch at a time; the next is told 503.
 const MAX_VIEWERS: usize = 16;
@@ -88,7 +87,7 @@ impl Viewers {
             let text = format!("{MAX_VIEWERS} viewers watch already; close one of their pages");
             return Response::line(503, &text);
         };
-        let last_event_id = request.header("last-event-id").and_then(|id| id.parse().ok());
+        let last_event_id = request.header("last-event-id").and_then(|id| self.shared.seq_of(id));
         let take_over = move |detached| Shared::join(seat, detached, last_event_id);
         Response::detach(true, take_over)
             .with_header("content-type", "text/event-stream")
@@ -120,6 +119,16 @@ impl Shared {
     fn room(&self) -> MutexGuard<'_, Room> {
         // Every change under this lock is one assignment, whole even after a panic.
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The id of the events up to this moment.
+    fn id(&self, seq: u64) -> String {
+        format!("{}-{seq}", self.view.run)
+    }
+
+    /// The moment of an id. None if another server gave it, whose moments have other numbers.
+    fn seq_of(&self, id: &str) -> Option<u64> {
+        id.strip_prefix(&*self.view.run)?.strip_prefix('-')?.parse().ok()
     }
 
     /// Takes a viewer in, and starts the loop for the first one.
@@ -179,7 +188,7 @@ impl Shared {
                 is_due.then(|| event("state", None, &self.view.state(waiting_outside)))
             };
             let state = service::piece(format_args!("a look for the viewers"), look).flatten();
-            let mut pieces = Pieces { timeline: &self.view.timeline, made: HashMap::new() };
+            let mut pieces = Pieces { shared: &self, made: HashMap::new() };
             viewers.retain_mut(|viewer| {
                 let serve = || viewer.serve(state.as_deref(), &mut pieces);
                 match service::piece(format_args!("a viewer"), serve) {
@@ -221,7 +230,7 @@ impl Clock {
 
 /// The pieces of this tick, by the last moment that a viewer has: encoded once for all of them.
 struct Pieces<'a> {
-    timeline: &'a Timeline,
+    shared: &'a Shared,
     made: HashMap<Option<u64>, Option<Piece>>,
 }
 
@@ -234,9 +243,10 @@ struct Piece {
 impl Pieces<'_> {
     fn after(&mut self, seq: Option<u64>) -> Option<Piece> {
         let make = || {
-            let news = self.timeline.follow(seq)?;
+            let news = self.shared.view.timeline.follow(seq)?;
             let last = news.last_seq();
-            Some(Piece { text: event("moments", Some(last), &news).into(), last })
+            let text = event("moments", Some(&self.shared.id(last)), &news).into();
+            Some(Piece { text, last })
         };
         self.made.entry(seq).or_insert_with(make).clone()
     }
@@ -306,7 +316,7 @@ impl Viewer {
     }
 }
 
-fn event(name: &str, id: Option<u64>, data: &impl Serialize) -> String {
+fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> String {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
     match serde_json::to_string(data) {
         Ok(data) => format!("event: {name}\n{id}data: {}\n\n", escape::json(&data)),

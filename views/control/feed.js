@@ -20,7 +20,7 @@ class Feed extends Record {
     this.listeners = [];
     this.connection = 'connecting';
     this.state = null;
-    this.startedAt = null;
+    this.server = null;
     this.offset = null;
     this.heardUs = 0;
     this.heardAt = 0;
@@ -100,13 +100,12 @@ class Feed extends Record {
   }
 
   takeState(state) {
-    const startedAt = state.stats.started_at;
-    if (this.startedAt !== null && this.startedAt !== startedAt) {
+    if (this.server !== null && this.server !== state.server) {
       // Another server listens there now, with another token.
       location.reload();
       return;
     }
-    this.startedAt = startedAt;
+    this.server = state.server;
     this.takeClock(state.now_us);
     this.state = state;
     this.prune(state.now_us);
