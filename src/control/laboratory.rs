@@ -48,6 +48,8 @@ pub(super) enum LabError {
     TooManyZombies { wanted: usize, there: usize },
     #[error("{MAX_PAGES} page requests wait already; a reset ends them")]
     TooManyPages,
+    #[error("a reset ended this order before it was carried out; repeat the order")]
+    Reset,
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
@@ -75,18 +77,28 @@ struct Open {
     opening_pages: usize,
     /// How many zombies and pages there ever were.
     counted: usize,
+    /// How often everything was closed. An order that began before the last time opens nothing.
+    generation: u64,
 }
 
 /// Given back when dropped, however the order ends.
 struct Reserved<'a> {
     laboratory: &'a Laboratory,
     what: Kind,
+    generation: u64,
 }
 
 enum Kind {
     Tab(u32),
     Zombie,
     Page,
+}
+
+impl Reserved<'_> {
+    /// As [`Laboratory::keep`]. What was opened counts as open from then on.
+    fn keep<T>(self, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
+        self.laboratory.keep(self.generation, opened, insert)
+    }
 }
 
 impl Drop for Reserved<'_> {
@@ -103,6 +115,7 @@ impl Drop for Reserved<'_> {
 }
 
 struct Page {
+    target: String,
     local_port: u16,
     closer: Closer,
     outcome: Arc<Mutex<Option<Result<u16, String>>>>,
@@ -119,6 +132,8 @@ pub(super) struct Shown {
 #[derive(Serialize)]
 pub(super) struct ShownTab {
     tab: u32,
+    /// The target of its requests, with which and `local_port` the timeline names them.
+    target: String,
     /// `connecting`, `open`, `reconnecting` or `closed`.
     state: &'static str,
     /// The newest connection's port, which is its number on the timeline.
@@ -131,12 +146,14 @@ pub(super) struct ShownTab {
 #[derive(Serialize)]
 pub(super) struct ShownZombie {
     zombie: usize,
+    target: String,
     local_port: u16,
 }
 
 #[derive(Serialize)]
 pub(super) struct ShownPage {
     page: usize,
+    target: String,
     local_port: u16,
     /// Its status; null while it waits.
     answered: Option<u16>,
@@ -156,13 +173,15 @@ impl Laboratory {
 
     /// Opens the tab of this number, or of the lowest that is free.
     pub fn open_tab(&self, wanted: Option<u32>) -> Result<ShownTab, LabError> {
-        let (_reserved, number) = self.reserve_tab(wanted)?;
+        let (reserved, number) = self.reserve_tab(wanted)?;
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
         // Nobody hears what happens to it: that is on the server's own record.
         let (to, _) = bounded(0);
-        let tab = Tab::open_into(&self.stream(&number.to_string()), settings, to)?;
+        let tab = Tab::open_into(&self.url(&tab_target(number)), settings, to)?;
         let shown = show_tab(number, &tab);
-        self.open().tabs.insert(number, tab);
+        reserved.keep(tab, |open, tab| {
+            open.tabs.insert(number, tab);
+        })?;
         Ok(shown)
     }
 
@@ -175,7 +194,8 @@ impl Laboratory {
             None => (1..=MAX_TABS).find(|number| !is_taken(*number)).ok_or(LabError::TooManyTabs)?,
         };
         open.opening_tabs.insert(number);
-        Ok((Reserved { laboratory: self, what: Kind::Tab(number) }, number))
+        let generation = open.generation;
+        Ok((Reserved { laboratory: self, what: Kind::Tab(number), generation }, number))
     }
 
     /// Closes a tab as its page would: FIN.
@@ -187,33 +207,32 @@ impl Laboratory {
 
     /// Opens so many clients that ask for a stream and never read.
     pub fn leave_zombies(&self, count: usize) -> Result<Vec<ShownZombie>, LabError> {
-        let reserved: Vec<Reserved<'_>> = {
+        let (reserved, generation): (Vec<Reserved<'_>>, u64) = {
             let mut open = self.open();
             let there = open.zombies.len() + open.opening_zombies;
             if there.saturating_add(count) > MAX_ZOMBIES {
                 return Err(LabError::TooManyZombies { wanted: count, there });
             }
             open.opening_zombies += count;
-            (0..count).map(|_| Reserved { laboratory: self, what: Kind::Zombie }).collect()
+            let generation = open.generation;
+            let reserve = |_| Reserved { laboratory: self, what: Kind::Zombie, generation };
+            ((0..count).map(reserve).collect(), generation)
         };
         // All of them, or none: those that were opened before one fails are closed again.
         let mut opened = Vec::new();
         for _ in &reserved {
+            self.check(generation)?;
             let number = self.count();
-            opened.push((number, Zombie::open(&self.stream(&format!("zombie-{number}")))?));
+            opened.push((number, Zombie::open(&self.url(&zombie_target(number)))?));
         }
-        let shown = |(number, zombie): &(usize, Zombie)| ShownZombie {
-            zombie: *number,
-            local_port: zombie.local_port(),
-        };
-        let left = opened.iter().map(shown).collect();
-        self.open().zombies.extend(opened);
+        let left = opened.iter().map(|(number, zombie)| show_zombie(*number, zombie)).collect();
+        self.keep(generation, opened, |open, opened| open.zombies.extend(opened))?;
         Ok(left)
     }
 
     /// Asks for a page, and does not wait for the answer.
     pub fn ask_for_page(&self) -> Result<ShownPage, LabError> {
-        let _reserved = {
+        let reserved = {
             let mut open = self.open();
             let waiting = open.pages.values().filter(|page| page.is_waiting()).count();
             if waiting + open.opening_pages >= MAX_PAGES {
@@ -225,10 +244,11 @@ impl Laboratory {
                 open.pages.remove(&oldest);
             }
             open.opening_pages += 1;
-            Reserved { laboratory: self, what: Kind::Page }
+            Reserved { laboratory: self, what: Kind::Page, generation: open.generation }
         };
         let number = self.count();
-        let url = parse_url(&format!("{}/?tab=page-{number}", self.app))?;
+        let target = format!("/?tab=page-{number}");
+        let url = parse_url(&self.url(&target))?;
         let options = Options::within(CONNECT_WITHIN);
         let mut connection = Connection::open_with(&url, &options, |_| true)?;
         connection.set_deadline(Some(Instant::now() + PAGE_WITHIN));
@@ -237,6 +257,7 @@ impl Laboratory {
             &Request { headers: vec![("Connection", b"close".to_vec())], ..Request::default() },
         )?;
         let page = Page {
+            target,
             local_port: connection.local_port(),
             closer: connection.closer(),
             outcome: Arc::default(),
@@ -247,14 +268,20 @@ impl Laboratory {
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         })?;
         let shown = page.show(number);
-        self.open().pages.insert(number, page);
+        let closer = page.closer.clone();
+        let kept = reserved.keep(page, |open, page| {
+            open.pages.insert(number, page);
+        });
+        kept.inspect_err(|_| closer.close())?;
         Ok(shown)
     }
 
-    /// Closes everything that is open. Blocks until the tabs' threads have ended.
+    /// Closes everything that is open, and ends the orders that are opening something: they keep nothing
+    /// of it. Blocks until the tabs' threads have ended.
     pub fn close_all(&self) {
         let (tabs, zombies, pages) = {
             let mut open = self.open();
+            open.generation += 1;
             (mem::take(&mut open.tabs), mem::take(&mut open.zombies), mem::take(&mut open.pages))
         };
         pages.values().for_each(|page| page.closer.close());
@@ -266,17 +293,31 @@ impl Laboratory {
         let open = self.open();
         Shown {
             tabs: open.tabs.iter().map(|(number, tab)| show_tab(*number, tab)).collect(),
-            zombies: open
-                .zombies
-                .iter()
-                .map(|(number, it)| ShownZombie { zombie: *number, local_port: it.local_port() })
-                .collect(),
+            zombies: open.zombies.iter().map(|(number, zombie)| show_zombie(*number, zombie)).collect(),
             pages: open.pages.iter().map(|(number, page)| page.show(*number)).collect(),
         }
     }
 
-    fn stream(&self, tab: &str) -> String {
-        format!("{}/models/live_stream?tab={tab}", self.app)
+    fn url(&self, target: &str) -> String {
+        format!("{}{target}", self.app)
+    }
+
+    /// Whether nothing was closed since an order of this generation began.
+    fn check(&self, generation: u64) -> Result<(), LabError> {
+        if self.open().generation == generation { Ok(()) } else { Err(LabError::Reset) }
+    }
+
+    /// Keeps what an order of this generation has opened. After a reset it is dropped, which closes it.
+    fn keep<T>(&self, generation: u64, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
+        let mut open = self.open();
+        if open.generation != generation {
+            // To drop a tab waits for its thread, and the lock is not held meanwhile.
+            drop(open);
+            drop(opened);
+            return Err(LabError::Reset);
+        }
+        insert(&mut open, opened);
+        Ok(())
     }
 
     fn count(&self) -> usize {
@@ -300,6 +341,7 @@ impl Page {
         let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         ShownPage {
             page: number,
+            target: self.target.clone(),
             local_port: self.local_port,
             answered: outcome.as_ref().and_then(|it| it.as_ref().ok().copied()),
             failed: outcome.as_ref().and_then(|it| it.as_ref().err().cloned()),
@@ -314,6 +356,18 @@ fn read_whole(connection: Connection) -> Result<u16, HttpError> {
     Ok(head.status)
 }
 
+fn tab_target(number: u32) -> String {
+    format!("/models/live_stream?tab={number}")
+}
+
+fn zombie_target(number: usize) -> String {
+    format!("/models/live_stream?tab=zombie-{number}")
+}
+
+fn show_zombie(number: usize, zombie: &Zombie) -> ShownZombie {
+    ShownZombie { zombie: number, target: zombie_target(number), local_port: zombie.local_port() }
+}
+
 fn show_tab(number: u32, tab: &Tab) -> ShownTab {
     let progress = tab.progress();
     let state = match (progress.ready_state, progress.waiting) {
@@ -324,9 +378,80 @@ fn show_tab(number: u32, tab: &Tab) -> ShownTab {
     };
     ShownTab {
         tab: number,
+        target: tab_target(number),
         state,
         local_port: progress.local_port,
         events: progress.events,
         failed: progress.failed.map(|reason| reason.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// A listener whose queue is full, so that a connection to it waits; and what fills it.
+    fn full_listener() -> (TcpListener, SocketAddr, Vec<Socket>) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(1).unwrap();
+        let listener = TcpListener::from(socket);
+        let address = listener.local_addr().unwrap();
+        let fill = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            // It is under way.
+            let _ = socket.connect(&address.into());
+            socket
+        };
+        let filled = (0..4).map(|_| fill()).collect();
+        (listener, address, filled)
+    }
+
+    #[test]
+    fn an_order_that_a_reset_overtakes_opens_nothing() {
+        let (listener, address, filled) = full_listener();
+        let laboratory = Laboratory::new(address);
+        let opening = || {
+            let open = laboratory.open();
+            (open.opening_zombies, open.opening_pages)
+        };
+        let (zombies, page) = thread::scope(|scope| {
+            let zombies = scope.spawn(|| laboratory.leave_zombies(2));
+            let page = scope.spawn(|| laboratory.ask_for_page());
+            while opening() != (2, 1) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            laboratory.close_all();
+            assert_eq!(opening(), (2, 1), "both orders still wait for their connections");
+            drop(filled);
+            listener.set_nonblocking(true).unwrap();
+            let mut accepted: Vec<TcpStream> = Vec::new();
+            while !(zombies.is_finished() && page.is_finished()) {
+                accepted.extend(listener.accept().ok().map(|(client, _)| client));
+                thread::sleep(Duration::from_millis(1));
+            }
+            (zombies.join().unwrap(), page.join().unwrap())
+        });
+        assert!(matches!(zombies, Err(LabError::Reset)));
+        assert!(matches!(page, Err(LabError::Reset)));
+        let shown = laboratory.show();
+        assert!(shown.zombies.is_empty() && shown.pages.is_empty());
+        assert_eq!(opening(), (0, 0));
+    }
+
+    #[test]
+    fn an_order_after_a_reset_opens_what_it_says() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let laboratory = Laboratory::new(listener.local_addr().unwrap());
+        laboratory.close_all();
+        assert_eq!(laboratory.leave_zombies(2).unwrap().len(), 2);
+        assert_eq!(laboratory.show().zombies.len(), 2);
+        laboratory.close_all();
+        assert!(laboratory.show().zombies.is_empty());
     }
 }
