@@ -9,7 +9,8 @@ mod axe;
 mod chromedriver;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,7 +89,9 @@ fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
     let at = |kind: &str| kinds.iter().rposition(|it| *it == kind);
     assert!(at("started") < at("accepted") && at("accepted") < at("streaming"), "{kinds:?}");
     assert!(at("streaming") < at("wrote") && at("wrote").is_some(), "{kinds:?}");
-    assert_eq!(moments.last().unwrap()["seq"].to_string(), id);
+    assert_eq!(moments.last().unwrap()["seq"].as_u64(), Some(seq_of(&id)));
+    let run = state["server"].as_str().unwrap();
+    assert!(run.len() > 10 && id.starts_with(&format!("{run}-")), "{id} of {run}");
 
     assert_eq!(get(server.app, "/up").0, 200);
     let mut kinds = Vec::new();
@@ -107,9 +110,107 @@ fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
     assert_eq!(get(server.app, "/up").0, 200);
     let mut back = Viewer::open(&server, &format!("Last-Event-ID: {last}\r\n"));
     let news = back.next("moments").1;
-    assert_eq!(news["moments"][0]["seq"].as_u64().unwrap(), last.parse::<u64>().unwrap() + 1);
-    let mut stranger = Viewer::open(&server, "Last-Event-ID: 99999999\r\n");
-    assert_eq!(stranger.next("moments").1["moments"][0]["seq"], 1);
+    assert_eq!(news["moments"][0]["seq"].as_u64().unwrap(), seq_of(&last) + 1);
+    for id in ["99999999".to_owned(), "2".to_owned(), format!("0.0-{}", seq_of(&last)), format!("{last}9999")]
+    {
+        let mut stranger = Viewer::open(&server, &format!("Last-Event-ID: {id}\r\n"));
+        assert_eq!(stranger.next("moments").1["moments"][0]["seq"], 1, "{id}");
+    }
+}
+
+/// The number of the moment in an id.
+fn seq_of(id: &str) -> u64 {
+    id.rsplit_once('-').unwrap().1.parse().unwrap()
+}
+
+/// Kills this server and starts another one with these flags at the same addresses.
+fn replace(mut server: Server, flags: &[&str]) -> Server {
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Server::command(folder.path());
+    let (app, control) = (format!("tcp://{}", server.app), format!("tcp://{}", server.control));
+    let mut args: Vec<_> = plain.get_args().map(|it| it.to_str().unwrap().to_owned()).collect();
+    for (flag, address) in [("--bind", app), ("--control-url", control)] {
+        let at = args.iter().position(|arg| arg == flag).unwrap();
+        args[at + 1] = address;
+    }
+    let mut command = Command::new(plain.get_program());
+    command.args(args).args(flags).stdin(Stdio::piped()).stdout(Stdio::null());
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
+    Server::spawn(command, folder)
+}
+
+#[test]
+fn a_page_notices_under_every_name_that_another_server_listens_there() {
+    let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.test 127.0.0.1"]) else { return };
+    let flags = ["--allow-host", "ninetabs.test"];
+    let mut server = Server::start(&flags);
+    let tab = browser.first_tab();
+    for (host, path) in [("ninetabs.test", "/"), ("127.0.0.1", "/"), ("ninetabs.test", "/wall?tabs=1")] {
+        browser.goto(&tab, &format!("http://{host}:{}{path}", server.control.port()));
+        browser.wait_for(&tab, "document.body.dataset.connection === 'live' && feed.state !== null");
+        browser.run(&tab, "window.isOld = true");
+        // Nearly always within the same second.
+        server = replace(server, &flags);
+        browser.wait_for(
+            &tab,
+            "typeof isOld === 'undefined' && document.body?.dataset.connection === 'live' && feed.state !== null",
+        );
+        assert_eq!(browser.eval(&tab, "feed.state.server === feed.server"), true);
+    }
+    press_is_obeyed(&browser, &server);
+}
+
+/// The page of a server that has replaced another one has that server's token.
+fn press_is_obeyed(browser: &Browser, server: &Server) {
+    let tab = dashboard(browser, server);
+    press(browser, &tab, "#reap");
+    let words = browser.eval(&tab, "document.getElementById('answer').textContent");
+    assert!(words.as_str().unwrap().ends_with(" told to end."), "{words}");
+}
+
+/// Asks for `/up` from another loopback address, from this port.
+fn ask_from_the_same_port(server: &Server, port: u16) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 2], port)).into()).unwrap();
+    socket.connect(&server.app.into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"GET /up HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(split(&answer).0, 200);
+}
+
+#[test]
+fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--threads", "3:3", "--update-rate", "100ms", "--retry", "60"]);
+    let tab = dashboard(&browser, &server);
+    let text = |id: &str| format!("document.getElementById('{id}').textContent");
+    let port = |said: &Value| u16::try_from(said["local_port"].as_u64().unwrap()).unwrap();
+    let zombie = order(&server, "/lab/zombies?count=1").1["zombies"][0].clone();
+    assert_eq!(zombie["target"], "/models/live_stream?tab=zombie-1");
+    browser.wait_for(&tab, &format!("{} === '1 there, it holds a thread'", text("zombie-count")));
+    let page = order(&server, "/lab/page").1;
+    browser.wait_for(&tab, &format!("{}.includes('answered with 200 by thread')", text("pages")));
+    let pages = browser.eval(&tab, &text("pages"));
+    // On another thread than the page.
+    let _stream = open_stream(server.app);
+    for port in [port(&zombie), port(&page)] {
+        let before = server.stats()["requests_count"].as_u64();
+        ask_from_the_same_port(&server, port);
+        server.wait_for_stats("an answer", |stats| stats["requests_count"].as_u64() > before);
+        let heard = "[...feed.stories.values()].findLast(it => it.target === '/up')";
+        browser.wait_for(&tab, &format!("{heard}?.port === {port} && {heard}.state === 'ended'"));
+        browser.run(&tab, "window.told = 0; feed.on(change => { told += change === 'state'; })");
+        browser.wait_for(&tab, "told > 1");
+        assert_eq!(browser.eval(&tab, &text("zombie-count")), "1 there, it holds a thread");
+        assert_eq!(browser.eval(&tab, &text("pages")), pages);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
 use fastrand::Rng;
+use ninetabs::lab::record::name_of;
 use ninetabs::timeline::{CAPACITY, News, Subject, Timeline, What};
 use serde_json::{Value, json as object};
 
@@ -464,6 +465,85 @@ fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
         }
     }
     assert!(seen.0 > 250 && seen.1 > 2, "{seen:?}");
+}
+
+#[test]
+fn the_pages_name_a_request_as_the_lab_does() {
+    let targets = [
+        "/up",
+        "/?tab=3",
+        "/models/live_stream?tab=3&tab=4",
+        "/models/live_stream?tab=%33&tab=a+b%20c",
+        "/x?tab=3&tab=",
+        "/x?tab=3?tab=4",
+        "/x?a=b?c&tab=7",
+    ];
+    let timeline = Timeline::simulated();
+    for (request, target) in (1..).zip(targets) {
+        let subject = Subject { connection: request, port: 1, request };
+        timeline.record(Some(1), Some(subject), What::Started);
+        timeline.record(Some(1), Some(subject), What::accepted("GET", target));
+        timeline.record(Some(1), Some(subject), What::Finished);
+    }
+    let news = timeline.follow(None).unwrap();
+    let lines = [object!({ "viewer": "v", "news": news }), object!({ "viewer": "v", "show": true })];
+    let Some(answers) = reduce(&lines.map(|line| line.to_string())) else { return };
+    let named = targets.map(|target| {
+        let name = name_of(target);
+        // The pages tell a tab's page from its stream.
+        if target.starts_with("/?") { format!("{name}’s page") } else { name }
+    });
+    assert_eq!(answers[0]["names"], object!(named));
+}
+
+#[test]
+fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
+    let timeline = Timeline::simulated();
+    let say = |thread, request, what| {
+        let subject = Subject { connection: request, port: 40_000, request };
+        timeline.record(thread, Some(subject), what);
+    };
+    let (zombie, page) = ("/models/live_stream?tab=zombie-1", "/?tab=page-2");
+    let clients = |port: u16| object!([{ "target": zombie, "local_port": port }, { "target": page, "local_port": port }]);
+    let mut lines = Vec::new();
+    let mut seq = None;
+    let mut hear = |lines: &mut Vec<String>| {
+        let news = timeline.follow(seq).unwrap();
+        seq = Some(news.last_seq());
+        lines.push(object!({ "viewer": "v", "news": news }).to_string());
+        lines.push(object!({ "viewer": "v", "clients": clients(40_000) }).to_string());
+    };
+    // The port was used before, and its story ended.
+    say(Some(1), 1, What::Started);
+    say(Some(1), 1, What::accepted("GET", "/up"));
+    say(Some(1), 1, What::Finished);
+    hear(&mut lines);
+    say(None, 2, What::Queued);
+    say(None, 2, What::peeked("GET", zombie));
+    hear(&mut lines);
+    // Another address uses the same port meanwhile.
+    say(Some(2), 3, What::Started);
+    say(Some(2), 3, What::accepted("GET", "/up"));
+    hear(&mut lines);
+    // It is put aside, and queued again.
+    say(Some(1), 2, What::Started);
+    say(None, 2, What::Queued);
+    say(Some(1), 2, What::Finished);
+    hear(&mut lines);
+    say(Some(2), 4, What::Started);
+    say(Some(2), 4, What::accepted("GET", page));
+    say(Some(2), 4, What::Finished);
+    hear(&mut lines);
+    // Even a client that asks for the same is another one.
+    say(Some(2), 5, What::Started);
+    say(Some(2), 5, What::accepted("GET", page));
+    hear(&mut lines);
+    // A tab that comes back has another port.
+    lines.push(object!({ "viewer": "v", "clients": clients(40_001) }).to_string());
+    let Some(answers) = reduce(&lines) else { return };
+    let none = Value::Null;
+    let wanted = object!([[none, none], [2, none], [2, none], [2, none], [2, 4], [2, 4], [none, none]]);
+    assert_eq!(object!(answers), wanted);
 }
 
 /// Reads `/events` and keeps every `moments` event.

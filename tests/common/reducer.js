@@ -1,6 +1,7 @@
 // Folds news as the pages do. Each line of standard input is JSON, `{ viewer, news }` or
 // `{ viewer, show: true }`; to the second it answers with what that viewer's page knows, in
-// the words of the server's own snapshot, and with whatever cannot be true.
+// the words of the server's own snapshot, and with whatever cannot be true. To
+// `{ viewer, clients }` it answers with the requests of these clients of the lab.
 const fs = require('fs');
 const vm = require('vm');
 const readline = require('readline');
@@ -8,6 +9,7 @@ const readline = require('readline');
 const sources = process.argv.slice(2).map(path => fs.readFileSync(path, 'utf8')).join('\n');
 const { Record } = vm.runInThisContext(sources + '\n;({ Record });');
 const viewers = new Map();
+const request = story => story ? story.request : null;
 
 function held(story) {
   return {
@@ -51,16 +53,20 @@ function show(record) {
     }
   }
   const kept = [record.stories.size, record.log.length, record.done.length];
-  return { snapshot: { seq: record.seq, threads, todo: record.todo().map(held) }, wrong: wrong(record), gaps: record.gaps.length, kept };
+  const names = [...record.stories.values()].map(story => story.name);
+  return { names, snapshot: { seq: record.seq, threads, todo: record.todo().map(held) }, wrong: wrong(record), gaps: record.gaps.length, kept };
 }
 
 readline.createInterface({ input: process.stdin }).on('line', line => {
-  const { viewer, news, show: shows } = JSON.parse(line);
+  const { viewer, news, show: shows, clients } = JSON.parse(line);
   if (!viewers.has(viewer)) {
     viewers.set(viewer, new Record());
   }
   if (news) {
     viewers.get(viewer).hear(news);
+  }
+  if (clients) {
+    console.log(JSON.stringify(clients.map(client => request(viewers.get(viewer).ofClient(client)))));
   }
   if (shows) {
     console.log(JSON.stringify(show(viewers.get(viewer))));

@@ -74,7 +74,7 @@ function showTabs(tabs) {
   for (const tab of tabs) {
     const chip = chips.get(tab.tab) ?? addChip(tab.tab);
     // A tab whose request has come and waits is told from one on its way by the server.
-    const waits = tab.state === 'connecting' && feed.ofPort(tab.local_port)?.state === 'waiting';
+    const waits = tab.state === 'connecting' && feed.ofClient(tab)?.state === 'waiting';
     set(chip.dataset, 'state', waits ? 'waiting' : tab.state);
     const { state } = chip.dataset;
     const text = 'tab ' + tab.tab + ({ open: '', waiting: ' waits', closed: ' failed' }[state] ?? ' ' + state);
@@ -112,13 +112,13 @@ function showPages(pages) {
       item.textContent = words;
     }
     set(item.dataset, 'page', String(page.page));
-    set(item.dataset, 'state', page.answered !== null ? 'answered' : page.failed ? 'failed' : feed.ofPort(page.local_port)?.state ?? 'asked');
+    set(item.dataset, 'state', page.answered !== null ? 'answered' : page.failed ? 'failed' : feed.ofClient(page)?.state ?? 'asked');
   });
 }
 
 function pageWords(page) {
   const name = 'page-' + page.page;
-  const story = feed.ofPort(page.local_port);
+  const story = feed.ofClient(page);
   const waited = story?.waited > SHORT_US ? ' after ' + seconds(story.waited) + ' in todo' : ' at once';
   if (page.answered !== null) {
     return name + ': answered with ' + page.answered + (story ? ' by thread ' + story.lane + waited : '');
@@ -136,12 +136,12 @@ function pageWords(page) {
 
 // A zombie never learns that its stream was ended: the client stays, and holds nothing.
 function zombieWords(zombies) {
-  const holds = zombies.filter(zombie => feed.ofPort(zombie.local_port)?.thread).length;
+  const holds = zombies.filter(zombie => feed.ofClient(zombie)?.thread).length;
   if (zombies.length === 0) {
     return '';
   }
   if (holds === 0) {
-    const waits = zombies.filter(zombie => feed.ofPort(zombie.local_port)?.state === 'waiting').length;
+    const waits = zombies.filter(zombie => feed.ofClient(zombie)?.state === 'waiting').length;
     return zombies.length + ' left, ' + (waits ? waits + ' in todo' : 'none holds a thread');
   }
   return zombies.length + ' there, ' + (holds === zombies.length ? (holds === 1 ? 'it holds a thread' : 'each holds a thread') : holds + (holds === 1 ? ' holds' : ' hold') + ' a thread');

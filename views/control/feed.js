@@ -102,12 +102,14 @@ class Feed extends Record {
   takeState(state) {
     if (this.server !== null && this.server !== state.server) {
       // Another server listens there now, with another token.
+      this.source.close();
       location.reload();
       return;
     }
     this.server = state.server;
     this.takeClock(state.now_us);
     this.state = state;
+    this.keepClients(Object.values(state.lab).flat());
     this.prune(state.now_us);
   }
 

@@ -7,7 +7,7 @@
 //   record.lanes              Map of thread number to lane
 //   record.todo()             stories that wait for a thread, the oldest first
 //   record.ofTab('3')         stories with ?tab=3, the newest last
-//   record.ofPort(port)       the newest story of a client's port, or undefined
+//   record.ofClient(client)   the story of a client of the lab, { target, local_port }, or undefined
 //   record.log                the last lines in words: { line, at, kind, text }
 //   record.since              from when on the record is whole, in µs; null before the first news
 //   record.gaps               what is missing since: [{ from, to }]
@@ -49,6 +49,8 @@ class Record {
     this.gaps = [];
     this.log = [];
     this.lines = 0;
+    // The request of each client of the lab, by the client's target.
+    this.clients = new Map();
   }
 
   todo() {
@@ -59,14 +61,30 @@ class Record {
     return [...this.stories.values()].filter(story => story.tab === String(tab));
   }
 
-  ofPort(port) {
-    let found;
-    for (const story of this.stories.values()) {
-      if (story.port === port) {
-        found = story;
+  // The client's request is found once, by its port and target, and kept from then on: another
+  // address can use the same port at the same time, and any client can use it later.
+  ofClient({ target, local_port: port }) {
+    let known = this.clients.get(target);
+    if (known?.port !== port) {
+      const story = [...this.stories.values()].findLast(it => it.port === port && it.target === target);
+      known = story && { port, story };
+      known ? this.clients.set(target, known) : this.clients.delete(target);
+    }
+    if (known) {
+      // A request that was put aside and queued again has a newer story.
+      known.story = this.stories.get(known.story.request) ?? known.story;
+    }
+    return known?.story;
+  }
+
+  // The lab has these clients, and no others.
+  keepClients(clients) {
+    const targets = new Set(clients.map(client => client.target));
+    for (const target of this.clients.keys()) {
+      if (!targets.has(target)) {
+        this.clients.delete(target);
       }
     }
-    return found;
   }
 
   hear(news) {
@@ -481,7 +499,8 @@ class Record {
   name(story, method, target) {
     story.method = method;
     story.target = target;
-    const [path, query] = target.split('?', 2);
+    const mark = target.indexOf('?');
+    const path = mark < 0 ? target : target.slice(0, mark);
     story.path = path;
     // The last value counts, as in the app.
     story.tab = new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1)).getAll('tab').at(-1) ?? null;

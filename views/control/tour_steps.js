@@ -32,10 +32,11 @@ const streamsAtServer = () => [...feed.stories.values()].filter(isStreaming);
 
 // A page of the lab, followed on the record.
 async function askForPage(act) {
-  const { page, local_port: port } = await act.order('/lab/page');
+  const asked = await act.order('/lab/page');
+  const { page } = asked;
   return {
     name: 'page-' + page,
-    story: () => feed.ofPort(port),
+    story: () => feed.ofClient(asked),
     answered: () => feed.state.lab.pages.find(it => it.page === page)?.answered ?? null,
   };
 }

@@ -176,7 +176,7 @@ class Wall {
     if (change === 'state') {
       // The newest two: what the second of them has not was not there at the first.
       this.looks = [...this.looks.slice(-1), feed.state.now_us];
-      feed.state.lab.tabs.map(tab => feed.ofPort(tab.local_port)).forEach(story => story && this.ofLab.add(story));
+      feed.state.lab.tabs.map(tab => feed.ofClient(tab)).forEach(story => story && this.ofLab.add(story));
     }
     this.tabs.forEach(tab => tab.follow());
     this.show();
