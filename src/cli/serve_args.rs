@@ -71,7 +71,7 @@ pub struct ServeArgs {
     /// Where the control server listens; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = values::CONTROL_URL, value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
-    /// What every request to the control server must carry as ?token=TOKEN; none: programs on this machine need no token. Other users see it in the list of processes; --control-token-file and the variable keep it out.
+    /// What every request to the control server must carry as ?token=TOKEN, at least 3 characters; none: programs on this machine need no token. Other users see it in the list of processes; --control-token-file and the variable keep it out.
     #[arg(
         long,
         value_name = "TOKEN|none",
