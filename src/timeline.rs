@@ -35,7 +35,7 @@ pub const LONGEST_TEXT: usize = 1_024;
 /// for nothing but long ones would otherwise fill 32 MB.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 /// How many moments are copied under the lock at once: what is recorded meanwhile waits,
-/// and with it the thread pool.
+/// and with it the thread pool. A snapshot is copied whole ([`Timeline::snapshot`]).
 pub const COPIED_AT_ONCE: usize = 512;
 
 /// What a moment is about: a connection, and the request that travels on it.
@@ -259,7 +259,8 @@ impl Timeline {
     }
 
     /// Everything after moment number `seq` that is still known, oldest first, up to now.
-    /// It is copied piece by piece, so what is recorded meanwhile waits for one piece only.
+    /// It is copied in pieces of [`COPIED_AT_ONCE`], and what is recorded meanwhile waits for one piece.
+    /// Where moments were forgotten it waits for the copy of a snapshot, too.
     pub fn after(&self, seq: u64) -> Excerpt {
         let last = self.last_seq();
         let excerpt = self.up_to(seq, last);
@@ -288,7 +289,8 @@ impl Timeline {
         whole
     }
 
-    /// The state after the newest moment.
+    /// The state after the newest moment. All of todo is copied under the lock: a copy in pieces would
+    /// not be the state of one moment. Readers ask for it when they begin or have missed moments.
     pub fn snapshot(&self) -> Snapshot {
         self.ring().snapshot.clone()
     }

@@ -155,18 +155,26 @@ impl fmt::Debug for Request {
 }
 
 /// The target as a log may show it: the value of `token`, by which Puma's control server is asked, is
-/// left out.
+/// left out, up to the next `&`. Names are decoded before they are compared, as [`Request::param`] does.
 fn without_secrets(target: &str) -> Cow<'_, str> {
-    const NAME: &str = "token=";
-    if !target.contains(NAME) {
-        return target.into();
-    }
-    let (path, query) = target.split_once('?').unwrap_or(("", target));
-    let parts = query.split_inclusive(['&', ';']).map(|part| match part.strip_prefix(NAME) {
-        Some(value) => format!("{NAME}…{}", &value[value.trim_end_matches(['&', ';']).len()..]),
-        None => part.to_owned(),
+    let Some((path, query)) = target.split_once('?') else { return target.into() };
+    let parts: Vec<_> = query.split('&').map(without_secret).collect();
+    format!("{path}?{}", parts.join("&")).into()
+}
+
+/// Some clients separate parameters by `;`, so a name may follow that, too.
+fn without_secret(part: &str) -> Cow<'_, str> {
+    let is_secret =
+        |pair: &str| form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "token");
+    let mut pairs = part.split(';').scan(0, |next, pair| {
+        let at = *next;
+        *next += pair.len() + 1;
+        Some((at, pair))
     });
-    format!("{path}?{}", parts.collect::<String>()).into()
+    match pairs.find(|(_, pair)| is_secret(pair)).and_then(|(at, _)| Some(at + part[at..].find('=')?)) {
+        Some(equals) => format!("{}=…", &part[..equals]).into(),
+        None => part.into(),
+    }
 }
 
 #[cfg(test)]
@@ -201,9 +209,21 @@ pub(crate) mod tests {
 
     #[test]
     fn a_token_is_not_shown_in_a_log() {
-        let shown = format!("{:?}", get("/stats?a=1&token=s3cret;token=s3cret&b=2"));
-        assert!(shown.starts_with("GET /stats?a=1&token=…;token=…&b=2 (request"), "{shown}");
-        assert!(format!("{:?}", get("/?tab=1")).starts_with("GET /?tab=1 ("));
+        for (query, expected) in [
+            ("a=1&token=s3cret&b=2", "a=1&token=…&b=2"),
+            ("a=1;token=s3cret&b=2", "a=1;token=…&b=2"),
+            // To param() all of this is the value.
+            ("token=s3c;ret=#?&b=2", "token=…&b=2"),
+            ("token=;s3cret", "token=…"),
+            ("%74oken=s3cret", "%74oken=…"),
+            ("tok%65n=s3%63ret&%74%6F%6b%65%6E=s3cret", "tok%65n=…&%74%6F%6b%65%6E=…"),
+            ("tab=1&tokens=2&x=token=", "tab=1&tokens=2&x=token="),
+            ("token&token=", "token&token=…"),
+        ] {
+            let shown = format!("{:?}", get(&format!("/stats?{query}")));
+            assert_eq!(shown, format!("GET /stats?{expected} (request 1 of connection 1)"));
+        }
+        assert!(format!("{:?}", get("/token=1")).starts_with("GET /token=1 ("));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub(super) struct Connection<F> {
     moved: Instant,
     /// How often its peer has panicked since it last had a piece.
     panics: u32,
+    /// Its last words are all that is to go out.
+    is_cut: bool,
 }
 
 impl<F: Feed> Connection<F> {
@@ -75,7 +77,7 @@ impl<F: Feed> Connection<F> {
             log::debug!("a listener's send buffer keeps its size: {error}");
         }
         let (stage, moved) = (Stage::Open, Instant::now());
-        Connection { detached, peer, out: None, stage, moved, panics: 0 }
+        Connection { detached, peer, out: None, stage, moved, panics: 0, is_cut: false }
     }
 
     pub fn fd(&self) -> i32 {
@@ -105,6 +107,7 @@ impl<F: Feed> Connection<F> {
         let words = service::piece(format_args!("a listener"), || peer.cut(why));
         self.out = words.filter(|words| !words.is_empty()).map(|words| (words, 0));
         self.stage = Stage::Last;
+        self.is_cut = true;
         self.out.is_some()
     }
 
@@ -134,12 +137,16 @@ impl<F: Feed> Connection<F> {
             return Turn::Over;
         }
         let peer = &self.peer;
-        let has_fallen_behind = service::piece(format_args!("a listener"), || peer.has_fallen_behind(feed));
-        match has_fallen_behind {
-            Some(true) => Turn::Cut(FELL_BEHIND),
-            _ if now.saturating_duration_since(self.moved) > stopped_after => Turn::Cut(READS_NOTHING),
-            _ => Turn::Over,
+        let has_fallen_behind = matches!(self.stage, Stage::Open)
+            && service::piece(format_args!("a listener"), || peer.has_fallen_behind(feed)).unwrap_or(false);
+        if has_fallen_behind {
+            return Turn::Cut(FELL_BEHIND);
         }
+        if now.saturating_duration_since(self.moved) <= stopped_after {
+            return Turn::Over;
+        }
+        // It is counted and logged once.
+        if self.is_cut { Turn::Left } else { Turn::Cut(READS_NOTHING) }
     }
 
     fn read(&mut self, feed: &mut F) -> Turn {
