@@ -15,8 +15,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use ninetabs::puma::thread_pool::{Options, ThreadPool, Work};
-use ninetabs::timeline::{Subject, Timeline};
+use ninetabs_server::thread_pool::{Options, ThreadPool, Work};
+use ninetabs_server::timeline::{Subject, Timeline};
 
 const THREADS: usize = 8;
 const ROUNDS: usize = 40;

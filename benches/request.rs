@@ -12,17 +12,16 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 use std::{env, mem};
 
+use http::StatusCode;
 use ninetabs::lab::event_stream::Parser;
-use ninetabs::live::Event;
-use ninetabs::puma::configuration::{Configuration, FrontDoor, MAX_BODY_BYTES, MAX_HEAD_BYTES};
-use ninetabs::puma::head::Parsed;
-use ninetabs::puma::{Request, Response, Server, framing, head, response};
-use ninetabs::timeline::Timeline;
+use ninetabs_server::Event;
+use ninetabs_server::configuration::{MAX_BODY_BYTES, MAX_HEAD_BYTES};
+use ninetabs_server::head::Parsed;
+use ninetabs_server::{Request, Response, Server, framing, head, response};
 
 /// As wrk writes it.
 const SMALL: &str = "GET /up HTTP/1.1\r\nHost: 127.0.0.1:9292\r\n\r\n";
@@ -71,7 +70,7 @@ fn heads(request: &Request) {
                 panic!("the head is whole");
             };
             black_box(framing::of_request(&head, MAX_BODY_BYTES).is_ok());
-            let answer = Response::new(200, "text/html; charset=utf-8", "up\n");
+            let answer = Response::new(StatusCode::OK, "text/html; charset=utf-8", "up\n");
             let framing = response::framing(request, &answer);
             black_box(response::head(request, &answer, framing, request.keeps_alive()));
         });
@@ -103,19 +102,17 @@ fn events() {
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("{:50} {:>9} {:>9}", "ns", "median", "p99");
-    let mut configuration = Configuration::new("bench", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    configuration.front = FrontDoor::Puma;
     let app = |request: &Request| {
         heads(request);
-        Response::status(200)
+        Response::status(StatusCode::OK)
     };
-    let server = Server::start(configuration, Arc::new(Timeline::default()), Arc::new(app))?;
-    let mut stream = TcpStream::connect(server.address())?;
+    let server = Server::bind("127.0.0.1:0").name("bench").start(app)?;
+    let mut stream = TcpStream::connect(server.addr())?;
     stream.write_all(SMALL.as_bytes())?;
     let mut answer = [0; 512];
     let read = stream.read(&mut answer)?;
     mem::drop(stream);
-    server.shutdown(Duration::from_secs(10), Duration::from_secs(1));
+    server.shutdown(Duration::from_secs(10));
     if !answer[..read].starts_with(b"HTTP/1.1 200 ") {
         return Err("the heads were not measured: see above".into());
     }

@@ -358,7 +358,7 @@ fn no_output_has_a_character_of_a_client_that_steers_a_terminal() {
 
     for (name, bytes) in outputs {
         let text = String::from_utf8(bytes).unwrap_or_else(|_| panic!("{name} is not UTF-8"));
-        let steering = text.chars().find(|c| *c != '\n' && !ninetabs::escape::is_printable(*c));
+        let steering = text.chars().find(|c| *c != '\n' && !ninetabs_server::escape::is_printable(*c));
         assert_eq!(steering, None, "{name}: {}", text.escape_debug());
     }
 }

@@ -26,9 +26,9 @@ use common::{
 use crossbeam_channel::Receiver;
 use models::{assert_gapless, ids, ids_there, open_tab_at, received_as};
 use ninetabs::lab::tab::What as Happens;
-use ninetabs::live::detached::{EventLoop, Feed, Next, Peer};
-use ninetabs::puma::{self, Configuration, Request, Response};
-use ninetabs::service::Services;
+use ninetabs_server::event_loop::{EventLoop, Feed, Next, Peer};
+use ninetabs_server::services::Services;
+use ninetabs_server::{Request, Response};
 use rusqlite::Connection;
 use rustix::process::Signal;
 
@@ -562,16 +562,15 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_goes_on() {
         move |request: &Request| {
             let panics_at = request.path().split(['/', ',']).filter_map(|it| it.parse().ok()).collect();
             let events = Arc::clone(&events);
-            Response::detach(false, move |detached| {
+            Response::detach_without_head(move |detached| {
                 events.join(detached, Box::new(Counting { last: 0, panics_at }))
             })
         }
     };
-    let configuration = Configuration::new("test", "127.0.0.1:0".parse().unwrap());
-    let server = puma::Server::start(configuration, Arc::default(), Arc::new(app)).unwrap();
+    let server = ninetabs_server::Server::bind("127.0.0.1:0").start(app).unwrap();
     let open = |path: &str| {
         let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        send(server.address(), request.as_bytes())
+        send(server.addr(), request.as_bytes())
     };
     let mut all = [open("0"), open("2"), open("1,4"), open("0")];
     wait_for("all of them", || (events.counts().open == 4).then_some(()));

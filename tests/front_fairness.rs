@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Server, get, open_stream, proc_status, read_answer, send, wait_for};
-use ninetabs::timeline::What;
+use ninetabs_server::timeline::What;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 const PAGE: &[u8] = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -63,7 +63,7 @@ fn take_answers(held: &mut Vec<u8>) -> usize {
 fn begun_before(server: &Server, port: u16) -> Option<usize> {
     let moments = models::timeline(server);
     let is_visitors =
-        |subject: Option<ninetabs::timeline::Subject>| subject.is_some_and(|it| it.port == port);
+        |subject: Option<ninetabs_server::timeline::Subject>| subject.is_some_and(|it| it.port == port);
     let its = |wanted: &What| {
         moments.iter().position(|moment| is_visitors(moment.subject) && moment.what == *wanted)
     };

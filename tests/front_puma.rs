@@ -15,7 +15,7 @@ use common::{
     PATIENCE, Server, create_large, get, json, open_stream, proc_status, read_answer, read_head, send,
     wait_for,
 };
-use ninetabs::puma::body::MAX_SPOOLED;
+use ninetabs_server::body::MAX_SPOOLED;
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 use socket2::SockRef;

@@ -19,7 +19,7 @@ use models::{
     writes,
 };
 use ninetabs::lab::zombies::{Stopped, Zombie};
-use ninetabs::timeline::What;
+use ninetabs_server::timeline::What;
 use serde_json::Value;
 
 /// What a slow machine may add to a promised age, in seconds.
@@ -119,7 +119,7 @@ fn longest_way_out(server: &Server) -> (usize, f64) {
         .iter()
         .filter(|moment| matches!(moment.what, What::Reaped { .. }))
         .map(|told| {
-            let is_its_end = |it: &&ninetabs::timeline::Moment| {
+            let is_its_end = |it: &&ninetabs_server::timeline::Moment| {
                 it.seq > told.seq && it.subject == told.subject && it.what == What::Finished
             };
             let end = moments.iter().find(is_its_end).unwrap_or_else(|| panic!("no end of {told:?}"));

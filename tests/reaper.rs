@@ -14,7 +14,7 @@ use models::{
     STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
 };
 use ninetabs::lab::zombies::{Stopped, Zombie};
-use ninetabs::timeline::{Moment, What};
+use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 
 /// What a slow machine may add to a promised age.

@@ -426,7 +426,7 @@ fn nothing_that_a_server_says_is_a_panic() {
             let text = String::from_utf8(said.stderr).unwrap() + &String::from_utf8(said.stdout).unwrap();
             assert!(!text.contains("panicked"), "{text}");
             assert!(
-                text.chars().all(|c| c == '\n' || ninetabs::escape::is_printable(c)),
+                text.chars().all(|c| c == '\n' || ninetabs_server::escape::is_printable(c)),
                 "{}",
                 text.escape_debug()
             );

@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use common::{Server, program, wait_for};
 use models::{STREAM, timeline};
 use ninetabs::lab::program::Program;
-use ninetabs::timeline::What;
+use ninetabs_server::timeline::What;
 
 /// Set where the test runs inside of the namespaces.
 const INSIDE: &str = "NINETABS_TEST_IN_A_NAMESPACE";

@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
 use fastrand::Rng;
 use ninetabs::lab::record::name_of;
-use ninetabs::timeline::{CAPACITY, News, Subject, Timeline, What};
+use ninetabs_server::timeline::{CAPACITY, News, Subject, Timeline, What};
 use serde_json::{Value, json as object};
 
 /// Gives these lines to the pages' reducer and returns its answers. None if Node is missing.

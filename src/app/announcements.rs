@@ -25,8 +25,8 @@ use super::models_controller::{BATCH, to_json};
 use super::position;
 use super::table::Table;
 use super::table_reader::{Answer, Question, TableReader};
-use crate::live::detached::Feed;
-use crate::service;
+use ninetabs_server::event_loop::Feed;
+use ninetabs_server::services;
 
 /// After a question in vain, how long it does not ask again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
@@ -96,7 +96,7 @@ impl Announcement {
             return Rc::clone(bytes);
         }
         // If making it panics, that costs this shape of this announcement, once for all who want it.
-        let made = service::piece(format_args!("the shape {shape}"), || make(&self.news));
+        let made = services::piece(format_args!("the shape {shape}"), || make(&self.news));
         let bytes: Rc<[u8]> = made.unwrap_or_default().into();
         shapes.push((shape, Rc::clone(&bytes)));
         bytes

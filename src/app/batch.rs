@@ -13,8 +13,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row};
 
 use super::model::{MAX_NAME_BYTES, Model};
-use crate::log_limit::limited;
 use crate::timestamp;
+use ninetabs_server::log_limit::limited;
 
 /// The most bytes of names, as they are sent, that one query brings.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;

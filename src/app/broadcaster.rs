@@ -4,7 +4,7 @@
 //! do not: no listener can hold up the others or who sends, nothing is lost on the way to one
 //! that was cut, and a row that another program writes arrives as well, since what is told
 //! is read from the table and not from the hook. The hook only rings, for one event loop
-//! ([`crate::live::detached`]) that has all listeners; what it tells them from is
+//! ([`ninetabs_server::event_loop`]) that has all listeners; what it tells them from is
 //! [`super::announcements`].
 //!
 //! What is sent by [`Broadcaster::send_event`] is in no table: whoever is away misses it.
@@ -20,9 +20,9 @@ use thiserror::Error;
 use super::announcements::{Announcements, Sent};
 use super::database::Database;
 use super::table_reader::{Models, TableReader};
-use crate::live::detached::{Bell, Counts, EventLoop, Peer};
-use crate::puma::response::Detached;
-use crate::service::Services;
+use ninetabs_server::event_loop::{Bell, Counts, EventLoop, Peer};
+use ninetabs_server::response::Detached;
+use ninetabs_server::services::Services;
 
 /// The most bytes of news that are kept, where nobody says otherwise.
 pub const PUSH_BUFFER: usize = 1024 * 1024;

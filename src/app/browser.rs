@@ -3,7 +3,7 @@
 //! A page cannot remove these fields from a request that its browser sends. `Origin`, `Referer` and `Sec-Fetch-Site` are not enough to go by: to a name that
 //! is neither loopback nor https, an image with `referrerpolicy=no-referrer` brings none of the three.
 
-use crate::puma::Request;
+use ninetabs_server::Request;
 
 /// Fields that browsers send and programs do not.
 const FIELDS: &[&str] =
@@ -40,7 +40,7 @@ fn begins(text: &str, with: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::puma::request::tests::with_fields;
+    use crate::test_request::with_fields;
 
     #[test]
     fn a_browser_is_known_by_any_of_its_fields_and_a_program_has_none() {

@@ -6,7 +6,8 @@
 //! anew for each answer, and nothing without it is run; nor is anything fetched from
 //! elsewhere, or sent there.
 
-use crate::puma::Response;
+use http::StatusCode;
+use ninetabs_server::Response;
 
 /// A word that nobody can guess, in a page's head and in its `nonce` attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl ContentSecurityPolicy {
     /// A page whose style and script carry this nonce. It is asked for anew at each visit,
     /// and may wait in the browser's back/forward cache meanwhile.
     pub fn page(&self, nonce: &Nonce, html: String) -> Response {
-        Response::new(200, "text/html; charset=utf-8", html)
+        Response::new(StatusCode::OK, "text/html; charset=utf-8", html)
             .with_header("cache-control", "no-cache, private")
             .with_header("content-security-policy", self.directives(nonce))
             .with_header("referrer-policy", "same-origin")

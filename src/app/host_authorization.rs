@@ -8,7 +8,8 @@
 use std::net::IpAddr;
 
 use super::origin::{Origin, Said};
-use crate::puma::{Host, Request, Response};
+use http::StatusCode;
+use ninetabs_server::{Host, Request, Response};
 
 /// The hosts that are answered.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +62,7 @@ impl HostAuthorization {
     pub fn check(&self, request: &Request) -> Result<(), Response> {
         match request.authority() {
             Some(authority) if !self.allows(&authority.host) => {
-                Err(Response::line(403, "Blocked host; --allow-host admits it"))
+                Err(Response::line(StatusCode::FORBIDDEN, "Blocked host; --allow-host admits it"))
             }
             _ => Ok(()),
         }
@@ -74,7 +75,7 @@ impl HostAuthorization {
             Said::Foreign => true,
             Said::Nothing => request.header("sec-fetch-site") == Some("cross-site"),
         };
-        if foreign { Err(Response::line(403, "Blocked origin")) } else { Ok(()) }
+        if foreign { Err(Response::line(StatusCode::FORBIDDEN, "Blocked origin")) } else { Ok(()) }
     }
 
     /// The same hosts as sources of a Content-Security-Policy, on any port. It knows no
@@ -101,7 +102,7 @@ impl HostAuthorization {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::puma::head::{self, Parsed};
+    use ninetabs_server::head::{self, Parsed};
 
     #[test]
     fn sources_that_a_policy_can_hold() {
@@ -123,11 +124,13 @@ mod tests {
     fn status(hosts: &HostAuthorization, target: &str, version: &str, fields: &str) -> u16 {
         match head::parse(format!("POST {target} {version}\r\n{fields}\r\n").as_bytes(), 10_000) {
             Parsed::Whole(head, _) => {
-                let request = Request::for_test(head);
+                let request = Request::builder().path(&*head.target).version(head.version);
+                let request = head.fields.iter().fold(request, |it, (name, value)| it.header(name, value));
+                let request = request.build().unwrap();
                 let checked = hosts.check(&request).and_then(|()| hosts.check_origin(&request));
-                checked.map_or_else(|refusal| refusal.status, |()| 200)
+                checked.map_or_else(|refusal| refusal.status_code().as_u16(), |()| 200)
             }
-            Parsed::Refused(refusal) => refusal.status(),
+            Parsed::Refused(refusal) => refusal.status().as_u16(),
             Parsed::NotYet => panic!("{fields:?} is not whole"),
         }
     }

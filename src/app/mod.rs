@@ -27,8 +27,9 @@ pub mod views;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::live::Live;
-use crate::puma::{Request, Response};
+use http::StatusCode;
+use ninetabs_server::Streams;
+use ninetabs_server::{Request, Response};
 
 use content_security_policy::ContentSecurityPolicy;
 use database::Database;
@@ -76,7 +77,7 @@ impl Rails {
     pub fn new(
         settings: Settings,
         database: Arc<Database>,
-        live: Arc<Live>,
+        live: Arc<Streams>,
         views: Views,
         hosts: HostAuthorization,
     ) -> Self {
@@ -91,11 +92,11 @@ impl Rails {
 
     /// Answers a request, on the thread that it is called on.
     pub fn call(&self, request: &Request) -> Response {
-        let method = if request.method == "HEAD" { "GET" } else { &*request.method };
+        let method = if request.method() == "HEAD" { "GET" } else { request.method().as_str() };
         let path = request.path();
         if (method, path) == ("GET", "/up") {
             // A health check comes by address, and is answered to any host.
-            return Response::new(200, "text/html; charset=utf-8", "up\n")
+            return Response::new(StatusCode::OK, "text/html; charset=utf-8", "up\n")
                 .with_header("content-security-policy", "default-src 'none'");
         }
         if let Err(refusal) = self.check_host(request) {
@@ -109,7 +110,7 @@ impl Rails {
             ("POST", "/models") => {
                 self.hosts.check_origin(request).map_or_else(|no| no, |()| self.models.create(request))
             }
-            _ => Response::status(404),
+            _ => Response::status(StatusCode::NOT_FOUND),
         }
     }
 

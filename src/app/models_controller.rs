@@ -11,6 +11,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::StatusCode;
 use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
@@ -22,15 +23,17 @@ use super::model::{MAX_NAME_BYTES, Model};
 use super::position;
 use super::views::{Shown, Views};
 use super::{Loop, Settings};
-use crate::live::{Dialect, Event, Live, Stream, StreamError};
-use crate::log_limit::limited;
-use crate::puma::{Request, Response};
 use crate::timestamp;
+use ninetabs_server::log_limit::limited;
+use ninetabs_server::{Dialect, Event, Stream, StreamError, Streams};
+use ninetabs_server::{Request, Response};
 
 /// The most in one event, and in one answer of a poll. A stream that is ended in the middle of an
 /// event has to send all of it again, so that one event for a long absence might never arrive.
 pub const BATCH: Limit = Limit::rows(50);
 /// The most in the page, and in one answer of `/models.json`.
+/// The first line of a stream.
+pub const GREETING: &str = "a stream of models";
 const PAGE: Limit = Limit::rows(100);
 
 /// Why a stream's action ended.
@@ -45,7 +48,7 @@ pub enum Left {
 pub(super) struct ModelsController {
     pub(super) settings: Settings,
     pub(super) database: Arc<Database>,
-    pub(super) live: Arc<Live>,
+    pub(super) live: Arc<Streams>,
     pub(super) views: Views,
     pub(super) policy: ContentSecurityPolicy,
 }
@@ -56,7 +59,12 @@ impl ModelsController {
         let before = match request.param("before").map(|id| id.parse()) {
             None => None,
             Some(Ok(id)) => Some(id),
-            Some(Err(_)) => return Response::line(422, "before: the id of a model is wanted"),
+            Some(Err(_)) => {
+                return Response::line(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "before: the id of a model is wanted",
+                );
+            }
         };
         let batch = match self.database.lease().query(None, |db| Model::before(db, before, PAGE)) {
             Ok(batch) => batch,
@@ -85,16 +93,14 @@ impl ModelsController {
         match settings.stream_loop {
             Loop::ById => {
                 let resume_from = position::of_stream(request);
-                self.live.respond(
-                    request,
-                    Dialect::Resumable { retry: self.live.drawn_retry() },
-                    move |stream| {
-                        rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from, log));
-                    },
-                )
+                Response::events_in(Dialect::Resumable { retry: None, greeting: GREETING }, move |stream| {
+                    rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from, log));
+                    Ok(())
+                })
             }
-            Loop::Faithful => self.live.respond(request, Dialect::Faithful, move |stream| {
+            Loop::Faithful => Response::events_in(Dialect::Bare, move |stream| {
                 rescue(stream, |stream| stream_by_time(stream, &database, &settings, log));
+                Ok(())
             }),
         }
     }
@@ -114,29 +120,35 @@ impl ModelsController {
     /// `POST /models`: creates one. It survives the process once this answers 201.
     pub(super) fn create(&self, request: &Request) -> Response {
         let Some(name) = posted(request, "name") else {
-            return Response::line(422, "name: a form or a JSON object with a name is wanted");
+            return Response::line(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "name: a form or a JSON object with a name is wanted",
+            );
         };
         if name.is_empty() {
-            return Response::line(422, "name: can't be blank");
+            return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't be blank");
         }
         if name.contains('\0') {
             // PostgreSQL has no such text, and a terminal cuts it there.
-            return Response::line(422, "name: can't have U+0000");
+            return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't have U+0000");
         }
         if name.len() > MAX_NAME_BYTES {
-            return Response::line(422, &format!("name: is longer than {MAX_NAME_BYTES} bytes"));
+            return Response::line(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &format!("name: is longer than {MAX_NAME_BYTES} bytes"),
+            );
         }
         let keep = self.settings.keep_models;
         let model = match self.database.lease().create(&name, keep) {
             Ok(model) => model,
             // A log line has said so, once.
-            Err(CreateError::Gone(_)) => return Response::status(500),
+            Err(CreateError::Gone(_)) => return Response::status(StatusCode::INTERNAL_SERVER_ERROR),
             Err(error) => return failed(request, &error),
         };
         if is_from_a_page(request) {
-            return Response::line(303, "see the list").with_header("location", "/");
+            return Response::line(StatusCode::SEE_OTHER, "see the list").with_header("location", "/");
         }
-        json(201, &model)
+        json(StatusCode::CREATED, &model)
     }
 }
 
@@ -182,7 +194,7 @@ fn stream_by_id(
         last_id = batch.last_id().unwrap_or(last_id);
 
         log.streaming();
-        stream.write(&Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
+        stream.send(Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
 
         // we reenter loop after a slight wait, or at once while there is more to catch up with
         if batch.is_all {
@@ -217,7 +229,7 @@ fn stream_by_time(
             let slice = db.query(Some(stream.interrupted()), |db| Model::models_since(db, from, BATCH))?;
 
             log.streaming();
-            stream.write(&Event::data(to_json(&slice.models)))?;
+            stream.send(Event::data(to_json(&slice.models)))?;
 
             // a slice that is too large for one event is sent in several
             match slice.last_id().map(|id| (slice.last_us, id)) {
@@ -247,15 +259,14 @@ pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> R
         Err(Left::Query(error)) => limited!(Error, "live stream: {error}"),
         Ok(()) => {}
     }
-    // as long as Rust knows to leave the action we will close the stream
+    // as long as Rust knows to leave the action the server will close the stream
     limited!(Info, "closed stream");
-    stream.close();
 }
 
 /// A field of what was posted, as a form or as a JSON object.
 pub fn posted(request: &Request, field: &str) -> Option<String> {
     let no_body = |error: &std::io::Error| limited!(Error, "{request:?}: its body: {error}");
-    let body = request.body.read().inspect_err(no_body).ok()?;
+    let body = request.body().read().inspect_err(no_body).ok()?;
     if request.is_of_type("application/json") {
         let posted: Value = serde_json::from_slice(&body).ok()?;
         return posted.get(field)?.as_str().map(str::to_owned);
@@ -273,7 +284,7 @@ fn is_from_a_page(request: &Request) -> bool {
 /// A batch as an answer. If there are more models, its `Link` names the next address: this one
 /// with the last id at its end. A client that follows gets all of them.
 pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
-    let answer = json(200, &batch.models);
+    let answer = json(StatusCode::OK, &batch.models);
     match batch.last_id().filter(|_| !batch.is_all) {
         Some(last) => answer.with_header("link", format!("<{address}{last}>; rel=\"next\"")),
         None => answer,
@@ -281,7 +292,7 @@ pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
 }
 
 /// Models, or one, as an answer.
-pub fn json(status: u16, value: &impl serde::Serialize) -> Response {
+pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     Response::new(status, "application/json; charset=utf-8", to_json(value))
 }
 
@@ -294,5 +305,5 @@ pub fn to_json(value: &impl serde::Serialize) -> String {
 /// Tells the log why, and the client only that.
 pub fn failed(request: &Request, error: &dyn Display) -> Response {
     limited!(Error, "{request:?}: {error:#}");
-    Response::status(500)
+    Response::status(StatusCode::INTERNAL_SERVER_ERROR)
 }

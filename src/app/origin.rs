@@ -1,6 +1,6 @@
 //! `Origin`, as a browser sends it: `scheme "://" host [ ":" port ]`, or `null`.
 
-use crate::puma::{Authority, Request};
+use ninetabs_server::{Authority, Request};
 
 /// The origin of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]

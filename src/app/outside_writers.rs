@@ -18,7 +18,7 @@ use thiserror::Error;
 use super::database::Database;
 use super::model::Model;
 use super::table::Table;
-use crate::service::Services;
+use ninetabs_server::services::Services;
 
 /// How often it looks: so late a row of somebody else's may be known.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

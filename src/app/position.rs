@@ -17,8 +17,8 @@ use super::announcements::Lost;
 use super::batch::{Batch, Limit};
 use super::database::Database;
 use super::model::Model;
-use crate::log_limit::limited;
-use crate::puma::Request;
+use ninetabs_server::Request;
+use ninetabs_server::log_limit::limited;
 
 /// The names that a stream's position has in an address: ours, and that of the EventSource
 /// polyfills, which cannot set the header. A polyfill adds its name to an address that has ours from the
@@ -136,7 +136,7 @@ mod tests {
             ("/?last_event_id=3&lastEventId=7", Some("abc"), None),
         ] {
             let header = header.map(|id| ("Last-Event-ID", id));
-            let request = crate::puma::request::tests::with_fields(address, header.as_slice());
+            let request = crate::test_request::with_fields(address, header.as_slice());
             assert_eq!(of_stream(&request), wanted, "{address}, {header:?}");
         }
     }

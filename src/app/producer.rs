@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use super::database::{CreateError, Database};
 use super::model::Model;
-use crate::log_limit::limited;
-use crate::service::Services;
+use ninetabs_server::log_limit::limited;
+use ninetabs_server::services::Services;
 
 /// Why nothing can be produced.
 #[derive(Debug, Error)]

@@ -9,7 +9,8 @@
 
 use super::browser;
 use super::origin::Origin;
-use crate::puma::{Request, Response};
+use http::StatusCode;
+use ninetabs_server::{Request, Response};
 
 /// The fields that a page may send to a stream, besides those that need no leave.
 const FIELDS: &str = "cache-control, last-event-id";
@@ -84,13 +85,11 @@ fn name_origin(answer: Response, origin: Option<&str>) -> Response {
 
 fn refusal() -> Response {
     let text = "this page is of another site; --allow-origin with its origin lets it open streams";
-    Response::line(403, text).with_header("cache-control", "no-store")
+    Response::line(StatusCode::FORBIDDEN, text).with_header("cache-control", "no-store")
 }
 
 fn nothing() -> Response {
-    let mut answer = Response::line(204, "");
-    answer.headers.clear();
-    answer
+    Response::bare(StatusCode::NO_CONTENT)
 }
 
 /// Whether a page of another site has its browser ask.
@@ -152,7 +151,7 @@ mod tests {
             (&[site("cross-site"), site("none")], true),
         ] {
             let fields = [&[("Host", "localhost")], fields].concat();
-            let request = crate::puma::request::tests::with_fields("/fixes/push/stream", &fields);
+            let request = crate::test_request::with_fields("/fixes/push/stream", &fields);
             assert_eq!(is_of_another_site(&request), expected, "{fields:?}");
         }
         let access = StreamsAccess::new(vec!["http://a.test".to_owned()]);
@@ -160,7 +159,7 @@ mod tests {
             (&[origin("http://a.test")][..], Some("http://a.test")),
             (&[origin("http://a.test"), origin("http://evil.test")], None),
         ] {
-            let request = crate::puma::request::tests::with_fields("/fixes/push/stream", origins);
+            let request = crate::test_request::with_fields("/fixes/push/stream", origins);
             assert_eq!(access.allowed_origin(&request), expected, "{origins:?}");
         }
     }
@@ -185,10 +184,10 @@ mod tests {
         assert!(admits("http://127.0.0.1:9292", "http://127.0.0.1:9292"));
         assert!(!admits("http://127.0.0.1:9292", "http://127.0.0.1:92920"));
     }
-    use crate::puma::request::tests::with_fields;
+    use crate::test_request::with_fields;
 
     fn field<'a>(answer: &'a Response, name: &str) -> Vec<&'a str> {
-        answer.headers.iter().filter(|(it, _)| *it == name).map(|(_, value)| value.as_str()).collect()
+        answer.headers().filter(|(it, _)| *it == name).filter_map(|(_, value)| value.to_str().ok()).collect()
     }
 
     const HOST: (&str, &str) = ("Host", "localhost:9292");
@@ -242,9 +241,9 @@ mod tests {
             // A program may say what it likes, and is told of no origin.
             (&[HOST, EVIL], 200, false),
         ] {
-            let answer = access.answer(&with_fields("/", fields), || Response::status(200));
+            let answer = access.answer(&with_fields("/", fields), || Response::status(StatusCode::OK));
             let of = field(&answer, "access-control-allow-origin");
-            assert_eq!((answer.status, !of.is_empty()), (status, named), "{fields:?}");
+            assert_eq!((answer.status_code().as_u16(), !of.is_empty()), (status, named), "{fields:?}");
             assert!(!named || of == ["http://a.localhost:1"], "{of:?}");
             assert_eq!(field(&answer, "vary"), ["origin"], "{fields:?}");
             assert!(field(&answer, "access-control-allow-credentials").is_empty());
@@ -262,14 +261,14 @@ mod tests {
         let access = StreamsAccess::new(vec!["http://a.localhost:1".into()]);
         let method = ("Access-Control-Request-Method", "GET");
         let answer = access.preflight(&with_fields("/", &[HOST, ALLOWED, method]));
-        assert_eq!(answer.status, 204);
+        assert_eq!(answer.status_code(), 204);
         assert_eq!(field(&answer, "access-control-allow-origin"), ["http://a.localhost:1"]);
         assert_eq!(field(&answer, "access-control-allow-methods"), ["GET"]);
         assert_eq!(field(&answer, "access-control-allow-headers"), ["cache-control, last-event-id"]);
         let other = access.preflight(&with_fields("/", &[HOST, EVIL, method]));
-        assert_eq!(other.status, 403);
-        assert!(other.headers.iter().all(|(name, _)| !name.starts_with("access-control")));
+        assert_eq!(other.status_code(), 403);
+        assert!(other.headers().all(|(name, _)| !name.as_str().starts_with("access-control")));
         let plain = access.preflight(&with_fields("/", &[HOST]));
-        assert_eq!((plain.status, field(&plain, "allow")), (204, vec!["GET, HEAD, OPTIONS"]));
+        assert_eq!((plain.status_code().as_u16(), field(&plain, "allow")), (204, vec!["GET, HEAD, OPTIONS"]));
     }
 }

@@ -16,7 +16,7 @@ use super::announcements::PIECE;
 use super::database::Database;
 use super::model::Model;
 use super::table::Table;
-use crate::service::Services;
+use ninetabs_server::services::Services;
 
 /// How many answers may wait to be taken. Each is bounded, so this bounds what they hold.
 const ANSWERS: usize = 16;

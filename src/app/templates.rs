@@ -6,12 +6,13 @@
 
 use std::path::{Path, PathBuf};
 
+use http::StatusCode;
 use minijinja::{Environment, Value, context, path_loader};
 use thiserror::Error;
 
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
-use crate::log_limit::limited;
-use crate::puma::Response;
+use ninetabs_server::Response;
+use ninetabs_server::log_limit::limited;
 
 /// A template's name in the folder `views/`, and its text.
 pub type Source = (&'static str, &'static str);
@@ -75,7 +76,7 @@ impl Templates {
         };
         page().unwrap_or_else(|error| {
             limited!(Error, "view {name}: {error}");
-            Response::status(500)
+            Response::status(StatusCode::INTERNAL_SERVER_ERROR)
         })
     }
 

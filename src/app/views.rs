@@ -9,7 +9,7 @@ use minijinja::{Value, context};
 use super::batch::Batch;
 use super::content_security_policy::Nonce;
 use super::templates::{Templates, ViewsError};
-use crate::puma::Request;
+use ninetabs_server::Request;
 
 /// Every view, by the name that it has in the folder `views/`.
 const EMBEDDED: &[(&str, &str)] = &[

@@ -38,16 +38,17 @@ use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{self, Loop, Rails};
 use crate::control::{self, Control, Growth, Guard, Pages, Stop, Token, View};
-use crate::escape;
 use crate::fixes::{Fixes, Told};
-use crate::live::{self, Live, NoticeClose, Reaper};
-use crate::log_limit::limited;
-use crate::puma::configuration as default;
-use crate::puma::thread_pool::Shutdown;
-use crate::puma::{App, Configuration, Server, StartError};
-use crate::service::Services;
-use crate::timeline::Timeline;
+use crate::front::{AppServer, TinyHttpServer, tiny_http};
 use crate::timestamp;
+use ninetabs_server::configuration as default;
+use ninetabs_server::escape;
+use ninetabs_server::log_limit::limited;
+use ninetabs_server::services::Services;
+use ninetabs_server::streams::{self, NoticeClose, Streams};
+use ninetabs_server::thread_pool::Shutdown;
+use ninetabs_server::timeline::Timeline;
+use ninetabs_server::{App, Handle, Request, Server, StartError};
 
 /// How long the control server's own answers may take to end, after all else has:
 /// one of them may be the answer to the order to stop.
@@ -94,8 +95,6 @@ pub enum BootError {
     Broadcaster(#[from] BroadcasterError),
     #[error("cannot watch for what other programs write: {0}")]
     OutsideWriters(#[from] WatchError),
-    #[error("the stream reaper has no thread: {0}")]
-    Reaper(io::Error),
     #[error("--trace {}: {error}; give a path that can be written", .path.display())]
     Trace { path: PathBuf, error: FileError },
     #[error("--state {}: {error}; give a path that can be written", .path.display())]
@@ -132,12 +131,11 @@ pub struct Running {
     trace: Option<TraceFile>,
     producer: Option<Producer>,
     outside_writers: Option<OutsideWriters>,
-    _reaper: Reaper,
-    pub control: Arc<Server>,
-    pub app: Arc<Server>,
+    pub control: Handle,
+    pub app: Arc<AppServer>,
     /// What the control server was told about ending.
     pub stops: Receiver<Stop>,
-    live: Arc<Live>,
+    live: Arc<Streams>,
     broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
     timeline: Arc<Timeline>,
@@ -180,10 +178,6 @@ impl Running {
         opened: &mut Option<Arc<Database>>,
     ) -> Result<Running, BootError> {
         let limit = descriptors::raise_limit();
-        let front = match args.front {
-            FrontDoor::Puma => default::FrontDoor::Puma,
-            FrontDoor::TinyHttp => default::FrontDoor::TinyHttp,
-        };
         let MinMax(min, max) = args.threads;
         let timeline = Arc::new(Timeline::default());
         let services = Services::default();
@@ -199,12 +193,12 @@ impl Running {
         let database = Database::open(path, keep, size, args.db_checkout_timeout, lease_for)
             .map_err(|error| no_database(&args.database, error))?;
         *opened = Some(Arc::clone(&database));
-        let max_connections = match front {
-            default::FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
+        let max_connections = match args.front {
+            FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
             // It takes what there is, and cannot be told otherwise.
-            default::FrontDoor::TinyHttp => usize::MAX,
+            FrontDoor::TinyHttp => usize::MAX,
         };
-        let streams = live::Settings {
+        let settings = streams::Settings {
             retry: args.retry,
             max_age: args.max_stream_age.0,
             max_age_jitter: args.max_stream_age_jitter,
@@ -214,7 +208,7 @@ impl Running {
                 Notice::Poll => NoticeClose::ByPoll,
             },
         };
-        let live = Arc::new(Live::new(&streams, Arc::clone(&timeline)));
+        let live = Arc::new(Streams::new(&settings, Arc::clone(&timeline)));
         // An address is not a name that a page of another site could point here. Loopback
         // addresses are admitted in any case.
         let bound = [args.bind, args.control_url].map(|address| address.ip().to_canonical());
@@ -246,7 +240,7 @@ impl Running {
             threads: max,
             max_io_threads: args.max_io_threads,
             streams_at: args.streams_at.clone(),
-            can_detach: front == default::FrontDoor::Puma,
+            can_detach: args.front == FrontDoor::Puma,
             update_rate: args.update_rate,
             database: args.database.clone(),
             lull: Arc::clone(&lull),
@@ -260,28 +254,49 @@ impl Running {
             args.views.as_deref(),
         )
         .map_err(no_views)?;
-        let configuration = Configuration {
-            threads: (min, max),
-            max_io_threads: args.max_io_threads,
-            write_timeout: args.write_timeout,
-            max_answer_time: args.max_answer_time.map_or(Some(default::MAX_ANSWER_TIME), |it| it.0),
-            auto_trim_time: args.auto_trim_time,
-            max_body_bytes: args.max_body_bytes,
-            front,
-            first_data_timeout: args.first_data_timeout.unwrap_or(default::FIRST_DATA_TIMEOUT),
-            head_timeout: args.head_timeout.unwrap_or(default::HEAD_TIMEOUT),
-            persistent_timeout: args.persistent_timeout.unwrap_or(default::PERSISTENT_TIMEOUT),
-            max_head_bytes: args.max_head_bytes.map_or(default::MAX_HEAD_BYTES, |bytes| bytes as usize),
-            max_pending_bytes: args
-                .max_pending_bytes
-                .map_or(default::MAX_PENDING_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
-            max_connections,
-            tcp_user_timeout: args.tcp_user_timeout.0,
-            services: services.clone(),
-            ..Configuration::new("puma srv", args.bind)
+        let app: Arc<dyn App> = Arc::new(move |request: &Request| fixes.call(request));
+        let threads = (min, max);
+        let app = match args.front {
+            FrontDoor::Puma => {
+                let server = Server::bind(args.bind)
+                    .threads(min..=max)
+                    .max_io_threads(args.max_io_threads)
+                    .write_timeout(args.write_timeout)
+                    .max_answer_time(args.max_answer_time.map_or(Some(default::MAX_ANSWER_TIME), |it| it.0))
+                    .auto_trim_time(args.auto_trim_time)
+                    .max_body_bytes(args.max_body_bytes)
+                    .first_data_timeout(args.first_data_timeout.unwrap_or(default::FIRST_DATA_TIMEOUT))
+                    .head_timeout(args.head_timeout.unwrap_or(default::HEAD_TIMEOUT))
+                    .persistent_timeout(args.persistent_timeout.unwrap_or(default::PERSISTENT_TIMEOUT))
+                    .max_head_bytes(
+                        args.max_head_bytes.map_or(default::MAX_HEAD_BYTES, |bytes| bytes as usize),
+                    )
+                    .max_pending_bytes(args.max_pending_bytes.map_or(default::MAX_PENDING_BYTES, in_memory))
+                    .max_connections(max_connections)
+                    .tcp_user_timeout(args.tcp_user_timeout.0)
+                    .streams(Arc::clone(&live))
+                    .reap_every(args.reap_every)
+                    .record(Arc::clone(&timeline))
+                    .services(services.clone());
+                server.start_shared(app).map(AppServer::Puma)
+            }
+            FrontDoor::TinyHttp => {
+                let settings = tiny_http::Settings {
+                    threads,
+                    max_io_threads: args.max_io_threads,
+                    auto_trim_time: args.auto_trim_time,
+                    write_timeout: args.write_timeout,
+                    max_body_bytes: args.max_body_bytes,
+                    tcp_user_timeout: args.tcp_user_timeout.0,
+                    reap_every: args.reap_every,
+                    services: services.clone(),
+                    ..tiny_http::Settings::new(args.bind)
+                };
+                let server = TinyHttpServer::start(&settings, Arc::clone(&live), Arc::clone(&timeline), app);
+                server.map(AppServer::TinyHttp)
+            }
         };
-        let app =
-            start("--bind", configuration, &timeline, Arc::new(move |request: &_| fixes.call(request)))?;
+        let app = Arc::new(app.map_err(|error| not_started("--bind", error))?);
 
         let asked = args.max_connections;
         let growth = (args.db_pool == OrAuto(None)).then(|| Growth {
@@ -305,22 +320,20 @@ impl Running {
             stop,
             growth,
         );
-        let configuration = Configuration {
-            threads: control::THREADS,
-            write_timeout: control::WRITE_TIMEOUT,
-            max_connections: CONTROL_CONNECTIONS,
+        // What the control server does is no part of the record that it shows.
+        let (min, max) = control::THREADS;
+        let control = Server::bind(args.control_url)
+            .name("puma ctl")
+            .threads(min..=max)
+            .write_timeout(control::WRITE_TIMEOUT)
+            .max_connections(CONTROL_CONNECTIONS)
             // Orders are in the query: a body that comes slowly must not hold one of these few threads.
-            max_body_bytes: 0,
-            services: services.clone(),
-            ..Configuration::new("puma ctl", args.control_url)
-        };
-        // What the control server does is no part of the story that it tells.
-        let own = Arc::new(Timeline::default());
-        let control =
-            start("--control-url", configuration, &own, Arc::new(move |request: &_| control.call(request)))?;
+            .max_body_bytes(0)
+            .without_reaper()
+            .services(services.clone())
+            .start(move |request| control.call(request))
+            .map_err(|error| not_started("--control-url", error))?;
 
-        let reaper =
-            Reaper::start(Arc::clone(&live), args.reap_every, &services).map_err(BootError::Reaper)?;
         let outside_writers = Some(OutsideWriters::watch(&database, &services)?);
         let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);
         let producer = args.produce_every.0.map(produce).transpose()?;
@@ -329,7 +342,6 @@ impl Running {
             trace: None,
             producer,
             outside_writers,
-            _reaper: reaper,
             control,
             app,
             stops,
@@ -346,7 +358,7 @@ impl Running {
     fn begin(&mut self, written: Written, args: &ServeArgs) -> Result<(), BootError> {
         if let Some((path, reserved)) = written.state {
             let token = args.control_token.0.as_ref().map(Token::reveal);
-            let state = StateFile::write(reserved, self.app.address(), self.control.address(), token);
+            let state = StateFile::write(reserved, self.app.addr(), self.control.addr(), token);
             self.state = Some(state.map_err(|error| BootError::State { path, error })?);
         }
         if let Some((path, prepared)) = written.trace {
@@ -379,7 +391,7 @@ impl Running {
         if self.await_goodbyes() == Stop::AtOnce {
             return Stop::AtOnce;
         }
-        self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
+        self.control.shutdown(CONTROL_GRACE);
         if let Some(producer) = self.producer.take() {
             producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
         }
@@ -416,11 +428,11 @@ impl Running {
         let app = Arc::clone(&self.app);
         let waiter = thread::Builder::new().name("stop".into()).spawn(move || {
             // After a halt nobody waits for it.
-            let _ = tell.send(app.shutdown(timeout, Duration::ZERO));
+            let _ = tell.send(app.shutdown(timeout));
         });
         if let Err(error) = waiter {
             log::warn!("no thread waits for the stop, so a halt waits with it: {error}");
-            return Some(self.app.shutdown(timeout, Duration::ZERO));
+            return Some(self.app.shutdown(timeout));
         }
         loop {
             select! {
@@ -437,7 +449,7 @@ impl Running {
     /// Leaves without a word to whoever is being served; only the control server
     /// may end its answer, in which the halt was asked for.
     pub fn halt(mut self) {
-        self.control.shutdown(CONTROL_GRACE, Duration::ZERO);
+        self.control.shutdown(CONTROL_GRACE);
         drop(self.trace.take());
         // Its end would wait for the database.
         mem::forget(self.producer.take());
@@ -507,17 +519,16 @@ fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(
     bound.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
 }
 
-fn start(
-    flag: &'static str,
-    configuration: Configuration,
-    timeline: &Arc<Timeline>,
-    app: Arc<App>,
-) -> Result<Arc<Server>, BootError> {
-    match Server::start(configuration, Arc::clone(timeline), app) {
-        Ok(server) => Ok(Arc::new(server)),
-        Err(StartError::AddressInUse(address)) => Err(BootError::AddressInUse { flag, address }),
-        Err(error) => Err(BootError::Server { flag, error }),
+fn not_started(flag: &'static str, error: StartError) -> BootError {
+    match error {
+        StartError::AddressInUse(address) => BootError::AddressInUse { flag, address },
+        error => BootError::Server { flag, error },
     }
+}
+
+/// As many bytes as memory can have.
+fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 fn no_database(path: &Path, error: database::OpenError) -> BootError {

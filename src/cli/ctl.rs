@@ -16,7 +16,7 @@ use super::typed::FromEnvironment;
 use super::values::{self, OrOff};
 use super::{duration, failed, misused, output};
 use crate::control::orders;
-use crate::escape;
+use ninetabs_server::escape;
 
 /// How long an answer may take: opening thousands of database connections is part of a resize.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 use thiserror::Error;
 
-use crate::puma::configuration::SPARE_DESCRIPTORS;
+use ninetabs_server::configuration::SPARE_DESCRIPTORS;
 
 /// Connections that the control server may have, whatever the app's clients take.
 pub const CONTROL_CONNECTIONS: usize = 64;

@@ -42,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::escape::is_printable;
+use ninetabs_server::escape::is_printable;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -19,13 +19,13 @@ use super::keepsakes::Keepsakes;
 use super::serve_args::FrontDoor;
 use super::values::{self, MinMax};
 use super::{failed, interrupt, misused, output};
-use crate::escape;
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
 use crate::lab::interrupt::Interrupt;
 use crate::lab::narrator::Narrator;
 use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
+use ninetabs_server::escape;
 
 pub(super) const EXAMPLES: &str = "\
 Acts:

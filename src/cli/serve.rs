@@ -24,9 +24,9 @@ use super::values::OrNoToken;
 use super::{failed, interrupt, signals, token_file};
 use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
 use crate::fixes::other_server;
-use crate::puma::DoorDied;
-use crate::service::Ended;
 use crate::timestamp;
+use ninetabs_server::handle::ListenerDied;
+use ninetabs_server::services::Ended;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -301,7 +301,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     Some(format!("{flag}: the tiny-http front cannot do that; give --front puma, or leave it out"))
 }
 
-fn of_front_door(died: Result<DoorDied, RecvError>) -> String {
+fn of_front_door(died: Result<ListenerDied, RecvError>) -> String {
     died.map_or_else(|_| "the front door ended by itself, see the log".to_owned(), |died| died.to_string())
 }
 
@@ -311,7 +311,7 @@ fn of_service(ended: Result<Ended, RecvError>) -> String {
 
 /// The start-up message of what is running.
 fn greeting(args: &ServeArgs, running: &Running) -> String {
-    let (app, control) = (running.app.address(), running.control.address());
+    let (app, control) = (running.app.addr(), running.control.addr());
     let pages = Opened(app).origins();
     let streams_at = args
         .streams_at

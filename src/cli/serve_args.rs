@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use super::duration;
 use super::values::{self, AtMost, MinMax, OrAuto, OrNoToken, OrOff, SecretToken};
-use crate::puma::configuration as default;
+use ninetabs_server::configuration as default;
 
 /// What reads requests and hands them to the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -24,10 +24,10 @@ use super::duration::seconds;
 use super::failed;
 use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
-use crate::escape;
 use crate::lab::event_stream::Event;
 use crate::lab::http::parse_url;
 use crate::lab::tab::{Settings, Tab, What};
+use ninetabs_server::escape;
 
 /// How long an event or a note that is being written may take once it is to end.
 const LAST_LINE: Duration = Duration::from_millis(300);

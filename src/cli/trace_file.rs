@@ -17,9 +17,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounde
 
 use super::files::FileError;
 use super::files::output::{Output, Prepared};
+use crate::front::AppServer;
 use crate::lab::trace::{Encoder, Event, Process};
-use crate::puma::Server;
-use crate::timeline::{self, Timeline};
+use ninetabs_server::timeline::{self, Timeline};
 
 /// How often the timeline is asked: the ring holds more than comes in that time.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ impl TraceFile {
         path: &Path,
         prepared: Prepared,
         timeline: Arc<Timeline>,
-        server: Arc<Server>,
+        server: Arc<AppServer>,
     ) -> Result<TraceFile, FileError> {
         let (stop, stopped) = bounded(0);
         let mut output = Trace::begin(path, prepared, stopped)?;
@@ -67,7 +67,12 @@ impl Drop for TraceFile {
     }
 }
 
-fn follow(output: &mut Trace, process: &mut Process, timeline: &Timeline, server: &Server) -> io::Result<()> {
+fn follow(
+    output: &mut Trace,
+    process: &mut Process,
+    timeline: &Timeline,
+    server: &AppServer,
+) -> io::Result<()> {
     let mut last_seq = 0;
     let mut pause = ASK_EVERY;
     loop {

@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::puma::request::Version;
-use crate::puma::response::{Body, Detached, last_head};
-use crate::puma::{Cutter, Request, Response};
+use http::StatusCode;
+use ninetabs_server::request::Version;
+use ninetabs_server::response::{Body, Detached, last_head};
+use ninetabs_server::{Cutter, Request, Response};
 
 /// How long an answer may wait for its client to read, in total.
 const READ_WITHIN: Duration = Duration::from_secs(10);
@@ -83,10 +84,10 @@ impl Aside {
         let Some(place) = self.reserve() else {
             let text =
                 format!("{} such orders are being carried out; ask again when one has ended", self.most);
-            return Response::line(503, &text).with_header("retry-after", "1");
+            return Response::line(StatusCode::SERVICE_UNAVAILABLE, &text).with_header("retry-after", "1");
         };
-        let (name, version) = (self.name, request.version);
-        Response::detach(false, move |detached| {
+        let (name, version) = (self.name, request.version());
+        Response::detach_without_head(move |detached| {
             match lock(&place.places).taken.get_mut(&place.number) {
                 Some(cutter) => *cutter = detached.cutter(),
                 // Its place was taken away meanwhile.
@@ -134,7 +135,7 @@ fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()
     let mut client = Client { detached, left: READ_WITHIN };
     match answer {
         Answer::Whole(response) => {
-            let Body::Whole(body) = &response.body else { return Err(io::ErrorKind::Unsupported.into()) };
+            let Body::Whole(body) = response.body() else { return Err(io::ErrorKind::Unsupported.into()) };
             let mut bytes = last_head(version, response, body.len());
             bytes.extend_from_slice(body);
             client.write_all(&bytes)
@@ -142,7 +143,7 @@ fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()
         Answer::Made(content_type, make) => {
             let mut counter = Counter { bytes: 0, detached };
             make(&mut counter)?;
-            let response = Response::new(200, content_type, Vec::new()).with_default_headers();
+            let response = Response::new(StatusCode::OK, content_type, Vec::new()).with_default_headers();
             let mut buffered = BufWriter::with_capacity(BUFFER, client);
             buffered.write_all(&last_head(version, &response, counter.bytes))?;
             make(&mut buffered)?;

@@ -21,7 +21,8 @@ use crate::app::browser;
 use crate::app::content_security_policy::Nonce;
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::origin::{Origin, Said};
-use crate::puma::{Request, Response};
+use http::StatusCode;
+use ninetabs_server::{Request, Response};
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +72,8 @@ impl Guard {
         }
         Err(match &self.token {
             // Puma's words, without a line's end.
-            Some(_) => Response::new(403, "text/plain", "Invalid auth token"),
-            None => Response::line(403, &self.why(request, asks)),
+            Some(_) => Response::new(StatusCode::FORBIDDEN, "text/plain", "Invalid auth token"),
+            None => Response::line(StatusCode::FORBIDDEN, &self.why(request, asks)),
         })
     }
 
@@ -202,7 +203,7 @@ fn accepts_as_programs(request: &Request) -> bool {
 /// As Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also stand
 /// there as a form has it, which is how a page's script writes it.
 fn has_in_query(request: &Request, token: &Token) -> bool {
-    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let query = request.target().split_once('?').map_or("", |(_, query)| query);
     let in_a_form: String = form_urlencoded::byte_serialize(token.reveal().as_bytes()).collect();
     query.split(['&', ';']).filter_map(|parameter| parameter.strip_prefix("token=")).any(|said| {
         token.is(said) || constant_time_eq::constant_time_eq(said.as_bytes(), in_a_form.as_bytes())
@@ -257,8 +258,7 @@ fn is_followed(request: &Request) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::puma::Body;
-    use crate::puma::request::tests::with_fields;
+    use crate::test_request::with_fields;
 
     const BROWSER: (&str, &str) = ("User-Agent", "Mozilla/5.0");
     const LANGUAGE: (&str, &str) = ("Accept-Language", "en");
@@ -352,9 +352,10 @@ mod tests {
             (&[NAME, BROWSER, LANGUAGE], Asks::ToLook, ["Accept-Language", "open the address"]),
         ] {
             let refusal = guard.check(&with_fields("/reap", fields), asks).unwrap_err();
-            let Body::Whole(text) = refusal.body else { panic!("{fields:?}") };
+            let status = refusal.status_code();
+            let text = refusal.into_bytes().unwrap();
             let text = String::from_utf8(text).unwrap();
-            assert_eq!((refusal.status, text.lines().count()), (403, 1), "{text}");
+            assert_eq!((status.as_u16(), text.lines().count()), (403, 1), "{text}");
             assert!(words.iter().all(|word| text.contains(word)), "{words:?} in {text:?}");
         }
     }

@@ -27,13 +27,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use http::StatusCode;
 use minijinja::context;
 use serde::Serialize;
 
-use crate::escape;
-use crate::log_limit::limited;
-use crate::puma::{Body, Request, Response};
-use crate::timeline::Excerpt;
+use ninetabs_server::escape;
+use ninetabs_server::log_limit::limited;
+use ninetabs_server::response::Body;
+use ninetabs_server::timeline::Excerpt;
+use ninetabs_server::{Request, Response};
 
 use aside::{Answer, Aside, SMALL, WhenFull};
 use command::Command;
@@ -105,7 +107,7 @@ impl Control {
 
     /// Answers one request.
     pub fn call(&self, request: &Request) -> Response {
-        let (method, path) = (&*request.method, request.path());
+        let (method, path) = (request.method().as_str(), request.path());
         let command = Command::of(path);
         let asks = match (command, method) {
             (Some(command), _) => command.asks(),
@@ -123,8 +125,8 @@ impl Control {
 
     /// A large answer is written by a thread of its own: its client may read slowly, or not at all.
     fn aside_if_large(&self, request: &Request, answer: Response) -> Response {
-        match &answer.body {
-            Body::Whole(bytes) if bytes.len() > SMALL && request.method != "HEAD" => {
+        match answer.body() {
+            Body::Whole(bytes) if bytes.len() > SMALL && request.method() != "HEAD" => {
                 self.answers.run(request, move || Answer::Whole(answer))
             }
             _ => answer,
@@ -140,7 +142,7 @@ impl Control {
     /// What is ours: a page, or a row of the table of orders.
     fn answer(&self, request: &Request, path: &str) -> Result<Response, Wrong> {
         if PAGES.contains(&path) {
-            return match &*request.method {
+            return match request.method().as_str() {
                 "GET" | "HEAD" => Ok(self.page(path)),
                 _ => Err(Wrong::method(path, "GET, HEAD")),
             };
@@ -174,8 +176,8 @@ impl Control {
     /// The timeline may have megabytes, and is written as it is read.
     fn timeline(&self, request: &Request, after: u64) -> Response {
         self.view.server.look_at_todo();
-        if request.method == "HEAD" {
-            return Response::detach(true, drop).with_header("content-type", JSON);
+        if request.method() == "HEAD" {
+            return Response::detach(drop).with_header("content-type", JSON);
         }
         let timeline = Arc::clone(&self.view.timeline);
         self.answers.run(request, move || {
@@ -199,7 +201,7 @@ impl Control {
     /// Answers once the order was taken, which is not when it was carried out.
     fn stop(&self, how: Stop) -> Response {
         match self.stops.send(how) {
-            Ok(()) => Response::new(200, JSON, r#"{ "status": "ok" }"#),
+            Ok(()) => Response::new(StatusCode::OK, JSON, r#"{ "status": "ok" }"#),
             Err(_) => unavailable("stop"),
         }
     }
@@ -210,7 +212,7 @@ impl Control {
             _ => ("control/dashboard.html", Vec::new()),
         };
         let more = context! {
-            app_port => self.view.server.address().port(),
+            app_port => self.view.server.addr().port(),
             query => self.guard.query(),
             threads => self.steering.threads_at_the_start(),
         };
@@ -219,7 +221,7 @@ impl Control {
 
     /// The app under the names that a frame may have it by, all of them loopback's.
     fn hosts_of_tabs(&self) -> Vec<String> {
-        let port = self.view.server.address().port();
+        let port = self.view.server.addr().port();
         ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
     }
 }
@@ -272,19 +274,19 @@ fn write_excerpt(to: &mut dyn Write, excerpt: &Excerpt) -> io::Result<()> {
 }
 
 fn unsupported() -> Response {
-    Response::line(404, "Unsupported action")
+    Response::line(StatusCode::NOT_FOUND, "Unsupported action")
 }
 
 fn unavailable(name: &str) -> Response {
-    Response::new(404, JSON, format!(r#"{{ "error": "{name} not available" }}"#))
+    Response::new(StatusCode::NOT_FOUND, JSON, format!(r#"{{ "error": "{name} not available" }}"#))
 }
 
 fn one_line(value: &impl Serialize) -> Response {
     match serde_json::to_string(value) {
-        Ok(line) => Response::new(200, JSON, escape::json(&line).into_owned()),
+        Ok(line) => Response::new(StatusCode::OK, JSON, escape::json(&line).into_owned()),
         Err(error) => {
             limited!(Error, "control server: {error}");
-            Response::status(500)
+            Response::status(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
@@ -292,7 +294,7 @@ fn one_line(value: &impl Serialize) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::{Snapshot, Timeline, What};
+    use ninetabs_server::timeline::{Snapshot, Timeline, What};
 
     #[test]
     fn a_timeline_that_is_written_piece_by_piece_is_the_same_json() {

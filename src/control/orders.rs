@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use http::StatusCode;
 use url::form_urlencoded;
 
 use super::laboratory::{MAX_TABS, MAX_ZOMBIES};
-use crate::puma::Request;
+use ninetabs_server::Request;
 
 /// The most threads that an order may ask for.
 pub const MAX_THREADS: u64 = 10_000;
@@ -148,7 +149,7 @@ pub fn of_path(path: &str) -> Option<&'static Order> {
 /// Why a request is refused: its status, the sentence, and what `Allow` says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
-    pub status: u16,
+    pub status: StatusCode,
     pub text: String,
     pub allow: Option<&'static str>,
 }
@@ -182,14 +183,18 @@ impl Given {
 impl Wrong {
     /// The path exists, and takes other methods.
     pub fn method(path: &str, allow: &'static str) -> Wrong {
-        Wrong { status: 405, text: format!("{path} takes {allow}"), allow: Some(allow) }
+        Wrong {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            text: format!("{path} takes {allow}"),
+            allow: Some(allow),
+        }
     }
 }
 
 impl Order {
     /// Reads the parameters of a request for this row.
     pub(super) fn read(&self, request: &Request) -> Result<Given, Wrong> {
-        if !self.method.is(&request.method) {
+        if !self.method.is(request.method().as_str()) {
             return Err(Wrong::method(self.path, self.method.allow()));
         }
         read(self.path, self.parameters, request)
@@ -205,7 +210,7 @@ impl Order {
 /// Reads the query of a request for what has these parameters. `token` is skipped: the guard checks it.
 pub(super) fn read(path: &str, parameters: &[Parameter], request: &Request) -> Result<Given, Wrong> {
     let mut given = Given::default();
-    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let query = request.target().split_once('?').map_or("", |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();
     for (name, text) in form_urlencoded::parse(query.as_bytes()) {
         if name == "token" || (name.is_empty() && text.is_empty()) {
@@ -241,11 +246,11 @@ pub(super) fn read(path: &str, parameters: &[Parameter], request: &Request) -> R
 }
 
 fn bad_request(text: String) -> Wrong {
-    Wrong { status: 400, text, allow: None }
+    Wrong { status: StatusCode::BAD_REQUEST, text, allow: None }
 }
 
 fn unprocessable(text: String) -> Wrong {
-    Wrong { status: 422, text, allow: None }
+    Wrong { status: StatusCode::UNPROCESSABLE_ENTITY, text, allow: None }
 }
 
 fn takes(path: &str, parameters: &[Parameter]) -> String {
@@ -313,11 +318,9 @@ fn seconds(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::puma::request::tests::get;
 
     fn ask(method: &'static str, target: &str) -> Result<Given, Wrong> {
-        let mut request = get(target);
-        request.method = method.into();
+        let request = Request::builder().method(method).path(target).build().unwrap();
         of_path(request.path()).unwrap().read(&request)
     }
 
@@ -342,7 +345,7 @@ mod tests {
             }
             let other = if order.method == Method::Get { "POST" } else { "GET" };
             let wrong = ask(other, path).unwrap_err();
-            assert_eq!((wrong.status, wrong.allow), (405, Some(order.method.allow())), "{path}");
+            assert_eq!((wrong.status.as_u16(), wrong.allow), (405, Some(order.method.allow())), "{path}");
             assert_eq!(wrong.text, format!("{path} takes {}", order.method.allow()));
             for Parameter { name, takes, is_needed } in order.parameters {
                 for text in ["", "x", "-1", "NaN", "99999999999999999999999", "1e300", "0x5", "%C3%A4"] {
@@ -361,7 +364,7 @@ mod tests {
                 let works = "5";
                 assert!(ask(method, &format!("{path}?{name}={works}&token=x")).is_ok(), "{path}");
                 let twice = ask(method, &format!("{path}?{name}={works}&{name}={works}")).unwrap_err();
-                assert_eq!((twice.status, twice.text.contains("once")), (400, true), "{path}");
+                assert_eq!((twice.status.as_u16(), twice.text.contains("once")), (400, true), "{path}");
                 assert_eq!(
                     ask(method, path).is_err(),
                     *is_needed || order.parameters.iter().any(|it| it.is_needed)

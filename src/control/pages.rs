@@ -10,7 +10,7 @@ use minijinja::{Value, context};
 
 use crate::app::content_security_policy::ContentSecurityPolicy;
 use crate::app::templates::{Source, Templates, ViewsError};
-use crate::puma::Response;
+use ninetabs_server::Response;
 
 /// Every view, by the name that it has in the folder `views/`.
 const EMBEDDED: &[Source] = &[

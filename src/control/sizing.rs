@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::stats::open_connections;
 use super::view::View;
 use crate::app::database::{Gone, OpenError};
-use crate::puma::thread_pool::BadSize;
+use ninetabs_server::thread_pool::BadSize;
 
 /// Why the size stays as it is.
 #[derive(Debug, Error)]
@@ -61,7 +61,7 @@ impl Sizing {
     pub fn set(&self, view: &View, min: usize, max: usize) -> Result<(), SizeError> {
         // It guards nothing: what changes under it is whole at each step.
         let _order = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        view.server.check_size(min, max)?;
+        BadSize::check(min, max)?;
         if let Some(growth) = &self.growth {
             // Connections first: a thread without one would fail at its first query.
             grow(view, max.saturating_add(growth.beyond), &growth.room)?;
@@ -93,7 +93,7 @@ fn grow(view: &View, size: usize, room: &Room) -> Result<(), SizeError> {
     if let Some(before) = before {
         server.limit_connections(before.min(room));
     }
-    let open = server.glance().connections.or_else(|| open_connections(server.address())).unwrap_or(0);
+    let open = server.glance().connections.or_else(|| open_connections(server.addr())).unwrap_or(0);
     let grown = if open > room {
         Err(SizeError::TooManyClients { size, room, open })
     } else {

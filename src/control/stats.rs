@@ -13,10 +13,11 @@ use serde::Serialize;
 use super::laboratory;
 use super::view::View;
 use crate::app::database;
-use crate::live;
-use crate::live::detached::Counts;
-use crate::puma::{Server, ThreadView, server};
+use crate::front::AppServer;
 use crate::timestamp;
+use ninetabs_server::event_loop::Counts;
+use ninetabs_server::handle::{self, ThreadView};
+use ninetabs_server::streams;
 
 /// The version of Puma that is modelled.
 const PUMA: &str = "8.0.2";
@@ -35,7 +36,7 @@ pub(super) struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     reactor_max: Option<usize>,
     versions: Versions,
-    streams: live::registry::Stats,
+    streams: streams::Stats,
     database: database::Stats,
     connections: Connections,
     /// How often the app has asked the database, ever.
@@ -86,7 +87,7 @@ pub(super) struct State {
     pub lab: laboratory::Shown,
 }
 
-pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
+pub(super) fn stats(view: &View, stats: handle::Stats) -> Stats {
     let View { server, live, database, broadcaster, .. } = view;
     Stats {
         started_at: timestamp::seconds(stats.started_at).to_string(),
@@ -103,7 +104,7 @@ pub(super) fn stats(view: &View, stats: server::Stats) -> Stats {
         streams: live.stats(),
         database: database.stats(),
         connections: Connections {
-            open: stats.connections.or_else(|| open_connections(server.address())),
+            open: stats.connections.or_else(|| open_connections(server.addr())),
             max: server.max_connections(),
             evicted: stats.evicted,
             unsent_bytes: stats.unsent_bytes,
@@ -140,7 +141,7 @@ impl Thread {
     }
 }
 
-pub(super) fn threads(server: &Server) -> Vec<Thread> {
+pub(super) fn threads(server: &AppServer) -> Vec<Thread> {
     server
         .threads()
         .into_iter()
@@ -170,7 +171,7 @@ pub(super) struct Backtrace {
 
 /// Puma's thread-backtraces, as far as a thread can be seen from another: one
 /// line, which says what it does.
-pub(super) fn thread_backtraces(server: &Server) -> Vec<Backtrace> {
+pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
     let doing = |thread: &ThreadView| match &thread.request {
         None => "waiting for work in todo".to_owned(),
         Some(it) => format!(

@@ -7,6 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use super::one_line;
 use super::orders::{Ask, Given};
 use super::sizing::{Growth, Sizing};
 use super::view::View;
-use crate::puma::Response;
+use ninetabs_server::Response;
 
 /// What a reset restores.
 struct Start {
@@ -76,7 +77,7 @@ impl Steering {
                 Err("it changes nothing; ask by GET".to_owned())
             }
         };
-        done.unwrap_or_else(|wrong| Response::line(422, &wrong))
+        done.unwrap_or_else(|wrong| Response::line(StatusCode::UNPROCESSABLE_ENTITY, &wrong))
     }
 
     fn resize(&self, new_min: Option<usize>, new_max: Option<usize>) -> Result<Response, String> {

@@ -8,16 +8,16 @@ use super::laboratory::Laboratory;
 use super::stats::{self, State, Stats, Thread};
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
-use crate::live::Live;
-use crate::puma::Server;
-use crate::service::Services;
-use crate::timeline::Timeline;
+use crate::front::AppServer;
+use ninetabs_server::Streams;
+use ninetabs_server::services::Services;
+use ninetabs_server::timeline::Timeline;
 
 /// The server and what belongs to it.
 #[derive(Clone)]
 pub struct View {
-    pub(super) server: Arc<Server>,
-    pub(super) live: Arc<Live>,
+    pub(super) server: Arc<AppServer>,
+    pub(super) live: Arc<Streams>,
     pub(super) database: Arc<Database>,
     pub(super) broadcaster: Arc<Broadcaster>,
     pub(super) timeline: Arc<Timeline>,
@@ -30,14 +30,14 @@ pub struct View {
 impl View {
     /// Of the app's server; the lab's clients will speak to its address.
     pub fn new(
-        server: Arc<Server>,
-        live: Arc<Live>,
+        server: Arc<AppServer>,
+        live: Arc<Streams>,
         database: Arc<Database>,
         broadcaster: Arc<Broadcaster>,
         timeline: Arc<Timeline>,
         services: Services,
     ) -> Self {
-        let laboratory = Arc::new(Laboratory::new(server.address()));
+        let laboratory = Arc::new(Laboratory::new(server.addr()));
         View { server, live, database, broadcaster, timeline, laboratory, services, run: word_of_this_run() }
     }
 

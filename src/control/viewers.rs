@@ -9,7 +9,7 @@
 //!
 //! The next event is made for a viewer when the one before has gone out, so what is
 //! kept for each is bounded by one event. Who takes nothing for [`STOPPED_AFTER`] is
-//! dropped. [`crate::timeline::Timeline::follow`] decides what a viewer gets next: new moments, or the past
+//! dropped. [`ninetabs_server::timeline::Timeline::follow`] decides what a viewer gets next: new moments, or the past
 //! and the state if it is new or has missed moments.
 
 use std::collections::HashMap;
@@ -19,16 +19,17 @@ use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use serde::Serialize;
 use socket2::SockRef;
 
 use super::stats;
 use super::view::View;
-use crate::escape;
-use crate::log_limit::limited;
-use crate::puma::response::Detached;
-use crate::puma::{Request, Response};
-use crate::service;
+use ninetabs_server::escape;
+use ninetabs_server::log_limit::limited;
+use ninetabs_server::response::Detached;
+use ninetabs_server::services;
+use ninetabs_server::{Request, Response};
 
 /// The most that watch at a time; the next is told 503.
 const MAX_VIEWERS: usize = 16;
@@ -85,11 +86,11 @@ impl Viewers {
     pub fn admit(&self, request: &Request) -> Response {
         let Some(seat) = self.seat() else {
             let text = format!("{MAX_VIEWERS} viewers watch already; close one of their pages");
-            return Response::line(503, &text);
+            return Response::line(StatusCode::SERVICE_UNAVAILABLE, &text);
         };
         let last_event_id = request.header("last-event-id").and_then(|id| self.shared.seq_of(id));
         let take_over = move |detached| Shared::join(seat, detached, last_event_id);
-        Response::detach(true, take_over)
+        Response::detach(take_over)
             .with_header("content-type", "text/event-stream")
             .with_header("cache-control", "no-cache")
     }
@@ -182,16 +183,16 @@ impl Shared {
             let look = || {
                 self.view.server.look_at_todo();
                 if listen_queue.is_due() {
-                    waiting_outside = stats::listen_queue(self.view.server.address());
+                    waiting_outside = stats::listen_queue(self.view.server.addr());
                 }
                 let is_due = state.is_due() || is_new;
                 is_due.then(|| event("state", None, &self.view.state(waiting_outside)))
             };
-            let state = service::piece(format_args!("a look for the viewers"), look).flatten();
+            let state = services::piece(format_args!("a look for the viewers"), look).flatten();
             let mut pieces = Pieces { shared: &self, made: HashMap::new() };
             viewers.retain_mut(|viewer| {
                 let serve = || viewer.serve(state.as_deref(), &mut pieces);
-                match service::piece(format_args!("a viewer"), serve) {
+                match services::piece(format_args!("a viewer"), serve) {
                     Some(Ok(())) => true,
                     Some(Err(error)) => {
                         log::debug!("a viewer left: {error}");

@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tungstenite::handshake::derive_accept_key;
@@ -34,9 +35,9 @@ use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind,
 use crate::app::models_controller::to_json;
 use crate::app::origin::{Origin, Said};
 use crate::app::position;
-use crate::live::detached::{FELL_BEHIND, Next, PANICKED, Peer};
-use crate::puma::request::Version;
-use crate::puma::{Request, Response};
+use ninetabs_server::event_loop::{FELL_BEHIND, Next, PANICKED, Peer};
+use ninetabs_server::request::Version;
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "cable",
@@ -72,18 +73,17 @@ const READ_BUFFER: usize = 512;
 pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
     let is_welcome = is_of_our_page(request) || fixes.rails.streams().allowed_origin(request).is_some();
     let Some(key) = websocket_key(request).filter(|_| is_welcome) else {
-        let refusal = Response::new(404, "text/plain", "Page not found");
+        let refusal = Response::new(StatusCode::NOT_FOUND, "text/plain", "Page not found");
         // RFC 6455 4.4: a client of another version learns which one there is.
         let is_of_another_version = request.header_values(VERSION.0).any(|version| version != VERSION.1);
         return if is_of_another_version { refusal.with_header(VERSION.0, VERSION.1) } else { refusal };
     };
     let broadcaster = Arc::clone(&fixes.broadcaster);
-    let mut response =
-        Response::detach(true, move |detached| broadcaster.join(detached, Box::new(Client::new())))
-            .with_header("upgrade", "websocket")
-            .with_header("connection", "Upgrade")
-            .with_header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
-    response.status = 101;
+    let response = Response::detach(move |detached| broadcaster.join(detached, Box::new(Client::new())))
+        .with_status(StatusCode::SWITCHING_PROTOCOLS)
+        .with_header("upgrade", "websocket")
+        .with_header("connection", "Upgrade")
+        .with_header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
     let mut wanted = request.header_list("sec-websocket-protocol");
     // The first of the client's that we know. Without any it works all the same.
     match wanted.find_map(|it| PROTOCOLS.into_iter().find(|known| *known == it)) {
@@ -94,8 +94,8 @@ pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
 
 /// The key of a request that is a handshake by RFC 6455 4.2.1.
 fn websocket_key(request: &Request) -> Option<&str> {
-    let is_one = request.method == "GET"
-        && request.version == Version::Http11
+    let is_one = request.method() == "GET"
+        && request.version() == Version::Http11
         && request.header_lists("upgrade", "websocket")
         && request.header_lists("connection", "upgrade")
         && request.only_header(VERSION.0) == Some(VERSION.1);

@@ -6,7 +6,8 @@
 //! is over, for good; of a 200 that ends at once that it is to come back.
 
 use super::{Fix, Fixes, PLAIN};
-use crate::puma::{Request, Response};
+use http::StatusCode;
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "cap",
@@ -26,7 +27,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
         Some("503") if fixes.live.is_full() => {
             let retry = fixes.live.retry().as_secs().max(1).to_string();
             Some(
-                Response::line(503, "there are as many streams as there may be")
+                Response::line(StatusCode::SERVICE_UNAVAILABLE, "there are as many streams as there may be")
                     .with_header("retry-after", retry),
             )
         }

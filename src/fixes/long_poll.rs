@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::position;
-use crate::live::detached::{Next, Peer};
-use crate::puma::{Request, Response};
+use ninetabs_server::event_loop::{Next, Peer};
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "long-poll",
@@ -40,7 +40,7 @@ fn poll(fixes: &Fixes, request: &Request) -> Response {
         cursor: None,
         until: Instant::now() + PATIENCE,
     };
-    Response::detach(false, move |detached| broadcaster.join(detached, Box::new(waiting)))
+    Response::detach_without_head(move |detached| broadcaster.join(detached, Box::new(waiting)))
 }
 
 /// One request.

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::StatusCode;
 use minijinja::{Value, context};
 
 use crate::app::Rails;
@@ -35,8 +36,8 @@ use crate::app::database::Database;
 use crate::app::producer::Lull;
 use crate::app::templates::{Source, Templates, ViewsError};
 use crate::app::views::port;
-use crate::live::Live;
-use crate::puma::{Request, Response};
+use ninetabs_server::Streams;
+use ninetabs_server::{Request, Response};
 
 /// Every fix, in the order of the list that `/fixes` shows.
 const ALL: &[Fix] = &[
@@ -133,7 +134,7 @@ pub struct Told {
 pub struct Fixes {
     rails: Rails,
     database: Arc<Database>,
-    live: Arc<Live>,
+    live: Arc<Streams>,
     broadcaster: Arc<Broadcaster>,
     server: Told,
     templates: Arc<Templates>,
@@ -148,7 +149,7 @@ impl Fixes {
     pub fn new(
         rails: Rails,
         database: Arc<Database>,
-        live: Arc<Live>,
+        live: Arc<Streams>,
         broadcaster: Arc<Broadcaster>,
         server: Told,
         folder: Option<&Path>,
@@ -185,7 +186,7 @@ impl Fixes {
             return refusal;
         }
         let Some(below) = below else { return cable::connect(self, request) };
-        let answer = match &*request.method {
+        let answer = match request.method().as_str() {
             "GET" | "HEAD" => self.get(request, below),
             "OPTIONS" => named(below)
                 .filter(|(fix, rest)| fix.streams.contains(rest))
@@ -196,7 +197,7 @@ impl Fixes {
             },
             _ => None,
         };
-        answer.unwrap_or_else(|| Response::status(404))
+        answer.unwrap_or_else(|| Response::status(StatusCode::NOT_FOUND))
     }
 
     fn get(&self, request: &Request, below: &str) -> Option<Response> {
@@ -208,7 +209,7 @@ impl Fixes {
                 Some(self.page(request, fix, page))
             }
             (fix, rest) if fix.streams.contains(&rest) => {
-                let missing = || Response::status(404);
+                let missing = || Response::status(StatusCode::NOT_FOUND);
                 let action = || (fix.action)(self, request, rest).unwrap_or_else(missing);
                 Some(self.rails.streams().answer(request, action))
             }

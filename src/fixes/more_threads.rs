@@ -1,7 +1,7 @@
 //! `more-threads`: a pool of 64.
 //!
 //! The obvious answer, and a true one as long as one knows how many tabs there will be. The
-//! pool itself is [`crate::puma::thread_pool`]; here is its page.
+//! pool itself is [`ninetabs_server::thread_pool`]; here is its page.
 
 use super::{Fix, PLAIN};
 

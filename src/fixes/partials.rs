@@ -12,7 +12,7 @@ use super::push::{self, Shape};
 use super::{Fix, PLAIN};
 use crate::app::model::Model;
 use crate::app::templates::{Source, Templates};
-use crate::log_limit::limited;
+use ninetabs_server::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
     name: "partials",

@@ -17,7 +17,8 @@ use crate::app::model::Model;
 use crate::app::models_controller::{BATCH, batch_as_json, failed};
 use crate::app::position;
 use crate::app::table::Table;
-use crate::puma::{Request, Response};
+use http::StatusCode;
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "poll",
@@ -62,7 +63,12 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
         None | Some("naive") => naive(&fixes.database, since, "naive"),
         Some("etag") => etag(&fixes.database, request, since),
         Some("shared") => fixes.shared.answer(&fixes.database, request, since),
-        Some(_) => return Some(Response::line(422, "rung: naive, etag or shared is wanted")),
+        Some(_) => {
+            return Some(Response::line(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "rung: naive, etag or shared is wanted",
+            ));
+        }
     };
     Some(answer.unwrap_or_else(|error| failed(request, &error)))
 }
@@ -70,7 +76,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
 fn post(fixes: &Fixes, _: &Request, rest: &str) -> Option<Response> {
     (rest == "lull").then(|| {
         fixes.server.lull.last(LULL);
-        Response::line(202, "no model is produced for a while")
+        Response::line(StatusCode::ACCEPTED, "no model is produced for a while")
     })
 }
 
@@ -90,7 +96,7 @@ fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Respo
     let table = database.table();
     let newest = db.query(None, |db| Model::last_id(db))?;
     if has_it(request, table, newest) {
-        return Ok(tagged(Response::status(304), table, newest));
+        return Ok(tagged(Response::status(StatusCode::NOT_MODIFIED), table, newest));
     }
     let (_, batch) = db.query(None, |db| position::after(db, since, BATCH))?;
     Ok(tagged(answer(&batch, "etag"), table, batch.last_id().unwrap_or(newest)))
@@ -105,7 +111,7 @@ impl Shared {
     ) -> Result<Response, QueryError> {
         let known = self.renewed(database)?;
         if has_it(request, known.table, known.newest) {
-            return Ok(tagged(Response::status(304), known.table, known.newest));
+            return Ok(tagged(Response::status(StatusCode::NOT_MODIFIED), known.table, known.newest));
         }
         // Only the database knows whether an id beyond the newest that is known here has been given.
         if since < known.after || since > known.newest {

@@ -15,11 +15,12 @@ use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::models_controller::{posted, to_json};
 use crate::app::position;
-use crate::live::Event;
-use crate::live::detached::{FELL_BEHIND, Next, Peer};
-use crate::live::event;
-use crate::live::registry::drawn_retry;
-use crate::puma::{Request, Response};
+use http::StatusCode;
+use ninetabs_server::Event;
+use ninetabs_server::event;
+use ninetabs_server::event_loop::{FELL_BEHIND, Next, Peer};
+use ninetabs_server::streams::drawn_retry;
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "push",
@@ -62,7 +63,7 @@ pub(super) fn listen(fixes: &Fixes, request: &Request, shape: Shape) -> Response
     let since = position::of_stream(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
     let listener = Listener::new(since, shape, fixes.live.retry(), Instant::now());
-    Response::detach(true, move |detached| broadcaster.join(detached, Box::new(listener)))
+    Response::detach(move |detached| broadcaster.join(detached, Box::new(listener)))
         .with_header("content-type", "text/event-stream")
         .with_header("cache-control", "no-cache")
         .with_header("x-accel-buffering", "no")
@@ -71,13 +72,16 @@ pub(super) fn listen(fixes: &Fixes, request: &Request, shape: Shape) -> Response
 /// What application code would do anywhere: tells all who listen, and waits for none of them.
 fn say(fixes: &Fixes, request: &Request) -> Response {
     let Some(text) = posted(request, "text") else {
-        return Response::line(422, "text: a form with a text is wanted");
+        return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "text: a form with a text is wanted");
     };
     if text.is_empty() || text.len() > MAX_SAID {
-        return Response::line(422, &format!("text: 1 to {MAX_SAID} bytes are wanted"));
+        return Response::line(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &format!("text: 1 to {MAX_SAID} bytes are wanted"),
+        );
     }
     fixes.broadcaster.send_event("said", &text);
-    Response::line(202, "said to all who listen")
+    Response::line(StatusCode::ACCEPTED, "said to all who listen")
 }
 
 /// One EventSource.
@@ -175,7 +179,7 @@ mod tests {
     use crate::app::announcements::tests::{announced, blocked_feed};
     use crate::app::model::SCHEMA;
     use crate::app::templates::Templates;
-    use crate::live::detached::Feed;
+    use ninetabs_server::event_loop::Feed;
 
     const LISTENERS: usize = 2_000;
 

@@ -1,6 +1,6 @@
 //! `reaper`: no stream grows older than so many seconds.
 //!
-//! The reaper itself is [`crate::live::reaper`]; here is its page.
+//! The reaper itself is [`ninetabs_server::Reaper`]; here is its page.
 
 use super::{Fix, PLAIN};
 

@@ -4,11 +4,12 @@
 //! SharedWorker, and each tab is told by it. The server is the app as it stands, and has one
 //! stream a browser where it had one a tab.
 
+use http::StatusCode;
 use minijinja::context;
 
 use super::{Fix, Fixes, PLAIN, Source};
 use crate::app::models_controller::failed;
-use crate::puma::{Request, Response};
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "shared-worker",
@@ -25,7 +26,7 @@ pub(super) const WORKER: Source =
 
 fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
     (rest == "worker.js").then(|| match fixes.templates.render(WORKER.0, context! {}) {
-        Ok(script) => Response::new(200, "text/javascript; charset=utf-8", script)
+        Ok(script) => Response::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with_header("cache-control", "no-cache")
             .with_header("content-security-policy", "default-src 'none'; connect-src 'self'")
             .with_header("x-content-type-options", "nosniff"),

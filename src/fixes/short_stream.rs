@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::{Fix, Fixes, PLAIN};
 use crate::app::model::Model;
-use crate::app::models_controller::{BATCH, Left, rescue, to_json};
+use crate::app::models_controller::{BATCH, GREETING, Left, rescue, to_json};
 use crate::app::position;
-use crate::live::{Dialect, Event};
-use crate::puma::{Request, Response};
+use ninetabs_server::{Dialect, Event};
+use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "short-stream",
@@ -31,9 +31,9 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
     let database = Arc::clone(&fixes.database);
     // The client comes back as often as a stream would have looked. The time is not drawn as it is for
     // other streams: no client stays, so how many there are is not known.
-    let retry = fixes.server.update_rate;
+    let dialect = Dialect::Resumable { retry: Some(fixes.server.update_rate), greeting: GREETING };
     let resume_from = position::of_stream(request);
-    fixes.live.respond(request, Dialect::Resumable { retry }, move |stream| {
+    Response::events_in(dialect, move |stream| {
         rescue(stream, |stream| -> Result<(), Left> {
             let mut db = database.lease();
             let (mut last_id, mut batch) =
@@ -41,7 +41,7 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
             let mut lost = position::lost(&database, resume_from, last_id, &batch);
             loop {
                 last_id = batch.last_id().unwrap_or(last_id);
-                stream.write(&Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
+                stream.send(Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
                 if batch.is_all {
                     return Ok(());
                 }
@@ -49,5 +49,6 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
                 lost = position::lost(&database, Some(last_id), last_id, &batch);
             }
         });
+        Ok(())
     })
 }

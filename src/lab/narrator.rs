@@ -8,7 +8,7 @@ use console::{Style, Term};
 use super::claim::Claim;
 use super::lanes::{self, Cell, LEGEND, Lane};
 use super::record::{Record, Story};
-use crate::escape::printable;
+use ninetabs_server::escape::printable;
 
 /// The widest that lanes are drawn.
 const MOST_COLUMNS: usize = 100;

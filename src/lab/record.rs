@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::escape::is_printable;
-use crate::timeline::{Excerpt, Held, Moment, Snapshot, Subject, What};
+use ninetabs_server::escape::is_printable;
+use ninetabs_server::timeline::{Excerpt, Held, Moment, Snapshot, Subject, What};
 
 /// One request, as far as it has come. Times are microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
@@ -338,7 +338,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::timeline::{CAPACITY, Timeline};
+    use ninetabs_server::timeline::{CAPACITY, Timeline};
 
     /// A record of two threads: tab 1 streams and leaves, tab 2 streams, `/up` waits.
     pub fn two_threads() -> Record {

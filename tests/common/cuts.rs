@@ -5,9 +5,9 @@
 #![allow(dead_code)] // Each user takes its own part of this.
 
 use ninetabs::lab::event_stream::{Event, EventTooLarge, Parser};
-use ninetabs::puma::chunks::Chunks;
-use ninetabs::puma::fields::Fields;
-use ninetabs::puma::request_reader::RequestReader;
+use ninetabs_server::chunks::Chunks;
+use ninetabs_server::fields::Fields;
+use ninetabs_server::request_reader::RequestReader;
 
 /// Small, so that it does not take much to be over them.
 pub const MAX_HEAD_BYTES: usize = 16 * 1_024;
@@ -60,7 +60,7 @@ pub fn requests(pieces: &[&[u8]]) -> Requests {
             match reader.parse() {
                 Ok(false) => break,
                 Err(refusal) => {
-                    seen.refused = Some(refusal.status());
+                    seen.refused = Some(refusal.status().as_u16());
                     return seen;
                 }
                 Ok(true) => {}

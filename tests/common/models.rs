@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ninetabs::app::model::MAX_NAME_BYTES;
 use ninetabs::lab::tab::{Settings, Tab, What as Happens};
-use ninetabs::timeline::{Moment, What};
+use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 
 use crate::common::{self, PATIENCE, Server};

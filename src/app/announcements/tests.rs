@@ -5,7 +5,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::super::database::{Keep, LeaseFor};
 use super::super::table_reader::{Models, Source};
 use super::*;
-use crate::service::Services;
+use ninetabs_server::services::Services;
 
 struct Listener {
     cursor: Cursor,

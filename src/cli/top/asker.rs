@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::numbers::Stats;
 use crate::cli::control_client::ControlUrl;
 use crate::cli::control_server::{ControlError, ControlServerArgs};
-use crate::timeline::Excerpt;
+use ninetabs_server::timeline::Excerpt;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,8 +7,8 @@ use ratatui::style::{Color, Modifier, Style};
 
 use console::measure_text_width;
 
-use crate::escape::printable;
 use crate::lab::lanes::{Cell, LEGEND, Lane};
+use ninetabs_server::escape::printable;
 
 /// Columns of a lane's label.
 pub const LABEL: u16 = 8;

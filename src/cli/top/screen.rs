@@ -12,7 +12,7 @@ use super::canvas::{Canvas, bold, dim};
 use super::inside;
 use super::look::{HEAD, Look, Scrolled};
 use super::view::View;
-use crate::escape::printable;
+use ninetabs_server::escape::printable;
 
 /// The smallest terminal on which there is something to see.
 pub const LEAST: (u16, u16) = (40, 10);
@@ -180,7 +180,7 @@ mod tests {
     use super::super::canvas::text_of;
     use super::super::numbers::Stats;
     use super::*;
-    use crate::timeline::{Subject, Timeline, What};
+    use ninetabs_server::timeline::{Subject, Timeline, What};
 
     fn look() -> Look<'static> {
         Look { scroll: 0, paused: false, help: false, colours: true, keys: true, silence: None }

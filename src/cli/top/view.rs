@@ -7,7 +7,7 @@ use super::asker::Answers;
 use super::numbers::{Pool, Stats};
 use super::words::{self, Event, long_span};
 use crate::lab::record::Record;
-use crate::timeline::{Excerpt, Moment};
+use ninetabs_server::timeline::{Excerpt, Moment};
 
 /// How far back lanes can be drawn: as many columns as a very wide screen has.
 const KEPT_US: u64 = 180_000_000;

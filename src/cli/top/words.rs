@@ -4,7 +4,7 @@
 //! told is what a person would want to be told.
 
 use crate::lab::record::{Record, Story};
-use crate::timeline::{Moment, What};
+use ninetabs_server::timeline::{Moment, What};
 
 /// Who waited for less only passed through todo, and who held a thread for less only passed there:
 /// a server under load has thousands of them a second, and nothing else would be seen.
@@ -97,7 +97,7 @@ pub fn long_span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::{Subject, Timeline};
+    use ninetabs_server::timeline::{Subject, Timeline};
 
     #[test]
     fn what_is_told_of_a_streams_life() {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::escape;
+use ninetabs_server::escape;
 
 /// One event, as the format has it. Times are microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,7 +75,7 @@ impl Encoder {
 mod tests {
     use super::super::Process;
     use super::*;
-    use crate::timeline::{Moment, What};
+    use ninetabs_server::timeline::{Moment, What};
 
     #[test]
     fn a_file_that_was_cut_between_two_pieces_lacks_its_bracket_only() {

@@ -18,7 +18,7 @@ use std::mem;
 use serde_json::{Map, Value, json};
 
 use super::record::{name_of, tab_of};
-use crate::timeline::{Moment, Subject, What};
+use ninetabs_server::timeline::{Moment, Subject, What};
 
 pub use format::{Encoder, Event};
 

@@ -1,0 +1,39 @@
+//! What answers requests.
+
+use crate::{Request, Response};
+
+/// An application: a request in, a response out.
+///
+/// `call` runs on the pool thread that took the request, and holds it for as long as it runs. Several
+/// threads call it at the same time. A panic in it costs one answer (500), not the thread.
+///
+/// Every closure of the right shape is an app. A type with state of its own implements the trait and is
+/// started with [`Server::start_app`](crate::Server::start_app).
+///
+/// ```
+/// use ninetabs_server::{App, Request, Response};
+///
+/// struct Greeter(String);
+///
+/// impl App for Greeter {
+///     fn call(&self, request: &Request) -> Response {
+///         match request.path() {
+///             "/" => Response::text(format!("hello, {}", self.0)),
+///             _ => Response::not_found(),
+///         }
+///     }
+/// }
+///
+/// let app = Greeter("nine".into());
+/// assert_eq!(app.call(&Request::builder().path("/").build().unwrap()).status_code(), 200);
+/// ```
+pub trait App: Send + Sync + 'static {
+    /// Answers one request.
+    fn call(&self, request: &Request) -> Response;
+}
+
+impl<F: Fn(&Request) -> Response + Send + Sync + 'static> App for F {
+    fn call(&self, request: &Request) -> Response {
+        self(request)
+    }
+}

@@ -1,0 +1,439 @@
+//! Which host a request is for: `uri-host [ ":" port ]`, parsed.
+//!
+//! A `Host` field and the authority of a target in absolute form have this grammar (RFC 9112
+//! 3.2, RFC 3986 3.2.2). What does not match it is refused with 400 before the app is called,
+//! so a guard compares parsed hosts and never text. Own code, because the parsers at hand
+//! accept more: a userinfo, a port that is not a number, brackets around any text.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::fields::Fields;
+use super::refusal::Refusal;
+use super::request::Version;
+
+/// A host as a URI spells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// A registered name in lower case; percent escapes stay as they are. It may be no DNS name.
+    Name(Box<str>),
+    /// An address.
+    Address(IpAddr),
+    /// `[v1.…]`, a form that is reserved for later versions of IP.
+    Future(Box<str>),
+}
+
+/// A host, and the port if one was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The host, a name or an address.
+    pub host: Host,
+    /// The port; None: the scheme's own.
+    pub port: Option<u16>,
+}
+
+impl Authority {
+    /// Parses `uri-host [ ":" port ]`. None: the text does not match the grammar, the host is
+    /// empty, or the port is over 65535.
+    pub fn parse(text: &str) -> Option<Authority> {
+        let end = match text.strip_prefix('[') {
+            Some(rest) => rest.find(']')? + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (host, rest) = text.split_at(end);
+        let port = match rest.strip_prefix(':') {
+            // A port may be left out behind its colon.
+            Some("") => None,
+            Some(digits) => Some(port(digits)?),
+            None if rest.is_empty() => None,
+            None => return None,
+        };
+        Some(Authority { host: Host::parse(host)?, port })
+    }
+
+    /// How many bytes of memory its text takes.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.host {
+            Host::Name(text) | Host::Future(text) => text.len(),
+            Host::Address(_) => 0,
+        }
+    }
+}
+
+impl Host {
+    /// Parses `uri-host`: an address of IPv6 stands in brackets.
+    pub fn parse(text: &str) -> Option<Host> {
+        if let Some(literal) = text.strip_prefix('[') {
+            return ip_literal(literal.strip_suffix(']')?);
+        }
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Some(Host::Address(address.into()));
+        }
+        is_registered_name(text).then(|| Host::Name(text.to_ascii_lowercase().into()))
+    }
+
+    /// Whether it is the name `localhost`, one below it, or a loopback address.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Host::Name(name) => &**name == "localhost" || self.is_below(".localhost"),
+            Host::Address(address) => address.is_loopback(),
+            Host::Future(_) => false,
+        }
+    }
+
+    /// Whether it is a name below `domain`, which is in lower case and begins with a dot.
+    pub fn is_below(&self, domain: &str) -> bool {
+        match self {
+            Host::Name(name) => name.strip_suffix(domain).is_some_and(|front| !front.is_empty()),
+            Host::Address(_) | Host::Future(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::Address(IpAddr::V4(address)) => address.fmt(f),
+            Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+            Host::Future(literal) => write!(f, "[{literal}]"),
+        }
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => self.host.fmt(f),
+        }
+    }
+}
+
+/// Digits, leading zeros included; the value is one that TCP has.
+fn port(digits: &str) -> Option<u16> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+/// What stands between the brackets. A zone id (`%25eth0`) means something on one machine
+/// only, and RFC 3986 has none.
+fn ip_literal(text: &str) -> Option<Host> {
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Some(Host::Address(address.into()));
+    }
+    let (version, rest) = text.strip_prefix(['v', 'V'])?.split_once('.')?;
+    let is_future = !version.is_empty()
+        && version.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && !rest.is_empty()
+        && rest.bytes().all(|byte| byte == b':' || is_unreserved(byte) || is_sub_delimiter(byte));
+    is_future.then(|| Host::Future(text.to_ascii_lowercase().into()))
+}
+
+fn is_registered_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    !bytes.is_empty()
+        && bytes.iter().enumerate().all(|(at, byte)| match byte {
+            b'%' => bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)),
+            byte => is_unreserved(*byte) || is_sub_delimiter(*byte),
+        })
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn is_sub_delimiter(byte: u8) -> bool {
+    matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
+
+/// A target in absolute form, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AbsoluteForm<'a> {
+    /// What is before the colon.
+    pub scheme: &'a str,
+    /// What stands between `//` and the path; None: there is no `//`.
+    pub authority: Option<&'a str>,
+    /// Path and query.
+    pub rest: &'a str,
+}
+
+/// Takes a target in absolute form apart: `scheme ":" [ "//" authority ] …`. None: it has
+/// another form.
+pub fn absolute_form(target: &str) -> Option<AbsoluteForm<'_>> {
+    // The usual form is told by its first byte.
+    if target.starts_with('/') {
+        return None;
+    }
+    let (scheme, rest) = target.split_once(':')?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+    if !is_scheme {
+        return None;
+    }
+    match rest.strip_prefix("//") {
+        None => Some(AbsoluteForm { scheme, authority: None, rest }),
+        Some(rest) => {
+            let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+            Some(AbsoluteForm { scheme, authority: Some(authority), rest })
+        }
+    }
+}
+
+/// Which host a request is for, or why that cannot be known. None: HTTP/1.0 without one.
+///
+/// The authority of a target in absolute form wins over `Host` (RFC 9112 3.2.2), which must
+/// be there and be well-formed all the same. A userinfo is refused (RFC 9110 4.2.4).
+pub fn of_request(target: &str, version: Version, fields: &Fields) -> Result<Option<Authority>, Refusal> {
+    let mut hosts = fields.values("host");
+    let host = match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Refusal::BadRequest("Host is given twice")),
+        (None | Some(""), None) if version == Version::Http11 => {
+            return Err(Refusal::BadRequest("HTTP/1.1 without a Host"));
+        }
+        (None, None) => None,
+        // Said, and no host of ours.
+        (Some(""), None) => Some(Authority { host: Host::Name("".into()), port: None }),
+        (Some(text), None) => {
+            let host = Authority::parse(text);
+            Some(host.ok_or(Refusal::BadRequest("Host is malformed"))?)
+        }
+    };
+    let Some(absolute) = absolute_form(target) else { return Ok(host) };
+    let is_http = ["http", "https"].iter().any(|known| absolute.scheme.eq_ignore_ascii_case(known));
+    match absolute.authority {
+        None if is_http => Err(Refusal::BadRequest("the request target has no authority")),
+        None => Ok(host),
+        Some(text) => {
+            let authority = Authority::parse(text);
+            authority.map(Some).ok_or(Refusal::BadRequest("the request target's authority is malformed"))
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    /// Values of `uri-host [ ":" port ]`, a row per rule of the grammar, and how each is
+    /// written when it has been parsed.
+    pub const WELL_FORMED: &[(&str, &str)] = &[
+        // reg-name: unreserved, pct-encoded, sub-delims.
+        ("localhost", "localhost"),
+        ("LocalHost", "localhost"),
+        ("a-b_c~d.example.", "a-b_c~d.example."),
+        ("a!$&'()*+,;=b", "a!$&'()*+,;=b"),
+        ("%6c%6Fcalhost", "%6c%6fcalhost"),
+        ("999.0.0.1", "999.0.0.1"),
+        ("127.1", "127.1"),
+        // IPv4address.
+        ("127.0.0.1", "127.0.0.1"),
+        // IP-literal.
+        ("[::1]", "[::1]"),
+        ("[0:0:0:0:0:0:0:1]", "[::1]"),
+        ("[::FFFF:127.0.0.1]", "[::ffff:127.0.0.1]"),
+        ("[v1.A:b]", "[v1.a:b]"),
+        // port.
+        ("localhost:", "localhost"),
+        ("localhost:0", "localhost:0"),
+        ("localhost:00080", "localhost:80"),
+        ("localhost:65535", "localhost:65535"),
+        ("[::1]:9292", "[::1]:9292"),
+        ("[::1]:", "[::1]"),
+    ];
+
+    pub const MALFORMED: &[&str] = &[
+        // An empty host.
+        ":",
+        ":80",
+        "[]",
+        "[]:80",
+        // userinfo.
+        "user@localhost",
+        "user:secret@localhost",
+        "@localhost",
+        "localhost@",
+        "localhost:80@evil.example",
+        // port.
+        "localhost:port",
+        "127.0.0.1:80x",
+        "localhost:-1",
+        "localhost:+80",
+        "localhost:8 0",
+        "localhost: 80",
+        "localhost:80:80",
+        "localhost::80",
+        "localhost:0x50",
+        "localhost:65536",
+        "localhost:99999999999999999999",
+        "localhost:٠",
+        "[::1]:port",
+        "[::1]:65536",
+        // Characters that no host has.
+        "local host",
+        "localhost,\tlocalhost",
+        "localhost, evil.example",
+        "localhost/",
+        "localhost/up",
+        "localhost?",
+        "localhost#",
+        "localhost\\",
+        "local\"host",
+        "local<host>",
+        "local{host}",
+        "local|host",
+        "local^host",
+        "local`host",
+        "http://localhost",
+        "h\u{f6}st",
+        "\u{fffd}",
+        // pct-encoded.
+        "%",
+        "localhost%",
+        "localhost%2",
+        "localhost%zz",
+        "%%6c",
+        // IP-literal.
+        "::1",
+        "0:0:0:0:0:0:0:1",
+        "[::1",
+        "::1]",
+        "[[::1]]",
+        "[::1]]",
+        "[::1]x",
+        "[::1]x:80",
+        "x[::1]",
+        "[localhost]",
+        "[127.0.0.1]",
+        "[:::1]",
+        "[1:2:3]",
+        "[12345::1]",
+        "[::g]",
+        "[::1%lo]",
+        "[::1%25lo]",
+        "[fe80::1%25eth0]:80",
+        "[::1/64]",
+        "[ ::1]",
+        "[v1]",
+        "[v1.]",
+        "[v.x]",
+        "[vg.x]",
+        "[v1.a@b]",
+    ];
+
+    #[test]
+    fn hosts_by_the_grammar_of_uris() {
+        for (text, expected) in WELL_FORMED {
+            let parsed = Authority::parse(text).map(|authority| authority.to_string());
+            assert_eq!(parsed.as_deref(), Some(*expected), "{text}");
+        }
+        for text in MALFORMED {
+            assert_eq!(Authority::parse(text), None, "{text}");
+        }
+        assert_eq!(Authority::parse(""), None);
+    }
+
+    #[test]
+    fn local_hosts_and_names_below() {
+        let host = |text: &str| Host::parse(text).unwrap();
+        for local in ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST", "tab1.localhost"] {
+            assert!(host(local).is_local(), "{local}");
+        }
+        for other in [
+            ".localhost",
+            "evillocalhost",
+            "localhost.evil.com",
+            "127.0.0.1.evil.com",
+            "10.0.0.1",
+            "[::2]",
+            "[v1.localhost]",
+        ] {
+            assert!(!host(other).is_local(), "{other}");
+        }
+        assert!(host("a.test").is_below(".test") && !host("test").is_below(".test"));
+        assert!(!host(".test").is_below(".test"));
+    }
+
+    #[test]
+    fn targets_in_absolute_form() {
+        let form = |scheme, authority, rest| Some(AbsoluteForm { scheme, authority, rest });
+        for (target, expected) in [
+            ("/", None),
+            ("/redirect?to=http://elsewhere/x", None),
+            ("*", None),
+            ("1http://a/", None),
+            ("http://a/b?c", form("http", Some("a"), "/b?c")),
+            ("HTTP://a", form("HTTP", Some("a"), "")),
+            ("http://a?b=/c", form("http", Some("a"), "?b=/c")),
+            ("http:///b", form("http", Some(""), "/b")),
+            ("http:/b", form("http", None, "/b")),
+            ("urn:a:b", form("urn", None, "a:b")),
+        ] {
+            assert_eq!(absolute_form(target), expected, "{target}");
+        }
+    }
+
+    /// A table with a row per way to name a host, and a column per version.
+    #[test]
+    fn the_host_of_a_request_by_every_form_of_target_and_version() {
+        let refused = || Err(StatusCode::BAD_REQUEST);
+        let is = |host: &str| Ok(Some(host.to_owned()));
+        for (target, hosts, by_11, by_10) in [
+            // Origin form and asterisk form: Host.
+            ("/", &["localhost:9292"][..], is("localhost:9292"), is("localhost:9292")),
+            ("*", &["localhost"], is("localhost"), is("localhost")),
+            ("/", &[], refused(), Ok(None)),
+            ("/", &[""], refused(), is("")),
+            ("/", &["a", "a"], refused(), refused()),
+            ("/", &["a", ""], refused(), refused()),
+            ("/", &["user@a"], refused(), refused()),
+            ("/a://b/c", &["localhost"], is("localhost"), is("localhost")),
+            // Absolute form: its authority wins, and Host must be right all the same.
+            ("http://a/", &["b"], is("a"), is("a")),
+            ("http://a", &["b"], is("a"), is("a")),
+            ("HTTPS://A:1?x", &["b"], is("a:1"), is("a:1")),
+            ("ftp://[::1]/", &["b"], is("[::1]"), is("[::1]")),
+            ("http://a/", &[], refused(), is("a")),
+            ("http://a/", &[""], refused(), is("a")),
+            ("http://a/", &["b:x"], refused(), refused()),
+            ("http://a/", &["b", "b"], refused(), refused()),
+            // A malformed authority, or none where the scheme needs one.
+            ("http://", &["b"], refused(), refused()),
+            ("http:///up", &["b"], refused(), refused()),
+            ("http://?x", &["b"], refused(), refused()),
+            ("http:/up", &["b"], refused(), refused()),
+            ("http:up", &["b"], refused(), refused()),
+            ("https:", &["b"], refused(), refused()),
+            ("ftp:///up", &["b"], refused(), refused()),
+            // Another scheme may have no authority.
+            ("urn:a:b", &["b"], is("b"), is("b")),
+        ] {
+            let mut fields = Fields::default();
+            hosts.iter().for_each(|host| fields.push("Host", host.as_bytes()));
+            for (version, expected) in [(Version::Http11, by_11), (Version::Http10, by_10)] {
+                let host = of_request(target, version, &fields);
+                let host = host.map(|host| host.map(|host| host.to_string())).map_err(Refusal::status);
+                assert_eq!(host, expected, "{version:?} {target} {hosts:?}");
+            }
+        }
+        for text in MALFORMED {
+            for version in [Version::Http11, Version::Http10] {
+                let mut fields = Fields::default();
+                fields.push("Host", text.as_bytes());
+                assert_eq!(
+                    of_request("/", version, &fields).map_err(Refusal::status),
+                    Err(StatusCode::BAD_REQUEST),
+                    "{text}"
+                );
+                // What ends an authority makes another target of it.
+                if !text.contains(['/', '?', '#']) {
+                    let mut fields = Fields::default();
+                    fields.push("Host", b"localhost");
+                    let host = of_request(&format!("http://{text}/up"), version, &fields);
+                    assert_eq!(host.map_err(Refusal::status), Err(StatusCode::BAD_REQUEST), "{text}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The way from an action to its client's socket.
+//!
+//! An action writes; the head goes out with its first write, and every write is
+//! one chunk (HTTP/1.1) or bare bytes (HTTP/1.0), handed to the kernel at once:
+//! Puma corks the socket here, which is why each of its events arrives 200 ms
+//! late. A write blocks while the client does not read and its buffers are full,
+//! for at most the server's write timeout, in sum; a write that failed, for
+//! whatever reason, means that this client is gone.
+//!
+//! Where the socket is in the hand, a write that is blocked can be ended from
+//! another thread ([`Connection::cutter`]), and a client that closes can be waited
+//! for; tiny_http hides its socket, and can only be written to.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::framing::{Ended, Framing};
+use super::socket::{Cutter, Patience, Pieces, Waited};
+use super::transport::Transport;
+use crate::timeline::{Subject, Timeline, What};
+
+/// The client of this connection is gone, or does not read any more.
+#[derive(Debug, Error)]
+#[error("write {number} failed: {errno}")]
+pub struct WriteError {
+    /// Which write of this answer it was, counted from 1.
+    pub number: u64,
+    /// The system's name for it: `EPIPE`, `ECONNRESET`, `EAGAIN` (the write timeout), `ETIMEDOUT`
+    /// (the peer has vanished), …
+    pub errno: String,
+}
+
+/// How far an answer has come; read by whoever watches the server.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Bytes that the kernel has taken so far.
+    pub bytes: AtomicU64,
+    /// Bytes of the write under way that it has not taken yet.
+    pub unsent: AtomicU64,
+}
+
+/// The writing end of one request's connection.
+pub struct Connection {
+    transport: Transport,
+    subject: Subject,
+    thread: usize,
+    timeline: Arc<Timeline>,
+    progress: Arc<Progress>,
+    patience: Patience,
+    head: Vec<u8>,
+    last_words: Vec<u8>,
+    framing: Framing,
+    writes: u64,
+    state: State,
+    /// What the write that failed met.
+    errno: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The last write waited for the client; the next one may, too.
+    Slow,
+    /// A write failed: nothing more can be said on it.
+    Broken,
+}
+
+impl Connection {
+    pub(super) fn new(
+        transport: Transport,
+        subject: Subject,
+        thread: usize,
+        timeline: Arc<Timeline>,
+        progress: Arc<Progress>,
+        write_timeout: Duration,
+    ) -> Self {
+        Connection {
+            transport,
+            subject,
+            thread,
+            timeline,
+            progress,
+            patience: Patience::of(write_timeout),
+            head: Vec::new(),
+            last_words: Vec::new(),
+            framing: Framing::UntilClose,
+            writes: 0,
+            state: State::Open,
+            errno: None,
+        }
+    }
+
+    /// Puts the head in front of the first write.
+    pub(super) fn begin(&mut self, head: Vec<u8>, framing: Framing) {
+        self.head = head;
+        self.framing = framing;
+    }
+
+    /// From now on a write waits no longer than this, in total and while its client takes nothing.
+    pub(super) fn limit_waits(&mut self, total: Duration, stall: Duration) {
+        self.patience = self.patience.at_most(total, stall);
+    }
+
+    /// The answer is its head alone, whatever that promises (HEAD, 204, 304).
+    pub(super) fn bare(&mut self) {
+        self.framing = Framing::None;
+    }
+
+    /// Whether anything has been sent, so that a different answer is too late.
+    pub(super) fn has_begun(&self) -> bool {
+        self.writes > 0
+    }
+
+    /// Writes part of the body and hands it to the kernel.
+    ///
+    /// Blocks while the client's buffers are full, at most for the write timeout.
+    /// Empty parts are skipped: an empty chunk would end the body. After a write has failed, in the
+    /// middle of a chunk perhaps, every further one fails and sends nothing.
+    pub fn write(&mut self, part: &[u8]) -> Result<(), WriteError> {
+        if self.state == State::Broken {
+            return Err(self.over());
+        }
+        if part.is_empty() {
+            return Ok(());
+        }
+        let front = self.front(part.len());
+        self.send([&front, part, self.behind()])
+    }
+
+    /// What a write gets when nothing more can be sent.
+    pub(crate) fn over(&self) -> WriteError {
+        let errno = self.errno.clone().unwrap_or_else(|| "EPIPE".to_owned());
+        WriteError { number: self.writes + 1, errno }
+    }
+
+    /// What to say at a clean end: it is sent with what is due then.
+    pub fn say_last(&mut self, words: &[u8]) {
+        self.last_words = words.to_vec();
+    }
+
+    /// Whether the socket is out of reach.
+    pub(super) fn is_hidden(&self) -> bool {
+        matches!(self.transport, Transport::Writer(_))
+    }
+
+    /// What ends this connection's waits from another thread.
+    pub fn cutter(&self) -> Cutter {
+        self.transport.cutter()
+    }
+
+    /// Waits for the client to close. None where that cannot be seen (tiny-http). A
+    /// client that only stopped sending looks the same as one that has closed.
+    pub fn wait_for_close(&self, timeout: Duration) -> Option<Waited> {
+        self.transport.wait_for_close(timeout)
+    }
+
+    /// The client has been seen to close: recorded as a write that failed would be.
+    pub fn closed(&mut self) -> WriteError {
+        self.state = State::Broken;
+        let (number, errno) = (self.writes + 1, "POLLRDHUP".to_owned());
+        self.errno = Some(errno.clone());
+        self.record(What::Disconnected { write: number, error: errno.clone() });
+        WriteError { number, errno }
+    }
+
+    /// Ends the answer: sends what is still due (the head, the last words, the last
+    /// chunk). It may block like a write, but never on a client that was slow at
+    /// the last one. Answers whether another request may follow on the connection.
+    pub(super) fn end(mut self, ended: Ended) -> bool {
+        let words = std::mem::take(&mut self.last_words);
+        let mut due = match ended {
+            Ended::Clean if !words.is_empty() => {
+                [&self.front(words.len())[..], &words, self.behind()].concat()
+            }
+            _ => std::mem::take(&mut self.head),
+        };
+        due.extend_from_slice(match (self.framing, ended) {
+            (Framing::Chunked, Ended::Clean) => b"0\r\n\r\n",
+            (Framing::Chunked, Ended::Cut) => self.transport.cut_mark(ended),
+            _ => b"",
+        });
+        match self.state {
+            State::Open if due.is_empty() => {}
+            State::Open => {
+                // Its failure is on the timeline, and there is nobody left to tell.
+                let _ = self.send([&due[..], &[], &[]]);
+                due.clear();
+            }
+            State::Slow => {}
+            State::Broken => due.clear(),
+        }
+        let is_whole = ended == Ended::Clean && self.state != State::Broken && due.is_empty();
+        if self.state != State::Open {
+            self.transport.leave(due);
+        }
+        is_whole && self.framing != Framing::UntilClose
+    }
+
+    /// What goes out before a part of the body: the head, if that is still due, and the size of
+    /// the part where it is a chunk. The part itself is not copied behind it: a page may be large.
+    fn front(&mut self, part: usize) -> Vec<u8> {
+        let mut front = std::mem::take(&mut self.head);
+        if self.framing == Framing::Chunked {
+            front.extend_from_slice(format!("{part:x}\r\n").as_bytes());
+        }
+        front
+    }
+
+    /// What goes out behind a part of the body.
+    fn behind(&self) -> &'static [u8] {
+        if self.framing == Framing::Chunked { b"\r\n" } else { b"" }
+    }
+
+    /// Hands these pieces to the kernel together.
+    fn send(&mut self, pieces: Pieces<'_>) -> Result<(), WriteError> {
+        self.writes += 1;
+        let progress = &self.progress;
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        progress.unsent.store(bytes, Ordering::Relaxed);
+        let took = |bytes: usize| {
+            progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            progress.unsent.fetch_sub(bytes as u64, Ordering::Relaxed);
+        };
+        let (waited, written) = self.transport.write_all(pieces, self.patience, took);
+        progress.unsent.store(0, Ordering::Relaxed);
+        if !waited.is_zero() {
+            self.record(What::Blocked { us: waited.as_micros() as u64 });
+        }
+        match written {
+            Ok(()) => {
+                self.state = if waited.is_zero() { State::Open } else { State::Slow };
+                self.record(What::Wrote { bytes });
+                Ok(())
+            }
+            Err(error) => {
+                self.state = State::Broken;
+                let errno = errno(&error);
+                self.errno = Some(errno.clone());
+                self.record(What::Disconnected { write: self.writes, error: errno.clone() });
+                Err(WriteError { number: self.writes, errno })
+            }
+        }
+    }
+
+    fn record(&self, what: What) {
+        self.timeline.record(Some(self.thread), Some(self.subject), what);
+    }
+}
+
+/// The system's own name for what a write can meet.
+fn errno(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => "EPIPE".into(),
+        io::ErrorKind::ConnectionReset => "ECONNRESET".into(),
+        io::ErrorKind::ConnectionAborted => "cut".into(),
+        io::ErrorKind::WouldBlock => "EAGAIN".into(),
+        io::ErrorKind::TimedOut => "ETIMEDOUT".into(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,231 @@
+//! The loop itself.
+//!
+//! The kernel is asked once for each connection and reports edges from then on, of bytes and
+//! of room alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use super::connection::{Connection, Turn, log_cut};
+use super::goodbyes::{self, Goodbyes};
+use super::{Feed, Peer, Shared};
+use crate::log_limit::limited;
+use crate::response::Detached;
+use crate::services;
+
+/// How many events are taken from the kernel at once.
+const EVENTS: usize = 1_024;
+/// How often every peer is asked, news or not: heartbeats and time limits are as exact as this.
+const SWEEP: Duration = Duration::from_millis(250);
+/// How long a peer that was told goodbye may take to read it and to close.
+const GOODBYE_GRACE: Duration = Duration::from_millis(500);
+
+pub(super) struct Run<F: Feed> {
+    poll: Poll,
+    shared: Arc<Shared<F>>,
+    feed: F,
+    connections: BTreeMap<usize, Connection<F>>,
+    /// Those that have more to do without an event of the kernel: each once, however often it says so.
+    again: BTreeSet<usize>,
+    /// The newest token.
+    last: usize,
+    stopped_after: Duration,
+    stop: Option<Stop>,
+}
+
+/// The goodbyes of a loop that is to stop.
+struct Stop {
+    goodbyes: Goodbyes,
+    deadline: Instant,
+    /// Every connection up to this token has been told.
+    told_up_to: usize,
+    told: usize,
+    /// When the last ones were told.
+    last_told: Instant,
+}
+
+impl<F: Feed> Run<F> {
+    pub fn new(poll: Poll, shared: Arc<Shared<F>>, feed: F, stopped_after: Duration) -> Self {
+        let (connections, again) = (BTreeMap::new(), BTreeSet::new());
+        Run { poll, shared, feed, connections, again, last: 0, stopped_after, stop: None }
+    }
+
+    /// Ok: it was told to stop, and has.
+    pub fn run(mut self) -> Result<(), String> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut swept = Instant::now();
+        loop {
+            match self.poll.poll(&mut events, self.timeout(swept)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(format!("it cannot poll: {error}"));
+                }
+                _ => {}
+            }
+            let has_news = self.refresh();
+            for token in mem::take(&mut self.again) {
+                self.turn(token, true);
+            }
+            for event in &events {
+                let may_read = event.is_readable() || event.is_read_closed() || event.is_error();
+                self.turn(event.token().0, may_read);
+            }
+            let (arrived, stop_by) = {
+                let mut door = self.shared.door();
+                (mem::take(&mut door.arrived), door.stop_by)
+            };
+            for (detached, peer) in arrived {
+                self.take_in(detached, peer);
+            }
+            if let Some(deadline) = stop_by
+                && self.say_goodbyes(deadline)
+            {
+                return Ok(());
+            }
+            let is_due = swept.elapsed() >= SWEEP;
+            if has_news || is_due {
+                self.ask_all();
+            }
+            if is_due {
+                swept = Instant::now();
+            }
+        }
+    }
+
+    fn timeout(&self, swept: Instant) -> Option<Duration> {
+        if !self.again.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let sweep = SWEEP.saturating_sub(swept.elapsed());
+        match &self.stop {
+            Some(_) => Some(sweep.min(goodbyes::TICK)),
+            None => (!self.connections.is_empty()).then_some(sweep),
+        }
+    }
+
+    fn refresh(&mut self) -> bool {
+        let (feed, peers) = (&mut self.feed, self.connections.len());
+        // After a panic some peers may have something to say all the same.
+        services::piece(format_args!("the feed"), || feed.refresh(peers)).unwrap_or(true)
+    }
+
+    fn take_in(&mut self, detached: Detached, peer: Box<dyn Peer<F>>) {
+        self.shared.counters.joined.fetch_add(1, Ordering::Relaxed);
+        let mut connection = Connection::new(detached, peer);
+        let token = self.last + 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered =
+            self.poll.registry().register(&mut SourceFd(&connection.fd()), Token(token), interest);
+        if let Err(error) = registered {
+            return limited!(Error, "cannot watch a listener's connection: {error}");
+        }
+        self.last = token;
+        let turn = connection.receive_unread(&mut self.feed);
+        self.connections.insert(token, connection);
+        self.count_open();
+        match turn {
+            Turn::Left | Turn::Cut(_) => self.end(token, &turn),
+            Turn::Over | Turn::Again => self.turn(token, true),
+        }
+    }
+
+    fn turn(&mut self, token: usize, may_read: bool) {
+        let Some(connection) = self.connections.get_mut(&token) else { return };
+        let turn = connection.turn(&mut self.feed, may_read, Instant::now());
+        self.after(token, &turn);
+    }
+
+    /// Every peer says what is new, and a connection that has taken nothing for too long ends.
+    fn ask_all(&mut self) {
+        let now = Instant::now();
+        let mut turns = Vec::new();
+        for (token, connection) in &mut self.connections {
+            match connection.ask(&mut self.feed, now, self.stopped_after) {
+                Turn::Over => {}
+                turn => turns.push((*token, turn)),
+            }
+        }
+        for (token, turn) in turns {
+            self.after(token, &turn);
+        }
+    }
+
+    fn after(&mut self, token: usize, turn: &Turn) {
+        match turn {
+            Turn::Over => {}
+            Turn::Again => {
+                self.again.insert(token);
+            }
+            Turn::Left | Turn::Cut(_) => self.end(token, turn),
+        }
+    }
+
+    fn end(&mut self, token: usize, turn: &Turn) {
+        let Some(mut connection) = self.connections.remove(&token) else { return };
+        if let Turn::Cut(why) = turn {
+            self.shared.counters.cut.fetch_add(1, Ordering::Relaxed);
+            log_cut(why);
+            if connection.cut(why) {
+                self.connections.insert(token, connection);
+                return self.turn(token, false);
+            }
+        }
+        let registry = self.poll.registry();
+        // The peer is dropped with it, and might panic.
+        services::piece(format_args!("a listener's end"), || connection.close(registry));
+        self.count_open();
+    }
+
+    fn count_open(&self) {
+        self.shared.counters.open.store(self.connections.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Tells those whose turn it is. True: all have been told, and have had time to read it.
+    fn say_goodbyes(&mut self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        let peers = self.connections.len();
+        let stop = self.stop.get_or_insert_with(|| Stop {
+            goodbyes: Goodbyes::new(peers, now, deadline),
+            deadline,
+            told_up_to: 0,
+            told: 0,
+            last_told: now,
+        });
+        let mut due = stop.goodbyes.due(now);
+        if stop.goodbyes.are_over() {
+            // Those that joined meanwhile are told at once, and those that left are not missed.
+            due = usize::MAX;
+        }
+        let next = stop.told_up_to + 1..;
+        let tokens: Vec<usize> = self.connections.range(next).take(due).map(|(token, _)| *token).collect();
+        if let Some(last) = tokens.last() {
+            (stop.told_up_to, stop.last_told) = (*last, now);
+            stop.told += tokens.len();
+        }
+        let is_over = stop.goodbyes.are_over();
+        let is_late = now >= stop.deadline || now.saturating_duration_since(stop.last_told) >= GOODBYE_GRACE;
+        for token in tokens {
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.leave();
+            }
+            self.turn(token, true);
+        }
+        let has_ended = is_over && (self.connections.is_empty() || is_late);
+        if has_ended {
+            for token in self.connections.keys().copied().collect::<Vec<_>>() {
+                self.end(token, &Turn::Left);
+            }
+            let told = self.stop.as_ref().map_or(0, |stop| stop.told);
+            if told > 0 {
+                log::info!("{told} listeners were told to come back");
+            }
+        }
+        has_ended
+    }
+}

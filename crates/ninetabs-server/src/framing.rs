@@ -1,0 +1,168 @@
+//! Framing: where a body ends and the next message begins.
+//!
+//! Both ways round. What a client may send is decided in one pure function,
+//! [`of_request`], which answers none, counted, chunked, or a refusal with its
+//! status: everything that a smuggler would try is a row of its table. How an
+//! answer is framed is the other enum, [`Framing`]. Models the decisions of
+//! Puma::Client#setup_body, stricter where docs/puma.md says so.
+
+use super::head::Head;
+use super::refusal::Refusal;
+use super::request::Version;
+
+/// How the bytes after an answer's head are told apart from what follows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// No body belongs to this answer.
+    None,
+    /// Bytes whose number is given.
+    Counted(usize),
+    /// Chunks.
+    Chunked,
+    /// HTTP/1.0: the body lasts until the connection ends.
+    UntilClose,
+}
+
+/// How a live body ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// To its end: the client is told so.
+    Clean,
+    /// In the middle: whoever reads it must not take it for whole.
+    Cut,
+}
+
+/// How a request's body is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFraming {
+    /// There is no body.
+    None,
+    /// This many bytes.
+    Counted(u64),
+    /// Chunks.
+    Chunked {
+        /// Not where a length was given as well, nor in HTTP/1.0, which knows no
+        /// chunks: somebody on the way may see another end of it.
+        may_be_followed: bool,
+    },
+}
+
+/// Codings that Puma lets pass in front of `chunked`. They are not decoded.
+const PASSED: [&str; 3] = ["gzip", "deflate", "compress"];
+
+/// Decides how the body of this request is framed, or why it cannot be known.
+pub fn of_request(head: &Head, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
+    let mut lengths = head.fields.values("content-length");
+    let codings: Vec<&str> = head.fields.values("transfer-encoding").collect();
+    let counted = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(length), None) => Some(content_length(length)?),
+        (Some(_), Some(_)) => return Err(Refusal::BadRequest("Content-Length is given twice")),
+    };
+    if !codings.is_empty() {
+        transfer_coding(&codings)?;
+        let may_be_followed = counted.is_none() && head.version == Version::Http11;
+        return Ok(BodyFraming::Chunked { may_be_followed });
+    }
+    match counted {
+        None | Some(0) => Ok(BodyFraming::None),
+        Some(length) if length > max_body_bytes => Err(Refusal::BodyTooLarge),
+        Some(length) => Ok(BodyFraming::Counted(length)),
+    }
+}
+
+/// Digits and nothing else; more of them than a u64 holds are more than any limit.
+fn content_length(value: &str) -> Result<u64, Refusal> {
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Refusal::BadRequest("Content-Length is not a number"));
+    }
+    Ok(value.parse().unwrap_or(u64::MAX))
+}
+
+/// `chunked` must be there once and last; before it only what Puma lets pass.
+pub(super) fn transfer_coding(values: &[&str]) -> Result<(), Refusal> {
+    let joined = values.join(",");
+    let codings: Vec<String> =
+        joined.split(',').map(|coding| coding.trim_matches([' ', '\t']).to_ascii_lowercase()).collect();
+    if codings.iter().any(|coding| coding != "chunked" && !PASSED.contains(&coding.as_str())) {
+        return Err(Refusal::NotImplemented("that transfer coding is not known"));
+    }
+    let chunked = codings.iter().filter(|coding| *coding == "chunked").count();
+    if chunked != 1 || codings.last().is_none_or(|last| last != "chunked") {
+        return Err(Refusal::BadRequest("chunked must be the last transfer coding, once"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::tests::head;
+
+    fn framed(method: &str, version: &str, fields: &str) -> Result<BodyFraming, u16> {
+        let head = head(&format!("{method} / {version}\r\nHost: a\r\n{fields}\r\n"));
+        of_request(&head, 1000).map_err(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn every_way_to_frame_a_body() {
+        let chunked = Ok(BodyFraming::Chunked { may_be_followed: true });
+        for (fields, expected) in [
+            ("", Ok(BodyFraming::None)),
+            ("Content-Length: 0\r\n", Ok(BodyFraming::None)),
+            ("Content-Length: 8\r\n", Ok(BodyFraming::Counted(8))),
+            ("Content-Length: 0008\r\n", Ok(BodyFraming::Counted(8))),
+            ("CONTENT-length:8\r\n", Ok(BodyFraming::Counted(8))),
+            ("Content-Length: 1000\r\n", Ok(BodyFraming::Counted(1000))),
+            ("Content-Length: 1001\r\n", Err(413)),
+            ("Content-Length: 18446744073709551616\r\n", Err(413)),
+            ("Content-Length: 99999999999999999999999\r\n", Err(413)),
+            ("Content-Length:\r\n", Err(400)),
+            ("Content-Length: +8\r\n", Err(400)),
+            ("Content-Length: -8\r\n", Err(400)),
+            ("Content-Length: 8.0\r\n", Err(400)),
+            ("Content-Length: 0x8\r\n", Err(400)),
+            ("Content-Length: 8 8\r\n", Err(400)),
+            ("Content-Length: 8, 8\r\n", Err(400)),
+            ("Content-Length: 8\r\nContent-Length: 8\r\n", Err(400)),
+            ("Content-Length: 8\r\nContent-Length: 9\r\n", Err(400)),
+            ("Content_Length: 8\r\n", Ok(BodyFraming::None)),
+            ("Transfer-Encoding: chunked\r\n", chunked),
+            ("Transfer-Encoding: CHUNKED\r\n", chunked),
+            ("Transfer-Encoding: \t chunked \r\n", chunked),
+            ("Transfer-Encoding: gzip, chunked\r\n", chunked),
+            ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", chunked),
+            ("Transfer-Encoding: deflate, gzip\r\nTransfer-Encoding: compress, Chunked\r\n", chunked),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", Err(400)),
+            ("Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n", Err(501)),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+                Ok(BodyFraming::Chunked { may_be_followed: false }),
+            ),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\nContent-Length: 4\r\n", Err(400)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: x\r\n", Err(400)),
+            ("Transfer-Encoding: chunked, chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(400)),
+            ("Transfer-Encoding: chunked, gzip\r\n", Err(400)),
+            ("Transfer-Encoding: gzip\r\n", Err(400)),
+            ("Transfer-Encoding:\r\n", Err(501)),
+            ("Transfer-Encoding: ,chunked\r\n", Err(501)),
+            ("Transfer-Encoding: chunked,\r\n", Err(501)),
+            ("Transfer-Encoding: identity\r\n", Err(501)),
+            ("Transfer-Encoding: xchunked\r\n", Err(501)),
+            ("Transfer-Encoding: \"chunked\"\r\n", Err(501)),
+            ("Transfer-Encoding: chunked;q=1\r\n", Err(501)),
+            ("Transfer_Encoding: chunked\r\n", Ok(BodyFraming::None)),
+        ] {
+            // The method changes nothing, and HTTP/1.0 only that nothing may follow chunks.
+            let last = match expected {
+                Ok(BodyFraming::Chunked { .. }) => Ok(BodyFraming::Chunked { may_be_followed: false }),
+                other => other,
+            };
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"] {
+                assert_eq!(framed(method, "HTTP/1.1", fields), expected, "{method} {fields:?}");
+                assert_eq!(framed(method, "HTTP/1.0", fields), last, "{method} {fields:?}");
+            }
+        }
+    }
+}

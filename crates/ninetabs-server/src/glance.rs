@@ -1,0 +1,159 @@
+//! A look at a client in todo, without taking it out and without reading it.
+//!
+//! What is needed for it is copied under the pool's lock ([`Client::glance`]); the system call and
+//! the parsing come afterwards, outside of it. Bytes that held an incomplete head are not parsed again.
+
+use std::borrow::Cow;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use rustix::net::{self, RecvFlags};
+
+use super::client::Client;
+use super::head::{self, Head, Parsed};
+use super::socket::Socket;
+use crate::timeline::Subject;
+
+/// How much of an unread request is looked at, in bytes.
+const PEEK_BYTES: usize = 4 * 1024;
+
+/// What is known of a connection's next request from such looks.
+#[derive(Debug, Default)]
+pub(super) struct Peeked {
+    /// The number of bytes that held an incomplete head at the last look.
+    no_head: AtomicUsize,
+    /// Whether a look has found a whole head.
+    has_head: AtomicBool,
+    /// The request whose head has been noted.
+    noted: AtomicU64,
+}
+
+/// A client in todo, and the means to look at it.
+pub(super) struct Glance {
+    pub subject: Subject,
+    /// The line of a request that the reactor has read whole.
+    ready: Option<RequestLine>,
+    socket: Arc<Socket>,
+    max_head_bytes: usize,
+}
+
+/// What a request asks for. Cheap to copy, however long its head is.
+pub(super) struct RequestLine {
+    pub method: Cow<'static, str>,
+    pub target: Arc<str>,
+}
+
+impl Peeked {
+    /// The next request begins.
+    pub fn reset(&self) {
+        self.no_head.store(0, Ordering::Relaxed);
+        self.has_head.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Client {
+    /// None if its head has been noted already.
+    pub fn glance(&self) -> Option<Glance> {
+        let is_noted = self.socket.peeked.noted.load(Ordering::Relaxed) == self.subject.request;
+        (!is_noted).then(|| Glance {
+            subject: self.subject,
+            ready: self.ready().map(RequestLine::of),
+            socket: Arc::clone(&self.socket),
+            max_head_bytes: self.max_head_bytes(),
+        })
+    }
+
+    /// The same, unless it is known that a whole head has come. This copies nothing of the head.
+    pub fn glance_if_silent(&self) -> Option<Glance> {
+        let has_head = self.ready().is_some() || self.socket.peeked.has_head.load(Ordering::Relaxed);
+        if has_head { None } else { self.glance() }
+    }
+}
+
+impl RequestLine {
+    fn of(head: &Head) -> RequestLine {
+        RequestLine { method: head::method_name(&head.method), target: Arc::clone(&head.target) }
+    }
+}
+
+impl Glance {
+    /// The line of its next request, or None if the head has not come whole.
+    pub fn request_line(&mut self) -> Option<RequestLine> {
+        self.ready.take().or_else(|| self.peek())
+    }
+
+    /// Takes note that its head is known. False: that was noted before.
+    pub fn note(&self) -> bool {
+        let request = self.subject.request;
+        self.socket.peeked.noted.swap(request, Ordering::Relaxed) != request
+    }
+
+    fn peek(&self) -> Option<RequestLine> {
+        let mut scratch = [MaybeUninit::uninit(); PEEK_BYTES];
+        let ((bytes, _), _) = net::recv(&self.socket.stream, &mut scratch[..], RecvFlags::PEEK).ok()?;
+        let Peeked { no_head, has_head, .. } = &self.socket.peeked;
+        if bytes.len() == no_head.load(Ordering::Relaxed) {
+            return None;
+        }
+        match head::parse(bytes, self.max_head_bytes) {
+            Parsed::Whole(head, _) => {
+                has_head.store(true, Ordering::Relaxed);
+                Some(RequestLine::of(&head))
+            }
+            Parsed::NotYet | Parsed::Refused(_) => {
+                no_head.store(bytes.len(), Ordering::Relaxed);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::super::client::{Limits, Progress};
+    use super::super::pending::Pending;
+    use super::*;
+
+    fn client() -> (TcpStream, Box<Client>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Socket::new(listener.accept().unwrap().0, &Arc::default()).unwrap();
+        let hour = Duration::from_secs(3_600);
+        let limits = Limits {
+            max_head_bytes: 114_688,
+            max_body_bytes: 1_000,
+            first_data_timeout: hour,
+            head_timeout: hour,
+            persistent_timeout: hour,
+            max_keep_alive: 10,
+        };
+        let subject = Subject { connection: 1, port: 1, request: 1 };
+        (peer, Client::new(Arc::new(socket), subject, Arc::new(limits), &Pending::new(1_000_000)))
+    }
+
+    fn line(glance: Option<Glance>) -> Option<String> {
+        glance?.request_line().map(|line| format!("{} {}", line.method, line.target))
+    }
+
+    #[test]
+    fn a_whole_head_is_looked_for_once_for_each_request() {
+        let (mut peer, mut client) = client();
+        peer.write_all(b"GET /up HTTP/1.1\r\nHost: a\r\n").unwrap();
+        assert_eq!(line(client.glance_if_silent()), None);
+        peer.write_all(b"\r\n").unwrap();
+        assert_eq!(line(client.glance_if_silent()).as_deref(), Some("GET /up"));
+        assert!(client.glance_if_silent().is_none(), "it is known that its head is whole");
+        assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
+        client.socket.peeked.reset();
+        assert!(client.glance_if_silent().is_some(), "its next request is another");
+        // A request that has been read is known without a look at the socket.
+        assert!(matches!(client.eagerly_finish(), Progress::Ready));
+        assert!(client.glance_if_silent().is_none());
+        assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
+    }
+}

@@ -1,0 +1,114 @@
+//! A bounded, synchronous HTTP/1.1 server in the manner of Puma 8 (single mode).
+//!
+//! One pool of threads serves pages and streams alike. An acceptor puts each connection into a queue, `todo`;
+//! a pool thread reads its request, calls the app, and is held until the answer has ended. A request that
+//! has not come whole waits in a reactor, which takes no thread. So the number of threads bounds everything:
+//! eight open streams on eight threads, and the next page waits. What a Rails app on Puma lacks is built in:
+//! the open streams are known, there is a cap on them, and a reaper ends those that are too old.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use ninetabs_server::{Event, Response, Server};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     Server::bind("127.0.0.1:3000")
+//!         .threads(0..=8)
+//!         .max_stream_age(Duration::from_secs(60))
+//!         .serve(|request| match request.path() {
+//!             "/" => Response::text("hello"),
+//!             "/ticks" => Response::events(|stream| {
+//!                 for n in stream.last_event_id::<u64>().unwrap_or(0).. {
+//!                     stream.send(Event::data(n).id(n))?;
+//!                     stream.sleep(Duration::from_secs(1))?;
+//!                 }
+//!                 Ok(())
+//!             }),
+//!             _ => Response::not_found(),
+//!         })
+//! }
+//! ```
+//!
+//! # Where to begin
+//!
+//! - [`Server`] is the builder: every limit has a name and a default. [`Handle`] is a running server: its
+//!   numbers, and the orders to it.
+//! - [`Request`] and [`Response`] are what an [`App`] sees and answers. [`Request::builder`] makes requests for
+//!   tests, without a socket.
+//! - [`Stream`] is what an action of [`Response::events`] writes on; [`Streams`] knows all that are open.
+//! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and each of Puma's rules a short function. It is
+//!   generic over its work, and knows no HTTP.
+//! - [`event_loop`] serves connections that have left the pool by [`Response::detach`].
+//! - [`timeline`] is the record of events, if the program wants one ([`Server::record`]).
+//!
+//! A request's way: the acceptor's thread lets a connection in and pushes it into todo; a pool thread reads
+//! from it; `PumaServer::process` takes the request, [`serving::Serving`] calls the app and writes the answer.
+//!
+//! # Features
+//!
+//! `serde` implements `Serialize` for the record and the statistics, and `Deserialize` for the record.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod acceptor;
+mod app;
+pub mod authority;
+pub mod body;
+pub mod chunks;
+mod client;
+pub mod configuration;
+mod connection;
+pub mod escape;
+pub mod event;
+pub mod event_loop;
+mod field_values;
+pub mod fields;
+pub mod framing;
+mod glance;
+pub mod handle;
+pub mod head;
+mod head_scan;
+mod lingering;
+pub mod listen;
+pub mod log_limit;
+mod peer_close;
+mod pending;
+mod pool_state;
+mod puma_server;
+mod reactor;
+mod reactor_state;
+mod reaper;
+pub mod refusal;
+pub mod request;
+pub mod request_reader;
+pub mod response;
+mod server;
+pub mod services;
+pub mod serving;
+mod socket;
+mod status;
+pub mod stream;
+pub mod streams;
+mod sync;
+pub mod thread_pool;
+pub mod timeline;
+mod transport;
+
+pub use app::App;
+pub use authority::{Authority, Host};
+pub use body::RequestBody;
+pub use connection::WriteError;
+pub use event::Event;
+pub use handle::Handle;
+pub use listen::StartError;
+pub use reaper::Reaper;
+pub use request::{Request, RequestBuilder};
+pub use response::{Detached, Response};
+pub use server::Server;
+pub use socket::Cutter;
+pub use stream::{Dialect, Stream, StreamError};
+pub use streams::Streams;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

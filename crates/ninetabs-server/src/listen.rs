@@ -1,0 +1,83 @@
+//! The listener, and why a server cannot be started.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+
+use crate::configuration::{LISTEN_BACKLOG, SEND_BUFFER_BYTES};
+use crate::thread_pool;
+
+/// The kernel takes no more milliseconds than an int has: 24 days.
+#[cfg(target_os = "linux")]
+const MAX_TCP_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// Why a server could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The address given to [`Server::bind`](crate::Server::bind) is none.
+    #[error("cannot resolve the address: {0}")]
+    Address(io::Error),
+    /// Another socket listens there.
+    #[error("{0} is in use")]
+    AddressInUse(SocketAddr),
+    /// The system refused to listen there.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// What the system answered.
+        error: io::Error,
+    },
+    /// The system refused a thread, or what a thread waits with.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The pool did not start.
+    #[error(transparent)]
+    Pool(#[from] thread_pool::StartError),
+}
+
+impl From<StartError> for io::Error {
+    fn from(error: StartError) -> io::Error {
+        let kind = match &error {
+            StartError::AddressInUse(_) => io::ErrorKind::AddrInUse,
+            StartError::Address(error) | StartError::Listen { error, .. } | StartError::Thread(error) => {
+                error.kind()
+            }
+            StartError::Pool(_) => io::ErrorKind::InvalidInput,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// Socket options that every accepted connection inherits from its listener.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ListenOptions {
+    /// How long written bytes may stay unacknowledged; None: as long as the kernel's default.
+    /// Linux only.
+    pub tcp_user_timeout: Option<Duration>,
+    /// How long one blocking write may take (SO_SNDTIMEO); None: without a limit.
+    pub write_timeout: Option<Duration>,
+}
+
+/// Opens a listener on this address. Port 0 takes a free one.
+pub fn listen(address: SocketAddr, options: ListenOptions) -> Result<TcpListener, StartError> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+        socket.set_write_timeout(options.write_timeout)?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(options.tcp_user_timeout.map(|it| it.min(MAX_TCP_USER_TIMEOUT)))?;
+        socket.bind(&address.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    open().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
+        _ => StartError::Listen { address, error },
+    })
+}

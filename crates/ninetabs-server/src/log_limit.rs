@@ -1,0 +1,174 @@
+//! The limit on messages that a client can cause.
+//!
+//! A client repeats a request as often as it likes, and a log that takes a line for each is a disk
+//! that fills. So every message that a request, a connection or a foreign row can cause goes
+//! through a [`Limited`] of its own: the first lines of a window are written, the rest are
+//! counted, and the count is written when the window is over.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+/// How long a window lasts.
+const WINDOW: Duration = Duration::from_secs(10);
+/// The most lines of one message in a window: of a warning or an error, and of anything else.
+const WARNINGS: u32 = 10;
+const OTHERS: u32 = 100;
+
+/// Logs a message at this level, within the limit of the place where it stands.
+#[macro_export]
+macro_rules! limited {
+    ($level:ident, $($message:tt)+) => {{
+        static MESSAGE: $crate::log_limit::Limited = $crate::log_limit::Limited::new(::log::Level::$level);
+        MESSAGE.log(format_args!($($message)+));
+    }};
+}
+#[doc(inline)]
+pub use limited;
+
+/// One message, at one place in the code.
+pub struct Limited {
+    level: Level,
+    window: Mutex<Option<Window>>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Instant,
+    written: u32,
+    left_out: u64,
+    /// Whether a thread waits for its end, to write the count.
+    is_awaited: bool,
+}
+
+/// What becomes of a line.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is written, behind the count of what was left out before.
+    Write { left_out: u64 },
+    /// It is counted. True: it is the first, and the window's end has to be awaited.
+    Count { is_first: bool },
+}
+
+impl Limited {
+    /// A message of this level.
+    pub const fn new(level: Level) -> Limited {
+        Limited { level, window: Mutex::new(None) }
+    }
+
+    /// Writes the message, or counts it. Blocks no longer than the log does.
+    pub fn log(&'static self, message: fmt::Arguments<'_>) {
+        if !log::log_enabled!(self.level) {
+            return;
+        }
+        match self.judge(Instant::now()) {
+            Verdict::Write { left_out: 0 } => log::log!(self.level, "{message}"),
+            Verdict::Write { left_out } => {
+                log::log!(self.level, "{message} ({left_out} more like this were left out)");
+            }
+            Verdict::Count { is_first: false } => {}
+            Verdict::Count { is_first: true } => self.await_the_end(&message),
+        }
+    }
+
+    fn most(&self) -> u32 {
+        if self.level <= Level::Warn { WARNINGS } else { OTHERS }
+    }
+
+    fn judge(&self, now: Instant) -> Verdict {
+        let mut window = self.window();
+        let is_over = |it: &Window| now.saturating_duration_since(it.began) >= WINDOW;
+        match window.as_mut() {
+            Some(it) if !is_over(it) && it.written == self.most() => {
+                it.left_out += 1;
+                let is_first = !it.is_awaited;
+                it.is_awaited = true;
+                Verdict::Count { is_first }
+            }
+            Some(it) if !is_over(it) => {
+                it.written += 1;
+                Verdict::Write { left_out: 0 }
+            }
+            _ => {
+                let left_out = window.as_ref().map_or(0, |it| it.left_out);
+                // A thread that awaits the old window's end finds nothing to count then.
+                *window = Some(Window { began: now, written: 1, left_out: 0, is_awaited: false });
+                Verdict::Write { left_out }
+            }
+        }
+    }
+
+    /// What was left out in the window that is over; it counts as told.
+    fn take_count(&self, now: Instant) -> u64 {
+        let mut window = self.window();
+        window
+            .take_if(|it| now.saturating_duration_since(it.began) >= WINDOW)
+            .map_or(0, |window| window.left_out)
+    }
+
+    /// A flood may end within the window, and then no later line brings its count.
+    fn await_the_end(&'static self, message: &fmt::Arguments<'_>) {
+        let message = message.to_string();
+        let count = move || {
+            thread::sleep(WINDOW + Duration::from_millis(1));
+            let left_out = self.take_count(Instant::now());
+            if left_out > 0 {
+                log::log!(self.level, "{left_out} more messages were left out like: {message}");
+            }
+        };
+        // Without a thread the next line brings the count.
+        let _ = thread::Builder::new().name("log limit".to_owned()).spawn(count);
+    }
+
+    fn window(&self) -> MutexGuard<'_, Option<Window>> {
+        // Every change under this lock is one assignment, whole even after a panic.
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_cut_to_a_few_lines_a_window_and_none_is_uncounted() {
+        for (level, most) in [(Level::Warn, WARNINGS), (Level::Error, WARNINGS), (Level::Info, OTHERS)] {
+            let limited = Limited::new(level);
+            let began = Instant::now();
+            let (mut written, mut counted, mut told) = (0, 0, 0);
+            for n in 0..5_000 {
+                match limited.judge(began + Duration::from_millis(n)) {
+                    Verdict::Write { left_out } => {
+                        written += 1;
+                        told += left_out;
+                    }
+                    Verdict::Count { is_first } => {
+                        assert_eq!(is_first, counted == 0, "one thread awaits the end");
+                        counted += 1;
+                    }
+                }
+            }
+            assert_eq!(written, most);
+            assert_eq!((counted, told), (5_000 - u64::from(most), 0));
+            assert_eq!(limited.take_count(began + WINDOW / 2), 0, "its window lasts on");
+            let later = began + WINDOW;
+            assert_eq!(limited.judge(later), Verdict::Write { left_out: counted });
+            assert_eq!(limited.take_count(later + WINDOW), 0, "it was told");
+            assert_eq!(limited.judge(later + WINDOW), Verdict::Write { left_out: 0 });
+        }
+    }
+
+    #[test]
+    fn a_flood_that_has_ended_is_counted_at_the_end_of_its_window() {
+        let limited = Limited::new(Level::Warn);
+        let began = Instant::now();
+        for _ in 0..WARNINGS + 7 {
+            limited.judge(began);
+        }
+        assert_eq!(limited.take_count(began + WINDOW), 7);
+        assert_eq!(limited.take_count(began + WINDOW), 0);
+    }
+}

@@ -1,0 +1,387 @@
+//! The server itself: it processes what the acceptor lets in, and decides what becomes of each
+//! client between the reactor and the pool.
+//!
+//! The acceptor pushes each connection into todo unread, as Puma 8 does. A pool
+//! thread reads what is there; a request that is not whole yet goes to the reactor,
+//! which costs no thread, and comes back into todo when it is. After an answer on a
+//! kept connection the thread goes on with the next request if it has come already
+//! and some other thread is free, else the connection goes to the end of todo, so
+//! that nobody keeps a thread that others wait for. Models Puma::Server's
+//! `handle_servers`, `process_client` and `reactor_wakeup`.
+//!
+//! A connection ends in one place, `PumaServer::end`: it is closed at once only if nothing of its client
+//! can be unread and its last answer is on its way, and is read to its end by the reactor otherwise.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use super::client::{Client, Limits, Progress};
+use super::configuration::Configuration;
+use super::head;
+use super::pending::Pending;
+use super::reactor::{After, Reactor, Wake};
+use super::refusal::Refusal;
+use super::request::Request;
+use super::response::Detached;
+use super::serving::{Served, Serving};
+use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
+use super::transport::Transport;
+use crate::timeline::{Timeline, What};
+
+/// How many of the clients in todo are looked at when somebody asks.
+const LOOKED_AT: usize = 64;
+
+/// How many reads a connection gets before a stop or an eviction closes it. Bytes that have come
+/// count, but a client that sends without a pause must not delay the others.
+const LAST_READS: usize = 64;
+
+/// How many connections are examined to find one that can be evicted.
+const CANDIDATES: usize = 16;
+
+/// What the acceptor, the reactor and the pool's threads share: Puma::Server.
+pub(super) struct PumaServer {
+    serving: Arc<Serving>,
+    timeline: Arc<Timeline>,
+    pub(super) limits: Arc<Limits>,
+    pub(super) pending: Arc<Pending>,
+    /// Both are there before the first connection.
+    pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
+    reactor: OnceLock<Reactor<Box<Client>>>,
+    requests: AtomicU64,
+    pub(super) connections: Arc<AtomicUsize>,
+    /// How many of them linger.
+    lingering: Arc<AtomicUsize>,
+    max_connections: AtomicUsize,
+    evicted: AtomicU64,
+    pub(super) stopping: AtomicBool,
+}
+
+impl PumaServer {
+    pub fn new(
+        configuration: &Configuration,
+        serving: Arc<Serving>,
+        timeline: Arc<Timeline>,
+    ) -> Arc<PumaServer> {
+        Arc::new(PumaServer {
+            serving,
+            timeline,
+            limits: Arc::new(configuration.limits()),
+            pending: Pending::new(configuration.max_pending_bytes),
+            pool: OnceLock::new(),
+            reactor: OnceLock::new(),
+            requests: AtomicU64::new(0),
+            connections: Arc::default(),
+            lingering: Arc::default(),
+            max_connections: AtomicUsize::new(configuration.max_connections),
+            evicted: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Knows its pool and its reactor from here on; both are there before the first connection.
+    pub fn join(&self, pool: &Arc<ThreadPool<Box<Client>>>, reactor: Reactor<Box<Client>>) {
+        self.pool.get_or_init(|| Arc::downgrade(pool));
+        self.reactor.get_or_init(|| reactor);
+    }
+
+    pub fn reactor(&self) -> Option<&Reactor<Box<Client>>> {
+        self.reactor.get()
+    }
+
+    /// The most that the reactor has watched since this was last asked.
+    pub fn take_reactor_max(&self) -> Option<usize> {
+        self.reactor().map(Reactor::take_most)
+    }
+
+    /// Connections without a whole request that were closed to make room for others, ever.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    pub fn limit_connections(&self, most: usize) {
+        self.max_connections.store(most, Ordering::Relaxed);
+    }
+
+    /// What a pool thread does with a client: reads, serves, and passes it on.
+    pub fn process(self: &Arc<Self>, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
+        let mut is_its_turn = true;
+        loop {
+            match client.eagerly_finish() {
+                // While others are free there is no harm in going on with the next one.
+                Progress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
+                    let Some(kept) = self.serve(client, processor) else { return };
+                    client = kept;
+                    is_its_turn = false;
+                }
+                Progress::Ready => {
+                    return match client.count_whole() {
+                        Ok(()) => self.push(client),
+                        Err(refusal) => self.refuse(client, refusal, Some(processor.number())),
+                    };
+                }
+                Progress::NotYet if client.is_ending => return self.end(client, true),
+                Progress::NotYet => return self.watch(client),
+                Progress::Gone => return,
+                Progress::Refused(refusal) => {
+                    return self.refuse(client, refusal, Some(processor.number()));
+                }
+            }
+        }
+    }
+
+    /// Serves the request that is whole. The client comes back if it is kept.
+    fn serve(
+        self: &Arc<Self>,
+        mut client: Box<Client>,
+        processor: &Processor<Box<Client>>,
+    ) -> Option<Box<Client>> {
+        let incoming = client.take()?;
+        let subject = client.subject;
+        let method = head::method_name(&incoming.head.method);
+        let what = What::accepted(method, Arc::clone(&incoming.head.target));
+        self.timeline.record(Some(processor.number()), Some(subject), what);
+        // A client that closed while it was queued is not served. A half-closed one looks the same,
+        // and is not served either, as in Puma.
+        if self.has_closed(&mut client) {
+            self.serving.count_request();
+            self.timeline.record(Some(processor.number()), Some(subject), What::Left);
+            self.end(client, false);
+            return None;
+        }
+        let marker = processor.clone();
+        let mark = Box::new(move || marker.mark_as_io_bound());
+        let request = Request::of(incoming.head, incoming.body, subject, processor.number(), mark);
+        let may_keep = incoming.may_be_followed
+            && client.served + 1 < self.limits.max_keep_alive
+            && !client.is_ending
+            && !self.stopping.load(Ordering::Acquire);
+        let transport = Transport::Socket(Arc::clone(&client.socket));
+        match self.serving.serve(&request, transport, may_keep) {
+            Served::Kept if !client.socket.is_deaf() => {
+                // A stream that was told to end is the last answer, unless a request came behind it.
+                client.is_ending = client.socket.take_cut();
+                client.reset(self.next_request());
+                Some(client)
+            }
+            Served::Kept | Served::Ended => {
+                self.end(client, request.keeps_alive() || !incoming.may_be_followed);
+                None
+            }
+            Served::Detached(take_over) => {
+                if let Some(reactor) = self.reactor.get() {
+                    reactor.forget(&mut client);
+                }
+                let socket = Arc::clone(&client.socket);
+                let shared = Arc::downgrade(self);
+                let take_back = move |socket| {
+                    if let Some(shared) = shared.upgrade() {
+                        shared.end(
+                            Client::new(socket, subject, Arc::clone(&shared.limits), &shared.pending),
+                            true,
+                        );
+                    }
+                };
+                take_over(Detached {
+                    socket,
+                    unread: client.into_unread(),
+                    take_back: Some(Box::new(take_back)),
+                });
+                None
+            }
+        }
+    }
+
+    /// The reactor is told of those that it has watched; only of the others must the kernel be asked.
+    fn has_closed(&self, client: &mut Box<Client>) -> bool {
+        let told = self.reactor.get().and_then(|reactor| reactor.has_closed(client));
+        told.unwrap_or_else(|| client.socket.is_closed())
+    }
+
+    /// Answers with a refusal, on a pool thread or on none.
+    pub(super) fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
+        self.end(self.refused(client, refusal, thread), true);
+    }
+
+    fn refused(&self, mut client: Box<Client>, refusal: Refusal, thread: Option<usize>) -> Box<Client> {
+        let what = What::Rejected { status: refusal.status().as_u16(), why: refusal.to_string() };
+        self.timeline.record(thread, Some(client.subject), what);
+        client.refuse(refusal);
+        client
+    }
+
+    /// Ends a connection: it is closed now, or once its client can have read the last answer.
+    /// `may_send_more`: the client has not announced its last request, so that more may be on the way.
+    fn end(&self, mut client: Box<Client>, may_send_more: bool) {
+        if !client.may_close(may_send_more) {
+            self.linger(client);
+        }
+    }
+
+    /// Has the reactor read a connection to its end.
+    fn linger(&self, mut client: Box<Client>) {
+        client.count_lingering(&self.lingering);
+        if let Some(reactor) = self.reactor.get() {
+            // It comes back only when the server has stopped, and is closed.
+            let _ = reactor.linger(client);
+        }
+    }
+
+    /// Ends a connection that has been read empty and holds no whole request. A partial request is
+    /// answered with the refusal. Returns the client if it has to linger.
+    fn dismiss(&self, mut client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
+        if client.is_in_request() {
+            client = self.refused(client, refusal, None);
+        }
+        let may_close = client.may_close(false);
+        (!may_close).then_some(client)
+    }
+
+    /// For a client in todo that the pool has given up on.
+    pub fn give_up(&self, client: Box<Client>) {
+        self.refuse(client, Refusal::Stopping, None);
+    }
+
+    pub(super) fn push(&self, client: Box<Client>) {
+        // What it asks for is noted anew each time that it is in todo.
+        client.socket.peeked.reset();
+        if let Some(pool) = self.pool()
+            && let Err(ShuttingDown(client)) = pool.push(client)
+        {
+            self.give_up(client);
+        }
+    }
+
+    /// For a client that has been read empty.
+    fn watch(&self, mut client: Box<Client>) {
+        client.settle();
+        if let Some(reactor) = self.reactor.get()
+            && let Err(client) = reactor.watch(client)
+            && let Some(client) = self.dismiss(client, Refusal::Stopping)
+        {
+            self.linger(client);
+        }
+    }
+
+    /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
+    pub fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
+        // One read each, so that a client that sends a lot does not keep the others waiting. A deadline
+        // says nothing about what has come: it counts only if nothing is there to be read.
+        let (progress, may_read_on) = match wake {
+            Wake::Shutdown => (client.finish_within(LAST_READS), false),
+            Wake::Readable | Wake::Expired => client.try_to_finish(),
+        };
+        let ended = match (counted(&mut client, progress), wake) {
+            (Progress::Ready, _) => {
+                self.push(client);
+                None
+            }
+            (Progress::NotYet, _) if may_read_on => return After::Again(client),
+            (Progress::NotYet, Wake::Readable) => return After::Watch(client),
+            (Progress::NotYet, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
+            (Progress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
+            (Progress::Gone, _) => None,
+            (Progress::Refused(refusal), _) => self.refused_at_its_end(client, refusal),
+        };
+        let Some(mut client) = ended else { return After::Done };
+        client.count_lingering(&self.lingering);
+        After::Again(client)
+    }
+
+    /// Refuses a request. Returns the client if it has to linger.
+    fn refused_at_its_end(&self, client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
+        let mut client = self.refused(client, refusal, None);
+        let may_close = client.may_close(true);
+        (!may_close).then_some(client)
+    }
+
+    /// Evicts the connection that has waited longest without a whole request. Returns false if there is
+    /// none. A lingering connection is not in use, so it is never evicted.
+    ///
+    /// With `at_once` one connection is closed before this returns: the one that has lingered longest,
+    /// or, if none lingers, an evicted one.
+    pub(super) fn make_room(&self, at_once: bool) -> bool {
+        let Some(reactor) = self.reactor.get() else { return false };
+        if at_once && let Some(mut client) = reactor.take_longest_lingering() {
+            // Bytes that have come are read: the kernel answers unread ones with a reset.
+            let _ = client.finish_within(LAST_READS);
+            return true;
+        }
+        for _ in 0..CANDIDATES {
+            let watched = reactor.take_longest_waiting();
+            let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
+            let progress = client.finish_within(LAST_READS);
+            let ended = match counted(&mut client, progress) {
+                // Its request has come meanwhile.
+                Progress::Ready => {
+                    self.push(client);
+                    continue;
+                }
+                Progress::Gone => None,
+                Progress::Refused(refusal) => self.refused_at_its_end(client, refusal),
+                Progress::NotYet => {
+                    self.evicted.fetch_add(1, Ordering::Relaxed);
+                    self.dismiss(client, Refusal::TooManyConnections)
+                }
+            };
+            if let Some(client) = ended
+                && !at_once
+            {
+                self.linger(client);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Takes the first client out of todo that has not sent a whole head.
+    fn take_from_todo(&self) -> Option<Box<Client>> {
+        let pool = self.pool()?;
+        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance_if_silent());
+        let silent = seen.into_iter().find_map(|mut it| it.request_line().is_none().then_some(it.subject))?;
+        pool.take_from_todo(silent)
+    }
+
+    /// Records the heads of requests that wait in todo unread.
+    pub fn look_at_todo(&self) {
+        let Some(pool) = self.pool() else { return };
+        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
+        let lines: Vec<_> = seen.into_iter().filter_map(|mut it| Some((it.request_line()?, it))).collect();
+        if lines.is_empty() {
+            return;
+        }
+        // A thread may have taken one meanwhile: then what was seen may be something else.
+        let waiting = pool.look_at_todo(LOOKED_AT, |client| Some(client.subject));
+        for (line, glance) in lines {
+            if waiting.contains(&glance.subject) && glance.note() {
+                let what = What::peeked(line.method, line.target);
+                self.timeline.record(None, Some(glance.subject), what);
+            }
+        }
+    }
+
+    /// How many connections there are that do not linger.
+    pub(super) fn in_use(&self) -> usize {
+        let connections = self.connections.load(Ordering::Relaxed);
+        connections.saturating_sub(self.lingering.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn max_connections(&self) -> usize {
+        self.max_connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn pool(&self) -> Option<Arc<ThreadPool<Box<Client>>>> {
+        self.pool.get().and_then(Weak::upgrade)
+    }
+}
+
+/// Counts a request that is to be queued, if it is whole. It may be refused then.
+fn counted(client: &mut Client, progress: Progress) -> Progress {
+    match progress {
+        Progress::Ready => client.count_whole().map_or_else(Progress::Refused, |()| Progress::Ready),
+        other => other,
+    }
+}

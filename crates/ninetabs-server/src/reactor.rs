@@ -1,0 +1,319 @@
+//! The reactor: one thread that watches idle connections for bytes and deadlines.
+//!
+//! Models Puma::Reactor. It knows descriptors and deadlines, not HTTP: what is to be
+//! done with a connection that wakes is a function that is handed in. Deadlines are
+//! kept in order, so that ten thousand idle connections cost no more to look through
+//! than one (Puma sorts a list at every wake-up).
+//!
+//! A connection is registered with the kernel once, when it is first watched, and told
+//! of by edges: once for what has come since it was last read empty. Puma registers and
+//! deregisters at each visit, which is two system calls and a wake-up of this thread for
+//! each request. So a connection has a place here also while a pool thread has it, and
+//! what the kernel says meanwhile is kept there; it is put back by its pool thread,
+//! under a lock, and this thread is woken only for what it must not sleep through.
+
+use std::io;
+use std::mem;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+
+use super::reactor_state::{Phase, State, Told, Visit};
+use crate::log_limit::limited;
+use crate::services::Services;
+
+/// The waker's own token; connections are counted from 1.
+const WAKER: Token = Token(0);
+/// How many events are taken from the kernel at once.
+const EVENTS: usize = 1_024;
+/// What can be watched.
+pub(super) trait Watched: Sized + Send + 'static {
+    fn fd(&self) -> RawFd;
+    /// When it has waited long enough.
+    fn deadline(&self) -> Instant;
+    /// Since when it has waited.
+    fn since(&self) -> Instant;
+    /// Whether it has had its last answer, and is only read to its end.
+    fn lingers(&self) -> bool;
+    /// Where it keeps its place, from the first time that it is watched to its end.
+    fn place(&mut self) -> &mut Option<Place<Self>>;
+}
+
+/// Why something wakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wake {
+    Readable,
+    Expired,
+    /// The reactor closes: it watches only what lingers from now on.
+    Shutdown,
+}
+
+/// What is to become of what woke.
+pub(super) enum After<W> {
+    /// It has been read empty, and waits for more.
+    Watch(W),
+    /// There may be more to read now; others come first.
+    Again(W),
+    /// Somebody else has it, or it is gone.
+    Done,
+}
+
+/// The thread. When it is dropped everything that is watched is dropped, and the thread is
+/// joined.
+pub(super) struct Reactor<W: Watched> {
+    places: Arc<Places<W>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A connection's place in the reactor, whether it is there or away; given up when this
+/// is dropped.
+pub(super) struct Place<W: Watched> {
+    places: Weak<Places<W>>,
+    token: usize,
+}
+
+struct Places<W> {
+    state: Mutex<State<W>>,
+    registry: Registry,
+    waker: Waker,
+    /// Notified when the thread has closed, or has ended.
+    closed: Condvar,
+}
+
+impl<W: Watched> Reactor<W> {
+    /// Starts it. `on_wake` is given what wakes; it must not block.
+    pub fn start(
+        name: &str,
+        services: &Services,
+        on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let places = Arc::new(Places {
+            state: Mutex::new(State::new()),
+            registry: poll.registry().try_clone()?,
+            waker: Waker::new(poll.registry(), WAKER)?,
+            closed: Condvar::new(),
+        });
+        let mut run = Run { poll, places: Arc::clone(&places), on_wake };
+        let thread = services.spawn(name, move || run.run())?;
+        Ok(Reactor { places, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Watches it from now on; it has been read empty. Hands it back when the reactor closes, or
+    /// the kernel refuses to watch it.
+    pub fn watch(&self, it: W) -> Result<(), W> {
+        self.places.put(it, false, Phase::Open)
+    }
+
+    /// Watches a lingering connection until the reactor ends. It wakes at once.
+    pub fn linger(&self, it: W) -> Result<(), W> {
+        self.places.put(it, true, Phase::Closed)
+    }
+
+    /// Takes out the connection that has waited longest, of those that do not linger.
+    pub fn take_longest_waiting(&self) -> Option<W> {
+        self.places.state().take_longest(false)
+    }
+
+    /// Takes out the connection that has lingered longest.
+    pub fn take_longest_lingering(&self) -> Option<W> {
+        self.places.state().take_longest(true)
+    }
+
+    /// Lets go of it for good: from now on somebody else watches its descriptor.
+    pub fn forget(&self, it: &mut W) {
+        if it.place().take().is_some()
+            && let Err(error) = self.places.registry.deregister(&mut SourceFd(&it.fd()))
+        {
+            log::debug!("a connection was not watched: {error}");
+        }
+    }
+
+    /// Whether the kernel has told that its peer has closed, or stopped sending; None of what
+    /// is not watched yet. It is known as soon as the thread has heard of it.
+    pub fn has_closed(&self, it: &mut W) -> Option<bool> {
+        let token = it.place().as_ref()?.token;
+        let state = self.places.state();
+        state.places.get(&token).map(|visit| visit.has_closed)
+    }
+
+    /// The most that were watched since this was last asked (`reactor_max`).
+    pub fn take_most(&self) -> usize {
+        let mut state = self.places.state();
+        let here = state.deadlines.len();
+        mem::replace(&mut state.most, here)
+    }
+
+    /// Wakes every watched connection for [`Wake::Shutdown`]. From then on only lingering ones are
+    /// watched. Blocks until all have been woken.
+    pub fn close(&self) {
+        let mut state = self.places.state();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Closing;
+            self.places.wake();
+        }
+        while state.phase < Phase::Closed {
+            state = self.places.closed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends the reactor as soon as nothing is watched, and at the latest after this time. Connections
+    /// that are still watched then are dropped. Blocks until the thread has ended.
+    pub fn end(&self, within: Duration) {
+        self.close();
+        self.places.state().ends = Some(Instant::now() + within);
+        self.places.wake();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Its panic has been reported by the panic hook; a drop must not add one.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<W: Watched> Drop for Reactor<W> {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+impl<W: Watched> Drop for Place<W> {
+    fn drop(&mut self) {
+        if let Some(places) = self.places.upgrade() {
+            // Whoever drops it has it, so nothing but a word is lost here.
+            let _away = places.state().places.remove(&self.token);
+        }
+    }
+}
+
+impl<W: Watched> Places<W> {
+    /// Hands it back if the end has come further than to this phase.
+    fn put(self: &Arc<Self>, mut it: W, is_readable: bool, until: Phase) -> Result<(), W> {
+        let mut state = self.state();
+        if state.phase > until {
+            drop(state);
+            return Err(it);
+        }
+        let token = match it.place() {
+            Some(place) => place.token,
+            None => {
+                state.next += 1;
+                let token = state.next;
+                // Its place comes first: from here on the kernel may tell of it.
+                state.places.insert(token, Visit::new());
+                *it.place() = Some(Place { places: Arc::downgrade(self), token });
+                let registered =
+                    self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
+                if let Err(error) = registered {
+                    drop(state);
+                    limited!(Error, "a connection cannot be watched: {error}");
+                    return Err(it);
+                }
+                token
+            }
+        };
+        let is_to_wake = state.put(token, it, is_readable);
+        drop(state);
+        if is_to_wake {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::error!("the reactor cannot be woken: {error}");
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<W>> {
+        // Each holder leaves it whole, or has panicked for want of memory.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Run<W: Watched, F> {
+    poll: Poll,
+    places: Arc<Places<W>>,
+    on_wake: F,
+}
+
+impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
+    fn run(&mut self) -> Result<(), String> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut awake = Vec::new();
+        loop {
+            let timeout = self.places.state().sleep();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(format!("it cannot poll: {error}"));
+                }
+                _ => {}
+            }
+            let now = Instant::now();
+            let phase = self.who_wakes(now, &events, &mut awake);
+            for (it, why) in awake.drain(..) {
+                self.wake(it, why);
+            }
+            let mut state = self.places.state();
+            if phase == Phase::Closing {
+                state.phase = Phase::Closed;
+                self.places.closed.notify_all();
+            }
+            if state.is_to_end(now) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Answers the phase in which it looked.
+    fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> Phase {
+        let mut state = self.places.state();
+        // First, so that a connection which always has more to read is asked whether its time is over.
+        while let Some(it) = state.take_expired(now) {
+            awake.push((it, Wake::Expired));
+        }
+        let again = mem::take(&mut state.again);
+        for token in again {
+            awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
+        }
+        for event in events {
+            // The waker has no place.
+            let has_closed = event.is_read_closed() || event.is_error();
+            let told = if has_closed { Told::Closed } else { Told::Readable };
+            awake.extend(state.tell(event.token().0, told).map(|it| (it, Wake::Readable)));
+        }
+        if state.phase == Phase::Closing {
+            let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
+            awake.extend(here.into_iter().filter_map(|token| Some((state.take(token)?, Wake::Shutdown))));
+        }
+        state.phase
+    }
+
+    fn wake(&mut self, it: W, why: Wake) {
+        let not_taken = match (self.on_wake)(it, why) {
+            After::Watch(it) => self.places.put(it, false, Phase::Closed).err(),
+            After::Again(it) => self.places.put(it, true, Phase::Closed).err(),
+            After::Done => None,
+        };
+        // The kernel refuses to watch it.
+        drop(not_taken);
+    }
+}
+
+/// However the thread ends, nothing waits for it, and what is watched is dropped.
+impl<W: Watched, F> Drop for Run<W, F> {
+    fn drop(&mut self) {
+        let mut state = self.places.state();
+        state.phase = Phase::Ended;
+        let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
+        let all: Vec<W> = here.into_iter().filter_map(|token| state.take(token)).collect();
+        drop(state);
+        self.places.closed.notify_all();
+        drop(all);
+    }
+}

@@ -1,0 +1,55 @@
+//! The stream reaper: one thread that ends each stream which has reached its age.
+//!
+//! To a loop that writes, a client that stays and does not read looks like an
+//! audience; only an age frees its thread for certain. At every round the reaper
+//! tells those that are due. It does not wait for them: a stream that sleeps
+//! leaves at once, and a write that is blocked is cut. So no stream is older than
+//! `max_age + reap_every` and a scheduling delay. Where the front door hides its
+//! sockets (tiny-http) a stream that is writing leaves after that write only, which
+//! lasts at most for the write timeout.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use crate::services::Services;
+use crate::streams::Streams;
+
+/// The reaper's thread; it ends, and is joined, when this is dropped.
+#[derive(Debug)]
+pub struct Reaper {
+    // Dropped first: that is the order to stop, and the thread is joined after it.
+    stop: Option<Sender<Infallible>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reaper {
+    /// Starts the thread; it looks at the streams every `every`.
+    pub fn start(streams: Arc<Streams>, every: Duration, services: &Services) -> io::Result<Reaper> {
+        let (stop, stopped) = bounded(0);
+        let thread = services.spawn("stream reaper", move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+                let told = streams.reap_aged();
+                if told > 0 {
+                    log::info!("stream reaper: told {told} of maximum age to end");
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Reaper { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been reported by the panic hook; a drop must not add one.
+            let _ = thread.join();
+        }
+    }
+}

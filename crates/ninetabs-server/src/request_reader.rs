@@ -1,0 +1,455 @@
+//! From a connection's bytes to its requests, without the connection.
+//!
+//! The half of Puma::Client that does no I/O: bytes are pushed in as they were read,
+//! in whatever pieces, and whole requests are taken out. What comes of the bytes
+//! does not depend on how they were cut, and no more of them is kept than the limits
+//! and one read; a body beyond Puma's MAX_BODY goes to the disk, which is all that
+//! can block here.
+
+use std::mem;
+
+use super::body::{RequestBody, SpoolError};
+use super::chunks::Chunks;
+use super::framing::{self, BodyFraming};
+use super::head::{Head, Parsed};
+use super::head_scan::HeadScan;
+use super::refusal::Refusal;
+use super::request::Version;
+use crate::log_limit::limited;
+
+/// A request that has come whole.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its head.
+    pub head: Head,
+    /// Its body.
+    pub body: RequestBody,
+    /// Whether another may follow it on this connection, as far as framing goes.
+    pub may_be_followed: bool,
+}
+
+/// What has been read of a connection and not been taken.
+#[derive(Debug)]
+pub struct RequestReader {
+    max_head_bytes: usize,
+    max_body_bytes: u64,
+    buffer: Vec<u8>,
+    /// Bytes at the front of the buffer that have been used.
+    used: usize,
+    is_continue_due: bool,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Head(HeadScan),
+    Counted { head: Head, left: u64, body: RequestBody },
+    Chunked { head: Head, chunks: Chunks, may_be_followed: bool, body: RequestBody },
+    Ready(Incoming),
+}
+
+impl RequestReader {
+    /// A reader with these limits, in bytes.
+    pub fn new(max_head_bytes: usize, max_body_bytes: u64) -> Self {
+        RequestReader {
+            max_head_bytes,
+            max_body_bytes,
+            buffer: Vec::new(),
+            used: 0,
+            is_continue_due: false,
+            phase: Phase::Head(HeadScan::new(max_head_bytes)),
+        }
+    }
+
+    /// Adds what was read. It is kept until [`parse`](Self::parse) has used it.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Takes from the buffer what belongs to the request. True: it is whole. After a
+    /// refusal nothing that follows means anything.
+    pub fn parse(&mut self) -> Result<bool, Refusal> {
+        loop {
+            match &mut self.phase {
+                Phase::Ready(_) => return Ok(true),
+                Phase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
+                    Parsed::Whole(head, length) => {
+                        // A refusal needs the request line, so the head is consumed after it.
+                        let framing = framing::of_request(&head, self.max_body_bytes)?;
+                        self.consume(length);
+                        self.begin_body(head, framing);
+                    }
+                    Parsed::NotYet => return Ok(false),
+                    Parsed::Refused(refusal) => return Err(refusal),
+                },
+                Phase::Counted { left, body, .. } => {
+                    let rest = &self.buffer[self.used..];
+                    let taken = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    keep(body, &rest[..taken])?;
+                    *left -= taken as u64;
+                    let is_whole = *left == 0;
+                    self.consume(taken);
+                    if !is_whole {
+                        return Ok(false);
+                    }
+                    self.finish();
+                }
+                Phase::Chunked { chunks, body, .. } => {
+                    // Gathered, since each piece is one write once the body is in a file.
+                    let mut data = Vec::new();
+                    let taken =
+                        chunks.take(&self.buffer[self.used..], |more| data.extend_from_slice(more))?;
+                    keep(body, &data)?;
+                    let is_whole = chunks.is_done();
+                    self.consume(taken);
+                    if !is_whole {
+                        return Ok(false);
+                    }
+                    self.finish();
+                }
+            }
+        }
+    }
+
+    fn begin_body(&mut self, head: Head, framing: BodyFraming) {
+        self.is_continue_due = head.expects_continue()
+            && head.version == Version::Http11
+            && framing != BodyFraming::None
+            && self.unread().is_empty();
+        let body = RequestBody::default();
+        self.phase = match framing {
+            BodyFraming::None => Phase::Ready(Incoming { head, body, may_be_followed: true }),
+            BodyFraming::Counted(left) => Phase::Counted { head, left, body },
+            BodyFraming::Chunked { may_be_followed } => {
+                let chunks = Chunks::with_limit(self.max_body_bytes);
+                Phase::Chunked { head, chunks, may_be_followed, body }
+            }
+        };
+    }
+
+    /// Moves what follows to the front once it is the smaller half, so that each byte of
+    /// pipelined requests is moved about once and not once per request. A buffer that is
+    /// empty then gives its memory back: it is counted, and may be larger than any body.
+    fn consume(&mut self, bytes: usize) {
+        self.used += bytes;
+        if self.used == self.buffer.len() {
+            self.buffer = Vec::new();
+            self.used = 0;
+        } else if self.used >= self.buffer.len() - self.used {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+    }
+
+    fn finish(&mut self) {
+        let next = self.next_head();
+        let (head, body, may_be_followed) = match mem::replace(&mut self.phase, next) {
+            Phase::Counted { head, body, .. } => (head, body, true),
+            Phase::Chunked { head, body, may_be_followed, .. } => (head, body, may_be_followed),
+            other => {
+                self.phase = other;
+                return;
+            }
+        };
+        self.phase = Phase::Ready(Incoming { head, body, may_be_followed });
+    }
+
+    fn next_head(&self) -> Phase {
+        Phase::Head(HeadScan::new(self.max_head_bytes))
+    }
+
+    /// Takes the request that is whole; the next begins in the buffer, or is to come.
+    pub fn take(&mut self) -> Option<Incoming> {
+        let next = self.next_head();
+        match mem::replace(&mut self.phase, next) {
+            Phase::Ready(incoming) => Some(incoming),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Whether the client waits to be told to send its body; once for each request.
+    pub fn take_continue(&mut self) -> bool {
+        mem::take(&mut self.is_continue_due)
+    }
+
+    /// Whether it is a head that is being read, or waited for.
+    pub fn is_in_head(&self) -> bool {
+        matches!(self.phase, Phase::Head(_))
+    }
+
+    /// Whether a request is whole.
+    pub fn is_ready(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    /// The head of the request that is whole.
+    pub fn ready(&self) -> Option<&Head> {
+        match &self.phase {
+            Phase::Ready(incoming) => Some(&incoming.head),
+            _ => None,
+        }
+    }
+
+    /// The head of the request whose body is being read, or that is whole.
+    fn head(&self) -> Option<&Head> {
+        match &self.phase {
+            Phase::Counted { head, .. } | Phase::Chunked { head, .. } => Some(head),
+            Phase::Ready(incoming) => Some(&incoming.head),
+            Phase::Head(_) => None,
+        }
+    }
+
+    /// Whether the request that is being read says HTTP/1.1, whole or not.
+    pub fn is_http11(&self) -> bool {
+        match self.head() {
+            Some(head) => head.version == Version::Http11,
+            None => request_line(self.unread()).ends_with(b" HTTP/1.1"),
+        }
+    }
+
+    /// Whether the request that is being read asks for a head only, whole or not.
+    pub fn is_for_head(&self) -> bool {
+        match self.head() {
+            Some(head) => head.method == "HEAD",
+            None => request_line(self.unread()).starts_with(b"HEAD "),
+        }
+    }
+
+    /// What was read and belongs to no request yet.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
+    /// The same, for who takes the socket over.
+    pub fn into_unread(mut self) -> Vec<u8> {
+        self.buffer.drain(..self.used);
+        self.buffer
+    }
+
+    /// How many bytes of memory it holds, as far as they grow with what comes: the buffer, the
+    /// head once it is parsed, and the body.
+    pub fn held_bytes(&self) -> usize {
+        let request = match &self.phase {
+            Phase::Counted { head, body, .. } => head.held_bytes() + body.held_bytes(),
+            Phase::Chunked { head, chunks, body, .. } => {
+                head.held_bytes() + chunks.held_bytes() + body.held_bytes()
+            }
+            Phase::Ready(incoming) => incoming.head.held_bytes() + incoming.body.held_bytes(),
+            Phase::Head(_) => 0,
+        };
+        self.buffer.capacity() + request
+    }
+
+    /// Gives back the memory that it does not need while it waits.
+    pub fn settle(&mut self) {
+        self.buffer.drain(..self.used);
+        self.used = 0;
+        self.buffer.shrink_to_fit();
+    }
+}
+
+/// The request line, which may have been refused, as far as it has come.
+fn request_line(bytes: &[u8]) -> &[u8] {
+    let mut lines = bytes.split(|byte| *byte == b'\r');
+    let line = lines.find(|line| !line.iter().all(|byte| *byte == b'\n')).unwrap_or_default();
+    line.strip_prefix(b"\n").unwrap_or(line)
+}
+
+fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
+    body.push(data).map_err(|error| {
+        // That there are many is no fault of ours, and may be so for a while.
+        if let SpoolError::Disk(_) = &error {
+            limited!(Error, "{error}");
+        }
+        Refusal::NoRoomForBody
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    use super::*;
+
+    /// The CPU time of this thread. Other work of the machine adds little to it.
+    fn cpu_time() -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
+    }
+
+    /// The CPU time of reading these bytes in pieces of this size, `times` over.
+    fn cost(bytes: &[u8], times: usize, piece: usize, max_head_bytes: usize) -> Duration {
+        let began = cpu_time();
+        for _ in 0..times {
+            let mut reader = RequestReader::new(max_head_bytes, u64::MAX);
+            let mut whole = 0;
+            for piece in <[u8]>::chunks(bytes, piece) {
+                reader.push(piece);
+                while reader.parse().expect("it is not refused") {
+                    reader.take();
+                    whole += 1;
+                }
+            }
+            assert!(whole >= 1, "nothing was whole");
+        }
+        cpu_time() - began
+    }
+
+    /// The cost of a byte in a request of `many` bytes over its cost in requests of `few`. The same number
+    /// of bytes is read on both sides, by turns. The lowest of a few runs.
+    fn growth(few: &[u8], many: &[u8], piece: usize, max_head_bytes: usize) -> f64 {
+        let run = || {
+            let few = cost(few, many.len().div_ceil(few.len()), piece, max_head_bytes);
+            let many = cost(many, 1, piece, max_head_bytes);
+            many.as_secs_f64() / few.as_secs_f64().max(1e-6)
+        };
+        (0..5).map(|_| run()).reduce(f64::min).unwrap_or(f64::MAX)
+    }
+
+    /// How many times as large the large requests are. If the cost of a request were the square of its
+    /// length, a byte would cost as many times as much.
+    const TIMES: usize = 64;
+    /// The most that a byte of a large request may cost over a byte of a small one.
+    const MOST: f64 = 2.0;
+
+    #[test]
+    fn a_head_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
+        let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X:1\r\n".repeat(count));
+        let value = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(bytes));
+        let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(bytes));
+        let empty = |count: usize| format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(count));
+        // Up to the most that --max-head-bytes allows.
+        for most in [114_688, 16_777_216] {
+            for (what, few, many) in [
+                ("lines", lines(300), lines(300 * TIMES)),
+                ("a value", value(1_200), value(1_200 * TIMES)),
+                ("a target", target(190), target(190 * TIMES)),
+                ("empty lines", empty(800), empty(800 * TIMES)),
+            ] {
+                for piece in [1, 5] {
+                    let growth = growth(few.as_bytes(), many.as_bytes(), piece, most);
+                    assert!(growth < MOST, "{what} in pieces of {piece}, limit {most}: {growth:.2} times");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_in_small_pieces_takes_time_in_proportion_to_its_bytes() {
+        let counted = |bytes: usize| {
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {bytes}\r\n\r\n{}", "b".repeat(bytes))
+        };
+        let chunked = |body: String| {
+            format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}0\r\n\r\n")
+        };
+        let chunks = |count: usize| chunked("1\r\nx\r\n".repeat(count));
+        let chunk = |bytes: usize| chunked(format!("{bytes:x}\r\n{}\r\n", "b".repeat(bytes)));
+        let extension = |bytes: usize| chunked(format!("1;{}\r\nx\r\n", "e".repeat(bytes)));
+        for (what, few, many) in [
+            ("counted", counted(1_500), counted(1_500 * TIMES)),
+            ("chunks", chunks(1_500), chunks(1_500 * TIMES)),
+            ("one chunk", chunk(1_500), chunk(1_500 * TIMES)),
+            ("an extension", extension(60), extension(60 * TIMES)),
+        ] {
+            for piece in [1, 7] {
+                let growth = growth(few.as_bytes(), many.as_bytes(), piece, 114_688);
+                assert!(growth < MOST, "{what} in pieces of {piece}: {growth:.2} times");
+            }
+        }
+    }
+
+    #[test]
+    fn pipelined_requests_take_time_in_proportion_to_their_number() {
+        let requests = |count: usize| "GET /up HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
+        let (few, many) = (requests(500), requests(500 * TIMES));
+        // All in one piece, which is more than a connection reads at once.
+        let growth = growth(few.as_bytes(), many.as_bytes(), usize::MAX, 114_688);
+        assert!(growth < MOST, "{growth:.2} times");
+    }
+
+    #[test]
+    fn a_refused_request_keeps_its_version_and_whether_it_is_for_a_head() {
+        for method in ["GET", "HEAD", "POST"] {
+            for version in ["1.0", "1.1"] {
+                for begun in ["", "\r\n"] {
+                    for rest in [
+                        // Refused by the head, by the framing, and by the body.
+                        "Host: a b\r\n\r\n",
+                        "X : 1\r\n",
+                        "Host: a\r\nContent-Length: x\r\n\r\n",
+                        "Host: a\r\nContent-Length: 1001\r\n\r\n",
+                        "Host: a\r\nTransfer-Encoding: identity\r\n\r\n",
+                        "Host: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+                        "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n",
+                    ] {
+                        let request = format!("{begun}{method} / HTTP/{version}\r\n{rest}");
+                        for piece in [1, request.len()] {
+                            let mut reader = RequestReader::new(114_688, 1_000);
+                            let refused = request.as_bytes().chunks(piece).any(|piece| {
+                                reader.push(piece);
+                                reader.parse().is_err()
+                            });
+                            assert!(refused, "{request:?}");
+                            assert_eq!(reader.is_http11(), version == "1.1", "{request:?}");
+                            assert_eq!(reader.is_for_head(), method == "HEAD", "{request:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_goes_on_takes_the_memory_of_its_bytes() {
+        // Whatever the limit is.
+        let mut reader = RequestReader::new(16_777_216, 1_000);
+        let lines = "X:1\r\n".repeat(10_000);
+        reader.push(b"GET / HTTP/1.1\r\n");
+        assert_eq!(reader.parse(), Ok(false));
+        for piece in lines.as_bytes().chunks(100) {
+            reader.push(piece);
+            assert_eq!(reader.parse(), Ok(false));
+        }
+        assert!(reader.buffer.capacity() <= 2 * (lines.len() + 100), "{}", reader.buffer.capacity());
+    }
+
+    #[test]
+    fn all_memory_of_a_request_is_counted_in_every_phase() {
+        let fields = 10_000;
+        let lines = "X:\r\n".repeat(fields);
+        // At least the names, and where each field ends.
+        let head_bytes = fields * (1 + 2 * mem::size_of::<usize>());
+        let body = "b".repeat(5_000);
+        for (framing, body) in [
+            (format!("Content-Length: {}", body.len()), body.clone()),
+            ("Transfer-Encoding: chunked".into(), format!("1388\r\n{body}\r\n0\r\n\r\n")),
+        ] {
+            let mut reader = RequestReader::new(114_688, 10_000);
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n{lines}\r\n");
+            reader.push(&head.as_bytes()[..head.len() - 1]);
+            assert_eq!(reader.parse(), Ok(false));
+            assert!(reader.held_bytes() >= head.len() - 1, "{framing}: {}", reader.held_bytes());
+            // The head is whole, and no byte of the body has come.
+            reader.push(b"\n");
+            assert_eq!(reader.parse(), Ok(false));
+            let held = reader.held_bytes();
+            assert!((head_bytes..2 * head_bytes).contains(&held), "{framing}: {held}");
+            assert_eq!(reader.buffer.capacity(), 0, "{framing}: the buffer of the head is kept");
+            reader.settle();
+            assert_eq!(reader.held_bytes(), held, "{framing}");
+            reader.push(&body.as_bytes()[..4_000]);
+            assert_eq!(reader.parse(), Ok(false));
+            assert!(reader.held_bytes() >= held + 3_900, "{framing}: {}", reader.held_bytes());
+            reader.push(&body.as_bytes()[4_000..]);
+            assert_eq!(reader.parse(), Ok(true));
+            assert!(reader.held_bytes() >= held + 5_000, "{framing}: {}", reader.held_bytes());
+            assert!(reader.take().is_some());
+            assert_eq!(reader.held_bytes(), 0, "{framing}: a thread has it");
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! What an app answers, and how its head looks on the wire.
+//!
+//! Models the writing half of Puma's `response.rb`: names in lower case, no
+//! `date` and no `server` field, a length where it is known, else chunks for
+//! HTTP/1.1 and the end of the connection for HTTP/1.0.
+
+use std::borrow::Cow;
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use socket2::SockRef;
+
+use super::framing::Framing;
+use super::request::{Request, Version};
+use super::socket::{Cutter, Patience, Socket};
+use super::status::code_and_reason;
+use super::stream::{Dialect, Stream, StreamError};
+
+/// Few answers have more.
+const USUAL_HEADERS: usize = 6;
+/// More than the status line and the fields take that the server adds by itself, in bytes.
+const OWN_LINES_BYTES: usize = 128;
+
+/// The action of a stream: it writes events for as long as it likes, on the pool thread that it was
+/// called on.
+pub type Action = Box<dyn FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send>;
+
+/// A body of events, written while the action runs.
+pub struct Events {
+    pub(crate) dialect: Dialect,
+    pub(crate) action: Action,
+}
+
+/// A connection that has left the pool: its socket, set not to block, and what was
+/// read of it beyond the request. When this is dropped nothing more can be written, and the
+/// server closes the socket as it closes all others.
+pub struct Detached {
+    pub(super) socket: Arc<Socket>,
+    /// Bytes that came behind the request.
+    pub unread: Vec<u8>,
+    /// None: it is not left politely.
+    pub(super) take_back: Option<Box<dyn Fn(Arc<Socket>) + Send>>,
+}
+
+impl Detached {
+    /// Its socket, which does not block.
+    pub fn stream(&self) -> &TcpStream {
+        &self.socket.stream
+    }
+
+    /// Writes all of it, waiting for the client in total at most for `timeout`. Answers how long it
+    /// waited, also where it waited in vain.
+    pub fn write_all(&self, bytes: &[u8], timeout: Duration) -> (Duration, io::Result<()>) {
+        self.socket.write_all([bytes, &[], &[]], Patience::of(timeout), |_| ())
+    }
+
+    /// Whether its waits were ended by [`Detached::cutter`].
+    pub fn is_cut(&self) -> bool {
+        self.socket.is_cut()
+    }
+
+    /// Closes it at once by a reset: its client does not read, so waiting for it would hold a connection.
+    pub fn abort(mut self) {
+        self.take_back = None;
+        if let Err(error) = SockRef::from(self.stream()).set_linger(Some(Duration::ZERO)) {
+            log::debug!("a connection is closed without a reset: {error}");
+        }
+    }
+
+    /// What ends a write that waits, from another thread.
+    pub fn cutter(&self) -> Cutter {
+        Cutter(Arc::downgrade(&self.socket))
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        if let Some(take_back) = &self.take_back {
+            take_back(Arc::clone(&self.socket));
+        }
+    }
+}
+
+/// Who takes a connection over. Called on the pool thread, which it must not keep.
+pub type TakeOver = Box<dyn FnOnce(Detached) + Send>;
+
+/// What comes after the head.
+pub enum Body {
+    /// Bytes whose number is known.
+    Whole(Vec<u8>),
+    /// Events, written while an action runs.
+    Events(Events),
+    /// Nothing that the server knows of: the connection is handed over. Models Rack's
+    /// partial hijack (`with_head`) and full hijack.
+    Detached {
+        /// Whether the server writes the head.
+        with_head: bool,
+        /// What takes the connection over.
+        take_over: TakeOver,
+    },
+}
+
+/// An answer of the app: a status, header fields, and a body.
+///
+/// The server adds the fields that frame the body (`content-length`, `transfer-encoding`,
+/// `connection`), and neither `date` nor `server`.
+pub struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) body: Body,
+}
+
+impl Response {
+    /// An answer with this status, media type and body.
+    pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Response { status, headers: Vec::with_capacity(USUAL_HEADERS), body: Body::Whole(body.into()) }
+            .with_header("content-type", content_type)
+    }
+
+    /// 200 with plain text.
+    pub fn text(text: impl Into<String>) -> Self {
+        Response::new(StatusCode::OK, "text/plain; charset=utf-8", text.into())
+    }
+
+    /// 200 with a page.
+    pub fn html(page: impl Into<String>) -> Self {
+        Response::new(StatusCode::OK, "text/html; charset=utf-8", page.into())
+    }
+
+    /// 200 with JSON, which is sent as it is.
+    pub fn json(json: impl Into<String>) -> Self {
+        Response::new(StatusCode::OK, "application/json", json.into())
+    }
+
+    /// A status with one line of plain text: an error in the words of the app.
+    pub fn line(status: StatusCode, text: &str) -> Self {
+        Response::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
+    }
+
+    /// A status with its own reason as text, such as `Not Found`.
+    pub fn status(status: StatusCode) -> Self {
+        let text = code_and_reason(status);
+        Response::line(status, text.split_once(' ').map_or("", |(_, reason)| reason))
+    }
+
+    /// A status without a body and without any field, such as 204.
+    pub fn bare(status: StatusCode) -> Self {
+        Response { status, headers: Vec::new(), body: Body::Whole(Vec::new()) }
+    }
+
+    /// 404.
+    pub fn not_found() -> Self {
+        Response::status(StatusCode::NOT_FOUND)
+    }
+
+    /// 303: the client is to GET this address.
+    pub fn redirect(to: impl Into<Cow<'static, str>>) -> Self {
+        Response::status(StatusCode::SEE_OTHER).with_header("location", to)
+    }
+
+    /// A stream of server-sent events: `action` runs on the pool thread that took the request and holds
+    /// it until it returns.
+    ///
+    /// The stream counts as open, and its age begins, when the thread enters the action. However the action
+    /// leaves, the stream is closed after it; an error that it returns ends the stream and nothing else.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use ninetabs_server::{Event, Response};
+    ///
+    /// Response::events(|stream| {
+    ///     for n in stream.last_event_id::<u64>().unwrap_or(0).. {
+    ///         stream.send(Event::data(n).id(n))?;
+    ///         stream.sleep(Duration::from_secs(1))?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn events(action: impl FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send + 'static) -> Self {
+        Response::events_in(Dialect::default(), action)
+    }
+
+    /// The same, where the stream says other things besides its events than it does by default.
+    pub fn events_in(
+        dialect: Dialect,
+        action: impl FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send + 'static,
+    ) -> Self {
+        let body = Body::Events(Events { dialect, action: Box::new(action) });
+        Response { status: StatusCode::OK, headers: Vec::with_capacity(USUAL_HEADERS), body }
+            .with_header("content-type", "text/event-stream")
+            .with_header("cache-control", "no-cache")
+            .with_header("x-accel-buffering", "no")
+    }
+
+    /// Hands the connection over behind the head of this response: it leaves the pool, and the server
+    /// writes nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread and
+    /// must not keep it.
+    ///
+    /// Answered with 501 where the server does not have the socket.
+    pub fn detach(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
+        Response::detached(true, take_over)
+    }
+
+    /// The same in place of any head, which `take_over` has to write. Models Rack's full hijack.
+    pub fn detach_without_head(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
+        Response::detached(false, take_over)
+    }
+
+    fn detached(with_head: bool, take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
+        let body = Body::Detached { with_head, take_over: Box::new(take_over) };
+        Response { status: StatusCode::OK, headers: Vec::with_capacity(USUAL_HEADERS), body }
+    }
+
+    /// The same answer with another status.
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same answer with one more field. Control characters in the value, tab aside, are left out, as
+    /// Puma leaves out such fields: no value can begin a new field or end the head.
+    ///
+    /// # Panics
+    ///
+    /// If the name is no header name in lower case.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((HeaderName::from_static(name), header_value(value.into())));
+        self
+    }
+
+    /// The same answer with these bytes as its body.
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = Body::Whole(body.into());
+        self
+    }
+
+    /// Its status.
+    pub fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its fields, in the order in which they are sent.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.headers.iter().map(|(name, value)| (name, value))
+    }
+
+    /// The first value of a field, if it is text. None: it is absent.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(it, _)| it == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value.as_bytes()).ok())
+    }
+
+    /// What comes after the head.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
+    /// The bytes of its body. None: it is a stream, or the connection is handed over.
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
+        match self.body {
+            Body::Whole(bytes) => Some(bytes),
+            Body::Events(_) | Body::Detached { .. } => None,
+        }
+    }
+
+    /// Whether the app itself ends the connection with this answer.
+    pub(crate) fn says_close(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+
+    /// With what JSON, text and scripts say unless their route says otherwise: that their type is
+    /// not to be guessed, and that no cache keeps them. Pages and streams have fields of their own.
+    pub fn with_default_headers(self) -> Self {
+        let has_its_own = |it: &str| it.starts_with("text/html") || it.starts_with("text/event-stream");
+        if self.header("content-type").is_none_or(has_its_own) {
+            return self;
+        }
+        let is_cached = self.header("cache-control").is_some();
+        let typed = match self.header("x-content-type-options") {
+            None => self.with_header("x-content-type-options", "nosniff"),
+            Some(_) => self,
+        };
+        if is_cached { typed } else { typed.with_header("cache-control", "no-store") }
+    }
+}
+
+fn header_value(text: Cow<'static, str>) -> HeaderValue {
+    let is_left_out = |c: char| c != '\t' && c.is_ascii_control();
+    let value = match text {
+        Cow::Borrowed(text) if text.bytes().all(|it| matches!(it, b' '..=b'~')) => {
+            return HeaderValue::from_static(text);
+        }
+        text if text.contains(is_left_out) => HeaderValue::from_maybe_shared(text.replace(is_left_out, "")),
+        text => HeaderValue::from_maybe_shared(text.into_owned()),
+    };
+    // Without control characters every text is a value.
+    value.unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// How the answer to this request is framed.
+pub fn framing(request: &Request, response: &Response) -> Framing {
+    match &response.body {
+        // An answer with 101 is not over: what follows is another protocol.
+        Body::Detached { .. } => Framing::UntilClose,
+        _ if response.status.is_informational() || matches!(response.status.as_u16(), 204 | 304) => {
+            Framing::None
+        }
+        Body::Whole(bytes) => Framing::Counted(bytes.len()),
+        Body::Events(_) if request.version() == Version::Http11 => Framing::Chunked,
+        Body::Events(_) => Framing::UntilClose,
+    }
+}
+
+/// The head of the answer, up to and with its empty line.
+pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool) -> Vec<u8> {
+    let version = match request.version() {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let fields: usize =
+        response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let mut head = Vec::with_capacity(fields + OWN_LINES_BYTES);
+    for part in [version, " ", &code_and_reason(response.status), "\r\n"] {
+        head.extend_from_slice(part.as_bytes());
+    }
+    let mut field = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    };
+    for (name, value) in &response.headers {
+        field(name.as_str(), value.as_bytes());
+    }
+    match framing {
+        Framing::Counted(length) => field("content-length", length.to_string().as_bytes()),
+        Framing::Chunked => field("transfer-encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    let said = response.headers.iter().any(|(name, _)| name == http::header::CONNECTION);
+    match (request.version(), keep) {
+        _ if said => {}
+        (Version::Http11, false) => field("connection", b"close"),
+        (Version::Http10, true) => field("connection", b"keep-alive"),
+        _ => {}
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// The head of a counted answer that is the last of its connection, for what has left the pool with it.
+pub fn last_head(version: Version, response: &Response, length: usize) -> Vec<u8> {
+    let version = match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
+    };
+    let mut head = format!("{version} {}\r\n", code_and_reason(response.status)).into_bytes();
+    for (name, value) in &response.headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(format!("content-length: {length}\r\nconnection: close\r\n\r\n").as_bytes());
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::tests::get;
+    use super::*;
+
+    fn lines(request: &Request, response: &Response) -> String {
+        String::from_utf8(head(
+            request,
+            response,
+            framing(request, response),
+            request.keeps_alive() && framing(request, response) != Framing::UntilClose,
+        ))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_value_cannot_start_a_field() {
+        let response = Response::not_found().with_header("x-name", "a\r\nset-cookie: b\0");
+        assert!(lines(&get("/"), &response).contains("x-name: aset-cookie: b\r\n"));
+    }
+
+    #[test]
+    fn each_version_gets_the_framing_that_it_can_read() {
+        let mut request = get("/");
+        let live = || Response::events(|_| Ok(()));
+        assert_eq!(framing(&request, &live()), Framing::Chunked);
+        assert!(!lines(&request, &Response::text("x")).contains("connection"));
+
+        request.version = Version::Http10;
+        assert_eq!(framing(&request, &live()), Framing::UntilClose);
+        assert!(lines(&request, &live()).starts_with("HTTP/1.0 200 OK\r\n"));
+        request.headers.push("Connection", b"keep-alive");
+        assert!(lines(&request, &Response::text("x")).contains("connection: keep-alive\r\n"));
+        // Its end is the connection's end, so it must not promise to keep it.
+        assert!(!lines(&request, &live()).contains("connection"));
+    }
+
+    #[test]
+    fn a_head_takes_no_memory_for_its_body() {
+        let response = Response::new(StatusCode::OK, "text/html", vec![b'x'; 1_000_000]);
+        let head = head(&get("/"), &response, framing(&get("/"), &response), true);
+        assert!(head.capacity() < 1_000, "{}", head.capacity());
+    }
+
+    #[test]
+    fn json_and_text_say_how_they_may_be_cached() {
+        let fields = |response: Response| {
+            let names = ["x-content-type-options", "cache-control"];
+            let response = response.with_default_headers().with_default_headers();
+            let found = response.headers().filter(|(name, _)| names.contains(&name.as_str()));
+            found.map(|(_, value)| value.to_str().unwrap().to_owned()).collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(fields(Response::not_found()), "nosniff, no-store");
+        let cached =
+            Response::new(StatusCode::OK, "application/json", "[]").with_header("cache-control", "no-cache");
+        assert_eq!(fields(cached), "no-cache, nosniff");
+        let stream = Response::events(|_| Ok(()));
+        assert_eq!(fields(stream), "no-cache");
+        assert_eq!(fields(Response::detach(|_| ())), "");
+    }
+
+    #[test]
+    fn an_answer_without_a_body_says_no_length() {
+        assert_eq!(framing(&get("/"), &Response::status(StatusCode::NO_CONTENT)), Framing::None);
+        assert_eq!(framing(&get("/"), &Response::status(StatusCode::NOT_MODIFIED)), Framing::None);
+    }
+}

@@ -1,0 +1,261 @@
+//! Serving one request: the app is called, its answer is written, both on the pool
+//! thread that took the request, which is held until the answer has ended.
+//!
+//! Models the middle of Puma::Server#process_client, from the request that is read
+//! to the answer that is written. A panic in the app, or in a body, ends here: it
+//! costs one 500, or, where the answer has begun, that answer.
+
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::app::App;
+use super::configuration::MAX_STALL;
+use super::connection::{Connection, Progress};
+use super::framing::{Ended, Framing};
+use super::request::Request;
+use super::response::{self, Body, Response, TakeOver};
+use super::transport::Transport;
+use crate::escape::Escaped;
+use crate::log_limit::limited;
+use crate::stream::Stream;
+use crate::streams::Streams;
+use crate::timeline::{Subject, Timeline, What};
+
+/// A request that holds a thread.
+#[derive(Debug, Clone)]
+pub struct RequestView {
+    /// Which request it is.
+    pub subject: Subject,
+    /// Its target.
+    pub target: Arc<str>,
+    /// How long it has held its thread.
+    pub age: Duration,
+    /// Bytes of its answer that the kernel has taken.
+    pub bytes: u64,
+}
+
+/// What the pool's threads share while they serve.
+pub struct Serving {
+    app: Arc<dyn App>,
+    timeline: Arc<Timeline>,
+    streams: Arc<Streams>,
+    limits: AnswerLimits,
+    requests_count: AtomicU64,
+    /// By the number of the thread that holds it.
+    in_flight: Mutex<Vec<Option<Begun>>>,
+}
+
+/// How long an answer waits for its client.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerLimits {
+    /// A blocked write, in total.
+    pub write_timeout: Duration,
+    /// An answer that is written whole, in total; None: as long as any write.
+    pub max_answer_time: Option<Duration>,
+}
+
+/// What is to become of a connection after an answer.
+pub(crate) enum Served {
+    /// Another request may follow.
+    Kept,
+    Ended,
+    /// Somebody takes it over.
+    Detached(TakeOver),
+}
+
+struct Begun {
+    subject: Subject,
+    target: Arc<str>,
+    at: Instant,
+    progress: Arc<Progress>,
+}
+
+impl Serving {
+    /// Hands requests to this app, and registers its streams there.
+    pub fn new(
+        app: Arc<dyn App>,
+        timeline: Arc<Timeline>,
+        streams: Arc<Streams>,
+        limits: AnswerLimits,
+    ) -> Self {
+        Serving {
+            app,
+            timeline,
+            streams,
+            limits,
+            requests_count: AtomicU64::new(0),
+            in_flight: Mutex::default(),
+        }
+    }
+
+    /// The open streams.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    /// Counts a request that is not served: its client has gone.
+    pub fn count_request(&self) {
+        self.requests_count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that a thread has begun since the start, whether or not they are answered.
+    pub fn requests_count(&self) -> u64 {
+        self.requests_count.load(Ordering::Relaxed)
+    }
+
+    /// The request that a thread holds on this connection, unless it has let go of it by now. A thread
+    /// may take several requests from one connection, one after the other.
+    pub fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
+        let in_flight = self.in_flight();
+        let begun = in_flight.get(thread)?.as_ref();
+        let begun = begun.filter(|begun| begun.subject.connection == connection)?;
+        Some(RequestView {
+            subject: begun.subject,
+            target: Arc::clone(&begun.target),
+            age: begun.at.elapsed(),
+            bytes: begun.progress.bytes.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Bytes of answers that threads are about to write and that the kernel has not taken yet: clients
+    /// do not read.
+    pub fn unsent_bytes(&self) -> u64 {
+        let unsent = |begun: &Begun| begun.progress.unsent.load(Ordering::Relaxed);
+        self.in_flight().iter().flatten().map(unsent).sum()
+    }
+
+    /// Serves one request on this thread, to the end of its answer, for a server that has no socket to
+    /// give away: nothing can end a write to this writer from outside.
+    pub fn serve_to(&self, request: &Request, writer: Box<dyn Write + Send>) {
+        self.serve(request, Transport::Writer(writer), true);
+    }
+
+    /// Serves one request on this thread, to the end of its answer.
+    ///
+    /// An app that panics costs one 500, or, if its answer has begun, that answer.
+    /// `may_keep` is whether the server would have another request follow.
+    pub(crate) fn serve(&self, request: &Request, transport: Transport, may_keep: bool) -> Served {
+        self.count_request();
+        let progress = Arc::new(Progress::default());
+        let (subject, thread) = (request.subject(), request.thread());
+        let (at, target) = (Instant::now(), Arc::clone(&request.target));
+        self.note(thread, Some(Begun { subject, target, at, progress: Arc::clone(&progress) }));
+        let connection = Connection::new(
+            transport,
+            subject,
+            thread,
+            Arc::clone(&self.timeline),
+            Arc::clone(&progress),
+            self.limits.write_timeout,
+        );
+        let response =
+            panic::catch_unwind(AssertUnwindSafe(|| self.app.call(request))).unwrap_or_else(|panic| {
+                self.report(request, panic.as_ref());
+                Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_default_headers()
+            });
+        let (status, served) = self.answer(request, response, connection, may_keep);
+        self.note(thread, None);
+        let bytes = progress.bytes.load(Ordering::Relaxed);
+        let duration_us = at.elapsed().as_micros() as u64;
+        let what = What::Answered { status: status.as_u16(), bytes, duration_us };
+        self.timeline.record(Some(thread), Some(subject), what);
+        served
+    }
+
+    /// Answers the status that was sent, too: it may be another than the app's.
+    fn answer(
+        &self,
+        request: &Request,
+        response: Response,
+        mut connection: Connection,
+        may_keep: bool,
+    ) -> (StatusCode, Served) {
+        if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
+            return self.answer(
+                request,
+                Response::status(StatusCode::NOT_IMPLEMENTED).with_default_headers(),
+                connection,
+                may_keep,
+            );
+        }
+        let status = response.status;
+        let framing = response::framing(request, &response);
+        let keep =
+            may_keep && request.keeps_alive() && framing != Framing::UntilClose && !response.says_close();
+        connection.begin(response::head(request, &response, framing, keep), framing);
+        if request.method == "HEAD" || framing == Framing::None {
+            connection.bare();
+            return (status, kept(connection.end(Ended::Clean) && keep));
+        }
+        let ended = match response.body {
+            // Its failure is on the timeline: a page has nobody else to tell.
+            Body::Whole(bytes) => {
+                if let Some(most) = self.limits.max_answer_time {
+                    connection.limit_waits(most, MAX_STALL);
+                }
+                connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean)
+            }
+            Body::Detached { with_head, take_over } => {
+                if with_head {
+                    connection.end(Ended::Clean);
+                }
+                return (status, Served::Detached(take_over));
+            }
+            Body::Events(events) => {
+                let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+                    let mut stream = Stream::open(&self.streams, &mut connection, request, events.dialect);
+                    // Why it left early is the action's own business: the record has it.
+                    let _ = (events.action)(&mut stream);
+                    stream.close()
+                }));
+                ended.unwrap_or_else(|panic| {
+                    self.report(request, panic.as_ref());
+                    Ended::Cut
+                })
+            }
+        };
+        if ended == Ended::Cut && !connection.has_begun() {
+            return self.answer(
+                request,
+                Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_default_headers(),
+                connection,
+                may_keep,
+            );
+        }
+        (status, kept(connection.end(ended) && keep))
+    }
+
+    fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
+        let message = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a panic without a message".to_owned());
+        limited!(Error, "{request:?}: {}", Escaped(&message));
+        self.timeline.record(Some(request.thread()), Some(request.subject()), What::Panicked { message });
+    }
+
+    /// What this thread holds from now on. Their numbers are low: the lowest that is free
+    /// goes to the next thread.
+    fn note(&self, thread: usize, begun: Option<Begun>) {
+        let mut in_flight = self.in_flight();
+        if in_flight.len() <= thread {
+            in_flight.resize_with(thread + 1, || None);
+        }
+        in_flight[thread] = begun;
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, Vec<Option<Begun>>> {
+        // Each holder writes or reads one entry: a panic leaves it whole.
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kept(is_kept: bool) -> Served {
+    if is_kept { Served::Kept } else { Served::Ended }
+}

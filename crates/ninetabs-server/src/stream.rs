@@ -1,0 +1,253 @@
+//! Models `response.stream`: what a live action writes on and sleeps beside.
+//!
+//! In the dialect of the standard every stream says `retry:` at its beginning,
+//! with the headers and before the first event, and once more when it is ended
+//! politely. The faithful dialect sends what the seed's controller sends and not
+//! a byte more.
+
+use std::borrow::Borrow;
+use std::convert::Infallible;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use thiserror::Error;
+
+use super::event::{self, Event};
+use crate::connection::{Connection, WriteError};
+use crate::framing::Ended;
+use crate::request::Request;
+use crate::socket::Waited;
+use crate::streams::{Interrupt, Membership, NoticeClose, Streams};
+
+/// The most that is written between two looks at whether the stream is to end, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What a stream says besides its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `retry:` at the beginning and at a polite end: when the client is to reconnect.
+    Resumable {
+        /// None: what the server is set to, spread out if many clients are connected.
+        retry: Option<Duration>,
+        /// The first line, a comment.
+        greeting: &'static str,
+    },
+    /// The events and nothing else.
+    Bare,
+}
+
+impl Default for Dialect {
+    fn default() -> Dialect {
+        Dialect::Resumable { retry: None, greeting: "a stream of events" }
+    }
+}
+
+/// Why an action has to leave its stream.
+#[derive(Debug, Error)]
+pub enum StreamError {
+    /// Models ActionController::Live::ClientDisconnected: a write failed.
+    #[error("client disconnected: {0}")]
+    ClientDisconnected(#[from] WriteError),
+    /// The stream was told to end; it says so to its client when it is closed.
+    #[error("{}", .0.as_str())]
+    Reaped(Interrupt),
+}
+
+/// An open stream. Closed at the latest when its action has returned.
+pub struct Stream<'a> {
+    connection: &'a mut Connection,
+    streams: &'a Arc<Streams>,
+    request: &'a Request,
+    membership: Membership,
+    /// None: nothing besides its events.
+    said: Option<Said>,
+    state: State,
+}
+
+/// What a stream says besides its events.
+struct Said {
+    greeting: &'static str,
+    retry: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing was written: the head is still to go.
+    New,
+    /// Between two events.
+    Whole,
+    /// Told to end in the middle of an event.
+    Torn,
+    Closed(Ended),
+}
+
+impl<'a> Stream<'a> {
+    pub(crate) fn open(
+        streams: &'a Arc<Streams>,
+        connection: &'a mut Connection,
+        request: &'a Request,
+        dialect: Dialect,
+    ) -> Self {
+        let membership = streams.enter(request.subject(), request.thread(), connection.cutter());
+        let said = match dialect {
+            Dialect::Resumable { retry, greeting } => {
+                Some(Said { greeting, retry: retry.unwrap_or_else(|| streams.drawn_retry()) })
+            }
+            Dialect::Bare => None,
+        };
+        Stream { connection, streams, request, membership, said, state: State::New }
+    }
+
+    /// The `Last-Event-ID` of the request, if the client sent one and it is a `T`.
+    pub fn last_event_id<T: FromStr>(&self) -> Option<T> {
+        self.request.last_event_id()
+    }
+
+    /// Sends one event.
+    ///
+    /// Blocks while the client does not read and its buffers are full, at most for
+    /// the write timeout per piece of 64 KiB. Fails with `ClientDisconnected` when a
+    /// write fails, and with `Reaped` when the stream is told to end, which is
+    /// checked between the pieces, and ends a blocked write at once if the server has the socket. After an
+    /// error, and once the stream is closed, every further call fails and sends nothing.
+    pub fn send(&mut self, event: impl Borrow<Event>) -> Result<(), StreamError> {
+        self.look()?;
+        self.expect_open()?;
+        let mut text = String::new();
+        if let (State::New, Some(said)) = (self.state, &self.said) {
+            // No block of its own: some readers take one that has only a `retry:` for an event.
+            event::comment(&mut text, said.greeting);
+            event::retry(&mut text, said.retry);
+        }
+        event.borrow().encode(&mut text);
+        for piece in text.as_bytes().chunks(PIECE_BYTES) {
+            self.look()?;
+            self.write(piece)?;
+            self.state = State::Torn;
+        }
+        self.state = State::Whole;
+        Ok(())
+    }
+
+    /// Sleeps, or fails with `Reaped` as soon as the stream is told to end; where
+    /// closes are noticed by poll, with `ClientDisconnected` as soon as one comes.
+    pub fn sleep(&mut self, duration: Duration) -> Result<(), StreamError> {
+        self.expect_open()?;
+        if self.streams.notice_close == NoticeClose::ByPoll
+            && let Some(waited) = self.connection.wait_for_close(duration)
+        {
+            return match waited {
+                Waited::TimedOut => Ok(()),
+                Waited::Cut => self.look(),
+                Waited::Closed => {
+                    let error = self.connection.closed();
+                    Err(self.lose(error))
+                }
+            };
+        }
+        match self.membership.interrupted.recv_timeout(duration) {
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => self.look(),
+            Ok(never) => match never {},
+        }
+    }
+
+    /// What becomes ready once the stream is told to end, for a wait elsewhere
+    /// (a database connection) that must end with it.
+    pub fn interrupted(&self) -> &Receiver<Infallible> {
+        &self.membership.interrupted
+    }
+
+    /// Fails with `Reaped` if the stream has been told to end.
+    pub fn look(&self) -> Result<(), StreamError> {
+        self.membership.why().map_or(Ok(()), |why| Err(StreamError::Reaped(why)))
+    }
+
+    /// Ends the stream; a second call does nothing.
+    ///
+    /// One that was told to end says why, and when to come back. In the middle of
+    /// an event it cannot: such a stream is cut.
+    pub(crate) fn close(&mut self) -> Ended {
+        let ended = match self.state {
+            State::Closed(ended) => return ended,
+            State::Torn => Ended::Cut,
+            State::New | State::Whole => Ended::Clean,
+        };
+        self.state = State::Closed(ended);
+        if let (Some(said), Some(why)) = (&self.said, self.membership.why()) {
+            let mut goodbye = String::new();
+            event::comment(&mut goodbye, why.as_str());
+            event::retry(&mut goodbye, said.retry);
+            goodbye.push('\n');
+            self.connection.say_last(goodbye.as_bytes());
+        }
+        ended
+    }
+
+    fn expect_open(&self) -> Result<(), StreamError> {
+        match self.state {
+            State::Closed(_) => {
+                self.look()?;
+                Err(StreamError::ClientDisconnected(self.connection.over()))
+            }
+            State::New | State::Whole | State::Torn => Ok(()),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        self.connection.write(bytes).map_err(|error| self.lose(error))
+    }
+
+    /// The client is gone, or this stream's blocked write was cut: then it was told
+    /// to end before that.
+    fn lose(&mut self, error: WriteError) -> StreamError {
+        self.state = State::Closed(Ended::Cut);
+        match self.membership.why() {
+            Some(why) => StreamError::Reaped(why),
+            None => {
+                self.streams.count_disconnected();
+                StreamError::ClientDisconnected(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use crossbeam_channel::bounded;
+
+    use super::*;
+    use crate::{Response, Server};
+
+    #[test]
+    fn after_a_write_that_failed_nothing_more_is_sent_and_the_stream_ends_as_cut() {
+        let (tell, told) = bounded(1);
+        let app = move |_: &Request| {
+            let tell = tell.clone();
+            Response::events_in(Dialect::Bare, move |stream| {
+                let large = Event::data("x".repeat(64 << 20));
+                let first = stream.send(&large).is_err();
+                let others = (0..3).filter(|_| stream.send(Event::data("behind it")).is_err()).count();
+                let sleeps = stream.sleep(Duration::ZERO).is_err();
+                let _ = tell.send((first, others, sleeps, stream.close()));
+                Ok(())
+            })
+        };
+        let server =
+            Server::bind("127.0.0.1:0").write_timeout(Duration::from_millis(200)).start(app).unwrap();
+        let mut client = TcpStream::connect(server.addr()).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let seen = told.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!(seen, (true, 3, true, Ended::Cut));
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert!(!all.ends_with(b"0\r\n\r\n"), "it looks whole");
+        assert!(!all.windows(9).any(|bytes| bytes == b"behind it"));
+        assert_eq!(server.streams().stats().disconnected, 1);
+    }
+}

@@ -1,0 +1,471 @@
+//! The one record of what happened.
+//!
+//! Everything that a person is shown (the lanes of `reproduce`, the control
+//! server's `/timeline`, a picture) is drawn from here, so that no view can tell
+//! a story of its own. It is bounded: the newest [`CAPACITY`] moments are kept, or fewer
+//! if their texts are more than [`MAX_TEXT_BYTES`], each with a sequence number, so that a
+//! reader that falls behind learns how many it missed rather than seeing a gap closed silently.
+//!
+//! This is the lowest room: it uses nothing of the house and everything may use
+//! it. [`Timeline::record`] holds a mutex for the length of a push, never blocks
+//! on anything else, and may be called under the thread pool's own lock.
+
+mod follow;
+mod snapshot;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::mem;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use follow::{News, Past};
+pub use snapshot::{Gone, Held, Reaped, Snapshot, Thread};
+
+/// How many moments the ring holds before the oldest is forgotten.
+pub const CAPACITY: usize = 16_384;
+/// The most that is kept of a request's target, and of its method, in bytes: tiny-http
+/// has no limit of its own, and the ring would hold thousands of them.
+pub const LONGEST_TEXT: usize = 1_024;
+/// The most bytes of texts that the ring holds. Ordinary targets are far from it; a client that asks
+/// for nothing but long ones would otherwise fill 32 MB.
+pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
+/// How many moments are copied under the lock at once: what is recorded meanwhile waits,
+/// and with it the thread pool. A snapshot is copied whole ([`Timeline::snapshot`]).
+pub const COPIED_AT_ONCE: usize = 512;
+
+/// What a moment is about: a connection, and the request that travels on it.
+///
+/// Both numbers are given out by the front door and never used again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Subject {
+    /// The connection, counted from 1. tiny-http hides its connections: there every
+    /// request counts as a connection of its own.
+    pub connection: u64,
+    /// The client's port. Ports are reused, and clients on two hosts may have the same
+    /// one at the same time: it identifies a connection only to the client that has it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub port: u16,
+    /// The request, counted from 1 by the server that read it.
+    pub request: u64,
+}
+
+/// What happened. One word each, in the order of a request's life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
+pub enum What {
+    /// A pool thread was started.
+    Spawned,
+    /// A request was read; or, `peeked`, its head was seen while it was queued and unread.
+    Accepted {
+        /// Its method.
+        method: Cow<'static, str>,
+        /// Its target.
+        target: Arc<str>,
+        /// Whether it was still queued and unread.
+        #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
+        peeked: bool,
+    },
+    /// It was put into todo.
+    Queued,
+    /// A pool thread took it out of todo.
+    Started,
+    /// The front door took it out of todo to make room: its connection is closed, or queued again.
+    Withdrawn,
+    /// Its thread was marked IO-bound, and no longer counts against the pool.
+    MarkedIoBound,
+    /// The app registered it as a live stream.
+    Streaming,
+    /// Bytes of its response went to the kernel.
+    Wrote {
+        /// How many, the head included.
+        bytes: u64,
+    },
+    /// A write did not return at once: the client was not reading.
+    Blocked {
+        /// How long it waited, in microseconds.
+        us: u64,
+    },
+    /// A write failed: the number of the write, and what the system answered.
+    Disconnected {
+        /// The number of the write, counted from 1.
+        write: u64,
+        /// What the system answered.
+        error: String,
+    },
+    /// The stream reaper, or a shutdown, told the stream to end at this age.
+    Reaped {
+        /// Its age, in milliseconds.
+        age_ms: u64,
+        /// Why it was told to end.
+        why: String,
+    },
+    /// The request was answered without reaching the app.
+    Rejected {
+        /// The status that was sent.
+        status: u16,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The client closed while the request was queued; it was not served.
+    Left,
+    /// The work panicked; it cost one answer, not the thread.
+    Panicked {
+        /// What the panic says.
+        message: String,
+    },
+    /// The request's answer has ended, whole or cut off, or its connection has left the pool.
+    Answered {
+        /// The status that was sent.
+        status: u16,
+        /// Bytes of the answer that the kernel has taken, head included.
+        bytes: u64,
+        /// For how long the request held its thread.
+        duration_us: u64,
+    },
+    /// The pool thread is done with the connection, and with the last request that it took
+    /// from it. A request that was not answered before has not come whole: the reactor
+    /// watches its connection.
+    Finished,
+    /// A pool thread ended: trimmed, or shut down.
+    Exited,
+    /// A kind that this version does not know, in the answer of a newer server.
+    #[cfg_attr(feature = "serde", serde(other))]
+    Unknown,
+}
+
+impl What {
+    /// A request as it was read; what is longer than [`LONGEST_TEXT`] is cut there.
+    pub fn accepted(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
+        let (method, target) = (cut(method.into()), cut(target.into()));
+        What::Accepted { method, target, peeked: false }
+    }
+
+    /// A request as it was seen in todo, unread; cut in the same way.
+    pub fn peeked(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
+        let (method, target) = (cut(method.into()), cut(target.into()));
+        What::Accepted { method, target, peeked: true }
+    }
+}
+
+impl What {
+    /// Texts that are longer than [`LONGEST_TEXT`] are cut there.
+    fn with_texts_cut(mut self) -> What {
+        match &mut self {
+            What::Disconnected { error: text, .. }
+            | What::Reaped { why: text, .. }
+            | What::Rejected { why: text, .. }
+            | What::Panicked { message: text } => *text = cut(mem::take(text)),
+            _ => {}
+        }
+        self
+    }
+
+    /// Bytes of its texts.
+    fn text_bytes(&self) -> usize {
+        match self {
+            What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),
+            What::Accepted { target, .. } => target.len(),
+            What::Disconnected { error: text, .. }
+            | What::Reaped { why: text, .. }
+            | What::Rejected { why: text, .. }
+            | What::Panicked { message: text } => text.len(),
+            _ => 0,
+        }
+    }
+}
+
+fn cut<T: Deref<Target = str> + From<String>>(text: T) -> T {
+    if text.len() <= LONGEST_TEXT {
+        return text;
+    }
+    let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned().into()
+}
+
+/// One entry of the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Moment {
+    /// Counts from 1, without gaps.
+    pub seq: u64,
+    /// Microseconds since the timeline began, on the monotonic clock.
+    pub at_us: u64,
+    /// The pool thread's number, where one is involved.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub thread: Option<usize>,
+    /// The request it is about, where there is one.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub subject: Option<Subject>,
+    /// What happened.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub what: What,
+}
+
+/// What [`Timeline::after`] answers.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Excerpt {
+    /// Now, in microseconds on the timeline's own clock.
+    pub now_us: u64,
+    /// How many of the moments asked for the ring had already forgotten.
+    pub forgotten: u64,
+    /// The moments, oldest first.
+    pub moments: Vec<Moment>,
+    /// Where some were forgotten: what they would have told, as it stands after the last
+    /// of these moments.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// The record itself; shared by `Arc` between everything that acts.
+#[derive(Debug)]
+pub struct Timeline {
+    clock: Clock,
+    /// None: nothing is recorded.
+    ring: Option<Mutex<Ring>>,
+}
+
+#[derive(Debug)]
+enum Clock {
+    Since(Instant),
+    /// Stands at so many microseconds until it is moved.
+    At(AtomicU64),
+}
+
+#[derive(Debug)]
+struct Ring {
+    last_seq: u64,
+    /// The newest, oldest first, without gaps.
+    moments: VecDeque<Moment>,
+    /// Of all their texts.
+    text_bytes: usize,
+    /// The state after the newest.
+    snapshot: Snapshot,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline::with_clock(Clock::Since(Instant::now()))
+    }
+}
+
+impl Timeline {
+    /// A timeline whose clock stands still but for [`Timeline::let_pass`]: what takes minutes
+    /// can be recorded at once.
+    pub fn simulated() -> Self {
+        Timeline::with_clock(Clock::At(AtomicU64::new(0)))
+    }
+
+    /// A timeline that records nothing and keeps no memory for it.
+    pub fn disabled() -> Self {
+        Timeline { clock: Clock::Since(Instant::now()), ring: None }
+    }
+
+    fn with_clock(clock: Clock) -> Self {
+        let ring = Ring {
+            last_seq: 0,
+            moments: VecDeque::with_capacity(CAPACITY),
+            text_bytes: 0,
+            snapshot: Snapshot::default(),
+        };
+        Timeline { clock, ring: Some(Mutex::new(ring)) }
+    }
+
+    /// Moves the clock of a simulated timeline; a real one goes by itself.
+    pub fn let_pass(&self, time: Duration) {
+        if let Clock::At(us) = &self.clock {
+            us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down that `what` happened now.
+    pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        let Some(mut ring) = self.ring() else { return };
+        let what = what.with_texts_cut();
+        // The clock is read under the lock, so that order by time is order by number.
+        let at_us = self.now_us();
+        ring.last_seq += 1;
+        let seq = ring.last_seq;
+        let moment = Moment { seq, at_us, thread, subject, what };
+        ring.snapshot.take(&moment);
+        ring.push(moment);
+    }
+
+    /// Everything after moment number `seq` that is still known, oldest first, up to now.
+    /// It is copied in pieces of [`COPIED_AT_ONCE`], and what is recorded meanwhile waits for one piece.
+    /// Where moments were forgotten it waits for the copy of a snapshot, too.
+    pub fn after(&self, seq: u64) -> Excerpt {
+        let last = self.last_seq();
+        let excerpt = self.up_to(seq, last);
+        // What is forgotten between the two looks is left out, too: the snapshot has it.
+        if excerpt.forgotten == 0 { excerpt } else { self.with_snapshot(seq) }
+    }
+
+    /// The same, and the snapshot after the last of these moments.
+    fn with_snapshot(&self, seq: u64) -> Excerpt {
+        let snapshot = self.snapshot();
+        let excerpt = self.up_to(seq, snapshot.seq);
+        Excerpt { snapshot: Some(snapshot), ..excerpt }
+    }
+
+    /// What is still known from after `seq` to `last`.
+    fn up_to(&self, seq: u64, last: u64) -> Excerpt {
+        let mut whole = self.next_after(seq, COPIED_AT_ONCE);
+        while let Some(newest) = whole.moments.last().filter(|moment| moment.seq < last) {
+            let more = self.next_after(newest.seq, COPIED_AT_ONCE);
+            whole.now_us = more.now_us;
+            whole.forgotten += more.forgotten;
+            whole.moments.extend(more.moments);
+        }
+        let known = whole.moments.partition_point(|moment| moment.seq <= last);
+        whole.moments.truncate(known);
+        whole
+    }
+
+    /// The state after the newest moment. All of todo is copied under the lock: a copy in pieces would
+    /// not be the state of one moment. Readers ask for it when they begin or have missed moments.
+    pub fn snapshot(&self) -> Snapshot {
+        self.ring().map(|ring| ring.snapshot.clone()).unwrap_or_default()
+    }
+
+    /// The number of the newest moment, 0 before the first.
+    pub fn last_seq(&self) -> u64 {
+        self.ring().map_or(0, |ring| ring.last_seq)
+    }
+
+    /// The next moments after number `seq` that are still known, oldest first, at most so
+    /// many. They are copied under the lock.
+    pub fn next_after(&self, seq: u64, most: usize) -> Excerpt {
+        let Some(ring) = self.ring() else {
+            return Excerpt { now_us: self.now_us(), forgotten: 0, moments: Vec::new(), snapshot: None };
+        };
+        let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
+        let wanted = seq.saturating_add(1);
+        // After the last one there is none.
+        let known = (wanted.max(oldest) - oldest).min(ring.moments.len() as u64) as usize;
+        Excerpt {
+            now_us: self.now_us(),
+            forgotten: oldest.saturating_sub(wanted),
+            moments: ring.moments.range(known..).take(most).cloned().collect(),
+            snapshot: None,
+        }
+    }
+
+    /// Now, in microseconds on the timeline's own clock.
+    pub fn now_us(&self) -> u64 {
+        match &self.clock {
+            Clock::Since(began) => began.elapsed().as_micros() as u64,
+            Clock::At(us) => us.load(Ordering::Relaxed),
+        }
+    }
+
+    fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
+        // A panic while the ring is locked can only be a failed allocation; the
+        // record up to there is whole.
+        self.ring.as_ref().map(|ring| ring.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Ring {
+    /// Adds the newest, and forgets the oldest for it.
+    fn push(&mut self, moment: Moment) {
+        self.text_bytes += moment.what.text_bytes();
+        if self.moments.len() == CAPACITY {
+            self.forget();
+        }
+        self.moments.push_back(moment);
+        while self.text_bytes > MAX_TEXT_BYTES && self.moments.len() > 1 {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        if let Some(oldest) = self.moments.pop_front() {
+            self.text_bytes -= oldest.what.text_bytes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_no_gaps_and_a_slow_reader_is_told() {
+        let timeline = Timeline::default();
+        for _ in 0..CAPACITY + 10 {
+            timeline.record(None, None, What::Spawned);
+        }
+        let all = timeline.after(0);
+        assert_eq!(all.forgotten, 10);
+        assert_eq!(all.moments.len(), CAPACITY);
+        assert!(all.moments.windows(2).all(|w| w[0].seq + 1 == w[1].seq && w[0].at_us <= w[1].at_us));
+
+        let newest = timeline.after(all.moments[CAPACITY - 3].seq);
+        assert_eq!((newest.forgotten, newest.moments.len()), (0, 2));
+        assert!(timeline.after(u64::MAX).moments.is_empty());
+
+        let next = timeline.next_after(0, 3);
+        assert_eq!((next.forgotten, next.moments.len(), next.moments[2].seq), (10, 3, 13));
+        assert_eq!(timeline.last_seq(), CAPACITY as u64 + 10);
+    }
+
+    #[test]
+    fn long_texts_are_bounded_by_their_bytes_together() {
+        let timeline = Timeline::default();
+        for n in 0..CAPACITY {
+            let target = format!("/{n}?{}", "x".repeat(2 * LONGEST_TEXT));
+            timeline.record(None, None, What::accepted("G".repeat(LONGEST_TEXT), target));
+        }
+        let all = timeline.after(0);
+        assert_eq!(all.moments.len(), MAX_TEXT_BYTES / (2 * LONGEST_TEXT));
+        assert_eq!(all.forgotten as usize + all.moments.len(), CAPACITY);
+        timeline.record(None, None, What::Panicked { message: "é".repeat(MAX_TEXT_BYTES) });
+        let What::Panicked { message } = &timeline.after(CAPACITY as u64).moments[0].what else {
+            panic!("another moment")
+        };
+        assert_eq!(message.len(), LONGEST_TEXT);
+        // Ordinary ones are as many as there is room for.
+        for _ in 0..2 * CAPACITY {
+            timeline.record(None, None, What::accepted("GET", "/models/live_stream?tab=1"));
+        }
+        assert_eq!(timeline.after(0).moments.len(), CAPACITY);
+    }
+
+    #[test]
+    fn a_long_target_is_cut_between_characters() {
+        let What::Accepted { method, target, .. } =
+            What::accepted("GET", format!("/{}", "é".repeat(LONGEST_TEXT)))
+        else {
+            panic!("another moment")
+        };
+        assert_eq!((&*method, target.len()), ("GET", LONGEST_TEXT - 1));
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_moment_is_one_flat_object() {
+        let timeline = Timeline::default();
+        let subject = Subject { connection: 7, port: 40_007, request: 1 };
+        timeline.record(Some(3), Some(subject), What::Wrote { bytes: 12 });
+        let moment = &timeline.after(0).moments[0];
+        let json = serde_json::to_value(moment).unwrap();
+        assert_eq!(json["kind"], "wrote");
+        assert_eq!((&json["bytes"], &json["request"], &json["thread"]), (&12.into(), &1.into(), &3.into()));
+        assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_kind_of_a_newer_server_is_read_as_unknown() {
+        let json = r#"{"seq":1,"at_us":2,"connection":3,"request":4,"kind":"teleported","to":"elsewhere"}"#;
+        let moment: Moment = serde_json::from_str(json).unwrap();
+        assert_eq!(moment.what, What::Unknown);
+        assert_eq!(moment.subject, Some(Subject { connection: 3, port: 0, request: 4 }));
+    }
+}

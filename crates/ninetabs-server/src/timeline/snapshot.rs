@@ -1,0 +1,244 @@
+//! The state at one moment: the threads, the request that each holds, and todo.
+//!
+//! It follows from the moments alone. The ring forgets moments, the snapshot does not, so a
+//! late reader, or one that missed some, gets the same state as one that has them all.
+//! The pages fold moments by the same rules (`views/control/record.js`), and a test
+//! compares the two.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::{Moment, Subject, What};
+
+/// The state after moment number `seq`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Snapshot {
+    /// The number of the moment that it stands after.
+    pub seq: u64,
+    /// By number.
+    pub threads: BTreeMap<usize, Thread>,
+    /// Requests that wait for a thread, the oldest first.
+    pub todo: VecDeque<Held>,
+    /// tiny_http's front door reads a request, and then queues it.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    arriving: Option<Held>,
+}
+
+/// A pool thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Thread {
+    /// Since when it is there.
+    pub from_us: u64,
+    /// Whether the thread is marked IO-bound.
+    pub io_bound: bool,
+    /// The request that it reads or answers. Between the end of an answer and the next
+    /// request of the connection there is none.
+    pub holds: Option<Held>,
+}
+
+/// A request that is in todo or holds a thread. Every page moves it, so rare fields are boxed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Held {
+    /// Which request it is.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub subject: Subject,
+    /// None as long as it has not been read.
+    pub method: Option<Cow<'static, str>>,
+    /// Its target, if it is known.
+    pub target: Option<Arc<str>>,
+    /// The moment that named its target.
+    pub named_seq: Option<u64>,
+    /// Its head was seen in todo; it has not been read.
+    pub peeked: bool,
+    /// Since when it is in todo; None once it has left.
+    pub queued_us: Option<u64>,
+    /// For how long it was in todo.
+    pub waited_us: Option<u64>,
+    /// Since when it has its thread.
+    pub started_us: Option<u64>,
+    /// Whether it is a stream.
+    pub is_stream: bool,
+    /// Writes so far.
+    pub writes: u64,
+    /// When the last one was, in microseconds.
+    pub last_write_us: Option<u64>,
+    /// The write that failed, if one did.
+    pub gone: Option<Box<Gone>>,
+    /// That it was told to end, if it was.
+    pub reaped: Option<Box<Reaped>>,
+}
+
+/// A failed write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Gone {
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// The number of the write.
+    pub write: u64,
+    /// What the system answered.
+    pub error: String,
+}
+
+/// An interrupted stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Reaped {
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// The stream's age, in milliseconds.
+    pub age_ms: u64,
+    /// Why.
+    pub why: String,
+}
+
+impl Held {
+    fn new(subject: Subject) -> Held {
+        Held { subject, ..Held::default() }
+    }
+
+    fn name(&mut self, moment: &Moment) {
+        if let What::Accepted { method, target, peeked } = &moment.what {
+            self.method = Some(method.clone());
+            self.target = Some(Arc::clone(target));
+            self.named_seq = Some(moment.seq);
+            self.peeked = *peeked;
+        }
+    }
+
+    fn is(&self, subject: Subject) -> bool {
+        self.subject.request == subject.request
+    }
+}
+
+impl Snapshot {
+    /// Takes in the next moment.
+    pub(super) fn take(&mut self, moment: &Moment) {
+        self.seq = moment.seq;
+        match (moment.thread, moment.subject) {
+            (Some(thread), None) => self.of_thread(thread, moment),
+            (Some(thread), Some(subject)) => self.on_thread(thread, subject, moment),
+            (None, Some(subject)) => self.at_the_door(subject, moment),
+            (None, None) => {}
+        }
+    }
+
+    fn of_thread(&mut self, thread: usize, moment: &Moment) {
+        match moment.what {
+            What::Spawned => {
+                let spawned = Thread { from_us: moment.at_us, ..Thread::default() };
+                self.threads.insert(thread, spawned);
+            }
+            What::Exited => {
+                self.threads.remove(&thread);
+            }
+            _ => {}
+        }
+    }
+
+    fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
+        let place = || self.todo.iter().position(|held| held.is(subject));
+        match moment.what {
+            What::Accepted { peeked: true, .. } => {
+                // One that has left todo meanwhile is named by the thread that reads it.
+                if let Some(held) = place().and_then(|at| self.todo.get_mut(at)) {
+                    held.name(moment);
+                }
+            }
+            What::Accepted { peeked: false, .. } => {
+                let mut held = Held::new(subject);
+                held.name(moment);
+                self.arriving = Some(held);
+            }
+            // A request that was not whole is queued for a second time, by the reactor. The thread
+            // that took it first may not have recorded its `finished` yet.
+            What::Queued => {
+                let arriving = self.arriving.take().filter(|held| held.is(subject));
+                let held = arriving.unwrap_or_else(|| Held::new(subject));
+                self.todo.push_back(Held { queued_us: Some(moment.at_us), ..held });
+            }
+            What::Withdrawn | What::Rejected { .. } => {
+                if let Some(at) = place() {
+                    self.todo.remove(at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_thread(&mut self, number: usize, subject: Subject, moment: &Moment) {
+        let at_us = moment.at_us;
+        // Each was spawned before.
+        let Some(thread) = self.threads.get_mut(&number) else { return };
+        if matches!(moment.what, What::Started) {
+            // It is the first: todo is a queue.
+            let at = self.todo.iter().position(|held| held.is(subject));
+            let held = at.and_then(|at| self.todo.remove(at)).unwrap_or_else(|| Held::new(subject));
+            let waited_us = held.queued_us.map(|queued_us| at_us - queued_us);
+            thread.holds = Some(Held { queued_us: None, waited_us, started_us: Some(at_us), ..held });
+            return;
+        }
+        let holds = thread.holds.as_mut().filter(|held| held.is(subject));
+        match (&moment.what, holds) {
+            (What::Accepted { peeked: false, .. }, Some(held)) => held.name(moment),
+            (What::Accepted { peeked: false, .. }, None) => {
+                // The next request of the connection, without a way through todo.
+                let mut held = Held { started_us: Some(at_us), ..Held::new(subject) };
+                held.name(moment);
+                thread.holds = Some(held);
+            }
+            (What::MarkedIoBound, _) => thread.io_bound = true,
+            (What::Streaming, Some(held)) => held.is_stream = true,
+            (What::Wrote { .. }, Some(held)) => {
+                held.writes += 1;
+                held.last_write_us = Some(at_us);
+            }
+            (What::Disconnected { write, error }, Some(held)) => {
+                held.gone = Some(Box::new(Gone { at_us, write: *write, error: error.clone() }));
+            }
+            (What::Reaped { age_ms, why }, Some(held)) => {
+                held.reaped = Some(Box::new(Reaped { at_us, age_ms: *age_ms, why: why.clone() }));
+            }
+            (What::Answered { .. } | What::Rejected { .. } | What::Left, Some(_)) => thread.holds = None,
+            (What::Finished, _) => {
+                thread.holds = None;
+                thread.io_bound = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Timeline;
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_put_aside_is_in_todo_while_its_thread_ends() {
+        let timeline = Timeline::simulated();
+        let subject = Subject { connection: 1, port: 9, request: 1 };
+        let say = |thread, what| timeline.record(thread, Some(subject), what);
+        timeline.record(Some(1), None, What::Spawned);
+        say(None, What::Queued);
+        say(Some(1), What::Started);
+        // The reactor has read the rest already.
+        say(None, What::Queued);
+        assert_eq!(timeline.snapshot().todo.len(), 1);
+        say(Some(1), What::Finished);
+        let snapshot = timeline.snapshot();
+        assert_eq!((snapshot.todo.len(), &snapshot.threads[&1].holds), (1, &None));
+    }
+
+    #[test]
+    fn what_was_peeked_at_too_late_is_in_todo_no_more() {
+        let timeline = Timeline::simulated();
+        let subject = Subject { connection: 1, port: 9, request: 1 };
+        timeline.record(None, Some(subject), What::peeked("GET", "/"));
+        assert_eq!(timeline.snapshot(), Snapshot { seq: 1, ..Snapshot::default() });
+    }
+}

@@ -1,0 +1,137 @@
+//! Puma's rules a second time: counters that change one after the other, no threads.
+//!
+//! Nothing here is taken from the pool, so that the two can only agree by following
+//! the same rules. Where the pool's threads take their time, these take none: after
+//! each call the model is where the pool must come to rest.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use ninetabs_server::thread_pool::{BadSize, Stats};
+
+/// Puma's rules, without threads.
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub min: usize,
+    pub max: usize,
+    pub max_io: usize,
+    pub spawned: usize,
+    pub waiting: usize,
+    pub trim_requested: usize,
+    pub shutdown: bool,
+    pub backlog_max: usize,
+    pub todo: VecDeque<u64>,
+    /// Work that a thread is at, and whether that thread is marked.
+    pub running: BTreeMap<u64, bool>,
+    pub started: Vec<u64>,
+    /// Handed back or dropped.
+    pub unserved: BTreeSet<u64>,
+}
+
+impl Model {
+    pub fn new(min: usize, max: usize, max_io: usize) -> Model {
+        Model { min, max, max_io, spawned: min, waiting: min, ..Model::default() }
+    }
+
+    fn marked(&self) -> usize {
+        self.running.values().filter(|marked| **marked).count()
+    }
+
+    fn spawn_if_needed(&mut self) {
+        let beyond_quota = self.marked().saturating_sub(self.max_io);
+        let counted = self.spawned - self.marked();
+        if self.waiting < self.todo.len() && counted + beyond_quota < self.max {
+            self.spawned += 1;
+            self.work_or_wait();
+        }
+    }
+
+    /// A thread stands before todo: it takes the oldest, leaves, or waits.
+    fn work_or_wait(&mut self) {
+        if let Some(job) = self.todo.pop_front() {
+            self.running.insert(job, false);
+            self.started.push(job);
+        } else if self.trim_requested > 0 || self.shutdown {
+            self.trim_requested = self.trim_requested.saturating_sub(1);
+            self.spawned -= 1;
+        } else {
+            self.waiting += 1;
+        }
+    }
+
+    fn wake_one(&mut self) {
+        if self.waiting > 0 {
+            self.waiting -= 1;
+            self.work_or_wait();
+        }
+    }
+
+    pub fn push(&mut self, job: u64) {
+        if self.shutdown {
+            self.unserved.insert(job);
+            return;
+        }
+        self.todo.push_back(job);
+        self.backlog_max = self.backlog_max.max(self.todo.len());
+        self.spawn_if_needed();
+        self.wake_one();
+    }
+
+    pub fn end(&mut self, job: u64) {
+        let unmarked = self.spawned - self.marked();
+        if self.running.remove(&job) == Some(true) && unmarked >= self.max {
+            self.spawned -= 1;
+        } else {
+            self.work_or_wait();
+        }
+    }
+
+    pub fn mark(&mut self, job: u64) {
+        if self.running.insert(job, true) == Some(false) {
+            self.spawn_if_needed();
+        }
+    }
+
+    pub fn trim(&mut self, force: bool) {
+        let free = self.waiting as i64 - self.todo.len() as i64;
+        if (force || free > 0) && self.spawned as i64 - self.trim_requested as i64 > self.min as i64 {
+            self.trim_requested += 1;
+            self.wake_one();
+        }
+    }
+
+    pub fn resize(&mut self, min: usize, max: usize) -> Result<(), BadSize> {
+        if max == 0 || min > max {
+            return Err(BadSize { min, max });
+        }
+        self.min = min;
+        self.max = max;
+        self.trim_requested = self.trim_requested.min(self.spawned.saturating_sub(min));
+        Ok(())
+    }
+
+    pub fn shut_down(&mut self, force: bool) {
+        self.shutdown = true;
+        self.trim_requested = self.spawned;
+        while self.waiting > 0 {
+            self.wake_one();
+        }
+        if force {
+            self.unserved.extend(self.todo.drain(..));
+        }
+    }
+
+    /// The numbers at rest; a new `backlog_max` begins.
+    pub fn stats(&mut self) -> Stats {
+        let capacity = self.waiting as i64 + self.max as i64 - self.spawned as i64;
+        Stats {
+            backlog: self.todo.len(),
+            running: self.spawned,
+            pool_capacity: capacity.max(0) as usize,
+            busy_threads: self.spawned - self.waiting + self.todo.len(),
+            io_threads: self.marked(),
+            backlog_max: std::mem::take(&mut self.backlog_max),
+            max_threads: self.max,
+            waiting: self.waiting,
+        }
+    }
+}

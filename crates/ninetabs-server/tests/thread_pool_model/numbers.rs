@@ -1,0 +1,175 @@
+//! What Puma itself was seen to answer, as tables.
+//!
+//! The columns are backlog, running, pool_capacity, busy_threads, io_threads,
+//! backlog_max, max_threads, waiting.
+
+use std::sync::Arc;
+
+use ninetabs_server::thread_pool::{BadSize, Options, StartError, Stats, ThreadPool, Work};
+
+use crate::pair::{End, Job, Pair, lock, process, wait_until};
+
+/// Reads the stats once, since a second reading knows no `backlog_max`.
+pub fn columns(pair: &Pair) -> [usize; 8] {
+    let Stats {
+        backlog,
+        running,
+        pool_capacity,
+        busy_threads,
+        io_threads,
+        backlog_max,
+        max_threads,
+        waiting,
+    } = pair.pool.stats();
+    [backlog, running, pool_capacity, busy_threads, io_threads, backlog_max, max_threads, waiting]
+}
+
+/// Pushes `jobs`, and waits until `running` work at all, without reading stats.
+pub fn push(pair: &mut Pair, jobs: usize, running: usize) {
+    for _ in 0..jobs {
+        pair.try_push().unwrap();
+    }
+    wait_until(|| {
+        pair.seen_running().len() == running && pair.seen_running().keys().all(|job| pair.has_begun(*job))
+    });
+}
+
+/// Pushes `jobs` one by one, each of which marks itself as soon as it runs.
+fn push_marked(pair: &mut Pair, jobs: usize) {
+    let room = pair.model.max + pair.model.max_io;
+    for job in 1..=jobs {
+        push(pair, 1, job.min(room));
+        lock(&pair.log.started).last().unwrap().1.mark_as_io_bound();
+    }
+}
+
+fn end_all(pair: &Pair) {
+    pair.ends.values().for_each(|end| end.send(End::Return).unwrap());
+    wait_until(|| pair.ends.keys().all(|job| pair.has_begun(*job)) && pair.seen_running().is_empty());
+}
+
+#[test]
+fn the_first_job_passes_through_todo() {
+    let mut pair = Pair::new(8, 8, 0);
+    push(&mut pair, 1, 1);
+    assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 1, 8, 7]);
+    assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 0, 8, 7], "backlog_max begins anew when it is read");
+}
+
+#[test]
+fn nine_jobs_on_eight_threads() {
+    let mut pair = Pair::new(8, 8, 0);
+    push(&mut pair, 8, 8);
+    pair.pool.stats();
+    push(&mut pair, 1, 8);
+    assert_eq!(columns(&pair), [1, 8, 0, 9, 0, 1, 8, 0]);
+    pair.ends[&3].send(End::Return).unwrap();
+    wait_until(|| pair.seen_running().contains_key(&9));
+    assert_eq!(columns(&pair), [0, 8, 0, 8, 0, 0, 8, 0]);
+}
+
+#[test]
+fn fifteen_marked_jobs_with_a_quota_of_five() {
+    let mut pair = Pair::new(8, 8, 5);
+    push_marked(&mut pair, 9);
+    assert_eq!(columns(&pair), [0, 9, 0, 9, 9, 1, 8, 0], "the capacity takes no account of marks");
+    push(&mut pair, 1, 10);
+    assert_eq!(columns(&pair)[..2], [0, 10], "and a page is served all the same");
+
+    let mut pair = Pair::new(8, 8, 5);
+    push_marked(&mut pair, 15);
+    assert_eq!(columns(&pair), [2, 13, 0, 15, 13, 2, 8, 0]);
+    end_all(&pair);
+    assert_eq!(columns(&pair), [0, 8, 8, 0, 0, 0, 8, 8], "the extra threads have gone");
+}
+
+#[test]
+fn without_a_quota_a_mark_is_only_counted() {
+    let mut pair = Pair::new(8, 8, 0);
+    push_marked(&mut pair, 9);
+    assert_eq!(columns(&pair), [1, 8, 0, 9, 8, 1, 8, 0]);
+    end_all(&pair);
+    assert_eq!(columns(&pair), [0, 8, 8, 0, 0, 0, 8, 8]);
+}
+
+#[test]
+fn a_trim_takes_one_thread() {
+    let mut pair = Pair::new(1, 4, 0);
+    push(&mut pair, 4, 4);
+    end_all(&pair);
+    for running in [4, 3, 2, 1, 1] {
+        wait_until(|| pair.pool.processors().len() == running);
+        pair.pool.trim(false);
+    }
+    assert_eq!(columns(&pair)[1], 1);
+}
+
+#[test]
+fn a_forced_trim_waits_for_an_empty_todo() {
+    let mut pair = Pair::new(0, 1, 0);
+    push(&mut pair, 2, 1);
+    pair.pool.trim(false);
+    pair.pool.trim(true);
+    pair.ends[&1].send(End::Return).unwrap();
+    wait_until(|| pair.seen_running().contains_key(&2));
+    pair.ends[&2].send(End::Return).unwrap();
+    wait_until(|| pair.pool.processors().is_empty());
+    push(&mut pair, 1, 1);
+    pair.ends[&3].send(End::Return).unwrap();
+    wait_until(|| pair.pool.stats().waiting == 1);
+}
+
+#[test]
+fn growth_helps_at_the_next_push() {
+    let mut pair = Pair::new(1, 1, 0);
+    push(&mut pair, 1, 1);
+    push(&mut pair, 1, 1);
+    pair.pool.resize(1, 2).unwrap();
+    assert_eq!(columns(&pair), [1, 1, 1, 2, 0, 1, 2, 0]);
+    push(&mut pair, 1, 2);
+    assert_eq!(columns(&pair), [1, 2, 0, 3, 0, 2, 2, 0]);
+    assert!(pair.has_begun(2) && !pair.has_begun(3), "the new thread takes what has waited longest");
+}
+
+#[test]
+fn a_pool_that_shrinks_and_grows_again_keeps_its_threads() {
+    let mut pair = Pair::new(8, 8, 0);
+    push(&mut pair, 8, 8);
+    pair.pool.resize(3, 3).unwrap();
+    for _ in 0..5 {
+        pair.pool.trim(true);
+    }
+    pair.pool.resize(6, 6).unwrap();
+    end_all(&pair);
+    wait_until(|| pair.pool.processors().len() == 6);
+    assert_eq!(columns(&pair)[1], 6, "two of the five leave");
+    pair.pool.resize(8, 8).unwrap();
+    assert_eq!(columns(&pair)[1], 6, "growth helps at the next push");
+    pair.pool.fill();
+    assert_eq!(columns(&pair)[1], 8, "or when the least are asked for");
+}
+
+#[test]
+fn work_that_is_taken_out_of_todo_is_not_started() {
+    let mut pair = Pair::new(1, 1, 0);
+    push(&mut pair, 3, 1);
+    let subjects = pair.pool.look_at_todo(9, |job| Some(job.subject()));
+    assert_eq!(subjects.len(), 2);
+    assert!(pair.pool.take_from_todo(subjects[0]).is_some());
+    assert!(pair.pool.take_from_todo(subjects[0]).is_none(), "it is there once");
+    pair.ends[&1].send(End::Return).unwrap();
+    wait_until(|| pair.seen_running().contains_key(&3));
+    assert!(!pair.has_begun(2));
+}
+
+#[test]
+fn sizes_that_make_no_pool() {
+    let pair = Pair::new(1, 2, 0);
+    for (min, max) in [(3, 2), (0, 0), (1, 0)] {
+        assert_eq!(pair.pool.resize(min, max), Err(BadSize { min, max }));
+        let options = Options { name: String::new(), min, max, max_io: 0 };
+        let refused = ThreadPool::<Job>::start(options, Arc::default(), process).err();
+        assert!(matches!(refused, Some(StartError::BadSize(BadSize { .. }))), "{refused:?}");
+    }
+    assert_eq!(pair.pool.size(), (1, 2));
+}
