@@ -255,8 +255,11 @@ impl Fixes {
         let streams_at = self.server.streams_at.as_deref().unwrap_or(other_server::STREAMS_AT);
         let host = request.authority().map_or_else(|| "127.0.0.1".to_owned(), ToString::to_string);
         let port = port(request).map(|port| format!(":{port}")).unwrap_or_default();
-        let pages = format!("http://{host},http://*.localhost{port}");
-        other_server::command(streams_at, &pages, &self.server.database)
+        let mut pages = vec![format!("http://{host}")];
+        // The names under which tabs are opened, and the wall's frames.
+        let local = [format!("http://localhost{port}"), format!("http://*.localhost{port}")];
+        pages.extend(local.into_iter().filter(|it| *it != format!("http://{host}")));
+        other_server::command(streams_at, &pages.join(","), &self.server.database)
     }
 
     fn show(&self, view: &str, nonce: Option<Nonce>, workers: bool, more: Value) -> Response {
