@@ -349,8 +349,9 @@ fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
 
 #[test]
 fn a_request_behind_a_stream_that_is_reaped_is_answered_and_none_resets_its_last_words() {
-    // A socket that was listened to for its client's close cannot be used again.
-    for (notice, answers) in [("write", 2), ("poll", 1)] {
+    // A socket that is waited on for its client's close cannot be used again; a stream that is reaped
+    // just before it waits is followed by an answer.
+    for (notice, fewest) in [("write", 2), ("poll", 1)] {
         let server = start(&format!("--update-rate 60 --notice-close {notice}"));
         let mut client = send(server.app, &[STREAM_REQUEST, &PAGE.repeat(600)].concat());
         server.wait_for_stats("a stream", |stats| stats["streams"]["open"] == 1);
@@ -359,7 +360,8 @@ fn a_request_behind_a_stream_that_is_reaped_is_answered_and_none_resets_its_last
         let mut all = String::new();
         client.read_to_string(&mut all).unwrap();
         assert!(all.contains("this stream was asked to end"), "{notice}: {all:?}");
-        assert_eq!(all.matches("HTTP/1.1 200").count(), answers, "{notice}");
+        let answers = all.matches("HTTP/1.1 200").count();
+        assert!((fewest..=2).contains(&answers), "{notice}: {answers}");
         assert_eq!(all.matches("connection: close").count(), answers - 1, "{notice}: the end is announced");
     }
 }

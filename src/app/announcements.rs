@@ -75,7 +75,7 @@ impl fmt::Display for Lost {
 }
 
 /// Something that is told to all, in the shapes in which it was asked for so far. Each shape is named in
-/// the code, so they are few and no client can add one. With [`PIECE`] that bounds what a piece takes.
+/// the code, so they are few and no client can add one. With `PIECE` that bounds what a piece takes.
 pub struct Announcement {
     pub news: News,
     shapes: RefCell<Vec<Shape>>,
