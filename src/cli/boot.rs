@@ -465,6 +465,11 @@ impl Log {
         self.0.queue(complaint(why).as_bytes());
     }
 
+    /// What writes it.
+    pub fn outlet(&self) -> Outlet {
+        self.0.clone()
+    }
+
     /// Waits for what is queued, but for no reader that does not read.
     pub fn flush(&self) {
         self.0.flush(LAST_WORDS);

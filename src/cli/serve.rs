@@ -3,17 +3,20 @@
 //! [`ServeArgs`] is what was typed ([`super::serve_args`]); [`run`] checks what the types cannot, starts
 //! everything ([`super::boot`]), says what to try, and waits for a reason to stop.
 
+use std::convert::Infallible;
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, unbounded};
 
-use super::boot::{self, Running};
+use super::boot::{self, Log, Running};
 use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, Opened};
 use super::outlet::Outlet;
@@ -37,8 +40,6 @@ Examples:
   ninetabs serve --loop faithful       the loop that loses models
   RUST_LOG=warn ninetabs serve         a quieter log";
 
-/// How often a start looks whether it is interrupted.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a start that was interrupted may take to come to its end all the same.
 const START_GRACE: Duration = Duration::from_millis(500);
 /// The same after the end of standard input. It may have ended before the start began, and then
@@ -60,7 +61,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     for line in typed::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         log::warn!("{line}");
     }
-    let status = match with_token(args).and_then(|args| serve(&args, &said)) {
+    let status = match with_token(args).and_then(|args| serve(&args, &said, &log)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(end) => {
             if let Some(why) = end.why {
@@ -98,7 +99,7 @@ fn with_token(mut args: ServeArgs) -> Result<ServeArgs, End> {
     Ok(args)
 }
 
-fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
+fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
     if let Some(refusal) = exposed(args) {
         return Err(End::misused(refusal));
     }
@@ -131,22 +132,20 @@ fn serve(args: &ServeArgs, said: &Said) -> Result<(), End> {
     };
     let folder = TemporaryFolder::of(&args.database).map_err(no_folder)?;
     let database = folder.database(&args.database);
-    let mut interrupted = false;
-    let mut running = start(args, database, (order.clone(), orders.clone()), || {
-        // A signal during the start ends it, whatever it waits for.
-        let grace = select! {
-            recv(signals.first) -> _ => Some(START_GRACE),
-            recv(orders) -> _ => Some(START_GRACE),
-            recv(stdin) -> _ => Some(START_GRACE_WITHOUT_STDIN),
-            default(Duration::ZERO) => None,
-        };
-        interrupted |= grace.is_some();
-        grace
-    })?;
+    let watch = Watch {
+        signal: signals.first.clone(),
+        orders: orders.clone(),
+        stdin: stdin.clone(),
+        temporary: folder.path().map(Path::to_owned),
+        last_words: [said.0.clone(), log.outlet()],
+    };
+    let (running, is_asked_to_end) =
+        watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
+    let mut running = running.map_err(End::failed)?;
     // Removed at the end of this function, however the stop ends.
     let _state = running.state.take();
     let mut why = Ok(Stop::Gracefully);
-    if !interrupted {
+    if !is_asked_to_end {
         said.say(&greeting(args, &running));
         why = select! {
             recv(signals.first) -> _ => Ok(Stop::Gracefully),
@@ -220,35 +219,63 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Said
     ended
 }
 
-/// Starts everything on a thread of its own, since a locked database or a slow disk may hold it
-/// up. Once `asked_to_end` gives a time, the start is left after that time.
-fn start(
-    args: &ServeArgs,
-    database: PathBuf,
-    orders: boot::Orders,
-    mut asked_to_end: impl FnMut() -> Option<Duration>,
-) -> Result<Running, End> {
-    let (tell, started) = bounded(1);
-    let typed = args.clone();
-    thread::Builder::new()
-        .name("start".into())
-        // A start that was left is dropped here, as the process ends.
-        .spawn(move || drop(tell.send(Running::start(&typed, &database, orders))))
-        .map_err(|error| End::failed(format_args!("cannot start a thread: {error}")))?;
-    let mut left_at: Option<Instant> = None;
-    loop {
-        match started.recv_timeout(LOOK_EVERY) {
-            Ok(started) => return started.map_err(End::failed),
-            Err(RecvTimeoutError::Disconnected) => return Err(End::failed("the start ended by a panic")),
-            Err(RecvTimeoutError::Timeout) => {}
+/// What ends a start that a locked database or a slow disk holds up.
+struct Watch {
+    signal: Receiver<()>,
+    orders: Receiver<Stop>,
+    stdin: Receiver<()>,
+    /// The folder that this process removes at its end.
+    temporary: Option<PathBuf>,
+    last_words: [Outlet; 2],
+}
+
+impl Watch {
+    /// Starts on this thread, and watches from another one. Tells whether the end was asked for
+    /// meanwhile. If the start then takes longer than its grace, the process ends with 130.
+    fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, bool), End> {
+        let (started, ends) = bounded::<Infallible>(0);
+        let watcher = thread::Builder::new()
+            .name("start".into())
+            .spawn(move || self.until(&ends))
+            .map_err(|error| End::failed(format_args!("cannot start a thread: {error}")))?;
+        // A panic has said why in the log, which is written before this process ends.
+        let result = catch_unwind(AssertUnwindSafe(start));
+        drop(started);
+        let is_asked_to_end = watcher.join().map_err(|_| End::failed("the watch over the start panicked"))?;
+        let result = result.map_err(|_| End::failed("the start ended by a panic"))?;
+        Ok((result, is_asked_to_end))
+    }
+
+    fn until(mut self, started: &Receiver<Infallible>) -> bool {
+        let mut asked: Option<Instant> = None;
+        loop {
+            let too_late = asked.map_or(never(), at);
+            let grace = select! {
+                recv(started) -> _ => return asked.is_some(),
+                recv(too_late) -> _ => self.leave(),
+                recv(self.signal) -> _ => START_GRACE,
+                recv(self.orders) -> _ => START_GRACE,
+                recv(self.stdin) -> _ => {
+                    // Once is enough; its channel is then disconnected, and would be received from for ever.
+                    self.stdin = never();
+                    START_GRACE_WITHOUT_STDIN
+                }
+            };
+            let end = Instant::now() + grace;
+            asked = Some(asked.map_or(end, |earlier| earlier.min(end)));
         }
-        if let Some(grace) = asked_to_end() {
-            let at = Instant::now() + grace;
-            left_at = Some(left_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Ends the process, since nothing else can end what the start waits for.
+    fn leave(&self) -> ! {
+        if let Some(folder) = &self.temporary {
+            // What is left is removed by a later start.
+            let _ = fs::remove_dir_all(folder);
         }
-        if left_at.is_some_and(|at| Instant::now() >= at) {
-            return Err(End { status: interrupt::INTERRUPTED, why: None });
+        for words in &self.last_words {
+            words.flush(boot::LAST_WORDS);
         }
+        process::exit(interrupt::INTERRUPTED.into())
     }
 }
 

@@ -42,6 +42,11 @@ impl TemporaryFolder {
         }
     }
 
+    /// The folder.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(|held| held.folder.path())
+    }
+
     /// Where the database is that was given as this path.
     pub fn database(&self, given: &Path) -> PathBuf {
         match &self.0 {
