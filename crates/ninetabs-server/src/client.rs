@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use super::head::Head;
-use super::lingering::{Count, Lingering};
+use super::lingering::Lingering;
 use super::pending::{Full, Pending, Share};
 use super::reactor::{Place, Watched};
 use super::refusal::Refusal;
@@ -52,8 +52,6 @@ pub(super) enum Progress {
 
 /// A connection, and what has been read of its next request.
 pub(super) struct Client {
-    /// Counts it while it lingers.
-    lingers: Option<Count>,
     place: Option<Place<Box<Client>>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
@@ -62,7 +60,7 @@ pub(super) struct Client {
     /// What it holds of a request that no thread has taken.
     share: Share,
     /// Nothing more is written, and what still comes is thrown away.
-    lingering: Option<Lingering>,
+    lingering: Option<Box<Lingering>>,
     /// It has sent a request before the one ahead of it was answered.
     has_pipelined: bool,
     /// It ends behind the next answer, or now if no request has come.
@@ -86,7 +84,6 @@ impl Client {
     ) -> Box<Self> {
         let now = Instant::now();
         Box::new(Client {
-            lingers: None,
             place: None,
             socket,
             subject,
@@ -275,13 +272,15 @@ impl Client {
         let lingering = Lingering::begin(is_sending || !is_sent);
         self.deadline = lingering.deadline();
         self.since = lingering.began();
-        self.lingering = Some(lingering);
+        self.lingering = Some(Box::new(lingering));
         false
     }
 
     /// Adds it to the count of those that linger, once.
     pub fn count_lingering(&mut self, count: &Arc<AtomicUsize>) {
-        self.lingers.get_or_insert_with(|| Count::one_more(count));
+        if let Some(lingering) = &mut self.lingering {
+            lingering.count_in(count);
+        }
     }
 
     /// Reads away what has come, and answers whether there was nothing left, or too much.

@@ -24,19 +24,14 @@ pub(super) struct Lingering {
     began: Instant,
     left: usize,
     is_sending: bool,
+    counted: Option<Counted>,
 }
 
 /// One lingering connection in a count of them, until this is dropped.
-pub(super) struct Count(Arc<AtomicUsize>);
+#[derive(Debug)]
+struct Counted(Arc<AtomicUsize>);
 
-impl Count {
-    pub fn one_more(count: &Arc<AtomicUsize>) -> Count {
-        count.fetch_add(1, Ordering::Relaxed);
-        Count(Arc::clone(count))
-    }
-}
-
-impl Drop for Count {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -45,7 +40,15 @@ impl Drop for Count {
 impl Lingering {
     /// Begins now. `is_sending`: bytes are known to have come, or to be on their way.
     pub fn begin(is_sending: bool) -> Lingering {
-        Lingering { began: Instant::now(), left: LINGER_BYTES, is_sending }
+        Lingering { began: Instant::now(), left: LINGER_BYTES, is_sending, counted: None }
+    }
+
+    /// Counts it among those that linger, once.
+    pub fn count_in(&mut self, count: &Arc<AtomicUsize>) {
+        self.counted.get_or_insert_with(|| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Counted(Arc::clone(count))
+        });
     }
 
     /// Counts bytes that came. False: these were the last that are read.

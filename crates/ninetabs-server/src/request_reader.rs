@@ -28,6 +28,12 @@ pub struct Incoming {
     pub may_be_followed: bool,
 }
 
+impl Incoming {
+    fn held_bytes(&self) -> usize {
+        self.head.held_bytes() + self.body.held_bytes()
+    }
+}
+
 /// What has been read of a connection and not been taken.
 #[derive(Debug)]
 pub struct RequestReader {
@@ -40,12 +46,27 @@ pub struct RequestReader {
     phase: Phase,
 }
 
+/// The head is boxed once it is parsed: most connections wait for one, and are as large as this.
 #[derive(Debug)]
 enum Phase {
     Head(HeadScan),
-    Counted { head: Head, left: u64, body: RequestBody },
-    Chunked { head: Head, chunks: Chunks, may_be_followed: bool, body: RequestBody },
-    Ready(Incoming),
+    Body(Box<InBody>),
+    Ready(Box<Incoming>),
+}
+
+/// A request whose body is being read.
+#[derive(Debug)]
+struct InBody {
+    incoming: Incoming,
+    rest: Rest,
+}
+
+/// What is still to come of a body.
+#[derive(Debug)]
+enum Rest {
+    /// So many bytes.
+    Counted(u64),
+    Chunked(Chunks),
 }
 
 impl RequestReader {
@@ -82,25 +103,24 @@ impl RequestReader {
                     Parsed::NotYet => return Ok(false),
                     Parsed::Refused(refusal) => return Err(refusal),
                 },
-                Phase::Counted { left, body, .. } => {
-                    let rest = &self.buffer[self.used..];
-                    let taken = rest.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    keep(body, &rest[..taken])?;
-                    *left -= taken as u64;
-                    let is_whole = *left == 0;
-                    self.consume(taken);
-                    if !is_whole {
-                        return Ok(false);
-                    }
-                    self.finish();
-                }
-                Phase::Chunked { chunks, body, .. } => {
-                    // Gathered, since each piece is one write once the body is in a file.
-                    let mut data = Vec::new();
-                    let taken =
-                        chunks.take(&self.buffer[self.used..], |more| data.extend_from_slice(more))?;
-                    keep(body, &data)?;
-                    let is_whole = chunks.is_done();
+                Phase::Body(begun) => {
+                    let InBody { incoming: Incoming { body, .. }, rest } = &mut **begun;
+                    let unread = &self.buffer[self.used..];
+                    let (taken, is_whole) = match rest {
+                        Rest::Counted(left) => {
+                            let taken = unread.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                            keep(body, &unread[..taken])?;
+                            *left -= taken as u64;
+                            (taken, *left == 0)
+                        }
+                        Rest::Chunked(chunks) => {
+                            // Gathered, since each piece is one write once the body is in a file.
+                            let mut data = Vec::new();
+                            let taken = chunks.take(unread, |more| data.extend_from_slice(more))?;
+                            keep(body, &data)?;
+                            (taken, chunks.is_done())
+                        }
+                    };
                     self.consume(taken);
                     if !is_whole {
                         return Ok(false);
@@ -116,13 +136,15 @@ impl RequestReader {
             && head.version == Version::Http11
             && framing != BodyFraming::None
             && self.unread().is_empty();
-        let body = RequestBody::default();
+        let incoming = |may_be_followed| Incoming { head, body: RequestBody::default(), may_be_followed };
         self.phase = match framing {
-            BodyFraming::None => Phase::Ready(Incoming { head, body, may_be_followed: true }),
-            BodyFraming::Counted(left) => Phase::Counted { head, left, body },
+            BodyFraming::None => Phase::Ready(Box::new(incoming(true))),
+            BodyFraming::Counted(left) => {
+                Phase::Body(Box::new(InBody { incoming: incoming(true), rest: Rest::Counted(left) }))
+            }
             BodyFraming::Chunked { may_be_followed } => {
-                let chunks = Chunks::with_limit(self.max_body_bytes);
-                Phase::Chunked { head, chunks, may_be_followed, body }
+                let rest = Rest::Chunked(Chunks::with_limit(self.max_body_bytes));
+                Phase::Body(Box::new(InBody { incoming: incoming(may_be_followed), rest }))
             }
         };
     }
@@ -143,15 +165,10 @@ impl RequestReader {
 
     fn finish(&mut self) {
         let next = self.next_head();
-        let (head, body, may_be_followed) = match mem::replace(&mut self.phase, next) {
-            Phase::Counted { head, body, .. } => (head, body, true),
-            Phase::Chunked { head, body, may_be_followed, .. } => (head, body, may_be_followed),
-            other => {
-                self.phase = other;
-                return;
-            }
+        self.phase = match mem::replace(&mut self.phase, next) {
+            Phase::Body(begun) => Phase::Ready(Box::new(begun.incoming)),
+            other => other,
         };
-        self.phase = Phase::Ready(Incoming { head, body, may_be_followed });
     }
 
     fn next_head(&self) -> Phase {
@@ -162,7 +179,7 @@ impl RequestReader {
     pub fn take(&mut self) -> Option<Incoming> {
         let next = self.next_head();
         match mem::replace(&mut self.phase, next) {
-            Phase::Ready(incoming) => Some(incoming),
+            Phase::Ready(incoming) => Some(*incoming),
             other => {
                 self.phase = other;
                 None
@@ -196,7 +213,7 @@ impl RequestReader {
     /// The head of the request whose body is being read, or that is whole.
     fn head(&self) -> Option<&Head> {
         match &self.phase {
-            Phase::Counted { head, .. } | Phase::Chunked { head, .. } => Some(head),
+            Phase::Body(begun) => Some(&begun.incoming.head),
             Phase::Ready(incoming) => Some(&incoming.head),
             Phase::Head(_) => None,
         }
@@ -233,11 +250,14 @@ impl RequestReader {
     /// head once it is parsed, and the body.
     pub fn held_bytes(&self) -> usize {
         let request = match &self.phase {
-            Phase::Counted { head, body, .. } => head.held_bytes() + body.held_bytes(),
-            Phase::Chunked { head, chunks, body, .. } => {
-                head.held_bytes() + chunks.held_bytes() + body.held_bytes()
+            Phase::Body(begun) => {
+                let of_lines = match &begun.rest {
+                    Rest::Counted(_) => 0,
+                    Rest::Chunked(chunks) => chunks.held_bytes(),
+                };
+                begun.incoming.held_bytes() + of_lines
             }
-            Phase::Ready(incoming) => incoming.head.held_bytes() + incoming.body.held_bytes(),
+            Phase::Ready(incoming) => incoming.held_bytes(),
             Phase::Head(_) => 0,
         };
         self.buffer.capacity() + request
