@@ -74,19 +74,18 @@ impl Model {
     }
 
     /// The last id that the table has given, whether or not its row is still there; 0 before the first.
+    /// Another program can set the number that the table has given, or insert an id beyond it.
     pub fn last_id(db: &Connection) -> rusqlite::Result<i64> {
-        // No more than the newest id is known of a table that another program made without AUTOINCREMENT.
-        let given = match db
-            .prepare_cached("SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'models'")
-        {
-            Ok(mut statement) => {
-                statement.query_row([], |row| row.get::<_, Option<i64>>(0)).optional()?.flatten()
-            }
-            Err(rusqlite::Error::SqlInputError { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        // Another program can set the first, or insert an id below it.
-        Ok(given.unwrap_or(0).max(Model::newest_id(db)?))
+        // One statement, since each is a transaction of its own, and a new stream waits for it.
+        let sql = "SELECT max(0,
+            ifnull((SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'models'), 0),
+            ifnull((SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1), 0))";
+        match db.prepare_cached(sql) {
+            Ok(mut statement) => statement.query_row([], |row| row.get(0)),
+            // No more than the newest id is known of a table that another program made without AUTOINCREMENT.
+            Err(rusqlite::Error::SqlInputError { .. }) => Model::newest_id(db),
+            Err(error) => Err(error),
+        }
     }
 
     /// Creates a model, and deletes the oldest beyond the newest `keep`, if a number is given. Both are
