@@ -330,7 +330,7 @@ impl Record {
 }
 
 fn holds(snapshot: &Snapshot) -> impl Iterator<Item = (usize, &Held)> {
-    snapshot.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_ref()?)))
+    snapshot.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_deref()?)))
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ impl Client {
     }
 
     /// Takes the request that is whole; the next begins in what was read, or is to come.
-    pub fn take(&mut self) -> Option<Incoming> {
+    pub fn take(&mut self) -> Option<Box<Incoming>> {
         let incoming = self.reader.take();
         self.share.clear();
         self.has_pipelined |= !self.reader.unread().is_empty();

@@ -23,6 +23,10 @@ use super::socket::{Cutter, Patience, Pieces, Waited};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
+/// A part up to this is copied behind what goes out before it, in bytes: that costs less than to hand the
+/// kernel several pieces.
+pub(super) const COPIED_BYTES: usize = 4 * 1024;
+
 /// The client of this connection is gone, or does not read any more.
 #[derive(Debug, Error)]
 #[error("write {number} failed: {errno}")]
@@ -127,8 +131,13 @@ impl Connection {
         if part.is_empty() {
             return Ok(());
         }
-        let front = self.front(part.len());
-        self.send([&front, part, self.behind()])
+        let mut front = self.front(part.len());
+        if part.len() > COPIED_BYTES {
+            return self.send([&front, part, self.behind()]);
+        }
+        front.extend_from_slice(part);
+        front.extend_from_slice(self.behind());
+        self.send([&front, &[], &[]])
     }
 
     /// What a write gets when nothing more can be sent.
@@ -201,7 +210,7 @@ impl Connection {
     }
 
     /// What goes out before a part of the body: the head, if that is still due, and the size of
-    /// the part where it is a chunk. The part itself is not copied behind it: a page may be large.
+    /// the part where it is a chunk. A large part is not copied behind it.
     fn front(&mut self, part: usize) -> Vec<u8> {
         let mut front = std::mem::take(&mut self.head);
         if self.framing == Framing::Chunked {

@@ -1,8 +1,10 @@
 //! What the reactor knows, and its rules: one method each, which changes the state in one step
 //! and neither locks nor blocks.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
 
 use super::reactor::Watched;
 
@@ -23,7 +25,8 @@ pub(super) enum Phase {
 }
 
 pub(super) struct State<W> {
-    pub places: HashMap<usize, Visit<W>>,
+    /// By their tokens, which no client chooses.
+    pub places: FxHashMap<usize, Visit<W>>,
     /// Of those who are here, soonest first.
     pub deadlines: BTreeSet<(Instant, usize)>,
     /// Of those who are here, whoever is to be read without a word of the kernel.
@@ -68,7 +71,7 @@ impl<W> Visit<W> {
 impl<W: Watched> State<W> {
     pub fn new() -> Self {
         State {
-            places: HashMap::new(),
+            places: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             again: Vec::new(),
             alarm: None,

@@ -69,8 +69,9 @@ impl Refusal {
         let again = if self.status() == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
         let body = if is_for_head { "" } else { &line };
         format!(
-            "{version} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            super::status::code_and_reason(self.status()),
+            "{version} {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            self.status().as_str(),
+            super::status::reason(self.status()),
             line.len(),
         )
         .into_bytes()

@@ -176,10 +176,10 @@ impl RequestReader {
     }
 
     /// Takes the request that is whole; the next begins in the buffer, or is to come.
-    pub fn take(&mut self) -> Option<Incoming> {
+    pub fn take(&mut self) -> Option<Box<Incoming>> {
         let next = self.next_head();
         match mem::replace(&mut self.phase, next) {
-            Phase::Ready(incoming) => Some(*incoming),
+            Phase::Ready(incoming) => Some(incoming),
             other => {
                 self.phase = other;
                 None

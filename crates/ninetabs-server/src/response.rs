@@ -10,13 +10,15 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
 
+use super::connection::COPIED_BYTES;
 use super::framing::Framing;
 use super::request::{Request, Version};
 use super::socket::{Cutter, Patience, Socket};
-use super::status::code_and_reason;
+use super::status::reason;
 use super::stream::{Dialect, Stream, StreamError};
 
 /// Few answers have more.
@@ -142,8 +144,7 @@ impl Response {
 
     /// A status with its own reason as text, such as `Not Found`.
     pub fn status(status: StatusCode) -> Self {
-        let text = code_and_reason(status);
-        Response::line(status, text.split_once(' ').map_or("", |(_, reason)| reason))
+        Response::line(status, reason(status))
     }
 
     /// A status without a body and without any field, such as 204.
@@ -288,16 +289,15 @@ impl Response {
 }
 
 fn header_value(text: Cow<'static, str>) -> HeaderValue {
-    let is_left_out = |c: char| c != '\t' && c.is_ascii_control();
-    let value = match text {
-        Cow::Borrowed(text) if text.bytes().all(|it| matches!(it, b' '..=b'~')) => {
-            return HeaderValue::from_static(text);
-        }
-        text if text.contains(is_left_out) => HeaderValue::from_maybe_shared(text.replace(is_left_out, "")),
-        text => HeaderValue::from_maybe_shared(text.into_owned()),
+    let shared = |text: Cow<'static, str>| match text {
+        Cow::Borrowed(text) => HeaderValue::from_maybe_shared(Bytes::from_static(text.as_bytes())),
+        Cow::Owned(text) => HeaderValue::from_maybe_shared(Bytes::from(text)),
     };
     // Without control characters every text is a value.
-    value.unwrap_or_else(|_| HeaderValue::from_static(""))
+    let without_control = || text.replace(|c: char| c != '\t' && c.is_ascii_control(), "");
+    shared(text.clone())
+        .or_else(|_| shared(without_control().into()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// How the answer to this request is framed.
@@ -322,8 +322,12 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
     };
     let fields: usize =
         response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let mut head = Vec::with_capacity(fields + OWN_LINES_BYTES);
-    for part in [version, " ", &code_and_reason(response.status), "\r\n"] {
+    let copied = match &response.body {
+        Body::Whole(bytes) if bytes.len() <= COPIED_BYTES => bytes.len(),
+        _ => 0,
+    };
+    let mut head = Vec::with_capacity(fields + OWN_LINES_BYTES + copied);
+    for part in [version, " ", response.status.as_str(), " ", reason(response.status), "\r\n"] {
         head.extend_from_slice(part.as_bytes());
     }
     let mut field = |name: &str, value: &[u8]| {
@@ -335,7 +339,9 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
         field(name.as_str(), value.as_bytes());
     }
     match framing {
-        Framing::Counted(length) => field("content-length", length.to_string().as_bytes()),
+        Framing::Counted(length) => {
+            field("content-length", itoa::Buffer::new().format(length).as_bytes());
+        }
         Framing::Chunked => field("transfer-encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
@@ -356,7 +362,8 @@ pub fn last_head(version: Version, response: &Response, length: usize) -> Vec<u8
         Version::Http10 => "HTTP/1.0",
         Version::Http11 => "HTTP/1.1",
     };
-    let mut head = format!("{version} {}\r\n", code_and_reason(response.status)).into_bytes();
+    let mut head =
+        format!("{version} {} {}\r\n", response.status.as_str(), reason(response.status)).into_bytes();
     for (name, value) in &response.headers {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             head.extend_from_slice(part);

@@ -33,8 +33,11 @@ pub const LONGEST_TEXT: usize = 1_024;
 /// for nothing but long ones would otherwise fill 32 MB.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
 /// How many moments are copied under the lock at once: what is recorded meanwhile waits,
-/// and with it the thread pool. A snapshot is copied whole ([`Timeline::snapshot`]).
+/// and with it the thread pool.
 pub const COPIED_AT_ONCE: usize = 512;
+/// How many moments are forgotten at once. They lie one behind the other in memory, so that they are
+/// taken into the snapshot in less time than one by one, each a while after the last.
+const FORGOTTEN_AT_ONCE: usize = 256;
 
 /// What a moment is about: a connection, and the request that travels on it.
 ///
@@ -154,15 +157,14 @@ impl What {
 
 impl What {
     /// Texts that are longer than [`LONGEST_TEXT`] are cut there.
-    fn with_texts_cut(mut self) -> What {
-        match &mut self {
-            What::Disconnected { error: text, .. }
-            | What::Reaped { why: text, .. }
-            | What::Rejected { why: text, .. }
-            | What::Panicked { message: text } => *text = cut(mem::take(text)),
-            _ => {}
+    fn cut_texts(&mut self) {
+        if let What::Disconnected { error: text, .. }
+        | What::Reaped { why: text, .. }
+        | What::Rejected { why: text, .. }
+        | What::Panicked { message: text } = self
+        {
+            *text = cut(mem::take(text));
         }
-        self
     }
 
     /// Bytes of its texts.
@@ -240,11 +242,11 @@ enum Clock {
 #[derive(Debug)]
 struct Ring {
     last_seq: u64,
-    /// The newest, oldest first, without gaps.
+    /// The newest, oldest first, without gaps: [`CAPACITY`], and those that are to be forgotten next.
     moments: VecDeque<Moment>,
     /// Of all their texts.
     text_bytes: usize,
-    /// The state after the newest.
+    /// The state before the oldest.
     snapshot: Snapshot,
 }
 
@@ -269,7 +271,7 @@ impl Timeline {
     fn with_clock(clock: Clock) -> Self {
         let ring = Ring {
             last_seq: 0,
-            moments: VecDeque::with_capacity(CAPACITY),
+            moments: VecDeque::with_capacity(CAPACITY + FORGOTTEN_AT_ONCE),
             text_bytes: 0,
             snapshot: Snapshot::default(),
         };
@@ -284,16 +286,14 @@ impl Timeline {
     }
 
     /// Writes down that `what` happened now.
-    pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
+    pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
         let Some(mut ring) = self.ring() else { return };
-        let what = what.with_texts_cut();
+        what.cut_texts();
         // The clock is read under the lock, so that order by time is order by number.
         let at_us = self.now_us();
         ring.last_seq += 1;
         let seq = ring.last_seq;
-        let moment = Moment { seq, at_us, thread, subject, what };
-        ring.snapshot.take(&moment);
-        ring.push(moment);
+        ring.push(Moment { seq, at_us, thread, subject, what });
     }
 
     /// Everything after moment number `seq` that is still known, oldest first, up to now.
@@ -327,10 +327,23 @@ impl Timeline {
         whole
     }
 
-    /// The state after the newest moment. All of todo is copied under the lock: a copy in pieces would
-    /// not be the state of one moment. Readers ask for it when they begin or have missed moments.
+    /// The state after the newest moment. The ring keeps the state before its oldest one. From there on
+    /// the moments are taken in here, on the reader's thread, a piece after the other. Readers ask for it
+    /// when they begin or have missed moments.
     pub fn snapshot(&self) -> Snapshot {
-        self.ring().map(|ring| ring.snapshot.clone()).unwrap_or_default()
+        let (mut snapshot, last) = (Snapshot::default(), self.last_seq());
+        while let Some(ring) = self.ring().filter(|_| snapshot.seq < last) {
+            // At the beginning, and if more is recorded meanwhile than is taken in.
+            if snapshot.seq < ring.snapshot.seq {
+                snapshot = ring.snapshot.clone();
+            }
+            let behind = (last - snapshot.seq).min(COPIED_AT_ONCE as u64) as usize;
+            let first = ring.moments.len() - (ring.last_seq - snapshot.seq) as usize;
+            let piece: Vec<_> = ring.moments.range(first..).take(behind).cloned().collect();
+            drop(ring);
+            piece.iter().for_each(|moment| snapshot.take(moment));
+        }
+        snapshot
     }
 
     /// The number of the newest moment, 0 before the first.
@@ -344,14 +357,16 @@ impl Timeline {
         let Some(ring) = self.ring() else {
             return Excerpt { now_us: self.now_us(), forgotten: 0, moments: Vec::new(), snapshot: None };
         };
-        let oldest = ring.last_seq - ring.moments.len() as u64 + 1;
+        let known = ring.moments.len().min(CAPACITY);
+        let oldest = ring.last_seq - known as u64 + 1;
         let wanted = seq.saturating_add(1);
         // After the last one there is none.
-        let known = (wanted.max(oldest) - oldest).min(ring.moments.len() as u64) as usize;
+        let left_out = (wanted.max(oldest) - oldest).min(known as u64) as usize;
+        let first = ring.moments.len() - known + left_out;
         Excerpt {
             now_us: self.now_us(),
             forgotten: oldest.saturating_sub(wanted),
-            moments: ring.moments.range(known..).take(most).cloned().collect(),
+            moments: ring.moments.range(first..).take(most).cloned().collect(),
             snapshot: None,
         }
     }
@@ -372,21 +387,22 @@ impl Timeline {
 }
 
 impl Ring {
-    /// Adds the newest, and forgets the oldest for it.
+    /// Adds the newest, and forgets the oldest ones once there are many of them.
     fn push(&mut self, moment: Moment) {
         self.text_bytes += moment.what.text_bytes();
-        if self.moments.len() == CAPACITY {
-            self.forget();
-        }
         self.moments.push_back(moment);
+        if self.moments.len() == CAPACITY + FORGOTTEN_AT_ONCE {
+            self.forget(FORGOTTEN_AT_ONCE);
+        }
         while self.text_bytes > MAX_TEXT_BYTES && self.moments.len() > 1 {
-            self.forget();
+            self.forget(1);
         }
     }
 
-    fn forget(&mut self) {
-        if let Some(oldest) = self.moments.pop_front() {
-            self.text_bytes -= oldest.what.text_bytes();
+    fn forget(&mut self, oldest: usize) {
+        for moment in self.moments.drain(..oldest) {
+            self.text_bytes -= moment.what.text_bytes();
+            self.snapshot.take(&moment);
         }
     }
 }

@@ -20,10 +20,10 @@ pub struct Snapshot {
     /// By number.
     pub threads: BTreeMap<usize, Thread>,
     /// Requests that wait for a thread, the oldest first.
-    pub todo: VecDeque<Held>,
+    pub todo: VecDeque<Box<Held>>,
     /// tiny_http's front door reads a request, and then queues it.
     #[cfg_attr(feature = "serde", serde(skip))]
-    arriving: Option<Held>,
+    arriving: Option<Box<Held>>,
 }
 
 /// A pool thread.
@@ -36,10 +36,10 @@ pub struct Thread {
     pub io_bound: bool,
     /// The request that it reads or answers. Between the end of an answer and the next
     /// request of the connection there is none.
-    pub holds: Option<Held>,
+    pub holds: Option<Box<Held>>,
 }
 
-/// A request that is in todo or holds a thread. Every page moves it, so rare fields are boxed.
+/// A request that is in todo or holds a thread. Every page moves it from the one to the other, so it is boxed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
@@ -67,9 +67,9 @@ pub struct Held {
     /// When the last one was, in microseconds.
     pub last_write_us: Option<u64>,
     /// The write that failed, if one did.
-    pub gone: Option<Box<Gone>>,
+    pub gone: Option<Gone>,
     /// That it was told to end, if it was.
-    pub reaped: Option<Box<Reaped>>,
+    pub reaped: Option<Reaped>,
 }
 
 /// A failed write.
@@ -97,8 +97,8 @@ pub struct Reaped {
 }
 
 impl Held {
-    fn new(subject: Subject) -> Held {
-        Held { subject, ..Held::default() }
+    fn new(subject: Subject) -> Box<Held> {
+        Box::new(Held { subject, ..Held::default() })
     }
 
     fn name(&mut self, moment: &Moment) {
@@ -158,8 +158,9 @@ impl Snapshot {
             // that took it first may not have recorded its `finished` yet.
             What::Queued => {
                 let arriving = self.arriving.take().filter(|held| held.is(subject));
-                let held = arriving.unwrap_or_else(|| Held::new(subject));
-                self.todo.push_back(Held { queued_us: Some(moment.at_us), ..held });
+                let mut held = arriving.unwrap_or_else(|| Held::new(subject));
+                held.queued_us = Some(moment.at_us);
+                self.todo.push_back(held);
             }
             What::Withdrawn | What::Rejected { .. } => {
                 if let Some(at) = place() {
@@ -177,9 +178,10 @@ impl Snapshot {
         if matches!(moment.what, What::Started) {
             // It is the first: todo is a queue.
             let at = self.todo.iter().position(|held| held.is(subject));
-            let held = at.and_then(|at| self.todo.remove(at)).unwrap_or_else(|| Held::new(subject));
-            let waited_us = held.queued_us.map(|queued_us| at_us - queued_us);
-            thread.holds = Some(Held { queued_us: None, waited_us, started_us: Some(at_us), ..held });
+            let mut held = at.and_then(|at| self.todo.remove(at)).unwrap_or_else(|| Held::new(subject));
+            held.waited_us = held.queued_us.take().map(|queued_us| at_us - queued_us);
+            held.started_us = Some(at_us);
+            thread.holds = Some(held);
             return;
         }
         let holds = thread.holds.as_mut().filter(|held| held.is(subject));
@@ -187,7 +189,8 @@ impl Snapshot {
             (What::Accepted { peeked: false, .. }, Some(held)) => held.name(moment),
             (What::Accepted { peeked: false, .. }, None) => {
                 // The next request of the connection, without a way through todo.
-                let mut held = Held { started_us: Some(at_us), ..Held::new(subject) };
+                let mut held = Held::new(subject);
+                held.started_us = Some(at_us);
                 held.name(moment);
                 thread.holds = Some(held);
             }
@@ -198,10 +201,10 @@ impl Snapshot {
                 held.last_write_us = Some(at_us);
             }
             (What::Disconnected { write, error }, Some(held)) => {
-                held.gone = Some(Box::new(Gone { at_us, write: *write, error: error.clone() }));
+                held.gone = Some(Gone { at_us, write: *write, error: error.clone() });
             }
             (What::Reaped { age_ms, why }, Some(held)) => {
-                held.reaped = Some(Box::new(Reaped { at_us, age_ms: *age_ms, why: why.clone() }));
+                held.reaped = Some(Reaped { at_us, age_ms: *age_ms, why: why.clone() });
             }
             (What::Answered { .. } | What::Rejected { .. } | What::Left, Some(_)) => thread.holds = None,
             (What::Finished, _) => {
