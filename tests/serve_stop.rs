@@ -274,6 +274,44 @@ fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
     drop(lock);
 }
 
+/// A start that goes on within its grace ends as it was asked to.
+#[test]
+fn a_halt_that_is_asked_for_during_a_start_is_no_stop() {
+    let mut before = Server::start(&[]);
+    let database = before.database();
+    before.signal(Signal::TERM);
+    assert_eq!(before.wait_for_exit().code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    for (signals, said) in [
+        (&[Signal::TERM][..], "Gracefully stopping"),
+        (&[Signal::QUIT], "Stopping immediately!"),
+        (&[Signal::QUIT, Signal::TERM], "Stopping immediately!"),
+    ] {
+        // The start may be too slow for its grace once.
+        wait_for("a start that ends within its grace", || {
+            let mut lock = rusqlite::Connection::open(&database).unwrap();
+            lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE").unwrap();
+            let held = lock.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+            let mut command = Server::command(folder.path());
+            command.env("NINETABS_DATABASE", &database).env("RUST_LOG", "off").stdout(Stdio::piped());
+            let child = command.spawn().unwrap();
+            let takes_them = || threads_of(child.id()).contains(&"start".to_owned()).then_some(());
+            wait_for("the thread that starts", takes_them);
+            for signal in signals {
+                rustix::process::kill_process(rustix::process::Pid::from_child(&child), *signal).unwrap();
+                // It is taken before the next one comes.
+                thread::sleep(Duration::from_millis(20));
+            }
+            drop(held);
+            drop(lock);
+            let output = child.wait_with_output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.code() == Some(130) || text.contains(said), "{signals:?}: {text}");
+            (output.status.code() == Some(0)).then_some(())
+        });
+    }
+}
+
 /// The names of a process's threads.
 fn threads_of(process: u32) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
-use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, select_biased, unbounded};
 
 use super::boot::{self, Log, Running};
 use super::files::clash::{Use, same_file};
@@ -139,13 +139,12 @@ fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
         temporary: folder.path().map(Path::to_owned),
         last_words: [said.0.clone(), log.outlet()],
     };
-    let (running, is_asked_to_end) =
-        watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
+    let (running, asked) = watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
     let mut running = running.map_err(End::failed)?;
     // Removed at the end of this function, however the stop ends.
     let _state = running.state.take();
-    let mut why = Ok(Stop::Gracefully);
-    if !is_asked_to_end {
+    let mut why = Ok(asked.unwrap_or(Stop::Gracefully));
+    if asked.is_none() {
         said.say(&greeting(args, &running));
         why = select! {
             recv(signals.first) -> _ => Ok(Stop::Gracefully),
@@ -230,9 +229,9 @@ struct Watch {
 }
 
 impl Watch {
-    /// Starts on this thread, and watches from another one. Tells whether the end was asked for
-    /// meanwhile. If the start then takes longer than its grace, the process ends with 130.
-    fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, bool), End> {
+    /// Starts on this thread, and watches from another one. Tells which end was asked for meanwhile,
+    /// if one was. If the start then takes longer than its grace, the process ends with 130.
+    fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), End> {
         let (started, ends) = bounded::<Infallible>(0);
         let watcher = thread::Builder::new()
             .name("start".into())
@@ -241,28 +240,34 @@ impl Watch {
         // A panic has said why in the log, which is written before this process ends.
         let result = catch_unwind(AssertUnwindSafe(start));
         drop(started);
-        let is_asked_to_end = watcher.join().map_err(|_| End::failed("the watch over the start panicked"))?;
+        let asked = watcher.join().map_err(|_| End::failed("the watch over the start panicked"))?;
         let result = result.map_err(|_| End::failed("the start ended by a panic"))?;
-        Ok((result, is_asked_to_end))
+        Ok((result, asked))
     }
 
-    fn until(mut self, started: &Receiver<Infallible>) -> bool {
-        let mut asked: Option<Instant> = None;
+    fn until(mut self, started: &Receiver<Infallible>) -> Option<Stop> {
+        let mut asked: Option<(Stop, Instant)> = None;
         loop {
-            let too_late = asked.map_or(never(), at);
-            let grace = select! {
-                recv(started) -> _ => return asked.is_some(),
+            let too_late = asked.map_or(never(), |(_, end)| at(end));
+            // A start that has come to its end is not left, however late: its files would stay.
+            let (stop, grace) = select_biased! {
+                recv(started) -> _ => return asked.map(|(stop, _)| stop),
                 recv(too_late) -> _ => self.leave(),
-                recv(self.signal) -> _ => START_GRACE,
-                recv(self.orders) -> _ => START_GRACE,
+                recv(self.signal) -> _ => (Stop::Gracefully, START_GRACE),
+                recv(self.orders) -> order => (order.unwrap_or(Stop::Gracefully), START_GRACE),
                 recv(self.stdin) -> _ => {
                     // Once is enough; its channel is then disconnected, and would be received from for ever.
                     self.stdin = never();
-                    START_GRACE_WITHOUT_STDIN
+                    (Stop::Gracefully, START_GRACE_WITHOUT_STDIN)
                 }
             };
             let end = Instant::now() + grace;
-            asked = Some(asked.map_or(end, |earlier| earlier.min(end)));
+            asked = Some(match asked {
+                // A halt is not taken back by a stop that is asked for after it.
+                Some((Stop::AtOnce, earlier)) => (Stop::AtOnce, earlier.min(end)),
+                Some((Stop::Gracefully, earlier)) => (stop, earlier.min(end)),
+                None => (stop, end),
+            });
         }
     }
 
