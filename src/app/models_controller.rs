@@ -31,9 +31,9 @@ use ninetabs_server::{Request, Response};
 /// The most in one event, and in one answer of a poll. A stream that is ended in the middle of an
 /// event has to send all of it again, so that one event for a long absence might never arrive.
 pub const BATCH: Limit = Limit::rows(50);
-/// The most in the page, and in one answer of `/models.json`.
 /// The first line of a stream.
 pub const GREETING: &str = "a stream of models";
+/// The most in the page, and in one answer of `/models.json`.
 const PAGE: Limit = Limit::rows(100);
 
 /// Why a stream's action ended.
