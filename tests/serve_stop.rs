@@ -224,6 +224,24 @@ fn it_ends_with_its_standard_input_if_it_was_asked_to() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "it was served until it was told");
 }
 
+/// As a process that shares the pipe or the terminal leaves it.
+#[test]
+fn a_standard_input_that_does_not_block_has_not_ended() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&reader, true).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Server::command(folder.path());
+    command.stdin(reader);
+    let mut server = Server::spawn(command, folder);
+    let mut stream = open_stream(server.app);
+    writer.write_all(b"still here\n").unwrap();
+    assert_eq!(create(server.app, "x").0, 201);
+    assert!(server.child.try_wait().unwrap().is_none());
+    drop(writer);
+    read_until(&mut stream, "retry: 3000\n");
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+}
+
 #[test]
 fn a_memory_database_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,7 +6,8 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
 use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, select_biased, unbounded};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::boot::{self, Log, Running};
 use super::files::clash::{Use, same_file};
@@ -394,8 +397,9 @@ impl Said {
 fn end_of_stdin() -> Receiver<()> {
     let (tell, ended) = bounded(1);
     let watcher = thread::Builder::new().name("stdin".into()).spawn(move || {
-        let mut read = [0; 1024];
-        while io::stdin().lock().read(&mut read).is_ok_and(|read| read > 0) {}
+        if let Err(error) = read_to_its_end(io::stdin()) {
+            log::warn!("standard input cannot be read, which counts as its end: {error}");
+        }
         // Whoever waits may have stopped for another reason.
         let _ = tell.send(());
     });
@@ -404,6 +408,26 @@ fn end_of_stdin() -> Receiver<()> {
         Err(error) => {
             log::warn!("standard input is not watched: {error}");
             never()
+        }
+    }
+}
+
+/// Blocks until it has ended, also if another process has made it non-blocking: that is a property
+/// of what both have open.
+fn read_to_its_end(mut from: impl Read + AsFd) -> io::Result<()> {
+    let mut read = [0; 1024];
+    loop {
+        match from.read(&mut read) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                match poll(&mut [PollFd::new(&from, PollFlags::IN)], None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
 }
