@@ -6,7 +6,8 @@ mod common;
 mod trace;
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{Server, get, open_stream, send, wait_for};
@@ -156,4 +157,54 @@ fn a_disk_that_fills_up_ends_the_trace_and_not_the_server() {
     trace::check(&events, false);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+}
+
+/// A pipe that takes nothing until it is read.
+fn full_pipe(folder: &Path) -> (PathBuf, fs::File) {
+    let path = folder.join("fifo");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let mut pipe = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+    while pipe.write(&[b' '; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&pipe, false).unwrap();
+    (path, pipe)
+}
+
+/// As the pipe of a terminal that is paused, or of a reader that is slow to begin.
+#[test]
+fn a_start_does_not_wait_for_the_reader_of_a_full_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut pipe) = full_pipe(folder.path());
+    let mut command = Server::command(folder.path());
+    command.arg("--trace").arg(&path);
+    let mut server = Server::spawn(command, folder);
+    assert_eq!(get(server.app, "/up").0, 200);
+    let reading = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\n]\n") {
+            let mut piece = [0; 4096];
+            let read = pipe.read(&mut piece).unwrap();
+            bytes.extend_from_slice(&piece[..read]);
+        }
+        String::from_utf8(bytes).unwrap()
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    let text = reading.join().unwrap();
+    let events: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert!(events[0]["name"] == "process_name", "{events}");
+}
+
+#[test]
+fn a_server_stops_while_nobody_reads_its_trace_and_leaves_no_state_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _pipe) = full_pipe(folder.path());
+
+    let mut command = Server::command(folder.path());
+    command.arg("--trace").arg(&path);
+    let mut server = Server::spawn(command, folder);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("nothing reads this pipe"), "{}", server.log());
+    assert!(!server.folder.path().join("state").exists());
 }

@@ -6,7 +6,7 @@
 //! server. A pipe is waited for while the server runs, and at most `END_WITHIN` at its stop.
 
 use std::convert::Infallible;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -46,9 +46,11 @@ impl TraceFile {
         let (stop, stopped) = bounded(0);
         let mut output = Trace::begin(path, prepared, stopped)?;
         let mut process = Process::new(process::id(), "ninetabs serve");
-        output.write(&process.drain())?;
+        let begun = output.encoder.encode(&process.drain()).map_err(io::Error::from)?;
+        let is_begun = output.begin_at_once(&begun)?;
         let thread = thread::Builder::new().name("trace".into()).spawn(move || {
-            if let Err(error) = follow(&mut output, &mut process, &timeline, &server) {
+            let begin = if is_begun { Ok(()) } else { output.write_piece(&begun) };
+            if let Err(error) = begin.and_then(|()| follow(&mut output, &mut process, &timeline, &server)) {
                 log::error!("--trace {}: {error}; the trace ends here", output.path.display());
                 output.cut();
             }
@@ -113,9 +115,24 @@ impl Trace {
         Ok(Trace { path, output, encoder, whole: 0, stopped, late_since: None })
     }
 
+    /// Writes the first piece, and says whether it is written: a start must not wait for the reader
+    /// of a full pipe, and the pipe takes so small a piece whole or not at all.
+    fn begin_at_once(&mut self, piece: &[u8]) -> io::Result<bool> {
+        match self.output.write_all(piece, || false) {
+            Ok(()) => self.whole = piece.len() as u64,
+            Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
     fn write(&mut self, events: &[Event]) -> io::Result<()> {
         let piece = self.encoder.encode(events)?;
-        self.write_bytes(&piece)?;
+        self.write_piece(&piece)
+    }
+
+    fn write_piece(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.write_bytes(piece)?;
         self.whole += piece.len() as u64;
         Ok(())
     }
