@@ -537,6 +537,44 @@ fn standard_output_by_its_path_is_written_behind_what_is_in_the_file() {
 }
 
 #[test]
+fn a_file_in_a_folder_of_another_user_is_written_in_place() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run the program as another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (state, program) = (folder.path().join("state"), folder.path().join("ninetabs"));
+    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    fs::write(&state, "old").unwrap();
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    for theirs in [&state, &temporary] {
+        chown(theirs, Some(65534), Some(65534)).unwrap();
+    }
+    for (path, mode) in [(folder.path(), 0o755), (&state, 0o644), (&program, 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let inode = fs::metadata(&state).unwrap().ino();
+    let plain = ninetabs(folder.path(), &["serve", "--database", ":memory:", "--state"]);
+    let mut command = Command::new(&program);
+    command.args(plain.get_args()).arg(&state);
+    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    command.env_remove("NINETABS_STOP_WITH_STDIN");
+    command.env("TMPDIR", &temporary).uid(65534).gid(65534).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+    let (text, there) = (fs::read_to_string(&state).unwrap(), fs::metadata(&state).unwrap());
+    assert!(text.contains(&format!("pid: {}\n", child.id())), "{text}");
+    assert_eq!((there.ino(), there.mode() & 0o777), (inode, 0o600));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(fs::read_to_string(&state).unwrap(), "", "it is emptied");
+}
+
+#[test]
 fn a_token_is_not_written_into_the_file_of_another_user() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;

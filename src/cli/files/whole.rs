@@ -11,7 +11,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -177,10 +176,15 @@ fn replace(place: &Place, bytes: &[u8], access: Access) -> Result<FileId, FileEr
 }
 
 /// Whether the error leaves writing in place: a file is mounted on the path, the folder is read-only,
-/// or it belongs to another user.
+/// or it belongs to another user. By its kind: the error of a temporary file has no code.
 fn cannot_be_replaced(error: &io::Error) -> bool {
-    let codes = [Errno::BUSY, Errno::PERM, Errno::ACCESS, Errno::XDEV, Errno::ROFS];
-    codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
+    matches!(
+        error.kind(),
+        ErrorKind::ResourceBusy
+            | ErrorKind::PermissionDenied
+            | ErrorKind::CrossesDevices
+            | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 fn write_in_place(place: &Place, bytes: &[u8], access: Access) -> Result<(), FileError> {
@@ -228,11 +232,5 @@ fn pass_on(there: &Metadata, file: &File) -> io::Result<()> {
 
 /// Without the path of the temporary file, which says nothing to the user.
 fn plain(error: io::Error) -> io::Error {
-    let inner =
-        error.get_ref().and_then(|inner| inner.source()).and_then(|it| it.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None if error.get_ref().is_some() => error.kind().into(),
-        None => error,
-    }
+    if error.get_ref().is_some() { error.kind().into() } else { error }
 }
