@@ -114,9 +114,10 @@ impl Connection {
         self.framing = Framing::None;
     }
 
-    /// Whether anything has been sent, so that a different answer is too late.
+    /// Whether a different answer is too late: something has been sent, or nothing can be. The client may
+    /// have been seen to close before the first write.
     pub(super) fn has_begun(&self) -> bool {
-        self.writes > 0
+        self.writes > 0 || self.state == State::Broken
     }
 
     /// Writes part of the body and hands it to the kernel.

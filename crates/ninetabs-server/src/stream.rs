@@ -250,4 +250,37 @@ mod tests {
         assert!(!all.windows(9).any(|bytes| bytes == b"behind it"));
         assert_eq!(server.streams().stats().disconnected, 1);
     }
+
+    #[test]
+    fn a_client_that_closes_before_the_first_event_costs_its_stream_alone() {
+        let (tell, told) = bounded(1);
+        let app = move |request: &Request| {
+            if request.path() == "/page" {
+                return Response::text("a page");
+            }
+            let tell = tell.clone();
+            Response::events(move |stream| {
+                let slept = stream.sleep(Duration::from_secs(60));
+                let _ = tell.send(matches!(slept, Err(StreamError::ClientDisconnected(_))));
+                slept
+            })
+        };
+        let server =
+            Server::bind("127.0.0.1:0").threads(1..=1).notice_close(NoticeClose::ByPoll).start(app).unwrap();
+        let ask = |path: &str| {
+            let mut client = TcpStream::connect(server.addr()).unwrap();
+            write!(client, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+            client
+        };
+        let client = ask("/events");
+        while server.streams().stats().open == 0 {
+            std::thread::yield_now();
+        }
+        drop(client);
+        assert!(told.recv_timeout(Duration::from_secs(60)).unwrap());
+        let mut page = String::new();
+        ask("/page").read_to_string(&mut page).unwrap();
+        assert!(page.ends_with("a page"), "{page}");
+        assert_eq!(server.streams().stats().disconnected, 1);
+    }
 }
