@@ -127,6 +127,7 @@ pub struct Stats {
 
 #[derive(Debug)]
 struct State {
+    /// By the number of each, the oldest first.
     open: BTreeMap<u64, Entry>,
     max_age: Option<Duration>,
     stopping: bool,
@@ -259,12 +260,14 @@ impl Streams {
             cutter,
             why,
         };
-        state.open.insert(subject.request, entry);
+        // Several servers may share these streams, and each counts its requests by itself.
         state.stats.opened += 1;
+        let number = state.stats.opened;
+        state.open.insert(number, entry);
         state.stats.refused += u64::from(why.is_some());
         drop(state);
         self.timeline.record(Some(thread), Some(subject), What::Streaming);
-        Membership { streams: Arc::clone(self), request: subject.request, interrupted }
+        Membership { streams: Arc::clone(self), number, interrupted }
     }
 
     pub(super) fn count_disconnected(&self) {
@@ -288,7 +291,8 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Membership {
     streams: Arc<Streams>,
-    request: u64,
+    /// Its own, counted from 1.
+    number: u64,
     /// Disconnected once the stream is to end, and ready for ever after.
     pub(super) interrupted: Receiver<Infallible>,
 }
@@ -296,19 +300,32 @@ pub(super) struct Membership {
 impl Membership {
     /// Why the stream was told to end, if it was.
     pub(super) fn why(&self) -> Option<Interrupt> {
-        self.streams.state().open.get(&self.request).and_then(|entry| entry.why)
+        self.streams.state().open.get(&self.number).and_then(|entry| entry.why)
     }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.streams.state().open.remove(&self.request);
+        self.streams.state().open.remove(&self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_of_two_servers_with_the_same_request_number_stay_apart() {
+        let streams = Arc::new(Streams::new(&Settings::default(), Arc::default()));
+        let subject = Subject { connection: 1, port: 1, request: 1 };
+        let one = streams.enter(subject, 1, Cutter::default());
+        let other = streams.enter(subject, 1, Cutter::default());
+        assert_eq!(streams.stats().open, 2);
+        assert!(one.interrupted.try_recv().is_err_and(|error| error.is_empty()), "it goes on");
+        drop(other);
+        assert_eq!(streams.reap(Duration::ZERO), 1);
+        assert_eq!(one.why(), Some(Interrupt::Asked));
+    }
 
     #[test]
     fn the_clients_of_a_large_server_come_back_over_a_time_and_those_of_a_small_one_at_once() {
