@@ -135,6 +135,8 @@ impl<'a> Stream<'a> {
     /// closes are noticed by poll, with `ClientDisconnected` as soon as one comes.
     pub fn sleep(&mut self, duration: Duration) -> Result<(), StreamError> {
         self.expect_open()?;
+        // The socket knows nothing of a stream that was to end before it was opened.
+        self.look()?;
         if self.streams.notice_close == NoticeClose::ByPoll
             && let Some(waited) = self.connection.wait_for_close(duration)
         {
@@ -249,6 +251,20 @@ mod tests {
         assert!(!all.ends_with(b"0\r\n\r\n"), "it looks whole");
         assert!(!all.windows(9).any(|bytes| bytes == b"behind it"));
         assert_eq!(server.streams().stats().disconnected, 1);
+    }
+
+    #[test]
+    fn a_stream_that_is_refused_does_not_sleep_however_closes_are_noticed() {
+        for how in [NoticeClose::ByWrite, NoticeClose::ByPoll] {
+            let app = |_: &Request| Response::events(|stream| stream.sleep(Duration::from_secs(600)));
+            let server = Server::bind("127.0.0.1:0").stream_cap(0).notice_close(how).start(app).unwrap();
+            let mut client = TcpStream::connect(server.addr()).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+            let mut all = String::new();
+            client.read_to_string(&mut all).unwrap();
+            assert!(all.contains(Interrupt::Full.as_str()), "{how:?}: {all}");
+        }
     }
 
     #[test]
