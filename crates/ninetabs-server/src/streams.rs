@@ -154,7 +154,8 @@ impl Streams {
         Streams {
             retry: settings.retry,
             notice_close: settings.notice_close,
-            jitter: settings.max_age_jitter.clamp(0.0, 1.0),
+            // What is no number is taken for 0.
+            jitter: settings.max_age_jitter.clamp(0.0, 1.0).max(0.0),
             cap: settings.cap,
             timeline,
             state: Mutex::new(State {
@@ -213,7 +214,9 @@ impl Streams {
     /// What the stream reaper does at each round.
     pub(super) fn reap_aged(&self) -> usize {
         self.interrupt(Interrupt::MaxAge, |entry, max_age| {
-            max_age.is_some_and(|max| entry.opened.elapsed() >= max.mul_f64(entry.share))
+            // In seconds: a product of the largest duration may be none.
+            let age = entry.opened.elapsed().as_secs_f64();
+            max_age.is_some_and(|max| age >= max.as_secs_f64() * entry.share)
         })
     }
 
@@ -313,6 +316,23 @@ impl Drop for Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_maximum_age_and_no_jitter_stops_the_reaper() {
+        for (max_age, max_age_jitter, is_told) in [
+            (Duration::MAX, 0.0, false),
+            (Duration::MAX, 7.0, false),
+            (Duration::from_secs(3_600), f64::NAN, false),
+            (Duration::ZERO, f64::NAN, true),
+            (Duration::ZERO, -1.0, true),
+        ] {
+            let settings = Settings { max_age: Some(max_age), max_age_jitter, ..Settings::default() };
+            let streams = Arc::new(Streams::new(&settings, Arc::default()));
+            let subject = Subject { connection: 1, port: 1, request: 1 };
+            let _open = streams.enter(subject, 1, Cutter::default());
+            assert_eq!(streams.reap_aged(), usize::from(is_told), "{max_age:?}, {max_age_jitter}");
+        }
+    }
 
     #[test]
     fn streams_of_two_servers_with_the_same_request_number_stay_apart() {
