@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
 
@@ -108,7 +109,8 @@ pub enum Body {
 /// An answer of the app: a status, header fields, and a body.
 ///
 /// The server adds the fields that frame the body (`content-length`, `transfer-encoding`,
-/// `connection`), and neither `date` nor `server`.
+/// `connection`), and neither `date` nor `server`. A length or a coding that the app gives is left out where
+/// the server writes the body; in an answer to HEAD the app's length holds.
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -335,17 +337,32 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
             head.extend_from_slice(part);
         }
     };
+    let is_for_head = request.method == "HEAD";
+    // Two lengths, or a length beside chunks, would let two readers see two different ends of the body.
+    let frames_itself = match framing {
+        Framing::Counted(_) | Framing::Chunked => !is_for_head,
+        Framing::UntilClose => matches!(response.body, Body::Events(_)),
+        Framing::None => false,
+    };
+    let mut is_framed = false;
     for (name, value) in &response.headers {
+        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+            if frames_itself {
+                continue;
+            }
+            is_framed = true;
+        }
         field(name.as_str(), value.as_bytes());
     }
     match framing {
+        _ if is_framed => {}
         Framing::Counted(length) => {
             field("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
         Framing::Chunked => field("transfer-encoding", b"chunked"),
         Framing::None | Framing::UntilClose => {}
     }
-    let said = response.headers.iter().any(|(name, _)| name == http::header::CONNECTION);
+    let said = response.headers.iter().any(|(name, _)| *name == CONNECTION);
     match (request.version(), keep) {
         _ if said => {}
         (Version::Http11, false) => field("connection", b"close"),
@@ -432,6 +449,32 @@ mod tests {
         let stream = Response::events(|_| Ok(()));
         assert_eq!(fields(stream), "no-cache");
         assert_eq!(fields(Response::detach(|_| ())), "");
+    }
+
+    #[test]
+    fn no_answer_has_two_lengths_and_the_app_may_say_that_of_a_head() {
+        let framed = |request: &Request, response: Response| -> Vec<String> {
+            let fields = |line: &&str| line.starts_with("content-") || line.starts_with("transfer-");
+            lines(request, &response).lines().filter(fields).map(str::to_owned).collect()
+        };
+        let said = |response: Response| {
+            response.with_header("content-length", "3").with_header("transfer-encoding", "gzip")
+        };
+        let page = || Response::bare(StatusCode::OK).with_body("hello");
+        let live = || Response { headers: Vec::new(), ..Response::events(|_| Ok(())) };
+        let mut request = get("/");
+        assert_eq!(framed(&request, said(page())), ["content-length: 5"]);
+        assert_eq!(framed(&request, said(live())), ["transfer-encoding: chunked"]);
+        request.version = Version::Http10;
+        assert_eq!(framed(&request, said(live())), [""; 0]);
+        request.method = http::Method::HEAD;
+        assert_eq!(framed(&request, page()), ["content-length: 5"]);
+        assert_eq!(framed(&request, page().with_header("content-length", "3")), ["content-length: 3"]);
+        let not_modified = page().with_status(StatusCode::NOT_MODIFIED).with_header("content-length", "3");
+        assert_eq!(framed(&get("/"), not_modified), ["content-length: 3"]);
+        // Who takes the connection over frames what it writes.
+        let detached = Response::detach(|_| ()).with_header("content-length", "3");
+        assert_eq!(framed(&get("/"), detached), ["content-length: 3"]);
     }
 
     #[test]
