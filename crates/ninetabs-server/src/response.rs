@@ -16,6 +16,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
 
 use super::connection::COPIED_BYTES;
+use super::field_values;
 use super::framing::Framing;
 use super::request::{Request, Version};
 use super::socket::{Cutter, Patience, Socket};
@@ -271,7 +272,8 @@ impl Response {
 
     /// Whether the app itself ends the connection with this answer.
     pub(crate) fn says_close(&self) -> bool {
-        self.header("connection") == Some("close")
+        let named = self.headers.iter().filter(|(name, _)| *name == CONNECTION);
+        field_values::has_token(named.filter_map(|(_, value)| value.to_str().ok()), "close")
     }
 
     /// With what JSON, text and scripts say unless their route says otherwise: that their type is
@@ -475,6 +477,15 @@ mod tests {
         // Who takes the connection over frames what it writes.
         let detached = Response::detach(|_| ()).with_header("content-length", "3");
         assert_eq!(framed(&get("/"), detached), ["content-length: 3"]);
+    }
+
+    #[test]
+    fn an_app_ends_the_connection_however_it_spells_that() {
+        let says = |value| Response::text("").with_header("connection", value).says_close();
+        assert!(says("close") && says("Close") && says("te, close"));
+        assert!(!says("keep-alive") && !says("close-not") && !Response::text("").says_close());
+        let several = Response::text("").with_header("connection", "te").with_header("connection", "close");
+        assert!(several.says_close());
     }
 
     #[test]
