@@ -52,6 +52,9 @@ pub const RETRY: Duration = Duration::from_secs(3);
 pub const MAX_AGE_JITTER: f64 = 0.1;
 /// How often the reaper looks at the streams.
 pub const REAP_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two rounds of a thread that looks after others: without one it would never
+/// sleep.
+pub const SHORTEST_ROUND: Duration = Duration::from_millis(1);
 /// Descriptors that a process with two servers keeps for all that is neither a connection
 /// nor the database's: listeners and pollers, standard streams, clients who were refused and
 /// have not gone yet, and [`MAX_SPOOLED`](super::body::MAX_SPOOLED) bodies.

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::acceptor::Acceptor;
 use crate::app::App;
 use crate::client::Client;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, SHORTEST_ROUND};
 use crate::lingering::LINGER;
 use crate::listen::StartError;
 use crate::puma_server::PumaServer;
@@ -337,7 +337,8 @@ impl Drop for Front {
 pub struct AutoTrim(Sender<()>);
 
 impl AutoTrim {
-    /// Starts the thread. `trim` asks one idle thread to leave; it is called after each `every`.
+    /// Starts the thread. `trim` asks one idle thread to leave; it is called after each `every`, and at most
+    /// once in a [`SHORTEST_ROUND`].
     pub fn start(
         name: &str,
         (min, max): (usize, usize),
@@ -345,6 +346,7 @@ impl AutoTrim {
         trim: impl Fn() + Send + 'static,
     ) -> Result<AutoTrim, StartError> {
         let (stop, stopped) = bounded::<()>(1);
+        let every = every.max(SHORTEST_ROUND);
         if min != max {
             thread::Builder::new()
                 .name(format!("{name} tp trim"))
@@ -361,5 +363,27 @@ impl AutoTrim {
     /// Ends the thread. Does not wait for it.
     pub fn stop(&self) {
         let _ = self.0.try_send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[test]
+    fn a_trim_without_a_pause_is_given_one() {
+        let rounds = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&rounds);
+        let began = Instant::now();
+        let trim = AutoTrim::start("test", (0, 1), Duration::ZERO, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        })
+        .unwrap();
+        thread::sleep(Duration::from_millis(50));
+        let seen = rounds.load(Ordering::Relaxed);
+        assert!(u128::from(seen) <= began.elapsed().as_millis(), "{seen} rounds");
+        drop(trim);
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use crate::configuration::SHORTEST_ROUND;
 use crate::services::Services;
 use crate::streams::Streams;
 
@@ -28,9 +29,11 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// Starts the thread; it looks at the streams every `every`.
+    /// Starts the thread; it looks at the streams every `every`, and at most once in a
+    /// [`SHORTEST_ROUND`].
     pub fn start(streams: Arc<Streams>, every: Duration, services: &Services) -> io::Result<Reaper> {
         let (stop, stopped) = bounded(0);
+        let every = every.max(SHORTEST_ROUND);
         let thread = services.spawn("stream reaper", move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
                 let told = streams.reap_aged();
