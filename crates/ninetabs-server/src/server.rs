@@ -53,9 +53,10 @@ impl Server {
         }
     }
 
-    /// What the server's threads are named after [default: `puma srv`].
+    /// What the server's threads are named after [default: `puma srv`]. NUL, which a thread's name cannot
+    /// hold, is left out.
     pub fn name(mut self, name: impl Into<String>) -> Server {
-        self.configuration.name = name.into();
+        self.configuration.name = name.into().replace('\0', "");
         self
     }
 
@@ -242,5 +243,17 @@ impl Server {
             // The sender goes only with the acceptor, which says why before.
             Err(_) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_thread_can_have_starts_a_server_all_the_same() {
+        let server = Server::bind("127.0.0.1:0").name("my\0 server").threads(1..=2);
+        let handle = server.start(|_: &Request| Response::text("")).unwrap();
+        assert_eq!(handle.threads()[0].name, "my server tp 001");
     }
 }
