@@ -264,7 +264,8 @@ impl<W> State<W> {
 
     /// Whether a thread is to go, so that one should be woken to look.
     pub(super) fn trim(&mut self, force: bool) -> bool {
-        let asked = (force || self.is_anybody_waiting()) && self.spawned() > self.min + self.trim_requested;
+        let asked = (force || self.is_anybody_waiting())
+            && self.spawned() > self.min.saturating_add(self.trim_requested);
         self.trim_requested += usize::from(asked);
         asked
     }
@@ -289,7 +290,7 @@ impl<W> State<W> {
         Stats {
             backlog,
             running,
-            pool_capacity: (waiting + self.max).saturating_sub(running),
+            pool_capacity: waiting.saturating_add(self.max).saturating_sub(running),
             // An abandoned thread may be in `waiting` for a moment, and no longer in `running`.
             busy_threads: (running + backlog).saturating_sub(waiting),
             io_threads: self.io_threads(),

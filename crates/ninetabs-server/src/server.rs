@@ -251,6 +251,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pool_without_a_largest_size_has_numbers() {
+        let server = Server::bind("127.0.0.1:0").threads(1..=usize::MAX).max_io_threads(usize::MAX);
+        let handle = server.start(|_: &Request| Response::text("")).unwrap();
+        let pool = handle.glance().pool;
+        assert_eq!((pool.waiting, pool.pool_capacity), (1, usize::MAX - 1));
+        handle.resize(usize::MAX, usize::MAX).unwrap();
+        handle.shutdown(Duration::from_secs(60));
+        handle.trim();
+        assert_eq!(handle.stats().pool.running, 0);
+    }
+
+    #[test]
     fn a_name_that_no_thread_can_have_starts_a_server_all_the_same() {
         let server = Server::bind("127.0.0.1:0").name("my\0 server").threads(1..=2);
         let handle = server.start(|_: &Request| Response::text("")).unwrap();
