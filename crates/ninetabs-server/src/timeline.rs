@@ -331,13 +331,19 @@ impl Timeline {
     /// the moments are taken in here, on the reader's thread, a piece after the other. Readers ask for it
     /// when they begin or have missed moments.
     pub fn snapshot(&self) -> Snapshot {
-        let (mut snapshot, last) = (Snapshot::default(), self.last_seq());
+        self.snapshot_up_to(self.last_seq())
+    }
+
+    /// The state after moment number `last`, or after a later one.
+    fn snapshot_up_to(&self, last: u64) -> Snapshot {
+        let mut snapshot = Snapshot::default();
         while let Some(ring) = self.ring().filter(|_| snapshot.seq < last) {
             // At the beginning, and if more is recorded meanwhile than is taken in.
             if snapshot.seq < ring.snapshot.seq {
                 snapshot = ring.snapshot.clone();
             }
-            let behind = (last - snapshot.seq).min(COPIED_AT_ONCE as u64) as usize;
+            // The ring may have forgotten the last one, too.
+            let behind = last.saturating_sub(snapshot.seq).min(COPIED_AT_ONCE as u64) as usize;
             let first = ring.moments.len() - (ring.last_seq - snapshot.seq) as usize;
             let piece: Vec<_> = ring.moments.range(first..).take(behind).cloned().collect();
             drop(ring);
@@ -410,6 +416,19 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_is_whole_also_if_the_moment_that_it_was_asked_for_is_forgotten() {
+        let timeline = Timeline::simulated();
+        timeline.record(Some(1), None, What::Spawned);
+        let asked_for = timeline.last_seq();
+        for _ in 0..2 * CAPACITY {
+            timeline.record(Some(2), None, What::Spawned);
+        }
+        let snapshot = timeline.snapshot_up_to(asked_for);
+        assert!(asked_for < snapshot.seq && snapshot.seq < timeline.last_seq());
+        assert_eq!(snapshot.threads.keys().collect::<Vec<_>>(), [&1, &2]);
+    }
 
     #[test]
     fn numbers_have_no_gaps_and_a_slow_reader_is_told() {
