@@ -203,12 +203,14 @@ impl Response {
     /// writes nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread and
     /// must not keep it.
     ///
-    /// Answered with 501 where the server does not have the socket.
+    /// Answered with 501 where the server does not have the socket. HEAD is answered with the head alone,
+    /// and nobody takes over.
     pub fn detach(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(true, take_over)
     }
 
-    /// The same in place of any head, which `take_over` has to write. Models Rack's full hijack.
+    /// The same in place of any head, which `take_over` has to write, for HEAD as well. Models Rack's full
+    /// hijack.
     pub fn detach_without_head(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(false, take_over)
     }

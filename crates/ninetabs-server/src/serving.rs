@@ -188,7 +188,9 @@ impl Serving {
         let keep =
             may_keep && request.keeps_alive() && framing != Framing::UntilClose && !response.says_close();
         connection.begin(response::head(request, &response, framing, keep), framing);
-        if request.method == "HEAD" || framing == Framing::None {
+        // Who writes a head of its own has to be asked for that of HEAD, too.
+        let writes_its_own = matches!(response.body, Body::Detached { with_head: false, .. });
+        if (request.method == "HEAD" && !writes_its_own) || framing == Framing::None {
             connection.bare();
             return (status, kept(connection.end(Ended::Clean) && keep));
         }
@@ -258,4 +260,30 @@ impl Serving {
 
 fn kept(is_kept: bool) -> Served {
     if is_kept { Served::Kept } else { Served::Ended }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::Server;
+
+    #[test]
+    fn an_app_that_writes_its_own_head_writes_that_of_a_head_request() {
+        let app = |_: &Request| {
+            Response::detach_without_head(|detached| {
+                let _ = detached.write_all(b"HTTP/1.1 202 Mine\r\n\r\n", Duration::from_secs(60));
+            })
+        };
+        let server = Server::bind("127.0.0.1:0").start(app).unwrap();
+        for method in ["GET", "HEAD"] {
+            let mut client = TcpStream::connect(server.addr()).unwrap();
+            write!(client, "{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut all = String::new();
+            client.read_to_string(&mut all).unwrap();
+            assert_eq!(all, "HTTP/1.1 202 Mine\r\n\r\n", "{method}");
+        }
+    }
 }
