@@ -115,6 +115,22 @@ pub(super) fn check_field(line: &[u8]) -> Result<(), Refusal> {
     httparse::parse_headers(line, &mut [httparse::EMPTY_HEADER]).map(drop).map_err(refusal)
 }
 
+/// Checks a field that came on no line.
+pub(super) fn check_name_and_value(name: &str, value: &str) -> Result<(), Refusal> {
+    if name.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
+        return Err(Refusal::HeadTooLarge("a field is over the limit"));
+    }
+    // On a line the first colon would end the name.
+    if name.contains(':') {
+        return Err(Refusal::BadRequest("a field's name is malformed"));
+    }
+    // A line end would begin another field, or end the head.
+    if value.contains(['\r', '\n']) {
+        return Err(Refusal::BadRequest("a field's value is malformed"));
+    }
+    check_field(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat())
+}
+
 fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refusal> {
     let version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let mut fields = Fields::with_capacity(request.headers.len(), bytes.len());

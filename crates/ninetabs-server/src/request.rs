@@ -15,7 +15,7 @@ use super::body::RequestBody;
 use super::field_values;
 use super::fields::Fields;
 use super::framing;
-use super::head::Head;
+use super::head::{self, Head};
 use super::refusal::Refusal;
 use crate::escape::Escaped;
 use crate::timeline::Subject;
@@ -276,6 +276,9 @@ impl RequestBuilder {
         if self.version == Version::Http11 && self.fields.values("host").next().is_none() {
             self.fields.push("Host", b"localhost");
         }
+        for (name, value) in self.fields.iter() {
+            head::check_name_and_value(name, value)?;
+        }
         let codings: Vec<&str> = self.fields.values("transfer-encoding").collect();
         if !codings.is_empty() {
             framing::transfer_coding(&codings)?;
@@ -348,6 +351,27 @@ pub(crate) mod tests {
             authority: None,
             headers: Fields::default(),
             mark: Box::new(|| {}),
+        }
+    }
+
+    #[test]
+    fn a_request_that_no_client_sent_has_no_field_that_none_could_send() {
+        let built = |name: &str, value: &str| Request::builder().header(name, value).build().map(drop);
+        for (name, value) in [("x", ""), ("X-Name", "a\tb é"), ("a_b", "dropped, as from a connection")] {
+            assert_eq!(built(name, value), Ok(()), "{name}: {value}");
+        }
+        let long = "x".repeat(head::MAX_NAME_BYTES + 1);
+        for (name, value) in [
+            ("", "a"),
+            ("a name", "a"),
+            ("a:b", "a"),
+            ("a\r\nb", "a"),
+            ("a", "b\r\nc: d"),
+            ("a", "b\r\n\r\n"),
+            ("a", "\0"),
+            (&long, "a"),
+        ] {
+            assert!(built(name, value).is_err(), "{name:?}: {value:?}");
         }
     }
 
