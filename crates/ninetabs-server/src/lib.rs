@@ -45,7 +45,8 @@
 //!
 //! # Features
 //!
-//! `serde` implements `Serialize` for the record and the statistics, and `Deserialize` for the record.
+//! `serde` implements `Serialize` for the record and for the counts of the streams and of an event loop, and
+//! `Deserialize` for the record.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
