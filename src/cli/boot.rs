@@ -353,15 +353,25 @@ impl Running {
         })
     }
 
-    /// Writes the state file, and then begins the trace: if one of them fails, the trace that was there
-    /// is as it was.
+    /// Writes the state file and begins the trace. Each may fail at its first byte, so the one that replaces
+    /// nothing, a device or pipe, comes first, and else the trace last: a start that is refused leaves both as
+    /// they were.
     fn begin(&mut self, written: Written, args: &ServeArgs) -> Result<(), BootError> {
-        if let Some((path, reserved)) = written.state {
+        let Written { state, mut trace } = written;
+        let has_old = |(_, reserved): &(PathBuf, Reserved)| !reserved.is_special();
+        if state.as_ref().is_some_and(has_old) {
+            self.begin_trace(trace.take_if(|(_, prepared)| prepared.is_special()))?;
+        }
+        if let Some((path, reserved)) = state {
             let token = args.control_token.0.as_ref().map(Token::reveal);
             let state = StateFile::write(reserved, self.app.addr(), self.control.addr(), token);
             self.state = Some(state.map_err(|error| BootError::State { path, error })?);
         }
-        if let Some((path, prepared)) = written.trace {
+        self.begin_trace(trace)
+    }
+
+    fn begin_trace(&mut self, trace: Option<(PathBuf, Prepared)>) -> Result<(), BootError> {
+        if let Some((path, prepared)) = trace {
             let trace = TraceFile::start(&path, prepared, Arc::clone(&self.timeline), Arc::clone(&self.app));
             self.trace = Some(trace.map_err(|error| BootError::Trace { path, error })?);
         }

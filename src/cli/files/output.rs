@@ -45,6 +45,11 @@ impl Prepared {
         Ok(Prepared { place, there })
     }
 
+    /// Whether it is a device, pipe or descriptor: nothing there is replaced.
+    pub fn is_special(&self) -> bool {
+        self.place.kind == Kind::Special
+    }
+
     /// Creates the file, or empties it; a device or pipe is left as it is.
     pub fn begin(self) -> Result<Output, FileError> {
         let output = match self.there {

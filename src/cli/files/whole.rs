@@ -74,6 +74,11 @@ impl Reserved {
         &self.path
     }
 
+    /// Whether it is a device, pipe or descriptor: nothing there is replaced.
+    pub fn is_special(&self) -> bool {
+        self.special.is_some()
+    }
+
     /// Writes a whole file there. Waits at most 5 s for the reader of a full pipe.
     pub fn put(self, bytes: &[u8]) -> Result<Put, FileError> {
         if let Some(mut output) = self.special {
