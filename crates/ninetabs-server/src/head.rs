@@ -6,6 +6,7 @@
 //! Pure: bytes in, one of three things out.
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use http::Method;
@@ -94,16 +95,16 @@ pub(super) enum Fault {
 pub(super) fn read(bytes: &[u8], lines: usize) -> Result<Head, Fault> {
     // Most heads have few fields, which stay on the stack; Puma has no limit on their
     // number but the head's.
-    let mut few = [httparse::EMPTY_HEADER; 32];
+    let mut few = [const { MaybeUninit::uninit() }; 32];
     let mut many = Vec::new();
     let fields = if lines <= few.len() {
         &mut few[..]
     } else {
-        many.resize(lines, httparse::EMPTY_HEADER);
+        many.resize_with(lines, MaybeUninit::uninit);
         &mut many[..]
     };
-    let mut request = httparse::Request::new(fields);
-    match request.parse(bytes) {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, fields) {
         Ok(httparse::Status::Complete(_)) => check(&request, bytes).map_err(Fault::Meaning),
         Ok(httparse::Status::Partial) => Err(Fault::Syntax(Refusal::BadRequest("the head is malformed"))),
         Err(error) => Err(Fault::Syntax(refusal(error))),
