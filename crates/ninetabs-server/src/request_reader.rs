@@ -46,7 +46,8 @@ pub struct RequestReader {
     phase: Phase,
 }
 
-/// The head is boxed once it is parsed: most connections wait for one, and are as large as this.
+/// What comes after the head is boxed. Most connections wait for a head, and each takes as much memory as
+/// the largest of these.
 #[derive(Debug)]
 enum Phase {
     Head(HeadScan),
@@ -103,8 +104,8 @@ impl RequestReader {
                     Parsed::NotYet => return Ok(false),
                     Parsed::Refused(refusal) => return Err(refusal),
                 },
-                Phase::Body(begun) => {
-                    let InBody { incoming: Incoming { body, .. }, rest } = &mut **begun;
+                Phase::Body(in_body) => {
+                    let InBody { incoming: Incoming { body, .. }, rest } = &mut **in_body;
                     let unread = &self.buffer[self.used..];
                     let (taken, is_whole) = match rest {
                         Rest::Counted(left) => {
@@ -166,7 +167,7 @@ impl RequestReader {
     fn finish(&mut self) {
         let next = self.next_head();
         self.phase = match mem::replace(&mut self.phase, next) {
-            Phase::Body(begun) => Phase::Ready(Box::new(begun.incoming)),
+            Phase::Body(in_body) => Phase::Ready(Box::new(in_body.incoming)),
             other => other,
         };
     }
@@ -213,7 +214,7 @@ impl RequestReader {
     /// The head of the request whose body is being read, or that is whole.
     fn head(&self) -> Option<&Head> {
         match &self.phase {
-            Phase::Body(begun) => Some(&begun.incoming.head),
+            Phase::Body(in_body) => Some(&in_body.incoming.head),
             Phase::Ready(incoming) => Some(&incoming.head),
             Phase::Head(_) => None,
         }
@@ -250,12 +251,12 @@ impl RequestReader {
     /// head once it is parsed, and the body.
     pub fn held_bytes(&self) -> usize {
         let request = match &self.phase {
-            Phase::Body(begun) => {
-                let of_lines = match &begun.rest {
+            Phase::Body(in_body) => {
+                let of_chunks = match &in_body.rest {
                     Rest::Counted(_) => 0,
                     Rest::Chunked(chunks) => chunks.held_bytes(),
                 };
-                begun.incoming.held_bytes() + of_lines
+                in_body.incoming.held_bytes() + of_chunks
             }
             Phase::Ready(incoming) => incoming.held_bytes(),
             Phase::Head(_) => 0,

@@ -295,14 +295,16 @@ impl Response {
 }
 
 fn header_value(text: Cow<'static, str>) -> HeaderValue {
-    let shared = |text: Cow<'static, str>| match text {
-        Cow::Borrowed(text) => HeaderValue::from_maybe_shared(Bytes::from_static(text.as_bytes())),
-        Cow::Owned(text) => HeaderValue::from_maybe_shared(Bytes::from(text)),
+    let text = match text {
+        Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
     };
-    // Without control characters every text is a value.
-    let without_control = || text.replace(|c: char| c != '\t' && c.is_ascii_control(), "");
-    shared(text.clone())
-        .or_else(|_| shared(without_control().into()))
+    let without_control = || -> Bytes {
+        text.iter().copied().filter(|byte| *byte == b'\t' || !byte.is_ascii_control()).collect()
+    };
+    // A clone of `Bytes` copies none of them. Without control characters every text is a value.
+    HeaderValue::from_maybe_shared(text.clone())
+        .or_else(|_| HeaderValue::from_maybe_shared(without_control()))
         .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
