@@ -47,6 +47,14 @@ pub struct Progress {
     pub unsent: AtomicU64,
 }
 
+impl Progress {
+    /// The next answer begins.
+    pub fn reset(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.unsent.store(0, Ordering::Relaxed);
+    }
+}
+
 /// The writing end of one request's connection.
 pub struct Connection {
     transport: Transport,

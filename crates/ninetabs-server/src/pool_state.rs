@@ -180,12 +180,13 @@ impl<W> State<W> {
     pub(super) fn take(&mut self, number: usize) -> Option<(Subject, W, u64)> {
         let (subject, work) = self.todo.pop_front()?;
         self.works_started += 1;
+        let now = Instant::now();
         if let Some(thread) = self.processors.get_mut(&number) {
             thread.running = Some(subject);
             thread.serial = self.works_started;
-            thread.since = Instant::now();
+            thread.since = now;
         }
-        self.timeline.record(Some(number), Some(subject), What::Started);
+        self.timeline.record_at(now, Some(number), Some(subject), What::Started);
         Some((subject, work, self.works_started))
     }
 
@@ -211,10 +212,11 @@ impl<W> State<W> {
         if let Some(message) = panic {
             self.timeline.record(Some(number), Some(subject), What::Panicked { message });
         }
-        self.timeline.record(Some(number), Some(subject), What::Finished);
+        let now = Instant::now();
+        self.timeline.record_at(now, Some(number), Some(subject), What::Finished);
         if let Some(thread) = self.processors.get_mut(&number) {
             thread.running = None;
-            thread.since = Instant::now();
+            thread.since = now;
         }
     }
 

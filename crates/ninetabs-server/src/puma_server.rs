@@ -14,6 +14,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 
 use super::client::{Client, Limits, Progress};
 use super::configuration::Configuration;
@@ -21,7 +22,7 @@ use super::head;
 use super::pending::Pending;
 use super::reactor::{After, Reactor, Wake};
 use super::refusal::Refusal;
-use super::request::Request;
+use super::request::{Mark, MarkIoBound, Request};
 use super::response::Detached;
 use super::serving::{Served, Serving};
 use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
@@ -139,7 +140,8 @@ impl PumaServer {
         let subject = client.subject;
         let method = head::method_name(&incoming.head.method);
         let what = What::accepted(method, Arc::clone(&incoming.head.target));
-        self.timeline.record(Some(processor.number()), Some(subject), what);
+        let at = Instant::now();
+        self.timeline.record_at(at, Some(processor.number()), Some(subject), what);
         // A client that closed while it was queued is not served. A half-closed one looks the same,
         // and is not served either, as in Puma.
         if self.has_closed(&mut client) {
@@ -148,15 +150,14 @@ impl PumaServer {
             self.end(client, false);
             return None;
         }
-        let marker = processor.clone();
-        let mark = Box::new(move || marker.mark_as_io_bound());
-        let request = Request::of(incoming.head, incoming.body, subject, processor.number(), mark);
+        let mark = Mark { by: Arc::<Self>::clone(self), serial: processor.serial() };
+        let request = Request::of(incoming.head, incoming.body, subject, processor.number(), Some(mark));
         let may_keep = incoming.may_be_followed
             && client.served + 1 < self.limits.max_keep_alive
             && !client.is_ending
             && !self.stopping.load(Ordering::Acquire);
         let transport = Transport::Socket(Arc::clone(&client.socket));
-        match self.serving.serve(&request, transport, may_keep) {
+        match self.serving.serve(&request, transport, at, may_keep) {
             Served::Kept if !client.socket.is_deaf() => {
                 // A stream that was told to end is the last answer, unless a request came behind it.
                 client.is_ending = client.socket.take_cut();
@@ -375,6 +376,14 @@ impl PumaServer {
 
     fn pool(&self) -> Option<Arc<ThreadPool<Box<Client>>>> {
         self.pool.get().and_then(Weak::upgrade)
+    }
+}
+
+impl MarkIoBound for PumaServer {
+    fn mark_as_io_bound(&self, thread: usize, serial: u64) {
+        if let Some(pool) = self.pool() {
+            pool.mark_as_io_bound(thread, serial);
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Request {
     pub(super) body: RequestBody,
     pub(super) authority: Option<Authority>,
     pub(super) headers: Fields,
-    pub(super) mark: Box<dyn Fn() + Send + Sync>,
+    pub(super) mark: Option<Mark>,
 }
 
 impl Request {
@@ -173,7 +173,9 @@ impl Request {
     /// Models `env["puma.mark_as_io_bound"].call`: for the rest of this request
     /// its thread does not count against the pool, within `max_io_threads`.
     pub fn mark_as_io_bound(&self) {
-        (self.mark)();
+        if let Some(Mark { by, serial }) = &self.mark {
+            by.mark_as_io_bound(self.thread, *serial);
+        }
     }
 
     /// Whether the connection is to be kept after the answer, as far as the client wishes.
@@ -197,8 +199,26 @@ pub struct RequestBuilder {
     mark: Option<Mark>,
 }
 
-/// Marks the thread of a request as IO-bound.
-struct Mark(Box<dyn Fn() + Send + Sync>);
+/// What marks a thread as IO-bound.
+pub(super) trait MarkIoBound: Send + Sync {
+    /// `serial`: which work of this thread is meant.
+    fn mark_as_io_bound(&self, thread: usize, serial: u64);
+}
+
+/// How the thread of a request is marked: without memory of its own, since hardly any is.
+pub(super) struct Mark {
+    pub by: Arc<dyn MarkIoBound>,
+    pub serial: u64,
+}
+
+/// A mark that somebody else makes.
+struct MarkWith<F>(F);
+
+impl<F: Fn() + Send + Sync> MarkIoBound for MarkWith<F> {
+    fn mark_as_io_bound(&self, _: usize, _: u64) {
+        (self.0)();
+    }
+}
 
 impl fmt::Debug for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -266,7 +286,7 @@ impl RequestBuilder {
 
     /// What [`Request::mark_as_io_bound`] does.
     pub fn on_io_bound(mut self, mark: impl Fn() + Send + Sync + 'static) -> Self {
-        self.mark = Some(Mark(Box::new(mark)));
+        self.mark = Some(Mark { by: Arc::new(MarkWith(mark)), serial: 0 });
         self
     }
 
@@ -284,8 +304,7 @@ impl RequestBuilder {
             framing::transfer_coding(&codings)?;
         }
         let head = Head::new(&self.method, &self.target, self.version, self.fields)?;
-        let mark = self.mark.map_or_else(|| Box::new(|| ()) as Box<_>, |Mark(mark)| mark);
-        Ok(Request::of(head, self.body, self.subject, self.thread, mark))
+        Ok(Request::of(head, self.body, self.subject, self.thread, self.mark))
     }
 }
 
@@ -295,7 +314,7 @@ impl Request {
         body: RequestBody,
         subject: Subject,
         thread: usize,
-        mark: Box<dyn Fn() + Send + Sync>,
+        mark: Option<Mark>,
     ) -> Request {
         let Head { method, target, version, authority, fields } = head;
         Request { subject, thread, method, target, version, body, authority, headers: fields, mark }
@@ -350,7 +369,7 @@ pub(crate) mod tests {
             body: RequestBody::default(),
             authority: None,
             headers: Fields::default(),
-            mark: Box::new(|| {}),
+            mark: None,
         }
     }
 

@@ -46,8 +46,8 @@ pub struct Serving {
     streams: Arc<Streams>,
     limits: AnswerLimits,
     requests_count: AtomicU64,
-    /// By the number of the thread that holds it.
-    in_flight: Mutex<Vec<Option<Begun>>>,
+    /// By the number of the thread.
+    in_flight: Mutex<Vec<Slot>>,
 }
 
 /// How long an answer waits for its client.
@@ -68,11 +68,18 @@ pub(crate) enum Served {
     Detached(TakeOver),
 }
 
+/// What a thread holds.
+#[derive(Default)]
+struct Slot {
+    begun: Option<Begun>,
+    /// Of its request; the next one uses it again.
+    progress: Arc<Progress>,
+}
+
 struct Begun {
     subject: Subject,
     target: Arc<str>,
     at: Instant,
-    progress: Arc<Progress>,
 }
 
 impl Serving {
@@ -112,39 +119,42 @@ impl Serving {
     /// may take several requests from one connection, one after the other.
     pub fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
         let in_flight = self.in_flight();
-        let begun = in_flight.get(thread)?.as_ref();
-        let begun = begun.filter(|begun| begun.subject.connection == connection)?;
+        let Slot { begun, progress } = in_flight.get(thread)?;
+        let begun = begun.as_ref().filter(|begun| begun.subject.connection == connection)?;
         Some(RequestView {
             subject: begun.subject,
             target: Arc::clone(&begun.target),
             age: begun.at.elapsed(),
-            bytes: begun.progress.bytes.load(Ordering::Relaxed),
+            bytes: progress.bytes.load(Ordering::Relaxed),
         })
     }
 
     /// Bytes of answers that threads are about to write and that the kernel has not taken yet: clients
     /// do not read.
     pub fn unsent_bytes(&self) -> u64 {
-        let unsent = |begun: &Begun| begun.progress.unsent.load(Ordering::Relaxed);
-        self.in_flight().iter().flatten().map(unsent).sum()
+        self.in_flight().iter().map(|slot| slot.progress.unsent.load(Ordering::Relaxed)).sum()
     }
 
     /// Serves one request on this thread, to the end of its answer, for a server that has no socket to
     /// give away: nothing can end a write to this writer from outside.
     pub fn serve_to(&self, request: &Request, writer: Box<dyn Write + Send>) {
-        self.serve(request, Transport::Writer(writer), true);
+        self.serve(request, Transport::Writer(writer), Instant::now(), true);
     }
 
     /// Serves one request on this thread, to the end of its answer.
     ///
     /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    /// `may_keep` is whether the server would have another request follow.
-    pub(crate) fn serve(&self, request: &Request, transport: Transport, may_keep: bool) -> Served {
+    /// `at` is when it was taken up, `may_keep` whether the server would have another request follow.
+    pub(crate) fn serve(
+        &self,
+        request: &Request,
+        transport: Transport,
+        at: Instant,
+        may_keep: bool,
+    ) -> Served {
         self.count_request();
-        let progress = Arc::new(Progress::default());
         let (subject, thread) = (request.subject(), request.thread());
-        let (at, target) = (Instant::now(), Arc::clone(&request.target));
-        self.note(thread, Some(Begun { subject, target, at, progress: Arc::clone(&progress) }));
+        let progress = self.begin(thread, Begun { subject, target: Arc::clone(&request.target), at });
         let connection = Connection::new(
             transport,
             subject,
@@ -159,11 +169,12 @@ impl Serving {
                 Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_default_headers()
             });
         let (status, served) = self.answer(request, response, connection, may_keep);
-        self.note(thread, None);
+        self.let_go(thread);
         let bytes = progress.bytes.load(Ordering::Relaxed);
-        let duration_us = at.elapsed().as_micros() as u64;
+        let ended = Instant::now();
+        let duration_us = ended.duration_since(at).as_micros() as u64;
         let what = What::Answered { status: status.as_u16(), bytes, duration_us };
-        self.timeline.record(Some(thread), Some(subject), what);
+        self.timeline.record_at(ended, Some(thread), Some(subject), what);
         served
     }
 
@@ -242,17 +253,27 @@ impl Serving {
         self.timeline.record(Some(request.thread()), Some(request.subject()), What::Panicked { message });
     }
 
-    /// What this thread holds from now on. Their numbers are low: the lowest that is free
+    /// This thread holds a request from now on. Their numbers are low: the lowest that is free
     /// goes to the next thread.
-    fn note(&self, thread: usize, begun: Option<Begun>) {
+    fn begin(&self, thread: usize, begun: Begun) -> Arc<Progress> {
         let mut in_flight = self.in_flight();
         if in_flight.len() <= thread {
-            in_flight.resize_with(thread + 1, || None);
+            in_flight.resize_with(thread + 1, Slot::default);
         }
-        in_flight[thread] = begun;
+        let slot = &mut in_flight[thread];
+        slot.begun = Some(begun);
+        slot.progress.reset();
+        Arc::clone(&slot.progress)
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, Vec<Option<Begun>>> {
+    /// This thread holds nothing any more.
+    fn let_go(&self, thread: usize) {
+        if let Some(slot) = self.in_flight().get_mut(thread) {
+            slot.begun = None;
+        }
+    }
+
+    fn in_flight(&self) -> MutexGuard<'_, Vec<Slot>> {
         // Each holder writes or reads one entry: a panic leaves it whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }

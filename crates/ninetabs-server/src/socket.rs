@@ -125,8 +125,9 @@ impl Socket {
         waited: &mut Duration,
     ) -> io::Result<()> {
         let mut slices = pieces.map(IoSlice::new);
-        let mut rest = &mut slices[..];
-        // Leaves out those that are empty.
+        // Those that are empty at the end, and those at the beginning, are left out.
+        let filled = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
+        let mut rest = &mut slices[..filled];
         IoSlice::advance_slices(&mut rest, 0);
         let mut stalled = Duration::ZERO;
         while !rest.is_empty() {

@@ -219,6 +219,11 @@ impl<W: Work> ThreadPool<W> {
         self.shared.lock().withdraw(subject)
     }
 
+    /// Says of the work with this serial, on this thread, what [`Processor::mark_as_io_bound`] says.
+    pub fn mark_as_io_bound(&self, number: usize, serial: u64) {
+        self.shared.mark_as_io_bound(number, serial);
+    }
+
     /// All the numbers of one moment; begins a new `backlog_max`.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()
@@ -300,14 +305,16 @@ impl<W: Work> Processor<W> {
         self.shared.lock().goes_on_with(self.number, next)
     }
 
+    /// Which work this is, counted from 1 over all threads.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Says that this work mostly waits, so its thread does not count against `max` until the work ends, as
     /// long as no more than `max_io` are so marked; starts a thread at once if todo has something for it.
     /// Marking twice, or after the work has ended, does nothing. Models `mark_as_io_thread!`; does not block.
     pub fn mark_as_io_bound(&self) {
-        let mut state = self.shared.lock();
-        if state.mark_as_io_bound(self.number, self.serial) {
-            self.shared.spawn_thread_if_needed(state);
-        }
+        self.shared.mark_as_io_bound(self.number, self.serial);
     }
 }
 
@@ -359,6 +366,13 @@ impl<W: Work> Shared<W> {
             state.end_waiting();
         }
         state.take(number)
+    }
+
+    fn mark_as_io_bound(self: &Arc<Self>, number: usize, serial: u64) {
+        let mut state = self.lock();
+        if state.mark_as_io_bound(number, serial) {
+            self.spawn_thread_if_needed(state);
+        }
     }
 
     /// Gives up the lock, and wakes one thread for what was pushed. One that is woken after a mark may find

@@ -286,14 +286,21 @@ impl Timeline {
     }
 
     /// Writes down that `what` happened now.
-    pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
+    pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let Some(mut ring) = self.ring() else { return };
-        what.cut_texts();
         // The clock is read under the lock, so that order by time is order by number.
-        let at_us = self.now_us();
-        ring.last_seq += 1;
-        let seq = ring.last_seq;
-        ring.push(Moment { seq, at_us, thread, subject, what });
+        ring.push(self.now_us(), thread, subject, what);
+    }
+
+    /// Writes down that `what` happened at this time, which the caller has just read from the clock. If a
+    /// later moment is there already, it has happened at the time of that one.
+    pub fn record_at(&self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
+        let Some(mut ring) = self.ring() else { return };
+        let at_us = match &self.clock {
+            Clock::Since(began) => at.saturating_duration_since(*began).as_micros() as u64,
+            Clock::At(us) => us.load(Ordering::Relaxed),
+        };
+        ring.push(at_us, thread, subject, what);
     }
 
     /// Everything after moment number `seq` that is still known, oldest first, up to now.
@@ -347,7 +354,7 @@ impl Timeline {
             let first = ring.moments.len() - (ring.last_seq - snapshot.seq) as usize;
             let piece: Vec<_> = ring.moments.range(first..).take(behind).cloned().collect();
             drop(ring);
-            piece.iter().for_each(|moment| snapshot.take(moment));
+            snapshot.take_all(piece.iter());
         }
         snapshot
     }
@@ -393,10 +400,20 @@ impl Timeline {
 }
 
 impl Ring {
-    /// Adds the newest, and forgets the oldest ones once there are many of them.
-    fn push(&mut self, moment: Moment) {
-        self.text_bytes += moment.what.text_bytes();
-        self.moments.push_back(moment);
+    /// Adds the newest, and forgets the oldest ones once there are many of them. Order by time is order by
+    /// number.
+    fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
+        what.cut_texts();
+        self.text_bytes += what.text_bytes();
+        self.last_seq += 1;
+        let newest_us = self.moments.back().map_or(0, |newest| newest.at_us);
+        self.moments.push_back(Moment {
+            seq: self.last_seq,
+            at_us: at_us.max(newest_us),
+            thread,
+            subject,
+            what,
+        });
         if self.moments.len() == CAPACITY + FORGOTTEN_AT_ONCE {
             self.forget(FORGOTTEN_AT_ONCE);
         }
@@ -406,9 +423,9 @@ impl Ring {
     }
 
     fn forget(&mut self, oldest: usize) {
+        self.snapshot.take_all(self.moments.range(..oldest));
         for moment in self.moments.drain(..oldest) {
             self.text_bytes -= moment.what.text_bytes();
-            self.snapshot.take(&moment);
         }
     }
 }

@@ -116,6 +116,21 @@ impl Held {
 }
 
 impl Snapshot {
+    /// Takes in the next moments, to the same end as one by one. Whatever a thread did before it last
+    /// finished is over, and most requests begin and end among the same moments: they are passed over.
+    pub(super) fn take_all<'a>(&mut self, moments: impl DoubleEndedIterator<Item = &'a Moment> + Clone) {
+        let mut counting = Counting::with_capacity(moments.size_hint().0);
+        moments.clone().rev().for_each(|moment| counting.look_at(moment));
+        for moment in moments {
+            if counting.counts.pop() != Some(false) {
+                self.take(moment);
+            } else if matches!(moment.what, What::Queued) {
+                self.arriving = None;
+            }
+            self.seq = moment.seq;
+        }
+    }
+
     /// Takes in the next moment.
     pub(super) fn take(&mut self, moment: &Moment) {
         self.seq = moment.seq;
@@ -216,6 +231,49 @@ impl Snapshot {
     }
 }
 
+/// Which of some moments count, found from the newest to the oldest.
+struct Counting {
+    /// Whether each does, the newest first.
+    counts: Vec<bool>,
+    /// Threads that finish in a moment that has been looked at.
+    finished: Vec<usize>,
+    /// Requests that such a thread started, and where in `counts` it did. These count as long as it is not
+    /// known that the request was queued within these moments: it has to leave todo.
+    started: Vec<(u64, usize)>,
+}
+
+impl Counting {
+    fn with_capacity(moments: usize) -> Counting {
+        Counting { counts: Vec::with_capacity(moments), finished: Vec::new(), started: Vec::new() }
+    }
+
+    fn look_at(&mut self, moment: &Moment) {
+        let counts = match (moment.thread, moment.subject, &moment.what) {
+            (Some(thread), Some(subject), what) if self.finished.contains(&thread) => {
+                let is_start = matches!(what, What::Started);
+                if is_start {
+                    self.started.push((subject.request, self.counts.len()));
+                }
+                is_start
+            }
+            (Some(thread), Some(_), What::Finished) => {
+                self.finished.push(thread);
+                true
+            }
+            (None, Some(subject), What::Queued) => {
+                let started = self.started.iter().rposition(|(request, _)| *request == subject.request);
+                if let Some(started) = started {
+                    let (_, at) = self.started.swap_remove(started);
+                    self.counts[at] = false;
+                }
+                started.is_none()
+            }
+            _ => true,
+        };
+        self.counts.push(counts);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Timeline;
@@ -243,5 +301,112 @@ mod tests {
         let subject = Subject { connection: 1, port: 9, request: 1 };
         timeline.record(None, Some(subject), What::peeked("GET", "/"));
         assert_eq!(timeline.snapshot(), Snapshot { seq: 1, ..Snapshot::default() });
+    }
+
+    /// A pool of three threads, which records what one in use would; each choice is taken as far as it is possible.
+    #[derive(Default)]
+    struct Pool {
+        moments: Vec<Moment>,
+        todo: VecDeque<Subject>,
+        /// What a thread holds; it is queued again already, or it has answered.
+        threads: BTreeMap<usize, Option<(Subject, bool)>>,
+        requests: u64,
+    }
+
+    impl Pool {
+        fn say(&mut self, thread: Option<usize>, subject: Option<Subject>, what: What) {
+            let seq = self.moments.len() as u64 + 1;
+            self.moments.push(Moment { seq, at_us: 10 * seq, thread, subject, what });
+        }
+
+        fn next(&mut self) -> Subject {
+            self.requests += 1;
+            Subject { connection: self.requests, port: 1, request: self.requests }
+        }
+
+        fn step(&mut self, choice: u8, number: usize) {
+            let holds = self.threads.get(&number).copied();
+            match (choice, holds) {
+                (0..3, _) => {
+                    let subject = self.next();
+                    if choice == 0 {
+                        self.say(None, Some(subject), What::accepted("GET", "/by/tiny/http"));
+                    }
+                    self.say(None, Some(subject), What::Queued);
+                    self.todo.push_back(subject);
+                }
+                (3, _) => {
+                    if let Some(subject) = self.todo.get(number).copied() {
+                        self.say(None, Some(subject), What::peeked("GET", "/peeked"));
+                    }
+                }
+                (4, _) => {
+                    if let Some(subject) = self.todo.remove(number) {
+                        self.say(None, Some(subject), What::Withdrawn);
+                    }
+                }
+                (_, None) => {
+                    self.threads.insert(number, None);
+                    self.say(Some(number), None, What::Spawned);
+                }
+                (5, Some(None)) => {
+                    self.threads.remove(&number);
+                    self.say(Some(number), None, What::Exited);
+                }
+                (_, Some(None)) => {
+                    if let Some(subject) = self.todo.pop_front() {
+                        self.threads.insert(number, Some((subject, false)));
+                        self.say(Some(number), Some(subject), What::Started);
+                    }
+                }
+                (5, Some(Some((subject, false)))) => {
+                    // It has not come whole: the reactor queues it again before its thread has ended.
+                    self.threads.insert(number, Some((subject, true)));
+                    self.say(None, Some(subject), What::Queued);
+                    self.todo.push_back(subject);
+                }
+                (6, Some(Some((_, false)))) => {
+                    let next = self.next();
+                    self.threads.insert(number, Some((next, false)));
+                    self.say(Some(number), Some(next), What::accepted("GET", "/next/on/its/connection"));
+                }
+                (7..10, Some(Some((subject, _)))) => {
+                    self.threads.insert(number, None);
+                    self.say(Some(number), Some(subject), What::Finished);
+                }
+                (_, Some(Some((subject, _)))) => {
+                    let what = match choice {
+                        10 => What::accepted("GET", "/read"),
+                        11 => What::MarkedIoBound,
+                        12 => What::Streaming,
+                        13 => What::Disconnected { write: 1, error: "EPIPE".into() },
+                        14 => What::Reaped { age_ms: 1, why: "age".into() },
+                        15 => What::Answered { status: 200, bytes: 1, duration_us: 1 },
+                        _ => What::Wrote { bytes: 1 },
+                    };
+                    self.say(Some(number), Some(subject), what);
+                }
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn many_moments_at_once_make_the_state_that_they_make_one_by_one(
+            steps in proptest::collection::vec((0_u8..18, 0_usize..3), 1..400),
+            pieces in proptest::collection::vec(1_usize..100, 1..20),
+        ) {
+            let mut pool = Pool::default();
+            steps.into_iter().for_each(|(choice, number)| pool.step(choice, number));
+            let (mut at_once, mut one_by_one) = (Snapshot::default(), Snapshot::default());
+            let mut left = &pool.moments[..];
+            for size in pieces.into_iter().chain([usize::MAX]) {
+                let (piece, rest) = left.split_at(size.min(left.len()));
+                at_once.take_all(piece.iter());
+                piece.iter().for_each(|moment| one_by_one.take(moment));
+                proptest::prop_assert_eq!(&at_once, &one_by_one);
+                left = rest;
+            }
+        }
     }
 }
