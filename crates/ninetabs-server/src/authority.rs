@@ -38,7 +38,7 @@ impl Authority {
     pub fn parse(text: &str) -> Option<Authority> {
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']')? + 2,
-            None => text.find(':').unwrap_or(text.len()),
+            None => text.bytes().position(|byte| byte == b':').unwrap_or(text.len()),
         };
         let (host, rest) = text.split_at(end);
         let port = match rest.strip_prefix(':') {
@@ -66,7 +66,9 @@ impl Host {
         if let Some(literal) = text.strip_prefix('[') {
             return ip_literal(literal.strip_suffix(']')?);
         }
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
+        if text.starts_with(|first: char| first.is_ascii_digit())
+            && let Ok(address) = text.parse::<Ipv4Addr>()
+        {
             return Some(Host::Address(address.into()));
         }
         is_registered_name(text).then(|| Host::Name(text.to_ascii_lowercase().into()))

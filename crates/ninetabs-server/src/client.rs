@@ -17,7 +17,7 @@ use super::pending::{Full, Pending, Share};
 use super::reactor::{Place, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
-use super::socket::Socket;
+use super::socket::{READ_BYTES, Socket};
 use super::thread_pool::Work;
 use crate::timeline::Subject;
 
@@ -59,6 +59,8 @@ pub(super) struct Client {
     reader: RequestReader,
     /// What it holds of a request that no thread has taken.
     share: Share,
+    /// The last read took all that the kernel had.
+    is_read_empty: bool,
     /// Nothing more is written, and what still comes is thrown away.
     lingering: Option<Box<Lingering>>,
     /// It has sent a request before the one ahead of it was answered.
@@ -92,6 +94,7 @@ impl Client {
             deadline: now + limits.first_data_timeout,
             since: now,
             limits,
+            is_read_empty: false,
             lingering: None,
             has_pipelined: false,
             is_ending: false,
@@ -143,8 +146,14 @@ impl Client {
         // may be in the middle of a head.
         match self.socket.read(|bytes| self.reader.push(bytes)) {
             Ok(0) => return (Progress::Gone, false),
-            Ok(_) => self.note_bytes(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (Progress::NotYet, false),
+            Ok(read) => {
+                self.is_read_empty = read < READ_BYTES;
+                self.note_bytes();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_read_empty = true;
+                return (Progress::NotYet, false);
+            }
             Err(_) => return (Progress::Gone, false),
         }
         match self.parse() {
@@ -227,6 +236,11 @@ impl Client {
             // Less always fits.
             let _ = self.share.set(self.reader.held_bytes());
         }
+    }
+
+    /// Whether nothing of a next request has been read, and nothing was left unread by the last read.
+    pub fn is_idle(&self) -> bool {
+        self.is_read_empty && self.reader.is_in_head() && self.reader.unread().is_empty()
     }
 
     /// Whether a part of a request has come, and not all of it.

@@ -111,7 +111,8 @@ impl PumaServer {
                 // While others are free there is no harm in going on with the next one.
                 Progress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
                     let Some(kept) = self.serve(client, processor) else { return };
-                    client = kept;
+                    let Some(told) = self.watch_unless_told(kept) else { return };
+                    client = told;
                     is_its_turn = false;
                 }
                 Progress::Ready => {
@@ -249,6 +250,19 @@ impl PumaServer {
             && let Err(ShuttingDown(client)) = pool.push(client)
         {
             self.give_up(client);
+        }
+    }
+
+    /// Watches a client that was served, if it has sent nothing since as far as the reactor knows: what has
+    /// just come wakes the reactor. Else it comes back, and is to be read.
+    fn watch_unless_told(&self, mut client: Box<Client>) -> Option<Box<Client>> {
+        if !client.is_idle() || client.is_ending {
+            return Some(client);
+        }
+        client.settle();
+        match self.reactor.get() {
+            Some(reactor) => reactor.watch_unless_told(client).err(),
+            None => Some(client),
         }
     }
 
@@ -392,5 +406,56 @@ fn counted(client: &mut Client, progress: Progress) -> Progress {
     match progress {
         Progress::Ready => client.count_whole().map_or_else(Progress::Refused, |()| Progress::Ready),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpStream};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use crate::{Request, Response, Server};
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    fn read_answer(client: &mut TcpStream) {
+        let (mut answer, mut bytes) = (Vec::new(), [0; 512]);
+        while !answer.ends_with(b"\r\n\r\nok") {
+            let read = client.read(&mut bytes).expect("an answer");
+            assert_ne!(read, 0, "closed: {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&bytes[..read]);
+        }
+    }
+
+    /// The thread that has answered asks the reactor whether more has come, and not the kernel. What comes
+    /// meanwhile must not be left lying.
+    #[test]
+    fn a_request_or_a_close_is_noticed_however_shortly_it_follows_an_answer() {
+        let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
+        let addr = server.addr();
+        // Puma closes a connection after 999 requests.
+        let converse = move |seed: u64| {
+            let mut client = TcpStream::connect(addr).unwrap();
+            client.set_nodelay(true).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            for n in 0..400 {
+                client.write_all(GET).unwrap();
+                // The first piece of the next one comes at about the time when this one's answer is sent.
+                let (first, rest) = GET.split_at(n as usize % 7);
+                let until = Instant::now() + Duration::from_micros((n * 7 + seed) % 60);
+                while Instant::now() < until {}
+                client.write_all(first).unwrap();
+                read_answer(&mut client);
+                client.write_all(rest).unwrap();
+                read_answer(&mut client);
+            }
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(client.read(&mut [0]).unwrap(), 0, "the close is answered with a close");
+        };
+        let clients = (0..4).map(|n| thread::spawn(move || (0..5).for_each(|at| converse(5 * n + at))));
+        let clients: Vec<_> = clients.collect();
+        clients.into_iter().for_each(|client| client.join().unwrap());
     }
 }

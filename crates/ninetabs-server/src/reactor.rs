@@ -109,6 +109,12 @@ impl<W: Watched> Reactor<W> {
         self.places.put(it, false, Phase::Open)
     }
 
+    /// The same for one that had been read empty when it was taken out. If the kernel has reported something
+    /// since, or nothing is known, it is handed back, and is to be read. This saves a system call.
+    pub fn watch_unless_told(&self, it: W) -> Result<(), W> {
+        self.places.put_unless_told(it)
+    }
+
     /// Watches a lingering connection until the reactor ends. It wakes at once.
     pub fn linger(&self, it: W) -> Result<(), W> {
         self.places.put(it, true, Phase::Closed)
@@ -217,6 +223,21 @@ impl<W: Watched> Places<W> {
             }
         };
         let is_to_wake = state.put(token, it, is_readable);
+        drop(state);
+        if is_to_wake {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    fn put_unless_told(&self, mut it: W) -> Result<(), W> {
+        let Some(token) = it.place().as_ref().map(|place| place.token) else { return Err(it) };
+        let mut state = self.state();
+        if state.phase > Phase::Open || state.has_been_told(token) {
+            drop(state);
+            return Err(it);
+        }
+        let is_to_wake = state.put(token, it, false);
         drop(state);
         if is_to_wake {
             self.wake();

@@ -104,6 +104,11 @@ impl<W: Watched> State<W> {
         is_readable || is_sooner
     }
 
+    /// Whether the kernel has reported something since the connection was taken, or that its peer has closed.
+    pub fn has_been_told(&self, token: usize) -> bool {
+        self.places.get(&token).is_none_or(|visit| visit.has_news || visit.has_closed)
+    }
+
     /// Gives out the connection, if it is here. It is to be read empty.
     pub fn take(&mut self, token: usize) -> Option<W> {
         let visit = self.places.get_mut(&token)?;
@@ -229,12 +234,15 @@ mod tests {
             state.put(1, Idle::since(Instant::now()), false);
             // A pool thread takes it, and the kernel reports something meanwhile.
             assert!(state.take(1).is_some());
+            assert!(!state.has_been_told(1));
             assert!(state.tell(1, told).is_none());
+            assert!(state.has_been_told(1));
             state.put(1, Idle::since(Instant::now()), false);
             assert_eq!(state.again, [1], "it wakes at once: {told:?}");
             state.again.clear();
             assert!(state.take(1).is_some());
             assert_eq!(state.places[&1].has_closed, told == Told::Closed);
+            assert_eq!(state.has_been_told(1), told == Told::Closed, "its end may not have been read");
             // It was read, and goes on: only its deadline or another report wakes it.
             state.put(1, Idle::since(Instant::now()), false);
             assert!(state.again.is_empty(), "{told:?}");

@@ -105,7 +105,8 @@ impl Request {
             Some(AbsoluteForm { authority: Some(_), rest, .. }) => rest,
             _ => &self.target,
         };
-        let path = origin_form.split(['?', '#']).next().unwrap_or_default();
+        let end = origin_form.bytes().position(|byte| matches!(byte, b'?' | b'#'));
+        let path = &origin_form[..end.unwrap_or(origin_form.len())];
         if path.is_empty() { "/" } else { path }
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
 
@@ -121,8 +121,9 @@ pub struct Response {
 impl Response {
     /// An answer with this status, media type and body.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Response { status, headers: Vec::with_capacity(USUAL_HEADERS), body: Body::Whole(body.into()) }
-            .with_header("content-type", content_type)
+        let mut headers = Vec::with_capacity(USUAL_HEADERS);
+        headers.push((CONTENT_TYPE, header_value(content_type.into())));
+        Response { status, headers, body: Body::Whole(body.into()) }
     }
 
     /// 200 with plain text.

@@ -22,7 +22,7 @@ use super::peer_close;
 
 /// The most that is read at once, in bytes. It is read onto the stack, which is as deep
 /// for every page, so that a thread has no buffer of its own.
-const READ_BYTES: usize = 8 * 1024;
+pub(super) const READ_BYTES: usize = 8 * 1024;
 
 /// What one write hands to the kernel: pieces that lie in different places, in their order.
 pub(super) type Pieces<'a> = [&'a [u8]; 3];

@@ -162,6 +162,7 @@ impl What {
         | What::Reaped { why: text, .. }
         | What::Rejected { why: text, .. }
         | What::Panicked { message: text } = self
+            && text.len() > LONGEST_TEXT
         {
             *text = cut(mem::take(text));
         }
@@ -424,9 +425,8 @@ impl Ring {
 
     fn forget(&mut self, oldest: usize) {
         self.snapshot.take_all(self.moments.range(..oldest));
-        for moment in self.moments.drain(..oldest) {
-            self.text_bytes -= moment.what.text_bytes();
-        }
+        self.text_bytes -= self.moments.range(..oldest).map(|moment| moment.what.text_bytes()).sum::<usize>();
+        self.moments.drain(..oldest);
     }
 }
 

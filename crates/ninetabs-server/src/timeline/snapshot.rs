@@ -235,8 +235,8 @@ impl Snapshot {
 struct Counting {
     /// Whether each does, the newest first.
     counts: Vec<bool>,
-    /// Threads that finish in a moment that has been looked at.
-    finished: Vec<usize>,
+    /// By number: the thread finishes in a moment that has been looked at.
+    finished: Vec<bool>,
     /// Requests that such a thread started, and where in `counts` it did. These count as long as it is not
     /// known that the request was queued within these moments: it has to leave todo.
     started: Vec<(u64, usize)>,
@@ -249,7 +249,7 @@ impl Counting {
 
     fn look_at(&mut self, moment: &Moment) {
         let counts = match (moment.thread, moment.subject, &moment.what) {
-            (Some(thread), Some(subject), what) if self.finished.contains(&thread) => {
+            (Some(thread), Some(subject), what) if self.finished.get(thread) == Some(&true) => {
                 let is_start = matches!(what, What::Started);
                 if is_start {
                     self.started.push((subject.request, self.counts.len()));
@@ -257,7 +257,9 @@ impl Counting {
                 is_start
             }
             (Some(thread), Some(_), What::Finished) => {
-                self.finished.push(thread);
+                // The numbers of threads are low.
+                self.finished.resize(self.finished.len().max(thread + 1), false);
+                self.finished[thread] = true;
                 true
             }
             (None, Some(subject), What::Queued) => {
