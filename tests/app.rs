@@ -1,13 +1,13 @@
 //! The seed's app by its answers: the page, the models, and the beginning of a
 //! stream, byte by byte.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use common::{Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for};
+use crate::common::{
+    self, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
+};
 use serde_json::{Value, json};
 
 fn ids(models: &Value) -> Vec<i64> {

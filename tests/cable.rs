@@ -1,21 +1,12 @@
 //! `cable`: Action Cable's protocol to the letter, and what Rails' own client makes of it.
 
-mod common;
-
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-#[path = "common/models.rs"]
-mod models;
-#[path = "common/npm.rs"]
-mod npm;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
-use chromedriver::Browser;
-use common::{PATIENCE, Server, create, create_large, get, read_head, send, wait_for};
-use models::{assert_gapless, ids_there};
+use crate::common::chromedriver::Browser;
+use crate::common::models::{assert_gapless, ids_there};
+use crate::common::{PATIENCE, Server, create, create_large, get, npm, read_head, send, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;

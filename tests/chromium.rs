@@ -1,13 +1,8 @@
 //! Nine tabs in the real Chromium: who waits for a thread, who for the browser, and
 //! what a page does when it is left.
 
-mod common;
-
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-
-use chromedriver::{Browser, Tab};
-use common::{Server, create, get, json, program, wait_for};
+use crate::common::chromedriver::{Browser, Tab};
+use crate::common::{Server, create, get, json, program, wait_for};
 use ninetabs::lab::chromium::Chromium;
 use serde_json::Value;
 

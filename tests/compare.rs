@@ -1,11 +1,9 @@
 //! `compare`: the table of all fixes, as a person and as a program read it.
 
-mod common;
-
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use common::with_two_threads;
+use crate::common::with_two_threads;
 use serde_json::Value;
 
 fn compare(args: &[&str]) -> Output {

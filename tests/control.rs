@@ -1,14 +1,13 @@
 //! The control server by its answers: the numbers and what they mean, the few
 //! orders, and who may ask.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{
-    PATIENCE, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
+use crate::common::{
+    self, PATIENCE, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split,
+    wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};

@@ -1,18 +1,14 @@
 //! `ninetabs ctl` as a command: every order against our server and, as far as it
 //! goes, against the real Puma; what it prints, and with which status it ends.
 
-mod common;
-#[path = "common/puma.rs"]
-mod puma;
-
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use common::{Server, get, open_stream, read_until, wait_for};
-use puma::Puma;
+use crate::common::puma::Puma;
+use crate::common::{Server, get, open_stream, read_until, wait_for};
 use serde_json::{Value, json};
 
 fn ctl(args: &[&str]) -> Output {

@@ -1,13 +1,6 @@
 //! The dashboard: what it shows is what the server says at that moment, its buttons do
 //! what they say, and nobody but its own pages can press them.
 
-mod common;
-
-#[path = "common/axe.rs"]
-mod axe;
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -15,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axe::Axe;
-use chromedriver::{Browser, Tab};
-use common::{PATIENCE, Server, ask, get, json, open_stream, read_head, read_until, send, split, wait_for};
+use crate::common::axe::Axe;
+use crate::common::chromedriver::{Browser, Tab};
+use crate::common::{
+    PATIENCE, Server, ask, get, json, open_stream, read_head, read_until, send, split, wait_for,
+};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 

@@ -1,16 +1,12 @@
 //! The pool behind the pool: five database connections for eight threads, and a
 //! sixth tab that looks, to the person in front of it, as if threads were lacking.
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Server, get, json as ask_control, open_stream, read_until, send};
-use models::{STREAM, open_tab};
+use crate::common::models::{STREAM, open_tab};
+use crate::common::{PATIENCE, Server, get, json as ask_control, open_stream, read_until, send};
 use serde_json::json;
 
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,14 +1,5 @@
 //! Listeners whose connections have left the pool: `push`, `partials`, `long-poll`.
 
-mod common;
-
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-#[path = "common/models.rs"]
-mod models;
-#[path = "common/npm.rs"]
-mod npm;
-
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chromedriver::Browser;
-use common::{
-    PATIENCE, Server, ask, create, create_large, get, open_stream, proc_status, read_answer, read_head,
+use crate::common::chromedriver::Browser;
+use crate::common::models::{self, assert_gapless, ids, ids_there, open_tab_at, received_as};
+use crate::common::{
+    PATIENCE, Server, ask, create, create_large, get, npm, open_stream, proc_status, read_answer, read_head,
     read_until, send, split, wait_for,
 };
 use crossbeam_channel::Receiver;
-use models::{assert_gapless, ids, ids_there, open_tab_at, received_as};
 use ninetabs::lab::tab::What as Happens;
 use ninetabs_server::event_loop::{EventLoop, Feed, Next, Peer};
 use ninetabs_server::services::Services;

@@ -4,8 +4,6 @@
 //! A block marked `console` has commands behind `$ ` and below them what they print. Numbers are
 //! compared by pattern, and `…` stands for anything.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,8 +11,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::{self, Server};
 use clap::Parser;
-use common::Server;
 use ninetabs::cli::Arguments;
 use tempfile::TempDir;
 

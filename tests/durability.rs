@@ -1,13 +1,11 @@
 //! What was answered with 201 is there after the process was killed in the middle.
 
-mod common;
-
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use common::{Server, create, json, wait_for};
+use crate::common::{self, Server, create, json, wait_for};
 use ninetabs::lab::http;
 use rustix::process::Signal;
 use tempfile::TempDir;

@@ -2,17 +2,14 @@
 //! Chromium or real Firefox: through a socket and a [`Tab`], and through the parser
 //! alone, however the bytes are cut.
 
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::wire::{Asked, PATIENCE, Server, wait_for_close, write};
 use ninetabs::lab::event_stream::{Event, Parser};
 use ninetabs::lab::tab::{Cause, Reason, Settings, Tab, What};
 use serde::Deserialize;
-use wire::{Asked, PATIENCE, Server, wait_for_close, write};
 
 #[derive(Debug, Deserialize)]
 struct Case {

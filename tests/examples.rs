@@ -1,13 +1,11 @@
 //! The examples do what they say.
 
-mod common;
-
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::{get, read_head, read_until, send, split, wait_for};
+use crate::common::{self, get, read_head, read_until, send, split, wait_for};
 
 /// A running example; it ends with the test.
 struct Example {

@@ -1,14 +1,5 @@
 //! The fixes: each is there, works as its page says on either front door, and loses nothing.
 
-mod common;
-
-#[path = "common/axe.rs"]
-mod axe;
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-#[path = "common/models.rs"]
-mod models;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -16,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use axe::Axe;
-use chromedriver::Browser;
-use common::{FRONTS, PATIENCE, Server, ask, create, get, open_stream, read_until, send, split, wait_for};
-use models::{assert_gapless, ids, open_tab};
+use crate::common::axe::Axe;
+use crate::common::chromedriver::Browser;
+use crate::common::models::{assert_gapless, ids, open_tab};
+use crate::common::{
+    self, FRONTS, PATIENCE, Server, ask, create, get, open_stream, read_until, send, split, wait_for,
+};
 use ninetabs::lab::event_stream::Parser;
 use serde_json::json;
 

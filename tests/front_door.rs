@@ -2,15 +2,13 @@
 //! well as it can: limits, framing, and the end of its descriptors. Each test says bytes
 //! on a socket of its own. `front_puma.rs` has the limits of Puma's.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{
-    FRONTS, PATIENCE, Server, ask, get, json, open_stream, proc_status, read_answer, read_head, send,
+use crate::common::{
+    self, FRONTS, PATIENCE, Server, ask, get, json, open_stream, proc_status, read_answer, read_head, send,
     wait_until_up,
 };
 use serde_json::Value;

@@ -2,10 +2,6 @@
 //! pipeline without end, nor ten thousand that are idle, nor thousands that reset.
 #![cfg(target_os = "linux")]
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::{Server, get, open_stream, proc_status, read_answer, send, wait_for};
+use crate::common::{Server, get, models, open_stream, proc_status, read_answer, send, wait_for};
 use ninetabs_server::timeline::What;
 use rustix::process::{Resource, getrlimit, setrlimit};
 

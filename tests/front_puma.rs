@@ -1,8 +1,6 @@
 //! Puma's own front door keeps its limits, whatever comes in: each test says bytes on a
 //! socket of its own and waits for what must come of them, never for a moment in time.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -11,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{
-    PATIENCE, Server, create_large, get, json, open_stream, proc_status, read_answer, read_head, send,
+use crate::common::{
+    self, PATIENCE, Server, create_large, get, json, open_stream, proc_status, read_answer, read_head, send,
     wait_for,
 };
 use ninetabs_server::body::MAX_SPOOLED;

@@ -4,19 +4,17 @@
 //! Where a write is blocked here the write timeout is ten minutes, so that whatever ends
 //! the write within the patience of a test is not that timeout.
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Server, get, json, open_stream, program, read_answer, read_until, send, wait_for};
-use models::{
+use crate::common::models::{
     STREAM, assert_gapless, create_large_models, ids_there, lane, open_tab, received, timeline, wait_for_id,
     writes,
+};
+use crate::common::{
+    self, PATIENCE, Server, get, json, open_stream, program, read_answer, read_until, send, wait_for,
 };
 use ninetabs::lab::zombies::{Stopped, Zombie};
 use ninetabs_server::timeline::What;

@@ -1,14 +1,11 @@
 //! The lab's HTTP client against answers of every shape, and against none.
 
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::wire::{PATIENCE, Server, wait_for_close, write};
 use ninetabs::lab::http::{self, HttpError};
-use wire::{PATIENCE, Server, wait_for_close, write};
 
 #[test]
 fn a_page_is_got_whole_whatever_frames_it_and_in_time() {

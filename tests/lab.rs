@@ -2,22 +2,19 @@
 //!
 //! A real program that is missing must be said to be missing, and nothing else.
 
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::wire::{PATIENCE, STREAM, Server, wait_for_close, wait_until, write};
 use ninetabs::lab::browser::{Browser, BrowserTab, Failure, TabState};
 use ninetabs::lab::chromium::{Chromium, ChromiumError, Page, PageId};
 use ninetabs::lab::program::find;
 use ninetabs::lab::tab::{Reason, Waiting};
 use ninetabs::lab::visitors::{self, VisitError};
 use ninetabs::lab::zombies::{Stopped, StoppedError, Zombie};
-use wire::{PATIENCE, STREAM, Server, wait_for_close, wait_until, write};
 
 const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n\
     <title>loading</title><script>\

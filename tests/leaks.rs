@@ -7,14 +7,12 @@
 //! which they do after five idle seconds.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{FRONTS, Server, get, open_stream, send, wait_for};
+use crate::common::{FRONTS, Server, get, open_stream, send, wait_for};
 
 /// Clients that come and go, half of them for a page and half for a stream.
 const CLIENTS: usize = 2_000;

@@ -1,14 +1,7 @@
 //! `leave`: no stream is left behind a page that is left, whoever swaps the pages.
 
-mod common;
-
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-#[path = "common/npm.rs"]
-mod npm;
-
-use chromedriver::{Browser, Tab};
-use common::{Server, create};
+use crate::common::chromedriver::{Browser, Tab};
+use crate::common::{Server, create, npm};
 
 const STREAMS: &str = "document.getElementById('stream-state').textContent === 'streams'";
 /// How many pages are gone to, one after the other.

@@ -1,13 +1,11 @@
 //! An order does all of what its answer says, or nothing; and a reset restores what orders change.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use common::{Server, get, json, open_stream, poll, wait_for};
+use crate::common::{self, Server, get, json, open_stream, poll, wait_for};
 use serde_json::{Value, json};
 
 fn order(server: &Server, path: &str) -> (u16, Value) {

@@ -2,20 +2,13 @@
 //! everybody, fits into a frame, says what is so, and asks for nothing but itself and
 //! its stream.
 
-mod common;
-
-#[path = "common/axe.rs"]
-mod axe;
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-use axe::Axe;
-use chromedriver::{Browser, Tab};
-use common::{Server, ask, create, get, json, send, wait_for};
+use crate::common::axe::Axe;
+use crate::common::chromedriver::{Browser, Tab};
+use crate::common::{Server, ask, create, get, json, send, wait_for};
 use serde_json::json as object;
 
 const STREAMS: &str = "document.body.dataset.state === 'streaming'";

@@ -4,17 +4,15 @@
 //! record of each write that it attempts; ours keeps that record by itself. So "at which
 //! write" is counted, never timed. What both must do alike is compared with what is
 //! expected of both; where we differ on purpose, the row says why, and a difference that
-//! has gone fails like one that is new. `cargo test --test parity -- --nocapture` prints
+//! has gone fails like one that is new. `cargo test --test all parity:: -- --nocapture` prints
 //! the table. It takes some seconds, most of them the waits for rounds.
-
-mod common;
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::{PATIENCE, Server, json, program, wait_for};
+use crate::common::{PATIENCE, Server, json, program, wait_for};
 use ninetabs::lab::http::{self, HttpError};
 use ninetabs::lab::program::Program;
 use ninetabs::lab::tab::{Settings, Tab, What};

@@ -1,15 +1,10 @@
 //! A client's position means the same on every route that takes one.
 
-mod common;
-
-#[path = "common/models.rs"]
-mod models;
-
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
-use common::{PATIENCE, Server, ask, create, read_until, send, split, wait_for};
-use models::ids;
+use crate::common::models::ids;
+use crate::common::{PATIENCE, Server, ask, create, read_until, send, split, wait_for};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};

@@ -4,12 +4,8 @@
 //! Ours must pass every case. Puma must pass all but those that the table says it does
 //! not pass, and those where we are stricter on purpose; so the table's word about Puma
 //! is checked as well, and each difference between the two is a row with its reason
-//! (`cargo test --test puma_cases -- --nocapture` prints them). Some cases wait for a
+//! (`cargo test --test all puma_cases:: -- --nocapture` prints them). Some cases wait for a
 //! time limit to run out: a run takes half a minute.
-
-#[path = "common/cases.rs"]
-mod cases;
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,8 +15,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use cases::{Case, is_alive, play};
-use common::{Server, program, wait_for};
+use crate::common::cases::{Case, is_alive, play};
+use crate::common::{Server, program, wait_for};
 use ninetabs::lab::program::Program;
 
 /// How many cases are played at a time.

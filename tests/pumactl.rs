@@ -1,13 +1,11 @@
 //! Debian's own pumactl against our control server: what it asks, what it says of
 //! the answer, and with which status it ends.
 
-mod common;
-
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{
+use crate::common::{
     Server, create_large, get, hear, names, open_stream, program, read_until, send, start_and_hear,
     stopped_reader, wait_for,
 };

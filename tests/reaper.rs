@@ -2,17 +2,13 @@
 //! than the threads, readers that stay and do not read, and a wait for a database
 //! connection.
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use common::{FRONTS, PATIENCE, Server, get, json, open_stream, program, read_until, send, wait_for};
-use models::{
-    STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
+use crate::common::models::{
+    self, STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
 };
+use crate::common::{FRONTS, PATIENCE, Server, get, json, open_stream, program, read_until, send, wait_for};
 use ninetabs::lab::zombies::{Stopped, Zombie};
 use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;

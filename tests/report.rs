@@ -1,18 +1,12 @@
 //! `reproduce --report`: one page that needs nothing else, and says first what failed.
 
-#[path = "common/axe.rs"]
-mod axe;
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use axe::Axe;
-use chromedriver::Browser;
-use common::{names, wait_for, with_two_threads};
+use crate::common::axe::Axe;
+use crate::common::chromedriver::Browser;
+use crate::common::{self, names, wait_for, with_two_threads};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 

@@ -1,13 +1,11 @@
 //! `reproduce`, as a person and as a program run it.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
-use common::{FRONTS, program, wait_for, with_two_threads};
+use crate::common::{self, FRONTS, program, wait_for, with_two_threads};
 use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;

@@ -4,21 +4,17 @@
 //! The bytes are those of the case files, whole and damaged; `fuzz/` looks for more
 //! with the same properties.
 
-#[path = "common/case_bytes.rs"]
-mod cases;
-#[path = "common/cuts.rs"]
-mod cuts;
-
+use crate::common::{case_bytes, cuts};
 use std::sync::LazyLock;
 
-use cases::Case;
+use crate::common::case_bytes::Case;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-static REQUESTS: LazyLock<Vec<Case>> = LazyLock::new(cases::requests);
-static BODIES: LazyLock<Vec<Case>> = LazyLock::new(cases::chunked_bodies);
-static STREAMS: LazyLock<Vec<Case>> = LazyLock::new(cases::event_streams);
+static REQUESTS: LazyLock<Vec<Case>> = LazyLock::new(case_bytes::requests);
+static BODIES: LazyLock<Vec<Case>> = LazyLock::new(case_bytes::chunked_bodies);
+static STREAMS: LazyLock<Vec<Case>> = LazyLock::new(case_bytes::event_streams);
 
 /// A way to damage bytes.
 #[derive(Debug, Clone)]

@@ -1,15 +1,13 @@
 //! `ninetabs serve` as a command: what it refuses and how it says so, what it
 //! takes from the environment, what it says, and what it writes.
 
-mod common;
-
 use std::fs;
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{Server, create, hear, json, names, open_stream, read_until, send, start_and_hear};
+use crate::common::{self, Server, create, hear, json, names, open_stream, read_until, send, start_and_hear};
 use rustix::process::Signal;
 
 /// The program in a folder of its own. What it should have refused ends at once,

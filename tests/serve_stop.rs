@@ -2,8 +2,6 @@
 //! standard input; with streams that are told to come back, and with clients that
 //! would hold it up for ever.
 
-mod common;
-
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -11,9 +9,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use common::{
-    FRONTS, Server, create, create_large, get, hear, names, open_stream, read_until, send, start_and_hear,
-    stopped_reader, wait_for, wait_until_blocked,
+use crate::common::{
+    self, FRONTS, Server, create, create_large, get, hear, names, open_stream, read_until, send,
+    start_and_hear, stopped_reader, wait_for, wait_until_blocked,
 };
 use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::Signal;

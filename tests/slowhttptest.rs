@@ -4,13 +4,11 @@
 //! Skipped with a word where slowhttptest is not installed.
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Server, get, proc_status, program};
+use crate::common::{Server, get, proc_status, program};
 
 /// Slow clients.
 const CLIENTS: u64 = 300;

@@ -1,8 +1,6 @@
 //! The smallest thing that must work: a page, and nine tabs on eight threads.
 
-mod common;
-
-use common::{PATIENCE, Server, get, open_stream, send};
+use crate::common::{self, PATIENCE, Server, get, open_stream, send};
 
 #[test]
 fn a_page_is_served() {

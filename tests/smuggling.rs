@@ -5,14 +5,12 @@
 //! Each row is bytes on a socket of its own, in one piece and cut in two; what is
 //! counted is the answers, and whether the hidden request was among them.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use common::{PATIENCE, Server, create, get, json};
+use crate::common::{PATIENCE, Server, create, get, json};
 
 /// The request that is hidden: it leaves a model behind if it is ever served.
 const HIDDEN: &str = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\nConnection: close\r\n\r\nname=smuggled";

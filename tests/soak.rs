@@ -7,10 +7,6 @@
 //! where they were, and the tabs that stayed have each model once.
 #![cfg(target_os = "linux")]
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -18,8 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Server, create, create_large, get, json, proc_status, send, wait_for};
-use models::{assert_gapless, ids_there, open_tab, received};
+use crate::common::models::{assert_gapless, ids_there, open_tab, received};
+use crate::common::{self, Server, create, create_large, get, json, proc_status, send, wait_for};
 use ninetabs::lab::zombies::Zombie;
 
 /// Tabs that are there from the beginning to the end.

@@ -1,19 +1,17 @@
 //! Streams over real sockets: what they deliver, when they notice that nobody is
 //! there, and how they end.
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use common::{
+use crate::common::models::{
+    self, assert_gapless, ids, ids_there, open_tab, received, wait_for_disconnect, wait_for_id, writes,
+};
+use crate::common::{
     FRONTS, PATIENCE, Server, ask, create, get, json, open_stream, read_head, read_until, send, split,
     wait_for,
 };
-use models::{assert_gapless, ids, ids_there, open_tab, received, wait_for_disconnect, wait_for_id, writes};
 use ninetabs::lab::tab::What as Happens;
 
 /// Models come four times as fast as the streams look.

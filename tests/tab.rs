@@ -1,9 +1,6 @@
 //! What a tab does when a server redirects, refuses, ends, breaks off or says too
 //! much: the table of a browser's reactions, row by row, over sockets.
 
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
@@ -11,13 +8,13 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::common::wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close, wait_until, write};
 use ninetabs::lab::event_stream::{Event, EventTooLarge};
 use ninetabs::lab::http::{HttpError, MAX_HEAD_BYTES};
 use ninetabs::lab::pacing::{BURST, PER_SECOND};
 use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, OpenError, ReadyState, Reason, Settings, Tab, What};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
-use wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close, wait_until, write};
 
 /// Reconnects soon, so that a test need not wait for a browser's 3 s.
 fn soon() -> Settings {

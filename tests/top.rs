@@ -1,22 +1,16 @@
 //! `ninetabs top` in a terminal: what stands on its screen, what its keys do, and
 //! that the terminal is left as it was found.
 
-mod common;
-#[path = "common/puma.rs"]
-mod puma;
-#[path = "common/terminal.rs"]
-mod terminal;
-
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
-use common::{Server, get, open_stream, read_until, send};
-use puma::Puma;
+use crate::common::puma::Puma;
+use crate::common::terminal::Terminal;
+use crate::common::{self, Server, get, open_stream, read_until, send};
 use rustix::process::Signal;
-use terminal::Terminal;
 
 fn url(server: &Server) -> String {
     format!("tcp://{}", server.control)

@@ -1,16 +1,12 @@
 //! A trace can be opened: that of a run of `reproduce`, and that of a server,
 //! however the server ended.
 
-mod common;
-#[path = "common/trace.rs"]
-mod trace;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Server, get, open_stream, send, wait_for};
+use crate::common::{Server, get, open_stream, send, trace, wait_for};
 use rustix::process::Signal;
 
 #[test]

@@ -8,15 +8,11 @@
 //! are not allowed it is skipped, and says so.
 #![cfg(target_os = "linux")]
 
-mod common;
-#[path = "common/models.rs"]
-mod models;
-
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::{Server, program, wait_for};
-use models::{STREAM, timeline};
+use crate::common::models::{STREAM, timeline};
+use crate::common::{Server, program, wait_for};
 use ninetabs::lab::program::Program;
 use ninetabs_server::timeline::What;
 
@@ -93,7 +89,7 @@ fn a_vanished_peer_is_given_up_after_the_tcp_user_timeout() {
         eprintln!("skipped: namespaces are not allowed here");
         return;
     }
-    let name = "a_vanished_peer_is_given_up_after_the_tcp_user_timeout";
+    let name = "vanished_peer::a_vanished_peer_is_given_up_after_the_tcp_user_timeout";
     let output = Command::new("unshare")
         .args(namespaces)
         .arg(std::env::current_exe().unwrap())

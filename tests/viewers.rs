@@ -2,8 +2,6 @@
 //! with the server. Random records, cut at random places, are folded by the pages' own
 //! reducer, which runs in Node.
 
-mod common;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
+use crate::common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
 use fastrand::Rng;
 use ninetabs::lab::record::name_of;
 use ninetabs_server::timeline::{CAPACITY, News, Subject, Timeline, What};

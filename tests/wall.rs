@@ -1,19 +1,12 @@
 //! The wall: frames in the real Chromium, each with its state as the server's record has
 //! it, and a tour whose steps are done and not only told.
 
-mod common;
-
-#[path = "common/axe.rs"]
-mod axe;
-#[path = "common/chromedriver.rs"]
-mod chromedriver;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use axe::Axe;
-use chromedriver::{Browser, Tab};
-use common::{Server, json, wait_for};
+use crate::common::axe::Axe;
+use crate::common::chromedriver::{Browser, Tab};
+use crate::common::{self, Server, json, wait_for};
 use serde_json::{Value, json as object};
 
 /// How long a step of the tour may take, on the slowest of machines.

@@ -4,6 +4,7 @@
 //! the code under it, or of the properties in `cuts`.
 #![no_main]
 
+#[allow(dead_code)] // The other targets use the rest of it.
 #[path = "../../tests/common/cuts.rs"]
 mod cuts;
 

@@ -3,12 +3,8 @@
 //! It is fetched with npm into a folder that goes with the test, and run through
 //! WebDriver, whose scripts no page's Content-Security-Policy keeps out.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-
-#[path = "npm.rs"]
-mod npm;
-
 use super::chromedriver::{Browser, Tab};
+use super::npm;
 
 /// The version whose rules the pages keep.
 const PACKAGE: &str = "axe-core@4.14.1";

@@ -1,7 +1,6 @@
 //! The bytes of the case files, for whoever mutates and cuts them.
 //!
 //! Used by the property tests and, by its path, by what makes the fuzz corpus.
-#![allow(dead_code)] // Each user takes its own part of this.
 
 use serde_json::Value;
 

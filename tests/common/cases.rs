@@ -5,18 +5,15 @@
 //! answered, and nothing else comes), is it closed because the server decided so, or
 //! only when a time limit ran out? A write that fails because the server has closed
 //! already is no failure by itself. Each case blocks for at most its own time limit.
-#![allow(dead_code)] // Each test file uses its own part of this.
-
-#[path = "answers.rs"]
-mod answers;
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
-use answers::{Answer, Halt, Wire};
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::answers::{Answer, Halt, Wire};
 
 /// How long nothing must come before it is said that nothing comes.
 const QUIET: Duration = Duration::from_millis(120);

@@ -8,8 +8,6 @@
 //! One Chromium runs at a time: nine tabs are enough for a small machine. Dropped,
 //! even by a panic, a browser and all its processes are killed and its profile goes.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -58,8 +56,8 @@ impl Browser {
 
     /// As `start`, with these switches besides.
     pub fn start_with(switches: &[&str]) -> Option<Browser> {
-        super::common::program("chromium")?;
-        let driver = super::common::program("chromedriver")?;
+        super::program("chromium")?;
+        let driver = super::program("chromedriver")?;
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
 
         let folder = tempfile::tempdir().unwrap();

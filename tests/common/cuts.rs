@@ -2,7 +2,6 @@
 //! comes of them, nothing panics, and no more is kept than the limits allow.
 //!
 //! Used by the property tests and, by its path, by the fuzz targets.
-#![allow(dead_code)] // Each user takes its own part of this.
 
 use ninetabs::lab::event_stream::{Event, EventTooLarge, Parser};
 use ninetabs_server::chunks::Chunks;

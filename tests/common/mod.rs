@@ -1,6 +1,18 @@
 //! A server of a test's own: a child `ninetabs serve` on free ports, with a
 //! temporary database, gone when the test is.
-#![allow(dead_code)] // Each test file uses its own part of this.
+
+mod answers;
+pub mod axe;
+pub mod case_bytes;
+pub mod cases;
+pub mod chromedriver;
+pub mod cuts;
+pub mod models;
+pub mod npm;
+pub mod puma;
+pub mod terminal;
+pub mod trace;
+pub mod wire;
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

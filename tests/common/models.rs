@@ -1,6 +1,5 @@
 //! Tabs and their models: what each has received, and what the server's timeline
 //! says about the connection that it came on.
-#![allow(dead_code)] // Each test file uses its own part of this.
 
 use std::time::Duration;
 

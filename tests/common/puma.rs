@@ -1,5 +1,4 @@
 //! The real Puma with its control server on a Unix socket.
-#![allow(dead_code)] // Each test file uses its own part of this.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! A server made of a listener and a script, for tests that must say each byte.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
