@@ -1,4 +1,4 @@
-//! Which module may use which, where no crate boundary says so.
+//! Which module may use which, where no crate boundary says so; and that each file of `tests/` is a module at all.
 //!
 //! The server (`crates/ninetabs-server`) cannot know anything of this package. Inside it the thread pool knows
 //! no HTTP, and the reactor knows descriptors and deadlines only. In this package `app` uses the server, `fixes`
@@ -87,6 +87,19 @@ fn the_lab_uses_of_the_server_its_record_only() {
             }
         }
     }
+}
+
+#[test]
+fn no_file_of_tests_is_left_out() {
+    let main = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/main.rs")).unwrap();
+    let mut looked_at = 0;
+    for file in files_of("tests").iter().filter(|file| file.parent().unwrap().ends_with("tests")) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") else { continue };
+        looked_at += 1;
+        assert!(main.contains(&format!("\nmod {module};\n")), "{name} is compiled by nobody");
+    }
+    assert!(looked_at > 30, "only {looked_at} files were found");
 }
 
 /// The files of a folder, or a file, under the root.
