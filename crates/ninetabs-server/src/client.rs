@@ -59,7 +59,7 @@ pub(super) struct Client {
     reader: RequestReader,
     /// What it holds of a request that no thread has taken.
     share: Share,
-    /// The last read took all that the kernel had.
+    /// Whether the last read emptied the kernel's buffer.
     is_read_empty: bool,
     /// Nothing more is written, and what still comes is thrown away.
     lingering: Option<Box<Lingering>>,
@@ -238,7 +238,7 @@ impl Client {
         }
     }
 
-    /// Whether nothing of a next request has been read, and nothing was left unread by the last read.
+    /// Whether it has sent nothing of its next request, as of the last read.
     pub fn is_idle(&self) -> bool {
         self.is_read_empty && self.reader.is_in_head() && self.reader.unread().is_empty()
     }

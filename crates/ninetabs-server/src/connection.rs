@@ -48,7 +48,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The next answer begins.
+    /// Starts over for the next answer.
     pub fn reset(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.unsent.store(0, Ordering::Relaxed);

@@ -253,8 +253,8 @@ impl PumaServer {
         }
     }
 
-    /// Watches a client that was served, if it has sent nothing since as far as the reactor knows: what has
-    /// just come wakes the reactor. Else it comes back, and is to be read.
+    /// Hands a served client to the reactor, unless the reactor has heard from it since it was last read:
+    /// then it comes back and must be read. Bytes that the reactor has not heard of yet will wake it.
     fn watch_unless_told(&self, mut client: Box<Client>) -> Option<Box<Client>> {
         if !client.is_idle() || client.is_ending {
             return Some(client);
@@ -429,20 +429,20 @@ mod tests {
         }
     }
 
-    /// The thread that has answered asks the reactor whether more has come, and not the kernel. What comes
-    /// meanwhile must not be left lying.
+    /// After an answer the thread asks the reactor, not the kernel, whether more has come. Whatever arrives
+    /// in between must still be noticed.
     #[test]
     fn a_request_or_a_close_is_noticed_however_shortly_it_follows_an_answer() {
         let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
         let addr = server.addr();
-        // Puma closes a connection after 999 requests.
+        // Puma closes a connection after 999 requests, and this stays below that.
         let converse = move |seed: u64| {
             let mut client = TcpStream::connect(addr).unwrap();
             client.set_nodelay(true).unwrap();
             client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             for n in 0..400 {
                 client.write_all(GET).unwrap();
-                // The first piece of the next one comes at about the time when this one's answer is sent.
+                // The first piece of the next request arrives at about the time the answer is sent.
                 let (first, rest) = GET.split_at(n as usize % 7);
                 let until = Instant::now() + Duration::from_micros((n * 7 + seed) % 60);
                 while Instant::now() < until {}

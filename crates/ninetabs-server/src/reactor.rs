@@ -109,8 +109,9 @@ impl<W: Watched> Reactor<W> {
         self.places.put(it, false, Phase::Open)
     }
 
-    /// The same for one that had been read empty when it was taken out. If the kernel has reported something
-    /// since, or nothing is known, it is handed back, and is to be read. This saves a system call.
+    /// Like [`watch`](Self::watch), for a connection that was read empty after it was taken out. If the kernel
+    /// has reported anything since, or the connection was never watched, it is handed back and must be read.
+    /// This saves the system call that would find nothing.
     pub fn watch_unless_told(&self, it: W) -> Result<(), W> {
         self.places.put_unless_told(it)
     }

@@ -104,7 +104,7 @@ impl<W: Watched> State<W> {
         is_readable || is_sooner
     }
 
-    /// Whether the kernel has reported something since the connection was taken, or that its peer has closed.
+    /// Whether the kernel has reported anything since the connection was taken out, or ever a close.
     pub fn has_been_told(&self, token: usize) -> bool {
         self.places.get(&token).is_none_or(|visit| visit.has_news || visit.has_closed)
     }

@@ -200,19 +200,19 @@ pub struct RequestBuilder {
     mark: Option<Mark>,
 }
 
-/// What marks a thread as IO-bound.
+/// Something that can mark a pool thread as IO-bound.
 pub(super) trait MarkIoBound: Send + Sync {
-    /// `serial`: which work of this thread is meant.
+    /// Marks this thread, if it is still at work on the request with this serial.
     fn mark_as_io_bound(&self, thread: usize, serial: u64);
 }
 
-/// How the thread of a request is marked: without memory of its own, since hardly any is.
+/// How a request marks its thread. It allocates nothing, since hardly any request does.
 pub(super) struct Mark {
     pub by: Arc<dyn MarkIoBound>,
     pub serial: u64,
 }
 
-/// A mark that somebody else makes.
+/// A mark made by a closure.
 struct MarkWith<F>(F);
 
 impl<F: Fn() + Send + Sync> MarkIoBound for MarkWith<F> {

@@ -46,7 +46,7 @@ pub struct Serving {
     streams: Arc<Streams>,
     limits: AnswerLimits,
     requests_count: AtomicU64,
-    /// By the number of the thread.
+    /// Indexed by thread number.
     in_flight: Mutex<Vec<Slot>>,
 }
 
@@ -68,11 +68,11 @@ pub(crate) enum Served {
     Detached(TakeOver),
 }
 
-/// What a thread holds.
+/// One pool thread's place.
 #[derive(Default)]
 struct Slot {
     begun: Option<Begun>,
-    /// Of its request; the next one uses it again.
+    /// Counts for the request at hand; the next request reuses it.
     progress: Arc<Progress>,
 }
 
@@ -144,7 +144,7 @@ impl Serving {
     /// Serves one request on this thread, to the end of its answer.
     ///
     /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    /// `at` is when it was taken up, `may_keep` whether the server would have another request follow.
+    /// `at` is when the thread took the request, `may_keep` whether another request may follow.
     pub(crate) fn serve(
         &self,
         request: &Request,
@@ -253,8 +253,8 @@ impl Serving {
         self.timeline.record(Some(request.thread()), Some(request.subject()), What::Panicked { message });
     }
 
-    /// This thread holds a request from now on. Their numbers are low: the lowest that is free
-    /// goes to the next thread.
+    /// Notes that this thread holds a request from now on. Thread numbers stay low: a new thread gets the
+    /// lowest free one.
     fn begin(&self, thread: usize, begun: Begun) -> Arc<Progress> {
         let mut in_flight = self.in_flight();
         if in_flight.len() <= thread {
@@ -266,7 +266,7 @@ impl Serving {
         Arc::clone(&slot.progress)
     }
 
-    /// This thread holds nothing any more.
+    /// Notes that this thread holds no request any more.
     fn let_go(&self, thread: usize) {
         if let Some(slot) = self.in_flight().get_mut(thread) {
             slot.begun = None;

@@ -125,7 +125,7 @@ impl Socket {
         waited: &mut Duration,
     ) -> io::Result<()> {
         let mut slices = pieces.map(IoSlice::new);
-        // Those that are empty at the end, and those at the beginning, are left out.
+        // Empty pieces at either end are left out.
         let filled = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
         let mut rest = &mut slices[..filled];
         IoSlice::advance_slices(&mut rest, 0);

@@ -219,7 +219,7 @@ impl<W: Work> ThreadPool<W> {
         self.shared.lock().withdraw(subject)
     }
 
-    /// Says of the work with this serial, on this thread, what [`Processor::mark_as_io_bound`] says.
+    /// Does what [`Processor::mark_as_io_bound`] does, for the work with this serial on this thread.
     pub fn mark_as_io_bound(&self, number: usize, serial: u64) {
         self.shared.mark_as_io_bound(number, serial);
     }
@@ -305,7 +305,7 @@ impl<W: Work> Processor<W> {
         self.shared.lock().goes_on_with(self.number, next)
     }
 
-    /// Which work this is, counted from 1 over all threads.
+    /// The number of this piece of work, counted from 1 over all threads.
     pub fn serial(&self) -> u64 {
         self.serial
     }

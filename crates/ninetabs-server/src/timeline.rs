@@ -293,8 +293,8 @@ impl Timeline {
         ring.push(self.now_us(), thread, subject, what);
     }
 
-    /// Writes down that `what` happened at this time, which the caller has just read from the clock. If a
-    /// later moment is there already, it has happened at the time of that one.
+    /// Records that `what` happened at this time, which the caller has just read from the clock. If a later
+    /// moment has been recorded meanwhile, that moment's time is used.
     pub fn record_at(&self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let Some(mut ring) = self.ring() else { return };
         let at_us = match &self.clock {
@@ -401,8 +401,8 @@ impl Timeline {
 }
 
 impl Ring {
-    /// Adds the newest, and forgets the oldest ones once there are many of them. Order by time is order by
-    /// number.
+    /// Adds a moment, and forgets the oldest ones once there are many. Times never decrease, so that order by
+    /// time is order by number.
     fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
         what.cut_texts();
         self.text_bytes += what.text_bytes();

@@ -116,8 +116,9 @@ impl Held {
 }
 
 impl Snapshot {
-    /// Takes in the next moments, to the same end as one by one. Whatever a thread did before it last
-    /// finished is over, and most requests begin and end among the same moments: they are passed over.
+    /// Takes in the next moments, with the same result as taking them one by one. Whatever a thread did before
+    /// it last finished no longer matters, and most requests begin and end within one such batch, so their
+    /// moments are skipped.
     pub(super) fn take_all<'a>(&mut self, moments: impl DoubleEndedIterator<Item = &'a Moment> + Clone) {
         let mut counting = Counting::with_capacity(moments.size_hint().0);
         moments.clone().rev().for_each(|moment| counting.look_at(moment));
@@ -231,14 +232,14 @@ impl Snapshot {
     }
 }
 
-/// Which of some moments count, found from the newest to the oldest.
+/// Finds the moments of a batch that still matter, going from the newest to the oldest.
 struct Counting {
-    /// Whether each does, the newest first.
+    /// Whether each moment matters, the newest first.
     counts: Vec<bool>,
-    /// By number: the thread finishes in a moment that has been looked at.
+    /// Indexed by thread number: whether the thread finishes in a moment that has been looked at.
     finished: Vec<bool>,
-    /// Requests that such a thread started, and where in `counts` it did. These count as long as it is not
-    /// known that the request was queued within these moments: it has to leave todo.
+    /// Requests that such a thread started, and where in `counts`. A start can be skipped only if the request
+    /// was also queued within this batch; otherwise it must still be taken out of todo.
     started: Vec<(u64, usize)>,
 }
 
@@ -257,7 +258,7 @@ impl Counting {
                 is_start
             }
             (Some(thread), Some(_), What::Finished) => {
-                // The numbers of threads are low.
+                // Thread numbers stay low.
                 self.finished.resize(self.finished.len().max(thread + 1), false);
                 self.finished[thread] = true;
                 true
@@ -305,12 +306,12 @@ mod tests {
         assert_eq!(timeline.snapshot(), Snapshot { seq: 1, ..Snapshot::default() });
     }
 
-    /// A pool of three threads, which records what one in use would; each choice is taken as far as it is possible.
+    /// A pool of three threads that records what a real one would. A choice that is impossible is ignored.
     #[derive(Default)]
     struct Pool {
         moments: Vec<Moment>,
         todo: VecDeque<Subject>,
-        /// What a thread holds; it is queued again already, or it has answered.
+        /// What each thread holds, and whether that is queued again already.
         threads: BTreeMap<usize, Option<(Subject, bool)>>,
         requests: u64,
     }
@@ -362,7 +363,7 @@ mod tests {
                     }
                 }
                 (5, Some(Some((subject, false)))) => {
-                    // It has not come whole: the reactor queues it again before its thread has ended.
+                    // The request is incomplete: the reactor queues it again before its thread has finished.
                     self.threads.insert(number, Some((subject, true)));
                     self.say(None, Some(subject), What::Queued);
                     self.todo.push_back(subject);
