@@ -432,7 +432,7 @@ mod tests {
     /// After an answer the thread asks the reactor, not the kernel, whether more has come. Whatever arrives
     /// in between must still be noticed.
     #[test]
-    fn a_request_or_a_close_is_noticed_however_shortly_it_follows_an_answer() {
+    fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
         let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
         let addr = server.addr();
         // Puma closes a connection after 999 requests, and this stays below that.
