@@ -75,9 +75,10 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// What stands on the screen, a line a row.
+    /// What stands on the screen, a line a row, without the blanks that an earlier and longer row has left.
     pub fn text(&self) -> String {
-        self.screen.lock().unwrap().screen().contents()
+        let contents = self.screen.lock().unwrap().screen().contents();
+        contents.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 
     /// Waits until the screen is as wanted, and answers its text.
