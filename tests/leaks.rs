@@ -65,6 +65,8 @@ impl Footprint {
 /// A server that has seen every kind of client, and what it is like afterwards.
 fn start(front: &str) -> (Server, Footprint) {
     let server = Server::on(front, &["--update-rate", "10ms"]);
+    // tiny_http starts its threads when it begins to accept, which may be a while after the greeting.
+    assert_eq!(get(server.app, "/").0, 200);
     let fresh = Footprint::of(&server);
     // Every database connection opens its files with its first query, and every
     // thread its part of the heap.
