@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::head::Head;
 use super::lingering::Lingering;
 use super::pending::{Full, Pending, Share};
-use super::reactor::{Place, Watched};
+use super::reactor::{Place, REPORTS_URGENT_DATA, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
 use super::socket::{READ_BYTES, Socket};
@@ -59,7 +59,7 @@ pub(super) struct Client {
     reader: RequestReader,
     /// What it holds of a request that no thread has taken.
     share: Share,
-    /// Whether the last read emptied the kernel's buffer.
+    /// Whether the last read emptied the kernel's buffer, unless the reactor has heard of urgent data.
     is_read_empty: bool,
     /// Nothing more is written, and what still comes is thrown away.
     lingering: Option<Box<Lingering>>,
@@ -147,7 +147,7 @@ impl Client {
         match self.socket.read(|bytes| self.reader.push(bytes)) {
             Ok(0) => return (Progress::Gone, false),
             Ok(read) => {
-                self.is_read_empty = read < READ_BYTES;
+                self.is_read_empty = REPORTS_URGENT_DATA && read < READ_BYTES;
                 self.note_bytes();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -47,14 +47,6 @@ pub struct Progress {
     pub unsent: AtomicU64,
 }
 
-impl Progress {
-    /// Starts over for the next answer.
-    pub fn reset(&self) {
-        self.bytes.store(0, Ordering::Relaxed);
-        self.unsent.store(0, Ordering::Relaxed);
-    }
-}
-
 /// The writing end of one request's connection.
 pub struct Connection {
     transport: Transport,

@@ -30,6 +30,16 @@ use crate::services::Services;
 const WAKER: Token = Token(0);
 /// How many events are taken from the kernel at once.
 const EVENTS: usize = 1_024;
+
+/// Whether the kernel is asked to report urgent data. A read stops in front of it, although more may have
+/// come behind it. So a short read shows only here that nothing is left, and only until such a report.
+pub(super) const REPORTS_URGENT_DATA: bool = cfg!(target_os = "linux");
+
+#[cfg(target_os = "linux")]
+const INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
+#[cfg(not(target_os = "linux"))]
+const INTEREST: Interest = Interest::READABLE;
+
 /// What can be watched.
 pub(super) trait Watched: Sized + Send + 'static {
     fn fd(&self) -> RawFd;
@@ -213,8 +223,7 @@ impl<W: Watched> Places<W> {
                 // Its place comes first: from here on the kernel may tell of it.
                 state.places.insert(token, Visit::new());
                 *it.place() = Some(Place { places: Arc::downgrade(self), token });
-                let registered =
-                    self.registry.register(&mut SourceFd(&it.fd()), Token(token), Interest::READABLE);
+                let registered = self.registry.register(&mut SourceFd(&it.fd()), Token(token), INTEREST);
                 if let Err(error) = registered {
                     drop(state);
                     limited!(Error, "a connection cannot be watched: {error}");
@@ -307,7 +316,11 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
             // The waker has no place.
             let has_closed = event.is_read_closed() || event.is_error();
             let told = if has_closed { Told::Closed } else { Told::Readable };
-            awake.extend(state.tell(event.token().0, told).map(|it| (it, Wake::Readable)));
+            let token = event.token().0;
+            if event.is_priority() {
+                state.note_urgent(token);
+            }
+            awake.extend(state.tell(token, told).map(|it| (it, Wake::Readable)));
         }
         if state.phase == Phase::Closing {
             let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();

@@ -52,6 +52,8 @@ pub(super) struct Visit<W> {
     pub has_news: bool,
     /// Its peer has closed, or stopped sending. That stays so.
     pub has_closed: bool,
+    /// Urgent data has come. From then on a short read does not show that nothing is left.
+    has_urgent: bool,
 }
 
 /// What the kernel reports of a connection.
@@ -64,7 +66,7 @@ pub(super) enum Told {
 
 impl<W> Visit<W> {
     pub fn new() -> Visit<W> {
-        Visit { here: None, has_news: false, has_closed: false }
+        Visit { here: None, has_news: false, has_closed: false, has_urgent: false }
     }
 }
 
@@ -104,9 +106,11 @@ impl<W: Watched> State<W> {
         is_readable || is_sooner
     }
 
-    /// Whether the kernel has reported anything since the connection was taken out, or ever a close.
+    /// Whether the kernel has reported anything since the connection was taken out, or ever a close or urgent
+    /// data.
     pub fn has_been_told(&self, token: usize) -> bool {
-        self.places.get(&token).is_none_or(|visit| visit.has_news || visit.has_closed)
+        let told = |visit: &Visit<W>| visit.has_news || visit.has_closed || visit.has_urgent;
+        self.places.get(&token).is_none_or(told)
     }
 
     /// Gives out the connection, if it is here. It is to be read empty.
@@ -124,6 +128,13 @@ impl<W: Watched> State<W> {
         visit.has_news = true;
         visit.has_closed |= told == Told::Closed;
         self.take(token)
+    }
+
+    /// The kernel reports urgent data. It reports bytes besides.
+    pub fn note_urgent(&mut self, token: usize) {
+        if let Some(visit) = self.places.get_mut(&token) {
+            visit.has_urgent = true;
+        }
     }
 
     /// How long the thread may sleep. While nobody is here it keeps the alarm of before, and

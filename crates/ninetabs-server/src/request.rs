@@ -12,11 +12,13 @@ use http::Method;
 
 use super::authority::{self, AbsoluteForm, Authority};
 use super::body::RequestBody;
+use super::client::Client;
 use super::field_values;
 use super::fields::Fields;
 use super::framing;
 use super::head::{self, Head};
 use super::refusal::Refusal;
+use super::thread_pool::Processor;
 use crate::escape::Escaped;
 use crate::timeline::Subject;
 
@@ -174,8 +176,10 @@ impl Request {
     /// Models `env["puma.mark_as_io_bound"].call`: for the rest of this request
     /// its thread does not count against the pool, within `max_io_threads`.
     pub fn mark_as_io_bound(&self) {
-        if let Some(Mark { by, serial }) = &self.mark {
-            by.mark_as_io_bound(self.thread, *serial);
+        match &self.mark {
+            Some(Mark::Thread(processor)) => processor.mark_as_io_bound(),
+            Some(Mark::Call(mark)) => mark(),
+            None => {}
         }
     }
 
@@ -200,25 +204,10 @@ pub struct RequestBuilder {
     mark: Option<Mark>,
 }
 
-/// Something that can mark a pool thread as IO-bound.
-pub(super) trait MarkIoBound: Send + Sync {
-    /// Marks this thread, if it is still at work on the request with this serial.
-    fn mark_as_io_bound(&self, thread: usize, serial: u64);
-}
-
-/// How a request marks its thread. It allocates nothing, since hardly any request does.
-pub(super) struct Mark {
-    pub by: Arc<dyn MarkIoBound>,
-    pub serial: u64,
-}
-
-/// A mark made by a closure.
-struct MarkWith<F>(F);
-
-impl<F: Fn() + Send + Sync> MarkIoBound for MarkWith<F> {
-    fn mark_as_io_bound(&self, _: usize, _: u64) {
-        (self.0)();
-    }
+/// How a request marks its thread as IO-bound.
+pub(super) enum Mark {
+    Thread(Processor<Box<Client>>),
+    Call(Box<dyn Fn() + Send + Sync>),
 }
 
 impl fmt::Debug for Mark {
@@ -287,7 +276,7 @@ impl RequestBuilder {
 
     /// What [`Request::mark_as_io_bound`] does.
     pub fn on_io_bound(mut self, mark: impl Fn() + Send + Sync + 'static) -> Self {
-        self.mark = Some(Mark { by: Arc::new(MarkWith(mark)), serial: 0 });
+        self.mark = Some(Mark::Call(Box::new(mark)));
         self
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use rustc_hash::FxHashMap;
 
 use super::app::App;
 use super::configuration::MAX_STALL;
@@ -46,8 +47,8 @@ pub struct Serving {
     streams: Arc<Streams>,
     limits: AnswerLimits,
     requests_count: AtomicU64,
-    /// Indexed by thread number.
-    in_flight: Mutex<Vec<Slot>>,
+    /// By thread number.
+    in_flight: Mutex<FxHashMap<usize, Slot>>,
 }
 
 /// How long an answer waits for its client.
@@ -72,7 +73,7 @@ pub(crate) enum Served {
 #[derive(Default)]
 struct Slot {
     begun: Option<Begun>,
-    /// Counts for the request at hand; the next request reuses it.
+    /// Counts for the request at hand; the next request reuses it, unless it is still in use.
     progress: Arc<Progress>,
 }
 
@@ -119,7 +120,7 @@ impl Serving {
     /// may take several requests from one connection, one after the other.
     pub fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
         let in_flight = self.in_flight();
-        let Slot { begun, progress } = in_flight.get(thread)?;
+        let Slot { begun, progress } = in_flight.get(&thread)?;
         let begun = begun.as_ref().filter(|begun| begun.subject.connection == connection)?;
         Some(RequestView {
             subject: begun.subject,
@@ -132,11 +133,17 @@ impl Serving {
     /// Bytes of answers that threads are about to write and that the kernel has not taken yet: clients
     /// do not read.
     pub fn unsent_bytes(&self) -> u64 {
-        self.in_flight().iter().map(|slot| slot.progress.unsent.load(Ordering::Relaxed)).sum()
+        self.in_flight().values().map(|slot| slot.progress.unsent.load(Ordering::Relaxed)).sum()
     }
 
     /// Serves one request on this thread, to the end of its answer, for a server that has no socket to
     /// give away: nothing can end a write to this writer from outside.
+    ///
+    /// The caller gives each of its threads a number of its own ([`RequestBuilder::thread`]). Of two requests
+    /// that are served at once under one number, [`view`](Self::view) and
+    /// [`unsent_bytes`](Self::unsent_bytes) show the one that began last.
+    ///
+    /// [`RequestBuilder::thread`]: crate::RequestBuilder::thread
     pub fn serve_to(&self, request: &Request, writer: Box<dyn Write + Send>) {
         self.serve(request, Transport::Writer(writer), Instant::now(), true);
     }
@@ -253,27 +260,27 @@ impl Serving {
         self.timeline.record(Some(request.thread()), Some(request.subject()), What::Panicked { message });
     }
 
-    /// Notes that this thread holds a request from now on. Thread numbers stay low: a new thread gets the
-    /// lowest free one.
+    /// Notes that this thread holds a request from now on. A new thread gets the lowest free number, so there
+    /// are no more slots than there have been threads at once.
     fn begin(&self, thread: usize, begun: Begun) -> Arc<Progress> {
         let mut in_flight = self.in_flight();
-        if in_flight.len() <= thread {
-            in_flight.resize_with(thread + 1, Slot::default);
-        }
-        let slot = &mut in_flight[thread];
+        let slot = in_flight.entry(thread).or_default();
         slot.begun = Some(begun);
-        slot.progress.reset();
+        match Arc::get_mut(&mut slot.progress) {
+            Some(unused) => *unused = Progress::default(),
+            None => slot.progress = Arc::default(),
+        }
         Arc::clone(&slot.progress)
     }
 
     /// Notes that this thread holds no request any more.
     fn let_go(&self, thread: usize) {
-        if let Some(slot) = self.in_flight().get_mut(thread) {
+        if let Some(slot) = self.in_flight().get_mut(&thread) {
             slot.begun = None;
         }
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, Vec<Slot>> {
+    fn in_flight(&self) -> MutexGuard<'_, FxHashMap<usize, Slot>> {
         // Each holder writes or reads one entry: a panic leaves it whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,11 +292,56 @@ fn kept(is_kept: bool) -> Served {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{self, Read};
     use std::net::TcpStream;
+    use std::thread;
+
+    use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::*;
     use crate::Server;
+    use crate::streams::Settings;
+
+    /// Holds each write until it is told to go on.
+    struct Held {
+        begins: Sender<()>,
+        goes_on: Receiver<()>,
+    }
+
+    impl Write for Held {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.begins.send(()).map_err(io::Error::other)?;
+            self.goes_on.recv().map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn two_requests_at_once_under_one_number_do_not_share_a_count() {
+        let app = Arc::new(|_: &Request| Response::text("ok"));
+        let timeline = Arc::new(Timeline::disabled());
+        let streams = Arc::new(Streams::new(&Settings::default(), Arc::clone(&timeline)));
+        let limits = AnswerLimits { write_timeout: Duration::from_secs(60), max_answer_time: None };
+        let serving = Serving::new(app, timeline, streams, limits);
+        let request = |thread| Request::builder().thread(thread).build().unwrap();
+        let (begins, begun) = bounded(0);
+        let (go_on, goes_on) = bounded(0);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| serving.serve_to(&request(1), Box::new(Held { begins, goes_on })));
+            begun.recv().unwrap();
+            assert!(serving.unsent_bytes() > 0);
+            serving.serve_to(&request(1), Box::new(io::sink()));
+            go_on.send(()).unwrap();
+            first.join().unwrap();
+        });
+        assert_eq!(serving.unsent_bytes(), 0);
+        // A number is no size.
+        serving.serve_to(&request(usize::MAX), Box::new(io::sink()));
+    }
 
     #[test]
     fn an_app_that_writes_its_own_head_writes_that_of_a_head_request() {

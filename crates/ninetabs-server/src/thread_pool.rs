@@ -219,11 +219,6 @@ impl<W: Work> ThreadPool<W> {
         self.shared.lock().withdraw(subject)
     }
 
-    /// Does what [`Processor::mark_as_io_bound`] does, for the work with this serial on this thread.
-    pub fn mark_as_io_bound(&self, number: usize, serial: u64) {
-        self.shared.mark_as_io_bound(number, serial);
-    }
-
     /// All the numbers of one moment; begins a new `backlog_max`.
     pub fn stats(&self) -> Stats {
         self.shared.lock().stats()
@@ -303,11 +298,6 @@ impl<W: Work> Processor<W> {
     /// meanwhile. From then on the timeline and [`ThreadPool::processors`] name this request.
     pub fn goes_on_with(&self, next: Subject) -> bool {
         self.shared.lock().goes_on_with(self.number, next)
-    }
-
-    /// The number of this piece of work, counted from 1 over all threads.
-    pub fn serial(&self) -> u64 {
-        self.serial
     }
 
     /// Says that this work mostly waits, so its thread does not count against `max` until the work ends, as

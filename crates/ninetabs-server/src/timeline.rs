@@ -419,8 +419,14 @@ impl Ring {
             self.forget(FORGOTTEN_AT_ONCE);
         }
         while self.text_bytes > MAX_TEXT_BYTES && self.moments.len() > 1 {
-            self.forget(1);
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.moments.pop_front() else { return };
+        self.snapshot.take(&oldest);
+        self.text_bytes -= oldest.what.text_bytes();
     }
 
     fn forget(&mut self, oldest: usize) {

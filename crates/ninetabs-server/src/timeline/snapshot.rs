@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use super::{Moment, Subject, What};
 
 /// The state after moment number `seq`.
@@ -236,8 +238,8 @@ impl Snapshot {
 struct Counting {
     /// Whether each moment matters, the newest first.
     counts: Vec<bool>,
-    /// Indexed by thread number: whether the thread finishes in a moment that has been looked at.
-    finished: Vec<bool>,
+    /// Threads that finish in a moment that has been looked at.
+    finished: FxHashSet<usize>,
     /// Requests that such a thread started, and where in `counts`. A start can be skipped only if the request
     /// was also queued within this batch; otherwise it must still be taken out of todo.
     started: Vec<(u64, usize)>,
@@ -245,12 +247,12 @@ struct Counting {
 
 impl Counting {
     fn with_capacity(moments: usize) -> Counting {
-        Counting { counts: Vec::with_capacity(moments), finished: Vec::new(), started: Vec::new() }
+        Counting { counts: Vec::with_capacity(moments), finished: FxHashSet::default(), started: Vec::new() }
     }
 
     fn look_at(&mut self, moment: &Moment) {
         let counts = match (moment.thread, moment.subject, &moment.what) {
-            (Some(thread), Some(subject), what) if self.finished.get(thread) == Some(&true) => {
+            (Some(thread), Some(subject), what) if self.finished.contains(&thread) => {
                 let is_start = matches!(what, What::Started);
                 if is_start {
                     self.started.push((subject.request, self.counts.len()));
@@ -258,9 +260,7 @@ impl Counting {
                 is_start
             }
             (Some(thread), Some(_), What::Finished) => {
-                // Thread numbers stay low.
-                self.finished.resize(self.finished.len().max(thread + 1), false);
-                self.finished[thread] = true;
+                self.finished.insert(thread);
                 true
             }
             (None, Some(subject), What::Queued) => {
