@@ -431,8 +431,8 @@ mod tests {
         }
     }
 
-    /// After an answer the thread asks the reactor, not the kernel, whether more has come. Whatever arrives
-    /// in between must still be noticed.
+    /// After an answer the thread asks the reactor, not the kernel, whether more has come. A request or a
+    /// close that arrives in between must still be noticed.
     #[test]
     fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
         let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
