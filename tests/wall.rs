@@ -17,12 +17,6 @@ fn server(flags: &[&str]) -> Server {
     Server::start(&[&["--front", "puma"], flags].concat())
 }
 
-/// A browser whose frames share a process. Nine hosts are nine of them otherwise, which a
-/// small machine takes long to start; what they ask of the network is the same.
-fn in_one_process(switches: &[&str]) -> Option<Browser> {
-    Browser::start_with(&[&["--disable-site-isolation-trials"], switches].concat())
-}
-
 fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("http://{}/wall{query}", server.control));
@@ -132,7 +126,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
 
 #[test]
 fn on_one_host_three_wait_for_a_socket_and_two_threads_are_idle() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
@@ -166,7 +160,7 @@ fn on_one_host_three_wait_for_a_socket_and_two_threads_are_idle() {
 
 #[test]
 fn with_three_threads_and_one_host_both_limits_are_told_apart() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "300ms", "--threads", "3:3"]);
     let wall = open(&browser, &server, "?tabs=8&hosts=one");
     wait_for_states(
@@ -180,7 +174,7 @@ fn with_three_threads_and_one_host_both_limits_are_told_apart() {
 #[test]
 fn where_a_browser_does_not_know_the_hosts_the_wall_says_so() {
     // As in Safari, which asks the system's resolver.
-    let Some(browser) = in_one_process(&["--host-resolver-rules=MAP *.localhost ^NOTFOUND"]) else {
+    let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.localhost ^NOTFOUND"]) else {
         return;
     };
     let server = server(&["--update-rate", "300ms"]);
@@ -196,7 +190,7 @@ fn where_a_browser_does_not_know_the_hosts_the_wall_says_so() {
 
 #[test]
 fn with_a_maximum_age_all_nine_take_turns() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server =
         server(&["--update-rate", "500ms", "--max-stream-age", "2", "--reap-every", "200ms", "--retry", "1"]);
     let wall = open(&browser, &server, "?tabs=9");
@@ -218,7 +212,7 @@ fn with_a_maximum_age_all_nine_take_turns() {
 
 #[test]
 fn what_is_known_of_a_tab_is_told_by_moments_alone() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let wall = open(&browser, &server, "?tabs=1");
     browser.run(
@@ -309,7 +303,7 @@ fn wait_until_it_held(browser: &Browser, wall: &Tab, number: usize) {
 
 #[test]
 fn each_step_of_the_tour_is_done_and_holds_and_a_reset_restores() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "1", "--retry", "500ms", "--produce-every", "1"]);
     let wall = open_tour(&browser, &server);
     for number in 1..=5 {
@@ -356,7 +350,7 @@ fn each_step_of_the_tour_is_done_and_holds_and_a_reset_restores() {
 
 #[test]
 fn the_pool_behind_the_pool_is_shown_where_the_server_has_one() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "500ms", "--db-pool", "5", "--db-checkout-timeout", "1"]);
     let wall = open_tour(&browser, &server);
     begin_step(&browser, &wall, 6);
@@ -366,7 +360,7 @@ fn the_pool_behind_the_pool_is_shown_where_the_server_has_one() {
 
 #[test]
 fn a_step_says_so_when_it_does_not_hold_and_can_be_stopped() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     // A close is noticed at once, and not at the second write.
     let server = server(&["--update-rate", "1", "--notice-close", "poll", "--threads", "2:2"]);
     let wall = open_tour(&browser, &server);
@@ -389,7 +383,7 @@ fn a_step_says_so_when_it_does_not_hold_and_can_be_stopped() {
 
 #[test]
 fn nothing_keeps_anybody_from_using_the_wall_in_light_and_dark() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
@@ -420,7 +414,7 @@ const LONG_WORDS: &str = "['thread 12 is back: write 2 failed', 'reaped at 12.5 
 
 #[test]
 fn on_a_projector_frames_lanes_and_their_words_are_seen_whole() {
-    let Some(browser) = in_one_process(&[]) else { return };
+    let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);

@@ -5,23 +5,26 @@
 //! time. Pages load with the strategy `none`: a call that opens an address returns
 //! at once, whether or not the page ever comes, which is what these tests are about.
 //!
-//! One Chromium runs at a time: nine tabs are enough for a small machine. Dropped,
-//! even by a panic, a browser and all its processes are killed and its profile goes.
+//! At most [`BROWSERS`] run at once: nine tabs each are enough for a small machine. A test borrows
+//! one. It is handed to the next test with a single empty tab and without cookies or a cache, since
+//! starting a browser takes longer than most tests. After a panic it is killed instead. When the
+//! test program ends, the processes that are left are killed and their profiles are removed.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fantoccini::error::CmdError;
 use fantoccini::wd::{Capabilities, WindowHandle};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use ninetabs::lab::{http, program::Program};
+use ninetabs::lab::{http, program::Program, scratch::Scratch};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 /// How long a test waits for what must come, on the slowest of machines.
@@ -29,18 +32,44 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it looks. Each look costs the browser something, too.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// How many browsers run at once.
+const BROWSERS: usize = 2;
 
-/// A running Chromium and its driver.
+static POOL: Pool =
+    Pool { browsers: Mutex::new(Browsers { borrowed: 0, idle: Vec::new() }), returned: Condvar::new() };
+
+/// The browsers that are running.
+struct Pool {
+    browsers: Mutex<Browsers>,
+    /// Notified when a browser is returned.
+    returned: Condvar,
+}
+
+struct Browsers {
+    borrowed: usize,
+    idle: Vec<Driven>,
+}
+
+/// A running Chromium and its driver, borrowed by one test.
 pub struct Browser {
-    // Dropped in this order: who is driven, who drives, the processes, their folder.
+    /// None only while it is being dropped.
+    driven: Option<Driven>,
+    // Dropped last: only then may the next test have a browser.
+    _place: Place,
+}
+
+/// The right to use one of the [`BROWSERS`].
+struct Place;
+
+struct Driven {
+    switches: Vec<String>,
     client: Client,
     runtime: Runtime,
-    program: Program,
-    folder: Option<TempDir>,
     session: String,
     targets: String,
-    _alone: MutexGuard<'static, ()>,
+    // Dropped in this order: the folder can go once its processes have ended.
+    _program: Program,
+    _folder: Scratch,
 }
 
 /// A tab of it.
@@ -48,68 +77,55 @@ pub struct Browser {
 pub struct Tab(WindowHandle);
 
 impl Browser {
-    /// Starts both; `None`, with a word why, where one is not installed. With `CI` set
-    /// that is a failure instead.
+    /// Borrows a browser. Blocks while as many as may run are in use. Returns `None` and says so if Chromium
+    /// or its driver is not installed; with `CI` set that is a failure instead.
     pub fn start() -> Option<Browser> {
         Browser::start_with(&[])
     }
 
-    /// As `start`, with these switches besides.
+    /// The same, for a browser that was started with these switches as well.
     pub fn start_with(switches: &[&str]) -> Option<Browser> {
         super::program("chromium")?;
         let driver = super::program("chromedriver")?;
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-
-        let folder = tempfile::tempdir().unwrap();
-        let (program, port) = listening(&driver, folder.path());
-        let url = format!("http://127.0.0.1:{port}");
-
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(capabilities(&folder.path().join("profile"), switches));
-        let client = runtime.block_on(builder.connect(&url)).unwrap();
-        let id = runtime.block_on(client.session_id()).unwrap().unwrap();
-        let session = format!("{url}/session/{id}");
-        let has = client.capabilities().unwrap();
-        let address = has["goog:chromeOptions"]["debuggerAddress"].as_str().unwrap();
-        let targets = format!("http://{address}/json/list");
-        Some(Browser { client, runtime, program, folder: Some(folder), session, targets, _alone: alone })
+        let (place, idle) = POOL.borrow(switches);
+        let driven = idle.unwrap_or_else(|| Driven::start(&driver, switches));
+        Some(Browser { driven: Some(driven), _place: place })
     }
 
     /// The tab that Chromium has from the start.
     pub fn first_tab(&self) -> Tab {
-        Tab(self.runtime.block_on(self.client.window()).unwrap())
+        Tab(self.driven().runtime.block_on(self.driven().client.window()).unwrap())
     }
 
     /// Opens an empty tab.
     pub fn new_tab(&self) -> Tab {
-        let window = self.runtime.block_on(self.client.new_window(true)).unwrap();
+        let window = self.driven().runtime.block_on(self.driven().client.new_window(true)).unwrap();
         Tab(window.handle)
     }
 
     /// Types an address into a tab. Returns at once.
     pub fn goto(&self, tab: &Tab, url: &str) {
         self.look_at(tab);
-        self.runtime.block_on(self.client.goto(url)).unwrap();
+        self.driven().runtime.block_on(self.driven().client.goto(url)).unwrap();
     }
 
     /// The browser's Back.
     pub fn back(&self, tab: &Tab) {
         self.look_at(tab);
-        self.runtime.block_on(self.client.back()).unwrap();
+        self.driven().runtime.block_on(self.driven().client.back()).unwrap();
     }
 
     /// Clicks where a person would.
     pub fn click(&self, tab: &Tab, selector: &str) {
         self.look_at(tab);
-        self.runtime.block_on(async {
-            self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+        self.driven().runtime.block_on(async {
+            self.driven().client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
         });
     }
 
     pub fn close_tab(&self, tab: Tab) {
         self.look_at(&tab);
-        self.runtime.block_on(self.client.close_window()).unwrap();
+        self.driven().runtime.block_on(self.driven().client.close_window()).unwrap();
     }
 
     /// The value of an expression in a tab's page; null while that throws, as it does
@@ -122,28 +138,28 @@ impl Browser {
     /// Runs statements in a tab's page.
     pub fn run(&self, tab: &Tab, script: &str) {
         self.look_at(tab);
-        self.runtime.block_on(self.client.execute(script, Vec::new())).unwrap();
+        self.driven().runtime.block_on(self.driven().client.execute(script, Vec::new())).unwrap();
     }
 
     /// The value of an expression in the page of a tab's first frame, as `eval` has it.
     pub fn eval_in_frame(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
-        self.runtime.block_on(async {
-            self.client.find(Locator::Css("iframe")).await.unwrap().enter_frame().await.unwrap();
+        self.driven().runtime.block_on(async {
+            self.driven().client.find(Locator::Css("iframe")).await.unwrap().enter_frame().await.unwrap();
         });
         self.eval_here(expression)
     }
 
     fn eval_here(&self, expression: &str) -> Value {
         let script = format!("try {{ return {expression} }} catch {{ return null }}");
-        self.runtime.block_on(self.client.execute(&script, Vec::new())).unwrap()
+        self.driven().runtime.block_on(self.driven().client.execute(&script, Vec::new())).unwrap()
     }
 
     /// Types on the keyboard, wherever the focus is.
     pub fn press(&self, tab: &Tab, keys: &str) {
         self.look_at(tab);
-        self.runtime.block_on(async {
-            self.client.active_element().await.unwrap().send_keys(keys).await.unwrap();
+        self.driven().runtime.block_on(async {
+            self.driven().client.active_element().await.unwrap().send_keys(keys).await.unwrap();
         });
     }
 
@@ -151,9 +167,7 @@ impl Browser {
     pub fn devtools(&self, tab: &Tab, command: &str, parameters: &Value) {
         self.look_at(tab);
         let asked = json!({ "cmd": command, "params": parameters }).to_string();
-        let url = format!("{}/goog/cdp/execute", self.session);
-        let answer = http::post(&url, "application/json", asked, PATIENCE).unwrap();
-        assert_eq!(answer.status(), 200, "{command}: {}", answer.text());
+        self.driven().post("goog/cdp/execute", asked).unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
     /// Has a tab's person prefer `light` or `dark`.
@@ -170,7 +184,7 @@ impl Browser {
             id: String,
             title: String,
         }
-        let answer = http::get(&self.targets, PATIENCE).unwrap();
+        let answer = http::get(&self.driven().targets, PATIENCE).unwrap();
         let targets: Vec<Target> = serde_json::from_slice(&answer.body).unwrap();
         let id = String::from(tab.0.clone());
         let found = targets.into_iter().find(|target| target.id == id);
@@ -193,8 +207,7 @@ impl Browser {
     pub fn console(&self, tab: &Tab) -> Vec<String> {
         self.look_at(tab);
         let asked = json!({ "type": "browser" }).to_string();
-        let answer =
-            http::post(&format!("{}/se/log", self.session), "application/json", asked, PATIENCE).unwrap();
+        let answer = self.driven().post("se/log", asked).unwrap();
         let answer = answer.json().unwrap();
         let entries = answer["value"].as_array().unwrap_or_else(|| panic!("no log: {answer}"));
         let text = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
@@ -202,24 +215,102 @@ impl Browser {
     }
 
     fn look_at(&self, tab: &Tab) {
-        self.runtime.block_on(self.client.switch_to_window(tab.0.clone())).unwrap();
+        self.driven().runtime.block_on(self.driven().client.switch_to_window(tab.0.clone())).unwrap();
+    }
+
+    fn driven(&self) -> &Driven {
+        self.driven.as_ref().expect("it is there until the drop")
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Chromium is in the driver's process group. Its helpers may take a moment to
-        // let go of what they were writing.
-        let killed = self.program.kill();
-        let Some(folder) = self.folder.take() else { return };
-        let folder = folder.keep();
-        let end = Instant::now() + PATIENCE;
-        while folder.exists() && Instant::now() < end {
-            let _ = fs::remove_dir_all(&folder);
-            thread::sleep(Duration::from_millis(20));
+        let driven = self.driven.take().filter(|_| !thread::panicking());
+        if let Some(driven) = driven
+            && driven.reset().is_ok()
+        {
+            POOL.browsers().idle.push(driven);
         }
-        if let Err(error) = killed {
-            eprintln!("chromedriver was not killed: {error}");
+    }
+}
+
+impl Pool {
+    /// Blocks until a browser may be used, and returns an idle one that was started with these switches.
+    fn borrow(&'static self, switches: &[&str]) -> (Place, Option<Driven>) {
+        let mut browsers = self.browsers();
+        while browsers.borrowed == BROWSERS {
+            browsers = self.returned.wait(browsers).unwrap_or_else(PoisonError::into_inner);
+        }
+        browsers.borrowed += 1;
+        let found = browsers.idle.iter().position(|driven| driven.switches == switches);
+        let found = found.map(|at| browsers.idle.swap_remove(at));
+        let is_one_too_many = found.is_none() && browsers.borrowed + browsers.idle.len() > BROWSERS;
+        let surplus = if is_one_too_many { browsers.idle.pop() } else { None };
+        drop(browsers);
+        drop(surplus);
+        (Place, found)
+    }
+
+    fn browsers(&self) -> MutexGuard<'_, Browsers> {
+        self.browsers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        POOL.browsers().borrowed -= 1;
+        POOL.returned.notify_one();
+    }
+}
+
+impl Driven {
+    fn start(driver: &Path, switches: &[&str]) -> Driven {
+        let mut folder = Scratch::make("ninetabs-chromedriver").unwrap();
+        let (program, port) = listening(driver, folder.path());
+        // Chromium is in the driver's process group.
+        folder.kill_first(program.id()).unwrap();
+        let url = format!("http://127.0.0.1:{port}");
+
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let mut builder = ClientBuilder::new(HttpConnector::new());
+        builder.capabilities(capabilities(&folder.path().join("profile"), switches));
+        let client = runtime.block_on(builder.connect(&url)).unwrap();
+        let id = runtime.block_on(client.session_id()).unwrap().unwrap();
+        let session = format!("{url}/session/{id}");
+        let has = client.capabilities().unwrap();
+        let address = has["goog:chromeOptions"]["debuggerAddress"].as_str().unwrap();
+        let targets = format!("http://{address}/json/list");
+        let switches = switches.iter().map(|switch| (*switch).to_owned()).collect();
+        Driven { switches, client, runtime, session, targets, _program: program, _folder: folder }
+    }
+
+    /// Leaves one empty tab, no cookie, no cache, and an empty console.
+    fn reset(&self) -> Result<(), Box<dyn Error>> {
+        self.runtime.block_on(self.keep_one_tab())?;
+        for command in ["Network.clearBrowserCookies", "Network.clearBrowserCache"] {
+            let asked = json!({ "cmd": command, "params": {} }).to_string();
+            self.post("goog/cdp/execute", asked)?;
+        }
+        self.post("se/log", json!({ "type": "browser" }).to_string())?;
+        Ok(())
+    }
+
+    async fn keep_one_tab(&self) -> Result<(), CmdError> {
+        let used = self.client.windows().await?;
+        let empty = self.client.new_window(false).await?.handle;
+        for window in used {
+            self.client.switch_to_window(window).await?;
+            self.client.close_window().await?;
+        }
+        self.client.switch_to_window(empty).await
+    }
+
+    /// A command that WebDriver itself does not have.
+    fn post(&self, command: &str, body: String) -> Result<http::Answer, Box<dyn Error>> {
+        let answer = http::post(&format!("{}/{command}", self.session), "application/json", body, PATIENCE)?;
+        match answer.status() {
+            200 => Ok(answer),
+            status => Err(format!("{command} was answered {status}: {}", answer.text()).into()),
         }
     }
 }
@@ -264,6 +355,9 @@ fn capabilities(profile: &Path, switches: &[&str]) -> Capabilities {
         "--disable-background-networking".to_owned(),
         "--disable-component-update".to_owned(),
         "--disable-sync".to_owned(),
+        // The frames of nine hosts are nine processes otherwise, which a small machine takes long to start.
+        // Requests and connections are the same.
+        "--disable-site-isolation-trials".to_owned(),
         format!("--user-data-dir={}", profile.display()),
     ];
     arguments.extend(switches.iter().map(|switch| (*switch).to_owned()));
