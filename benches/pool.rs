@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use ninetabs_server::thread_pool::{Options, ThreadPool, Work};
+use ninetabs_server::thread_pool::{PoolOptions, ThreadPool, Work};
 use ninetabs_server::timeline::{Subject, Timeline};
 
 const THREADS: usize = 8;
@@ -104,7 +104,7 @@ impl Taken {
 }
 
 fn main() {
-    let options = Options { name: "bench".to_owned(), min: THREADS, max: THREADS, max_io: 0 };
+    let options = PoolOptions { name: "bench".to_owned(), min: THREADS, max: THREADS, max_io: 0 };
     let pool = ThreadPool::start(options, Arc::new(Timeline::default()), |job: Job, _| job.run())
         .expect("the system has eight threads");
     let channel = Channel::start();

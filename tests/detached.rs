@@ -17,7 +17,7 @@ use crate::common::{
 };
 use crossbeam_channel::Receiver;
 use ninetabs::lab::tab::What as Happens;
-use ninetabs_server::event_loop::{EventLoop, Feed, Next, Peer};
+use ninetabs_server::event_loop::{EventLoop, Feed, NextPiece, Peer};
 use ninetabs_server::services::Services;
 use ninetabs_server::{Request, Response};
 use rusqlite::Connection;
@@ -524,13 +524,13 @@ struct Counting {
 }
 
 impl Peer<Numbers> for Counting {
-    fn next(&mut self, feed: &mut Numbers, _: Instant) -> Next {
+    fn next(&mut self, feed: &mut Numbers, _: Instant) -> NextPiece {
         if self.last == feed.numbers {
-            return Next::Wait;
+            return NextPiece::Wait;
         }
         self.last += 1;
         assert!(!self.panics_at.contains(&self.last), "a peer panics, as this test wants it");
-        Next::Send(format!("{}\n", self.last).into_bytes().into())
+        NextPiece::Send(format!("{}\n", self.last).into_bytes().into())
     }
 
     fn receive(&mut self, _: &mut Numbers, bytes: &[u8]) {

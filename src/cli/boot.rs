@@ -45,7 +45,7 @@ use ninetabs_server::configuration as default;
 use ninetabs_server::escape;
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::services::Services;
-use ninetabs_server::streams::{self, NoticeClose, Streams};
+use ninetabs_server::streams::{NoticeClose, StreamSettings, Streams};
 use ninetabs_server::thread_pool::Shutdown;
 use ninetabs_server::timeline::Timeline;
 use ninetabs_server::{App, Handle, Request, Server, StartError};
@@ -198,7 +198,7 @@ impl Running {
             // It takes what there is, and cannot be told otherwise.
             FrontDoor::TinyHttp => usize::MAX,
         };
-        let settings = streams::Settings {
+        let settings = StreamSettings {
             retry: args.retry,
             max_age: args.max_stream_age.0,
             max_age_jitter: args.max_stream_age_jitter,

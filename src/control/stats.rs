@@ -16,8 +16,8 @@ use crate::app::database;
 use crate::front::AppServer;
 use crate::timestamp;
 use ninetabs_server::event_loop::Counts;
-use ninetabs_server::handle::{self, ThreadView};
-use ninetabs_server::streams;
+use ninetabs_server::handle::{ServerStats, ThreadView};
+use ninetabs_server::streams::StreamStats;
 
 /// The version of Puma that is modelled.
 const PUMA: &str = "8.0.2";
@@ -36,7 +36,7 @@ pub(super) struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     reactor_max: Option<usize>,
     versions: Versions,
-    streams: streams::Stats,
+    streams: StreamStats,
     database: database::Stats,
     connections: Connections,
     /// How often the app has asked the database, ever.
@@ -87,7 +87,7 @@ pub(super) struct State {
     pub lab: laboratory::Shown,
 }
 
-pub(super) fn stats(view: &View, stats: handle::Stats) -> Stats {
+pub(super) fn stats(view: &View, stats: ServerStats) -> Stats {
     let View { server, live, database, broadcaster, .. } = view;
     Stats {
         started_at: timestamp::seconds(stats.started_at).to_string(),

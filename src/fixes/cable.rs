@@ -35,7 +35,7 @@ use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind,
 use crate::app::models_controller::to_json;
 use crate::app::origin::{Origin, Said};
 use crate::app::position;
-use ninetabs_server::event_loop::{FELL_BEHIND, Next, PANICKED, Peer};
+use ninetabs_server::event_loop::{FELL_BEHIND, NextPiece, PANICKED, Peer};
 use ninetabs_server::request::Version;
 use ninetabs_server::{Request, Response};
 
@@ -265,7 +265,7 @@ impl Subscription {
 }
 
 impl Peer<Announcements> for Client {
-    fn next(&mut self, feed: &mut Announcements, now: Instant) -> Next {
+    fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
         if now >= self.ping && !self.has_left {
             self.tell(&Notice::Ping { message: seconds() });
             self.ping += PING_EVERY;
@@ -275,14 +275,14 @@ impl Peer<Announcements> for Client {
         }
         let outgoing = mem::take(&mut self.socket.get_mut().outgoing);
         match (self.has_left, outgoing.is_empty()) {
-            (true, _) => return Next::Last(outgoing.into()),
-            (false, false) => return Next::Send(outgoing.into()),
+            (true, _) => return NextPiece::Last(outgoing.into()),
+            (false, false) => return NextPiece::Send(outgoing.into()),
             (false, true) => {}
         }
         match self.subscriptions.iter_mut().find_map(|it| it.next(feed)) {
-            Some(Ok(messages)) => Next::Send(messages),
-            Some(Err(why)) => Next::Cut(why),
-            None => Next::Wait,
+            Some(Ok(messages)) => NextPiece::Send(messages),
+            Some(Err(why)) => NextPiece::Cut(why),
+            None => NextPiece::Wait,
         }
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::position;
-use ninetabs_server::event_loop::{Next, Peer};
+use ninetabs_server::event_loop::{NextPiece, Peer};
 use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
@@ -70,7 +70,7 @@ impl Waiting {
 }
 
 impl Peer<Announcements> for Waiting {
-    fn next(&mut self, feed: &mut Announcements, now: Instant) -> Next {
+    fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
         let mut cursor = self.cursor.unwrap_or_else(|| feed.after(self.since));
         loop {
             match feed.next(&mut cursor) {
@@ -78,15 +78,15 @@ impl Peer<Announcements> for Waiting {
                     if let News::Models { models, .. } = &announcement.news
                         && !models.is_empty()
                     {
-                        return Next::Last(self.answer(&announcement));
+                        return NextPiece::Last(self.answer(&announcement));
                     }
                 }
                 Ok(None) if now < self.until => {
                     self.cursor = Some(cursor);
-                    return Next::Wait;
+                    return NextPiece::Wait;
                 }
                 // Whoever fell behind is answered as well: it asks again, and says what it has.
-                Ok(None) | Err(FellBehind) => return Next::Last(answer(&self.head, "[]").into()),
+                Ok(None) | Err(FellBehind) => return NextPiece::Last(answer(&self.head, "[]").into()),
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::app::position;
 use http::StatusCode;
 use ninetabs_server::Event;
 use ninetabs_server::event;
-use ninetabs_server::event_loop::{FELL_BEHIND, Next, Peer};
+use ninetabs_server::event_loop::{FELL_BEHIND, NextPiece, Peer};
 use ninetabs_server::streams::drawn_retry;
 use ninetabs_server::{Request, Response};
 
@@ -129,14 +129,14 @@ impl Listener {
 }
 
 impl Peer<Announcements> for Listener {
-    fn next(&mut self, feed: &mut Announcements, now: Instant) -> Next {
+    fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
         let cursor = self.cursor.get_or_insert_with(|| feed.after(self.since));
         let news = match self.is_greeted {
             false if feed.settle(cursor) => {
                 let cursor = *cursor;
                 self.is_greeted = true;
                 self.heartbeat = next_heartbeat(now);
-                return Next::Send(self.greeting(cursor, feed.listeners()).into());
+                return NextPiece::Send(self.greeting(cursor, feed.listeners()).into());
             }
             // Where it goes on is not known yet.
             false => Ok(None),
@@ -145,14 +145,14 @@ impl Peer<Announcements> for Listener {
         match news {
             Ok(Some(announcement)) => {
                 self.heartbeat = next_heartbeat(now);
-                Next::Send(announcement.shaped(self.shape.name, |news| self.encode(news)))
+                NextPiece::Send(announcement.shaped(self.shape.name, |news| self.encode(news)))
             }
             Ok(None) if now >= self.heartbeat => {
                 self.heartbeat = next_heartbeat(now);
-                Next::Send(Rc::from(&b":\n\n"[..]))
+                NextPiece::Send(Rc::from(&b":\n\n"[..]))
             }
-            Ok(None) => Next::Wait,
-            Err(FellBehind) => Next::Cut(FELL_BEHIND),
+            Ok(None) => NextPiece::Wait,
+            Err(FellBehind) => NextPiece::Cut(FELL_BEHIND),
         }
     }
 
@@ -212,15 +212,15 @@ mod tests {
             feed.refresh(LISTENERS);
             for (n, listener) in all.iter_mut().enumerate() {
                 match listener.next(&mut feed, now) {
-                    Next::Wait => {}
-                    Next::Send(piece) if piece.starts_with(b": a stream") => retries.push(retry(&piece)),
-                    Next::Send(piece) => {
+                    NextPiece::Wait => {}
+                    NextPiece::Send(piece) if piece.starts_with(b": a stream") => retries.push(retry(&piece)),
+                    NextPiece::Send(piece) => {
                         assert_eq!(&*piece, b":\n\n");
                         assert!(now - last[n] <= HEARTBEAT + Duration::from_millis(250));
                         last[n] = now;
                         beats.push(now - began);
                     }
-                    Next::Last(_) | Next::Cut(_) => panic!("listener {n} ended"),
+                    NextPiece::Last(_) | NextPiece::Cut(_) => panic!("listener {n} ended"),
                 }
             }
         }
@@ -241,7 +241,9 @@ mod tests {
         let (_folder, mut feed) = blocked_feed();
         let shape = Shape { name: "none", make: Box::new(|_| "[]".to_owned()) };
         let mut listener = Listener::new(0, shape, Duration::from_millis(1_500), Instant::now());
-        let Next::Send(greeting) = listener.next(&mut feed, Instant::now()) else { panic!("no greeting") };
+        let NextPiece::Send(greeting) = listener.next(&mut feed, Instant::now()) else {
+            panic!("no greeting")
+        };
         let greeting = str::from_utf8(&greeting).unwrap();
         assert_eq!(greeting, ": a stream of models\nretry: 1500\nid: 0\ndata: []\n\n");
     }

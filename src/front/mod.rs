@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
-use ninetabs_server::handle::{ListenerDied, Stats, ThreadView};
+use ninetabs_server::handle::{ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::thread_pool::{BadSize, Shutdown};
 use ninetabs_server::{Handle, Streams};
 
@@ -50,12 +50,12 @@ impl AppServer {
     }
 
     /// The numbers of now. Reading resets `backlog_max`, as in Puma.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> ServerStats {
         either!(self, server => server.stats())
     }
 
     /// The numbers of now; nothing is reset.
-    pub fn glance(&self) -> Stats {
+    pub fn glance(&self) -> ServerStats {
         either!(self, server => server.glance())
     }
 

@@ -46,13 +46,13 @@ use crossbeam_channel::{Receiver, bounded};
 
 use http::StatusCode;
 use ninetabs_server::configuration::{self as default, UNWANTED_BODY_BYTES};
-use ninetabs_server::handle::{AutoTrim, ListenerDied, Stats, ThreadView};
+use ninetabs_server::handle::{AutoTrim, ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::listen::{ListenOptions, listen};
 use ninetabs_server::refusal;
 use ninetabs_server::request::Version;
 use ninetabs_server::services::Services;
 use ninetabs_server::serving::{AnswerLimits, Serving};
-use ninetabs_server::thread_pool::{self, BadSize, Processor, Shutdown, ThreadPool, Work};
+use ninetabs_server::thread_pool::{BadSize, PoolOptions, PoolStats, Processor, Shutdown, ThreadPool, Work};
 use ninetabs_server::timeline::{Subject, Timeline, What};
 use ninetabs_server::{App, Reaper, Request, RequestBuilder, Response, StartError, Streams};
 
@@ -167,8 +167,7 @@ impl TinyHttpServer {
             move |job: Job, processor: &Processor<Job>| process(job, processor, &serving, &record, most)
         };
         let (min, max) = settings.threads;
-        let options =
-            thread_pool::Options { name: NAME.to_owned(), min, max, max_io: settings.max_io_threads };
+        let options = PoolOptions { name: NAME.to_owned(), min, max, max_io: settings.max_io_threads };
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
         let front = Front::open(listener, Arc::clone(&pool), timeline)?;
         let trimmed = Arc::clone(&pool);
@@ -195,17 +194,17 @@ impl TinyHttpServer {
     }
 
     /// The numbers of now. Reading resets `backlog_max`, as in Puma.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> ServerStats {
         self.stats_of(self.pool.stats())
     }
 
     /// The numbers of now; nothing is reset.
-    pub fn glance(&self) -> Stats {
+    pub fn glance(&self) -> ServerStats {
         self.stats_of(self.pool.glance())
     }
 
-    fn stats_of(&self, pool: thread_pool::Stats) -> Stats {
-        Stats {
+    fn stats_of(&self, pool: PoolStats) -> ServerStats {
+        ServerStats {
             started_at: self.started_at,
             pool,
             requests_count: self.serving.requests_count(),

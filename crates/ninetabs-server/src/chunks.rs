@@ -19,7 +19,7 @@ const PLAIN_LINE_BYTES: usize = 18;
 /// How far a body has come.
 #[derive(Debug, Clone)]
 pub struct Chunks {
-    state: State,
+    state: ChunkState,
     /// How many bytes of data chunks may still declare.
     allowed: u64,
     /// The line that has begun.
@@ -28,7 +28,7 @@ pub struct Chunks {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     Size,
     Data(u64),
     /// The line end behind a chunk's data.
@@ -40,12 +40,12 @@ enum State {
 impl Chunks {
     /// A body of so many bytes of data at most.
     pub fn with_limit(max_body_bytes: u64) -> Chunks {
-        Chunks { state: State::Size, allowed: max_body_bytes, line: Vec::new(), overhead: 0 }
+        Chunks { state: ChunkState::Size, allowed: max_body_bytes, line: Vec::new(), overhead: 0 }
     }
 
     /// Whether the last chunk and its trailers have come.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.state == ChunkState::Done
     }
 
     /// How many bytes of memory it takes, as far as they grow with what came.
@@ -57,14 +57,14 @@ impl Chunks {
     /// took: all of them, unless the body ended before.
     pub fn take(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Refusal> {
         let mut rest = bytes;
-        while !rest.is_empty() && self.state != State::Done {
+        while !rest.is_empty() && self.state != ChunkState::Done {
             match self.state {
-                State::Data(left) => {
+                ChunkState::Data(left) => {
                     let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     data(&rest[..taken]);
                     rest = &rest[taken..];
                     let left = left - taken as u64;
-                    self.state = if left == 0 { State::AfterData } else { State::Data(left) };
+                    self.state = if left == 0 { ChunkState::AfterData } else { ChunkState::Data(left) };
                 }
                 _ => rest = self.take_line(rest)?,
             }
@@ -80,7 +80,7 @@ impl Chunks {
         if self.line.len() > MAX_LINE_BYTES {
             return Err(Refusal::BadRequest("a chunk's line is over the limit"));
         }
-        let unexpected = self.state == State::AfterData && !b"\r\n".starts_with(&self.line);
+        let unexpected = self.state == ChunkState::AfterData && !b"\r\n".starts_with(&self.line);
         if unexpected {
             return Err(Refusal::BadRequest("a chunk is longer than its size"));
         }
@@ -100,24 +100,24 @@ impl Chunks {
 
     fn act_on(&mut self, line: &[u8]) -> Result<(), Refusal> {
         match self.state {
-            State::Size => {
+            ChunkState::Size => {
                 self.spend(line.len().saturating_sub(PLAIN_LINE_BYTES))?;
                 self.state = match size(line)? {
-                    0 => State::Trailers,
+                    0 => ChunkState::Trailers,
                     // Refused where it is declared: its data need not be waited for.
                     size => {
                         self.allowed = self.allowed.checked_sub(size).ok_or(Refusal::BodyTooLarge)?;
-                        State::Data(size)
+                        ChunkState::Data(size)
                     }
                 };
             }
-            State::AfterData => self.state = State::Size,
-            State::Trailers if line.is_empty() => self.state = State::Done,
-            State::Trailers => {
+            ChunkState::AfterData => self.state = ChunkState::Size,
+            ChunkState::Trailers if line.is_empty() => self.state = ChunkState::Done,
+            ChunkState::Trailers => {
                 self.spend(line.len() + 2)?;
                 head::check_field(&[line, b"\r\n"].concat())?;
             }
-            State::Data(_) | State::Done => {}
+            ChunkState::Data(_) | ChunkState::Done => {}
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 //!
 //! Models Puma::Client. Its socket never blocks: bytes are read as they come, by a
 //! pool thread or by the reactor, until a request is whole. What comes of a read is
-//! one of four things ([`Progress`]); the parsing itself is [`RequestReader`]'s, and
-//! no client can make it keep more than the limits that [`Limits`] names.
+//! one of four things ([`ReadProgress`]); the parsing itself is [`RequestReader`]'s, and
+//! no client can make it keep more than the limits that [`ClientLimits`] names.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::head::Head;
 use super::lingering::Lingering;
-use super::pending::{Full, Pending, Share};
-use super::reactor::{Place, REPORTS_URGENT_DATA, Watched};
+use super::pending::{Full, PendingBudget, Share};
+use super::reactor::{REPORTS_URGENT_DATA, SlotHandle, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
 use super::socket::{READ_BYTES, Socket};
@@ -27,7 +27,7 @@ const SENT_AT_ONCE_BYTES: usize = 10 * 1_460;
 
 /// What a client may take, in bytes and in time.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ClientLimits {
     pub max_head_bytes: usize,
     pub max_body_bytes: u64,
     /// From one byte of a request to the next, and for the first of a connection.
@@ -42,7 +42,7 @@ pub struct Limits {
 
 /// What became of a client's bytes.
 #[derive(Debug)]
-pub(super) enum Progress {
+pub(super) enum ReadProgress {
     Ready,
     NotYet,
     /// It left, or broke off in the middle.
@@ -52,10 +52,10 @@ pub(super) enum Progress {
 
 /// A connection, and what has been read of its next request.
 pub(super) struct Client {
-    place: Option<Place<Box<Client>>>,
+    slot: Option<SlotHandle<Box<Client>>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
-    limits: Arc<Limits>,
+    limits: Arc<ClientLimits>,
     reader: RequestReader,
     /// What it holds of a request that no thread has taken.
     share: Share,
@@ -81,12 +81,12 @@ impl Client {
     pub fn new(
         socket: Arc<Socket>,
         subject: Subject,
-        limits: Arc<Limits>,
-        pending: &Arc<Pending>,
+        limits: Arc<ClientLimits>,
+        pending: &Arc<PendingBudget>,
     ) -> Box<Self> {
         let now = Instant::now();
         Box::new(Client {
-            place: None,
+            slot: None,
             socket,
             subject,
             reader: RequestReader::new(limits.max_head_bytes, limits.max_body_bytes),
@@ -105,60 +105,60 @@ impl Client {
 
     /// Reads for as long as something is there now, until a request is whole.
     /// Never blocks. Models Puma::Client#eagerly_finish.
-    pub fn eagerly_finish(&mut self) -> Progress {
+    pub fn eagerly_finish(&mut self) -> ReadProgress {
         loop {
             match self.try_to_finish() {
-                (Progress::NotYet, true) => {}
+                (ReadProgress::NotYet, true) => {}
                 (progress, _) => return progress,
             }
         }
     }
 
     /// The same, with so many reads at most.
-    pub fn finish_within(&mut self, reads: usize) -> Progress {
+    pub fn finish_within(&mut self, reads: usize) -> ReadProgress {
         for _ in 0..reads {
             match self.try_to_finish() {
-                (Progress::NotYet, true) => {}
+                (ReadProgress::NotYet, true) => {}
                 (progress, _) => return progress,
             }
         }
-        Progress::NotYet
+        ReadProgress::NotYet
     }
 
     /// Parses what is there, else reads once. Says whether there may be more to read now.
-    pub fn try_to_finish(&mut self) -> (Progress, bool) {
+    pub fn try_to_finish(&mut self) -> (ReadProgress, bool) {
         if let Some(lingering) = &mut self.lingering {
             return match self.socket.read(|_| ()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Progress::NotYet, false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (ReadProgress::NotYet, false),
                 Ok(read) if read > 0 && lingering.discard(read) => {
                     self.deadline = lingering.deadline();
-                    (Progress::NotYet, true)
+                    (ReadProgress::NotYet, true)
                 }
-                Ok(_) | Err(_) => (Progress::Gone, false),
+                Ok(_) | Err(_) => (ReadProgress::Gone, false),
             };
         }
         match self.parse() {
-            Ok(true) => return (Progress::Ready, true),
+            Ok(true) => return (ReadProgress::Ready, true),
             Ok(false) => {}
-            Err(refusal) => return (Progress::Refused(refusal), true),
+            Err(refusal) => return (ReadProgress::Refused(refusal), true),
         }
         // What is kept is as large as what has come, and not as large as a read may be: thousands
         // may be in the middle of a head.
         match self.socket.read(|bytes| self.reader.push(bytes)) {
-            Ok(0) => return (Progress::Gone, false),
+            Ok(0) => return (ReadProgress::Gone, false),
             Ok(read) => {
                 self.is_read_empty = REPORTS_URGENT_DATA && read < READ_BYTES;
                 self.note_bytes();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_read_empty = true;
-                return (Progress::NotYet, false);
+                return (ReadProgress::NotYet, false);
             }
-            Err(_) => return (Progress::Gone, false),
+            Err(_) => return (ReadProgress::Gone, false),
         }
         match self.parse() {
-            Ok(whole) => (if whole { Progress::Ready } else { Progress::NotYet }, true),
-            Err(refusal) => (Progress::Refused(refusal), true),
+            Ok(whole) => (if whole { ReadProgress::Ready } else { ReadProgress::NotYet }, true),
+            Err(refusal) => (ReadProgress::Refused(refusal), true),
         }
     }
 
@@ -301,8 +301,8 @@ impl Client {
     fn has_lingered(&mut self) -> bool {
         loop {
             match self.try_to_finish() {
-                (Progress::NotYet, true) => {}
-                (Progress::NotYet, false) => return self.deadline <= Instant::now(),
+                (ReadProgress::NotYet, true) => {}
+                (ReadProgress::NotYet, false) => return self.deadline <= Instant::now(),
                 _ => return true,
             }
         }
@@ -332,7 +332,7 @@ impl Watched for Box<Client> {
         self.lingering.is_some()
     }
 
-    fn place(&mut self) -> &mut Option<Place<Box<Client>>> {
-        &mut self.place
+    fn slot(&mut self) -> &mut Option<SlotHandle<Box<Client>>> {
+        &mut self.slot
     }
 }

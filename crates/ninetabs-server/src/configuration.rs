@@ -7,10 +7,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::client::Limits;
+use super::client::ClientLimits;
 use crate::services::Services;
 use crate::serving::AnswerLimits;
-use crate::thread_pool;
+use crate::thread_pool::PoolOptions;
 
 /// Least and most pool threads. Puma's own default is 0:5; the seed ran eight.
 pub const THREADS: (usize, usize) = (8, 8);
@@ -123,9 +123,9 @@ impl Configuration {
     }
 
     /// How the pool is started.
-    pub(super) fn pool_options(&self) -> thread_pool::Options {
+    pub(super) fn pool_options(&self) -> PoolOptions {
         let (min, max) = self.threads;
-        thread_pool::Options { name: self.name.clone(), min, max, max_io: self.max_io_threads }
+        PoolOptions { name: self.name.clone(), min, max, max_io: self.max_io_threads }
     }
 
     /// How long answers wait for their clients.
@@ -134,10 +134,10 @@ impl Configuration {
     }
 
     /// What one client may take.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> ClientLimits {
         // No clock overflows by it, and to a connection it is for ever.
         let bounded = |time: Duration| time.min(A_YEAR);
-        Limits {
+        ClientLimits {
             max_head_bytes: self.max_head_bytes,
             max_body_bytes: self.max_body_bytes,
             first_data_timeout: bounded(self.first_data_timeout),

@@ -8,7 +8,7 @@
 //! whatever reason, means that this client is gone.
 //!
 //! Where the socket is in the hand, a write that is blocked can be ended from
-//! another thread ([`Connection::cutter`]), and a client that closes can be waited
+//! another thread ([`AnswerWriter::cutter`]), and a client that closes can be waited
 //! for; tiny_http hides its socket, and can only be written to.
 
 use std::io;
@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::framing::{Ended, Framing};
-use super::socket::{Cutter, Patience, Pieces, Waited};
+use super::framing::{AnswerEnd, Framing};
+use super::socket::{Cutter, Patience, Waited, WritePieces};
 use super::transport::Transport;
 use crate::timeline::{Subject, Timeline, What};
 
@@ -40,7 +40,7 @@ pub struct WriteError {
 
 /// How far an answer has come; read by whoever watches the server.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct SentSoFar {
     /// Bytes that the kernel has taken so far.
     pub bytes: AtomicU64,
     /// Bytes of the write under way that it has not taken yet.
@@ -48,24 +48,24 @@ pub struct Progress {
 }
 
 /// The writing end of one request's connection.
-pub struct Connection {
+pub struct AnswerWriter {
     transport: Transport,
     subject: Subject,
     thread: usize,
     timeline: Arc<Timeline>,
-    progress: Arc<Progress>,
+    progress: Arc<SentSoFar>,
     patience: Patience,
     head: Vec<u8>,
     last_words: Vec<u8>,
     framing: Framing,
     writes: u64,
-    state: State,
+    state: WriteState,
     /// What the write that failed met.
     errno: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WriteState {
     Open,
     /// The last write waited for the client; the next one may, too.
     Slow,
@@ -73,16 +73,16 @@ enum State {
     Broken,
 }
 
-impl Connection {
+impl AnswerWriter {
     pub(super) fn new(
         transport: Transport,
         subject: Subject,
         thread: usize,
         timeline: Arc<Timeline>,
-        progress: Arc<Progress>,
+        progress: Arc<SentSoFar>,
         write_timeout: Duration,
     ) -> Self {
-        Connection {
+        AnswerWriter {
             transport,
             subject,
             thread,
@@ -93,7 +93,7 @@ impl Connection {
             last_words: Vec::new(),
             framing: Framing::UntilClose,
             writes: 0,
-            state: State::Open,
+            state: WriteState::Open,
             errno: None,
         }
     }
@@ -117,7 +117,7 @@ impl Connection {
     /// Whether a different answer is too late: something has been sent, or nothing can be. The client may
     /// have been seen to close before the first write.
     pub(super) fn has_begun(&self) -> bool {
-        self.writes > 0 || self.state == State::Broken
+        self.writes > 0 || self.state == WriteState::Broken
     }
 
     /// Writes part of the body and hands it to the kernel.
@@ -126,7 +126,7 @@ impl Connection {
     /// Empty parts are skipped: an empty chunk would end the body. After a write has failed, in the
     /// middle of a chunk perhaps, every further one fails and sends nothing.
     pub fn write(&mut self, part: &[u8]) -> Result<(), WriteError> {
-        if self.state == State::Broken {
+        if self.state == WriteState::Broken {
             return Err(self.over());
         }
         if part.is_empty() {
@@ -170,7 +170,7 @@ impl Connection {
 
     /// The client has been seen to close: recorded as a write that failed would be.
     pub fn closed(&mut self) -> WriteError {
-        self.state = State::Broken;
+        self.state = WriteState::Broken;
         let (number, errno) = (self.writes + 1, "POLLRDHUP".to_owned());
         self.errno = Some(errno.clone());
         self.record(What::Disconnected { write: number, error: errno.clone() });
@@ -180,31 +180,31 @@ impl Connection {
     /// Ends the answer: sends what is still due (the head, the last words, the last
     /// chunk). It may block like a write, but never on a client that was slow at
     /// the last one. Answers whether another request may follow on the connection.
-    pub(super) fn end(mut self, ended: Ended) -> bool {
+    pub(super) fn end(mut self, ended: AnswerEnd) -> bool {
         let words = std::mem::take(&mut self.last_words);
         let mut due = match ended {
-            Ended::Clean if !words.is_empty() => {
+            AnswerEnd::Clean if !words.is_empty() => {
                 [&self.front(words.len())[..], &words, self.behind()].concat()
             }
             _ => std::mem::take(&mut self.head),
         };
         due.extend_from_slice(match (self.framing, ended) {
-            (Framing::Chunked, Ended::Clean) => b"0\r\n\r\n",
-            (Framing::Chunked, Ended::Cut) => self.transport.cut_mark(ended),
+            (Framing::Chunked, AnswerEnd::Clean) => b"0\r\n\r\n",
+            (Framing::Chunked, AnswerEnd::Cut) => self.transport.cut_mark(ended),
             _ => b"",
         });
         match self.state {
-            State::Open if due.is_empty() => {}
-            State::Open => {
+            WriteState::Open if due.is_empty() => {}
+            WriteState::Open => {
                 // Its failure is on the timeline, and there is nobody left to tell.
                 let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }
-            State::Slow => {}
-            State::Broken => due.clear(),
+            WriteState::Slow => {}
+            WriteState::Broken => due.clear(),
         }
-        let is_whole = ended == Ended::Clean && self.state != State::Broken && due.is_empty();
-        if self.state != State::Open {
+        let is_whole = ended == AnswerEnd::Clean && self.state != WriteState::Broken && due.is_empty();
+        if self.state != WriteState::Open {
             self.transport.leave(due);
         }
         is_whole && self.framing != Framing::UntilClose
@@ -226,7 +226,7 @@ impl Connection {
     }
 
     /// Hands these pieces to the kernel together.
-    fn send(&mut self, pieces: Pieces<'_>) -> Result<(), WriteError> {
+    fn send(&mut self, pieces: WritePieces<'_>) -> Result<(), WriteError> {
         self.writes += 1;
         let progress = &self.progress;
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
@@ -242,12 +242,12 @@ impl Connection {
         }
         match written {
             Ok(()) => {
-                self.state = if waited.is_zero() { State::Open } else { State::Slow };
+                self.state = if waited.is_zero() { WriteState::Open } else { WriteState::Slow };
                 self.record(What::Wrote { bytes });
                 Ok(())
             }
             Err(error) => {
-                self.state = State::Broken;
+                self.state = WriteState::Broken;
                 let errno = errno(&error);
                 self.errno = Some(errno.clone());
                 self.record(What::Disconnected { write: self.writes, error: errno.clone() });

@@ -50,7 +50,7 @@ pub trait Feed: 'static {
 }
 
 /// What a peer wants to be done.
-pub enum Next {
+pub enum NextPiece {
     /// Nothing at present.
     Wait,
     /// These bytes go out next.
@@ -65,7 +65,7 @@ pub enum Next {
 pub trait Peer<F>: Send {
     /// What is to go out next. Asked when all before has gone out, whenever the feed has
     /// news, and at every sweep.
-    fn next(&mut self, feed: &mut F, now: Instant) -> Next;
+    fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece;
 
     /// Whether it is useless to wait for it, since what it is to be sent next is gone already.
     /// Asked while it does not read.
@@ -106,12 +106,12 @@ struct Counters {
 
 /// The loop's thread. It ends, after a goodbye to every peer, when this is stopped.
 pub struct EventLoop<F> {
-    shared: Arc<Shared<F>>,
+    shared: Arc<SharedLoop<F>>,
     /// Disconnected when the thread has ended.
     ended: Receiver<Infallible>,
 }
 
-struct Shared<F> {
+struct SharedLoop<F> {
     door: Mutex<Door<F>>,
     waker: Waker,
     counters: Counters,
@@ -126,7 +126,7 @@ struct Door<F> {
 }
 
 /// Makes the loop look at its feed. Does not block.
-pub struct Bell<F>(Arc<Shared<F>>);
+pub struct Bell<F>(Arc<SharedLoop<F>>);
 
 impl<F> Bell<F> {
     /// Wakes the loop. Does not block.
@@ -145,7 +145,7 @@ impl<F: Feed> EventLoop<F> {
         make: impl FnOnce() -> F + Send + 'static,
     ) -> io::Result<EventLoop<F>> {
         let poll = Poll::new()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedLoop {
             door: Mutex::new(Door { arrived: Vec::new(), stop_by: None, is_closed: false }),
             waker: Waker::new(poll.registry(), WAKER)?,
             counters: Counters::default(),
@@ -156,7 +156,7 @@ impl<F: Feed> EventLoop<F> {
             // Dropped last, in a panic as well.
             let _end = end;
             let _closed = Closed(Arc::clone(&run_shared));
-            run::Run::new(poll, run_shared, make(), stopped_after).run()
+            run::LoopThread::new(poll, run_shared, make(), stopped_after).run()
         })?;
         Ok(EventLoop { shared, ended })
     }
@@ -198,7 +198,7 @@ impl<F: Feed> EventLoop<F> {
     }
 }
 
-impl<F> Shared<F> {
+impl<F> SharedLoop<F> {
     fn door(&self) -> MutexGuard<'_, Door<F>> {
         // Every change under this lock is one step, whole even after a panic.
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,7 +212,7 @@ impl<F> Shared<F> {
 }
 
 /// After the loop's end, and after a panic, no connection is taken in, since it would wait forever.
-struct Closed<F>(Arc<Shared<F>>);
+struct Closed<F>(Arc<SharedLoop<F>>);
 
 impl<F> Drop for Closed<F> {
     fn drop(&mut self) {

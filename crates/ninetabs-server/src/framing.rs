@@ -25,7 +25,7 @@ pub enum Framing {
 
 /// How a live body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum AnswerEnd {
     /// To its end: the client is told so.
     Clean,
     /// In the middle: whoever reads it must not take it for whole.

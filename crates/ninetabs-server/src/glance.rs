@@ -115,8 +115,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
-    use super::super::client::{Limits, Progress};
-    use super::super::pending::Pending;
+    use super::super::client::{ClientLimits, ReadProgress};
+    use super::super::pending::PendingBudget;
     use super::*;
 
     fn client() -> (TcpStream, Box<Client>) {
@@ -124,7 +124,7 @@ mod tests {
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let socket = Socket::new(listener.accept().unwrap().0, &Arc::default()).unwrap();
         let hour = Duration::from_secs(3_600);
-        let limits = Limits {
+        let limits = ClientLimits {
             max_head_bytes: 114_688,
             max_body_bytes: 1_000,
             first_data_timeout: hour,
@@ -133,7 +133,7 @@ mod tests {
             max_keep_alive: 10,
         };
         let subject = Subject { connection: 1, port: 1, request: 1 };
-        (peer, Client::new(Arc::new(socket), subject, Arc::new(limits), &Pending::new(1_000_000)))
+        (peer, Client::new(Arc::new(socket), subject, Arc::new(limits), &PendingBudget::new(1_000_000)))
     }
 
     fn line(glance: Option<Glance>) -> Option<String> {
@@ -152,7 +152,7 @@ mod tests {
         client.socket.peeked.reset();
         assert!(client.glance_if_silent().is_some(), "its next request is another");
         // A request that has been read is known without a look at the socket.
-        assert!(matches!(client.eagerly_finish(), Progress::Ready));
+        assert!(matches!(client.eagerly_finish(), ReadProgress::Ready));
         assert!(client.glance_if_silent().is_none());
         assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
     }

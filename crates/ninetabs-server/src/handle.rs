@@ -23,7 +23,7 @@ use crate::reactor::{After, Reactor};
 use crate::reaper::Reaper;
 use crate::serving::{RequestView, Serving};
 use crate::streams::Streams;
-use crate::thread_pool::{self, BadSize, ProcessorView, Shutdown, ThreadPool};
+use crate::thread_pool::{BadSize, PoolStats, ProcessorView, Shutdown, ThreadPool};
 use crate::timeline::Timeline;
 
 /// A running server. Dropping it stops accepting, and waits for no request.
@@ -85,11 +85,11 @@ impl ThreadView {
 /// The numbers of a server. Those of `pool` belong to one moment, the others are read one after the
 /// other.
 #[derive(Debug, Clone)]
-pub struct Stats {
+pub struct ServerStats {
     /// When the server was started, by the system's clock.
     pub started_at: SystemTime,
     /// The thread pool's own numbers.
-    pub pool: thread_pool::Stats,
+    pub pool: PoolStats,
     /// Requests that a thread has begun since the start, whether or not they are answered.
     pub requests_count: u64,
     /// The most clients in the reactor since this was last asked; None if it was not asked for.
@@ -171,19 +171,19 @@ impl Handle {
     }
 
     /// The numbers of now. Reading resets `backlog_max`, as in Puma, and `reactor_max`.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> ServerStats {
         let reactor_max = self.front.server.take_reactor_max();
-        Stats { reactor_max, ..self.stats_of(self.pool.stats()) }
+        ServerStats { reactor_max, ..self.stats_of(self.pool.stats()) }
     }
 
     /// The numbers of now, for a caller that only watches: nothing is reset, and `reactor_max` is left out.
-    pub fn glance(&self) -> Stats {
+    pub fn glance(&self) -> ServerStats {
         self.stats_of(self.pool.glance())
     }
 
-    fn stats_of(&self, pool: thread_pool::Stats) -> Stats {
+    fn stats_of(&self, pool: PoolStats) -> ServerStats {
         let server = &self.front.server;
-        Stats {
+        ServerStats {
             started_at: self.started_at,
             pool,
             requests_count: self.serving.requests_count(),

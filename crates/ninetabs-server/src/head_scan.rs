@@ -24,12 +24,12 @@ pub struct HeadScan {
     has_bare_line_feed: bool,
     /// Bytes that the early look has seen.
     checked: usize,
-    place: Place,
+    place: ScanPlace,
 }
 
 /// Where in a head the early look stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum ScanPlace {
     /// In empty lines before the request line.
     Before,
     RequestLine {
@@ -62,7 +62,7 @@ impl HeadScan {
             lines: 0,
             has_bare_line_feed: false,
             checked: 0,
-            place: Place::Before,
+            place: ScanPlace::Before,
         }
     }
 
@@ -135,25 +135,25 @@ impl HeadScan {
     fn check(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         while let Some(byte) = bytes.get(self.checked) {
             self.place = match self.place {
-                Place::Before => self.before(bytes, *byte)?,
-                Place::RequestLine { begun, word_begun, word } => {
+                ScanPlace::Before => self.before(bytes, *byte)?,
+                ScanPlace::RequestLine { begun, word_begun, word } => {
                     self.in_request_line(bytes, *byte, begun, word_begun, word)?
                 }
-                Place::Field { begun } => self.in_field(bytes, *byte, begun)?,
+                ScanPlace::Field { begun } => self.in_field(bytes, *byte, begun)?,
             };
             self.checked += 1;
         }
         Ok(())
     }
 
-    fn before(&self, bytes: &[u8], byte: u8) -> Result<Place, Refusal> {
+    fn before(&self, bytes: &[u8], byte: u8) -> Result<ScanPlace, Refusal> {
         let at = self.checked;
         let is_behind_cr = at > 0 && bytes[at - 1] == b'\r';
         match byte {
-            b'\n' if is_behind_cr => Ok(Place::Before),
+            b'\n' if is_behind_cr => Ok(ScanPlace::Before),
             b'\n' => Err(BARE_LINE_FEED),
             _ if is_behind_cr => Err(LINE_END),
-            b'\r' => Ok(Place::Before),
+            b'\r' => Ok(ScanPlace::Before),
             _ => self.in_request_line(bytes, byte, at, at, Word::Method),
         }
     }
@@ -165,14 +165,14 @@ impl HeadScan {
         begun: usize,
         word_begun: usize,
         word: Word,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<ScanPlace, Refusal> {
         let at = self.checked;
         if at - begun >= MAX_LINE_BYTES {
             return Err(Refusal::TargetTooLong);
         }
         let (is_first, seen) = (at == word_begun, &bytes[word_begun..at]);
-        let next = |word| Ok(Place::RequestLine { begun, word_begun: at + 1, word });
-        let same = Ok(Place::RequestLine { begun, word_begun, word });
+        let next = |word| Ok(ScanPlace::RequestLine { begun, word_begun: at + 1, word });
+        let same = Ok(ScanPlace::RequestLine { begun, word_begun, word });
         match (word, byte) {
             (Word::Method, b' ') if !is_first => next(Word::Target),
             (Word::Method, byte) if is_token_byte(byte) => same,
@@ -189,21 +189,21 @@ impl HeadScan {
             }
             (Word::Version, b'\r') if seen.len() == VERSION.len() => same,
             (Word::Version, b'\n') if seen.len() == VERSION.len() => Err(BARE_LINE_FEED),
-            (Word::Version, b'\n') => Ok(Place::Field { begun: at + 1 }),
+            (Word::Version, b'\n') => Ok(ScanPlace::Field { begun: at + 1 }),
             _ => Err(Refusal::BadRequest("the request line is malformed")),
         }
     }
 
-    fn in_field(&self, bytes: &[u8], byte: u8, begun: usize) -> Result<Place, Refusal> {
+    fn in_field(&self, bytes: &[u8], byte: u8, begun: usize) -> Result<ScanPlace, Refusal> {
         let at = self.checked;
         let is_behind_cr = at > begun && bytes[at - 1] == b'\r';
         match byte {
             b'\n' if !is_behind_cr => Err(BARE_LINE_FEED),
-            b'\n' => head::check_field(&bytes[begun..=at]).map(|()| Place::Field { begun: at + 1 }),
+            b'\n' => head::check_field(&bytes[begun..=at]).map(|()| ScanPlace::Field { begun: at + 1 }),
             _ if is_behind_cr => Err(LINE_END),
-            b'\r' | b'\t' => Ok(Place::Field { begun }),
+            b'\r' | b'\t' => Ok(ScanPlace::Field { begun }),
             byte if byte.is_ascii_control() => Err(Refusal::BadRequest("a field has a control character")),
-            _ => Ok(Place::Field { begun }),
+            _ => Ok(ScanPlace::Field { begun }),
         }
     }
 }

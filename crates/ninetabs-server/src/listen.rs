@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
 use crate::configuration::{LISTEN_BACKLOG, SEND_BUFFER_BYTES};
-use crate::thread_pool;
+use crate::thread_pool::PoolStartError;
 
 /// The kernel takes no more milliseconds than an int has: 24 days.
 #[cfg(target_os = "linux")]
@@ -36,7 +36,7 @@ pub enum StartError {
     Thread(io::Error),
     /// The pool did not start.
     #[error(transparent)]
-    Pool(#[from] thread_pool::StartError),
+    Pool(#[from] PoolStartError),
 }
 
 impl From<StartError> for io::Error {

@@ -46,7 +46,7 @@ struct Window {
 
 /// What becomes of a line.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum LogVerdict {
     /// It is written, behind the count of what was left out before.
     Write { left_out: u64 },
     /// It is counted. True: it is the first, and the window's end has to be awaited.
@@ -65,12 +65,12 @@ impl Limited {
             return;
         }
         match self.judge(Instant::now()) {
-            Verdict::Write { left_out: 0 } => log::log!(self.level, "{message}"),
-            Verdict::Write { left_out } => {
+            LogVerdict::Write { left_out: 0 } => log::log!(self.level, "{message}"),
+            LogVerdict::Write { left_out } => {
                 log::log!(self.level, "{message} ({left_out} more like this were left out)");
             }
-            Verdict::Count { is_first: false } => {}
-            Verdict::Count { is_first: true } => self.await_the_end(&message),
+            LogVerdict::Count { is_first: false } => {}
+            LogVerdict::Count { is_first: true } => self.await_the_end(&message),
         }
     }
 
@@ -78,7 +78,7 @@ impl Limited {
         if self.level <= Level::Warn { WARNINGS } else { OTHERS }
     }
 
-    fn judge(&self, now: Instant) -> Verdict {
+    fn judge(&self, now: Instant) -> LogVerdict {
         let mut window = self.window();
         let is_over = |it: &Window| now.saturating_duration_since(it.began) >= WINDOW;
         match window.as_mut() {
@@ -86,17 +86,17 @@ impl Limited {
                 it.left_out += 1;
                 let is_first = !it.is_awaited;
                 it.is_awaited = true;
-                Verdict::Count { is_first }
+                LogVerdict::Count { is_first }
             }
             Some(it) if !is_over(it) => {
                 it.written += 1;
-                Verdict::Write { left_out: 0 }
+                LogVerdict::Write { left_out: 0 }
             }
             _ => {
                 let left_out = window.as_ref().map_or(0, |it| it.left_out);
                 // A thread that awaits the old window's end finds nothing to count then.
                 *window = Some(Window { began: now, written: 1, left_out: 0, is_awaited: false });
-                Verdict::Write { left_out }
+                LogVerdict::Write { left_out }
             }
         }
     }
@@ -141,11 +141,11 @@ mod tests {
             let (mut written, mut counted, mut told) = (0, 0, 0);
             for n in 0..5_000 {
                 match limited.judge(began + Duration::from_millis(n)) {
-                    Verdict::Write { left_out } => {
+                    LogVerdict::Write { left_out } => {
                         written += 1;
                         told += left_out;
                     }
-                    Verdict::Count { is_first } => {
+                    LogVerdict::Count { is_first } => {
                         assert_eq!(is_first, counted == 0, "one thread awaits the end");
                         counted += 1;
                     }
@@ -155,9 +155,9 @@ mod tests {
             assert_eq!((counted, told), (5_000 - u64::from(most), 0));
             assert_eq!(limited.take_count(began + WINDOW / 2), 0, "its window lasts on");
             let later = began + WINDOW;
-            assert_eq!(limited.judge(later), Verdict::Write { left_out: counted });
+            assert_eq!(limited.judge(later), LogVerdict::Write { left_out: counted });
             assert_eq!(limited.take_count(later + WINDOW), 0, "it was told");
-            assert_eq!(limited.judge(later + WINDOW), Verdict::Write { left_out: 0 });
+            assert_eq!(limited.judge(later + WINDOW), LogVerdict::Write { left_out: 0 });
         }
     }
 

@@ -17,7 +17,7 @@ const SMALL: usize = 16 * 1024;
 
 /// The sum of all shares, and its bound, in bytes. Small requests that are queued may go beyond it.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingBudget {
     held: AtomicUsize,
     most: usize,
 }
@@ -29,13 +29,13 @@ pub(super) struct Full;
 /// What one connection holds of it. Given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    pending: Arc<Pending>,
+    pending: Arc<PendingBudget>,
     bytes: usize,
 }
 
-impl Pending {
-    pub fn new(most: usize) -> Arc<Pending> {
-        Arc::new(Pending { held: AtomicUsize::new(0), most })
+impl PendingBudget {
+    pub fn new(most: usize) -> Arc<PendingBudget> {
+        Arc::new(PendingBudget { held: AtomicUsize::new(0), most })
     }
 
     /// How many bytes are held now.
@@ -51,7 +51,7 @@ impl Pending {
 
 impl Share {
     /// Nothing yet.
-    pub fn of(pending: &Arc<Pending>) -> Share {
+    pub fn of(pending: &Arc<PendingBudget>) -> Share {
         Share { pending: Arc::clone(pending), bytes: 0 }
     }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn shares_never_hold_more_than_there_may_be() {
-        let pending = Pending::new(100);
+        let pending = PendingBudget::new(100);
         let (mut one, mut other) = (Share::of(&pending), Share::of(&pending));
         assert_eq!(one.set(60), Ok(()));
         assert_eq!(other.set(41), Err(Full));
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_small_whole_request_is_counted_and_fits_beside_a_full_sum() {
-        let pending = Pending::new(100);
+        let pending = PendingBudget::new(100);
         let (mut one, mut other) = (Share::of(&pending), Share::of(&pending));
         assert_eq!(one.set(100), Ok(()));
         assert_eq!(other.set_whole(SMALL), Ok(()));

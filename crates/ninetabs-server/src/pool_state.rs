@@ -16,7 +16,7 @@ use crossbeam_channel::Sender;
 use super::sync::Arc;
 use crate::timeline::{Subject, Timeline, What};
 
-pub(super) struct State<W> {
+pub(super) struct PoolState<W> {
     pub(super) min: usize,
     pub(super) max: usize,
     max_io: usize,
@@ -52,7 +52,7 @@ pub(super) struct ProcessorThread {
 
 /// All the numbers, copied at one moment. Models `Puma::ThreadPool#stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stats {
+pub struct PoolStats {
     /// Work in todo, which no thread has taken.
     pub backlog: usize,
     /// Threads that exist.
@@ -88,9 +88,9 @@ impl BadSize {
     }
 }
 
-impl<W> State<W> {
+impl<W> PoolState<W> {
     pub(super) fn new(max_io: usize, timeline: Arc<Timeline>, somebody_here: Sender<Infallible>) -> Self {
-        State {
+        PoolState {
             min: 0,
             max: 0,
             max_io,
@@ -281,15 +281,15 @@ impl<W> State<W> {
     }
 
     /// As Puma's `stats`: begins a new `backlog_max`.
-    pub(super) fn stats(&mut self) -> Stats {
+    pub(super) fn stats(&mut self) -> PoolStats {
         let stats = self.glance();
         self.backlog_max = 0;
         stats
     }
 
-    pub(super) fn glance(&self) -> Stats {
+    pub(super) fn glance(&self) -> PoolStats {
         let (backlog, running, waiting) = (self.todo.len(), self.spawned(), self.waiting);
-        Stats {
+        PoolStats {
             backlog,
             running,
             pool_capacity: waiting.saturating_add(self.max).saturating_sub(running),

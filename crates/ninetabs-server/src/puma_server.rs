@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use super::client::{Client, Limits, Progress};
+use super::client::{Client, ClientLimits, ReadProgress};
 use super::configuration::Configuration;
 use super::head;
-use super::pending::Pending;
+use super::pending::PendingBudget;
 use super::reactor::{After, Reactor, Wake};
 use super::refusal::Refusal;
 use super::request::{Mark, Request};
@@ -43,8 +43,8 @@ const CANDIDATES: usize = 16;
 pub(super) struct PumaServer {
     serving: Arc<Serving>,
     timeline: Arc<Timeline>,
-    pub(super) limits: Arc<Limits>,
-    pub(super) pending: Arc<Pending>,
+    pub(super) limits: Arc<ClientLimits>,
+    pub(super) pending: Arc<PendingBudget>,
     /// Both are there before the first connection.
     pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
     reactor: OnceLock<Reactor<Box<Client>>>,
@@ -67,7 +67,7 @@ impl PumaServer {
             serving,
             timeline,
             limits: Arc::new(configuration.limits()),
-            pending: Pending::new(configuration.max_pending_bytes),
+            pending: PendingBudget::new(configuration.max_pending_bytes),
             pool: OnceLock::new(),
             reactor: OnceLock::new(),
             requests: AtomicU64::new(0),
@@ -109,22 +109,22 @@ impl PumaServer {
         loop {
             match client.eagerly_finish() {
                 // While others are free there is no harm in going on with the next one.
-                Progress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
+                ReadProgress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
                     let Some(kept) = self.serve(client, processor) else { return };
                     let Some(told) = self.watch_unless_told(kept) else { return };
                     client = told;
                     is_its_turn = false;
                 }
-                Progress::Ready => {
+                ReadProgress::Ready => {
                     return match client.count_whole() {
                         Ok(()) => self.push(client),
                         Err(refusal) => self.refuse(client, refusal, Some(processor.number())),
                     };
                 }
-                Progress::NotYet if client.is_ending => return self.end(client, true),
-                Progress::NotYet => return self.watch(client),
-                Progress::Gone => return,
-                Progress::Refused(refusal) => {
+                ReadProgress::NotYet if client.is_ending => return self.end(client, true),
+                ReadProgress::NotYet => return self.watch(client),
+                ReadProgress::Gone => return,
+                ReadProgress::Refused(refusal) => {
                     return self.refuse(client, refusal, Some(processor.number()));
                 }
             }
@@ -286,16 +286,16 @@ impl PumaServer {
             Wake::Readable | Wake::Expired => client.try_to_finish(),
         };
         let ended = match (counted(&mut client, progress), wake) {
-            (Progress::Ready, _) => {
+            (ReadProgress::Ready, _) => {
                 self.push(client);
                 None
             }
-            (Progress::NotYet, _) if may_read_on => return After::Again(client),
-            (Progress::NotYet, Wake::Readable) => return After::Watch(client),
-            (Progress::NotYet, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
-            (Progress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
-            (Progress::Gone, _) => None,
-            (Progress::Refused(refusal), _) => self.refused_at_its_end(client, refusal),
+            (ReadProgress::NotYet, _) if may_read_on => return After::Again(client),
+            (ReadProgress::NotYet, Wake::Readable) => return After::Watch(client),
+            (ReadProgress::NotYet, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
+            (ReadProgress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
+            (ReadProgress::Gone, _) => None,
+            (ReadProgress::Refused(refusal), _) => self.refused_at_its_end(client, refusal),
         };
         let Some(mut client) = ended else { return After::Done };
         client.count_lingering(&self.lingering);
@@ -327,13 +327,13 @@ impl PumaServer {
             let progress = client.finish_within(LAST_READS);
             let ended = match counted(&mut client, progress) {
                 // Its request has come meanwhile.
-                Progress::Ready => {
+                ReadProgress::Ready => {
                     self.push(client);
                     continue;
                 }
-                Progress::Gone => None,
-                Progress::Refused(refusal) => self.refused_at_its_end(client, refusal),
-                Progress::NotYet => {
+                ReadProgress::Gone => None,
+                ReadProgress::Refused(refusal) => self.refused_at_its_end(client, refusal),
+                ReadProgress::NotYet => {
                     self.evicted.fetch_add(1, Ordering::Relaxed);
                     self.dismiss(client, Refusal::TooManyConnections)
                 }
@@ -394,9 +394,11 @@ impl PumaServer {
 }
 
 /// Counts a request that is to be queued, if it is whole. It may be refused then.
-fn counted(client: &mut Client, progress: Progress) -> Progress {
+fn counted(client: &mut Client, progress: ReadProgress) -> ReadProgress {
     match progress {
-        Progress::Ready => client.count_whole().map_or_else(Progress::Refused, |()| Progress::Ready),
+        ReadProgress::Ready => {
+            client.count_whole().map_or_else(ReadProgress::Refused, |()| ReadProgress::Ready)
+        }
         other => other,
     }
 }

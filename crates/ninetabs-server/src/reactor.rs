@@ -8,9 +8,9 @@
 //! A connection is registered with the kernel once, when it is first watched, and told
 //! of by edges: once for what has come since it was last read empty. Puma registers and
 //! deregisters at each visit, which is two system calls and a wake-up of this thread for
-//! each request. So a connection has a place here also while a pool thread has it, and
-//! what the kernel says meanwhile is kept there; it is put back by its pool thread,
-//! under a lock, and this thread is woken only for what it must not sleep through.
+//! each request. A connection therefore keeps its slot while a pool thread owns it, and
+//! readiness that arrives meanwhile is stored in the slot. Its pool thread puts it back
+//! under a lock, and wakes this thread only for what it must not sleep through.
 
 use std::io;
 use std::mem;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use super::reactor_state::{Phase, State, Told, Visit};
+use super::reactor_state::{KernelReport, ReactorPhase, ReactorSlot, ReactorState};
 use crate::log_limit::limited;
 use crate::services::Services;
 
@@ -49,8 +49,8 @@ pub(super) trait Watched: Sized + Send + 'static {
     fn since(&self) -> Instant;
     /// Whether it has had its last answer, and is only read to its end.
     fn lingers(&self) -> bool;
-    /// Where it keeps its place, from the first time that it is watched to its end.
-    fn place(&mut self) -> &mut Option<Place<Self>>;
+    /// Where it keeps the handle of its slot, from the first time that it is watched to its end.
+    fn slot(&mut self) -> &mut Option<SlotHandle<Self>>;
 }
 
 /// Why something wakes.
@@ -75,19 +75,18 @@ pub(super) enum After<W> {
 /// The thread. When it is dropped everything that is watched is dropped, and the thread is
 /// joined.
 pub(super) struct Reactor<W: Watched> {
-    places: Arc<Places<W>>,
+    shared: Arc<SharedReactor<W>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A connection's place in the reactor, whether it is there or away; given up when this
-/// is dropped.
-pub(super) struct Place<W: Watched> {
-    places: Weak<Places<W>>,
+/// A connection's claim on its slot in the reactor, parked or not. The slot is removed when this is dropped.
+pub(super) struct SlotHandle<W: Watched> {
+    shared: Weak<SharedReactor<W>>,
     token: usize,
 }
 
-struct Places<W> {
-    state: Mutex<State<W>>,
+struct SharedReactor<W> {
+    state: Mutex<ReactorState<W>>,
     registry: Registry,
     waker: Waker,
     /// Notified when the thread has closed, or has ended.
@@ -102,49 +101,49 @@ impl<W: Watched> Reactor<W> {
         on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let places = Arc::new(Places {
-            state: Mutex::new(State::new()),
+        let shared = Arc::new(SharedReactor {
+            state: Mutex::new(ReactorState::new()),
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKER)?,
             closed: Condvar::new(),
         });
-        let mut run = Run { poll, places: Arc::clone(&places), on_wake };
+        let mut run = ReactorThread { poll, shared: Arc::clone(&shared), on_wake };
         let thread = services.spawn(name, move || run.run())?;
-        Ok(Reactor { places, thread: Mutex::new(Some(thread)) })
+        Ok(Reactor { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Watches it from now on; it has been read empty. Hands it back when the reactor closes, or
     /// the kernel refuses to watch it.
     pub fn watch(&self, it: W) -> Result<(), W> {
-        self.places.put(it, false, Phase::Open)
+        self.shared.put(it, false, ReactorPhase::Open)
     }
 
     /// Like [`watch`](Self::watch), for a connection that was read empty after it was taken out. If the kernel
     /// has reported anything since, or the connection was never watched, it is handed back and must be read.
     /// This saves the system call that would find nothing.
     pub fn watch_unless_told(&self, it: W) -> Result<(), W> {
-        self.places.put_unless_told(it)
+        self.shared.put_unless_told(it)
     }
 
     /// Watches a lingering connection until the reactor ends. It wakes at once.
     pub fn linger(&self, it: W) -> Result<(), W> {
-        self.places.put(it, true, Phase::Closed)
+        self.shared.put(it, true, ReactorPhase::Closed)
     }
 
     /// Takes out the connection that has waited longest, of those that do not linger.
     pub fn take_longest_waiting(&self) -> Option<W> {
-        self.places.state().take_longest(false)
+        self.shared.state().take_longest(false)
     }
 
     /// Takes out the connection that has lingered longest.
     pub fn take_longest_lingering(&self) -> Option<W> {
-        self.places.state().take_longest(true)
+        self.shared.state().take_longest(true)
     }
 
     /// Lets go of it for good: from now on somebody else watches its descriptor.
     pub fn forget(&self, it: &mut W) {
-        if it.place().take().is_some()
-            && let Err(error) = self.places.registry.deregister(&mut SourceFd(&it.fd()))
+        if it.slot().take().is_some()
+            && let Err(error) = self.shared.registry.deregister(&mut SourceFd(&it.fd()))
         {
             log::debug!("a connection was not watched: {error}");
         }
@@ -153,14 +152,14 @@ impl<W: Watched> Reactor<W> {
     /// Whether the kernel has told that its peer has closed, or stopped sending; None of what
     /// is not watched yet. It is known as soon as the thread has heard of it.
     pub fn has_closed(&self, it: &mut W) -> Option<bool> {
-        let token = it.place().as_ref()?.token;
-        let state = self.places.state();
-        state.places.get(&token).map(|visit| visit.has_closed)
+        let token = it.slot().as_ref()?.token;
+        let state = self.shared.state();
+        state.slots.get(&token).map(|slot| slot.has_closed)
     }
 
     /// The most that were watched since this was last asked (`reactor_max`).
     pub fn take_most(&self) -> usize {
-        let mut state = self.places.state();
+        let mut state = self.shared.state();
         let here = state.deadlines.len();
         mem::replace(&mut state.most, here)
     }
@@ -168,13 +167,13 @@ impl<W: Watched> Reactor<W> {
     /// Wakes every watched connection for [`Wake::Shutdown`]. From then on only lingering ones are
     /// watched. Blocks until all have been woken.
     pub fn close(&self) {
-        let mut state = self.places.state();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Closing;
-            self.places.wake();
+        let mut state = self.shared.state();
+        if state.phase == ReactorPhase::Open {
+            state.phase = ReactorPhase::Closing;
+            self.shared.wake();
         }
-        while state.phase < Phase::Closed {
-            state = self.places.closed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.phase < ReactorPhase::Closed {
+            state = self.shared.closed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -182,8 +181,8 @@ impl<W: Watched> Reactor<W> {
     /// that are still watched then are dropped. Blocks until the thread has ended.
     pub fn end(&self, within: Duration) {
         self.close();
-        self.places.state().ends = Some(Instant::now() + within);
-        self.places.wake();
+        self.shared.state().ends = Some(Instant::now() + within);
+        self.shared.wake();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // Its panic has been reported by the panic hook; a drop must not add one.
@@ -198,31 +197,31 @@ impl<W: Watched> Drop for Reactor<W> {
     }
 }
 
-impl<W: Watched> Drop for Place<W> {
+impl<W: Watched> Drop for SlotHandle<W> {
     fn drop(&mut self) {
-        if let Some(places) = self.places.upgrade() {
-            // Whoever drops it has it, so nothing but a word is lost here.
-            let _away = places.state().places.remove(&self.token);
+        if let Some(shared) = self.shared.upgrade() {
+            // The connection is being dropped, so nothing but a stored report is lost here.
+            let _away = shared.state().slots.remove(&self.token);
         }
     }
 }
 
-impl<W: Watched> Places<W> {
+impl<W: Watched> SharedReactor<W> {
     /// Hands it back if the end has come further than to this phase.
-    fn put(self: &Arc<Self>, mut it: W, is_readable: bool, until: Phase) -> Result<(), W> {
+    fn put(self: &Arc<Self>, mut it: W, is_readable: bool, until: ReactorPhase) -> Result<(), W> {
         let mut state = self.state();
         if state.phase > until {
             drop(state);
             return Err(it);
         }
-        let token = match it.place() {
-            Some(place) => place.token,
+        let token = match it.slot() {
+            Some(slot) => slot.token,
             None => {
                 state.next += 1;
                 let token = state.next;
-                // Its place comes first: from here on the kernel may tell of it.
-                state.places.insert(token, Visit::new());
-                *it.place() = Some(Place { places: Arc::downgrade(self), token });
+                // The slot comes first: from here on the kernel may report the connection.
+                state.slots.insert(token, ReactorSlot::new());
+                *it.slot() = Some(SlotHandle { shared: Arc::downgrade(self), token });
                 let registered = self.registry.register(&mut SourceFd(&it.fd()), Token(token), INTEREST);
                 if let Err(error) = registered {
                     drop(state);
@@ -241,9 +240,9 @@ impl<W: Watched> Places<W> {
     }
 
     fn put_unless_told(&self, mut it: W) -> Result<(), W> {
-        let Some(token) = it.place().as_ref().map(|place| place.token) else { return Err(it) };
+        let Some(token) = it.slot().as_ref().map(|slot| slot.token) else { return Err(it) };
         let mut state = self.state();
-        if state.phase > Phase::Open || state.has_been_told(token) {
+        if state.phase > ReactorPhase::Open || state.has_been_told(token) {
             drop(state);
             return Err(it);
         }
@@ -261,24 +260,24 @@ impl<W: Watched> Places<W> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<W>> {
+    fn state(&self) -> MutexGuard<'_, ReactorState<W>> {
         // Each holder leaves it whole, or has panicked for want of memory.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-struct Run<W: Watched, F> {
+struct ReactorThread<W: Watched, F> {
     poll: Poll,
-    places: Arc<Places<W>>,
+    shared: Arc<SharedReactor<W>>,
     on_wake: F,
 }
 
-impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
+impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
     fn run(&mut self) -> Result<(), String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut awake = Vec::new();
         loop {
-            let timeout = self.places.state().sleep();
+            let timeout = self.shared.state().sleep();
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                     return Err(format!("it cannot poll: {error}"));
@@ -290,10 +289,10 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
             for (it, why) in awake.drain(..) {
                 self.wake(it, why);
             }
-            let mut state = self.places.state();
-            if phase == Phase::Closing {
-                state.phase = Phase::Closed;
-                self.places.closed.notify_all();
+            let mut state = self.shared.state();
+            if phase == ReactorPhase::Closing {
+                state.phase = ReactorPhase::Closed;
+                self.shared.closed.notify_all();
             }
             if state.is_to_end(now) {
                 return Ok(());
@@ -302,8 +301,8 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
     }
 
     /// Answers the phase in which it looked.
-    fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> Phase {
-        let mut state = self.places.state();
+    fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> ReactorPhase {
+        let mut state = self.shared.state();
         // First, so that a connection which always has more to read is asked whether its time is over.
         while let Some(it) = state.take_expired(now) {
             awake.push((it, Wake::Expired));
@@ -313,16 +312,16 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
             awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
         }
         for event in events {
-            // The waker has no place.
+            // The waker has no slot.
             let has_closed = event.is_read_closed() || event.is_error();
-            let told = if has_closed { Told::Closed } else { Told::Readable };
+            let told = if has_closed { KernelReport::Closed } else { KernelReport::Readable };
             let token = event.token().0;
             if event.is_priority() {
                 state.note_urgent(token);
             }
             awake.extend(state.tell(token, told).map(|it| (it, Wake::Readable)));
         }
-        if state.phase == Phase::Closing {
+        if state.phase == ReactorPhase::Closing {
             let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
             awake.extend(here.into_iter().filter_map(|token| Some((state.take(token)?, Wake::Shutdown))));
         }
@@ -331,8 +330,8 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
 
     fn wake(&mut self, it: W, why: Wake) {
         let not_taken = match (self.on_wake)(it, why) {
-            After::Watch(it) => self.places.put(it, false, Phase::Closed).err(),
-            After::Again(it) => self.places.put(it, true, Phase::Closed).err(),
+            After::Watch(it) => self.shared.put(it, false, ReactorPhase::Closed).err(),
+            After::Again(it) => self.shared.put(it, true, ReactorPhase::Closed).err(),
             After::Done => None,
         };
         // The kernel refuses to watch it.
@@ -341,14 +340,14 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> Run<W, F> {
 }
 
 /// However the thread ends, nothing waits for it, and what is watched is dropped.
-impl<W: Watched, F> Drop for Run<W, F> {
+impl<W: Watched, F> Drop for ReactorThread<W, F> {
     fn drop(&mut self) {
-        let mut state = self.places.state();
-        state.phase = Phase::Ended;
+        let mut state = self.shared.state();
+        state.phase = ReactorPhase::Ended;
         let here: Vec<usize> = state.deadlines.iter().map(|(_, token)| *token).collect();
         let all: Vec<W> = here.into_iter().filter_map(|token| state.take(token)).collect();
         drop(state);
-        self.places.closed.notify_all();
+        self.shared.closed.notify_all();
         drop(all);
     }
 }

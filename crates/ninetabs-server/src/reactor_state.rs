@@ -14,7 +14,7 @@ const LONGEST: usize = 64;
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum ReactorPhase {
     Open,
     /// Everything that is watched is to wake for [`Wake::Shutdown`].
     Closing,
@@ -24,9 +24,9 @@ pub(super) enum Phase {
     Ended,
 }
 
-pub(super) struct State<W> {
+pub(super) struct ReactorState<W> {
     /// By their tokens, which no client chooses.
-    pub places: FxHashMap<usize, Visit<W>>,
+    pub slots: FxHashMap<usize, ReactorSlot<W>>,
     /// Of those who are here, soonest first.
     pub deadlines: BTreeSet<(Instant, usize)>,
     /// Of those who are here, whoever is to be read without a word of the kernel.
@@ -40,12 +40,13 @@ pub(super) struct State<W> {
     longest: VecDeque<(Instant, usize)>,
     /// The same of those that linger.
     longest_lingering: VecDeque<(Instant, usize)>,
-    pub phase: Phase,
+    pub phase: ReactorPhase,
     /// When the thread is to end, or before if nothing is watched.
     pub ends: Option<Instant>,
 }
 
-pub(super) struct Visit<W> {
+/// A connection's slot: parked here, or owned by a pool thread.
+pub(super) struct ReactorSlot<W> {
     /// None while a pool thread has it.
     pub here: Option<(W, Instant)>,
     /// The kernel has reported something since the connection was last taken.
@@ -58,22 +59,22 @@ pub(super) struct Visit<W> {
 
 /// What the kernel reports of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum KernelReport {
     Readable,
     /// Its peer has closed, or stopped sending; there may be bytes from before that.
     Closed,
 }
 
-impl<W> Visit<W> {
-    pub fn new() -> Visit<W> {
-        Visit { here: None, has_news: false, has_closed: false, has_urgent: false }
+impl<W> ReactorSlot<W> {
+    pub fn new() -> ReactorSlot<W> {
+        ReactorSlot { here: None, has_news: false, has_closed: false, has_urgent: false }
     }
 }
 
-impl<W: Watched> State<W> {
+impl<W: Watched> ReactorState<W> {
     pub fn new() -> Self {
-        State {
-            places: FxHashMap::default(),
+        ReactorState {
+            slots: FxHashMap::default(),
             deadlines: BTreeSet::new(),
             again: Vec::new(),
             alarm: None,
@@ -81,7 +82,7 @@ impl<W: Watched> State<W> {
             most: 0,
             longest: VecDeque::new(),
             longest_lingering: VecDeque::new(),
-            phase: Phase::Open,
+            phase: ReactorPhase::Open,
             ends: None,
         }
     }
@@ -89,11 +90,11 @@ impl<W: Watched> State<W> {
     /// Whether the thread is to be woken for it.
     pub fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
         let deadline = it.deadline();
-        let visit = self.places.entry(token).or_insert_with(Visit::new);
-        visit.here = Some((it, deadline));
+        let slot = self.slots.entry(token).or_insert_with(ReactorSlot::new);
+        slot.here = Some((it, deadline));
         // A close that was reported before it was read empty is no news: reading would find nothing new,
         // again and again.
-        is_readable |= visit.has_news;
+        is_readable |= slot.has_news;
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
         if is_readable {
@@ -109,31 +110,31 @@ impl<W: Watched> State<W> {
     /// Whether the kernel has reported anything since the connection was taken out, or ever a close or urgent
     /// data.
     pub fn has_been_told(&self, token: usize) -> bool {
-        let told = |visit: &Visit<W>| visit.has_news || visit.has_closed || visit.has_urgent;
-        self.places.get(&token).is_none_or(told)
+        let told = |slot: &ReactorSlot<W>| slot.has_news || slot.has_closed || slot.has_urgent;
+        self.slots.get(&token).is_none_or(told)
     }
 
     /// Gives out the connection, if it is here. It is to be read empty.
     pub fn take(&mut self, token: usize) -> Option<W> {
-        let visit = self.places.get_mut(&token)?;
-        let (it, deadline) = visit.here.take()?;
-        visit.has_news = false;
+        let slot = self.slots.get_mut(&token)?;
+        let (it, deadline) = slot.here.take()?;
+        slot.has_news = false;
         self.deadlines.remove(&(deadline, token));
         Some(it)
     }
 
     /// The kernel reports bytes, or the end: stores that, and gives out the connection, if it is here.
-    pub fn tell(&mut self, token: usize, told: Told) -> Option<W> {
-        let visit = self.places.get_mut(&token)?;
-        visit.has_news = true;
-        visit.has_closed |= told == Told::Closed;
+    pub fn tell(&mut self, token: usize, told: KernelReport) -> Option<W> {
+        let slot = self.slots.get_mut(&token)?;
+        slot.has_news = true;
+        slot.has_closed |= told == KernelReport::Closed;
         self.take(token)
     }
 
     /// The kernel reports urgent data. It reports bytes besides.
     pub fn note_urgent(&mut self, token: usize) {
-        if let Some(visit) = self.places.get_mut(&token) {
-            visit.has_urgent = true;
+        if let Some(slot) = self.slots.get_mut(&token) {
+            slot.has_urgent = true;
         }
     }
 
@@ -166,7 +167,7 @@ impl<W: Watched> State<W> {
     /// A connection that was found may have left since, and may be back.
     fn take_next_longest(&mut self, lingers: bool) -> Option<W> {
         while let Some((since, token)) = self.longest(lingers).pop_front() {
-            let here = self.places.get(&token).and_then(|visit| visit.here.as_ref());
+            let here = self.slots.get(&token).and_then(|slot| slot.here.as_ref());
             if here.is_some_and(|(it, _)| it.since() == since && it.lingers() == lingers) {
                 return self.take(token);
             }
@@ -179,7 +180,7 @@ impl<W: Watched> State<W> {
             .deadlines
             .iter()
             .filter_map(|(_, token)| {
-                let (it, _) = self.places.get(token)?.here.as_ref()?;
+                let (it, _) = self.slots.get(token)?.here.as_ref()?;
                 (it.lingers() == lingers).then(|| (it.since(), *token))
             })
             .collect();
@@ -205,10 +206,10 @@ impl<W: Watched> State<W> {
 mod tests {
     use std::os::fd::RawFd;
 
-    use super::super::reactor::Place;
+    use super::super::reactor::SlotHandle;
     use super::*;
 
-    struct Idle(Option<Place<Idle>>, Instant, bool);
+    struct Idle(Option<SlotHandle<Idle>>, Instant, bool);
 
     impl Idle {
         fn since(since: Instant) -> Idle {
@@ -233,15 +234,15 @@ mod tests {
             self.2
         }
 
-        fn place(&mut self) -> &mut Option<Place<Idle>> {
+        fn slot(&mut self) -> &mut Option<SlotHandle<Idle>> {
             &mut self.0
         }
     }
 
     #[test]
     fn a_report_wakes_once_and_a_close_is_remembered() {
-        for told in [Told::Readable, Told::Closed] {
-            let mut state = State::new();
+        for told in [KernelReport::Readable, KernelReport::Closed] {
+            let mut state = ReactorState::new();
             state.put(1, Idle::since(Instant::now()), false);
             // A pool thread takes it, and the kernel reports something meanwhile.
             assert!(state.take(1).is_some());
@@ -252,8 +253,12 @@ mod tests {
             assert_eq!(state.again, [1], "it wakes at once: {told:?}");
             state.again.clear();
             assert!(state.take(1).is_some());
-            assert_eq!(state.places[&1].has_closed, told == Told::Closed);
-            assert_eq!(state.has_been_told(1), told == Told::Closed, "its end may not have been read");
+            assert_eq!(state.slots[&1].has_closed, told == KernelReport::Closed);
+            assert_eq!(
+                state.has_been_told(1),
+                told == KernelReport::Closed,
+                "its end may not have been read"
+            );
             // It was read, and goes on: only its deadline or another report wakes it.
             state.put(1, Idle::since(Instant::now()), false);
             assert!(state.again.is_empty(), "{told:?}");
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn the_longest_waiting_is_taken_first_and_one_that_came_back_is_not_the_same() {
-        let mut state = State::new();
+        let mut state = ReactorState::new();
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);
         for n in (1..=2 * LONGEST).rev() {
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_lingering_connection_is_not_taken_for_one_that_waits() {
-        let mut state = State::new();
+        let mut state = ReactorState::new();
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);
         for n in 1..=2 * LONGEST {

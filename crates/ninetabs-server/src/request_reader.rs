@@ -43,13 +43,13 @@ pub struct RequestReader {
     /// Bytes at the front of the buffer that have been used.
     used: usize,
     is_continue_due: bool,
-    phase: Phase,
+    phase: ReadPhase,
 }
 
 /// What comes after the head is boxed. Most connections wait for a head, and each takes as much memory as
 /// the largest of these.
 #[derive(Debug)]
-enum Phase {
+enum ReadPhase {
     Head(HeadScan),
     Body(Box<InBody>),
     Ready(Box<Incoming>),
@@ -59,12 +59,12 @@ enum Phase {
 #[derive(Debug)]
 struct InBody {
     incoming: Incoming,
-    rest: Rest,
+    rest: BodyRest,
 }
 
 /// What is still to come of a body.
 #[derive(Debug)]
-enum Rest {
+enum BodyRest {
     /// So many bytes.
     Counted(u64),
     Chunked(Chunks),
@@ -79,7 +79,7 @@ impl RequestReader {
             buffer: Vec::new(),
             used: 0,
             is_continue_due: false,
-            phase: Phase::Head(HeadScan::new(max_head_bytes)),
+            phase: ReadPhase::Head(HeadScan::new(max_head_bytes)),
         }
     }
 
@@ -93,8 +93,8 @@ impl RequestReader {
     pub fn parse(&mut self) -> Result<bool, Refusal> {
         loop {
             match &mut self.phase {
-                Phase::Ready(_) => return Ok(true),
-                Phase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
+                ReadPhase::Ready(_) => return Ok(true),
+                ReadPhase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
                     Parsed::Whole(head, length) => {
                         // A refusal needs the request line, so the head is consumed after it.
                         let framing = framing::of_request(&head, self.max_body_bytes)?;
@@ -104,17 +104,17 @@ impl RequestReader {
                     Parsed::NotYet => return Ok(false),
                     Parsed::Refused(refusal) => return Err(refusal),
                 },
-                Phase::Body(in_body) => {
+                ReadPhase::Body(in_body) => {
                     let InBody { incoming: Incoming { body, .. }, rest } = &mut **in_body;
                     let unread = &self.buffer[self.used..];
                     let (taken, is_whole) = match rest {
-                        Rest::Counted(left) => {
+                        BodyRest::Counted(left) => {
                             let taken = unread.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
                             keep(body, &unread[..taken])?;
                             *left -= taken as u64;
                             (taken, *left == 0)
                         }
-                        Rest::Chunked(chunks) => {
+                        BodyRest::Chunked(chunks) => {
                             // Gathered, since each piece is one write once the body is in a file.
                             let mut data = Vec::new();
                             let taken = chunks.take(unread, |more| data.extend_from_slice(more))?;
@@ -139,13 +139,13 @@ impl RequestReader {
             && self.unread().is_empty();
         let incoming = |may_be_followed| Incoming { head, body: RequestBody::default(), may_be_followed };
         self.phase = match framing {
-            BodyFraming::None => Phase::Ready(Box::new(incoming(true))),
+            BodyFraming::None => ReadPhase::Ready(Box::new(incoming(true))),
             BodyFraming::Counted(left) => {
-                Phase::Body(Box::new(InBody { incoming: incoming(true), rest: Rest::Counted(left) }))
+                ReadPhase::Body(Box::new(InBody { incoming: incoming(true), rest: BodyRest::Counted(left) }))
             }
             BodyFraming::Chunked { may_be_followed } => {
-                let rest = Rest::Chunked(Chunks::with_limit(self.max_body_bytes));
-                Phase::Body(Box::new(InBody { incoming: incoming(may_be_followed), rest }))
+                let rest = BodyRest::Chunked(Chunks::with_limit(self.max_body_bytes));
+                ReadPhase::Body(Box::new(InBody { incoming: incoming(may_be_followed), rest }))
             }
         };
     }
@@ -167,20 +167,20 @@ impl RequestReader {
     fn finish(&mut self) {
         let next = self.next_head();
         self.phase = match mem::replace(&mut self.phase, next) {
-            Phase::Body(in_body) => Phase::Ready(Box::new(in_body.incoming)),
+            ReadPhase::Body(in_body) => ReadPhase::Ready(Box::new(in_body.incoming)),
             other => other,
         };
     }
 
-    fn next_head(&self) -> Phase {
-        Phase::Head(HeadScan::new(self.max_head_bytes))
+    fn next_head(&self) -> ReadPhase {
+        ReadPhase::Head(HeadScan::new(self.max_head_bytes))
     }
 
     /// Takes the request that is whole; the next begins in the buffer, or is to come.
     pub fn take(&mut self) -> Option<Box<Incoming>> {
         let next = self.next_head();
         match mem::replace(&mut self.phase, next) {
-            Phase::Ready(incoming) => Some(incoming),
+            ReadPhase::Ready(incoming) => Some(incoming),
             other => {
                 self.phase = other;
                 None
@@ -195,7 +195,7 @@ impl RequestReader {
 
     /// Whether it is a head that is being read, or waited for.
     pub fn is_in_head(&self) -> bool {
-        matches!(self.phase, Phase::Head(_))
+        matches!(self.phase, ReadPhase::Head(_))
     }
 
     /// Whether a request is whole.
@@ -206,7 +206,7 @@ impl RequestReader {
     /// The head of the request that is whole.
     pub fn ready(&self) -> Option<&Head> {
         match &self.phase {
-            Phase::Ready(incoming) => Some(&incoming.head),
+            ReadPhase::Ready(incoming) => Some(&incoming.head),
             _ => None,
         }
     }
@@ -214,9 +214,9 @@ impl RequestReader {
     /// The head of the request whose body is being read, or that is whole.
     fn head(&self) -> Option<&Head> {
         match &self.phase {
-            Phase::Body(in_body) => Some(&in_body.incoming.head),
-            Phase::Ready(incoming) => Some(&incoming.head),
-            Phase::Head(_) => None,
+            ReadPhase::Body(in_body) => Some(&in_body.incoming.head),
+            ReadPhase::Ready(incoming) => Some(&incoming.head),
+            ReadPhase::Head(_) => None,
         }
     }
 
@@ -251,15 +251,15 @@ impl RequestReader {
     /// head once it is parsed, and the body.
     pub fn held_bytes(&self) -> usize {
         let request = match &self.phase {
-            Phase::Body(in_body) => {
+            ReadPhase::Body(in_body) => {
                 let of_chunks = match &in_body.rest {
-                    Rest::Counted(_) => 0,
-                    Rest::Chunked(chunks) => chunks.held_bytes(),
+                    BodyRest::Counted(_) => 0,
+                    BodyRest::Chunked(chunks) => chunks.held_bytes(),
                 };
                 in_body.incoming.held_bytes() + of_chunks
             }
-            Phase::Ready(incoming) => incoming.held_bytes(),
-            Phase::Head(_) => 0,
+            ReadPhase::Ready(incoming) => incoming.held_bytes(),
+            ReadPhase::Head(_) => 0,
         };
         self.buffer.capacity() + request
     }

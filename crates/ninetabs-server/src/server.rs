@@ -11,7 +11,7 @@ use crate::configuration::Configuration;
 use crate::handle::Handle;
 use crate::listen::{ListenOptions, StartError, listen};
 use crate::services::Services;
-use crate::streams::{NoticeClose, Settings, Streams};
+use crate::streams::{NoticeClose, StreamSettings, Streams};
 use crate::timeline::Timeline;
 use crate::{Request, Response};
 
@@ -31,7 +31,7 @@ use crate::{Request, Response};
 pub struct Server {
     address: io::Result<SocketAddr>,
     configuration: Configuration,
-    streams: Settings,
+    streams: StreamSettings,
     shared_streams: Option<Arc<Streams>>,
     timeline: Option<Arc<Timeline>>,
 }
@@ -47,7 +47,7 @@ impl Server {
         Server {
             address,
             configuration: Configuration::new("puma srv", bind),
-            streams: Settings::default(),
+            streams: StreamSettings::default(),
             shared_streams: None,
             timeline: None,
         }

@@ -16,8 +16,8 @@ use rustc_hash::FxHashMap;
 
 use super::app::App;
 use super::configuration::MAX_STALL;
-use super::connection::{Connection, Progress};
-use super::framing::{Ended, Framing};
+use super::connection::{AnswerWriter, SentSoFar};
+use super::framing::{AnswerEnd, Framing};
 use super::request::Request;
 use super::response::{self, Body, Response, TakeOver};
 use super::transport::Transport;
@@ -48,7 +48,7 @@ pub struct Serving {
     limits: AnswerLimits,
     requests_count: AtomicU64,
     /// By thread number.
-    in_flight: Mutex<FxHashMap<usize, Slot>>,
+    in_flight: Mutex<FxHashMap<usize, ThreadSlot>>,
 }
 
 /// How long an answer waits for its client.
@@ -69,12 +69,12 @@ pub(crate) enum Served {
     Detached(TakeOver),
 }
 
-/// One pool thread's place.
+/// What one pool thread serves.
 #[derive(Default)]
-struct Slot {
+struct ThreadSlot {
     begun: Option<Begun>,
     /// Counts for the request at hand; the next request reuses it, unless it is still in use.
-    progress: Arc<Progress>,
+    progress: Arc<SentSoFar>,
 }
 
 struct Begun {
@@ -120,7 +120,7 @@ impl Serving {
     /// may take several requests from one connection, one after the other.
     pub fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
         let in_flight = self.in_flight();
-        let Slot { begun, progress } = in_flight.get(&thread)?;
+        let ThreadSlot { begun, progress } = in_flight.get(&thread)?;
         let begun = begun.as_ref().filter(|begun| begun.subject.connection == connection)?;
         Some(RequestView {
             subject: begun.subject,
@@ -162,7 +162,7 @@ impl Serving {
         self.count_request();
         let (subject, thread) = (request.subject(), request.thread());
         let progress = self.begin(thread, Begun { subject, target: Arc::clone(&request.target), at });
-        let connection = Connection::new(
+        let connection = AnswerWriter::new(
             transport,
             subject,
             thread,
@@ -190,7 +190,7 @@ impl Serving {
         &self,
         request: &Request,
         response: Response,
-        mut connection: Connection,
+        mut connection: AnswerWriter,
         may_keep: bool,
     ) -> (StatusCode, Served) {
         if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
@@ -210,7 +210,7 @@ impl Serving {
         let writes_its_own = matches!(response.body, Body::Detached { with_head: false, .. });
         if (request.method == "HEAD" && !writes_its_own) || framing == Framing::None {
             connection.bare();
-            return (status, kept(connection.end(Ended::Clean) && keep));
+            return (status, kept(connection.end(AnswerEnd::Clean) && keep));
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
@@ -218,11 +218,11 @@ impl Serving {
                 if let Some(most) = self.limits.max_answer_time {
                     connection.limit_waits(most, MAX_STALL);
                 }
-                connection.write(&bytes).map_or(Ended::Cut, |()| Ended::Clean)
+                connection.write(&bytes).map_or(AnswerEnd::Cut, |()| AnswerEnd::Clean)
             }
             Body::Detached { with_head, take_over } => {
                 if with_head {
-                    connection.end(Ended::Clean);
+                    connection.end(AnswerEnd::Clean);
                 }
                 return (status, Served::Detached(take_over));
             }
@@ -235,11 +235,11 @@ impl Serving {
                 }));
                 ended.unwrap_or_else(|panic| {
                     self.report(request, panic.as_ref());
-                    Ended::Cut
+                    AnswerEnd::Cut
                 })
             }
         };
-        if ended == Ended::Cut && !connection.has_begun() {
+        if ended == AnswerEnd::Cut && !connection.has_begun() {
             return self.answer(
                 request,
                 Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_default_headers(),
@@ -262,12 +262,12 @@ impl Serving {
 
     /// Notes that this thread holds a request from now on. A new thread gets the lowest free number, so there
     /// are no more slots than there have been threads at once.
-    fn begin(&self, thread: usize, begun: Begun) -> Arc<Progress> {
+    fn begin(&self, thread: usize, begun: Begun) -> Arc<SentSoFar> {
         let mut in_flight = self.in_flight();
         let slot = in_flight.entry(thread).or_default();
         slot.begun = Some(begun);
         match Arc::get_mut(&mut slot.progress) {
-            Some(unused) => *unused = Progress::default(),
+            Some(unused) => *unused = SentSoFar::default(),
             None => slot.progress = Arc::default(),
         }
         Arc::clone(&slot.progress)
@@ -280,7 +280,7 @@ impl Serving {
         }
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, FxHashMap<usize, Slot>> {
+    fn in_flight(&self) -> MutexGuard<'_, FxHashMap<usize, ThreadSlot>> {
         // Each holder writes or reads one entry: a panic leaves it whole.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -300,7 +300,7 @@ mod tests {
 
     use super::*;
     use crate::Server;
-    use crate::streams::Settings;
+    use crate::streams::StreamSettings;
 
     /// Holds each write until it is told to go on.
     struct Held {
@@ -324,7 +324,7 @@ mod tests {
     fn two_requests_at_once_under_one_number_do_not_share_a_count() {
         let app = Arc::new(|_: &Request| Response::text("ok"));
         let timeline = Arc::new(Timeline::disabled());
-        let streams = Arc::new(Streams::new(&Settings::default(), Arc::clone(&timeline)));
+        let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::clone(&timeline)));
         let limits = AnswerLimits { write_timeout: Duration::from_secs(60), max_answer_time: None };
         let serving = Serving::new(app, timeline, streams, limits);
         let request = |thread| Request::builder().thread(thread).build().unwrap();

@@ -25,7 +25,7 @@ use super::peer_close;
 pub(super) const READ_BYTES: usize = 8 * 1024;
 
 /// What one write hands to the kernel: pieces that lie in different places, in their order.
-pub(super) type Pieces<'a> = [&'a [u8]; 3];
+pub(super) type WritePieces<'a> = [&'a [u8]; 3];
 
 /// A connection's socket, set not to block.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Socket {
     /// Answers how long it waited, also where it waited in vain.
     pub fn write_all(
         &self,
-        pieces: Pieces<'_>,
+        pieces: WritePieces<'_>,
         patience: Patience,
         took: impl Fn(usize),
     ) -> (Duration, io::Result<()>) {
@@ -119,7 +119,7 @@ impl Socket {
 
     fn write_and_wait(
         &self,
-        pieces: Pieces<'_>,
+        pieces: WritePieces<'_>,
         patience: Patience,
         took: impl Fn(usize),
         waited: &mut Duration,

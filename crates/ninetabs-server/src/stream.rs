@@ -15,8 +15,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
 use super::event::{self, Event};
-use crate::connection::{Connection, WriteError};
-use crate::framing::Ended;
+use crate::connection::{AnswerWriter, WriteError};
+use crate::framing::AnswerEnd;
 use crate::request::Request;
 use crate::socket::Waited;
 use crate::streams::{Interrupt, Membership, NoticeClose, Streams};
@@ -57,47 +57,47 @@ pub enum StreamError {
 
 /// An open stream. Closed at the latest when its action has returned.
 pub struct Stream<'a> {
-    connection: &'a mut Connection,
+    connection: &'a mut AnswerWriter,
     streams: &'a Arc<Streams>,
     request: &'a Request,
     membership: Membership,
     /// None: nothing besides its events.
-    said: Option<Said>,
-    state: State,
+    said: Option<Preamble>,
+    state: StreamState,
 }
 
 /// What a stream says besides its events.
-struct Said {
+struct Preamble {
     greeting: &'static str,
     retry: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum StreamState {
     /// Nothing was written: the head is still to go.
     New,
     /// Between two events.
     Whole,
     /// Told to end in the middle of an event.
     Torn,
-    Closed(Ended),
+    Closed(AnswerEnd),
 }
 
 impl<'a> Stream<'a> {
     pub(crate) fn open(
         streams: &'a Arc<Streams>,
-        connection: &'a mut Connection,
+        connection: &'a mut AnswerWriter,
         request: &'a Request,
         dialect: Dialect,
     ) -> Self {
         let membership = streams.enter(request.subject(), request.thread(), connection.cutter());
         let said = match dialect {
             Dialect::Resumable { retry, greeting } => {
-                Some(Said { greeting, retry: retry.unwrap_or_else(|| streams.drawn_retry()) })
+                Some(Preamble { greeting, retry: retry.unwrap_or_else(|| streams.drawn_retry()) })
             }
             Dialect::Bare => None,
         };
-        Stream { connection, streams, request, membership, said, state: State::New }
+        Stream { connection, streams, request, membership, said, state: StreamState::New }
     }
 
     /// The `Last-Event-ID` of the request, if the client sent one and it is a `T`.
@@ -116,7 +116,7 @@ impl<'a> Stream<'a> {
         self.look()?;
         self.expect_open()?;
         let mut text = String::new();
-        if let (State::New, Some(said)) = (self.state, &self.said) {
+        if let (StreamState::New, Some(said)) = (self.state, &self.said) {
             // No block of its own: some readers take one that has only a `retry:` for an event.
             event::comment(&mut text, said.greeting);
             event::retry(&mut text, said.retry);
@@ -125,9 +125,9 @@ impl<'a> Stream<'a> {
         for piece in text.as_bytes().chunks(PIECE_BYTES) {
             self.look()?;
             self.write(piece)?;
-            self.state = State::Torn;
+            self.state = StreamState::Torn;
         }
-        self.state = State::Whole;
+        self.state = StreamState::Whole;
         Ok(())
     }
 
@@ -171,13 +171,13 @@ impl<'a> Stream<'a> {
     ///
     /// One that was told to end says why, and when to come back. In the middle of
     /// an event it cannot: such a stream is cut.
-    pub(crate) fn close(&mut self) -> Ended {
+    pub(crate) fn close(&mut self) -> AnswerEnd {
         let ended = match self.state {
-            State::Closed(ended) => return ended,
-            State::Torn => Ended::Cut,
-            State::New | State::Whole => Ended::Clean,
+            StreamState::Closed(ended) => return ended,
+            StreamState::Torn => AnswerEnd::Cut,
+            StreamState::New | StreamState::Whole => AnswerEnd::Clean,
         };
-        self.state = State::Closed(ended);
+        self.state = StreamState::Closed(ended);
         if let (Some(said), Some(why)) = (&self.said, self.membership.why()) {
             let mut goodbye = String::new();
             event::comment(&mut goodbye, why.as_str());
@@ -190,11 +190,11 @@ impl<'a> Stream<'a> {
 
     fn expect_open(&self) -> Result<(), StreamError> {
         match self.state {
-            State::Closed(_) => {
+            StreamState::Closed(_) => {
                 self.look()?;
                 Err(StreamError::ClientDisconnected(self.connection.over()))
             }
-            State::New | State::Whole | State::Torn => Ok(()),
+            StreamState::New | StreamState::Whole | StreamState::Torn => Ok(()),
         }
     }
 
@@ -205,7 +205,7 @@ impl<'a> Stream<'a> {
     /// The client is gone, or this stream's blocked write was cut: then it was told
     /// to end before that.
     fn lose(&mut self, error: WriteError) -> StreamError {
-        self.state = State::Closed(Ended::Cut);
+        self.state = StreamState::Closed(AnswerEnd::Cut);
         match self.membership.why() {
             Some(why) => StreamError::Reaped(why),
             None => {
@@ -245,7 +245,7 @@ mod tests {
         let mut client = TcpStream::connect(server.addr()).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let seen = told.recv_timeout(Duration::from_secs(60)).unwrap();
-        assert_eq!(seen, (true, 3, true, Ended::Cut));
+        assert_eq!(seen, (true, 3, true, AnswerEnd::Cut));
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
         assert!(!all.ends_with(b"0\r\n\r\n"), "it looks whole");

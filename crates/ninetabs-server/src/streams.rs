@@ -44,7 +44,7 @@ impl Interrupt {
 
 /// What all streams of a server have in common.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct StreamSettings {
     /// When a client is to come back after its stream ended.
     pub retry: Duration,
     /// The oldest that a stream may become; None is as old as it likes.
@@ -58,9 +58,9 @@ pub struct Settings {
     pub notice_close: NoticeClose,
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
+impl Default for StreamSettings {
+    fn default() -> StreamSettings {
+        StreamSettings {
             retry: RETRY,
             max_age: None,
             max_age_jitter: MAX_AGE_JITTER,
@@ -103,13 +103,13 @@ pub struct Streams {
     jitter: f64,
     cap: Option<usize>,
     timeline: Arc<Timeline>,
-    state: Mutex<State>,
+    state: Mutex<OpenStreams>,
 }
 
 /// What the control server shows under `streams`.
 #[derive(Debug, Clone, Copy, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Stats {
+pub struct StreamStats {
     /// Those that are open now.
     pub open: usize,
     /// All that were ever opened.
@@ -126,12 +126,12 @@ pub struct Stats {
 }
 
 #[derive(Debug)]
-struct State {
+struct OpenStreams {
     /// By the number of each, the oldest first.
     open: BTreeMap<u64, Entry>,
     max_age: Option<Duration>,
     stopping: bool,
-    stats: Stats,
+    stats: StreamStats,
 }
 
 #[derive(Debug)]
@@ -150,7 +150,7 @@ struct Entry {
 
 impl Streams {
     /// No stream is open.
-    pub fn new(settings: &Settings, timeline: Arc<Timeline>) -> Self {
+    pub fn new(settings: &StreamSettings, timeline: Arc<Timeline>) -> Self {
         Streams {
             retry: settings.retry,
             notice_close: settings.notice_close,
@@ -158,20 +158,24 @@ impl Streams {
             jitter: settings.max_age_jitter.clamp(0.0, 1.0).max(0.0),
             cap: settings.cap,
             timeline,
-            state: Mutex::new(State {
+            state: Mutex::new(OpenStreams {
                 open: BTreeMap::new(),
                 max_age: settings.max_age,
                 stopping: false,
-                stats: Stats::default(),
+                stats: StreamStats::default(),
             }),
         }
     }
 
     /// The numbers of this moment, all read under one lock.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> StreamStats {
         let state = self.state();
         let oldest = state.open.values().map(|entry| entry.opened.elapsed()).max();
-        Stats { open: state.open.len(), oldest_age_s: oldest.map(|age| age.as_secs_f64()), ..state.stats }
+        StreamStats {
+            open: state.open.len(),
+            oldest_age_s: oldest.map(|age| age.as_secs_f64()),
+            ..state.stats
+        }
     }
 
     /// When a client is to come back at the earliest: what streams say as long as there are few.
@@ -228,7 +232,7 @@ impl Streams {
 
     fn interrupt(&self, why: Interrupt, is_due: impl Fn(&Entry, Option<Duration>) -> bool) -> usize {
         let mut state = self.state();
-        let State { open, max_age, stats, .. } = &mut *state;
+        let OpenStreams { open, max_age, stats, .. } = &mut *state;
         let mut told = 0;
         for entry in open.values_mut().filter(|entry| entry.interrupt.is_some()) {
             if is_due(entry, *max_age) {
@@ -277,13 +281,13 @@ impl Streams {
         self.state().stats.disconnected += 1;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OpenStreams> {
         // Every change under this lock is one assignment, whole even after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl OpenStreams {
     /// Streams that were not told to end.
     fn going_on(&self) -> usize {
         self.open.values().filter(|entry| entry.why.is_none()).count()
@@ -326,7 +330,8 @@ mod tests {
             (Duration::ZERO, f64::NAN, true),
             (Duration::ZERO, -1.0, true),
         ] {
-            let settings = Settings { max_age: Some(max_age), max_age_jitter, ..Settings::default() };
+            let settings =
+                StreamSettings { max_age: Some(max_age), max_age_jitter, ..StreamSettings::default() };
             let streams = Arc::new(Streams::new(&settings, Arc::default()));
             let subject = Subject { connection: 1, port: 1, request: 1 };
             let _open = streams.enter(subject, 1, Cutter::default());
@@ -336,7 +341,7 @@ mod tests {
 
     #[test]
     fn streams_of_two_servers_with_the_same_request_number_stay_apart() {
-        let streams = Arc::new(Streams::new(&Settings::default(), Arc::default()));
+        let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::default()));
         let subject = Subject { connection: 1, port: 1, request: 1 };
         let one = streams.enter(subject, 1, Cutter::default());
         let other = streams.enter(subject, 1, Cutter::default());

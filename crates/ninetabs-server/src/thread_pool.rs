@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-pub use super::pool_state::{BadSize, Stats};
-use super::pool_state::{ProcessorThread, State};
+pub use super::pool_state::{BadSize, PoolStats};
+use super::pool_state::{PoolState, ProcessorThread};
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline};
@@ -34,7 +34,7 @@ pub trait Work: Send + 'static {
 
 /// How many threads, and what they are called.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct PoolOptions {
     /// Puma's is `puma srv`, and its third thread `puma srv tp 003`.
     pub name: String,
     /// Threads that [`ThreadPool::start`] starts and [`ThreadPool::trim`] leaves.
@@ -47,14 +47,14 @@ pub struct Options {
 
 /// The pool. Dropping it lets the threads go once todo is empty, without waiting for them.
 pub struct ThreadPool<W: Work> {
-    shared: Arc<Shared<W>>,
+    shared: Arc<SharedPool<W>>,
     /// Never carries anything; disconnected when the last thread has left during a shutdown.
     all_left: Receiver<Infallible>,
 }
 
 /// The pool thread that a piece of work runs on, seen from that work.
 pub struct Processor<W: Work> {
-    shared: Arc<Shared<W>>,
+    shared: Arc<SharedPool<W>>,
     number: usize,
     /// Which work this handle was given to: a number is used again, a serial is not.
     serial: u64,
@@ -96,7 +96,7 @@ pub struct ShuttingDown<W>(pub W);
 
 /// Why a pool did not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum PoolStartError {
     /// The sizes make no pool.
     #[error(transparent)]
     BadSize(#[from] BadSize),
@@ -112,13 +112,13 @@ pub enum StartError {
     },
 }
 
-type Process<W> = dyn Fn(W, &Processor<W>) + Send + Sync;
+type ProcessWork<W> = dyn Fn(W, &Processor<W>) + Send + Sync;
 
 /// What the pool, its threads and the handles given to the work have in common.
-struct Shared<W: Work> {
+struct SharedPool<W: Work> {
     name: String,
-    process: Box<Process<W>>,
-    state: Mutex<State<W>>,
+    process: Box<ProcessWork<W>>,
+    state: Mutex<PoolState<W>>,
     /// A thread may find work in todo, or should leave.
     not_empty: Condvar,
     /// A thread has begun to wait. Puma's acceptor listens here too; ours does only at the start.
@@ -130,24 +130,24 @@ impl<W: Work> ThreadPool<W> {
     ///
     /// Blocks until all of them are idle. If the system refuses one, those already there leave again.
     pub fn start(
-        options: Options,
+        options: PoolOptions,
         timeline: Arc<Timeline>,
         process: impl Fn(W, &Processor<W>) + Send + Sync + 'static,
-    ) -> Result<Self, StartError> {
-        let Options { name, min, max, max_io } = options;
+    ) -> Result<Self, PoolStartError> {
+        let PoolOptions { name, min, max, max_io } = options;
         let (somebody_here, all_left) = crossbeam_channel::bounded(0);
-        let mut state = State::new(max_io, timeline, somebody_here);
+        let mut state = PoolState::new(max_io, timeline, somebody_here);
         state.resize(min, max)?;
         let (not_empty, not_full) = (Condvar::new(), Condvar::new());
-        let process: Box<Process<W>> = Box::new(process);
-        let shared = Arc::new(Shared { name, process, state: Mutex::new(state), not_empty, not_full });
+        let process: Box<ProcessWork<W>> = Box::new(process);
+        let shared = Arc::new(SharedPool { name, process, state: Mutex::new(state), not_empty, not_full });
         let pool = ThreadPool { shared, all_left };
 
         let mut state = pool.shared.lock();
         for number in 1..=min {
             if let Err(source) = pool.shared.spawn_thread(&mut state) {
                 drop(state);
-                return Err(StartError::Thread { number, min, source });
+                return Err(PoolStartError::Thread { number, min, source });
             }
         }
         while state.waiting < min {
@@ -220,12 +220,12 @@ impl<W: Work> ThreadPool<W> {
     }
 
     /// All the numbers of one moment; begins a new `backlog_max`.
-    pub fn stats(&self) -> Stats {
+    pub fn stats(&self) -> PoolStats {
         self.shared.lock().stats()
     }
 
     /// The same, and leaves `backlog_max` to whoever asks for the stats.
-    pub fn glance(&self) -> Stats {
+    pub fn glance(&self) -> PoolStats {
         self.shared.lock().glance()
     }
 
@@ -320,7 +320,7 @@ impl<W> fmt::Debug for ShuttingDown<W> {
     }
 }
 
-impl<W: Work> Shared<W> {
+impl<W: Work> SharedPool<W> {
     /// What a pool thread does from its birth to its end. Models the block in `#spawn_thread`.
     fn run(self: Arc<Self>, number: usize) {
         let mut ended = None;
@@ -367,7 +367,7 @@ impl<W: Work> Shared<W> {
 
     /// Gives up the lock, and wakes one thread for what was pushed. One that is woken after a mark may find
     /// nothing, and waits again.
-    fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, State<W>>) {
+    fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState<W>>) {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);
         if let Err(error) = spawned {
@@ -377,7 +377,7 @@ impl<W: Work> Shared<W> {
 
     /// The thread is counted when it is there, not before, so that a refused one leaves nothing to undo. It
     /// cannot be early either: the first thing it wants is the lock that the caller holds.
-    fn spawn_thread(self: &Arc<Self>, state: &mut State<W>) -> io::Result<()> {
+    fn spawn_thread(self: &Arc<Self>, state: &mut PoolState<W>) -> io::Result<()> {
         let number = state.lowest_free_number();
         let shared = Arc::clone(self);
         thread::Builder::new().name(self.thread_name(number)).spawn(move || shared.run(number))?;
@@ -391,7 +391,7 @@ impl<W: Work> Shared<W> {
     }
 
     /// Gives up the lock, and wakes a waiting thread if there is one that has not been woken.
-    fn wake_one(&self, mut state: MutexGuard<'_, State<W>>) {
+    fn wake_one(&self, mut state: MutexGuard<'_, PoolState<W>>) {
         let wakes = state.wakes_one();
         drop(state);
         if wakes {
@@ -403,13 +403,17 @@ impl<W: Work> Shared<W> {
         format!("{} tp {number:03}", self.name)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    fn lock(&self) -> MutexGuard<'_, PoolState<W>> {
         // No work runs under the lock and each rule changes the state where it can no longer fail, so the
         // state is whole even if a thread panicked here (out of memory, say).
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, condvar: &Condvar, state: MutexGuard<'a, State<W>>) -> MutexGuard<'a, State<W>> {
+    fn wait<'a>(
+        &self,
+        condvar: &Condvar,
+        state: MutexGuard<'a, PoolState<W>>,
+    ) -> MutexGuard<'a, PoolState<W>> {
         condvar.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::framing::Ended;
-use super::socket::{Cutter, Patience, Pieces, Socket, Waited};
+use super::framing::AnswerEnd;
+use super::socket::{Cutter, Patience, Socket, Waited, WritePieces};
 use crate::log_limit::limited;
 
 /// A write behind which the socket is hidden and that took longer than this is
@@ -25,7 +25,7 @@ impl Transport {
     /// waited in vain.
     pub fn write_all(
         &mut self,
-        pieces: Pieces<'_>,
+        pieces: WritePieces<'_>,
         patience: Patience,
         took: impl Fn(usize),
     ) -> (Duration, io::Result<()>) {
@@ -58,9 +58,9 @@ impl Transport {
     /// How a cut is said to a client that reads chunks. A hidden socket cannot be
     /// closed, so that the client is made to close it: no chunk has such a size, and
     /// it stops reading at once.
-    pub fn cut_mark(&self, ended: Ended) -> &'static [u8] {
+    pub fn cut_mark(&self, ended: AnswerEnd) -> &'static [u8] {
         match (self, ended) {
-            (Transport::Writer(_), Ended::Cut) => b"cut\r\n",
+            (Transport::Writer(_), AnswerEnd::Cut) => b"cut\r\n",
             _ => b"",
         }
     }
@@ -91,7 +91,7 @@ impl Transport {
 /// short only when that has run out, so the sum is looked at between the calls.
 fn write_out(
     writer: &mut (dyn Write + Send),
-    pieces: Pieces<'_>,
+    pieces: WritePieces<'_>,
     timeout: Duration,
     took: impl Fn(usize),
 ) -> io::Result<()> {

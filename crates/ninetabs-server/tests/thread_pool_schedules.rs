@@ -33,7 +33,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::{Arc, Barrier, Condvar, Mutex};
 use shuttle::{Config, FailurePersistence, Runner, thread};
 
-use thread_pool::{Options, Processor, ShuttingDown, ThreadPool, Work};
+use thread_pool::{PoolOptions, Processor, ShuttingDown, ThreadPool, Work};
 use timeline::{Subject, Timeline};
 
 /// One program to explore.
@@ -129,7 +129,7 @@ fn burst(quick: usize, meeting: usize, marked: bool, push: impl Fn(Job) + Send +
 /// The whole life of a pool: every job runs, and when the pool is dropped every thread ends.
 fn explore(program: Burst) {
     let Burst { min, max, max_io, quick, meeting, marked, trims } = program;
-    let options = Options { name: "puma srv".to_owned(), min, max, max_io };
+    let options = PoolOptions { name: "puma srv".to_owned(), min, max, max_io };
     let threads_gone = Arc::new(Count::default());
     let process = {
         // The last thread to go drops what it is to do, and this with it.
@@ -205,7 +205,7 @@ fn shut_down_meanwhile() {
         processor.mark_as_io_bound();
         drop(work);
     };
-    let options = Options { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 1 };
+    let options = PoolOptions { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 1 };
     let pool = Arc::new(ThreadPool::start(options, Arc::new(Timeline::default()), process).unwrap());
     let shutdown = {
         let pool = Arc::clone(&pool);

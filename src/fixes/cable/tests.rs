@@ -10,9 +10,9 @@ fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
         client.receive(&mut feed, piece);
     }
     match client.next(&mut feed, Instant::now()) {
-        Next::Send(bytes) => (bytes.to_vec(), false),
-        Next::Last(bytes) => (bytes.to_vec(), true),
-        Next::Wait | Next::Cut(_) => panic!("no welcome"),
+        NextPiece::Send(bytes) => (bytes.to_vec(), false),
+        NextPiece::Last(bytes) => (bytes.to_vec(), true),
+        NextPiece::Wait | NextPiece::Cut(_) => panic!("no welcome"),
     }
 }
 
@@ -112,7 +112,7 @@ fn pings_are_sent_to_each_client_at_times_of_its_own() {
     for step in 0..40 {
         let now = began + Duration::from_millis(250) * step;
         let mut is_pinged = |client: &mut Client| match client.next(&mut feed, now) {
-            Next::Send(bytes) => bytes.windows(6).any(|it| it == b"\"ping\""),
+            NextPiece::Send(bytes) => bytes.windows(6).any(|it| it == b"\"ping\""),
             _ => false,
         };
         let pings = clients.iter_mut().map(&mut is_pinged).filter(|is_pinged| *is_pinged).count();

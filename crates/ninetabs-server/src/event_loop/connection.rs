@@ -16,7 +16,7 @@ use mio::Registry;
 use mio::unix::SourceFd;
 use socket2::SockRef;
 
-use super::{FELL_BEHIND, Feed, Next, PANICKED, Peer, READS_NOTHING};
+use super::{FELL_BEHIND, Feed, NextPiece, PANICKED, Peer, READS_NOTHING};
 use crate::log_limit::limited;
 use crate::response::Detached;
 use crate::services;
@@ -44,7 +44,7 @@ pub(super) enum Turn {
 }
 
 /// How far it is on its way to its end.
-enum Stage {
+enum PeerStage {
     Open,
     /// The server stops: behind the piece that is on its way out comes the goodbye.
     Leaving,
@@ -57,12 +57,12 @@ enum Stage {
     },
 }
 
-pub(super) struct Connection<F> {
+pub(super) struct PeerConnection<F> {
     detached: Detached,
     peer: Box<dyn Peer<F>>,
     /// What has not gone out yet, and how much of it has.
     out: Option<(Rc<[u8]>, usize)>,
-    stage: Stage,
+    stage: PeerStage,
     /// When it last took something, or had nothing to take.
     moved: Instant,
     /// How often its peer has panicked since it last had a piece.
@@ -71,13 +71,13 @@ pub(super) struct Connection<F> {
     is_cut: bool,
 }
 
-impl<F: Feed> Connection<F> {
+impl<F: Feed> PeerConnection<F> {
     pub fn new(detached: Detached, peer: Box<dyn Peer<F>>) -> Self {
         if let Err(error) = SockRef::from(detached.stream()).set_send_buffer_size(SEND_BUFFER) {
             log::debug!("a listener's send buffer keeps its size: {error}");
         }
-        let (stage, moved) = (Stage::Open, Instant::now());
-        Connection { detached, peer, out: None, stage, moved, panics: 0, is_cut: false }
+        let (stage, moved) = (PeerStage::Open, Instant::now());
+        PeerConnection { detached, peer, out: None, stage, moved, panics: 0, is_cut: false }
     }
 
     pub fn fd(&self) -> i32 {
@@ -92,21 +92,21 @@ impl<F: Feed> Connection<F> {
 
     /// From the next piece on it is leaving.
     pub fn leave(&mut self) {
-        if matches!(self.stage, Stage::Open) {
-            self.stage = Stage::Leaving;
+        if matches!(self.stage, PeerStage::Open) {
+            self.stage = PeerStage::Leaving;
         }
     }
 
     /// It is cut. True: it has something to say before it ends.
     pub fn cut(&mut self, why: &'static str) -> bool {
         let is_between_pieces = self.out.as_ref().is_none_or(|(_, taken)| *taken == 0);
-        if !is_between_pieces || !matches!(self.stage, Stage::Open | Stage::Leaving) {
+        if !is_between_pieces || !matches!(self.stage, PeerStage::Open | PeerStage::Leaving) {
             return false;
         }
         let peer = &mut self.peer;
         let words = services::piece(format_args!("a listener"), || peer.cut(why));
         self.out = words.filter(|words| !words.is_empty()).map(|words| (words, 0));
-        self.stage = Stage::Last;
+        self.stage = PeerStage::Last;
         self.is_cut = true;
         self.out.is_some()
     }
@@ -130,14 +130,14 @@ impl<F: Feed> Connection<F> {
             Turn::Over => {}
             turn => return turn,
         }
-        if let Stage::Lingering { until, .. } = self.stage {
+        if let PeerStage::Lingering { until, .. } = self.stage {
             return if now < until { Turn::Over } else { Turn::Left };
         }
         if self.out.is_none() {
             return Turn::Over;
         }
         let peer = &self.peer;
-        let has_fallen_behind = matches!(self.stage, Stage::Open)
+        let has_fallen_behind = matches!(self.stage, PeerStage::Open)
             && services::piece(format_args!("a listener"), || peer.has_fallen_behind(feed)).unwrap_or(false);
         if has_fallen_behind {
             return Turn::Cut(FELL_BEHIND);
@@ -173,7 +173,7 @@ impl<F: Feed> Connection<F> {
 
     fn receive(&mut self, feed: &mut F, bytes: &[u8]) -> Turn {
         match &mut self.stage {
-            Stage::Open | Stage::Leaving => {
+            PeerStage::Open | PeerStage::Leaving => {
                 let peer = &mut self.peer;
                 // A panic costs these bytes, and what follows them may make no sense to the peer.
                 match services::piece(format_args!("a listener"), || peer.receive(feed, bytes)) {
@@ -181,8 +181,8 @@ impl<F: Feed> Connection<F> {
                     None => Turn::Cut(PANICKED),
                 }
             }
-            Stage::Last => Turn::Over,
-            Stage::Lingering { bytes: all, .. } => {
+            PeerStage::Last => Turn::Over,
+            PeerStage::Lingering { bytes: all, .. } => {
                 *all += bytes.len();
                 if *all > LINGER_BYTES { Turn::Left } else { Turn::Over }
             }
@@ -198,48 +198,48 @@ impl<F: Feed> Connection<F> {
                 Err(_) => return Turn::Left,
             }
             match self.stage {
-                Stage::Open => {}
-                Stage::Leaving => {
+                PeerStage::Open => {}
+                PeerStage::Leaving => {
                     let peer = &mut self.peer;
                     let goodbye = services::piece(format_args!("a listener"), || peer.goodbye(feed));
                     self.out = goodbye.map(|piece| (piece, 0));
-                    self.stage = Stage::Last;
+                    self.stage = PeerStage::Last;
                     continue;
                 }
-                Stage::Last => {
+                PeerStage::Last => {
                     if self.detached.stream().shutdown(Shutdown::Write).is_err() {
                         return Turn::Left;
                     }
-                    self.stage = Stage::Lingering { until: now + LINGER, bytes: 0 };
+                    self.stage = PeerStage::Lingering { until: now + LINGER, bytes: 0 };
                     return Turn::Over;
                 }
-                Stage::Lingering { .. } => return Turn::Over,
+                PeerStage::Lingering { .. } => return Turn::Over,
             }
             match self.next(feed, now) {
-                Next::Wait => return Turn::Over,
-                Next::Send(piece) => self.out = Some((piece, 0)),
-                Next::Last(piece) => {
+                NextPiece::Wait => return Turn::Over,
+                NextPiece::Send(piece) => self.out = Some((piece, 0)),
+                NextPiece::Last(piece) => {
                     self.out = Some((piece, 0));
-                    self.stage = Stage::Last;
+                    self.stage = PeerStage::Last;
                 }
-                Next::Cut(why) => return Turn::Cut(why),
+                NextPiece::Cut(why) => return Turn::Cut(why),
             }
         }
         Turn::Again
     }
 
     /// Its peer's next piece; a peer that panics has none for now.
-    fn next(&mut self, feed: &mut F, now: Instant) -> Next {
+    fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece {
         let peer = &mut self.peer;
         match services::piece(format_args!("a listener"), || peer.next(feed, now)) {
-            Some(Next::Wait) => Next::Wait,
+            Some(NextPiece::Wait) => NextPiece::Wait,
             Some(next) => {
                 self.panics = 0;
                 next
             }
             None => {
                 self.panics += 1;
-                if self.panics < PANICS { Next::Wait } else { Next::Cut(PANICKED) }
+                if self.panics < PANICS { NextPiece::Wait } else { NextPiece::Cut(PANICKED) }
             }
         }
     }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::connection::{Connection, Turn, log_cut};
+use super::connection::{PeerConnection, Turn, log_cut};
 use super::goodbyes::{self, Goodbyes};
-use super::{Feed, Peer, Shared};
+use super::{Feed, Peer, SharedLoop};
 use crate::log_limit::limited;
 use crate::response::Detached;
 use crate::services;
@@ -27,21 +27,21 @@ const SWEEP: Duration = Duration::from_millis(250);
 /// How long a peer that was told goodbye may take to read it and to close.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
-pub(super) struct Run<F: Feed> {
+pub(super) struct LoopThread<F: Feed> {
     poll: Poll,
-    shared: Arc<Shared<F>>,
+    shared: Arc<SharedLoop<F>>,
     feed: F,
-    connections: BTreeMap<usize, Connection<F>>,
+    connections: BTreeMap<usize, PeerConnection<F>>,
     /// Those that have more to do without an event of the kernel: each once, however often it says so.
     again: BTreeSet<usize>,
     /// The newest token.
     last: usize,
     stopped_after: Duration,
-    stop: Option<Stop>,
+    stop: Option<Farewell>,
 }
 
 /// The goodbyes of a loop that is to stop.
-struct Stop {
+struct Farewell {
     goodbyes: Goodbyes,
     deadline: Instant,
     /// Every connection up to this token has been told.
@@ -51,10 +51,10 @@ struct Stop {
     last_told: Instant,
 }
 
-impl<F: Feed> Run<F> {
-    pub fn new(poll: Poll, shared: Arc<Shared<F>>, feed: F, stopped_after: Duration) -> Self {
+impl<F: Feed> LoopThread<F> {
+    pub fn new(poll: Poll, shared: Arc<SharedLoop<F>>, feed: F, stopped_after: Duration) -> Self {
         let (connections, again) = (BTreeMap::new(), BTreeSet::new());
-        Run { poll, shared, feed, connections, again, last: 0, stopped_after, stop: None }
+        LoopThread { poll, shared, feed, connections, again, last: 0, stopped_after, stop: None }
     }
 
     /// Ok: it was told to stop, and has.
@@ -117,7 +117,7 @@ impl<F: Feed> Run<F> {
 
     fn take_in(&mut self, detached: Detached, peer: Box<dyn Peer<F>>) {
         self.shared.counters.joined.fetch_add(1, Ordering::Relaxed);
-        let mut connection = Connection::new(detached, peer);
+        let mut connection = PeerConnection::new(detached, peer);
         let token = self.last + 1;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered =
@@ -190,7 +190,7 @@ impl<F: Feed> Run<F> {
     fn say_goodbyes(&mut self, deadline: Instant) -> bool {
         let now = Instant::now();
         let peers = self.connections.len();
-        let stop = self.stop.get_or_insert_with(|| Stop {
+        let stop = self.stop.get_or_insert_with(|| Farewell {
             goodbyes: Goodbyes::new(peers, now, deadline),
             deadline,
             told_up_to: 0,

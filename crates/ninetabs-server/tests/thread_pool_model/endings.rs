@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use ninetabs_server::thread_pool::{Options, Processor, Shutdown, ShuttingDown, ThreadPool, Work};
+use ninetabs_server::thread_pool::{PoolOptions, Processor, Shutdown, ShuttingDown, ThreadPool, Work};
 use ninetabs_server::timeline::{Subject, Timeline, What};
 
 use crate::numbers::{columns, push};
@@ -45,7 +45,7 @@ fn a_panic_costs_no_thread() {
     log::set_logger(&LOGGED).unwrap();
     log::set_max_level(log::LevelFilter::Error);
     let timeline = Arc::new(Timeline::default());
-    let options = Options { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 0 };
+    let options = PoolOptions { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 0 };
     let pool =
         ThreadPool::start(options, Arc::clone(&timeline), |_: Nothing, _| panic!("out of cheese")).unwrap();
     pool.push(Nothing).unwrap();
@@ -69,7 +69,7 @@ impl Drop for Again {
 
 #[test]
 fn a_panic_that_would_panic_again_costs_no_thread() {
-    let options = Options { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 0 };
+    let options = PoolOptions { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 0 };
     let process = |_: Nothing, _: &Processor<Nothing>| resume_unwind(Box::new(Again));
     let pool = ThreadPool::start(options, Arc::default(), process).unwrap();
     pool.push(Nothing).unwrap();
@@ -153,7 +153,7 @@ impl Drop for Talker {
 
 #[test]
 fn what_a_forced_shutdown_drops_may_call_the_pool() {
-    let options = Options { name: "puma srv".to_owned(), min: 0, max: 1, max_io: 0 };
+    let options = PoolOptions { name: "puma srv".to_owned(), min: 0, max: 1, max_io: 0 };
     let process = |talker: Talker, _: &Processor<Talker>| assert!(talker.1.recv().is_ok());
     let pool = Arc::new(ThreadPool::start(options, Arc::default(), process).unwrap());
     let shared = Arc::new(Mutex::new(Some(Arc::clone(&pool))));

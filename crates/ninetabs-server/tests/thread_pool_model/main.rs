@@ -26,7 +26,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => which().prop_map(Op::MarkEnded),
         10 => any::<bool>().prop_map(|force| Op::Trim { force }),
         5 => (0_usize..6, 0_usize..6).prop_map(|(min, max)| Op::Resize(min, max)),
-        2 => Just(Op::Stats),
+        2 => Just(Op::PoolStats),
         1 => any::<bool>().prop_map(|force| Op::Shutdown { force }),
     ]
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use ninetabs_server::thread_pool::{BadSize, Stats};
+use ninetabs_server::thread_pool::{BadSize, PoolStats};
 
 /// Puma's rules, without threads.
 #[derive(Debug, Clone, Default)]
@@ -121,9 +121,9 @@ impl Model {
     }
 
     /// The numbers at rest; a new `backlog_max` begins.
-    pub fn stats(&mut self) -> Stats {
+    pub fn stats(&mut self) -> PoolStats {
         let capacity = self.waiting as i64 + self.max as i64 - self.spawned as i64;
-        Stats {
+        PoolStats {
             backlog: self.todo.len(),
             running: self.spawned,
             pool_capacity: capacity.max(0) as usize,

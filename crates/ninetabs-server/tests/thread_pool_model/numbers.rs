@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use ninetabs_server::thread_pool::{BadSize, Options, StartError, Stats, ThreadPool, Work};
+use ninetabs_server::thread_pool::{BadSize, PoolOptions, PoolStartError, PoolStats, ThreadPool, Work};
 
 use crate::pair::{End, Job, Pair, lock, process, wait_until};
 
 /// Reads the stats once, since a second reading knows no `backlog_max`.
 pub fn columns(pair: &Pair) -> [usize; 8] {
-    let Stats {
+    let PoolStats {
         backlog,
         running,
         pool_capacity,
@@ -167,9 +167,9 @@ fn sizes_that_make_no_pool() {
     let pair = Pair::new(1, 2, 0);
     for (min, max) in [(3, 2), (0, 0), (1, 0)] {
         assert_eq!(pair.pool.resize(min, max), Err(BadSize { min, max }));
-        let options = Options { name: String::new(), min, max, max_io: 0 };
+        let options = PoolOptions { name: String::new(), min, max, max_io: 0 };
         let refused = ThreadPool::<Job>::start(options, Arc::default(), process).err();
-        assert!(matches!(refused, Some(StartError::BadSize(BadSize { .. }))), "{refused:?}");
+        assert!(matches!(refused, Some(PoolStartError::BadSize(BadSize { .. }))), "{refused:?}");
     }
     assert_eq!(pair.pool.size(), (1, 2));
 }

@@ -11,7 +11,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use ninetabs_server::thread_pool::{Options, Processor, Shutdown, ShuttingDown, Stats, ThreadPool, Work};
+use ninetabs_server::thread_pool::{
+    PoolOptions, PoolStats, Processor, Shutdown, ShuttingDown, ThreadPool, Work,
+};
 use ninetabs_server::timeline::{Moment, Subject, Timeline, What};
 
 use crate::model::Model;
@@ -27,7 +29,7 @@ pub enum Op {
     MarkEnded(usize),
     Trim { force: bool },
     Resize(usize, usize),
-    Stats,
+    PoolStats,
     Shutdown { force: bool },
 }
 
@@ -93,7 +95,7 @@ pub struct Pair {
 impl Pair {
     pub fn new(min: usize, max: usize, max_io: usize) -> Pair {
         let timeline = Arc::new(Timeline::default());
-        let options = Options { name: "puma srv".to_owned(), min, max, max_io };
+        let options = PoolOptions { name: "puma srv".to_owned(), min, max, max_io };
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process).unwrap());
         // No waiting for rest here: a pool that has started is at rest.
         let model = Model::new(min, max, max_io);
@@ -197,7 +199,7 @@ impl Pair {
         loop {
             let stats = self.pool.stats();
             backlog_max = backlog_max.max(stats.backlog_max);
-            let stats = Stats { backlog_max: due.backlog_max, ..stats };
+            let stats = PoolStats { backlog_max: due.backlog_max, ..stats };
             if stats == due && self.the_jobs_agree() {
                 assert!((due.backlog_max..=backlog_max_at_most.max(due.backlog_max)).contains(&backlog_max));
                 return;
@@ -263,7 +265,7 @@ impl Pair {
             Op::MarkEnded(any) => self.pick_ended(any).into_iter().for_each(|job| self.mark(job)),
             Op::Trim { force } => self.trim(force),
             Op::Resize(min, max) => self.resize(min, max),
-            Op::Stats => assert_eq!(self.pool.stats(), self.model.stats()),
+            Op::PoolStats => assert_eq!(self.pool.stats(), self.model.stats()),
             Op::Shutdown { force } => self.shut_down(force),
         }
     }
