@@ -28,7 +28,7 @@ use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::temporary_folder::MEMORY;
 use super::trace_file::TraceFile;
-use super::values::{MinMax, OrAuto};
+use super::values::OrAuto;
 use crate::app::broadcaster::{Broadcaster, BroadcasterError, PUSH_BUFFER};
 use crate::app::database::{self, Database, Keep, LeaseFor};
 use crate::app::host_authorization::HostAuthorization;
@@ -178,7 +178,7 @@ impl Running {
         opened: &mut Option<Arc<Database>>,
     ) -> Result<Running, BootError> {
         let limit = descriptors::raise_limit();
-        let MinMax(min, max) = args.threads;
+        let max = args.threads.max();
         let timeline = Arc::new(Timeline::default());
         let services = Services::default();
         let no_views = |error| BootError::Views { folder: args.views.clone().unwrap_or_default(), error };
@@ -255,11 +255,11 @@ impl Running {
         )
         .map_err(no_views)?;
         let app: Arc<dyn App> = Arc::new(move |request: &Request| fixes.call(request));
-        let threads = (min, max);
+        let threads = args.threads.min()..=max;
         let app = match args.front {
             FrontDoor::Puma => {
                 let server = Server::bind(args.bind)
-                    .threads(min..=max)
+                    .threads(threads)
                     .max_io_threads(args.max_io_threads)
                     .write_timeout(args.write_timeout)
                     .max_answer_time(args.max_answer_time.map_or(Some(default::MAX_ANSWER_TIME), |it| it.0))
@@ -321,10 +321,9 @@ impl Running {
             growth,
         );
         // What the control server does is no part of the record that it shows.
-        let (min, max) = control::THREADS;
         let control = Server::bind(args.control_url)
             .name("puma ctl")
-            .threads(min..=max)
+            .threads(control::THREADS)
             .write_timeout(control::WRITE_TIMEOUT)
             .max_connections(CONTROL_CONNECTIONS)
             // Orders are in the query: a body that comes slowly must not hold one of these few threads.

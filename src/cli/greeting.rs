@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::values::MinMax;
+use ninetabs_server::thread_pool::PoolSize;
 
 /// The connections that a browser opens to one host over HTTP/1.1.
 const BROWSER_CONNECTIONS: usize = 6;
@@ -17,7 +17,7 @@ pub(super) struct Greeting<'a> {
     pub app: SocketAddr,
     pub control: SocketAddr,
     pub needs_token: bool,
-    pub threads: MinMax,
+    pub threads: PoolSize,
     pub max_io_threads: usize,
     /// The name that was given to `--fix`.
     pub fix: Option<String>,
@@ -44,10 +44,10 @@ enum Limit {
 impl Greeting<'_> {
     /// The message, without a newline at its end.
     pub fn text(&self) -> String {
-        let MinMax(min, max) = self.threads;
+        let threads = self.threads;
         let (app, control) = (Opened(self.app), Opened(self.control));
         let mut text =
-            format!("ninetabs {}, a model of Puma 8: threads {min}:{max}", env!("CARGO_PKG_VERSION"));
+            format!("ninetabs {}, a model of Puma 8: threads {threads}", env!("CARGO_PKG_VERSION"));
         // Writing to a String cannot fail.
         let mut line = |it: std::fmt::Arguments| _ = write!(text, "\n{it}");
         let io = self.max_io_threads;
@@ -123,8 +123,7 @@ impl Greeting<'_> {
 
     /// How many streams there can be at once, and what bounds them.
     fn limit(&self) -> (usize, Limit) {
-        let MinMax(_, max) = self.threads;
-        let threads = (max + self.max_io_threads, Limit::Threads);
+        let threads = (self.threads.max() + self.max_io_threads, Limit::Threads);
         // A bound is met only if it is below the number of threads; at the same number, the next
         // page finds no thread before its stream could meet the bound.
         let bounds = [(self.leased_connections, Limit::Database), (self.stream_cap, Limit::Cap)];
@@ -199,7 +198,7 @@ mod tests {
             app: ([127, 0, 0, 1], 9292).into(),
             control: ([127, 0, 0, 1], 9293).into(),
             needs_token: false,
-            threads: MinMax(8, 8),
+            threads: PoolSize::new(8, 8).unwrap(),
             max_io_threads: 0,
             fix: None,
             stream_cap: None,
@@ -226,7 +225,7 @@ mod tests {
             change(&mut it);
             it.text()
         };
-        let three = of(|it| it.threads = MinMax(0, 3));
+        let three = of(|it| it.threads = PoolSize::new(0, 3).unwrap());
         assert!(three.contains("4 tabs on 4 hosts, and the 4th waits for a thread"), "{three}");
         assert!(!three.contains("on one address"), "three streams do not use six connections: {three}");
 
@@ -252,7 +251,7 @@ mod tests {
         assert!(db.contains("the 6th gets an empty 200 after 5 s"), "{db}");
         let both = of(|it| (it.leased_connections, it.stream_cap) = (Some(5), Some(5)));
         assert!(both.contains("the 6th is refused and asks again"), "{both}");
-        let by_query = of(|it| (it.leased_connections, it.threads) = (None, MinMax(64, 64)));
+        let by_query = of(|it| (it.leased_connections, it.threads) = (None, PoolSize::new(64, 64).unwrap()));
         assert!(by_query.contains("the 65th waits for a thread"), "{by_query}");
 
         let elsewhere =

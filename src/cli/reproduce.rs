@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::files::clash::{Use, same_file};
 use super::keepsakes::Keepsakes;
 use super::serve_args::FrontDoor;
-use super::values::{self, MinMax};
+use super::values;
 use super::{failed, interrupt, misused, output};
 use crate::lab::acts::{ACTS, Act, Outcome};
 use crate::lab::claim::Verdict;
@@ -26,6 +26,7 @@ use crate::lab::narrator::Narrator;
 use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
 use ninetabs_server::escape;
+use ninetabs_server::thread_pool::PoolSize;
 
 pub(super) const EXAMPLES: &str = "\
 Acts:
@@ -55,8 +56,8 @@ pub struct ReproduceArgs {
     #[arg(long, conflicts_with = "json")]
     pub step: bool,
     /// Least and most threads of the server's pool.
-    #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::min_max)]
-    pub threads: MinMax,
+    #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
+    pub threads: PoolSize,
     /// How many tabs are opened, a number from 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=100_u16))]
     pub tabs: u16,
@@ -105,10 +106,9 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             return failed(format_args!("this program cannot be found again, give --program: {error}"));
         }
     };
-    let MinMax(min, max) = args.threads;
     let plan = Plan {
         program,
-        threads: (min, max),
+        threads: args.threads.min()..=args.threads.max(),
         tabs: args.tabs.into(),
         front: args.front.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
         pace: if args.fast { Pace::FAST } else { Pace::SEED },

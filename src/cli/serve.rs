@@ -352,7 +352,7 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
         .streams_at
         .as_deref()
         .map(|origin| (origin, other_server::command(origin, &pages.join(","), &args.database)));
-    let threads = args.threads.1 + args.max_io_threads;
+    let threads = args.threads.max() + args.max_io_threads;
     let greeting = Greeting {
         app,
         control,

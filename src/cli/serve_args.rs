@@ -9,8 +9,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::duration;
-use super::values::{self, AtMost, MinMax, OrAuto, OrNoToken, OrOff, SecretToken};
+use super::values::{self, AtMost, OrAuto, OrNoToken, OrOff, SecretToken};
 use ninetabs_server::configuration as default;
+use ninetabs_server::thread_pool::PoolSize;
 
 /// What reads requests and hands them to the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -106,8 +107,8 @@ pub struct ServeArgs {
     pub state: Option<PathBuf>,
 
     /// Least and most threads of the pool, or one number for both.
-    #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", default_value_if("fix", "more-threads", "64:64"), value_parser = values::min_max, help_heading = "Pool")]
-    pub threads: MinMax,
+    #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", default_value_if("fix", "more-threads", "64:64"), value_parser = values::pool_size, help_heading = "Pool")]
+    pub threads: PoolSize,
     /// How many threads may be marked IO-bound on top of the pool; above 0 every stream is marked.
     #[arg(long, value_name = "N", env = "NINETABS_MAX_IO_THREADS", default_value_t = default::MAX_IO_THREADS, default_value_if("fix", "io-threads", "5"), value_parser = values::threads, help_heading = "Pool")]
     pub max_io_threads: usize,

@@ -15,10 +15,7 @@ use url::Url;
 use super::duration;
 use crate::app::host_authorization::HostAuthorization;
 use crate::control::Token;
-
-/// Threads, least and most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MinMax(pub usize, pub usize);
+use ninetabs_server::thread_pool::PoolSize;
 
 /// A duration, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,12 +100,12 @@ impl TypedValueParser for SecretToken {
 }
 
 /// `MIN:MAX`, or one number for both.
-pub fn min_max(text: &str) -> Result<MinMax, String> {
+pub fn pool_size(text: &str) -> Result<PoolSize, String> {
     let (min, max) = text.split_once(':').unwrap_or((text, text));
-    match (min.parse(), max.parse()) {
-        (Ok(min), Ok(max)) if min <= max && (1..=MOST).contains(&max) => Ok(MinMax(min, max)),
-        _ => Err(format!("give MIN:MAX, such as 8:8 or 0:5, MAX from 1 to {MOST} and MIN no more than that")),
-    }
+    let size = min.parse().ok().zip(max.parse().ok()).and_then(|(min, max)| PoolSize::new(min, max).ok());
+    size.filter(|size| size.max() <= MOST).ok_or_else(|| {
+        format!("give MIN:MAX, such as 8:8 or 0:5, MAX from 1 to {MOST} and MIN no more than that")
+    })
 }
 
 /// More than no time at all.
@@ -233,10 +230,10 @@ mod tests {
         assert_eq!(token("none"), Ok(OrNoToken(None)));
         assert!(token("").is_err(), "an empty variable of a shell must not start a server without a token");
         assert!(token("s3cret").is_ok_and(|token| token.0.is_some()) && token("a b").is_err());
-        assert_eq!(min_max("0:5"), Ok(MinMax(0, 5)));
-        assert_eq!(min_max("3"), Ok(MinMax(3, 3)));
+        assert_eq!(pool_size("0:5"), Ok(PoolSize::new(0, 5).unwrap()));
+        assert_eq!(pool_size("3"), Ok(PoolSize::new(3, 3).unwrap()));
         for wrong in ["", ":", "5:1", "0:0", "0", "a:b", "1:99999", "-1:2"] {
-            assert!(min_max(wrong).is_err(), "{wrong}");
+            assert!(pool_size(wrong).is_err(), "{wrong}");
         }
         assert_eq!(time_or_off("off"), Ok(OrOff(None)));
         assert_eq!(time_or_off("5s"), Ok(OrOff(Some(Duration::from_secs(5)))));

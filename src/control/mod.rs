@@ -22,6 +22,7 @@ mod view;
 mod viewers;
 
 use std::io::{self, Write};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub use token::{SAFE as SAFE_TOKEN, SHORTEST as SHORTEST_TOKEN, Token};
 pub use view::View;
 
 /// Threads of the control server. No client and no order holds one for long: see `aside`.
-pub const THREADS: (usize, usize) = (1, 4);
+pub const THREADS: RangeInclusive<usize> = 1..=4;
 /// How long a client may take to read an answer that goes out from the pool. These are small, so that the
 /// kernel takes them at once.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::stats::open_connections;
 use super::view::View;
 use crate::app::database::{Gone, OpenError};
-use ninetabs_server::thread_pool::BadSize;
+use ninetabs_server::thread_pool::{BadSize, PoolSize};
 
 /// Why the size stays as it is.
 #[derive(Debug, Error)]
@@ -58,21 +58,20 @@ impl Sizing {
 
     /// Sets the least and most threads, and opens the database connections for them; or does nothing.
     /// Threads leave and come as Puma's own resize leaves it.
-    pub fn set(&self, view: &View, min: usize, max: usize) -> Result<(), SizeError> {
+    pub fn set(&self, view: &View, threads: PoolSize) -> Result<(), SizeError> {
         // It guards nothing: what changes under it is whole at each step.
         let _order = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        BadSize::check(min, max)?;
         if let Some(growth) = &self.growth {
             // Connections first: a thread without one would fail at its first query.
-            grow(view, max.saturating_add(growth.beyond), &growth.room)?;
+            grow(view, threads.max().saturating_add(growth.beyond), &growth.room)?;
         }
-        Ok(view.server.resize(min, max)?)
+        Ok(view.server.resize(threads.min(), threads.max())?)
     }
 
     /// Sets threads to those of the start, and the database pool to its own. The room for clients stays
     /// as it is: SQLite keeps the descriptors.
-    pub fn restore(&self, view: &View, min: usize, max: usize) -> Result<(), SizeError> {
-        self.set(view, min, max)?;
+    pub fn restore(&self, view: &View, threads: PoolSize) -> Result<(), SizeError> {
+        self.set(view, threads)?;
         view.database.shrink_to(self.database);
         Ok(())
     }

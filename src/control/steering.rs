@@ -16,11 +16,11 @@ use super::orders::{Ask, Given};
 use super::sizing::{Growth, Sizing};
 use super::view::View;
 use ninetabs_server::Response;
+use ninetabs_server::thread_pool::PoolSize;
 
 /// What a reset restores.
 struct Start {
-    min: usize,
-    max: usize,
+    size: PoolSize,
     max_stream_age: Option<Duration>,
 }
 
@@ -35,15 +35,14 @@ pub(super) struct Steering {
 
 impl Steering {
     pub fn new(view: View, growth: Option<Growth>) -> Self {
-        let (min, max) = view.server.size();
-        let start = Start { min, max, max_stream_age: view.live.max_age() };
+        let start = Start { size: view.server.size(), max_stream_age: view.live.max_age() };
         let sizing = Sizing::new(&view, growth);
         Steering { view, start, sizing, sizes: Mutex::default() }
     }
 
     /// The maximum of threads at the start.
     pub fn threads_at_the_start(&self) -> usize {
-        self.start.max
+        self.start.size.max()
     }
 
     /// Carries out an order, or answers 422 with a sentence that names the parameter.
@@ -82,9 +81,10 @@ impl Steering {
 
     fn resize(&self, new_min: Option<usize>, new_max: Option<usize>) -> Result<Response, String> {
         let _alone = self.alone();
-        let (min, max) = self.view.server.size();
-        let wanted = (new_min.unwrap_or(min), new_max.unwrap_or(max));
-        if wanted.0 > wanted.1 {
+        let size = self.view.server.size();
+        let (min, max) = (size.min(), size.max());
+        let (wanted_min, wanted_max) = (new_min.unwrap_or(min), new_max.unwrap_or(max));
+        if wanted_min > wanted_max {
             return Err(match (new_min, new_max) {
                 (Some(min), Some(max)) => {
                     format!("min: {min} is more than max, {max}; give a minimum of {max} or less")
@@ -93,18 +93,18 @@ impl Steering {
                     "min: {new} is more than the maximum, which is {max}; give a minimum of {max} or less, or max={new} as well"
                 ),
                 _ => format!(
-                    "max: {} is less than the minimum, which is {min}; give a maximum of {min} or more, or min as well",
-                    wanted.1
+                    "max: {wanted_max} is less than the minimum, which is {min}; give a maximum of {min} or more, or min as well"
                 ),
             });
         }
-        self.set_size(wanted.0, wanted.1)
+        self.set_size(wanted_min, wanted_max)
     }
 
     fn set_size(&self, min: usize, max: usize) -> Result<Response, String> {
-        self.sizing.set(&self.view, min, max).map_err(|error| error.to_string())?;
-        let (min, max) = self.view.server.size();
-        Ok(one_line(&json!({ "min": min, "max": max })))
+        let size = PoolSize::new(min, max).map_err(|error| error.to_string())?;
+        self.sizing.set(&self.view, size).map_err(|error| error.to_string())?;
+        let size = self.view.server.size();
+        Ok(one_line(&json!({ "min": size.min(), "max": size.max() })))
     }
 
     /// As many threads, least and most; those beyond leave as soon as they are idle, which
@@ -118,8 +118,7 @@ impl Steering {
     }
 
     fn trim(&self) {
-        let (min, _) = self.view.server.size();
-        for _ in min..self.view.server.threads().len() {
+        for _ in self.view.server.size().min()..self.view.server.threads().len() {
             self.view.server.trim();
         }
     }
@@ -127,17 +126,17 @@ impl Steering {
     /// Closes what the lab has open, and restores threads, database connections and maximum age to
     /// the start's; or does nothing.
     fn reset(&self) -> Result<Response, String> {
-        let Start { min, max, max_stream_age } = self.start;
+        let Start { size, max_stream_age } = self.start;
         let sized = {
             let _alone = self.alone();
-            self.sizing.restore(&self.view, min, max)
+            self.sizing.restore(&self.view, size)
         };
         sized.map_err(|error| error.to_string())?;
         self.view.laboratory.close_all();
         self.view.live.set_max_age(max_stream_age);
         self.view.server.fill();
         self.trim();
-        Ok(one_line(&json!({ "min": min, "max": max, "max_stream_age_s": self.max_age_s() })))
+        Ok(one_line(&json!({ "min": size.min(), "max": size.max(), "max_stream_age_s": self.max_age_s() })))
     }
 
     fn max_age_s(&self) -> Option<f64> {

@@ -57,7 +57,7 @@ impl View {
         let held = threads.iter().filter(|thread| thread.is_busy()).count();
         // Each connection is in todo, with a pool thread, or watched by the reactor.
         let reactor = glance.connections.map(|all| all.saturating_sub(glance.pool.backlog + held));
-        let (min, max) = self.server.size();
+        let size = self.server.size();
         State {
             now_us: self.timeline.now_us(),
             server: Arc::clone(&self.run),
@@ -65,8 +65,8 @@ impl View {
             threads,
             reactor,
             listen_queue,
-            min,
-            max,
+            min: size.min(),
+            max: size.max(),
             lab: self.laboratory.show(),
             max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
         }

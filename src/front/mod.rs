@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use ninetabs_server::handle::{ListenerDied, ServerStats, ThreadView};
-use ninetabs_server::thread_pool::{BadSize, Shutdown};
+use ninetabs_server::thread_pool::{BadSize, PoolSize, Shutdown};
 use ninetabs_server::{Handle, Streams};
 
 pub use tiny_http::TinyHttpServer;
@@ -64,8 +64,8 @@ impl AppServer {
         either!(self, server => server.threads())
     }
 
-    /// The least and the most number of threads in force.
-    pub fn size(&self) -> (usize, usize) {
+    /// The size of the pool that is in force.
+    pub fn size(&self) -> PoolSize {
         either!(self, server => server.size())
     }
 

@@ -35,6 +35,7 @@ use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +53,9 @@ use ninetabs_server::refusal;
 use ninetabs_server::request::Version;
 use ninetabs_server::services::Services;
 use ninetabs_server::serving::{AnswerLimits, Serving};
-use ninetabs_server::thread_pool::{BadSize, PoolOptions, PoolStats, Processor, Shutdown, ThreadPool, Work};
+use ninetabs_server::thread_pool::{
+    BadSize, PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ThreadPool, Work,
+};
 use ninetabs_server::timeline::{Subject, Timeline, What};
 use ninetabs_server::{App, Reaper, Request, RequestBuilder, Response, StartError, Streams};
 
@@ -89,8 +92,8 @@ impl Drop for Job {
 pub struct Settings {
     /// Where to listen, on loopback; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Least and most pool threads.
-    pub threads: (usize, usize),
+    /// Least and most pool threads, as they were asked for.
+    pub threads: RangeInclusive<usize>,
     /// Threads that may be marked IO-bound on top of those.
     pub max_io_threads: usize,
     /// How often one idle thread above the least is dropped.
@@ -166,13 +169,12 @@ impl TinyHttpServer {
             let most = settings.max_body_bytes;
             move |job: Job, processor: &Processor<Job>| process(job, processor, &serving, &record, most)
         };
-        let (min, max) = settings.threads;
+        let (min, max) = (*settings.threads.start(), *settings.threads.end());
         let options = PoolOptions { name: NAME.to_owned(), min, max, max_io: settings.max_io_threads };
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
         let front = Front::open(listener, Arc::clone(&pool), timeline)?;
         let trimmed = Arc::clone(&pool);
-        let trim =
-            AutoTrim::start(NAME, settings.threads, settings.auto_trim_time, move || trimmed.trim(false))?;
+        let trim = AutoTrim::start(NAME, pool.size(), settings.auto_trim_time, move || trimmed.trim(false))?;
         let reaper =
             Reaper::start(streams, settings.reap_every, &settings.services).map_err(StartError::Thread)?;
         Ok(TinyHttpServer { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
@@ -221,8 +223,8 @@ impl TinyHttpServer {
         ThreadView::of(self.pool.processors(), &self.serving)
     }
 
-    /// The least and the most number of threads in force.
-    pub fn size(&self) -> (usize, usize) {
+    /// The size of the pool that is in force.
+    pub fn size(&self) -> PoolSize {
         self.pool.size()
     }
 

@@ -63,7 +63,7 @@ impl Report<'_> {
             began => timestamp::seconds(self.began).to_string(),
             command => self.command,
             configuration => vec![
-                ("threads", format!("{}:{}", plan.threads.0, plan.threads.1)),
+                ("threads", format!("{}:{}", plan.threads.start(), plan.threads.end())),
                 ("tabs", plan.tabs.to_string()),
                 ("front door", plan.front.clone()),
                 ("an update every", spoken(plan.pace.update_rate)),
@@ -138,7 +138,7 @@ mod tests {
     fn page(held: bool, broken: Option<&str>) -> String {
         let plan = Plan {
             program: "ninetabs".into(),
-            threads: (2, 2),
+            threads: 2..=2,
             tabs: 3,
             front: "puma".into(),
             pace: Pace::FAST,

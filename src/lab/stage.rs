@@ -5,6 +5,7 @@
 //! a page. All waiting happens in [`Stage::wait_until`]: it draws the lanes
 //! meanwhile, and ends early, with [`ActError::Interrupted`], when it is told to.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -73,7 +74,7 @@ pub struct Plan {
     /// The program to start as the server.
     pub program: PathBuf,
     /// Least and most threads.
-    pub threads: (usize, usize),
+    pub threads: RangeInclusive<usize>,
     pub tabs: usize,
     pub front: String,
     pub pace: Pace,
@@ -82,7 +83,7 @@ pub struct Plan {
 impl Plan {
     /// The most threads, which is the most streams.
     pub fn most_threads(&self) -> usize {
-        self.threads.1
+        *self.threads.end()
     }
 }
 
@@ -156,10 +157,9 @@ impl<'a> Stage<'a> {
         caption: &str,
         flags: &[(&str, String)],
     ) -> Result<Stage<'a>, ActError> {
-        let (min, max) = plan.threads;
         let pace = &plan.pace;
         let ours = [
-            ("--threads", format!("{min}:{max}")),
+            ("--threads", format!("{}:{}", plan.threads.start(), plan.threads.end())),
             ("--front", plan.front.clone()),
             ("--update-rate", in_seconds(pace.update_rate)),
             ("--produce-every", in_seconds(pace.produce_every)),

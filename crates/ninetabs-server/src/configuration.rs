@@ -5,6 +5,7 @@
 //! that a default is written down once.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::client::ClientLimits;
@@ -13,7 +14,7 @@ use crate::serving::AnswerLimits;
 use crate::thread_pool::PoolOptions;
 
 /// Least and most pool threads. Puma's own default is 0:5; the seed ran eight.
-pub const THREADS: (usize, usize) = (8, 8);
+pub const THREADS: RangeInclusive<usize> = 8..=8;
 /// Threads that may be marked IO-bound on top of the pool's maximum.
 pub const MAX_IO_THREADS: usize = 0;
 /// How long a blocked write waits for its client, in sum.
@@ -72,8 +73,8 @@ pub(crate) struct Configuration {
     pub name: String,
     /// Where to listen; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// Least and most pool threads.
-    pub threads: (usize, usize),
+    /// Least and most pool threads, as they were asked for: the pool checks them.
+    pub threads: RangeInclusive<usize>,
     pub max_io_threads: usize,
     pub write_timeout: Duration,
     /// How long an answer that is written whole may wait for its client, in total, and at most
@@ -124,7 +125,7 @@ impl Configuration {
 
     /// How the pool is started.
     pub(super) fn pool_options(&self) -> PoolOptions {
-        let (min, max) = self.threads;
+        let (min, max) = (*self.threads.start(), *self.threads.end());
         PoolOptions { name: self.name.clone(), min, max, max_io: self.max_io_threads }
     }
 

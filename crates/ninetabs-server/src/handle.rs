@@ -23,7 +23,7 @@ use crate::reactor::{After, Reactor};
 use crate::reaper::Reaper;
 use crate::serving::{RequestView, Serving};
 use crate::streams::Streams;
-use crate::thread_pool::{BadSize, PoolStats, ProcessorView, Shutdown, ThreadPool};
+use crate::thread_pool::{BadSize, PoolSize, PoolStats, ProcessorView, Shutdown, ThreadPool};
 use crate::timeline::Timeline;
 
 /// A running server. Dropping it stops accepting, and waits for no request.
@@ -133,14 +133,10 @@ impl Handle {
         let pool = Arc::new(ThreadPool::start(configuration.pool_options(), timeline, process)?);
         let front = Front::open(listener, &configuration, server, &pool)?;
         let trimmed = Arc::clone(&pool);
-        let trim = AutoTrim::start(
-            &configuration.name,
-            configuration.threads,
-            configuration.auto_trim_time,
-            move || {
+        let trim =
+            AutoTrim::start(&configuration.name, pool.size(), configuration.auto_trim_time, move || {
                 trimmed.trim(false);
-            },
-        )?;
+            })?;
         let reaper = configuration
             .reap_every
             .map(|every| Reaper::start(streams, every, &configuration.services))
@@ -222,8 +218,8 @@ impl Handle {
         self.pool.fill();
     }
 
-    /// The least and the most number of threads in force.
-    pub fn size(&self) -> (usize, usize) {
+    /// The size of the pool that is in force.
+    pub fn size(&self) -> PoolSize {
         self.pool.size()
     }
 
@@ -341,13 +337,13 @@ impl AutoTrim {
     /// once in a [`SHORTEST_ROUND`].
     pub fn start(
         name: &str,
-        (min, max): (usize, usize),
+        size: PoolSize,
         every: Duration,
         trim: impl Fn() + Send + 'static,
     ) -> Result<AutoTrim, StartError> {
         let (stop, stopped) = bounded::<()>(1);
         let every = every.max(SHORTEST_ROUND);
-        if min != max {
+        if size.min() != size.max() {
             thread::Builder::new()
                 .name(format!("{name} tp trim"))
                 .spawn(move || {
@@ -377,7 +373,7 @@ mod tests {
         let rounds = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&rounds);
         let began = Instant::now();
-        let trim = AutoTrim::start("test", (0, 1), Duration::ZERO, move || {
+        let trim = AutoTrim::start("test", PoolSize::new(0, 1).unwrap(), Duration::ZERO, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::fmt;
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
@@ -17,8 +18,7 @@ use super::sync::Arc;
 use crate::timeline::{Subject, Timeline, What};
 
 pub(super) struct PoolState<W> {
-    pub(super) min: usize,
-    pub(super) max: usize,
+    pub(super) size: PoolSize,
     max_io: usize,
     pub(super) todo: VecDeque<(Subject, W)>,
     backlog_max: usize,
@@ -81,18 +81,46 @@ pub struct BadSize {
     pub max: usize,
 }
 
-impl BadSize {
-    /// Whether these numbers make a pool.
-    pub fn check(min: usize, max: usize) -> Result<(), BadSize> {
-        if min > max || max < 1 { Err(BadSize { min, max }) } else { Ok(()) }
+/// The least and the most number of threads of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSize {
+    min: usize,
+    max: usize,
+}
+
+impl PoolSize {
+    /// At most `max` threads, of which trimming leaves `min`.
+    pub const fn new(min: usize, max: usize) -> Result<PoolSize, BadSize> {
+        if min > max || max < 1 { Err(BadSize { min, max }) } else { Ok(PoolSize { min, max }) }
+    }
+
+    /// Threads that trimming leaves.
+    pub const fn min(self) -> usize {
+        self.min
+    }
+
+    /// Threads beyond which none is started, those marked IO-bound left out.
+    pub const fn max(self) -> usize {
+        self.max
+    }
+}
+
+/// As it is written for `--threads`.
+impl fmt::Display for PoolSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.min, self.max)
     }
 }
 
 impl<W> PoolState<W> {
-    pub(super) fn new(max_io: usize, timeline: Arc<Timeline>, somebody_here: Sender<Infallible>) -> Self {
+    pub(super) fn new(
+        size: PoolSize,
+        max_io: usize,
+        timeline: Arc<Timeline>,
+        somebody_here: Sender<Infallible>,
+    ) -> Self {
         PoolState {
-            min: 0,
-            max: 0,
+            size,
             max_io,
             todo: VecDeque::new(),
             backlog_max: 0,
@@ -155,14 +183,14 @@ impl<W> PoolState<W> {
     }
 
     pub(super) fn is_below_min(&self) -> bool {
-        self.spawned() < self.min
+        self.spawned() < self.size.min
     }
 
     /// IO-bound threads do not count, but those beyond the quota do.
     fn can_spawn_processor(&self) -> bool {
         let io = self.io_threads();
         let extra_io = io.saturating_sub(self.max_io);
-        self.spawned() - io + extra_io < self.max
+        self.spawned() - io + extra_io < self.size.max
     }
 
     pub(super) fn lowest_free_number(&self) -> usize {
@@ -236,7 +264,7 @@ impl<W> PoolState<W> {
         if !self.processors.get(&number).is_some_and(|thread| thread.io_bound) {
             return false;
         }
-        let leaves = self.spawned() - self.io_threads() >= self.max;
+        let leaves = self.spawned() - self.io_threads() >= self.size.max;
         if leaves {
             self.leave(number);
         } else if let Some(thread) = self.processors.get_mut(&number) {
@@ -267,17 +295,15 @@ impl<W> PoolState<W> {
     /// Whether a thread is to go, so that one should be woken to look.
     pub(super) fn trim(&mut self, force: bool) -> bool {
         let asked = (force || self.is_anybody_waiting())
-            && self.spawned() > self.min.saturating_add(self.trim_requested);
+            && self.spawned() > self.size.min.saturating_add(self.trim_requested);
         self.trim_requested += usize::from(asked);
         asked
     }
 
-    pub(super) fn resize(&mut self, min: usize, max: usize) -> Result<(), BadSize> {
-        BadSize::check(min, max)?;
-        (self.min, self.max) = (min, max);
+    pub(super) fn resize(&mut self, size: PoolSize) {
+        self.size = size;
         // Threads that were asked to leave for a lower minimum, and are still at work, may stay now.
-        self.trim_requested = self.trim_requested.min(self.spawned().saturating_sub(min));
-        Ok(())
+        self.trim_requested = self.trim_requested.min(self.spawned().saturating_sub(size.min));
     }
 
     /// As Puma's `stats`: begins a new `backlog_max`.
@@ -292,12 +318,12 @@ impl<W> PoolState<W> {
         PoolStats {
             backlog,
             running,
-            pool_capacity: waiting.saturating_add(self.max).saturating_sub(running),
+            pool_capacity: waiting.saturating_add(self.size.max).saturating_sub(running),
             // An abandoned thread may be in `waiting` for a moment, and no longer in `running`.
             busy_threads: (running + backlog).saturating_sub(waiting),
             io_threads: self.io_threads(),
             backlog_max: self.backlog_max,
-            max_threads: self.max,
+            max_threads: self.size.max,
             waiting,
         }
     }

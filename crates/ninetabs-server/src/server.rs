@@ -63,7 +63,7 @@ impl Server {
     /// Least and most threads of the pool [default: `8..=8`]. A page holds one while it is written, a
     /// stream for as long as it lasts.
     pub fn threads(mut self, threads: RangeInclusive<usize>) -> Server {
-        self.configuration.threads = threads.into_inner();
+        self.configuration.threads = threads;
         self
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-pub use super::pool_state::{BadSize, PoolStats};
+pub use super::pool_state::{BadSize, PoolSize, PoolStats};
 use super::pool_state::{PoolState, ProcessorThread};
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 use crate::log_limit::limited;
@@ -136,8 +136,7 @@ impl<W: Work> ThreadPool<W> {
     ) -> Result<Self, PoolStartError> {
         let PoolOptions { name, min, max, max_io } = options;
         let (somebody_here, all_left) = crossbeam_channel::bounded(0);
-        let mut state = PoolState::new(max_io, timeline, somebody_here);
-        state.resize(min, max)?;
+        let state = PoolState::new(PoolSize::new(min, max)?, max_io, timeline, somebody_here);
         let (not_empty, not_full) = (Condvar::new(), Condvar::new());
         let process: Box<ProcessWork<W>> = Box::new(process);
         let shared = Arc::new(SharedPool { name, process, state: Mutex::new(state), not_empty, not_full });
@@ -199,13 +198,14 @@ impl<W: Work> ThreadPool<W> {
     /// Sets the least and the most number of threads, and nothing else: growth shows at the next push,
     /// shrinking needs [`trim`](Self::trim). Models `update_thread_pool_min_max`.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
-        self.shared.lock().resize(min, max)
+        let size = PoolSize::new(min, max)?;
+        self.shared.lock().resize(size);
+        Ok(())
     }
 
-    /// The least and the most number of threads in force.
-    pub fn size(&self) -> (usize, usize) {
-        let state = self.shared.lock();
-        (state.min, state.max)
+    /// The size in force.
+    pub fn size(&self) -> PoolSize {
+        self.shared.lock().size
     }
 
     /// What `look` copies from the first of todo, at most so many. It is called under the pool's lock, so

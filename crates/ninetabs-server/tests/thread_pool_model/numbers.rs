@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use ninetabs_server::thread_pool::{BadSize, PoolOptions, PoolStartError, PoolStats, ThreadPool, Work};
+use ninetabs_server::thread_pool::{
+    BadSize, PoolOptions, PoolSize, PoolStartError, PoolStats, ThreadPool, Work,
+};
 
 use crate::pair::{End, Job, Pair, lock, process, wait_until};
 
@@ -171,5 +173,5 @@ fn sizes_that_make_no_pool() {
         let refused = ThreadPool::<Job>::start(options, Arc::default(), process).err();
         assert!(matches!(refused, Some(PoolStartError::BadSize(BadSize { .. }))), "{refused:?}");
     }
-    assert_eq!(pair.pool.size(), (1, 2));
+    assert_eq!(pair.pool.size(), PoolSize::new(1, 2).unwrap());
 }

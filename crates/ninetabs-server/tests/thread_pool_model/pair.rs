@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ninetabs_server::thread_pool::{
-    PoolOptions, PoolStats, Processor, Shutdown, ShuttingDown, ThreadPool, Work,
+    PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ShuttingDown, ThreadPool, Work,
 };
 use ninetabs_server::timeline::{Moment, Subject, Timeline, What};
 
@@ -139,7 +139,7 @@ impl Pair {
 
     fn resize(&mut self, min: usize, max: usize) {
         assert_eq!(self.pool.resize(min, max), self.model.resize(min, max));
-        assert_eq!(self.pool.size(), (self.model.min, self.model.max));
+        assert_eq!(self.pool.size(), PoolSize::new(self.model.min, self.model.max).unwrap());
         self.rest();
     }
 
