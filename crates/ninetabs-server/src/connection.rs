@@ -29,13 +29,51 @@ pub(super) const COPIED_BYTES: usize = 4 * 1024;
 
 /// The client of this connection is gone, or does not read any more.
 #[derive(Debug, Error)]
-#[error("write {number} failed: {errno}")]
+#[error("write {number} failed: {cause}")]
 pub struct WriteError {
     /// Which write of this answer it was, counted from 1.
     pub number: u64,
-    /// The system's name for it: `EPIPE`, `ECONNRESET`, `EAGAIN` (the write timeout), `ETIMEDOUT`
-    /// (the peer has vanished), …
-    pub errno: String,
+    /// What the write met.
+    pub cause: WriteFailure,
+}
+
+/// What a write to a client can meet. Its text is the system's own name, where there is one.
+#[derive(Debug, Clone, Error)]
+pub enum WriteFailure {
+    /// The client has closed.
+    #[error("EPIPE")]
+    Closed,
+    /// The client has closed, and was seen to do so while nothing was written.
+    #[error("POLLRDHUP")]
+    SeenClosed,
+    /// The client has reset the connection.
+    #[error("ECONNRESET")]
+    Reset,
+    /// The client has read nothing for the write timeout.
+    #[error("EAGAIN")]
+    TimedOut,
+    /// The client has acknowledged nothing for so long that the kernel has given it up.
+    #[error("ETIMEDOUT")]
+    Vanished,
+    /// A [`Cutter`] has ended the write.
+    #[error("cut")]
+    Cut,
+    /// Any other error.
+    #[error("{0}")]
+    Other(Arc<io::Error>),
+}
+
+impl From<io::Error> for WriteFailure {
+    fn from(error: io::Error) -> WriteFailure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => WriteFailure::Closed,
+            io::ErrorKind::ConnectionReset => WriteFailure::Reset,
+            io::ErrorKind::ConnectionAborted => WriteFailure::Cut,
+            io::ErrorKind::WouldBlock => WriteFailure::TimedOut,
+            io::ErrorKind::TimedOut => WriteFailure::Vanished,
+            _ => WriteFailure::Other(Arc::new(error)),
+        }
+    }
 }
 
 /// How far an answer has come; read by whoever watches the server.
@@ -61,7 +99,7 @@ pub struct AnswerWriter {
     writes: u64,
     state: WriteState,
     /// What the write that failed met.
-    errno: Option<String>,
+    failure: Option<WriteFailure>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +132,7 @@ impl AnswerWriter {
             framing: Framing::UntilClose,
             writes: 0,
             state: WriteState::Open,
-            errno: None,
+            failure: None,
         }
     }
 
@@ -143,8 +181,8 @@ impl AnswerWriter {
 
     /// What a write gets when nothing more can be sent.
     pub(crate) fn over(&self) -> WriteError {
-        let errno = self.errno.clone().unwrap_or_else(|| "EPIPE".to_owned());
-        WriteError { number: self.writes + 1, errno }
+        let cause = self.failure.clone().unwrap_or(WriteFailure::Closed);
+        WriteError { number: self.writes + 1, cause }
     }
 
     /// What to say at a clean end: it is sent with what is due then.
@@ -170,11 +208,15 @@ impl AnswerWriter {
 
     /// The client has been seen to close: recorded as a write that failed would be.
     pub fn closed(&mut self) -> WriteError {
+        self.lose(self.writes + 1, WriteFailure::SeenClosed)
+    }
+
+    /// Nothing more can be sent: records why.
+    fn lose(&mut self, number: u64, cause: WriteFailure) -> WriteError {
         self.state = WriteState::Broken;
-        let (number, errno) = (self.writes + 1, "POLLRDHUP".to_owned());
-        self.errno = Some(errno.clone());
-        self.record(What::Disconnected { write: number, error: errno.clone() });
-        WriteError { number, errno }
+        self.failure = Some(cause.clone());
+        self.record(What::Disconnected { write: number, error: cause.to_string() });
+        WriteError { number, cause }
     }
 
     /// Ends the answer: sends what is still due (the head, the last words, the last
@@ -246,29 +288,11 @@ impl AnswerWriter {
                 self.record(What::Wrote { bytes });
                 Ok(())
             }
-            Err(error) => {
-                self.state = WriteState::Broken;
-                let errno = errno(&error);
-                self.errno = Some(errno.clone());
-                self.record(What::Disconnected { write: self.writes, error: errno.clone() });
-                Err(WriteError { number: self.writes, errno })
-            }
+            Err(error) => Err(self.lose(self.writes, error.into())),
         }
     }
 
     fn record(&self, what: What) {
         self.timeline.record(Some(self.thread), Some(self.subject), what);
-    }
-}
-
-/// The system's own name for what a write can meet.
-fn errno(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => "EPIPE".into(),
-        io::ErrorKind::ConnectionReset => "ECONNRESET".into(),
-        io::ErrorKind::ConnectionAborted => "cut".into(),
-        io::ErrorKind::WouldBlock => "EAGAIN".into(),
-        io::ErrorKind::TimedOut => "ETIMEDOUT".into(),
-        _ => error.to_string(),
     }
 }

@@ -97,7 +97,7 @@ mod transport;
 pub use app::App;
 pub use authority::{Authority, Host};
 pub use body::RequestBody;
-pub use connection::WriteError;
+pub use connection::{WriteError, WriteFailure};
 pub use event::Event;
 pub use handle::Handle;
 pub use listen::StartError;
