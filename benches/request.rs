@@ -20,6 +20,7 @@ use http::StatusCode;
 use ninetabs::lab::event_stream::Parser;
 use ninetabs_server::Event;
 use ninetabs_server::configuration::{MAX_BODY_BYTES, MAX_HEAD_BYTES};
+use ninetabs_server::framing::AfterAnswer;
 use ninetabs_server::head::Parsed;
 use ninetabs_server::{Request, Response, Server, framing, head, response};
 
@@ -72,7 +73,7 @@ fn heads(request: &Request) {
             black_box(framing::of_request(&head, MAX_BODY_BYTES).is_ok());
             let answer = Response::new(StatusCode::OK, "text/html; charset=utf-8", "up\n");
             let framing = response::framing(request, &answer);
-            black_box(response::head(request, &answer, framing, request.keeps_alive()));
+            black_box(response::head(request, &answer, framing, AfterAnswer::kept_if(request.keeps_alive())));
         });
     }
 }

@@ -220,7 +220,7 @@ impl Fixes {
     fn index(&self) -> Response {
         let fixes: Vec<Value> =
             ALL.iter().map(|fix| context! { name => fix.name, does => fix.does }).collect();
-        self.show("fixes/index.html", None, false, context! { fixes })
+        self.templates.page("fixes/index.html", None, &self.policy(), context! { fixes })
     }
 
     fn page(&self, request: &Request, fix: &Fix, page: &str) -> Response {
@@ -247,7 +247,8 @@ impl Fixes {
         // Without random bytes for it the page has none either, and says so.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
-        self.show(fix.view.0, nonce, fix.has_worker, more)
+        let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy() };
+        self.templates.page(fix.view.0, nonce, &policy, more)
     }
 
     /// The command that starts a second server for the streams of pages like the one asked for.
@@ -262,10 +263,10 @@ impl Fixes {
         other_server::command(streams_at, &pages.join(","), &self.server.database)
     }
 
-    fn show(&self, view: &str, nonce: Option<Nonce>, workers: bool, more: Value) -> Response {
+    /// What any page of the fixes may do.
+    fn policy(&self) -> ContentSecurityPolicy {
         let connects = self.server.streams_at.iter().cloned().collect();
-        let policy = ContentSecurityPolicy { workers, connects, ..Default::default() };
-        self.templates.page(view, nonce, &policy, more)
+        ContentSecurityPolicy { connects, ..Default::default() }
     }
 }
 

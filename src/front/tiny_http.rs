@@ -54,7 +54,7 @@ use ninetabs_server::request::Version;
 use ninetabs_server::services::Services;
 use ninetabs_server::serving::{AnswerLimits, Serving};
 use ninetabs_server::thread_pool::{
-    BadSize, PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ThreadPool, Work,
+    BadSize, PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ThreadPool, Trim, Work,
 };
 use ninetabs_server::timeline::{Subject, Timeline, What};
 use ninetabs_server::{App, Reaper, Request, RequestBuilder, Response, StartError, Streams};
@@ -174,7 +174,8 @@ impl TinyHttpServer {
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
         let front = Front::open(listener, Arc::clone(&pool), timeline)?;
         let trimmed = Arc::clone(&pool);
-        let trim = AutoTrim::start(NAME, pool.size(), settings.auto_trim_time, move || trimmed.trim(false))?;
+        let trim =
+            AutoTrim::start(NAME, pool.size(), settings.auto_trim_time, move || trimmed.trim(Trim::IfFree))?;
         let reaper =
             Reaper::start(streams, settings.reap_every, &settings.services).map_err(StartError::Thread)?;
         Ok(TinyHttpServer { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
@@ -235,7 +236,7 @@ impl TinyHttpServer {
 
     /// Asks one thread above the least to leave as soon as it is idle.
     pub fn trim(&self) {
-        self.pool.trim(true);
+        self.pool.trim(Trim::Forced);
     }
 
     /// Starts threads until the least are there.

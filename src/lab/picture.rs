@@ -37,15 +37,25 @@ pub struct PictureError(#[from] minijinja::Error);
 
 /// Draws a record from this time on its clock to its end, as a file of its own.
 pub fn svg(title: &str, record: &Record, from_us: u64) -> Result<String, PictureError> {
-    draw(title, record, from_us, true)
+    draw(title, record, from_us, Frame::File)
 }
 
 /// The same as a part of a page that has [`STYLE`]: without colours, paper and title.
 pub fn inline(title: &str, record: &Record, from_us: u64) -> Result<String, PictureError> {
-    draw(title, record, from_us, false)
+    draw(title, record, from_us, Frame::Page)
 }
 
-fn draw(title: &str, record: &Record, from_us: u64, alone: bool) -> Result<String, PictureError> {
+/// Where a picture stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frame {
+    /// In a file of its own.
+    File,
+    /// In a page, which has the style and the title.
+    Page,
+}
+
+fn draw(title: &str, record: &Record, from_us: u64, frame: Frame) -> Result<String, PictureError> {
+    let alone = frame == Frame::File;
     let scale = Scale { from_us, to_us: record.now_us.max(from_us + 1) };
     let threads: Vec<Value> =
         record.threads.iter().enumerate().map(|(row, thread)| lane(record, *thread, row, &scale)).collect();

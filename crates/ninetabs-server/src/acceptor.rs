@@ -74,7 +74,7 @@ impl Acceptor {
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }
-                if !self.server.make_room(true) {
+                if !self.server.make_room_at_once() {
                     return self.pause(&"there are too many connections");
                 }
             }
@@ -130,7 +130,7 @@ impl Acceptor {
         let subject = Subject { connection: self.let_in, port: peer.port(), request };
         let client =
             Client::new(Arc::new(socket), subject, Arc::clone(&self.server.limits), &self.server.pending);
-        if self.is_full() && !self.server.make_room(false) {
+        if self.is_full() && !self.server.make_room() {
             return self.server.refuse(client, Refusal::TooManyConnections, None);
         }
         self.server.push(client);

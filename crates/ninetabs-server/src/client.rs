@@ -2,7 +2,7 @@
 //!
 //! Models Puma::Client. Its socket never blocks: bytes are read as they come, by a
 //! pool thread or by the reactor, until a request is whole. What comes of a read is
-//! one of four things ([`ReadProgress`]); the parsing itself is [`RequestReader`]'s, and
+//! a [`ReadProgress`]; the parsing itself is [`RequestReader`]'s, and
 //! no client can make it keep more than the limits that [`ClientLimits`] names.
 
 use std::io;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::head::Head;
 use super::lingering::Lingering;
 use super::pending::{Full, PendingBudget, Share};
-use super::reactor::{REPORTS_URGENT_DATA, SlotHandle, Watched};
+use super::reactor::{REPORTS_URGENT_DATA, SlotHandle, WaitsFor, Watched};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
 use super::socket::{READ_BYTES, Socket};
@@ -43,11 +43,23 @@ pub struct ClientLimits {
 /// What became of a client's bytes.
 #[derive(Debug)]
 pub(super) enum ReadProgress {
+    /// A request is whole.
     Ready,
-    NotYet,
+    /// None is whole, and nothing more can be read now.
+    ReadEmpty,
+    /// None is whole, and there may be more to read now.
+    MoreToRead,
     /// It left, or broke off in the middle.
     Gone,
     Refused(Refusal),
+}
+
+/// What may still come from a client whose connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It has not announced its last request.
+    More,
+    Nothing,
 }
 
 /// A connection, and what has been read of its next request.
@@ -108,8 +120,8 @@ impl Client {
     pub fn eagerly_finish(&mut self) -> ReadProgress {
         loop {
             match self.try_to_finish() {
-                (ReadProgress::NotYet, true) => {}
-                (progress, _) => return progress,
+                ReadProgress::MoreToRead => {}
+                progress => return progress,
             }
         }
     }
@@ -118,47 +130,48 @@ impl Client {
     pub fn finish_within(&mut self, reads: usize) -> ReadProgress {
         for _ in 0..reads {
             match self.try_to_finish() {
-                (ReadProgress::NotYet, true) => {}
-                (progress, _) => return progress,
+                ReadProgress::MoreToRead => {}
+                progress => return progress,
             }
         }
-        ReadProgress::NotYet
+        ReadProgress::MoreToRead
     }
 
-    /// Parses what is there, else reads once. Says whether there may be more to read now.
-    pub fn try_to_finish(&mut self) -> (ReadProgress, bool) {
+    /// Parses what is there, else reads once.
+    pub fn try_to_finish(&mut self) -> ReadProgress {
         if let Some(lingering) = &mut self.lingering {
             return match self.socket.read(|_| ()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (ReadProgress::NotYet, false),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadProgress::ReadEmpty,
                 Ok(read) if read > 0 && lingering.discard(read) => {
                     self.deadline = lingering.deadline();
-                    (ReadProgress::NotYet, true)
+                    ReadProgress::MoreToRead
                 }
-                Ok(_) | Err(_) => (ReadProgress::Gone, false),
+                Ok(_) | Err(_) => ReadProgress::Gone,
             };
         }
         match self.parse() {
-            Ok(true) => return (ReadProgress::Ready, true),
+            Ok(true) => return ReadProgress::Ready,
             Ok(false) => {}
-            Err(refusal) => return (ReadProgress::Refused(refusal), true),
+            Err(refusal) => return ReadProgress::Refused(refusal),
         }
         // What is kept is as large as what has come, and not as large as a read may be: thousands
         // may be in the middle of a head.
         match self.socket.read(|bytes| self.reader.push(bytes)) {
-            Ok(0) => return (ReadProgress::Gone, false),
+            Ok(0) => return ReadProgress::Gone,
             Ok(read) => {
                 self.is_read_empty = REPORTS_URGENT_DATA && read < READ_BYTES;
                 self.note_bytes();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_read_empty = true;
-                return (ReadProgress::NotYet, false);
+                return ReadProgress::ReadEmpty;
             }
-            Err(_) => return (ReadProgress::Gone, false),
+            Err(_) => return ReadProgress::Gone,
         }
         match self.parse() {
-            Ok(whole) => (if whole { ReadProgress::Ready } else { ReadProgress::NotYet }, true),
-            Err(refusal) => (ReadProgress::Refused(refusal), true),
+            Ok(true) => ReadProgress::Ready,
+            Ok(false) => ReadProgress::MoreToRead,
+            Err(refusal) => ReadProgress::Refused(refusal),
         }
     }
 
@@ -251,7 +264,7 @@ impl Client {
 
     /// Answers with a refusal; the connection is to end.
     pub fn refuse(&mut self, refusal: Refusal) {
-        self.socket.try_write(&refusal.answer(self.reader.is_http11(), self.reader.is_for_head()));
+        self.socket.try_write(&refusal.answer(self.reader.version(), self.reader.is_for_head()));
         // A request that is not read whole is still being sent.
         self.has_pipelined = true;
     }
@@ -259,10 +272,10 @@ impl Client {
     /// Whether the socket may be closed now. If not, nothing more is written, and the client is to be
     /// read from until it has gone or its time is over.
     ///
-    /// A client that may not send more is believed, unless something of it is unread, it has sent
-    /// ahead before, or part of the answer may still be in the kernel: a stray byte that comes after
+    /// A client that has announced its last request is believed, unless something of it is unread, it has
+    /// sent ahead before, or part of the answer may still be in the kernel: a stray byte that comes after
     /// the close discards that part.
-    pub fn may_close(&mut self, may_send_more: bool) -> bool {
+    pub fn may_close(&mut self, expected: Expected) -> bool {
         if self.lingering.is_some() {
             return self.has_lingered();
         }
@@ -277,7 +290,7 @@ impl Client {
         };
         // A reader of a large answer may take a while to come to its end.
         let is_sent = self.socket.written() <= SENT_AT_ONCE_BYTES;
-        if !may_send_more && !is_sending && is_sent {
+        if expected == Expected::Nothing && !is_sending && is_sent {
             return true;
         }
         self.socket.finish_writing();
@@ -301,9 +314,9 @@ impl Client {
     fn has_lingered(&mut self) -> bool {
         loop {
             match self.try_to_finish() {
-                (ReadProgress::NotYet, true) => {}
-                (ReadProgress::NotYet, false) => return self.deadline <= Instant::now(),
-                _ => return true,
+                ReadProgress::MoreToRead => {}
+                ReadProgress::ReadEmpty => return self.deadline <= Instant::now(),
+                ReadProgress::Ready | ReadProgress::Gone | ReadProgress::Refused(_) => return true,
             }
         }
     }
@@ -328,8 +341,8 @@ impl Watched for Box<Client> {
         self.since
     }
 
-    fn lingers(&self) -> bool {
-        self.lingering.is_some()
+    fn waits_for(&self) -> WaitsFor {
+        if self.lingering.is_some() { WaitsFor::ItsEnd } else { WaitsFor::ARequest }
     }
 
     fn slot(&mut self) -> &mut Option<SlotHandle<Box<Client>>> {

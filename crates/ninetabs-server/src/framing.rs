@@ -32,6 +32,22 @@ pub enum AnswerEnd {
     Cut,
 }
 
+/// What becomes of the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterAnswer {
+    /// Another request may follow.
+    Keep,
+    /// It is the last answer.
+    Close,
+}
+
+impl AfterAnswer {
+    /// `Keep` if that is so.
+    pub fn kept_if(is_kept: bool) -> AfterAnswer {
+        if is_kept { AfterAnswer::Keep } else { AfterAnswer::Close }
+    }
+}
+
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFraming {

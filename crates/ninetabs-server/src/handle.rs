@@ -23,7 +23,7 @@ use crate::reactor::{After, Reactor};
 use crate::reaper::Reaper;
 use crate::serving::{RequestView, Serving};
 use crate::streams::Streams;
-use crate::thread_pool::{BadSize, PoolSize, PoolStats, ProcessorView, Shutdown, ThreadPool};
+use crate::thread_pool::{BadSize, PoolSize, PoolStats, ProcessorView, Shutdown, ThreadPool, Trim};
 use crate::timeline::Timeline;
 
 /// A running server. Dropping it stops accepting, and waits for no request.
@@ -135,7 +135,7 @@ impl Handle {
         let trimmed = Arc::clone(&pool);
         let trim =
             AutoTrim::start(&configuration.name, pool.size(), configuration.auto_trim_time, move || {
-                trimmed.trim(false);
+                trimmed.trim(Trim::IfFree);
             })?;
         let reaper = configuration
             .reap_every
@@ -210,7 +210,7 @@ impl Handle {
     /// Asks one thread above the least to leave as soon as it is idle. Each call asks for one more.
     /// Models Puma::ThreadPool#trim, forced.
     pub fn trim(&self) {
-        self.pool.trim(true);
+        self.pool.trim(Trim::Forced);
     }
 
     /// Starts threads until the least are there, which Puma leaves to the next requests.

@@ -71,6 +71,15 @@ pub struct PoolStats {
     pub waiting: usize,
 }
 
+/// When a thread is asked to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trim {
+    /// Only if one is free now.
+    IfFree,
+    /// Whether or not one is free: the first that finds todo empty leaves.
+    Forced,
+}
+
 /// These numbers make no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{min}:{max} makes no pool: the maximum is 1 or more, the minimum no higher than it")]
@@ -293,8 +302,8 @@ impl<W> PoolState<W> {
     }
 
     /// Whether a thread is to go, so that one should be woken to look.
-    pub(super) fn trim(&mut self, force: bool) -> bool {
-        let asked = (force || self.is_anybody_waiting())
+    pub(super) fn trim(&mut self, trim: Trim) -> bool {
+        let asked = (trim == Trim::Forced || self.is_anybody_waiting())
             && self.spawned() > self.size.min.saturating_add(self.trim_requested);
         self.trim_requested += usize::from(asked);
         asked

@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use super::client::{Client, ClientLimits, ReadProgress};
+use super::client::{Client, ClientLimits, Expected, ReadProgress};
 use super::configuration::Configuration;
+use super::framing::AfterAnswer;
 use super::head;
 use super::pending::PendingBudget;
 use super::reactor::{After, Reactor, Wake};
@@ -121,8 +122,10 @@ impl PumaServer {
                         Err(refusal) => self.refuse(client, refusal, Some(processor.number())),
                     };
                 }
-                ReadProgress::NotYet if client.is_ending => return self.end(client, true),
-                ReadProgress::NotYet => return self.watch(client),
+                ReadProgress::ReadEmpty | ReadProgress::MoreToRead if client.is_ending => {
+                    return self.end(client, Expected::More);
+                }
+                ReadProgress::ReadEmpty | ReadProgress::MoreToRead => return self.watch(client),
                 ReadProgress::Gone => return,
                 ReadProgress::Refused(refusal) => {
                     return self.refuse(client, refusal, Some(processor.number()));
@@ -148,17 +151,19 @@ impl PumaServer {
         if self.has_closed(&mut client) {
             self.serving.count_request();
             self.timeline.record(Some(processor.number()), Some(subject), What::Left);
-            self.end(client, false);
+            self.end(client, Expected::Nothing);
             return None;
         }
         let mark = Mark::Thread(processor.clone());
         let request = Request::of(incoming.head, incoming.body, subject, processor.number(), Some(mark));
-        let may_keep = incoming.may_be_followed
-            && client.served + 1 < self.limits.max_keep_alive
-            && !client.is_ending
-            && !self.stopping.load(Ordering::Acquire);
+        let after = AfterAnswer::kept_if(
+            incoming.may_be_followed
+                && client.served + 1 < self.limits.max_keep_alive
+                && !client.is_ending
+                && !self.stopping.load(Ordering::Acquire),
+        );
         let transport = Transport::Socket(Arc::clone(&client.socket));
-        match self.serving.serve(&request, transport, at, may_keep) {
+        match self.serving.serve(&request, transport, at, after) {
             Served::Kept if !client.socket.is_deaf() => {
                 // A stream that was told to end is the last answer, unless a request came behind it.
                 client.is_ending = client.socket.take_cut();
@@ -166,7 +171,9 @@ impl PumaServer {
                 Some(client)
             }
             Served::Kept | Served::Ended => {
-                self.end(client, request.keeps_alive() || !incoming.may_be_followed);
+                // A client that asked for the end announced that this was its last request.
+                let has_announced = !request.keeps_alive() && incoming.may_be_followed;
+                self.end(client, if has_announced { Expected::Nothing } else { Expected::More });
                 None
             }
             Served::Detached(take_over) => {
@@ -179,7 +186,7 @@ impl PumaServer {
                     if let Some(shared) = shared.upgrade() {
                         shared.end(
                             Client::new(socket, subject, Arc::clone(&shared.limits), &shared.pending),
-                            true,
+                            Expected::More,
                         );
                     }
                 };
@@ -201,7 +208,7 @@ impl PumaServer {
 
     /// Answers with a refusal, on a pool thread or on none.
     pub(super) fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
-        self.end(self.refused(client, refusal, thread), true);
+        self.end(self.refused(client, refusal, thread), Expected::More);
     }
 
     fn refused(&self, mut client: Box<Client>, refusal: Refusal, thread: Option<usize>) -> Box<Client> {
@@ -212,9 +219,8 @@ impl PumaServer {
     }
 
     /// Ends a connection: it is closed now, or once its client can have read the last answer.
-    /// `may_send_more`: the client has not announced its last request, so that more may be on the way.
-    fn end(&self, mut client: Box<Client>, may_send_more: bool) {
-        if !client.may_close(may_send_more) {
+    fn end(&self, mut client: Box<Client>, expected: Expected) {
+        if !client.may_close(expected) {
             self.linger(client);
         }
     }
@@ -234,7 +240,7 @@ impl PumaServer {
         if client.is_in_request() {
             client = self.refused(client, refusal, None);
         }
-        let may_close = client.may_close(false);
+        let may_close = client.may_close(Expected::Nothing);
         (!may_close).then_some(client)
     }
 
@@ -281,8 +287,8 @@ impl PumaServer {
     pub fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
         // One read each, so that a client that sends a lot does not keep the others waiting. A deadline
         // says nothing about what has come: it counts only if nothing is there to be read.
-        let (progress, may_read_on) = match wake {
-            Wake::Shutdown => (client.finish_within(LAST_READS), false),
+        let progress = match wake {
+            Wake::Shutdown => client.finish_within(LAST_READS),
             Wake::Readable | Wake::Expired => client.try_to_finish(),
         };
         let ended = match (counted(&mut client, progress), wake) {
@@ -290,10 +296,12 @@ impl PumaServer {
                 self.push(client);
                 None
             }
-            (ReadProgress::NotYet, _) if may_read_on => return After::Again(client),
-            (ReadProgress::NotYet, Wake::Readable) => return After::Watch(client),
-            (ReadProgress::NotYet, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
-            (ReadProgress::NotYet, Wake::Shutdown) => self.dismiss(client, Refusal::Stopping),
+            (ReadProgress::ReadEmpty | ReadProgress::MoreToRead, Wake::Shutdown) => {
+                self.dismiss(client, Refusal::Stopping)
+            }
+            (ReadProgress::MoreToRead, _) => return After::Again(client),
+            (ReadProgress::ReadEmpty, Wake::Readable) => return After::Watch(client),
+            (ReadProgress::ReadEmpty, Wake::Expired) => self.dismiss(client, Refusal::RequestTimeout),
             (ReadProgress::Gone, _) => None,
             (ReadProgress::Refused(refusal), _) => self.refused_at_its_end(client, refusal),
         };
@@ -305,22 +313,33 @@ impl PumaServer {
     /// Refuses a request. Returns the client if it has to linger.
     fn refused_at_its_end(&self, client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
         let mut client = self.refused(client, refusal, None);
-        let may_close = client.may_close(true);
+        let may_close = client.may_close(Expected::More);
         (!may_close).then_some(client)
     }
 
-    /// Evicts the connection that has waited longest without a whole request. Returns false if there is
-    /// none. A lingering connection is not in use, so it is never evicted.
-    ///
-    /// With `at_once` one connection is closed before this returns: the one that has lingered longest,
-    /// or, if none lingers, an evicted one.
-    pub(super) fn make_room(&self, at_once: bool) -> bool {
-        let Some(reactor) = self.reactor.get() else { return false };
-        if at_once && let Some(mut client) = reactor.take_longest_lingering() {
-            // Bytes that have come are read: the kernel answers unread ones with a reset.
-            let _ = client.finish_within(LAST_READS);
-            return true;
+    /// Evicts a connection. Returns false if there is none that can be evicted.
+    pub(super) fn make_room(&self) -> bool {
+        self.evict(|client| self.linger(client))
+    }
+
+    /// Closes a connection before this returns: the one that has lingered longest, or, if none lingers,
+    /// an evicted one.
+    pub(super) fn make_room_at_once(&self) -> bool {
+        let lingering = self.reactor.get().and_then(Reactor::take_longest_lingering);
+        match lingering {
+            Some(mut client) => {
+                // Bytes that have come are read: the kernel answers unread ones with a reset.
+                let _ = client.finish_within(LAST_READS);
+                true
+            }
+            None => self.evict(drop),
         }
+    }
+
+    /// Evicts the connection that has waited longest without a whole request; `linger` gets it if it has to
+    /// linger. Returns false if there is none. A lingering connection is not in use, so it is never evicted.
+    fn evict(&self, linger: impl FnOnce(Box<Client>)) -> bool {
+        let Some(reactor) = self.reactor.get() else { return false };
         for _ in 0..CANDIDATES {
             let watched = reactor.take_longest_waiting();
             let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
@@ -333,15 +352,13 @@ impl PumaServer {
                 }
                 ReadProgress::Gone => None,
                 ReadProgress::Refused(refusal) => self.refused_at_its_end(client, refusal),
-                ReadProgress::NotYet => {
+                ReadProgress::ReadEmpty | ReadProgress::MoreToRead => {
                     self.evicted.fetch_add(1, Ordering::Relaxed);
                     self.dismiss(client, Refusal::TooManyConnections)
                 }
             };
-            if let Some(client) = ended
-                && !at_once
-            {
-                self.linger(client);
+            if let Some(client) = ended {
+                linger(client);
             }
             return true;
         }

@@ -47,10 +47,26 @@ pub(super) trait Watched: Sized + Send + 'static {
     fn deadline(&self) -> Instant;
     /// Since when it has waited.
     fn since(&self) -> Instant;
-    /// Whether it has had its last answer, and is only read to its end.
-    fn lingers(&self) -> bool;
+    /// What it waits for.
+    fn waits_for(&self) -> WaitsFor;
     /// Where it keeps the handle of its slot, from the first time that it is watched to its end.
     fn slot(&mut self) -> &mut Option<SlotHandle<Self>>;
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    ARequest,
+    /// It has had its last answer, and is only read to its end.
+    ItsEnd,
+}
+
+/// Whether there may be bytes to be read from a connection that is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    ReadEmpty,
+    /// It is to wake without a report of the kernel.
+    MoreToRead,
 }
 
 /// Why something wakes.
@@ -115,7 +131,7 @@ impl<W: Watched> Reactor<W> {
     /// Watches it from now on; it has been read empty. Hands it back when the reactor closes, or
     /// the kernel refuses to watch it.
     pub fn watch(&self, it: W) -> Result<(), W> {
-        self.shared.put(it, false, ReactorPhase::Open)
+        self.shared.put(it, Input::ReadEmpty, ReactorPhase::Open)
     }
 
     /// Like [`watch`](Self::watch), for a connection that was read empty after it was taken out. If the kernel
@@ -127,17 +143,17 @@ impl<W: Watched> Reactor<W> {
 
     /// Watches a lingering connection until the reactor ends. It wakes at once.
     pub fn linger(&self, it: W) -> Result<(), W> {
-        self.shared.put(it, true, ReactorPhase::Closed)
+        self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed)
     }
 
     /// Takes out the connection that has waited longest, of those that do not linger.
     pub fn take_longest_waiting(&self) -> Option<W> {
-        self.shared.state().take_longest(false)
+        self.shared.state().take_longest(WaitsFor::ARequest)
     }
 
     /// Takes out the connection that has lingered longest.
     pub fn take_longest_lingering(&self) -> Option<W> {
-        self.shared.state().take_longest(true)
+        self.shared.state().take_longest(WaitsFor::ItsEnd)
     }
 
     /// Lets go of it for good: from now on somebody else watches its descriptor.
@@ -208,7 +224,7 @@ impl<W: Watched> Drop for SlotHandle<W> {
 
 impl<W: Watched> SharedReactor<W> {
     /// Hands it back if the end has come further than to this phase.
-    fn put(self: &Arc<Self>, mut it: W, is_readable: bool, until: ReactorPhase) -> Result<(), W> {
+    fn put(self: &Arc<Self>, mut it: W, input: Input, until: ReactorPhase) -> Result<(), W> {
         let mut state = self.state();
         if state.phase > until {
             drop(state);
@@ -231,7 +247,7 @@ impl<W: Watched> SharedReactor<W> {
                 token
             }
         };
-        let is_to_wake = state.put(token, it, is_readable);
+        let is_to_wake = state.put(token, it, input);
         drop(state);
         if is_to_wake {
             self.wake();
@@ -246,7 +262,7 @@ impl<W: Watched> SharedReactor<W> {
             drop(state);
             return Err(it);
         }
-        let is_to_wake = state.put(token, it, false);
+        let is_to_wake = state.put(token, it, Input::ReadEmpty);
         drop(state);
         if is_to_wake {
             self.wake();
@@ -330,8 +346,8 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
 
     fn wake(&mut self, it: W, why: Wake) {
         let not_taken = match (self.on_wake)(it, why) {
-            After::Watch(it) => self.shared.put(it, false, ReactorPhase::Closed).err(),
-            After::Again(it) => self.shared.put(it, true, ReactorPhase::Closed).err(),
+            After::Watch(it) => self.shared.put(it, Input::ReadEmpty, ReactorPhase::Closed).err(),
+            After::Again(it) => self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed).err(),
             After::Done => None,
         };
         // The kernel refuses to watch it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::reactor::Watched;
+use super::reactor::{Input, WaitsFor, Watched};
 
 /// How many of the connections that have waited longest are found at once: to find one is to
 /// look at all.
@@ -88,13 +88,13 @@ impl<W: Watched> ReactorState<W> {
     }
 
     /// Whether the thread is to be woken for it.
-    pub fn put(&mut self, token: usize, it: W, mut is_readable: bool) -> bool {
+    pub fn put(&mut self, token: usize, it: W, input: Input) -> bool {
         let deadline = it.deadline();
         let slot = self.slots.entry(token).or_insert_with(ReactorSlot::new);
         slot.here = Some((it, deadline));
         // A close that was reported before it was read empty is no news: reading would find nothing new,
         // again and again.
-        is_readable |= slot.has_news;
+        let is_readable = input == Input::MoreToRead || slot.has_news;
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
         if is_readable {
@@ -156,32 +156,32 @@ impl<W: Watched> ReactorState<W> {
         self.ends.is_some_and(|at| at <= now || self.deadlines.is_empty())
     }
 
-    /// Takes the connection that has waited longest, of those that linger or of the others.
-    pub fn take_longest(&mut self, lingers: bool) -> Option<W> {
-        self.take_next_longest(lingers).or_else(|| {
-            self.find_longest(lingers);
-            self.take_next_longest(lingers)
+    /// Takes the connection that has waited longest, of those that wait for this.
+    pub fn take_longest(&mut self, what: WaitsFor) -> Option<W> {
+        self.take_next_longest(what).or_else(|| {
+            self.find_longest(what);
+            self.take_next_longest(what)
         })
     }
 
     /// A connection that was found may have left since, and may be back.
-    fn take_next_longest(&mut self, lingers: bool) -> Option<W> {
-        while let Some((since, token)) = self.longest(lingers).pop_front() {
+    fn take_next_longest(&mut self, what: WaitsFor) -> Option<W> {
+        while let Some((since, token)) = self.longest(what).pop_front() {
             let here = self.slots.get(&token).and_then(|slot| slot.here.as_ref());
-            if here.is_some_and(|(it, _)| it.since() == since && it.lingers() == lingers) {
+            if here.is_some_and(|(it, _)| it.since() == since && it.waits_for() == what) {
                 return self.take(token);
             }
         }
         None
     }
 
-    fn find_longest(&mut self, lingers: bool) {
+    fn find_longest(&mut self, what: WaitsFor) {
         let mut all: Vec<_> = self
             .deadlines
             .iter()
             .filter_map(|(_, token)| {
                 let (it, _) = self.slots.get(token)?.here.as_ref()?;
-                (it.lingers() == lingers).then(|| (it.since(), *token))
+                (it.waits_for() == what).then(|| (it.since(), *token))
             })
             .collect();
         if all.len() > LONGEST {
@@ -189,11 +189,14 @@ impl<W: Watched> ReactorState<W> {
             all.truncate(LONGEST);
         }
         all.sort_unstable();
-        *self.longest(lingers) = all.into();
+        *self.longest(what) = all.into();
     }
 
-    fn longest(&mut self, lingers: bool) -> &mut VecDeque<(Instant, usize)> {
-        if lingers { &mut self.longest_lingering } else { &mut self.longest }
+    fn longest(&mut self, what: WaitsFor) -> &mut VecDeque<(Instant, usize)> {
+        match what {
+            WaitsFor::ARequest => &mut self.longest,
+            WaitsFor::ItsEnd => &mut self.longest_lingering,
+        }
     }
 
     pub fn take_expired(&mut self, now: Instant) -> Option<W> {
@@ -209,11 +212,11 @@ mod tests {
     use super::super::reactor::SlotHandle;
     use super::*;
 
-    struct Idle(Option<SlotHandle<Idle>>, Instant, bool);
+    struct Idle(Option<SlotHandle<Idle>>, Instant, WaitsFor);
 
     impl Idle {
         fn since(since: Instant) -> Idle {
-            Idle(None, since, false)
+            Idle(None, since, WaitsFor::ARequest)
         }
     }
 
@@ -230,7 +233,7 @@ mod tests {
             self.1
         }
 
-        fn lingers(&self) -> bool {
+        fn waits_for(&self) -> WaitsFor {
             self.2
         }
 
@@ -243,13 +246,13 @@ mod tests {
     fn a_report_wakes_once_and_a_close_is_remembered() {
         for told in [KernelReport::Readable, KernelReport::Closed] {
             let mut state = ReactorState::new();
-            state.put(1, Idle::since(Instant::now()), false);
+            state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
             // A pool thread takes it, and the kernel reports something meanwhile.
             assert!(state.take(1).is_some());
             assert!(!state.has_been_told(1));
             assert!(state.tell(1, told).is_none());
             assert!(state.has_been_told(1));
-            state.put(1, Idle::since(Instant::now()), false);
+            state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
             assert_eq!(state.again, [1], "it wakes at once: {told:?}");
             state.again.clear();
             assert!(state.take(1).is_some());
@@ -260,7 +263,7 @@ mod tests {
                 "its end may not have been read"
             );
             // It was read, and goes on: only its deadline or another report wakes it.
-            state.put(1, Idle::since(Instant::now()), false);
+            state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
             assert!(state.again.is_empty(), "{told:?}");
         }
     }
@@ -271,20 +274,20 @@ mod tests {
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);
         for n in (1..=2 * LONGEST).rev() {
-            state.put(n, Idle::since(at(n)), false);
+            state.put(n, Idle::since(at(n)), Input::ReadEmpty);
         }
-        let mut taken = || state.take_longest(false).map(|it| it.1);
+        let mut taken = || state.take_longest(WaitsFor::ARequest).map(|it| it.1);
         assert_eq!(taken(), Some(at(1)));
         assert_eq!(taken(), Some(at(2)));
         // One leaves, and one comes back after it was served.
         assert!(state.take(3).is_some());
         assert!(state.take(4).is_some());
-        state.put(4, Idle::since(at(1_000)), false);
+        state.put(4, Idle::since(at(1_000)), Input::ReadEmpty);
         for n in 5..=2 * LONGEST {
-            assert_eq!(state.take_longest(false).map(|it| it.1), Some(at(n)));
+            assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.1), Some(at(n)));
         }
-        assert_eq!(state.take_longest(false).map(|it| it.1), Some(at(1_000)));
-        assert!(state.take_longest(false).is_none());
+        assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.1), Some(at(1_000)));
+        assert!(state.take_longest(WaitsFor::ARequest).is_none());
     }
 
     #[test]
@@ -293,15 +296,16 @@ mod tests {
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);
         for n in 1..=2 * LONGEST {
-            state.put(n, Idle(None, at(n), n % 2 == 0), false);
+            let waits_for = if n % 2 == 0 { WaitsFor::ItsEnd } else { WaitsFor::ARequest };
+            state.put(n, Idle(None, at(n), waits_for), Input::ReadEmpty);
         }
         for n in 1..=LONGEST {
-            assert_eq!(state.take_longest(false).map(|it| it.1), Some(at(2 * n - 1)));
+            assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.1), Some(at(2 * n - 1)));
         }
-        assert!(state.take_longest(false).is_none());
+        assert!(state.take_longest(WaitsFor::ARequest).is_none());
         for n in 1..=LONGEST {
-            assert_eq!(state.take_longest(true).map(|it| it.1), Some(at(2 * n)));
+            assert_eq!(state.take_longest(WaitsFor::ItsEnd).map(|it| it.1), Some(at(2 * n)));
         }
-        assert!(state.take_longest(true).is_none());
+        assert!(state.take_longest(WaitsFor::ItsEnd).is_none());
     }
 }

@@ -4,6 +4,8 @@
 use http::StatusCode;
 use thiserror::Error;
 
+use super::request::Version;
+
 /// A request that is answered without the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
@@ -62,14 +64,14 @@ impl Refusal {
 
     /// The whole answer. An unreadable request line is answered in HTTP/1.0, as
     /// Puma does, since the version of its client is not known. An answer to HEAD has no body.
-    pub fn answer(self, is_http11: bool, is_for_head: bool) -> Vec<u8> {
-        let version = if is_http11 { "HTTP/1.1" } else { "HTTP/1.0" };
+    pub fn answer(self, version: Version, is_for_head: bool) -> Vec<u8> {
         let line = format!("{self}\n");
         // Each 503 is of a state that passes.
         let again = if self.status() == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
         let body = if is_for_head { "" } else { &line };
         format!(
-            "{version} {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            "{} {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            version.as_str(),
             self.status().as_str(),
             super::status::reason(self.status()),
             line.len(),

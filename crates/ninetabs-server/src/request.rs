@@ -31,6 +31,16 @@ pub enum Version {
     Http11,
 }
 
+impl Version {
+    /// As it is written in a request line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
 /// A request that has been read to its last byte.
 pub struct Request {
     pub(super) subject: Subject,

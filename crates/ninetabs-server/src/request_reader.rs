@@ -220,11 +220,12 @@ impl RequestReader {
         }
     }
 
-    /// Whether the request that is being read says HTTP/1.1, whole or not.
-    pub fn is_http11(&self) -> bool {
+    /// The version that the request being read is written in, whole or not; HTTP/1.0 if it says none.
+    pub fn version(&self) -> Version {
         match self.head() {
-            Some(head) => head.version == Version::Http11,
-            None => request_line(self.unread()).ends_with(b" HTTP/1.1"),
+            Some(head) => head.version,
+            None if request_line(self.unread()).ends_with(b" HTTP/1.1") => Version::Http11,
+            None => Version::Http10,
         }
     }
 
@@ -416,7 +417,7 @@ mod tests {
                                 reader.parse().is_err()
                             });
                             assert!(refused, "{request:?}");
-                            assert_eq!(reader.is_http11(), version == "1.1", "{request:?}");
+                            assert_eq!(reader.version() == Version::Http11, version == "1.1", "{request:?}");
                             assert_eq!(reader.is_for_head(), method == "HEAD", "{request:?}");
                         }
                     }

@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use super::connection::COPIED_BYTES;
 use super::field_values;
-use super::framing::Framing;
+use super::framing::{AfterAnswer, Framing};
 use super::request::{Request, Version};
 use super::socket::{Cutter, Patience, Socket};
 use super::status::reason;
@@ -98,13 +98,22 @@ pub enum Body {
     /// Events, written while an action runs.
     Events(Events),
     /// Nothing that the server knows of: the connection is handed over. Models Rack's
-    /// partial hijack (`with_head`) and full hijack.
+    /// partial and full hijack.
     Detached {
-        /// Whether the server writes the head.
-        with_head: bool,
+        /// What writes the head.
+        head: DetachedHead,
         /// What takes the connection over.
         take_over: TakeOver,
     },
+}
+
+/// What writes the head of a connection that is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DetachedHead {
+    /// The server, before it hands the connection over.
+    ByServer,
+    /// The app, on the connection that it was handed.
+    ByApp,
 }
 
 /// An answer of the app: a status, header fields, and a body.
@@ -207,17 +216,17 @@ impl Response {
     /// Answered with 501 where the server does not have the socket. HEAD is answered with the head alone,
     /// and nobody takes over.
     pub fn detach(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
-        Response::detached(true, take_over)
+        Response::detached(DetachedHead::ByServer, take_over)
     }
 
     /// The same in place of any head, which `take_over` has to write, for HEAD as well. Models Rack's full
     /// hijack.
     pub fn detach_without_head(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
-        Response::detached(false, take_over)
+        Response::detached(DetachedHead::ByApp, take_over)
     }
 
-    fn detached(with_head: bool, take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
-        let body = Body::Detached { with_head, take_over: Box::new(take_over) };
+    fn detached(head: DetachedHead, take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
+        let body = Body::Detached { head, take_over: Box::new(take_over) };
         Response { status: StatusCode::OK, headers: Vec::with_capacity(USUAL_HEADERS), body }
     }
 
@@ -324,11 +333,8 @@ pub fn framing(request: &Request, response: &Response) -> Framing {
 }
 
 /// The head of the answer, up to and with its empty line.
-pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool) -> Vec<u8> {
-    let version = match request.version() {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-    };
+pub fn head(request: &Request, response: &Response, framing: Framing, after: AfterAnswer) -> Vec<u8> {
+    let version = request.version().as_str();
     let fields: usize =
         response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let copied = match &response.body {
@@ -370,10 +376,10 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
         Framing::None | Framing::UntilClose => {}
     }
     let said = response.headers.iter().any(|(name, _)| *name == CONNECTION);
-    match (request.version(), keep) {
+    match (request.version(), after) {
         _ if said => {}
-        (Version::Http11, false) => field("connection", b"close"),
-        (Version::Http10, true) => field("connection", b"keep-alive"),
+        (Version::Http11, AfterAnswer::Close) => field("connection", b"close"),
+        (Version::Http10, AfterAnswer::Keep) => field("connection", b"keep-alive"),
         _ => {}
     }
     head.extend_from_slice(b"\r\n");
@@ -382,10 +388,7 @@ pub fn head(request: &Request, response: &Response, framing: Framing, keep: bool
 
 /// The head of a counted answer that is the last of its connection, for what has left the pool with it.
 pub fn last_head(version: Version, response: &Response, length: usize) -> Vec<u8> {
-    let version = match version {
-        Version::Http10 => "HTTP/1.0",
-        Version::Http11 => "HTTP/1.1",
-    };
+    let version = version.as_str();
     let mut head =
         format!("{version} {} {}\r\n", response.status.as_str(), reason(response.status)).into_bytes();
     for (name, value) in &response.headers {
@@ -407,7 +410,7 @@ mod tests {
             request,
             response,
             framing(request, response),
-            request.keeps_alive() && framing(request, response) != Framing::UntilClose,
+            AfterAnswer::kept_if(request.keeps_alive() && framing(request, response) != Framing::UntilClose),
         ))
         .unwrap()
     }
@@ -437,7 +440,7 @@ mod tests {
     #[test]
     fn a_head_takes_no_memory_for_its_body() {
         let response = Response::new(StatusCode::OK, "text/html", vec![b'x'; 1_000_000]);
-        let head = head(&get("/"), &response, framing(&get("/"), &response), true);
+        let head = head(&get("/"), &response, framing(&get("/"), &response), AfterAnswer::Keep);
         assert!(head.capacity() < 1_000, "{}", head.capacity());
     }
 

@@ -17,9 +17,9 @@ use rustc_hash::FxHashMap;
 use super::app::App;
 use super::configuration::MAX_STALL;
 use super::connection::{AnswerWriter, SentSoFar};
-use super::framing::{AnswerEnd, Framing};
+use super::framing::{AfterAnswer, AnswerEnd, Framing};
 use super::request::Request;
-use super::response::{self, Body, Response, TakeOver};
+use super::response::{self, Body, DetachedHead, Response, TakeOver};
 use super::transport::Transport;
 use crate::escape::Escaped;
 use crate::log_limit::limited;
@@ -145,19 +145,19 @@ impl Serving {
     ///
     /// [`RequestBuilder::thread`]: crate::RequestBuilder::thread
     pub fn serve_to(&self, request: &Request, writer: Box<dyn Write + Send>) {
-        self.serve(request, Transport::Writer(writer), Instant::now(), true);
+        self.serve(request, Transport::Writer(writer), Instant::now(), AfterAnswer::Keep);
     }
 
     /// Serves one request on this thread, to the end of its answer.
     ///
     /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    /// `at` is when the thread took the request, `may_keep` whether another request may follow.
+    /// `at` is when the thread took the request. After [`AfterAnswer::Close`] no other request may follow.
     pub(crate) fn serve(
         &self,
         request: &Request,
         transport: Transport,
         at: Instant,
-        may_keep: bool,
+        after: AfterAnswer,
     ) -> Served {
         self.count_request();
         let (subject, thread) = (request.subject(), request.thread());
@@ -175,7 +175,7 @@ impl Serving {
                 self.report(request, panic.as_ref());
                 Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_default_headers()
             });
-        let (status, served) = self.answer(request, response, connection, may_keep);
+        let (status, served) = self.answer(request, response, connection, after);
         self.let_go(thread);
         let bytes = progress.bytes.load(Ordering::Relaxed);
         let ended = Instant::now();
@@ -191,26 +191,30 @@ impl Serving {
         request: &Request,
         response: Response,
         mut connection: AnswerWriter,
-        may_keep: bool,
+        after: AfterAnswer,
     ) -> (StatusCode, Served) {
         if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
             return self.answer(
                 request,
                 Response::status(StatusCode::NOT_IMPLEMENTED).with_default_headers(),
                 connection,
-                may_keep,
+                after,
             );
         }
         let status = response.status;
         let framing = response::framing(request, &response);
-        let keep =
-            may_keep && request.keeps_alive() && framing != Framing::UntilClose && !response.says_close();
-        connection.begin(response::head(request, &response, framing, keep), framing);
+        let after = AfterAnswer::kept_if(
+            after == AfterAnswer::Keep
+                && request.keeps_alive()
+                && framing != Framing::UntilClose
+                && !response.says_close(),
+        );
+        connection.begin(response::head(request, &response, framing, after), framing);
         // Who writes a head of its own has to be asked for that of HEAD, too.
-        let writes_its_own = matches!(response.body, Body::Detached { with_head: false, .. });
+        let writes_its_own = matches!(response.body, Body::Detached { head: DetachedHead::ByApp, .. });
         if (request.method == "HEAD" && !writes_its_own) || framing == Framing::None {
             connection.bare();
-            return (status, kept(connection.end(AnswerEnd::Clean) && keep));
+            return (status, served(connection.end(AnswerEnd::Clean), after));
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
@@ -220,8 +224,8 @@ impl Serving {
                 }
                 connection.write(&bytes).map_or(AnswerEnd::Cut, |()| AnswerEnd::Clean)
             }
-            Body::Detached { with_head, take_over } => {
-                if with_head {
+            Body::Detached { head, take_over } => {
+                if head == DetachedHead::ByServer {
                     connection.end(AnswerEnd::Clean);
                 }
                 return (status, Served::Detached(take_over));
@@ -244,10 +248,10 @@ impl Serving {
                 request,
                 Response::status(StatusCode::INTERNAL_SERVER_ERROR).with_default_headers(),
                 connection,
-                may_keep,
+                after,
             );
         }
-        (status, kept(connection.end(ended) && keep))
+        (status, served(connection.end(ended), after))
     }
 
     fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
@@ -286,8 +290,12 @@ impl Serving {
     }
 }
 
-fn kept(is_kept: bool) -> Served {
-    if is_kept { Served::Kept } else { Served::Ended }
+/// `is_whole`: the client can tell where this answer ends.
+fn served(is_whole: bool, after: AfterAnswer) -> Served {
+    match after {
+        AfterAnswer::Keep if is_whole => Served::Kept,
+        AfterAnswer::Keep | AfterAnswer::Close => Served::Ended,
+    }
 }
 
 #[cfg(test)]

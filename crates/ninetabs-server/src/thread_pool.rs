@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-pub use super::pool_state::{BadSize, PoolSize, PoolStats};
+pub use super::pool_state::{BadSize, PoolSize, PoolStats, Trim};
 use super::pool_state::{PoolState, ProcessorThread};
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 use crate::log_limit::limited;
@@ -173,11 +173,10 @@ impl<W: Work> ThreadPool<W> {
         Ok(())
     }
 
-    /// Asks one thread to leave if more than `min` are there and one is free, or if `force`, whether or not
-    /// one is free: then the first that finds todo empty goes. Models `#trim`; does not wait for the thread.
-    pub fn trim(&self, force: bool) {
+    /// Asks one thread to leave if more than `min` are there. Models `#trim`; does not wait for the thread.
+    pub fn trim(&self, trim: Trim) {
         let mut state = self.shared.lock();
-        if state.trim(force) {
+        if state.trim(trim) {
             self.shared.wake_one(state);
         }
     }

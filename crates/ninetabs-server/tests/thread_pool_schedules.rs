@@ -33,7 +33,7 @@ use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::{Arc, Barrier, Condvar, Mutex};
 use shuttle::{Config, FailurePersistence, Runner, thread};
 
-use thread_pool::{PoolOptions, Processor, ShuttingDown, ThreadPool, Work};
+use thread_pool::{PoolOptions, Processor, ShuttingDown, ThreadPool, Trim, Work};
 use timeline::{Subject, Timeline};
 
 /// One program to explore.
@@ -142,7 +142,9 @@ fn explore(program: Burst) {
     let pool = Arc::new(ThreadPool::start(options, Arc::new(Timeline::default()), process).unwrap());
     let trimmer = {
         let pool = Arc::clone(&pool);
-        thread::spawn(move || (0..trims).for_each(|turn| pool.trim(turn % 2 == 0)))
+        thread::spawn(move || {
+            (0..trims).for_each(|turn| pool.trim(if turn % 2 == 0 { Trim::Forced } else { Trim::IfFree }))
+        })
     };
     let pushed = Arc::clone(&pool);
     burst(quick, meeting, marked, move |job| assert!(pushed.push(job).is_ok()));

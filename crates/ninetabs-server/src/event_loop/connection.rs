@@ -34,6 +34,14 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// How often in a row a peer may panic before its connection is cut.
 const PANICS: u32 = 3;
 
+/// What a connection does in its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// There may be something to read.
+    ReadAndWrite,
+    Write,
+}
+
 /// What became of a connection's turn.
 pub(super) enum Turn {
     Over,
@@ -111,9 +119,12 @@ impl<F: Feed> PeerConnection<F> {
         self.out.is_some()
     }
 
-    /// Reads, if there may be something, and writes what there is room for.
-    pub fn turn(&mut self, feed: &mut F, may_read: bool, now: Instant) -> Turn {
-        let read = if may_read { self.read(feed) } else { Turn::Over };
+    /// Reads, if that is asked for, and writes what there is room for.
+    pub fn turn(&mut self, feed: &mut F, doing: Doing, now: Instant) -> Turn {
+        let read = match doing {
+            Doing::ReadAndWrite => self.read(feed),
+            Doing::Write => Turn::Over,
+        };
         match read {
             Turn::Left | Turn::Cut(_) => read,
             Turn::Over | Turn::Again => match self.speak(feed, now) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::connection::{PeerConnection, Turn, log_cut};
+use super::connection::{Doing, PeerConnection, Turn, log_cut};
 use super::goodbyes::{self, Goodbyes};
 use super::{Feed, Peer, SharedLoop};
 use crate::log_limit::limited;
@@ -70,11 +70,11 @@ impl<F: Feed> LoopThread<F> {
             }
             let has_news = self.refresh();
             for token in mem::take(&mut self.again) {
-                self.turn(token, true);
+                self.turn(token, Doing::ReadAndWrite);
             }
             for event in &events {
                 let may_read = event.is_readable() || event.is_read_closed() || event.is_error();
-                self.turn(event.token().0, may_read);
+                self.turn(event.token().0, if may_read { Doing::ReadAndWrite } else { Doing::Write });
             }
             let (arrived, stop_by) = {
                 let mut door = self.shared.door();
@@ -131,13 +131,13 @@ impl<F: Feed> LoopThread<F> {
         self.count_open();
         match turn {
             Turn::Left | Turn::Cut(_) => self.end(token, &turn),
-            Turn::Over | Turn::Again => self.turn(token, true),
+            Turn::Over | Turn::Again => self.turn(token, Doing::ReadAndWrite),
         }
     }
 
-    fn turn(&mut self, token: usize, may_read: bool) {
+    fn turn(&mut self, token: usize, doing: Doing) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        let turn = connection.turn(&mut self.feed, may_read, Instant::now());
+        let turn = connection.turn(&mut self.feed, doing, Instant::now());
         self.after(token, &turn);
     }
 
@@ -173,7 +173,7 @@ impl<F: Feed> LoopThread<F> {
             log_cut(why);
             if connection.cut(why) {
                 self.connections.insert(token, connection);
-                return self.turn(token, false);
+                return self.turn(token, Doing::Write);
             }
         }
         let registry = self.poll.registry();
@@ -214,7 +214,7 @@ impl<F: Feed> LoopThread<F> {
             if let Some(connection) = self.connections.get_mut(&token) {
                 connection.leave();
             }
-            self.turn(token, true);
+            self.turn(token, Doing::ReadAndWrite);
         }
         let has_ended = is_over && (self.connections.is_empty() || is_late);
         if has_ended {

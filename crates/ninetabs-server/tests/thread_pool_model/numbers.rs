@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ninetabs_server::thread_pool::{
-    BadSize, PoolOptions, PoolSize, PoolStartError, PoolStats, ThreadPool, Work,
+    BadSize, PoolOptions, PoolSize, PoolStartError, PoolStats, ThreadPool, Trim, Work,
 };
 
 use crate::pair::{End, Job, Pair, lock, process, wait_until};
@@ -101,7 +101,7 @@ fn a_trim_takes_one_thread() {
     end_all(&pair);
     for running in [4, 3, 2, 1, 1] {
         wait_until(|| pair.pool.processors().len() == running);
-        pair.pool.trim(false);
+        pair.pool.trim(Trim::IfFree);
     }
     assert_eq!(columns(&pair)[1], 1);
 }
@@ -110,8 +110,8 @@ fn a_trim_takes_one_thread() {
 fn a_forced_trim_waits_for_an_empty_todo() {
     let mut pair = Pair::new(0, 1, 0);
     push(&mut pair, 2, 1);
-    pair.pool.trim(false);
-    pair.pool.trim(true);
+    pair.pool.trim(Trim::IfFree);
+    pair.pool.trim(Trim::Forced);
     pair.ends[&1].send(End::Return).unwrap();
     wait_until(|| pair.seen_running().contains_key(&2));
     pair.ends[&2].send(End::Return).unwrap();
@@ -139,7 +139,7 @@ fn a_pool_that_shrinks_and_grows_again_keeps_its_threads() {
     push(&mut pair, 8, 8);
     pair.pool.resize(3, 3).unwrap();
     for _ in 0..5 {
-        pair.pool.trim(true);
+        pair.pool.trim(Trim::Forced);
     }
     pair.pool.resize(6, 6).unwrap();
     end_all(&pair);

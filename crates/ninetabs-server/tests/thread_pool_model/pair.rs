@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use ninetabs_server::thread_pool::{
-    PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ShuttingDown, ThreadPool, Work,
+    PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ShuttingDown, ThreadPool, Trim, Work,
 };
 use ninetabs_server::timeline::{Moment, Subject, Timeline, What};
 
@@ -132,7 +132,7 @@ impl Pair {
     }
 
     fn trim(&mut self, force: bool) {
-        self.pool.trim(force);
+        self.pool.trim(if force { Trim::Forced } else { Trim::IfFree });
         self.model.trim(force);
         self.rest();
     }
