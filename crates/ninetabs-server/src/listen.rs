@@ -46,7 +46,8 @@ impl From<StartError> for io::Error {
             StartError::Address(error) | StartError::Listen { error, .. } | StartError::Thread(error) => {
                 error.kind()
             }
-            StartError::Pool(_) => io::ErrorKind::InvalidInput,
+            StartError::Pool(PoolStartError::BadSize(_)) => io::ErrorKind::InvalidInput,
+            StartError::Pool(PoolStartError::Thread { source, .. }) => source.kind(),
         };
         io::Error::new(kind, error)
     }
@@ -80,4 +81,21 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> Result<TcpListener
         io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
         _ => StartError::Listen { address, error },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thread_pool::BadSize;
+
+    #[test]
+    fn an_error_of_the_system_has_its_kind_whatever_was_being_started() {
+        let kind = |error: StartError| io::Error::from(error).kind();
+        let refused = || io::Error::from(io::ErrorKind::WouldBlock);
+        let thread = PoolStartError::Thread { number: 1, min: 1, source: refused() };
+        assert_eq!(kind(StartError::Pool(thread)), io::ErrorKind::WouldBlock);
+        assert_eq!(kind(StartError::Thread(refused())), io::ErrorKind::WouldBlock);
+        let size = PoolStartError::BadSize(BadSize { min: 2, max: 1 });
+        assert_eq!(kind(StartError::Pool(size)), io::ErrorKind::InvalidInput);
+    }
 }
