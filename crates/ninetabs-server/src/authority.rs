@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fields::Fields;
 use super::refusal::Refusal;
-use super::request::Version;
+use super::version::Version;
 
 /// A host as a URI spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,6 @@
 //! names: a size line may not begin with a blank or end with a bare LF.
 
 use super::head;
-use super::head_scan::is_token_byte;
 use super::refusal::Refusal;
 
 /// The longest size line, in bytes.
@@ -174,7 +173,7 @@ fn without_blanks(bytes: &[u8]) -> &[u8] {
 }
 
 fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
-    bytes.split_at(bytes.iter().take_while(|byte| is_token_byte(**byte)).count())
+    bytes.split_at(bytes.iter().take_while(|byte| head::is_token_byte(**byte)).count())
 }
 
 /// What follows a quoted string, its first quote aside; None: it has no end, or a control

@@ -8,7 +8,7 @@
 
 use super::head::Head;
 use super::refusal::Refusal;
-use super::request::Version;
+use super::version::Version;
 
 /// How the bytes after an answer's head are told apart from what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

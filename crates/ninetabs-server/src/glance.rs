@@ -6,28 +6,17 @@
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use rustix::net::{self, RecvFlags};
 
 use super::client::Client;
 use super::head::{self, Head, Parsed};
-use super::socket::Socket;
+use super::socket::{Peeked, Socket};
 use crate::timeline::Subject;
 
 /// How much of an unread request is looked at, in bytes.
 const PEEK_BYTES: usize = 4 * 1024;
-
-/// What is known of a connection's next request from such looks.
-#[derive(Debug, Default)]
-pub(super) struct Peeked {
-    /// The number of bytes that held an incomplete head at the last look.
-    no_head: AtomicUsize,
-    /// Whether a look has found a whole head.
-    has_head: AtomicBool,
-    /// The request whose head has been noted.
-    noted: AtomicU64,
-}
 
 /// A client in todo, and the means to look at it.
 pub(super) struct Glance {
@@ -42,14 +31,6 @@ pub(super) struct Glance {
 pub(super) struct RequestLine {
     pub method: Cow<'static, str>,
     pub target: Arc<str>,
-}
-
-impl Peeked {
-    /// The next request begins.
-    pub fn reset(&self) {
-        self.no_head.store(0, Ordering::Relaxed);
-        self.has_head.store(false, Ordering::Relaxed);
-    }
 }
 
 impl Client {

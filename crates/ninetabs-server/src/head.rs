@@ -1,9 +1,15 @@
 //! The head of a request: its line and its fields.
 //!
 //! httparse reads the syntax and nothing else. What it accepts and Puma's grammar does not
-//! (a bare LF, a lower-case method, a target without its slash) is refused here and in
-//! `HeadScan`, and so is what would make a request ambiguous (two hosts, a malformed one).
-//! Pure: bytes in, one of three things out.
+//! (a bare LF, a lower-case method, a target without its slash) is refused here, and so is what
+//! would make a request ambiguous (two hosts, a malformed one). Pure: bytes in, one of three
+//! things out.
+//!
+//! A head may come in pieces ([`HeadScan`]). Each byte is looked at once for the end, and once more
+//! for an early refusal, however the network cut them; the head is parsed once, when it is whole. A
+//! head that came in one piece skips the early look. The result does not depend on how the bytes
+//! were cut: the early look is a function of the bytes in their order, and it also decides which
+//! status a whole head with an error gets.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -14,9 +20,8 @@ use http::Method;
 use super::authority::{self, Authority};
 use super::field_values;
 use super::fields::Fields;
-use super::head_scan::HeadScan;
 use super::refusal::Refusal;
-use super::request::Version;
+use super::version::Version;
 
 /// The longest request target, in bytes.
 pub const MAX_TARGET_BYTES: usize = 12 * 1024;
@@ -189,232 +194,213 @@ fn refusal(error: httparse::Error) -> Refusal {
     }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
+/// How far the head at the beginning of a buffer has been looked at.
+#[derive(Debug, Clone)]
+pub struct HeadScan {
+    max_head_bytes: usize,
+    /// Bytes that have been searched for the end.
+    searched: usize,
+    /// Where the request line begins, behind empty lines.
+    begun: Option<usize>,
+    /// Where the request line ends, behind its line end.
+    first_line_end: Option<usize>,
+    /// Line ends from the request line on.
+    lines: usize,
+    has_bare_line_feed: bool,
+    /// Bytes that the early look has seen.
+    checked: usize,
+    place: ScanPlace,
+}
 
-    const MAX: usize = 112 * 1024;
+/// Where in a head the early look stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ScanPlace {
+    /// In empty lines before the request line.
+    Before,
+    RequestLine {
+        begun: usize,
+        /// Where the word begins that is being read: method, target or version.
+        word_begun: usize,
+        word: Word,
+    },
+    Field {
+        begun: usize,
+    },
+}
 
-    /// A head that must be whole.
-    pub fn head(text: &str) -> Head {
-        match parse(text.as_bytes(), MAX) {
-            Parsed::Whole(head, length) => {
-                assert_eq!(length, text.len());
-                head
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Method,
+    Target,
+    Version,
+}
+
+const VERSION: &[u8] = b"HTTP/0.0";
+
+impl HeadScan {
+    /// A scan of a head of at most this many bytes.
+    pub fn new(max_head_bytes: usize) -> HeadScan {
+        HeadScan {
+            max_head_bytes,
+            searched: 0,
+            begun: None,
+            first_line_end: None,
+            lines: 0,
+            has_bare_line_feed: false,
+            checked: 0,
+            place: ScanPlace::Before,
+        }
+    }
+
+    /// Looks at the bytes that have come since the last look. `bytes` are all of the head so
+    /// far, and may hold more than it. After a head or a refusal the scan is over.
+    pub fn look(&mut self, bytes: &[u8]) -> Parsed {
+        // Nothing is looked at that a limit forbids to be part of the head.
+        let bytes = &bytes[..bytes.len().min(self.max_head_bytes)];
+        match self.find_end(bytes) {
+            Some(end) => match self.read(&bytes[..end]) {
+                Ok(head) => Parsed::Whole(head, end),
+                Err(refusal) => Parsed::Refused(refusal),
+            },
+            None => match self.check(bytes) {
+                Err(refusal) => Parsed::Refused(refusal),
+                Ok(()) if bytes.len() >= self.max_head_bytes => {
+                    Parsed::Refused(Refusal::HeadTooLarge("the head is over the limit"))
+                }
+                Ok(()) => Parsed::NotYet,
+            },
+        }
+    }
+
+    /// Where the head ends, behind its empty line. Searches on from where it stopped.
+    fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        while let Some(at) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') {
+            let at = self.searched + at;
+            let is_bare = at == 0 || bytes[at - 1] != b'\r';
+            self.has_bare_line_feed |= is_bare;
+            let line = self.searched;
+            self.searched = at + 1;
+            if self.begun.is_none() {
+                let first = bytes[line..at].iter().position(|byte| *byte != b'\r');
+                self.begun = first.map(|first| line + first);
+                if self.begun.is_none() {
+                    continue;
+                }
+                self.first_line_end = Some(at + 1);
             }
-            other => panic!("{text:?}: {other:?}"),
+            self.lines += 1;
+            if !is_bare && at >= 2 && bytes[at - 2] == b'\n' {
+                return Some(at + 1);
+            }
+        }
+        // The line goes on. Its beginning is needed: the next piece is searched from here.
+        if self.begun.is_none() {
+            let first = bytes[self.searched..].iter().position(|byte| *byte != b'\r');
+            self.begun = first.map(|first| self.searched + first);
+        }
+        self.searched = bytes.len();
+        None
+    }
+
+    /// Parses the head that has come whole.
+    fn read(&mut self, bytes: &[u8]) -> Result<Head, Refusal> {
+        let read = if self.has_bare_line_feed { None } else { Some(read(bytes, self.lines)) };
+        let begun = self.begun.unwrap_or_default();
+        let is_too_long = self.first_line_end.is_some_and(|end| end - begun > MAX_LINE_BYTES);
+        match read {
+            Some(Ok(_)) | Some(Err(Fault::Meaning(_))) if is_too_long => Err(Refusal::TargetTooLong),
+            Some(Ok(head)) => Ok(head),
+            Some(Err(Fault::Meaning(refusal))) => Err(refusal),
+            // The early look says which error comes first.
+            Some(Err(Fault::Syntax(refusal))) => Err(self.check(bytes).err().unwrap_or(refusal)),
+            None => Err(self.check(bytes).err().unwrap_or(BARE_LINE_FEED)),
         }
     }
 
-    fn status(bytes: &[u8]) -> Option<u16> {
-        match parse(bytes, MAX) {
-            Parsed::Whole(..) => Some(200),
-            Parsed::NotYet => None,
-            Parsed::Refused(refusal) => Some(refusal.status().as_u16()),
+    /// The early look: refuses what cannot become a head, at the first byte that shows it.
+    fn check(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        while let Some(byte) = bytes.get(self.checked) {
+            self.place = match self.place {
+                ScanPlace::Before => self.before(bytes, *byte)?,
+                ScanPlace::RequestLine { begun, word_begun, word } => {
+                    self.in_request_line(bytes, *byte, begun, word_begun, word)?
+                }
+                ScanPlace::Field { begun } => self.in_field(bytes, *byte, begun)?,
+            };
+            self.checked += 1;
+        }
+        Ok(())
+    }
+
+    fn before(&self, bytes: &[u8], byte: u8) -> Result<ScanPlace, Refusal> {
+        let at = self.checked;
+        let is_behind_cr = at > 0 && bytes[at - 1] == b'\r';
+        match byte {
+            b'\n' if is_behind_cr => Ok(ScanPlace::Before),
+            b'\n' => Err(BARE_LINE_FEED),
+            _ if is_behind_cr => Err(LINE_END),
+            b'\r' => Ok(ScanPlace::Before),
+            _ => self.in_request_line(bytes, byte, at, at, Word::Method),
         }
     }
 
-    /// What becomes of a head, which does not depend on how it was cut.
-    fn outcome(bytes: &[u8]) -> Option<u16> {
-        let whole = status(bytes);
-        let mut scan = HeadScan::new(MAX);
-        let single = (1..=bytes.len()).map(|end| scan.look(&bytes[..end])).find_map(|parsed| match parsed {
-            Parsed::Whole(..) => Some(200),
-            Parsed::NotYet => None,
-            Parsed::Refused(refusal) => Some(refusal.status().as_u16()),
-        });
-        assert_eq!(single, whole, "byte by byte: {}", String::from_utf8_lossy(bytes));
-        whole
-    }
-
-    /// A row per rule of the request line, for every method and both versions.
-    #[test]
-    fn targets_of_every_form_by_method_and_version() {
-        for (target, expected) in [
-            ("/", 200),
-            ("/up?a=%27%%27&x[]=1;y={z}|~", 200),
-            ("/#fragment", 200),
-            ("//up", 200),
-            ("*", 200),
-            ("http://a/b?c", 200),
-            ("http://a", 200),
-            ("http://a?b", 200),
-            ("HTTPS://A:443/", 200),
-            ("http://[::1]:1/", 200),
-            ("http://a:/", 200),
-            ("urn:a:b", 200),
-            ("http://127.0.0.1:port/up", 400),
-            ("http://127.0.0.1:80x/up", 400),
-            ("http://a:65536/", 400),
-            ("http://a:1:2/", 400),
-            ("http://user@a/", 400),
-            ("http://user:secret@a/", 400),
-            ("http://@a/", 400),
-            ("http:///up", 400),
-            ("http://:80/", 400),
-            ("http://", 400),
-            ("http:/up", 400),
-            ("http:up", 400),
-            ("http://::1/", 400),
-            ("http://[::1/", 400),
-            ("http://[a]/", 400),
-            ("http://[::1%25lo]/", 400),
-            ("http://a%/", 400),
-            ("http://a%zz/", 400),
-            ("http://a\\b/", 400),
-            ("http://a,b:c/", 400),
-            ("http://caf\u{e9}/", 400),
-            ("up", 400),
-            ("a:1", 200),
-            ("127.0.0.1:80", 400),
-            ("://a/", 400),
-            ("?a", 400),
-            ("#a", 400),
-            ("/a\"b", 400),
-            ("/<a", 400),
-            ("/\u{7f}", 400),
-        ] {
-            for method in METHODS {
-                for version in ["HTTP/1.1", "HTTP/1.0"] {
-                    let head = format!("{method} {target} {version}\r\nHost: a\r\n\r\n");
-                    assert_eq!(outcome(head.as_bytes()), Some(expected), "{head:?}");
+    fn in_request_line(
+        &self,
+        bytes: &[u8],
+        byte: u8,
+        begun: usize,
+        word_begun: usize,
+        word: Word,
+    ) -> Result<ScanPlace, Refusal> {
+        let at = self.checked;
+        if at - begun >= MAX_LINE_BYTES {
+            return Err(Refusal::TargetTooLong);
+        }
+        let (is_first, seen) = (at == word_begun, &bytes[word_begun..at]);
+        let next = |word| Ok(ScanPlace::RequestLine { begun, word_begun: at + 1, word });
+        let same = Ok(ScanPlace::RequestLine { begun, word_begun, word });
+        match (word, byte) {
+            (Word::Method, b' ') if !is_first => next(Word::Target),
+            (Word::Method, byte) if is_token_byte(byte) => same,
+            (Word::Target, b' ') if !is_first && std::str::from_utf8(seen).is_ok() => next(Word::Version),
+            (Word::Target, byte) if byte > b' ' && byte != 0x7f => same,
+            (Word::Version, byte) if seen.len() < VERSION.len() => {
+                let form = VERSION[seen.len()];
+                match byte == form || form == b'0' && byte.is_ascii_digit() {
+                    false => Err(Refusal::BadRequest("the version is malformed")),
+                    true if seen.len() + 1 < VERSION.len() => same,
+                    true if [b"1.0", b"1.1"].contains(&&[seen[5], seen[6], byte]) => same,
+                    true => Err(Refusal::BadVersion),
                 }
             }
+            (Word::Version, b'\r') if seen.len() == VERSION.len() => same,
+            (Word::Version, b'\n') if seen.len() == VERSION.len() => Err(BARE_LINE_FEED),
+            (Word::Version, b'\n') => Ok(ScanPlace::Field { begun: at + 1 }),
+            _ => Err(Refusal::BadRequest("the request line is malformed")),
         }
     }
 
-    #[test]
-    fn request_lines() {
-        for (line, expected) in [
-            ("GET / HTTP/1.1", 200),
-            ("GET / HTTP/1.0", 200),
-            ("get / HTTP/1.1", 400),
-            ("get_lost / HTTP/1.1", 400),
-            ("PUMA / HTTP/1.1", 501),
-            ("CONNECT a:1 HTTP/1.1", 501),
-            ("AAAAAAAAAAAAAAAAAAAAA / HTTP/1.1", 400),
-            ("G@T / HTTP/1.1", 400),
-            ("G@T / HTTP/2.0", 400),
-            ("GET  / HTTP/1.1", 400),
-            ("GET /  HTTP/1.1", 400),
-            ("GET\t/ HTTP/1.1", 400),
-            ("GET /a b HTTP/1.1", 400),
-            ("GET /\0 HTTP/1.1", 400),
-            ("GET / HTTP/1.1 ", 400),
-            (" GET / HTTP/1.1", 400),
-            ("GET /", 400),
-            ("GET", 400),
-            ("GET / http/1.1", 400),
-            ("GET / HTTP/1.a", 400),
-            ("GET / HTTP/1.10", 400),
-            ("GET / HTTP/10.0", 400),
-            ("GET / HTTP/01.1", 400),
-            ("GET / HTTP/2", 400),
-            ("GET / HTTP/1.2", 505),
-            ("GET / HTTP/2.0", 505),
-            ("GET / HTTP/0.9", 505),
-            ("PRI * HTTP/2.0", 505),
-            ("\r\nGET / HTTP/1.1", 200),
-            ("\r\n\r\nGET / HTTP/2.0", 505),
-            ("\nGET / HTTP/2.0", 400),
-            ("\rGET / HTTP/1.1", 400),
-            ("\r\r\nGET / HTTP/1.1", 400),
-        ] {
-            let head = format!("{line}\r\nHost: a\r\n\r\n");
-            assert_eq!(outcome(head.as_bytes()), Some(expected), "{line:?}");
-        }
-        assert_eq!(outcome(b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n"), Some(400));
-        assert_eq!(outcome(b"GET /\xff HTTP/2.0\r\nHost: a\r\n\r\n"), Some(400));
-        assert_eq!(outcome(b"\x16\x03\x01"), Some(400), "a TLS handshake is refused at once");
-        assert_eq!(&*head("GET /a#b HTTP/1.0\r\n\r\n").target, "/a");
-    }
-
-    #[test]
-    fn fields() {
-        for (fields, by_11, by_10) in [
-            (&b"Host: a\r\nX-A:1\r\n"[..], 200, 200),
-            (b"Host:a\r\nX-A:\r\n", 200, 200),
-            (b"hOST: a\r\nX-A: caf\xe9\r\n", 200, 200),
-            (b"Host: \ta\t \r\n", 200, 200),
-            (b"", 400, 200),
-            (b"Host:\r\n", 400, 200),
-            (b"Host: \t \r\n", 400, 200),
-            (b"Host: a\r\nHost: a\r\n", 400, 400),
-            (b"Host: a\r\nhost:\r\n", 400, 400),
-            (b"Host: a b\r\n", 400, 400),
-            (b"Host: caf\xe9\r\n", 400, 400),
-            (b"Host: a:80x\r\n", 400, 400),
-            (b"Host_: a\r\nHost: a\r\n", 200, 200),
-            (b"Host : a\r\n", 400, 400),
-            (b" Host: a\r\n", 400, 400),
-            (b"Host: a\r\n b\r\n", 400, 400),
-            (b"Host: a\r\nX\r\n", 400, 400),
-            (b"Host: a\r\n: 1\r\n", 400, 400),
-            (b"Host: a\r\nX-\xc3\xa4: 1\r\n", 400, 400),
-            (b"Host: a\r\nX\0A: 1\r\n", 400, 400),
-            (b"Host: a\r\nX-A: a\0b\r\n", 400, 400),
-            (b"Host: a\r\nX-A: a\x01b\r\n", 400, 400),
-            (b"Host: a\r\nX-A: a\x7fb\r\n", 400, 400),
-            (b"Host: a\r\nX-A: 1\rX-B: 2\r\n", 400, 400),
-            (b"Host: a\r\nX-A: 1\r\r\n", 400, 400),
-            (b"Host: a\nX-A: 1\r\n", 400, 400),
-        ] {
-            for (version, expected) in [(&b"GET / HTTP/1.1\r\n"[..], by_11), (b"GET / HTTP/1.0\r\n", by_10)] {
-                let head = [version, fields, b"\r\n"].concat();
-                assert_eq!(outcome(&head), Some(expected), "{}", String::from_utf8_lossy(&head));
-            }
-        }
-        assert_eq!(head("GET / HTTP/1.0\r\nX_A: 1\r\nX-A: 2\r\n\r\n").fields.iter().count(), 1);
-    }
-
-    /// A list means the same on one line and on several.
-    #[test]
-    fn expectations() {
-        for (lines, expected) in [
-            (&["100-continue"][..], true),
-            (&["100-Continue"], true),
-            (&["a=b, 100-continue"], true),
-            (&["a=b", "100-continue"], true),
-            (&["a=\"100-continue\""], false),
-            (&["100-continue=x"], false),
-            (&["100"], false),
-            (&[], false),
-        ] {
-            let fields: String = lines.iter().map(|line| format!("Expect: {line}\r\n")).collect();
-            let head = head(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
-            assert_eq!(head.expects_continue(), expected, "{lines:?}");
-        }
-    }
-
-    #[test]
-    fn limits() {
-        let over = |text: String| status(text.as_bytes());
-        let long = "a".repeat(MAX_TARGET_BYTES);
-        assert_eq!(over(format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n")), Some(414));
-        assert_eq!(over(format!("GET /{}", "a".repeat(20_000))), Some(414));
-        assert_eq!(
-            over(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(90_000))),
-            Some(431)
-        );
-        assert_eq!(over(format!("GET / HTTP/1.1\r\nHost: a\r\n{}: 1\r\n\r\n", "n".repeat(257))), Some(431));
-        assert_eq!(over(format!("GET / HTTP/1.1\r\n{}", "X-Drip: 1\r\n".repeat(20_000))), Some(431));
-        let line_over = format!("{} /{} HTTP/1.1", "A".repeat(100), "a".repeat(MAX_TARGET_BYTES - 50));
-        assert_eq!(outcome(format!("{line_over}\r\nHost: a\r\n\r\n").as_bytes()), Some(414));
-        let many = "X: 1\r\n".repeat(10_000);
-        assert_eq!(over(format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), Some(200));
-    }
-
-    #[test]
-    fn a_head_in_pieces_is_not_yet_a_head() {
-        let text = "\r\n\r\nGET /up HTTP/1.1\r\nHost: a\r\n\r\n";
-        for end in 0..text.len() {
-            assert_eq!(status(&text.as_bytes()[..end]), None, "{end}");
-        }
-        assert_eq!(status(text.as_bytes()), Some(200));
-        let other = "GET / HTTP/2.0\r\n\r\n";
-        for end in 0..other.len() {
-            let expected = (end >= "GET / HTTP/2.0".len()).then_some(505);
-            assert_eq!(status(&other.as_bytes()[..end]), expected, "{end}");
+    fn in_field(&self, bytes: &[u8], byte: u8, begun: usize) -> Result<ScanPlace, Refusal> {
+        let at = self.checked;
+        let is_behind_cr = at > begun && bytes[at - 1] == b'\r';
+        match byte {
+            b'\n' if !is_behind_cr => Err(BARE_LINE_FEED),
+            b'\n' => check_field(&bytes[begun..=at]).map(|()| ScanPlace::Field { begun: at + 1 }),
+            _ if is_behind_cr => Err(LINE_END),
+            b'\r' | b'\t' => Ok(ScanPlace::Field { begun }),
+            byte if byte.is_ascii_control() => Err(Refusal::BadRequest("a field has a control character")),
+            _ => Ok(ScanPlace::Field { begun }),
         }
     }
 }
+
+const BARE_LINE_FEED: Refusal = Refusal::BadRequest("a line ends without CR");
+const LINE_END: Refusal = Refusal::BadRequest("a line's end is malformed");
+
+/// What a token is made of (RFC 9110 5.6.2), such as a method or a field's name.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -154,7 +154,7 @@ impl PumaServer {
             self.end(client, Expected::Nothing);
             return None;
         }
-        let mark = Mark::Thread(processor.clone());
+        let mark = Mark::Thread(processor.io_bound_mark());
         let request = Request::of(incoming.head, incoming.body, subject, processor.number(), Some(mark));
         let after = AfterAnswer::kept_if(
             incoming.may_be_followed

@@ -4,7 +4,7 @@
 use http::StatusCode;
 use thiserror::Error;
 
-use super::request::Version;
+use super::version::Version;
 
 /// A request that is answered without the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -12,34 +12,15 @@ use http::Method;
 
 use super::authority::{self, AbsoluteForm, Authority};
 use super::body::RequestBody;
-use super::client::Client;
 use super::field_values;
 use super::fields::Fields;
 use super::framing;
 use super::head::{self, Head};
 use super::refusal::Refusal;
-use super::thread_pool::Processor;
+use super::thread_pool::IoBoundMark;
+pub use super::version::Version;
 use crate::escape::Escaped;
 use crate::timeline::Subject;
-
-/// The version a request was written in; it decides how an answer is framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-}
-
-impl Version {
-    /// As it is written in a request line.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-        }
-    }
-}
 
 /// A request that has been read to its last byte.
 pub struct Request {
@@ -187,7 +168,7 @@ impl Request {
     /// its thread does not count against the pool, within `max_io_threads`.
     pub fn mark_as_io_bound(&self) {
         match &self.mark {
-            Some(Mark::Thread(processor)) => processor.mark_as_io_bound(),
+            Some(Mark::Thread(mark)) => mark.set(),
             Some(Mark::Call(mark)) => mark(),
             None => {}
         }
@@ -216,7 +197,7 @@ pub struct RequestBuilder {
 
 /// How a request marks its thread as IO-bound.
 pub(super) enum Mark {
-    Thread(Processor<Box<Client>>),
+    Thread(IoBoundMark),
     Call(Box<dyn Fn() + Send + Sync>),
 }
 

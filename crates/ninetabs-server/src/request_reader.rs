@@ -11,10 +11,9 @@ use std::mem;
 use super::body::{RequestBody, SpoolError};
 use super::chunks::Chunks;
 use super::framing::{self, BodyFraming};
-use super::head::{Head, Parsed};
-use super::head_scan::HeadScan;
+use super::head::{Head, HeadScan, Parsed};
 use super::refusal::Refusal;
-use super::request::Version;
+use super::version::Version;
 use crate::log_limit::limited;
 
 /// A request that has come whole.

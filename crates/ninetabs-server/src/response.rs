@@ -18,10 +18,11 @@ use socket2::SockRef;
 use super::connection::COPIED_BYTES;
 use super::field_values;
 use super::framing::{AfterAnswer, Framing};
-use super::request::{Request, Version};
+use super::request::Request;
 use super::socket::{Cutter, Patience, Socket};
 use super::status::reason;
 use super::stream::{Dialect, Stream, StreamError};
+use super::version::Version;
 
 /// Few answers have more.
 const USUAL_HEADERS: usize = 6;

@@ -9,16 +9,14 @@
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{self, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
-
-use super::glance::Peeked;
-use super::peer_close;
 
 /// The most that is read at once, in bytes. It is read onto the stack, which is as deep
 /// for every page, so that a thread has no buffer of its own.
@@ -44,6 +42,25 @@ pub(super) struct Socket {
     written: AtomicUsize,
     /// How many there are; one less when this one goes.
     count: Arc<AtomicUsize>,
+}
+
+/// What is known of a connection's next request from looks at its unread bytes.
+#[derive(Debug, Default)]
+pub(super) struct Peeked {
+    /// The number of bytes that held an incomplete head at the last look.
+    pub no_head: AtomicUsize,
+    /// Whether a look has found a whole head.
+    pub has_head: AtomicBool,
+    /// The request whose head has been noted.
+    pub noted: AtomicU64,
+}
+
+impl Peeked {
+    /// The next request begins.
+    pub fn reset(&self) {
+        self.no_head.store(0, Ordering::Relaxed);
+        self.has_head.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Socket {
@@ -198,7 +215,7 @@ impl Socket {
         let outcome = if self.cut.load(Ordering::SeqCst) {
             Err(io::ErrorKind::ConnectionAborted.into())
         } else {
-            peer_close::poll_for(&self.stream, PollFlags::OUT, left).map(drop).map_err(io::Error::from)
+            poll_for(&self.stream, PollFlags::OUT, left).map(drop).map_err(io::Error::from)
         };
         self.blocked.store(false, Ordering::SeqCst);
         // The socket that was cut is writable, and would say EPIPE as if its client had gone.
@@ -233,7 +250,7 @@ impl Socket {
 
     /// Whether the client has closed, or stopped sending. Does not block.
     pub fn is_closed(&self) -> bool {
-        peer_close::wait(&self.stream, Duration::ZERO)
+        wait_for_peer_close(&self.stream, Duration::ZERO)
     }
 
     /// Waits for the client to close.
@@ -252,7 +269,7 @@ impl Socket {
                 return Waited::Cut;
             }
             let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            match peer_close::wait(&self.stream, left) {
+            match wait_for_peer_close(&self.stream, left) {
                 false if left.is_zero() => return Waited::TimedOut,
                 false => {}
                 true if self.cut.load(Ordering::SeqCst) => return Waited::Cut,
@@ -276,6 +293,54 @@ impl Cutter {
             socket.deaf.store(true, Ordering::SeqCst);
             let _ = socket.stream.shutdown(Shutdown::Read);
         }
+    }
+}
+
+/// Waits at most for `timeout` and returns whether the peer has closed, or stopped sending: the
+/// two look the same. May return false early.
+///
+/// Models Puma's `closed_socket?`, which reads TCP_INFO. Linux reports the peer's FIN as POLLRDHUP. Other
+/// systems have no such flag, so there the end of the stream is looked for with `recv(MSG_PEEK)`, and found
+/// only once everything before it has been read.
+#[cfg(target_os = "linux")]
+fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
+    // A failed poll leaves nothing to wait for.
+    poll_for(stream, PollFlags::RDHUP, timeout).map_or(true, |seen| !seen.is_empty())
+}
+
+/// As on Linux, except that unread bytes hide the end of the stream.
+#[cfg(not(target_os = "linux"))]
+fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
+    /// How often the socket is asked while unread bytes lie before the end of the stream:
+    /// poll reports them at once, so it cannot be waited on.
+    const ASK_EVERY: Duration = Duration::from_millis(50);
+
+    match poll_for(stream, PollFlags::IN, timeout) {
+        Ok(seen) if seen.is_empty() => false,
+        Ok(seen) if seen.intersects(PollFlags::HUP | PollFlags::ERR) => true,
+        Ok(_) => match stream.peek(&mut [0]) {
+            Ok(0) => true,
+            Ok(_) => {
+                std::thread::sleep(timeout.min(ASK_EVERY));
+                false
+            }
+            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        },
+        Err(_) => true,
+    }
+}
+
+/// Waits for one of these to be so. Empty when the time is over, or a signal came.
+fn poll_for(stream: &TcpStream, what: PollFlags, timeout: Duration) -> Result<PollFlags, Errno> {
+    let mut polled = [PollFd::from_borrowed_fd(stream.as_fd(), what)];
+    let timeout = Timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
+    match event::poll(&mut polled, Some(&timeout)) {
+        Ok(_) => Ok(polled[0].revents()),
+        Err(Errno::INTR) => Ok(PollFlags::empty()),
+        Err(error) => Err(error),
     }
 }
 
@@ -315,5 +380,20 @@ mod tests {
         }
         drop(socket);
         assert_eq!(client.read(&mut [0]).unwrap(), 0, "nothing else was written");
+    }
+
+    #[test]
+    fn a_closed_peer_is_seen_at_once_and_an_open_one_is_not() -> std::io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let peer = TcpStream::connect(listener.local_addr()?)?;
+        let (ours, _) = listener.accept()?;
+        assert!(!wait_for_peer_close(&ours, Duration::ZERO));
+        (&peer).write_all(b"unread")?;
+        assert!(!wait_for_peer_close(&ours, Duration::from_millis(1)), "bytes are not an end");
+        peer.shutdown(Shutdown::Write)?;
+        if cfg!(target_os = "linux") {
+            assert!(wait_for_peer_close(&ours, Duration::from_secs(60)), "unread bytes do not hide the end");
+        }
+        Ok(())
     }
 }

@@ -299,11 +299,44 @@ impl<W: Work> Processor<W> {
         self.shared.lock().goes_on_with(self.number, next)
     }
 
+    /// What marks this thread as IO-bound, without the kind of work that it does. Allocates nothing.
+    pub(crate) fn io_bound_mark(&self) -> IoBoundMark {
+        IoBoundMark {
+            pool: Arc::clone(&self.shared) as Arc<dyn MarksIoBound>,
+            number: self.number,
+            serial: self.serial,
+        }
+    }
+
     /// Says that this work mostly waits, so its thread does not count against `max` until the work ends, as
     /// long as no more than `max_io` are so marked; starts a thread at once if todo has something for it.
     /// Marking twice, or after the work has ended, does nothing. Models `mark_as_io_thread!`; does not block.
     pub fn mark_as_io_bound(&self) {
         self.shared.mark_as_io_bound(self.number, self.serial);
+    }
+}
+
+/// Marks the thread of one piece of work as IO-bound, in a pool of any kind of work.
+pub(crate) struct IoBoundMark {
+    pool: Arc<dyn MarksIoBound>,
+    number: usize,
+    serial: u64,
+}
+
+impl IoBoundMark {
+    /// As [`Processor::mark_as_io_bound`].
+    pub(crate) fn set(&self) {
+        Arc::clone(&self.pool).mark(self.number, self.serial);
+    }
+}
+
+trait MarksIoBound: Send + Sync {
+    fn mark(self: Arc<Self>, number: usize, serial: u64);
+}
+
+impl<W: Work> MarksIoBound for SharedPool<W> {
+    fn mark(self: Arc<Self>, number: usize, serial: u64) {
+        self.mark_as_io_bound(number, serial);
     }
 }
 
