@@ -46,13 +46,13 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, bounded};
 
 use http::StatusCode;
-use ninetabs_server::configuration::{self as default, UNWANTED_BODY_BYTES};
+use ninetabs_server::configuration::{self as default, AnswerLimits, UNWANTED_BODY_BYTES};
 use ninetabs_server::handle::{AutoTrim, ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::listen::{ListenOptions, listen};
 use ninetabs_server::refusal;
 use ninetabs_server::request::Version;
 use ninetabs_server::services::Services;
-use ninetabs_server::serving::{AnswerLimits, Serving};
+use ninetabs_server::serving::Serving;
 use ninetabs_server::thread_pool::{
     BadSize, PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ThreadPool, Trim, Work,
 };

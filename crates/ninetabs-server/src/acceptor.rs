@@ -16,9 +16,9 @@ use crossbeam_channel::Sender;
 use mio::{Events, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use thiserror::Error;
 
 use super::client::Client;
-use super::handle::ListenerDied;
 use super::puma_server::PumaServer;
 use super::refusal::Refusal;
 use super::socket::Socket;
@@ -31,6 +31,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many connections may linger beyond `max_connections`: they have been refused or evicted, and
 /// have not gone yet.
 const MAX_REFUSED: usize = 32;
+
+/// The listener is gone: no client can connect any more.
+#[derive(Debug, Clone, Error)]
+#[error("the front door on {address} died: {why}")]
+pub struct ListenerDied {
+    /// Where it listened.
+    pub address: SocketAddr,
+    /// What the system answered.
+    pub why: String,
+}
 
 pub(super) struct Acceptor {
     listener: TcpListener,

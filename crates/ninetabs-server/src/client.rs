@@ -9,12 +9,14 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::configuration::ClientLimits;
 use super::head::Head;
 use super::lingering::Lingering;
 use super::pending::{Full, PendingBudget, Share};
-use super::reactor::{REPORTS_URGENT_DATA, SlotHandle, WaitsFor, Watched};
+use super::reactor::{REPORTS_URGENT_DATA, SlotHandle, Watched};
+use super::reactor_state::{Parked, WaitsFor};
 use super::refusal::Refusal;
 use super::request_reader::{Incoming, RequestReader};
 use super::socket::{READ_BYTES, Socket};
@@ -24,21 +26,6 @@ use crate::timeline::Subject;
 /// As much of an answer as a kernel sends without waiting for an acknowledgement, in bytes: ten
 /// segments of an Ethernet (RFC 6928).
 const SENT_AT_ONCE_BYTES: usize = 10 * 1_460;
-
-/// What a client may take, in bytes and in time.
-#[derive(Debug, Clone)]
-pub struct ClientLimits {
-    pub max_head_bytes: usize,
-    pub max_body_bytes: u64,
-    /// From one byte of a request to the next, and for the first of a connection.
-    pub first_data_timeout: Duration,
-    /// For a head, from its first byte to its last.
-    pub head_timeout: Duration,
-    /// Between two requests.
-    pub persistent_timeout: Duration,
-    /// Requests a connection.
-    pub max_keep_alive: usize,
-}
 
 /// What became of a client's bytes.
 #[derive(Debug)]
@@ -328,11 +315,7 @@ impl Work for Box<Client> {
     }
 }
 
-impl Watched for Box<Client> {
-    fn fd(&self) -> RawFd {
-        self.socket.stream.as_raw_fd()
-    }
-
+impl Parked for Box<Client> {
     fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -343,6 +326,12 @@ impl Watched for Box<Client> {
 
     fn waits_for(&self) -> WaitsFor {
         if self.lingering.is_some() { WaitsFor::ItsEnd } else { WaitsFor::ARequest }
+    }
+}
+
+impl Watched for Box<Client> {
+    fn fd(&self) -> RawFd {
+        self.socket.stream.as_raw_fd()
     }
 
     fn slot(&mut self) -> &mut Option<SlotHandle<Box<Client>>> {

@@ -8,9 +8,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::client::ClientLimits;
 use crate::services::Services;
-use crate::serving::AnswerLimits;
 use crate::thread_pool::PoolOptions;
 
 /// Least and most pool threads. Puma's own default is 0:5; the seed ran eight.
@@ -65,6 +63,30 @@ pub const LISTEN_BACKLOG: i32 = 1_024;
 
 /// The longest that a client is waited for.
 const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// What a client may take, in bytes and in time.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientLimits {
+    pub max_head_bytes: usize,
+    pub max_body_bytes: u64,
+    /// From one byte of a request to the next, and for the first of a connection.
+    pub first_data_timeout: Duration,
+    /// For a head, from its first byte to its last.
+    pub head_timeout: Duration,
+    /// Between two requests.
+    pub persistent_timeout: Duration,
+    /// Requests a connection.
+    pub max_keep_alive: usize,
+}
+
+/// How long an answer waits for its client.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerLimits {
+    /// A blocked write, in total.
+    pub write_timeout: Duration,
+    /// An answer that is written whole, in total; None: as long as any write.
+    pub max_answer_time: Option<Duration>,
+}
 
 /// One server: where it listens, how many threads it has, what it bears.
 #[derive(Debug, Clone)]

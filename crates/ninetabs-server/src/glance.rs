@@ -96,7 +96,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
-    use super::super::client::{ClientLimits, ReadProgress};
+    use super::super::client::ReadProgress;
+    use super::super::configuration::ClientLimits;
     use super::super::pending::PendingBudget;
     use super::*;
 

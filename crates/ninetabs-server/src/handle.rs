@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
-use thiserror::Error;
 
 use crate::acceptor::Acceptor;
+pub use crate::acceptor::ListenerDied;
 use crate::app::App;
 use crate::client::Client;
 use crate::configuration::{Configuration, SHORTEST_ROUND};
@@ -44,16 +44,6 @@ struct Front {
     waker: Waker,
     died: Receiver<ListenerDied>,
     acceptor: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// The listener is gone: no client can connect any more.
-#[derive(Debug, Clone, Error)]
-#[error("the front door on {address} died: {why}")]
-pub struct ListenerDied {
-    /// Where it listened.
-    pub address: SocketAddr,
-    /// What the system answered.
-    pub why: String,
 }
 
 /// What one pool thread is doing.

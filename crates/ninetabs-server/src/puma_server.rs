@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use super::client::{Client, ClientLimits, Expected, ReadProgress};
-use super::configuration::Configuration;
+use super::client::{Client, Expected, ReadProgress};
+use super::configuration::{ClientLimits, Configuration};
 use super::framing::AfterAnswer;
 use super::head;
 use super::pending::PendingBudget;

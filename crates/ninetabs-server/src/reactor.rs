@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 
-use super::reactor_state::{KernelReport, ReactorPhase, ReactorSlot, ReactorState};
+use super::reactor_state::{Input, KernelReport, Parked, ReactorPhase, ReactorSlot, ReactorState, WaitsFor};
 use crate::log_limit::limited;
 use crate::services::Services;
 
@@ -41,32 +41,10 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
 const INTEREST: Interest = Interest::READABLE;
 
 /// What can be watched.
-pub(super) trait Watched: Sized + Send + 'static {
+pub(super) trait Watched: Parked + Sized + Send + 'static {
     fn fd(&self) -> RawFd;
-    /// When it has waited long enough.
-    fn deadline(&self) -> Instant;
-    /// Since when it has waited.
-    fn since(&self) -> Instant;
-    /// What it waits for.
-    fn waits_for(&self) -> WaitsFor;
     /// Where it keeps the handle of its slot, from the first time that it is watched to its end.
     fn slot(&mut self) -> &mut Option<SlotHandle<Self>>;
-}
-
-/// What a connection waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WaitsFor {
-    ARequest,
-    /// It has had its last answer, and is only read to its end.
-    ItsEnd,
-}
-
-/// Whether there may be bytes to be read from a connection that is put back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Input {
-    ReadEmpty,
-    /// It is to wake without a report of the kernel.
-    MoreToRead,
 }
 
 /// Why something wakes.

@@ -6,11 +6,35 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::reactor::{Input, WaitsFor, Watched};
-
 /// How many of the connections that have waited longest are found at once: to find one is to
 /// look at all.
 const LONGEST: usize = 64;
+
+/// What the reactor keeps for a while.
+pub(super) trait Parked {
+    /// When it has waited long enough.
+    fn deadline(&self) -> Instant;
+    /// Since when it has waited.
+    fn since(&self) -> Instant;
+    /// What it waits for.
+    fn waits_for(&self) -> WaitsFor;
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    ARequest,
+    /// It has had its last answer, and is only read to its end.
+    ItsEnd,
+}
+
+/// Whether there may be bytes to be read from a connection that is put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    ReadEmpty,
+    /// It is to wake without a report of the kernel.
+    MoreToRead,
+}
 
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +95,7 @@ impl<W> ReactorSlot<W> {
     }
 }
 
-impl<W: Watched> ReactorState<W> {
+impl<W: Parked> ReactorState<W> {
     pub fn new() -> Self {
         ReactorState {
             slots: FxHashMap::default(),
@@ -207,38 +231,27 @@ impl<W: Watched> ReactorState<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::RawFd;
-
-    use super::super::reactor::SlotHandle;
     use super::*;
 
-    struct Idle(Option<SlotHandle<Idle>>, Instant, WaitsFor);
+    struct Idle(Instant, WaitsFor);
 
     impl Idle {
         fn since(since: Instant) -> Idle {
-            Idle(None, since, WaitsFor::ARequest)
+            Idle(since, WaitsFor::ARequest)
         }
     }
 
-    impl Watched for Idle {
-        fn fd(&self) -> RawFd {
-            0
-        }
-
+    impl Parked for Idle {
         fn deadline(&self) -> Instant {
             Instant::now() + Duration::from_secs(60)
         }
 
         fn since(&self) -> Instant {
-            self.1
+            self.0
         }
 
         fn waits_for(&self) -> WaitsFor {
-            self.2
-        }
-
-        fn slot(&mut self) -> &mut Option<SlotHandle<Idle>> {
-            &mut self.0
+            self.1
         }
     }
 
@@ -276,7 +289,7 @@ mod tests {
         for n in (1..=2 * LONGEST).rev() {
             state.put(n, Idle::since(at(n)), Input::ReadEmpty);
         }
-        let mut taken = || state.take_longest(WaitsFor::ARequest).map(|it| it.1);
+        let mut taken = || state.take_longest(WaitsFor::ARequest).map(|it| it.0);
         assert_eq!(taken(), Some(at(1)));
         assert_eq!(taken(), Some(at(2)));
         // One leaves, and one comes back after it was served.
@@ -284,9 +297,9 @@ mod tests {
         assert!(state.take(4).is_some());
         state.put(4, Idle::since(at(1_000)), Input::ReadEmpty);
         for n in 5..=2 * LONGEST {
-            assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.1), Some(at(n)));
+            assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.0), Some(at(n)));
         }
-        assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.1), Some(at(1_000)));
+        assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.0), Some(at(1_000)));
         assert!(state.take_longest(WaitsFor::ARequest).is_none());
     }
 
@@ -297,14 +310,14 @@ mod tests {
         let at = |n: usize| start + Duration::from_secs(n as u64);
         for n in 1..=2 * LONGEST {
             let waits_for = if n % 2 == 0 { WaitsFor::ItsEnd } else { WaitsFor::ARequest };
-            state.put(n, Idle(None, at(n), waits_for), Input::ReadEmpty);
+            state.put(n, Idle(at(n), waits_for), Input::ReadEmpty);
         }
         for n in 1..=LONGEST {
-            assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.1), Some(at(2 * n - 1)));
+            assert_eq!(state.take_longest(WaitsFor::ARequest).map(|it| it.0), Some(at(2 * n - 1)));
         }
         assert!(state.take_longest(WaitsFor::ARequest).is_none());
         for n in 1..=LONGEST {
-            assert_eq!(state.take_longest(WaitsFor::ItsEnd).map(|it| it.1), Some(at(2 * n)));
+            assert_eq!(state.take_longest(WaitsFor::ItsEnd).map(|it| it.0), Some(at(2 * n)));
         }
         assert!(state.take_longest(WaitsFor::ItsEnd).is_none());
     }

@@ -15,7 +15,7 @@ use http::StatusCode;
 use rustc_hash::FxHashMap;
 
 use super::app::App;
-use super::configuration::MAX_STALL;
+use super::configuration::{AnswerLimits, MAX_STALL};
 use super::connection::{AnswerWriter, SentSoFar};
 use super::framing::{AfterAnswer, AnswerEnd, Framing};
 use super::request::Request;
@@ -49,15 +49,6 @@ pub struct Serving {
     requests_count: AtomicU64,
     /// By thread number.
     in_flight: Mutex<FxHashMap<usize, ThreadSlot>>,
-}
-
-/// How long an answer waits for its client.
-#[derive(Debug, Clone, Copy)]
-pub struct AnswerLimits {
-    /// A blocked write, in total.
-    pub write_timeout: Duration,
-    /// An answer that is written whole, in total; None: as long as any write.
-    pub max_answer_time: Option<Duration>,
 }
 
 /// What is to become of a connection after an answer.
