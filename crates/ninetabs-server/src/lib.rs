@@ -51,13 +51,13 @@
 #![deny(missing_docs)]
 
 mod acceptor;
+mod answer_writer;
 mod app;
 pub mod authority;
 pub mod body;
 pub mod chunks;
 mod client;
 pub mod configuration;
-mod connection;
 pub mod escape;
 pub mod event;
 pub mod event_loop;
@@ -90,13 +90,12 @@ pub mod streams;
 mod sync;
 pub mod thread_pool;
 pub mod timeline;
-mod transport;
 mod version;
 
+pub use answer_writer::{WriteError, WriteFailure};
 pub use app::App;
 pub use authority::{Authority, Host};
 pub use body::RequestBody;
-pub use connection::{WriteError, WriteFailure};
 pub use event::Event;
 pub use handle::Handle;
 pub use listen::StartError;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
+use super::answer_writer::Transport;
 use super::client::{Client, Expected, ReadProgress};
 use super::configuration::{ClientLimits, Configuration};
 use super::framing::AfterAnswer;
@@ -27,7 +28,6 @@ use super::request::{Mark, Request};
 use super::response::Detached;
 use super::serving::{Served, Serving};
 use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
-use super::transport::Transport;
 use crate::timeline::{Timeline, What};
 
 /// How many of the clients in todo are looked at when somebody asks.

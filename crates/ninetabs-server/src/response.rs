@@ -15,7 +15,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
 
-use super::connection::COPIED_BYTES;
+use super::answer_writer::COPIED_BYTES;
 use super::field_values;
 use super::framing::{AfterAnswer, Framing};
 use super::request::Request;

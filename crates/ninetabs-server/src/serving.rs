@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use rustc_hash::FxHashMap;
 
+use super::answer_writer::{AnswerWriter, SentSoFar, Transport};
 use super::app::App;
 use super::configuration::{AnswerLimits, MAX_STALL};
-use super::connection::{AnswerWriter, SentSoFar};
+
 use super::framing::{AfterAnswer, AnswerEnd, Framing};
 use super::request::Request;
 use super::response::{self, Body, DetachedHead, Response, TakeOver};
-use super::transport::Transport;
 use crate::escape::Escaped;
 use crate::log_limit::limited;
 use crate::stream::Stream;

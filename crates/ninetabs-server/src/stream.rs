@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use thiserror::Error;
 
 use super::event::{self, Event};
-use crate::connection::{AnswerWriter, WriteError};
+use crate::answer_writer::{AnswerWriter, WriteError};
 use crate::framing::AnswerEnd;
 use crate::request::Request;
 use crate::socket::Waited;
