@@ -1,15 +1,13 @@
-//! The acceptor: a thread that lets connections in, and pushes each into todo unread.
+//! The acceptor: the loop of a thread that accepts connections and gives each to the server.
 //!
-//! Over `max_connections` an idle connection is evicted for the new one, or the new one is refused. If
-//! too many of those linger, or the process is out of descriptors, the acceptor pauses (logging once)
-//! and resumes later. Refused clients therefore cannot take the descriptors that other servers of this process
-//! need. Models Puma::Server#handle_servers.
+//! If too many refused or evicted connections linger, or the process is out of descriptors, it pauses
+//! (logging once) and resumes later. Refused clients therefore cannot take the descriptors that other servers
+//! of this process need. Models Puma::Server#handle_servers.
 
 use std::fmt::Display;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -18,19 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::client::Client;
 use super::puma_server::PumaServer;
-use super::refusal::Refusal;
-use super::socket::Socket;
 use crate::log_limit::limited;
-use crate::timeline::Subject;
 
-/// How long the acceptor pauses when it can let nobody in.
+/// How long the acceptor pauses when it can accept no connection.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How many connections may linger beyond `max_connections`: they have been refused or evicted, and
-/// have not gone yet.
-const MAX_REFUSED: usize = 32;
 
 /// The listener is gone: no client can connect any more.
 #[derive(Debug, Clone, Error)]
@@ -46,22 +36,18 @@ pub(super) struct Acceptor {
     listener: TcpListener,
     poll: Poll,
     server: Arc<PumaServer>,
-    /// All have been taken, and less than half have not been since.
-    has_been_full: bool,
-    /// Connections so far: the number of the newest.
-    let_in: u64,
     is_pausing: bool,
 }
 
 impl Acceptor {
     pub fn new(listener: TcpListener, poll: Poll, server: Arc<PumaServer>) -> Acceptor {
-        Acceptor { listener, poll, server, has_been_full: false, let_in: 0, is_pausing: false }
+        Acceptor { listener, poll, server, is_pausing: false }
     }
 
     /// Runs until the server stops. Blocks until a connection comes.
     pub fn run(mut self, address: SocketAddr, tell: &Sender<ListenerDied>) {
         let mut events = Events::with_capacity(16);
-        while !self.server.stopping.load(Ordering::Acquire) {
+        while !self.server.is_stopping() {
             let pause = self.is_pausing.then_some(PAUSE);
             if let Err(error) = self.poll.poll(&mut events, pause)
                 && error.kind() != io::ErrorKind::Interrupted
@@ -75,12 +61,11 @@ impl Acceptor {
         self.accept_all();
     }
 
-    /// Accepts until nobody is there, or nobody can be let in.
+    /// Accepts until no client waits, or none can be accepted.
     fn accept_all(&mut self) {
         loop {
-            let most = self.server.max_connections().saturating_add(MAX_REFUSED);
-            if self.server.connections.load(Ordering::Relaxed) >= most {
-                // No connection is closed unless a client waits for its place.
+            if !self.server.has_room() {
+                // No connection is closed unless a client waits to be accepted.
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }
@@ -89,10 +74,10 @@ impl Acceptor {
                 }
             }
             match self.listener.accept() {
-                Ok((stream, peer)) => self.let_in(stream, peer),
+                Ok((stream, peer)) => self.server.let_in(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.go_on(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Whoever it was has gone again.
+                // The client has gone again.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return self.pause(&error),
             }
@@ -106,44 +91,13 @@ impl Acceptor {
         }
     }
 
-    /// Nobody waits outside any more. To say so at the first one who is let in would
-    /// be to say both by turns for as long as the crowd lasts.
+    /// No client waits to be accepted any more. To log that at the first connection that is accepted would
+    /// log both lines by turns for as long as the load lasts.
     fn go_on(&mut self) {
         if self.is_pausing {
             self.is_pausing = false;
             limited!(Info, "accepting again");
         }
-    }
-
-    /// Whether more connections are in use than there may be. Logged once, until half of them have gone.
-    fn is_full(&mut self) -> bool {
-        let (there, most) = (self.server.in_use(), self.server.max_connections());
-        if there <= most / 2 {
-            self.has_been_full = false;
-        } else if there > most && !self.has_been_full {
-            self.has_been_full = true;
-            limited!(
-                Warn,
-                "all {most} connections are taken: those that wait longest without a whole request make room"
-            );
-        }
-        there > most
-    }
-
-    fn let_in(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let socket = match Socket::new(stream, &self.server.connections) {
-            Ok(socket) => socket,
-            Err(error) => return log::debug!("{peer}: {error}"),
-        };
-        self.let_in += 1;
-        let request = self.server.next_request();
-        let subject = Subject { connection: self.let_in, port: peer.port(), request };
-        let client =
-            Client::new(Arc::new(socket), subject, Arc::clone(&self.server.limits), &self.server.pending);
-        if self.is_full() && !self.server.make_room() {
-            return self.server.refuse(client, Refusal::TooManyConnections, None);
-        }
-        self.server.push(client);
     }
 }
 
@@ -160,6 +114,8 @@ fn has_client(listener: &TcpListener) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -174,10 +173,13 @@ impl Handle {
             pool,
             requests_count: self.serving.requests_count(),
             reactor_max: None,
-            connections: Some(server.connections.load(Ordering::Relaxed)),
+            connections: Some(server.connections()),
             evicted: server.evicted(),
             unsent_bytes: self.serving.unsent_bytes(),
-            pending_bytes: Some(PendingBytes { held: server.pending.held(), most: server.pending.most() }),
+            pending_bytes: Some(PendingBytes {
+                held: server.pending().held(),
+                most: server.pending().most(),
+            }),
         }
     }
 
@@ -288,7 +290,7 @@ impl Front {
     /// Stops accepting, and closes what is idle. Blocks until that has happened; what lingers is
     /// watched until the end.
     fn stop(&self) {
-        self.server.stopping.store(true, Ordering::Release);
+        self.server.begin_stopping();
         // It fails only if the acceptor has gone already.
         let _ = self.waker.wake();
         let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -354,7 +356,7 @@ impl AutoTrim {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 

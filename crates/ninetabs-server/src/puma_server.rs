@@ -1,7 +1,8 @@
-//! The server itself: it processes what the acceptor lets in, and decides what becomes of each
-//! client between the reactor and the pool.
+//! The server itself: it lets connections in, processes each on a pool thread, and decides what becomes of a
+//! client that wakes in the reactor.
 //!
-//! The acceptor pushes each connection into todo unread, as Puma 8 does. A pool
+//! A connection is pushed into todo unread, as Puma 8 does. Over `max_connections` an idle connection is
+//! evicted for it, or it is refused. A pool
 //! thread reads what is there; a request that is not whole yet goes to the reactor,
 //! which costs no thread, and comes back into todo when it is. After an answer on a
 //! kept connection the thread goes on with the next request if it has come already
@@ -12,6 +13,7 @@
 //! A connection ends in one place, `PumaServer::end`: it is closed at once only if nothing of its client
 //! can be unread and its last answer is on its way, and is read to its end by the reactor otherwise.
 
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
@@ -27,8 +29,10 @@ use super::refusal::Refusal;
 use super::request::{Mark, Request};
 use super::response::Detached;
 use super::serving::{Served, Serving};
+use super::socket::Socket;
 use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
-use crate::timeline::{Timeline, What};
+use crate::log_limit::limited;
+use crate::timeline::{Subject, Timeline, What};
 
 /// How many of the clients in todo are looked at when somebody asks.
 const LOOKED_AT: usize = 64;
@@ -40,22 +44,31 @@ const LAST_READS: usize = 64;
 /// How many connections are examined to find one that can be evicted.
 const CANDIDATES: usize = 16;
 
+/// How many connections may linger beyond `max_connections`: they have been refused or evicted, and
+/// have not gone yet.
+const MAX_REFUSED: usize = 32;
+
 /// What the acceptor, the reactor and the pool's threads share: Puma::Server.
 pub(super) struct PumaServer {
     serving: Arc<Serving>,
     timeline: Arc<Timeline>,
-    pub(super) limits: Arc<ClientLimits>,
-    pub(super) pending: Arc<PendingBudget>,
+    limits: Arc<ClientLimits>,
+    pending: Arc<PendingBudget>,
     /// Both are there before the first connection.
     pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
     reactor: OnceLock<Reactor<Box<Client>>>,
+    /// The number of the newest connection, and of the newest request.
+    let_in: AtomicU64,
     requests: AtomicU64,
-    pub(super) connections: Arc<AtomicUsize>,
+    /// How many connections are open.
+    connections: Arc<AtomicUsize>,
     /// How many of them linger.
     lingering: Arc<AtomicUsize>,
     max_connections: AtomicUsize,
+    /// All have been taken, and less than half have not been since.
+    has_been_full: AtomicBool,
     evicted: AtomicU64,
-    pub(super) stopping: AtomicBool,
+    stopping: AtomicBool,
 }
 
 impl PumaServer {
@@ -71,10 +84,12 @@ impl PumaServer {
             pending: PendingBudget::new(configuration.max_pending_bytes),
             pool: OnceLock::new(),
             reactor: OnceLock::new(),
+            let_in: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             connections: Arc::default(),
             lingering: Arc::default(),
             max_connections: AtomicUsize::new(configuration.max_connections),
+            has_been_full: AtomicBool::new(false),
             evicted: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
         })
@@ -100,8 +115,61 @@ impl PumaServer {
         self.evicted.load(Ordering::Relaxed)
     }
 
+    /// How many connections are open, those that linger included.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What unfinished requests of all connections hold.
+    pub fn pending(&self) -> &PendingBudget {
+        &self.pending
+    }
+
+    /// From now on no connection is kept for another request, and the acceptor's loop ends.
+    pub fn begin_stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     pub fn limit_connections(&self, most: usize) {
         self.max_connections.store(most, Ordering::Relaxed);
+    }
+
+    /// Whether one more connection may be accepted, if only to be refused. If not, one has to be closed first.
+    pub fn has_room(&self) -> bool {
+        self.connections() < self.max_connections().saturating_add(MAX_REFUSED)
+    }
+
+    /// Lets a connection in, and pushes it into todo unread; or refuses it.
+    pub fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
+        let socket = match Socket::new(stream, &self.connections) {
+            Ok(socket) => socket,
+            Err(error) => return log::debug!("{peer}: {error}"),
+        };
+        let connection = self.let_in.fetch_add(1, Ordering::Relaxed) + 1;
+        let subject = Subject { connection, port: peer.port(), request: self.next_request() };
+        let client = Client::new(Arc::new(socket), subject, Arc::clone(&self.limits), &self.pending);
+        if self.is_full() && !self.make_room() {
+            return self.refuse(client, Refusal::TooManyConnections, None);
+        }
+        self.push(client);
+    }
+
+    /// Whether more connections are in use than there may be. Logged once, until half of them have gone.
+    fn is_full(&self) -> bool {
+        let (there, most) = (self.in_use(), self.max_connections());
+        if there <= most / 2 {
+            self.has_been_full.store(false, Ordering::Relaxed);
+        } else if there > most && !self.has_been_full.swap(true, Ordering::Relaxed) {
+            limited!(
+                Warn,
+                "all {most} connections are taken: those that wait longest without a whole request make room"
+            );
+        }
+        there > most
     }
 
     /// What a pool thread does with a client: reads, serves, and passes it on.
@@ -160,7 +228,7 @@ impl PumaServer {
             incoming.may_be_followed
                 && client.served + 1 < self.limits.max_keep_alive
                 && !client.is_ending
-                && !self.stopping.load(Ordering::Acquire),
+                && !self.is_stopping(),
         );
         let transport = Transport::Socket(Arc::clone(&client.socket));
         match self.serving.serve(&request, transport, at, after) {
@@ -207,7 +275,7 @@ impl PumaServer {
     }
 
     /// Answers with a refusal, on a pool thread or on none.
-    pub(super) fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
+    fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
         self.end(self.refused(client, refusal, thread), Expected::More);
     }
 
@@ -249,7 +317,7 @@ impl PumaServer {
         self.refuse(client, Refusal::Stopping, None);
     }
 
-    pub(super) fn push(&self, client: Box<Client>) {
+    fn push(&self, client: Box<Client>) {
         // What it asks for is noted anew each time that it is in todo.
         client.socket.peeked.reset();
         if let Some(pool) = self.pool()
@@ -318,13 +386,13 @@ impl PumaServer {
     }
 
     /// Evicts a connection. Returns false if there is none that can be evicted.
-    pub(super) fn make_room(&self) -> bool {
+    fn make_room(&self) -> bool {
         self.evict(|client| self.linger(client))
     }
 
     /// Closes a connection before this returns: the one that has lingered longest, or, if none lingers,
     /// an evicted one.
-    pub(super) fn make_room_at_once(&self) -> bool {
+    pub fn make_room_at_once(&self) -> bool {
         let lingering = self.reactor.get().and_then(Reactor::take_longest_lingering);
         match lingering {
             Some(mut client) => {
@@ -392,16 +460,15 @@ impl PumaServer {
     }
 
     /// How many connections there are that do not linger.
-    pub(super) fn in_use(&self) -> usize {
-        let connections = self.connections.load(Ordering::Relaxed);
-        connections.saturating_sub(self.lingering.load(Ordering::Relaxed))
+    fn in_use(&self) -> usize {
+        self.connections().saturating_sub(self.lingering.load(Ordering::Relaxed))
     }
 
-    pub(super) fn max_connections(&self) -> usize {
+    pub fn max_connections(&self) -> usize {
         self.max_connections.load(Ordering::Relaxed)
     }
 
-    pub(super) fn next_request(&self) -> u64 {
+    fn next_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -421,114 +488,4 @@ fn counted(client: &mut Client, progress: ReadProgress) -> ReadProgress {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{Shutdown, TcpStream};
-    use std::thread;
-    use std::time::{Duration, Instant};
-
-    use crossbeam_channel::bounded;
-    use socket2::SockRef;
-
-    use crate::{Handle, Request, Response, Server};
-
-    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-    fn connect(server: &Handle) -> TcpStream {
-        let client = TcpStream::connect(server.addr()).unwrap();
-        client.set_nodelay(true).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        client
-    }
-
-    fn read_answers(client: &mut TcpStream, wanted: usize) {
-        let (mut answers, mut bytes) = (Vec::new(), [0; 512]);
-        while answers.windows(6).filter(|part| part == b"\r\n\r\nok").count() < wanted {
-            let read = client.read(&mut bytes).expect("an answer");
-            assert_ne!(read, 0, "closed: {}", String::from_utf8_lossy(&answers));
-            answers.extend_from_slice(&bytes[..read]);
-        }
-    }
-
-    /// After an answer the thread asks the reactor, not the kernel, whether more has come. A request or a
-    /// close that arrives in between must still be noticed.
-    #[test]
-    fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
-        let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
-        // Puma closes a connection after 999 requests, and this stays below that.
-        let converse = |seed: u64| {
-            let mut client = connect(&server);
-            for n in 0..400 {
-                client.write_all(GET).unwrap();
-                // The first piece of the next request arrives at about the time the answer is sent.
-                let (first, rest) = GET.split_at(n as usize % 7);
-                let until = Instant::now() + Duration::from_micros((n * 7 + seed) % 60);
-                while Instant::now() < until {}
-                client.write_all(first).unwrap();
-                read_answers(&mut client, 1);
-                client.write_all(rest).unwrap();
-                read_answers(&mut client, 1);
-            }
-            client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(client.read(&mut [0]).unwrap(), 0, "the close is answered with a close");
-        };
-        thread::scope(|scope| {
-            for n in 0..4 {
-                scope.spawn(move || (0..5).for_each(|at| converse(5 * n + at)));
-            }
-        });
-    }
-
-    /// A read stops in front of an urgent byte, so that a short one does not show that nothing is left.
-    #[test]
-    fn a_request_behind_urgent_data_is_answered() {
-        // A client that is overlooked is read once its time is over.
-        let never = Duration::from_secs(3_600);
-        let server = Server::bind("127.0.0.1:0").persistent_timeout(never);
-        let server = server.start(|_: &Request| Response::text("ok")).unwrap();
-        for round in 0..60 {
-            let mut client = connect(&server);
-            for _ in 0..round % 3 {
-                client.write_all(GET).unwrap();
-                read_answers(&mut client, 1);
-            }
-            let socket = SockRef::from(&client);
-            socket.send_out_of_band(&[GET, b"!"].concat()).unwrap();
-            thread::sleep(Duration::from_millis(round % 4));
-            socket.send(GET).unwrap();
-            read_answers(&mut client, 2);
-            client.write_all(GET).unwrap();
-            read_answers(&mut client, 1);
-        }
-    }
-
-    #[test]
-    fn a_request_can_be_marked_after_the_handle_is_dropped() {
-        let (begins, begun) = bounded(0);
-        let (go_on, goes_on) = bounded(0);
-        let (let_end, ends) = bounded::<()>(0);
-        let app = move |request: &Request| {
-            if request.path() == "/long" {
-                begins.send(()).unwrap();
-                goes_on.recv().unwrap();
-                request.mark_as_io_bound();
-                // Disconnected when the test has seen the other answer, or has failed.
-                let _ = ends.recv();
-            }
-            Response::text("ok")
-        };
-        let server = Server::bind("127.0.0.1:0").threads(1..=1).max_io_threads(1).start(app).unwrap();
-        let (mut long, mut short) = (connect(&server), connect(&server));
-        long.write_all(b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        begun.recv().unwrap();
-        short.write_all(GET).unwrap();
-        while server.glance().pool.backlog == 0 {
-            thread::yield_now();
-        }
-        drop(server);
-        go_on.send(()).unwrap();
-        read_answers(&mut short, 1);
-        drop(let_end);
-        read_answers(&mut long, 1);
-    }
-}
+mod tests;
