@@ -5,6 +5,7 @@
 //! the app, `control` all but the fixes; `lab` is the client half and knows of the server only its record and
 //! how it escapes text. `control` also uses the lab's clients, which its buttons open.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -100,6 +101,109 @@ fn no_file_of_tests_is_left_out() {
         assert!(main.contains(&format!("\nmod {module};\n")), "{name} is compiled by nobody");
     }
     assert!(looked_at > 30, "only {looked_at} files were found");
+}
+
+/// No module of the server crate uses one that uses it, be it by way of others. Every module stands above all
+/// that it uses.
+#[test]
+fn the_modules_of_the_server_use_each_other_in_no_circle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/ninetabs-server/src");
+    let lib = fs::read_to_string(root.join("lib.rs")).unwrap();
+    // A name that the crate itself offers, and the module that it is from.
+    let offered: HashMap<String, String> = lib
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub use ")?.split_once("::"))
+        .flat_map(|(module, names)| words(names).map(move |name| (name.to_owned(), module.to_owned())))
+        .collect();
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files_of("crates/ninetabs-server/src") {
+        let place = file.strip_prefix(&root).unwrap().to_str().unwrap();
+        let module = place.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        // In a file of a folder `super` is the folder's own module.
+        let from: &[&str] = if place.contains('/') { &["crate::"] } else { &["crate::", "super::"] };
+        if place == "lib.rs" || place.ends_with("/tests.rs") {
+            continue;
+        }
+        let text = code(&file).into_iter().map(|(_, line)| line).collect::<Vec<_>>().join(" ");
+        for used in from.iter().flat_map(|from| text.split(from).skip(1)) {
+            let names = match used.strip_prefix('{') {
+                Some(several) => several.split('}').next().unwrap_or_default(),
+                None => words(used).next().unwrap_or_default(),
+            };
+            for name in words(names) {
+                let used = offered.get(name).map_or(name, String::as_str);
+                if used != module && root.join(used).with_extension("rs").exists() {
+                    uses.entry(module.clone()).or_default().insert(used.to_owned());
+                }
+            }
+        }
+    }
+    assert!(uses.len() > 20, "only {} modules use another", uses.len());
+    // What uses nothing that is left stands at the bottom, and is taken away.
+    while !uses.is_empty() {
+        let (above, bottom): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            uses.iter().partition(|(_, used)| used.iter().any(|it| uses.contains_key(it)));
+        assert!(!bottom.is_empty(), "a circle is among {above:?}");
+        uses = above.into_iter().map(|(module, used)| (module.clone(), used.clone())).collect();
+    }
+}
+
+/// The walk in docs/architecture.md is what the code has: each file and function that it names is there. A page
+/// and a stream pass few files each, and none of them more than twice.
+#[test]
+fn a_request_makes_few_stops_and_the_walk_names_each() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let architecture = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let walk = architecture.split("### Walk it in the code").nth(1).unwrap().split("\n## ").next().unwrap();
+    let walk = walk.replace("\n    ", " ");
+    let (mut page, mut stream) = (BTreeMap::new(), BTreeMap::new());
+    for stop in walk.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())) {
+        let mut of = "";
+        for part in stop.split("`) ").filter(|part| part.contains(" (`")) {
+            let (before, function) = part.rsplit_once("` (`").unwrap();
+            let (before, file) = before.rsplit_once('`').unwrap();
+            of = ["A page: ", "A stream: "].into_iter().find(|it| before.ends_with(it)).unwrap_or(of);
+            let path = if file.starts_with("src/") {
+                root.join(file)
+            } else {
+                root.join("crates/ninetabs-server/src").join(file)
+            };
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+            let (holder, name) = function.split_once("::").unwrap_or(("", function));
+            let begins = |line: &str, what: &str| {
+                line.trim_start().split_once(what).is_some_and(|(before, after)| {
+                    !before.contains("//") && !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                })
+            };
+            let block = match holder {
+                "" => Some(text.as_str()),
+                holder => text.split("\nimpl").skip(1).find(|block| {
+                    let head = block.lines().next().unwrap_or_default();
+                    words(head).any(|word| word == holder)
+                        && block.lines().any(|line| begins(line, &format!("fn {name}")))
+                }),
+            };
+            let has =
+                block.is_some_and(|block| block.lines().any(|line| begins(line, &format!("fn {name}"))));
+            assert!(has, "{file} has no {function}");
+            if of != "A stream: " {
+                *page.entry(file.to_owned()).or_insert(0) += 1;
+            }
+            if of != "A page: " {
+                *stream.entry(file.to_owned()).or_insert(0) += 1;
+            }
+        }
+    }
+    for (what, stops) in [("a page", page), ("a stream", stream)] {
+        assert!(stops.len() > 10, "{what}: {stops:?}");
+        assert!(stops.len() <= 16, "{what} passes {} files: {stops:?}", stops.len());
+        assert!(stops.values().all(|times| *times <= 2), "{what}: {stops:?}");
+    }
+}
+
+/// The words of a line: names, without what stands between them.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
 /// The files of a folder, or a file, under the root.

@@ -130,7 +130,7 @@ impl Settings {
 /// A running server: tiny_http in front of a thread pool. Dropping it stops accepting, and waits for no
 /// request.
 pub struct TinyHttpServer {
-    front: Front,
+    front: TinyHttpFront,
     pool: Arc<ThreadPool<Job>>,
     serving: Arc<Serving>,
     trim: AutoTrim,
@@ -139,7 +139,7 @@ pub struct TinyHttpServer {
 }
 
 /// The acceptor: a thread that takes requests from tiny_http and pushes them into todo.
-struct Front {
+struct TinyHttpFront {
     /// None once it has been stopped: with the last hold of it the listener closes.
     server: Mutex<Option<Arc<tiny_http::Server>>>,
     address: SocketAddr,
@@ -172,7 +172,7 @@ impl TinyHttpServer {
         let (min, max) = (*settings.threads.start(), *settings.threads.end());
         let options = PoolOptions { name: NAME.to_owned(), min, max, max_io: settings.max_io_threads };
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process)?);
-        let front = Front::open(listener, Arc::clone(&pool), timeline)?;
+        let front = TinyHttpFront::open(listener, Arc::clone(&pool), timeline)?;
         let trimmed = Arc::clone(&pool);
         let trim =
             AutoTrim::start(NAME, pool.size(), settings.auto_trim_time, move || trimmed.trim(Trim::IfFree))?;
@@ -258,12 +258,12 @@ impl TinyHttpServer {
     }
 }
 
-impl Front {
+impl TinyHttpFront {
     fn open(
         listener: TcpListener,
         pool: Arc<ThreadPool<Job>>,
         timeline: Arc<Timeline>,
-    ) -> Result<Front, StartError> {
+    ) -> Result<TinyHttpFront, StartError> {
         let address = listener
             .local_addr()
             .map_err(|error| StartError::Listen { address: ([127, 0, 0, 1], 0).into(), error })?;
@@ -273,7 +273,7 @@ impl Front {
         let server = Arc::new(server);
         let stopping = Arc::new(AtomicBool::new(false));
         let (tell, died) = bounded(1);
-        let acceptor = Acceptor {
+        let acceptor = TinyHttpAcceptor {
             server: Arc::clone(&server),
             stopping: Arc::clone(&stopping),
             life,
@@ -289,7 +289,7 @@ impl Front {
                 }
             })
             .map_err(StartError::Thread)?;
-        Ok(Front { server: Mutex::new(Some(server)), address, stopping, died })
+        Ok(TinyHttpFront { server: Mutex::new(Some(server)), address, stopping, died })
     }
 
     fn stop(&self) {
@@ -300,13 +300,13 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TinyHttpFront {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-struct Acceptor {
+struct TinyHttpAcceptor {
     server: Arc<tiny_http::Server>,
     stopping: Arc<AtomicBool>,
     life: Life,
@@ -315,7 +315,7 @@ struct Acceptor {
     requests: u64,
 }
 
-impl Acceptor {
+impl TinyHttpAcceptor {
     /// Runs until it is told to stop (None), or until the listener died (why).
     fn run(mut self) -> Option<String> {
         let mut looked = Instant::now();
