@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
 use fastrand::Rng;
 use ninetabs::lab::record::name_of;
-use ninetabs_server::timeline::{CAPACITY, News, Subject, Timeline, What};
+use ninetabs_server::timeline::{CAPACITY, Subject, Timeline, TimelineNews, What};
 use serde_json::{Value, json as object};
 
 /// Gives these lines to the pages' reducer and returns its answers. None if Node is missing.
@@ -410,7 +410,7 @@ impl Viewer {
     fn hear(&mut self, timeline: &Timeline, lines: &mut Vec<String>) -> bool {
         let Some(news) = timeline.follow(self.seq) else { return false };
         self.seq = Some(news.last_seq());
-        self.anew += usize::from(matches!(news, News::Anew(_)));
+        self.anew += usize::from(matches!(news, TimelineNews::Anew(_)));
         lines.push(object!({ "viewer": self.name, "news": news }).to_string());
         true
     }

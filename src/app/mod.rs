@@ -49,7 +49,7 @@ pub enum Loop {
 
 /// What the app can be told.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct AppSettings {
     pub stream_loop: Loop,
     /// How long a stream sleeps between two looks at the models.
     pub update_rate: Duration,
@@ -75,7 +75,7 @@ pub struct Rails {
 
 impl Rails {
     pub fn new(
-        settings: Settings,
+        settings: AppSettings,
         database: Arc<Database>,
         live: Arc<Streams>,
         views: Views,

@@ -22,7 +22,7 @@ use super::database::{CheckoutError, CreateError, Database, QueryError};
 use super::model::{MAX_NAME_BYTES, Model};
 use super::position;
 use super::views::{Shown, Views};
-use super::{Loop, Settings};
+use super::{AppSettings, Loop};
 use crate::timestamp;
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::{Dialect, Event, Stream, StreamError, Streams};
@@ -46,7 +46,7 @@ pub enum Left {
 }
 
 pub(super) struct ModelsController {
-    pub(super) settings: Settings,
+    pub(super) settings: AppSettings,
     pub(super) database: Arc<Database>,
     pub(super) live: Arc<Streams>,
     pub(super) views: Views,
@@ -183,7 +183,7 @@ impl StreamLog {
 fn stream_by_id(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
-    settings: &Settings,
+    settings: &AppSettings,
     resume_from: Option<i64>,
     mut log: StreamLog,
 ) -> Result<(), Left> {
@@ -218,7 +218,7 @@ fn stream_by_id(
 fn stream_by_time(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
-    settings: &Settings,
+    settings: &AppSettings,
     mut log: StreamLog,
 ) -> Result<(), Left> {
     let mut db = database.lease();

@@ -36,10 +36,11 @@ use crate::app::outside_writers::{OutsideWriters, WatchError};
 use crate::app::producer::{Lull, Producer, ProducerError};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
-use crate::app::{self, Loop, Rails};
+use crate::app::{AppSettings, Loop, Rails};
 use crate::control::{self, Control, Growth, Guard, Pages, Stop, Token, View};
 use crate::fixes::{Fixes, Told};
-use crate::front::{AppServer, TinyHttpServer, tiny_http};
+use crate::front::tiny_http::TinyHttpSettings;
+use crate::front::{AppServer, TinyHttpServer};
 use crate::timestamp;
 use ninetabs_server::configuration as default;
 use ninetabs_server::escape;
@@ -216,7 +217,7 @@ impl Running {
             bound.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(IpAddr::to_string);
         let hosts = HostAuthorization::new(args.allow_host.iter().cloned().chain(bound).collect());
 
-        let settings = app::Settings {
+        let settings = AppSettings {
             stream_loop: match args.stream_loop {
                 StreamLoop::ById => Loop::ById,
                 StreamLoop::Faithful => Loop::Faithful,
@@ -281,7 +282,7 @@ impl Running {
                 server.start_shared(app).map(AppServer::Puma)
             }
             FrontDoor::TinyHttp => {
-                let settings = tiny_http::Settings {
+                let settings = TinyHttpSettings {
                     threads,
                     max_io_threads: args.max_io_threads,
                     auto_trim_time: args.auto_trim_time,
@@ -290,7 +291,7 @@ impl Running {
                     tcp_user_timeout: args.tcp_user_timeout.0,
                     reap_every: args.reap_every,
                     services: services.clone(),
-                    ..tiny_http::Settings::new(args.bind)
+                    ..TinyHttpSettings::new(args.bind)
                 };
                 let server = TinyHttpServer::start(&settings, Arc::clone(&live), Arc::clone(&timeline), app);
                 server.map(AppServer::TinyHttp)

@@ -95,7 +95,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     let (began, clock) = (SystemTime::now(), Instant::now());
     let asked = |it: &&Contender| args.only.is_empty() || args.only.iter().any(|name| name == it.name);
     let asked: Vec<&Contender> = contenders::ALL.iter().filter(asked).collect();
-    let progress = Progress { to: Term::stderr(), of: asked.len() };
+    let progress = CompareProgress { to: Term::stderr(), of: asked.len() };
     let (mut rows, mut broken) = (Vec::new(), None);
     for (number, contender) in asked.into_iter().enumerate() {
         if plan.tabs > TABS_FOR_ALL && !contender.bears_many {
@@ -175,12 +175,12 @@ fn print(args: &CompareArgs, rows: &[Row], is_whole: bool) -> io::Result<()> {
 }
 
 /// What is done now, in one line of the terminal; elsewhere a line for each row.
-struct Progress {
+struct CompareProgress {
     to: Term,
     of: usize,
 }
 
-impl Progress {
+impl CompareProgress {
     fn say(&self, number: usize, name: &str, what: &str) {
         let text = format!("{number} of {}: {name}: {what}", self.of);
         // Nobody is there to be told that it cannot be told.

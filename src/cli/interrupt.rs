@@ -21,26 +21,26 @@ pub const REPEATS_WITHIN: Duration = Duration::from_millis(100);
 
 /// Tells a second request to end from a repetition of the first.
 #[derive(Debug, Clone, Default)]
-struct Requests(Arc<Mutex<Option<Instant>>>);
+struct StopRequests(Arc<Mutex<Option<Instant>>>);
 
 #[derive(Debug, PartialEq, Eq)]
-enum Request {
+enum StopRequest {
     First,
     Repeated,
     Second,
 }
 
-impl Requests {
+impl StopRequests {
     /// Counts a request that came at this moment.
-    fn count(&self, now: Instant) -> Request {
+    fn count(&self, now: Instant) -> StopRequest {
         let mut first_at = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *first_at {
             None => {
                 *first_at = Some(now);
-                Request::First
+                StopRequest::First
             }
-            Some(at) if now.saturating_duration_since(at) <= REPEATS_WITHIN => Request::Repeated,
-            Some(_) => Request::Second,
+            Some(at) if now.saturating_duration_since(at) <= REPEATS_WITHIN => StopRequest::Repeated,
+            Some(_) => StopRequest::Second,
         }
     }
 }
@@ -52,7 +52,7 @@ pub struct FirstOfTwo {
     pub first: Receiver<()>,
     /// Receives at the second one. The command has then [`WITHIN`] twice to clear away and to end.
     pub second: Receiver<()>,
-    requests: Requests,
+    requests: StopRequests,
 }
 
 impl FirstOfTwo {
@@ -70,13 +70,13 @@ impl FirstOfTwo {
 pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
     let (tell_first, first) = bounded(1);
     let (tell_second, second) = bounded(1);
-    let requests = Requests::default();
+    let requests = StopRequests::default();
     let counted = requests.clone();
     ctrlc::set_handler(move || match counted.count(Instant::now()) {
         // One message that has not been taken yet is enough.
-        Request::First => drop(tell_first.try_send(())),
-        Request::Repeated => {}
-        Request::Second => {
+        StopRequest::First => drop(tell_first.try_send(())),
+        StopRequest::Repeated => {}
+        StopRequest::Second => {
             // After the first of these messages, the clock runs already.
             if tell_second.try_send(()).is_ok() {
                 end_after(WITHIN * 2, || {});
@@ -93,9 +93,9 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
 pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     let (asks, interrupt) = Interrupt::new();
     let mut asks = Some(asks);
-    let requests = Requests::default();
+    let requests = StopRequests::default();
     ctrlc::set_handler(move || match requests.count(Instant::now()) {
-        Request::First => {
+        StopRequest::First => {
             drop(asks.take());
             end_after(WITHIN, || {
                 // On a thread of its own, since standard error may be blocked.
@@ -103,8 +103,8 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
                 thread::sleep(line.map_or(Duration::ZERO, |_| Duration::from_millis(50)));
             });
         }
-        Request::Repeated => {}
-        Request::Second => process::exit(INTERRUPTED.into()),
+        StopRequest::Repeated => {}
+        StopRequest::Second => process::exit(INTERRUPTED.into()),
     })?;
     Ok(interrupt)
 }
@@ -144,12 +144,12 @@ mod tests {
 
     #[test]
     fn a_request_that_comes_soon_after_the_first_one_repeats_it() {
-        let (requests, first) = (Requests::default(), Instant::now());
-        assert_eq!(requests.count(first), Request::First);
+        let (requests, first) = (StopRequests::default(), Instant::now());
+        assert_eq!(requests.count(first), StopRequest::First);
         for repeated in [Duration::ZERO, Duration::from_millis(3), REPEATS_WITHIN] {
-            assert_eq!(requests.count(first + repeated), Request::Repeated, "{repeated:?}");
+            assert_eq!(requests.count(first + repeated), StopRequest::Repeated, "{repeated:?}");
         }
         let second = REPEATS_WITHIN + Duration::from_millis(1);
-        assert_eq!(requests.count(first + second), Request::Second);
+        assert_eq!(requests.count(first + second), StopRequest::Second);
     }
 }

@@ -19,10 +19,10 @@ const LOCK: &str = "lock";
 
 /// The folder, if the database needs one.
 #[derive(Debug)]
-pub struct TemporaryFolder(Option<Held>);
+pub struct TemporaryFolder(Option<HeldFolder>);
 
 #[derive(Debug)]
-struct Held {
+struct HeldFolder {
     folder: TempDir,
     _lock: File,
 }
@@ -57,7 +57,7 @@ impl TemporaryFolder {
 }
 
 /// None if another process removed the folder before it was locked.
-fn make(beside: &Path) -> io::Result<Option<Held>> {
+fn make(beside: &Path) -> io::Result<Option<HeldFolder>> {
     let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(beside)?;
     let path = folder.path().join(LOCK);
     let lock = match File::create_new(&path) {
@@ -65,7 +65,7 @@ fn make(beside: &Path) -> io::Result<Option<Held>> {
         created => created?,
     };
     let is_ours = lock.try_lock().is_ok() && path.exists();
-    Ok(is_ours.then_some(Held { folder, _lock: lock }))
+    Ok(is_ours.then_some(HeldFolder { folder, _lock: lock }))
 }
 
 /// Removes what processes of this user left behind. A folder that cannot be removed stays: that is
@@ -92,12 +92,12 @@ mod tests {
     #[test]
     fn a_folder_is_removed_once_the_process_that_made_it_is_gone() {
         let beside = tempfile::tempdir().unwrap();
-        let of = |held: &Held| held.folder.path().to_owned();
+        let of = |held: &HeldFolder| held.folder.path().to_owned();
         let running = make(beside.path()).unwrap().unwrap();
         let ended = make(beside.path()).unwrap().unwrap();
         let (running_at, ended_at) = (of(&running), of(&ended));
         // As after a kill: its descriptors are closed, and nothing is removed.
-        let Held { folder, _lock } = ended;
+        let HeldFolder { folder, _lock } = ended;
         let _ = folder.keep();
         drop(_lock);
         let theirs = beside.path().join("ninetabs-database");

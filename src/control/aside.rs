@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use ninetabs_server::request::Version;
-use ninetabs_server::response::{Body, Detached, last_head};
+use ninetabs_server::response::{Detached, ResponseBody, last_head};
 use ninetabs_server::{Cutter, Request, Response};
 
 /// How long an answer may wait for its client to read, in total.
@@ -132,10 +132,12 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
 
 /// Writes all of an answer. The connection closes when it is dropped.
 fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()> {
-    let mut client = Client { detached, left: READ_WITHIN };
+    let mut client = PatientWriter { detached, left: READ_WITHIN };
     match answer {
         Answer::Whole(response) => {
-            let Body::Whole(body) = response.body() else { return Err(io::ErrorKind::Unsupported.into()) };
+            let ResponseBody::Whole(body) = response.body() else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
             let mut bytes = last_head(version, response, body.len());
             bytes.extend_from_slice(body);
             client.write_all(&bytes)
@@ -153,12 +155,12 @@ fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()
 }
 
 /// A client that may be waited for.
-struct Client<'a> {
+struct PatientWriter<'a> {
     detached: &'a Detached,
     left: Duration,
 }
 
-impl Write for Client<'_> {
+impl Write for PatientWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (waited, written) = self.detached.write_all(bytes, self.left);
         self.left = self.left.saturating_sub(waited);

@@ -9,7 +9,7 @@ use super::guard::Asks;
 
 /// What pumactl may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum PumaCommand {
     Stats,
     ThreadBacktraces,
     Stop,
@@ -18,21 +18,21 @@ pub(super) enum Command {
     Unavailable(&'static str),
 }
 
-impl Command {
+impl PumaCommand {
     /// The command that a path asks for, if it is one of pumactl's.
-    pub(super) fn of(path: &str) -> Option<Command> {
+    pub(super) fn of(path: &str) -> Option<PumaCommand> {
         Some(match path.rsplit_once('/')?.1 {
-            "stats" => Command::Stats,
-            "thread-backtraces" => Command::ThreadBacktraces,
-            "stop" => Command::Stop,
-            "halt" => Command::Halt,
-            "restart" => Command::Unavailable("restart"),
-            "phased-restart" => Command::Unavailable("phased_restart"),
-            "refork" => Command::Unavailable("refork"),
-            "reload-worker-directory" => Command::Unavailable("reload_worker_directory"),
+            "stats" => PumaCommand::Stats,
+            "thread-backtraces" => PumaCommand::ThreadBacktraces,
+            "stop" => PumaCommand::Stop,
+            "halt" => PumaCommand::Halt,
+            "restart" => PumaCommand::Unavailable("restart"),
+            "phased-restart" => PumaCommand::Unavailable("phased_restart"),
+            "refork" => PumaCommand::Unavailable("refork"),
+            "reload-worker-directory" => PumaCommand::Unavailable("reload_worker_directory"),
             // Nothing is collected here, so nothing was counted.
-            "gc" => Command::Unavailable("gc"),
-            "gc-stats" => Command::Unavailable("gc-stats"),
+            "gc" => PumaCommand::Unavailable("gc"),
+            "gc-stats" => PumaCommand::Unavailable("gc-stats"),
             _ => return None,
         })
     }
@@ -40,8 +40,10 @@ impl Command {
     /// What is unavailable was asked for as a change, but for the numbers of a collector.
     pub(super) fn asks(self) -> Asks {
         match self {
-            Command::Stats | Command::ThreadBacktraces | Command::Unavailable("gc-stats") => Asks::ToLook,
-            Command::Stop | Command::Halt | Command::Unavailable(_) => Asks::ToChange,
+            PumaCommand::Stats | PumaCommand::ThreadBacktraces | PumaCommand::Unavailable("gc-stats") => {
+                Asks::ToLook
+            }
+            PumaCommand::Stop | PumaCommand::Halt | PumaCommand::Unavailable(_) => Asks::ToChange,
         }
     }
 }
@@ -53,11 +55,11 @@ mod tests {
     #[test]
     fn the_last_segment_is_the_command() {
         for (path, command) in [
-            ("/stats", Some(Command::Stats)),
-            ("/x/y/stats", Some(Command::Stats)),
-            ("//halt", Some(Command::Halt)),
-            ("/thread-backtraces", Some(Command::ThreadBacktraces)),
-            ("/phased-restart", Some(Command::Unavailable("phased_restart"))),
+            ("/stats", Some(PumaCommand::Stats)),
+            ("/x/y/stats", Some(PumaCommand::Stats)),
+            ("//halt", Some(PumaCommand::Halt)),
+            ("/thread-backtraces", Some(PumaCommand::ThreadBacktraces)),
+            ("/phased-restart", Some(PumaCommand::Unavailable("phased_restart"))),
             ("/stats/", None),
             ("/stats/x", None),
             ("/Stats", None),
@@ -65,7 +67,7 @@ mod tests {
             ("stop", None),
             ("*", None),
         ] {
-            assert_eq!(Command::of(path), command, "{path}");
+            assert_eq!(PumaCommand::of(path), command, "{path}");
         }
     }
 
@@ -74,7 +76,7 @@ mod tests {
         let looks = ["/stats", "/thread-backtraces", "/gc-stats"];
         let changes =
             ["/stop", "/halt", "/restart", "/phased-restart", "/refork", "/gc", "/reload-worker-directory"];
-        assert!(looks.iter().all(|path| Command::of(path).unwrap().asks() == Asks::ToLook));
-        assert!(changes.iter().all(|path| Command::of(path).unwrap().asks() == Asks::ToChange));
+        assert!(looks.iter().all(|path| PumaCommand::of(path).unwrap().asks() == Asks::ToLook));
+        assert!(changes.iter().all(|path| PumaCommand::of(path).unwrap().asks() == Asks::ToChange));
     }
 }

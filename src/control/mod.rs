@@ -34,12 +34,12 @@ use serde::Serialize;
 
 use ninetabs_server::escape;
 use ninetabs_server::log_limit::limited;
-use ninetabs_server::response::Body;
+use ninetabs_server::response::ResponseBody;
 use ninetabs_server::timeline::Excerpt;
 use ninetabs_server::{Request, Response};
 
 use aside::{Answer, Aside, SMALL, WhenFull};
-use command::Command;
+use command::PumaCommand;
 use guard::Asks;
 use orders::{Ask, Given, Wrong};
 use steering::Steering;
@@ -109,7 +109,7 @@ impl Control {
     /// Answers one request.
     pub fn call(&self, request: &Request) -> Response {
         let (method, path) = (request.method().as_str(), request.path());
-        let command = Command::of(path);
+        let command = PumaCommand::of(path);
         let asks = match (command, method) {
             (Some(command), _) => command.asks(),
             (None, "GET" | "HEAD") if PAGES.contains(&path) => Asks::ForPage,
@@ -127,7 +127,7 @@ impl Control {
     /// A large answer is written by a thread of its own: its client may read slowly, or not at all.
     fn aside_if_large(&self, request: &Request, answer: Response) -> Response {
         match answer.body() {
-            Body::Whole(bytes) if bytes.len() > SMALL && request.method() != "HEAD" => {
+            ResponseBody::Whole(bytes) if bytes.len() > SMALL && request.method() != "HEAD" => {
                 self.answers.run(request, move || Answer::Whole(answer))
             }
             _ => answer,
@@ -135,7 +135,7 @@ impl Control {
     }
 
     /// A command of pumactl. It takes no parameter except Puma's token.
-    fn command(&self, request: &Request, command: Command) -> Result<Response, Wrong> {
+    fn command(&self, request: &Request, command: PumaCommand) -> Result<Response, Wrong> {
         orders::read(request.path(), &[], request)?;
         Ok(self.obey(command))
     }
@@ -189,13 +189,13 @@ impl Control {
     }
 
     /// Models Puma::App::Status#call.
-    fn obey(&self, command: Command) -> Response {
+    fn obey(&self, command: PumaCommand) -> Response {
         match command {
-            Command::Stats => one_line(&self.view.stats()),
-            Command::ThreadBacktraces => one_line(&stats::thread_backtraces(&self.view.server)),
-            Command::Stop => self.stop(Stop::Gracefully),
-            Command::Halt => self.stop(Stop::AtOnce),
-            Command::Unavailable(name) => unavailable(name),
+            PumaCommand::Stats => one_line(&self.view.stats()),
+            PumaCommand::ThreadBacktraces => one_line(&stats::thread_backtraces(&self.view.server)),
+            PumaCommand::Stop => self.stop(Stop::Gracefully),
+            PumaCommand::Halt => self.stop(Stop::AtOnce),
+            PumaCommand::Unavailable(name) => unavailable(name),
         }
     }
 

@@ -36,11 +36,11 @@ pub struct Growth {
     pub beyond: usize,
     /// How many connections of clients the process has room for beside a database pool of this size;
     /// or why it has none.
-    pub room: Room,
+    pub room: RoomFor,
 }
 
 /// See [`Growth::room`].
-pub type Room = Box<dyn Fn(usize) -> Result<usize, String> + Send + Sync>;
+pub type RoomFor = Box<dyn Fn(usize) -> Result<usize, String> + Send + Sync>;
 
 pub(super) struct Sizing {
     /// None where the size of the database pool is fixed.
@@ -77,7 +77,7 @@ impl Sizing {
     }
 }
 
-fn grow(view: &View, size: usize, room: &Room) -> Result<(), SizeError> {
+fn grow(view: &View, size: usize, room: &RoomFor) -> Result<(), SizeError> {
     let View { server, database, .. } = view;
     // With fewer threads it stays as it is. After a reset more connections may be open than are wanted: they
     // are closed when they come back, so it is not their number that counts.

@@ -23,7 +23,7 @@ use ninetabs_server::streams::StreamStats;
 const PUMA: &str = "8.0.2";
 
 #[derive(Serialize)]
-pub(super) struct Stats {
+pub(super) struct StatsJson {
     started_at: String,
     backlog: usize,
     running: usize,
@@ -35,10 +35,10 @@ pub(super) struct Stats {
     requests_count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     reactor_max: Option<usize>,
-    versions: Versions,
+    versions: VersionsJson,
     streams: StreamStats,
     database: database::Stats,
-    connections: Connections,
+    connections: ConnectionsJson,
     /// How often the app has asked the database, ever.
     queries: u64,
     /// How often a client asked for models that `--keep-models` no longer had, ever.
@@ -47,14 +47,14 @@ pub(super) struct Stats {
 }
 
 #[derive(Serialize)]
-struct Versions {
+struct VersionsJson {
     puma: &'static str,
     ninetabs: &'static str,
 }
 
 /// tiny_http does not tell how many connections it has: the kernel is asked.
 #[derive(Serialize)]
-struct Connections {
+struct ConnectionsJson {
     open: Option<usize>,
     /// The most that are let in; null on tiny-http, which has no limit.
     max: Option<usize>,
@@ -69,13 +69,13 @@ struct Connections {
 
 /// What a viewer is shown: see [`super::viewers`].
 #[derive(Serialize)]
-pub(super) struct State {
+pub(super) struct StateJson {
     /// On the timeline's clock.
     pub now_us: u64,
     /// A word that no other run of a server has: two runs can have the same `started_at`.
     pub server: Arc<str>,
-    pub stats: Stats,
-    pub threads: Vec<Thread>,
+    pub stats: StatsJson,
+    pub threads: Vec<ThreadJson>,
     /// Connections that are idle or not read whole; None where the front door hides them.
     pub reactor: Option<usize>,
     /// Connections that the kernel has completed and nobody has accepted; None where it does
@@ -87,9 +87,9 @@ pub(super) struct State {
     pub lab: laboratory::Shown,
 }
 
-pub(super) fn stats(view: &View, stats: ServerStats) -> Stats {
+pub(super) fn stats(view: &View, stats: ServerStats) -> StatsJson {
     let View { server, live, database, broadcaster, .. } = view;
-    Stats {
+    StatsJson {
         started_at: timestamp::seconds(stats.started_at).to_string(),
         backlog: stats.pool.backlog,
         running: stats.pool.running,
@@ -100,10 +100,10 @@ pub(super) fn stats(view: &View, stats: ServerStats) -> Stats {
         max_threads: stats.pool.max_threads,
         requests_count: stats.requests_count,
         reactor_max: stats.reactor_max,
-        versions: Versions { puma: PUMA, ninetabs: env!("CARGO_PKG_VERSION") },
+        versions: VersionsJson { puma: PUMA, ninetabs: env!("CARGO_PKG_VERSION") },
         streams: live.stats(),
         database: database.stats(),
-        connections: Connections {
+        connections: ConnectionsJson {
             open: stats.connections.or_else(|| open_connections(server.addr())),
             max: server.max_connections(),
             evicted: stats.evicted,
@@ -118,7 +118,7 @@ pub(super) fn stats(view: &View, stats: ServerStats) -> Stats {
 }
 
 #[derive(Serialize)]
-pub(super) struct Thread {
+pub(super) struct ThreadJson {
     name: String,
     state: &'static str,
     io_bound: bool,
@@ -135,19 +135,19 @@ pub(super) struct Thread {
     number: usize,
 }
 
-impl Thread {
+impl ThreadJson {
     pub fn is_busy(&self) -> bool {
         self.request.is_some()
     }
 }
 
-pub(super) fn threads(server: &AppServer) -> Vec<Thread> {
+pub(super) fn threads(server: &AppServer) -> Vec<ThreadJson> {
     server
         .threads()
         .into_iter()
         .map(|thread| {
             let request = thread.request.as_ref();
-            Thread {
+            ThreadJson {
                 name: thread.name,
                 state: if request.is_some() { "busy" } else { "waiting" },
                 io_bound: thread.io_bound,

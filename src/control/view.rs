@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::laboratory::Laboratory;
-use super::stats::{self, State, Stats, Thread};
+use super::stats::{self, StateJson, StatsJson, ThreadJson};
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
 use crate::front::AppServer;
@@ -42,23 +42,23 @@ impl View {
     }
 
     /// The stats as pumactl asks for them: what counts since it was last asked begins anew.
-    pub(super) fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> StatsJson {
         stats::stats(self, self.server.stats())
     }
 
-    pub(super) fn threads(&self) -> Vec<Thread> {
+    pub(super) fn threads(&self) -> Vec<ThreadJson> {
         stats::threads(&self.server)
     }
 
     /// All that a viewer is shown besides the timeline; resets nothing.
-    pub(super) fn state(&self, listen_queue: Option<usize>) -> State {
+    pub(super) fn state(&self, listen_queue: Option<usize>) -> StateJson {
         let glance = self.server.glance();
         let threads = self.threads();
         let held = threads.iter().filter(|thread| thread.is_busy()).count();
         // Each connection is in todo, with a pool thread, or watched by the reactor.
         let reactor = glance.connections.map(|all| all.saturating_sub(glance.pool.backlog + held));
         let size = self.server.size();
-        State {
+        StateJson {
             now_us: self.timeline.now_us(),
             server: Arc::clone(&self.run),
             stats: stats::stats(self, glance),

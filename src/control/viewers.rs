@@ -50,10 +50,10 @@ const RETRY: &[u8] = b"retry: 1000\n\n";
 
 /// The viewers. When this is dropped they are all let go.
 pub(super) struct Viewers {
-    shared: Arc<Shared>,
+    shared: Arc<SharedViewers>,
 }
 
-struct Shared {
+struct SharedViewers {
     view: View,
     room: Mutex<Room>,
     changed: Condvar,
@@ -69,7 +69,7 @@ struct Room {
 }
 
 /// One of [`MAX_VIEWERS`] places; given back when dropped.
-struct Seat(Arc<Shared>);
+struct Seat(Arc<SharedViewers>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
@@ -79,7 +79,7 @@ impl Drop for Seat {
 
 impl Viewers {
     pub fn new(view: View) -> Self {
-        Viewers { shared: Arc::new(Shared { view, room: Mutex::default(), changed: Condvar::new() }) }
+        Viewers { shared: Arc::new(SharedViewers { view, room: Mutex::default(), changed: Condvar::new() }) }
     }
 
     /// Answers a request for the events: the connection leaves the pool, or 503.
@@ -89,7 +89,7 @@ impl Viewers {
             return Response::line(StatusCode::SERVICE_UNAVAILABLE, &text);
         };
         let last_event_id = request.header("last-event-id").and_then(|id| self.shared.seq_of(id));
-        let take_over = move |detached| Shared::join(seat, detached, last_event_id);
+        let take_over = move |detached| SharedViewers::join(seat, detached, last_event_id);
         Response::detach(take_over)
             .with_header("content-type", "text/event-stream")
             .with_header("cache-control", "no-cache")
@@ -116,7 +116,7 @@ impl Drop for Viewers {
     }
 }
 
-impl Shared {
+impl SharedViewers {
     fn room(&self) -> MutexGuard<'_, Room> {
         // Every change under this lock is one assignment, whole even after a panic.
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
@@ -166,8 +166,8 @@ impl Shared {
     /// The loop, until nobody watches.
     fn run(self: Arc<Self>) -> Result<(), String> {
         let mut viewers: Vec<Viewer> = Vec::new();
-        let mut state = Clock::new(STATE_EVERY);
-        let mut listen_queue = Clock::new(LISTEN_QUEUE_EVERY);
+        let mut state = ViewersClock::new(STATE_EVERY);
+        let mut listen_queue = ViewersClock::new(LISTEN_QUEUE_EVERY);
         let mut waiting_outside = None;
         loop {
             let is_new = {
@@ -210,14 +210,14 @@ impl Shared {
 }
 
 /// Says once in a while that it is time.
-struct Clock {
+struct ViewersClock {
     every: Duration,
     last: Option<Instant>,
 }
 
-impl Clock {
+impl ViewersClock {
     fn new(every: Duration) -> Self {
-        Clock { every, last: None }
+        ViewersClock { every, last: None }
     }
 
     fn is_due(&mut self) -> bool {
@@ -231,7 +231,7 @@ impl Clock {
 
 /// The pieces of this tick, by the last moment that a viewer has: encoded once for all of them.
 struct Pieces<'a> {
-    shared: &'a Shared,
+    shared: &'a SharedViewers,
     made: HashMap<Option<u64>, Option<Piece>>,
 }
 

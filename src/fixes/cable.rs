@@ -79,7 +79,7 @@ pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
         return if is_of_another_version { refusal.with_header(VERSION.0, VERSION.1) } else { refusal };
     };
     let broadcaster = Arc::clone(&fixes.broadcaster);
-    let response = Response::detach(move |detached| broadcaster.join(detached, Box::new(Client::new())))
+    let response = Response::detach(move |detached| broadcaster.join(detached, Box::new(CableClient::new())))
         .with_status(StatusCode::SWITCHING_PROTOCOLS)
         .with_header("upgrade", "websocket")
         .with_header("connection", "Upgrade")
@@ -116,12 +116,12 @@ fn is_of_our_page(request: &Request) -> bool {
 
 /// A WebSocket's two ends of the wire: what came and was not read, what is to go out.
 #[derive(Default)]
-struct Wire {
+struct CableWire {
     incoming: VecDeque<u8>,
     outgoing: Vec<u8>,
 }
 
-impl Read for Wire {
+impl Read for CableWire {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.incoming.read(buffer)? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -130,7 +130,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for CableWire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.outgoing.write(bytes)
     }
@@ -141,8 +141,8 @@ impl Write for Wire {
 }
 
 /// One client.
-struct Client {
-    socket: WebSocket<Wire>,
+struct CableClient {
+    socket: WebSocket<CableWire>,
     subscriptions: Vec<Subscription>,
     /// When the next ping is due.
     ping: Instant,
@@ -158,14 +158,14 @@ struct Subscription {
 
 /// What a client says.
 #[derive(Deserialize)]
-struct Command {
+struct CableCommand {
     command: String,
     identifier: String,
 }
 
 /// What is said in answer to it.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct CableAnswer<'a> {
     identifier: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -174,23 +174,23 @@ struct Answer<'a> {
 /// What is said to a connection and not to one of its subscriptions.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Notice {
+enum CableNotice {
     Welcome,
     Ping { message: u64 },
     Disconnect { reason: &'static str, reconnect: bool },
 }
 
-impl Client {
-    fn new() -> Client {
+impl CableClient {
+    fn new() -> CableClient {
         let configuration = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let socket = WebSocket::from_raw_socket(Wire::default(), Role::Server, Some(configuration));
+        let socket = WebSocket::from_raw_socket(CableWire::default(), Role::Server, Some(configuration));
         // Drawn, so that a thousand clients that came back together are not all pinged together.
         let ping = Instant::now() + PING_EVERY.mul_f64(fastrand::f64());
-        let mut client = Client { socket, subscriptions: Vec::new(), ping, has_left: false };
-        client.tell(&Notice::Welcome);
+        let mut client = CableClient { socket, subscriptions: Vec::new(), ping, has_left: false };
+        client.tell(&CableNotice::Welcome);
         client
     }
 
@@ -209,14 +209,14 @@ impl Client {
 
     /// A command that is not understood is answered by silence, as in Rails.
     fn hear(&mut self, feed: &mut Announcements, text: &str) {
-        let Ok(Command { command, identifier }) = serde_json::from_str(text) else {
+        let Ok(CableCommand { command, identifier }) = serde_json::from_str(text) else {
             return log::debug!("a cable client says what is no command");
         };
         let place = self.subscriptions.iter().position(|it| it.identifier == identifier);
         match (&*command, place) {
             ("subscribe", None) => self.subscribe(feed, identifier),
             ("subscribe", Some(_)) => {
-                self.tell(&Answer { identifier: &identifier, kind: "confirm_subscription" });
+                self.tell(&CableAnswer { identifier: &identifier, kind: "confirm_subscription" });
             }
             ("unsubscribe", Some(place)) => drop(self.subscriptions.remove(place)),
             // The channel has no actions.
@@ -239,7 +239,7 @@ impl Client {
         };
         let since = since.filter(|id| *id >= 0 && !is_too_much);
         let kind = if since.is_some() { "confirm_subscription" } else { "reject_subscription" };
-        self.tell(&Answer { identifier: &identifier, kind });
+        self.tell(&CableAnswer { identifier: &identifier, kind });
         if let Some(id) = since {
             let cursor = feed.after(id);
             self.subscriptions.push(Subscription { identifier, cursor });
@@ -264,10 +264,10 @@ impl Subscription {
     }
 }
 
-impl Peer<Announcements> for Client {
+impl Peer<Announcements> for CableClient {
     fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
         if now >= self.ping && !self.has_left {
-            self.tell(&Notice::Ping { message: seconds() });
+            self.tell(&CableNotice::Ping { message: seconds() });
             self.ping += PING_EVERY;
             if self.ping <= now {
                 self.ping = now + PING_EVERY;
@@ -326,7 +326,7 @@ impl Peer<Announcements> for Client {
 
     fn goodbye(&mut self, _: &mut Announcements) -> Rc<[u8]> {
         if !self.has_left {
-            self.tell(&Notice::Disconnect { reason: "server_restart", reconnect: true });
+            self.tell(&CableNotice::Disconnect { reason: "server_restart", reconnect: true });
             self.close(CloseCode::Normal);
         }
         mem::take(&mut self.socket.get_mut().outgoing).into()

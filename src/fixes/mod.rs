@@ -140,7 +140,7 @@ pub struct Fixes {
     templates: Arc<Templates>,
     /// Of the pages that are swapped for each other.
     common_nonce: OnceLock<Nonce>,
-    shared: poll::Shared,
+    shared: poll::SharedAnswer,
 }
 
 impl Fixes {
@@ -166,7 +166,7 @@ impl Fixes {
             server,
             templates,
             common_nonce: OnceLock::new(),
-            shared: poll::Shared::default(),
+            shared: poll::SharedAnswer::default(),
         })
     }
 

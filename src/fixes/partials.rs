@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use minijinja::{Value, context};
 
-use super::push::{self, Shape};
+use super::push::{self, PushShape};
 use super::{Fix, PLAIN};
 use crate::app::model::Model;
 use crate::app::templates::{Source, Templates};
@@ -34,7 +34,7 @@ pub(super) const PARTIALS: [Source; 2] = [
 const TURBO_STREAMS: &str = "fixes/_turbo_streams.html";
 
 /// One `<turbo-stream>` for each model, which Turbo takes out of an event's data as it stands.
-pub(super) fn as_html(templates: &Arc<Templates>) -> Shape {
+pub(super) fn as_html(templates: &Arc<Templates>) -> PushShape {
     let templates = Arc::clone(templates);
     let make = move |models: &[Model]| {
         let name = |model: &Model| Value::from(Arc::clone(&model.name));
@@ -46,5 +46,5 @@ pub(super) fn as_html(templates: &Arc<Templates>) -> Shape {
             String::new()
         })
     };
-    Shape { name: "turbo streams", make: Box::new(make) }
+    PushShape { name: "turbo streams", make: Box::new(make) }
 }

@@ -39,7 +39,7 @@ pub(super) const LULL: Duration = Duration::from_secs(10);
 
 /// The answer for all.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct SharedAnswer {
     known: Mutex<Arc<Newest>>,
     /// How often it could not be renewed.
     failures: AtomicU64,
@@ -102,7 +102,7 @@ fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Respo
     Ok(tagged(answer(&batch, "etag"), table, batch.last_id().unwrap_or(newest)))
 }
 
-impl Shared {
+impl SharedAnswer {
     fn answer(
         &self,
         database: &Arc<Database>,

@@ -46,23 +46,23 @@ fn next_heartbeat(now: Instant) -> Instant {
 }
 
 /// In which words a stream tells of models. Each is made once for all who listen.
-pub(super) struct Shape {
+pub(super) struct PushShape {
     pub name: &'static str,
-    pub make: Words,
+    pub make: PushWords,
 }
 
-type Words = Box<dyn Fn(&[Model]) -> String + Send>;
+type PushWords = Box<dyn Fn(&[Model]) -> String + Send>;
 
-fn as_json() -> Shape {
-    Shape { name: "json", make: Box::new(|models| to_json(&models)) }
+fn as_json() -> PushShape {
+    PushShape { name: "json", make: Box::new(|models| to_json(&models)) }
 }
 
 /// An EventSource's stream on a connection of its own, which holds no thread.
-pub(super) fn listen(fixes: &Fixes, request: &Request, shape: Shape) -> Response {
+pub(super) fn listen(fixes: &Fixes, request: &Request, shape: PushShape) -> Response {
     // Said before the head goes out: what the client creates when it has seen that is told.
     let since = position::of_stream(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
-    let listener = Listener::new(since, shape, fixes.live.retry(), Instant::now());
+    let listener = PushListener::new(since, shape, fixes.live.retry(), Instant::now());
     Response::detach(move |detached| broadcaster.join(detached, Box::new(listener)))
         .with_header("content-type", "text/event-stream")
         .with_header("cache-control", "no-cache")
@@ -85,23 +85,23 @@ fn say(fixes: &Fixes, request: &Request) -> Response {
 }
 
 /// One EventSource.
-struct Listener {
+struct PushListener {
     /// The last model that its client has.
     since: i64,
     /// None: it is new.
     cursor: Option<Cursor>,
     is_greeted: bool,
-    shape: Shape,
+    shape: PushShape,
     /// When it is to come back at the earliest.
     retry: Duration,
     /// When it is sent a heartbeat, if it is sent nothing before.
     heartbeat: Instant,
 }
 
-impl Listener {
-    fn new(since: i64, shape: Shape, retry: Duration, now: Instant) -> Listener {
+impl PushListener {
+    fn new(since: i64, shape: PushShape, retry: Duration, now: Instant) -> PushListener {
         let heartbeat = next_heartbeat(now);
-        Listener { since, cursor: None, is_greeted: false, shape, retry, heartbeat }
+        PushListener { since, cursor: None, is_greeted: false, shape, retry, heartbeat }
     }
 
     /// What every stream begins with, as one block: some readers take a block that has only a
@@ -128,7 +128,7 @@ impl Listener {
     }
 }
 
-impl Peer<Announcements> for Listener {
+impl Peer<Announcements> for PushListener {
     fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
         let cursor = self.cursor.get_or_insert_with(|| feed.after(self.since));
         let news = match self.is_greeted {
@@ -201,8 +201,9 @@ mod tests {
         let (_folder, mut feed) = blocked_feed();
         feed.refresh(LISTENERS);
         let (base, began) = (Duration::from_secs(3), Instant::now());
-        let shape = || Shape { name: "none", make: Box::new(|_| String::new()) };
-        let mut all: Vec<Listener> = (0..LISTENERS).map(|_| Listener::new(0, shape(), base, began)).collect();
+        let shape = || PushShape { name: "none", make: Box::new(|_| String::new()) };
+        let mut all: Vec<PushListener> =
+            (0..LISTENERS).map(|_| PushListener::new(0, shape(), base, began)).collect();
         // One of them claims a model that the blocked database would have to be asked for.
         all[0].since = 7;
         let (mut retries, mut beats) = (Vec::new(), Vec::new());
@@ -239,8 +240,8 @@ mod tests {
     #[test]
     fn a_stream_begins_with_one_block_that_has_its_retry_and_its_id() {
         let (_folder, mut feed) = blocked_feed();
-        let shape = Shape { name: "none", make: Box::new(|_| "[]".to_owned()) };
-        let mut listener = Listener::new(0, shape, Duration::from_millis(1_500), Instant::now());
+        let shape = PushShape { name: "none", make: Box::new(|_| "[]".to_owned()) };
+        let mut listener = PushListener::new(0, shape, Duration::from_millis(1_500), Instant::now());
         let NextPiece::Send(greeting) = listener.next(&mut feed, Instant::now()) else {
             panic!("no greeting")
         };
@@ -251,7 +252,7 @@ mod tests {
     #[test]
     fn a_piece_is_sent_in_at_most_its_bytes_whatever_its_names_consist_of() {
         let templates = Arc::new(Templates::new(partials::PARTIALS.to_vec(), None).unwrap());
-        let listener = |shape| Listener::new(0, shape, Duration::ZERO, Instant::now());
+        let listener = |shape| PushListener::new(0, shape, Duration::ZERO, Instant::now());
         let listeners = [listener(as_json()), listener(partials::as_html(&templates))];
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(SCHEMA).unwrap();

@@ -89,7 +89,7 @@ impl Drop for Job {
 
 /// What the server is told.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct TinyHttpSettings {
     /// Where to listen, on loopback; port 0 takes a free one.
     pub bind: SocketAddr,
     /// Least and most pool threads, as they were asked for.
@@ -110,10 +110,10 @@ pub struct Settings {
     pub services: Services,
 }
 
-impl Settings {
+impl TinyHttpSettings {
     /// A server at that address, with the defaults.
-    pub fn new(bind: SocketAddr) -> Settings {
-        Settings {
+    pub fn new(bind: SocketAddr) -> TinyHttpSettings {
+        TinyHttpSettings {
             bind,
             threads: default::THREADS,
             max_io_threads: default::MAX_IO_THREADS,
@@ -150,7 +150,7 @@ struct TinyHttpFront {
 impl TinyHttpServer {
     /// Starts the server, and returns once it accepts connections.
     pub fn start(
-        settings: &Settings,
+        settings: &TinyHttpSettings,
         streams: Arc<Streams>,
         timeline: Arc<Timeline>,
         app: Arc<dyn App>,
@@ -400,31 +400,31 @@ fn process(
     }
 }
 
-struct Refusal {
+struct TinyHttpRefusal {
     status: StatusCode,
     why: Cow<'static, str>,
 }
 
-impl Refusal {
-    fn bad_request(why: &'static str) -> Refusal {
-        Refusal { status: StatusCode::BAD_REQUEST, why: why.into() }
+impl TinyHttpRefusal {
+    fn bad_request(why: &'static str) -> TinyHttpRefusal {
+        TinyHttpRefusal { status: StatusCode::BAD_REQUEST, why: why.into() }
     }
 
-    fn too_large(why: &'static str) -> Refusal {
-        Refusal { status: StatusCode::PAYLOAD_TOO_LARGE, why: why.into() }
+    fn too_large(why: &'static str) -> TinyHttpRefusal {
+        TinyHttpRefusal { status: StatusCode::PAYLOAD_TOO_LARGE, why: why.into() }
     }
 }
 
-impl From<refusal::Refusal> for Refusal {
-    fn from(refusal: refusal::Refusal) -> Refusal {
-        Refusal { status: refusal.status(), why: refusal.to_string().into() }
+impl From<refusal::Refusal> for TinyHttpRefusal {
+    fn from(refusal: refusal::Refusal) -> TinyHttpRefusal {
+        TinyHttpRefusal { status: refusal.status(), why: refusal.to_string().into() }
     }
 }
 
 /// The same rules of methods, targets, hosts and transfer codings hold as on Puma's own front;
 /// tiny_http has none of them, and reads any coding as chunked. So the head is checked before the body
 /// is read.
-fn read(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<RequestBuilder, Refusal> {
+fn read(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<RequestBuilder, TinyHttpRefusal> {
     head(request).build()?;
     let body = read_body(request, max_body_bytes)?;
     Ok(head(request).body(body))
@@ -446,46 +446,46 @@ fn head(request: &tiny_http::Request) -> RequestBuilder {
 ///
 /// Blocks for as long as the client takes over a body of a permitted size, but only
 /// where one is wanted: elsewhere what tiny_http has not read yet is refused.
-fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Vec<u8>, Refusal> {
+fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Vec<u8>, TinyHttpRefusal> {
     let wanted = max_body_bytes > 0 && matches!(request.method().as_str(), "POST" | "PUT" | "PATCH");
     let declared = declared_length(request)?;
     let limit = if wanted { max_body_bytes } else { UNWANTED_BODY_BYTES.min(max_body_bytes) };
     if declared > limit {
-        return Err(Refusal::too_large("the body is over the limit"));
+        return Err(TinyHttpRefusal::too_large("the body is over the limit"));
     }
     if !wanted && is_unread(request) {
-        return Err(Refusal::too_large("no body is wanted, and its end is not waited for"));
+        return Err(TinyHttpRefusal::too_large("no body is wanted, and its end is not waited for"));
     }
     if says(request, "Connection", "upgrade") {
         // tiny_http hands over the bare connection then, which has no end.
         return match declared {
             0 => Ok(Vec::new()),
-            _ => Err(Refusal::bad_request("an upgrade with a body")),
+            _ => Err(TinyHttpRefusal::bad_request("an upgrade with a body")),
         };
     }
     let counted = request.body_length().map_or(0, |length| length as u64);
     let mut body = Vec::new();
     let read = request.as_reader().take(limit.saturating_add(1)).read_to_end(&mut body);
     match read {
-        Ok(_) if body.len() as u64 > limit => Err(Refusal::too_large("the body is over the limit")),
-        Ok(_) if (body.len() as u64) < counted => Err(Refusal::bad_request("the body ended early")),
+        Ok(_) if body.len() as u64 > limit => Err(TinyHttpRefusal::too_large("the body is over the limit")),
+        Ok(_) if (body.len() as u64) < counted => Err(TinyHttpRefusal::bad_request("the body ended early")),
         Ok(_) => Ok(body),
-        Err(_) => Err(Refusal::bad_request("the body cannot be read")),
+        Err(_) => Err(TinyHttpRefusal::bad_request("the body cannot be read")),
     }
 }
 
 /// The length that Content-Length declares. One that is no number is refused, since tiny_http would
 /// read it as none; so are two, of which it would read the first.
-fn declared_length(request: &tiny_http::Request) -> Result<u64, Refusal> {
+fn declared_length(request: &tiny_http::Request) -> Result<u64, TinyHttpRefusal> {
     let mut lengths = lengths(request);
     let (first, second) = (lengths.next(), lengths.next());
     if second.is_some() {
-        return Err(Refusal::bad_request("Content-Length is given twice"));
+        return Err(TinyHttpRefusal::bad_request("Content-Length is given twice"));
     }
     match first {
         None => Ok(0),
         Some(text) if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(Refusal::bad_request("Content-Length is not a number"))
+            Err(TinyHttpRefusal::bad_request("Content-Length is not a number"))
         }
         // More digits than a u64 holds is more than any limit.
         Some(text) => Ok(text.parse().unwrap_or(u64::MAX)),
@@ -508,7 +508,7 @@ fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
 /// Where tiny_http waits for that end before it reads on, the connection is
 /// leaked. Elsewhere it must not be: what the client sends next is read as a
 /// request, and its answer would wait for this one's end on a pool thread, for ever.
-fn refuse(request: tiny_http::Request, refusal: &Refusal) {
+fn refuse(request: tiny_http::Request, refusal: &TinyHttpRefusal) {
     let line = Response::status(refusal.status).into_bytes().unwrap_or_default();
     if !holds_its_connection(&request) {
         let response = tiny_http::Response::from_data(line).with_status_code(refusal.status.as_u16());

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::framing::{AnswerEnd, Framing};
+use super::framing::{AnswerEnd, AnswerFraming};
 use super::socket::{Cutter, Patience, Socket, Waited, WritePieces};
 use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline, What};
@@ -100,7 +100,7 @@ pub struct AnswerWriter {
     patience: Patience,
     head: Vec<u8>,
     last_words: Vec<u8>,
-    framing: Framing,
+    framing: AnswerFraming,
     writes: u64,
     state: WriteState,
     /// What the write that failed met.
@@ -134,7 +134,7 @@ impl AnswerWriter {
             patience: Patience::of(write_timeout),
             head: Vec::new(),
             last_words: Vec::new(),
-            framing: Framing::UntilClose,
+            framing: AnswerFraming::UntilClose,
             writes: 0,
             state: WriteState::Open,
             failure: None,
@@ -142,7 +142,7 @@ impl AnswerWriter {
     }
 
     /// Puts the head in front of the first write.
-    pub(super) fn begin(&mut self, head: Vec<u8>, framing: Framing) {
+    pub(super) fn begin(&mut self, head: Vec<u8>, framing: AnswerFraming) {
         self.head = head;
         self.framing = framing;
     }
@@ -154,7 +154,7 @@ impl AnswerWriter {
 
     /// The answer is its head alone, whatever that promises (HEAD, 204, 304).
     pub(super) fn bare(&mut self) {
-        self.framing = Framing::None;
+        self.framing = AnswerFraming::None;
     }
 
     /// Whether a different answer is too late: something has been sent, or nothing can be. The client may
@@ -236,8 +236,8 @@ impl AnswerWriter {
             _ => std::mem::take(&mut self.head),
         };
         due.extend_from_slice(match (self.framing, ended) {
-            (Framing::Chunked, AnswerEnd::Clean) => b"0\r\n\r\n",
-            (Framing::Chunked, AnswerEnd::Cut) => self.transport.cut_mark(ended),
+            (AnswerFraming::Chunked, AnswerEnd::Clean) => b"0\r\n\r\n",
+            (AnswerFraming::Chunked, AnswerEnd::Cut) => self.transport.cut_mark(ended),
             _ => b"",
         });
         match self.state {
@@ -254,14 +254,14 @@ impl AnswerWriter {
         if self.state != WriteState::Open {
             self.transport.leave(due);
         }
-        is_whole && self.framing != Framing::UntilClose
+        is_whole && self.framing != AnswerFraming::UntilClose
     }
 
     /// What goes out before a part of the body: the head, if that is still due, and the size of
     /// the part where it is a chunk. A large part is not copied behind it.
     fn front(&mut self, part: usize) -> Vec<u8> {
         let mut front = std::mem::take(&mut self.head);
-        if self.framing == Framing::Chunked {
+        if self.framing == AnswerFraming::Chunked {
             front.extend_from_slice(format!("{part:x}\r\n").as_bytes());
         }
         front
@@ -269,7 +269,7 @@ impl AnswerWriter {
 
     /// What goes out behind a part of the body.
     fn behind(&self) -> &'static [u8] {
-        if self.framing == Framing::Chunked { b"\r\n" } else { b"" }
+        if self.framing == AnswerFraming::Chunked { b"\r\n" } else { b"" }
     }
 
     /// Hands these pieces to the kernel together.

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use super::configuration::ClientLimits;
-use super::head::Head;
+use super::head::RequestHead;
 use super::lingering::Lingering;
 use super::pending::{Full, PendingBudget, Share};
 use super::reactor::{REPORTS_URGENT_DATA, SlotHandle, Watched};
@@ -208,7 +208,7 @@ impl Client {
     }
 
     /// The head of the request that is whole.
-    pub fn ready(&self) -> Option<&Head> {
+    pub fn ready(&self) -> Option<&RequestHead> {
         self.reader.ready()
     }
 

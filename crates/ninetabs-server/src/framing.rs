@@ -3,16 +3,16 @@
 //! Both ways round. What a client may send is decided in one pure function,
 //! [`of_request`], which answers none, counted, chunked, or a refusal with its
 //! status: everything that a smuggler would try is a row of its table. How an
-//! answer is framed is the other enum, [`Framing`]. Models the decisions of
+//! answer is framed is the other enum, [`AnswerFraming`]. Models the decisions of
 //! Puma::Client#setup_body, stricter where docs/puma.md says so.
 
-use super::head::Head;
+use super::head::RequestHead;
 use super::refusal::Refusal;
 use super::version::Version;
 
 /// How the bytes after an answer's head are told apart from what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
+pub enum AnswerFraming {
     /// No body belongs to this answer.
     None,
     /// Bytes whose number is given.
@@ -67,7 +67,7 @@ pub enum BodyFraming {
 const PASSED: [&str; 3] = ["gzip", "deflate", "compress"];
 
 /// Decides how the body of this request is framed, or why it cannot be known.
-pub fn of_request(head: &Head, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
+pub fn of_request(head: &RequestHead, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
     let mut lengths = head.fields.values("content-length");
     let codings: Vec<&str> = head.fields.values("transfer-encoding").collect();
     let counted = match (lengths.next(), lengths.next()) {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use rustix::net::{self, RecvFlags};
 
 use super::client::Client;
-use super::head::{self, Head, Parsed};
+use super::head::{self, Parsed, RequestHead};
 use super::socket::{Peeked, Socket};
 use crate::timeline::Subject;
 
@@ -53,7 +53,7 @@ impl Client {
 }
 
 impl RequestLine {
-    fn of(head: &Head) -> RequestLine {
+    fn of(head: &RequestHead) -> RequestLine {
         RequestLine { method: head::method_name(&head.method), target: Arc::clone(&head.target) }
     }
 }

@@ -38,7 +38,7 @@ const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "
 
 /// A head that has been read to its empty line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct RequestHead {
     /// The method, which is one that is served.
     pub method: Method,
     /// The target, without its fragment.
@@ -55,20 +55,25 @@ pub struct Head {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
     /// The head, and how many bytes it took.
-    Whole(Head, usize),
+    Whole(RequestHead, usize),
     /// It goes on.
     NotYet,
     /// It is not served.
     Refused(Refusal),
 }
 
-impl Head {
+impl RequestHead {
     /// A head of these parts, if what they mean can be served.
-    pub(super) fn new(method: &str, target: &str, version: Version, fields: Fields) -> Result<Head, Refusal> {
+    pub(super) fn new(
+        method: &str,
+        target: &str,
+        version: Version,
+        fields: Fields,
+    ) -> Result<RequestHead, Refusal> {
         let method = self::method(method)?;
         let target = self::target(target)?;
         let authority = authority::of_request(&target, version, &fields)?;
-        Ok(Head { method, target, version, authority, fields })
+        Ok(RequestHead { method, target, version, authority, fields })
     }
 
     /// Whether the client waits to be told to send its body (in any case: RFC 9110).
@@ -97,7 +102,7 @@ pub(super) enum Fault {
 }
 
 /// Reads a whole head, empty line included, that has so many line ends.
-pub(super) fn read(bytes: &[u8], lines: usize) -> Result<Head, Fault> {
+pub(super) fn read(bytes: &[u8], lines: usize) -> Result<RequestHead, Fault> {
     // Most heads have few fields, which stay on the stack; Puma has no limit on their
     // number but the head's.
     let mut few = [const { MaybeUninit::uninit() }; 32];
@@ -137,7 +142,7 @@ pub(super) fn check_name_and_value(name: &str, value: &str) -> Result<(), Refusa
     check_field(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat())
 }
 
-fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refusal> {
+fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<RequestHead, Refusal> {
     let version = if request.version == Some(1) { Version::Http11 } else { Version::Http10 };
     let mut fields = Fields::with_capacity(request.headers.len(), bytes.len());
     let target = request.path.unwrap_or_default();
@@ -150,7 +155,7 @@ fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<Head, Refu
         }
         fields.push_field(field.name, field.value);
     }
-    Head::new(request.method.unwrap_or_default(), target, version, fields)
+    RequestHead::new(request.method.unwrap_or_default(), target, version, fields)
 }
 
 /// One of the methods that are served.
@@ -303,7 +308,7 @@ impl HeadScan {
     }
 
     /// Parses the head that has come whole.
-    fn read(&mut self, bytes: &[u8]) -> Result<Head, Refusal> {
+    fn read(&mut self, bytes: &[u8]) -> Result<RequestHead, Refusal> {
         let read = if self.has_bare_line_feed { None } else { Some(read(bytes, self.lines)) };
         let begun = self.begun.unwrap_or_default();
         let is_too_long = self.first_line_end.is_some_and(|end| end - begun > MAX_LINE_BYTES);

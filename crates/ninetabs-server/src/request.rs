@@ -15,7 +15,7 @@ use super::body::RequestBody;
 use super::field_values;
 use super::fields::Fields;
 use super::framing;
-use super::head::{self, Head};
+use super::head::{self, RequestHead};
 use super::refusal::Refusal;
 use super::thread_pool::IoBoundMark;
 pub use super::version::Version;
@@ -284,20 +284,20 @@ impl RequestBuilder {
         if !codings.is_empty() {
             framing::transfer_coding(&codings)?;
         }
-        let head = Head::new(&self.method, &self.target, self.version, self.fields)?;
+        let head = RequestHead::new(&self.method, &self.target, self.version, self.fields)?;
         Ok(Request::of(head, self.body, self.subject, self.thread, self.mark))
     }
 }
 
 impl Request {
     pub(super) fn of(
-        head: Head,
+        head: RequestHead,
         body: RequestBody,
         subject: Subject,
         thread: usize,
         mark: Option<Mark>,
     ) -> Request {
-        let Head { method, target, version, authority, fields } = head;
+        let RequestHead { method, target, version, authority, fields } = head;
         Request { subject, thread, method, target, version, body, authority, headers: fields, mark }
     }
 }

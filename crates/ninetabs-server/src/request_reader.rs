@@ -11,7 +11,7 @@ use std::mem;
 use super::body::{RequestBody, SpoolError};
 use super::chunks::Chunks;
 use super::framing::{self, BodyFraming};
-use super::head::{Head, HeadScan, Parsed};
+use super::head::{HeadScan, Parsed, RequestHead};
 use super::refusal::Refusal;
 use super::version::Version;
 use crate::log_limit::limited;
@@ -20,7 +20,7 @@ use crate::log_limit::limited;
 #[derive(Debug)]
 pub struct Incoming {
     /// Its head.
-    pub head: Head,
+    pub head: RequestHead,
     /// Its body.
     pub body: RequestBody,
     /// Whether another may follow it on this connection, as far as framing goes.
@@ -131,7 +131,7 @@ impl RequestReader {
         }
     }
 
-    fn begin_body(&mut self, head: Head, framing: BodyFraming) {
+    fn begin_body(&mut self, head: RequestHead, framing: BodyFraming) {
         self.is_continue_due = head.expects_continue()
             && head.version == Version::Http11
             && framing != BodyFraming::None
@@ -203,7 +203,7 @@ impl RequestReader {
     }
 
     /// The head of the request that is whole.
-    pub fn ready(&self) -> Option<&Head> {
+    pub fn ready(&self) -> Option<&RequestHead> {
         match &self.phase {
             ReadPhase::Ready(incoming) => Some(&incoming.head),
             _ => None,
@@ -211,7 +211,7 @@ impl RequestReader {
     }
 
     /// The head of the request whose body is being read, or that is whole.
-    fn head(&self) -> Option<&Head> {
+    fn head(&self) -> Option<&RequestHead> {
         match &self.phase {
             ReadPhase::Body(in_body) => Some(&in_body.incoming.head),
             ReadPhase::Ready(incoming) => Some(&incoming.head),

@@ -17,7 +17,7 @@ use socket2::SockRef;
 
 use super::answer_writer::COPIED_BYTES;
 use super::field_values;
-use super::framing::{AfterAnswer, Framing};
+use super::framing::{AfterAnswer, AnswerFraming};
 use super::request::Request;
 use super::socket::{Cutter, Patience, Socket};
 use super::status::reason;
@@ -93,7 +93,7 @@ impl Drop for Detached {
 pub type TakeOver = Box<dyn FnOnce(Detached) + Send>;
 
 /// What comes after the head.
-pub enum Body {
+pub enum ResponseBody {
     /// Bytes whose number is known.
     Whole(Vec<u8>),
     /// Events, written while an action runs.
@@ -125,7 +125,7 @@ pub enum DetachedHead {
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) body: Body,
+    pub(crate) body: ResponseBody,
 }
 
 impl Response {
@@ -133,7 +133,7 @@ impl Response {
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let mut headers = Vec::with_capacity(USUAL_HEADERS);
         headers.push((CONTENT_TYPE, header_value(content_type.into())));
-        Response { status, headers, body: Body::Whole(body.into()) }
+        Response { status, headers, body: ResponseBody::Whole(body.into()) }
     }
 
     /// 200 with plain text.
@@ -163,7 +163,7 @@ impl Response {
 
     /// A status without a body and without any field, such as 204.
     pub fn bare(status: StatusCode) -> Self {
-        Response { status, headers: Vec::new(), body: Body::Whole(Vec::new()) }
+        Response { status, headers: Vec::new(), body: ResponseBody::Whole(Vec::new()) }
     }
 
     /// 404.
@@ -203,7 +203,7 @@ impl Response {
         dialect: Dialect,
         action: impl FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send + 'static,
     ) -> Self {
-        let body = Body::Events(Events { dialect, action: Box::new(action) });
+        let body = ResponseBody::Events(Events { dialect, action: Box::new(action) });
         Response { status: StatusCode::OK, headers: Vec::with_capacity(USUAL_HEADERS), body }
             .with_header("content-type", "text/event-stream")
             .with_header("cache-control", "no-cache")
@@ -227,7 +227,7 @@ impl Response {
     }
 
     fn detached(head: DetachedHead, take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
-        let body = Body::Detached { head, take_over: Box::new(take_over) };
+        let body = ResponseBody::Detached { head, take_over: Box::new(take_over) };
         Response { status: StatusCode::OK, headers: Vec::with_capacity(USUAL_HEADERS), body }
     }
 
@@ -250,7 +250,7 @@ impl Response {
 
     /// The same answer with these bytes as its body.
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
-        self.body = Body::Whole(body.into());
+        self.body = ResponseBody::Whole(body.into());
         self
     }
 
@@ -271,15 +271,15 @@ impl Response {
     }
 
     /// What comes after the head.
-    pub fn body(&self) -> &Body {
+    pub fn body(&self) -> &ResponseBody {
         &self.body
     }
 
     /// The bytes of its body. None: it is a stream, or the connection is handed over.
     pub fn into_bytes(self) -> Option<Vec<u8>> {
         match self.body {
-            Body::Whole(bytes) => Some(bytes),
-            Body::Events(_) | Body::Detached { .. } => None,
+            ResponseBody::Whole(bytes) => Some(bytes),
+            ResponseBody::Events(_) | ResponseBody::Detached { .. } => None,
         }
     }
 
@@ -320,26 +320,26 @@ fn header_value(text: Cow<'static, str>) -> HeaderValue {
 }
 
 /// How the answer to this request is framed.
-pub fn framing(request: &Request, response: &Response) -> Framing {
+pub fn framing(request: &Request, response: &Response) -> AnswerFraming {
     match &response.body {
         // An answer with 101 is not over: what follows is another protocol.
-        Body::Detached { .. } => Framing::UntilClose,
+        ResponseBody::Detached { .. } => AnswerFraming::UntilClose,
         _ if response.status.is_informational() || matches!(response.status.as_u16(), 204 | 304) => {
-            Framing::None
+            AnswerFraming::None
         }
-        Body::Whole(bytes) => Framing::Counted(bytes.len()),
-        Body::Events(_) if request.version() == Version::Http11 => Framing::Chunked,
-        Body::Events(_) => Framing::UntilClose,
+        ResponseBody::Whole(bytes) => AnswerFraming::Counted(bytes.len()),
+        ResponseBody::Events(_) if request.version() == Version::Http11 => AnswerFraming::Chunked,
+        ResponseBody::Events(_) => AnswerFraming::UntilClose,
     }
 }
 
 /// The head of the answer, up to and with its empty line.
-pub fn head(request: &Request, response: &Response, framing: Framing, after: AfterAnswer) -> Vec<u8> {
+pub fn head(request: &Request, response: &Response, framing: AnswerFraming, after: AfterAnswer) -> Vec<u8> {
     let version = request.version().as_str();
     let fields: usize =
         response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let copied = match &response.body {
-        Body::Whole(bytes) if bytes.len() <= COPIED_BYTES => bytes.len(),
+        ResponseBody::Whole(bytes) if bytes.len() <= COPIED_BYTES => bytes.len(),
         _ => 0,
     };
     let mut head = Vec::with_capacity(fields + OWN_LINES_BYTES + copied);
@@ -354,9 +354,9 @@ pub fn head(request: &Request, response: &Response, framing: Framing, after: Aft
     let is_for_head = request.method == "HEAD";
     // Two lengths, or a length beside chunks, would let two readers see two different ends of the body.
     let frames_itself = match framing {
-        Framing::Counted(_) | Framing::Chunked => !is_for_head,
-        Framing::UntilClose => matches!(response.body, Body::Events(_)),
-        Framing::None => false,
+        AnswerFraming::Counted(_) | AnswerFraming::Chunked => !is_for_head,
+        AnswerFraming::UntilClose => matches!(response.body, ResponseBody::Events(_)),
+        AnswerFraming::None => false,
     };
     let mut is_framed = false;
     for (name, value) in &response.headers {
@@ -370,11 +370,11 @@ pub fn head(request: &Request, response: &Response, framing: Framing, after: Aft
     }
     match framing {
         _ if is_framed => {}
-        Framing::Counted(length) => {
+        AnswerFraming::Counted(length) => {
             field("content-length", itoa::Buffer::new().format(length).as_bytes());
         }
-        Framing::Chunked => field("transfer-encoding", b"chunked"),
-        Framing::None | Framing::UntilClose => {}
+        AnswerFraming::Chunked => field("transfer-encoding", b"chunked"),
+        AnswerFraming::None | AnswerFraming::UntilClose => {}
     }
     let said = response.headers.iter().any(|(name, _)| *name == CONNECTION);
     match (request.version(), after) {
@@ -411,7 +411,9 @@ mod tests {
             request,
             response,
             framing(request, response),
-            AfterAnswer::kept_if(request.keeps_alive() && framing(request, response) != Framing::UntilClose),
+            AfterAnswer::kept_if(
+                request.keeps_alive() && framing(request, response) != AnswerFraming::UntilClose,
+            ),
         ))
         .unwrap()
     }
@@ -426,11 +428,11 @@ mod tests {
     fn each_version_gets_the_framing_that_it_can_read() {
         let mut request = get("/");
         let live = || Response::events(|_| Ok(()));
-        assert_eq!(framing(&request, &live()), Framing::Chunked);
+        assert_eq!(framing(&request, &live()), AnswerFraming::Chunked);
         assert!(!lines(&request, &Response::text("x")).contains("connection"));
 
         request.version = Version::Http10;
-        assert_eq!(framing(&request, &live()), Framing::UntilClose);
+        assert_eq!(framing(&request, &live()), AnswerFraming::UntilClose);
         assert!(lines(&request, &live()).starts_with("HTTP/1.0 200 OK\r\n"));
         request.headers.push("Connection", b"keep-alive");
         assert!(lines(&request, &Response::text("x")).contains("connection: keep-alive\r\n"));
@@ -499,7 +501,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_body_says_no_length() {
-        assert_eq!(framing(&get("/"), &Response::status(StatusCode::NO_CONTENT)), Framing::None);
-        assert_eq!(framing(&get("/"), &Response::status(StatusCode::NOT_MODIFIED)), Framing::None);
+        assert_eq!(framing(&get("/"), &Response::status(StatusCode::NO_CONTENT)), AnswerFraming::None);
+        assert_eq!(framing(&get("/"), &Response::status(StatusCode::NOT_MODIFIED)), AnswerFraming::None);
     }
 }

@@ -18,9 +18,9 @@ use super::answer_writer::{AnswerWriter, SentSoFar, Transport};
 use super::app::App;
 use super::configuration::{AnswerLimits, MAX_STALL};
 
-use super::framing::{AfterAnswer, AnswerEnd, Framing};
+use super::framing::{AfterAnswer, AnswerEnd, AnswerFraming};
 use super::request::Request;
-use super::response::{self, Body, DetachedHead, Response, TakeOver};
+use super::response::{self, DetachedHead, Response, ResponseBody, TakeOver};
 use crate::escape::Escaped;
 use crate::log_limit::limited;
 use crate::stream::Stream;
@@ -184,7 +184,7 @@ impl Serving {
         mut connection: AnswerWriter,
         after: AfterAnswer,
     ) -> (StatusCode, Served) {
-        if matches!(response.body, Body::Detached { .. }) && connection.is_hidden() {
+        if matches!(response.body, ResponseBody::Detached { .. }) && connection.is_hidden() {
             return self.answer(
                 request,
                 Response::status(StatusCode::NOT_IMPLEMENTED).with_default_headers(),
@@ -197,31 +197,32 @@ impl Serving {
         let after = AfterAnswer::kept_if(
             after == AfterAnswer::Keep
                 && request.keeps_alive()
-                && framing != Framing::UntilClose
+                && framing != AnswerFraming::UntilClose
                 && !response.says_close(),
         );
         connection.begin(response::head(request, &response, framing, after), framing);
         // Who writes a head of its own has to be asked for that of HEAD, too.
-        let writes_its_own = matches!(response.body, Body::Detached { head: DetachedHead::ByApp, .. });
-        if (request.method == "HEAD" && !writes_its_own) || framing == Framing::None {
+        let writes_its_own =
+            matches!(response.body, ResponseBody::Detached { head: DetachedHead::ByApp, .. });
+        if (request.method == "HEAD" && !writes_its_own) || framing == AnswerFraming::None {
             connection.bare();
             return (status, served(connection.end(AnswerEnd::Clean), after));
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
-            Body::Whole(bytes) => {
+            ResponseBody::Whole(bytes) => {
                 if let Some(most) = self.limits.max_answer_time {
                     connection.limit_waits(most, MAX_STALL);
                 }
                 connection.write(&bytes).map_or(AnswerEnd::Cut, |()| AnswerEnd::Clean)
             }
-            Body::Detached { head, take_over } => {
+            ResponseBody::Detached { head, take_over } => {
                 if head == DetachedHead::ByServer {
                     connection.end(AnswerEnd::Clean);
                 }
                 return (status, Served::Detached(take_over));
             }
-            Body::Events(events) => {
+            ResponseBody::Events(events) => {
                 let ended = panic::catch_unwind(AssertUnwindSafe(|| {
                     let mut stream = Stream::open(&self.streams, &mut connection, request, events.dialect);
                     // Why it left early is the action's own business: the record has it.

@@ -19,7 +19,7 @@ use crate::answer_writer::{AnswerWriter, WriteError};
 use crate::framing::AnswerEnd;
 use crate::request::Request;
 use crate::socket::Waited;
-use crate::streams::{Interrupt, Membership, NoticeClose, Streams};
+use crate::streams::{Membership, NoticeClose, StreamInterrupt, Streams};
 
 /// The most that is written between two looks at whether the stream is to end, in bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -52,7 +52,7 @@ pub enum StreamError {
     ClientDisconnected(#[from] WriteError),
     /// The stream was told to end; it says so to its client when it is closed.
     #[error("{}", .0.as_str())]
-    Reaped(Interrupt),
+    Reaped(StreamInterrupt),
 }
 
 /// An open stream. Closed at the latest when its action has returned.
@@ -263,7 +263,7 @@ mod tests {
             client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
             let mut all = String::new();
             client.read_to_string(&mut all).unwrap();
-            assert!(all.contains(Interrupt::Full.as_str()), "{how:?}: {all}");
+            assert!(all.contains(StreamInterrupt::Full.as_str()), "{how:?}: {all}");
         }
     }
 

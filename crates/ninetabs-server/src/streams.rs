@@ -19,7 +19,7 @@ use crate::timeline::{Subject, Timeline, What};
 
 /// Why a stream is told to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Interrupt {
+pub enum StreamInterrupt {
     /// It reached its maximum age.
     MaxAge,
     /// Somebody asked the control server for it.
@@ -30,14 +30,14 @@ pub enum Interrupt {
     Stopping,
 }
 
-impl Interrupt {
+impl StreamInterrupt {
     /// In words, as the stream's last comment says it.
     pub fn as_str(self) -> &'static str {
         match self {
-            Interrupt::MaxAge => "this stream has reached its maximum age",
-            Interrupt::Asked => "this stream was asked to end",
-            Interrupt::Full => "there are as many streams as there may be",
-            Interrupt::Stopping => "the server is stopping",
+            StreamInterrupt::MaxAge => "this stream has reached its maximum age",
+            StreamInterrupt::Asked => "this stream was asked to end",
+            StreamInterrupt::Full => "there are as many streams as there may be",
+            StreamInterrupt::Stopping => "the server is stopping",
         }
     }
 }
@@ -145,7 +145,7 @@ struct Entry {
     interrupt: Option<Sender<Infallible>>,
     /// Ends the waits that the channel does not reach: those on the socket.
     cutter: Cutter,
-    why: Option<Interrupt>,
+    why: Option<StreamInterrupt>,
 }
 
 impl Streams {
@@ -212,12 +212,12 @@ impl Streams {
     /// told now. They end when they sleep, and a write that is blocked is cut; on
     /// tiny-http it ends first.
     pub fn reap(&self, at_least: Duration) -> usize {
-        self.interrupt(Interrupt::Asked, |entry, _| entry.opened.elapsed() >= at_least)
+        self.interrupt(StreamInterrupt::Asked, |entry, _| entry.opened.elapsed() >= at_least)
     }
 
     /// What the stream reaper does at each round.
     pub(super) fn reap_aged(&self) -> usize {
-        self.interrupt(Interrupt::MaxAge, |entry, max_age| {
+        self.interrupt(StreamInterrupt::MaxAge, |entry, max_age| {
             // In seconds: a product of the largest duration may be none.
             let age = entry.opened.elapsed().as_secs_f64();
             max_age.is_some_and(|max| age >= max.as_secs_f64() * entry.share)
@@ -227,10 +227,10 @@ impl Streams {
     /// Tells every stream to end, those still to be opened included.
     pub fn stop(&self) -> usize {
         self.state().stopping = true;
-        self.interrupt(Interrupt::Stopping, |_, _| true)
+        self.interrupt(StreamInterrupt::Stopping, |_, _| true)
     }
 
-    fn interrupt(&self, why: Interrupt, is_due: impl Fn(&Entry, Option<Duration>) -> bool) -> usize {
+    fn interrupt(&self, why: StreamInterrupt, is_due: impl Fn(&Entry, Option<Duration>) -> bool) -> usize {
         let mut state = self.state();
         let OpenStreams { open, max_age, stats, .. } = &mut *state;
         let mut told = 0;
@@ -254,8 +254,8 @@ impl Streams {
         let (sender, interrupted) = bounded(0);
         let mut state = self.state();
         let why = match self.cap {
-            _ if state.stopping => Some(Interrupt::Stopping),
-            Some(cap) if state.going_on() >= cap => Some(Interrupt::Full),
+            _ if state.stopping => Some(StreamInterrupt::Stopping),
+            Some(cap) if state.going_on() >= cap => Some(StreamInterrupt::Full),
             _ => None,
         };
         let entry = Entry {
@@ -306,7 +306,7 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Why the stream was told to end, if it was.
-    pub(super) fn why(&self) -> Option<Interrupt> {
+    pub(super) fn why(&self) -> Option<StreamInterrupt> {
         self.streams.state().open.get(&self.number).and_then(|entry| entry.why)
     }
 }
@@ -349,7 +349,7 @@ mod tests {
         assert!(one.interrupted.try_recv().is_err_and(|error| error.is_empty()), "it goes on");
         drop(other);
         assert_eq!(streams.reap(Duration::ZERO), 1);
-        assert_eq!(one.why(), Some(Interrupt::Asked));
+        assert_eq!(one.why(), Some(StreamInterrupt::Asked));
     }
 
     #[test]

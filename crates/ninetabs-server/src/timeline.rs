@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use follow::{News, Past};
+pub use follow::{Past, TimelineNews};
 pub use snapshot::{Gone, Held, Reaped, Snapshot, Thread};
 
 /// How many moments the ring holds before the oldest is forgotten.

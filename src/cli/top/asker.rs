@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use super::numbers::Stats;
+use super::numbers::StatsAnswer;
 use crate::cli::control_client::ControlUrl;
 use crate::cli::control_server::{ControlError, ControlServerArgs};
 use ninetabs_server::timeline::Excerpt;
@@ -26,7 +26,7 @@ pub struct Answers {
     pub url: ControlUrl,
     /// It is the first time, or it is not the server that it was.
     pub anew: bool,
-    pub stats: Stats,
+    pub stats: StatsAnswer,
     /// What has happened inside since the last time; Puma does not tell.
     pub inside: Option<Excerpt>,
 }
@@ -68,7 +68,7 @@ impl Asker {
         let server = self.args.find()?;
         let url = server.url.clone();
         let get = |order, parameters| server.ask("GET", order, parameters, PATIENCE);
-        let stats: Stats = understood(&url, "stats", &get("stats", vec![])?)?;
+        let stats: StatsAnswer = understood(&url, "stats", &get("stats", vec![])?)?;
         if !stats.are_a_pumas() {
             return Err(AskerError::NoPuma { url });
         }

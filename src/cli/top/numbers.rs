@@ -8,19 +8,19 @@ use serde::Deserialize;
 /// An answer of `/stats`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Stats {
+pub struct StatsAnswer {
     pub started_at: String,
     #[serde(flatten)]
     pub pool: Pool,
-    pub versions: Versions,
+    pub versions: VersionsAnswer,
     /// Ours.
-    pub streams: Option<Streams>,
+    pub streams: Option<StreamsAnswer>,
     /// Ours.
-    pub database: Option<Database>,
+    pub database: Option<DatabaseAnswer>,
     /// Ours.
-    pub connections: Option<Connections>,
+    pub connections: Option<ConnectionsAnswer>,
     /// Of a cluster, whose own numbers are those of its workers.
-    pub worker_status: Option<Vec<Worker>>,
+    pub worker_status: Option<Vec<WorkerAnswer>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -37,14 +37,14 @@ pub struct Pool {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Versions {
+pub struct VersionsAnswer {
     pub puma: Option<String>,
     pub ninetabs: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Streams {
+pub struct StreamsAnswer {
     pub open: u64,
     pub opened: u64,
     pub disconnected: u64,
@@ -55,7 +55,7 @@ pub struct Streams {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Database {
+pub struct DatabaseAnswer {
     pub size: u64,
     pub busy: u64,
     pub waiting: u64,
@@ -64,14 +64,14 @@ pub struct Database {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Connections {
+pub struct ConnectionsAnswer {
     pub open: Option<u64>,
 }
 
 /// A process of Puma's cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-pub struct Worker {
+pub struct WorkerAnswer {
     pub pid: u64,
     pub index: u64,
     pub phase: u64,
@@ -79,7 +79,7 @@ pub struct Worker {
     pub last_status: Pool,
 }
 
-impl Stats {
+impl StatsAnswer {
     /// Whether a Puma, or ours, said this: every one of them has at least one of its numbers.
     pub fn are_a_pumas(&self) -> bool {
         self.pool != Pool::default() || self.worker_status.is_some()
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn one_process_of_puma_5() {
         let said = r#"{"started_at":"2026-11-25T23:19:25Z","backlog":1,"running":2,"pool_capacity":0,"max_threads":2,"requests_count":7}"#;
-        let stats: Stats = serde_json::from_str(said).unwrap();
+        let stats: StatsAnswer = serde_json::from_str(said).unwrap();
         let pool = stats.whole();
         assert_eq!((pool.taken(), pool.backlog, pool.busy_threads), (Some(2), Some(1), None));
         assert!(stats.are_a_pumas());
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn another_programs_stats_are_no_pumas() {
-        let stats: Stats = serde_json::from_str(r#"{"uptime":7,"versions":{}}"#).unwrap();
+        let stats: StatsAnswer = serde_json::from_str(r#"{"uptime":7,"versions":{}}"#).unwrap();
         assert!(!stats.are_a_pumas());
     }
 
@@ -144,7 +144,7 @@ mod tests {
              "last_checkin":"2026-11-25T23:19:21Z",
              "last_status":{"backlog":4,"running":2,"pool_capacity":0,"max_threads":2,"requests_count":5}},
             {"started_at":"2026-11-25T23:19:15Z","pid":6934,"index":2,"phase":0,"booted":false,"last_status":{}}]}"#;
-        let stats: Stats = serde_json::from_str(said).unwrap();
+        let stats: StatsAnswer = serde_json::from_str(said).unwrap();
         let pool = stats.whole();
         assert!(stats.are_a_pumas());
         assert_eq!((pool.taken(), pool.max_threads, pool.backlog), (Some(3), Some(4), Some(4)));

@@ -5,11 +5,17 @@ use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim, level};
 use super::look::{HEAD, Look, Scrolled};
-use super::numbers::{Pool, Worker};
+use super::numbers::{Pool, WorkerAnswer};
 use super::view::View;
 
 impl Canvas<'_> {
-    pub fn workers(&mut self, view: &View, workers: &[Worker], look: &Look<'_>, bottom: u16) -> Scrolled {
+    pub fn workers(
+        &mut self,
+        view: &View,
+        workers: &[WorkerAnswer],
+        look: &Look<'_>,
+        bottom: u16,
+    ) -> Scrolled {
         let y = self.history(view, HEAD);
         let scrolled = Scrolled { rows: workers.len(), shown: workers.len().min(usize::from(bottom - y)) };
         let shown = workers.iter().skip(look.scroll.min(scrolled.last())).take(scrolled.shown);

@@ -178,7 +178,7 @@ mod tests {
 
     use super::super::asker::Answers;
     use super::super::canvas::text_of;
-    use super::super::numbers::Stats;
+    use super::super::numbers::StatsAnswer;
     use super::*;
     use ninetabs_server::timeline::{Subject, Timeline, What};
 
@@ -214,7 +214,7 @@ mod tests {
             "versions":{{"puma":"8.0.2","ninetabs":"0.1.0"}},"streams":{{"open":2,"opened":2}},
             "database":{{"size":2,"busy":2}},"connections":{{"open":3}}}}"#
         );
-        let stats: Stats = serde_json::from_str(&said).unwrap();
+        let stats: StatsAnswer = serde_json::from_str(&said).unwrap();
         let url = "tcp://127.0.0.1:9293".parse().unwrap();
         Answers { url, anew: true, stats, inside: Some(excerpt) }
     }

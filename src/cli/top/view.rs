@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Instant, SystemTime};
 
 use super::asker::Answers;
-use super::numbers::{Pool, Stats};
+use super::numbers::{Pool, StatsAnswer};
 use super::words::{self, Event, long_span};
 use crate::lab::record::Record;
 use ninetabs_server::timeline::{Excerpt, Moment};
@@ -22,7 +22,7 @@ const KEPT_SAMPLES: usize = 1_000;
 #[derive(Debug, Clone)]
 pub struct View {
     pub address: String,
-    pub stats: Stats,
+    pub stats: StatsAnswer,
     /// How long the server has been up, if it says when it began.
     pub up_us: Option<u64>,
     /// What goes on inside; Puma does not tell.
@@ -40,7 +40,7 @@ impl View {
     pub fn new(answers: Answers, now: Instant) -> View {
         let mut view = View {
             address: String::new(),
-            stats: Stats::default(),
+            stats: StatsAnswer::default(),
             up_us: None,
             record: None,
             events: VecDeque::new(),

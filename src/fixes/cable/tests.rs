@@ -5,7 +5,7 @@ use crate::app::model::Model;
 /// All that a client which sends this is sent, and whether it is the end.
 fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let (_folder, mut feed) = blocked_feed();
-    let mut client = Client::new();
+    let mut client = CableClient::new();
     for piece in pieces {
         client.receive(&mut feed, piece);
     }
@@ -71,7 +71,7 @@ fn every_end_that_the_server_decides_says_welcome_first_and_has_a_code() {
 #[test]
 fn a_client_that_is_cut_is_told_why_by_a_code() {
     for (why, code) in [(FELL_BEHIND, 1008), (PANICKED, 1011)] {
-        let mut client = Client::new();
+        let mut client = CableClient::new();
         let words = client.cut(why);
         assert_eq!(words[words.len() - 4..], [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat());
     }
@@ -81,7 +81,7 @@ fn a_client_that_is_cut_is_told_why_by_a_code() {
 fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
     // The work is counted in bytes that the wire holds and hands over, not in time.
     let (_folder, mut feed) = blocked_feed();
-    let mut client = Client::new();
+    let mut client = CableClient::new();
     let frame = frame_of(0x82, &[b'x'; MAX_MESSAGE]);
     for byte in &frame {
         client.receive(&mut feed, &[*byte]);
@@ -106,12 +106,12 @@ fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
 fn pings_are_sent_to_each_client_at_times_of_its_own() {
     let (_folder, mut feed) = blocked_feed();
     let began = Instant::now();
-    let mut clients: Vec<Client> = (0..2_000).map(|_| Client::new()).collect();
+    let mut clients: Vec<CableClient> = (0..2_000).map(|_| CableClient::new()).collect();
     let mut most = 0;
     let mut all = 0;
     for step in 0..40 {
         let now = began + Duration::from_millis(250) * step;
-        let mut is_pinged = |client: &mut Client| match client.next(&mut feed, now) {
+        let mut is_pinged = |client: &mut CableClient| match client.next(&mut feed, now) {
             NextPiece::Send(bytes) => bytes.windows(6).any(|it| it == b"\"ping\""),
             _ => false,
         };

@@ -215,7 +215,7 @@ pub fn measure(
 
 /// What is seen while the tabs listen.
 #[derive(Default)]
-struct Watched {
+struct Observations {
     pages: Vec<Option<f64>>,
     senders: Vec<Option<f64>>,
     held: Vec<u64>,
@@ -230,7 +230,7 @@ fn while_tabs_listen(
     servers: &Servers<'_>,
     tabs: &Tabs,
     interrupt: &Interrupt,
-) -> Result<(Watched, (Record, u64)), CompareError> {
+) -> Result<(Observations, (Record, u64)), CompareError> {
     let window = plan.pace.window;
     let main = &servers.main;
     let (pages, senders) = (Mutex::default(), Mutex::default());
@@ -238,7 +238,7 @@ fn while_tabs_listen(
     let note = |list: &Mutex<Vec<Option<f64>>>, value| {
         list.lock().unwrap_or_else(PoisonError::into_inner).push(value);
     };
-    let mut seen = Watched::default();
+    let mut seen = Observations::default();
     let until_over = || !is_over.load(Ordering::Acquire);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -274,7 +274,7 @@ fn sample(
     main: &Subject,
     tabs: &Tabs,
     interrupt: &Interrupt,
-    seen: &mut Watched,
+    seen: &mut Observations,
     posts: &AtomicU64,
 ) -> Result<(), CompareError> {
     let began = Instant::now();

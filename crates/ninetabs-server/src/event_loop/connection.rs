@@ -36,7 +36,7 @@ const PANICS: u32 = 3;
 
 /// What a connection does in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doing {
+pub(super) enum IoTurn {
     /// There may be something to read.
     ReadAndWrite,
     Write,
@@ -120,10 +120,10 @@ impl<F: Feed> PeerConnection<F> {
     }
 
     /// Reads, if that is asked for, and writes what there is room for.
-    pub fn turn(&mut self, feed: &mut F, doing: Doing, now: Instant) -> Turn {
+    pub fn turn(&mut self, feed: &mut F, doing: IoTurn, now: Instant) -> Turn {
         let read = match doing {
-            Doing::ReadAndWrite => self.read(feed),
-            Doing::Write => Turn::Over,
+            IoTurn::ReadAndWrite => self.read(feed),
+            IoTurn::Write => Turn::Over,
         };
         match read {
             Turn::Left | Turn::Cut(_) => read,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::connection::{Doing, PeerConnection, Turn, log_cut};
+use super::connection::{IoTurn, PeerConnection, Turn, log_cut};
 use super::goodbyes::{self, Goodbyes};
 use super::{Feed, Peer, SharedLoop};
 use crate::log_limit::limited;
@@ -70,11 +70,11 @@ impl<F: Feed> LoopThread<F> {
             }
             let has_news = self.refresh();
             for token in mem::take(&mut self.again) {
-                self.turn(token, Doing::ReadAndWrite);
+                self.turn(token, IoTurn::ReadAndWrite);
             }
             for event in &events {
                 let may_read = event.is_readable() || event.is_read_closed() || event.is_error();
-                self.turn(event.token().0, if may_read { Doing::ReadAndWrite } else { Doing::Write });
+                self.turn(event.token().0, if may_read { IoTurn::ReadAndWrite } else { IoTurn::Write });
             }
             let (arrived, stop_by) = {
                 let mut door = self.shared.door();
@@ -131,11 +131,11 @@ impl<F: Feed> LoopThread<F> {
         self.count_open();
         match turn {
             Turn::Left | Turn::Cut(_) => self.end(token, &turn),
-            Turn::Over | Turn::Again => self.turn(token, Doing::ReadAndWrite),
+            Turn::Over | Turn::Again => self.turn(token, IoTurn::ReadAndWrite),
         }
     }
 
-    fn turn(&mut self, token: usize, doing: Doing) {
+    fn turn(&mut self, token: usize, doing: IoTurn) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
         let turn = connection.turn(&mut self.feed, doing, Instant::now());
         self.after(token, &turn);
@@ -173,7 +173,7 @@ impl<F: Feed> LoopThread<F> {
             log_cut(why);
             if connection.cut(why) {
                 self.connections.insert(token, connection);
-                return self.turn(token, Doing::Write);
+                return self.turn(token, IoTurn::Write);
             }
         }
         let registry = self.poll.registry();
@@ -214,7 +214,7 @@ impl<F: Feed> LoopThread<F> {
             if let Some(connection) = self.connections.get_mut(&token) {
                 connection.leave();
             }
-            self.turn(token, Doing::ReadAndWrite);
+            self.turn(token, IoTurn::ReadAndWrite);
         }
         let has_ended = is_over && (self.connections.is_empty() || is_late);
         if has_ended {

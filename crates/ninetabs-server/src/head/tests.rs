@@ -3,7 +3,7 @@ use super::*;
 const MAX: usize = 112 * 1024;
 
 /// A head that must be whole.
-pub fn head(text: &str) -> Head {
+pub fn head(text: &str) -> RequestHead {
     match parse(text.as_bytes(), MAX) {
         Parsed::Whole(head, length) => {
             assert_eq!(length, text.len());

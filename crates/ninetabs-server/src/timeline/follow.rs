@@ -11,7 +11,7 @@ pub const PAST_MOMENTS: u64 = 2_048;
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(untagged))]
-pub enum News {
+pub enum TimelineNews {
     /// The reader is new, or has missed moments.
     Anew(Past),
     /// The moments after the last one that it has.
@@ -32,12 +32,12 @@ pub struct Past {
     pub snapshot: Snapshot,
 }
 
-impl News {
+impl TimelineNews {
     /// The number of the last moment that it covers.
     pub fn last_seq(&self) -> u64 {
         match self {
-            News::Anew(past) => past.snapshot.seq,
-            News::More(excerpt) => excerpt.moments.last().map_or(0, |moment| moment.seq),
+            TimelineNews::Anew(past) => past.snapshot.seq,
+            TimelineNews::More(excerpt) => excerpt.moments.last().map_or(0, |moment| moment.seq),
         }
     }
 }
@@ -45,16 +45,16 @@ impl News {
 impl Timeline {
     /// The next piece for a reader that has everything up to moment number `seq`; None if
     /// there is nothing new.
-    pub fn follow(&self, seq: Option<u64>) -> Option<News> {
+    pub fn follow(&self, seq: Option<u64>) -> Option<TimelineNews> {
         // The number may be one of a server that was here before.
         let Some(seq) = seq.filter(|seq| *seq <= self.last_seq()) else {
-            return Some(News::Anew(self.past()));
+            return Some(TimelineNews::Anew(self.past()));
         };
         let next = self.next_after(seq, COPIED_AT_ONCE);
         if next.forgotten > 0 {
-            return Some(News::Anew(self.past()));
+            return Some(TimelineNews::Anew(self.past()));
         }
-        (!next.moments.is_empty()).then_some(News::More(next))
+        (!next.moments.is_empty()).then_some(TimelineNews::More(next))
     }
 
     fn past(&self) -> Past {
@@ -88,7 +88,7 @@ mod tests {
 
     fn past(timeline: &Timeline, seq: Option<u64>) -> Past {
         match timeline.follow(seq) {
-            Some(News::Anew(past)) => past,
+            Some(TimelineNews::Anew(past)) => past,
             other => panic!("{other:?}"),
         }
     }
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(last, 1, "also if nothing of the last minute is left");
         assert!(timeline.follow(Some(last)).is_none());
         record(&timeline, 2, What::Queued);
-        let Some(News::More(more)) = timeline.follow(Some(last)) else { panic!() };
+        let Some(TimelineNews::More(more)) = timeline.follow(Some(last)) else { panic!() };
         assert_eq!(more.moments.iter().map(|moment| moment.seq).collect::<Vec<_>>(), [2]);
     }
 
@@ -134,7 +134,7 @@ mod tests {
             record(&timeline, request, What::Queued);
         }
         assert_eq!(past(&timeline, Some(0)).snapshot.todo.len(), CAPACITY + 1);
-        assert!(matches!(timeline.follow(Some(1)), Some(News::More(_))));
+        assert!(matches!(timeline.follow(Some(1)), Some(TimelineNews::More(_))));
         past(&timeline, Some(CAPACITY as u64 + 2));
     }
 }
