@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::control_server::ControlServerArgs;
-use super::greeting::Opened;
+use super::greeting::OpenedAddress;
 use super::typed::FromEnvironment;
 use super::{complain, failed, output, state_file, values};
 
@@ -66,5 +66,5 @@ pub fn run(page: Page, args: &AddressArgs, from_environment: &FromEnvironment) -
 /// Where a browser finds the app.
 fn app(args: &AddressArgs) -> String {
     let said = args.server.state.as_deref().and_then(|path| state_file::app_in(path).ok().flatten());
-    Opened(said.and_then(|said| values::address(&said).ok()).unwrap_or(args.bind)).url()
+    OpenedAddress(said.and_then(|said| values::address(&said).ok()).unwrap_or(args.bind)).url()
 }

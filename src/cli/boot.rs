@@ -20,8 +20,8 @@ use thiserror::Error;
 use super::complaint;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
 use super::files::claimed::Claimed;
-use super::files::output::Prepared;
-use super::files::whole::Reserved;
+use super::files::output::PreparedOutput;
+use super::files::whole::ReservedFile;
 use super::files::{FileError, check_database};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
@@ -104,13 +104,13 @@ pub enum BootError {
 
 /// The paths of `--state` and `--trace`, which can be written and are as they were.
 struct Written {
-    state: Option<(PathBuf, Reserved)>,
-    trace: Option<(PathBuf, Prepared)>,
+    state: Option<(PathBuf, ReservedFile)>,
+    trace: Option<(PathBuf, PreparedOutput)>,
 }
 
 impl Written {
     fn reserve(args: &ServeArgs) -> Result<Written, BootError> {
-        let trace = |path: PathBuf| match Prepared::at(&path) {
+        let trace = |path: PathBuf| match PreparedOutput::at(&path) {
             Ok(prepared) => Ok((path, prepared)),
             Err(error) => Err(BootError::Trace { path, error }),
         };
@@ -358,7 +358,7 @@ impl Running {
     /// they were.
     fn begin(&mut self, written: Written, args: &ServeArgs) -> Result<(), BootError> {
         let Written { state, mut trace } = written;
-        let has_old = |(_, reserved): &(PathBuf, Reserved)| !reserved.is_special();
+        let has_old = |(_, reserved): &(PathBuf, ReservedFile)| !reserved.is_special();
         if state.as_ref().is_some_and(has_old) {
             self.begin_trace(trace.take_if(|(_, prepared)| prepared.is_special()))?;
         }
@@ -370,7 +370,7 @@ impl Running {
         self.begin_trace(trace)
     }
 
-    fn begin_trace(&mut self, trace: Option<(PathBuf, Prepared)>) -> Result<(), BootError> {
+    fn begin_trace(&mut self, trace: Option<(PathBuf, PreparedOutput)>) -> Result<(), BootError> {
         if let Some((path, prepared)) = trace {
             let trace = TraceFile::start(&path, prepared, Arc::clone(&self.timeline), Arc::clone(&self.app));
             self.trace = Some(trace.map_err(|error| BootError::Trace { path, error })?);

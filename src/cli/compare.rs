@@ -1,6 +1,6 @@
 //! `compare`: every fix under the same nine tabs, and one table.
 //!
-//! What was typed becomes a [`Plan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
+//! What was typed becomes a [`ComparePlan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
 //! if every row met what it claims, 1 if one did not or could not be measured, 130 when it was
 //! interrupted. The servers and the browser end with this process, however it ends.
 
@@ -19,8 +19,8 @@ use super::files::whole::WholeFile;
 use super::reproduce::typed;
 use super::{failed, interrupt, misused, output, values};
 use crate::lab::compare::contenders::{self, Contender};
-use crate::lab::compare::report::{self, Report};
-use crate::lab::compare::{CompareError, Pace, Plan, Row, round};
+use crate::lab::compare::report::{self, CompareReport};
+use crate::lab::compare::{CompareError, ComparePace, ComparePlan, Row, round};
 
 pub(super) const EXAMPLES: &str = "\
 Exit status: 0 if every row meets what it claims, 1 if not, 130 if interrupted.
@@ -90,8 +90,11 @@ pub fn run(args: &CompareArgs) -> ExitCode {
         Ok(file) => file,
         Err(error) => return failed(error),
     };
-    let plan =
-        Plan { program, tabs: args.tabs.into(), pace: if args.fast { Pace::FAST } else { Pace::SEED } };
+    let plan = ComparePlan {
+        program,
+        tabs: args.tabs.into(),
+        pace: if args.fast { ComparePace::FAST } else { ComparePace::SEED },
+    };
     let (began, clock) = (SystemTime::now(), Instant::now());
     let asked = |it: &&Contender| args.only.is_empty() || args.only.iter().any(|name| name == it.name);
     let asked: Vec<&Contender> = contenders::ALL.iter().filter(asked).collect();
@@ -118,7 +121,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
         }
     }
     progress.clear();
-    let report = Report {
+    let report = CompareReport {
         plan: &plan,
         rows: &rows,
         broken: broken.as_deref(),

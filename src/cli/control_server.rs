@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::control_client::{AskError, ControlUrl};
 use super::files::FileError;
-use super::greeting::Opened;
+use super::greeting::OpenedAddress;
 use super::state_file;
 use super::token_file::{self, TokenFileError};
 use super::values::{self, OrNoToken, SecretToken, without_scheme};
@@ -138,7 +138,7 @@ impl ControlServer {
         let ControlUrl::Tcp { .. } = &self.url else { return None };
         let url = self.url.to_string();
         let place = without_scheme(&url);
-        let server = place.parse().map_or_else(|_| format!("http://{place}"), |at| Opened(at).url());
+        let server = place.parse().map_or_else(|_| format!("http://{place}"), |at| OpenedAddress(at).url());
         Some(format!("{server}{path}"))
     }
 

@@ -41,12 +41,12 @@ pub struct CtlArgs {
     #[arg(id = "ctl_pretty", long = "pretty", global = true)]
     pub pretty: bool,
     #[command(subcommand)]
-    pub order: Order,
+    pub order: CtlOrder,
 }
 
 /// What is asked for.
 #[derive(Debug, Clone, Subcommand)]
-pub enum Order {
+pub enum CtlOrder {
     /// Show the numbers of the pool: what runs, what waits, what is held.
     Stats,
     /// Show every pool thread of ninetabs, and the request that it holds.
@@ -103,7 +103,7 @@ pub enum Order {
 
 /// Asks, and prints the answer.
 pub fn run(args: &CtlArgs, from_environment: &FromEnvironment) -> ExitCode {
-    if let Order::Resize { min: Some(min), max: Some(max) } = args.order
+    if let CtlOrder::Resize { min: Some(min), max: Some(max) } = args.order
         && min > max
     {
         return misused(format_args!("--min {min} is more than --max {max}; give a minimum that is no more"));
@@ -121,7 +121,7 @@ pub fn run(args: &CtlArgs, from_environment: &FromEnvironment) -> ExitCode {
 fn answer(args: &CtlArgs) -> Result<String, ControlError> {
     let server = args.server.find()?;
     let (method, order, parameters) = request(&args.order);
-    if matches!(args.order, Order::Status) {
+    if matches!(args.order, CtlOrder::Status) {
         return server.touch(PATIENCE).map(|()| r#"{ "status": "started" }"#.to_owned());
     }
     server.ask(method, order, parameters, PATIENCE)
@@ -129,31 +129,33 @@ fn answer(args: &CtlArgs) -> Result<String, ControlError> {
 
 /// Method, command and parameters. What need not be said is not: Puma 5 finds its
 /// token only where it is the whole query.
-fn request(order: &Order) -> (&'static str, &'static str, Vec<String>) {
+fn request(order: &CtlOrder) -> (&'static str, &'static str, Vec<String>) {
     let set = |name: &str, value: &Option<usize>| value.map(|value| format!("{name}={value}"));
     let parameters: Vec<Option<String>> = match order {
-        Order::Timeline { after } => vec![after.map(|seq| format!("after={seq}"))],
-        Order::Reap { older_than } => vec![older_than.map(|age| format!("older-than={}", age.as_secs_f64()))],
-        Order::Resize { min, max } => vec![set("min", min), set("max", max)],
-        Order::MaxStreamAge { age: OrOff(None) } => vec![Some("secs=off".to_owned())],
-        Order::MaxStreamAge { age: OrOff(Some(age)) } => vec![Some(format!("secs={}", age.as_secs_f64()))],
+        CtlOrder::Timeline { after } => vec![after.map(|seq| format!("after={seq}"))],
+        CtlOrder::Reap { older_than } => {
+            vec![older_than.map(|age| format!("older-than={}", age.as_secs_f64()))]
+        }
+        CtlOrder::Resize { min, max } => vec![set("min", min), set("max", max)],
+        CtlOrder::MaxStreamAge { age: OrOff(None) } => vec![Some("secs=off".to_owned())],
+        CtlOrder::MaxStreamAge { age: OrOff(Some(age)) } => vec![Some(format!("secs={}", age.as_secs_f64()))],
         _ => vec![],
     };
     let name = match order {
-        Order::Stats => "stats",
-        Order::Threads => "threads",
-        Order::ThreadBacktraces => "thread-backtraces",
-        Order::Timeline { .. } => "timeline",
-        Order::Status => "status",
-        Order::Stop => "stop",
-        Order::Halt => "halt",
-        Order::Restart => "restart",
-        Order::PhasedRestart => "phased-restart",
-        Order::Gc => "gc",
-        Order::GcStats => "gc-stats",
-        Order::Reap { .. } => "reap",
-        Order::Resize { .. } => "resize",
-        Order::MaxStreamAge { .. } => "max-stream-age",
+        CtlOrder::Stats => "stats",
+        CtlOrder::Threads => "threads",
+        CtlOrder::ThreadBacktraces => "thread-backtraces",
+        CtlOrder::Timeline { .. } => "timeline",
+        CtlOrder::Status => "status",
+        CtlOrder::Stop => "stop",
+        CtlOrder::Halt => "halt",
+        CtlOrder::Restart => "restart",
+        CtlOrder::PhasedRestart => "phased-restart",
+        CtlOrder::Gc => "gc",
+        CtlOrder::GcStats => "gc-stats",
+        CtlOrder::Reap { .. } => "reap",
+        CtlOrder::Resize { .. } => "resize",
+        CtlOrder::MaxStreamAge { .. } => "max-stream-age",
     };
     // pumactl's own commands are all asked for by GET.
     let method = known(name).map_or("GET", |order| order.method.as_str());
@@ -177,12 +179,12 @@ mod tests {
     fn what_ctl_sends_is_what_the_control_server_takes() {
         let some = Some(Duration::from_millis(1500));
         for order in [
-            Order::Threads,
-            Order::Timeline { after: Some(3) },
-            Order::Reap { older_than: some },
-            Order::Resize { min: Some(1), max: Some(2) },
-            Order::MaxStreamAge { age: OrOff(some) },
-            Order::MaxStreamAge { age: OrOff(None) },
+            CtlOrder::Threads,
+            CtlOrder::Timeline { after: Some(3) },
+            CtlOrder::Reap { older_than: some },
+            CtlOrder::Resize { min: Some(1), max: Some(2) },
+            CtlOrder::MaxStreamAge { age: OrOff(some) },
+            CtlOrder::MaxStreamAge { age: OrOff(None) },
         ] {
             let (method, name, parameters) = request(&order);
             let known = known(name).unwrap_or_else(|| panic!("{name} is in no table"));

@@ -32,7 +32,7 @@ pub(super) struct Greeting<'a> {
 
 /// What the first tab too many meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Limit {
+enum TabLimit {
     /// Its page waits: every thread has a stream.
     Threads,
     /// Its stream is refused at once, and its EventSource asks again later.
@@ -45,7 +45,7 @@ impl Greeting<'_> {
     /// The message, without a newline at its end.
     pub fn text(&self) -> String {
         let threads = self.threads;
-        let (app, control) = (Opened(self.app), Opened(self.control));
+        let (app, control) = (OpenedAddress(self.app), OpenedAddress(self.control));
         let mut text =
             format!("ninetabs {}, a model of Puma 8: threads {threads}", env!("CARGO_PKG_VERSION"));
         // Writing to a String cannot fail.
@@ -82,10 +82,10 @@ impl Greeting<'_> {
         let (streams, limit) = self.limit();
         let tabs = streams + 1;
         let last = ordinal(tabs);
-        let app = Opened(self.app);
+        let app = OpenedAddress(self.app);
         let hosts =
             if app.is_local() { format!("{tabs} tabs on {tabs} hosts") } else { format!("{tabs} tabs") };
-        let turns = self.max_stream_age.filter(|_| limit == Limit::Threads);
+        let turns = self.max_stream_age.filter(|_| limit == TabLimit::Threads);
         match (limit, turns) {
             (_, Some(age)) => {
                 let age = age.as_secs_f64();
@@ -93,13 +93,13 @@ impl Greeting<'_> {
                     "* {hosts} take turns on {streams} threads, since a stream ends after {age} s:"
                 ));
             }
-            (Limit::Threads, None) => line(format_args!("* {hosts}, and the {last} waits for a thread:")),
-            (Limit::Cap, None) => {
+            (TabLimit::Threads, None) => line(format_args!("* {hosts}, and the {last} waits for a thread:")),
+            (TabLimit::Cap, None) => {
                 line(format_args!(
                     "* {hosts}, and the {last} is refused and asks again later, while pages are served:"
                 ));
             }
-            (Limit::Database, None) => {
+            (TabLimit::Database, None) => {
                 let waited = self.checkout_timeout.as_secs_f64();
                 line(format_args!(
                     "* {hosts}, and the {last} gets an empty 200 after {waited} s without a database connection:"
@@ -122,15 +122,15 @@ impl Greeting<'_> {
     }
 
     /// How many streams there can be at once, and what bounds them.
-    fn limit(&self) -> (usize, Limit) {
-        let threads = (self.threads.max() + self.max_io_threads, Limit::Threads);
+    fn limit(&self) -> (usize, TabLimit) {
+        let threads = (self.threads.max() + self.max_io_threads, TabLimit::Threads);
         // A bound is met only if it is below the number of threads; at the same number, the next
         // page finds no thread before its stream could meet the bound.
-        let bounds = [(self.leased_connections, Limit::Database), (self.stream_cap, Limit::Cap)];
+        let bounds = [(self.leased_connections, TabLimit::Database), (self.stream_cap, TabLimit::Cap)];
         let below = bounds.into_iter().filter_map(|(bound, limit)| Some((bound?, limit)));
         below.fold(threads, |least, bound| match bound.1 {
             // A stream is counted against the cap before it asks for a connection.
-            Limit::Cap if least.1 == Limit::Database && bound.0 == least.0 => bound,
+            TabLimit::Cap if least.1 == TabLimit::Database && bound.0 == least.0 => bound,
             _ if bound.0 < least.0 => bound,
             _ => least,
         })
@@ -138,9 +138,9 @@ impl Greeting<'_> {
 }
 
 /// An address at which a server listens, as it is opened from this machine.
-pub(super) struct Opened(pub SocketAddr);
+pub(super) struct OpenedAddress(pub SocketAddr);
 
-impl Opened {
+impl OpenedAddress {
     /// Its URL, without a slash at its end. An unspecified address cannot be opened, so the
     /// loopback address of its family stands for it.
     pub fn url(&self) -> String {
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_origins_of_an_app_are_those_under_which_its_pages_open() {
-        let of = |address: &str| Opened(address.parse().unwrap()).origins().join(" ");
+        let of = |address: &str| OpenedAddress(address.parse().unwrap()).origins().join(" ");
         let local = "http://127.0.0.1:80 http://localhost:80 http://*.localhost:80";
         assert_eq!(of("127.0.0.1:80"), local);
         assert_eq!(of("0.0.0.0:80"), local);

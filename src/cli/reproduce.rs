@@ -93,7 +93,7 @@ impl ReproduceArgs {
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-struct Claimed<'a> {
+struct ClaimedActs<'a> {
     acts: &'a [Verdict],
     held: bool,
 }
@@ -198,7 +198,7 @@ fn perform(
 fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCode {
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
     if json {
-        match serde_json::to_string(&Claimed { acts: verdicts, held }) {
+        match serde_json::to_string(&ClaimedActs { acts: verdicts, held }) {
             Ok(line) => {
                 if let Err(error) = output::write(format!("{}\n", escape::json(&line)).as_bytes()) {
                     return failed(error);

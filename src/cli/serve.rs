@@ -21,7 +21,7 @@ use rustix::io::Errno;
 
 use super::boot::{self, Log, Running};
 use super::files::clash::{Use, same_file};
-use super::greeting::{Greeting, Opened};
+use super::greeting::{Greeting, OpenedAddress};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
 use super::temporary_folder::{MEMORY, TemporaryFolder};
@@ -56,7 +56,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     if let Err(error) = signals::block_all_others() {
         return failed(format_args!("cannot set the signal mask: {error}"));
     }
-    let (log, said) = match boot::start_logging().and_then(|log| Ok((log, Said::start()?))) {
+    let (log, said) = match boot::start_logging().and_then(|log| Ok((log, Announced::start()?))) {
         Ok(started) => started,
         Err(error) => return failed(format_args!("cannot start the log thread: {error}")),
     };
@@ -79,37 +79,37 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
 }
 
 /// An end that is no success: its status, and the line that says why.
-struct End {
+struct FailedEnd {
     status: u8,
     why: Option<String>,
 }
 
-impl End {
-    fn failed(why: impl ToString) -> End {
-        End { status: 1, why: Some(why.to_string()) }
+impl FailedEnd {
+    fn failed(why: impl ToString) -> FailedEnd {
+        FailedEnd { status: 1, why: Some(why.to_string()) }
     }
 
-    fn misused(why: impl ToString) -> End {
-        End { status: 2, why: Some(why.to_string()) }
+    fn misused(why: impl ToString) -> FailedEnd {
+        FailedEnd { status: 2, why: Some(why.to_string()) }
     }
 }
 
 /// With the control token of its file, if one is given.
-fn with_token(mut args: ServeArgs) -> Result<ServeArgs, End> {
+fn with_token(mut args: ServeArgs) -> Result<ServeArgs, FailedEnd> {
     if let Some(path) = &args.control_token_file {
-        args.control_token = OrNoToken(Some(token_file::read(path).map_err(End::failed)?));
+        args.control_token = OrNoToken(Some(token_file::read(path).map_err(FailedEnd::failed)?));
     }
     Ok(args)
 }
 
-fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
+fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd> {
     if let Some(refusal) = exposed(args) {
-        return Err(End::misused(refusal));
+        return Err(FailedEnd::misused(refusal));
     }
     if args.front == FrontDoor::TinyHttp
         && let Some(refusal) = beyond_tiny_http(args)
     {
-        return Err(End::misused(refusal));
+        return Err(FailedEnd::misused(refusal));
     }
     let database = Some(args.database.as_path()).filter(|path| *path != Path::new(MEMORY));
     if let Some(same) = same_file(&[
@@ -119,9 +119,10 @@ fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
         ("--state", Use::File, args.state.as_deref()),
         ("--trace", Use::File, args.trace.as_deref()),
     ]) {
-        return Err(End::misused(same));
+        return Err(FailedEnd::misused(same));
     }
-    let no_signals = |error: &dyn Display| End::failed(format_args!("cannot listen for signals: {error}"));
+    let no_signals =
+        |error: &dyn Display| FailedEnd::failed(format_args!("cannot listen for signals: {error}"));
     let signals = interrupt::first_of_two().map_err(|error| no_signals(&error))?;
     // An order must not wait until it is taken: it would hold a thread of the control server.
     let (order, orders) = unbounded();
@@ -129,7 +130,7 @@ fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
 
     let no_folder = |error| {
-        End::failed(format_args!(
+        FailedEnd::failed(format_args!(
             "--database {MEMORY}: cannot create a temporary folder: {error}; set TMPDIR, or give a path"
         ))
     };
@@ -143,7 +144,7 @@ fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
         last_words: [said.0.clone(), log.outlet()],
     };
     let (running, asked) = watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
-    let mut running = running.map_err(End::failed)?;
+    let mut running = running.map_err(FailedEnd::failed)?;
     // Removed at the end of this function, however the stop ends.
     let _state = running.state.take();
     let mut why = Ok(asked.unwrap_or(Stop::Gracefully));
@@ -163,12 +164,12 @@ fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
     let how = why.clone().unwrap_or(Stop::Gracefully);
     let ended = stop(running, how, args.force_shutdown_after, said);
     select! {
-        recv(ended) -> ended => ended.map_err(|_| End::failed("the stop ended by a panic"))?,
+        recv(ended) -> ended => ended.map_err(|_| FailedEnd::failed("the stop ended by a panic"))?,
         recv(signals.second) -> _ => {
             // It is a halt, which also writes the end of the trace.
             let _ = order.send(Stop::AtOnce);
             let _ = ended.recv_timeout(interrupt::WITHIN);
-            return Err(End { status: interrupt::INTERRUPTED, why: None });
+            return Err(FailedEnd { status: interrupt::INTERRUPTED, why: None });
         }
     }
     match why {
@@ -177,13 +178,13 @@ fn serve(args: &ServeArgs, said: &Said, log: &Log) -> Result<(), End> {
             said.say("- Goodbye!");
             Ok(())
         }
-        Err(died) => Err(End::failed(died)),
+        Err(died) => Err(FailedEnd::failed(died)),
     }
 }
 
 /// Stops everything on a thread of its own, since a stop may wait for minutes and a second signal
 /// does not. Receives at its end.
-fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Said) -> Receiver<()> {
+fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Announced) -> Receiver<()> {
     let (tell, ended) = bounded(1);
     let said = said.clone();
     let stop = move |mut running: Running| {
@@ -234,17 +235,17 @@ struct Watch {
 impl Watch {
     /// Starts on this thread, and watches from another one. Tells which end was asked for meanwhile,
     /// if one was. If the start then takes longer than its grace, the process ends with 130.
-    fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), End> {
+    fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), FailedEnd> {
         let (started, ends) = bounded::<Infallible>(0);
         let watcher = thread::Builder::new()
             .name("start".into())
             .spawn(move || self.until(&ends))
-            .map_err(|error| End::failed(format_args!("cannot start a thread: {error}")))?;
+            .map_err(|error| FailedEnd::failed(format_args!("cannot start a thread: {error}")))?;
         // A panic has said why in the log, which is written before this process ends.
         let result = catch_unwind(AssertUnwindSafe(start));
         drop(started);
-        let asked = watcher.join().map_err(|_| End::failed("the watch over the start panicked"))?;
-        let result = result.map_err(|_| End::failed("the start ended by a panic"))?;
+        let asked = watcher.join().map_err(|_| FailedEnd::failed("the watch over the start panicked"))?;
+        let result = result.map_err(|_| FailedEnd::failed("the start ended by a panic"))?;
         Ok((result, asked))
     }
 
@@ -347,7 +348,7 @@ fn of_service(ended: Result<Ended, RecvError>) -> String {
 /// The start-up message of what is running.
 fn greeting(args: &ServeArgs, running: &Running) -> String {
     let (app, control) = (running.app.addr(), running.control.addr());
-    let pages = Opened(app).origins();
+    let pages = OpenedAddress(app).origins();
     let streams_at = args
         .streams_at
         .as_deref()
@@ -376,12 +377,12 @@ fn now() -> String {
 
 /// What is said on standard output. A server goes on when it cannot be written.
 #[derive(Clone)]
-struct Said(Outlet);
+struct Announced(Outlet);
 
-impl Said {
-    fn start() -> io::Result<Said> {
+impl Announced {
+    fn start() -> io::Result<Announced> {
         let failed = |error: &io::Error| log::warn!("cannot write to standard output: {error}");
-        Ok(Said(Outlet::start("stdout", io::stdout(), failed)?))
+        Ok(Announced(Outlet::start("stdout", io::stdout(), failed)?))
     }
 
     fn say(&self, text: &str) {

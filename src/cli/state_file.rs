@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::files::whole::{Access, Put, Removal, Reserved};
+use super::files::whole::{Access, Put, Removal, ReservedFile};
 use super::files::{FileError, read_small};
 use super::values::NO_TOKEN;
 
@@ -20,13 +20,13 @@ pub struct StateFile {
 
 impl StateFile {
     /// Tries whether it can be written at this path.
-    pub fn reserve(path: &Path) -> Result<Reserved, FileError> {
-        Reserved::at(path, Access::Secret)
+    pub fn reserve(path: &Path) -> Result<ReservedFile, FileError> {
+        ReservedFile::at(path, Access::Secret)
     }
 
     /// Writes it where a place for it was reserved.
     pub fn write(
-        reserved: Reserved,
+        reserved: ReservedFile,
         app: SocketAddr,
         control: SocketAddr,
         token: Option<&str>,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::files::FileError;
-use super::files::output::{Output, Prepared};
+use super::files::output::{Output, PreparedOutput};
 use crate::front::AppServer;
 use crate::lab::trace::{Encoder, Event, Process};
 use ninetabs_server::timeline::{self, Timeline};
@@ -39,7 +39,7 @@ impl TraceFile {
     /// Makes the file, in the place of what was there, and begins to write.
     pub fn start(
         path: &Path,
-        prepared: Prepared,
+        prepared: PreparedOutput,
         timeline: Arc<Timeline>,
         server: Arc<AppServer>,
     ) -> Result<TraceFile, FileError> {
@@ -109,7 +109,11 @@ struct Trace {
 }
 
 impl Trace {
-    fn begin(path: &Path, prepared: Prepared, stopped: Receiver<Infallible>) -> Result<Trace, FileError> {
+    fn begin(
+        path: &Path,
+        prepared: PreparedOutput,
+        stopped: Receiver<Infallible>,
+    ) -> Result<Trace, FileError> {
         let output = prepared.begin()?;
         let (path, encoder) = (path.to_owned(), Encoder::default());
         Ok(Trace { path, output, encoder, whole: 0, stopped, late_since: None })

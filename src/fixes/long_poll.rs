@@ -33,7 +33,7 @@ fn poll(fixes: &Fixes, request: &Request) -> Response {
     let since = position::since(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
     let origin = fixes.rails.streams().allowed_origin(request);
-    let waiting = Waiting {
+    let waiting = LongPoll {
         since,
         head: head(origin),
         is_plain: origin.is_none(),
@@ -44,7 +44,7 @@ fn poll(fixes: &Fixes, request: &Request) -> Response {
 }
 
 /// One request.
-struct Waiting {
+struct LongPoll {
     /// The last model that its client has.
     since: i64,
     /// The fields of its answer. They name the origin of its page, if that is another's.
@@ -56,7 +56,7 @@ struct Waiting {
     until: Instant,
 }
 
-impl Waiting {
+impl LongPoll {
     /// The models of an announcement. An answer that names an origin is made for each request, around the
     /// same JSON: with `http://*.HOST` allowed a page chooses the name.
     fn answer(&self, announcement: &Announcement) -> Rc<[u8]> {
@@ -69,7 +69,7 @@ impl Waiting {
     }
 }
 
-impl Peer<Announcements> for Waiting {
+impl Peer<Announcements> for LongPoll {
     fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
         let mut cursor = self.cursor.unwrap_or_else(|| feed.after(self.since));
         loop {

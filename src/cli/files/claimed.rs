@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::clash::side_files;
-use super::{FileId, Place};
+use super::{FileId, FilePlace};
 
 /// The mode that SQLite gives to a new database, as far as the umask lets it.
 const MODE: u32 = 0o644;
@@ -21,7 +21,7 @@ impl Claimed {
     /// Creates an empty file if nothing is there: SQLite takes it for a new database. An error is left to
     /// SQLite, which names it better.
     pub fn at(path: &Path) -> Claimed {
-        let path = Place::of(path).map_or_else(|_| path.to_owned(), |place| place.real);
+        let path = FilePlace::of(path).map_or_else(|_| path.to_owned(), |place| place.real);
         let created = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
         let id = created.and_then(|file| file.metadata()).ok().map(|there| FileId::of(&there));
         Claimed { path, id }

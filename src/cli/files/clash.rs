@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Kind, Place};
+use super::{FileKind, FilePlace};
 
 /// What SQLite adds to the name of a database for the files beside it.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -25,7 +25,7 @@ pub enum Use {
 /// The side files of the database at this path, which SQLite puts beside the file itself, not
 /// beside a link to it.
 pub(super) fn side_files(database: &Path) -> Vec<PathBuf> {
-    let real = Place::of(database).map_or_else(|_| database.to_owned(), |place| place.real);
+    let real = FilePlace::of(database).map_or_else(|_| database.to_owned(), |place| place.real);
     let beside = |end: &&str| {
         let mut name = real.clone().into_os_string();
         name.push(end);
@@ -36,7 +36,7 @@ pub(super) fn side_files(database: &Path) -> Vec<PathBuf> {
 
 /// The first two of these flags that lead to one file, in a line that says what to do.
 pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
-    let mut before: Vec<(&str, Vec<Place>)> = Vec::new();
+    let mut before: Vec<(&str, Vec<FilePlace>)> = Vec::new();
     for (flag, what, path) in flags {
         let Some(path) = path else { continue };
         let files = files_of(*what, path);
@@ -44,7 +44,7 @@ pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
             let shared = theirs.iter().find(|other| files.iter().any(|file| is_same(file, other)));
             if let Some(shared) = shared {
                 // `/dev/stdout` says more than `/proc/PID/fd/1`.
-                let name = if shared.kind == Kind::Special { &shared.given } else { &shared.real };
+                let name = if shared.kind == FileKind::Special { &shared.given } else { &shared.real };
                 let name = name.display();
                 return Some(format!("{first} and {flag} name the same file, {name}; give each its own"));
             }
@@ -54,19 +54,19 @@ pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
     None
 }
 
-fn is_same(one: &Place, other: &Place) -> bool {
+fn is_same(one: &FilePlace, other: &FilePlace) -> bool {
     one.real == other.real || (one.there.is_some() && one.id() == other.id())
 }
 
-fn files_of(what: Use, path: &Path) -> Vec<Place> {
+fn files_of(what: Use, path: &Path) -> Vec<FilePlace> {
     let paths = match what {
         Use::File => vec![path.to_owned()],
         Use::Database => std::iter::once(path.to_owned()).chain(side_files(path)).collect(),
         Use::Views => views_in(path),
     };
     // An invalid path is reported when it is opened. A write to a stream replaces nothing.
-    let can_be_lost = |place: &Place| place.kind != Kind::Folder && !place.is_a_stream();
-    paths.iter().filter_map(|path| Place::of(path).ok()).filter(can_be_lost).collect()
+    let can_be_lost = |place: &FilePlace| place.kind != FileKind::Folder && !place.is_a_stream();
+    paths.iter().filter_map(|path| FilePlace::of(path).ok()).filter(can_be_lost).collect()
 }
 
 /// The views in this folder and in the folders in it.

@@ -1,6 +1,6 @@
 //! Files of the user's: the one module that writes, replaces and removes them.
 //!
-//! Before a path is used, [`Place::of`] looks at what is there, behind all links:
+//! Before a path is used, [`FilePlace::of`] looks at what is there, behind all links:
 //!
 //! | there is | written | removed |
 //! |---|---|---|
@@ -76,7 +76,7 @@ pub enum FileError {
 
 /// What is at a path, behind all links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     Nothing,
     File,
     Folder,
@@ -96,20 +96,20 @@ impl FileId {
 
 /// A path, and what is there.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct FilePlace {
     given: PathBuf,
     /// Behind all links. The file itself need not be there yet.
     real: PathBuf,
-    kind: Kind,
+    kind: FileKind,
     there: Option<Metadata>,
     /// The number of the descriptor of this process that the path leads to.
     descriptor: Option<i32>,
     behind_a_shared_link: bool,
 }
 
-impl Place {
+impl FilePlace {
     /// Looks at a path. An error where no file can be, such as below a file.
-    pub fn of(path: &Path) -> io::Result<Place> {
+    pub fn of(path: &Path) -> io::Result<FilePlace> {
         let Followed { real, end, behind_a_shared_link } = follow(path);
         let there = match fs::metadata(path) {
             Ok(there) => Some(there),
@@ -117,14 +117,14 @@ impl Place {
             Err(error) => return Err(error),
         };
         let kind = match &there {
-            Some(there) if there.is_dir() => Kind::Folder,
-            Some(there) if there.is_file() && end == End::Path => Kind::File,
-            Some(_) => Kind::Special,
-            None if path.as_os_str().as_bytes().ends_with(b"/") => Kind::Folder,
-            None => Kind::Nothing,
+            Some(there) if there.is_dir() => FileKind::Folder,
+            Some(there) if there.is_file() && end == PathEnd::Path => FileKind::File,
+            Some(_) => FileKind::Special,
+            None if path.as_os_str().as_bytes().ends_with(b"/") => FileKind::Folder,
+            None => FileKind::Nothing,
         };
-        let descriptor = if let End::Descriptor(number) = end { Some(number) } else { None };
-        Ok(Place { given: path.to_owned(), real, kind, there, descriptor, behind_a_shared_link })
+        let descriptor = if let PathEnd::Descriptor(number) = end { Some(number) } else { None };
+        Ok(FilePlace { given: path.to_owned(), real, kind, there, descriptor, behind_a_shared_link })
     }
 
     fn id(&self) -> Option<FileId> {
@@ -142,28 +142,28 @@ impl Place {
     }
 
     /// The same for a path that is going to be written: refuses what must not be.
-    pub fn to_write(path: &Path) -> Result<Place, FileError> {
-        let place = Place::of(path)?;
+    pub fn to_write(path: &Path) -> Result<FilePlace, FileError> {
+        let place = FilePlace::of(path)?;
         if place.behind_a_shared_link {
             return Err(FileError::SharedLink);
         }
         match place.kind {
-            Kind::Folder => Err(FileError::Folder),
-            Kind::File if starts_with(&place.real, SQLITE_MAGIC) => Err(FileError::Database),
-            Kind::File | Kind::Nothing | Kind::Special => Ok(place),
+            FileKind::Folder => Err(FileError::Folder),
+            FileKind::File if starts_with(&place.real, SQLITE_MAGIC) => Err(FileError::Database),
+            FileKind::File | FileKind::Nothing | FileKind::Special => Ok(place),
         }
     }
 
     /// Opens a device, a pipe or a descriptor for writing. Never waits for a reader, and no terminal
     /// becomes this process's.
-    fn open_special(&self) -> Result<Opened, FileError> {
+    fn open_special(&self) -> Result<OpenedOutput, FileError> {
         // Opening the path of a descriptor starts at offset 0 of its file, and fails for a socket.
         let is_file = self.is(FileType::is_file);
         if let Some(number) = self.descriptor
             && (is_file || self.is(FileType::is_socket))
             && let Some(file) = descriptor::duplicate(number)?
         {
-            return Ok(Opened { file, is_shared: true });
+            return Ok(OpenedOutput { file, is_shared: true });
         }
         if self.is(FileType::is_socket) {
             return Err(FileError::Socket);
@@ -177,12 +177,12 @@ impl Place {
             options.write(true)
         };
         match options.custom_flags(flags as i32).open(&self.given) {
-            Ok(file) => Ok(Opened { file, is_shared: false }),
+            Ok(file) => Ok(OpenedOutput { file, is_shared: false }),
             Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Err(FileError::Unread),
             // The pipe or terminal of another user, which gave it to this process.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 match self.descriptor.map(descriptor::duplicate).transpose()?.flatten() {
-                    Some(file) => Ok(Opened { file, is_shared: true }),
+                    Some(file) => Ok(OpenedOutput { file, is_shared: true }),
                     None => Err(error.into()),
                 }
             }
@@ -199,7 +199,7 @@ impl Place {
 }
 
 /// A device, a pipe or a descriptor that is open for writing.
-struct Opened {
+struct OpenedOutput {
     file: File,
     /// It is a duplicate. Its flags belong to other processes as well and cannot be changed, so a write
     /// may block.
@@ -211,11 +211,11 @@ struct Opened {
 pub fn check_database(path: &Path) -> Result<(), FileError> {
     for file in std::iter::once(path.to_owned()).chain(clash::side_files(path)) {
         // An error is left to SQLite, which names it better.
-        let Ok(place) = Place::of(&file) else { continue };
+        let Ok(place) = FilePlace::of(&file) else { continue };
         if place.behind_a_shared_link {
             return Err(FileError::SharedLink);
         }
-        if place.kind == Kind::Special {
+        if place.kind == FileKind::Special {
             return Err(FileError::NotAFile);
         }
     }
@@ -261,13 +261,13 @@ fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) -> bool {
 
 struct Followed {
     real: PathBuf,
-    end: End,
+    end: PathEnd,
     behind_a_shared_link: bool,
 }
 
 /// The end of a path, behind all links.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+enum PathEnd {
     Path,
     /// A descriptor of this process, by its number, as `/dev/stdout` is.
     Descriptor(i32),
@@ -298,7 +298,7 @@ fn follow(path: &Path) -> Followed {
                 // The text of such a link need not be a path.
                 let is_of_a_process = real.starts_with("/proc") && real != Path::new("/proc");
                 if is_of_a_process && rest.is_empty() {
-                    let end = descriptor::number(&at).map_or(End::Kernel, End::Descriptor);
+                    let end = descriptor::number(&at).map_or(PathEnd::Kernel, PathEnd::Descriptor);
                     return Followed { real: at, end, behind_a_shared_link };
                 } else if is_of_a_process {
                     real = fs::canonicalize(&at).unwrap_or(at);
@@ -308,7 +308,7 @@ fn follow(path: &Path) -> Followed {
             }
         }
     }
-    let end = descriptor::number(&real).map_or(End::Path, End::Descriptor);
+    let end = descriptor::number(&real).map_or(PathEnd::Path, PathEnd::Descriptor);
     Followed { real, end, behind_a_shared_link }
 }
 

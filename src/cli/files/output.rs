@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
 use super::whole::{Access, beside};
-use super::{FileError, Kind, Opened, Place, wait_for};
+use super::{FileError, FileKind, FilePlace, OpenedOutput, wait_for};
 
 /// How often a write that waits for its reader asks whether it may go on.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -28,26 +28,26 @@ pub struct Output {
 
 /// A path where an output can begin. An existing file is open, and is unchanged until then.
 #[derive(Debug)]
-pub struct Prepared {
-    place: Place,
+pub struct PreparedOutput {
+    place: FilePlace,
     there: Option<Output>,
 }
 
-impl Prepared {
+impl PreparedOutput {
     /// Opens an existing file, or tests whether one can be created at this path.
-    pub fn at(path: &Path) -> Result<Prepared, FileError> {
-        let place = Place::to_write(path)?;
+    pub fn at(path: &Path) -> Result<PreparedOutput, FileError> {
+        let place = FilePlace::to_write(path)?;
         let there = match place.kind {
-            Kind::Special => Some(Output::special(&place)?),
-            Kind::File => Some(Output::file(place.open_file()?)?),
-            Kind::Nothing | Kind::Folder => beside(&place, Access::Public).map(|_| None)?,
+            FileKind::Special => Some(Output::special(&place)?),
+            FileKind::File => Some(Output::file(place.open_file()?)?),
+            FileKind::Nothing | FileKind::Folder => beside(&place, Access::Public).map(|_| None)?,
         };
-        Ok(Prepared { place, there })
+        Ok(PreparedOutput { place, there })
     }
 
     /// Whether it is a device, pipe or descriptor: nothing there is replaced.
     pub fn is_special(&self) -> bool {
-        self.place.kind == Kind::Special
+        self.place.kind == FileKind::Special
     }
 
     /// Creates the file, or empties it; a device or pipe is left as it is.
@@ -67,8 +67,8 @@ impl Prepared {
 }
 
 impl Output {
-    pub(super) fn special(place: &Place) -> Result<Output, FileError> {
-        let Opened { file, is_shared } = place.open_special()?;
+    pub(super) fn special(place: &FilePlace) -> Result<Output, FileError> {
+        let OpenedOutput { file, is_shared } = place.open_special()?;
         Ok(Output { file, can_be_cut: false, is_shared })
     }
 

@@ -5,8 +5,8 @@ use std::thread;
 
 use super::claimed::Claimed;
 use super::clash::{Use, same_file};
-use super::output::{Output, Prepared};
-use super::whole::{Access, Put, Removal, Reserved, WholeFile};
+use super::output::{Output, PreparedOutput};
+use super::whole::{Access, Put, Removal, ReservedFile, WholeFile};
 use super::*;
 
 struct Desk(tempfile::TempDir);
@@ -45,7 +45,7 @@ impl Desk {
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<Put, FileError> {
-    Reserved::at(path, Access::Secret)?.put(bytes)
+    ReservedFile::at(path, Access::Secret)?.put(bytes)
 }
 
 fn state(path: &Path) -> Result<Put, FileError> {
@@ -53,7 +53,7 @@ fn state(path: &Path) -> Result<Put, FileError> {
 }
 
 fn output(path: &Path) -> Result<Output, FileError> {
-    Prepared::at(path)?.begin()
+    PreparedOutput::at(path)?.begin()
 }
 
 #[test]
@@ -182,7 +182,8 @@ fn a_file_that_another_is_mounted_on_is_written_in_place() {
 #[test]
 fn a_prepared_output_changes_nothing_before_it_begins() {
     let desk = Desk::new().with("old", "old");
-    let (old, new) = (Prepared::at(&desk.at("old")).unwrap(), Prepared::at(&desk.at("new")).unwrap());
+    let (old, new) =
+        (PreparedOutput::at(&desk.at("old")).unwrap(), PreparedOutput::at(&desk.at("new")).unwrap());
     assert_eq!(
         (fs::read(desk.at("old")).unwrap().as_slice(), desk.names()),
         (&b"old"[..], vec!["old".into()])
@@ -238,7 +239,7 @@ fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
     }
     let file = File::open(desk.at("written")).unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd()));
-    assert!(matches!(Prepared::at(&path), Err(FileError::ReadOnly)));
+    assert!(matches!(PreparedOutput::at(&path), Err(FileError::ReadOnly)));
 }
 
 #[test]

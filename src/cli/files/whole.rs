@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 
 use super::output::Output;
-use super::{FileError, FileId, Kind, Place, folder_of, starts_with};
+use super::{FileError, FileId, FileKind, FilePlace, folder_of, starts_with};
 
 /// How long a full pipe may keep a whole file waiting.
 const READ_WITHIN: Duration = Duration::from_secs(5);
@@ -50,24 +50,24 @@ impl Access {
 /// A path where a file can be put. This is tested before the work begins, so that no run of two
 /// minutes is lost and no start is refused late.
 #[derive(Debug)]
-pub struct Reserved {
+pub struct ReservedFile {
     path: PathBuf,
     access: Access,
     /// Held open from the start, so that the reader of a pipe waits.
     special: Option<Output>,
 }
 
-impl Reserved {
+impl ReservedFile {
     /// Tests whether a file can be put at this path, and changes nothing there.
-    pub fn at(path: &Path, access: Access) -> Result<Reserved, FileError> {
-        let place = Place::to_write(path)?;
+    pub fn at(path: &Path, access: Access) -> Result<ReservedFile, FileError> {
+        let place = FilePlace::to_write(path)?;
         let special = match place.kind {
-            Kind::Special => Some(Output::special(&place)?),
+            FileKind::Special => Some(Output::special(&place)?),
             // It is written in place if it cannot be replaced.
-            Kind::File => place.open_file().map(|_| None)?,
-            Kind::Nothing | Kind::Folder => beside(&place, access).map(|_| None)?,
+            FileKind::File => place.open_file().map(|_| None)?,
+            FileKind::Nothing | FileKind::Folder => beside(&place, access).map(|_| None)?,
         };
-        Ok(Reserved { path: path.to_owned(), access, special })
+        Ok(ReservedFile { path: path.to_owned(), access, special })
     }
 
     pub fn path(&self) -> &Path {
@@ -84,15 +84,15 @@ impl Reserved {
         if let Some(mut output) = self.special {
             let deadline = Instant::now() + READ_WITHIN;
             output.write_all(bytes, || Instant::now() < deadline)?;
-            return Ok(Put { real: self.path, what: What::Written });
+            return Ok(Put { real: self.path, what: PutWhere::Written });
         }
-        let place = Place::to_write(&self.path)?;
+        let place = FilePlace::to_write(&self.path)?;
         let what = match replace(&place, bytes, self.access) {
-            Err(FileError::Io(error)) if place.kind == Kind::File && cannot_be_replaced(&error) => {
+            Err(FileError::Io(error)) if place.kind == FileKind::File && cannot_be_replaced(&error) => {
                 write_in_place(&place, bytes, self.access)?;
-                What::InPlace(bytes.to_owned())
+                PutWhere::InPlace(bytes.to_owned())
             }
-            replaced => What::File(replaced?),
+            replaced => PutWhere::File(replaced?),
         };
         Ok(Put { real: place.real, what })
     }
@@ -102,13 +102,13 @@ impl Reserved {
 #[derive(Debug)]
 pub struct WholeFile {
     flag: &'static str,
-    reserved: Reserved,
+    reserved: ReservedFile,
 }
 
 impl WholeFile {
     /// Tries whether a file can be written at this path.
     pub fn at(flag: &'static str, path: &Path) -> Result<WholeFile, Unwritable> {
-        match Reserved::at(path, Access::Public) {
+        match ReservedFile::at(path, Access::Public) {
             Ok(reserved) => Ok(WholeFile { flag, reserved }),
             Err(error) => Err(Unwritable { flag, path: path.to_owned(), error }),
         }
@@ -125,11 +125,11 @@ impl WholeFile {
 #[derive(Debug)]
 pub struct Put {
     real: PathBuf,
-    what: What,
+    what: PutWhere,
 }
 
 #[derive(Debug)]
-enum What {
+enum PutWhere {
     /// A new file.
     File(FileId),
     /// These bytes, into a file that is not this process's to remove.
@@ -153,17 +153,17 @@ impl Put {
     /// place is emptied, if it still has what this process wrote.
     pub fn remove(&self) -> io::Result<Removal> {
         match &self.what {
-            What::Written => Ok(Removal::NotOurs),
-            What::File(id) => match fs::symlink_metadata(&self.real) {
+            PutWhere::Written => Ok(Removal::NotOurs),
+            PutWhere::File(id) => match fs::symlink_metadata(&self.real) {
                 Ok(there) if FileId::of(&there) == *id => {
                     fs::remove_file(&self.real).map(|()| Removal::Removed)
                 }
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                 Ok(_) | Err(_) => Ok(Removal::NotOurs),
             },
-            What::InPlace(bytes) => {
-                let place = Place::of(&self.real)?;
-                if place.kind != Kind::File || !starts_with(&place.real, bytes) {
+            PutWhere::InPlace(bytes) => {
+                let place = FilePlace::of(&self.real)?;
+                if place.kind != FileKind::File || !starts_with(&place.real, bytes) {
                     return Ok(Removal::NotOurs);
                 }
                 place.open_file()?.set_len(0).map(|()| Removal::Emptied)
@@ -173,7 +173,7 @@ impl Put {
 }
 
 /// Writes a new file and moves it to its place.
-fn replace(place: &Place, bytes: &[u8], access: Access) -> Result<FileId, FileError> {
+fn replace(place: &FilePlace, bytes: &[u8], access: Access) -> Result<FileId, FileError> {
     let mut file = beside(place, access)?;
     file.write_all(bytes).map_err(plain)?;
     let file = file.persist(&place.real).map_err(|error| error.error)?;
@@ -192,7 +192,7 @@ fn cannot_be_replaced(error: &io::Error) -> bool {
     )
 }
 
-fn write_in_place(place: &Place, bytes: &[u8], access: Access) -> Result<(), FileError> {
+fn write_in_place(place: &FilePlace, bytes: &[u8], access: Access) -> Result<(), FileError> {
     let mut file = place.open_file()?;
     let there = file.metadata()?;
     if Some(FileId::of(&there)) != place.id() {
@@ -207,7 +207,7 @@ fn write_in_place(place: &Place, bytes: &[u8], access: Access) -> Result<(), Fil
 }
 
 /// Creates a file in the folder of a place, to be moved there.
-pub(super) fn beside(place: &Place, access: Access) -> Result<NamedTempFile, FileError> {
+pub(super) fn beside(place: &FilePlace, access: Access) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(&place.real);
     // A folder that is missing is named by the system; below, a temporary name would be.
     fs::metadata(folder)?;

@@ -16,21 +16,21 @@ const SIX: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What becomes of tabs on one host, as far as the server sees them.
-struct Shares {
+struct HostShares {
     /// Pages that are asked for.
     asked: usize,
     streaming: usize,
     idle: usize,
 }
 
-fn shares(plan: &Plan) -> Shares {
+fn shares(plan: &Plan) -> HostShares {
     let asked = plan.tabs.min(SIX);
     let streaming = asked.min(plan.most_threads());
-    Shares { asked, streaming, idle: plan.most_threads() - streaming }
+    HostShares { asked, streaming, idle: plan.most_threads() - streaming }
 }
 
 pub(super) fn title(plan: &Plan) -> String {
-    let Shares { idle, .. } = shares(plan);
+    let HostShares { idle, .. } = shares(plan);
     if plan.tabs > SIX {
         format!("The browser's own limit: tab 7, and {idle} threads idle")
     } else {
@@ -39,7 +39,7 @@ pub(super) fn title(plan: &Plan) -> String {
 }
 
 pub(super) fn expects(plan: &Plan) -> String {
-    let Shares { asked, streaming, idle } = shares(plan);
+    let HostShares { asked, streaming, idle } = shares(plan);
     let (spread, _) = nine_tabs::shares(plan);
     format!(
         "A browser opens six connections to a host: with all {} tabs on one host the server is asked for {asked} \
@@ -54,7 +54,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let mut claims = Claims::default();
     let mut stage =
         theatre.serve(&format!("All {} on one host, 127.0.0.1:", count(plan.tabs, "tab")), &[])?;
-    let mut browser = Kind::start(&mut stage)?;
+    let mut browser = DrivenBrowser::start(&mut stage)?;
 
     let port = stage.port().to_owned();
     let one_host = |tab: usize| format!("http://127.0.0.1:{port}/?tab={tab}");
@@ -71,7 +71,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     drop(stage);
 
     let mut stage = theatre.serve("Each tab on a host of its own, tab1.localhost and so on:", &[])?;
-    let mut browser = Kind::start(&mut stage)?;
+    let mut browser = DrivenBrowser::start(&mut stage)?;
     let port = stage.port().to_owned();
     let own_host = |tab: usize| format!("http://tab{tab}.localhost:{port}/?tab={tab}");
     let tabs = open_all(&mut stage, &mut browser, own_host)?;
@@ -84,7 +84,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 }
 
 fn why(plan: &Plan, browser: &str) -> String {
-    let Shares { idle, .. } = shares(plan);
+    let HostShares { idle, .. } = shares(plan);
     let one_host = if plan.tabs <= SIX {
         format!(
             "The six connections that {browser} opens to a host were enough for {}.",
@@ -115,9 +115,9 @@ fn why(plan: &Plan, browser: &str) -> String {
 /// Opens the plan's tabs one by one: each streams, or has had its chance.
 fn open_all(
     stage: &mut Stage<'_>,
-    browser: &mut Kind,
+    browser: &mut DrivenBrowser,
     url: impl Fn(usize) -> String,
-) -> Result<Vec<Opened>, ActError> {
+) -> Result<Vec<OpenedTab>, ActError> {
     let mut tabs = Vec::new();
     let mut is_full = false;
     for tab in 1..=stage.plan.tabs {
@@ -154,57 +154,59 @@ fn seen(stage: &Stage<'_>) -> (usize, usize) {
 }
 
 /// The real Chromium, or, where it is not installed, a model of a browser.
-enum Kind {
+enum DrivenBrowser {
     Real(Chromium),
     Simulated(Browser),
 }
 
-enum Opened {
+enum OpenedTab {
     Page(PageId),
     Simulated(BrowserTab),
 }
 
-impl Kind {
-    fn start(stage: &mut Stage<'_>) -> Result<Kind, ActError> {
+impl DrivenBrowser {
+    fn start(stage: &mut Stage<'_>) -> Result<DrivenBrowser, ActError> {
         match Chromium::start_unless(stage.interrupt()) {
-            Ok(chromium) => Ok(Kind::Real(chromium)),
+            Ok(chromium) => Ok(DrivenBrowser::Real(chromium)),
             Err(ChromiumError::NotInstalled) => {
                 stage.say("(simulated: Chromium is not installed, and a model of a browser opens the tabs)");
-                Ok(Kind::Simulated(Browser::new()))
+                Ok(DrivenBrowser::Simulated(Browser::new()))
             }
             Err(ChromiumError::Interrupted) => Err(ActError::Interrupted),
             Err(error) => {
                 stage.say(&format!("(simulated: Chromium does not start: {error})"));
-                Ok(Kind::Simulated(Browser::new()))
+                Ok(DrivenBrowser::Simulated(Browser::new()))
             }
         }
     }
 
     fn name(&self) -> &'static str {
         match self {
-            Kind::Real(_) => "Chromium",
-            Kind::Simulated(_) => "The simulated browser",
+            DrivenBrowser::Real(_) => "Chromium",
+            DrivenBrowser::Simulated(_) => "The simulated browser",
         }
     }
 
-    fn open(&mut self, url: &str) -> Result<Opened, ActError> {
+    fn open(&mut self, url: &str) -> Result<OpenedTab, ActError> {
         match self {
-            Kind::Real(chromium) => Ok(Opened::Page(chromium.open(url).map_err(ActError::Browser)?)),
-            Kind::Simulated(browser) => {
+            DrivenBrowser::Real(chromium) => {
+                Ok(OpenedTab::Page(chromium.open(url).map_err(ActError::Browser)?))
+            }
+            DrivenBrowser::Simulated(browser) => {
                 let tab = http::parse_url(url)?.query().unwrap_or_default().to_owned();
-                Ok(Opened::Simulated(browser.open(url, &format!("/models/live_stream?{tab}"))?))
+                Ok(OpenedTab::Simulated(browser.open(url, &format!("/models/live_stream?{tab}"))?))
             }
         }
     }
 
-    fn close(&mut self, tabs: Vec<Opened>) -> Result<(), ActError> {
+    fn close(&mut self, tabs: Vec<OpenedTab>) -> Result<(), ActError> {
         for tab in tabs {
             match (&*self, tab) {
-                (Kind::Real(chromium), Opened::Page(page)) => {
+                (DrivenBrowser::Real(chromium), OpenedTab::Page(page)) => {
                     chromium.close(&page).map_err(ActError::Browser)?
                 }
-                (_, Opened::Simulated(tab)) => tab.close(),
-                (Kind::Simulated(_), Opened::Page(_)) => {}
+                (_, OpenedTab::Simulated(tab)) => tab.close(),
+                (DrivenBrowser::Simulated(_), OpenedTab::Page(_)) => {}
             }
         }
         Ok(())

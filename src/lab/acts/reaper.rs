@@ -129,7 +129,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     Ok(Played { claims, why, record: stage.recorded() })
 }
 
-struct Seen {
+struct SeenTurns {
     tabs: Vec<Turns>,
     oldest: Duration,
     watched: Duration,
@@ -144,7 +144,7 @@ struct Turns {
 }
 
 /// Opens the tabs, all of which are to get what comes after the same model.
-fn take_turns(stage: &mut Stage<'_>) -> Result<Seen, ActError> {
+fn take_turns(stage: &mut Stage<'_>) -> Result<SeenTurns, ActError> {
     let plan = stage.plan;
     let began = Instant::now();
     let mut tabs = Vec::new();
@@ -166,7 +166,7 @@ fn take_turns(stage: &mut Stage<'_>) -> Result<Seen, ActError> {
         tabs.iter().all(had_turns).then_some(())
     })?;
     let tabs = tabs.iter().map(turns).collect();
-    Ok(Seen { tabs, oldest, watched: began.elapsed() })
+    Ok(SeenTurns { tabs, oldest, watched: began.elapsed() })
 }
 
 fn turns(tab: &Tab) -> Turns {

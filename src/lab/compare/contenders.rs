@@ -3,7 +3,7 @@
 use super::super::claim::Claims;
 use super::super::stage::{in_seconds, spoken};
 use super::listeners::{Hosts, Way, Words};
-use super::{POST_EVERY, Plan, Row, THREADS};
+use super::{ComparePlan, POST_EVERY, Row, THREADS};
 
 /// How much later than its bound something may come before it counts as not coming.
 const JUDGED_AT: f64 = 10.0;
@@ -22,13 +22,13 @@ const STREAM: Way = Way::Stream("/models/live_stream", Words::Json);
 pub struct Contender {
     pub name: &'static str,
     /// Flags of its server besides those that all have.
-    pub flags: fn(&Plan) -> Vec<String>,
+    pub flags: fn(&ComparePlan) -> Vec<String>,
     pub way: Way,
     /// Whether the tabs listen to a second server.
     pub has_other_server: bool,
     /// Whether it bears more tabs than there are threads.
     pub bears_many: bool,
-    claims: fn(&Plan, &Row, &mut Claims),
+    claims: fn(&ComparePlan, &Row, &mut Claims),
 }
 
 const PLAIN: Contender = Contender {
@@ -55,7 +55,7 @@ pub const ALL: &[Contender] = &[
     Contender {
         name: "reaper",
         flags: |plan| {
-            let Plan { pace, .. } = plan;
+            let ComparePlan { pace, .. } = plan;
             let (age, every) = (in_seconds(pace.max_stream_age), in_seconds(pace.reap_every));
             words(&format!("--max-stream-age {age} --reap-every {every}"))
         },
@@ -204,7 +204,7 @@ pub const ALL: &[Contender] = &[
 
 impl Contender {
     /// What this row claims, beside what was measured.
-    pub fn judge(&self, plan: &Plan, row: &Row) -> Claims {
+    pub fn judge(&self, plan: &ComparePlan, row: &Row) -> Claims {
         let mut claims = Claims::default();
         (self.claims)(plan, row, &mut claims);
         let told = |seen: Option<bool>| match seen {
@@ -234,7 +234,7 @@ fn live(claims: &mut Claims, row: &Row, tabs: usize) {
 }
 
 /// Without a thread no page is answered.
-fn dry(plan: &Plan, claims: &mut Claims, row: &Row, threads: usize) {
+fn dry(plan: &ComparePlan, claims: &mut Claims, row: &Row, threads: usize) {
     if plan.tabs >= threads {
         let page = row.page_ms.p50;
         let measured = page.map_or_else(|| "no answer".to_owned(), |ms| format!("{ms:.1} ms"));
@@ -243,7 +243,7 @@ fn dry(plan: &Plan, claims: &mut Claims, row: &Row, threads: usize) {
 }
 
 /// Below so many tabs every page is answered.
-fn answered(plan: &Plan, claims: &mut Claims, row: &Row, tabs: usize) {
+fn answered(plan: &ComparePlan, claims: &mut Claims, row: &Row, tabs: usize) {
     if plan.tabs < tabs {
         let page = row.page_ms.p99;
         let measured = page.map_or_else(|| "some were not".to_owned(), |ms| format!("all, p99 {ms:.1} ms"));
@@ -275,7 +275,7 @@ fn free(claims: &mut Claims, row: &Row, bound_s: f64) {
 }
 
 /// What is no stream in the pool bears any number of tabs, and loses nothing.
-fn outside_the_pool(plan: &Plan, claims: &mut Claims, row: &Row) {
+fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     live(claims, row, plan.tabs);
     answered(plan, claims, row, usize::MAX);
     held(claims, row, 0);
@@ -284,7 +284,7 @@ fn outside_the_pool(plan: &Plan, claims: &mut Claims, row: &Row) {
 }
 
 /// And tells of a commit when it is one, with one query for all.
-fn at_once(plan: &Plan, row: &Row, claims: &mut Claims) {
+fn at_once(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
     outside_the_pool(plan, claims, row);
     asks_once(plan, claims, row);
     if plan.tabs > TABS_IN_TIME {
@@ -299,11 +299,11 @@ fn at_once(plan: &Plan, row: &Row, claims: &mut Claims) {
 }
 
 /// Changes a second: those of the server itself, and those that are posted.
-fn changes(plan: &Plan) -> f64 {
+fn changes(plan: &ComparePlan) -> f64 {
     1.0 / plan.pace.produce_every.as_secs_f64() + 1.0 / POST_EVERY.as_secs_f64()
 }
 
-fn asks_once(plan: &Plan, claims: &mut Claims, row: &Row) {
+fn asks_once(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     // Its clients come one by one, and ask for what is there already.
     let most = changes(plan) * 2.0 + 1.0;
     let measured = row.queries_per_s.unwrap_or(f64::MAX);
@@ -311,7 +311,7 @@ fn asks_once(plan: &Plan, claims: &mut Claims, row: &Row) {
     claims.push("queries a second", expected, format!("{measured:.1}"), measured <= most);
 }
 
-fn asks_for_each(plan: &Plan, claims: &mut Claims, row: &Row) {
+fn asks_for_each(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     let least = plan.tabs as f64 / plan.pace.update_rate.as_secs_f64() / 2.0;
     let measured = row.queries_per_s.unwrap_or_default();
     let expected = format!("one for each tab and update, at least {least:.0}");

@@ -31,7 +31,7 @@ use super::tab::OpenError;
 
 /// How fast everything goes.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct ComparePace {
     pub update_rate: Duration,
     pub produce_every: Duration,
     pub max_stream_age: Duration,
@@ -43,9 +43,9 @@ pub struct Pace {
     pub patience: Duration,
 }
 
-impl Pace {
+impl ComparePace {
     /// The seed's: an update every two seconds.
-    pub const SEED: Pace = Pace {
+    pub const SEED: ComparePace = ComparePace {
         update_rate: Duration::from_secs(2),
         produce_every: Duration::from_millis(500),
         max_stream_age: Duration::from_secs(4),
@@ -55,7 +55,7 @@ impl Pace {
         patience: Duration::from_secs(30),
     };
     /// As fast as the fixes' own two seconds between two answers let it be.
-    pub const FAST: Pace = Pace {
+    pub const FAST: ComparePace = ComparePace {
         update_rate: Duration::from_millis(500),
         produce_every: Duration::from_millis(200),
         max_stream_age: Duration::from_secs(1),
@@ -68,11 +68,11 @@ impl Pace {
 
 /// What is compared with what.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct ComparePlan {
     /// The program to start as the servers.
     pub program: PathBuf,
     pub tabs: usize,
-    pub pace: Pace,
+    pub pace: ComparePace,
 }
 
 /// How often a model is posted.

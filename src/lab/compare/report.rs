@@ -7,7 +7,7 @@ use minijinja::{Environment, Value, context};
 use super::super::picture;
 use super::super::report::ReportError;
 use super::super::stage::spoken;
-use super::{Plan, Row, Spread};
+use super::{ComparePlan, Row, Spread};
 use crate::timestamp;
 
 const TEMPLATES: &[(&str, &str)] = &[
@@ -117,8 +117,8 @@ pub fn markdown(rows: &[Row]) -> String {
 }
 
 /// What a page tells of.
-pub struct Report<'a> {
-    pub plan: &'a Plan,
+pub struct CompareReport<'a> {
+    pub plan: &'a ComparePlan,
     pub rows: &'a [Row],
     /// Why it did not come to its end.
     pub broken: Option<&'a str>,
@@ -128,7 +128,7 @@ pub struct Report<'a> {
     pub took: Duration,
 }
 
-impl Report<'_> {
+impl CompareReport<'_> {
     /// The page.
     pub fn html(&self) -> Result<String, ReportError> {
         let rows = self.rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
@@ -224,11 +224,17 @@ mod tests {
 
     #[test]
     fn what_failed_stands_first_in_the_page() {
-        let plan = Plan { program: "ninetabs".into(), tabs: 9, pace: super::super::Pace::FAST };
+        let plan = ComparePlan { program: "ninetabs".into(), tabs: 9, pace: super::super::ComparePace::FAST };
         let (rows, began) = (rows(), SystemTime::UNIX_EPOCH);
         let took = Duration::from_secs(1);
-        let report =
-            Report { plan: &plan, rows: &rows, broken: None, command: "ninetabs compare", began, took };
+        let report = CompareReport {
+            plan: &plan,
+            rows: &rows,
+            broken: None,
+            command: "ninetabs compare",
+            began,
+            took,
+        };
         let page = report.html().unwrap();
         let failure = page.find("a page &amp; more").unwrap();
         assert!(failure < page.find("<table").unwrap(), "{page}");

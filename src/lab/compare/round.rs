@@ -18,7 +18,7 @@ use super::super::subject::Subject;
 use super::contenders::Contender;
 use super::listeners::{Abandoned, Listener, Notes, Pages, Seen, Way};
 use super::servers::Servers;
-use super::{CompareError, POST_EVERY, Plan, Row, Spread};
+use super::{CompareError, ComparePlan, POST_EVERY, Row, Spread};
 
 /// How often a page is asked for while the tabs are watched.
 const ASK_EVERY: Duration = Duration::from_millis(50);
@@ -112,7 +112,7 @@ fn watch<T>(
 
 /// Measures one row. `tell` is told what is done.
 pub fn measure(
-    plan: &Plan,
+    plan: &ComparePlan,
     contender: &Contender,
     interrupt: &Interrupt,
     mut tell: impl FnMut(&str),
@@ -226,7 +226,7 @@ struct Observations {
 }
 
 fn while_tabs_listen(
-    plan: &Plan,
+    plan: &ComparePlan,
     servers: &Servers<'_>,
     tabs: &Tabs,
     interrupt: &Interrupt,
@@ -270,7 +270,7 @@ fn while_tabs_listen(
 
 /// Asks for the numbers again and again; a third of the time one of the tabs reads nothing.
 fn sample(
-    plan: &Plan,
+    plan: &ComparePlan,
     main: &Subject,
     tabs: &Tabs,
     interrupt: &Interrupt,
@@ -302,7 +302,7 @@ fn sample(
 /// Nine clients, or as many as there are tabs, ask a fresh server and read nothing: seconds until
 /// all of its threads are free.
 fn free_after_nine_abandoned(
-    plan: &Plan,
+    plan: &ComparePlan,
     contender: &Contender,
     interrupt: &Interrupt,
 ) -> Result<Option<f64>, CompareError> {

@@ -6,11 +6,11 @@ use super::super::interrupt::Interrupt;
 use super::super::stage::in_seconds;
 use super::super::subject::{FREE_PORT, Subject};
 use super::contenders::Contender;
-use super::{CompareError, Plan, THREADS};
+use super::{CompareError, ComparePlan, THREADS};
 
 /// The servers of one row, and how they are started again.
 pub struct Servers<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a ComparePlan,
     pub contender: &'a Contender,
     pub interrupt: &'a Interrupt,
     database: PathBuf,
@@ -22,7 +22,7 @@ pub struct Servers<'a> {
 }
 
 impl Servers<'_> {
-    fn flags(plan: &Plan, contender: &Contender) -> Vec<String> {
+    fn flags(plan: &ComparePlan, contender: &Contender) -> Vec<String> {
         let pace = &plan.pace;
         let mut flags = (contender.flags)(plan);
         let mut ours = vec![
@@ -39,7 +39,7 @@ impl Servers<'_> {
     }
 
     pub fn start<'a>(
-        plan: &'a Plan,
+        plan: &'a ComparePlan,
         contender: &'a Contender,
         folder: &Path,
         interrupt: &'a Interrupt,
