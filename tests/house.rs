@@ -139,7 +139,7 @@ fn the_modules_of_the_server_use_each_other_in_no_circle() {
         }
     }
     assert!(uses.len() > 20, "only {} modules use another", uses.len());
-    // What uses nothing that is left stands at the bottom, and is taken away.
+    // A module that uses none of the others that are left stands at the bottom, and is taken away.
     while !uses.is_empty() {
         let (above, bottom): (BTreeMap<_, _>, BTreeMap<_, _>) =
             uses.iter().partition(|(_, used)| used.iter().any(|it| uses.contains_key(it)));

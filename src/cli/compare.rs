@@ -1,6 +1,6 @@
 //! `compare`: every fix under the same nine tabs, and one table.
 //!
-//! What was typed becomes a [`ComparePlan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
+//! The arguments become a [`ComparePlan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
 //! if every row met what it claims, 1 if one did not or could not be measured, 130 when it was
 //! interrupted. The servers and the browser end with this process, however it ends.
 

@@ -263,7 +263,7 @@ impl Fixes {
         other_server::command(streams_at, &pages.join(","), &self.server.database)
     }
 
-    /// What any page of the fixes may do.
+    /// The policy of every page of the fixes.
     fn policy(&self) -> ContentSecurityPolicy {
         let connects = self.server.streams_at.iter().cloned().collect();
         ContentSecurityPolicy { connects, ..Default::default() }

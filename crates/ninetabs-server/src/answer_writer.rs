@@ -1,15 +1,14 @@
-//! The way from an action to its client's socket.
+//! Writes an answer to its client's socket.
 //!
-//! An action writes; the head goes out with its first write, and every write is
-//! one chunk (HTTP/1.1) or bare bytes (HTTP/1.0), handed to the kernel at once:
-//! Puma corks the socket here, which is why each of its events arrives 200 ms
-//! late. A write blocks while the client does not read and its buffers are full,
-//! for at most the server's write timeout, in sum; a write that failed, for
-//! whatever reason, means that this client is gone.
+//! The head goes out with the action's first write. Every write is one chunk (HTTP/1.1) or bare
+//! bytes (HTTP/1.0), handed to the kernel at once. Puma corks the socket here, which is why each of
+//! its events arrives 200 ms late. A write blocks while the client does not read and its buffers are
+//! full, for at most the server's write timeout in total. A write that failed, for whatever reason,
+//! means that this client is gone.
 //!
-//! Where the socket is in the hand, a write that is blocked can be ended from
-//! another thread ([`AnswerWriter::cutter`]), and a client that closes can be waited
-//! for; tiny_http hides its socket, and can only be written to.
+//! If the server has the socket, a write that is blocked can be ended from another thread
+//! ([`AnswerWriter::cutter`]), and a client that closes can be waited for. tiny_http hides its
+//! socket, so it can only be written to.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -81,7 +80,7 @@ impl From<io::Error> for WriteFailure {
     }
 }
 
-/// How far an answer has come; read by whoever watches the server.
+/// How much of an answer has been sent. Other threads read it, for `/threads` and `/stats`.
 #[derive(Debug, Default)]
 pub struct SentSoFar {
     /// Bytes that the kernel has taken so far.
@@ -200,7 +199,7 @@ impl AnswerWriter {
         matches!(self.transport, Transport::Writer(_))
     }
 
-    /// What ends this connection's waits from another thread.
+    /// A handle that ends this connection's waits from another thread.
     pub fn cutter(&self) -> Cutter {
         self.transport.cutter()
     }
@@ -243,7 +242,7 @@ impl AnswerWriter {
         match self.state {
             WriteState::Open if due.is_empty() => {}
             WriteState::Open => {
-                // Its failure is on the timeline, and there is nobody left to tell.
+                // Its failure is on the timeline. No client is left to be told.
                 let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }
@@ -257,7 +256,7 @@ impl AnswerWriter {
         is_whole && self.framing != AnswerFraming::UntilClose
     }
 
-    /// What goes out before a part of the body: the head, if that is still due, and the size of
+    /// The bytes before a part of the body: the head, if that is still due, and the size of
     /// the part where it is a chunk. A large part is not copied behind it.
     fn front(&mut self, part: usize) -> Vec<u8> {
         let mut front = std::mem::take(&mut self.head);
@@ -267,7 +266,7 @@ impl AnswerWriter {
         front
     }
 
-    /// What goes out behind a part of the body.
+    /// The bytes behind a part of the body.
     fn behind(&self) -> &'static [u8] {
         if self.framing == AnswerFraming::Chunked { b"\r\n" } else { b"" }
     }
@@ -302,7 +301,7 @@ impl AnswerWriter {
     }
 }
 
-/// What an answer's bytes go out through.
+/// The way of an answer's bytes to the client.
 pub(crate) enum Transport {
     /// A writer behind which there may be any connection, or none.
     Writer(Box<dyn Write + Send>),
@@ -310,9 +309,8 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Writes all of it, waiting for the client in sum at most for `timeout`; tells
-    /// `took` what the kernel has taken, and answers how long it waited, also where it
-    /// waited in vain.
+    /// Writes all of it, waiting for the client no longer than its patience. Calls `took` with the number of
+    /// bytes that the kernel has taken. Returns how long it waited, also if the write failed.
     pub fn write_all(
         &mut self,
         pieces: WritePieces<'_>,
@@ -329,7 +327,7 @@ impl Transport {
         }
     }
 
-    /// What ends the waits of whoever writes here; of a hidden socket nothing does.
+    /// A handle that ends the waits of a writer. Nothing ends those of a hidden socket.
     pub fn cutter(&self) -> Cutter {
         match self {
             Transport::Socket(socket) => Cutter(Arc::downgrade(socket)),
@@ -355,8 +353,8 @@ impl Transport {
         }
     }
 
-    /// Leaves a client that is slow, without waiting for it. What is due is written
-    /// as far as there is room.
+    /// Leaves a client that is slow, without waiting for it. Writes of `due` as much as the kernel takes
+    /// at once.
     ///
     /// tiny_http flushes what it still holds when its writer is dropped, and so may
     /// wait out one more write timeout: that happens on a thread of its own.

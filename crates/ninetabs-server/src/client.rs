@@ -41,7 +41,7 @@ pub(super) enum ReadProgress {
     Refused(Refusal),
 }
 
-/// What may still come from a client whose connection ends.
+/// Whether more may come from a client whose connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     /// It has not announced its last request.
@@ -124,7 +124,7 @@ impl Client {
         ReadProgress::MoreToRead
     }
 
-    /// Parses what is there, else reads once.
+    /// Parses the bytes that were read, or, if they hold no whole request, reads once more.
     pub fn try_to_finish(&mut self) -> ReadProgress {
         if let Some(lingering) = &mut self.lingering {
             return match self.socket.read(|_| ()) {

@@ -32,7 +32,7 @@ pub enum AnswerEnd {
     Cut,
 }
 
-/// What becomes of the connection after an answer.
+/// Whether a connection is kept after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterAnswer {
     /// Another request may follow.

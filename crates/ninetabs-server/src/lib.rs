@@ -40,8 +40,9 @@
 //! - [`event_loop`] serves connections that have left the pool by [`Response::detach`].
 //! - [`timeline`] is the record of events, if the program wants one ([`Server::record`]).
 //!
-//! A request's way: the acceptor's thread lets a connection in and pushes it into todo; a pool thread reads
-//! from it; `PumaServer::process` takes the request, [`serving::Serving`] calls the app and writes the answer.
+//! A request's way: the acceptor's thread accepts a connection, and `PumaServer::let_in` pushes it into todo. A
+//! pool thread runs `PumaServer::process`, which reads a request from it; [`serving::Serving`] calls the app and
+//! writes the answer. A connection without a whole request wakes in the reactor by `PumaServer::on_wake`.
 //!
 //! # Features
 //!

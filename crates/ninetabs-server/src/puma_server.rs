@@ -120,7 +120,7 @@ impl PumaServer {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// What unfinished requests of all connections hold.
+    /// The memory that unfinished requests of all connections hold.
     pub fn pending(&self) -> &PendingBudget {
         &self.pending
     }

@@ -306,7 +306,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
         }
         for event in events {
-            // The waker has no slot.
+            // The waker does not have a slot.
             let has_closed = event.is_read_closed() || event.is_error();
             let told = if has_closed { KernelReport::Closed } else { KernelReport::Readable };
             let token = event.token().0;

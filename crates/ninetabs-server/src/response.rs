@@ -101,14 +101,14 @@ pub enum ResponseBody {
     /// Nothing that the server knows of: the connection is handed over. Models Rack's
     /// partial and full hijack.
     Detached {
-        /// What writes the head.
+        /// The side that writes the head.
         head: DetachedHead,
         /// What takes the connection over.
         take_over: TakeOver,
     },
 }
 
-/// What writes the head of a connection that is handed over.
+/// The side that writes the head of a connection that is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DetachedHead {
     /// The server, before it hands the connection over.

@@ -60,7 +60,7 @@ pub(crate) enum Served {
     Detached(TakeOver),
 }
 
-/// What one pool thread serves.
+/// The request that one pool thread serves.
 #[derive(Default)]
 struct ThreadSlot {
     begun: Option<Begun>,

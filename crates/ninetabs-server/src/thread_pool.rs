@@ -299,7 +299,7 @@ impl<W: Work> Processor<W> {
         self.shared.lock().goes_on_with(self.number, next)
     }
 
-    /// What marks this thread as IO-bound, without the kind of work that it does. Allocates nothing.
+    /// A handle that marks this thread as IO-bound, whatever kind of work it does. Allocates nothing.
     pub(crate) fn io_bound_mark(&self) -> IoBoundMark {
         IoBoundMark {
             pool: Arc::clone(&self.shared) as Arc<dyn MarksIoBound>,

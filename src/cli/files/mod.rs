@@ -1,6 +1,6 @@
 //! Files of the user's: the one module that writes, replaces and removes them.
 //!
-//! Before a path is used, [`FilePlace::of`] looks at what is there, behind all links:
+//! Before a path is used, [`FilePlace::of`] finds out what is there, behind all links:
 //!
 //! | there is | written | removed |
 //! |---|---|---|

@@ -119,7 +119,7 @@ impl<F: Feed> PeerConnection<F> {
         self.out.is_some()
     }
 
-    /// Reads, if that is asked for, and writes what there is room for.
+    /// Reads, if that is asked for, and writes as much as the kernel takes.
     pub fn turn(&mut self, feed: &mut F, doing: IoTurn, now: Instant) -> Turn {
         let read = match doing {
             IoTurn::ReadAndWrite => self.read(feed),

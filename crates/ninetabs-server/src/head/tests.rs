@@ -21,7 +21,7 @@ fn status(bytes: &[u8]) -> Option<u16> {
     }
 }
 
-/// What becomes of a head, which does not depend on how it was cut.
+/// The outcome of a head, which does not depend on how it was cut.
 fn outcome(bytes: &[u8]) -> Option<u16> {
     let whole = status(bytes);
     let mut scan = HeadScan::new(MAX);
