@@ -9,8 +9,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::fields::Fields;
+use super::first_line::Version;
 use super::refusal::Refusal;
-use super::version::Version;
 
 /// A host as a URI spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]

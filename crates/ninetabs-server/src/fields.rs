@@ -1,8 +1,13 @@
-//! The fields of a head, in the order in which they came.
+//! The fields of a head, in the order in which they came, and what their values mean.
 //!
 //! A browser sends fifteen of them with each request, so they stand in one piece of
 //! memory, and not in two pieces each. The shortest field is four bytes on the
 //! socket, so little is kept beside its text.
+//!
+//! A list means the same on one line and on several (RFC 9110 5.3), a comma within quotes
+//! separates nothing, and each field is compared by its own rule: tokens in any case, media
+//! types by their weight, entity tags weakly. A field that is not a list and is given several
+//! times does not have a value.
 
 use std::mem;
 
@@ -69,6 +74,89 @@ impl Fields {
     }
 }
 
+/// The members of a list on any number of lines, empty ones left out.
+pub(crate) fn members<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    lines.flat_map(|line| split(line, ',')).filter(|member| !member.is_empty())
+}
+
+/// Whether a list of tokens (`Connection`, `Upgrade`, `Expect`) has this one, in any case.
+pub(crate) fn has_token<'a>(lines: impl Iterator<Item = &'a str>, token: &str) -> bool {
+    members(lines).any(|member| member.eq_ignore_ascii_case(token))
+}
+
+/// The only value of a field that is not a list. None: it is absent, or given several times.
+pub(crate) fn single<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    lines.next().filter(|_| lines.next().is_none())
+}
+
+/// A media type without its parameters.
+pub(crate) fn essence(media_type: &str) -> &str {
+    split(media_type, ';').next().unwrap_or_default()
+}
+
+/// Whether `Accept` names this media type with a weight above 0. Ranges (`*/*`) do not count,
+/// and neither does a member with a malformed weight.
+pub(crate) fn accepts<'a>(lines: impl Iterator<Item = &'a str>, media_type: &str) -> bool {
+    members(lines).any(|member| {
+        let mut parts = split(member, ';');
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
+        let weight = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| {
+            // Parameters of the media type come before its weight.
+            name.eq_ignore_ascii_case("q")
+        });
+        is_it && weight.is_none_or(|(_, weight)| is_above_zero(weight))
+    })
+}
+
+/// Whether `If-None-Match` has this entity tag, by weak comparison (RFC 9110 8.8.3.2), or is
+/// `*`, which any tag matches. `tag` is the opaque part, without its quotes.
+pub(crate) fn matches_tag<'a>(lines: impl Iterator<Item = &'a str> + Clone, tag: &str) -> bool {
+    if single(lines.clone()) == Some("*") {
+        return true;
+    }
+    // A backslash escapes nothing in a tag, and a comma may stand in it.
+    lines.into_iter().any(|mut rest| {
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', ',']);
+            let opaque = rest.strip_prefix("W/").unwrap_or(rest).strip_prefix('"');
+            let Some((this, behind)) = opaque.and_then(|opaque| opaque.split_once('"')) else { return false };
+            if this == tag {
+                return true;
+            }
+            rest = behind;
+        }
+    })
+}
+
+/// `0` and `1` with up to three decimals (RFC 9110 12.4.2).
+fn is_above_zero(weight: &str) -> bool {
+    let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
+    let is_weight = decimals.len() <= 3 && decimals.bytes().all(|byte| byte.is_ascii_digit());
+    let has_decimals = decimals.bytes().any(|byte| byte != b'0');
+    is_weight && (whole == "1" && !has_decimals || whole == "0" && has_decimals)
+}
+
+/// Parts between separators that stand in no quoted string, without blanks around them.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parts = text.split(move |c: char| {
+        let was_escaped = mem::take(&mut is_escaped);
+        match c {
+            _ if was_escaped => false,
+            '\\' if is_quoted => {
+                is_escaped = true;
+                false
+            }
+            '"' => {
+                is_quoted = !is_quoted;
+                false
+            }
+            c => c == separator && !is_quoted,
+        }
+    });
+    parts.map(|part| part.trim_matches([' ', '\t']))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +171,95 @@ mod tests {
         assert_eq!(all, [("A", "1"), ("b", ""), ("a", "x\u{fffd}y\u{fffd}"), ("", "ä")]);
         assert_eq!(fields.values("A").collect::<Vec<_>>(), ["1", "x\u{fffd}y\u{fffd}"]);
         assert_eq!(fields.values("c").next(), None);
+    }
+
+    /// Each row is asked about on one line and on several.
+    fn lines(values: &str) -> [Vec<&str>; 2] {
+        [vec![values], values.split(", ").collect()]
+    }
+
+    #[test]
+    fn tokens_of_lists() {
+        for (values, expected) in [
+            ("close", true),
+            ("CLOSE", true),
+            ("TE, Close", true),
+            ("keep-alive, close", true),
+            ("close, keep-alive", true),
+            (", ,close\t,", true),
+            ("", false),
+            ("clo", false),
+            ("closed", false),
+            ("close;q=1", false),
+            ("close keep-alive", false),
+            ("\"close\"", false),
+            ("a=\"b,close,c\"", false),
+            ("a=\"\\\",close,\\\"\"", false),
+            ("a=\"b\",close", true),
+        ] {
+            for lines in lines(values) {
+                assert_eq!(has_token(lines.iter().copied(), "close"), expected, "{lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn media_types_by_their_weight() {
+        for (values, expected) in [
+            ("text/html", true),
+            ("TEXT/HTML;Q=0.5", true),
+            ("application/json, text/html ; q=1.000, */*", true),
+            ("text/html;charset=utf-8;q=0.001", true),
+            ("text/html;x=\"q=0\"", true),
+            ("text/html;q=0", false),
+            ("text/html; q=0.000", false),
+            ("text/html;q=0.", false),
+            ("text/html;charset=utf-8;q=0", false),
+            ("text/html;q=", false),
+            ("text/html;q=-1", false),
+            ("text/html;q=1.1", false),
+            ("text/html;q=0.0001", false),
+            ("*/*", false),
+            ("text/*", false),
+            ("text/htmlx", false),
+            ("text/plain;x=\"a,text/html,b\"", false),
+            ("text/html;q=0, text/html;level=1", true),
+        ] {
+            for lines in lines(values) {
+                assert_eq!(accepts(lines.iter().copied(), "text/html"), expected, "{lines:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn entity_tags_are_compared_weakly() {
+        for (values, expected) in [
+            ("W/\"3\"", true),
+            ("\"3\"", true),
+            ("\"1\", W/\"3\"", true),
+            ("\"1\",\"2\",\"3\"", true),
+            ("*", true),
+            ("", false),
+            ("3", false),
+            ("w/\"3\"", false),
+            ("\"33\"", false),
+            ("\"a,\"3\"", false),
+            ("\"\\\", \"3\"", true),
+            ("\"*\"", false),
+            ("W/3", false),
+        ] {
+            for lines in lines(values) {
+                assert_eq!(matches_tag(lines.iter().copied(), "3"), expected, "{lines:?}");
+            }
+        }
+        assert!(!matches_tag(["*", "\"1\""].into_iter(), "3"));
+    }
+
+    #[test]
+    fn a_field_that_is_no_list_has_one_value_or_none() {
+        assert_eq!(single(["a"].into_iter()), Some("a"));
+        assert_eq!(single(["a", "a"].into_iter()), None);
+        assert_eq!(single([].into_iter()), None);
+        assert_eq!(essence("Application/JSON ;charset=\"a;b\""), "Application/JSON");
     }
 }

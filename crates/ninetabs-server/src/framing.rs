@@ -6,9 +6,9 @@
 //! answer is framed is the other enum, [`AnswerFraming`]. Models the decisions of
 //! Puma::Client#setup_body, stricter where docs/puma.md says so.
 
+use super::first_line::Version;
 use super::head::RequestHead;
 use super::refusal::Refusal;
-use super::version::Version;
 
 /// How the bytes after an answer's head are told apart from what follows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use crate::configuration::{Configuration, SHORTEST_ROUND};
 use crate::lingering::LINGER;
 use crate::listen::StartError;
 use crate::puma_server::PumaServer;
-use crate::reactor::{After, Reactor};
+use crate::reactor::Reactor;
 use crate::reaper::Reaper;
 use crate::serving::{RequestView, Serving};
 use crate::streams::Streams;
@@ -115,11 +115,7 @@ impl Handle {
         let limits = configuration.answer_limits();
         let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits));
         let server = PumaServer::new(&configuration, Arc::clone(&serving), Arc::clone(&timeline));
-        let process = {
-            let server = Arc::clone(&server);
-            move |client: Box<Client>, processor: &_| server.process(client, processor)
-        };
-        let pool = Arc::new(ThreadPool::start(configuration.pool_options(), timeline, process)?);
+        let pool = Arc::new(ThreadPool::start(configuration.pool_options(), timeline, server.processing())?);
         let front = Front::open(listener, &configuration, server, &pool)?;
         let trimmed = Arc::clone(&pool);
         let trim =
@@ -264,11 +260,7 @@ impl Front {
         let listen = |error| StartError::Listen { address: configuration.bind, error };
         let address = listener.local_addr().map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
-        let wakes = Arc::downgrade(&server);
-        let on_wake = move |client, wake| {
-            wakes.upgrade().map_or(After::Done, |server: Arc<PumaServer>| server.on_wake(client, wake))
-        };
-        let reactor = Reactor::start(&format!("{name} reactor"), &configuration.services, on_wake)
+        let reactor = Reactor::start(&format!("{name} reactor"), &configuration.services, server.waking())
             .map_err(StartError::Thread)?;
         server.join(pool, reactor);
 

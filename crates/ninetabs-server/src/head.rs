@@ -18,10 +18,9 @@ use std::sync::Arc;
 use http::Method;
 
 use super::authority::{self, Authority};
-use super::field_values;
-use super::fields::Fields;
+use super::fields::{self, Fields};
+use super::first_line::Version;
 use super::refusal::Refusal;
-use super::version::Version;
 
 /// The longest request target, in bytes.
 pub const MAX_TARGET_BYTES: usize = 12 * 1024;
@@ -78,7 +77,7 @@ impl RequestHead {
 
     /// Whether the client waits to be told to send its body (in any case: RFC 9110).
     pub fn expects_continue(&self) -> bool {
-        field_values::has_token(self.fields.values("expect"), "100-continue")
+        fields::has_token(self.fields.values("expect"), "100-continue")
     }
 
     /// How many bytes of memory it takes, as far as they grow with what came.

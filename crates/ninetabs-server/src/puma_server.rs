@@ -172,8 +172,20 @@ impl PumaServer {
         there > most
     }
 
+    /// The function that a pool thread is given.
+    pub fn processing(self: &Arc<Self>) -> impl Fn(Box<Client>, &Processor<Box<Client>>) + use<> {
+        let server = Arc::clone(self);
+        move |client, processor: &Processor<_>| server.process(client, processor)
+    }
+
+    /// The function that the reactor is given. It does not keep the server, which keeps the reactor.
+    pub fn waking(self: &Arc<Self>) -> impl FnMut(Box<Client>, Wake) -> After<Box<Client>> + use<> {
+        let server = Arc::downgrade(self);
+        move |client, wake| server.upgrade().map_or(After::Done, |server| server.on_wake(client, wake))
+    }
+
     /// What a pool thread does with a client: reads, serves, and passes it on.
-    pub fn process(self: &Arc<Self>, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
+    fn process(self: &Arc<Self>, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
         let mut is_its_turn = true;
         loop {
             match client.eagerly_finish() {
@@ -352,7 +364,7 @@ impl PumaServer {
     }
 
     /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
-    pub fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
+    fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
         // One read each, so that a client that sends a lot does not keep the others waiting. A deadline
         // says nothing about what has come: it counts only if nothing is there to be read.
         let progress = match wake {

@@ -4,7 +4,7 @@
 use http::StatusCode;
 use thiserror::Error;
 
-use super::version::Version;
+use super::first_line::Version;
 
 /// A request that is answered without the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -73,7 +73,7 @@ impl Refusal {
             "{} {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\n{again}content-length: {}\r\nconnection: close\r\n\r\n{body}",
             version.as_str(),
             self.status().as_str(),
-            super::status::reason(self.status()),
+            super::first_line::reason(self.status()),
             line.len(),
         )
         .into_bytes()

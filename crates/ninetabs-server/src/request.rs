@@ -12,13 +12,12 @@ use http::Method;
 
 use super::authority::{self, AbsoluteForm, Authority};
 use super::body::RequestBody;
-use super::field_values;
-use super::fields::Fields;
+use super::fields::{self, Fields};
+pub use super::first_line::Version;
 use super::framing;
 use super::head::{self, RequestHead};
 use super::refusal::Refusal;
 use super::thread_pool::IoBoundMark;
-pub use super::version::Version;
 use crate::escape::Escaped;
 use crate::timeline::Subject;
 
@@ -134,34 +133,34 @@ impl Request {
     /// The value of a header that is no list. None: it is absent, or given several times, so
     /// that two readers may see two values.
     pub fn only_header(&self, name: &str) -> Option<&str> {
-        field_values::single(self.headers.values(name))
+        fields::single(self.headers.values(name))
     }
 
     /// The members of a header that is a list, on one line or on several.
     pub fn header_list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        field_values::members(self.headers.values(name))
+        fields::members(self.headers.values(name))
     }
 
     /// Whether a header that is a list of tokens (`Connection`, `Upgrade`) has this one.
     pub fn header_lists(&self, name: &str, token: &str) -> bool {
-        field_values::has_token(self.headers.values(name), token)
+        fields::has_token(self.headers.values(name), token)
     }
 
     /// Whether the body is said to be of this media type, parameters aside.
     pub fn is_of_type(&self, media_type: &str) -> bool {
-        let said = self.only_header("content-type").map(field_values::essence);
+        let said = self.only_header("content-type").map(fields::essence);
         said.is_some_and(|said| said.eq_ignore_ascii_case(media_type))
     }
 
     /// Whether the client names this media type among those that it accepts.
     pub fn accepts(&self, media_type: &str) -> bool {
-        field_values::accepts(self.headers.values("accept"), media_type)
+        fields::accepts(self.headers.values("accept"), media_type)
     }
 
     /// Whether the client says that it has what this entity tag names. `tag` is without quotes.
     pub fn has_tag(&self, tag: &str) -> bool {
         let lines: Vec<&str> = self.headers.values("if-none-match").collect();
-        field_values::matches_tag(lines.iter().copied(), tag)
+        fields::matches_tag(lines.iter().copied(), tag)
     }
 
     /// Models `env["puma.mark_as_io_bound"].call`: for the rest of this request

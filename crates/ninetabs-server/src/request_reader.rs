@@ -10,10 +10,10 @@ use std::mem;
 
 use super::body::{RequestBody, SpoolError};
 use super::chunks::Chunks;
+use super::first_line::Version;
 use super::framing::{self, BodyFraming};
 use super::head::{HeadScan, Parsed, RequestHead};
 use super::refusal::Refusal;
-use super::version::Version;
 use crate::log_limit::limited;
 
 /// A request that has come whole.

@@ -16,13 +16,13 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use socket2::SockRef;
 
 use super::answer_writer::COPIED_BYTES;
-use super::field_values;
+use super::fields;
+use super::first_line::Version;
+use super::first_line::reason;
 use super::framing::{AfterAnswer, AnswerFraming};
 use super::request::Request;
 use super::socket::{Cutter, Patience, Socket};
-use super::status::reason;
 use super::stream::{Dialect, Stream, StreamError};
-use super::version::Version;
 
 /// Few answers have more.
 const USUAL_HEADERS: usize = 6;
@@ -286,7 +286,7 @@ impl Response {
     /// Whether the app itself ends the connection with this answer.
     pub(crate) fn says_close(&self) -> bool {
         let named = self.headers.iter().filter(|(name, _)| *name == CONNECTION);
-        field_values::has_token(named.filter_map(|(_, value)| value.to_str().ok()), "close")
+        fields::has_token(named.filter_map(|(_, value)| value.to_str().ok()), "close")
     }
 
     /// With what JSON, text and scripts say unless their route says otherwise: that their type is

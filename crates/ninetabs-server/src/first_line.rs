@@ -1,6 +1,25 @@
-//! The reason phrase that goes with a status.
+//! The parts of a message's first line that both sides share: the version, and the reason of a status.
 
 use http::StatusCode;
+
+/// The version a request was written in; it decides how an answer is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+impl Version {
+    /// As it is written in a request line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
+}
 
 /// The reason of a status. Where Puma's table (Rack's) has another than the `http` crate, Puma's is
 /// taken. A code without a reason says `CUSTOM`, as Puma's unknown ones do.
