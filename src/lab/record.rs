@@ -235,8 +235,10 @@ impl Record {
                 story.queued_us = at_us;
             }
             What::Withdrawn | What::Rejected { .. } => {
-                let story = self.stories.entry(subject.request).or_insert_with(|| Story::new(subject));
-                story.finished_us = Some(at_us);
+                // One that the reactor watched has been on a thread, or in todo at no time.
+                let refused = Story { queued_us: at_us, ..Story::new(subject) };
+                let story = self.stories.entry(subject.request).or_insert(refused);
+                story.finished_us.get_or_insert(at_us);
             }
             _ => {}
         }
@@ -433,6 +435,31 @@ pub(crate) mod tests {
         record.take(excerpt);
         let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();
         assert_eq!(todo, [("connection 2".to_owned(), 4000), ("connection 1".to_owned(), 5000)]);
+    }
+
+    #[test]
+    fn a_request_that_is_refused_outside_the_pool_did_not_wait_and_holds_no_thread() {
+        let timeline = Timeline::simulated();
+        let say = |thread, request, what| {
+            timeline.let_pass(Duration::from_millis(1));
+            timeline.record(thread, Some(Subject { connection: request, port: 40_001, request }), what);
+        };
+        let refused = || What::Rejected { status: 408, why: "too slow".into() };
+        // The reactor waits in vain for the rest of it.
+        say(None, 1, What::Queued);
+        say(Some(1), 1, What::Started);
+        say(Some(1), 1, What::Finished);
+        say(None, 1, refused());
+        // The acceptor has no room for it.
+        say(None, 2, refused());
+        let mut record = Record::default();
+        record.take(timeline.after(0));
+        let times = |request| {
+            let story: &Story = &record.stories[&request];
+            (story.queued_us, story.started.map(|(at_us, _)| at_us), story.finished_us)
+        };
+        assert_eq!(times(1), (1_000, Some(2_000), Some(3_000)));
+        assert_eq!(times(2), (5_000, None, Some(5_000)));
     }
 
     #[test]

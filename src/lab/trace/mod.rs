@@ -169,6 +169,9 @@ impl Process {
                 }
             }
             What::Rejected { status, why } => {
+                if let Some(wait) = self.todo.remove(&subject.request) {
+                    self.wait_is_over(subject.request, wait, at_us, None, why);
+                }
                 let args = json!({ "request": subject.request, "status": status, "why": why });
                 self.push(
                     "request",
@@ -225,12 +228,14 @@ impl Process {
             What::Rejected { status, why } => {
                 // On Puma's front it may not have been read whole, and has not begun then.
                 if !matches!(self.lane(thread).doing, Doing::Reading { .. }) {
-                    self.note(thread, subject, at_us, |open| open.why = Some(why.clone()));
+                    self.note(thread, subject, at_us, |_| {});
                 }
+                self.close(thread, at_us, why);
                 self.instant(thread, at_us, "refused", json!({ "status": status, "why": why }));
             }
             What::Left => {
-                self.note(thread, subject, at_us, |open| open.why = Some("its client had left".to_owned()));
+                self.note(thread, subject, at_us, |_| {});
+                self.close(thread, at_us, "its client had left");
                 self.instant(thread, at_us, "left", json!({}));
             }
             What::Panicked { message } => {
@@ -490,6 +495,34 @@ mod tests {
         let lines =
             [&["b todo: tab 9 20", "e todo: tab 9 30", "B tab 9 30", "i marked as IO-bound 40"], &lines[1..]];
         assert_eq!(seen(&[&tiny[..], &rest].concat()), lines.concat());
+    }
+
+    #[test]
+    fn a_refused_request_ends_where_it_is_refused() {
+        let refused = |thread| {
+            let rejected = What::Rejected { status: 400, why: "no HTTP".into() };
+            (thread, Some(NINTH), rejected)
+        };
+        let (on, of) = (Some(1), Some(NINTH));
+        let queued = (None, of, What::Queued);
+        let finished = (on, of, What::Finished);
+        let lines = |moments: &[_]| {
+            let line = |event: &Event| {
+                let json = serde_json::to_value(event).unwrap();
+                let dur = json["dur"].as_u64().map_or(String::new(), |dur| format!(" for {dur}"));
+                let ended = json["args"]["ended"].as_str().unwrap_or_default();
+                format!("{} {}{dur} {ended}", event.name, event.ts).trim_end().to_owned()
+            };
+            events(moments).iter().map(line).collect::<Vec<_>>()
+        };
+        let in_todo = lines(&[queued.clone(), refused(None)]);
+        assert_eq!(in_todo, ["todo: request 9 10", "todo: request 9 20 no HTTP", "refused 20"]);
+        let unread = lines(&[queued.clone(), (on, of, What::Started), refused(on), finished.clone()]);
+        let reads = "reads, and has no whole request 20 for 10 no HTTP";
+        let waits = ["todo: request 9 10", "todo: request 9 20 a thread took it"];
+        assert_eq!(unread, [&waits[..], &[reads, "refused 30"]].concat());
+        let left = lines(&[(on, of, What::Started), (on, of, asks("/up")), (on, of, What::Left), finished]);
+        assert_eq!(left, ["/up 10", "/up 30 its client had left", "left 30"]);
     }
 
     #[test]
