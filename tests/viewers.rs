@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
 use fastrand::Rng;
-use ninetabs::lab::record::name_of;
+use ninetabs::lab::story::name_of;
 use ninetabs_server::timeline::{CAPACITY, Subject, Timeline, TimelineNews, What};
 use serde_json::{Value, json as object};
 

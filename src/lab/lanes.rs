@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Record, Story};
+use super::record::Record;
+use super::story::Story;
 
 /// What a thread did in one column's time; of several things the last in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,14 +117,14 @@ impl Lane {
 /// The lanes of a record between two times on its clock, threads first, todo last.
 pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
     let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
-    let lane = |thread: &usize| {
+    let lane = |thread: usize| {
         let mut cells = vec![Cell::Idle; columns];
         for (from_us, until_us) in &record.unknown_us {
             scale.clear(&mut cells, *from_us, *until_us);
         }
-        (*thread, Lane { label: format!("tp {thread:03}"), cells, holder: String::new(), bands: Vec::new() })
+        (thread, Lane { label: format!("tp {thread:03}"), cells, holder: String::new(), bands: Vec::new() })
     };
-    let mut lanes: BTreeMap<usize, Lane> = record.threads.iter().map(lane).collect();
+    let mut lanes: BTreeMap<usize, Lane> = record.threads().map(lane).collect();
     for story in record.stories.values() {
         let Some(lane) = story.started.and_then(|(_, thread)| lanes.get_mut(&thread)) else { continue };
         hold(&mut lane.cells, story, &scale, to_us);

@@ -10,7 +10,7 @@
 //!   [`program`] that ends with its holder.
 //!
 //! On these stand the acts of `reproduce`: [`subject`] is the server that they look
-//! at, [`follower`] asks it for its [`record`], [`stage`] the verbs that they are written
+//! at, [`follower`] asks it for its [`record`] (the [`story`] of each request, by the [`state`] of the server), [`stage`] the verbs that they are written
 //! in, [`acts`] the acts; [`lanes`], [`narrator`], [`picture`] and [`claim`] show what was seen, [`report`] and
 //! [`trace`] keep it.
 //!
@@ -36,6 +36,8 @@ pub mod report;
 pub mod scratch;
 pub mod sockets;
 pub mod stage;
+pub mod state;
+pub mod story;
 pub mod subject;
 pub mod tab;
 pub mod trace;

@@ -7,7 +7,8 @@ use console::{Style, Term};
 
 use super::claim::Claim;
 use super::lanes::{self, Cell, LEGEND, Lane};
-use super::record::{Record, Story};
+use super::record::Record;
+use super::story::Story;
 use ninetabs_server::escape::printable;
 
 /// The widest that lanes are drawn.
@@ -283,7 +284,7 @@ fn style(cell: Cell) -> Style {
 
 fn summary(record: &Record) -> String {
     let held = record.held();
-    let idle = record.threads.len().saturating_sub(held);
+    let idle = record.threads().len().saturating_sub(held);
     let todo: Vec<String> = record.todo().map(Story::name).collect();
     let todo = if todo.is_empty() { "empty".to_owned() } else { todo.join(", ") };
     format!("threads: {held} held, {idle} idle; todo: {todo}")

@@ -8,7 +8,8 @@
 use minijinja::{Environment, Value, context};
 use thiserror::Error;
 
-use super::record::{Record, Story};
+use super::record::Record;
+use super::story::Story;
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
 /// The shapes' colours, light and dark; whoever puts the picture into a page needs them once.
@@ -58,9 +59,9 @@ fn draw(title: &str, record: &Record, from_us: u64, frame: Frame) -> Result<Stri
     let alone = frame == Frame::File;
     let scale = Scale { from_us, to_us: record.now_us.max(from_us + 1) };
     let threads: Vec<Value> =
-        record.threads.iter().enumerate().map(|(row, thread)| lane(record, *thread, row, &scale)).collect();
+        record.threads().enumerate().map(|(row, thread)| lane(record, thread, row, &scale)).collect();
     let waiters = waiters(record, &scale);
-    let rows = record.threads.len() + waiters.iter().map(|(row, _)| row + 1).max().unwrap_or(1);
+    let rows = record.threads().len() + waiters.iter().map(|(row, _)| row + 1).max().unwrap_or(1);
     let waits: Vec<Value> = waiters.iter().map(|(row, story)| wait(record, story, *row, &scale)).collect();
     let bottom = y(rows);
     let mut environment = Environment::new();
@@ -72,7 +73,7 @@ fn draw(title: &str, record: &Record, from_us: u64, frame: Frame) -> Result<Stri
         from_y => if alone { 0 } else { BELOW_TITLE },
         threads,
         waits,
-        todo_y => y(record.threads.len()),
+        todo_y => y(record.threads().len()),
         ticks => scale.ticks(),
         left => LEFT,
         right => LEFT + SPAN,
@@ -136,10 +137,10 @@ fn waits_until(story: &Story, scale: &Scale) -> u64 {
 fn wait(record: &Record, story: &Story, row: usize, scale: &Scale) -> Value {
     let bar = scale.bar(story.queued_us, waits_until(story, scale));
     let (x, width) = bar.unwrap_or((LEFT, 0.0));
-    let taken_by = story.started.and_then(|(_, thread)| record.threads.iter().position(|it| *it == thread));
+    let taken_by = story.started.and_then(|(_, thread)| record.threads().position(|it| it == thread));
     context! {
         x, width,
-        y => y(record.threads.len() + row),
+        y => y(record.threads().len() + row),
         name => name_that_fits(story, width),
         taken_y => taken_by.map(y),
     }

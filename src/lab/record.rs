@@ -1,4 +1,4 @@
-//! What a server says of itself, kept: its timeline, folded into one story a request.
+//! A server's timeline, folded into one story per request.
 //!
 //! Everything that an act draws or claims about the inside of a server is read
 //! from here. The only words that the lab shares with the server half are the
@@ -6,103 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use ninetabs_server::escape::is_printable;
-use ninetabs_server::timeline::{Excerpt, Held, Moment, Snapshot, Subject, What};
+use ninetabs_server::timeline::{Excerpt, Held, Moment, Subject, What};
 
-/// One request, as far as it has come. Times are microseconds on the server's clock.
-#[derive(Debug, Clone, Default)]
-pub struct Story {
-    pub request: u64,
-    pub connection: u64,
-    /// The client's port.
-    pub port: u16,
-    /// Empty as long as nobody has read the request, or looked at it.
-    pub target: String,
-    /// When it was put into todo: the last time, if it was put aside until all of it had come.
-    pub queued_us: u64,
-    /// When it left todo, and the number of the thread that took it.
-    pub started: Option<(u64, usize)>,
-    pub is_stream: bool,
-    /// When each write went out.
-    pub writes_us: Vec<u64>,
-    /// From when to when a write waited for the client.
-    pub blocked_us: Vec<(u64, u64)>,
-    pub gone: Option<Gone>,
-    pub reaped_us: Option<u64>,
-    pub finished_us: Option<u64>,
-}
-
-/// A write that failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
-    pub at_us: u64,
-    /// Its number among the writes of its answer, from 1.
-    pub write: u64,
-    pub errno: String,
-}
-
-impl Story {
-    fn new(subject: Subject) -> Story {
-        let Subject { connection, port, request } = subject;
-        Story { request, connection, port, ..Story::default() }
-    }
-
-    /// Whether it holds a thread.
-    pub fn is_running(&self) -> bool {
-        self.started.is_some() && self.finished_us.is_none()
-    }
-
-    fn is_held_by(&self, thread: usize) -> bool {
-        self.is_running() && self.started.is_some_and(|(_, number)| number == thread)
-    }
-
-    /// Whether it waits for one.
-    pub fn is_queued(&self) -> bool {
-        self.started.is_none() && self.finished_us.is_none()
-    }
-
-    /// When it left todo, by a thread that took it or by its end.
-    pub fn left_todo_us(&self) -> Option<u64> {
-        self.started.map(|(at_us, _)| at_us).or(self.finished_us)
-    }
-
-    /// What a person calls it.
-    pub fn name(&self) -> String {
-        if self.target.is_empty() { format!("connection {}", self.connection) } else { name_of(&self.target) }
-    }
-}
-
-/// What a person calls a request for this: `tab 3`, the value of `?tab=`, or its path. It is
-/// decoded as a form is, has no character that steers a terminal, and at most `LONGEST_NAME`
-/// characters: the same as on the dashboard.
-pub fn name_of(target: &str) -> String {
-    match tab_of(target) {
-        Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-            format!("tab {}", bounded(&number))
-        }
-        Some(name) => bounded(&name),
-        None => bounded(target.split('?').next().unwrap_or_default()),
-    }
-}
-
-/// The most characters of a name.
-const LONGEST_NAME: usize = 40;
-
-fn bounded(text: &str) -> String {
-    let shown = |c: char| if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER };
-    match text.char_indices().nth(LONGEST_NAME) {
-        None => text.chars().map(shown).collect(),
-        Some(_) => text.chars().take(LONGEST_NAME - 1).map(shown).chain(['…']).collect(),
-    }
-}
-
-/// The last value of `?tab=`, which is the one that the app takes, decoded; None if it is empty.
-pub fn tab_of(target: &str) -> Option<String> {
-    let (_, query) = target.split_once('?')?;
-    let parameters = url::form_urlencoded::parse(query.as_bytes());
-    let (_, tab) = parameters.filter(|(name, _)| name == "tab").last()?;
-    (!tab.is_empty()).then(|| tab.into_owned())
-}
+use super::state::State;
+use super::story::Story;
 
 /// All that a server has said.
 #[derive(Debug, Clone, Default)]
@@ -111,17 +18,13 @@ pub struct Record {
     pub now_us: u64,
     /// By request number, which is the order of arrival.
     pub stories: BTreeMap<u64, Story>,
-    /// The living threads' numbers.
-    pub threads: Vec<usize>,
-    /// Moments that were lost because nobody asked in time.
+    /// Moments that the server had forgotten before it was asked for them.
     pub forgotten: u64,
-    /// All of it, as it was said, for a trace. Whoever follows a server for days lets go of them.
+    /// All moments, for a trace. A reader that follows a server for days clears them.
     pub moments: Vec<Moment>,
-    /// From when to when nobody knows what ended: it was let go, or lost because nobody asked in time.
+    /// Spans of time whose stories may be missing: they were dropped ([`Record::forget_before`]) or lost.
     pub unknown_us: Vec<(u64, u64)>,
-    last_seq: u64,
-    /// The request that each thread has.
-    at_work: BTreeMap<usize, u64>,
+    state: State,
 }
 
 impl Record {
@@ -134,160 +37,118 @@ impl Record {
         }
         self.now_us = now_us;
         self.forgotten = self.forgotten.saturating_add(forgotten);
-        for (thread, held) in snapshot.iter().flat_map(holds) {
-            // It began before the moments that are left.
-            if held.started_us < Some(until_us) {
-                self.hold(thread, held, until_us);
-            }
+        let state = snapshot.map(State::from);
+        if let Some(state) = &state {
+            self.resume(state, until_us);
         }
         for moment in moments {
-            self.last_seq = moment.seq;
-            self.moments.push(moment.clone());
-            self.take_moment(moment);
+            self.take_moment(&moment);
+            self.moments.push(moment);
         }
-        if let Some(snapshot) = snapshot {
-            self.settle(&snapshot, until_us);
-        }
-    }
-
-    /// After a gap that ended at this time: takes the state in the place of the forgotten moments.
-    fn settle(&mut self, snapshot: &Snapshot, until_us: u64) {
-        self.last_seq = snapshot.seq;
-        self.threads = snapshot.threads.keys().copied().collect();
-        for (thread, held) in holds(snapshot) {
-            self.hold(thread, held, until_us);
-        }
-        let held: BTreeMap<usize, u64> = holds(snapshot).map(|(at, it)| (at, it.subject.request)).collect();
-        let is_there = |story: &Story| match story.started {
-            Some((_, thread)) => held.get(&thread) == Some(&story.request),
-            None => snapshot.todo.iter().any(|held| held.subject.request == story.request),
-        };
-        for story in self.stories.values_mut() {
-            if story.finished_us.is_none() && !is_there(story) {
-                story.finished_us = Some(until_us);
-            }
-        }
-        self.at_work = held;
-        for held in &snapshot.todo {
-            let story = self.stories.entry(held.subject.request).or_insert_with(|| Story::new(held.subject));
-            *story = Story { queued_us: held.queued_us.unwrap_or(until_us), ..Story::new(held.subject) };
-            story.target = held.target.as_deref().unwrap_or_default().to_owned();
+        if let Some(state) = state {
+            self.settle(state, until_us);
         }
     }
 
-    /// A thread has this request, whatever it had before.
-    fn hold(&mut self, thread: usize, held: &Held, until_us: u64) {
-        let request = held.subject.request;
-        self.begin(thread, request, until_us);
-        let story = self.stories.entry(request).or_insert_with(|| Story::new(held.subject));
-        let started_us = held.started_us.unwrap_or(until_us);
-        story.started = Some((started_us, thread));
-        story.queued_us = started_us.saturating_sub(held.waited_us.unwrap_or_default());
-        story.finished_us = None;
-        story.is_stream = held.is_stream;
-        if let Some(target) = &held.target {
-            story.target = target.to_string();
+    fn take_moment(&mut self, moment: &Moment) {
+        let before = self.state.take(moment);
+        if let (Some(thread), Some(held)) = (moment.thread, before) {
+            self.end_unless_held(thread, &held, moment.at_us);
         }
-        story.reaped_us = held.reaped.as_ref().map(|reaped| reaped.at_us);
-        story.gone = held.gone.as_ref().map(|gone| Gone {
-            at_us: gone.at_us,
-            write: gone.write,
-            errno: gone.error.clone(),
-        });
-    }
-
-    fn take_moment(&mut self, Moment { at_us, thread, subject, what, .. }: Moment) {
-        match (subject, thread) {
-            (None, Some(thread)) => match what {
-                What::Spawned => {
-                    self.threads.push(thread);
-                    self.threads.sort_unstable();
-                }
-                What::Exited => self.threads.retain(|number| *number != thread),
-                _ => {}
-            },
-            (Some(subject), None) => self.at_the_door(subject, at_us, what),
-            (Some(subject), Some(thread)) => self.on_thread(thread, subject, at_us, what),
-            (None, None) => {}
+        match (moment.thread, moment.subject) {
+            (Some(thread), Some(subject)) => self.on_thread(thread, subject, moment),
+            (None, Some(subject)) => self.at_the_door(subject, moment),
+            (_, None) => {}
         }
     }
 
-    fn at_the_door(&mut self, subject: Subject, at_us: u64, what: What) {
-        match what {
-            What::Accepted { target, peeked: true, .. } => {
-                // One that has left todo meanwhile is named by the thread that reads it.
-                if let Some(story) = self.stories.get_mut(&subject.request).filter(|story| story.is_queued())
-                {
-                    story.target = target.to_string();
-                }
-            }
-            What::Accepted { target, .. } => {
-                let story = Story { queued_us: at_us, target: target.to_string(), ..Story::new(subject) };
-                self.stories.insert(subject.request, story);
-            }
+    fn on_thread(&mut self, thread: usize, subject: Subject, moment: &Moment) {
+        let held = self.state.held_by(thread).filter(|held| held.subject.request == subject.request);
+        let Some(held) = held else { return };
+        let story = self.stories.entry(subject.request).or_insert_with(|| Story::new(subject));
+        let at_us = moment.at_us;
+        match moment.what {
+            What::Wrote { .. } => story.writes_us.push(at_us),
+            What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
+            What::Started
+            | What::Accepted { .. }
+            | What::Streaming
+            | What::Disconnected { .. }
+            | What::Reaped { .. } => story.on_thread(thread, held),
+            _ => {}
+        }
+    }
+
+    fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
+        match moment.what {
             // For the second time if Puma's front had put it aside, when not all of it had come:
             // meanwhile it was with the reactor, and waited for its client and not for a thread.
-            What::Queued => {
-                let story = self.stories.entry(subject.request).or_insert_with(|| Story::new(subject));
-                if !story.is_queued() {
-                    *story = Story::new(subject);
+            What::Queued | What::Accepted { .. } => {
+                if let Some(held) = self.state.waiting(subject.request) {
+                    self.stories.insert(subject.request, Story::in_todo(held));
                 }
-                story.queued_us = at_us;
             }
             What::Withdrawn | What::Rejected { .. } => {
                 // One that the reactor watched has been on a thread, or in todo at no time.
-                let refused = Story { queued_us: at_us, ..Story::new(subject) };
+                let refused = Story { queued_us: moment.at_us, ..Story::new(subject) };
                 let story = self.stories.entry(subject.request).or_insert(refused);
-                story.finished_us.get_or_insert(at_us);
+                story.finished_us.get_or_insert(moment.at_us);
             }
             _ => {}
         }
     }
 
-    fn on_thread(&mut self, thread: usize, subject: Subject, at_us: u64, what: What) {
-        match what {
-            What::Started | What::Accepted { .. } if self.at_work.get(&thread) != Some(&subject.request) => {
-                self.begin(thread, subject.request, at_us);
-                let begun = Story { queued_us: at_us, ..Story::new(subject) };
-                self.stories.entry(subject.request).or_insert(begun).started = Some((at_us, thread));
-            }
-            What::Finished => self.end(thread, at_us),
-            _ => {}
-        }
-        if self.at_work.get(&thread) != Some(&subject.request) {
+    /// The thread had this request before. If it no longer has it, the story ends, unless the request was put aside
+    /// and is in todo or on another thread by now.
+    fn end_unless_held(&mut self, thread: usize, held: &Held, at_us: u64) {
+        let request = held.subject.request;
+        if self.state.is_held_by(thread, request) {
             return;
         }
-        let Some(story) = self.stories.get_mut(&subject.request) else { return };
-        match what {
-            What::Accepted { target, .. } => story.target = target.to_string(),
-            What::Streaming => story.is_stream = true,
-            What::Wrote { .. } => story.writes_us.push(at_us),
-            What::Blocked { us } => story.blocked_us.push((at_us.saturating_sub(us), at_us)),
-            What::Disconnected { write, error } => story.gone = Some(Gone { at_us, write, errno: error }),
-            What::Reaped { .. } => story.reaped_us = Some(at_us),
-            What::Answered { .. } | What::Rejected { .. } | What::Left => self.end(thread, at_us),
-            _ => {}
-        }
-    }
-
-    fn begin(&mut self, thread: usize, request: u64, at_us: u64) {
-        if self.at_work.get(&thread) != Some(&request) {
-            // Its end was forgotten.
-            self.end(thread, at_us);
-            self.at_work.insert(thread, request);
-        }
-    }
-
-    /// Ends the request of a thread, unless it was put aside and is in todo or on another thread by now.
-    fn end(&mut self, thread: usize, at_us: u64) {
-        let Some(request) = self.at_work.remove(&thread) else { return };
         let story = self.stories.get_mut(&request);
         if let Some(story) = story.filter(|story| story.is_held_by(thread)) {
             story.finished_us = Some(at_us);
         }
     }
 
-    /// Lets go of what ended before this time on the server's clock, and of more if that
+    /// Called after a gap that ended at this time, with the state after the moments that follow it: takes over
+    /// the requests that began before these moments.
+    fn resume(&mut self, state: &State, until_us: u64) {
+        for (thread, held) in state.held().filter(|(_, held)| held.started_us < Some(until_us)) {
+            let before = self.state.hold(thread, held.clone());
+            if let Some(before) = before {
+                self.end_unless_held(thread, &before, until_us);
+            }
+            self.story_of(held).on_thread(thread, held);
+        }
+    }
+
+    /// Takes over the state after these moments. A story that is missing there, and has no end among them, ended in
+    /// the gap.
+    fn settle(&mut self, state: State, until_us: u64) {
+        for (thread, held) in state.held() {
+            self.story_of(held).on_thread(thread, held);
+        }
+        for held in state.todo() {
+            self.stories.insert(held.subject.request, Story::in_todo(held));
+        }
+        let is_there = |story: &Story| match story.started {
+            Some((_, thread)) => state.is_held_by(thread, story.request),
+            None => state.waiting(story.request).is_some(),
+        };
+        for story in self.stories.values_mut() {
+            if story.finished_us.is_none() && !is_there(story) {
+                story.finished_us = Some(until_us);
+            }
+        }
+        self.state = state;
+    }
+
+    fn story_of(&mut self, held: &Held) -> &mut Story {
+        self.stories.entry(held.subject.request).or_insert_with(|| Story::new(held.subject))
+    }
+
+    /// Drops what ended before this time on the server's clock, and of more if that
     /// leaves more than `most` that have ended, so that a busy server can be followed for days.
     pub fn forget_before(&mut self, at_us: u64, most: usize) {
         let mut ended: Vec<u64> = self.stories.values().filter_map(|story| story.finished_us).collect();
@@ -305,10 +166,15 @@ impl Record {
 
     /// The number of the last moment that was taken in.
     pub fn last_seq(&self) -> u64 {
-        self.last_seq
+        self.state.seq()
     }
 
-    /// The story of the request that came from this port of ours.
+    /// The numbers of the living threads, in their order.
+    pub fn threads(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.state.threads()
+    }
+
+    /// The newest story whose client had this port. The lab knows its own clients by their ports.
     pub fn of_port(&self, port: u16) -> Option<&Story> {
         self.stories.values().rev().find(|story| story.port == port)
     }
@@ -329,10 +195,6 @@ impl Record {
         queued.sort_by_key(|story| story.queued_us);
         queued.into_iter()
     }
-}
-
-fn holds(snapshot: &Snapshot) -> impl Iterator<Item = (usize, &Held)> {
-    snapshot.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_deref()?)))
 }
 
 #[cfg(test)]
@@ -369,37 +231,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_name_is_decoded_as_a_form_then_filtered_then_bounded() {
-        for (target, name) in [
-            ("/models/live_stream?tab=3", "tab 3"),
-            ("/x?a=b&tab=%33&tab=4", "tab 4"),
-            ("/x?tab=3&tab=", "/x"),
-            ("/x?tab=3?tab=4", "3?tab=4"),
-            ("/x?tab=%e6%a8%a1%e5%9e%8b", "模型"),
-            ("/x?tab=模型", "模型"),
-            ("/x?tab=a+b%20c", "a b c"),
-            ("/x?t%61b=a", "a"),
-            ("/x?tab=%1b[31m%C2%9b%E2%80%AE%0a%ff", "\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
-            ("/x?tab=", "/x"),
-            ("/x?tab", "/x"),
-            ("/\u{9b}x\u{202e}", "/\u{fffd}x\u{fffd}"),
-            ("", ""),
-        ] {
-            assert_eq!(name_of(target), name, "{target:?}");
-        }
-        let long = name_of(&format!("/x?tab={}", "%e6%a8%a1".repeat(100)));
-        assert_eq!(long, format!("{}…", "模".repeat(39)));
-        assert_eq!(name_of(&format!("/x?tab={}", "模".repeat(40))), "模".repeat(40));
-    }
-
-    #[test]
     fn a_request_that_was_put_aside_is_the_next_threads() {
         let timeline = Timeline::default();
         let subject = Some(Subject { connection: 1, port: 40_001, request: 1 });
         let mut record = Record::default();
         let mut say = |thread, what| {
             timeline.record(thread, subject, what);
-            record.take(timeline.after(record.last_seq));
+            record.take(timeline.after(record.last_seq()));
             let story = record.of_port(40_001).unwrap();
             (story.is_running(), story.is_queued())
         };
@@ -450,7 +288,7 @@ pub(crate) mod tests {
         say(Some(1), 1, What::Started);
         say(Some(1), 1, What::Finished);
         say(None, 1, refused());
-        // The acceptor has no room for it.
+        // The acceptor refuses it at once.
         say(None, 2, refused());
         let mut record = Record::default();
         record.take(timeline.after(0));
@@ -539,7 +377,7 @@ pub(crate) mod tests {
             );
             let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();
             assert_eq!(todo, [("/up".to_owned(), 4_000)]);
-            assert_eq!(record.threads, [1, 2, 3]);
+            assert_eq!(record.threads().collect::<Vec<_>>(), [1, 2, 3]);
             assert_eq!(record.stories[&5].writes_us.len(), CAPACITY);
         }
         // The early one has seen how it began, and that it ended in the gap.
@@ -587,11 +425,11 @@ pub(crate) mod tests {
     #[test]
     fn moments_become_stories() {
         let record = two_threads();
-        assert_eq!(record.threads, [1, 2]);
+        assert_eq!(record.threads().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(record.open_streams(), 1);
         assert_eq!(record.todo().map(Story::name).collect::<Vec<_>>(), ["/up"]);
         let first = record.of_port(40_001).unwrap();
         assert_eq!((first.name(), first.writes_us.len()), ("tab 1".to_owned(), 1));
-        assert!(!first.is_running() && first.gone.as_ref().is_some_and(|gone| gone.errno == "EPIPE"));
+        assert!(!first.is_running() && first.gone.as_ref().is_some_and(|gone| gone.error == "EPIPE"));
     }
 }

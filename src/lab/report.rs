@@ -12,8 +12,9 @@ use thiserror::Error;
 use super::acts::Outcome;
 use super::claim::Claim;
 use super::picture::{self, PictureError};
-use super::record::{Record, Story};
+use super::record::Record;
 use super::stage::{Plan, spoken};
+use super::story::Story;
 use crate::timestamp;
 
 /// The page's parts, by the names that they have in the folder `views/`.

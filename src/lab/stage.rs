@@ -18,7 +18,8 @@ use super::chromium::ChromiumError;
 use super::http::{self, HttpError};
 use super::interrupt::{Interrupt, Interrupted};
 use super::narrator::Narrator;
-use super::record::{Record, Story};
+use super::record::Record;
+use super::story::Story;
 use super::subject::{Subject, SubjectError};
 use super::tab::{OpenError, Settings, Tab};
 

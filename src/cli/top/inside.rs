@@ -8,7 +8,8 @@ use super::look::{HEAD, Look, Scrolled};
 use super::view::View;
 use super::words::span;
 use crate::lab::lanes::{self, Lane};
-use crate::lab::record::{Record, Story};
+use crate::lab::record::Record;
+use crate::lab::story::Story;
 
 /// How much time a column of a lane is.
 const COLUMN_US: u64 = 500_000;
@@ -21,15 +22,15 @@ const MOST_WAITERS: usize = 8;
 pub fn height_of_all(view: &View, record: &Record, events: usize) -> usize {
     let waiters = waiters(view, record).len().min(MOST_WAITERS);
     // The lanes' title and todo are two rows, the legend and what is above it two more.
-    record.threads.len() + waiters + events.min(view.events.len()) + 4
+    record.threads().len() + waiters + events.min(view.events.len()) + 4
 }
 
 impl Canvas<'_> {
     pub fn inside(&mut self, view: &View, record: &Record, look: &Look<'_>, bottom: u16) -> Scrolled {
         let waiters = waiters(view, record);
         let room = usize::from(bottom.saturating_sub(HEAD + 2));
-        let shares = share(room, record.threads.len(), waiters.len(), view.events.len());
-        let scrolled = Scrolled { rows: record.threads.len(), shown: shares.rows };
+        let shares = share(room, record.threads().len(), waiters.len(), view.events.len());
+        let scrolled = Scrolled { rows: record.threads().len(), shown: shares.rows };
         let first = look.scroll.min(scrolled.last());
 
         let columns = usize::from(self.area.width.saturating_sub(LABEL + HOLDER + 1));

@@ -3,7 +3,8 @@
 //! What happens to every request (it is read, queued, written to) is in the lanes;
 //! told is what a person would want to be told.
 
-use crate::lab::record::{Record, Story};
+use crate::lab::record::Record;
+use crate::lab::story::Story;
 use ninetabs_server::timeline::{Moment, What};
 
 /// Who waited for less only passed through todo, and who held a thread for less only passed there:

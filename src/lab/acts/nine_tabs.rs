@@ -3,8 +3,8 @@
 
 use super::{Played, Theatre, answered, count};
 use crate::lab::claim::Claims;
-use crate::lab::record::Story;
 use crate::lab::stage::{ActError, JUDGED_AT, Placed, Plan, spoken};
+use crate::lab::story::Story;
 
 pub(super) fn title(plan: &Plan) -> String {
     format!("{}, {}", count(plan.tabs, "tab"), count(plan.most_threads(), "thread"))

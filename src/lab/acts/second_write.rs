@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{Played, Theatre, nine_tabs};
 use crate::lab::claim::Claims;
-use crate::lab::record::Story;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, spoken};
+use crate::lab::story::Story;
 
 /// The front door behind which a close can only be noticed by a write.
 const HIDES_THE_SOCKET: &str = "tiny-http";
@@ -69,7 +69,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let thread = ended.as_ref().and_then(|story| story.started).map(|(_, thread)| thread);
     let end = match ended {
         Some(Story { gone: Some(gone), .. }) => {
-            End::Failed { write: gone.write.saturating_sub(received), errno: gone.errno }
+            End::Failed { write: gone.write.saturating_sub(received), errno: gone.error }
         }
         Some(_) => End::Otherwise,
         None => End::Never,

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{Played, Theatre, answered, count};
 use crate::lab::claim::Claims;
-use crate::lab::record::Story;
 use crate::lab::stage::{ATTEMPTS, ActError, JUDGED_AT, Plan, Stage, UNREAD_AFTER, spoken};
+use crate::lab::story::Story;
 use crate::lab::visitors::{self, VisitError, Visitor};
 use crate::lab::zombies::Zombie;
 
@@ -61,7 +61,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 
     let met = stage.record(|record| {
         let gone = record.stories.values().filter_map(|story| story.gone.as_ref());
-        gone.map(|gone| gone.errno.clone()).collect::<BTreeSet<_>>()
+        gone.map(|gone| gone.error.clone()).collect::<BTreeSet<_>>()
     });
     let met = met.into_iter().collect::<Vec<_>>().join(" or ");
 

@@ -17,7 +17,7 @@ use std::mem;
 
 use serde_json::{Map, Value, json};
 
-use super::record::{name_of, tab_of};
+use super::story::{name_of, tab_of};
 use ninetabs_server::timeline::{Moment, Subject, What};
 
 pub use format::{Encoder, Event};

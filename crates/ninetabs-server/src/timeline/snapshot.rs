@@ -134,8 +134,9 @@ impl Snapshot {
         }
     }
 
-    /// Takes in the next moment.
-    pub(super) fn take(&mut self, moment: &Moment) {
+    /// Takes in the next moment, which has number `seq` + 1. Moments of a thread whose start was not taken in are
+    /// ignored.
+    pub fn take(&mut self, moment: &Moment) {
         self.seq = moment.seq;
         match (moment.thread, moment.subject) {
             (Some(thread), None) => self.of_thread(thread, moment),

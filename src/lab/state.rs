@@ -1,0 +1,76 @@
+//! The state of a server as its moments make it: the request that each thread has, and those in todo.
+//!
+//! It is the server's own [`Snapshot`], and follows the same rules. All that the lab and `top` say of begins and
+//! ends comes from here: they compare the state before a moment with the state after it.
+
+use ninetabs_server::timeline::{Held, Moment, Snapshot};
+
+/// The state after the moments that were taken in.
+#[derive(Debug, Clone, Default)]
+pub struct State(Snapshot);
+
+impl From<Snapshot> for State {
+    fn from(snapshot: Snapshot) -> State {
+        State(snapshot)
+    }
+}
+
+impl State {
+    /// Takes in the next moment. Returns the request that its thread had before.
+    pub fn take(&mut self, moment: &Moment) -> Option<Box<Held>> {
+        let before = moment.thread.and_then(|thread| self.0.threads.get(&thread)?.holds.clone());
+        if let (Some(thread), Some(_)) = (moment.thread, moment.subject) {
+            // Its start may have been forgotten.
+            self.0.threads.entry(thread).or_default();
+        }
+        self.0.take(moment);
+        before
+    }
+
+    /// The thread has this request since before the moments that are known. Returns what it had until then.
+    pub fn hold(&mut self, thread: usize, held: Held) -> Option<Box<Held>> {
+        self.0.threads.entry(thread).or_default().holds.replace(Box::new(held))
+    }
+
+    /// Takes all requests out of todo, by number: after a gap it is not known which of them wait.
+    pub fn clear_todo(&mut self) -> Vec<Box<Held>> {
+        let mut todo: Vec<_> = self.0.todo.drain(..).collect();
+        todo.sort_unstable_by_key(|held| held.subject.request);
+        todo
+    }
+
+    /// The number of the last moment.
+    pub fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    /// The numbers of the living threads.
+    pub fn threads(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.0.threads.keys().copied()
+    }
+
+    /// The request of a thread.
+    pub fn held_by(&self, thread: usize) -> Option<&Held> {
+        self.0.threads.get(&thread)?.holds.as_deref()
+    }
+
+    /// Whether the thread has this request.
+    pub fn is_held_by(&self, thread: usize, request: u64) -> bool {
+        self.held_by(thread).is_some_and(|held| held.subject.request == request)
+    }
+
+    /// Requests that hold a thread, with its number.
+    pub fn held(&self) -> impl Iterator<Item = (usize, &Held)> {
+        self.0.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_deref()?)))
+    }
+
+    /// Requests in todo, the oldest first.
+    pub fn todo(&self) -> impl Iterator<Item = &Held> {
+        self.0.todo.iter().map(Box::as_ref)
+    }
+
+    /// The request of this number, if it is in todo.
+    pub fn waiting(&self, request: u64) -> Option<&Held> {
+        self.0.todo.iter().rev().map(Box::as_ref).find(|held| held.subject.request == request)
+    }
+}
