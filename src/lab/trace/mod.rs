@@ -1,440 +1,295 @@
-//! Moments as a trace, in the Trace Event Format: what Perfetto and
-//! chrome://tracing open.
+//! Moments as a trace, in the Trace Event Format, which Perfetto and chrome://tracing open.
 //!
-//! A process a server, a thread a pool thread, and on it each request from the
-//! moment when a thread took it to its end. Who waits in todo is on no thread: a wait
-//! is a pair of asynchronous events. Pure, and piece by piece: what is kept between
-//! two moments is what is in flight. Only the timeline's words are known here, so that
-//! a server may be drawn from outside or write of itself.
+//! A server is a process, a pool thread is a thread, and on it each request is an interval from the time when the
+//! thread took it to its end. A request in todo is on no thread: its wait is a pair of asynchronous events. Pure, and
+//! piece by piece: between two moments only the requests in flight are kept. It uses the timeline's types only, so
+//! that a server can be drawn from outside or write its own trace.
 //!
-//! The ring may have forgotten moments before they came here. Their number is said, and
-//! whatever lost its begin or its end by that gets one, with a word that it was not seen.
+//! Begins and ends follow from the [`State`] before and after each moment. The ring may have forgotten moments before
+//! they came here. Their number is written, and an interval that lost its begin or its end gets one that says so.
 
 mod format;
+mod tracks;
 
 use std::collections::BTreeMap;
 use std::mem;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
+use super::state::State;
 use super::story::{name_of, tab_of};
-use ninetabs_server::timeline::{Moment, Subject, What};
+use ninetabs_server::timeline::{Held, Moment, Subject, What};
 
 pub use format::{Encoder, Event};
 
-use format::{OfItsProcess, Phase};
+use format::Phase;
+use tracks::Tracks;
 
-/// The track of what happens before a thread has a request.
-const FRONT_DOOR: usize = 1;
-/// The track of what ends streams.
-const STREAM_REAPER: usize = 2;
-/// Pool threads come behind this number: one with the number of its process would be
-/// taken for the main thread.
-const POOL: usize = 100;
-/// What stands at the end of a thing that outlived its record.
+/// The end of an interval that outlived the record.
 const OPEN: &str = "had not ended when the record did";
-/// What stands at the end, or the begin, of a thing that lost it.
+/// The begin or the end of an interval whose own was forgotten.
 const UNSEEN: &str = "not seen";
 
-/// A request on its thread.
-#[derive(Debug)]
-struct Open {
-    request: u64,
+/// A request on its thread whose begin has been written, beyond what the state knows of it.
+#[derive(Debug, Default)]
+struct Begun {
     name: String,
-    writes: u64,
     bytes: u64,
-    is_stream: bool,
-    /// What ended it, once that is known.
+    /// The cause of its end, once that is known.
     why: Option<String>,
-}
-
-impl Open {
-    fn new(subject: Subject, name: String) -> Open {
-        Open { request: subject.request, name, writes: 0, bytes: 0, is_stream: false, why: None }
-    }
-}
-
-/// What a thread does.
-#[derive(Debug, Default)]
-enum Doing {
-    #[default]
-    Nothing,
-    /// It has taken a connection out of todo, and nobody knows yet what is asked there.
-    Reading {
-        subject: Subject,
-        since_us: u64,
-        wait: Option<Wait>,
-    },
-    Serving(Open),
-}
-
-#[derive(Debug, Default)]
-struct Lane {
-    /// When the last event of this thread was.
-    last_us: u64,
-    doing: Doing,
-}
-
-/// A request in todo.
-#[derive(Debug)]
-struct Wait {
-    since_us: u64,
-    /// Its method and target, where they are read before it is queued.
-    asks: Option<(String, String)>,
-    /// The name under which its begin was written, since somebody has looked at it.
-    begun: Option<String>,
 }
 
 /// One server, as far as its moments have been taken in.
 #[derive(Debug)]
 pub struct Process {
-    pid: u32,
-    lanes: BTreeMap<usize, Lane>,
-    todo: BTreeMap<u64, Wait>,
-    last_seq: u64,
-    events: Vec<Event>,
+    state: State,
+    /// By thread. A thread that has a request and is not in here is still reading it.
+    begun: BTreeMap<usize, Begun>,
+    tracks: Tracks,
 }
 
 impl Process {
     /// A server by this number and name; the name is the first event.
     pub fn new(pid: u32, name: &str) -> Process {
-        let mut process =
-            Process { pid, lanes: BTreeMap::new(), todo: BTreeMap::new(), last_seq: 0, events: Vec::new() };
-        process.metadata(FRONT_DOOR, "process_name", json!({ "name": name }));
-        process.name_thread(FRONT_DOOR, "front door");
-        process.name_thread(STREAM_REAPER, "stream reaper");
-        process
+        Process { state: State::default(), begun: BTreeMap::new(), tracks: Tracks::new(pid, name) }
     }
 
     /// The events since the last time.
     pub fn drain(&mut self) -> Vec<Event> {
-        mem::take(&mut self.events)
+        self.tracks.drain()
     }
 
     /// The next moment, in the order of their numbers.
     pub fn take(&mut self, moment: &Moment) {
-        let forgotten = moment.seq.saturating_sub(self.last_seq + 1);
-        self.last_seq = moment.seq;
+        let forgotten = moment.seq.saturating_sub(self.state.seq() + 1);
         if forgotten > 0 {
             self.forget(forgotten, moment.at_us);
         }
-        let at_us = moment.at_us;
-        match (moment.thread, moment.subject, &moment.what) {
-            // The reaper says it, while the thread may be in the middle of a write.
-            (Some(thread), Some(subject), What::Reaped { age_ms, why }) => {
-                self.reaped(thread, subject, at_us, *age_ms, why);
-            }
-            (Some(thread), Some(subject), what) => self.on_thread(thread, subject, at_us, what),
-            (Some(thread), None, What::Exited) => {
-                self.close(thread, at_us, UNSEEN);
-                self.instant(thread, at_us, "exited", json!({}));
-            }
-            (Some(thread), None, _) => self.instant(thread, at_us, "spawned", json!({})),
-            (None, Some(subject), what) => self.at_the_door(subject, at_us, what),
-            (None, None, _) => {}
+        match (moment.thread, moment.subject) {
+            (Some(thread), Some(subject)) => self.on_thread(thread, subject, moment),
+            (Some(thread), None) => self.of_thread(thread, moment),
+            (None, Some(subject)) => self.at_the_door(subject, moment),
+            (None, None) => drop(self.state.take(moment)),
         }
     }
 
     /// Ends what has not ended: the record is over.
     pub fn end(&mut self, now_us: u64) {
-        for thread in self.lanes.keys().copied().collect::<Vec<_>>() {
-            self.close(thread, now_us, OPEN);
+        let mut state = mem::take(&mut self.state);
+        for (thread, held) in state.held() {
+            self.close(thread, held, now_us, OPEN);
         }
-        for (request, wait) in mem::take(&mut self.todo) {
-            self.wait_is_over(request, wait, now_us, None, OPEN);
+        for held in state.clear_todo() {
+            self.wait_is_over(&held, None, now_us, OPEN);
         }
     }
 
-    fn at_the_door(&mut self, subject: Subject, at_us: u64, what: &What) {
-        match what {
+    fn of_thread(&mut self, thread: usize, moment: &Moment) {
+        if let Some(before) = self.state.take(moment) {
+            self.close(thread, &before, moment.at_us, UNSEEN);
+        }
+        let name = if matches!(moment.what, What::Exited) { "exited" } else { "spawned" };
+        self.tracks.instant(thread, moment.at_us, name, json!({}));
+    }
+
+    fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
+        let at_us = moment.at_us;
+        match &moment.what {
             What::Accepted { target, peeked: true, .. } => {
-                // One that has left todo by now has a thread that knows more.
-                let Some(wait) = self.todo.get_mut(&subject.request) else { return };
-                let name = waits(&name_of(target));
-                wait.begun = Some(name.clone());
-                let since_us = wait.since_us;
-                self.wait_begins(subject.request, since_us, name);
-            }
-            What::Accepted { method, target, peeked: false } => {
-                let asks = Some((method.to_string(), target.to_string()));
-                self.todo.insert(subject.request, Wait { since_us: at_us, asks, begun: None });
-            }
-            What::Queued => {
-                let asks = self.todo.remove(&subject.request).and_then(|wait| wait.asks);
-                self.todo.insert(subject.request, Wait { since_us: at_us, asks, begun: None });
-            }
-            What::Withdrawn => {
-                if let Some(wait) = self.todo.remove(&subject.request) {
-                    self.wait_is_over(subject.request, wait, at_us, None, "its connection was to make room");
+                // One that has left todo by now is named by its thread.
+                if let Some(held) = self.state.waiting(subject.request) {
+                    self.tracks.wait_begins(subject.request, waits_since(held), name_of(target));
                 }
             }
+            What::Withdrawn => self.leaves_todo(subject, at_us, "its connection was to make room"),
             What::Rejected { status, why } => {
-                if let Some(wait) = self.todo.remove(&subject.request) {
-                    self.wait_is_over(subject.request, wait, at_us, None, why);
-                }
+                self.leaves_todo(subject, at_us, why);
                 let args = json!({ "request": subject.request, "status": status, "why": why });
-                self.push(
-                    "request",
-                    Phase::Instant { s: "t" },
-                    at_us,
-                    FRONT_DOOR,
-                    "refused".to_owned(),
-                    args,
-                );
+                self.tracks.at_the_front_door("refused", at_us, args);
             }
             _ => {}
         }
+        self.state.take(moment);
     }
 
-    fn on_thread(&mut self, thread: usize, subject: Subject, at_us: u64, what: &What) {
-        match what {
-            What::Started => {
-                self.close(thread, at_us, UNSEEN);
-                let wait = self.todo.remove(&subject.request);
-                match wait.as_ref().and_then(|wait| wait.asks.clone()) {
-                    Some((method, target)) => self.begin(thread, subject, at_us, wait, &method, &target),
-                    // Puma's front reads on the thread itself, and may find that not all has come.
-                    None => self.lane(thread).doing = Doing::Reading { subject, since_us: at_us, wait },
-                }
-            }
-            What::Answered { .. } => self.answered(thread, subject, at_us),
-            What::Finished => self.close(thread, at_us, "finished"),
-            What::Accepted { method, target, .. } => self.accepted(thread, subject, at_us, method, target),
-            What::Streaming => {
-                self.note(thread, subject, at_us, |open| open.is_stream = true);
-                self.instant(thread, at_us, "streaming", json!({}));
-            }
-            What::Wrote { bytes } => {
-                self.note(thread, subject, at_us, |open| {
-                    open.writes += 1;
-                    open.bytes += bytes;
-                });
-                self.instant(thread, at_us, "write", json!({ "bytes": bytes }));
-            }
-            What::Blocked { us } => {
-                self.note(thread, subject, at_us.saturating_sub(*us), |_| {});
-                let from_us = at_us.saturating_sub(*us).max(self.lane(thread).last_us);
-                let dur = at_us.saturating_sub(from_us);
-                let name = "blocked: the client does not read".to_owned();
-                self.on_lane(thread, from_us, Phase::Complete { dur }, name, json!({ "waited_us": us }));
-                self.lane(thread).last_us = at_us;
-            }
-            What::Disconnected { write, error } => {
-                self.note(thread, subject, at_us, |open| {
-                    open.why.get_or_insert_with(|| format!("write {write} failed: {error}"));
-                });
-                self.instant(thread, at_us, "write fails", json!({ "write": write, "error": error }));
-            }
-            What::Rejected { status, why } => {
-                // On Puma's front it may not have been read whole, and has not begun then.
-                if !matches!(self.lane(thread).doing, Doing::Reading { .. }) {
-                    self.note(thread, subject, at_us, |_| {});
-                }
-                self.close(thread, at_us, why);
-                self.instant(thread, at_us, "refused", json!({ "status": status, "why": why }));
-            }
-            What::Left => {
-                self.note(thread, subject, at_us, |_| {});
-                self.close(thread, at_us, "its client had left");
-                self.instant(thread, at_us, "left", json!({}));
-            }
-            What::Panicked { message } => {
-                self.note(thread, subject, at_us, |open| open.why = Some("panicked".to_owned()));
-                self.instant(thread, at_us, "panicked", json!({ "message": message }));
-            }
-            What::MarkedIoBound => self.instant(thread, at_us, "marked as IO-bound", json!({})),
-            What::Queued
-            | What::Withdrawn
-            | What::Reaped { .. }
-            | What::Spawned
-            | What::Exited
-            | What::Unknown => {}
+    fn leaves_todo(&mut self, subject: Subject, at_us: u64, how: &str) {
+        if let Some(held) = self.state.waiting(subject.request).cloned() {
+            self.wait_is_over(&held, None, at_us, how);
         }
     }
 
-    fn reaped(&mut self, thread: usize, subject: Subject, at_us: u64, age_ms: u64, why: &str) {
-        if let Doing::Serving(open) = &mut self.lane(thread).doing
-            && open.request == subject.request
+    fn on_thread(&mut self, thread: usize, subject: Subject, moment: &Moment) {
+        let at_us = moment.at_us;
+        match moment.what {
+            What::Blocked { us } => self.see(thread, subject, at_us.saturating_sub(us)),
+            // On Puma's front it may not have been read whole, and has not begun then.
+            What::Rejected { .. } if self.reads(thread) => {}
+            What::Streaming
+            | What::Wrote { .. }
+            | What::Disconnected { .. }
+            | What::Rejected { .. }
+            | What::Left
+            | What::Panicked { .. } => self.see(thread, subject, at_us),
+            _ => {}
+        }
+        let before = self.state.take(moment);
+        if let Some(held) =
+            before.as_ref().filter(|held| !self.state.is_held_by(thread, held.subject.request))
         {
-            open.why = Some(format!("told to end: {why}"));
+            let (at_us, how) = match &moment.what {
+                // The next request of a connection, in the record of an older server: it has no `answered`.
+                What::Accepted { .. } => (self.tracks.last_us(thread), "answered"),
+                What::Answered { .. } => (at_us, "answered"),
+                What::Finished => (at_us, "finished"),
+                What::Rejected { why, .. } => (at_us, why.as_str()),
+                What::Left => (at_us, "its client had left"),
+                _ => (at_us, UNSEEN),
+            };
+            self.close(thread, held, at_us, how);
         }
-        let args = json!({ "request": subject.request, "thread": thread, "age_ms": age_ms, "why": why });
-        let name = "told to end".to_owned();
-        self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name, args);
+        if matches!(moment.what, What::Started | What::Accepted { .. }) {
+            self.begin(thread, before.as_deref(), at_us);
+        }
+        self.tell(thread, subject, moment);
     }
 
-    /// The thread may still be busy with the connection, which may have sent the next request.
-    fn answered(&mut self, thread: usize, subject: Subject, at_us: u64) {
-        if matches!(&self.lane(thread).doing, Doing::Serving(open) if open.request == subject.request) {
-            self.close(thread, at_us, "answered");
+    /// Writes the moment itself.
+    fn tell(&mut self, thread: usize, subject: Subject, moment: &Moment) {
+        let at_us = moment.at_us;
+        let (name, args) = match &moment.what {
+            What::Streaming => ("streaming", json!({})),
+            What::Wrote { bytes } => {
+                self.note(thread, |begun| begun.bytes += bytes);
+                ("write", json!({ "bytes": bytes }))
+            }
+            What::Blocked { us } => return self.tracks.blocked(thread, at_us, *us),
+            What::Disconnected { write, error } => {
+                self.note(thread, |begun| {
+                    begun.why.get_or_insert_with(|| format!("write {write} failed: {error}"));
+                });
+                ("write fails", json!({ "write": write, "error": error }))
+            }
+            What::Rejected { status, why } => ("refused", json!({ "status": status, "why": why })),
+            What::Left => ("left", json!({})),
+            What::Panicked { message } => {
+                self.note(thread, |begun| begun.why = Some("panicked".to_owned()));
+                ("panicked", json!({ "message": message }))
+            }
+            What::MarkedIoBound => ("marked as IO-bound", json!({})),
+            // The reaper says it, while the thread may be in the middle of a write.
+            What::Reaped { age_ms, why } => {
+                if self.state.is_held_by(thread, subject.request) {
+                    self.note(thread, |begun| begun.why = Some(format!("told to end: {why}")));
+                }
+                let args =
+                    json!({ "request": subject.request, "thread": thread, "age_ms": age_ms, "why": why });
+                return self.tracks.by_the_reaper("told to end", at_us, args);
+            }
+            _ => return,
+        };
+        self.tracks.instant(thread, at_us, name, args);
+    }
+
+    fn note(&mut self, thread: usize, note: impl FnOnce(&mut Begun)) {
+        if let Some(begun) = self.begun.get_mut(&thread) {
+            note(begun);
         }
     }
 
-    /// A thread knows what is asked. It may be the second request of a connection, and the end of
-    /// the first may be missing from the record of an older server.
-    fn accepted(&mut self, thread: usize, subject: Subject, at_us: u64, method: &str, target: &str) {
-        match mem::take(&mut self.lane(thread).doing) {
-            Doing::Reading { subject: taken, since_us, wait } if taken.request == subject.request => {
-                self.begin(thread, subject, since_us, wait, method, target);
-                self.lane(thread).last_us = at_us;
-            }
-            Doing::Serving(open) if open.request == subject.request => {
-                self.lane(thread).doing = Doing::Serving(open);
-            }
-            doing => {
-                self.lane(thread).doing = doing;
-                let last_us = self.lane(thread).last_us;
-                self.close(thread, last_us, "answered");
-                self.begin(thread, subject, at_us, None, method, target);
-            }
-        }
+    /// Whether the thread has a request that it is still reading.
+    fn reads(&self, thread: usize) -> bool {
+        self.state.held_by(thread).is_some() && !self.begun.contains_key(&thread)
     }
 
-    fn begin(
-        &mut self,
-        thread: usize,
-        subject: Subject,
-        at_us: u64,
-        wait: Option<Wait>,
-        method: &str,
-        target: &str,
-    ) {
+    /// Begins the request of the thread, once it is read. `before`: what the thread had before, which may be the same
+    /// request, unread.
+    fn begin(&mut self, thread: usize, before: Option<&Held>, at_us: u64) {
+        let Some(held) = self.state.held_by(thread).filter(|_| self.reads(thread)).cloned() else { return };
+        let Some(target) = held.target.as_deref().filter(|_| !held.peeked) else { return };
         let name = name_of(target);
-        if let Some(wait) = wait {
-            self.wait_is_over(subject.request, wait, at_us, Some(&name), "a thread took it");
+        let waited = before.filter(|before| before.subject == held.subject).unwrap_or(&held);
+        if waited.waited_us.is_some() {
+            self.wait_is_over(waited, Some(&name), held.started_us.unwrap_or(at_us), "a thread took it");
         }
-        let mut args = json!({
-            "method": method, "path": target, "request": subject.request, "connection": subject.connection,
-        });
+        let Subject { connection, request, .. } = held.subject;
+        let mut args =
+            json!({ "method": held.method, "path": target, "request": request, "connection": connection });
         if let Some(tab) = tab_of(target) {
             args["tab"] = tab.into();
         }
-        self.on_lane(thread, at_us, Phase::Begin, name.clone(), args);
-        self.lane(thread).doing = Doing::Serving(Open::new(subject, name));
+        self.tracks.on_thread(thread, held.started_us.unwrap_or(at_us), Phase::Begin, name.clone(), args);
+        self.tracks.go_on(thread, at_us);
+        self.begun.insert(thread, Begun { name, ..Begun::default() });
     }
 
-    /// Notes something of the request that this thread is at: as it was begun, or, if that
-    /// was not seen, from now on.
-    fn note(&mut self, thread: usize, subject: Subject, at_us: u64, note: impl FnOnce(&mut Open)) {
-        let mut open = match mem::take(&mut self.lane(thread).doing) {
-            Doing::Serving(open) if open.request == subject.request => open,
-            doing => {
-                self.lane(thread).doing = doing;
-                let last_us = self.lane(thread).last_us;
-                self.close(thread, last_us, UNSEEN);
-                let name = format!("request {}", subject.request);
-                let args = json!({
-                    "request": subject.request, "connection": subject.connection, "begin": UNSEEN,
-                });
-                self.on_lane(thread, at_us, Phase::Begin, name.clone(), args);
-                Open::new(subject, name)
-            }
-        };
-        note(&mut open);
-        self.lane(thread).doing = Doing::Serving(open);
-    }
-
-    /// Ends what the thread is at, if it is at anything.
-    fn close(&mut self, thread: usize, at_us: u64, how: &str) {
-        match mem::take(&mut self.lane(thread).doing) {
-            Doing::Nothing => {}
-            Doing::Reading { subject, since_us, wait } => {
-                let Subject { request, connection, .. } = subject;
-                if let Some(wait) = wait {
-                    self.wait_is_over(request, wait, since_us, None, "a thread took it");
-                }
-                let dur = at_us.saturating_sub(since_us);
-                let args = json!({ "request": request, "connection": connection, "ended": how });
-                let name = "reads, and has no whole request".to_owned();
-                self.on_lane(thread, since_us, Phase::Complete { dur }, name, args);
-                self.lane(thread).last_us = since_us + dur;
-            }
-            Doing::Serving(open) => {
-                let ended = if how == OPEN { OPEN } else { open.why.as_deref().unwrap_or(how) };
-                let args = json!({
-                    "writes": open.writes, "bytes": open.bytes, "stream": open.is_stream, "ended": ended,
-                });
-                self.on_lane(thread, at_us, Phase::End, open.name, args);
-            }
+    /// Begins this request now if the thread has another one: its own begin was forgotten.
+    fn see(&mut self, thread: usize, subject: Subject, at_us: u64) {
+        let Subject { connection, request, .. } = subject;
+        if self.state.is_held_by(thread, request) && !self.reads(thread) {
+            return;
         }
+        if let Some(before) = self.state.hold(thread, Held { subject, ..Held::default() }) {
+            self.close(thread, &before, self.tracks.last_us(thread), UNSEEN);
+        }
+        let name = format!("request {request}");
+        let args = json!({ "request": request, "connection": connection, "begin": UNSEEN });
+        self.tracks.on_thread(thread, at_us, Phase::Begin, name.clone(), args);
+        self.begun.insert(thread, Begun { name, ..Begun::default() });
     }
 
-    /// What was lost is said where it is missing. Who is in todo may have left it meanwhile.
+    /// Ends this request of the thread.
+    fn close(&mut self, thread: usize, held: &Held, at_us: u64, how: &str) {
+        let Subject { connection, request, .. } = held.subject;
+        let Some(begun) = self.begun.remove(&thread) else {
+            let since_us = held.started_us.unwrap_or(at_us);
+            if held.waited_us.is_some() {
+                self.wait_is_over(held, None, since_us, "a thread took it");
+            }
+            let args = json!({ "request": request, "connection": connection, "ended": how });
+            return self.tracks.lasted(thread, since_us, at_us, "reads, and has no whole request", args);
+        };
+        let ended = begun.why.as_deref().filter(|_| how != OPEN).unwrap_or(how);
+        let args =
+            json!({ "writes": held.writes, "bytes": begun.bytes, "stream": held.is_stream, "ended": ended });
+        self.tracks.on_thread(thread, at_us, Phase::End, begun.name, args);
+    }
+
+    /// Writes where moments are missing. A request in todo may have left it meanwhile.
     fn forget(&mut self, count: u64, at_us: u64) {
-        self.metadata(FRONT_DOOR, "forgotten", json!({ "moments": count }));
-        let name = format!("{count} moments were forgotten before they could be written");
-        self.push("ninetabs", Phase::Instant { s: "p" }, at_us, FRONT_DOOR, name, json!({}));
-        for (request, wait) in mem::take(&mut self.todo) {
-            if wait.begun.is_some() {
-                self.wait_is_over(request, wait, at_us, None, UNSEEN);
+        self.tracks.forgotten(count, at_us);
+        for held in self.state.clear_todo() {
+            if held.peeked {
+                self.wait_is_over(&held, None, at_us, UNSEEN);
             }
         }
     }
 
-    fn wait_begins(&mut self, request: u64, since_us: u64, name: String) {
-        let phase = Phase::WaitBegins { id2: OfItsProcess { local: request.to_string() } };
-        self.push("todo", phase, since_us, FRONT_DOOR, name, json!({ "request": request }));
-    }
-
-    /// Writes the wait's end, and its begin too, unless that stands there already.
-    fn wait_is_over(&mut self, request: u64, wait: Wait, at_us: u64, asks: Option<&str>, how: &str) {
-        let name = match (wait.begun, asks, wait.asks) {
-            (Some(name), ..) => name,
-            (None, asks, asked) => {
-                let asks = asks.map(str::to_owned).or_else(|| Some(name_of(&asked?.1)));
-                let name = waits(&asks.unwrap_or_else(|| format!("request {request}")));
-                self.wait_begins(request, wait.since_us, name.clone());
-                name
-            }
+    /// Writes the end of a wait, and its begin as well unless that was written when the request was seen in todo.
+    /// `asks`: the request's name, if it has been read by now.
+    fn wait_is_over(&mut self, held: &Held, asks: Option<&str>, at_us: u64, how: &str) {
+        let Subject { request, .. } = held.subject;
+        let known = held.target.as_deref().map(name_of);
+        let name = match asks.filter(|_| !held.peeked) {
+            Some(asks) => asks.to_owned(),
+            None => known.unwrap_or_else(|| format!("request {request}")),
         };
-        let phase = Phase::WaitEnds { id2: OfItsProcess { local: request.to_string() } };
-        let at_us = at_us.max(wait.since_us);
-        self.push("todo", phase, at_us, FRONT_DOOR, name, json!({ "ended": how }));
-    }
-
-    fn instant(&mut self, thread: usize, at_us: u64, name: &str, args: Value) {
-        self.on_lane(thread, at_us, Phase::Instant { s: "t" }, name.to_owned(), args);
-    }
-
-    /// An event of a pool thread: never before the last one of it.
-    fn on_lane(&mut self, thread: usize, at_us: u64, phase: Phase, name: String, args: Value) {
-        let lane = self.lane(thread);
-        lane.last_us = lane.last_us.max(at_us);
-        let at_us = lane.last_us;
-        self.push("request", phase, at_us, POOL + thread, name, args);
-    }
-
-    fn lane(&mut self, thread: usize) -> &mut Lane {
-        if !self.lanes.contains_key(&thread) {
-            self.name_thread(POOL + thread, &format!("puma srv tp {thread:03}"));
+        let since_us = waits_since(held);
+        if !held.peeked {
+            self.tracks.wait_begins(request, since_us, name.clone());
         }
-        self.lanes.entry(thread).or_default()
-    }
-
-    fn name_thread(&mut self, tid: usize, name: &str) {
-        self.metadata(tid, "thread_name", json!({ "name": name }));
-        self.metadata(tid, "thread_sort_index", json!({ "sort_index": tid }));
-    }
-
-    fn metadata(&mut self, tid: usize, name: &str, args: Value) {
-        self.push("__metadata", Phase::Metadata, 0, tid, name.to_owned(), args);
-    }
-
-    fn push(&mut self, cat: &'static str, phase: Phase, ts: u64, tid: usize, name: String, args: Value) {
-        let args = match args {
-            Value::Object(args) => args,
-            _ => Map::new(),
-        };
-        self.events.push(Event { name, cat, phase, ts, pid: self.pid, tid, args });
+        self.tracks.wait_ends(request, at_us.max(since_us), name, how);
     }
 }
 
-fn waits(name: &str) -> String {
-    format!("todo: {name}")
+/// Since when it waits, or has waited, in todo.
+fn waits_since(held: &Held) -> u64 {
+    let left_us = held.started_us.unwrap_or_default();
+    held.queued_us.unwrap_or(left_us.saturating_sub(held.waited_us.unwrap_or_default()))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::tracks::{POOL, STREAM_REAPER};
     use super::*;
 
     const NINTH: Subject = Subject { connection: 40_009, port: 0, request: 9 };
@@ -597,7 +452,7 @@ mod tests {
         ] {
             process.take(&Moment { seq, at_us: seq * 10, thread, subject: Some(of), what });
         }
-        assert!(process.todo.is_empty());
+        assert_eq!(process.state.todo().count(), 0);
         let events = process.drain();
         let said = events.iter().find(|event| event.name == "forgotten").unwrap();
         assert_eq!(said.args["moments"], 5);

@@ -1,0 +1,122 @@
+//! The events of one process, each on its track: a pool thread, the front door or the stream reaper.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use serde_json::{Map, Value, json};
+
+use super::format::{Event, OfItsProcess, Phase};
+
+/// The track of what happens before a thread has a request.
+const FRONT_DOOR: usize = 1;
+/// The track of what ends streams.
+pub(super) const STREAM_REAPER: usize = 2;
+/// Pool threads come behind this number: one with the number of its process would be
+/// taken for the main thread.
+pub(super) const POOL: usize = 100;
+
+/// The events that were written, and when the last one of each thread was.
+#[derive(Debug)]
+pub(super) struct Tracks {
+    pid: u32,
+    last_us: BTreeMap<usize, u64>,
+    events: Vec<Event>,
+}
+
+impl Tracks {
+    pub fn new(pid: u32, name: &str) -> Tracks {
+        let mut tracks = Tracks { pid, last_us: BTreeMap::new(), events: Vec::new() };
+        tracks.metadata(FRONT_DOOR, "process_name", json!({ "name": name }));
+        tracks.name_thread(FRONT_DOOR, "front door");
+        tracks.name_thread(STREAM_REAPER, "stream reaper");
+        tracks
+    }
+
+    pub fn drain(&mut self) -> Vec<Event> {
+        mem::take(&mut self.events)
+    }
+
+    /// An event of a pool thread: never before the last one of it.
+    pub fn on_thread(&mut self, thread: usize, at_us: u64, phase: Phase, name: String, args: Value) {
+        if !self.last_us.contains_key(&thread) {
+            self.name_thread(POOL + thread, &format!("puma srv tp {thread:03}"));
+        }
+        let at_us = at_us.max(self.last_us(thread));
+        self.go_on(thread, at_us);
+        self.push("request", phase, at_us, POOL + thread, name, args);
+    }
+
+    /// When the last event of this thread was.
+    pub fn last_us(&self, thread: usize) -> u64 {
+        self.last_us.get(&thread).copied().unwrap_or_default()
+    }
+
+    /// The thread's next event is not before this time.
+    pub fn go_on(&mut self, thread: usize, at_us: u64) {
+        let last_us = self.last_us.entry(thread).or_default();
+        *last_us = at_us.max(*last_us);
+    }
+
+    pub fn instant(&mut self, thread: usize, at_us: u64, name: &str, args: Value) {
+        self.on_thread(thread, at_us, Phase::Instant { s: "t" }, name.to_owned(), args);
+    }
+
+    /// Something that the thread did from this time to that.
+    pub fn lasted(&mut self, thread: usize, since_us: u64, until_us: u64, name: &str, args: Value) {
+        let dur = until_us.saturating_sub(since_us);
+        self.on_thread(thread, since_us, Phase::Complete { dur }, name.to_owned(), args);
+        self.go_on(thread, since_us + dur);
+    }
+
+    /// A write that has waited for so long.
+    pub fn blocked(&mut self, thread: usize, at_us: u64, us: u64) {
+        let from_us = at_us.saturating_sub(us).max(self.last_us(thread));
+        self.lasted(thread, from_us, at_us, "blocked: the client does not read", json!({ "waited_us": us }));
+    }
+
+    pub fn at_the_front_door(&mut self, name: &str, at_us: u64, args: Value) {
+        self.push("request", Phase::Instant { s: "t" }, at_us, FRONT_DOOR, name.to_owned(), args);
+    }
+
+    pub fn by_the_reaper(&mut self, name: &str, at_us: u64, args: Value) {
+        self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name.to_owned(), args);
+    }
+
+    pub fn wait_begins(&mut self, request: u64, at_us: u64, name: String) {
+        let phase = Phase::WaitBegins { id2: OfItsProcess { local: request.to_string() } };
+        self.push("todo", phase, at_us, FRONT_DOOR, waits(&name), json!({ "request": request }));
+    }
+
+    pub fn wait_ends(&mut self, request: u64, at_us: u64, name: String, how: &str) {
+        let phase = Phase::WaitEnds { id2: OfItsProcess { local: request.to_string() } };
+        self.push("todo", phase, at_us, FRONT_DOOR, waits(&name), json!({ "ended": how }));
+    }
+
+    /// So many moments are missing here.
+    pub fn forgotten(&mut self, count: u64, at_us: u64) {
+        self.metadata(FRONT_DOOR, "forgotten", json!({ "moments": count }));
+        let name = format!("{count} moments were forgotten before they could be written");
+        self.push("ninetabs", Phase::Instant { s: "p" }, at_us, FRONT_DOOR, name, json!({}));
+    }
+
+    fn name_thread(&mut self, tid: usize, name: &str) {
+        self.metadata(tid, "thread_name", json!({ "name": name }));
+        self.metadata(tid, "thread_sort_index", json!({ "sort_index": tid }));
+    }
+
+    fn metadata(&mut self, tid: usize, name: &str, args: Value) {
+        self.push("__metadata", Phase::Metadata, 0, tid, name.to_owned(), args);
+    }
+
+    fn push(&mut self, cat: &'static str, phase: Phase, ts: u64, tid: usize, name: String, args: Value) {
+        let args = match args {
+            Value::Object(args) => args,
+            _ => Map::new(),
+        };
+        self.events.push(Event { name, cat, phase, ts, pid: self.pid, tid, args });
+    }
+}
+
+fn waits(name: &str) -> String {
+    format!("todo: {name}")
+}
