@@ -1,13 +1,14 @@
 //! What is known of the server that is looked at, as far back as a screen is wide.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::{Instant, SystemTime};
 
 use super::asker::Answers;
 use super::numbers::{Pool, StatsAnswer};
 use super::words::{self, Event, long_span};
 use crate::lab::record::Record;
-use ninetabs_server::timeline::{Excerpt, Moment};
+use ninetabs_server::timeline::Excerpt;
 
 /// How far back lanes can be drawn: as many columns as a very wide screen has.
 const KEPT_US: u64 = 180_000_000;
@@ -92,12 +93,12 @@ impl View {
             let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
             keep(&mut self.events, Event { at_us, text }, KEPT_EVENTS);
         }
-        let to_tell = excerpt.moments.iter().rev().filter(|moment| words::may_tell(moment));
-        let to_tell: Vec<Moment> = to_tell.take(KEPT_EVENTS).cloned().collect();
         record.take(excerpt);
-        // The stories have all that is shown of them.
-        record.moments.clear();
-        for event in to_tell.iter().rev().filter_map(|moment| words::tell(moment, record)) {
+        // The stories have all that is shown of the moments but their words.
+        let moments = mem::take(&mut record.moments);
+        let events = moments.iter().rev().filter_map(|moment| words::tell(moment, record));
+        let events: Vec<Event> = events.take(KEPT_EVENTS).collect();
+        for event in events.into_iter().rev() {
             keep(&mut self.events, event, KEPT_EVENTS);
         }
         record.forget_before(record.now_us.saturating_sub(KEPT_US), KEPT_STORIES);

@@ -1,14 +1,12 @@
 //! Moments of the timeline in words, for the last lines of the screen.
 //!
-//! What happens to every request (it is read, queued, written to) is in the lanes;
-//! told is what a person would want to be told.
+//! The lanes show what happens to every request: it is read, queued, written to. Only the rest is told.
 
 use crate::lab::record::Record;
-use crate::lab::story::Story;
 use ninetabs_server::timeline::{Moment, What};
 
-/// Who waited for less only passed through todo, and who held a thread for less only passed there:
-/// a server under load has thousands of them a second, and nothing else would be seen.
+/// A shorter wait in todo, or a shorter answer, is not told: a server under load has thousands of them per
+/// second, and nothing else would be seen.
 const PASSING_US: u64 = 100_000;
 
 /// Something that happened.
@@ -18,61 +16,46 @@ pub struct Event {
     pub text: String,
 }
 
-/// Whether there may be something to tell.
-pub fn may_tell(moment: &Moment) -> bool {
-    let is_routine = matches!(
-        moment.what,
-        What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown
-    );
-    !is_routine
-}
-
 /// What is told of a moment that the record has taken in, if anything is.
 pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
     let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
-    let who = match (story, moment.subject) {
+    let lasts = |us: u64| (us >= PASSING_US).then(|| span(us));
+    let thread = || moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
+    let name = || match (story, moment.subject) {
         (Some(story), _) if !story.target.is_empty() => story.name(),
         (_, Some(subject)) => format!("request {}", subject.request),
         _ => String::new(),
     };
-    let thread = moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
     let text = match &moment.what {
-        What::Spawned => format!("{thread} was spawned"),
-        What::Exited => format!("{thread} ended"),
+        What::Spawned => format!("{} was spawned", thread()),
+        What::Exited => format!("{} ended", thread()),
         What::Started => {
-            let waited_us = moment.at_us.saturating_sub(story?.queued_us);
-            if waited_us < PASSING_US {
-                return None;
-            }
-            format!("{who} was taken out of todo by {thread} after {}", span(waited_us))
+            let waited = lasts(moment.at_us.saturating_sub(story?.queued_us))?;
+            format!("{} was taken out of todo by {} after {waited}", name(), thread())
         }
-        What::MarkedIoBound => format!("{who} was marked IO-bound: {thread} no longer counts"),
-        What::Streaming => format!("{who} streams, and holds {thread}"),
-        What::Blocked { us } => format!("a write to {who} waited {} for the client to read", span(*us)),
-        What::Disconnected { write, error } => format!("{who} is gone: write {write} failed, {error}"),
+        What::MarkedIoBound => format!("{} was marked IO-bound: {} no longer counts", name(), thread()),
+        What::Streaming => format!("{} streams, and holds {}", name(), thread()),
+        What::Blocked { us } => format!("a write to {} waited {} for the client to read", name(), span(*us)),
+        What::Disconnected { write, error } => format!("{} is gone: write {write} failed, {error}", name()),
         What::Reaped { age_ms, why } => {
-            format!("{who} was told to end, {} old: {why}", span(age_ms.saturating_mul(1000)))
+            format!("{} was told to end, {} old: {why}", name(), span(age_ms.saturating_mul(1000)))
         }
-        What::Withdrawn => format!("{who} left todo: its connection was to make room"),
-        What::Left => format!("{who} was not served: its client closed before its turn"),
-        What::Rejected { status, why } => format!("{who} was refused with {status}: {why}"),
-        What::Panicked { message } => format!("{who} panicked: {message}"),
-        What::Answered { duration_us, .. } => answered(story, &who, &thread, *duration_us)?,
+        What::Withdrawn => format!("{} left todo: its connection was to make room", name()),
+        What::Left => format!("{} was not served: its client closed before its turn", name()),
+        What::Rejected { status, why } => format!("{} was refused with {status}: {why}", name()),
+        What::Panicked { message } => format!("{} panicked: {message}", name()),
+        What::Answered { duration_us, .. } if story.is_some_and(|story| story.is_stream) => {
+            format!("{} ended after {}: {} is free", name(), span(*duration_us), thread())
+        }
+        What::Answered { duration_us, .. } => {
+            let served = lasts(*duration_us)?;
+            format!("{} was served by {} in {served}", name(), thread())
+        }
         What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown => {
             return None;
         }
     };
     Some(Event { at_us: moment.at_us, text })
-}
-
-/// None for a page that was served in no time.
-fn answered(story: Option<&Story>, who: &str, thread: &str, duration_us: u64) -> Option<String> {
-    let after = span(duration_us);
-    match story.is_some_and(|story| story.is_stream) {
-        true => Some(format!("{who} ended after {after}: {thread} is free")),
-        false if duration_us >= PASSING_US => Some(format!("{who} was served by {thread} in {after}")),
-        false => None,
-    }
 }
 
 /// A length of time as a person says it: `3 ms`, `2.1 s`, and from a minute on as
@@ -137,7 +120,7 @@ mod tests {
         }
         let mut record = Record::default();
         record.take(excerpt.clone());
-        let told = excerpt.moments.iter().filter(|moment| may_tell(moment));
+        let told = excerpt.moments.iter();
         let told: Vec<_> = told.filter_map(|moment| tell(moment, &record)).map(|event| event.text).collect();
         assert_eq!(
             told,

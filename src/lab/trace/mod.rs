@@ -80,7 +80,7 @@ impl Process {
             self.close(thread, held, now_us, OPEN);
         }
         for held in state.clear_todo() {
-            self.wait_is_over(&held, None, now_us, OPEN);
+            self.tracks.wait(&held, None, now_us, OPEN);
         }
     }
 
@@ -98,7 +98,7 @@ impl Process {
             What::Accepted { target, peeked: true, .. } => {
                 // One that has left todo by now is named by its thread.
                 if let Some(held) = self.state.waiting(subject.request) {
-                    self.tracks.wait_begins(subject.request, waits_since(held), name_of(target));
+                    self.tracks.wait_begins(held, &name_of(target));
                 }
             }
             What::Withdrawn => self.leaves_todo(subject, at_us, "its connection was to make room"),
@@ -113,8 +113,8 @@ impl Process {
     }
 
     fn leaves_todo(&mut self, subject: Subject, at_us: u64, how: &str) {
-        if let Some(held) = self.state.waiting(subject.request).cloned() {
-            self.wait_is_over(&held, None, at_us, how);
+        if let Some(held) = self.state.waiting(subject.request) {
+            self.tracks.wait(held, None, at_us, how);
         }
     }
 
@@ -209,7 +209,7 @@ impl Process {
         let name = name_of(target);
         let waited = before.filter(|before| before.subject == held.subject).unwrap_or(&held);
         if waited.waited_us.is_some() {
-            self.wait_is_over(waited, Some(&name), held.started_us.unwrap_or(at_us), "a thread took it");
+            self.tracks.wait(waited, Some(&name), held.started_us.unwrap_or(at_us), "a thread took it");
         }
         let Subject { connection, request, .. } = held.subject;
         let mut args =
@@ -243,7 +243,7 @@ impl Process {
         let Some(begun) = self.begun.remove(&thread) else {
             let since_us = held.started_us.unwrap_or(at_us);
             if held.waited_us.is_some() {
-                self.wait_is_over(held, None, since_us, "a thread took it");
+                self.tracks.wait(held, None, since_us, "a thread took it");
             }
             let args = json!({ "request": request, "connection": connection, "ended": how });
             return self.tracks.lasted(thread, since_us, at_us, "reads, and has no whole request", args);
@@ -259,32 +259,10 @@ impl Process {
         self.tracks.forgotten(count, at_us);
         for held in self.state.clear_todo() {
             if held.peeked {
-                self.wait_is_over(&held, None, at_us, UNSEEN);
+                self.tracks.wait(&held, None, at_us, UNSEEN);
             }
         }
     }
-
-    /// Writes the end of a wait, and its begin as well unless that was written when the request was seen in todo.
-    /// `asks`: the request's name, if it has been read by now.
-    fn wait_is_over(&mut self, held: &Held, asks: Option<&str>, at_us: u64, how: &str) {
-        let Subject { request, .. } = held.subject;
-        let known = held.target.as_deref().map(name_of);
-        let name = match asks.filter(|_| !held.peeked) {
-            Some(asks) => asks.to_owned(),
-            None => known.unwrap_or_else(|| format!("request {request}")),
-        };
-        let since_us = waits_since(held);
-        if !held.peeked {
-            self.tracks.wait_begins(request, since_us, name.clone());
-        }
-        self.tracks.wait_ends(request, at_us.max(since_us), name, how);
-    }
-}
-
-/// Since when it waits, or has waited, in todo.
-fn waits_since(held: &Held) -> u64 {
-    let left_us = held.started_us.unwrap_or_default();
-    held.queued_us.unwrap_or(left_us.saturating_sub(held.waited_us.unwrap_or_default()))
 }
 
 #[cfg(test)]

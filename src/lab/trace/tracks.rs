@@ -5,7 +5,9 @@ use std::mem;
 
 use serde_json::{Map, Value, json};
 
+use super::super::story::name_of;
 use super::format::{Event, OfItsProcess, Phase};
+use ninetabs_server::timeline::{Held, Subject};
 
 /// The track of what happens before a thread has a request.
 const FRONT_DOOR: usize = 1;
@@ -82,14 +84,29 @@ impl Tracks {
         self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name.to_owned(), args);
     }
 
-    pub fn wait_begins(&mut self, request: u64, at_us: u64, name: String) {
+    /// The begin of a wait in todo, under the name of what is asked there.
+    pub fn wait_begins(&mut self, held: &Held, name: &str) {
+        let Subject { request, .. } = held.subject;
         let phase = Phase::WaitBegins { id2: OfItsProcess { local: request.to_string() } };
-        self.push("todo", phase, at_us, FRONT_DOOR, waits(&name), json!({ "request": request }));
+        let args = json!({ "request": request });
+        self.push("todo", phase, queued_us(held), FRONT_DOOR, format!("todo: {name}"), args);
     }
 
-    pub fn wait_ends(&mut self, request: u64, at_us: u64, name: String, how: &str) {
+    /// A wait that is over. If the request was seen in todo, its begin has been written.
+    /// `name`: that of the request, if it has been read by now.
+    pub fn wait(&mut self, held: &Held, name: Option<&str>, until_us: u64, how: &str) {
+        let Subject { request, .. } = held.subject;
+        let name = match (name.filter(|_| !held.peeked), held.target.as_deref()) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(target)) => name_of(target),
+            (None, None) => format!("request {request}"),
+        };
+        if !held.peeked {
+            self.wait_begins(held, &name);
+        }
         let phase = Phase::WaitEnds { id2: OfItsProcess { local: request.to_string() } };
-        self.push("todo", phase, at_us, FRONT_DOOR, waits(&name), json!({ "ended": how }));
+        let until_us = until_us.max(queued_us(held));
+        self.push("todo", phase, until_us, FRONT_DOOR, format!("todo: {name}"), json!({ "ended": how }));
     }
 
     /// So many moments are missing here.
@@ -117,6 +134,8 @@ impl Tracks {
     }
 }
 
-fn waits(name: &str) -> String {
-    format!("todo: {name}")
+/// Since when it is, or was, in todo.
+fn queued_us(held: &Held) -> u64 {
+    let left_us = held.started_us.unwrap_or_default();
+    held.queued_us.unwrap_or(left_us.saturating_sub(held.waited_us.unwrap_or_default()))
 }
