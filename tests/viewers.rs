@@ -22,7 +22,7 @@ fn reduce(lines: &[String]) -> Option<Vec<Value>> {
     let folder = env!("CARGO_MANIFEST_DIR");
     let mut node = Command::new(program("node")?)
         .arg(format!("{folder}/tests/common/reducer.js"))
-        .arg(format!("{folder}/views/control/record.js"))
+        .args(["story", "words", "record"].map(|name| format!("{folder}/views/control/{name}.js")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

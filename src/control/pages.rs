@@ -24,12 +24,14 @@ const EMBEDDED: &[Source] = &[
     ("control/layout.html", include_str!("../../views/control/layout.html")),
     ("control/orders.js", include_str!("../../views/control/orders.js")),
     ("control/record.js", include_str!("../../views/control/record.js")),
+    ("control/story.js", include_str!("../../views/control/story.js")),
     ("control/tabs.js", include_str!("../../views/control/tabs.js")),
     ("control/tour.js", include_str!("../../views/control/tour.js")),
     ("control/tour_steps.js", include_str!("../../views/control/tour_steps.js")),
     ("control/wall.css", include_str!("../../views/control/wall.css")),
     ("control/wall.html", include_str!("../../views/control/wall.html")),
     ("control/wall.js", include_str!("../../views/control/wall.js")),
+    ("control/words.js", include_str!("../../views/control/words.js")),
 ];
 
 /// The pages.

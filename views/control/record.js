@@ -1,34 +1,25 @@
-// The record: a server's moments, folded into one story per request, one lane per thread,
-// and todo. It knows no page, no connection and no clock, and guesses nothing: whatever it
-// says follows from what the server has sent. The server folds moments by the same rules
-// (src/timeline/snapshot.rs), and a test compares the two.
+// The record: a server's moments, folded into one story per request, one lane per thread
+// (story.js), and todo. It knows no page, no connection and no clock, and guesses nothing: all
+// of it follows from the server's moments. The server folds them by the same rules
+// (timeline/snapshot.rs in its crate), and a test compares the two.
 //
 //   record.hear(news)         takes in what `event: moments` has sent
 //   record.lanes              Map of thread number to lane
 //   record.todo()             stories that wait for a thread, the oldest first
 //   record.ofTab('3')         stories with ?tab=3, the newest last
 //   record.ofClient(client)   the story of a client of the lab, { target, local_port }, or undefined
-//   record.log                the last lines in words: { line, at, kind, text }
+//   record.log                the last lines in words (words.js): { line, at, kind, text }
 //   record.since              from when on the record is whole, in µs; null before the first news
 //   record.gaps               what is missing since: [{ from, to }]
-//
-// A story: request, connection, port, method, target (null until it is read or peeked at),
-// namedSeq (the moment that told the target), path, tab, name, peeked, isStream, queuedAt
-// (while it waits in todo), waited, startedAt, thread (while it runs), lane (the last thread),
-// writes, lastWriteAt, reaped, gone, rejected, left, answered, endedAt; and state, one of
-// 'waiting' (in todo), 'running' (a thread has it), 'streaming', 'ended'.
-// A lane: number, alive, ioBound, from and to (its thread's beginning and end, null where
-// unknown), current (a span or null), spans (over), short (a Map of tenths of a second to what
-// was too short to draw), keptSince; and state, one of 'absent', 'idle', 'running', 'streaming'.
-// A span: story, from, to (null while it lasts), writes, blocked ([from, to] pairs), end.
 const WINDOW_US = 60e6;
-const SHORT_US = 100e3;
 const MOST_SPANS = 700;
 const MOST_WRITES = 256;
 const MOST_DONE = 512;
 const MOST_LINES = 120;
-const LONGEST_NAME = 40;
-const LONGEST_LINE = 200;
+// A moment of these kinds ends the request of its thread.
+const ENDING = new Set(['answered', 'rejected', 'left']);
+// Moments of these kinds are about a thread and whatever it has.
+const OF_THREAD = new Set(['finished', 'marked_io_bound']);
 
 class Record {
   constructor() {
@@ -43,9 +34,6 @@ class Record {
     this.queue = new Map();
     this.done = [];
     this.lanes = new Map();
-    // Of which threads it is not known what they do, since when; null but in the middle of news.
-    this.unknown = null;
-    this.anewAt = null;
     this.gaps = [];
     this.log = [];
     this.lines = 0;
@@ -101,93 +89,83 @@ class Record {
       }
     }
     if (snapshot) {
-      this.settle(snapshot, news);
+      this.settle(news);
     }
     this.prune(news.now_us);
   }
 
   // ---- The past and the state of now: at the beginning, and where something was missed.
 
-  beginAnew({ since_us, moments, snapshot }) {
+  beginAnew({ since_us: since, moments, snapshot }) {
     if (this.since === null) {
-      this.since = since_us;
-    } else if (since_us > this.lastAt && snapshot.seq > this.seq) {
+      this.since = since;
+    } else if (since > this.lastAt && snapshot.seq > this.seq) {
       const missed = (moments.length ? moments[0].seq - 1 : snapshot.seq) - this.seq;
       if (missed > 0) {
-        this.gaps.push({ from: this.lastAt, to: since_us });
-        this.say(since_us, 'missed', missed + ' moments were not kept for this page: there was too much at once');
+        this.gaps.push({ from: this.lastAt, to: since });
+        this.say(since, 'missed', missed + ' moments were not kept for this page: there was too much at once');
       }
     }
-    // What a thread does is unknown until a moment tells.
-    this.unknown = new Set([...this.lanes.keys(), ...Object.keys(snapshot.threads).map(Number)]);
-    this.anewAt = since_us;
-    for (const [number, { holds }] of Object.entries(snapshot.threads)) {
-      // Its beginning is not among the moments, and what follows is.
-      if (holds && holds.started_us < since_us) {
-        this.hold(this.lane(Number(number)), holds, since_us);
+    Object.keys(snapshot.threads).forEach(number => this.lane(Number(number)));
+    for (const lane of this.lanes.values()) {
+      const holds = snapshot.threads[lane.number]?.holds;
+      lane.unknownSince = since;
+      if (holds && holds.started_us < since) {
+        // Its beginning is not among the moments, and what follows is.
+        this.hold(lane, holds, since);
       }
     }
   }
 
   // Exactly the server's state after the last moment.
-  settle(snapshot, { since_us }) {
+  settle({ since_us: since, snapshot }) {
     this.seq = Math.max(this.seq, snapshot.seq);
-    this.unknown = null;
-    const live = new Set();
     for (const lane of this.lanes.values()) {
       const thread = snapshot.threads[lane.number];
-      if (!thread || !thread.holds) {
-        this.closeUnseen(lane, since_us);
+      if (thread) {
+        Object.assign(lane, { alive: true, from: thread.from_us, to: null, ioBound: thread.io_bound });
+      } else if (lane.alive) {
+        Object.assign(lane, { alive: false, to: since });
       }
-      if (!thread && lane.alive) {
-        lane.alive = false;
-        lane.to = since_us;
+      if (thread?.holds) {
+        this.hold(lane, thread.holds, since);
+      } else {
+        this.close(lane, since, 'unseen');
       }
-    }
-    for (const [number, { from_us, io_bound, holds }] of Object.entries(snapshot.threads)) {
-      const lane = this.lane(Number(number));
-      Object.assign(lane, { alive: true, from: from_us, to: null, ioBound: io_bound });
-      if (holds) {
-        this.hold(lane, holds, since_us);
-        live.add(lane.current.story);
-      }
+      lane.unknownSince = null;
     }
     this.queue.clear();
     for (const held of snapshot.todo) {
-      let story = this.stories.get(held.request);
-      if (!story || story.startedAt !== null || story.endedAt !== null) {
-        story = this.renew(held);
-      }
+      const known = this.stories.get(held.request);
+      const story = known && known.startedAt === null && known.endedAt === null ? known : this.renew(held);
       this.know(story, held);
       this.queue.set(story.request, story);
-      live.add(story);
     }
+    const live = new Set(this.queue.values());
+    this.lanes.forEach(lane => lane.current && live.add(lane.current.story));
     for (const story of this.stories.values()) {
       if (!live.has(story) && story.state !== 'ended') {
-        story.queuedAt = null;
-        this.end(story, since_us);
+        this.end(story, since);
       }
     }
   }
 
-  // The thread has this request, since before the moments that are known.
+  // The thread has this request, whatever it had before.
   hold(lane, held, at) {
-    const { current } = lane;
-    if (!current || current.story.request !== held.request || current.from !== held.started_us) {
-      this.closeUnseen(lane, at);
+    if (!lane.has(held.request) || lane.current.from !== held.started_us) {
+      this.close(lane, at, 'unseen');
       const known = this.stories.get(held.request);
       this.begin(lane, known && known.state !== 'ended' ? known : this.renew(held), held.started_us);
     }
-    const { story } = lane.current;
-    this.unknown?.delete(lane.number);
-    this.know(story, held);
-    story.lane = story.thread = lane.number;
-    lane.current.end = story.reaped ? 'reaped' : story.gone ? 'gone' : lane.current.end;
+    lane.unknownSince = null;
+    const { current } = lane;
+    this.know(current.story, held);
+    current.end = held.reaped ? 'reaped' : held.gone ? 'gone' : current.end;
   }
 
   know(story, held) {
     if (held.target !== null && story.target !== held.target) {
-      this.name(story, held.method, held.target);
+      story.asks(held.method, held.target);
     }
     Object.assign(story, {
       namedSeq: held.named_seq, peeked: held.peeked, queuedAt: held.queued_us, waited: held.waited_us,
@@ -197,14 +175,7 @@ class Record {
     });
   }
 
-  closeUnseen(lane, at) {
-    if (lane.current) {
-      lane.current.end = 'unseen';
-      this.close(lane, Math.max(at, lane.current.from));
-    }
-  }
-
-  // ---- One moment.
+  // ---- One moment: what it begins, what it tells, what it ends.
 
   take(moment) {
     if (moment.thread === undefined) {
@@ -218,35 +189,32 @@ class Record {
 
   takeOfThread(lane, moment) {
     const at = moment.at_us;
-    this.unknown?.delete(lane.number);
+    lane.unknownSince = null;
     if (moment.kind === 'spawned') {
       Object.assign(lane, { alive: true, ioBound: false, from: at, to: null });
-      this.say(at, 'thread', 'thread ' + lane.number + ' starts');
     } else if (moment.kind === 'exited') {
       this.close(lane, at);
-      lane.alive = false;
-      lane.to = at;
-      this.say(at, 'thread', 'thread ' + lane.number + ' leaves');
+      Object.assign(lane, { alive: false, to: at });
     }
+    this.describe(moment, null, lane);
   }
 
   takeAtTheDoor(moment) {
     const at = moment.at_us;
+    const known = this.stories.get(moment.request);
     const queued = this.queue.get(moment.request);
     switch (moment.kind) {
       case 'accepted':
         // One that was peeked at and has left todo is named by the thread that reads it.
         if (!moment.peeked || queued) {
-          this.read(queued ?? this.renew(moment), moment);
-        }
-        if (moment.peeked && queued) {
-          this.say(at, 'waits', queued.name + ' waits in todo');
+          const story = queued ?? this.renew(moment);
+          this.read(story, moment);
+          this.describe(moment, story);
         }
         break;
       case 'queued': {
         // For the second time if not all of it had come; the thread that found that out may
         // still have to say that it is done with it.
-        const known = this.stories.get(moment.request);
         const arrives = known && known.startedAt === null && known.endedAt === null && !queued;
         const story = arrives ? known : this.renew(moment);
         story.queuedAt = at;
@@ -256,17 +224,14 @@ class Record {
       }
       case 'withdrawn':
         if (queued) {
-          this.queue.delete(queued.request);
-          queued.queuedAt = null;
-          this.say(at, 'rejected', queued.name + ' leaves todo: its connection was to make room');
+          this.describe(moment, queued);
           this.end(queued, at);
         }
         break;
       case 'rejected': {
-        const story = queued ?? this.stories.get(moment.request) ?? this.renew(moment);
-        this.queue.delete(story.request);
-        story.queuedAt = null;
-        this.reject(story, moment);
+        const story = queued ?? known ?? this.renew(moment);
+        story.rejected = { at, status: moment.status, why: moment.why };
+        this.describe(moment, story);
         this.end(story, at);
         break;
       }
@@ -274,53 +239,41 @@ class Record {
   }
 
   takeOnThread(lane, moment) {
-    const at = moment.at_us;
-    if (moment.kind === 'started') {
-      const story = this.queue.get(moment.request) ?? this.renew(moment);
-      this.queue.delete(story.request);
-      story.waited = story.queuedAt === null ? null : at - story.queuedAt;
-      story.queuedAt = null;
-      this.begin(lane, story, at);
-      if (story.waited > SHORT_US) {
-        this.say(at, 'starts', story.name + ' is taken by thread ' + lane.number + ' after ' + seconds(story.waited) + ' in todo');
-      }
-      return;
-    }
-    if (moment.kind === 'finished') {
-      this.close(lane, at);
-      lane.ioBound = false;
-      this.unknown?.delete(lane.number);
-      return;
-    }
-    if (moment.kind === 'accepted') {
-      if (lane.current?.story.request !== moment.request) {
-        // The next request of the connection, without a way through todo.
-        this.begin(lane, this.renew(moment), at);
-      }
-      this.read(lane.current.story, moment);
-      return;
-    }
-    if (moment.kind === 'marked_io_bound') {
-      lane.ioBound = true;
-      return;
-    }
-    if (this.unknown?.has(lane.number) && lane.current?.story.request !== moment.request) {
+    const { kind, request, at_us: at } = moment;
+    if (kind === 'started') {
+      this.begin(lane, this.queue.get(request) ?? this.renew(moment), at);
+    } else if (kind === 'accepted' && !lane.has(request)) {
+      // The next request of the connection, without a way through todo.
+      this.begin(lane, this.renew(moment), at);
+    } else if (lane.unknownSince !== null && !lane.has(request) && !OF_THREAD.has(kind)) {
       // It began before the moments that are known.
-      this.begin(lane, this.renew(moment), moment.kind === 'answered' ? at - moment.duration_us : this.anewAt);
+      this.begin(lane, this.renew(moment), kind === 'answered' ? at - moment.duration_us : lane.unknownSince);
     }
-    if (lane.current?.story.request === moment.request) {
-      this.takeOfRequest(lane, lane.current, moment);
+    const isOfItsRequest = lane.has(request);
+    if (isOfItsRequest) {
+      this.note(lane.current, moment);
+      this.describe(moment, lane.current.story, lane);
+    }
+    if (kind === 'marked_io_bound') {
+      lane.ioBound = true;
+    } else if (kind === 'finished') {
+      Object.assign(lane, { ioBound: false, unknownSince: null });
+      this.close(lane, at);
+    } else if (isOfItsRequest && ENDING.has(kind)) {
+      this.close(lane, at);
     }
   }
 
-  // Of the request that the lane's thread has.
-  takeOfRequest(lane, span, moment) {
+  // Takes in what a moment says of the request that its thread has.
+  note(span, moment) {
     const at = moment.at_us;
     const { story } = span;
     switch (moment.kind) {
+      case 'accepted':
+        this.read(story, moment);
+        break;
       case 'streaming':
         story.isStream = true;
-        this.say(at, 'streaming', story.name + ' streams on thread ' + lane.number);
         break;
       case 'wrote':
         story.writes += 1;
@@ -329,50 +282,34 @@ class Record {
         break;
       case 'blocked':
         keep(span.blocked, [at - moment.us, at], MOST_WRITES);
-        this.say(at, 'blocked', 'a write to ' + story.name + ' waited ' + seconds(moment.us) + ' for its reader');
         break;
       case 'disconnected':
         story.gone = { at, write: moment.write, error: moment.error };
         this.mark(span, 'gone');
-        this.say(at, 'gone', 'write ' + moment.write + ' to ' + story.name + ' fails (' + moment.error + '): its client is gone');
         break;
       case 'reaped':
         story.reaped = { at, age: moment.age_ms * 1000, why: moment.why };
         this.mark(span, 'reaped');
-        this.say(at, 'reaped', story.name + ' is told to end at ' + seconds(moment.age_ms * 1000) + ': ' + moment.why);
         break;
       case 'panicked':
         this.mark(span, 'panicked');
-        this.say(at, 'panicked', 'the action of ' + story.name + ' panicked: ' + plain(moment.message, LONGEST_LINE));
         break;
       case 'rejected':
-        this.reject(story, moment);
-        this.close(lane, at);
+        story.rejected = { at, status: moment.status, why: moment.why };
         break;
       case 'left':
         story.left = { at };
-        this.say(at, 'left', story.name + ' is not served: its client closed before its turn');
-        this.close(lane, at);
         break;
       case 'answered':
         story.answered = { at, status: moment.status, bytes: moment.bytes, lasted: moment.duration_us };
-        if (!story.isStream && !span.end) {
-          this.sayAnswered(story, lane, at);
-        }
-        this.close(lane, at);
         break;
     }
   }
 
   read(story, moment) {
-    this.name(story, moment.method, moment.target);
+    story.asks(moment.method, moment.target);
     story.namedSeq = moment.seq;
     story.peeked = Boolean(moment.peeked);
-  }
-
-  reject(story, { at_us: at, status, why }) {
-    story.rejected = { at, status, why };
-    this.say(at, 'rejected', story.name + ' is turned away: ' + why);
   }
 
   mark(span, end) {
@@ -382,27 +319,29 @@ class Record {
   }
 
   begin(lane, story, at) {
-    if (this.unknown?.delete(lane.number)) {
-      this.closeUnseen(lane, this.anewAt);
-    }
-    this.close(lane, at);
+    // A request that it had when moments were missed has ended since, unseen.
+    this.close(lane, lane.unknownSince ?? at, lane.unknownSince === null ? undefined : 'unseen');
+    lane.unknownSince = null;
+    this.queue.delete(story.request);
+    story.waited = story.queuedAt === null ? null : at - story.queuedAt;
     Object.assign(story, { startedAt: at, queuedAt: null, endedAt: null, thread: lane.number, lane: lane.number });
     lane.alive = true;
     lane.current = { story, from: at, to: null, writes: [], blocked: [], end: null };
   }
 
   // The thread is done with this request, and perhaps not with its connection.
-  close(lane, at) {
+  close(lane, at, end) {
     const span = lane.current;
     if (!span) {
       return;
     }
-    span.to = at;
+    span.to = Math.max(at, span.from);
+    span.end = end ?? span.end;
     lane.current = null;
-    this.end(span.story, at);
-    const lasted = at - span.from;
+    this.end(span.story, span.to);
+    const lasted = span.to - span.from;
     if (lasted < SHORT_US && !span.end) {
-      const tenth = Math.floor(at / SHORT_US);
+      const tenth = Math.floor(span.to / SHORT_US);
       const short = lane.short.get(tenth) ?? { count: 0, busy: 0 };
       // Without a request a thread only looked whether there was one.
       short.count += span.story.target === null ? 0 : 1;
@@ -417,6 +356,10 @@ class Record {
   }
 
   end(story, at) {
+    if (this.queue.get(story.request) === story) {
+      this.queue.delete(story.request);
+    }
+    story.queuedAt = null;
     story.thread = null;
     if (story.endedAt === null) {
       story.endedAt = at;
@@ -431,7 +374,7 @@ class Record {
     }
   }
 
-  // What ended longer ago than is drawn is dropped.
+  // Drops what ended longer ago than is drawn.
   prune(now) {
     const from = now - WINDOW_US - 5e6;
     for (const [number, lane] of this.lanes) {
@@ -453,22 +396,23 @@ class Record {
 
   // ---- Words.
 
-  say(at, kind, text) {
-    this.lines += 1;
-    keep(this.log, { line: this.lines, at, kind, text }, MOST_LINES);
+  describe(moment, story, lane) {
+    const words = wordsOf(moment, story, lane);
+    if (words) {
+      this.say(moment.at_us, ...words);
+    }
   }
 
-  // Many answers within a second are one line.
-  sayAnswered(story, lane, at) {
+  say(at, kind, text) {
+    this.lines += 1;
     const last = this.log.at(-1);
-    if (last && last.kind === 'answered' && at - last.at < 1e6) {
+    if (kind === 'answered' && last?.kind === 'answered' && at - last.at < 1e6) {
+      // Many answers within a second are one line.
       last.count += 1;
-      last.line = this.lines += 1;
-      last.text = last.count + ' requests are answered';
-      return;
+      Object.assign(last, { line: this.lines, text: last.count + ' requests are answered' });
+    } else {
+      keep(this.log, { line: this.lines, at, kind, text, count: 1 }, MOST_LINES);
     }
-    this.say(at, 'answered', story.name + ' is answered by thread ' + lane.number + ' in ' + seconds(story.answered.lasted));
-    this.log.at(-1).count = 1;
   }
 
   // ---- Finding things.
@@ -483,90 +427,16 @@ class Record {
   }
 
   // A story that begins now, in the place of one whose request was put aside.
-  renew({ request, connection, port }) {
-    const before = this.stories.get(request);
-    const story = new Story(request, connection, port);
+  renew(subject) {
+    const before = this.stories.get(subject.request);
+    const story = new Story(subject);
     // The newest is the last.
-    this.stories.delete(request);
-    this.stories.set(request, story);
+    this.stories.delete(story.request);
+    this.stories.set(story.request, story);
     if (before && before.thread === null && before.endedAt === null) {
       before.queuedAt = null;
       before.endedAt = before.startedAt ?? 0;
     }
     return story;
   }
-
-  name(story, method, target) {
-    story.method = method;
-    story.target = target;
-    const mark = target.indexOf('?');
-    const path = mark < 0 ? target : target.slice(0, mark);
-    story.path = path;
-    // The last value counts, as in the app.
-    story.tab = new URLSearchParams(mark < 0 ? '' : target.slice(mark + 1)).getAll('tab').at(-1) ?? null;
-    const tab = story.tab && (/^\d+$/.test(story.tab) ? 'tab ' : '') + plain(story.tab, LONGEST_NAME);
-    const isPage = path === '/' && tab?.startsWith('tab ');
-    story.called = tab ? tab + (isPage ? '’s page' : '') : plain(path, LONGEST_NAME);
-  }
-}
-
-class Story {
-  constructor(request, connection, port) {
-    Object.assign(this, {
-      request, connection, port, method: null, target: null, namedSeq: null, path: null, tab: null, called: '', peeked: false,
-      isStream: false, queuedAt: null, waited: null, startedAt: null, thread: null, lane: null,
-      writes: 0, lastWriteAt: null, reaped: null, gone: null, rejected: null, left: null, answered: null, endedAt: null,
-    });
-  }
-
-  // What a person calls it: tab 3, zombie-1, or its path.
-  get name() {
-    return this.called || 'connection ' + this.connection;
-  }
-
-  // Its request line, as the tooltips say it.
-  get line() {
-    return plain((this.method + ' ' + this.target).trim(), LONGEST_LINE);
-  }
-
-  get state() {
-    if (this.queuedAt !== null) {
-      return 'waiting';
-    }
-    if (this.thread === null) {
-      return 'ended';
-    }
-    return this.isStream ? 'streaming' : 'running';
-  }
-}
-
-class Lane {
-  constructor(number) {
-    Object.assign(this, { number, alive: false, ioBound: false, from: null, to: null, current: null, spans: [], short: new Map(), keptSince: 0 });
-  }
-
-  get state() {
-    if (this.current) {
-      return this.current.story.isStream ? 'streaming' : 'running';
-    }
-    return this.alive ? 'idle' : 'absent';
-  }
-}
-
-function keep(list, item, most) {
-  list.push(item);
-  if (list.length > most) {
-    list.shift();
-  }
-}
-
-// What a client wrote, fit to stand in a line: cut, and without the signs that are not seen
-// or turn round what follows.
-function plain(text, most) {
-  const signs = [...text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd')];
-  return signs.length > most ? signs.slice(0, most - 1).join('') + '…' : signs.join('');
-}
-
-function seconds(us) {
-  return us < 10e3 ? (us / 1e3).toFixed(1) + ' ms' : us < 1e6 ? Math.round(us / 1e3) + ' ms' : (us / 1e6).toFixed(1) + ' s';
 }
