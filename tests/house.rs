@@ -90,6 +90,17 @@ fn the_lab_uses_of_the_server_its_record_only() {
     }
 }
 
+/// Its readers ask `lab/state.rs` which request a thread has, and keep no account of their own.
+#[test]
+fn one_module_of_the_lab_follows_which_request_a_thread_has() {
+    for file in ["src/lab", "src/cli"].iter().flat_map(|place| files_of(place)) {
+        for (number, line) in code(&file) {
+            let follows = line.contains("Snapshot") || line.contains(".holds");
+            assert!(!follows || file.ends_with("src/lab/state.rs"), "{}:{number}: {line}", file.display());
+        }
+    }
+}
+
 #[test]
 fn no_file_of_tests_is_left_out() {
     let main = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/main.rs")).unwrap();

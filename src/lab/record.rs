@@ -325,6 +325,30 @@ pub(crate) mod tests {
         assert_eq!((record.stories.len(), record.todo().count()), (3, 0));
     }
 
+    #[test]
+    fn a_record_without_answers_ends_a_request_with_the_next_one_or_its_thread() {
+        // An older server: `answered` is missing, and the port is the connection's number.
+        let json = |seq: u64, request: u64, rest: &str| {
+            let json = format!(
+                r#"{{"seq":{seq},"at_us":{seq}000,"thread":1,"connection":40001,"request":{request},{rest}}}"#
+            );
+            serde_json::from_str::<Moment>(&json).unwrap()
+        };
+        let reads = r#""kind":"accepted","method":"GET","target":"/up""#;
+        let moments = vec![
+            json(1, 1, r#""kind":"started""#),
+            json(2, 1, reads),
+            json(3, 1, r#""kind":"wrote","bytes":9"#),
+            json(4, 2, reads),
+            json(5, 2, r#""kind":"wrote","bytes":9"#),
+            json(6, 1, r#""kind":"finished""#),
+        ];
+        let mut record = Record::default();
+        record.take(Excerpt { now_us: 7000, forgotten: 0, moments, snapshot: None });
+        let ends = record.stories.values().map(|story| (story.started, story.finished_us));
+        assert_eq!(ends.collect::<Vec<_>>(), [(Some((1000, 1)), Some(4000)), (Some((4000, 1)), Some(6000))]);
+    }
+
     /// A record that has seen everything, and one that was told of the newest moments only.
     #[test]
     fn a_late_reader_knows_what_goes_on() {
