@@ -33,10 +33,8 @@ const UNSEEN: &str = "not seen";
 /// A request on its thread whose begin has been written, beyond what the state knows of it.
 #[derive(Debug, Default)]
 struct Begun {
-    name: String,
     bytes: u64,
-    /// The cause of its end, once that is known.
-    why: Option<String>,
+    panicked: bool,
 }
 
 /// One server, as far as its moments have been taken in.
@@ -159,28 +157,20 @@ impl Process {
         let (name, args) = match &moment.what {
             What::Streaming => ("streaming", json!({})),
             What::Wrote { bytes } => {
-                self.note(thread, |begun| begun.bytes += bytes);
+                self.begun.entry(thread).or_default().bytes += bytes;
                 ("write", json!({ "bytes": bytes }))
             }
             What::Blocked { us } => return self.tracks.blocked(thread, at_us, *us),
-            What::Disconnected { write, error } => {
-                self.note(thread, |begun| {
-                    begun.why.get_or_insert_with(|| format!("write {write} failed: {error}"));
-                });
-                ("write fails", json!({ "write": write, "error": error }))
-            }
+            What::Disconnected { write, error } => ("write fails", json!({ "write": write, "error": error })),
             What::Rejected { status, why } => ("refused", json!({ "status": status, "why": why })),
             What::Left => ("left", json!({})),
             What::Panicked { message } => {
-                self.note(thread, |begun| begun.why = Some("panicked".to_owned()));
+                self.begun.entry(thread).or_default().panicked = true;
                 ("panicked", json!({ "message": message }))
             }
             What::MarkedIoBound => ("marked as IO-bound", json!({})),
             // The reaper says it, while the thread may be in the middle of a write.
             What::Reaped { age_ms, why } => {
-                if self.state.is_held_by(thread, subject.request) {
-                    self.note(thread, |begun| begun.why = Some(format!("told to end: {why}")));
-                }
                 let args =
                     json!({ "request": subject.request, "thread": thread, "age_ms": age_ms, "why": why });
                 return self.tracks.by_the_reaper("told to end", at_us, args);
@@ -188,12 +178,6 @@ impl Process {
             _ => return,
         };
         self.tracks.instant(thread, at_us, name, args);
-    }
-
-    fn note(&mut self, thread: usize, note: impl FnOnce(&mut Begun)) {
-        if let Some(begun) = self.begun.get_mut(&thread) {
-            note(begun);
-        }
     }
 
     /// Whether the thread has a request that it is still reading.
@@ -217,9 +201,9 @@ impl Process {
         if let Some(tab) = tab_of(target) {
             args["tab"] = tab.into();
         }
-        self.tracks.on_thread(thread, held.started_us.unwrap_or(at_us), Phase::Begin, name.clone(), args);
+        self.tracks.on_thread(thread, held.started_us.unwrap_or(at_us), Phase::Begin, name, args);
         self.tracks.go_on(thread, at_us);
-        self.begun.insert(thread, Begun { name, ..Begun::default() });
+        self.begun.insert(thread, Begun::default());
     }
 
     /// Begins this request now if the thread has another one: its own begin was forgotten.
@@ -228,13 +212,13 @@ impl Process {
         if self.state.is_held_by(thread, request) && !self.reads(thread) {
             return;
         }
-        if let Some(before) = self.state.hold(thread, Held { subject, ..Held::default() }) {
+        let held = Held { subject, ..Held::default() };
+        if let Some(before) = self.state.hold(thread, held.clone()) {
             self.close(thread, &before, self.tracks.last_us(thread), UNSEEN);
         }
-        let name = format!("request {request}");
         let args = json!({ "request": request, "connection": connection, "begin": UNSEEN });
-        self.tracks.on_thread(thread, at_us, Phase::Begin, name.clone(), args);
-        self.begun.insert(thread, Begun { name, ..Begun::default() });
+        self.tracks.on_thread(thread, at_us, Phase::Begin, called(&held), args);
+        self.begun.insert(thread, Begun::default());
     }
 
     /// Ends this request of the thread.
@@ -248,10 +232,16 @@ impl Process {
             let args = json!({ "request": request, "connection": connection, "ended": how });
             return self.tracks.lasted(thread, since_us, at_us, "reads, and has no whole request", args);
         };
-        let ended = begun.why.as_deref().filter(|_| how != OPEN).unwrap_or(how);
+        let ended = match (&held.reaped, &held.gone) {
+            _ if how == OPEN => OPEN.to_owned(),
+            _ if begun.panicked => "panicked".to_owned(),
+            (Some(reaped), _) => format!("told to end: {}", reaped.why),
+            (None, Some(gone)) => format!("write {} failed: {}", gone.write, gone.error),
+            (None, None) => how.to_owned(),
+        };
         let args =
             json!({ "writes": held.writes, "bytes": begun.bytes, "stream": held.is_stream, "ended": ended });
-        self.tracks.on_thread(thread, at_us, Phase::End, begun.name, args);
+        self.tracks.on_thread(thread, at_us, Phase::End, called(held), args);
     }
 
     /// Writes where moments are missing. A request in todo may have left it meanwhile.
@@ -263,6 +253,11 @@ impl Process {
             }
         }
     }
+}
+
+/// The name of a request, as far as it is known.
+fn called(held: &Held) -> String {
+    held.target.as_deref().map_or_else(|| format!("request {}", held.subject.request), name_of)
 }
 
 #[cfg(test)]

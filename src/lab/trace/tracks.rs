@@ -5,7 +5,7 @@ use std::mem;
 
 use serde_json::{Map, Value, json};
 
-use super::super::story::name_of;
+use super::called;
 use super::format::{Event, OfItsProcess, Phase};
 use ninetabs_server::timeline::{Held, Subject};
 
@@ -96,11 +96,7 @@ impl Tracks {
     /// `name`: that of the request, if it has been read by now.
     pub fn wait(&mut self, held: &Held, name: Option<&str>, until_us: u64, how: &str) {
         let Subject { request, .. } = held.subject;
-        let name = match (name.filter(|_| !held.peeked), held.target.as_deref()) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(target)) => name_of(target),
-            (None, None) => format!("request {request}"),
-        };
+        let name = name.filter(|_| !held.peeked).map_or_else(|| called(held), str::to_owned);
         if !held.peeked {
             self.wait_begins(held, &name);
         }
