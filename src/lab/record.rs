@@ -123,8 +123,8 @@ impl Record {
         }
     }
 
-    /// Takes over the state after these moments. A story that is missing there, and has no end among them, ended in
-    /// the gap.
+    /// Takes over the state after these moments. A story that is missing there, and did not end among them, ended
+    /// in the gap.
     fn settle(&mut self, state: State, until_us: u64) {
         for (thread, held) in state.held() {
             self.story_of(held).on_thread(thread, held);
@@ -416,7 +416,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_past_is_let_go_and_what_lasts_is_kept() {
+    fn an_ended_story_is_dropped_and_a_running_one_is_kept() {
         let mut record = two_threads();
         let now_us = record.now_us + 1;
         record.forget_before(now_us, 10);
@@ -438,7 +438,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_nobody_asked_for_in_time_is_a_gap() {
+    fn forgotten_moments_are_a_gap() {
         let mut record = Record { now_us: 1000, ..Record::default() };
         let moment = Moment { seq: 9, at_us: 3000, thread: Some(1), subject: None, what: What::Spawned };
         record.take(Excerpt { now_us: 4000, forgotten: 8, moments: vec![moment], snapshot: None });

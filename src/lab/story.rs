@@ -1,4 +1,4 @@
-//! The story of one request, and what a person calls it.
+//! The story of one request, and its name.
 
 use ninetabs_server::escape::is_printable;
 use ninetabs_server::timeline::{Gone, Held, Subject};
@@ -79,15 +79,15 @@ impl Story {
         self.started.map(|(at_us, _)| at_us).or(self.finished_us)
     }
 
-    /// What a person calls it.
+    /// Its name for people.
     pub fn name(&self) -> String {
         if self.target.is_empty() { format!("connection {}", self.connection) } else { name_of(&self.target) }
     }
 }
 
-/// What a person calls a request for this: `tab 3`, the value of `?tab=`, or its path. It is
-/// decoded as a form is, has no character that steers a terminal, and at most `LONGEST_NAME`
-/// characters: the same as on the dashboard.
+/// The name of a request for this target: `tab 3`, the value of `?tab=`, or its path. It is decoded like a form,
+/// without characters that steer a terminal, and at most `LONGEST_NAME` characters long. The dashboard shows the
+/// same names.
 pub fn name_of(target: &str) -> String {
     match tab_of(target) {
         Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {

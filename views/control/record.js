@@ -343,7 +343,7 @@ class Record {
     if (lasted < SHORT_US && !span.end) {
       const tenth = Math.floor(span.to / SHORT_US);
       const short = lane.short.get(tenth) ?? { count: 0, busy: 0 };
-      // Without a request a thread only looked whether there was one.
+      // Without a request a thread only looked for one.
       short.count += span.story.target === null ? 0 : 1;
       short.busy += lasted;
       lane.short.set(tenth, short);

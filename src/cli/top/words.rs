@@ -1,11 +1,11 @@
 //! Moments of the timeline in words, for the last lines of the screen.
 //!
-//! The lanes show what happens to every request: it is read, queued, written to. Only the rest is told.
+//! The lanes show what happens to every request: it is read, queued, written to. Here are the other moments.
 
 use crate::lab::record::Record;
 use ninetabs_server::timeline::{Moment, What};
 
-/// A shorter wait in todo, or a shorter answer, is not told: a server under load has thousands of them per
+/// A shorter wait in todo, or a shorter answer, has no event: a server under load has thousands of them per
 /// second, and nothing else would be seen.
 const PASSING_US: u64 = 100_000;
 
@@ -16,7 +16,7 @@ pub struct Event {
     pub text: String,
 }
 
-/// What is told of a moment that the record has taken in, if anything is.
+/// The event of a moment that the record has taken in, if the moment has one.
 pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
     let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
     let lasts = |us: u64| (us >= PASSING_US).then(|| span(us));
@@ -84,7 +84,7 @@ mod tests {
     use ninetabs_server::timeline::{Subject, Timeline};
 
     #[test]
-    fn what_is_told_of_a_streams_life() {
+    fn a_streams_life_has_an_event_for_each_turn() {
         let timeline = Timeline::default();
         let subject = Some(Subject { connection: 40_001, port: 0, request: 1 });
         timeline.record(Some(3), None, What::Spawned);
@@ -134,9 +134,9 @@ mod tests {
         );
     }
 
-    /// Of what was refused, or is still with the reactor, nothing but that is told.
+    /// A request that was refused, or is still with the reactor, has no event of an answer.
     #[test]
-    fn what_was_not_served_is_not_said_to_be() {
+    fn only_an_answered_request_is_said_to_be_served() {
         let told = |whats: &[What]| {
             let timeline = Timeline::default();
             for what in whats {

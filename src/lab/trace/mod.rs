@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_aside_is_no_request_yet() {
+    fn a_connection_that_was_put_aside_has_not_begun_its_request() {
         let of = Some(NINTH);
         let moments = [
             (None, of, What::Queued),
