@@ -12,7 +12,7 @@
 //! Read it in this order; a module knows only the modules above it in this list:
 //!
 //! - [`app`]: the Rails app of the article. [`app::models_controller`] is its controller, line by line;
-//!   [`app::database`] is the pool behind the pool.
+//!   [`app::database`] is the pool behind the pool, and [`app::adapters`] has the SQL.
 //! - [`fixes`]: the remedies, a file each, on the app that they change.
 //! - [`front`]: the app's server, on the crate's own front door or on tiny_http.
 //! - [`control`]: the second server, which answers while the first cannot, and its dashboard.

@@ -439,7 +439,7 @@ fn store_extremes(theirs: &Connection) {
 
 #[test]
 fn whatever_another_program_stores_is_shown_and_reaches_every_listener_once() {
-    let ours = ninetabs::app::model::SCHEMA.lines().take(5).collect::<Vec<_>>().join("\n");
+    let ours = ninetabs::app::adapters::sqlite3::SCHEMA.lines().take(5).collect::<Vec<_>>().join("\n");
     for table in
         [ours.as_str(), "CREATE TABLE models (id INTEGER PRIMARY KEY AUTOINCREMENT, name, created_at_us)"]
     {

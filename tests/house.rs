@@ -3,7 +3,8 @@
 //! The server (`crates/ninetabs-server`) cannot know anything of this package. Inside it the thread pool knows
 //! no HTTP, and the reactor knows descriptors and deadlines only. In this package `app` uses the server, `fixes`
 //! the app, `control` all but the fixes; `lab` is the client half and knows of the server only its record and
-//! how it escapes text. `control` also uses the lab's clients, which its buttons open.
+//! how it escapes text. `control` also uses the lab's clients, which its buttons open. The crate of a database engine
+//! is named in the app's adapters only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -26,11 +27,15 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("crates/ninetabs-server/src/pool_state.rs", &["http"]),
     ("crates/ninetabs-server/src/reactor.rs", &["http::", "super::head", "super::client", "httparse"]),
     ("crates/ninetabs-server/src/reactor_state.rs", &["http::", "super::head", "super::client", "httparse"]),
-    ("src/lab", &["rusqlite::", "tiny_http::"]),
+    ("src/lab", &["tiny_http::"]),
     ("src/app", &["tiny_http::"]),
-    ("src/fixes", &["tiny_http::", "rusqlite::"]),
-    ("src/control", &["tiny_http::", "rusqlite::"]),
+    ("src/fixes", &["tiny_http::"]),
+    ("src/control", &["tiny_http::"]),
 ];
+
+/// Crates of database engines, and the one folder of `src` that names them. The rest does not name them in its
+/// tests either.
+const ENGINES: (&[&str], &str) = (&["rusqlite"], "src/app/adapters");
 
 /// Modules of the server crate that the lab may use: it must work against a server that others wrote.
 const LAB_MAY_USE: &[&str] = &["timeline", "escape", "log_limit", "chunks"];
@@ -76,6 +81,22 @@ fn no_module_knows_the_trade_of_another() {
             }
         }
     }
+}
+
+#[test]
+fn only_the_adapters_name_the_crate_of_a_database_engine() {
+    let (engines, home) = ENGINES;
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join(home);
+    let (mut at_home, mut elsewhere) = (0, 0);
+    for file in files_of("src") {
+        let is_at_home = file.starts_with(&home);
+        *(if is_at_home { &mut at_home } else { &mut elsewhere }) += 1;
+        for (number, line) in code_and_tests(&file) {
+            let engine = engines.iter().find(|engine| line.contains(**engine));
+            assert!(is_at_home || engine.is_none(), "{}:{number} names {engine:?}", file.display());
+        }
+    }
+    assert!(at_home > 5 && elsewhere > 100, "only {at_home} and {elsewhere} files were found");
 }
 
 #[test]
@@ -234,10 +255,16 @@ fn files_of(place: &str) -> Vec<PathBuf> {
 
 /// The lines of a file that are code, up to its tests.
 fn code(file: &Path) -> Vec<(usize, String)> {
+    let mut lines = code_and_tests(file);
+    lines.truncate(lines.iter().take_while(|(_, line)| line != "#[cfg(test)]").count());
+    lines
+}
+
+/// All lines of a file but its comments.
+fn code_and_tests(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).unwrap();
     text.lines()
         .enumerate()
-        .take_while(|(_, line)| *line != "#[cfg(test)]")
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
         .map(|(number, line)| (number + 1, line.to_owned()))
         .collect()

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 use thiserror::Error;
 
+use super::adapters::Failure;
 use super::announcements::{Announcements, Sent};
 use super::database::Database;
 use super::table_reader::{Models, TableReader};
@@ -27,13 +28,13 @@ use ninetabs_server::services::Services;
 /// The most bytes of news that are kept, where nobody says otherwise.
 pub const PUSH_BUFFER: usize = 1024 * 1024;
 /// How long the table reader waits for a lock of another program; it asks again later.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why there is no broadcaster.
 #[derive(Debug, Error)]
 pub enum BroadcasterError {
     #[error("the database answered: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Database(#[from] Failure),
     #[error("cannot start its threads: {0}")]
     Threads(#[from] io::Error),
 }
@@ -56,8 +57,8 @@ impl Broadcaster {
         most_bytes: usize,
         stopped_after: Duration,
     ) -> Result<Broadcaster, BroadcasterError> {
-        let db = database.connect()?;
-        db.busy_timeout(BUSY_TIMEOUT)?;
+        let mut session = database.connect()?;
+        session.set_timeout(READ_TIMEOUT)?;
         let sent = Arc::<Sent>::default();
         // There before the first listener, so before anything is ordered.
         let bell = Arc::new(OnceLock::<Bell<Announcements>>::new());
@@ -70,7 +71,7 @@ impl Broadcaster {
             }
         };
         let (end, reader_ended) = bounded(0);
-        let table = Models { db, database: Arc::clone(database) };
+        let table = Models { session, database: Arc::clone(database) };
         let reader = TableReader::start(table, services, notify(), end)?;
         let make = {
             let (database, sent, notify) = (Arc::clone(database), Arc::clone(&sent), notify());

@@ -1,4 +1,4 @@
-//! The pool behind the pool: ActiveRecord's connections, and their file.
+//! The pool behind the pool: ActiveRecord's connections, to whichever engine the adapter speaks to.
 //!
 //! Models ActiveRecord::ConnectionPool: a fixed number of connections, a checkout
 //! that waits five seconds for one and then fails, a lease that lasts for an
@@ -10,21 +10,20 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
-use rusqlite::{Connection, ErrorCode};
 use serde::Serialize;
 use thiserror::Error;
 
-use super::database_file::{Files, Prepared, prepare};
+use super::adapters::{Adapter, Failure, Follower, Gone, Known, Opened, Session};
 use super::model::Model;
 use super::table::Table;
 
-pub use super::database_file::{Gone, Keep, OpenError};
+/// A connection of the pool, or beside it.
+type Connection = Box<dyn Session>;
 
 /// How many rows to keep are counted at every create; more than these take longer than the
 /// create itself.
@@ -90,7 +89,7 @@ pub struct Database {
     hooks: Hooks,
     checkout_timeout: Duration,
     lease_for: LeaseFor,
-    files: Files,
+    adapter: Box<dyn Adapter>,
 }
 
 /// What runs after a commit.
@@ -106,16 +105,14 @@ impl fmt::Debug for Hooks {
 }
 
 impl Database {
-    /// Opens the database, creating its file where there is none, and fills the
-    /// pool with `size` connections.
+    /// Fills the pool with `size` connections.
     pub fn open(
-        path: &Path,
-        keep: Keep,
+        opened: Opened,
         size: usize,
         checkout_timeout: Duration,
         lease_for: LeaseFor,
     ) -> Result<Arc<Database>, OpenError> {
-        let Prepared { connection, last_id, table } = prepare(path, keep)?;
+        let Opened { adapter, session, table, last_id } = opened;
         let (give_back, idle) = unbounded();
         let database = Database {
             idle,
@@ -134,9 +131,9 @@ impl Database {
             hooks: Hooks::default(),
             checkout_timeout,
             lease_for,
-            files: Files::of(path, keep)?,
+            adapter,
         };
-        database.put(connection);
+        database.put(session);
         database.grow_to(size)?;
         Ok(Arc::new(database))
     }
@@ -181,6 +178,11 @@ impl Database {
         Table::from_bits(self.table.load(Ordering::Acquire))
     }
 
+    /// Which table it is, and its last id.
+    pub(super) fn known(&self) -> Known {
+        Known { table: self.table(), newest: self.newest() }
+    }
+
     /// Takes in that the ids of the table have begun anew, and up to which they are given.
     pub(super) fn began_anew(&self, table: Table, last_id: i64) {
         self.newest.store(last_id, Ordering::Release);
@@ -198,25 +200,27 @@ impl Database {
     }
 
     /// A connection outside the pool, for a thread that keeps it.
-    pub fn connect(&self) -> rusqlite::Result<Connection> {
-        self.files.connect()
+    pub fn connect(&self) -> Result<Box<dyn Session>, Failure> {
+        self.adapter.connect()
+    }
+
+    /// A connection outside the pool that finds what other programs commit.
+    pub(super) fn follow(&self) -> Result<Box<dyn Follower>, Failure> {
+        self.adapter.follow()
     }
 
     /// Whether the database's files are where they were when it was opened. If not, no model is created.
     pub fn check_files(&self) -> Result<(), Gone> {
-        self.files.check()
+        self.adapter.check_files()
     }
 
     /// Creates a model on a connection outside the pool, and tells of it. The oldest beyond the newest
     /// `keep` are deleted at every create if these are few to count, else at every `DELETE_EVERY`th.
-    pub fn create(&self, db: &mut Connection, name: &str, keep: u64) -> Result<Model, CreateError> {
-        self.files.check()?;
+    pub fn create(&self, db: &mut dyn Session, name: &str, keep: u64) -> Result<Model, CreateError> {
+        self.adapter.check_files()?;
         let creates = self.creates.fetch_add(1, Ordering::Relaxed) + 1;
         let deletes = keep <= COUNTED_AT_ONCE || creates >= DELETE_EVERY;
-        let model = match Model::create(db, name, deletes.then_some(keep)) {
-            Err(error) if is_out_of_ids(db, &error) => return Err(CreateError::OutOfIds),
-            created => created?,
-        };
+        let model = db.create(name, deletes.then_some(keep))?;
         if deletes {
             // Only now: after a create that failed, the next one deletes.
             self.creates.store(0, Ordering::Relaxed);
@@ -235,7 +239,7 @@ impl Database {
             self.wanted.fetch_max(size, Ordering::AcqRel);
             return Ok(());
         }
-        self.files.check()?;
+        self.check_files()?;
         let mut opened = Vec::new();
         for _ in 0..missing {
             let connection = self.connect();
@@ -353,7 +357,7 @@ impl Lease {
     pub fn query<T>(
         &mut self,
         ended: Option<&Receiver<Infallible>>,
-        query: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+        query: impl FnOnce(&mut dyn Session) -> Result<T, Failure>,
     ) -> Result<T, QueryError> {
         let mut checkout = match self.held.take() {
             Some(held) => held,
@@ -363,7 +367,7 @@ impl Lease {
             return Err(CheckoutError::Interrupted.into());
         };
         self.database.count_query();
-        let result = query(connection);
+        let result = query(connection.as_mut());
         if self.database.lease_for == LeaseFor::Action {
             self.held = Some(checkout);
         }
@@ -379,10 +383,20 @@ impl Lease {
     }
 }
 
-/// Whether no id is left: the greatest is in the table, or was.
-fn is_out_of_ids(db: &Connection, error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        && Model::last_id(db).is_ok_and(|last| last == i64::MAX)
+/// Why the pool does not have as many connections as it should have.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The database is ours, but there are not as many connections to be had.
+    #[error("only {opened} of {size} connections could be opened: {error}")]
+    Pool { size: usize, opened: usize, error: Failure },
+    #[error(transparent)]
+    Failure(#[from] Failure),
+}
+
+impl From<Gone> for OpenError {
+    fn from(gone: Gone) -> Self {
+        OpenError::Failure(gone.into())
+    }
 }
 
 /// Why a model was not created.
@@ -390,18 +404,19 @@ fn is_out_of_ids(db: &Connection, error: &rusqlite::Error) -> bool {
 pub enum CreateError {
     #[error("no model is created: {0}")]
     Gone(#[from] Gone),
-    #[error(
-        "no model is created: another program has used the greatest id there is ({}); delete that row, and set seq of models in sqlite_sequence to a lower id",
-        i64::MAX
-    )]
-    OutOfIds,
+    /// No id is left.
+    #[error("no model is created: {0}")]
+    OutOfIds(Failure),
     #[error(transparent)]
     Query(#[from] QueryError),
 }
 
-impl From<rusqlite::Error> for CreateError {
-    fn from(error: rusqlite::Error) -> Self {
-        CreateError::Query(error.into())
+impl From<Failure> for CreateError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::OutOfIds { .. } => CreateError::OutOfIds(failure),
+            failure => CreateError::Query(failure.into()),
+        }
     }
 }
 
@@ -411,7 +426,7 @@ pub enum QueryError {
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
     #[error("the database answered: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Failure(#[from] Failure),
 }
 
 /// A connection that is out of the pool, and goes back when this is dropped.
@@ -431,16 +446,20 @@ impl Drop for Checkout {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use super::super::adapters::sqlite3::{self, Keep, theirs};
     use super::*;
-    use crate::app::batch::{Limit, select_models};
-    use rusqlite::StatementStatus;
 
     fn database(size: usize, lease_for: LeaseFor) -> (tempfile::TempDir, Arc<Database>) {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("models.sqlite3");
-        let database =
-            Database::open(&path, Keep::Forever, size, Duration::from_millis(50), lease_for).unwrap();
+        let opened = sqlite3::open(&path(&folder), Keep::Forever).unwrap();
+        let database = Database::open(opened, size, Duration::from_millis(50), lease_for).unwrap();
         (folder, database)
+    }
+
+    fn path(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("models.sqlite3")
     }
 
     #[test]
@@ -448,7 +467,7 @@ mod tests {
         for (lease_for, held) in [(LeaseFor::Action, 1), (LeaseFor::Query, 0)] {
             let (_folder, database) = database(2, lease_for);
             let mut lease = database.lease();
-            lease.query(None, |db| Model::newest_id(db)).unwrap();
+            lease.query(None, |db| db.last_id()).unwrap();
             assert_eq!(database.stats().busy, held, "{lease_for:?}");
             drop(lease);
             assert_eq!(database.stats(), Stats { size: 2, busy: 0, waiting: 0, checkout_timeouts: 0 });
@@ -456,33 +475,19 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_compiled_once() {
-        let (_folder, database) = database(1, LeaseFor::Query);
-        let compiled_again = |id: i64| {
-            let look = |db: &mut Connection| {
-                Model::next(db, id, Limit::rows(1))?;
-                let next = db.prepare_cached(select_models!("WHERE id > ? ORDER BY id"))?;
-                Ok(next.get_status(StatementStatus::RePrepare))
-            };
-            database.lease().query(None, look).unwrap()
-        };
-        assert_eq!([1, 2, 3].map(compiled_again), [0, 0, 0]);
-    }
-
-    #[test]
     fn an_empty_pool_times_out_and_a_wait_can_be_ended() {
         let (_folder, database) = database(1, LeaseFor::Action);
         let mut first = database.lease();
-        first.query(None, |db| Model::newest_id(db)).unwrap();
-        let second = database.lease().query(None, |db| Model::newest_id(db));
+        first.query(None, |db| db.last_id()).unwrap();
+        let second = database.lease().query(None, |db| db.last_id());
         assert!(matches!(second, Err(QueryError::Checkout(CheckoutError::Timeout(_)))));
         assert_eq!(database.stats().checkout_timeouts, 1);
 
         let (_, ended) = crossbeam_channel::bounded(0);
-        let third = database.lease().query(Some(&ended), |db| Model::newest_id(db));
+        let third = database.lease().query(Some(&ended), |db| db.last_id());
         assert!(matches!(third, Err(QueryError::Checkout(CheckoutError::Interrupted))));
         database.grow_to(2).unwrap();
-        database.lease().query(None, |db| Model::newest_id(db)).unwrap();
+        database.lease().query(None, |db| db.last_id()).unwrap();
     }
 
     #[test]
@@ -491,7 +496,7 @@ mod tests {
         let mut held: Vec<_> = (0..4).map(|_| database.lease()).collect();
         database.grow_to(6).unwrap();
         for lease in &mut held {
-            lease.query(None, |db| Model::newest_id(db)).unwrap();
+            lease.query(None, |db| db.last_id()).unwrap();
         }
         database.shrink_to(2);
         assert_eq!((database.stats().size, database.stats().busy), (4, 4));
@@ -510,7 +515,7 @@ mod tests {
         let (_folder, database) = database(4, LeaseFor::Action);
         let mut held: Vec<_> = (0..4).map(|_| database.lease()).collect();
         for lease in &mut held {
-            lease.query(None, |db| Model::newest_id(db)).unwrap();
+            lease.query(None, |db| db.last_id()).unwrap();
         }
         database.shrink_to(2);
         assert_eq!((database.stats().size, database.wanted()), (4, 2));
@@ -522,16 +527,14 @@ mod tests {
 
     #[test]
     fn of_many_rows_the_oldest_are_deleted_at_the_first_create_and_every_hundredth_after_it() {
-        let (_folder, database) = database(1, LeaseFor::Query);
+        let (folder, database) = database(1, LeaseFor::Query);
+        let theirs = theirs::at(&path(&folder));
         let keep = COUNTED_AT_ONCE + 1;
-        let ask = |sql: &str| {
-            let ask = |db: &mut Connection| db.query_row(sql, [], |row| row.get::<_, u32>(0));
-            database.lease().query(None, ask).unwrap()
-        };
         let insert = |rows: u32| {
-            let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-                INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n";
-            database.lease().query(None, |db: &mut Connection| db.execute(sql, [rows])).unwrap();
+            theirs.execute(&format!(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
+                INSERT INTO models (name, created_at_us) SELECT 'theirs', 1 FROM n"
+            ));
         };
         insert(1_998);
         let rows_after = |creates: u32| {
@@ -540,31 +543,24 @@ mod tests {
                 // Another program takes every second id, so that all of ours are odd or all are even.
                 insert(1);
             }
-            ask("SELECT count(*) FROM models")
+            theirs.ask("SELECT count(*) FROM models")
         };
         assert_eq!(rows_after(1), 1_002);
         assert_eq!(rows_after(99), 1_002 + 2 * 99);
         assert_eq!(rows_after(1), 1_002);
-        let failed = database.lease().query(None, |db: &mut Connection| {
-            db.execute_batch("ALTER TABLE models RENAME TO away")?;
-            let failed = database.create(db, "ours", keep);
-            db.execute_batch("ALTER TABLE away RENAME TO models")?;
-            Ok(failed)
-        });
-        failed.unwrap().unwrap_err();
+        theirs.execute("ALTER TABLE models RENAME TO away");
+        database.lease().create("ours", keep).unwrap_err();
+        theirs.execute("ALTER TABLE away RENAME TO models");
         assert_eq!(rows_after(98), 1_002 + 2 * 98);
         assert_eq!(rows_after(1), 1_002, "one failed, and is counted");
     }
 
     #[test]
     fn a_model_beyond_the_greatest_id_is_refused_with_the_cause() {
-        let (_folder, database) = database(1, LeaseFor::Query);
-        let insert = |db: &mut Connection| {
-            db.execute("INSERT INTO models VALUES (9223372036854775807, 'theirs', 1)", [])
-        };
-        database.lease().query(None, insert).unwrap();
+        let (folder, database) = database(1, LeaseFor::Query);
+        theirs::at(&path(&folder)).execute("INSERT INTO models VALUES (9223372036854775807, 'theirs', 1)");
         let error = database.lease().create("ours", 9).unwrap_err();
-        assert!(matches!(error, CreateError::OutOfIds), "{error}");
+        assert!(matches!(error, CreateError::OutOfIds(_)), "{error}");
         assert!(error.to_string().contains("the greatest id there is (9223372036854775807)"), "{error}");
     }
 }

@@ -4,13 +4,13 @@
 //! action stands here, as in `config/routes.rb`; before any of them, what Rails
 //! does in middleware: hosts that are not ours, and forms from elsewhere.
 
+pub mod adapters;
 pub mod announcements;
 pub mod batch;
 pub mod broadcaster;
 pub mod browser;
 pub mod content_security_policy;
 pub mod database;
-mod database_file;
 pub mod host_authorization;
 pub mod model;
 pub mod models_controller;

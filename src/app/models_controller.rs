@@ -19,7 +19,7 @@ use url::form_urlencoded;
 use super::batch::{Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::database::{CheckoutError, CreateError, Database, QueryError};
-use super::model::{MAX_NAME_BYTES, Model};
+use super::model::MAX_NAME_BYTES;
 use super::position;
 use super::views::{Shown, Views};
 use super::{AppSettings, Loop};
@@ -66,7 +66,7 @@ impl ModelsController {
                 );
             }
         };
-        let batch = match self.database.lease().query(None, |db| Model::before(db, before, PAGE)) {
+        let batch = match self.database.lease().query(None, |db| db.before(before, PAGE)) {
             Ok(batch) => batch,
             Err(error) => return failed(request, &error),
         };
@@ -208,7 +208,7 @@ fn stream_by_id(
         if is_another {
             (table, last_id) = (database.table(), 0);
         }
-        batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+        batch = db.query(Some(stream.interrupted()), |db| db.next(last_id, BATCH))?;
         // between two looks more may be created than are kept
         lost = position::lost(database, (!is_another).then_some(last_id), last_id, &batch);
     }
@@ -228,7 +228,7 @@ fn stream_by_time(
         // lets only grab new models since original render
         let mut from = (timestamp::micros(previous_time), i64::MAX);
         loop {
-            let slice = db.query(Some(stream.interrupted()), |db| Model::models_since(db, from, BATCH))?;
+            let slice = db.query(Some(stream.interrupted()), |db| db.models_since(from, BATCH))?;
 
             stream.send(Event::data(to_json(&slice.models)))?;
             log.streaming();

@@ -11,12 +11,10 @@
 //! Text that is not an id counts as absent. Without a position a stream begins at the newest model, and
 //! a list at the oldest.
 
-use rusqlite::Connection;
-
+use super::adapters::{Failure, Session};
 use super::announcements::Lost;
 use super::batch::{Batch, Limit};
 use super::database::Database;
-use super::model::Model;
 use ninetabs_server::Request;
 use ninetabs_server::log_limit::limited;
 
@@ -63,23 +61,23 @@ pub fn resolve(id: i64, last_id: i64) -> i64 {
 
 /// The models after a position, and the position itself, which is 0 if it is another table's. The
 /// last id is queried only if no model comes after the position.
-pub fn after(db: &Connection, id: i64, limit: Limit) -> rusqlite::Result<(i64, Batch)> {
-    let batch = Model::next(db, id, limit)?;
+pub fn after(db: &mut dyn Session, id: i64, limit: Limit) -> Result<(i64, Batch), Failure> {
+    let batch = db.next(id, limit)?;
     if id <= 0 || !batch.models.is_empty() {
         return Ok((id, batch));
     }
-    match resolve(id, Model::last_id(db)?) {
-        0 => Ok((0, Model::next(db, 0, limit)?)),
+    match resolve(id, db.last_id()?) {
+        0 => Ok((0, db.next(0, limit)?)),
         id => Ok((id, batch)),
     }
 }
 
 /// Where a stream begins, and what it begins with. Without a position that is nothing: it waits for
 /// what comes after the last id.
-pub fn begin(db: &Connection, id: Option<i64>, limit: Limit) -> rusqlite::Result<(i64, Batch)> {
+pub fn begin(db: &mut dyn Session, id: Option<i64>, limit: Limit) -> Result<(i64, Batch), Failure> {
     match id {
         Some(id) => after(db, id, limit),
-        None => Ok((Model::last_id(db)?, Batch { is_all: true, ..Batch::default() })),
+        None => Ok((db.last_id()?, Batch { is_all: true, ..Batch::default() })),
     }
 }
 
@@ -96,7 +94,7 @@ pub fn lost(database: &Database, asked: Option<i64>, begins: i64, batch: &Batch)
 
 #[cfg(test)]
 mod tests {
-    use super::super::model::SCHEMA;
+    use super::super::adapters::sqlite3::theirs::{self, Sqlite3Session};
     use super::*;
 
     #[test]
@@ -143,26 +141,25 @@ mod tests {
 
     #[test]
     fn a_deleted_tail_is_known_and_another_table_is_not() {
-        let mut db = Connection::open_in_memory().unwrap();
-        db.execute_batch(SCHEMA).unwrap();
+        let mut db = theirs::in_memory();
         for n in 1..=5 {
-            Model::create(&mut db, &format!("model {n}"), Some(9)).unwrap();
+            db.create(&format!("model {n}"), Some(9)).unwrap();
         }
-        let begins = |db: &Connection, id| {
+        let begins = |db: &mut Sqlite3Session, id| {
             let (at, batch) = begin(db, id, Limit::rows(9)).unwrap();
             (at, batch.models.iter().map(|model| model.id).collect::<Vec<_>>())
         };
-        db.execute("DELETE FROM models WHERE id > 3", []).unwrap();
-        assert_eq!(begins(&db, None), (5, vec![]));
-        assert_eq!(begins(&db, Some(0)), (0, vec![1, 2, 3]));
-        assert_eq!(begins(&db, Some(2)), (2, vec![3]));
-        assert_eq!(begins(&db, Some(5)), (5, vec![]));
-        assert_eq!(begins(&db, Some(6)), (0, vec![1, 2, 3]));
-        db.execute("DELETE FROM models", []).unwrap();
-        assert_eq!(begins(&db, Some(5)), (5, vec![]));
+        db.execute("DELETE FROM models WHERE id > 3");
+        assert_eq!(begins(&mut db, None), (5, vec![]));
+        assert_eq!(begins(&mut db, Some(0)), (0, vec![1, 2, 3]));
+        assert_eq!(begins(&mut db, Some(2)), (2, vec![3]));
+        assert_eq!(begins(&mut db, Some(5)), (5, vec![]));
+        assert_eq!(begins(&mut db, Some(6)), (0, vec![1, 2, 3]));
+        db.execute("DELETE FROM models");
+        assert_eq!(begins(&mut db, Some(5)), (5, vec![]));
         // Another program can also make the table count anew.
-        db.execute("DELETE FROM sqlite_sequence", []).unwrap();
-        assert_eq!(begins(&db, Some(5)), (0, vec![]));
-        assert_eq!(begins(&db, None), (0, vec![]));
+        db.execute("DELETE FROM sqlite_sequence");
+        assert_eq!(begins(&mut db, Some(5)), (0, vec![]));
+        assert_eq!(begins(&mut db, None), (0, vec![]));
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
+use super::adapters::Failure;
 use super::database::{CreateError, Database};
-use super::model::Model;
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::services::Services;
 
@@ -21,7 +21,7 @@ use ninetabs_server::services::Services;
 #[derive(Debug, Error)]
 pub enum ProducerError {
     #[error("the database answered: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Database(#[from] Failure),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -75,9 +75,9 @@ impl Producer {
                 if lull.is_on() {
                     continue;
                 }
-                let newest = Model::last_id(&db).unwrap_or(0);
-                let created = database.create(&mut db, &format!("model {}", newest.saturating_add(1)), keep);
-                match created {
+                let newest = db.last_id().unwrap_or(0);
+                let name = format!("model {}", newest.saturating_add(1));
+                match database.create(db.as_mut(), &name, keep) {
                     // Its own log line says so, once.
                     Ok(_) | Err(CreateError::Gone(_)) => {}
                     Err(error) => limited!(Error, "producer: {error}"),

@@ -10,8 +10,8 @@ use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use rusqlite::Connection;
 
+use super::adapters::{Failure, Session};
 use super::announcements::PIECE;
 use super::database::Database;
 use super::model::Model;
@@ -53,28 +53,28 @@ impl Answer {
 
 /// Where the answers come from.
 pub(super) trait Source: Send + 'static {
-    fn ask(&mut self, question: Question) -> rusqlite::Result<Answer>;
+    fn ask(&mut self, question: Question) -> Result<Answer, Failure>;
 }
 
 /// The table of models, on a connection of its own.
 pub(super) struct Models {
-    pub db: Connection,
+    pub session: Box<dyn Session>,
     pub database: Arc<Database>,
 }
 
 impl Source for Models {
-    fn ask(&mut self, question: Question) -> rusqlite::Result<Answer> {
+    fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
         self.database.count_query();
         match question {
             Question::After(after) => {
                 // In this order, and before the query: it sees whatever is committed by now.
                 let (table, newest) = (self.database.table(), self.database.newest());
-                let models = Model::next(&self.db, after, PIECE)?.models;
+                let models = self.session.next(after, PIECE)?.models;
                 let up_to = models.last().map_or(newest.max(after), |model| model.id);
                 Ok(Answer::Models { table, after, models, up_to })
             }
             Question::Last => {
-                self.database.committed(Model::last_id(&self.db)?);
+                self.database.committed(self.session.last_id()?);
                 Ok(Answer::Last)
             }
         }

@@ -29,8 +29,10 @@ use super::state_file::StateFile;
 use super::temporary_folder::MEMORY;
 use super::trace_file::TraceFile;
 use super::values::OrAuto;
+use crate::app::adapters::Failure;
+use crate::app::adapters::sqlite3::{self, Keep};
 use crate::app::broadcaster::{Broadcaster, BroadcasterError, PUSH_BUFFER};
-use crate::app::database::{self, Database, Keep, LeaseFor};
+use crate::app::database::{Database, LeaseFor, OpenError};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::outside_writers::{OutsideWriters, WatchError};
 use crate::app::producer::{Lull, Producer, ProducerError};
@@ -75,9 +77,9 @@ pub enum BootError {
     #[error(
         "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
     )]
-    DatabasePool { size: usize, opened: usize, error: rusqlite::Error },
+    DatabasePool { size: usize, opened: usize, error: Failure },
     #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
-    Database { path: PathBuf, error: database::OpenError },
+    Database { path: PathBuf, error: OpenError },
     #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
     NoDatabase { path: PathBuf, error: FileError },
     #[error(
@@ -191,7 +193,9 @@ impl Running {
             DbLease::Query => LeaseFor::Query,
         };
         let keep = if args.database == Path::new(MEMORY) { Keep::WhileOpen } else { Keep::Forever };
-        let database = Database::open(path, keep, size, args.db_checkout_timeout, lease_for)
+        let database = sqlite3::open(path, keep)
+            .map_err(OpenError::from)
+            .and_then(|opened| Database::open(opened, size, args.db_checkout_timeout, lease_for))
             .map_err(|error| no_database(&args.database, error))?;
         *opened = Some(Arc::clone(&database));
         let max_connections = match args.front {
@@ -546,9 +550,9 @@ fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-fn no_database(path: &Path, error: database::OpenError) -> BootError {
+fn no_database(path: &Path, error: OpenError) -> BootError {
     match error {
-        database::OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
+        OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
         error => BootError::Database { path: path.to_owned(), error },
     }
 }

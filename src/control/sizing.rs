@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use super::stats::open_connections;
 use super::view::View;
-use crate::app::database::{Gone, OpenError};
+use crate::app::adapters::{Failure, Gone};
+use crate::app::database::OpenError;
 use ninetabs_server::thread_pool::{BadSize, PoolSize};
 
 /// Why the size stays as it is.
@@ -97,7 +98,7 @@ fn grow(view: &View, size: usize, room: &RoomFor) -> Result<(), SizeError> {
         Err(SizeError::TooManyClients { size, room, open })
     } else {
         database.grow_to(size).map_err(|error| match error {
-            OpenError::Gone(gone) => SizeError::Gone(gone),
+            OpenError::Failure(Failure::Gone(gone)) => SizeError::Gone(gone),
             error => SizeError::Database(error),
         })
     };

@@ -94,7 +94,7 @@ fn answer(batch: &Batch, rung: &str) -> Response {
 fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Response, QueryError> {
     let mut db = database.lease();
     let table = database.table();
-    let newest = db.query(None, |db| Model::last_id(db))?;
+    let newest = db.query(None, |db| db.last_id())?;
     if has_it(request, table, newest) {
         return Ok(tagged(Response::status(StatusCode::NOT_MODIFIED), table, newest));
     }
@@ -135,7 +135,7 @@ impl SharedAnswer {
         let (table, newest) = (database.table(), database.newest());
         let is_old = known.newest < newest || known.table != table;
         if is_old && self.failures.load(Ordering::Acquire) == failures {
-            let asked = database.lease().query(None, |db| Model::newest(db, SHARED));
+            let asked = database.lease().query(None, |db| db.newest(SHARED));
             if asked.is_err() {
                 self.failures.fetch_add(1, Ordering::AcqRel);
             }

@@ -171,13 +171,12 @@ impl Peer<Announcements> for PushListener {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
-
     use super::super::partials;
     use super::*;
+    use crate::app::adapters::Session;
+    use crate::app::adapters::sqlite3::theirs;
     use crate::app::announcements::PIECE;
     use crate::app::announcements::tests::{announced, blocked_feed};
-    use crate::app::model::SCHEMA;
     use crate::app::templates::Templates;
     use ninetabs_server::event_loop::Feed;
 
@@ -254,15 +253,13 @@ mod tests {
         let templates = Arc::new(Templates::new(partials::PARTIALS.to_vec(), None).unwrap());
         let listener = |shape| PushListener::new(0, shape, Duration::ZERO, Instant::now());
         let listeners = [listener(as_json()), listener(partials::as_html(&templates))];
-        let db = Connection::open_in_memory().unwrap();
-        db.execute_batch(SCHEMA).unwrap();
+        let mut db = theirs::in_memory();
         for byte in (0..=0x7f).filter(|byte: &u8| !byte.is_ascii_alphanumeric()).chain([b'x', 0xff]) {
-            db.execute("DELETE FROM models", []).unwrap();
+            db.execute("DELETE FROM models");
             for _ in 0..PIECE.rows {
-                let sql = "INSERT INTO models (name, created_at_us) VALUES (CAST(? AS TEXT), 0)";
-                db.execute(sql, [vec![byte; 1_300]]).unwrap();
+                db.insert(&vec![byte; 1_300]);
             }
-            let piece = announced(Model::next(&db, 0, PIECE).unwrap().models);
+            let piece = announced(db.next(0, PIECE).unwrap().models);
             for listener in &listeners {
                 let sent = listener.encode(&piece.news).len();
                 // The JSON or HTML around each name takes less than 200 bytes.

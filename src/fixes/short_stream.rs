@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::model::Model;
 use crate::app::models_controller::{BATCH, GREETING, Left, rescue, to_json};
 use crate::app::position;
 use ninetabs_server::{Dialect, Event};
@@ -45,7 +44,7 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
                 if batch.is_all {
                     return Ok(());
                 }
-                batch = db.query(Some(stream.interrupted()), |db| Model::next(db, last_id, BATCH))?;
+                batch = db.query(Some(stream.interrupted()), |db| db.next(last_id, BATCH))?;
                 lost = position::lost(&database, Some(last_id), last_id, &batch);
             }
         });

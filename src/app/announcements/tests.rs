@@ -2,7 +2,9 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::super::database::{Keep, LeaseFor};
+use super::super::adapters::Failure;
+use super::super::adapters::sqlite3::{self, Keep};
+use super::super::database::LeaseFor;
 use super::super::table_reader::{Models, Source};
 use super::*;
 use ninetabs_server::services::Services;
@@ -40,10 +42,10 @@ impl Listener {
 
 fn feed(most_bytes: usize) -> (tempfile::TempDir, Arc<Database>, Arc<Sent>, Announcements) {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("models.sqlite3");
-    let database = Database::open(&path, Keep::Forever, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+    let opened = sqlite3::open(&folder.path().join("models.sqlite3"), Keep::Forever).unwrap();
+    let database = Database::open(opened, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
     let sent = Arc::<Sent>::default();
-    let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
+    let table = Models { session: database.connect().unwrap(), database: Arc::clone(&database) };
     let feed = reading(table, &database, Arc::clone(&sent), most_bytes);
     (folder, database, sent, feed)
 }
@@ -64,7 +66,7 @@ pub(crate) fn blocked_feed() -> (tempfile::TempDir, Announcements) {
     struct Never;
 
     impl Source for Never {
-        fn ask(&mut self, _: Question) -> rusqlite::Result<Answer> {
+        fn ask(&mut self, _: Question) -> Result<Answer, Failure> {
             loop {
                 thread::park();
             }
@@ -111,7 +113,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
             match dice.u8(0..10) {
                 0..3 => {
                     for _ in 0..dice.usize(1..8) {
-                        let id = Model::create(&mut theirs, "a model", Some(1_000_000)).unwrap().id;
+                        let id = theirs.create("a model", Some(1_000_000)).unwrap().id;
                         // What another program writes is told of later.
                         if dice.bool() {
                             database.committed(id);
@@ -138,7 +140,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
             }
             assert!(feed.kept.len() <= 1 || feed.kept_bytes <= feed.most_bytes);
         }
-        let newest = Model::newest_id(&theirs).unwrap();
+        let newest = theirs.last_id().unwrap();
         database.committed(newest);
         feed.settle_down(1);
         for (n, listener) in listeners.iter_mut().enumerate() {
@@ -154,7 +156,7 @@ fn those_who_come_back_together_cost_one_query() {
     let (_folder, database, _, mut feed) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..120 {
-        database.committed(Model::create(&mut theirs, "a model", Some(1_000)).unwrap().id);
+        database.committed(theirs.create("a model", Some(1_000)).unwrap().id);
     }
     feed.refresh(0);
     let before = database.queries();
@@ -207,7 +209,7 @@ struct Blocked {
 }
 
 impl Source for Blocked {
-    fn ask(&mut self, question: Question) -> rusqlite::Result<Answer> {
+    fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
         self.asked.send(question).unwrap();
         self.let_go.recv().unwrap();
         self.table.ask(question)
@@ -219,11 +221,11 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
     let (_folder, database, sent, _) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..5 {
-        database.committed(Model::create(&mut theirs, "a model", Some(1_000)).unwrap().id);
+        database.committed(theirs.create("a model", Some(1_000)).unwrap().id);
     }
     let (asked, questions) = bounded(100);
     let (let_go, blocked) = bounded(100);
-    let table = Models { db: database.connect().unwrap(), database: Arc::clone(&database) };
+    let table = Models { session: database.connect().unwrap(), database: Arc::clone(&database) };
     let table = Blocked { table, asked, let_go: blocked };
     let mut feed = reading(table, &database, Arc::clone(&sent), 1 << 20);
     let mut listeners: Vec<Listener> =
@@ -257,7 +259,7 @@ fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
     let (_folder, database, _, mut feed) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..80 {
-        database.committed(Model::create(&mut theirs, "a model", Some(60)).unwrap().id);
+        database.committed(theirs.create("a model", Some(60)).unwrap().id);
     }
     feed.settle_down(0);
     for (position, first) in [(5, Some(6)), (20, None), (0, Some(1)), (80, None)] {

@@ -1,4 +1,4 @@
-//! A database's file: made ours before anything else writes to it, and watched while it is open.
+//! A database's file: made ours before anything else writes to it, and checked while it is open.
 //!
 //! SQLite goes on with a file that was deleted or moved: what it commits then is lost, and a
 //! connection that is opened later finds an empty file, or another one. So the files of the first
@@ -6,7 +6,7 @@
 //! model is created while they are not where they were.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +14,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, ffi};
-use thiserror::Error;
+use rusqlite::{Connection, OpenFlags};
 
-use super::model::{Model, SCHEMA};
-use super::table::Table;
+use super::super::{Failure, Gone};
+use super::session::{SCHEMA, Sqlite3Session};
+use super::word;
+use crate::app::table::Table;
 
 /// How long a connection waits for another's write to end.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before a change of the journal's mode is tried again.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Written in the file's header, so that nobody else's database is taken for ours.
+/// Written in the file's header, so that no other program's database is taken for ours.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -35,29 +36,6 @@ const APPLICATION_ID_AT: usize = 68;
 /// How a file that exists is opened: without `SQLITE_OPEN_URI`, so that a path is a path.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// Why a database cannot be used. None of these has changed its file.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    #[error("it cannot be read: {0}")]
-    Unreadable(io::Error),
-    #[error("it is not a SQLite database")]
-    NotADatabase,
-    #[error("it is the database of another program")]
-    Foreign,
-    #[error("it is damaged: {0}")]
-    Damaged(String),
-    /// A long name is read without SQLite, which would convert it.
-    #[error("its text is encoded as {0}, and only UTF-8 is supported")]
-    Encoding(String),
-    /// The file is ours, but there are not as many connections to be had.
-    #[error("only {opened} of {size} connections could be opened: {error}")]
-    Pool { size: usize, opened: usize, error: rusqlite::Error },
-    #[error(transparent)]
-    Gone(#[from] Gone),
-    #[error("{0}")]
-    Sqlite(#[from] rusqlite::Error),
-}
-
 /// How long a database is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -65,17 +43,6 @@ pub enum Keep {
     Forever,
     /// As long as the process runs: nothing of it waits for the disk.
     WhileOpen,
-}
-
-/// The database's file, or one beside it, is not the one that was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("its file is gone")]
-pub struct Gone;
-
-impl From<Gone> for rusqlite::Error {
-    fn from(gone: Gone) -> Self {
-        rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(gone.to_string()))
-    }
 }
 
 /// What a database consists of: its file, the write-ahead log and that log's index.
@@ -106,8 +73,8 @@ impl Identity {
 
 impl Files {
     /// Those of a database that [`prepare`] has opened, and that is still open.
-    pub fn of(path: &Path, keep: Keep) -> Result<Files, OpenError> {
-        let path = fs::canonicalize(path).map_err(OpenError::Unreadable)?;
+    pub fn of(path: &Path, keep: Keep) -> Result<Files, Failure> {
+        let path = fs::canonicalize(path).map_err(Failure::Unreadable)?;
         let identity = Identity::of(&path).ok_or(Gone)?;
         let beside = ["-wal", "-shm"].map(|suffix| {
             let mut path = path.clone().into_os_string();
@@ -119,12 +86,12 @@ impl Files {
     }
 
     /// Opens a connection to them, and to no other file.
-    pub fn connect(&self) -> rusqlite::Result<Connection> {
+    pub fn connect(&self) -> Result<Sqlite3Session, Failure> {
         self.check()?;
         let connection = connect(&self.path, EXISTING, self.keep)?;
         // It may have been replaced meanwhile.
         self.check()?;
-        Ok(connection)
+        Ok(Sqlite3Session::of(connection))
     }
 
     /// Whether they are where they were. A log line says so once when they are not, and once when they
@@ -148,15 +115,14 @@ impl Files {
 
 /// A database that is ours, and open.
 pub(super) struct Prepared {
-    pub connection: Connection,
-    /// The last id that was given, 0 before the first.
+    pub session: Sqlite3Session,
     pub last_id: i64,
     pub table: Table,
 }
 
 /// Checks the file before anything may write to it, then makes it ours.
-pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, OpenError> {
-    let exists = fs::exists(path).map_err(OpenError::Unreadable)?;
+pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, Failure> {
+    let exists = fs::exists(path).map_err(Failure::Unreadable)?;
     let is_new = !exists || look_at_header(path)?;
     let flags = if exists { EXISTING } else { EXISTING | OpenFlags::SQLITE_OPEN_CREATE };
     let mut connection = connect(path, flags, keep).map_err(as_damage)?;
@@ -164,13 +130,13 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, OpenError> {
         let verdict: String =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(as_damage)?;
         if verdict != "ok" {
-            return Err(OpenError::Damaged(verdict));
+            return Err(Failure::Damaged(verdict));
         }
     }
     let encoding: String =
         connection.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(as_damage)?;
     if encoding != "UTF-8" {
-        return Err(OpenError::Encoding(encoding));
+        return Err(Failure::Encoding(encoding));
     }
     if is_new {
         // Before WAL mode: there it would be in the log alone until the first checkpoint, and the header
@@ -179,9 +145,10 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, OpenError> {
     }
     into_wal_mode(&connection).map_err(as_damage)?;
     connection.execute_batch(SCHEMA).map_err(as_damage)?;
-    let table = Table::of(&mut connection).map_err(as_damage)?;
-    let last_id = Model::last_id(&connection).map_err(as_damage)?;
-    Ok(Prepared { connection, last_id, table })
+    let table = word::of(&mut connection).map_err(as_damage)?;
+    let session = Sqlite3Session::of(connection);
+    let last_id = session.last().map_err(as_damage)?;
+    Ok(Prepared { session, last_id, table })
 }
 
 /// Blocks while another process makes the same file its own, at most for the busy
@@ -202,18 +169,18 @@ fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Whether the file is there but empty, which SQLite takes for a new database.
-fn look_at_header(path: &Path) -> Result<bool, OpenError> {
+fn look_at_header(path: &Path) -> Result<bool, Failure> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
-    let file = File::open(path).map_err(OpenError::Unreadable)?;
-    file.take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(OpenError::Unreadable)?;
+    let file = File::open(path).map_err(Failure::Unreadable)?;
+    file.take(HEADER_BYTES as u64).read_to_end(&mut header).map_err(Failure::Unreadable)?;
     if header.is_empty() {
         return Ok(true);
     }
     if header.len() < HEADER_BYTES || !header.starts_with(MAGIC) {
-        return Err(OpenError::NotADatabase);
+        return Err(Failure::NotADatabase);
     }
     if header[APPLICATION_ID_AT..][..4] != APPLICATION_ID.to_be_bytes() {
-        return Err(OpenError::Foreign);
+        return Err(Failure::Foreign);
     }
     Ok(false)
 }
@@ -238,11 +205,11 @@ fn connect(path: &Path, flags: OpenFlags, keep: Keep) -> rusqlite::Result<Connec
     Ok(connection)
 }
 
-fn as_damage(error: rusqlite::Error) -> OpenError {
+fn as_damage(error: rusqlite::Error) -> Failure {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => OpenError::Damaged(error.to_string()),
-        Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotADatabase,
-        _ => OpenError::Sqlite(error),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => Failure::Damaged(error.to_string()),
+        Some(rusqlite::ErrorCode::NotADatabase) => Failure::NotADatabase,
+        _ => error.into(),
     }
 }
 
@@ -250,17 +217,26 @@ fn as_damage(error: rusqlite::Error) -> OpenError {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::database::{CreateError, Database, LeaseFor};
+    use rusqlite::StatementStatus;
+
+    use super::super::super::Session;
+    use super::super::rows::select_models;
+    use super::super::{open, theirs};
     use super::*;
+    use crate::app::batch::Limit;
+    use crate::app::database::{CreateError, Database, LeaseFor, OpenError};
+
+    fn pool(path: &Path, size: usize) -> Arc<Database> {
+        let opened = open(path, Keep::Forever).unwrap();
+        Database::open(opened, size, Duration::from_secs(1), LeaseFor::Query).unwrap()
+    }
 
     #[test]
     fn several_that_start_at_once_on_a_new_file_all_get_it() {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("models.sqlite3");
-            let open = || {
-                Database::open(&path, Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Action).map(drop)
-            };
+            let open = || open(&path, Keep::Forever).map(drop);
             let opened: Vec<_> = thread::scope(|scope| {
                 let openers: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
                 openers.into_iter().map(|opener| opener.join().unwrap()).collect()
@@ -274,20 +250,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (keep, expected) in [(Keep::Forever, 1), (Keep::WhileOpen, 0)] {
             let path = folder.path().join(format!("{keep:?}"));
-            let database = Database::open(&path, keep, 1, Duration::from_secs(1), LeaseFor::Action).unwrap();
-            let setting: i64 = database
-                .lease()
-                .query(None, |db: &mut Connection| db.query_row("PRAGMA synchronous", [], |row| row.get(0)))
-                .unwrap();
-            assert_eq!(setting, expected, "{keep:?}");
+            let first = prepare(&path, keep).unwrap().session;
+            let second = Files::of(&path, keep).unwrap().connect().unwrap();
+            for session in [first, second] {
+                assert_eq!(session.ask("PRAGMA synchronous"), expected, "{keep:?}");
+            }
         }
+    }
+
+    #[test]
+    fn a_query_is_compiled_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("models.sqlite3");
+        let mut session = prepare(&path, Keep::Forever).unwrap().session;
+        let mut compiled_again = |id: i64| {
+            session.next(id, Limit::rows(1)).unwrap();
+            let next = session.db.prepare_cached(select_models!("WHERE id > ? ORDER BY id")).unwrap();
+            next.get_status(StatementStatus::RePrepare)
+        };
+        assert_eq!([1, 2, 3].map(&mut compiled_again), [0, 0, 0]);
     }
 
     #[test]
     fn what_is_not_ours_is_refused_and_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let open =
-            |path: &Path| Database::open(path, Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Action);
+        let open = |path: &Path| open(path, Keep::Forever);
         let refused = |name: &str, bytes: &[u8]| {
             let path = folder.path().join(name);
             fs::write(&path, bytes).unwrap();
@@ -295,24 +282,24 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), bytes, "{name} was changed");
             error
         };
-        assert!(matches!(refused("text", b"hello"), OpenError::NotADatabase));
+        assert!(matches!(refused("text", b"hello"), Failure::NotADatabase));
 
         let foreign = folder.path().join("foreign");
         Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE models (x)").unwrap();
         let bytes = fs::read(&foreign).unwrap();
-        assert!(matches!(refused("foreign", &bytes), OpenError::Foreign));
+        assert!(matches!(refused("foreign", &bytes), Failure::Foreign));
 
         let ours = folder.path().join("ours");
-        let mut db = open(&ours).unwrap().connect().unwrap();
+        let mut db = open(&ours).unwrap().session;
         for n in 0..200 {
-            Model::create(&mut db, &format!("model {n} {}", "x".repeat(100)), Some(1000)).unwrap();
+            db.create(&format!("model {n} {}", "x".repeat(100)), Some(1000)).unwrap();
         }
         drop(db);
         let mut bytes = fs::read(&ours).unwrap();
         assert!(bytes.len() > 3 * 4096);
         bytes[4096..4096 + 2048].fill(0xff);
-        assert!(matches!(refused("damaged", &bytes), OpenError::Damaged(_)));
-        assert!(matches!(refused("cut", &bytes[..4096 + 100]), OpenError::Damaged(_)));
+        assert!(matches!(refused("damaged", &bytes), Failure::Damaged(_)));
+        assert!(matches!(refused("cut", &bytes[..4096 + 100]), Failure::Damaged(_)));
 
         let utf_16 = folder.path().join("utf-16");
         let db = Connection::open(&utf_16).unwrap();
@@ -322,12 +309,12 @@ mod tests {
         drop(db);
         let bytes = fs::read(&utf_16).unwrap();
         let error = refused("utf-16", &bytes);
-        assert!(matches!(&error, OpenError::Encoding(it) if it == "UTF-16le"), "{error}");
+        assert!(matches!(&error, Failure::Encoding(it) if it == "UTF-16le"), "{error}");
 
         let empty = folder.path().join("empty");
         fs::write(&empty, b"").unwrap();
         open(&empty).unwrap();
-        assert!(matches!(open(folder.path()), Err(OpenError::Unreadable(_))));
+        assert!(matches!(open(folder.path()), Err(Failure::Unreadable(_))));
     }
 
     /// What happens to the files while they are open, and what brings them back.
@@ -348,8 +335,7 @@ mod tests {
         for (case, happens) in cases {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("models.sqlite3");
-            let database =
-                Database::open(&path, Keep::Forever, 2, Duration::from_secs(1), LeaseFor::Query).unwrap();
+            let database = pool(&path, 2);
             let mut theirs = database.connect().unwrap();
             database.lease().create("before", 9).unwrap();
             happens(&path);
@@ -362,15 +348,15 @@ mod tests {
             let before = there();
             let gone = database.lease().create("after", 9).unwrap_err();
             assert!(matches!(gone, CreateError::Gone(Gone)), "{case}: {gone}");
-            assert!(database.create(&mut theirs, "after", 9).is_err(), "{case}");
-            assert!(matches!(database.grow_to(3), Err(OpenError::Gone(Gone))), "{case}");
+            assert!(database.create(theirs.as_mut(), "after", 9).is_err(), "{case}");
+            assert!(matches!(database.grow_to(3), Err(OpenError::Failure(Failure::Gone(Gone)))), "{case}");
             let error = database.connect().unwrap_err().to_string();
             assert!(error.contains("its file is gone"), "{case}: {error}");
             assert_eq!(database.stats().size, 2, "{case}");
             assert_eq!(there(), before, "{case}: a file was created");
-            // What was committed can be read as long as the server runs.
-            let models = |db: &mut Connection| Model::newest_id(db);
-            assert_eq!(database.lease().query(None, models).unwrap(), 1, "{case}");
+            // Committed models can be read as long as the server runs.
+            let ids = database.lease().query(None, |db| db.newest(Limit::rows(9))).unwrap();
+            assert_eq!(ids.last_id(), Some(1), "{case}");
         }
     }
 
@@ -378,8 +364,7 @@ mod tests {
     fn a_file_that_comes_back_takes_models_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
-        let database =
-            Database::open(&path, Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Query).unwrap();
+        let database = pool(&path, 1);
         fs::rename(&path, folder.path().join("moved")).unwrap();
         database.lease().create("lost", 9).unwrap_err();
         fs::rename(folder.path().join("moved"), &path).unwrap();
@@ -392,19 +377,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::os::unix::fs::symlink("real", at("link")).unwrap();
-        let open =
-            |name: &str| Database::open(&at(name), Keep::Forever, 1, Duration::from_secs(1), LeaseFor::Query);
-        drop(open("real").unwrap());
-        let database: Arc<Database> = open("link").unwrap();
-        drop(open("other").unwrap());
+        drop(pool(&at("real"), 1));
+        let database = pool(&at("link"), 1);
+        let files = Files::of(&at("link"), Keep::Forever).unwrap();
+        drop(pool(&at("other"), 1));
         fs::remove_file(at("link")).unwrap();
         std::os::unix::fs::symlink("other", at("link")).unwrap();
         database.grow_to(2).unwrap();
-        let names =
-            |db: &mut Connection| db.query_row("PRAGMA database_list", [], |row| row.get::<_, String>(2));
+        // Each of the two connections is asked in its turn.
         for _ in 0..2 {
-            let name = database.lease().query(None, names).unwrap();
-            assert!(name.ends_with("/real"), "{name}");
+            database.lease().create("model", 9).unwrap();
         }
+        for name in ["real", "other"] {
+            let models = theirs::at(&at(name)).ask("SELECT count(*) FROM models");
+            assert_eq!(models, if name == "real" { 2 } else { 0 }, "{name}");
+        }
+        let session = files.connect().unwrap();
+        let name: String = session.db.query_row("PRAGMA database_list", [], |row| row.get(2)).unwrap();
+        assert!(name.ends_with("/real"), "{name}");
     }
 }

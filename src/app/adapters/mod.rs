@@ -1,0 +1,149 @@
+//! The database engines. SQL, and the crate that speaks to an engine, are known here only.
+//!
+//! The rest of the app knows three traits:
+//!
+//! - a [`Session`] is one connection, and reads and creates models;
+//! - an [`Adapter`] opens sessions, and knows whether the database's files are still there;
+//! - a [`Follower`] finds the commits of other programs.
+//!
+//! [`sqlite3`] is the one engine.
+//! Every call may block, at most for the timeout of its session: the loop of the listeners makes none.
+//!
+//! An id stands for "everything up to here", so an engine must show models in the order of their ids: a
+//! session that sees a model sees all models with smaller ids that any session will ever see.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::batch::{Batch, Limit};
+use super::model::Model;
+use super::table::Table;
+
+pub mod sqlite3;
+
+/// One connection to the models.
+pub trait Session: Send + fmt::Debug {
+    /// Sets how long each call from now on waits at most, for a lock or for an answer.
+    fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure>;
+
+    /// The newest with a smaller id, or of all, newest first.
+    fn before(&mut self, id: Option<i64>, limit: Limit) -> Result<Batch, Failure>;
+
+    /// The first with a greater id, oldest first.
+    fn next(&mut self, id: i64, limit: Limit) -> Result<Batch, Failure>;
+
+    /// The newest, oldest first.
+    fn newest(&mut self, limit: Limit) -> Result<Batch, Failure> {
+        let mut batch = self.before(None, limit)?;
+        batch.models.reverse();
+        Ok(batch)
+    }
+
+    /// The original's `Model.models_since(time)`: those created after that time, or at it with a
+    /// greater id. Oldest first by time.
+    fn models_since(&mut self, from: (i64, i64), limit: Limit) -> Result<Batch, Failure>;
+
+    /// The last id that the table has given, whether or not its row is still there; 0 before the first.
+    /// Every model up to it that will ever be seen can be seen now.
+    fn last_id(&mut self) -> Result<i64, Failure>;
+
+    /// Creates a model, and deletes the oldest beyond the newest `keep`, if a number is given. Both are
+    /// committed when this returns. After an error the model may exist all the same.
+    fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure>;
+}
+
+/// Where sessions come from.
+pub trait Adapter: Send + Sync + fmt::Debug {
+    /// Opens a connection.
+    fn connect(&self) -> Result<Box<dyn Session>, Failure>;
+
+    /// Opens a connection that finds the commits of other programs.
+    fn follow(&self) -> Result<Box<dyn Follower>, Failure>;
+
+    /// Whether the database's files are where they were when it was opened. A log line says so once
+    /// when they are not, and once when they are again. An engine without files has nothing to check.
+    fn check_files(&self) -> Result<(), Gone> {
+        Ok(())
+    }
+}
+
+/// Finds the commits of other programs, which run no hook of this process.
+pub trait Follower: Send {
+    /// How long the thread sleeps between two looks. An engine that notifies of commits waits in [`look`]
+    /// instead, for no longer than a stop may take.
+    ///
+    /// [`look`]: Follower::look
+    fn pause(&self) -> Duration;
+
+    /// Answers how the table has changed since the last look that found a change. `known` was read before the
+    /// call. The first look always finds one, since another program may have written before it.
+    fn look(&mut self, known: Known) -> Result<Option<Change>, Failure>;
+}
+
+/// What this process knows of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub table: Table,
+    /// The last id that is known to be given and committed.
+    pub newest: i64,
+}
+
+/// A change by another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Models up to this id are committed. If the id is known already, that changes nothing.
+    Committed(i64),
+    /// Another table is in the place of this one.
+    Replaced { table: Table, last_id: i64 },
+    /// The ids of the table began anew, so the table has another word from now on.
+    BeganAnew { table: Table, last_id: i64 },
+}
+
+/// A database that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    pub adapter: Box<dyn Adapter>,
+    /// The first connection.
+    pub session: Box<dyn Session>,
+    pub table: Table,
+    /// The last id that the table has given, 0 before the first.
+    pub last_id: i64,
+}
+
+/// The engine's own error.
+pub type Cause = Box<dyn Error + Send + Sync>;
+
+/// Why an engine failed. A database that is refused when it is opened was not changed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("it is not a SQLite database")]
+    NotADatabase,
+    #[error("it is the database of another program")]
+    Foreign,
+    #[error("it is damaged: {0}")]
+    Damaged(String),
+    /// A long name is read without SQLite, which would convert it.
+    #[error("its text is encoded as {0}, and only UTF-8 is supported")]
+    Encoding(String),
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// Another connection's lock was held for longer than the timeout.
+    #[error("{0}")]
+    Busy(Cause),
+    #[error("another program has used the greatest id there is ({}); {remedy}", i64::MAX)]
+    OutOfIds { remedy: &'static str },
+    /// Anything else.
+    #[error("{0}")]
+    Refused(Cause),
+}
+
+/// The database's file, or one beside it, is not the one that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("its file is gone")]
+pub struct Gone;

@@ -1,0 +1,106 @@
+//! SQLite, compiled in: one file in WAL mode, one writer at a time, any number of readers.
+//!
+//! Ids only grow (AUTOINCREMENT), and are shown in their order, since a second writer waits until the first has
+//! committed. `file` makes a file ours and checks it, `session` has the SQL, `rows` makes models
+//! of whatever is stored, `word` names the table, and `follower` finds the commits of other programs.
+
+mod file;
+mod follower;
+mod rows;
+mod session;
+mod word;
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use super::{Adapter, Failure, Gone, Opened, Session};
+use file::Files;
+use follower::DataVersion;
+
+pub use file::Keep;
+pub use session::SCHEMA;
+
+/// A file of SQLite's, and what is beside it.
+#[derive(Debug)]
+struct Sqlite3 {
+    files: Files,
+}
+
+/// Opens a database, creating its file where there is none. Blocks while another process makes the same
+/// file its own.
+pub fn open(path: &Path, keep: Keep) -> Result<Opened, Failure> {
+    let file::Prepared { session, last_id, table } = file::prepare(path, keep)?;
+    let files = Files::of(path, keep)?;
+    Ok(Opened { adapter: Box::new(Sqlite3 { files }), session: Box::new(session), table, last_id })
+}
+
+impl Adapter for Sqlite3 {
+    fn connect(&self) -> Result<Box<dyn Session>, Failure> {
+        Ok(Box::new(self.files.connect()?))
+    }
+
+    fn follow(&self) -> Result<Box<dyn super::Follower>, Failure> {
+        Ok(Box::new(DataVersion::of(self.files.connect()?)))
+    }
+
+    fn check_files(&self) -> Result<(), Gone> {
+        self.files.check()
+    }
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Busy(error.into()),
+            _ => Failure::Refused(error.into()),
+        }
+    }
+}
+
+/// Another program, for tests of what it may do to a database.
+#[cfg(test)]
+pub(crate) mod theirs {
+    use rusqlite::Connection;
+
+    use super::super::Session;
+    use super::*;
+
+    pub(crate) use super::session::Sqlite3Session;
+
+    /// On this file.
+    pub(crate) fn at(path: &Path) -> Sqlite3Session {
+        let db = Connection::open(path).unwrap();
+        // No test of these cuts the power.
+        db.pragma_update(None, "synchronous", "OFF").unwrap();
+        Sqlite3Session::of(db)
+    }
+
+    /// On a new database that is nowhere.
+    pub(crate) fn in_memory() -> Sqlite3Session {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        Sqlite3Session::of(db)
+    }
+
+    impl Sqlite3Session {
+        pub(crate) fn execute(&self, sql: &str) {
+            self.db.execute_batch(sql).unwrap();
+        }
+
+        pub(crate) fn ask(&self, sql: &str) -> i64 {
+            self.db.query_row(sql, [], |row| row.get(0)).unwrap()
+        }
+
+        /// A model whose name has these bytes, whether or not they are text.
+        pub(crate) fn insert(&self, name: &[u8]) {
+            let sql = "INSERT INTO models (name, created_at_us) VALUES (CAST(? AS TEXT), 0)";
+            self.db.execute(sql, [name]).unwrap();
+        }
+
+        /// The id of a new model.
+        pub(crate) fn add(&mut self, name: &str) -> i64 {
+            self.create(name, None).unwrap().id
+        }
+    }
+}
