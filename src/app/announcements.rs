@@ -185,6 +185,8 @@ pub struct Announcements {
     past: VecDeque<Rc<Announcement>>,
     /// When the database was last asked in vain.
     failed_at: Option<Instant>,
+    /// [`ASK_AGAIN_AFTER`], or less in a test.
+    ask_again_after: Duration,
 }
 
 /// What was sent and not announced yet.
@@ -241,6 +243,7 @@ impl Announcements {
             from: position,
             past: VecDeque::new(),
             failed_at: None,
+            ask_again_after: ASK_AGAIN_AFTER,
         }
     }
 
@@ -360,7 +363,7 @@ impl Announcements {
 
     /// Asks the table, unless it has just not answered.
     fn order(&mut self, question: Question) {
-        if self.failed_at.is_none_or(|at| at.elapsed() >= ASK_AGAIN_AFTER) {
+        if self.failed_at.is_none_or(|at| at.elapsed() >= self.ask_again_after) {
             self.reader.order(question);
         }
     }

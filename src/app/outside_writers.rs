@@ -90,3 +90,38 @@ pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::unbounded;
+
+    use super::super::adapters::scripted::{Numbers, Scripted};
+    use super::super::database::LeaseFor;
+    use super::*;
+
+    #[test]
+    fn a_notification_is_taken_in_once_however_often_it_comes_and_after_a_look_that_failed() {
+        let scripted = Scripted::new(Numbers::AtCommit);
+        let database = Database::open(scripted.open(), 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
+        let (tell, told) = unbounded();
+        database.after_commit(move |id| tell.send(id).unwrap());
+        let heard = || told.recv_timeout(Duration::from_secs(60));
+        scripted.insert();
+        let watched = OutsideWriters::watch(&database, &Services::default()).unwrap();
+        assert_eq!(heard(), Ok(1), "it was there before the first look");
+        for _ in 0..3 {
+            scripted.insert();
+        }
+        scripted.fail_a_look();
+        for id in [3, 2, 3, 1] {
+            scripted.notify(id);
+        }
+        // No notification comes of the last one.
+        scripted.look_at_the_table();
+        assert_eq!([heard(), heard()], [Ok(3), Ok(4)]);
+        drop(watched);
+        assert_eq!((told.try_iter().count(), database.newest()), (0, 4));
+    }
+}

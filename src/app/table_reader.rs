@@ -51,18 +51,13 @@ impl Answer {
     }
 }
 
-/// Where the answers come from.
-pub(super) trait Source: Send + 'static {
-    fn ask(&mut self, question: Question) -> Result<Answer, Failure>;
-}
-
 /// The table of models, on a connection of its own.
 pub(super) struct Models {
     pub session: Box<dyn Session>,
     pub database: Arc<Database>,
 }
 
-impl Source for Models {
+impl Models {
     fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
         self.database.count_query();
         match question {
@@ -92,7 +87,7 @@ pub(super) struct TableReader {
 impl TableReader {
     /// Starts the thread, which calls `notify` after each answer. `end` is dropped when it has ended.
     pub fn start(
-        mut source: impl Source,
+        mut models: Models,
         services: &Services,
         notify: impl Fn() + Send + 'static,
         end: Sender<Infallible>,
@@ -103,7 +98,7 @@ impl TableReader {
             let _end = end;
             let mut has_failed = false;
             for question in &asked {
-                let outcome = source.ask(question);
+                let outcome = models.ask(question);
                 if let (Err(error), false) = (&outcome, has_failed) {
                     log::error!("cannot read for listeners what is committed: {error}");
                 }
@@ -118,7 +113,7 @@ impl TableReader {
                     notify();
                 }
             }
-            drop(source);
+            drop(models);
             Ok(())
         })?;
         Ok(TableReader { questions, answers, ordered: BTreeSet::new() })
@@ -140,6 +135,12 @@ impl TableReader {
     #[cfg(test)]
     pub fn is_reading(&self) -> bool {
         !self.ordered.is_empty()
+    }
+
+    /// Whether the thread is at a question, and has room for its answer.
+    #[cfg(test)]
+    pub fn is_at_work(&self) -> bool {
+        self.answers.len() < self.ordered.len().min(ANSWERS)
     }
 
     /// The next answer that is there.

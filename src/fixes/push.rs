@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn two_thousand_listeners_beat_and_come_back_spread_over_time_and_wait_for_no_database() {
-        let (_folder, mut feed) = blocked_feed();
+        let mut feed = blocked_feed();
         feed.refresh(LISTENERS);
         let (base, began) = (Duration::from_secs(3), Instant::now());
         let shape = || PushShape { name: "none", make: Box::new(|_| String::new()) };
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_stream_begins_with_one_block_that_has_its_retry_and_its_id() {
-        let (_folder, mut feed) = blocked_feed();
+        let mut feed = blocked_feed();
         let shape = PushShape { name: "none", make: Box::new(|_| "[]".to_owned()) };
         let mut listener = PushListener::new(0, shape, Duration::from_millis(1_500), Instant::now());
         let NextPiece::Send(greeting) = listener.next(&mut feed, Instant::now()) else {

@@ -6,7 +6,7 @@
 //! - an [`Adapter`] opens sessions, and knows whether the database's files are still there;
 //! - a [`Follower`] finds the commits of other programs.
 //!
-//! [`sqlite3`] is the one engine.
+//! [`sqlite3`] is the one engine. The tests have a second one (`scripted`), which answers as a script says.
 //! Every call may block, at most for the timeout of its session: the loop of the listeners makes none.
 //!
 //! An id stands for "everything up to here", so an engine must show models in the order of their ids: a
@@ -147,3 +147,6 @@ pub enum Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("its file is gone")]
 pub struct Gone;
+
+#[cfg(test)]
+pub(crate) mod scripted;

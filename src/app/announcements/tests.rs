@@ -1,13 +1,15 @@
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::bounded;
 
-use super::super::adapters::Failure;
+use super::super::adapters::scripted::{Call, Numbers, Scripted};
 use super::super::adapters::sqlite3::{self, Keep};
 use super::super::database::LeaseFor;
-use super::super::table_reader::{Models, Source};
+use super::super::table_reader::Models;
 use super::*;
 use ninetabs_server::services::Services;
+
+mod properties;
 
 struct Listener {
     cursor: Cursor,
@@ -15,15 +17,25 @@ struct Listener {
 }
 
 impl Listener {
+    fn at(cursor: Cursor) -> Listener {
+        Listener { cursor, got: Vec::new() }
+    }
+
     /// Takes one announcement, if need be when the table has been read; comes back if it fell
     /// behind. Whether there was one.
     fn take(&mut self, feed: &mut Announcements) -> bool {
-        let mut next = feed.next(&mut self.cursor);
-        while matches!(next, Ok(None)) && feed.reader.is_reading() {
+        while !self.take_now(feed) {
+            if !feed.reader.is_reading() {
+                return false;
+            }
             feed.settle_down(1);
-            next = feed.next(&mut self.cursor);
         }
-        match next {
+        true
+    }
+
+    /// The same, without waiting for the table.
+    fn take_now(&mut self, feed: &mut Announcements) -> bool {
+        match feed.next(&mut self.cursor) {
             Ok(Some(it)) => {
                 if let News::Models { models, .. } = &it.news {
                     self.got.extend(models.iter().map(|model| model.id));
@@ -45,37 +57,30 @@ fn feed(most_bytes: usize) -> (tempfile::TempDir, Arc<Database>, Arc<Sent>, Anno
     let opened = sqlite3::open(&folder.path().join("models.sqlite3"), Keep::Forever).unwrap();
     let database = Database::open(opened, 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
     let sent = Arc::<Sent>::default();
-    let table = Models { session: database.connect().unwrap(), database: Arc::clone(&database) };
-    let feed = reading(table, &database, Arc::clone(&sent), most_bytes);
+    let feed = reading(&database, Arc::clone(&sent), most_bytes);
     (folder, database, sent, feed)
 }
 
-fn reading(
-    table: impl Source,
-    database: &Arc<Database>,
-    sent: Arc<Sent>,
-    most_bytes: usize,
-) -> Announcements {
+/// Announcements that read the table on a session of their own.
+fn reading(database: &Arc<Database>, sent: Arc<Sent>, most_bytes: usize) -> Announcements {
+    let models = Models { session: database.connect().unwrap(), database: Arc::clone(database) };
     let (end, _) = bounded(0);
-    let reader = TableReader::start(table, &Services::default(), || {}, end).unwrap();
+    let reader = TableReader::start(models, &Services::default(), || {}, end).unwrap();
     Announcements::new(reader, || {}, Arc::clone(database), sent, most_bytes)
 }
 
+fn scripted(numbers: Numbers) -> (Scripted, Arc<Database>) {
+    let scripted = Scripted::new(numbers);
+    let database = Database::open(scripted.open(), 2, Duration::from_secs(60), LeaseFor::Query).unwrap();
+    (scripted, database)
+}
+
 /// Announcements whose database never answers.
-pub(crate) fn blocked_feed() -> (tempfile::TempDir, Announcements) {
-    struct Never;
-
-    impl Source for Never {
-        fn ask(&mut self, _: Question) -> Result<Answer, Failure> {
-            loop {
-                thread::park();
-            }
-        }
-    }
-
-    let (folder, database, sent, _) = feed(1 << 20);
-    let feed = reading(Never, &database, sent, 1 << 20);
-    (folder, feed)
+pub(crate) fn blocked_feed() -> Announcements {
+    let (scripted, database) = scripted(Numbers::AtCommit);
+    let feed = reading(&database, Arc::default(), 1 << 20);
+    scripted.last_script().be_late();
+    feed
 }
 
 /// Announces these models.
@@ -122,7 +127,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
                 }
                 3 => sent.push("said", "x", 1 << 20),
                 4 if listeners.len() < 5 => {
-                    listeners.push(Listener { cursor: feed.after(0), got: Vec::new() });
+                    listeners.push(Listener::at(feed.after(0)));
                 }
                 5 if !listeners.is_empty() => {
                     // Cut: it comes back with what it has, which may be more than was announced.
@@ -160,8 +165,7 @@ fn those_who_come_back_together_cost_one_query() {
     }
     feed.refresh(0);
     let before = database.queries();
-    let mut listeners: Vec<_> =
-        (0..1_000).map(|_| Listener { cursor: feed.after(0), got: Vec::new() }).collect();
+    let mut listeners: Vec<_> = (0..1_000).map(|_| Listener::at(feed.after(0))).collect();
     // All of them want each piece before it is there.
     for _ in 0..8 {
         for listener in &mut listeners {
@@ -201,35 +205,18 @@ fn a_shape_that_panics_costs_that_piece_once_for_all_listeners() {
     assert_eq!(&*announcement.shaped("y", |_| b"y".to_vec()), b"y");
 }
 
-/// A table that answers when it is let, and what it was asked.
-struct Blocked {
-    table: Models,
-    asked: Sender<Question>,
-    let_go: Receiver<()>,
-}
-
-impl Source for Blocked {
-    fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
-        self.asked.send(question).unwrap();
-        self.let_go.recv().unwrap();
-        self.table.ask(question)
-    }
-}
-
 #[test]
 fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
-    let (_folder, database, sent, _) = feed(1 << 20);
-    let mut theirs = database.connect().unwrap();
+    let (scripted, database) = scripted(Numbers::AtCommit);
     for _ in 0..5 {
-        database.committed(theirs.create("a model", Some(1_000)).unwrap().id);
+        database.committed(scripted.insert());
     }
-    let (asked, questions) = bounded(100);
-    let (let_go, blocked) = bounded(100);
-    let table = Models { session: database.connect().unwrap(), database: Arc::clone(&database) };
-    let table = Blocked { table, asked, let_go: blocked };
-    let mut feed = reading(table, &database, Arc::clone(&sent), 1 << 20);
+    let sent = Arc::<Sent>::default();
+    let mut feed = reading(&database, Arc::clone(&sent), 1 << 20);
+    let script = scripted.last_script();
+    script.be_late();
     let mut listeners: Vec<Listener> =
-        (0..100).map(|n| Listener { cursor: feed.after([0, 3, 5, 99][n % 4]), got: Vec::new() }).collect();
+        (0..100).map(|n| Listener::at(feed.after([0, 3, 5, 99][n % 4]))).collect();
     for _ in 0..50 {
         feed.refresh(listeners.len());
         for listener in &mut listeners {
@@ -240,18 +227,16 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
     sent.push("said", "x", 1 << 20);
     assert!(feed.refresh(listeners.len()));
     assert!(matches!(feed.next(&mut listeners[2].cursor), Ok(Some(_))));
-    for _ in 0..100 {
-        let_go.send(()).unwrap();
-    }
+    script.release(100);
     feed.settle_down(listeners.len());
     for listener in &mut listeners {
         while listener.take(&mut feed) {}
     }
     let wanted = |n: usize| -> &[i64] { [&[1, 2, 3, 4, 5][..], &[4, 5], &[], &[1, 2, 3, 4, 5]][n % 4] };
     assert!(listeners.iter().enumerate().all(|(n, it)| it.got == wanted(n)));
-    let mut questions: Vec<Question> = questions.try_iter().collect();
-    questions.sort_unstable();
-    assert_eq!(questions, [Question::After(0), Question::After(3), Question::Last]);
+    let mut calls = script.calls();
+    calls.sort_unstable();
+    assert_eq!(calls, [Call::Next(0), Call::Next(3), Call::LastId]);
 }
 
 #[test]
@@ -264,7 +249,7 @@ fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
     feed.settle_down(0);
     for (position, first) in [(5, Some(6)), (20, None), (0, Some(1)), (80, None)] {
         let before = database.gaps();
-        let mut listener = Listener { cursor: feed.after(position), got: Vec::new() };
+        let mut listener = Listener::at(feed.after(position));
         feed.settle_down(1);
         let _ = feed.next(&mut listener.cursor);
         feed.settle_down(1);

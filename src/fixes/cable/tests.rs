@@ -4,7 +4,7 @@ use crate::app::model::Model;
 
 /// All that a client which sends this is sent, and whether it is the end.
 fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
-    let (_folder, mut feed) = blocked_feed();
+    let mut feed = blocked_feed();
     let mut client = CableClient::new();
     for piece in pieces {
         client.receive(&mut feed, piece);
@@ -80,7 +80,7 @@ fn a_client_that_is_cut_is_told_why_by_a_code() {
 #[test]
 fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
     // The work is counted in bytes that the wire holds and hands over, not in time.
-    let (_folder, mut feed) = blocked_feed();
+    let mut feed = blocked_feed();
     let mut client = CableClient::new();
     let frame = frame_of(0x82, &[b'x'; MAX_MESSAGE]);
     for byte in &frame {
@@ -104,7 +104,7 @@ fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
 
 #[test]
 fn pings_are_sent_to_each_client_at_times_of_its_own() {
-    let (_folder, mut feed) = blocked_feed();
+    let mut feed = blocked_feed();
     let began = Instant::now();
     let mut clients: Vec<CableClient> = (0..2_000).map(|_| CableClient::new()).collect();
     let mut most = 0;
