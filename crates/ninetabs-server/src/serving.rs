@@ -63,12 +63,12 @@ pub(crate) enum Served {
 /// The request that one pool thread serves.
 #[derive(Default)]
 struct ThreadSlot {
-    begun: Option<Begun>,
+    begun: Option<BegunRequest>,
     /// Counts for the request at hand; the next request reuses it, unless it is still in use.
     progress: Arc<SentSoFar>,
 }
 
-struct Begun {
+struct BegunRequest {
     subject: Subject,
     target: Arc<str>,
     at: Instant,
@@ -152,7 +152,7 @@ impl Serving {
     ) -> Served {
         self.count_request();
         let (subject, thread) = (request.subject(), request.thread());
-        let progress = self.begin(thread, Begun { subject, target: Arc::clone(&request.target), at });
+        let progress = self.begin(thread, BegunRequest { subject, target: Arc::clone(&request.target), at });
         let connection = AnswerWriter::new(
             transport,
             subject,
@@ -258,7 +258,7 @@ impl Serving {
 
     /// Notes that this thread holds a request from now on. A new thread gets the lowest free number, so there
     /// are no more slots than there have been threads at once.
-    fn begin(&self, thread: usize, begun: Begun) -> Arc<SentSoFar> {
+    fn begin(&self, thread: usize, begun: BegunRequest) -> Arc<SentSoFar> {
         let mut in_flight = self.in_flight();
         let slot = in_flight.entry(thread).or_default();
         slot.begun = Some(begun);
