@@ -10,11 +10,10 @@
 //! What is sent by [`Broadcaster::send_event`] is in no table: whoever is away misses it.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use thiserror::Error;
 
 use super::adapters::Failure;
@@ -24,6 +23,7 @@ use super::table_reader::{Models, TableReader};
 use ninetabs_server::event_loop::{Bell, Counts, EventLoop, Peer};
 use ninetabs_server::response::Detached;
 use ninetabs_server::services::Services;
+use ninetabs_server::threads::SpawnError;
 
 /// The most bytes of news that are kept, where nobody says otherwise.
 pub const PUSH_BUFFER: usize = 1024 * 1024;
@@ -35,8 +35,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 pub enum BroadcasterError {
     #[error("the database answered: {0}")]
     Database(#[from] Failure),
-    #[error("cannot start its threads: {0}")]
-    Threads(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 /// Whoever has something to tell, and whoever wants to listen, comes here.
@@ -70,9 +70,9 @@ impl Broadcaster {
                 }
             }
         };
-        let (end, reader_ended) = bounded(0);
         let table = Models { session, database: Arc::clone(database) };
-        let reader = TableReader::start(table, services, notify(), end)?;
+        let reader = TableReader::start(table, services, notify())?;
+        let reader_ended = reader.ended();
         let make = {
             let (database, sent, notify) = (Arc::clone(database), Arc::clone(&sent), notify());
             move || Announcements::new(reader, notify, database, sent, most_bytes)

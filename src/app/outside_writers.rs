@@ -4,32 +4,27 @@
 //! `sqlite3` shell writes, or another process on the same file, fires none. How an engine tells of
 //! them is the matter of its adapter ([`Follower`]); this is the thread that asks it, on a connection of its own.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
 use super::adapters::{Change, Failure, Follower};
 use super::database::Database;
 use ninetabs_server::services::Services;
+use ninetabs_server::threads::{SpawnError, StoppableThread};
 
 /// Why other programs cannot be watched.
 #[derive(Debug, Error)]
 pub enum WatchError {
     #[error("the database answered: {0}")]
     Database(#[from] Failure),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 /// The thread that looks. It ends when this is dropped, which waits for its look.
 #[derive(Debug)]
 pub struct OutsideWriters {
-    stop: Option<Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: StoppableThread,
 }
 
 impl OutsideWriters {
@@ -37,10 +32,9 @@ impl OutsideWriters {
     pub fn watch(database: &Arc<Database>, services: &Services) -> Result<OutsideWriters, WatchError> {
         let mut follower = database.follow()?;
         let database = Arc::clone(database);
-        let (stop, stopped) = bounded(0);
-        let thread = services.spawn("outside writers", move || {
+        let thread = services.spawn("outside writers", move |stop| {
             let mut has_failed = false;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(follower.pause()) {
+            while stop.sleep(follower.pause()) {
                 // It says so itself if they are gone.
                 let _ = database.check_files();
                 let looked = look(&mut *follower, &database);
@@ -52,17 +46,7 @@ impl OutsideWriters {
             }
             Ok(())
         })?;
-        Ok(OutsideWriters { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for OutsideWriters {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
+        Ok(OutsideWriters { _thread: thread })
     }
 }
 

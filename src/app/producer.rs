@@ -4,26 +4,24 @@
 //! It has a database connection of its own, so that it is never in the way of
 //! the pool that it is there to show.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use thiserror::Error;
 
 use super::adapters::Failure;
 use super::database::{CreateError, Database};
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::services::Services;
+use ninetabs_server::threads::{SpawnError, StoppableThread};
 
 /// Why nothing can be produced.
 #[derive(Debug, Error)]
 pub enum ProducerError {
     #[error("the database answered: {0}")]
     Database(#[from] Failure),
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 /// A time without new models, which ends by itself.
@@ -46,13 +44,10 @@ impl Lull {
     }
 }
 
-/// The thread. Dropped without [`Producer::stop`] it is told to end, and not waited for.
+/// The thread. A drop without [`Producer::stop`] tells it to end and does not wait for it.
 #[derive(Debug)]
 pub struct Producer {
-    /// Given up: the order to end.
-    stop: Sender<Infallible>,
-    /// Disconnected when the thread has ended.
-    ended: Receiver<Infallible>,
+    thread: StoppableThread,
 }
 
 impl Producer {
@@ -66,12 +61,8 @@ impl Producer {
     ) -> Result<Producer, ProducerError> {
         let mut db = database.connect()?;
         let database = Arc::clone(database);
-        let (stop, stopped) = bounded(0);
-        let (end, ended) = bounded::<Infallible>(0);
-        services.spawn("producer", move || {
-            // Dropped last, when the connection is closed, and also in a panic.
-            let _end = end;
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+        let thread = services.spawn("producer", move |stop| {
+            while stop.sleep(every) {
                 if lull.is_on() {
                     continue;
                 }
@@ -86,15 +77,20 @@ impl Producer {
             drop(db);
             Ok(())
         })?;
-        Ok(Producer { stop, ended })
+        Ok(Producer { thread })
     }
 
     /// Tells it to end, and blocks until it has, at most for this time: its write may be
     /// waiting for another program's, and such a wait of SQLite's cannot be cut short.
     pub fn stop(self, at_most: Duration) {
-        drop(self.stop);
-        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(at_most) {
+        if !self.thread.end_within(at_most) {
             log::warn!("producer: its write still waits for another program's, and is left");
         }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.thread.leave();
     }
 }

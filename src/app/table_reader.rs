@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -17,6 +16,7 @@ use super::database::Database;
 use super::model::Model;
 use super::table::Table;
 use ninetabs_server::services::Services;
+use ninetabs_server::threads::{SpawnError, StoppableThread};
 
 /// How many answers may wait to be taken. Each is bounded, so this bounds what they hold.
 const ANSWERS: usize = 16;
@@ -76,8 +76,10 @@ impl Models {
     }
 }
 
-/// The loop's end of it. The thread ends when this is dropped, after the question that it is at.
+/// The loop's end of it. The thread ends when this is dropped, after the question that it is at. The drop does
+/// not wait for that: a query may wait for the lock of another program.
 pub(super) struct TableReader {
+    thread: StoppableThread,
     questions: Sender<Question>,
     answers: Receiver<Answer>,
     /// Asked, and not taken yet.
@@ -85,17 +87,15 @@ pub(super) struct TableReader {
 }
 
 impl TableReader {
-    /// Starts the thread, which calls `notify` after each answer. `end` is dropped when it has ended.
+    /// Starts the thread, which calls `notify` after each answer.
     pub fn start(
         mut models: Models,
         services: &Services,
         notify: impl Fn() + Send + 'static,
-        end: Sender<Infallible>,
-    ) -> io::Result<TableReader> {
+    ) -> Result<TableReader, SpawnError> {
         let (questions, asked) = unbounded();
         let (answer, answers) = bounded(ANSWERS);
-        services.spawn("table reader", move || {
-            let _end = end;
+        let thread = services.spawn("table reader", move |_| {
             let mut has_failed = false;
             for question in &asked {
                 let outcome = models.ask(question);
@@ -116,7 +116,12 @@ impl TableReader {
             drop(models);
             Ok(())
         })?;
-        Ok(TableReader { questions, answers, ordered: BTreeSet::new() })
+        Ok(TableReader { thread, questions, answers, ordered: BTreeSet::new() })
+    }
+
+    /// Disconnected when the thread has ended, and its connection is closed.
+    pub fn ended(&self) -> Receiver<Infallible> {
+        self.thread.ended().clone()
     }
 
     /// Asks, unless the same is asked already. Does not block.
@@ -148,5 +153,11 @@ impl TableReader {
         let answer = self.answers.try_recv().ok()?;
         self.ordered.remove(&answer.question());
         Some(answer)
+    }
+}
+
+impl Drop for TableReader {
+    fn drop(&mut self) {
+        self.thread.leave();
     }
 }

@@ -148,9 +148,12 @@ impl SharedViewers {
         room.arrived.push(viewer);
         if !room.is_running {
             let run = Arc::clone(&shared);
-            let started = shared.view.services.spawn("viewers", move || run.run());
+            let started = shared.view.services.spawn("viewers", move |_| run.run());
             match started {
-                Ok(_) => room.is_running = true,
+                Ok(thread) => {
+                    thread.leave();
+                    room.is_running = true;
+                }
                 Err(error) => {
                     let arrived = mem::take(&mut room.arrived);
                     drop(room);

@@ -38,9 +38,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -56,6 +54,7 @@ use ninetabs_server::serving::Serving;
 use ninetabs_server::thread_pool::{
     BadSize, PoolOptions, PoolSize, PoolStats, Processor, Shutdown, ThreadPool, Trim, Work,
 };
+use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{Subject, Timeline, What};
 use ninetabs_server::{App, Reaper, Request, RequestBuilder, Response, StartError, Streams};
 
@@ -143,7 +142,7 @@ struct TinyHttpFront {
     /// None once it has been stopped: with the last hold of it the listener closes.
     server: Mutex<Option<Arc<tiny_http::Server>>>,
     address: SocketAddr,
-    stopping: Arc<AtomicBool>,
+    acceptor: StoppableThread,
     died: Receiver<ListenerDied>,
 }
 
@@ -176,8 +175,7 @@ impl TinyHttpServer {
         let trimmed = Arc::clone(&pool);
         let trim =
             AutoTrim::start(NAME, pool.size(), settings.auto_trim_time, move || trimmed.trim(Trim::IfFree))?;
-        let reaper =
-            Reaper::start(streams, settings.reap_every, &settings.services).map_err(StartError::Thread)?;
+        let reaper = Reaper::start(streams, settings.reap_every, &settings.services)?;
         Ok(TinyHttpServer { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
     }
 
@@ -271,29 +269,18 @@ impl TinyHttpFront {
         let server = tiny_http::Server::from_listener(listener, None)
             .map_err(|error| StartError::Listen { address, error: io::Error::other(error) })?;
         let server = Arc::new(server);
-        let stopping = Arc::new(AtomicBool::new(false));
         let (tell, died) = bounded(1);
-        let acceptor = TinyHttpAcceptor {
-            server: Arc::clone(&server),
-            stopping: Arc::clone(&stopping),
-            life,
-            pool,
-            timeline,
-            requests: 0,
-        };
-        thread::Builder::new()
-            .name(NAME.to_owned())
-            .spawn(move || {
-                if let Some(why) = acceptor.run() {
-                    let _ = tell.send(ListenerDied { address, why });
-                }
-            })
-            .map_err(StartError::Thread)?;
-        Ok(TinyHttpFront { server: Mutex::new(Some(server)), address, stopping, died })
+        let acceptor = TinyHttpAcceptor { server: Arc::clone(&server), life, pool, timeline, requests: 0 };
+        let acceptor = StoppableThread::start(NAME, move |stop| {
+            if let Some(why) = acceptor.run(stop) {
+                let _ = tell.send(ListenerDied { address, why });
+            }
+        })?;
+        Ok(TinyHttpFront { server: Mutex::new(Some(server)), address, acceptor, died })
     }
 
     fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.acceptor.stop();
         if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).take() {
             server.unblock();
         }
@@ -308,7 +295,6 @@ impl Drop for TinyHttpFront {
 
 struct TinyHttpAcceptor {
     server: Arc<tiny_http::Server>,
-    stopping: Arc<AtomicBool>,
     life: Life,
     pool: Arc<ThreadPool<Job>>,
     timeline: Arc<Timeline>,
@@ -317,7 +303,7 @@ struct TinyHttpAcceptor {
 
 impl TinyHttpAcceptor {
     /// Runs until it is told to stop (None), or until the listener died (why).
-    fn run(mut self) -> Option<String> {
+    fn run(mut self, stop: &StopSignal) -> Option<String> {
         let mut looked = Instant::now();
         loop {
             // By the clock: connections that are kept may leave no pause to look in.
@@ -328,7 +314,7 @@ impl TinyHttpAcceptor {
                 }
             }
             match self.server.recv_timeout(LOOK_EVERY) {
-                last if self.stopping.load(Ordering::Acquire) => {
+                last if stop.has_come() => {
                     // Dropping what nobody will serve could block, or end the process.
                     mem::forget(last);
                     while let Ok(Some(unread)) = self.server.try_recv() {

@@ -13,7 +13,6 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -21,6 +20,7 @@ use thiserror::Error;
 use super::framing::{AnswerEnd, AnswerFraming};
 use super::socket::{Cutter, Patience, Socket, Waited, WritePieces};
 use crate::log_limit::limited;
+use crate::threads;
 use crate::timeline::{Subject, Timeline, What};
 
 /// A part up to this is copied behind what goes out before it, in bytes: that costs less than to hand the
@@ -362,13 +362,13 @@ impl Transport {
         match self {
             Transport::Socket(socket) => socket.try_write(&due),
             Transport::Writer(mut writer) => {
-                let left = thread::Builder::new().name("puma srv cut".into()).spawn(move || {
+                let left = threads::spawn("puma srv cut", move || {
                     if !due.is_empty() {
                         let _ = writer.write_all(&due).and_then(|()| writer.flush());
                     }
                 });
                 if let Err(error) = left {
-                    limited!(Warn, "no thread to leave a blocked connection on: {error}");
+                    limited!(Warn, "{error}; a blocked connection ends without its last bytes");
                 }
             }
         }

@@ -19,18 +19,18 @@ mod goodbyes;
 mod run;
 
 use std::convert::Infallible;
-use std::io;
 use std::mem;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
 use crate::response::Detached;
 use crate::services::Services;
+use crate::threads::{SpawnError, StoppableThread};
 
 /// The waker's own token; connections are counted from 1.
 const WAKER: Token = Token(0);
@@ -104,11 +104,11 @@ struct Counters {
     cut: AtomicU64,
 }
 
-/// The loop's thread. It ends, after a goodbye to every peer, when this is stopped.
+/// The loop's thread. It ends, after a goodbye to every peer, when this is stopped. When this is dropped it
+/// ends at once, and all connections close.
 pub struct EventLoop<F> {
     shared: Arc<SharedLoop<F>>,
-    /// Disconnected when the thread has ended.
-    ended: Receiver<Infallible>,
+    thread: StoppableThread,
 }
 
 struct SharedLoop<F> {
@@ -143,22 +143,20 @@ impl<F: Feed> EventLoop<F> {
         services: &Services,
         stopped_after: Duration,
         make: impl FnOnce() -> F + Send + 'static,
-    ) -> io::Result<EventLoop<F>> {
-        let poll = Poll::new()?;
+    ) -> Result<EventLoop<F>, SpawnError> {
+        let refused = SpawnError::of(name);
+        let poll = Poll::new().map_err(&refused)?;
         let shared = Arc::new(SharedLoop {
             door: Mutex::new(Door { arrived: Vec::new(), stop_by: None, is_closed: false }),
-            waker: Waker::new(poll.registry(), WAKER)?,
+            waker: Waker::new(poll.registry(), WAKER).map_err(&refused)?,
             counters: Counters::default(),
         });
         let run_shared = Arc::clone(&shared);
-        let (end, ended) = bounded(0);
-        services.spawn(name, move || {
-            // Dropped last, in a panic as well.
-            let _end = end;
+        let thread = services.spawn(name, move |stop| {
             let _closed = Closed(Arc::clone(&run_shared));
-            run::LoopThread::new(poll, run_shared, make(), stopped_after).run()
+            run::LoopThread::new(poll, run_shared, make(), stopped_after).run(stop)
         })?;
-        Ok(EventLoop { shared, ended })
+        Ok(EventLoop { shared, thread })
     }
 
     /// Takes a connection in; it closes at once if the loop has ended. Does not block.
@@ -194,7 +192,15 @@ impl<F: Feed> EventLoop<F> {
 
     /// Disconnected when its thread has ended.
     pub fn ended(&self) -> &Receiver<Infallible> {
-        &self.ended
+        self.thread.ended()
+    }
+}
+
+impl<F> Drop for EventLoop<F> {
+    fn drop(&mut self) {
+        self.thread.stop();
+        self.shared.wake();
+        self.thread.join();
     }
 }
 

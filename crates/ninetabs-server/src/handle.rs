@@ -2,11 +2,10 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token, Waker};
 
@@ -23,6 +22,7 @@ use crate::reaper::Reaper;
 use crate::serving::{RequestView, Serving};
 use crate::streams::Streams;
 use crate::thread_pool::{BadSize, PoolSize, PoolStats, ProcessorView, Shutdown, ThreadPool, Trim};
+use crate::threads::{SpawnError, StoppableThread};
 use crate::timeline::Timeline;
 
 /// A running server. Dropping it stops accepting, and waits for no request.
@@ -42,7 +42,7 @@ struct Front {
     server: Arc<PumaServer>,
     waker: Waker,
     died: Receiver<ListenerDied>,
-    acceptor: Mutex<Option<JoinHandle<()>>>,
+    acceptor: StoppableThread,
 }
 
 /// What one pool thread is doing.
@@ -125,8 +125,7 @@ impl Handle {
         let reaper = configuration
             .reap_every
             .map(|every| Reaper::start(streams, every, &configuration.services))
-            .transpose()
-            .map_err(StartError::Thread)?;
+            .transpose()?;
         Ok(Handle { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
     }
 
@@ -260,23 +259,18 @@ impl Front {
         let listen = |error| StartError::Listen { address: configuration.bind, error };
         let address = listener.local_addr().map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
-        let reactor = Reactor::start(&format!("{name} reactor"), &configuration.services, server.waking())
-            .map_err(StartError::Thread)?;
+        let reactor = Reactor::start(&format!("{name} reactor"), &configuration.services, server.waking())?;
         server.join(pool, reactor);
 
-        let poll = Poll::new().map_err(StartError::Thread)?;
-        let waker = Waker::new(poll.registry(), Token(1)).map_err(StartError::Thread)?;
+        let refused = SpawnError::of(name);
+        let poll = Poll::new().map_err(&refused)?;
+        let waker = Waker::new(poll.registry(), Token(1)).map_err(&refused)?;
         let fd = listener.as_raw_fd();
-        poll.registry()
-            .register(&mut SourceFd(&fd), Token(0), Interest::READABLE)
-            .map_err(StartError::Thread)?;
+        poll.registry().register(&mut SourceFd(&fd), Token(0), Interest::READABLE).map_err(&refused)?;
         let (tell, died) = bounded(1);
         let acceptor = Acceptor::new(listener, poll, Arc::clone(&server));
-        let thread = thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || acceptor.run(address, &tell))
-            .map_err(StartError::Thread)?;
-        Ok(Front { address, server, waker, died, acceptor: Mutex::new(Some(thread)) })
+        let acceptor = StoppableThread::start(name, move |_| acceptor.run(address, &tell))?;
+        Ok(Front { address, server, waker, died, acceptor })
     }
 
     /// Stops accepting, and closes what is idle. Blocks until that has happened; what lingers is
@@ -285,11 +279,7 @@ impl Front {
         self.server.begin_stopping();
         // It fails only if the acceptor has gone already.
         let _ = self.waker.wake();
-        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(acceptor) = acceptor {
-            // Its panic has been reported by the panic hook.
-            let _ = acceptor.join();
-        }
+        self.acceptor.join();
         if let Some(reactor) = self.server.reactor() {
             reactor.close();
         }
@@ -314,7 +304,7 @@ impl Drop for Front {
 /// Models the automaton `puma srv tp trim`: one idle thread above the least leaves in each round. There
 /// is no such thread if least and most are the same.
 #[derive(Debug)]
-pub struct AutoTrim(Sender<()>);
+pub struct AutoTrim(Option<StoppableThread>);
 
 impl AutoTrim {
     /// Starts the thread. `trim` asks one idle thread to leave; it is called after each `every`, and at most
@@ -324,25 +314,22 @@ impl AutoTrim {
         size: PoolSize,
         every: Duration,
         trim: impl Fn() + Send + 'static,
-    ) -> Result<AutoTrim, StartError> {
-        let (stop, stopped) = bounded::<()>(1);
-        let every = every.max(SHORTEST_ROUND);
-        if size.min() != size.max() {
-            thread::Builder::new()
-                .name(format!("{name} tp trim"))
-                .spawn(move || {
-                    while stopped.recv_timeout(every).is_err_and(|error| error.is_timeout()) {
-                        trim();
-                    }
-                })
-                .map_err(StartError::Thread)?;
+    ) -> Result<AutoTrim, SpawnError> {
+        if size.min() == size.max() {
+            return Ok(AutoTrim(None));
         }
-        Ok(AutoTrim(stop))
+        let every = every.max(SHORTEST_ROUND);
+        let thread = StoppableThread::start(&format!("{name} tp trim"), move |stop| {
+            while stop.sleep(every) {
+                trim();
+            }
+        })?;
+        Ok(AutoTrim(Some(thread)))
     }
 
     /// Ends the thread. Does not wait for it.
     pub fn stop(&self) {
-        let _ = self.0.try_send(());
+        self.0.iter().for_each(StoppableThread::stop);
     }
 }
 
@@ -361,7 +348,7 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
         })
         .unwrap();
-        thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         let seen = rounds.load(Ordering::Relaxed);
         assert!(u128::from(seen) <= began.elapsed().as_millis(), "{seen} rounds");
         drop(trim);

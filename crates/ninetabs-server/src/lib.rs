@@ -38,6 +38,7 @@
 //! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and each of Puma's rules a short function. It is
 //!   generic over its work, and knows no HTTP.
 //! - [`event_loop`] serves connections that have left the pool by [`Response::detach`].
+//! - [`threads`] has the one type for a thread with an owner, and the one error if the system refuses a thread.
 //! - [`timeline`] is the record of events, if the program wants one ([`Server::record`]).
 //!
 //! A request's way: the acceptor's thread accepts a connection, and `PumaServer::let_in` pushes it into todo. A
@@ -89,6 +90,7 @@ pub mod stream;
 pub mod streams;
 mod sync;
 pub mod thread_pool;
+pub mod threads;
 pub mod timeline;
 
 pub use answer_writer::{WriteError, WriteFailure};

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::configuration::{LISTEN_BACKLOG, SEND_BUFFER_BYTES};
 use crate::thread_pool::PoolStartError;
+use crate::threads::SpawnError;
 
 /// The kernel takes no more milliseconds than an int has: 24 days.
 #[cfg(target_os = "linux")]
@@ -32,8 +33,8 @@ pub enum StartError {
         error: io::Error,
     },
     /// The system refused a thread, or what a thread waits with.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
     /// The pool did not start.
     #[error(transparent)]
     Pool(#[from] PoolStartError),
@@ -43,11 +44,11 @@ impl From<StartError> for io::Error {
     fn from(error: StartError) -> io::Error {
         let kind = match &error {
             StartError::AddressInUse(_) => io::ErrorKind::AddrInUse,
-            StartError::Address(error) | StartError::Listen { error, .. } | StartError::Thread(error) => {
-                error.kind()
-            }
+            StartError::Address(error) | StartError::Listen { error, .. } => error.kind(),
             StartError::Pool(PoolStartError::BadSize(_)) => io::ErrorKind::InvalidInput,
-            StartError::Pool(PoolStartError::Thread { source, .. }) => source.kind(),
+            StartError::Thread(error) | StartError::Pool(PoolStartError::Thread(error)) => {
+                error.source.kind()
+            }
         };
         io::Error::new(kind, error)
     }
@@ -91,9 +92,8 @@ mod tests {
     #[test]
     fn an_error_of_the_system_has_its_kind_whatever_was_being_started() {
         let kind = |error: StartError| io::Error::from(error).kind();
-        let refused = || io::Error::from(io::ErrorKind::WouldBlock);
-        let thread = PoolStartError::Thread { number: 1, min: 1, source: refused() };
-        assert_eq!(kind(StartError::Pool(thread)), io::ErrorKind::WouldBlock);
+        let refused = || SpawnError::of("test")(io::ErrorKind::WouldBlock.into());
+        assert_eq!(kind(StartError::Pool(refused().into())), io::ErrorKind::WouldBlock);
         assert_eq!(kind(StartError::Thread(refused())), io::ErrorKind::WouldBlock);
         let size = PoolStartError::BadSize(BadSize { min: 2, max: 1 });
         assert_eq!(kind(StartError::Pool(size)), io::ErrorKind::InvalidInput);

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use crate::threads;
+
 /// How long a window lasts.
 const WINDOW: Duration = Duration::from_secs(10);
 /// The most lines of one message in a window: of a warning or an error, and of anything else.
@@ -120,7 +122,7 @@ impl Limited {
             }
         };
         // Without a thread the next line brings the count.
-        let _ = thread::Builder::new().name("log limit".to_owned()).spawn(count);
+        let _ = threads::spawn("log limit", count);
     }
 
     fn window(&self) -> MutexGuard<'_, Option<Window>> {

@@ -16,7 +16,6 @@ use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -25,6 +24,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use super::reactor_state::{Input, KernelReport, Parked, ReactorPhase, ReactorSlot, ReactorState, WaitsFor};
 use crate::log_limit::limited;
 use crate::services::Services;
+use crate::threads::{SpawnError, StoppableThread};
 
 /// The waker's own token; connections are counted from 1.
 const WAKER: Token = Token(0);
@@ -70,7 +70,8 @@ pub(super) enum After<W> {
 /// joined.
 pub(super) struct Reactor<W: Watched> {
     shared: Arc<SharedReactor<W>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Ends by [`Reactor::end`], since it must be woken for that.
+    thread: StoppableThread,
 }
 
 /// A connection's claim on its slot in the reactor, parked or not. The slot is removed when this is dropped.
@@ -93,17 +94,18 @@ impl<W: Watched> Reactor<W> {
         name: &str,
         services: &Services,
         on_wake: impl FnMut(W, Wake) -> After<W> + Send + 'static,
-    ) -> io::Result<Self> {
-        let poll = Poll::new()?;
+    ) -> Result<Self, SpawnError> {
+        let refused = SpawnError::of(name);
+        let poll = Poll::new().map_err(&refused)?;
         let shared = Arc::new(SharedReactor {
             state: Mutex::new(ReactorState::new()),
-            registry: poll.registry().try_clone()?,
-            waker: Waker::new(poll.registry(), WAKER)?,
+            registry: poll.registry().try_clone().map_err(&refused)?,
+            waker: Waker::new(poll.registry(), WAKER).map_err(&refused)?,
             closed: Condvar::new(),
         });
         let mut run = ReactorThread { poll, shared: Arc::clone(&shared), on_wake };
-        let thread = services.spawn(name, move || run.run())?;
-        Ok(Reactor { shared, thread: Mutex::new(Some(thread)) })
+        let thread = services.spawn(name, move |_| run.run())?;
+        Ok(Reactor { shared, thread })
     }
 
     /// Watches it from now on; it has been read empty. Hands it back when the reactor closes, or
@@ -177,11 +179,7 @@ impl<W: Watched> Reactor<W> {
         self.close();
         self.shared.state().ends = Some(Instant::now() + within);
         self.shared.wake();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
+        self.thread.join();
     }
 }
 

@@ -8,34 +8,27 @@
 //! sockets (tiny-http) a stream that is writing leaves after that write only, which
 //! lasts at most for the write timeout.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::configuration::SHORTEST_ROUND;
 use crate::services::Services;
 use crate::streams::Streams;
+use crate::threads::{SpawnError, StoppableThread};
 
 /// The reaper's thread; it ends, and is joined, when this is dropped.
 #[derive(Debug)]
 pub struct Reaper {
-    // Dropped first: that is the order to stop, and the thread is joined after it.
-    stop: Option<Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: StoppableThread,
 }
 
 impl Reaper {
     /// Starts the thread; it looks at the streams every `every`, and at most once in a
     /// [`SHORTEST_ROUND`].
-    pub fn start(streams: Arc<Streams>, every: Duration, services: &Services) -> io::Result<Reaper> {
-        let (stop, stopped) = bounded(0);
+    pub fn start(streams: Arc<Streams>, every: Duration, services: &Services) -> Result<Reaper, SpawnError> {
         let every = every.max(SHORTEST_ROUND);
-        let thread = services.spawn("stream reaper", move || {
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+        let thread = services.spawn("stream reaper", move |stop| {
+            while stop.sleep(every) {
                 let told = streams.reap_aged();
                 if told > 0 {
                     log::info!("stream reaper: told {told} of maximum age to end");
@@ -43,16 +36,6 @@ impl Reaper {
             }
             Ok(())
         })?;
-        Ok(Reaper { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Reaper {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
+        Ok(Reaper { _thread: thread })
     }
 }

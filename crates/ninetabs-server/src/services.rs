@@ -7,13 +7,13 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use thiserror::Error;
+
+use crate::threads::{SpawnError, StopSignal, StoppableThread};
 
 /// A service thread that ended by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -40,17 +40,17 @@ impl Default for Services {
 }
 
 impl Services {
-    /// Starts a thread that runs until it is told to end, and returns Ok then. Anything else, a
-    /// panic as well, is reported.
+    /// Starts a thread that runs until it is told to stop, and returns Ok then. Any other end is reported,
+    /// a panic as well.
     pub fn spawn(
         &self,
         name: &str,
-        run: impl FnOnce() -> Result<(), String> + Send + 'static,
-    ) -> io::Result<JoinHandle<()>> {
+        run: impl FnOnce(&StopSignal) -> Result<(), String> + Send + 'static,
+    ) -> Result<StoppableThread, SpawnError> {
         let tell = self.tell.clone();
         let ended: Arc<str> = name.into();
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(run));
+        StoppableThread::start(name, move |stop| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| run(stop)));
             let outcome = outcome.unwrap_or_else(|panic| Err(format!("it panicked: {}", message(&*panic))));
             if let Err(why) = outcome {
                 let ended = Ended { name: ended, why };
@@ -91,9 +91,9 @@ mod tests {
     fn a_service_thread_that_ends_by_itself_is_reported_and_one_that_was_told_is_not() {
         let services = Services::default();
         for (name, outcome) in [("a", Ok(())), ("b", Err("no descriptors".to_owned()))] {
-            services.spawn(name, move || outcome).unwrap().join().unwrap();
+            services.spawn(name, move |_| outcome).unwrap().join();
         }
-        services.spawn("c", || panic!("for {}", "a test")).unwrap().join().unwrap();
+        services.spawn("c", |_| panic!("for {}", "a test")).unwrap().join();
         let reported: Vec<String> = services.ended().try_iter().map(|it| it.to_string()).collect();
         assert_eq!(
             reported,

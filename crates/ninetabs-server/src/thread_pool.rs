@@ -13,7 +13,6 @@
 use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
-use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ pub use super::pool_state::{BadSize, PoolSize, PoolStats, Trim};
 use super::pool_state::{PoolState, ProcessorThread};
 use super::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, thread};
 use crate::log_limit::limited;
+use crate::threads::SpawnError;
 use crate::timeline::{Subject, Timeline};
 
 /// What the pool is given to do.
@@ -101,15 +101,8 @@ pub enum PoolStartError {
     #[error(transparent)]
     BadSize(#[from] BadSize),
     /// The system refused a thread.
-    #[error("the system refused thread {number} of the {min} to start with: {source}")]
-    Thread {
-        /// Which one.
-        number: usize,
-        /// How many were to be started.
-        min: usize,
-        /// What the system answered.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 type ProcessWork<W> = dyn Fn(W, &Processor<W>) + Send + Sync;
@@ -143,10 +136,10 @@ impl<W: Work> ThreadPool<W> {
         let pool = ThreadPool { shared, all_left };
 
         let mut state = pool.shared.lock();
-        for number in 1..=min {
-            if let Err(source) = pool.shared.spawn_thread(&mut state) {
+        for _ in 0..min {
+            if let Err(error) = pool.shared.spawn_thread(&mut state) {
                 drop(state);
-                return Err(PoolStartError::Thread { number, min, source });
+                return Err(error.into());
             }
         }
         while state.waiting < min {
@@ -189,7 +182,7 @@ impl<W: Work> ThreadPool<W> {
         while !state.shutdown && state.is_below_min() {
             if let Err(error) = self.shared.spawn_thread(&mut state) {
                 drop(state);
-                return log::error!("{}: the system refused one more thread: {error}", self.shared.name);
+                return log::error!("{error}");
             }
         }
     }
@@ -403,16 +396,17 @@ impl<W: Work> SharedPool<W> {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);
         if let Err(error) = spawned {
-            limited!(Error, "{}: the system refused one more thread, work waits in todo: {error}", self.name);
+            limited!(Error, "{error}; work waits in todo");
         }
     }
 
     /// The thread is counted when it is there, not before, so that a refused one leaves nothing to undo. It
     /// cannot be early either: the first thing it wants is the lock that the caller holds.
-    fn spawn_thread(self: &Arc<Self>, state: &mut PoolState<W>) -> io::Result<()> {
+    fn spawn_thread(self: &Arc<Self>, state: &mut PoolState<W>) -> Result<(), SpawnError> {
         let number = state.lowest_free_number();
-        let shared = Arc::clone(self);
-        thread::Builder::new().name(self.thread_name(number)).spawn(move || shared.run(number))?;
+        let (shared, name) = (Arc::clone(self), self.thread_name(number));
+        let spawned = thread::Builder::new().name(name.clone()).spawn(move || shared.run(number));
+        spawned.map_err(|source| SpawnError { name, source })?;
         state.admit(number);
         Ok(())
     }

@@ -12,6 +12,10 @@ mod timeline {
     pub use ninetabs_server::timeline::*;
 }
 
+mod threads {
+    pub use ninetabs_server::threads::*;
+}
+
 mod sync {
     pub use shuttle::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
     pub use shuttle::thread;

@@ -1,7 +1,5 @@
 use std::thread;
 
-use crossbeam_channel::bounded;
-
 use super::super::adapters::scripted::{Call, Numbers, Scripted};
 use super::super::adapters::sqlite3::{self, Keep};
 use super::super::database::LeaseFor;
@@ -64,8 +62,7 @@ fn feed(most_bytes: usize) -> (tempfile::TempDir, Arc<Database>, Arc<Sent>, Anno
 /// Announcements that read the table on a session of their own.
 fn reading(database: &Arc<Database>, sent: Arc<Sent>, most_bytes: usize) -> Announcements {
     let models = Models { session: database.connect().unwrap(), database: Arc::clone(database) };
-    let (end, _) = bounded(0);
-    let reader = TableReader::start(models, &Services::default(), || {}, end).unwrap();
+    let reader = TableReader::start(models, &Services::default(), || {}).unwrap();
     Announcements::new(reader, || {}, Arc::clone(database), sent, most_bytes)
 }
 

@@ -19,6 +19,7 @@ use super::{Feed, Peer, SharedLoop};
 use crate::log_limit::limited;
 use crate::response::Detached;
 use crate::services;
+use crate::threads::StopSignal;
 
 /// How many events are taken from the kernel at once.
 const EVENTS: usize = 1_024;
@@ -58,7 +59,7 @@ impl<F: Feed> LoopThread<F> {
     }
 
     /// Ok: it was told to stop, and has.
-    pub fn run(mut self) -> Result<(), String> {
+    pub fn run(mut self, stop: &StopSignal) -> Result<(), String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut swept = Instant::now();
         loop {
@@ -67,6 +68,9 @@ impl<F: Feed> LoopThread<F> {
                     return Err(format!("it cannot poll: {error}"));
                 }
                 _ => {}
+            }
+            if stop.has_come() {
+                return Ok(());
             }
             let has_news = self.refresh();
             for token in mem::take(&mut self.again) {
