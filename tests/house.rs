@@ -3,8 +3,8 @@
 //! The server (`crates/ninetabs-server`) cannot know anything of this package. Inside it the thread pool knows
 //! no HTTP, and the reactor knows descriptors and deadlines only. In this package `app` uses the server, `fixes`
 //! the app, `control` all but the fixes; `lab` is the client half and knows of the server only its record and
-//! how it escapes text. `control` also uses the lab's clients, which its buttons open. The crate of a database engine
-//! is named in the app's adapters only.
+//! how it escapes text, and how threads are started and stopped. `control` also uses the lab's clients, which its
+//! buttons open. The crate of a database engine is named in the app's adapters only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -38,7 +38,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
 const ENGINES: (&[&str], &str) = (&["rusqlite"], "src/app/adapters");
 
 /// Modules of the server crate that the lab may use: it must work against a server that others wrote.
-const LAB_MAY_USE: &[&str] = &["timeline", "escape", "log_limit", "chunks"];
+const LAB_MAY_USE: &[&str] = &["timeline", "escape", "log_limit", "chunks", "threads"];
 
 #[test]
 fn every_room_uses_only_the_rooms_that_it_may() {
@@ -118,6 +118,22 @@ fn one_module_of_the_lab_follows_which_request_a_thread_has() {
         for (number, line) in code(&file) {
             let follows = line.contains("Snapshot") || line.contains(".holds");
             assert!(!follows || file.ends_with("src/lab/state.rs"), "{}:{number}: {line}", file.display());
+        }
+    }
+}
+
+#[test]
+fn threads_are_started_in_one_place() {
+    // The pool's locks and threads are replaced by those of a schedule explorer in its tests.
+    let may_start = ["threads.rs", "thread_pool.rs"];
+    for file in [files_of("src"), files_of("crates/ninetabs-server/src")].concat() {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if may_start.contains(&name) || name == "tests.rs" {
+            continue;
+        }
+        for (number, line) in code(&file) {
+            let starts = line.contains("thread::Builder") || line.contains("thread::spawn");
+            assert!(!starts, "{}:{number}: start it with ninetabs_server::threads", file.display());
         }
     }
 }

@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -50,6 +49,7 @@ use ninetabs_server::log_limit::limited;
 use ninetabs_server::services::Services;
 use ninetabs_server::streams::{NoticeClose, StreamSettings, Streams};
 use ninetabs_server::thread_pool::Shutdown;
+use ninetabs_server::threads::{self, SpawnError};
 use ninetabs_server::timeline::Timeline;
 use ninetabs_server::{App, Handle, Request, Server, StartError};
 
@@ -94,7 +94,7 @@ pub enum BootError {
     Token(#[from] getrandom::Error),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
-    #[error("cannot start the broadcaster: {0}")]
+    #[error("cannot push to listeners: {0}")]
     Broadcaster(#[from] BroadcasterError),
     #[error("cannot watch for what other programs write: {0}")]
     OutsideWriters(#[from] WatchError),
@@ -440,12 +440,12 @@ impl Running {
     fn shut_the_app_down(&self, timeout: Duration) -> Option<Shutdown> {
         let (tell, ended) = bounded(1);
         let app = Arc::clone(&self.app);
-        let waiter = thread::Builder::new().name("stop".into()).spawn(move || {
+        let waiter = threads::spawn("stop", move || {
             // After a halt nobody waits for it.
             let _ = tell.send(app.shutdown(timeout));
         });
         if let Err(error) = waiter {
-            log::warn!("no thread waits for the stop, so a halt waits with it: {error}");
+            log::warn!("{error}; a halt waits for the end of the stop");
             return Some(self.app.shutdown(timeout));
         }
         loop {
@@ -491,7 +491,7 @@ impl Log {
 }
 
 /// Logs as RUST_LOG says, else from `info` on. A panic is one line of it.
-pub fn start_logging() -> io::Result<Log> {
+pub fn start_logging() -> Result<Log, SpawnError> {
     let outlet = Outlet::start("log", io::stderr(), |_| {})?;
     // What is empty is as good as unset.
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::lab::interrupt::Interrupt;
+use ninetabs_server::threads;
 
 /// Exit status of what a signal ended.
 pub const INTERRUPTED: u8 = 130;
@@ -99,7 +100,7 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
             drop(asks.take());
             end_after(WITHIN, || {
                 // On a thread of its own, since standard error may be blocked.
-                let line = thread::Builder::new().spawn(interrupted);
+                let line = threads::spawn("interrupted", interrupted);
                 thread::sleep(line.map_or(Duration::ZERO, |_| Duration::from_millis(50)));
             });
         }
@@ -111,7 +112,7 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
 
 /// Ends the process with 130 after this time, or at once if there is no thread to wait for it.
 fn end_after(time: Duration, last: impl FnOnce() + Send + 'static) {
-    let watchdog = thread::Builder::new().name("end".into()).spawn(move || {
+    let watchdog = threads::spawn("end", move || {
         thread::sleep(time);
         last();
         process::exit(INTERRUPTED.into());

@@ -9,10 +9,10 @@
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use ninetabs_server::threads::{self, SpawnError};
 
 /// How many lines wait for the thread.
 const MOST_LINES: usize = 1024;
@@ -37,11 +37,11 @@ impl Outlet {
         name: &str,
         to: impl Write + Send + 'static,
         failed: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<Outlet> {
+    ) -> Result<Outlet, SpawnError> {
         let (messages, queued) = bounded(MOST_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
         let outlet = Outlet { messages, dropped: Arc::clone(&dropped) };
-        thread::Builder::new().name(name.into()).spawn(move || write(to, &queued, &dropped, failed))?;
+        threads::spawn(name, move || write(to, &queued, &dropped, failed))?;
         Ok(outlet)
     }
 
@@ -111,6 +111,7 @@ fn write(mut to: impl Write, queued: &Receiver<Message>, dropped: &AtomicU64, fa
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader};
+    use std::thread;
 
     use super::*;
 

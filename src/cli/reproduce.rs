@@ -7,7 +7,6 @@
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
@@ -27,6 +26,7 @@ use crate::lab::report::Report;
 use crate::lab::stage::{ActError, Pace, Plan};
 use ninetabs_server::escape;
 use ninetabs_server::thread_pool::PoolSize;
+use ninetabs_server::threads;
 
 pub(super) const EXAMPLES: &str = "\
 Acts:
@@ -244,7 +244,7 @@ fn what_next(args: &ReproduceArgs, verdicts: &[Verdict]) -> String {
 fn wait_for_enter(narrator: &mut Narrator, next: &str, interrupt: &Interrupt) -> Result<(), ActError> {
     narrator.say(&format!("[Enter] {next}"));
     let (tell, pressed) = bounded(1);
-    thread::Builder::new().name("stdin".into()).spawn(move || {
+    threads::spawn("stdin", move || {
         let read = io::stdin().lock().read_line(&mut String::new());
         // Nobody waits for it any more when the story was interrupted.
         let _ = tell.send(read.is_ok());

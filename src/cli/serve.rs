@@ -11,7 +11,6 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
@@ -33,6 +32,7 @@ use crate::fixes::other_server;
 use crate::timestamp;
 use ninetabs_server::handle::ListenerDied;
 use ninetabs_server::services::Ended;
+use ninetabs_server::threads::{self, SpawnError};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -58,7 +58,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     }
     let (log, said) = match boot::start_logging().and_then(|log| Ok((log, Announced::start()?))) {
         Ok(started) => started,
-        Err(error) => return failed(format_args!("cannot start the log thread: {error}")),
+        Err(error) => return failed(error),
     };
     // A service that is called ninetabs has Kubernetes set some of these, which stop nothing.
     for line in typed::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
@@ -205,7 +205,7 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
     };
     let (hand, handed) = bounded(1);
     let stop_handed = stop.clone();
-    let stopper = thread::Builder::new().name("stopper".into()).spawn(move || {
+    let stopper = threads::spawn("stopper", move || {
         if let Ok(running) = handed.recv() {
             stop_handed(running);
         }
@@ -213,9 +213,7 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
     match stopper {
         Ok(_) => drop(hand.send(running)),
         Err(error) => {
-            log::warn!(
-                "cannot start a thread for the stop: {error}; a second signal would leave its files behind"
-            );
+            log::warn!("{error}; a second signal would leave its files behind");
             stop(running);
         }
     }
@@ -237,10 +235,7 @@ impl Watch {
     /// if one was. If the start then takes longer than its grace, the process ends with 130.
     fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), FailedEnd> {
         let (started, ends) = bounded::<Infallible>(0);
-        let watcher = thread::Builder::new()
-            .name("start".into())
-            .spawn(move || self.until(&ends))
-            .map_err(|error| FailedEnd::failed(format_args!("cannot start a thread: {error}")))?;
+        let watcher = threads::spawn("start", move || self.until(&ends)).map_err(FailedEnd::failed)?;
         // A panic has said why in the log, which is written before this process ends.
         let result = catch_unwind(AssertUnwindSafe(start));
         drop(started);
@@ -380,7 +375,7 @@ fn now() -> String {
 struct Announced(Outlet);
 
 impl Announced {
-    fn start() -> io::Result<Announced> {
+    fn start() -> Result<Announced, SpawnError> {
         let failed = |error: &io::Error| log::warn!("cannot write to standard output: {error}");
         Ok(Announced(Outlet::start("stdout", io::stdout(), failed)?))
     }
@@ -397,7 +392,7 @@ impl Announced {
 /// Receives when standard input has ended.
 fn end_of_stdin() -> Receiver<()> {
     let (tell, ended) = bounded(1);
-    let watcher = thread::Builder::new().name("stdin".into()).spawn(move || {
+    let watcher = threads::spawn("stdin", move || {
         if let Err(error) = read_to_its_end(io::stdin()) {
             log::warn!("standard input cannot be read, which counts as its end: {error}");
         }
@@ -407,7 +402,7 @@ fn end_of_stdin() -> Receiver<()> {
     match watcher {
         Ok(_) => ended,
         Err(error) => {
-            log::warn!("standard input is not watched: {error}");
+            log::warn!("{error}; the end of standard input is not noticed");
             never()
         }
     }

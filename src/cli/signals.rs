@@ -16,12 +16,12 @@
 //! is inherited by threads, so it must be set before the first one starts.
 
 use std::io;
-use std::thread;
 
 use crossbeam_channel::Sender;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::control::Stop;
+use ninetabs_server::threads::{self, SpawnError};
 
 /// Left as they are.
 const UNTOUCHED: [Signal; 12] = [
@@ -54,12 +54,12 @@ pub fn block_all_others() -> io::Result<()> {
 }
 
 /// Starts the thread that turns blocked signals into what they ask for.
-pub fn listen(orders: Sender<Stop>) -> io::Result<()> {
+pub fn listen(orders: Sender<Stop>) -> Result<(), SpawnError> {
     let mut set = SigSet::empty();
     [Signal::SIGQUIT, Signal::SIGXCPU, Signal::SIGUSR1, Signal::SIGUSR2]
         .into_iter()
         .for_each(|signal| set.add(signal));
-    thread::Builder::new().name("signals".into()).spawn(move || {
+    threads::spawn("signals", move || {
         loop {
             let order = match set.wait() {
                 Ok(Signal::SIGQUIT) => Stop::AtOnce,

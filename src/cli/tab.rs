@@ -10,10 +10,8 @@
 //! time nor a signal waits for an output that is blocked: a thread of its own writes the events,
 //! and another the notes, which are dropped if they cannot be written ([`super::outlet`]).
 
-use std::convert::Infallible;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -28,6 +26,7 @@ use crate::lab::event_stream::Event;
 use crate::lab::http::parse_url;
 use crate::lab::tab::{Settings, Tab, What};
 use ninetabs_server::escape;
+use ninetabs_server::threads::{StopSignal, StoppableThread};
 
 /// How long an event or a note that is being written may take once it is to end.
 const LAST_LINE: Duration = Duration::from_millis(300);
@@ -99,7 +98,7 @@ enum End {
 pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     let mut notes = match Outlet::start("notes", io::stderr(), |_| {}) {
         Ok(notes) => notes,
-        Err(error) => return failed(format_args!("cannot start a thread: {error}")),
+        Err(error) => return failed(error),
     };
     let end = in_time(args, &signals.first, io::stdout(), &mut notes);
     notes.flush(LAST_LINE);
@@ -120,34 +119,30 @@ fn in_time(
 ) -> End {
     let time_is_up = args.duration.map_or_else(never, after);
     let (tell, ended) = bounded(1);
-    let (go_on, stop) = bounded(0);
     let mut notes = notes_to.clone();
-    let follower = thread::Builder::new().name("events".into()).spawn(move || {
+    let follower = StoppableThread::start("events", move |stop| {
         // It may have been left.
-        let _ = tell.send(follow(args, &stop, &mut events_to, &mut notes));
+        let _ = tell.send(follow(args, stop, &mut events_to, &mut notes));
     });
-    if let Err(error) = follower {
-        note(notes_to, &format!("cannot start a thread: {error}"));
-        return End::Failed;
-    }
+    let follower = match follower {
+        Ok(follower) => follower,
+        Err(error) => {
+            note(notes_to, &error.to_string());
+            return End::Failed;
+        }
+    };
     let end = select! {
         recv(ended) -> end => return end.unwrap_or(End::Failed),
         recv(time_is_up) -> _ => End::Done,
         recv(interrupted) -> _ => End::Interrupted,
     };
-    drop(go_on);
     // A line that can be written is written whole.
-    let _ = ended.recv_timeout(LAST_LINE);
+    follower.end_within(LAST_LINE);
     end
 }
 
-/// Prints until an end, or until `stop` is disconnected.
-fn follow(
-    args: TabArgs,
-    stop: &Receiver<Infallible>,
-    events_to: &mut impl Write,
-    notes_to: &mut impl Write,
-) -> End {
+/// Prints until an end, or until `stop` comes.
+fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> End {
     let settings = Settings { last_event_id: args.last_event_id, ..Settings::default() };
     let (to, happenings) = bounded(1);
     let _tab = match Tab::open_into(args.url.as_str(), settings, to) {
@@ -165,7 +160,7 @@ fn follow(
                 Ok(happening) => happening.what,
                 Err(_) => return End::Failed,
             },
-            recv(stop) -> _ => return End::Done,
+            recv(stop.receiver()) -> _ => return End::Done,
         };
         match what {
             What::Event(event) => match print(events_to, &event) {
@@ -226,6 +221,7 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
+    use std::thread;
 
     use clap::Parser;
 

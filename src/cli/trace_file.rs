@@ -5,20 +5,17 @@
 //! leaves a file that can be opened, and a disk that is full ends the trace, not the
 //! server. A pipe is waited for while the server runs, and at most `END_WITHIN` at its stop.
 
-use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 
 use super::files::FileError;
 use super::files::output::{Output, PreparedOutput};
 use crate::front::AppServer;
 use crate::lab::trace::{Encoder, Event, Process};
+use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{self, Timeline};
 
 /// How often the timeline is asked: the ring holds more than comes in that time.
@@ -31,8 +28,7 @@ const END_WITHIN: Duration = Duration::from_millis(500);
 /// A trace that is being written; its end is written when this is dropped, which waits
 /// for the disk.
 pub struct TraceFile {
-    stop: Option<Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: StoppableThread,
 }
 
 impl TraceFile {
@@ -43,29 +39,19 @@ impl TraceFile {
         timeline: Arc<Timeline>,
         server: Arc<AppServer>,
     ) -> Result<TraceFile, FileError> {
-        let (stop, stopped) = bounded(0);
-        let mut output = Trace::begin(path, prepared, stopped)?;
+        let mut output = Trace::begin(path, prepared)?;
         let mut process = Process::new(process::id(), "ninetabs serve");
         let begun = output.encoder.encode(&process.drain()).map_err(io::Error::from)?;
         let is_begun = output.begin_at_once(&begun)?;
-        let thread = thread::Builder::new().name("trace".into()).spawn(move || {
+        let thread = StoppableThread::start("trace", move |stop| {
+            output.stop = stop.clone();
             let begin = if is_begun { Ok(()) } else { output.write_piece(&begun) };
             if let Err(error) = begin.and_then(|()| follow(&mut output, &mut process, &timeline, &server)) {
                 log::error!("--trace {}: {error}; the trace ends here", output.path.display());
                 output.cut();
             }
-        })?;
-        Ok(TraceFile { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for TraceFile {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
+        });
+        Ok(TraceFile { _thread: thread.map_err(io::Error::from)? })
     }
 }
 
@@ -78,7 +64,7 @@ fn follow(
     let mut last_seq = 0;
     let mut pause = ASK_EVERY;
     loop {
-        let is_over = output.stopped.recv_timeout(pause) == Err(RecvTimeoutError::Disconnected);
+        let is_over = !output.stop.sleep(pause);
         // Who waits unread is in no other moment.
         server.look_at_todo();
         let new = timeline.after(last_seq);
@@ -103,20 +89,16 @@ struct Trace {
     encoder: Encoder,
     /// Its length up to the last whole piece.
     whole: u64,
-    stopped: Receiver<Infallible>,
+    stop: StopSignal,
     /// When the stop was first noticed while a pipe was full.
     late_since: Option<Instant>,
 }
 
 impl Trace {
-    fn begin(
-        path: &Path,
-        prepared: PreparedOutput,
-        stopped: Receiver<Infallible>,
-    ) -> Result<Trace, FileError> {
+    fn begin(path: &Path, prepared: PreparedOutput) -> Result<Trace, FileError> {
         let output = prepared.begin()?;
         let (path, encoder) = (path.to_owned(), Encoder::default());
-        Ok(Trace { path, output, encoder, whole: 0, stopped, late_since: None })
+        Ok(Trace { path, output, encoder, whole: 0, stop: StopSignal::never(), late_since: None })
     }
 
     /// Writes the first piece, and says whether it is written: a start must not wait for the reader
@@ -142,10 +124,9 @@ impl Trace {
     }
 
     fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Trace { output, stopped, late_since, .. } = self;
+        let Trace { output, stop, late_since, .. } = self;
         output.write_all(bytes, || {
-            let is_over = stopped.try_recv() == Err(TryRecvError::Disconnected);
-            !is_over || late_since.get_or_insert_with(Instant::now).elapsed() < END_WITHIN
+            !stop.has_come() || late_since.get_or_insert_with(Instant::now).elapsed() < END_WITHIN
         })
     }
 

@@ -11,12 +11,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use http::StatusCode;
 use ninetabs_server::request::Version;
 use ninetabs_server::response::{Detached, ResponseBody, last_head};
+use ninetabs_server::threads;
 use ninetabs_server::{Cutter, Request, Response};
 
 /// How long an answer may wait for its client to read, in total.
@@ -93,7 +93,7 @@ impl Aside {
                 // Its place was taken away meanwhile.
                 None => return detached.abort(),
             }
-            let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let started = threads::spawn(name, move || {
                 let _place = place;
                 let done = send(&detached, version, &work());
                 if let Err(error) = done {
@@ -102,7 +102,7 @@ impl Aside {
                 }
             });
             if let Err(error) = started {
-                log::error!("cannot start a thread for {name}: {error}");
+                log::error!("{error}");
             }
         })
     }

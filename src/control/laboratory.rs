@@ -7,11 +7,10 @@
 //! An order blocks for the connecting, and a close until a tab's thread has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
+use std::io::Read;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -21,6 +20,7 @@ use thiserror::Error;
 use crate::lab::http::{Closer, Connection, HttpError, Options, Request, parse_url};
 use crate::lab::tab::{OpenError, ReadyState, Settings, Tab, Waiting};
 use crate::lab::zombies::Zombie;
+use ninetabs_server::threads::{self, SpawnError};
 
 /// The most tabs, which is also the highest number that one can have.
 pub(super) const MAX_TABS: u32 = 64;
@@ -54,8 +54,8 @@ pub(super) enum LabError {
     Http(#[from] HttpError),
     #[error(transparent)]
     Tab(#[from] OpenError),
-    #[error("no thread for the page request: {0}")]
-    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 /// The lab's clients of one app.
@@ -263,7 +263,7 @@ impl Laboratory {
             outcome: Arc::default(),
         };
         let outcome = Arc::clone(&page.outcome);
-        thread::Builder::new().name(format!("lab page {number}")).spawn(move || {
+        threads::spawn(&format!("lab page {number}"), move || {
             let answer = read_whole(connection).map_err(|error| error.to_string());
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         })?;
@@ -389,6 +389,7 @@ fn show_tab(number: u32, tab: &Tab) -> ShownTab {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::thread;
 
     use socket2::{Domain, Socket, Type};
 

@@ -10,20 +10,18 @@
 //! [`Browser::open`] returns at once. Closing or dropping a [`BrowserTab`] blocks
 //! until its threads have ended.
 
-use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use ninetabs_server::threads::{StopSignal, StoppableThread};
 use url::Url;
 
 use super::http::{Closer, Connection, HttpError, Options, Reading, Request, bad_url, parse_url};
 use super::sockets::HostSockets;
 use super::tab::{OpenError, ReadyState, Reason, Settings, Tab, Waiting};
-use super::worker::Worker;
 
 /// A browser: what its tabs share.
 #[derive(Debug, Default)]
@@ -87,9 +85,8 @@ impl Browser {
         let page = Arc::new(Page::default());
         let loader =
             Loader { page_url, stream_url, settings, sockets: self.sockets.clone(), page: page.clone() };
-        let name = format!("page {number}");
-        let worker = Worker::start(name, |stop| loader.run(&stop)).map_err(OpenError::Thread)?;
-        Ok(BrowserTab { page, worker: Mutex::new(Some(worker)) })
+        let thread = StoppableThread::start(&format!("page {number}"), |stop| loader.run(stop))?;
+        Ok(BrowserTab { page, thread })
     }
 }
 
@@ -97,7 +94,7 @@ impl Browser {
 #[derive(Debug)]
 pub struct BrowserTab {
     page: Arc<Page>,
-    worker: Mutex<Option<Worker>>,
+    thread: StoppableThread,
 }
 
 impl BrowserTab {
@@ -148,14 +145,11 @@ impl BrowserTab {
 
     /// The person closes the tab. Blocks until its threads have ended.
     pub fn close(&self) {
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.page.progress().closing = true;
-        if let Some(worker) = worker {
-            worker.end(|| {
-                let closer = self.page.progress().closer.clone();
-                closer.inspect(Closer::close);
-            });
-        }
+        self.thread.end_with(|| {
+            let closer = self.page.progress().closer.clone();
+            closer.inspect(Closer::close);
+        });
         if let Some(stream) = self.page.stream.get() {
             stream.close();
         }
@@ -200,7 +194,7 @@ struct Loader {
 }
 
 impl Loader {
-    fn run(self, stop: &Receiver<Infallible>) {
+    fn run(self, stop: &StopSignal) {
         let failure = match self.load(stop) {
             Ok(Some(200)) => match Tab::open_into(self.stream_url.as_str(), self.settings, deaf()) {
                 Ok(stream) => {
@@ -218,7 +212,7 @@ impl Loader {
     }
 
     /// Loads the page and gives its status; `None` when the tab was closed meanwhile.
-    fn load(&self, stop: &Receiver<Infallible>) -> Result<Option<u16>, HttpError> {
+    fn load(&self, stop: &StopSignal) -> Result<Option<u16>, HttpError> {
         let waiting = || self.page.progress().waiting = Waiting::ForSocket;
         let Some(_slot) = self.sockets.take(&self.page_url, stop, waiting) else { return Ok(None) };
         let reading = Reading::Browser;

@@ -1,13 +1,10 @@
 //! Follows a server while it runs: asks its control server for its timeline, again and
 //! again on a thread of its own, and keeps the [`Record`] of it.
 
-use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use ninetabs_server::threads::{SpawnError, StoppableThread};
 
 use super::http;
 use super::record::Record;
@@ -21,18 +18,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Follower {
     record: Arc<Mutex<Record>>,
-    stop: Option<Sender<Infallible>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: StoppableThread,
 }
 
 impl Follower {
     /// Follows the server whose control server is at this address (`http://…`).
-    pub fn start(control: &str) -> io::Result<Follower> {
+    pub fn start(control: &str) -> Result<Follower, SpawnError> {
         let record = Arc::new(Mutex::new(Record::default()));
-        let (stop, stopped) = bounded(0);
         let (to, control) = (Arc::clone(&record), control.to_owned());
-        let thread = thread::Builder::new().name("follower".into()).spawn(move || {
-            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(ASK_EVERY) {
+        let thread = StoppableThread::start("follower", move |stop| {
+            while stop.sleep(ASK_EVERY) {
                 let last_seq = lock(&to).last_seq();
                 // A server that has gone is noticed by whoever waits for it.
                 let Ok(answer) = http::get(&format!("{control}/timeline?after={last_seq}"), ANSWER_WITHIN)
@@ -45,22 +40,12 @@ impl Follower {
                 }
             }
         })?;
-        Ok(Follower { record, stop: Some(stop), thread: Some(thread) })
+        Ok(Follower { record, _thread: thread })
     }
 
     /// What is known now. Holds the follower up while it is kept.
     pub fn record(&self) -> MutexGuard<'_, Record> {
         lock(&self.record)
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
     }
 }
 

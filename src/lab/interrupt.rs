@@ -5,11 +5,12 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never};
+use crossbeam_channel::{Receiver, Sender};
+use ninetabs_server::threads::StopSignal;
 
 /// Whether the end was asked for.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Receiver<Infallible>);
+pub struct Interrupt(StopSignal);
 
 /// A wait was ended by it.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,30 +19,27 @@ pub struct Interrupted;
 impl Interrupt {
     /// The end is asked for by dropping the sender.
     pub fn new() -> (Sender<Infallible>, Interrupt) {
-        let (asks, asked) = bounded(0);
+        let (asks, asked) = StopSignal::new();
         (asks, Interrupt(asked))
     }
 
     /// One that never comes.
     pub fn never() -> Interrupt {
-        Interrupt(never())
+        Interrupt(StopSignal::never())
     }
 
     pub fn has_come(&self) -> bool {
-        self.0.try_recv() == Err(TryRecvError::Disconnected)
+        self.0.has_come()
     }
 
     /// Lets time pass.
     pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
-        match self.0.recv_timeout(time) {
-            Err(RecvTimeoutError::Timeout) => Ok(()),
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(Interrupted),
-        }
+        if self.0.sleep(time) { Ok(()) } else { Err(Interrupted) }
     }
 
     /// Ready once it has come, for a `select!`.
     pub fn receiver(&self) -> &Receiver<Infallible> {
-        &self.0
+        self.0.receiver()
     }
 }
 

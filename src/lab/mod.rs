@@ -42,5 +42,4 @@ pub mod subject;
 pub mod tab;
 pub mod trace;
 pub mod visitors;
-mod worker;
 pub mod zombies;

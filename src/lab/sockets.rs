@@ -6,13 +6,13 @@
 //! several waiting requests gets a connection is not promised, as in Chromium.
 //!
 //! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks
-//! until one is there or the caller's stop channel is disconnected.
+//! until one is there or the caller is told to stop.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use ninetabs_server::threads::StopSignal;
 use url::{Position, Url};
 
 /// How many HTTP/1.1 connections a browser opens to one host.
@@ -42,8 +42,8 @@ impl HostSockets {
     }
 
     /// A connection to the URL's host. If none is free, `waiting` is called and this
-    /// blocks until one is; `None` when `stop` was disconnected first.
-    pub fn take(&self, url: &Url, stop: &Receiver<Infallible>, waiting: impl FnOnce()) -> Option<Slot> {
+    /// blocks until one is; `None` when `stop` came first.
+    pub fn take(&self, url: &Url, stop: &StopSignal, waiting: impl FnOnce()) -> Option<Slot> {
         if let Some(slot) = self.try_take(url) {
             return Some(slot);
         }
@@ -51,7 +51,7 @@ impl HostSockets {
         let tokens = self.tokens(url);
         select! {
             recv(tokens.take) -> token => token.ok().map(|()| Slot(tokens.put)),
-            recv(stop) -> _ => None,
+            recv(stop.receiver()) -> _ => None,
         }
     }
 
@@ -95,7 +95,7 @@ mod tests {
         assert!(sockets.try_take(&other).is_some());
         assert_eq!((sockets.in_use(&one), sockets.in_use(&other)), (6, 0));
 
-        let (stop, stopped) = bounded(0);
+        let (stop, stopped) = StopSignal::new();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| sockets.take(&one, &stopped, || ()).is_some());
             drop(six);

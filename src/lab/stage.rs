@@ -7,7 +7,6 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
@@ -22,6 +21,7 @@ use super::record::Record;
 use super::story::Story;
 use super::subject::{Subject, SubjectError};
 use super::tab::{OpenError, Settings, Tab};
+use ninetabs_server::threads::{self, SpawnError};
 
 /// How much later than its bound something may come before it counts as not coming.
 pub const JUDGED_AT: u32 = 10;
@@ -102,8 +102,8 @@ pub enum ActError {
     Browser(ChromiumError),
     #[error("the server ended while it was looked at")]
     ServerEnded,
-    #[error("a thread could not be started: {0}")]
-    Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 impl From<Interrupted> for ActError {
@@ -324,7 +324,7 @@ impl<'a> Stage<'a> {
     pub fn page_body(&mut self, path: &str, patience: Duration) -> Result<Option<(u16, Vec<u8>)>, ActError> {
         let (tell, told) = bounded(1);
         let url = self.url(path);
-        thread::Builder::new().name(format!("page {path}")).spawn(move || {
+        threads::spawn(&format!("page {path}"), move || {
             // Nobody listens any more when the act was interrupted.
             let _ = tell.send(http::get(&url, patience).ok().map(|answer| (answer.status(), answer.body)));
         })?;

@@ -101,7 +101,7 @@ impl Subject {
             line.map(|address| address.trim().replace("tcp://", "http://")).ok_or(SubjectError::NotReady)
         };
         let (app, control) = (address("bind:")?, address("control_url:")?);
-        let follower = Follower::start(&control).map_err(not_started)?;
+        let follower = Follower::start(&control).map_err(|error| not_started(error.into()))?;
         Ok(Subject { follower, program, app, control, interrupt: interrupt.clone(), _folder: folder })
     }
 

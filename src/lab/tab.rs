@@ -24,16 +24,15 @@
 mod fetch;
 mod source;
 
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use ninetabs_server::threads::{SpawnError, StoppableThread};
 
 use super::event_stream::{Event, EventTooLarge, MAX_EVENT_BYTES};
 use super::http::{Closer, HttpError, parse_url};
 use super::sockets::HostSockets;
-use super::worker::Worker;
 use source::Source;
 
 /// The delay before a reconnect when the stream sets none: Chromium's 3 s.
@@ -201,9 +200,9 @@ pub enum OpenError {
     /// The URL is none, or none that can be spoken to; or the id is no header value.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// The system gave no thread.
-    #[error("no thread for the tab: {0}")]
-    Thread(#[source] io::Error),
+    /// The system refused a thread.
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
 }
 
 /// How a tab fares: one copy, so its numbers belong to one moment.
@@ -238,7 +237,7 @@ pub struct Progress {
 pub struct Tab {
     shared: Arc<Shared>,
     happenings: Receiver<Happening>,
-    worker: Mutex<Option<Worker>>,
+    thread: StoppableThread,
 }
 
 /// What the tab and its thread both see.
@@ -297,8 +296,8 @@ impl Tab {
         shared.state().progress.last_event_id.clone_from(&settings.last_event_id);
         let name = settings.name.clone();
         let source = Source::new(url, settings, shared.clone(), to)?;
-        let worker = Worker::start(name, |stop| source.run(stop)).map_err(OpenError::Thread)?;
-        Ok(Tab { shared, happenings, worker: Mutex::new(Some(worker)) })
+        let thread = StoppableThread::start(&name, |stop| source.run(stop.clone()))?;
+        Ok(Tab { shared, happenings, thread })
     }
 
     /// What happens to the tab, in order. Each is visible in [`Tab::progress`] before
@@ -352,10 +351,8 @@ impl Tab {
     /// The page's `source.close()`: FIN, and nothing after it. Blocks until the
     /// tab's thread has ended.
     pub fn close(&self) {
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(worker) = worker else { return };
         self.shared.change(|state| state.closing = true);
-        worker.end(|| {
+        self.thread.end_with(|| {
             let closer = self.shared.state().closer.clone();
             closer.inspect(Closer::close);
         });

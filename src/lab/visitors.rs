@@ -10,10 +10,11 @@
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::program::{Program, find};
+use ninetabs_server::threads::{self, SpawnError};
 
 /// The most bytes kept of each of a program's two outputs: 1 MiB. The rest is read
 /// and forgotten, so that the program never waits for us.
@@ -87,10 +88,11 @@ impl Visitor {
     ) -> Result<Visitor, VisitError> {
         let path = find(name).ok_or(VisitError::NotInstalled { program: name, package })?;
         let began = Instant::now();
-        let mut program = Program::start(&mut command(path.as_os_str(), arguments))
-            .map_err(|source| VisitError::NotRun { program: name, source })?;
-        let stdout = program.child().stdout.take().map(collect);
-        let stderr = program.child().stderr.take().map(collect);
+        let not_run = |source| VisitError::NotRun { program: name, source };
+        let mut program = Program::start(&mut command(path.as_os_str(), arguments)).map_err(not_run)?;
+        let not_read = |error: SpawnError| not_run(error.into());
+        let stdout = program.child().stdout.take().map(collect).transpose().map_err(not_read)?;
+        let stderr = program.child().stderr.take().map(collect).transpose().map_err(not_read)?;
         Ok(Visitor { name, began, limit, program, stdout, stderr })
     }
 
@@ -123,8 +125,8 @@ fn command<'a>(path: &OsStr, arguments: impl IntoIterator<Item = &'a str>) -> Co
     command
 }
 
-fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
+fn collect(mut pipe: impl Read + Send + 'static) -> Result<JoinHandle<String>, SpawnError> {
+    threads::spawn("output", move || {
         let mut kept = Vec::new();
         let read = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
         if let Err(error) = read.and_then(|_| io::copy(&mut pipe, &mut io::sink())) {

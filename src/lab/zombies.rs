@@ -11,13 +11,13 @@
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
 use super::http::{Connection, HttpError, Options, Request, parse_url};
 use super::program::{Program, find};
+use ninetabs_server::threads;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -88,10 +88,11 @@ impl Stopped {
         let (tell, came) = bounded(1);
         // The pipe outlives the thread: it comes back with the byte, since closing
         // it would end curl at its next write.
-        thread::Builder::new().name("first byte".to_owned()).spawn(move || {
+        threads::spawn("first byte", move || {
             let first = output.read_exact(&mut [0]);
             let _ = tell.send(first.map(|()| output));
-        })?;
+        })
+        .map_err(io::Error::from)?;
         let output = match came.recv_timeout(timeout) {
             Ok(Ok(output)) => output,
             // Dropping the program kills it, and so ends the thread.

@@ -4,7 +4,6 @@
 //! Of ours it wants stats and timeline, of Puma its stats. Each of them is waited for
 //! no longer than [`PATIENCE`].
 
-use std::io;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use thiserror::Error;
 use super::numbers::StatsAnswer;
 use crate::cli::control_client::ControlUrl;
 use crate::cli::control_server::{ControlError, ControlServerArgs};
+use ninetabs_server::threads::{self, SpawnError};
 use ninetabs_server::timeline::Excerpt;
 
 /// How long one answer may take.
@@ -97,9 +97,9 @@ impl Asker {
     }
 
     /// Asks again and again on a thread of its own, which ends with the receiver.
-    pub fn go_on(mut self, every: Duration) -> io::Result<Receiver<Result<Answers, AskerError>>> {
+    pub fn go_on(mut self, every: Duration) -> Result<Receiver<Result<Answers, AskerError>>, SpawnError> {
         let (tell, told): (Sender<_>, _) = bounded(1);
-        thread::Builder::new().name("asker".into()).spawn(move || {
+        threads::spawn("asker", move || {
             loop {
                 thread::sleep(every);
                 if tell.send(self.ask()).is_err() {

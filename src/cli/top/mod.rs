@@ -18,7 +18,6 @@ mod words;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -32,6 +31,7 @@ use thiserror::Error;
 use super::control_server::ControlServerArgs;
 use super::typed::FromEnvironment;
 use super::{failed, interrupt, misused, output, values};
+use ninetabs_server::threads::{self, SpawnError};
 
 use asker::{Answers, Asker, AskerError};
 use look::{Look, Scrolled};
@@ -79,6 +79,8 @@ enum Left {
 enum TopError {
     #[error("the terminal cannot be drawn on: {0}; --once prints one picture as text")]
     Terminal(#[from] io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
     #[error("the terminal's keys cannot be read any more")]
     NoKeys,
     #[error("the thread that asks the server has ended")]
@@ -160,9 +162,9 @@ fn show(
 }
 
 /// What the terminal tells, read on a thread that ends with the terminal.
-fn keys() -> io::Result<Receiver<Event>> {
+fn keys() -> Result<Receiver<Event>, SpawnError> {
     let (tell, told) = bounded(16);
-    thread::Builder::new().name("keys".into()).spawn(move || {
+    threads::spawn("keys", move || {
         while let Ok(event) = event::read() {
             if tell.send(event).is_err() {
                 return;

@@ -7,7 +7,6 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, unbounded};
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::lab::interrupt::{Interrupt, Interrupted};
+use ninetabs_server::threads;
 
 /// How often a wait for an answer looks for an interrupt.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ impl DevTools {
             return Err(io::Error::other("the browser has no pipe"));
         };
         let (tell, answers) = unbounded();
-        thread::Builder::new().name("devtools".into()).spawn(move || {
+        threads::spawn("devtools", move || {
             let mut output = BufReader::new(output);
             while let Some(message) = next(&mut output) {
                 // Events have no number, and nothing here waits for them.

@@ -9,10 +9,10 @@ use std::io;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded};
+use ninetabs_server::threads::{SpawnError, StopSignal, StoppableThread};
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
@@ -94,21 +94,16 @@ pub struct Listener {
     pub notes: Notes,
     /// While this is set it reads nothing, where its way has something to read.
     stalled: Arc<AtomicBool>,
-    ended: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    // Dropped in this order: the thread hears what happens to the tab.
     _tab: Option<Tab>,
+    thread: Option<StoppableThread>,
 }
 
 impl Listener {
     /// Opens tab `number` at this server (`http://…`); `every` is how often a poller asks.
     pub fn open(way: Way, server: &str, number: usize, every: Duration) -> Result<Listener, OpenError> {
-        let mut listener = Listener {
-            notes: Notes::default(),
-            stalled: Arc::default(),
-            ended: Arc::default(),
-            threads: Vec::new(),
-            _tab: None,
-        };
+        let mut listener =
+            Listener { notes: Notes::default(), stalled: Arc::default(), _tab: None, thread: None };
         match way {
             Way::Stream(path, words) => {
                 let url = format!("{server}{path}?tab={number}");
@@ -136,14 +131,10 @@ impl Listener {
         Ok(listener)
     }
 
-    fn spawn(&mut self, run: impl FnOnce(&Within) + Send + 'static) -> Result<(), OpenError> {
-        let within = Within {
-            notes: self.notes.clone(),
-            stalled: Arc::clone(&self.stalled),
-            ended: Arc::clone(&self.ended),
-        };
-        let thread = thread::Builder::new().name("listener".into()).spawn(move || run(&within));
-        self.threads.push(thread.map_err(OpenError::Thread)?);
+    fn spawn(&mut self, run: impl FnOnce(&Within) + Send + 'static) -> Result<(), SpawnError> {
+        let (notes, stalled) = (self.notes.clone(), Arc::clone(&self.stalled));
+        let run = move |stop: &StopSignal| run(&Within { notes, stalled, stop: stop.clone() });
+        self.thread = Some(StoppableThread::start("listener", run)?);
         Ok(())
     }
 
@@ -154,18 +145,13 @@ impl Listener {
 
     /// Tells it to end, without waiting for it.
     pub fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.thread.iter().for_each(StoppableThread::stop);
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         self.end();
-        self._tab = None;
-        for thread in self.threads.drain(..) {
-            // Its panic has been reported by the panic hook; a drop must not add one.
-            let _ = thread.join();
-        }
     }
 }
 
@@ -173,24 +159,20 @@ impl Drop for Listener {
 struct Within {
     notes: Notes,
     stalled: Arc<AtomicBool>,
-    ended: Arc<AtomicBool>,
+    stop: StopSignal,
 }
 
 impl Within {
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
     /// Lets time pass, and a stall; false once it has ended.
     fn sleep(&self, time: Duration) -> bool {
-        let end = std::time::Instant::now() + time;
-        while !self.has_ended() {
-            let left = end.saturating_duration_since(std::time::Instant::now());
+        let end = Instant::now() + time;
+        while !self.stop.has_come() {
+            let left = end.saturating_duration_since(Instant::now());
             let is_stalled = self.stalled.load(Ordering::Acquire);
             if left.is_zero() && !is_stalled {
                 return true;
             }
-            thread::sleep(if is_stalled { PATIENCE } else { left.min(PATIENCE) });
+            self.stop.sleep(if is_stalled { PATIENCE } else { left });
         }
         false
     }
@@ -325,8 +307,7 @@ fn subscribe(server: &str, since: &mut Option<i64>, it: &Within) -> Result<(), t
 /// Pages in a real browser, which say by their titles what they have got.
 pub struct Pages {
     notes: Vec<Notes>,
-    ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: StoppableThread,
 }
 
 impl Pages {
@@ -346,34 +327,21 @@ impl Pages {
             pages.push((browser.open(&format!("http://{host}:{port}{path}"))?, Notes::default()));
             interrupt.sleep(LOOK_EVERY * 4)?;
         }
-        let ended = Arc::new(AtomicBool::new(false));
         let notes = pages.iter().map(|(_, notes)| notes.clone()).collect();
-        let until = Arc::clone(&ended);
-        let thread = thread::Builder::new().name("pages".into()).spawn(move || {
-            while !until.load(Ordering::Acquire) {
+        let thread = StoppableThread::start("pages", move |stop| {
+            while stop.sleep(LOOK_EVERY) {
                 for seen in browser.pages().unwrap_or_default() {
                     if let Some((_, notes)) = pages.iter().find(|(id, _)| *id == seen.id) {
                         follow(&seen.title, notes);
                     }
                 }
-                thread::sleep(LOOK_EVERY);
             }
         })?;
-        Ok(Pages { notes, ended, thread: Some(thread) })
+        Ok(Pages { notes, _thread: thread })
     }
 
     pub fn notes(&self) -> Vec<Notes> {
         self.notes.clone()
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            // As above.
-            let _ = thread.join();
-        }
     }
 }
 

@@ -28,6 +28,7 @@ use super::record::Record;
 use super::scratch::ScratchError;
 use super::subject::SubjectError;
 use super::tab::OpenError;
+use ninetabs_server::threads::SpawnError;
 
 /// How fast everything goes.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +95,8 @@ pub enum CompareError {
     Http(#[from] HttpError),
     #[error("the browser could not be driven: {0}")]
     Browser(ChromiumError),
-    #[error("the system gave no thread: {0}")]
-    System(#[from] std::io::Error),
+    #[error(transparent)]
+    Thread(#[from] SpawnError),
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
     #[error("the other server made no model: it answered {0}")]

@@ -10,12 +10,12 @@
 //!
 //! [`Tab::close`]: super::Tab::close
 
-use std::convert::Infallible;
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, select};
+use crossbeam_channel::{Sender, TrySendError, select};
+use ninetabs_server::threads::StopSignal;
 use url::{Origin, Url};
 
 use super::fetch::{Fetch, Next};
@@ -40,8 +40,8 @@ pub(super) struct Source {
     parser: Parser,
     shared: Arc<Shared>,
     to: Sender<Happening>,
-    /// Disconnected when the tab is closed.
-    stop: Receiver<Infallible>,
+    /// Comes when the tab is closed.
+    stop: StopSignal,
 }
 
 /// How a connection was left.
@@ -72,12 +72,12 @@ impl Source {
             parser,
             shared,
             to,
-            stop: crossbeam_channel::never(),
+            stop: StopSignal::never(),
         })
     }
 
-    /// Runs until the tab fails for good or `stop` is disconnected.
-    pub(super) fn run(mut self, stop: Receiver<Infallible>) {
+    /// Runs until the tab fails for good or `stop` comes.
+    pub(super) fn run(mut self, stop: StopSignal) {
         self.stop = stop;
         loop {
             self.parser.begin();
@@ -270,7 +270,7 @@ impl Source {
 
     fn is_stopped_within(&self, delay: Duration) -> bool {
         select! {
-            recv(self.stop) -> _ => true,
+            recv(self.stop.receiver()) -> _ => true,
             default(delay) => false,
         }
     }
@@ -280,7 +280,7 @@ impl Source {
         if let Err(TrySendError::Full(happening)) = self.to.try_send(happening) {
             select! {
                 send(self.to, happening) -> _ => {}
-                recv(self.stop) -> _ => {}
+                recv(self.stop.receiver()) -> _ => {}
             }
         }
     }
