@@ -325,6 +325,7 @@ impl Running {
             stop,
             growth,
         );
+        let control = control.map_err(|error| not_started("--control-url", error.into()))?;
         // What the control server does is no part of the record that it shows.
         let control = Server::bind(args.control_url)
             .name("puma ctl")

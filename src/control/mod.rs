@@ -35,6 +35,7 @@ use serde::Serialize;
 use ninetabs_server::escape;
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::response::ResponseBody;
+use ninetabs_server::threads::SpawnError;
 use ninetabs_server::timeline::Excerpt;
 use ninetabs_server::{Request, Response};
 
@@ -91,11 +92,17 @@ pub struct Control {
 impl Control {
     /// The receiver of `stops` must live until the process ends. With `growth` the database pool grows with
     /// the threads.
-    pub fn new(guard: Guard, pages: Pages, view: View, stops: Sender<Stop>, growth: Option<Growth>) -> Self {
-        Control {
+    pub fn new(
+        guard: Guard,
+        pages: Pages,
+        view: View,
+        stops: Sender<Stop>,
+        growth: Option<Growth>,
+    ) -> Result<Self, SpawnError> {
+        Ok(Control {
             guard,
             pages,
-            viewers: Viewers::new(view.clone()),
+            viewers: Viewers::start(view.clone())?,
             steering: Arc::new(Steering::new(view.clone(), growth)),
             view,
             answers: Aside::new("puma ctl answer", MOST_ANSWERS, WhenFull::CutTheFirst),
@@ -103,7 +110,7 @@ impl Control {
             orders: Aside::new("puma ctl order", MOST_ORDERS, WhenFull::Refuse),
             lab_orders: Aside::new("puma ctl lab", MOST_LAB_ORDERS, WhenFull::Refuse),
             stops,
-        }
+        })
     }
 
     /// Answers one request.

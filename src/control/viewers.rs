@@ -1,39 +1,38 @@
-//! Those who watch: EventSources of the control server's own pages.
+//! The viewers: EventSources of the control server's own pages.
 //!
-//! A viewer's connection is detached, so it holds no pool thread; one loop, which
-//! is there only while there are viewers, writes to all of them and waits for none.
-//! Every [`TICK`] it sends what is new on the timeline (`event: moments`, whose id is
-//! a word of this run and the number of the last), and every [`STATE_EVERY`] the numbers of that moment
-//! (`event: state`), which are also the heartbeat. They are a look: nothing that
-//! pumactl asks for is reset by it.
+//! A viewer's connection is detached, so it holds no pool thread. All viewers are peers of one
+//! [event loop](ninetabs_server::event_loop), which waits for none of them. It is another loop than that of
+//! the app's listeners, so that counting the numbers does not delay an announcement.
 //!
-//! The next event is made for a viewer when the one before has gone out, so what is
-//! kept for each is bounded by one event. Who takes nothing for [`STOPPED_AFTER`] is
-//! dropped. [`ninetabs_server::timeline::Timeline::follow`] decides what a viewer gets next: new moments, or the past
+//! Every [`TICK`] a viewer is sent what is new on the timeline (`event: moments`, whose id names this
+//! run and the last moment), and every [`STATE_EVERY`] the numbers of that moment
+//! (`event: state`), which are also the heartbeat. Looking at the numbers resets none that pumactl asks for.
+//!
+//! A viewer is asked for its next event when the one before has gone out, so what is kept for each is bounded
+//! by one event. A viewer that takes nothing for [`STOPPED_AFTER`] is cut.
+//! [`ninetabs_server::timeline::Timeline::follow`] decides what a viewer gets next: new moments, or the past
 //! and the state if it is new or has missed moments.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::mem;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde::Serialize;
-use socket2::SockRef;
 
 use super::stats;
 use super::view::View;
 use ninetabs_server::escape;
+use ninetabs_server::event_loop::{EventLoop, Feed, NextPiece, Peer};
 use ninetabs_server::log_limit::limited;
-use ninetabs_server::response::Detached;
-use ninetabs_server::services;
+use ninetabs_server::threads::SpawnError;
 use ninetabs_server::{Request, Response};
 
-/// The most that watch at a time; the next is told 503.
+/// The most viewers at a time; a further one is refused with 503.
 const MAX_VIEWERS: usize = 16;
-/// How often the loop writes.
+/// How often new moments are sent.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the numbers are sent.
 const STATE_EVERY: Duration = Duration::from_millis(250);
@@ -41,45 +40,31 @@ const STATE_EVERY: Duration = Duration::from_millis(250);
 const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// How long a viewer may take nothing.
 const STOPPED_AFTER: Duration = Duration::from_secs(10);
-/// How many events of moments a viewer is sent in one tick.
-const PIECES_A_TICK: usize = 8;
-/// Bytes that the kernel keeps for a viewer.
-const SEND_BUFFER: usize = 128 * 1024;
-/// What every stream begins with: where the connection is lost, come back after a second.
-const RETRY: &[u8] = b"retry: 1000\n\n";
+/// Every stream begins with this: reconnect after a second if the connection is lost.
+const RETRY: &str = "retry: 1000\n\n";
 
-/// The viewers. When this is dropped they are all let go.
+/// The viewers. When this is dropped their connections close.
 pub(super) struct Viewers {
-    shared: Arc<SharedViewers>,
-}
-
-struct SharedViewers {
-    view: View,
-    room: Mutex<Room>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Room {
-    taken: usize,
-    /// Those whom the loop has not seen yet.
-    arrived: Vec<Viewer>,
-    is_running: bool,
-    is_closing: bool,
+    run: Arc<str>,
+    taken: Arc<AtomicUsize>,
+    events: Arc<EventLoop<ViewersFeed>>,
 }
 
 /// One of [`MAX_VIEWERS`] places; given back when dropped.
-struct Seat(Arc<SharedViewers>);
+struct Seat(Arc<AtomicUsize>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.room().taken -= 1;
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Viewers {
-    pub fn new(view: View) -> Self {
-        Viewers { shared: Arc::new(SharedViewers { view, room: Mutex::default(), changed: Condvar::new() }) }
+    /// Starts the loop, which sleeps until a viewer comes.
+    pub fn start(view: View) -> Result<Self, SpawnError> {
+        let (run, services) = (Arc::clone(&view.run), view.services.clone());
+        let events = EventLoop::start("viewers", &services, STOPPED_AFTER, || ViewersFeed::new(view))?;
+        Ok(Viewers { run, taken: Arc::default(), events: Arc::new(events) })
     }
 
     /// Answers a request for the events: the connection leaves the pool, or 503.
@@ -88,131 +73,130 @@ impl Viewers {
             let text = format!("{MAX_VIEWERS} viewers watch already; close one of their pages");
             return Response::line(StatusCode::SERVICE_UNAVAILABLE, &text);
         };
-        let last_event_id = request.header("last-event-id").and_then(|id| self.shared.seq_of(id));
-        let take_over = move |detached| SharedViewers::join(seat, detached, last_event_id);
-        Response::detach(take_over)
+        let seq = request.header("last-event-id").and_then(|id| self.seq_of(id));
+        let viewer = Viewer { is_new: true, states: 0, seq, _seat: seat };
+        let events = Arc::clone(&self.events);
+        Response::detach(move |detached| events.join(detached, Box::new(viewer)))
             .with_header("content-type", "text/event-stream")
             .with_header("cache-control", "no-cache")
     }
 
     fn seat(&self) -> Option<Seat> {
-        let mut room = self.shared.room();
-        if room.taken == MAX_VIEWERS {
-            return None;
-        }
-        room.taken += 1;
-        Some(Seat(Arc::clone(&self.shared)))
-    }
-}
-
-impl Drop for Viewers {
-    fn drop(&mut self) {
-        let mut room = self.shared.room();
-        room.is_closing = true;
-        let arrived = mem::take(&mut room.arrived);
-        drop(room);
-        drop(arrived);
-        self.shared.changed.notify_all();
-    }
-}
-
-impl SharedViewers {
-    fn room(&self) -> MutexGuard<'_, Room> {
-        // Every change under this lock is one assignment, whole even after a panic.
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The id of the events up to this moment.
-    fn id(&self, seq: u64) -> String {
-        format!("{}-{seq}", self.view.run)
+        let one_more = |taken| (taken < MAX_VIEWERS).then_some(taken + 1);
+        let taken = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
+        taken.ok().map(|_| Seat(Arc::clone(&self.taken)))
     }
 
     /// The moment of an id. None if another server gave it, whose moments have other numbers.
     fn seq_of(&self, id: &str) -> Option<u64> {
-        id.strip_prefix(&*self.view.run)?.strip_prefix('-')?.parse().ok()
-    }
-
-    /// Takes a viewer in, and starts the loop for the first one.
-    fn join(seat: Seat, detached: Detached, last_event_id: Option<u64>) {
-        let shared = Arc::clone(&seat.0);
-        if let Err(error) = SockRef::from(detached.stream()).set_send_buffer_size(SEND_BUFFER) {
-            log::debug!("a viewer's buffer stays as it is: {error}");
-        }
-        let viewer = Viewer::new(seat, detached, last_event_id);
-        let mut room = shared.room();
-        if room.is_closing {
-            // Its seat is given back under the same lock.
-            drop(room);
-            return drop(viewer);
-        }
-        room.arrived.push(viewer);
-        if !room.is_running {
-            let run = Arc::clone(&shared);
-            let started = shared.view.services.spawn("viewers", move |_| run.run());
-            match started {
-                Ok(thread) => {
-                    thread.leave();
-                    room.is_running = true;
-                }
-                Err(error) => {
-                    let arrived = mem::take(&mut room.arrived);
-                    drop(room);
-                    drop(arrived);
-                    return limited!(Error, "cannot start the viewers thread: {error}");
-                }
-            }
-        }
-        drop(room);
-        shared.changed.notify_all();
-    }
-
-    /// The loop, until nobody watches.
-    fn run(self: Arc<Self>) -> Result<(), String> {
-        let mut viewers: Vec<Viewer> = Vec::new();
-        let mut state = ViewersClock::new(STATE_EVERY);
-        let mut listen_queue = ViewersClock::new(LISTEN_QUEUE_EVERY);
-        let mut waiting_outside = None;
-        loop {
-            let is_new = {
-                let mut room = self.room();
-                if room.is_closing || (viewers.is_empty() && room.arrived.is_empty()) {
-                    room.is_running = false;
-                    return Ok(());
-                }
-                viewers.append(&mut room.arrived);
-                viewers.iter().any(|viewer| viewer.is_new)
-            };
-            // A panic costs one state, or one viewer that would be sent the same again.
-            let look = || {
-                self.view.server.look_at_todo();
-                if listen_queue.is_due() {
-                    waiting_outside = stats::listen_queue(self.view.server.addr());
-                }
-                let is_due = state.is_due() || is_new;
-                is_due.then(|| event("state", None, &self.view.state(waiting_outside)))
-            };
-            let state = services::piece(format_args!("a look for the viewers"), look).flatten();
-            let mut pieces = Pieces { shared: &self, made: HashMap::new() };
-            viewers.retain_mut(|viewer| {
-                let serve = || viewer.serve(state.as_deref(), &mut pieces);
-                match services::piece(format_args!("a viewer"), serve) {
-                    Some(Ok(())) => true,
-                    Some(Err(error)) => {
-                        log::debug!("a viewer left: {error}");
-                        false
-                    }
-                    None => false,
-                }
-            });
-            let room = self.room();
-            // Whoever comes is served at once.
-            let idle = |room: &mut Room| room.arrived.is_empty() && !room.is_closing;
-            drop(self.changed.wait_timeout_while(room, TICK, idle));
-        }
+        id.strip_prefix(&*self.run)?.strip_prefix('-')?.parse().ok()
     }
 }
 
-/// Says once in a while that it is time.
+/// The events of now, each encoded once for all viewers.
+struct ViewersFeed {
+    view: View,
+    state_clock: ViewersClock,
+    listen_queue_clock: ViewersClock,
+    tick: ViewersClock,
+    waiting_outside: Option<usize>,
+    /// The newest numbers, and how often there were new ones.
+    state: Rc<[u8]>,
+    states: u64,
+    /// The moments of this tick, by the last one that a viewer has.
+    made: HashMap<Option<u64>, Option<ViewersPiece>>,
+}
+
+#[derive(Clone)]
+struct ViewersPiece {
+    text: Rc<[u8]>,
+    last: u64,
+}
+
+impl ViewersFeed {
+    fn new(view: View) -> Self {
+        ViewersFeed {
+            view,
+            state_clock: ViewersClock::new(STATE_EVERY),
+            listen_queue_clock: ViewersClock::new(LISTEN_QUEUE_EVERY),
+            tick: ViewersClock::new(TICK),
+            waiting_outside: None,
+            state: Rc::from([]),
+            states: 0,
+            made: HashMap::new(),
+        }
+    }
+
+    /// Begins a tick, with new numbers if they are wanted.
+    fn look(&mut self, wants_state: bool) {
+        self.made.clear();
+        self.view.server.look_at_todo();
+        if self.listen_queue_clock.is_due() {
+            self.waiting_outside = stats::listen_queue(self.view.server.addr());
+        }
+        if wants_state {
+            self.state = event("state", None, &self.view.state(self.waiting_outside));
+            self.states += 1;
+        }
+    }
+
+    fn moments_after(&mut self, seq: Option<u64>) -> Option<ViewersPiece> {
+        let View { timeline, run, .. } = &self.view;
+        let make = || {
+            let news = timeline.follow(seq)?;
+            let last = news.last_seq();
+            let text = event("moments", Some(&format!("{run}-{last}")), &news);
+            Some(ViewersPiece { text, last })
+        };
+        self.made.entry(seq).or_insert_with(make).clone()
+    }
+}
+
+impl Feed for ViewersFeed {
+    const SWEEP: Duration = TICK;
+
+    fn refresh(&mut self, peers: usize) -> bool {
+        let is_due = peers > 0 && self.tick.is_due();
+        if is_due {
+            let wants_state = self.state_clock.is_due();
+            self.look(wants_state);
+        }
+        is_due
+    }
+}
+
+struct Viewer {
+    is_new: bool,
+    /// Which of the numbers it was sent last.
+    states: u64,
+    /// The newest moment that it was sent; None before the first.
+    seq: Option<u64>,
+    _seat: Seat,
+}
+
+impl Peer<ViewersFeed> for Viewer {
+    fn next(&mut self, news: &mut ViewersFeed, _now: Instant) -> NextPiece {
+        if self.is_new {
+            news.look(true);
+            (self.is_new, self.states) = (false, news.states);
+            return NextPiece::Send([RETRY.as_bytes(), &news.state].concat().into());
+        }
+        if self.states != news.states {
+            self.states = news.states;
+            return NextPiece::Send(Rc::clone(&news.state));
+        }
+        let Some(piece) = news.moments_after(self.seq) else { return NextPiece::Wait };
+        self.seq = Some(piece.last);
+        NextPiece::Send(piece.text)
+    }
+
+    /// The loop is never stopped: a drop closes the connections, and the pages reconnect.
+    fn goodbye(&mut self, _news: &mut ViewersFeed) -> Rc<[u8]> {
+        Rc::from([])
+    }
+}
+
+/// Is due at first, and then after each `every`.
 struct ViewersClock {
     every: Duration,
     last: Option<Instant>,
@@ -232,101 +216,14 @@ impl ViewersClock {
     }
 }
 
-/// The pieces of this tick, by the last moment that a viewer has: encoded once for all of them.
-struct Pieces<'a> {
-    shared: &'a SharedViewers,
-    made: HashMap<Option<u64>, Option<Piece>>,
-}
-
-#[derive(Clone)]
-struct Piece {
-    text: Rc<str>,
-    last: u64,
-}
-
-impl Pieces<'_> {
-    fn after(&mut self, seq: Option<u64>) -> Option<Piece> {
-        let make = || {
-            let news = self.shared.view.timeline.follow(seq)?;
-            let last = news.last_seq();
-            let text = event("moments", Some(&self.shared.id(last)), &news).into();
-            Some(Piece { text, last })
-        };
-        self.made.entry(seq).or_insert_with(make).clone()
-    }
-}
-
-struct Viewer {
-    detached: Detached,
-    /// What has not gone out yet: one event, or what comes first.
-    left: Vec<u8>,
-    /// The newest moment that was put in there; None before the first.
-    seq: Option<u64>,
-    is_new: bool,
-    /// When it last took something, or had nothing to take.
-    moved: Instant,
-    _seat: Seat,
-}
-
-impl Viewer {
-    fn new(seat: Seat, detached: Detached, last_event_id: Option<u64>) -> Self {
-        let left = RETRY.to_vec();
-        Viewer { detached, left, seq: last_event_id, is_new: true, moved: Instant::now(), _seat: seat }
-    }
-
-    /// Writes what there is room for. An error is its end.
-    fn serve(&mut self, state: Option<&str>, pieces: &mut Pieces) -> io::Result<()> {
-        let is_new = mem::take(&mut self.is_new);
-        if let Some(state) = state
-            && (is_new || self.left.is_empty())
-        {
-            self.left.extend_from_slice(state.as_bytes());
-        }
-        for _ in 0..PIECES_A_TICK {
-            self.flush()?;
-            if !self.left.is_empty() {
-                break;
-            }
-            let Some(piece) = pieces.after(self.seq) else { break };
-            self.left.extend_from_slice(piece.text.as_bytes());
-            self.seq = Some(piece.last);
-        }
-        if self.moved.elapsed() > STOPPED_AFTER {
-            return Err(io::Error::other(format!("it read nothing for {STOPPED_AFTER:?}")));
-        }
-        Ok(())
-    }
-
-    /// Writes the rest of the current event as far as the kernel takes it. Without a rest there is no call.
-    fn flush(&mut self) -> io::Result<()> {
-        let mut taken = 0;
-        let written = loop {
-            if taken == self.left.len() {
-                break Ok(());
-            }
-            match self.detached.stream().write(&self.left[taken..]) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(more) => taken += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                Err(error) => break Err(error),
-            }
-        };
-        self.left.drain(..taken);
-        if taken > 0 || self.left.is_empty() {
-            self.moved = Instant::now();
-        }
-        written
-    }
-}
-
-fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> String {
+fn event(name: &str, id: Option<&str>, data: &impl Serialize) -> Rc<[u8]> {
     let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    match serde_json::to_string(data) {
+    let text = match serde_json::to_string(data) {
         Ok(data) => format!("event: {name}\n{id}data: {}\n\n", escape::json(&data)),
         Err(error) => {
             limited!(Error, "viewers: {error}");
             String::new()
         }
-    }
+    };
+    text.into_bytes().into()
 }

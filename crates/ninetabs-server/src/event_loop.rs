@@ -44,6 +44,10 @@ pub const PANICKED: &str = "its peer panicked";
 
 /// What peers speak from. It lives on the loop's thread, and must not block.
 pub trait Feed: 'static {
+    /// How often every peer is asked, whether or not there is news: heartbeats and time limits are as exact as
+    /// this.
+    const SWEEP: Duration = Duration::from_millis(250);
+
     /// Takes in what has happened, for this many peers. True: some of them may have
     /// something to say now.
     fn refresh(&mut self, peers: usize) -> bool;

@@ -23,8 +23,6 @@ use crate::threads::StopSignal;
 
 /// How many events are taken from the kernel at once.
 const EVENTS: usize = 1_024;
-/// How often every peer is asked, news or not: heartbeats and time limits are as exact as this.
-const SWEEP: Duration = Duration::from_millis(250);
 /// How long a peer that was told goodbye may take to read it and to close.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
@@ -92,7 +90,7 @@ impl<F: Feed> LoopThread<F> {
             {
                 return Ok(());
             }
-            let is_due = swept.elapsed() >= SWEEP;
+            let is_due = swept.elapsed() >= F::SWEEP;
             if has_news || is_due {
                 self.ask_all();
             }
@@ -106,7 +104,7 @@ impl<F: Feed> LoopThread<F> {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
         }
-        let sweep = SWEEP.saturating_sub(swept.elapsed());
+        let sweep = F::SWEEP.saturating_sub(swept.elapsed());
         match &self.stop {
             Some(_) => Some(sweep.min(goodbyes::TICK)),
             None => (!self.connections.is_empty()).then_some(sweep),
