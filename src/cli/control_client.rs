@@ -1,30 +1,21 @@
-//! What speaks to a control server, of ours or of Puma.
+//! Where a control server listens, and how it is asked: ours or Puma's.
 //!
-//! It speaks as pumactl does: one request of HTTP/1.0 without a single field, on a
-//! connection that ends with the answer, over TCP or a Unix socket. So it is no
-//! browser to the server's guard, and every Puma understands it.
+//! It is asked as pumactl does it: one request of HTTP/1.0 without a header, on a connection that ends with
+//! the answer, over TCP or a Unix socket. The server's guard does not take that for a browser, and every Puma
+//! understands it. The connection is the lab's ([`Connection`]), which also resolves names as a browser does:
+//! `localhost` to ::1 and to 127.0.0.1.
 //!
-//! A name leads where it does in a browser, see [`address`]: `localhost` to ::1 and
-//! to 127.0.0.1.
-//!
-//! [`ControlUrl::ask`] blocks for the time that it is given at the most, apart from
-//! the name resolver, which answers in its own time.
+//! [`ControlUrl::ask`] blocks for at most the time that it is given, apart from the name resolver, which
+//! answers in its own time.
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use super::values::without_scheme;
-
-use crate::lab::http::address;
-
-/// The most bytes that an answer may have.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
+use crate::lab::http::{Connection, HttpError, Options};
 
 /// Where a control server listens, in Puma's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +38,9 @@ pub struct Answer {
 #[derive(Debug, Error)]
 pub enum AskError {
     #[error("cannot connect: {0}")]
-    Unreachable(io::Error),
+    Unreachable(HttpError),
     #[error("it was reached, and then: {0}")]
-    Broken(io::Error),
+    Broken(HttpError),
     #[error("it gave no whole answer in {0:?}")]
     TimedOut(Duration),
     #[error("its answer is not HTTP/1.x, or not whole: does a control server listen there?")]
@@ -91,115 +82,38 @@ impl fmt::Display for ControlUrl {
 impl ControlUrl {
     /// Connects, and is content with that.
     pub fn touch(&self, patience: Duration) -> Result<(), AskError> {
-        self.connect(Deadline::after(patience)).map(drop)
+        self.connect(patience).map(drop)
     }
 
     /// Asks, and takes the whole answer. `target` is a path and a query as they are sent.
     pub fn ask(&self, method: &str, target: &str, patience: Duration) -> Result<Answer, AskError> {
-        let deadline = Deadline::after(patience);
-        let mut socket = self.connect(deadline)?;
-        socket.set_write_timeout(Some(deadline.left()?)).map_err(AskError::Broken)?;
-        let asked = socket.write_all(format!("{method} {target} HTTP/1.0\r\n\r\n").as_bytes());
-        asked.map_err(|error| deadline.broken(error))?;
-        answer_in(&read_to_end(&mut socket, deadline)?).ok_or(AskError::NoControlServer)
+        let deadline = Instant::now() + patience;
+        let mut connection = self.connect(patience)?;
+        connection.set_deadline(Some(deadline));
+        let answer = connection.send_plain(method, target).and_then(|()| connection.answer());
+        let (head, body) = answer.map_err(|error| match error {
+            HttpError::NoFirstByte | HttpError::TimedOut => AskError::TimedOut(patience),
+            HttpError::Reset { .. } | HttpError::Failed { .. } => AskError::Broken(error),
+            _ => AskError::NoControlServer,
+        })?;
+        let body = String::from_utf8_lossy(&body).trim_end_matches(['\r', '\n']).to_owned();
+        Ok(Answer { status: head.status, body })
     }
 
-    /// The first of the name's addresses that takes the connection.
-    fn connect(&self, deadline: Deadline) -> Result<Socket, AskError> {
-        let addresses: Vec<SockAddr> = match self {
-            ControlUrl::Tcp { host, port } => {
-                let found = address::resolve(host, *port).map_err(AskError::Unreachable)?;
-                found.into_iter().map(SockAddr::from).collect()
-            }
-            ControlUrl::Unix(path) => {
-                let name = path.strip_prefix('@').map_or_else(|| path.clone(), |name| format!("\0{name}"));
-                vec![SockAddr::unix(name).map_err(AskError::Unreachable)?]
-            }
+    fn connect(&self, patience: Duration) -> Result<Connection, AskError> {
+        let options = Options::within(patience);
+        let connected = match self {
+            ControlUrl::Tcp { host, port } => Connection::open_host(host, *port, &options, |_| true),
+            ControlUrl::Unix(path) => Connection::open_unix(path, &options),
         };
-        let mut failures = Vec::new();
-        for (tried, address) in addresses.iter().enumerate() {
-            let domain = Domain::from(i32::from(address.family()));
-            let connected = Socket::new(domain, Type::STREAM, None).and_then(|socket| {
-                let within = address::share(deadline.at, addresses.len() - tried);
-                let within = within.ok_or_else(|| io::Error::from(ErrorKind::TimedOut))?;
-                socket.connect_timeout(address, within).map(|()| socket)
-            });
-            match connected {
-                Ok(socket) => return Ok(socket),
-                Err(error) => failures.push(error),
-            }
-        }
-        let tried: Vec<_> = addresses.iter().filter_map(SockAddr::as_socket).collect();
-        let error = address::most_telling(failures).unwrap_or_else(|| io::Error::other("no address"));
-        match self {
-            // A name is told with what it stands for.
-            ControlUrl::Tcp { host, port } if host.parse::<IpAddr>().is_err() => {
-                let at = address::spoken(host, *port, &tried);
-                Err(AskError::Unreachable(io::Error::new(error.kind(), format!("{error} at {at}"))))
-            }
-            _ => Err(AskError::Unreachable(error)),
-        }
-    }
-}
-
-fn read_to_end(socket: &mut Socket, deadline: Deadline) -> Result<Vec<u8>, AskError> {
-    let (mut answer, mut buffer) = (Vec::new(), [0; 16 * 1024]);
-    loop {
-        socket.set_read_timeout(Some(deadline.left()?)).map_err(AskError::Broken)?;
-        match socket.read(&mut buffer) {
-            Ok(0) => return Ok(answer),
-            Ok(count) => answer.extend_from_slice(&buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(deadline.broken(error)),
-        }
-        if answer.len() as u64 > MAX_ANSWER_BYTES {
-            return Err(AskError::NoControlServer);
-        }
-    }
-}
-
-/// None if it is not HTTP/1.x, or ended before its length.
-fn answer_in(bytes: &[u8]) -> Option<Answer> {
-    let mut fields = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(length) = head.parse(bytes).ok()? else { return None };
-    let body = &bytes[length..];
-    let promised = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-    let promised = promised.and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok());
-    if promised.is_some_and(|promised: usize| promised != body.len()) {
-        return None;
-    }
-    let body = String::from_utf8_lossy(body).trim_end_matches(['\r', '\n']).to_owned();
-    Some(Answer { status: head.code?, body })
-}
-
-/// Until when an answer is waited for.
-#[derive(Clone, Copy)]
-struct Deadline {
-    at: Instant,
-    patience: Duration,
-}
-
-impl Deadline {
-    fn after(patience: Duration) -> Deadline {
-        Deadline { at: Instant::now() + patience, patience }
-    }
-
-    fn left(self) -> Result<Duration, AskError> {
-        let left = self.at.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(AskError::TimedOut(self.patience)) } else { Ok(left) }
-    }
-
-    fn broken(self, error: io::Error) -> AskError {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => AskError::TimedOut(self.patience),
-            _ => AskError::Broken(error),
-        }
+        connected.map_err(AskError::Unreachable)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::{SocketAddr as StdAddr, UnixListener};
     use std::thread;
@@ -254,7 +168,7 @@ mod tests {
     #[test]
     fn localhost_is_tried_on_both_loopback_addresses() {
         for ip in ["[::1]", "127.0.0.1"] {
-            let Ok(listener) = std::net::TcpListener::bind(format!("{ip}:0")) else {
+            let Ok(listener) = TcpListener::bind(format!("{ip}:0")) else {
                 eprintln!("not tested: this machine has no {ip}");
                 continue;
             };
@@ -282,7 +196,20 @@ mod tests {
             ("", None),
             ("SSH-2.0-OpenSSH\r\n", None),
         ] {
-            assert_eq!(answer_in(bytes.as_bytes()), wanted, "{bytes:?}");
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("tcp://{}", listener.local_addr().unwrap());
+            let other = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // If the request were not read, the close would reset the connection.
+                stream.read_exact(&mut [0; 23]).unwrap();
+                stream.write_all(bytes.as_bytes()).unwrap();
+            });
+            let answer = url.parse::<ControlUrl>().unwrap().ask("GET", "/stats", Duration::from_secs(30));
+            other.join().unwrap();
+            match wanted {
+                Some(wanted) => assert_eq!(answer.unwrap(), wanted, "{bytes:?}"),
+                None => assert!(matches!(answer, Err(AskError::NoControlServer)), "{bytes:?}: {answer:?}"),
+            }
         }
     }
 }

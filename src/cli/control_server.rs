@@ -1,7 +1,6 @@
 //! Which control server is meant, and what it answers: what `ctl` and `top` have in
 //! common. A refusal is told with its way out.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::state_file;
 use super::token_file::{self, TokenFileError};
 use super::values::{self, OrNoToken, SecretToken, without_scheme};
 use crate::control::Token;
+use crate::lab::http::HttpError;
 
 /// The most characters that are repeated of a refusal: whoever listens there may be any program.
 const MOST_SAID: usize = 200;
@@ -86,7 +86,8 @@ pub enum ControlError {
 
 fn no_answer(url: &ControlUrl, error: &AskError) -> String {
     let cause = match error {
-        AskError::Unreachable(error) if error.kind() == ErrorKind::ConnectionRefused => String::new(),
+        AskError::Unreachable(HttpError::Refused { .. }) => String::new(),
+        AskError::Unreachable(HttpError::Connect { source, .. }) => format!(" ({source})"),
         AskError::Unreachable(error) => format!(" ({error})"),
         error => {
             return format!(

@@ -22,7 +22,7 @@ pub mod connection;
 pub mod head;
 pub mod mime;
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use url::Url;
@@ -296,13 +296,8 @@ pub fn request(url: &Url, request: &Request, timeout: Duration) -> Result<Answer
     connection.send(url, request)?;
     connection.wait_for_first_byte()?;
     let first_byte = began.elapsed();
-    let (head, body) = connection.response()?;
-    let mut bytes = Vec::new();
-    body.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(HttpError::from_body)?;
-    if bytes.len() > MAX_ANSWER_BYTES {
-        return Err(HttpError::AnswerTooLarge);
-    }
-    Ok(Answer { head, body: bytes, local_port, first_byte })
+    let (head, body) = connection.answer()?;
+    Ok(Answer { head, body, local_port, first_byte })
 }
 
 /// Reads a URL as a browser's address bar does, and refuses what this client cannot speak to.

@@ -8,16 +8,16 @@
 //! one. All of it ends at once by [`Closer::close`].
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 use url::{Host, Position, Url};
 
 use super::body::Framing;
 use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
-use super::{Body, Head, HttpError, MAX_HEAD_BYTES, Request, address, check_url};
+use super::{Body, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Request, address, check_url};
 
 /// How a connection is made, and its answers are read.
 #[derive(Debug, Clone)]
@@ -70,19 +70,48 @@ impl Connection {
     pub fn open_with(
         url: &Url,
         options: &Options,
+        attempt: impl FnMut(Closer) -> bool,
+    ) -> Result<Connection, HttpError> {
+        check_url(url)?;
+        Connection::open_host(&host(url), url.port_or_known_default().unwrap_or(80), options, attempt)
+    }
+
+    /// As [`open_with`](Self::open_with), to a host without brackets, and a port.
+    pub fn open_host(
+        host: &str,
+        port: u16,
+        options: &Options,
+        attempt: impl FnMut(Closer) -> bool,
+    ) -> Result<Connection, HttpError> {
+        let resolved = address::resolve(host, port);
+        let resolved = resolved.map_err(|source| HttpError::Resolve { host: host.to_owned(), source })?;
+        let addresses: Vec<SockAddr> = resolved.iter().map(|it| SockAddr::from(*it)).collect();
+        Connection::open_any(&addresses, options, attempt, || address::spoken(host, port, &resolved))
+    }
+
+    /// Connects to a Unix socket: by its path, or by `@NAME` if it is abstract.
+    pub fn open_unix(path: &str, options: &Options) -> Result<Connection, HttpError> {
+        let to = || format!("unix://{path}");
+        let name = path.strip_prefix('@').map_or_else(|| path.to_owned(), |name| format!("\0{name}"));
+        let address = SockAddr::unix(name).map_err(|source| HttpError::Connect { to: to(), source })?;
+        Connection::open_any(&[address], options, |_| true, to)
+    }
+
+    /// The first of these addresses that takes the connection; `to` names them in an error.
+    fn open_any(
+        addresses: &[SockAddr],
+        options: &Options,
         mut attempt: impl FnMut(Closer) -> bool,
+        to: impl FnOnce() -> String,
     ) -> Result<Connection, HttpError> {
         let deadline = Instant::now() + options.connect_timeout;
-        check_url(url)?;
-        let (host, addresses) = addresses(url)?;
-        let port = url.port_or_known_default().unwrap_or(80);
         let mut failures = Vec::new();
         for (tried, address) in addresses.iter().enumerate() {
             let Some(within) = address::share(deadline, addresses.len() - tried) else {
                 failures.push(ErrorKind::TimedOut.into());
                 break;
             };
-            match connect(*address, within, options, &mut attempt) {
+            match connect(address, within, options, &mut attempt) {
                 Ok(Some(socket)) => {
                     let wire = BufReader::new(Wire { socket, deadline: None });
                     return Ok(Connection { wire, reading: options.reading });
@@ -91,7 +120,7 @@ impl Connection {
                 Err(error) => failures.push(error),
             }
         }
-        Err(connect_error(address::spoken(&host, port, &addresses), options, failures))
+        Err(connect_error(to(), options, failures))
     }
 
     pub(super) fn from_wire(wire: BufReader<Wire>, reading: Reading) -> Connection {
@@ -120,6 +149,13 @@ impl Connection {
     pub fn send(&mut self, url: &Url, request: &Request) -> Result<(), HttpError> {
         let bytes = encode(url, request)?;
         self.wire.get_mut().write_all(&bytes).map_err(HttpError::from_body)
+    }
+
+    /// Sends a request of HTTP/1.0 without a header, as pumactl does: every control server takes it for none
+    /// of a browser. `target` is a path and a query as they are sent.
+    pub fn send_plain(&mut self, method: &str, target: &str) -> Result<(), HttpError> {
+        let bytes = format!("{method} {target} HTTP/1.0\r\n\r\n");
+        self.wire.get_mut().write_all(bytes.as_bytes()).map_err(HttpError::from_body)
     }
 
     /// Blocks until the answer's first byte is here.
@@ -152,6 +188,14 @@ impl Connection {
                 return Ok((head, body));
             }
         }
+    }
+
+    /// Blocks until the answer is whole: its head and its body, without the transfer coding.
+    pub fn answer(self) -> Result<(Head, Vec<u8>), HttpError> {
+        let (head, body) = self.response()?;
+        let mut bytes = Vec::new();
+        body.take(MAX_ANSWER_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(HttpError::from_body)?;
+        if bytes.len() > MAX_ANSWER_BYTES { Err(HttpError::AnswerTooLarge) } else { Ok((head, bytes)) }
     }
 
     fn head(&mut self, room: &mut usize) -> Result<Head, HttpError> {
@@ -226,37 +270,35 @@ fn encode(url: &Url, request: &Request) -> Result<Vec<u8>, HttpError> {
     Ok(bytes)
 }
 
-/// The host without brackets, and its addresses.
-fn addresses(url: &Url) -> Result<(String, Vec<SocketAddr>), HttpError> {
-    let port = url.port_or_known_default().unwrap_or(80);
-    let host = match url.host() {
+/// The host without brackets.
+fn host(url: &Url) -> String {
+    match url.host() {
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),
         Some(Host::Domain(name)) => name.to_owned(),
         None => String::new(),
-    };
-    match address::resolve(&host, port) {
-        Ok(addresses) => Ok((host, addresses)),
-        Err(source) => Err(HttpError::Resolve { host, source }),
     }
 }
 
 /// `None` if `attempt` does not want it.
 fn connect(
-    address: SocketAddr,
+    address: &SockAddr,
     within: Duration,
     options: &Options,
     attempt: &mut impl FnMut(Closer) -> bool,
 ) -> io::Result<Option<Arc<Socket>>> {
-    let socket = Arc::new(Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?);
+    let domain = Domain::from(i32::from(address.family()));
+    let socket = Arc::new(Socket::new(domain, Type::STREAM, None)?);
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
     if !attempt(Closer(Arc::downgrade(&socket))) {
         return Ok(None);
     }
-    socket.connect_timeout(&address.into(), within)?;
-    socket.set_tcp_nodelay(true)?;
+    socket.connect_timeout(address, within)?;
+    if !address.is_unix() {
+        socket.set_tcp_nodelay(true)?;
+    }
     Ok(Some(socket))
 }
 
@@ -341,8 +383,9 @@ mod tests {
             ("http://0x7f000001/", &["127.0.0.1:80"]),
             ("http://[::1]:8/", &["[::1]:8"]),
         ] {
-            let (_, found) = addresses(&Url::parse(url).unwrap()).unwrap();
-            let expected: Vec<SocketAddr> = expected.iter().map(|it| it.parse().unwrap()).collect();
+            let url = Url::parse(url).unwrap();
+            let found = address::resolve(&host(&url), url.port_or_known_default().unwrap()).unwrap();
+            let expected: Vec<std::net::SocketAddr> = expected.iter().map(|it| it.parse().unwrap()).collect();
             assert_eq!(found, expected, "{url}");
         }
     }
