@@ -247,8 +247,11 @@ fn the_labs_own_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
     let ours = format!("ninetabs-chromium-{}-", std::process::id());
     let entries = || std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
     let mine = || entries().filter(|it| it.file_name().to_string_lossy().starts_with(&ours));
-    let profile = mine().next().expect("its profile").path();
-    assert!(!profile.join("DevToolsActivePort").exists(), "no other user can drive it by a port");
+    let profile = mine().next().expect("its profile").path().join("profile");
+    assert!(
+        profile.exists() && !profile.join("DevToolsActivePort").exists(),
+        "no other user can drive it by a port"
+    );
     assert!(pages.iter().any(|it| it.id == page && it.title == "tab 1"), "{pages:?}");
     chromium.close(&page).unwrap();
     server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);

@@ -163,8 +163,7 @@ fn printed_pages(chromium: &Path, document: &Path) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let pdf = folder.path().join("printed.pdf");
     let mut command = Command::new(chromium);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]);
-    command.arg(format!("--user-data-dir={}", folder.path().join("profile").display()));
+    command.args(ninetabs::lab::chromium::switches(folder.path())).arg("--no-pdf-header-footer");
     command.arg(format!("--print-to-pdf={}", pdf.display()));
     command.arg(format!("file://{}", document.display())).stdin(Stdio::null());
     let output = command.output().unwrap();

@@ -4,14 +4,16 @@
 //! their titles, `Target.closeTarget` closes one. That is all that nine tabs need: a page says by its
 //! title how it fares, and the server says the rest.
 //!
-//! Each [`Chromium`] has a profile in a temporary folder, which goes with it, also if this process
-//! is killed ([`super::scratch`]).
+//! Each [`Chromium`] is a [`Process`] with a profile in a temporary folder. The folder is removed with it, even
+//! if this process is killed ([`super::scratch`]). A driver of another kind, such as chromedriver in the tests,
+//! is started as a [`Process`] as well, with the same [`switches`].
 //! Starting blocks until DevTools answers ([`START_TIMEOUT`] at the most), each call
 //! for [`CALL_TIMEOUT`] at the most, dropping until all its processes are killed.
 
 mod devtools;
 
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -78,12 +80,66 @@ pub struct Page {
 /// Runs the browser with the pipe of this process as its descriptors 3 and 4.
 const SCRIPT: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 
-/// A running Chromium. Killed, and its profile removed, when dropped.
+/// A Chromium, or a program that starts one, and its temporary folder. When this is dropped, the program and
+/// all processes of its group are killed and the folder is removed.
+#[derive(Debug)]
+pub struct Process {
+    // Dropped in this order: nothing writes into the folder any more when it is removed.
+    program: Program,
+    folder: Scratch,
+}
+
+impl Process {
+    /// Starts the command that `make` returns for the folder, whose name begins with `prefix`.
+    pub fn start(prefix: &str, make: impl FnOnce(&Path) -> Command) -> Result<Process, ChromiumError> {
+        let mut folder = Scratch::make(prefix)?;
+        let mut command = make(folder.path());
+        // A killed Chromium leaves files for a lock there. They are removed with the folder.
+        command.env("TMPDIR", folder.path());
+        let program = Program::start(&mut command)?;
+        folder.kill_first(program.id())?;
+        Ok(Process { program, folder })
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Whether the program has ended. Does not block.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.program.status(), Ok(None))
+    }
+}
+
+/// The switches of a headless Chromium whose profile is in this folder, and that connects to nothing by itself.
+pub fn switches(folder: &Path) -> Vec<String> {
+    let mut switches: Vec<String> = [
+        "--headless=new",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--no-default-browser-check",
+        "--no-proxy-server",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+    ]
+    .map(str::to_owned)
+    .into();
+    switches.push(format!("--user-data-dir={}", folder.join("profile").display()));
+    if rustix::process::getuid().is_root() {
+        // Chromium refuses to run as root with its sandbox.
+        switches.push("--no-sandbox".to_owned());
+    }
+    switches
+}
+
+/// A running Chromium.
 #[derive(Debug)]
 pub struct Chromium {
-    // Dropped in this order: the folder can go when nothing writes to it.
-    _program: Program,
-    _profile: Scratch,
+    _process: Process,
     devtools: DevTools,
 }
 
@@ -96,35 +152,16 @@ impl Chromium {
     /// The same, for as long as no interrupt comes.
     pub fn start_unless(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
         let path = NAMES.iter().find_map(|name| find(name)).ok_or(ChromiumError::NotInstalled)?;
-        let mut profile = Scratch::make("ninetabs-chromium")?;
-        let mut command = Command::new("sh");
-        command.args(["-c", SCRIPT, "sh"]).arg(path);
-        command.args([
-            "--headless=new",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--no-default-browser-check",
-            "--no-proxy-server",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--remote-debugging-pipe",
-        ]);
-        command.arg(format!("--user-data-dir={}", profile.path().display()));
-        // What it leaves elsewhere when it is killed is cleared away with the profile.
-        command.env("TMPDIR", profile.path());
-        if rustix::process::getuid().is_root() {
-            // Chromium refuses to run as root with its sandbox.
-            command.arg("--no-sandbox");
-        }
-        command.arg("about:blank").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut program = Program::start(&mut command)?;
-        profile.kill_first(program.id())?;
-        let devtools = DevTools::of(program.child())?;
+        let mut process = Process::start("ninetabs-chromium", |folder| {
+            let mut command = Command::new("sh");
+            command.args(["-c", SCRIPT, "sh"]).arg(path).args(switches(folder));
+            command.args(["--remote-debugging-pipe", "about:blank"]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            command
+        })?;
+        let devtools = DevTools::of(process.program.child())?;
         match devtools.call("Browser.getVersion", &json!({}), START_TIMEOUT, interrupt) {
-            Ok(_) => Ok(Chromium { _program: program, _profile: profile, devtools }),
+            Ok(_) => Ok(Chromium { _process: process, devtools }),
             Err(CallError::Interrupted) => Err(ChromiumError::Interrupted),
             Err(error) => Err(ChromiumError::NotReady(error.to_string())),
         }

@@ -11,7 +11,7 @@
 //! test program ends, the processes that are left are killed and their profiles are removed.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,8 @@ use fantoccini::error::CmdError;
 use fantoccini::wd::{Capabilities, WindowHandle};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
-use ninetabs::lab::{http, program::Program, scratch::Scratch};
+use ninetabs::lab::chromium::{self, Process};
+use ninetabs::lab::http;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -67,9 +68,7 @@ struct Driven {
     runtime: Runtime,
     session: String,
     targets: String,
-    // Dropped in this order: the folder can go once its processes have ended.
-    _program: Program,
-    _folder: Scratch,
+    _process: Process,
 }
 
 /// A tab of it.
@@ -265,15 +264,12 @@ impl Drop for Place {
 
 impl Driven {
     fn start(driver: &Path, switches: &[&str]) -> Driven {
-        let mut folder = Scratch::make("ninetabs-chromedriver").unwrap();
-        let (program, port) = listening(driver, folder.path());
-        // Chromium is in the driver's process group.
-        folder.kill_first(program.id()).unwrap();
+        let (process, port) = listening(driver);
         let url = format!("http://127.0.0.1:{port}");
 
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(capabilities(&folder.path().join("profile"), switches));
+        builder.capabilities(capabilities(process.folder(), switches));
         let client = runtime.block_on(builder.connect(&url)).unwrap();
         let id = runtime.block_on(client.session_id()).unwrap().unwrap();
         let session = format!("{url}/session/{id}");
@@ -281,7 +277,7 @@ impl Driven {
         let address = has["goog:chromeOptions"]["debuggerAddress"].as_str().unwrap();
         let targets = format!("http://{address}/json/list");
         let switches = switches.iter().map(|switch| (*switch).to_owned()).collect();
-        Driven { switches, client, runtime, session, targets, _program: program, _folder: folder }
+        Driven { switches, client, runtime, session, targets, _process: process }
     }
 
     /// Leaves one empty tab, no cookie, no cache, and an empty console.
@@ -318,25 +314,26 @@ impl Driven {
 /// A chromedriver that listens, and its port, which it writes on its standard output then. It
 /// wants the same one for both kinds of address, and ends where one of them is taken: then
 /// another is started.
-fn listening(driver: &Path, folder: &Path) -> (Program, u16) {
-    let said = folder.join("chromedriver");
+fn listening(driver: &Path) -> (Process, u16) {
     let end = Instant::now() + PATIENCE;
     loop {
-        let mut command = Command::new(driver);
-        command.arg("--port=0").stdin(Stdio::null()).stderr(Stdio::null());
-        command.stdout(File::create(&said).unwrap());
-        // Killed, Chromium leaves its lock's socket in the folder for temporary files.
-        command.env("TMPDIR", folder);
-        let mut program = Program::start(&mut command).unwrap();
+        // Chromium is in the driver's process group.
+        let mut process = Process::start("ninetabs-chromedriver", |folder| {
+            let mut command = Command::new(driver);
+            command.arg("--port=0").stdin(Stdio::null()).stderr(Stdio::null());
+            command.stdout(fs::File::create(folder.join("chromedriver")).unwrap());
+            command
+        })
+        .unwrap();
         loop {
-            let text = fs::read_to_string(&said).unwrap();
+            let text = fs::read_to_string(process.folder().join("chromedriver")).unwrap();
             let port =
                 text.split_once("started successfully on port ").and_then(|(_, rest)| rest.split_once('.'));
             if let Some(port) = port.and_then(|(port, _)| port.parse().ok()) {
-                return (program, port);
+                return (process, port);
             }
             assert!(Instant::now() < end, "chromedriver does not listen: {text}");
-            if program.status().unwrap().is_some() {
+            if process.has_ended() {
                 break;
             }
             thread::sleep(Duration::from_millis(10));
@@ -344,27 +341,9 @@ fn listening(driver: &Path, folder: &Path) -> (Program, u16) {
     }
 }
 
-fn capabilities(profile: &Path, switches: &[&str]) -> Capabilities {
-    let mut arguments = vec![
-        "--headless=new".to_owned(),
-        "--disable-gpu".to_owned(),
-        "--disable-quic".to_owned(),
-        "--no-first-run".to_owned(),
-        "--no-proxy-server".to_owned(),
-        "--disable-dev-shm-usage".to_owned(),
-        "--disable-background-networking".to_owned(),
-        "--disable-component-update".to_owned(),
-        "--disable-sync".to_owned(),
-        // The frames of nine hosts are nine processes otherwise, which a small machine takes long to start.
-        // Requests and connections are the same.
-        "--disable-site-isolation-trials".to_owned(),
-        format!("--user-data-dir={}", profile.display()),
-    ];
+fn capabilities(folder: &Path, switches: &[&str]) -> Capabilities {
+    let mut arguments = chromium::switches(folder);
     arguments.extend(switches.iter().map(|switch| (*switch).to_owned()));
-    if rustix::process::getuid().is_root() {
-        // Chromium refuses to run as root with its sandbox.
-        arguments.push("--no-sandbox".to_owned());
-    }
     let capabilities = json!({
         "browserName": "chrome",
         "pageLoadStrategy": "none",
