@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::common::{
-    self, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
+    self, Server, ask, call, create, get, json, open_stream, read_answer, read_until, send, split, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn every_path_that_there_is() {
         ("GET", "/../up", 404, "Not Found\n"),
         ("GET", "/views/application.css", 404, "Not Found\n"),
     ] {
-        let (got, body) = split(&ask(server.app, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        let (got, body) = call(server.app, method, path);
         assert_eq!(got, status, "{method} {path}");
         assert!(body.starts_with(beginning), "{method} {path}: {body:?}");
     }

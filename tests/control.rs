@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    self, PATIENCE, Server, ask, create, get, json, open_stream, read_answer, read_until, send, split,
-    wait_for,
+    self, PATIENCE, Server, ask, call, create, get, json, open_stream, read_answer, read_to_end, read_until,
+    send, split, wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -398,7 +398,7 @@ fn bad_orders_are_one_line_and_change_nothing() {
         ("GET", "/timeline?after=x", "after"),
         ("GET", "/timeline?after=-1", "after"),
     ] {
-        let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        let (status, body) = call(server.control, method, path);
         assert_eq!(status, 422, "{path}: {body}");
         assert!(body.lines().count() == 1 && body.contains(names), "{path}: {body:?}");
     }
@@ -418,7 +418,7 @@ fn what_there_is_not() {
         ("GET", "/models.json"),
         ("GET", "/up"),
     ] {
-        let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        let (status, body) = call(server.control, method, path);
         assert_eq!((status, body.lines().count()), (404, 1), "{method} {path}: {body:?}");
     }
 }
@@ -461,7 +461,7 @@ fn a_parameter_that_an_order_does_not_know_is_refused_and_nothing_happens() {
         ("GET", "/stop?grace=5", &["\"grace\"", "takes none"]),
         ("GET", "/x/halt?now=1", &["\"now\"", "takes none"]),
     ] {
-        let (status, body) = split(&ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+        let (status, body) = call(server.control, method, path);
         assert_eq!((status, body.lines().count()), (400, 1), "{path}: {body}");
         assert!(words.iter().all(|word| body.contains(word)), "{path}: {words:?} in {body:?}");
     }
@@ -523,8 +523,7 @@ fn orders_that_wait_for_something_delay_no_other() {
     let slowest = slowest_order(&server);
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     for mut client in waiting {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
+        let answer = read_to_end(&mut client);
         assert_eq!(split(&answer).0, 200, "{answer}");
     }
     assert_eq!(server.stats()["max_threads"], 2_000);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::axe::Axe;
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{
-    PATIENCE, Server, ask, get, json, open_stream, read_head, read_until, send, split, wait_for,
+    PATIENCE, Server, ask, get, json, open_stream, read_head, read_to_end, read_until, send, split, wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -175,8 +175,7 @@ fn ask_from_the_same_port(server: &Server, port: u16) {
     let mut client = TcpStream::from(socket);
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"GET /up HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
+    let answer = read_to_end(&mut client);
     assert_eq!(split(&answer).0, 200);
 }
 

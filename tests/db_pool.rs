@@ -1,12 +1,11 @@
 //! The pool behind the pool: five database connections for eight threads, and a
 //! sixth tab that looks, to the person in front of it, as if threads were lacking.
 
-use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::common::models::{STREAM, open_tab};
-use crate::common::{PATIENCE, Server, get, json as ask_control, open_stream, read_until, send};
+use crate::common::{PATIENCE, Server, get, json as ask_control, open_stream, read_to_end, read_until, send};
 use serde_json::json;
 
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -19,12 +18,6 @@ fn ask(server: &Server, path: &str) -> TcpStream {
     )
 }
 
-fn read_to_end(mut stream: TcpStream) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
 #[test]
 fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     let server = Server::start_with(FIVE_CONNECTIONS);
@@ -33,9 +26,9 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     assert_eq!(server.stats()["database"], full);
 
     let began = Instant::now();
-    let sixth = ask(&server, STREAM);
+    let mut sixth = ask(&server, STREAM);
     server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
-    let page = ask(&server, "/");
+    let mut page = ask(&server, "/");
     let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });
     // Which of the pools is empty: not Puma's.
     let stats = server.wait_for_stats("waiting for connections", |stats| stats["database"] == full);
@@ -47,7 +40,7 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     assert_eq!(get(server.app, "/up").0, 200);
     assert_eq!(server.stats()["database"], full);
 
-    let answer = read_to_end(sixth);
+    let answer = read_to_end(&mut sixth);
     assert!(began.elapsed() >= CHECKOUT_TIMEOUT, "{:?}", began.elapsed());
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -55,7 +48,7 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
         assert!(head.lines().any(|line| line == header), "no {header:?} in {head}");
     }
     assert_eq!(body, "0\r\n\r\n");
-    let answer = read_to_end(page);
+    let answer = read_to_end(&mut page);
     assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nInternal Server Error\n"), "{answer}");
 

@@ -11,7 +11,7 @@ use crate::common::axe::Axe;
 use crate::common::chromedriver::Browser;
 use crate::common::models::{assert_gapless, ids, open_tab};
 use crate::common::{
-    self, FRONTS, PATIENCE, Server, ask, create, get, open_stream, read_until, send, split, wait_for,
+    self, FRONTS, PATIENCE, Server, ask, call, create, get, open_stream, read_until, send, split, wait_for,
 };
 use ninetabs::lab::event_stream::Parser;
 use serde_json::json;
@@ -93,7 +93,7 @@ fn each_has_its_page_and_the_list_names_it() {
         let elsewhere =
             ask(server.app, "GET /fixes HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n");
         assert_eq!(split(&elsewhere).0, 403);
-        assert_eq!(split(&ask(server.app, "POST /fixes/poll HTTP/1.0\r\n\r\n")).0, 404);
+        assert_eq!(call(server.app, "POST", "/fixes/poll").0, 404);
         assert_eq!(get(server.app, "/fixes/poll/models.json?rung=x").0, 422);
         assert_eq!(get(server.app, "/").0, 200);
     }

@@ -14,7 +14,8 @@ use crate::common::models::{
     writes,
 };
 use crate::common::{
-    self, PATIENCE, Server, get, json, open_stream, program, read_answer, read_until, send, wait_for,
+    self, PATIENCE, Server, get, json, open_stream, program, read_answer, read_to_end, read_until, send,
+    wait_for,
 };
 use ninetabs::lab::zombies::{Stopped, Zombie};
 use ninetabs_server::timeline::What;
@@ -355,8 +356,7 @@ fn a_request_behind_a_stream_that_is_reaped_is_answered_and_none_resets_its_last
         server.wait_for_stats("a stream", |stats| stats["streams"]["open"] == 1);
         assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
         thread::sleep(Duration::from_millis(100));
-        let mut all = String::new();
-        client.read_to_string(&mut all).unwrap();
+        let all = read_to_end(&mut client);
         assert!(all.contains("this stream was asked to end"), "{notice}: {all:?}");
         let answers = all.matches("HTTP/1.1 200").count();
         assert!((fewest..=2).contains(&answers), "{notice}: {answers}");
@@ -372,8 +372,7 @@ fn the_end_of_a_connection_that_left_the_pool_is_no_reset() {
     server.wait_for_stats("a listener", |stats| stats["listeners"]["open"] == 1);
     server.signal(rustix::process::Signal::TERM);
     client.write_all(&PAGE.repeat(3_000)).unwrap();
-    let mut all = String::new();
-    client.read_to_string(&mut all).unwrap();
+    let all = read_to_end(&mut client);
     assert!(all.starts_with("HTTP/1.1 200"), "{all:?}");
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
 }

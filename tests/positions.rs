@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
 use crate::common::models::ids;
-use crate::common::{PATIENCE, Server, ask, create, read_until, send, split, wait_for};
+use crate::common::{PATIENCE, Server, ask, create, get, read_to_end, read_until, send, split, wait_for};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
@@ -57,7 +57,7 @@ fn a_position_means_the_same_to_every_list() {
                 format!("/fixes/poll/models.json?rung=etag&{since}"),
                 format!("/fixes/poll/models.json?rung=shared&{since}"),
             ] {
-                let (status, body) = split(&ask(server.app, &format!("GET {path} HTTP/1.0\r\n\r\n")));
+                let (status, body) = get(server.app, &path);
                 assert_eq!((status, ids(&body).as_slice()), (200, wanted), "{path}");
             }
         }
@@ -167,8 +167,7 @@ fn a_position_means_the_same_to_a_long_poll() {
     server.wait_for_stats("all that wait", |stats| stats["listeners"]["open"] == waiting.len());
     assert_eq!(create(server.app, "the last").0, 201);
     for (position, mut stream) in waiting {
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let answer = read_to_end(&mut stream);
         assert_eq!(ids(&split(&answer).1), [6], "{position:?}");
     }
 }

@@ -10,18 +10,22 @@ pub mod cuts;
 pub mod models;
 pub mod npm;
 pub mod puma;
+mod raw;
 pub mod terminal;
 pub mod trace;
 pub mod wire;
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use ninetabs::lab::http;
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use raw::{ask, header, open_stream, read_answer, read_head, read_to_end, read_until, send, split};
 
 /// How long a test waits for what must come, on the slowest of machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -251,47 +255,27 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Opens a connection and writes these bytes on it.
-pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(bytes).unwrap();
-    stream
+/// A whole exchange, as pumactl asks: status and body.
+pub fn call(to: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    let (head, body) = answer(to, method, path);
+    (head.status, body)
 }
 
-/// A whole exchange of HTTP/1.0, so that its end is the connection's end.
-pub fn ask(to: SocketAddr, request: &str) -> String {
-    let mut stream = send(to, request.as_bytes());
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// Status and body of an answer.
-pub fn split(answer: &str) -> (u16, String) {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body.to_owned())
+fn answer(to: SocketAddr, method: &str, path: &str) -> (http::Head, String) {
+    let (host, options) = (to.ip().to_string(), http::Options::within(PATIENCE));
+    let mut connection = http::Connection::open_host(&host, to.port(), &options, |_| true).unwrap();
+    connection.set_deadline(Some(Instant::now() + PATIENCE));
+    let answer = connection.send_plain(method, path).and_then(|()| connection.answer());
+    let (head, body) = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    (head, String::from_utf8_lossy(&body).into_owned())
 }
 
 pub fn get(to: SocketAddr, path: &str) -> (u16, String) {
-    split(&ask(to, &format!("GET {path} HTTP/1.0\r\n\r\n")))
-}
-
-/// Waits until a page is answered, each time on a new connection: tiny_http may
-/// leave one unread that came close behind others.
-pub fn wait_until_up(to: SocketAddr) {
-    wait_for("an answer of /up", || {
-        let mut stream = send(to, b"GET /up HTTP/1.0\r\n\r\n");
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.starts_with("HTTP/1.0 200 OK").then_some(())
-    });
+    call(to, "GET", path)
 }
 
 pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
-    let (status, body) = split(&ask(to, &format!("{method} {path} HTTP/1.0\r\n\r\n")));
+    let (status, body) = call(to, method, path);
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
@@ -299,93 +283,30 @@ pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
 pub fn all_models(app: SocketAddr) -> Vec<Value> {
     let (mut all, mut next) = (Vec::new(), Some("/models.json".to_owned()));
     while let Some(address) = next {
-        let answer = ask(app, &format!("GET {address} HTTP/1.0\r\n\r\n"));
-        let (status, body) = split(&answer);
-        assert_eq!(status, 200, "{body}");
+        let (head, body) = answer(app, "GET", &address);
+        assert_eq!(head.status, 200, "{body}");
         all.extend(serde_json::from_str::<Vec<Value>>(&body).unwrap());
-        let link = answer.lines().find_map(|line| line.strip_prefix("link: <"));
-        next = link.and_then(|link| link.strip_suffix(">; rel=\"next\"")).map(str::to_owned);
+        let link = head.header("link");
+        next =
+            link.and_then(|link| Some(link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?.to_owned()));
     }
     all
 }
 
 /// Creates a model through the app.
 pub fn create(to: SocketAddr, name: &str) -> (u16, String) {
-    let length = name.len() + 5;
-    split(&ask(
-        to,
-        &format!(
-            "POST /models HTTP/1.0\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {length}\r\n\r\nname={name}"
-        ),
-    ))
+    let (url, form) = (format!("http://{to}/models"), "application/x-www-form-urlencoded");
+    let answer = http::post(&url, form, format!("name={name}"), PATIENCE).unwrap();
+    (answer.status(), answer.text())
 }
 
-/// Opens a stream and reads until its first event is whole.
-pub fn open_stream(to: SocketAddr) -> TcpStream {
-    let mut stream = send(to, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    read_until(&mut stream, "data: ");
-    stream
-}
-
-/// Reads until the text has come, and answers all that was read.
-pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
-    let mut read = Vec::new();
-    let mut buffer = [0; 4096];
-    let mut looked_at = 0;
-    // It may begin in what was looked at before.
-    while !String::from_utf8_lossy(&read[read.len().min(looked_at)..]).contains(text) {
-        looked_at = read.len().saturating_sub(text.len());
-        // A read with a timeout is not begun again by the kernel after a signal.
-        let count = match stream.read(&mut buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            read => read.unwrap(),
-        };
-        assert!(count > 0, "ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
-        read.extend_from_slice(&buffer[..count]);
-    }
-    String::from_utf8_lossy(&read).into_owned()
-}
-
-/// One answer on a connection that may go on, framed by its `content-length`.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
-}
-
-impl Answer {
-    /// A header's value; names in any case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (given, value) = line.split_once(": ")?;
-            given.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-}
-
-/// Reads one answer and not a byte more.
-pub fn read_answer(stream: &mut TcpStream) -> Answer {
-    let head = read_head(stream);
-    let mut answer = Answer { status: split(&head).0, head, body: String::new() };
-    let length = answer.header("content-length").unwrap_or_else(|| panic!("no length: {}", answer.head));
-    let mut body = vec![0; length.parse().unwrap()];
-    stream.read_exact(&mut body).unwrap();
-    answer.body = String::from_utf8(body).unwrap();
-    answer
-}
-
-/// Reads a head, up to and with its empty line, and not a byte more.
-pub fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap_or_else(|error| {
-            panic!("{error} in a head after {:?}", String::from_utf8_lossy(&head));
-        });
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
+/// Waits until a page is answered, each time on a new connection: tiny_http may
+/// leave one unread that came close behind others.
+pub fn wait_until_up(to: SocketAddr) {
+    wait_for("an answer of /up", || {
+        let answer = http::get(&format!("http://{to}/up"), Duration::from_secs(2)).ok()?;
+        (answer.status() == 200).then_some(())
+    });
 }
 
 /// Creates so many models of 16 KiB each, the longest that there are.

@@ -26,10 +26,7 @@ impl Asked {
 
     /// A header's value; names in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (given, value) = line.split_once(": ")?;
-            given.eq_ignore_ascii_case(name).then_some(value)
-        })
+        super::header(&self.head, name)
     }
 }
 

@@ -1,0 +1,107 @@
+//! Raw bytes on the wire, for the tests that are about them: a request as it is written, an answer as it comes.
+//! All other tests ask by the lab's client ([`super::call`]).
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use super::PATIENCE;
+
+/// Opens a connection and writes these bytes on it.
+pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream
+}
+
+/// A whole exchange of HTTP/1.0, so that its end is the connection's end.
+pub fn ask(to: SocketAddr, request: &str) -> String {
+    read_to_end(&mut send(to, request.as_bytes()))
+}
+
+/// All that comes until the connection ends.
+pub fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    stream.read_to_end(&mut read).unwrap();
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+/// Status and body of an answer.
+pub fn split(answer: &str) -> (u16, String) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body.to_owned())
+}
+
+/// Opens a stream and reads until its first event is whole.
+pub fn open_stream(to: SocketAddr) -> TcpStream {
+    let mut stream = send(to, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    read_until(&mut stream, "data: ");
+    stream
+}
+
+/// Reads until the text has come, and answers all that was read.
+pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut looked_at = 0;
+    // It may begin in what was looked at before.
+    while !String::from_utf8_lossy(&read[read.len().min(looked_at)..]).contains(text) {
+        looked_at = read.len().saturating_sub(text.len());
+        // A read with a timeout is not begun again by the kernel after a signal.
+        let count = match stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.unwrap(),
+        };
+        assert!(count > 0, "ended before {text:?}: {:?}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8_lossy(&read).into_owned()
+}
+
+/// One answer on a connection that may go on, framed by its `content-length`.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// A header's value; names in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+/// The value of a header in this head; names in any case.
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (given, value) = line.split_once(": ")?;
+        given.eq_ignore_ascii_case(name).then_some(value)
+    })
+}
+
+/// Reads one answer and not a byte more.
+pub fn read_answer(stream: &mut TcpStream) -> Answer {
+    let head = read_head(stream);
+    let mut answer = Answer { status: split(&head).0, head, body: String::new() };
+    let length = answer.header("content-length").unwrap_or_else(|| panic!("no length: {}", answer.head));
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    answer.body = String::from_utf8(body).unwrap();
+    answer
+}
+
+/// Reads a head, up to and with its empty line, and not a byte more.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap_or_else(|error| {
+            panic!("{error} in a head after {:?}", String::from_utf8_lossy(&head));
+        });
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
