@@ -4,6 +4,7 @@
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{Server, create, get, json, program, wait_for};
 use ninetabs::lab::chromium::Chromium;
+use ninetabs::lab::interrupt::Interrupt;
 use serde_json::Value;
 
 /// A model arrives by the stream, not by the page.
@@ -240,7 +241,7 @@ fn the_labs_own_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
         return;
     }
     let server = Server::start(&["--update-rate", "100ms"]);
-    let chromium = Chromium::start().unwrap();
+    let chromium = Chromium::start(&Interrupt::never()).unwrap();
     let page = chromium.open(&format!("http://tab1.localhost:{}/?tab=1", server.app.port())).unwrap();
     server.wait_for_stats("stream", |stats| stats["streams"]["open"] == 1);
     let pages = chromium.pages().unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{
     self, PATIENCE, Server, ask, call, create, get, json, open_stream, read_answer, read_to_end, read_until,
-    send, split, wait_for,
+    send, send_with_small_buffer, split, wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -495,13 +495,9 @@ fn clients_that_do_not_read_large_answers_delay_no_order() {
     assert!(get(server.control, "/timeline").1.len() > 1_000_000);
     let stopped: Vec<_> = (0..40)
         .map(|n| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.set_recv_buffer_size(4_096).unwrap();
-            socket.connect(&server.control.into()).unwrap();
-            let mut stream = TcpStream::from(socket);
             let path = if n % 4 == 3 { "/" } else { "/timeline" };
-            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-            stream
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            send_with_small_buffer(server.control, request.as_bytes())
         })
         .collect();
     // Each would have held one of four threads for the write timeout of ten seconds.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::common::axe::Axe;
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{
-    PATIENCE, Server, ask, get, json, open_stream, read_head, read_to_end, read_until, send, split, wait_for,
+    PATIENCE, Server, ask, get, json, open_stream, read_head, read_to_end, read_until, send,
+    send_with_small_buffer, split, wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -266,11 +267,8 @@ fn sixteen_watch_and_hold_no_thread_and_the_next_is_told_so() {
 #[test]
 fn who_does_not_read_is_dropped() {
     let server = Server::start(&[]);
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.control.into()).unwrap();
-    let mut stopped = TcpStream::from(socket);
-    stopped.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut stopped = send_with_small_buffer(server.control, request);
     let mut reads = Viewer::open(&server, "");
     // Long targets fill its buffers soon.
     let end = Instant::now() + PATIENCE * 2;

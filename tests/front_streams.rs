@@ -13,11 +13,12 @@ use crate::common::models::{
     STREAM, assert_gapless, create_large_models, ids_there, lane, open_tab, received, timeline, wait_for_id,
     writes,
 };
+use crate::common::stopped::Stopped;
 use crate::common::{
     self, PATIENCE, Server, get, json, open_stream, program, read_answer, read_to_end, read_until, send,
-    wait_for,
+    send_with_small_buffer, wait_for,
 };
-use ninetabs::lab::zombies::{Stopped, Zombie};
+use ninetabs::lab::zombies::Zombie;
 use ninetabs_server::timeline::What;
 use serde_json::Value;
 
@@ -85,7 +86,7 @@ fn block_every_thread(server: &Server, threads: usize) -> Holders {
     let url = server.url(STREAM);
     if program("curl").is_some() {
         for _ in 0..threads / 2 {
-            holders.push(Box::new(Stopped::open(&url, PATIENCE).unwrap()));
+            holders.push(Box::new(Stopped::open(&url)));
         }
     }
     create_large_models(server, LARGE_MODELS);
@@ -279,12 +280,7 @@ fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
 
 /// Its kernel takes a few kilobytes, and it reads nothing.
 fn stalled_reader_of_a_page(server: &Server) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.app.into()).unwrap();
-    let mut client = TcpStream::from(socket);
-    client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    client
+    send_with_small_buffer(server.app, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 #[test]

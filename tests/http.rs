@@ -1,7 +1,5 @@
 //! The lab's HTTP client against answers of every shape, and against none.
 
-use std::net::TcpListener;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::wire::{PATIENCE, Server, wait_for_close, write};
@@ -39,30 +37,4 @@ fn a_page_is_got_whole_whatever_frames_it_and_in_time() {
     assert!(matches!(get("/half", little), Err(HttpError::TimedOut)));
     assert!(matches!(get("/silent", little), Err(HttpError::NoFirstByte)));
     assert!(began.elapsed() < PATIENCE);
-}
-
-#[test]
-fn a_connection_is_used_again_when_the_answer_was_read_to_its_end() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = http::parse_url(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-    let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut buffer = [0; 1024];
-        for _ in 0..2 {
-            while !std::io::Read::read(&mut stream, &mut buffer)
-                .is_ok_and(|n| buffer[..n].ends_with(b"\r\n\r\n"))
-            {}
-            write(&mut stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
-        }
-        wait_for_close(&mut stream);
-    });
-    let ask = |mut connection: http::Connection| {
-        connection.send(&url, &http::Request::default()).unwrap();
-        connection.response().unwrap().1
-    };
-    let mut body = ask(http::Connection::open(&url, PATIENCE).unwrap());
-    assert_eq!(std::io::read_to_string(&mut body).unwrap(), "ok");
-    let again = body.into_connection().expect("it was read to its end");
-    assert!(ask(again).into_connection().is_none(), "it was not read");
-    server.join().unwrap();
 }

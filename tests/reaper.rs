@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use crate::common::models::{
     self, STREAM, assert_gapless, create_large_models, ids_there, open_tab, received, timeline, wait_for_id,
 };
+use crate::common::stopped::Stopped;
 use crate::common::{FRONTS, PATIENCE, Server, get, json, open_stream, program, read_until, send, wait_for};
-use ninetabs::lab::zombies::{Stopped, Zombie};
+use ninetabs::lab::zombies::Zombie;
 use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 
@@ -202,7 +203,7 @@ fn longest_way_out(server: &Server) -> (usize, f64) {
 #[test]
 fn readers_stopped_by_sigstop_free_their_threads() {
     if program("curl").is_some() {
-        held_by_blocked_writes("stopped readers", |url| Stopped::open(url, PATIENCE).unwrap());
+        held_by_blocked_writes("stopped readers", Stopped::open);
     }
 }
 

@@ -15,8 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::models::{assert_gapless, ids_there, open_tab, received};
-use crate::common::{self, Server, create, create_large, get, json, proc_status, send, wait_for};
-use ninetabs::lab::zombies::Zombie;
+use crate::common::{
+    self, Server, create, create_large, get, json, proc_status, send, send_with_small_buffer, wait_for,
+};
 
 /// Tabs that are there from the beginning to the end.
 const STAYING: usize = 3;
@@ -153,14 +154,14 @@ impl Soak {
 
     /// Two at a time, each for longer than the reaper lets it.
     fn stopped_readers(&self) {
-        let url = self.server.url("/models/live_stream?last_event_id=0");
         self.keep_on(|_| {
-            let zombies = [(); 2].map(|()| Zombie::open_with_small_buffer(&url, 4 * 1024).unwrap());
+            let path = "/models/live_stream?last_event_id=0";
+            let zombies = [(); 2].map(|()| slow_client(&self.server, path));
             let until = Instant::now() + Duration::from_secs(3);
             let mut blocked = false;
             while Instant::now() < until && !self.is_over.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(200));
-                blocked |= zombies.iter().any(|zombie| self.is_blocked(zombie.local_port()));
+                blocked |= zombies.iter().any(|zombie| self.is_blocked(zombie.local_addr().unwrap().port()));
             }
             self.blocked.fetch_add(u64::from(blocked), Ordering::Relaxed);
             drop(zombies);
@@ -306,12 +307,8 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
 
 /// A client with a small window that has asked for this and reads nothing.
 fn slow_client(server: &Server, path: &str) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4 * 1024).unwrap();
-    socket.connect(&server.app.into()).unwrap();
-    let mut stream: TcpStream = socket.into();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-    stream
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    send_with_small_buffer(server.app, request.as_bytes())
 }
 
 /// Says that the soak is over when its thread panics.

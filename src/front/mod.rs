@@ -5,13 +5,12 @@
 pub mod tiny_http;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use ninetabs_server::Handle;
 use ninetabs_server::handle::{ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::thread_pool::{BadSize, PoolSize, Shutdown};
-use ninetabs_server::{Handle, Streams};
 
 pub use tiny_http::TinyHttpServer;
 
@@ -37,11 +36,6 @@ impl AppServer {
     /// Where it listens, port 0 resolved.
     pub fn addr(&self) -> SocketAddr {
         either!(self, server => server.addr())
-    }
-
-    /// The open streams.
-    pub fn streams(&self) -> &Arc<Streams> {
-        either!(self, server => server.streams())
     }
 
     /// Receives once if the listener dies by itself.

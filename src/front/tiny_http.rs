@@ -184,11 +184,6 @@ impl TinyHttpServer {
         self.front.address
     }
 
-    /// The open streams.
-    pub fn streams(&self) -> &Arc<Streams> {
-        self.serving.streams()
-    }
-
     /// Receives once if the listener dies by itself.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         &self.front.died

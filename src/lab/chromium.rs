@@ -144,13 +144,8 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Starts it with an empty profile and waits until DevTools answers.
-    pub fn start() -> Result<Chromium, ChromiumError> {
-        Chromium::start_unless(&Interrupt::never())
-    }
-
-    /// The same, for as long as no interrupt comes.
-    pub fn start_unless(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
+    /// Starts it with an empty profile and waits until DevTools answers, or an interrupt comes.
+    pub fn start(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
         let path = NAMES.iter().find_map(|name| find(name)).ok_or(ChromiumError::NotInstalled)?;
         let mut process = Process::start("ninetabs-chromium", |folder| {
             let mut command = Command::new("sh");

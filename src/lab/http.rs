@@ -3,8 +3,7 @@
 //! The lab is after what goes wrong: a server that accepts and never answers, one
 //! that refuses, one that cuts an answer short. [`HttpError`] keeps these apart.
 //! There is no pool, no cookie, no TLS, and no compression is asked for: a
-//! [`Connection`] carries one request at a time, and the caller sees its local port,
-//! by which the request is found again in the server's own records.
+//! [`Connection`] carries one request, and the caller sees its local port, by which the request is found again in the server's own records.
 //!
 //! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and
 //! undoes the codings of what it gets ([`Content`]).

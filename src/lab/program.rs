@@ -68,11 +68,6 @@ impl Program {
         }
     }
 
-    /// SIGSTOP: it stays as it is, keeps its sockets, and does nothing more.
-    pub fn stop(&self) -> io::Result<()> {
-        self.signal(Signal::STOP)
-    }
-
     /// SIGKILL, to a stopped one too. Blocks until it has ended.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.status()? {

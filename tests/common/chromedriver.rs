@@ -343,6 +343,9 @@ fn listening(driver: &Path) -> (Process, u16) {
 
 fn capabilities(folder: &Path, switches: &[&str]) -> Capabilities {
     let mut arguments = chromium::switches(folder);
+    // The frames of nine hosts are nine processes otherwise, which a small machine takes long to start.
+    // Requests and connections are the same.
+    arguments.push("--disable-site-isolation-trials".to_owned());
     arguments.extend(switches.iter().map(|switch| (*switch).to_owned()));
     let capabilities = json!({
         "browserName": "chrome",

@@ -11,6 +11,7 @@ pub mod models;
 pub mod npm;
 pub mod puma;
 mod raw;
+pub mod stopped;
 pub mod terminal;
 pub mod trace;
 pub mod wire;
@@ -25,7 +26,10 @@ use ninetabs::lab::http;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use raw::{ask, header, open_stream, read_answer, read_head, read_to_end, read_until, send, split};
+pub use raw::{
+    ask, header, open_stream, read_answer, read_head, read_to_end, read_until, send, send_with_small_buffer,
+    split,
+};
 
 /// How long a test waits for what must come, on the slowest of machines.
 pub const PATIENCE: Duration = Duration::from_secs(60);

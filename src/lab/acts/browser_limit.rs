@@ -166,7 +166,7 @@ enum OpenedTab {
 
 impl DrivenBrowser {
     fn start(stage: &mut Stage<'_>) -> Result<DrivenBrowser, ActError> {
-        match Chromium::start_unless(stage.interrupt()) {
+        match Chromium::start(stage.interrupt()) {
             Ok(chromium) => Ok(DrivenBrowser::Real(chromium)),
             Err(ChromiumError::NotInstalled) => {
                 stage.say("(simulated: Chromium is not installed, and a model of a browser opens the tabs)");

@@ -119,7 +119,7 @@ pub fn measure(
 ) -> Result<Row, CompareError> {
     let mut row = Row { fix: contender.name, ..Row::default() };
     let browser = match contender.way {
-        Way::Page(..) => match Chromium::start_unless(interrupt) {
+        Way::Page(..) => match Chromium::start(interrupt) {
             Ok(browser) => Some(browser),
             Err(ChromiumError::NotInstalled) => {
                 row.note =

@@ -10,7 +10,7 @@
 use std::io::{self, BufReader, ErrorKind, Read};
 
 use super::coding::{Coding, elements};
-use super::connection::{Connection, Wire};
+use super::connection::Wire;
 use super::head::Reading;
 use super::{Head, HttpError, chunked::ChunkedReader};
 
@@ -81,14 +81,11 @@ impl Framing {
     }
 }
 
-/// What is left to read of an answer. It owns the connection, and gives it back
-/// when the answer was read to its end and another may follow.
+/// The rest of an answer. It owns the connection.
 #[derive(Debug)]
 pub struct Body {
     rest: Rest,
     codings: Vec<Coding>,
-    reading: Reading,
-    keep_alive: bool,
 }
 
 #[derive(Debug)]
@@ -99,35 +96,19 @@ enum Rest {
 }
 
 impl Body {
-    pub(super) fn new(
-        (framing, codings): (Framing, Vec<Coding>),
-        wire: BufReader<Wire>,
-        reading: Reading,
-        keep_alive: bool,
-    ) -> Body {
+    pub(super) fn new((framing, codings): (Framing, Vec<Coding>), wire: BufReader<Wire>) -> Body {
         let rest = match framing {
             Framing::Counted(left) => Rest::Counted { left, wire },
             Framing::Chunked => Rest::Chunked(ChunkedReader::new(wire)),
             Framing::UntilClose => Rest::UntilClose(wire),
         };
-        Body { rest, codings, reading, keep_alive }
+        Body { rest, codings }
     }
 
     /// Codings of the transfer besides the chunks: reading the body does not undo them,
     /// [`super::Content`] does.
     pub(super) fn transfer_codings(&self) -> &[Coding] {
         &self.codings
-    }
-
-    /// The connection, for the next request; `None` when the body was not read to
-    /// its end, or the server does not keep the connection.
-    pub fn into_connection(self) -> Option<Connection> {
-        let wire = match self.rest {
-            Rest::Counted { left: 0, wire } => wire,
-            Rest::Chunked(reader) if reader.is_ended() => reader.into_inner(),
-            Rest::Counted { .. } | Rest::Chunked(_) | Rest::UntilClose(_) => return None,
-        };
-        self.keep_alive.then(|| Connection::from_wire(wire, self.reading))
     }
 }
 

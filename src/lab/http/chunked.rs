@@ -43,16 +43,6 @@ impl<R: BufRead> ChunkedReader<R> {
         ChunkedReader { source, at: At::Size, line: Vec::new() }
     }
 
-    /// Has the last chunk, with its trailers, been read?
-    pub fn is_ended(&self) -> bool {
-        self.at == At::End
-    }
-
-    /// The source again.
-    pub fn into_inner(self) -> R {
-        self.source
-    }
-
     /// The next line without its end. It is kept in `self.line` while it is not
     /// whole, so that a timeout in its middle costs nothing.
     fn line(&mut self, limit: usize) -> io::Result<Vec<u8>> {
@@ -138,7 +128,7 @@ mod tests {
         let mut body = Vec::new();
         let mut reader = ChunkedReader::new(bytes);
         match reader.read_to_end(&mut body) {
-            Ok(_) => (body, Ok(reader.into_inner().to_vec())),
+            Ok(_) => (body, Ok(reader.source.to_vec())),
             Err(error) => (body, Err(error.kind())),
         }
     }
@@ -204,6 +194,6 @@ mod tests {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
         }
-        assert_eq!((body.as_slice(), reader.is_ended()), (&b"hello world"[..], true));
+        assert_eq!((body.as_slice(), reader.at == At::End), (&b"hello world"[..], true));
     }
 }

@@ -24,20 +24,18 @@ use super::{Body, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Request, ad
 pub struct Options {
     /// How long connecting may take, over all of the host's addresses.
     pub connect_timeout: Duration,
-    /// Bytes for SO_RCVBUF, set before connecting; `None` leaves the system's own.
-    pub receive_buffer: Option<usize>,
     /// How much the client puts up with.
     pub reading: Reading,
 }
 
 impl Options {
-    /// The system's receive buffer and the strict reading.
+    /// The strict reading.
     pub fn within(connect_timeout: Duration) -> Options {
-        Options { connect_timeout, receive_buffer: None, reading: Reading::Strict }
+        Options { connect_timeout, reading: Reading::Strict }
     }
 }
 
-/// A connection that carries one request at a time.
+/// A connection for one request.
 #[derive(Debug)]
 pub struct Connection {
     wire: BufReader<Wire>,
@@ -111,7 +109,7 @@ impl Connection {
                 failures.push(ErrorKind::TimedOut.into());
                 break;
             };
-            match connect(address, within, options, &mut attempt) {
+            match connect(address, within, &mut attempt) {
                 Ok(Some(socket)) => {
                     let wire = BufReader::new(Wire { socket, deadline: None });
                     return Ok(Connection { wire, reading: options.reading });
@@ -121,10 +119,6 @@ impl Connection {
             }
         }
         Err(connect_error(to(), options, failures))
-    }
-
-    pub(super) fn from_wire(wire: BufReader<Wire>, reading: Reading) -> Connection {
-        Connection { wire, reading }
     }
 
     /// Something that ends this connection from another thread.
@@ -184,8 +178,7 @@ impl Connection {
             let is_interim = (100..200).contains(&head.status) && head.status != 101;
             if !is_interim {
                 let framing = Framing::of(&head, self.reading)?;
-                let body = Body::new(framing, self.wire, self.reading, keeps_alive(&head));
-                return Ok((head, body));
+                return Ok((head, Body::new(framing, self.wire)));
             }
         }
     }
@@ -242,12 +235,6 @@ impl Connection {
     }
 }
 
-fn keeps_alive(head: &Head) -> bool {
-    let options = head.header("connection").unwrap_or_default().to_ascii_lowercase();
-    let said = |word: &str| options.split(',').any(|option| option.trim() == word);
-    if head.minor_version == 0 { said("keep-alive") } else { !said("close") }
-}
-
 fn encode(url: &Url, request: &Request) -> Result<Vec<u8>, HttpError> {
     let method = if request.method.is_empty() { "GET" } else { request.method };
     let target = &url[Position::BeforePath..Position::AfterQuery];
@@ -284,14 +271,10 @@ fn host(url: &Url) -> String {
 fn connect(
     address: &SockAddr,
     within: Duration,
-    options: &Options,
     attempt: &mut impl FnMut(Closer) -> bool,
 ) -> io::Result<Option<Arc<Socket>>> {
     let domain = Domain::from(i32::from(address.family()));
     let socket = Arc::new(Socket::new(domain, Type::STREAM, None)?);
-    if let Some(bytes) = options.receive_buffer {
-        socket.set_recv_buffer_size(bytes)?;
-    }
     if !attempt(Closer(Arc::downgrade(&socket))) {
         return Ok(None);
     }
@@ -400,21 +383,5 @@ mod tests {
         });
         assert!(matches!(refused, Err(HttpError::GivenUp)));
         assert_eq!(attempts, 1);
-    }
-
-    #[test]
-    fn the_head_says_whether_another_request_may_follow() {
-        for (head, expected) in [
-            ("HTTP/1.1 200 OK\r\n\r\n", true),
-            ("HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n", false),
-            ("HTTP/1.0 200 OK\r\n\r\n", false),
-            ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", true),
-        ] {
-            assert_eq!(
-                keeps_alive(&head::parse(head.as_bytes(), Reading::Strict).unwrap()),
-                expected,
-                "{head}"
-            );
-        }
     }
 }
