@@ -200,16 +200,7 @@ impl TinyHttpServer {
     }
 
     fn stats_of(&self, pool: PoolStats) -> ServerStats {
-        ServerStats {
-            started_at: self.started_at,
-            pool,
-            requests_count: self.serving.requests_count(),
-            reactor_max: None,
-            connections: None,
-            evicted: 0,
-            unsent_bytes: self.serving.unsent_bytes(),
-            pending_bytes: None,
-        }
+        ServerStats::of(pool, &self.serving, self.started_at)
     }
 
     /// Every pool thread, lowest number first.

@@ -93,6 +93,22 @@ pub struct ServerStats {
     pub pending_bytes: Option<PendingBytes>,
 }
 
+impl ServerStats {
+    /// The numbers that each server has, also one that cannot see its connections.
+    pub fn of(pool: PoolStats, serving: &Serving, started_at: SystemTime) -> ServerStats {
+        ServerStats {
+            started_at,
+            pool,
+            requests_count: serving.requests_count(),
+            reactor_max: None,
+            connections: None,
+            evicted: 0,
+            unsent_bytes: serving.unsent_bytes(),
+            pending_bytes: None,
+        }
+    }
+}
+
 /// Bytes of unfinished requests in memory, of all connections.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingBytes {
@@ -164,17 +180,13 @@ impl Handle {
     fn stats_of(&self, pool: PoolStats) -> ServerStats {
         let server = &self.front.server;
         ServerStats {
-            started_at: self.started_at,
-            pool,
-            requests_count: self.serving.requests_count(),
-            reactor_max: None,
             connections: Some(server.connections()),
             evicted: server.evicted(),
-            unsent_bytes: self.serving.unsent_bytes(),
             pending_bytes: Some(PendingBytes {
                 held: server.pending().held(),
                 most: server.pending().most(),
             }),
+            ..ServerStats::of(pool, &self.serving, self.started_at)
         }
     }
 
