@@ -257,10 +257,14 @@ fn a_port_that_is_used_again_is_another_connection() {
             client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             assert_eq!(read_answer(&mut client).status, 200);
         }
-        let timeline = json(server.control, "GET", "/timeline").1;
-        let answered: Vec<_> =
-            timeline["moments"].as_array().unwrap().iter().filter(|it| it["kind"] == "answered").collect();
-        assert!(answered.len() == 2 && answered.iter().all(|it| it["port"] == port), "{answered:?}");
+        // A thread records an answer after its client may have read it.
+        let answered: Vec<Value> = wait_for("two answers", || {
+            let timeline = json(server.control, "GET", "/timeline").1;
+            let moments = timeline["moments"].as_array().unwrap().iter();
+            let answered: Vec<_> = moments.filter(|it| it["kind"] == "answered").cloned().collect();
+            (answered.len() == 2).then_some(answered)
+        });
+        assert!(answered.iter().all(|it| it["port"] == port), "{answered:?}");
         assert_ne!(answered[0]["connection"], answered[1]["connection"], "{front}");
     }
 }

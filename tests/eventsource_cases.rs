@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::case_bytes::base64;
 use crate::common::wire::{Asked, PATIENCE, Server, wait_for_close, write};
 use ninetabs::lab::event_stream::{Event, Parser};
 use ninetabs::lab::tab::{Cause, Reason, Settings, Tab, What};
@@ -42,21 +43,6 @@ fn cases() -> Vec<Case> {
     let cases: Vec<Case> = serde_json::from_str(include_str!("data/eventsource_cases.json")).unwrap();
     assert_eq!(cases.len(), 68);
     cases
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bytes = Vec::new();
-    let (mut bits, mut held) = (0u32, 0);
-    for digit in text.bytes().filter(|byte| *byte != b'=') {
-        bits = bits << 6 | ALPHABET.iter().position(|known| *known == digit).unwrap() as u32;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-        }
-    }
-    bytes
 }
 
 /// Parses `pieces` as one connection and says what a page and the next request see.

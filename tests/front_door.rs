@@ -204,6 +204,8 @@ fn the_absolute_form_of_a_target_is_its_path() {
         ("/up?http://x/".into(), 200),
     ] {
         assert_eq!(get(app, &target).0, status, "{target}");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert_eq!(read_answer(&mut send(app, request.as_bytes())).status, status, "{target}");
     }
 }
 

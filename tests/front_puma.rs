@@ -690,24 +690,6 @@ fn who_waits_in_todo_is_named_whether_or_not_the_reactor_has_read_it() {
     });
 }
 
-#[test]
-fn the_absolute_form_of_a_target_is_its_path() {
-    let server = start("");
-    let (app, port) = (server.app, server.app.port());
-    for (target, status) in [
-        (format!("http://{app}/up"), 200),
-        (format!("http://localhost:{port}/models.json?since=0"), 200),
-        (format!("http://{app}"), 200),
-        (format!("http://{app}/nowhere"), 404),
-        ("/up?http://x/".into(), 200),
-        ("//up".into(), 404),
-        ("*".into(), 404),
-    ] {
-        let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        assert_eq!(read_answer(&mut send(app, request.as_bytes())).status, status, "{target}");
-    }
-}
-
 /// Sends this for as long as the server lets it, at most so many times.
 fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
     for _ in 0..times {

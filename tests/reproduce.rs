@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{self, FRONTS, program, wait_for, with_two_threads};
+use crate::common::{self, FRONTS, as_another_user, program, set_mode, wait_for, with_two_threads};
 use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -13,6 +14,14 @@ use serde_json::Value;
 fn reproduce(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.arg("reproduce").args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The command with these arguments, nothing to read and nothing to say, and its temporary files in this folder.
+fn quiet(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(arguments).env("TMPDIR", folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 fn report(output: &Output) -> Value {
@@ -185,14 +194,8 @@ fn asked_wrongly_it_says_what_would_do() {
 fn an_interrupt_leaves_nothing_behind() {
     for (act, after_ms) in [("1", 0), ("1", 150), ("1", 600), ("3", 1500), ("4", 1500), ("5", 700)] {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
-            .args(["reproduce", "--act", act])
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            quiet(folder.path(), &["reproduce", "--act", act]).stdout(Stdio::piped()).spawn().unwrap();
         // It listens for signals before it says a word.
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(after_ms));
@@ -212,14 +215,7 @@ fn killed_it_leaves_no_server_and_no_browser() {
     for (act, word) in [("1", "serve")].into_iter().chain(a_browser) {
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().to_str().unwrap().to_owned();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
-            .args(["reproduce", "--act", act])
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = quiet(folder.path(), &["reproduce", "--act", act]).spawn().unwrap();
         let is_it = |process: &String| {
             fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|line| line.contains(word))
         };
@@ -243,14 +239,7 @@ fn killed_at_any_moment_it_leaves_nothing() {
         ("compare", 2000),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
-            .args([command, "--fast"])
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = quiet(folder.path(), &[command, "--fast"]).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(after_ms));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -265,14 +254,7 @@ fn killed_at_any_moment_it_leaves_nothing() {
 fn a_second_interrupt_ends_it_at_once_and_leaves_nothing() {
     for command in ["reproduce", "compare"] {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
-            .arg(command)
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = quiet(folder.path(), &[command]).spawn().unwrap();
         let mark = folder.path().to_str().unwrap().to_owned();
         wait_for("a server", || (!processes_of(&mark).is_empty()).then_some(()));
         std::thread::sleep(std::time::Duration::from_millis(500));
@@ -353,32 +335,24 @@ fn a_picture_on_standard_output_replaces_nothing_in_the_file_behind_it() {
 
 #[test]
 fn the_file_of_another_user_in_a_sticky_folder_is_written_in_place() {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can run the program as another user");
-        return;
-    }
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::os::unix::process::CommandExt;
+    use std::os::unix::fs::MetadataExt;
     let folder = tempfile::tempdir().unwrap();
-    let (path, program) = (folder.path().join("report"), folder.path().join("ninetabs"));
-    // The folder of the build need not be open to other users.
-    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    let Some(mut command) = as_another_user(folder.path()) else { return };
+    let path = folder.path().join("report");
     fs::write(&path, "old").unwrap();
-    for (path, mode) in [(folder.path(), 0o1777), (&path, 0o666), (&program, 0o755)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-    let mut command = Command::new(&program);
-    command.args(SHORT).arg("--report").arg(&path).env("TMPDIR", folder.path()).uid(65534).gid(65534);
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    set_mode(folder.path(), 0o1777);
+    set_mode(&path, 0o666);
+    command.args(SHORT).arg("--report").arg(&path).env("TMPDIR", folder.path());
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let there = fs::metadata(&path).unwrap();
     assert_eq!((there.uid(), there.mode() & 0o777), (0, 0o666));
     assert!(fs::read_to_string(&path).unwrap().trim_end().ends_with("</html>"));
 
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let mut command = Command::new(&program);
-    command.args(["reproduce", "--report"]).arg(&path).env("TMPDIR", folder.path()).uid(65534).gid(65534);
-    let output = command.stdin(Stdio::null()).output().unwrap();
+    set_mode(&path, 0o644);
+    let mut command = as_another_user(folder.path()).expect("this is root");
+    command.args(["reproduce", "--report"]).arg(&path).env("TMPDIR", folder.path());
+    let output = command.output().unwrap();
     assert!(output.stdout.is_empty(), "it is refused before the first act: {output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("Permission denied"), "{output:?}");
 }

@@ -7,7 +7,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{self, Server, create, hear, json, names, open_stream, read_until, send, start_and_hear};
+use crate::common::{
+    self, Server, as_another_user, create, hear, json, names, open_stream, read_until, send, set_mode,
+    start_and_hear,
+};
 use rustix::process::Signal;
 
 /// The program in a folder of its own. What it should have refused ends at once,
@@ -26,6 +29,11 @@ fn ninetabs(folder: &Path, args: &[&str]) -> Command {
     }
     command.env_remove("RUST_LOG").env("TMPDIR", folder);
     command
+}
+
+/// Gives a command the arguments and the variables of another one.
+fn copy_command(from: &Command, to: &mut Command) {
+    to.args(from.get_args()).envs(from.get_envs().filter_map(|(key, value)| Some((key, value?))));
 }
 
 fn serve(folder: &Path, args: &[&str]) -> Output {
@@ -531,32 +539,22 @@ fn standard_output_by_its_path_is_written_behind_what_is_in_the_file() {
 
 #[test]
 fn a_file_in_a_folder_of_another_user_is_written_in_place() {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-    use std::os::unix::process::CommandExt;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can run the program as another user");
-        return;
-    }
+    use std::os::unix::fs::{MetadataExt, chown};
     let folder = tempfile::tempdir().unwrap();
-    let (state, program) = (folder.path().join("state"), folder.path().join("ninetabs"));
-    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    let Some(mut command) = as_another_user(folder.path()) else { return };
+    let state = folder.path().join("state");
     fs::write(&state, "old").unwrap();
     let temporary = folder.path().join("tmp");
     fs::create_dir(&temporary).unwrap();
     for theirs in [&state, &temporary] {
         chown(theirs, Some(65534), Some(65534)).unwrap();
     }
-    for (path, mode) in [(folder.path(), 0o755), (&state, 0o644), (&program, 0o755)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
+    set_mode(folder.path(), 0o755);
+    set_mode(&state, 0o644);
     let inode = fs::metadata(&state).unwrap().ino();
-    let plain = ninetabs(folder.path(), &["serve", "--database", ":memory:", "--state"]);
-    let mut command = Command::new(&program);
-    command.args(plain.get_args()).arg(&state);
-    command.envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    command.env_remove("NINETABS_STOP_WITH_STDIN");
-    command.env("TMPDIR", &temporary).uid(65534).gid(65534).current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    copy_command(&ninetabs(folder.path(), &["serve", "--database", ":memory:", "--state"]), &mut command);
+    command.arg(&state).env_remove("NINETABS_STOP_WITH_STDIN");
+    command.env("TMPDIR", &temporary).current_dir("/").stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
     let (text, there) = (fs::read_to_string(&state).unwrap(), fs::metadata(&state).unwrap());
@@ -569,23 +567,14 @@ fn a_file_in_a_folder_of_another_user_is_written_in_place() {
 
 #[test]
 fn a_token_is_not_written_into_the_file_of_another_user() {
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can run the program as another user");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
-    let (state, program) = (folder.path().join("state"), folder.path().join("ninetabs"));
-    fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    let Some(mut command) = as_another_user(folder.path()) else { return };
+    let state = folder.path().join("state");
     fs::write(&state, "theirs").unwrap();
-    for (path, mode) in [(folder.path(), 0o1777), (&state, 0o666), (&program, 0o755)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-    let plain = ninetabs(folder.path(), &["serve", "--state", state.to_str().unwrap()]);
-    let mut command = Command::new(&program);
-    command.args(plain.get_args()).envs(plain.get_envs().filter_map(|(key, value)| Some((key, value?))));
-    command.env("NINETABS_CONTROL_TOKEN", "s3cret-s3cret").uid(65534).gid(65534).stdin(Stdio::null());
+    set_mode(folder.path(), 0o1777);
+    set_mode(&state, 0o666);
+    copy_command(&ninetabs(folder.path(), &["serve", "--state", state.to_str().unwrap()]), &mut command);
+    command.env("NINETABS_CONTROL_TOKEN", "s3cret-s3cret");
     one_line(&command.output().unwrap(), 1, &["--state", "Operation not permitted"]);
     assert_eq!(fs::read_to_string(&state).unwrap(), "theirs");
     assert_eq!(names(folder.path()), ["ninetabs", "state"]);

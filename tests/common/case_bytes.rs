@@ -20,7 +20,7 @@ pub fn requests() -> Vec<Case> {
 /// The stream of each case of `eventsource_cases.json`.
 pub fn event_streams() -> Vec<Case> {
     cases(include_str!("../data/eventsource_cases.json"), |case| {
-        case["chunks_b64"].as_array().expect("its chunks").iter().flat_map(base64).collect()
+        case["chunks_b64"].as_array().expect("its chunks").iter().flat_map(base64_of).collect()
     })
 }
 
@@ -48,16 +48,20 @@ fn cases(json: &str, bytes: fn(&Value) -> Vec<u8>) -> Vec<Case> {
 fn sent(step: &Value) -> Vec<u8> {
     let bytes = match step["text"].as_str() {
         Some(text) => text.as_bytes().to_vec(),
-        None => base64(&step["bytes_b64"]),
+        None => base64_of(&step["bytes_b64"]),
     };
     bytes.repeat(step["repeat"].as_u64().unwrap_or(1) as usize)
 }
 
-fn base64(text: &Value) -> Vec<u8> {
+fn base64_of(text: &Value) -> Vec<u8> {
+    base64(text.as_str().expect("base64"))
+}
+
+pub fn base64(text: &str) -> Vec<u8> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut bytes = Vec::new();
     let (mut bits, mut held) = (0u32, 0);
-    for digit in text.as_str().expect("base64").bytes().filter(|byte| *byte != b'=') {
+    for digit in text.bytes().filter(|byte| *byte != b'=') {
         let value = ALPHABET.iter().position(|known| *known == digit).expect("a digit of base64");
         bits = bits << 6 | value as u32;
         held += 6;

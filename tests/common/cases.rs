@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answers::{Answer, Halt, Wire};
+use super::case_bytes::base64;
 
 /// How long nothing must come before it is said that nothing comes.
 const QUIET: Duration = Duration::from_millis(120);
@@ -358,19 +359,4 @@ fn fits(pattern: &str, value: &str) -> bool {
         "(?i)^close$" => value.eq_ignore_ascii_case("close"),
         other => panic!("the cases use a pattern that is not known here: {other}"),
     }
-}
-
-fn base64(text: &str) -> Vec<u8> {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
-    for digit in text.bytes().filter(|byte| *byte != b'=') {
-        let value = DIGITS.iter().position(|it| *it == digit).unwrap();
-        bits = bits << 6 | value as u32;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            bytes.push((bits >> held) as u8);
-        }
-    }
-    bytes
 }

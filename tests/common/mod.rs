@@ -358,8 +358,29 @@ pub fn with_two_threads(folder: &Path) -> PathBuf {
     std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), folder.join("real")).unwrap();
     let script = "#!/bin/sh\nhere=$(dirname \"$0\")\nset -- $(echo \"$@\" | sed 's/8:8/2:2/')\nexec \"$here/real\" \"$@\"\n";
     std::fs::write(&fewer, script).unwrap();
-    std::fs::set_permissions(&fewer, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    set_mode(&fewer, 0o755);
     fewer
+}
+
+/// The command that runs a copy of the program in this folder as user and group 65534. None if this is not root,
+/// which alone can do that.
+pub fn as_another_user(folder: &Path) -> Option<Command> {
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can run the program as another user");
+        return None;
+    }
+    // The folder of the build need not be open to other users.
+    let program = folder.join("ninetabs");
+    std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
+    set_mode(&program, 0o755);
+    let mut command = Command::new(program);
+    command.uid(65534).gid(65534).stdin(Stdio::null());
+    Some(command)
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
 /// Waits for something to be there.
