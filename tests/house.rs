@@ -28,9 +28,13 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("crates/ninetabs-server/src/reactor.rs", &["http::", "super::head", "super::client", "httparse"]),
     ("crates/ninetabs-server/src/reactor_state.rs", &["http::", "super::head", "super::client", "httparse"]),
     ("src/lab", &["tiny_http::"]),
-    ("src/app", &["tiny_http::"]),
-    ("src/fixes", &["tiny_http::"]),
-    ("src/control", &["tiny_http::"]),
+    ("src/app", &["tiny_http::", "httparse::"]),
+    ("src/fixes", &["tiny_http::", "httparse::"]),
+    ("src/control", &["tiny_http::", "httparse::"]),
+    // The lab's client is the only one.
+    ("src/cli", &["httparse::"]),
+    // The server crate's event loop serves every connection that has left the pool.
+    ("src", &["mio::"]),
 ];
 
 /// Crates of database engines, and the one folder of `src` that names them. The rest does not name them in its

@@ -6,7 +6,7 @@
 //! several waiting requests gets a connection is not promised, as in Chromium.
 //!
 //! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks
-//! until one is there or the caller is told to stop.
+//! until one is there or the stop signal comes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

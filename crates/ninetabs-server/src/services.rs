@@ -40,7 +40,7 @@ impl Default for Services {
 }
 
 impl Services {
-    /// Starts a thread that runs until it is told to stop, and returns Ok then. Any other end is reported,
+    /// Starts a thread that runs until its stop signal comes, and returns Ok then. Any other end is reported,
     /// a panic as well.
     pub fn spawn(
         &self,
