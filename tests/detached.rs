@@ -13,7 +13,7 @@ use crate::common::chromedriver::Browser;
 use crate::common::models::{self, assert_gapless, ids, ids_there, open_tab_at, received_as};
 use crate::common::{
     PATIENCE, Server, ask, create, create_large, get, npm, open_stream, proc_status, read_answer, read_head,
-    read_until, send, split, wait_for,
+    read_to_end, read_until, send, split, wait_for,
 };
 use crossbeam_channel::Receiver;
 use ninetabs::lab::tab::What as Happens;
@@ -582,6 +582,29 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_goes_on() {
     }
     assert!(events.ended().recv_timeout(PATIENCE).is_err_and(|error| error.is_disconnected()));
     assert!(services.ended().is_empty(), "it was told to end");
+}
+
+#[test]
+fn a_dropped_loop_closes_its_connections_without_a_goodbye() {
+    let services = Services::default();
+    let (_count, counted) = crossbeam_channel::unbounded();
+    let make = || Numbers { counted, numbers: 0 };
+    let events = Arc::new(EventLoop::start("a test", &services, PATIENCE, make).unwrap());
+    let app = {
+        let events = Arc::clone(&events);
+        move |_: &Request| {
+            let events = Arc::clone(&events);
+            let peer = Counting { last: 0, panics_at: Vec::new() };
+            Response::detach_without_head(move |detached| events.join(detached, Box::new(peer)))
+        }
+    };
+    let server = ninetabs_server::Server::bind("127.0.0.1:0").start(app).unwrap();
+    let mut client = send(server.addr(), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    wait_for("its connection", || (events.counts().open == 1).then_some(()));
+    drop(server);
+    drop(events);
+    assert_eq!(read_to_end(&mut client), "");
+    assert!(services.ended().is_empty(), "it was stopped");
 }
 
 /// The real Turbo takes what is pushed as its own.
