@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::program;
 use crate::common::stopped::Stopped;
 use crate::common::wire::{PATIENCE, STREAM, Server, wait_for_close, wait_until, write};
-use ninetabs::lab::browser::{Browser, BrowserTab, Failure, TabState};
+use ninetabs::lab::browser::{Browser, BrowserTab, TabFailure, TabState};
 use ninetabs::lab::chromium::{Chromium, ChromiumError, Page, PageId};
 use ninetabs::lab::interrupt::Interrupt;
 use ninetabs::lab::program::find;
@@ -102,9 +102,9 @@ fn a_page_or_a_stream_that_fails_says_so() {
     let server = app();
     let browser = Browser::new();
     let no_page = browser.open(&server.url("/no/page"), "stream").unwrap();
-    reaches(&no_page, TabState::Failed(Failure::PageStatus(404)));
+    reaches(&no_page, TabState::Failed(TabFailure::PageStatus(404)));
     let no_stream = browser.open(&server.url("/"), "no/stream").unwrap();
-    reaches(&no_stream, TabState::Failed(Failure::Stream(Reason::Status(404))));
+    reaches(&no_stream, TabState::Failed(TabFailure::Stream(Reason::Status(404))));
 }
 
 /// A server that writes as fast as it can until its write blocks, and tells from

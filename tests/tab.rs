@@ -12,7 +12,7 @@ use crate::common::wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close
 use ninetabs::lab::event_stream::{Event, EventTooLarge};
 use ninetabs::lab::http::{HttpError, MAX_HEAD_BYTES};
 use ninetabs::lab::pacing::{BURST, PER_SECOND};
-use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, OpenError, ReadyState, Reason, Settings, Tab, What};
+use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, ReadyState, Reason, Settings, Tab, TabError, What};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
@@ -230,7 +230,7 @@ fn the_last_event_id_goes_raw_and_from_the_first_request_on_if_given() {
     drop(tab);
     let smuggled = Settings { last_event_id: "1\r\nA: b".to_owned(), ..soon() };
     let refused = Tab::open(&server.url("/"), smuggled);
-    assert!(matches!(refused, Err(OpenError::Http(HttpError::BadHeaderValue { .. }))));
+    assert!(matches!(refused, Err(TabError::Http(HttpError::BadHeaderValue { .. }))));
 }
 
 #[test]

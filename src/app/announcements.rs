@@ -24,7 +24,7 @@ use super::model::Model;
 use super::models_controller::{BATCH, to_json};
 use super::position;
 use super::table::Table;
-use super::table_reader::{Answer, Question, TableReader};
+use super::table_reader::{Question, TableAnswer, TableReader};
 use ninetabs_server::event_loop::Feed;
 use ninetabs_server::services;
 
@@ -191,10 +191,10 @@ pub struct Announcements {
 
 /// What was sent and not announced yet.
 #[derive(Default)]
-pub(super) struct Sent(Mutex<Waiting>);
+pub(super) struct Sent(Mutex<WaitingModels>);
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingModels {
     events: VecDeque<(String, String)>,
     bytes: usize,
 }
@@ -376,11 +376,11 @@ impl Announcements {
                 break;
             }
             let Some(answer) = self.reader.take() else { return taken > 0 };
-            self.failed_at = matches!(answer, Answer::Failed(_)).then(Instant::now);
+            self.failed_at = matches!(answer, TableAnswer::Failed(_)).then(Instant::now);
             match answer {
                 // They were read before the ids began anew.
-                Answer::Models { table, .. } if table != self.table => {}
-                Answer::Models { after, models, up_to, .. } if after == self.position => {
+                TableAnswer::Models { table, .. } if table != self.table => {}
+                TableAnswer::Models { after, models, up_to, .. } if after == self.position => {
                     // Without any, they are all deleted again.
                     self.position = up_to;
                     if !models.is_empty() {
@@ -388,15 +388,15 @@ impl Announcements {
                         self.announce(News::Models { after, models, up_to, lost });
                     }
                 }
-                Answer::Models { after, models, up_to, .. } => {
+                TableAnswer::Models { after, models, up_to, .. } => {
                     let lost = Lost::between(after, &models);
                     if self.past.len() == PAST_PIECES {
                         self.past.pop_front();
                     }
                     self.past.push_back(Announcement::new(News::Models { after, models, up_to, lost }));
                 }
-                Answer::Last => self.looks += 1,
-                Answer::Failed(_) => {}
+                TableAnswer::Last => self.looks += 1,
+                TableAnswer::Failed(_) => {}
             }
         }
         true

@@ -23,7 +23,7 @@ use super::model::Model;
 use super::table::Table;
 
 /// A connection of the pool, or beside it.
-type Connection = Box<dyn Session>;
+type BoxedSession = Box<dyn Session>;
 
 /// How many rows to keep are counted at every create; more than these take longer than the
 /// create itself.
@@ -68,8 +68,8 @@ pub struct Stats {
 /// The database and its connection pool.
 #[derive(Debug)]
 pub struct Database {
-    idle: Receiver<Connection>,
-    give_back: Sender<Connection>,
+    idle: Receiver<BoxedSession>,
+    give_back: Sender<BoxedSession>,
     /// Connections that are open, in the pool or out of it.
     size: AtomicUsize,
     /// The most that ever were.
@@ -281,13 +281,13 @@ impl Database {
         }
     }
 
-    fn put(&self, connection: Connection) {
+    fn put(&self, connection: BoxedSession) {
         // The pool holds the receiving end itself, so that this cannot fail.
         let _ = self.give_back.send(connection);
     }
 
     /// Takes a connection back, unless there are more than are wanted.
-    fn take_back(&self, connection: Connection) {
+    fn take_back(&self, connection: BoxedSession) {
         if self.size.load(Ordering::Acquire) > self.wanted.load(Ordering::Acquire) {
             let _sizing = self.sizing();
             if self.size.load(Ordering::Acquire) > self.wanted.load(Ordering::Acquire) {
@@ -432,7 +432,7 @@ pub enum QueryError {
 /// A connection that is out of the pool, and goes back when this is dropped.
 #[derive(Debug)]
 struct Checkout {
-    connection: Option<Connection>,
+    connection: Option<BoxedSession>,
     database: Arc<Database>,
 }
 

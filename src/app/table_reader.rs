@@ -32,7 +32,7 @@ pub(super) enum Question {
 
 /// What is answered, after every question.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum TableAnswer {
     /// All models of this table after the id `after`, up to `up_to`.
     Models { table: Table, after: i64, models: Vec<Model>, up_to: i64 },
     /// The last id that was given is known to the [`Database`] now.
@@ -41,12 +41,12 @@ pub(super) enum Answer {
     Failed(Question),
 }
 
-impl Answer {
+impl TableAnswer {
     fn question(&self) -> Question {
         match self {
-            Answer::Models { after, .. } => Question::After(*after),
-            Answer::Last => Question::Last,
-            Answer::Failed(question) => *question,
+            TableAnswer::Models { after, .. } => Question::After(*after),
+            TableAnswer::Last => Question::Last,
+            TableAnswer::Failed(question) => *question,
         }
     }
 }
@@ -58,7 +58,7 @@ pub(super) struct Models {
 }
 
 impl Models {
-    fn ask(&mut self, question: Question) -> Result<Answer, Failure> {
+    fn ask(&mut self, question: Question) -> Result<TableAnswer, Failure> {
         self.database.count_query();
         match question {
             Question::After(after) => {
@@ -66,11 +66,11 @@ impl Models {
                 let (table, newest) = (self.database.table(), self.database.newest());
                 let models = self.session.next(after, PIECE)?.models;
                 let up_to = models.last().map_or(newest.max(after), |model| model.id);
-                Ok(Answer::Models { table, after, models, up_to })
+                Ok(TableAnswer::Models { table, after, models, up_to })
             }
             Question::Last => {
                 self.database.committed(self.session.last_id()?);
-                Ok(Answer::Last)
+                Ok(TableAnswer::Last)
             }
         }
     }
@@ -81,7 +81,7 @@ impl Models {
 pub(super) struct TableReader {
     thread: StoppableThread,
     questions: Sender<Question>,
-    answers: Receiver<Answer>,
+    answers: Receiver<TableAnswer>,
     /// Asked, and not taken yet.
     ordered: BTreeSet<Question>,
 }
@@ -105,8 +105,8 @@ impl TableReader {
                 has_failed = outcome.is_err();
                 // Where one question fails, those behind it would each wait as long in vain.
                 let failed: Vec<Question> = if has_failed { asked.try_iter().collect() } else { Vec::new() };
-                let outcome = outcome.unwrap_or(Answer::Failed(question));
-                for it in [outcome].into_iter().chain(failed.into_iter().map(Answer::Failed)) {
+                let outcome = outcome.unwrap_or(TableAnswer::Failed(question));
+                for it in [outcome].into_iter().chain(failed.into_iter().map(TableAnswer::Failed)) {
                     if answer.send(it).is_err() {
                         return Ok(());
                     }
@@ -149,7 +149,7 @@ impl TableReader {
     }
 
     /// The next answer that is there.
-    pub fn take(&mut self) -> Option<Answer> {
+    pub fn take(&mut self) -> Option<TableAnswer> {
         let answer = self.answers.try_recv().ok()?;
         self.ordered.remove(&answer.question());
         Some(answer)

@@ -15,7 +15,7 @@ use ninetabs_server::Response;
 use ninetabs_server::log_limit::limited;
 
 /// A template's name in the folder `views/`, and its text.
-pub type Source = (&'static str, &'static str);
+pub type TemplateSource = (&'static str, &'static str);
 
 /// The folder of views cannot be used.
 #[derive(Debug, Error)]
@@ -43,7 +43,7 @@ pub struct Templates {
 
 impl Templates {
     /// The embedded ones, or those of a folder, which must have all of them.
-    pub fn new(embedded: Vec<Source>, folder: Option<&Path>) -> Result<Templates, ViewsError> {
+    pub fn new(embedded: Vec<TemplateSource>, folder: Option<&Path>) -> Result<Templates, ViewsError> {
         if let Some(folder) = folder {
             if !folder.is_dir() {
                 return Err(ViewsError::NoFolder);

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Which page is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
+pub enum NamedPage {
     Wall,
     Dashboard,
     Fixes,
@@ -35,15 +35,15 @@ pub struct AddressArgs {
 }
 
 /// Prints the page's address.
-pub fn run(page: Page, args: &AddressArgs, from_environment: &FromEnvironment) -> ExitCode {
+pub fn run(page: NamedPage, args: &AddressArgs, from_environment: &FromEnvironment) -> ExitCode {
     let server = match args.server.find() {
         Ok(server) => server,
         Err(error) => return failed(from_environment.named(&error.to_string())),
     };
     let address = match page {
-        Page::Wall => server.page("/wall"),
-        Page::Dashboard => server.page("/"),
-        Page::Fixes => Some(format!("{}/fixes", app(args))),
+        NamedPage::Wall => server.page("/wall"),
+        NamedPage::Dashboard => server.page("/"),
+        NamedPage::Fixes => Some(format!("{}/fixes", app(args))),
     };
     match address {
         Some(address) => {
@@ -51,7 +51,7 @@ pub fn run(page: Page, args: &AddressArgs, from_environment: &FromEnvironment) -
                 complain(from_environment.named(&error.to_string()));
             }
             // A secret is printed nowhere, so the address alone does not open.
-            if page != Page::Fixes && server.needs_token() {
+            if page != NamedPage::Fixes && server.needs_token() {
                 complain("add ?token= and the control token to this address");
             }
             output::print(format!("{address}\n").as_bytes())

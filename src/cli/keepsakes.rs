@@ -8,7 +8,7 @@ use super::files::whole::{Unwritable, WholeFile};
 use crate::lab::acts::Outcome;
 use crate::lab::picture::{self, PictureError};
 use crate::lab::report::{Report, ReportError};
-use crate::lab::trace::{Encoder, Process};
+use crate::lab::trace::{Encoder, TraceProcess};
 
 /// Why a file was not written.
 #[derive(Debug, Error)]
@@ -70,7 +70,7 @@ fn trace(file: WholeFile, outcomes: &[Outcome]) -> Result<(), KeepError> {
     let mut bytes = Vec::new();
     for Outcome { verdict, record, .. } in outcomes {
         let mut process =
-            Process::new(verdict.act as u32, &format!("Act {}. {}", verdict.act, verdict.title));
+            TraceProcess::new(verdict.act as u32, &format!("Act {}. {}", verdict.act, verdict.title));
         record.moments.iter().for_each(|moment| process.take(moment));
         process.end(record.now_us);
         bytes.extend(encoder.encode(&process.drain())?);

@@ -124,9 +124,11 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
         }
         Some(Command::Top(top)) => top::run(top, from_environment),
         Some(Command::Ctl(ctl)) => ctl::run(&ctl, from_environment),
-        Some(Command::Wall(args)) => addresses::run(addresses::Page::Wall, &args, from_environment),
-        Some(Command::Dashboard(args)) => addresses::run(addresses::Page::Dashboard, &args, from_environment),
-        Some(Command::Fixes(args)) => addresses::run(addresses::Page::Fixes, &args, from_environment),
+        Some(Command::Wall(args)) => addresses::run(addresses::NamedPage::Wall, &args, from_environment),
+        Some(Command::Dashboard(args)) => {
+            addresses::run(addresses::NamedPage::Dashboard, &args, from_environment)
+        }
+        Some(Command::Fixes(args)) => addresses::run(addresses::NamedPage::Fixes, &args, from_environment),
         Some(Command::Completions(shell)) => about::completions(&shell),
         Some(Command::Man) => about::man(),
     }

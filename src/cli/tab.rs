@@ -86,7 +86,7 @@ fn event_id(text: &str) -> Result<String, String> {
 
 /// How following a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum TabEnd {
     /// As asked for, or because nobody reads standard output any more.
     Done,
     /// The stream failed for good, or could not be followed.
@@ -103,9 +103,9 @@ pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     let end = in_time(args, &signals.first, io::stdout(), &mut notes);
     notes.flush(LAST_LINE);
     match end {
-        End::Done => ExitCode::SUCCESS,
-        End::Failed => ExitCode::FAILURE,
-        End::Interrupted => ExitCode::from(INTERRUPTED),
+        TabEnd::Done => ExitCode::SUCCESS,
+        TabEnd::Failed => ExitCode::FAILURE,
+        TabEnd::Interrupted => ExitCode::from(INTERRUPTED),
     }
 }
 
@@ -116,7 +116,7 @@ fn in_time(
     interrupted: &Receiver<()>,
     mut events_to: impl Write + Send + 'static,
     notes_to: &mut (impl Write + Clone + Send + 'static),
-) -> End {
+) -> TabEnd {
     let time_is_up = args.duration.map_or_else(never, after);
     let (tell, ended) = bounded(1);
     let mut notes = notes_to.clone();
@@ -128,13 +128,13 @@ fn in_time(
         Ok(follower) => follower,
         Err(error) => {
             note(notes_to, &error.to_string());
-            return End::Failed;
+            return TabEnd::Failed;
         }
     };
     let end = select! {
-        recv(ended) -> end => return end.unwrap_or(End::Failed),
-        recv(time_is_up) -> _ => End::Done,
-        recv(interrupted) -> _ => End::Interrupted,
+        recv(ended) -> end => return end.unwrap_or(TabEnd::Failed),
+        recv(time_is_up) -> _ => TabEnd::Done,
+        recv(interrupted) -> _ => TabEnd::Interrupted,
     };
     // A line that can be written is written whole.
     follower.end_within(LAST_LINE);
@@ -142,14 +142,14 @@ fn in_time(
 }
 
 /// Prints until an end, or until `stop` comes.
-fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> End {
+fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> TabEnd {
     let settings = Settings { last_event_id: args.last_event_id, ..Settings::default() };
     let (to, happenings) = bounded(1);
     let _tab = match Tab::open_into(args.url.as_str(), settings, to) {
         Ok(tab) => tab,
         Err(error) => {
             note(notes_to, &error.to_string());
-            return End::Failed;
+            return TabEnd::Failed;
         }
     };
     let mut left = args.events;
@@ -158,22 +158,22 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
         let what = select! {
             recv(happenings) -> happening => match happening {
                 Ok(happening) => happening.what,
-                Err(_) => return End::Failed,
+                Err(_) => return TabEnd::Failed,
             },
-            recv(stop.receiver()) -> _ => return End::Done,
+            recv(stop.receiver()) -> _ => return TabEnd::Done,
         };
         match what {
             What::Event(event) => match print(events_to, &event) {
                 Ok(()) => left = left.map(|left| left - 1),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => return End::Done,
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return TabEnd::Done,
                 Err(error) => {
                     note(notes_to, &format!("standard output cannot be written: {error}"));
-                    return End::Failed;
+                    return TabEnd::Failed;
                 }
             },
             What::Failed { reason } => {
                 note(notes_to, &format!("failed for good: {reason}"));
-                return End::Failed;
+                return TabEnd::Failed;
             }
             other => {
                 let is_end = matches!(other, What::Ended { .. });
@@ -183,7 +183,7 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
             }
         }
         if left == Some(0) {
-            return End::Done;
+            return TabEnd::Done;
         }
     }
 }
@@ -289,7 +289,7 @@ mod tests {
         let (url, server) = serve(TWO_EVENTS);
         let args = typed(&["--events", "2", "--last-event-id", "7", &url]).unwrap();
         let (out, mut notes) = (Written::default(), Written::default());
-        assert_eq!(in_time(args, &never(), out.clone(), &mut notes), End::Done);
+        assert_eq!(in_time(args, &never(), out.clone(), &mut notes), TabEnd::Done);
         let expected = "{\"type\":\"a\",\"data\":\"\\\"1\\\"\",\"lastEventId\":\"8\"}\n\
                         {\"type\":\"message\",\"data\":\"2\",\"lastEventId\":\"8\"}\n";
         assert_eq!(out.text(), expected);
@@ -303,19 +303,19 @@ mod tests {
         let (url, server) = serve(TWO_EVENTS);
         let args = typed(&["--for", "50ms", &url]).unwrap();
         let mut notes = Written::default();
-        assert_eq!(in_time(args, &never(), io::sink(), &mut notes), End::Done);
+        assert_eq!(in_time(args, &never(), io::sink(), &mut notes), TabEnd::Done);
         let_go(&url, server);
 
         let (url, server) = serve(TWO_EVENTS);
         let (signal, interrupted) = bounded(1);
         signal.send(()).unwrap();
         let args = typed(&[&url]).unwrap();
-        assert_eq!(in_time(args, &interrupted, io::sink(), &mut notes), End::Interrupted);
+        assert_eq!(in_time(args, &interrupted, io::sink(), &mut notes), TabEnd::Interrupted);
         let_go(&url, server);
 
         let (url, server) = serve("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
         let mut notes = Written::default();
-        assert_eq!(in_time(typed(&[&url]).unwrap(), &never(), io::sink(), &mut notes), End::Failed);
+        assert_eq!(in_time(typed(&[&url]).unwrap(), &never(), io::sink(), &mut notes), TabEnd::Failed);
         assert!(notes.text().contains("failed for good: the server answered 503"));
         server.join().unwrap();
     }
@@ -326,7 +326,7 @@ mod tests {
         drop(reader);
         let (url, server) = serve(TWO_EVENTS);
         let mut notes = Written::default();
-        assert_eq!(in_time(typed(&[&url]).unwrap(), &never(), closed, &mut notes), End::Done);
+        assert_eq!(in_time(typed(&[&url]).unwrap(), &never(), closed, &mut notes), TabEnd::Done);
         server.join().unwrap();
     }
 

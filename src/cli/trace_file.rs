@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::files::FileError;
 use super::files::output::{Output, PreparedOutput};
 use crate::front::AppServer;
-use crate::lab::trace::{Encoder, Event, Process};
+use crate::lab::trace::{Encoder, TraceEvent, TraceProcess};
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{self, Timeline};
 
@@ -40,7 +40,7 @@ impl TraceFile {
         server: Arc<AppServer>,
     ) -> Result<TraceFile, FileError> {
         let mut output = Trace::begin(path, prepared)?;
-        let mut process = Process::new(process::id(), "ninetabs serve");
+        let mut process = TraceProcess::new(process::id(), "ninetabs serve");
         let begun = output.encoder.encode(&process.drain()).map_err(io::Error::from)?;
         let is_begun = output.begin_at_once(&begun)?;
         let thread = StoppableThread::start("trace", move |stop| {
@@ -57,7 +57,7 @@ impl TraceFile {
 
 fn follow(
     output: &mut Trace,
-    process: &mut Process,
+    process: &mut TraceProcess,
     timeline: &Timeline,
     server: &AppServer,
 ) -> io::Result<()> {
@@ -112,7 +112,7 @@ impl Trace {
         Ok(true)
     }
 
-    fn write(&mut self, events: &[Event]) -> io::Result<()> {
+    fn write(&mut self, events: &[TraceEvent]) -> io::Result<()> {
         let piece = self.encoder.encode(events)?;
         self.write_piece(&piece)
     }

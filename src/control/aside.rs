@@ -32,7 +32,7 @@ const BUFFER: usize = 64 * 1024;
 pub(super) type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>;
 
 /// An answer, however large.
-pub(super) enum Answer {
+pub(super) enum AsideAnswer {
     Whole(Response),
     /// With this content type.
     Made(&'static str, Make),
@@ -61,12 +61,12 @@ struct Places {
 }
 
 /// One of them; given back when dropped.
-struct Place {
+struct AsidePlace {
     places: Arc<Mutex<Places>>,
     number: u64,
 }
 
-impl Drop for Place {
+impl Drop for AsidePlace {
     fn drop(&mut self) {
         lock(&self.places).taken.remove(&self.number);
     }
@@ -80,7 +80,7 @@ impl Aside {
 
     /// Takes the connection of this request out of the pool, and answers it by `work` on a thread of
     /// its own. Does not block.
-    pub fn run(&self, request: &Request, work: impl FnOnce() -> Answer + Send + 'static) -> Response {
+    pub fn run(&self, request: &Request, work: impl FnOnce() -> AsideAnswer + Send + 'static) -> Response {
         let Some(place) = self.reserve() else {
             let text =
                 format!("{} such orders are being carried out; ask again when one has ended", self.most);
@@ -108,7 +108,7 @@ impl Aside {
     }
 
     /// A place under one lock: requests at the same moment do not pass the limit together.
-    fn reserve(&self) -> Option<Place> {
+    fn reserve(&self) -> Option<AsidePlace> {
         let mut places = lock(&self.places);
         while places.taken.len() >= self.most {
             if self.when_full == WhenFull::Refuse {
@@ -121,7 +121,7 @@ impl Aside {
         places.begun += 1;
         let number = places.begun;
         places.taken.insert(number, Cutter::default());
-        Some(Place { places: Arc::clone(&self.places), number })
+        Some(AsidePlace { places: Arc::clone(&self.places), number })
     }
 }
 
@@ -131,10 +131,10 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
 }
 
 /// Writes all of an answer. The connection closes when it is dropped.
-fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()> {
+fn send(detached: &Detached, version: Version, answer: &AsideAnswer) -> io::Result<()> {
     let mut client = PatientWriter { detached, left: READ_WITHIN };
     match answer {
-        Answer::Whole(response) => {
+        AsideAnswer::Whole(response) => {
             let ResponseBody::Whole(body) = response.body() else {
                 return Err(io::ErrorKind::Unsupported.into());
             };
@@ -142,7 +142,7 @@ fn send(detached: &Detached, version: Version, answer: &Answer) -> io::Result<()
             bytes.extend_from_slice(body);
             client.write_all(&bytes)
         }
-        Answer::Made(content_type, make) => {
+        AsideAnswer::Made(content_type, make) => {
             let mut counter = Counter { bytes: 0, detached };
             make(&mut counter)?;
             let response = Response::new(StatusCode::OK, content_type, Vec::new()).with_default_headers();
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn one_answer_too_many_cuts_the_oldest() {
         let answers = Aside::new("test", 2, WhenFull::CutTheFirst);
-        let places: Vec<Place> = (0..5).map(|_| answers.reserve().unwrap()).collect();
+        let places: Vec<AsidePlace> = (0..5).map(|_| answers.reserve().unwrap()).collect();
         let taken: Vec<u64> = lock(&answers.places).taken.keys().copied().collect();
         assert_eq!(taken, [4, 5]);
         drop(places);

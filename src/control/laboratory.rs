@@ -18,7 +18,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::lab::http::{Closer, Connection, HttpError, Options, Request, parse_url};
-use crate::lab::tab::{OpenError, ReadyState, Settings, Tab, Waiting};
+use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
 use crate::lab::zombies::Zombie;
 use ninetabs_server::threads::{self, SpawnError};
 
@@ -53,7 +53,7 @@ pub(super) enum LabError {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
-    Tab(#[from] OpenError),
+    Tab(#[from] TabError),
     #[error(transparent)]
     Thread(#[from] SpawnError),
 }
@@ -69,7 +69,7 @@ pub(super) struct Laboratory {
 struct Open {
     tabs: BTreeMap<u32, Tab>,
     zombies: BTreeMap<usize, Zombie>,
-    pages: BTreeMap<usize, Page>,
+    pages: BTreeMap<usize, LabPage>,
     /// What is being opened by orders under way. It counts as open, so that orders at the same moment
     /// do not pass a limit together.
     opening_tabs: BTreeSet<u32>,
@@ -114,7 +114,7 @@ impl Drop for Reserved<'_> {
     }
 }
 
-struct Page {
+struct LabPage {
     target: String,
     local_port: u16,
     closer: Closer,
@@ -123,7 +123,7 @@ struct Page {
 
 /// What is open, as `GET /lab` shows it.
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct LabShown {
     tabs: Vec<ShownTab>,
     zombies: Vec<ShownZombie>,
     pages: Vec<ShownPage>,
@@ -256,7 +256,7 @@ impl Laboratory {
             &url,
             &Request { headers: vec![("Connection", b"close".to_vec())], ..Request::default() },
         )?;
-        let page = Page {
+        let page = LabPage {
             target,
             local_port: connection.local_port(),
             closer: connection.closer(),
@@ -289,9 +289,9 @@ impl Laboratory {
     }
 
     /// What is open.
-    pub fn show(&self) -> Shown {
+    pub fn show(&self) -> LabShown {
         let open = self.open();
-        Shown {
+        LabShown {
             tabs: open.tabs.iter().map(|(number, tab)| show_tab(*number, tab)).collect(),
             zombies: open.zombies.iter().map(|(number, zombie)| show_zombie(*number, zombie)).collect(),
             pages: open.pages.iter().map(|(number, page)| page.show(*number)).collect(),
@@ -332,7 +332,7 @@ impl Laboratory {
     }
 }
 
-impl Page {
+impl LabPage {
     fn is_waiting(&self) -> bool {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }

@@ -39,7 +39,7 @@ use ninetabs_server::threads::SpawnError;
 use ninetabs_server::timeline::Excerpt;
 use ninetabs_server::{Request, Response};
 
-use aside::{Answer, Aside, SMALL, WhenFull};
+use aside::{Aside, AsideAnswer, SMALL, WhenFull};
 use command::PumaCommand;
 use guard::Asks;
 use orders::{Ask, Given, Wrong};
@@ -135,7 +135,7 @@ impl Control {
     fn aside_if_large(&self, request: &Request, answer: Response) -> Response {
         match answer.body() {
             ResponseBody::Whole(bytes) if bytes.len() > SMALL && request.method() != "HEAD" => {
-                self.answers.run(request, move || Answer::Whole(answer))
+                self.answers.run(request, move || AsideAnswer::Whole(answer))
             }
             _ => answer,
         }
@@ -178,7 +178,7 @@ impl Control {
     /// Carries out an order that may wait for something.
     fn carry_out(&self, aside: &Aside, request: &Request, ask: Ask, given: Given) -> Response {
         let steering = Arc::clone(&self.steering);
-        aside.run(request, move || Answer::Whole(steering.obey(ask, &given).with_default_headers()))
+        aside.run(request, move || AsideAnswer::Whole(steering.obey(ask, &given).with_default_headers()))
     }
 
     /// The timeline may have megabytes, and is written as it is read.
@@ -191,7 +191,7 @@ impl Control {
         self.answers.run(request, move || {
             let excerpt = timeline.after(after);
             let write = move |to: &mut dyn Write| write_excerpt(to, &excerpt);
-            Answer::Made(JSON, Box::new(write))
+            AsideAnswer::Made(JSON, Box::new(write))
         })
     }
 

@@ -9,11 +9,11 @@ use std::path::Path;
 use minijinja::{Value, context};
 
 use crate::app::content_security_policy::ContentSecurityPolicy;
-use crate::app::templates::{Source, Templates, ViewsError};
+use crate::app::templates::{TemplateSource, Templates, ViewsError};
 use ninetabs_server::Response;
 
 /// Every view, by the name that it has in the folder `views/`.
-const EMBEDDED: &[Source] = &[
+const EMBEDDED: &[TemplateSource] = &[
     ("control/connection.js", include_str!("../../views/control/connection.js")),
     ("control/control.css", include_str!("../../views/control/control.css")),
     ("control/dashboard.css", include_str!("../../views/control/dashboard.css")),

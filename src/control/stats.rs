@@ -84,7 +84,7 @@ pub(super) struct StateJson {
     pub min: usize,
     pub max: usize,
     pub max_stream_age_s: Option<f64>,
-    pub lab: laboratory::Shown,
+    pub lab: laboratory::LabShown,
 }
 
 pub(super) fn stats(view: &View, stats: ServerStats) -> StatsJson {

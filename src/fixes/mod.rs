@@ -34,7 +34,7 @@ use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
 use crate::app::producer::Lull;
-use crate::app::templates::{Source, Templates, ViewsError};
+use crate::app::templates::{TemplateSource, Templates, ViewsError};
 use crate::app::views::port;
 use ninetabs_server::Streams;
 use ninetabs_server::{Request, Response};
@@ -57,7 +57,7 @@ const ALL: &[Fix] = &[
 ];
 
 /// What all pages stand in.
-const FRAME: &[Source] = &[
+const FRAME: &[TemplateSource] = &[
     ("application.css", include_str!("../../views/application.css")),
     ("fixes/configured.html", include_str!("../../views/fixes/configured.html")),
     ("fixes/fixes.css", include_str!("../../views/fixes/fixes.css")),
@@ -74,7 +74,7 @@ struct Fix {
     name: &'static str,
     /// What it does, in half a sentence.
     does: &'static str,
-    view: Source,
+    view: TemplateSource,
     /// Whether this server has it: those that are flags are not there otherwise.
     is_on: fn(&Fixes) -> bool,
     /// What is below its page and costs a thread or a listener: [`StreamsAccess`] says which
@@ -155,7 +155,7 @@ impl Fixes {
         folder: Option<&Path>,
     ) -> Result<Fixes, ViewsError> {
         let views = FRAME.iter().copied().chain(partials::PARTIALS).chain(ALL.iter().map(|fix| fix.view));
-        let views: Vec<Source> = views.collect();
+        let views: Vec<TemplateSource> = views.collect();
         let folder = folder.filter(|folder| folder.join("fixes").is_dir());
         let templates = Arc::new(Templates::new(views, folder)?);
         Ok(Fixes {

@@ -11,7 +11,7 @@ use minijinja::{Value, context};
 use super::push::{self, PushShape};
 use super::{Fix, PLAIN};
 use crate::app::model::Model;
-use crate::app::templates::{Source, Templates};
+use crate::app::templates::{TemplateSource, Templates};
 use ninetabs_server::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
@@ -27,7 +27,7 @@ pub(super) const FIX: Fix = Fix {
 };
 
 /// The partials: a row, and what Turbo is told to do with rows.
-pub(super) const PARTIALS: [Source; 2] = [
+pub(super) const PARTIALS: [TemplateSource; 2] = [
     ("fixes/_model.html", include_str!("../../views/fixes/_model.html")),
     (TURBO_STREAMS, include_str!("../../views/fixes/_turbo_streams.html")),
 ];

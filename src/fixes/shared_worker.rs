@@ -7,7 +7,7 @@
 use http::StatusCode;
 use minijinja::context;
 
-use super::{Fix, Fixes, PLAIN, Source};
+use super::{Fix, Fixes, PLAIN, TemplateSource};
 use crate::app::models_controller::failed;
 use ninetabs_server::{Request, Response};
 
@@ -21,7 +21,7 @@ pub(super) const FIX: Fix = Fix {
 };
 
 /// A worker's script cannot be part of the page: tabs find the running worker by its address.
-pub(super) const WORKER: Source =
+pub(super) const WORKER: TemplateSource =
     ("fixes/shared-worker.js", include_str!("../../views/fixes/shared-worker.js"));
 
 fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {

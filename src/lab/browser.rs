@@ -21,7 +21,7 @@ use url::Url;
 
 use super::http::{Closer, Connection, HttpError, Options, Reading, Request, bad_url, parse_url};
 use super::sockets::HostSockets;
-use super::tab::{OpenError, ReadyState, Reason, Settings, Tab, Waiting};
+use super::tab::{ReadyState, Reason, Settings, Tab, TabError, Waiting};
 
 /// A browser: what its tabs share.
 #[derive(Debug, Default)]
@@ -40,14 +40,14 @@ pub enum TabState {
     /// The stream is open.
     Streaming,
     /// Nothing more will come.
-    Failed(Failure),
+    Failed(TabFailure),
     /// Closed by [`BrowserTab::close`].
     Closed,
 }
 
 /// Why nothing more will come to a tab.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum TabFailure {
     /// The page was answered, but not with 200.
     #[error("the page was answered with {0}")]
     PageStatus(u16),
@@ -72,7 +72,7 @@ impl Browser {
 
     /// Opens a tab on `page_url`; when the page has come, the tab opens the stream at
     /// `stream_path`, which is resolved against the page's URL.
-    pub fn open(&self, page_url: &str, stream_path: &str) -> Result<BrowserTab, OpenError> {
+    pub fn open(&self, page_url: &str, stream_path: &str) -> Result<BrowserTab, TabError> {
         let page_url = parse_url(page_url)?;
         let bad = |error| bad_url(stream_path, &error);
         let stream_url = page_url.join(stream_path).map_err(bad)?;
@@ -82,7 +82,7 @@ impl Browser {
             sockets: Some(self.sockets.clone()),
             ..Settings::default()
         };
-        let page = Arc::new(Page::default());
+        let page = Arc::new(LoadedPage::default());
         let loader =
             Loader { page_url, stream_url, settings, sockets: self.sockets.clone(), page: page.clone() };
         let thread = StoppableThread::start(&format!("page {number}"), |stop| loader.run(stop))?;
@@ -93,7 +93,7 @@ impl Browser {
 /// One tab of a [`Browser`]. Closed when dropped.
 #[derive(Debug)]
 pub struct BrowserTab {
-    page: Arc<Page>,
+    page: Arc<LoadedPage>,
     thread: StoppableThread,
 }
 
@@ -110,7 +110,7 @@ impl BrowserTab {
         let Some(stream) = self.page.stream.get() else { return TabState::Loading(page.waiting) };
         let stream = stream.progress();
         match (stream.ready_state, stream.failed) {
-            (_, Some(reason)) => TabState::Failed(Failure::Stream(reason)),
+            (_, Some(reason)) => TabState::Failed(TabFailure::Stream(reason)),
             (ReadyState::Open, None) => TabState::Streaming,
             (ReadyState::Connecting, None) => TabState::Connecting(stream.waiting),
             (ReadyState::Closed, None) => TabState::Closed,
@@ -164,7 +164,7 @@ impl Drop for BrowserTab {
 
 /// What a tab and its page's thread both see.
 #[derive(Debug, Default)]
-struct Page {
+struct LoadedPage {
     progress: Mutex<PageProgress>,
     stream: OnceLock<Tab>,
 }
@@ -173,12 +173,12 @@ struct Page {
 struct PageProgress {
     waiting: Waiting,
     local_port: Option<u16>,
-    failure: Option<Failure>,
+    failure: Option<TabFailure>,
     closer: Option<Closer>,
     closing: bool,
 }
 
-impl Page {
+impl LoadedPage {
     fn progress(&self) -> MutexGuard<'_, PageProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,7 +190,7 @@ struct Loader {
     stream_url: Url,
     settings: Settings,
     sockets: HostSockets,
-    page: Arc<Page>,
+    page: Arc<LoadedPage>,
 }
 
 impl Loader {
@@ -202,11 +202,11 @@ impl Loader {
                     let _ = self.page.stream.set(stream);
                     return;
                 }
-                Err(error) => Failure::Page(error.to_string()),
+                Err(error) => TabFailure::Page(error.to_string()),
             },
-            Ok(Some(status)) => Failure::PageStatus(status),
+            Ok(Some(status)) => TabFailure::PageStatus(status),
             Ok(None) => return,
-            Err(error) => Failure::Page(error.to_string()),
+            Err(error) => TabFailure::Page(error.to_string()),
         };
         self.page.progress().failure = Some(failure);
     }

@@ -16,14 +16,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Keeps a [`Record`] up to date until it is dropped.
 #[derive(Debug)]
-pub struct Follower {
+pub struct RecordFollower {
     record: Arc<Mutex<Record>>,
     _thread: StoppableThread,
 }
 
-impl Follower {
+impl RecordFollower {
     /// Follows the server whose control server is at this address (`http://…`).
-    pub fn start(control: &str) -> Result<Follower, SpawnError> {
+    pub fn start(control: &str) -> Result<RecordFollower, SpawnError> {
         let record = Arc::new(Mutex::new(Record::default()));
         let (to, control) = (Arc::clone(&record), control.to_owned());
         let thread = StoppableThread::start("follower", move |stop| {
@@ -40,7 +40,7 @@ impl Follower {
                 }
             }
         })?;
-        Ok(Follower { record, _thread: thread })
+        Ok(RecordFollower { record, _thread: thread })
     }
 
     /// What is known now. Holds the follower up while it is kept.

@@ -57,7 +57,7 @@ enum Frame {
 
 fn draw(title: &str, record: &Record, from_us: u64, frame: Frame) -> Result<String, PictureError> {
     let alone = frame == Frame::File;
-    let scale = Scale { from_us, to_us: record.now_us.max(from_us + 1) };
+    let scale = PictureScale { from_us, to_us: record.now_us.max(from_us + 1) };
     let threads: Vec<Value> =
         record.threads().enumerate().map(|(row, thread)| lane(record, thread, row, &scale)).collect();
     let waiters = waiters(record, &scale);
@@ -85,7 +85,7 @@ fn draw(title: &str, record: &Record, from_us: u64, frame: Frame) -> Result<Stri
 }
 
 /// A thread's lane: who held it, from when to when, and what became of each write.
-fn lane(record: &Record, thread: usize, row: usize, scale: &Scale) -> Value {
+fn lane(record: &Record, thread: usize, row: usize, scale: &PictureScale) -> Value {
     let mine = record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == thread));
     let stays: Vec<Value> = mine
         .filter_map(|story| {
@@ -108,13 +108,13 @@ fn lane(record: &Record, thread: usize, row: usize, scale: &Scale) -> Value {
 }
 
 /// Where its writes waited for the client to read.
-fn blocked(story: &Story, scale: &Scale) -> Vec<Value> {
+fn blocked(story: &Story, scale: &PictureScale) -> Vec<Value> {
     let bars = story.blocked_us.iter().filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us));
     bars.map(|(x, width)| context! { x, width }).collect()
 }
 
 /// Those who are seen to wait in todo, each with a row in which it overlaps nobody.
-fn waiters<'a>(record: &'a Record, scale: &Scale) -> Vec<(usize, &'a Story)> {
+fn waiters<'a>(record: &'a Record, scale: &PictureScale) -> Vec<(usize, &'a Story)> {
     let stays = |story: &&Story| {
         let until_us = waits_until(story, scale);
         until_us >= scale.from_us && until_us.saturating_sub(story.queued_us) > scale.span_us() / PASSING
@@ -130,11 +130,11 @@ fn waiters<'a>(record: &'a Record, scale: &Scale) -> Vec<(usize, &'a Story)> {
     placed
 }
 
-fn waits_until(story: &Story, scale: &Scale) -> u64 {
+fn waits_until(story: &Story, scale: &PictureScale) -> u64 {
     story.left_todo_us().unwrap_or(scale.to_us)
 }
 
-fn wait(record: &Record, story: &Story, row: usize, scale: &Scale) -> Value {
+fn wait(record: &Record, story: &Story, row: usize, scale: &PictureScale) -> Value {
     let bar = scale.bar(story.queued_us, waits_until(story, scale));
     let (x, width) = bar.unwrap_or((LEFT, 0.0));
     let taken_by = story.started.and_then(|(_, thread)| record.threads().position(|it| it == thread));
@@ -157,12 +157,12 @@ fn name_that_fits(story: &Story, width: f64) -> String {
 }
 
 /// Where a time is in the picture.
-struct Scale {
+struct PictureScale {
     from_us: u64,
     to_us: u64,
 }
 
-impl Scale {
+impl PictureScale {
     fn span_us(&self) -> u64 {
         self.to_us - self.from_us
     }
@@ -232,7 +232,7 @@ mod tests {
         let mut fourth = record.stories[&3].clone();
         fourth.request = 4;
         record.stories.insert(4, fourth);
-        let scale = Scale { from_us: 0, to_us: record.now_us };
+        let scale = PictureScale { from_us: 0, to_us: record.now_us };
         let rows: Vec<_> =
             waiters(&record, &scale).iter().map(|(row, story)| (*row, story.request)).collect();
         assert_eq!(rows, [(0, 3), (1, 4)]);
@@ -241,7 +241,7 @@ mod tests {
         for story in record.stories.values_mut().filter(|story| story.started.is_none()) {
             story.started = Some((5_000_000, 1));
         }
-        let scale = Scale { from_us: 6_000_000, to_us: record.now_us };
+        let scale = PictureScale { from_us: 6_000_000, to_us: record.now_us };
         assert!(waiters(&record, &scale).is_empty());
     }
 

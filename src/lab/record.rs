@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use ninetabs_server::timeline::{Excerpt, Held, Moment, Subject, What};
 
-use super::state::State;
+use super::state::RecordState;
 use super::story::Story;
 
 /// All that a server has said.
@@ -24,7 +24,7 @@ pub struct Record {
     pub moments: Vec<Moment>,
     /// Spans of time whose stories may be missing: they were dropped ([`Record::forget_before`]) or lost.
     pub unknown_us: Vec<(u64, u64)>,
-    state: State,
+    state: RecordState,
 }
 
 impl Record {
@@ -37,7 +37,7 @@ impl Record {
         }
         self.now_us = now_us;
         self.forgotten = self.forgotten.saturating_add(forgotten);
-        let state = snapshot.map(State::from);
+        let state = snapshot.map(RecordState::from);
         if let Some(state) = &state {
             self.resume(state, until_us);
         }
@@ -113,7 +113,7 @@ impl Record {
 
     /// Called after a gap that ended at this time, with the state after the moments that follow it: takes over
     /// the requests that began before these moments.
-    fn resume(&mut self, state: &State, until_us: u64) {
+    fn resume(&mut self, state: &RecordState, until_us: u64) {
         for (thread, held) in state.held().filter(|(_, held)| held.started_us < Some(until_us)) {
             let before = self.state.hold(thread, held.clone());
             if let Some(before) = before {
@@ -125,7 +125,7 @@ impl Record {
 
     /// Takes over the state after these moments. A story that is missing there, and did not end among them, ended
     /// in the gap.
-    fn settle(&mut self, state: State, until_us: u64) {
+    fn settle(&mut self, state: RecordState, until_us: u64) {
         for (thread, held) in state.held() {
             self.story_of(held).on_thread(thread, held);
         }

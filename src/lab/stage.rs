@@ -19,8 +19,8 @@ use super::interrupt::{Interrupt, Interrupted};
 use super::narrator::Narrator;
 use super::record::Record;
 use super::story::Story;
-use super::subject::{Subject, SubjectError};
-use super::tab::{OpenError, Settings, Tab};
+use super::subject::{SubjectError, TestedServer};
+use super::tab::{Settings, Tab, TabError};
 use ninetabs_server::threads::{self, SpawnError};
 
 /// How much later than its bound something may come before it counts as not coming.
@@ -97,7 +97,7 @@ pub enum ActError {
     #[error(transparent)]
     Subject(SubjectError),
     #[error("a visitor could not be sent: {0}")]
-    Visitor(#[from] OpenError),
+    Visitor(#[from] TabError),
     #[error("the browser could not be driven: {0}")]
     Browser(ChromiumError),
     #[error("the server ended while it was looked at")]
@@ -123,7 +123,7 @@ impl From<SubjectError> for ActError {
 
 impl From<HttpError> for ActError {
     fn from(error: HttpError) -> Self {
-        ActError::Visitor(OpenError::Http(error))
+        ActError::Visitor(TabError::Http(error))
     }
 }
 
@@ -141,7 +141,7 @@ pub enum Placed {
 /// One server, and what is needed to watch it.
 pub struct Stage<'a> {
     pub plan: &'a Plan,
-    subject: Subject,
+    subject: TestedServer,
     narrator: &'a mut Narrator,
     interrupt: &'a Interrupt,
     drawn: Option<Instant>,
@@ -169,7 +169,7 @@ impl<'a> Stage<'a> {
         let flags: Vec<String> =
             ours.iter().chain(flags).flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
         narrator.caption(caption);
-        let subject = Subject::start(&plan.program, &flags, interrupt)?;
+        let subject = TestedServer::start(&plan.program, &flags, interrupt)?;
         let mut stage = Stage { plan, subject, narrator, interrupt, drawn: None, began_us: None };
         // Until the server has been asked once there is nothing to draw.
         stage.wait_until(Duration::from_secs(30), |stage| {

@@ -7,15 +7,15 @@ use ninetabs_server::timeline::{Held, Moment, Snapshot};
 
 /// The state after the moments that were taken in.
 #[derive(Debug, Clone, Default)]
-pub struct State(Snapshot);
+pub struct RecordState(Snapshot);
 
-impl From<Snapshot> for State {
-    fn from(snapshot: Snapshot) -> State {
-        State(snapshot)
+impl From<Snapshot> for RecordState {
+    fn from(snapshot: Snapshot) -> RecordState {
+        RecordState(snapshot)
     }
 }
 
-impl State {
+impl RecordState {
     /// Takes in the next moment. Returns the request that its thread had before.
     pub fn take(&mut self, moment: &Moment) -> Option<Box<Held>> {
         let before = moment.thread.and_then(|thread| self.0.threads.get(&thread)?.holds.clone());

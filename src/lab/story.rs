@@ -1,7 +1,7 @@
 //! The story of one request, and its name.
 
 use ninetabs_server::escape::is_printable;
-use ninetabs_server::timeline::{Gone, Held, Subject};
+use ninetabs_server::timeline::{FailedWrite, Held, Subject};
 
 /// One request, as far as it has come. Times are microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,7 @@ pub struct Story {
     /// From when to when a write waited for the client.
     pub blocked_us: Vec<(u64, u64)>,
     /// The write that failed.
-    pub gone: Option<Gone>,
+    pub gone: Option<FailedWrite>,
     pub reaped_us: Option<u64>,
     pub finished_us: Option<u64>,
 }

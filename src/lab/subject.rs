@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::follower::Follower;
+use super::follower::RecordFollower;
 use super::http::{self, HttpError};
 use super::interrupt::Interrupt;
 use super::program::Program;
@@ -50,9 +50,9 @@ pub enum SubjectError {
 
 /// A running server, and what it says of itself.
 #[derive(Debug)]
-pub struct Subject {
+pub struct TestedServer {
     // In this order: nobody asks a server that is gone, and the folder goes last.
-    follower: Follower,
+    follower: RecordFollower,
     program: Program,
     app: String,
     control: String,
@@ -60,11 +60,15 @@ pub struct Subject {
     _folder: Scratch,
 }
 
-impl Subject {
+impl TestedServer {
     /// Starts `program serve` on a free port and a database of its own, with these flags
     /// besides. The environment's own NINETABS_ settings do not reach it.
-    pub fn start(program: &Path, flags: &[String], interrupt: &Interrupt) -> Result<Subject, SubjectError> {
-        Subject::start_at(program, FREE_PORT, Path::new(":memory:"), flags, interrupt)
+    pub fn start(
+        program: &Path,
+        flags: &[String],
+        interrupt: &Interrupt,
+    ) -> Result<TestedServer, SubjectError> {
+        TestedServer::start_at(program, FREE_PORT, Path::new(":memory:"), flags, interrupt)
     }
 
     /// The same at this address (`tcp://…`), on this database.
@@ -74,7 +78,7 @@ impl Subject {
         database: &Path,
         flags: &[String],
         interrupt: &Interrupt,
-    ) -> Result<Subject, SubjectError> {
+    ) -> Result<TestedServer, SubjectError> {
         let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
         let mut folder = Scratch::make("ninetabs")?;
         let state = folder.path().join("state");
@@ -101,8 +105,8 @@ impl Subject {
             line.map(|address| address.trim().replace("tcp://", "http://")).ok_or(SubjectError::NotReady)
         };
         let (app, control) = (address("bind:")?, address("control_url:")?);
-        let follower = Follower::start(&control).map_err(|error| not_started(error.into()))?;
-        Ok(Subject { follower, program, app, control, interrupt: interrupt.clone(), _folder: folder })
+        let follower = RecordFollower::start(&control).map_err(|error| not_started(error.into()))?;
+        Ok(TestedServer { follower, program, app, control, interrupt: interrupt.clone(), _folder: folder })
     }
 
     /// An address of the app.
@@ -126,7 +130,7 @@ impl Subject {
     }
 
     /// What it has recorded so far.
-    pub fn follower(&self) -> &Follower {
+    pub fn follower(&self) -> &RecordFollower {
         &self.follower
     }
 
@@ -148,7 +152,7 @@ impl Subject {
     }
 }
 
-impl Drop for Subject {
+impl Drop for TestedServer {
     fn drop(&mut self) {
         drop(self.program.child().stdin.take());
         // After an interrupt no stop is waited for: dropping the program kills it.

@@ -196,7 +196,7 @@ fn status_in_words(status: u16) -> String {
 
 /// Why a tab could not be opened at all.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum TabError {
     /// The URL is none, or none that can be spoken to; or the id is no header value.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -273,7 +273,7 @@ impl Shared {
 impl Tab {
     /// Opens the stream at `url` and returns at once. The channel behind
     /// [`Tab::happenings`] has no bound: who does not read it keeps every event.
-    pub fn open(url: &str, settings: Settings) -> Result<Tab, OpenError> {
+    pub fn open(url: &str, settings: Settings) -> Result<Tab, TabError> {
         let (to, happenings) = unbounded();
         Tab::start(url, settings, to, happenings)
     }
@@ -281,7 +281,7 @@ impl Tab {
     /// Opens the stream at `url` and tells `to` what happens. While `to` is full the
     /// tab does not read, so that the server feels it; when nobody listens there any
     /// more, the tab goes on all the same.
-    pub fn open_into(url: &str, settings: Settings, to: Sender<Happening>) -> Result<Tab, OpenError> {
+    pub fn open_into(url: &str, settings: Settings, to: Sender<Happening>) -> Result<Tab, TabError> {
         Tab::start(url, settings, to, crossbeam_channel::never())
     }
 
@@ -290,7 +290,7 @@ impl Tab {
         settings: Settings,
         to: Sender<Happening>,
         happenings: Receiver<Happening>,
-    ) -> Result<Tab, OpenError> {
+    ) -> Result<Tab, TabError> {
         let url = parse_url(url)?;
         let shared = Arc::new(Shared::default());
         shared.state().progress.last_event_id.clone_from(&settings.last_event_id);

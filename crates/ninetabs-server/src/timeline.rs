@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use follow::{Past, TimelineNews};
-pub use snapshot::{Gone, Held, Reaped, Snapshot, Thread};
+pub use snapshot::{FailedWrite, Held, Reaped, Snapshot, Thread};
 
 /// How many moments the ring holds before the oldest is forgotten.
 pub const CAPACITY: usize = 16_384;

@@ -26,7 +26,7 @@ pub(crate) enum Numbers {
 
 /// How a call goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum ScriptedTurn {
     Answer,
     /// Does nothing, and fails.
     Fail,
@@ -48,18 +48,18 @@ pub(crate) enum Call {
 
 /// The database, which is its own adapter.
 #[derive(Clone)]
-pub(crate) struct Scripted(Arc<Shared>);
+pub(crate) struct Scripted(Arc<ScriptedShared>);
 
-struct Shared {
+struct ScriptedShared {
     numbers: Numbers,
     rows: Mutex<Rows>,
     /// Those of the sessions, in the order in which they were opened.
     scripts: Mutex<Vec<Arc<Script>>>,
-    notices: Mutex<VecDeque<Notice>>,
+    notices: Mutex<VecDeque<ScriptedNotice>>,
 }
 
 /// An outcome of a follower's look.
-enum Notice {
+enum ScriptedNotice {
     Change(Change),
     /// The last id that is committed then.
     Look,
@@ -112,7 +112,7 @@ impl fmt::Debug for Scripted {
 
 impl Scripted {
     pub(crate) fn new(numbers: Numbers) -> Scripted {
-        Scripted(Arc::new(Shared {
+        Scripted(Arc::new(ScriptedShared {
             numbers,
             rows: Mutex::default(),
             scripts: Mutex::default(),
@@ -191,17 +191,17 @@ impl Scripted {
 
     /// Notifies of a commit, which may be an old one.
     pub(crate) fn notify(&self, id: i64) {
-        lock(&self.0.notices).push_back(Notice::Change(Change::Committed(id)));
+        lock(&self.0.notices).push_back(ScriptedNotice::Change(Change::Committed(id)));
     }
 
     /// Makes a look of the follower fail.
     pub(crate) fn fail_a_look(&self) {
-        lock(&self.0.notices).push_back(Notice::Failure);
+        lock(&self.0.notices).push_back(ScriptedNotice::Failure);
     }
 
     /// Makes the follower look at the table, as one does at times without a notification.
     pub(crate) fn look_at_the_table(&self) {
-        lock(&self.0.notices).push_back(Notice::Look);
+        lock(&self.0.notices).push_back(ScriptedNotice::Look);
     }
 
     /// Whether a look would find something.
@@ -230,7 +230,7 @@ pub(crate) struct Script {
 #[derive(Debug, Default)]
 struct ScriptState {
     calls: Vec<Call>,
-    turns: VecDeque<Turn>,
+    turns: VecDeque<ScriptedTurn>,
     /// Whether all calls after those turns are late.
     is_late: bool,
     /// How many late answers are released.
@@ -249,10 +249,10 @@ impl ScriptState {
 
 impl Script {
     /// Plans the call after those that are planned already.
-    pub(crate) fn plan(&self, turn: Turn) {
+    pub(crate) fn plan(&self, turn: ScriptedTurn) {
         let mut state = lock(&self.state);
         state.turns.push_back(turn);
-        state.is_free &= turn != Turn::AnswerLate;
+        state.is_free &= turn != ScriptedTurn::AnswerLate;
     }
 
     /// Makes every call late from now on.
@@ -281,10 +281,10 @@ impl Script {
         lock(&self.state).calls.clone()
     }
 
-    fn begin(&self, call: Call) -> Turn {
+    fn begin(&self, call: Call) -> ScriptedTurn {
         let mut state = lock(&self.state);
         state.calls.push(call);
-        let otherwise = if state.is_late { Turn::AnswerLate } else { Turn::Answer };
+        let otherwise = if state.is_late { ScriptedTurn::AnswerLate } else { ScriptedTurn::Answer };
         state.turns.pop_front().unwrap_or(otherwise)
     }
 
@@ -313,14 +313,14 @@ impl ScriptedSession {
     fn call<T>(&self, call: Call, work: impl FnOnce(&mut Rows) -> T) -> Result<T, Failure> {
         let turn = self.script.begin(call);
         let failure = || Failure::Refused("as the script says".into());
-        if turn == Turn::Fail {
+        if turn == ScriptedTurn::Fail {
             return Err(failure());
         }
         let answer = work(&mut lock(&self.database.0.rows));
         match turn {
-            Turn::FailLate => return Err(failure()),
-            Turn::AnswerLate => self.script.await_release(),
-            Turn::Answer | Turn::Fail => {}
+            ScriptedTurn::FailLate => return Err(failure()),
+            ScriptedTurn::AnswerLate => self.script.await_release(),
+            ScriptedTurn::Answer | ScriptedTurn::Fail => {}
         }
         Ok(answer)
     }
@@ -380,9 +380,9 @@ impl Follower for ScriptedFollower {
         let notice = lock(&shared.notices).pop_front();
         let last_committed = || Change::Committed(self.database.last_committed());
         let change = match notice {
-            Some(Notice::Failure) => return Err(Failure::Refused("as the script says".into())),
-            Some(Notice::Change(change)) => Some(change),
-            Some(Notice::Look) => Some(last_committed()),
+            Some(ScriptedNotice::Failure) => return Err(Failure::Refused("as the script says".into())),
+            Some(ScriptedNotice::Change(change)) => Some(change),
+            Some(ScriptedNotice::Look) => Some(last_committed()),
             None => (!self.has_looked).then(last_committed),
         };
         self.has_looked = true;

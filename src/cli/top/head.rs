@@ -3,11 +3,11 @@
 use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, bar, bold, dim};
-use super::view::View;
+use super::view::TopView;
 use super::words::long_span;
 
 impl Canvas<'_> {
-    pub fn title(&mut self, view: &View) {
+    pub fn title(&mut self, view: &TopView) {
         let puma = view.stats.versions.puma.as_deref();
         let what = match (&view.stats.versions.ninetabs, puma) {
             (Some(ninetabs), puma) => format!("ninetabs {ninetabs}, as Puma {}", puma.unwrap_or_default()),
@@ -21,7 +21,7 @@ impl Canvas<'_> {
         }
     }
 
-    pub fn gauge(&mut self, view: &View) {
+    pub fn gauge(&mut self, view: &TopView) {
         let pool = view.stats.whole();
         let held = view.record.as_ref().map(|record| record.held() as u64);
         let (Some(count), Some(max)) = (held.or_else(|| pool.taken()), pool.max_threads) else { return };
@@ -36,7 +36,7 @@ impl Canvas<'_> {
         pen.put(&format!(" {count} of {max}"), bold()).put_if_it_fits(&format!(" {words}"), Style::new());
     }
 
-    pub fn numbers(&mut self, view: &View) {
+    pub fn numbers(&mut self, view: &TopView) {
         let pool = view.stats.whole();
         let items = [
             ("busy", pool.busy_threads, pool.busy_threads > pool.max_threads),
@@ -51,7 +51,7 @@ impl Canvas<'_> {
     }
 
     /// What only ours tells: the other two limits.
-    pub fn ours(&mut self, view: &View) {
+    pub fn ours(&mut self, view: &TopView) {
         let (Some(streams), Some(database)) = (view.stats.streams, view.stats.database) else { return };
         let mut items = vec![
             ("streams", streams.open, false),

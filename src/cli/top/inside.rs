@@ -5,7 +5,7 @@ use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim};
 use super::look::{HEAD, Look, Scrolled};
-use super::view::View;
+use super::view::TopView;
 use super::words::span;
 use crate::lab::lanes::{self, Lane};
 use crate::lab::record::Record;
@@ -19,14 +19,14 @@ const HOLDER: u16 = 18;
 const MOST_WAITERS: usize = 8;
 
 /// How many rows it takes to show all threads, those who wait, and so many events.
-pub fn height_of_all(view: &View, record: &Record, events: usize) -> usize {
+pub fn height_of_all(view: &TopView, record: &Record, events: usize) -> usize {
     let waiters = waiters(view, record).len().min(MOST_WAITERS);
     // The lanes' title and todo are two rows, the legend and what is above it two more.
     record.threads().len() + waiters + events.min(view.events.len()) + 4
 }
 
 impl Canvas<'_> {
-    pub fn inside(&mut self, view: &View, record: &Record, look: &Look<'_>, bottom: u16) -> Scrolled {
+    pub fn inside(&mut self, view: &TopView, record: &Record, look: &Look<'_>, bottom: u16) -> Scrolled {
         let waiters = waiters(view, record);
         let room = usize::from(bottom.saturating_sub(HEAD + 2));
         let shares = share(room, record.threads().len(), waiters.len(), view.events.len());
@@ -102,7 +102,7 @@ fn recent(record: &Record, columns: usize) -> Vec<Lane> {
 }
 
 /// Who waits in todo, for how long, for what.
-fn waiters(view: &View, record: &Record) -> Vec<String> {
+fn waiters(view: &TopView, record: &Record) -> Vec<String> {
     let line = |story: &Story| {
         let waits = span(record.now_us.saturating_sub(story.queued_us));
         match story.target.as_str() {

@@ -36,7 +36,7 @@ use ninetabs_server::threads::{self, SpawnError};
 use asker::{Answers, Asker, AskerError};
 use look::{Look, Scrolled};
 use screen::LEAST;
-use view::View;
+use view::TopView;
 
 pub(super) const EXAMPLES: &str = "\
 Keys: q, Esc or Ctrl-C leaves, p pauses, arrows and PageUp/PageDown scroll the
@@ -70,7 +70,7 @@ pub struct TopArgs {
 }
 
 /// How it was left.
-enum Left {
+enum TopEnd {
     ByKey,
     BySignal,
 }
@@ -96,7 +96,7 @@ pub fn run(args: TopArgs, from_environment: &FromEnvironment) -> ExitCode {
     }
     let mut asker = Asker::new(args.server);
     let view = match asker.ask() {
-        Ok(answers) => View::new(answers, Instant::now()),
+        Ok(answers) => TopView::new(answers, Instant::now()),
         Err(error) => return failed(from_environment.named(&error.to_string())),
     };
     if args.once {
@@ -110,8 +110,8 @@ pub fn run(args: TopArgs, from_environment: &FromEnvironment) -> ExitCode {
     let left = show(view, &news, &signals);
     ratatui::restore();
     match left {
-        Ok(Left::ByKey) => ExitCode::SUCCESS,
-        Ok(Left::BySignal) => ExitCode::from(interrupt::INTERRUPTED),
+        Ok(TopEnd::ByKey) => ExitCode::SUCCESS,
+        Ok(TopEnd::BySignal) => ExitCode::from(interrupt::INTERRUPTED),
         Err(error) => failed(error),
     }
 }
@@ -126,7 +126,7 @@ fn has_colours() -> bool {
 }
 
 /// The screen as text, as high as need be.
-fn print(view: &View) -> ExitCode {
+fn print(view: &TopView) -> ExitCode {
     let width =
         console::Term::stdout().size_checked().map_or(ONCE_WIDTH, |(_, columns)| columns.max(LEAST.0));
     let area = Rect::new(0, 0, width, screen::height_of_all(view, ONCE_EVENTS));
@@ -140,10 +140,10 @@ fn print(view: &View) -> ExitCode {
 }
 
 fn show(
-    view: View,
+    view: TopView,
     news: &Receiver<Result<Answers, AskerError>>,
     signals: &Receiver<()>,
-) -> Result<Left, TopError> {
+) -> Result<TopEnd, TopError> {
     // From here on a panic, too, puts the terminal back before it is told.
     let mut terminal = ratatui::try_init()?;
     let keys = keys()?;
@@ -153,9 +153,9 @@ fn show(
         select! {
             recv(news) -> answers => top.hear(answers.map_err(|_| TopError::NoAsker)?),
             recv(keys) -> event => if top.obey(&event.map_err(|_| TopError::NoKeys)?) {
-                return Ok(Left::ByKey);
+                return Ok(TopEnd::ByKey);
             },
-            recv(signals) -> _ => return Ok(Left::BySignal),
+            recv(signals) -> _ => return Ok(TopEnd::BySignal),
             default(REDRAW) => {}
         }
     }
@@ -176,9 +176,9 @@ fn keys() -> Result<Receiver<Event>, SpawnError> {
 
 /// What is seen and how.
 struct Top {
-    view: View,
+    view: TopView,
     /// The picture that stands still.
-    paused: Option<View>,
+    paused: Option<TopView>,
     help: bool,
     scroll: usize,
     scrolled: Scrolled,
@@ -186,7 +186,7 @@ struct Top {
 }
 
 impl Top {
-    fn new(view: View) -> Top {
+    fn new(view: TopView) -> Top {
         let scrolled = Scrolled::default();
         Top { view, paused: None, help: false, scroll: 0, scrolled, colours: has_colours() }
     }

@@ -6,12 +6,12 @@ use ratatui::style::{Color, Style};
 use super::canvas::{Canvas, LABEL, dim, level};
 use super::look::{HEAD, Look, Scrolled};
 use super::numbers::{Pool, WorkerAnswer};
-use super::view::View;
+use super::view::TopView;
 
 impl Canvas<'_> {
     pub fn workers(
         &mut self,
-        view: &View,
+        view: &TopView,
         workers: &[WorkerAnswer],
         look: &Look<'_>,
         bottom: u16,
@@ -41,7 +41,7 @@ impl Canvas<'_> {
     }
 
     /// Of a server that does not tell what goes on inside: its numbers, a column an answer.
-    pub fn history(&mut self, view: &View, y: u16) -> u16 {
+    pub fn history(&mut self, view: &TopView, y: u16) -> u16 {
         let columns = usize::from(self.area.width - LABEL - 1);
         let shown = || view.samples.iter().skip(view.samples.len().saturating_sub(columns));
         let most_backlog = shown().filter_map(|pool| pool.backlog).max().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The screen: a pure drawing of a [`View`] into cells.
+//! The screen: a pure drawing of a [`TopView`] into cells.
 //!
 //! From above: which server, its gauge and numbers ([`super::head`]); of ours a lane a
 //! thread, todo and who waits in it, what happened last ([`super::inside`]), of a Puma what
@@ -11,7 +11,7 @@ use ratatui::style::{Color, Modifier, Style};
 use super::canvas::{Canvas, bold, dim};
 use super::inside;
 use super::look::{HEAD, Look, Scrolled};
-use super::view::View;
+use super::view::TopView;
 use ninetabs_server::escape::printable;
 
 /// The smallest terminal on which there is something to see.
@@ -43,7 +43,7 @@ const HELP: [&str; 19] = [
 ];
 
 /// Draws it all.
-pub fn draw(view: &View, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Scrolled {
+pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Scrolled {
     let mut canvas = Canvas { buffer, area, colours: look.colours };
     if area.width < LEAST.0 || area.height < LEAST.1 {
         canvas.too_small();
@@ -82,7 +82,7 @@ pub fn draw(view: &View, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Sc
 }
 
 /// How high a screen must be that shows all rows and these many events.
-pub fn height_of_all(view: &View, events: usize) -> u16 {
+pub fn height_of_all(view: &TopView, events: usize) -> u16 {
     let rows = match (&view.record, &view.stats.worker_status) {
         (Some(record), _) => inside::height_of_all(view, record, events),
         (None, Some(workers)) => workers.len() + 3,
@@ -219,13 +219,13 @@ mod tests {
         Answers { url, anew: true, stats, inside: Some(excerpt) }
     }
 
-    fn ours(threads: usize) -> View {
-        let mut view = View::new(answers(threads), Instant::now());
+    fn ours(threads: usize) -> TopView {
+        let mut view = TopView::new(answers(threads), Instant::now());
         view.up_us = Some(8_000_000);
         view
     }
 
-    fn drawn(view: &View, look: &Look<'_>, width: u16, height: u16) -> (Vec<String>, Scrolled) {
+    fn drawn(view: &TopView, look: &Look<'_>, width: u16, height: u16) -> (Vec<String>, Scrolled) {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         let mut scrolled = Scrolled::default();
         terminal.draw(|frame| scrolled = draw(view, look, frame.area(), frame.buffer_mut())).unwrap();
@@ -299,7 +299,7 @@ mod tests {
                 *target = "/\u{1b}[2J\u{9b}31m\r\n<script>?tab=\u{7}".into();
             }
         }
-        let (rows, _) = drawn(&View::new(answers, Instant::now()), &look(), 100, 30);
+        let (rows, _) = drawn(&TopView::new(answers, Instant::now()), &look(), 100, 30);
         assert!(!rows.concat().contains(char::is_control), "{rows:?}");
     }
 
@@ -316,12 +316,12 @@ mod tests {
     #[test]
     fn a_server_that_is_silent_is_told_with_the_last_picture() {
         let now = Instant::now();
-        let mut view = View::new(answers(2), now);
+        let mut view = TopView::new(answers(2), now);
         assert_eq!(view.silence(now), None);
         view.miss("nobody".into());
         let still = view.clone();
         let silence = view.silence(now + Duration::from_secs(65));
-        let foot = |view: &View, paused, silence: Option<&str>| {
+        let foot = |view: &TopView, paused, silence: Option<&str>| {
             let (mut rows, _) = drawn(view, &Look { paused, silence, ..look() }, 80, 20);
             assert!(rows[5].ends_with("tab 1"), "{}", rows[5]);
             rows.pop().unwrap()
@@ -377,7 +377,7 @@ mod tests {
                 r#"{{"backlog":0,"running":4,"pool_capacity":{capacity},"max_threads":4,"requests_count":7}}"#
             )
         };
-        let mut view = View::new(answers(&single(4)), Instant::now());
+        let mut view = TopView::new(answers(&single(4)), Instant::now());
         view.take(answers(&single(2)), Instant::now());
         view.take(answers(&single(0)), Instant::now());
         let (rows, _) = drawn(&view, &look(), 80, 20);

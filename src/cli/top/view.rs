@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use super::asker::Answers;
 use super::numbers::{Pool, StatsAnswer};
-use super::words::{self, Event, long_span};
+use super::words::{self, EventLine, long_span};
 use crate::lab::record::Record;
 use ninetabs_server::timeline::Excerpt;
 
@@ -21,7 +21,7 @@ const KEPT_SAMPLES: usize = 1_000;
 
 /// All that is shown.
 #[derive(Debug, Clone)]
-pub struct View {
+pub struct TopView {
     pub address: String,
     pub stats: StatsAnswer,
     /// How long the server has been up, if it says when it began.
@@ -29,7 +29,7 @@ pub struct View {
     /// What goes on inside; Puma does not tell.
     pub record: Option<Record>,
     /// Newest last.
-    pub events: VecDeque<Event>,
+    pub events: VecDeque<EventLine>,
     /// The numbers at each answer, newest last.
     pub samples: VecDeque<Pool>,
     answered: Instant,
@@ -37,9 +37,9 @@ pub struct View {
     trouble: Option<String>,
 }
 
-impl View {
-    pub fn new(answers: Answers, now: Instant) -> View {
-        let mut view = View {
+impl TopView {
+    pub fn new(answers: Answers, now: Instant) -> TopView {
+        let mut view = TopView {
             address: String::new(),
             stats: StatsAnswer::default(),
             up_us: None,
@@ -91,13 +91,13 @@ impl View {
             .then(|| excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us));
         if let Some(at_us) = gap {
             let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
-            keep(&mut self.events, Event { at_us, text }, KEPT_EVENTS);
+            keep(&mut self.events, EventLine { at_us, text }, KEPT_EVENTS);
         }
         record.take(excerpt);
         // The stories have all that is shown of the moments but their words.
         let moments = mem::take(&mut record.moments);
         let events = moments.iter().rev().filter_map(|moment| words::tell(moment, record));
-        let events: Vec<Event> = events.take(KEPT_EVENTS).collect();
+        let events: Vec<EventLine> = events.take(KEPT_EVENTS).collect();
         for event in events.into_iter().rev() {
             keep(&mut self.events, event, KEPT_EVENTS);
         }

@@ -11,13 +11,13 @@ const PASSING_US: u64 = 100_000;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct EventLine {
     pub at_us: u64,
     pub text: String,
 }
 
 /// The event of a moment that the record has taken in, if the moment has one.
-pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
+pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
     let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
     let lasts = |us: u64| (us >= PASSING_US).then(|| span(us));
     let thread = || moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
@@ -55,7 +55,7 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<Event> {
             return None;
         }
     };
-    Some(Event { at_us: moment.at_us, text })
+    Some(EventLine { at_us: moment.at_us, text })
 }
 
 /// A length of time as a person says it: `3 ms`, `2.1 s`, and from a minute on as

@@ -69,14 +69,14 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let thread = ended.as_ref().and_then(|story| story.started).map(|(_, thread)| thread);
     let end = match ended {
         Some(Story { gone: Some(gone), .. }) => {
-            End::Failed { write: gone.write.saturating_sub(received), errno: gone.error }
+            StreamEnd::Failed { write: gone.write.saturating_sub(received), errno: gone.error }
         }
-        Some(_) => End::Otherwise,
-        None => End::Never,
+        Some(_) => StreamEnd::Otherwise,
+        None => StreamEnd::Never,
     };
     let (write, errno) = match &end {
-        End::Failed { write, errno } => (write.to_string(), errno.as_str()),
-        End::Otherwise | End::Never => ("none failed".to_owned(), "no write failed"),
+        StreamEnd::Failed { write, errno } => (write.to_string(), errno.as_str()),
+        StreamEnd::Otherwise | StreamEnd::Never => ("none failed".to_owned(), "no write failed"),
     };
     claims.push("writes after the close until one failed", "2", &write, write == "2");
     claims.push("what that write met", "EPIPE", errno, errno == "EPIPE");
@@ -139,7 +139,7 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 }
 
 /// How the stream ended whose client had closed.
-enum End {
+enum StreamEnd {
     /// By a write that failed: its number after the close, and what it met.
     Failed {
         write: u64,
@@ -150,24 +150,24 @@ enum End {
     Never,
 }
 
-fn why(end: &End, after: Duration, taken: &str) -> String {
+fn why(end: &StreamEnd, after: Duration, taken: &str) -> String {
     let after = spoken(after);
     match end {
-        End::Failed { write: 2, errno } => format!(
+        StreamEnd::Failed { write: 2, errno } => format!(
             "The kernel accepted the first write after the close, and the client's side answered it with RST; nothing \
              wakes a loop that sleeps. The second write failed with {errno}, which ended the loop {after} after the \
              close{taken}."
         ),
-        End::Failed { write, errno } => format!(
+        StreamEnd::Failed { write, errno } => format!(
             "Write {write} after the close failed with {errno}, which ended the loop {after} after the close{taken}. \
              Nothing else wakes a loop that sleeps."
         ),
-        End::Otherwise => {
+        StreamEnd::Otherwise => {
             format!(
                 "The loop ended {after} after the close, and no write had told it that its client was gone{taken}."
             )
         }
-        End::Never => format!(
+        StreamEnd::Never => format!(
             "No write failed in the {after} that we waited, so the loop went on, and its thread did not come back{taken}."
         ),
     }
@@ -215,11 +215,11 @@ mod tests {
     #[test]
     fn what_is_explained_is_what_was_seen() {
         let said = |end| why(&end, Duration::from_secs(4), "; tp 007 took tab 9 out of todo");
-        let failed = |write| said(End::Failed { write, errno: "EPIPE".to_owned() });
+        let failed = |write| said(StreamEnd::Failed { write, errno: "EPIPE".to_owned() });
         assert!(failed(2).contains("The second write failed with EPIPE, which ended the loop 4.0 s after"));
         assert!(failed(1).starts_with("Write 1 after the close failed with EPIPE"));
-        assert!(said(End::Otherwise).contains("no write had told it"));
-        assert!(said(End::Never).starts_with("No write failed in the 4.0 s"));
+        assert!(said(StreamEnd::Otherwise).contains("no write had told it"));
+        assert!(said(StreamEnd::Never).starts_with("No write failed in the 4.0 s"));
         assert!([failed(1), failed(2)].iter().all(|said| said.contains("tp 007 took tab 9")));
     }
 }

@@ -20,7 +20,7 @@ use super::super::chromium::{Chromium, PageId};
 use super::super::http::{self, HttpError, Request};
 use super::super::interrupt::Interrupt;
 use super::super::pacing::Pacing;
-use super::super::tab::{Happening, OpenError, Settings, Tab, What};
+use super::super::tab::{Happening, Settings, Tab, TabError, What};
 use super::super::zombies::Zombie;
 
 /// How long a single request may take.
@@ -101,7 +101,7 @@ pub struct Listener {
 
 impl Listener {
     /// Opens tab `number` at this server (`http://…`); `every` is how often a poller asks.
-    pub fn open(way: Way, server: &str, number: usize, every: Duration) -> Result<Listener, OpenError> {
+    pub fn open(way: Way, server: &str, number: usize, every: Duration) -> Result<Listener, TabError> {
         let mut listener =
             Listener { notes: Notes::default(), stalled: Arc::default(), _tab: None, thread: None };
         match way {
@@ -125,7 +125,7 @@ impl Listener {
                 let server = server.trim_start_matches("http://").to_owned();
                 listener.spawn(move |it| cable(&server, it))?;
             }
-            // A browser has all of its tabs: see [`Pages`].
+            // A browser has all of its tabs: see [`PageClients`].
             Way::Page(..) => {}
         }
         Ok(listener)
@@ -305,12 +305,12 @@ fn subscribe(server: &str, since: &mut Option<i64>, it: &Within) -> Result<(), t
 }
 
 /// Pages in a real browser, which say by their titles what they have got.
-pub struct Pages {
+pub struct PageClients {
     notes: Vec<Notes>,
     _thread: StoppableThread,
 }
 
-impl Pages {
+impl PageClients {
     /// Opens them, and follows their titles.
     pub fn open(
         browser: Chromium,
@@ -319,7 +319,7 @@ impl Pages {
         port: &str,
         tabs: usize,
         interrupt: &Interrupt,
-    ) -> Result<Pages, super::CompareError> {
+    ) -> Result<PageClients, super::CompareError> {
         let mut pages: Vec<(PageId, Notes)> = Vec::new();
         for number in 1..=tabs {
             let host =
@@ -337,7 +337,7 @@ impl Pages {
                 }
             }
         })?;
-        Ok(Pages { notes, _thread: thread })
+        Ok(PageClients { notes, _thread: thread })
     }
 
     pub fn notes(&self) -> Vec<Notes> {

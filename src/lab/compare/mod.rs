@@ -27,7 +27,7 @@ use super::interrupt::Interrupted;
 use super::record::Record;
 use super::scratch::ScratchError;
 use super::subject::SubjectError;
-use super::tab::OpenError;
+use super::tab::TabError;
 use ninetabs_server::threads::SpawnError;
 
 /// How fast everything goes.
@@ -90,7 +90,7 @@ pub enum CompareError {
     #[error(transparent)]
     Subject(SubjectError),
     #[error("a tab could not be opened: {0}")]
-    Tab(#[from] OpenError),
+    Tab(#[from] TabError),
     #[error("a request could not be sent: {0}")]
     Http(#[from] HttpError),
     #[error("the browser could not be driven: {0}")]

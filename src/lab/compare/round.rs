@@ -14,9 +14,9 @@ use super::super::http;
 use super::super::interrupt::Interrupt;
 use super::super::record::Record;
 use super::super::scratch::Scratch;
-use super::super::subject::Subject;
+use super::super::subject::TestedServer;
 use super::contenders::Contender;
-use super::listeners::{Abandoned, Listener, Notes, Pages, Seen, Way};
+use super::listeners::{Abandoned, Listener, Notes, PageClients, Seen, Way};
 use super::servers::Servers;
 use super::{CompareError, ComparePlan, POST_EVERY, Row, Spread};
 
@@ -37,14 +37,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The tabs of one row.
 enum Tabs {
     Own(Vec<Listener>),
-    InABrowser(Pages),
+    InABrowser(PageClients),
 }
 
 impl Tabs {
     fn open(servers: &Servers<'_>, browser: Option<Chromium>) -> Result<Tabs, CompareError> {
         let plan = servers.plan;
         if let (Way::Page(path, hosts), Some(browser)) = (servers.contender.way, browser) {
-            return Ok(Tabs::InABrowser(Pages::open(
+            return Ok(Tabs::InABrowser(PageClients::open(
                 browser,
                 path,
                 hosts,
@@ -271,7 +271,7 @@ fn while_tabs_listen(
 /// Asks for the numbers again and again; a third of the time one of the tabs reads nothing.
 fn sample(
     plan: &ComparePlan,
-    main: &Subject,
+    main: &TestedServer,
     tabs: &Tabs,
     interrupt: &Interrupt,
     seen: &mut Observations,
@@ -332,7 +332,7 @@ fn free_after_nine_abandoned(
 }
 
 /// Makes a model on this server, and says which one.
-fn post(server: &Subject, name: &str) -> Result<i64, CompareError> {
+fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
     let form = "application/x-www-form-urlencoded";
     let answer = http::post(&server.url("/models"), form, format!("name={name}"), ANSWER_WITHIN)?;
     let model: Value = answer.json().unwrap_or_default();
@@ -340,7 +340,7 @@ fn post(server: &Subject, name: &str) -> Result<i64, CompareError> {
 }
 
 /// From a model's commit to the answer that says so; None: there was none.
-fn commit_to_answer(server: &Subject, window: Duration) -> Option<f64> {
+fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
     let form = "application/x-www-form-urlencoded";
     let answer =
         http::post(&server.url("/models"), form, "name=posted".to_owned(), PAGE_WITHIN.min(window)).ok()?;
@@ -351,7 +351,7 @@ fn commit_to_answer(server: &Subject, window: Duration) -> Option<f64> {
 }
 
 /// When each model was created.
-fn created(server: &Subject) -> Result<HashMap<i64, SystemTime>, CompareError> {
+fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareError> {
     let one = |model: &Value| {
         let at = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
         Some((model["id"].as_i64()?, at))

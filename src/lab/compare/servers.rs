@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::interrupt::Interrupt;
 use super::super::stage::in_seconds;
-use super::super::subject::{FREE_PORT, Subject};
+use super::super::subject::{FREE_PORT, TestedServer};
 use super::contenders::Contender;
 use super::{CompareError, ComparePlan, THREADS};
 
@@ -14,11 +14,11 @@ pub struct Servers<'a> {
     pub contender: &'a Contender,
     pub interrupt: &'a Interrupt,
     database: PathBuf,
-    pub main: Subject,
+    pub main: TestedServer,
     /// The one with the streams, where the first has none.
-    streams: Option<Subject>,
+    streams: Option<TestedServer>,
     /// Another program on the same database, which always has a thread.
-    pub other: Subject,
+    pub other: TestedServer,
 }
 
 impl Servers<'_> {
@@ -46,31 +46,31 @@ impl Servers<'_> {
     ) -> Result<Servers<'a>, CompareError> {
         let database = folder.join("models.sqlite3");
         let flags = Servers::flags(plan, contender);
-        let main = Subject::start_at(&plan.program, FREE_PORT, &database, &flags, interrupt)?;
+        let main = TestedServer::start_at(&plan.program, FREE_PORT, &database, &flags, interrupt)?;
         let rate = in_seconds(plan.pace.update_rate);
         let (retry, threads) = (in_seconds(plan.pace.retry), format!("{THREADS}:{THREADS}"));
         let flags =
             ["--produce-every", "off", "--update-rate", &rate, "--retry", &retry, "--threads", &threads];
         let flags = flags.map(str::to_owned);
-        let beside = || Subject::start_at(&plan.program, FREE_PORT, &database, &flags, interrupt);
+        let beside = || TestedServer::start_at(&plan.program, FREE_PORT, &database, &flags, interrupt);
         let streams = contender.has_other_server.then(beside).transpose()?;
         let other = beside()?;
         Ok(Servers { plan, contender, interrupt, database, main, streams, other })
     }
 
     /// Where tabs listen.
-    pub fn streams(&self) -> &Subject {
+    pub fn streams(&self) -> &TestedServer {
         self.streams.as_ref().unwrap_or(&self.main)
     }
 
     /// Stops the first one, and starts it again at its address: whether the stop ended by itself.
-    pub fn restart(self, meanwhile: impl FnOnce(&Subject)) -> Result<(Self, bool), CompareError> {
+    pub fn restart(self, meanwhile: impl FnOnce(&TestedServer)) -> Result<(Self, bool), CompareError> {
         let Servers { plan, contender, interrupt, database, main, streams, other } = self;
         let bind = main.bind();
         let ended = main.stop();
         meanwhile(&other);
         let flags = Servers::flags(plan, contender);
-        let main = Subject::start_at(&plan.program, &bind, &database, &flags, interrupt)?;
+        let main = TestedServer::start_at(&plan.program, &bind, &database, &flags, interrupt)?;
         Ok((Servers { plan, contender, interrupt, database, main, streams, other }, ended))
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Source {
 }
 
 /// How a connection was left.
-enum Left {
+enum SourceLeft {
     Again(Cause),
     Failed(Reason),
     Closed,
@@ -88,7 +88,7 @@ impl Source {
                 state.progress.ready_state = ReadyState::Connecting;
             });
             match left {
-                Left::Again(cause) => {
+                SourceLeft::Again(cause) => {
                     // Only what the server does is counted.
                     if matches!(cause, Cause::Cut) {
                         self.pacing = Pacing::default();
@@ -99,7 +99,7 @@ impl Source {
                         break;
                     }
                 }
-                Left::Failed(reason) => {
+                SourceLeft::Failed(reason) => {
                     self.shared.change(|state| {
                         state.progress.failed = Some(reason.clone());
                         state.progress.ready_state = ReadyState::Closed;
@@ -107,21 +107,21 @@ impl Source {
                     self.tell(What::Failed { reason });
                     break;
                 }
-                Left::Closed => break,
+                SourceLeft::Closed => break,
             }
         }
         self.shared.change(|state| state.progress.ready_state = ReadyState::Closed);
     }
 
     /// One connection, from its first attempt to its end.
-    fn connection(&mut self) -> Left {
+    fn connection(&mut self) -> SourceLeft {
         let mut fetch = Fetch::new(self.page.clone(), self.url.clone(), self.is_authorized);
         for _ in 0..MAX_REDIRECTS {
             let pause = self.pacing.next(Instant::now());
             if !pause.is_zero() && self.is_stopped_within(pause) {
-                return Left::Closed;
+                return SourceLeft::Closed;
             }
-            let Ok(_slot) = self.slot(fetch.url()) else { return Left::Closed };
+            let Ok(_slot) = self.slot(fetch.url()) else { return SourceLeft::Closed };
             let began = Instant::now();
             let (head, body) = match self.ask(&fetch, began) {
                 Ok(answer) => answer,
@@ -129,7 +129,7 @@ impl Source {
             };
             match fetch.judge(&head) {
                 Next::Ask => {}
-                Next::Failed(reason) => return Left::Failed(reason),
+                Next::Failed(reason) => return SourceLeft::Failed(reason),
                 Next::Stream => {
                     (self.url, self.is_authorized) = (fetch.url().clone(), fetch.is_authorized());
                     return match Content::of(&head, body) {
@@ -139,7 +139,7 @@ impl Source {
                 }
             }
         }
-        Left::Again(Cause::TooManyRedirects)
+        SourceLeft::Again(Cause::TooManyRedirects)
     }
 
     /// Waits for one of the browser's connections to the host; `Err`: closed meanwhile.
@@ -195,7 +195,7 @@ impl Source {
     }
 
     /// Reads the stream until it ends, telling each event as soon as it is whole.
-    fn read(&mut self, mut content: Content, began: Instant) -> Left {
+    fn read(&mut self, mut content: Content, began: Instant) -> SourceLeft {
         let events_before = self.shared.state().progress.events;
         self.shared.change(|state| {
             state.progress.opened += 1;
@@ -226,7 +226,7 @@ impl Source {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Left> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), SourceLeft> {
         let mut events = Vec::new();
         let fed = self.parser.feed(bytes, |event| events.push(event));
         self.shared.change(|state| {
@@ -241,25 +241,25 @@ impl Source {
         for event in events {
             self.tell(What::Event(event));
         }
-        fed.map_err(|too_large| Left::Failed(Reason::EventTooLarge(too_large)))
+        fed.map_err(|too_large| SourceLeft::Failed(Reason::EventTooLarge(too_large)))
     }
 
-    fn left(&self, error: HttpError) -> Left {
+    fn left(&self, error: HttpError) -> SourceLeft {
         match self.left_by(Cause::Network(error)) {
-            Left::Again(Cause::Network(error)) if error.is_final() => {
-                Left::Failed(Reason::Unusable(error.to_string()))
+            SourceLeft::Again(Cause::Network(error)) if error.is_final() => {
+                SourceLeft::Failed(Reason::Unusable(error.to_string()))
             }
             left => left,
         }
     }
 
     /// What was done on this side counts before what the socket said about it.
-    fn left_by(&self, cause: Cause) -> Left {
+    fn left_by(&self, cause: Cause) -> SourceLeft {
         let state = self.shared.state();
         match (state.closing, state.cut) {
-            (true, _) => Left::Closed,
-            (false, true) => Left::Again(Cause::Cut),
-            (false, false) => Left::Again(cause),
+            (true, _) => SourceLeft::Closed,
+            (false, true) => SourceLeft::Again(Cause::Cut),
+            (false, false) => SourceLeft::Again(cause),
         }
     }
 

@@ -7,7 +7,7 @@ use ninetabs_server::escape;
 
 /// One event, as the format has it. Times are microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Event {
+pub struct TraceEvent {
     pub(super) name: String,
     pub(super) cat: &'static str,
     #[serde(flatten)]
@@ -55,7 +55,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// The next piece of the file.
-    pub fn encode(&mut self, events: &[Event]) -> Result<Vec<u8>, serde_json::Error> {
+    pub fn encode(&mut self, events: &[TraceEvent]) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = Vec::new();
         for event in events {
             bytes.extend_from_slice(if self.has_begun { b",\n" } else { b"[\n" });
@@ -73,13 +73,13 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Process;
+    use super::super::TraceProcess;
     use super::*;
     use ninetabs_server::timeline::{Moment, What};
 
     #[test]
     fn a_file_that_was_cut_between_two_pieces_lacks_its_bracket_only() {
-        let mut process = Process::new(1, "a \"server\"");
+        let mut process = TraceProcess::new(1, "a \"server\"");
         let mut encoder = Encoder::default();
         assert_eq!(encoder.end(), b"[]\n");
         let mut file = encoder.encode(&process.drain()).unwrap();

@@ -5,7 +5,7 @@
 //! piece by piece: between two moments only the requests in flight are kept. It uses the timeline's types only, so
 //! that a server can be drawn from outside or write its own trace.
 //!
-//! Begins and ends follow from the [`State`] before and after each moment. The ring may have forgotten moments before
+//! Begins and ends follow from the [`RecordState`] before and after each moment. The ring may have forgotten moments before
 //! they came here. Their number is written, and an interval that lost its begin or its end gets one that says so.
 
 mod format;
@@ -16,11 +16,11 @@ use std::mem;
 
 use serde_json::json;
 
-use super::state::State;
+use super::state::RecordState;
 use super::story::{name_of, tab_of};
 use ninetabs_server::timeline::{Held, Moment, Subject, What};
 
-pub use format::{Encoder, Event};
+pub use format::{Encoder, TraceEvent};
 
 use format::Phase;
 use tracks::Tracks;
@@ -39,21 +39,21 @@ struct Begun {
 
 /// One server, as far as its moments have been taken in.
 #[derive(Debug)]
-pub struct Process {
-    state: State,
+pub struct TraceProcess {
+    state: RecordState,
     /// By thread. A thread that has a request and is not in here is still reading it.
     begun: BTreeMap<usize, Begun>,
     tracks: Tracks,
 }
 
-impl Process {
+impl TraceProcess {
     /// A server by this number and name; the name is the first event.
-    pub fn new(pid: u32, name: &str) -> Process {
-        Process { state: State::default(), begun: BTreeMap::new(), tracks: Tracks::new(pid, name) }
+    pub fn new(pid: u32, name: &str) -> TraceProcess {
+        TraceProcess { state: RecordState::default(), begun: BTreeMap::new(), tracks: Tracks::new(pid, name) }
     }
 
     /// The events since the last time.
-    pub fn drain(&mut self) -> Vec<Event> {
+    pub fn drain(&mut self) -> Vec<TraceEvent> {
         self.tracks.drain()
     }
 
@@ -276,8 +276,8 @@ mod tests {
     }
 
     /// The events of these moments, a microsecond or more apart, but for names of processes and threads.
-    fn events(moments: &[(Option<usize>, Option<Subject>, What)]) -> Vec<Event> {
-        let mut process = Process::new(1, "a server");
+    fn events(moments: &[(Option<usize>, Option<Subject>, What)]) -> Vec<TraceEvent> {
+        let mut process = TraceProcess::new(1, "a server");
         for (seq, (thread, subject, what)) in (1..).zip(moments.iter().cloned()) {
             process.take(&Moment { seq, at_us: seq * 10, thread, subject, what });
         }
@@ -287,7 +287,7 @@ mod tests {
 
     /// As `phase name at`.
     fn seen(moments: &[(Option<usize>, Option<Subject>, What)]) -> Vec<String> {
-        let line = |event: Event| {
+        let line = |event: TraceEvent| {
             let json = serde_json::to_value(&event).unwrap();
             format!("{} {} {}", json["ph"].as_str().unwrap(), event.name, event.ts)
         };
@@ -335,7 +335,7 @@ mod tests {
         let queued = (None, of, What::Queued);
         let finished = (on, of, What::Finished);
         let lines = |moments: &[_]| {
-            let line = |event: &Event| {
+            let line = |event: &TraceEvent| {
                 let json = serde_json::to_value(event).unwrap();
                 let dur = json["dur"].as_u64().map_or(String::new(), |dur| format!(" for {dur}"));
                 let ended = json["args"]["ended"].as_str().unwrap_or_default();
@@ -413,7 +413,7 @@ mod tests {
 
     #[test]
     fn a_ring_that_forgot_leaves_begins_and_ends_in_pairs() {
-        let mut process = Process::new(1, "a server");
+        let mut process = TraceProcess::new(1, "a server");
         let tenth = Subject { request: 10, ..NINTH };
         for (seq, thread, of, what) in [
             (1, Some(1), NINTH, What::Started),

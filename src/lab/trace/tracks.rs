@@ -6,7 +6,7 @@ use std::mem;
 use serde_json::{Map, Value, json};
 
 use super::called;
-use super::format::{Event, OfItsProcess, Phase};
+use super::format::{OfItsProcess, Phase, TraceEvent};
 use ninetabs_server::timeline::{Held, Subject};
 
 /// The track of what happens before a thread has a request.
@@ -22,7 +22,7 @@ pub(super) const POOL: usize = 100;
 pub(super) struct Tracks {
     pid: u32,
     last_us: BTreeMap<usize, u64>,
-    events: Vec<Event>,
+    events: Vec<TraceEvent>,
 }
 
 impl Tracks {
@@ -34,7 +34,7 @@ impl Tracks {
         tracks
     }
 
-    pub fn drain(&mut self) -> Vec<Event> {
+    pub fn drain(&mut self) -> Vec<TraceEvent> {
         mem::take(&mut self.events)
     }
 
@@ -126,7 +126,7 @@ impl Tracks {
             Value::Object(args) => args,
             _ => Map::new(),
         };
-        self.events.push(Event { name, cat, phase, ts, pid: self.pid, tid, args });
+        self.events.push(TraceEvent { name, cat, phase, ts, pid: self.pid, tid, args });
     }
 }
 

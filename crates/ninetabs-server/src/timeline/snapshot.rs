@@ -69,7 +69,7 @@ pub struct Held {
     /// When the last one was, in microseconds.
     pub last_write_us: Option<u64>,
     /// The write that failed, if one did.
-    pub gone: Option<Gone>,
+    pub gone: Option<FailedWrite>,
     /// That it was told to end, if it was.
     pub reaped: Option<Reaped>,
 }
@@ -77,7 +77,7 @@ pub struct Held {
 /// A failed write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Gone {
+pub struct FailedWrite {
     /// When, in microseconds.
     pub at_us: u64,
     /// The number of the write.
@@ -220,7 +220,7 @@ impl Snapshot {
                 held.last_write_us = Some(at_us);
             }
             (What::Disconnected { write, error }, Some(held)) => {
-                held.gone = Some(Gone { at_us, write: *write, error: error.clone() });
+                held.gone = Some(FailedWrite { at_us, write: *write, error: error.clone() });
             }
             (What::Reaped { age_ms, why }, Some(held)) => {
                 held.reaped = Some(Reaped { at_us, age_ms: *age_ms, why: why.clone() });

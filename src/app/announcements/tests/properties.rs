@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
 use super::super::super::adapters::Follower;
-use super::super::super::adapters::scripted::{Script, Turn};
+use super::super::super::adapters::scripted::{Script, ScriptedTurn};
 use super::super::super::database::Lease;
 use super::super::super::outside_writers;
 use super::*;
@@ -17,7 +17,7 @@ use super::*;
 #[derive(Debug, Clone)]
 enum Step {
     /// A model is created through the pool, which announces it at once.
-    Create(Turn),
+    Create(ScriptedTurn),
     /// Another program's transaction.
     Begin,
     Commit(usize),
@@ -35,9 +35,9 @@ enum Step {
     Cut(usize),
     Take(usize),
     /// A stream on a thread of the pool looks for new models.
-    Poll(usize, Turn),
+    Poll(usize, ScriptedTurn),
     /// Plans the table reader's next call.
-    Read(Turn),
+    Read(ScriptedTurn),
     Release,
     Refresh,
     /// All that was ordered is read.
@@ -109,7 +109,7 @@ impl Run {
     }
 
     /// Plans the next query of the pool, on whichever of its sessions it runs.
-    fn plan_in_pool(&self, turn: Turn) {
+    fn plan_in_pool(&self, turn: ScriptedTurn) {
         for script in &self.pool {
             script.behave();
             script.plan(turn);
@@ -215,7 +215,7 @@ impl Run {
         while self.scripted.open_transactions() > 0 {
             self.scripted.commit(0);
         }
-        self.plan_in_pool(Turn::Answer);
+        self.plan_in_pool(ScriptedTurn::Answer);
         self.reader.behave();
         // The notifications that are left, and then what none told of.
         self.scripted.look_at_the_table();
@@ -262,18 +262,18 @@ fn run(numbers: Numbers, most_bytes: usize, steps: &[Step]) -> Result<(), TestCa
 }
 
 /// A turn of a session that a test's own thread waits for: it is never late.
-fn prompt() -> impl Strategy<Value = Turn> {
-    prop_oneof![6 => Just(Turn::Answer), 1 => Just(Turn::Fail), 1 => Just(Turn::FailLate)]
+fn prompt() -> impl Strategy<Value = ScriptedTurn> {
+    prop_oneof![6 => Just(ScriptedTurn::Answer), 1 => Just(ScriptedTurn::Fail), 1 => Just(ScriptedTurn::FailLate)]
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let n = || 0..64_usize;
     let page = prop_oneof![Just(Page::Nothing), Just(Page::Known), Just(Page::Committed)];
     let read = prop_oneof![
-        1 => Just(Turn::Answer),
-        1 => Just(Turn::Fail),
-        1 => Just(Turn::FailLate),
-        3 => Just(Turn::AnswerLate)
+        1 => Just(ScriptedTurn::Answer),
+        1 => Just(ScriptedTurn::Fail),
+        1 => Just(ScriptedTurn::FailLate),
+        3 => Just(ScriptedTurn::AnswerLate)
     ];
     let step = prop_oneof![
         4 => prompt().prop_map(Step::Create),
@@ -317,9 +317,9 @@ fn an_answer_from_before_a_commit_does_not_count_for_it() {
     // when it is read, and one more when the answer comes.
     let models = [
         Step::Join(Page::Nothing),
-        Step::Create(Turn::Answer),
+        Step::Create(ScriptedTurn::Answer),
         Step::Delete(1),
-        Step::Read(Turn::AnswerLate),
+        Step::Read(ScriptedTurn::AnswerLate),
         Step::Refresh,
         Step::Begin,
         Step::Commit(0),
@@ -334,7 +334,7 @@ fn an_answer_from_before_a_commit_does_not_count_for_it() {
         Step::Begin,
         Step::Commit(0),
         Step::Join(Page::Committed),
-        Step::Read(Turn::AnswerLate),
+        Step::Read(ScriptedTurn::AnswerLate),
         Step::Take(0),
         Step::Begin,
         Step::Commit(0),
