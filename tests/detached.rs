@@ -16,7 +16,7 @@ use crate::common::{
     read_to_end, read_until, send, split, wait_for,
 };
 use crossbeam_channel::Receiver;
-use ninetabs::lab::tab::What as Happens;
+use ninetabs::lab::tab::Happens;
 use ninetabs_server::event_loop::{EventLoop, Feed, NextPiece, Peer};
 use ninetabs_server::services::Services;
 use ninetabs_server::{Request, Response};

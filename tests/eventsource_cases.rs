@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::common::case_bytes::base64;
 use crate::common::wire::{Asked, PATIENCE, Server, wait_for_close, write};
-use ninetabs::lab::event_stream::{Event, Parser};
-use ninetabs::lab::tab::{Cause, Reason, Settings, Tab, What};
+use ninetabs::lab::event_stream::{Parser, ReceivedEvent};
+use ninetabs::lab::tab::{Cause, Happens, Reason, Settings, Tab};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -23,7 +23,7 @@ struct Case {
 
 #[derive(Debug, Deserialize)]
 struct Expect {
-    events: Vec<Event>,
+    events: Vec<ReceivedEvent>,
     retry_ms: Option<u64>,
     reconnects: bool,
     last_event_id_header: Option<String>,
@@ -46,7 +46,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// Parses `pieces` as one connection and says what a page and the next request see.
-fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Option<Duration>, String) {
+fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<ReceivedEvent>, Option<Duration>, String) {
     let mut parser = Parser::default();
     let mut events = Vec::new();
     for piece in pieces {
@@ -152,17 +152,17 @@ fn through_a_socket(case: Case, ending: Ending) {
     let reconnects = loop {
         let happening = tab.happenings().recv_timeout(PATIENCE);
         match happening.unwrap_or_else(|error| panic!("{about}: {error}, after {events:?}")).what {
-            What::Event(event) => events.push(event),
-            What::Ended { cause, reconnect_in } => {
+            Happens::Event(event) => events.push(event),
+            Happens::Ended { cause, reconnect_in } => {
                 assert!(matches!(cause, Cause::Finished), "{about}: {cause}");
                 assert_eq!(reconnect_in, case.retry().unwrap_or(default), "{about}");
                 break true;
             }
-            What::Failed { reason } => {
+            Happens::Failed { reason } => {
                 assert!(matches!(reason, Reason::MimeType(_)), "{about}: {reason}");
                 break false;
             }
-            What::Connecting { .. } | What::FirstByte { .. } | What::Opened { .. } => {}
+            Happens::Connecting { .. } | Happens::FirstByte { .. } | Happens::Opened { .. } => {}
         }
     };
     assert_eq!(events, expect.events, "{about}");
@@ -171,10 +171,14 @@ fn through_a_socket(case: Case, ending: Ending) {
 
     let first = asked.recv_timeout(PATIENCE).unwrap();
     assert_eq!(first.header("Accept"), Some("text/event-stream"), "{about}");
-    assert_eq!((first.header("Last-Event-ID"), first.header("Accept-Encoding")), (None, None), "{about}");
+    assert_eq!(
+        (first.header("Last-ReceivedEvent-ID"), first.header("Accept-Encoding")),
+        (None, None),
+        "{about}"
+    );
     if expect.reconnects {
         let second = asked.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(second.header("Last-Event-ID"), expect.last_event_id_header.as_deref(), "{about}");
+        assert_eq!(second.header("Last-ReceivedEvent-ID"), expect.last_event_id_header.as_deref(), "{about}");
     } else {
         tab.close();
         assert_eq!(server.accepted(), 1, "{about}");
@@ -231,9 +235,9 @@ fn becomes(bytes: Vec<u8>) -> (Vec<String>, Result<Cause, Reason>) {
     let mut events = Vec::new();
     loop {
         match tab.happenings().recv_timeout(PATIENCE).expect("something happens to the tab").what {
-            What::Event(event) => events.push(event.data),
-            What::Ended { cause, .. } => return (events, Ok(cause)),
-            What::Failed { reason } => return (events, Err(reason)),
+            Happens::Event(event) => events.push(event.data),
+            Happens::Ended { cause, .. } => return (events, Ok(cause)),
+            Happens::Failed { reason } => return (events, Err(reason)),
             _ => {}
         }
     }
@@ -435,7 +439,7 @@ fn types_are_extracted_as_the_fetch_standard_says() {
         ("a quoted comma", of("text/event-stream;x=\"a, text/html\""), A),
         ("an open quote", of("text/event-stream;x=\"a, text/html"), A),
         ("a quoted charset", of("text/event-stream;charset=\"utf-8\""), A),
-        ("capitals", of("TEXT/Event-Stream; CHARSET=UTF-8"), A),
+        ("capitals", of("TEXT/ReceivedEvent-Stream; CHARSET=UTF-8"), A),
         ("an end without a parameter", of("text/event-stream;"), A),
         ("blanks around it", of("  text/event-stream ; charset=utf-8 "), A),
         ("no type", answer("HTTP/1.1 200 OK\nX: y", EVENT), FailsFor("text/event-stream")),

@@ -102,10 +102,15 @@ fn an_order_that_is_refused_changes_nothing() {
 fn a_resize_takes_its_descriptors_from_the_connections_of_clients() {
     let server = Server::with_descriptors(256, &[]);
     let most = |server: &Server| server.stats()["connections"]["max"].as_u64().unwrap();
-    let (before, room) = (descriptors(&server), most(&server));
+    let room = most(&server);
+    // The connection of each order or question may still be open for a moment.
+    let before = wait_for("a number that stays", || {
+        let (one, two) = (State::of(&server).descriptors, State::of(&server).descriptors);
+        (one == two).then_some(two)
+    });
     assert_eq!(order(&server, "/resize?max=18").0, 200);
     assert_eq!(most(&server), room - 2 * 10, "two for each of ten connections more");
-    assert_eq!(descriptors(&server), before + 2 * 10);
+    wait_for("two more for each of them", || (descriptors(&server) == before + 2 * 10).then_some(()));
     let held: Vec<_> = (0..most(&server)).map(|_| TcpStream::connect(server.app).unwrap()).collect();
     server.wait_for_stats("as many as there may be", |stats| stats["connections"]["open"] == held.len());
     let (status, said) = order(&server, "/resize?max=19");

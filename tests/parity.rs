@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use crate::common::{PATIENCE, Server, json, program, wait_for};
 use ninetabs::lab::http::{self, HttpError};
 use ninetabs::lab::program::Program;
-use ninetabs::lab::tab::{Settings, Tab, What};
+use ninetabs::lab::tab::{Happens, Settings, Tab};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -199,10 +199,10 @@ fn play(peer: &dyn Peer) -> Seen {
     let third_writes = peer.writes(3);
 
     let first_byte = median(tabs.iter().chain([&third]).map(|tab| tab.first_byte().unwrap()));
-    let arrived = arrivals(&tabs[0], |what| matches!(what, What::Event(_)));
+    let arrived = arrivals(&tabs[0], |what| matches!(what, Happens::Event(_)));
     let lags = peer.writes(1).into_iter().zip(arrived).map(|(written, arrived)| since(written, arrived));
     let event_after_write = median(lags);
-    let ninth_came = arrivals(&ninth, |what| matches!(what, What::FirstByte { .. }))[0];
+    let ninth_came = arrivals(&ninth, |what| matches!(what, Happens::FirstByte { .. }))[0];
     let handed_over = since(*third_writes.last().unwrap(), ninth_came);
 
     drop((tabs, ninth));
@@ -225,7 +225,7 @@ fn play(peer: &dyn Peer) -> Seen {
     }
 }
 
-fn arrivals(tab: &Tab, wanted: impl Fn(&What) -> bool) -> Vec<SystemTime> {
+fn arrivals(tab: &Tab, wanted: impl Fn(&Happens) -> bool) -> Vec<SystemTime> {
     let happenings = tab.happenings().try_iter().filter(|happening| wanted(&happening.what));
     happenings.map(|happening| SystemTime::now() - happening.at.elapsed()).collect()
 }

@@ -12,7 +12,7 @@ use crate::common::{
     FRONTS, PATIENCE, Server, ask, create, get, json, open_stream, read_head, read_until, send, split,
     wait_for,
 };
-use ninetabs::lab::tab::What as Happens;
+use ninetabs::lab::tab::Happens;
 
 /// Models come four times as fast as the streams look.
 const LOAD: &str = "--produce-every 5ms --update-rate 20ms --retry 10ms --keep-models 100000";

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::wire::{Asked, PATIENCE, STREAM, Server, reset, wait_for_close, wait_until, write};
-use ninetabs::lab::event_stream::{Event, EventTooLarge};
+use ninetabs::lab::event_stream::{EventTooLarge, ReceivedEvent};
 use ninetabs::lab::http::{HttpError, MAX_HEAD_BYTES};
 use ninetabs::lab::pacing::{BURST, PER_SECOND};
-use ninetabs::lab::tab::{Cause, MAX_REDIRECTS, ReadyState, Reason, Settings, Tab, TabError, What};
+use ninetabs::lab::tab::{Cause, Happens, MAX_REDIRECTS, ReadyState, Reason, Settings, Tab, TabError};
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
@@ -21,16 +21,16 @@ fn soon() -> Settings {
     Settings { reconnect_after: Duration::from_millis(10), ..Settings::default() }
 }
 
-fn next(tab: &Tab) -> What {
+fn next(tab: &Tab) -> Happens {
     tab.happenings().recv_timeout(PATIENCE).expect("something happens to the tab").what
 }
 
 /// Skips to the next event.
-fn next_event(tab: &Tab) -> Event {
+fn next_event(tab: &Tab) -> ReceivedEvent {
     loop {
         match next(tab) {
-            What::Event(event) => return event,
-            What::Failed { reason } => panic!("{reason}"),
+            Happens::Event(event) => return event,
+            Happens::Failed { reason } => panic!("{reason}"),
             _ => {}
         }
     }
@@ -40,8 +40,8 @@ fn next_event(tab: &Tab) -> Event {
 fn next_end(tab: &Tab) -> (Cause, Duration) {
     loop {
         match next(tab) {
-            What::Ended { cause, reconnect_in } => return (cause, reconnect_in),
-            What::Failed { reason } => panic!("{reason}"),
+            Happens::Ended { cause, reconnect_in } => return (cause, reconnect_in),
+            Happens::Failed { reason } => panic!("{reason}"),
             _ => {}
         }
     }
@@ -60,9 +60,9 @@ fn a_stream_opens_before_its_first_event_and_close_is_heard_by_the_server() {
         tell.send(asked.peer_port).unwrap();
     });
     let tab = Tab::open(&server.url("/"), soon()).unwrap();
-    let What::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
-    let What::FirstByte { after: first_byte } = next(&tab) else { panic!("then a byte comes") };
-    let What::Opened { after: opened } = next(&tab) else { panic!("then it is open") };
+    let Happens::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
+    let Happens::FirstByte { after: first_byte } = next(&tab) else { panic!("then a byte comes") };
+    let Happens::Opened { after: opened } = next(&tab) else { panic!("then it is open") };
     assert!(first_byte <= opened);
     assert_eq!((tab.ready_state(), tab.local_port()), (ReadyState::Open, Some(local_port)));
     assert_eq!(tab.first_byte(), Some(first_byte));
@@ -80,7 +80,7 @@ fn without_an_answer_it_waits_and_can_still_be_closed() {
         tell.send(asked.peer_port).unwrap();
     });
     let tab = Tab::open(&server.url("/"), soon()).unwrap();
-    let What::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
+    let Happens::Connecting { local_port } = next(&tab) else { panic!("first it connects") };
     wait_until("the connection is taken", || server.accepted() == 1);
     assert_eq!((tab.ready_state(), tab.first_byte()), (ReadyState::Connecting, None));
     drop(tab);
@@ -225,8 +225,8 @@ fn the_last_event_id_goes_raw_and_from_the_first_request_on_if_given() {
     let settings = Settings { last_event_id: "seven".to_owned(), ..soon() };
     let tab = Tab::open(&server.url("/"), settings).unwrap();
     let ids: Vec<_> = (0..2).map(|_| asked.recv_timeout(PATIENCE).unwrap()).collect();
-    assert_eq!(ids[0].header("Last-Event-ID"), Some("seven"));
-    assert_eq!(ids[1].header("Last-Event-ID"), Some("\u{2026} 2"));
+    assert_eq!(ids[0].header("Last-ReceivedEvent-ID"), Some("seven"));
+    assert_eq!(ids[1].header("Last-ReceivedEvent-ID"), Some("\u{2026} 2"));
     drop(tab);
     let smuggled = Settings { last_event_id: "1\r\nA: b".to_owned(), ..soon() };
     let refused = Tab::open(&server.url("/"), smuggled);
@@ -252,7 +252,7 @@ fn every_way_to_end_early_keeps_what_was_whole_and_is_named() {
         let server = Server::start({
             let answer = answer.clone();
             move |asked, stream| {
-                tell.send(asked.header("Last-Event-ID").map(str::to_owned)).unwrap();
+                tell.send(asked.header("Last-ReceivedEvent-ID").map(str::to_owned)).unwrap();
                 write(stream, &answer);
             }
         });
@@ -291,7 +291,7 @@ fn a_reset_in_mid_event_and_an_end_without_a_byte_are_told_apart() {
 /// A server whose stream resumes from `Last-Event-ID`, in pieces of a few bytes.
 fn counting_server(to: u64) -> Server {
     Server::start(move |asked, stream| {
-        let from = asked.header("Last-Event-ID").map_or(0, |id| id.parse::<u64>().unwrap());
+        let from = asked.header("Last-ReceivedEvent-ID").map_or(0, |id| id.parse::<u64>().unwrap());
         let events = (from + 1..=to).map(|id| format!("data: the event\ndata: {id}\nid: {id}\n\n"));
         let bytes: Vec<u8> = STREAM.bytes().chain(events.collect::<String>().into_bytes()).collect();
         let mut random = fastrand::Rng::with_seed(asked.number as u64);
@@ -318,17 +318,17 @@ fn hundreds_of_cuts_in_mid_event_lose_and_repeat_nothing() {
     let (mut ids, mut cuts, mut next_cut) = (Vec::new(), 0, 1);
     while ids.last() != Some(&LAST) {
         match next(&tab) {
-            What::Event(event) => {
+            Happens::Event(event) => {
                 ids.push(event.last_event_id.parse::<u64>().unwrap());
                 if ids.len() as u64 >= next_cut && tab.cut() {
                     next_cut = ids.len() as u64 + random.u64(1..80);
                 }
             }
-            What::Ended { cause, .. } => {
+            Happens::Ended { cause, .. } => {
                 assert!(matches!(cause, Cause::Cut), "{cause}");
                 cuts += 1;
             }
-            What::Failed { reason } => panic!("{reason}"),
+            Happens::Failed { reason } => panic!("{reason}"),
             _ => {}
         }
     }
@@ -529,7 +529,7 @@ fn a_listener_that_does_not_keep_up_is_felt_by_the_server_and_loses_nothing() {
     let tab = Tab::open_into(&server.url("/"), soon(), to).unwrap();
     let mut seen = Vec::new();
     while seen.len() < 1000 {
-        if let What::Event(event) = happenings.recv_timeout(PATIENCE).unwrap().what {
+        if let Happens::Event(event) = happenings.recv_timeout(PATIENCE).unwrap().what {
             seen.push(event.data);
         }
     }
@@ -627,7 +627,7 @@ fn nothing_that_a_server_sends_is_a_panic() {
         // A thread that panics ends without a word.
         loop {
             match next(&tab) {
-                What::Ended { .. } | What::Failed { .. } => break,
+                Happens::Ended { .. } | Happens::Failed { .. } => break,
                 _ => {}
             }
         }

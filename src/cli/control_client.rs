@@ -28,7 +28,7 @@ pub enum ControlUrl {
 
 /// An answer, whatever its status.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct ControlAnswer {
     pub status: u16,
     /// Without the line's end.
     pub body: String,
@@ -86,7 +86,7 @@ impl ControlUrl {
     }
 
     /// Asks, and takes the whole answer. `target` is a path and a query as they are sent.
-    pub fn ask(&self, method: &str, target: &str, patience: Duration) -> Result<Answer, AskError> {
+    pub fn ask(&self, method: &str, target: &str, patience: Duration) -> Result<ControlAnswer, AskError> {
         let deadline = Instant::now() + patience;
         let mut connection = self.connect(patience)?;
         connection.set_deadline(Some(deadline));
@@ -97,7 +97,7 @@ impl ControlUrl {
             _ => AskError::NoControlServer,
         })?;
         let body = String::from_utf8_lossy(&body).trim_end_matches(['\r', '\n']).to_owned();
-        Ok(Answer { status: head.status, body })
+        Ok(ControlAnswer { status: head.status, body })
     }
 
     fn connect(&self, patience: Duration) -> Result<Connection, AskError> {
@@ -160,7 +160,7 @@ mod tests {
             });
             let answer =
                 url.parse::<ControlUrl>().unwrap().ask("GET", "/stats", Duration::from_secs(30)).unwrap();
-            assert_eq!(answer, Answer { status: 200, body: "{}".to_owned() }, "{url}");
+            assert_eq!(answer, ControlAnswer { status: 200, body: "{}".to_owned() }, "{url}");
             assert_eq!(&other.join().unwrap(), b"GET /stats HTTP/1.0\r\n\r\n");
         }
     }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_or_none() {
-        let answer = |status, body: &str| Some(Answer { status, body: body.to_owned() });
+        let answer = |status, body: &str| Some(ControlAnswer { status, body: body.to_owned() });
         for (bytes, wanted) in [
             ("HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\n{}\n", answer(200, "{}")),
             ("HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", answer(404, "no")),

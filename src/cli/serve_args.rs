@@ -51,7 +51,7 @@ pub enum Notice {
 
 /// A way out that is a matter of flags. Which ones it sets stands at each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Fix {
+pub enum FixOption {
     /// A maximum age of 5 s: more tabs than threads take turns.
     Reaper,
     /// 64 threads, and eight database connections for all of them.
@@ -234,7 +234,7 @@ pub struct ServeArgs {
 
     /// The flags of one of the ways out that /fixes lists, for those that are flags; what is given beside it wins [default: none].
     #[arg(long, value_name = "NAME", env = "NINETABS_FIX", help_heading = "Looking")]
-    pub fix: Option<Fix>,
+    pub fix: Option<FixOption>,
     /// A folder to read the views from at each request, so that an edit shows at the next reload [default: those in the program].
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Looking")]
     pub views: Option<PathBuf>,

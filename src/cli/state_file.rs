@@ -62,14 +62,14 @@ fn quoted_if_a_number(token: &str) -> String {
 
 /// What a state file says about the control server, of ours or of Puma.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct ControlServer {
+pub struct NamedControlServer {
     pub url: Option<String>,
     pub token: Option<String>,
 }
 
 /// Reads it as Puma does: line by line, comments skipped, split at the first
 /// colon, quotes around a value taken off, other keys passed over.
-pub fn read(path: &Path) -> Result<ControlServer, FileError> {
+pub fn read(path: &Path) -> Result<NamedControlServer, FileError> {
     Ok(parse(&read_small(path)?))
 }
 
@@ -87,8 +87,8 @@ fn value(text: &str, wanted: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-fn parse(text: &str) -> ControlServer {
-    ControlServer {
+fn parse(text: &str) -> NamedControlServer {
+    NamedControlServer {
         url: value(text, "control_url"),
         token: value(text, "control_auth_token").filter(|token| token != NO_TOKEN),
     }
@@ -98,9 +98,9 @@ fn parse(text: &str) -> ControlServer {
 mod tests {
     use super::*;
 
-    fn says(url: &str, token: &str) -> ControlServer {
+    fn says(url: &str, token: &str) -> NamedControlServer {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        ControlServer { url: some(url), token: some(token) }
+        NamedControlServer { url: some(url), token: some(token) }
     }
 
     #[test]

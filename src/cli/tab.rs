@@ -22,9 +22,9 @@ use super::duration::seconds;
 use super::failed;
 use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
-use crate::lab::event_stream::Event;
+use crate::lab::event_stream::ReceivedEvent;
 use crate::lab::http::parse_url;
-use crate::lab::tab::{Settings, Tab, What};
+use crate::lab::tab::{Happens, Settings, Tab};
 use ninetabs_server::escape;
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 
@@ -163,7 +163,7 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
             recv(stop.receiver()) -> _ => return TabEnd::Done,
         };
         match what {
-            What::Event(event) => match print(events_to, &event) {
+            Happens::Event(event) => match print(events_to, &event) {
                 Ok(()) => left = left.map(|left| left - 1),
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return TabEnd::Done,
                 Err(error) => {
@@ -171,12 +171,12 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
                     return TabEnd::Failed;
                 }
             },
-            What::Failed { reason } => {
+            Happens::Failed { reason } => {
                 note(notes_to, &format!("failed for good: {reason}"));
                 return TabEnd::Failed;
             }
             other => {
-                let is_end = matches!(other, What::Ended { .. });
+                let is_end = matches!(other, Happens::Ended { .. });
                 let is_first = is_end && !std::mem::replace(&mut has_ended, true);
                 let hint = if is_first { "; Ctrl-C ends it" } else { "" };
                 note(notes_to, &format!("{}{hint}", describe(&other)));
@@ -188,16 +188,18 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
     }
 }
 
-fn describe(what: &What) -> String {
+fn describe(what: &Happens) -> String {
     match what {
-        What::Connecting { local_port } => format!("connected from port {local_port}, waiting for an answer"),
-        What::FirstByte { after } => format!("first byte after {:.1} ms", ms(*after)),
-        What::Opened { after } => format!("open after {:.1} ms", ms(*after)),
-        What::Ended { cause, reconnect_in } => {
+        Happens::Connecting { local_port } => {
+            format!("connected from port {local_port}, waiting for an answer")
+        }
+        Happens::FirstByte { after } => format!("first byte after {:.1} ms", ms(*after)),
+        Happens::Opened { after } => format!("open after {:.1} ms", ms(*after)),
+        Happens::Ended { cause, reconnect_in } => {
             format!("{cause}; connecting again in {:.1} s", reconnect_in.as_secs_f64())
         }
-        What::Failed { reason } => reason.to_string(),
-        What::Event(event) => event.data.clone(),
+        Happens::Failed { reason } => reason.to_string(),
+        Happens::Event(event) => event.data.clone(),
     }
 }
 
@@ -205,7 +207,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-fn print(to: &mut impl Write, event: &Event) -> io::Result<()> {
+fn print(to: &mut impl Write, event: &ReceivedEvent) -> io::Result<()> {
     let line = serde_json::to_string(event)?;
     writeln!(to, "{}", escape::json(&line))?;
     to.flush()
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!(out.text(), expected);
         let notes = notes.text();
         assert!(notes.contains("connected from port") && notes.contains("open after"), "{notes}");
-        assert!(server.join().unwrap().contains("\r\nLast-Event-ID: 7\r\n"));
+        assert!(server.join().unwrap().contains("\r\nLast-ReceivedEvent-ID: 7\r\n"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crossbeam_channel::bounded;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::lab::http::{Closer, Connection, HttpError, Options, Request, parse_url};
+use crate::lab::http::{ClientRequest, Closer, Connection, HttpError, Options, parse_url};
 use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
 use crate::lab::zombies::Zombie;
 use ninetabs_server::threads::{self, SpawnError};
@@ -254,7 +254,7 @@ impl Laboratory {
         connection.set_deadline(Some(Instant::now() + PAGE_WITHIN));
         connection.send(
             &url,
-            &Request { headers: vec![("Connection", b"close".to_vec())], ..Request::default() },
+            &ClientRequest { headers: vec![("Connection", b"close".to_vec())], ..ClientRequest::default() },
         )?;
         let page = LabPage {
             target,

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use url::Url;
 
-use super::http::{Closer, Connection, HttpError, Options, Reading, Request, bad_url, parse_url};
+use super::http::{ClientRequest, Closer, Connection, HttpError, Options, Reading, bad_url, parse_url};
 use super::sockets::HostSockets;
 use super::tab::{ReadyState, Reason, Settings, Tab, TabError, Waiting};
 
@@ -227,7 +227,7 @@ impl Loader {
         let headers =
             [("Connection", "close"), ("User-Agent", "ninetabs"), ("Accept", "text/html,*/*;q=0.8")];
         let headers = headers.map(|(name, value)| (name, value.as_bytes().to_vec())).into();
-        connection.send(&self.page_url, &Request { headers, ..Request::default() })?;
+        connection.send(&self.page_url, &ClientRequest { headers, ..ClientRequest::default() })?;
         let (head, mut body) = connection.response()?;
         io::copy(&mut body, &mut io::sink()).map_err(HttpError::from_body)?;
         Ok((!self.page.progress().closing).then_some(head.status))

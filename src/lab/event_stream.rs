@@ -1,6 +1,6 @@
 //! The event stream format of the HTML standard, as a pure parser.
 //!
-//! Bytes go in, in whatever pieces the network cut them; [`Event`]s come out. The
+//! Bytes go in, in whatever pieces the network cut them; [`ReceivedEvent`]s come out. The
 //! parser outlives a connection, because two things of a stream do: the last
 //! event ID and the reconnection time. [`Parser::begin`] forgets the rest.
 //!
@@ -24,7 +24,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// What a page's listener is handed; models the standard's `MessageEvent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct ReceivedEvent {
     /// The `event` field, or `message`.
     #[serde(rename = "type")]
     pub event_type: String,
@@ -117,7 +117,7 @@ impl Parser {
 
     /// Takes the next `bytes` of the stream and hands each event that they finish
     /// to `on`, in order.
-    pub fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Event)) -> Result<(), EventTooLarge> {
+    pub fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(ReceivedEvent)) -> Result<(), EventTooLarge> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
@@ -151,7 +151,7 @@ impl Parser {
         if held > self.limit { Err(EventTooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
-    fn end_of_line(&mut self, mut line: &[u8]) -> Option<Event> {
+    fn end_of_line(&mut self, mut line: &[u8]) -> Option<ReceivedEvent> {
         if std::mem::take(&mut self.first_line) {
             line = line.strip_prefix(BOM).unwrap_or(line);
         }
@@ -191,13 +191,13 @@ impl Parser {
     }
 
     /// A blank line: the id counts even when there is no data to dispatch.
-    fn dispatch(&mut self) -> Option<Event> {
+    fn dispatch(&mut self) -> Option<ReceivedEvent> {
         let mut data = std::mem::take(&mut self.pending.data);
         let event_type = std::mem::take(&mut self.pending.event_type);
         self.last_event_id.clone_from(&self.pending.id);
         data.pop()?;
         let event_type = if event_type.is_empty() { "message".to_owned() } else { event_type };
-        Some(Event { event_type, data, last_event_id: self.last_event_id.clone() })
+        Some(ReceivedEvent { event_type, data, last_event_id: self.last_event_id.clone() })
     }
 }
 

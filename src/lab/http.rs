@@ -196,7 +196,7 @@ impl HttpError {
 
 /// What is asked, apart from the URL.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct ClientRequest {
     /// `GET` when empty.
     pub method: &'static str,
     /// Sent in this order, after `Host`. Values are bytes: a `Last-Event-ID` is raw UTF-8.
@@ -280,14 +280,14 @@ fn closing(
     method: &'static str,
     mut headers: Vec<(&'static str, Vec<u8>)>,
     body: Option<Vec<u8>>,
-) -> Request {
+) -> ClientRequest {
     headers.push(("Connection", b"close".to_vec()));
-    Request { method, headers, body }
+    ClientRequest { method, headers, body }
 }
 
 /// Sends `request` on a connection of its own and takes the whole answer. Blocks for
 /// `timeout` at the most; redirects are not followed.
-pub fn request(url: &Url, request: &Request, timeout: Duration) -> Result<Answer, HttpError> {
+pub fn request(url: &Url, request: &ClientRequest, timeout: Duration) -> Result<Answer, HttpError> {
     let began = Instant::now();
     let mut connection = Connection::open(url, timeout)?;
     connection.set_deadline(Some(began + timeout));

@@ -79,7 +79,7 @@ pub struct Band {
 
 /// A name inside its band.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed<'a> {
+pub struct NamePlace<'a> {
     pub column: usize,
     /// Columns that it takes.
     pub width: usize,
@@ -89,12 +89,12 @@ pub struct Placed<'a> {
 impl Lane {
     /// The names that fit into their bands, from left to right, none over another. A name
     /// goes between two writes if it fits there, else over the band's beginning.
-    pub fn names(&self) -> Vec<Placed<'_>> {
-        let mut placed: Vec<Placed<'_>> = Vec::new();
+    pub fn names(&self) -> Vec<NamePlace<'_>> {
+        let mut placed: Vec<NamePlace<'_>> = Vec::new();
         for band in &self.bands {
             let width = console::measure_text_width(&band.name);
             let is_free = |column: &usize| {
-                let clear = |it: &Placed<'_>| column + width < it.column || it.column + it.width < *column;
+                let clear = |it: &NamePlace<'_>| column + width < it.column || it.column + it.width < *column;
                 placed.iter().all(clear)
             };
             // A cell of the band stays on either side.
@@ -106,7 +106,7 @@ impl Lane {
             };
             let column = columns.clone().find(is_quiet).or_else(|| columns.next());
             if let Some(column) = column.filter(|_| width > 0) {
-                placed.push(Placed { column, width, name: &band.name });
+                placed.push(NamePlace { column, width, name: &band.name });
             }
         }
         placed.sort_by_key(|it| it.column);

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use ninetabs_server::threads::{SpawnError, StoppableThread};
 
-use super::event_stream::{Event, EventTooLarge, MAX_EVENT_BYTES};
+use super::event_stream::{EventTooLarge, MAX_EVENT_BYTES, ReceivedEvent};
 use super::http::{Closer, HttpError, parse_url};
 use super::sockets::HostSockets;
 use source::Source;
@@ -102,13 +102,13 @@ pub struct Happening {
     /// On the monotonic clock.
     pub at: Instant,
     /// What it was.
-    pub what: What,
+    pub what: Happens,
 }
 
 /// What happens to a tab. Durations count from the beginning of the connection,
 /// before it was made.
 #[derive(Debug)]
-pub enum What {
+pub enum Happens {
     /// A connection was made and the request is about to be sent on it.
     Connecting {
         /// The tab's side of it: how the server's records name the connection.
@@ -125,7 +125,7 @@ pub enum What {
         after: Duration,
     },
     /// A whole event.
-    Event(Event),
+    Event(ReceivedEvent),
     /// The connection ended: the page's `error`, with `readyState` 0.
     Ended {
         /// What ended it.

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::http::{Connection, HttpError, Request, parse_url};
+use super::http::{ClientRequest, Connection, HttpError, parse_url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,7 +25,7 @@ impl Zombie {
         let url = parse_url(url)?;
         let mut connection = Connection::open(&url, CONNECT_TIMEOUT)?;
         let headers = vec![("Accept", b"text/event-stream".to_vec())];
-        connection.send(&url, &Request { headers, ..Request::default() })?;
+        connection.send(&url, &ClientRequest { headers, ..ClientRequest::default() })?;
         Ok(Zombie { connection })
     }
 

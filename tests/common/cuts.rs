@@ -3,7 +3,7 @@
 //!
 //! Used by the property tests and, by its path, by the fuzz targets.
 
-use ninetabs::lab::event_stream::{Event, EventTooLarge, Parser};
+use ninetabs::lab::event_stream::{EventTooLarge, Parser, ReceivedEvent};
 use ninetabs_server::chunks::Chunks;
 use ninetabs_server::fields::Fields;
 use ninetabs_server::request_reader::RequestReader;
@@ -35,7 +35,7 @@ pub struct Whole {
 pub type Decoded = Result<(Vec<u8>, Option<usize>), u16>;
 
 /// What a page sees of a stream, and what its next connection begins with.
-pub type Seen = (Vec<Event>, Result<(Option<std::time::Duration>, String), EventTooLarge>);
+pub type Seen = (Vec<ReceivedEvent>, Result<(Option<std::time::Duration>, String), EventTooLarge>);
 
 /// Cuts `bytes` into pieces as long as `lengths` say, over and over.
 pub fn cut<'a>(bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ninetabs::app::model::MAX_NAME_BYTES;
-use ninetabs::lab::tab::{Settings, Tab, What as Happens};
+use ninetabs::lab::tab::{Happens, Settings, Tab};
 use ninetabs_server::timeline::{Moment, What};
 use serde_json::Value;
 

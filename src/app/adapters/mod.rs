@@ -115,7 +115,7 @@ pub struct Opened {
 }
 
 /// The engine's own error.
-pub type Cause = Box<dyn Error + Send + Sync>;
+pub type EngineCause = Box<dyn Error + Send + Sync>;
 
 /// Why an engine failed. A database that is refused when it is opened was not changed.
 #[derive(Debug, Error)]
@@ -135,12 +135,12 @@ pub enum Failure {
     Gone(#[from] Gone),
     /// Another connection's lock was held for longer than the timeout.
     #[error("{0}")]
-    Busy(Cause),
+    Busy(EngineCause),
     #[error("another program has used the greatest id there is ({}); {remedy}", i64::MAX)]
     OutOfIds { remedy: &'static str },
     /// Anything else.
     #[error("{0}")]
-    Refused(Cause),
+    Refused(EngineCause),
 }
 
 /// The database's file, or one beside it, is not the one that was opened.

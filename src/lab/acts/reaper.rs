@@ -10,7 +10,7 @@ use super::{Played, Theatre, answered, count, zombies};
 use crate::lab::claim::Claims;
 use crate::lab::record::Record;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, in_seconds, spoken};
-use crate::lab::tab::{Settings, Tab, What};
+use crate::lab::tab::{Happens, Settings, Tab};
 
 /// How many turns each tab is to have.
 const TURNS: u64 = 2;
@@ -173,7 +173,7 @@ fn turns(tab: &Tab) -> Turns {
     tab.close();
     let mut times: BTreeMap<u64, usize> = BTreeMap::new();
     for happening in tab.happenings().try_iter() {
-        let What::Event(event) = happening.what else { continue };
+        let Happens::Event(event) = happening.what else { continue };
         let models: Vec<Value> = serde_json::from_str(&event.data).unwrap_or_default();
         for id in models.iter().filter_map(|model| model["id"].as_u64()) {
             *times.entry(id).or_default() += 1;

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use super::super::chromium::{Chromium, PageId};
-use super::super::http::{self, HttpError, Request};
+use super::super::http::{self, ClientRequest, HttpError};
 use super::super::interrupt::Interrupt;
 use super::super::pacing::Pacing;
-use super::super::tab::{Happening, Settings, Tab, TabError, What};
+use super::super::tab::{Happening, Happens, Settings, Tab, TabError};
 use super::super::zombies::Zombie;
 
 /// How long a single request may take.
@@ -181,7 +181,7 @@ impl Within {
 fn listen(happenings: &Receiver<Happening>, words: Words, it: &Within) {
     while it.sleep(Duration::ZERO) {
         match happenings.recv_timeout(PATIENCE) {
-            Ok(Happening { what: What::Event(event), .. }) if event.event_type == "message" => {
+            Ok(Happening { what: Happens::Event(event), .. }) if event.event_type == "message" => {
                 it.notes.take(match words {
                     Words::Json => ids(event.data.as_bytes()),
                     Words::Html => rows(&event.data),
@@ -235,7 +235,7 @@ fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
     if !tag.is_empty() {
         headers.push(("If-None-Match", tag.as_bytes().to_vec()));
     }
-    let answer = http::request(&url, &Request { headers, ..Request::default() }, ASK_WITHIN)?;
+    let answer = http::request(&url, &ClientRequest { headers, ..ClientRequest::default() }, ASK_WITHIN)?;
     Ok((answer.status(), answer.head.header("etag").unwrap_or_default(), answer.body))
 }
 

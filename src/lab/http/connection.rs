@@ -17,7 +17,7 @@ use url::{Host, Position, Url};
 
 use super::body::Framing;
 use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
-use super::{Body, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Request, address, check_url};
+use super::{Body, ClientRequest, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, address, check_url};
 
 /// How a connection is made, and its answers are read.
 #[derive(Debug, Clone)]
@@ -140,7 +140,7 @@ impl Connection {
 
     /// Sends a request for `url`, head and body. Blocks while the server's side of
     /// the socket is full.
-    pub fn send(&mut self, url: &Url, request: &Request) -> Result<(), HttpError> {
+    pub fn send(&mut self, url: &Url, request: &ClientRequest) -> Result<(), HttpError> {
         let bytes = encode(url, request)?;
         self.wire.get_mut().write_all(&bytes).map_err(HttpError::from_body)
     }
@@ -235,7 +235,7 @@ impl Connection {
     }
 }
 
-fn encode(url: &Url, request: &Request) -> Result<Vec<u8>, HttpError> {
+fn encode(url: &Url, request: &ClientRequest) -> Result<Vec<u8>, HttpError> {
     let method = if request.method.is_empty() { "GET" } else { request.method };
     let target = &url[Position::BeforePath..Position::AfterQuery];
     let host = &url[Position::BeforeHost..Position::AfterPort];
@@ -333,17 +333,18 @@ impl Write for Wire {
 mod tests {
     use super::*;
 
-    fn sent(url: &str, request: &Request) -> String {
+    fn sent(url: &str, request: &ClientRequest) -> String {
         String::from_utf8(encode(&Url::parse(url).unwrap(), request).unwrap()).unwrap()
     }
 
     #[test]
     fn a_request_names_its_host_and_leaves_the_fragment_at_home() {
-        let request = Request { headers: vec![("A", b"b".to_vec())], ..Request::default() };
+        let request = ClientRequest { headers: vec![("A", b"b".to_vec())], ..ClientRequest::default() };
         let expected = "GET /a?b=c HTTP/1.1\r\nHost: tab1.localhost:9292\r\nA: b\r\n\r\n";
         assert_eq!(sent("http://user@tab1.localhost:9292/a?b=c#d", &request), expected);
         assert!(
-            sent("http://[::1]:80", &Request::default()).starts_with("GET / HTTP/1.1\r\nHost: [::1]\r\n")
+            sent("http://[::1]:80", &ClientRequest::default())
+                .starts_with("GET / HTTP/1.1\r\nHost: [::1]\r\n")
         );
     }
 
@@ -351,7 +352,7 @@ mod tests {
     fn a_header_cannot_smuggle_a_line() {
         let url = Url::parse("http://localhost/").unwrap();
         for value in [&b"a\r\nB: c"[..], b"a\nb", b"a\0b"] {
-            let request = Request { headers: vec![("A", value.to_vec())], ..Request::default() };
+            let request = ClientRequest { headers: vec![("A", value.to_vec())], ..ClientRequest::default() };
             assert!(matches!(encode(&url, &request), Err(HttpError::BadHeaderValue { name: "A" })));
         }
     }

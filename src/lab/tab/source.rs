@@ -19,9 +19,9 @@ use ninetabs_server::threads::StopSignal;
 use url::{Origin, Url};
 
 use super::fetch::{Fetch, Next};
-use super::{Cause, Happening, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting, What};
+use super::{Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting};
 use crate::lab::event_stream::Parser;
-use crate::lab::http::{Body, Connection, Content, Head, HttpError, Options, Reading, Request};
+use crate::lab::http::{Body, ClientRequest, Connection, Content, Head, HttpError, Options, Reading};
 use crate::lab::pacing::Pacing;
 use crate::lab::sockets::Slot;
 
@@ -59,7 +59,7 @@ impl Source {
         to: Sender<Happening>,
     ) -> Result<Source, HttpError> {
         if settings.last_event_id.contains(['\r', '\n', '\0']) {
-            return Err(HttpError::BadHeaderValue { name: "Last-Event-ID" });
+            return Err(HttpError::BadHeaderValue { name: "Last-ReceivedEvent-ID" });
         }
         let mut parser = Parser::with_limit(settings.max_event_bytes);
         parser.resume_from(&settings.last_event_id);
@@ -94,7 +94,7 @@ impl Source {
                         self.pacing = Pacing::default();
                     }
                     let reconnect_in = self.parser.retry().unwrap_or(self.settings.reconnect_after);
-                    self.tell(What::Ended { cause, reconnect_in });
+                    self.tell(Happens::Ended { cause, reconnect_in });
                     if self.is_stopped_within(reconnect_in) {
                         break;
                     }
@@ -104,7 +104,7 @@ impl Source {
                         state.progress.failed = Some(reason.clone());
                         state.progress.ready_state = ReadyState::Closed;
                     });
-                    self.tell(What::Failed { reason });
+                    self.tell(Happens::Failed { reason });
                     break;
                 }
                 SourceLeft::Closed => break,
@@ -166,16 +166,16 @@ impl Source {
             state.progress.connections += 1;
             state.progress.local_port = Some(local_port);
         });
-        self.tell(What::Connecting { local_port });
+        self.tell(Happens::Connecting { local_port });
         connection.send(url, &self.request(fetch))?;
         connection.wait_for_first_byte()?;
         let after = began.elapsed();
         self.shared.change(|state| state.progress.first_byte = Some(after));
-        self.tell(What::FirstByte { after });
+        self.tell(Happens::FirstByte { after });
         connection.response()
     }
 
-    fn request(&self, fetch: &Fetch) -> Request {
+    fn request(&self, fetch: &Fetch) -> ClientRequest {
         let mut headers: Vec<(&'static str, Vec<u8>)> = [
             ("Connection", "keep-alive"),
             ("Pragma", "no-cache"),
@@ -188,10 +188,10 @@ impl Source {
         let id = self.parser.last_event_id();
         if !id.is_empty() {
             // A header loses the blanks around its value on the way in any case.
-            headers.push(("Last-Event-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
+            headers.push(("Last-ReceivedEvent-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
         }
         headers.extend(fetch.headers());
-        Request { headers, ..Request::default() }
+        ClientRequest { headers, ..ClientRequest::default() }
     }
 
     /// Reads the stream until it ends, telling each event as soon as it is whole.
@@ -201,7 +201,7 @@ impl Source {
             state.progress.opened += 1;
             state.progress.ready_state = ReadyState::Open;
         });
-        self.tell(What::Opened { after: began.elapsed() });
+        self.tell(Happens::Opened { after: began.elapsed() });
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let read = match content.read(&mut buffer) {
@@ -239,7 +239,7 @@ impl Source {
             }
         });
         for event in events {
-            self.tell(What::Event(event));
+            self.tell(Happens::Event(event));
         }
         fed.map_err(|too_large| SourceLeft::Failed(Reason::EventTooLarge(too_large)))
     }
@@ -275,7 +275,7 @@ impl Source {
         }
     }
 
-    fn tell(&self, what: What) {
+    fn tell(&self, what: Happens) {
         let happening = Happening { at: Instant::now(), what };
         if let Err(TrySendError::Full(happening)) = self.to.try_send(happening) {
             select! {
