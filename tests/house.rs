@@ -253,6 +253,33 @@ fn a_request_makes_few_stops_and_the_walk_names_each() {
     }
 }
 
+#[test]
+fn no_two_types_have_the_same_name() {
+    let mut types: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let files = ["src", "crates/ninetabs-server/src"].into_iter().flat_map(files_of);
+    let is_for_tests = |file: &PathBuf| {
+        let mut parts = file.iter().filter_map(|part| part.to_str());
+        parts.any(|part| ["tests", "tests.rs", "scripted.rs", "test_request.rs"].contains(&part))
+    };
+    for file in files.filter(|file| !is_for_tests(file)) {
+        for (number, line) in code(&file) {
+            // A type of an `impl` is indented.
+            let declared =
+                line.strip_prefix("pub").map_or(&*line, |rest| rest.trim_start_matches(|c| c != ' '));
+            let declared = declared.trim_start_matches(' ');
+            let name =
+                ["struct ", "enum ", "trait ", "type "].iter().find_map(|it| declared.strip_prefix(it));
+            let Some(name) = name.filter(|_| !line.starts_with(' ')).and_then(|name| words(name).next())
+            else {
+                continue;
+            };
+            let other = types.insert(name.to_owned(), file.clone());
+            assert!(other.is_none(), "{}:{number}: {name} is also in {other:?}", file.display());
+        }
+    }
+    assert!(types.len() > 300, "only {} types were found", types.len());
+}
+
 /// The words of a line: names, without what stands between them.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())

@@ -14,7 +14,7 @@ use ninetabs_server::{Request, Response};
 
 /// The fields that a page may send to a stream, besides those that need no leave.
 const FIELDS: &str = "cache-control, last-event-id";
-/// How long a browser may remember the answer to its preflight [seconds].
+/// How long a browser may remember the answer to its preflight, in seconds.
 const REMEMBERED: &str = "600";
 
 /// The rule, with the origins of `--allow-origin`.

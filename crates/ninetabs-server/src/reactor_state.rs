@@ -40,7 +40,7 @@ pub(super) enum Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReactorPhase {
     Open,
-    /// Everything that is watched is to wake for [`Wake::Shutdown`].
+    /// All watched connections are to wake for `Wake::Shutdown`.
     Closing,
     /// It has. Only what lingers is watched.
     Closed,
