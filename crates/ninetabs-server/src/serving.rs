@@ -17,7 +17,6 @@ use rustc_hash::FxHashMap;
 use super::answer_writer::{AnswerWriter, SentSoFar, Transport};
 use super::app::App;
 use super::configuration::{AnswerLimits, MAX_STALL};
-
 use super::framing::{AfterAnswer, AnswerEnd, AnswerFraming};
 use super::request::Request;
 use super::response::{self, DetachedHead, Response, ResponseBody, TakeOver};
@@ -194,19 +193,20 @@ impl Serving {
         }
         let status = response.status;
         let framing = response::framing(request, &response);
-        let after = AfterAnswer::kept_if(
+        // Whether this answer lets another request follow; a 500 in its place decides that anew.
+        let after_this = AfterAnswer::kept_if(
             after == AfterAnswer::Keep
                 && request.keeps_alive()
                 && framing != AnswerFraming::UntilClose
                 && !response.says_close(),
         );
-        connection.begin(response::head(request, &response, framing, after), framing);
+        connection.begin(response::head(request, &response, framing, after_this), framing);
         // Who writes a head of its own has to be asked for that of HEAD, too.
         let writes_its_own =
             matches!(response.body, ResponseBody::Detached { head: DetachedHead::ByApp, .. });
         if (request.method == "HEAD" && !writes_its_own) || framing == AnswerFraming::None {
             connection.bare();
-            return (status, served(connection.end(AnswerEnd::Clean), after));
+            return (status, served(connection.end(AnswerEnd::Clean), after_this));
         }
         let ended = match response.body {
             // Its failure is on the timeline: a page has nobody else to tell.
@@ -243,7 +243,7 @@ impl Serving {
                 after,
             );
         }
-        (status, served(connection.end(ended), after))
+        (status, served(connection.end(ended), after_this))
     }
 
     fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
@@ -341,6 +341,32 @@ mod tests {
         assert_eq!(serving.unsent_bytes(), 0);
         // A number is no size.
         serving.serve_to(&request(usize::MAX), Box::new(io::sink()));
+    }
+
+    #[test]
+    fn a_stream_that_panics_before_its_first_write_does_not_decide_over_the_connection() {
+        let app = |request: &Request| match request.path() {
+            "/page" => Response::text("ok"),
+            _ => Response::events(|_| panic!("at once")).with_header("connection", "close"),
+        };
+        let server = Server::bind("127.0.0.1:0").start(app).unwrap();
+        for version in ["HTTP/1.0", "HTTP/1.1"] {
+            let mut client = TcpStream::connect(server.addr()).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            // The 500 that takes the stream's place, then a page on the same connection.
+            for path in ["/stream", "/page"] {
+                write!(client, "GET {path} {version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
+                    .unwrap();
+            }
+            let mut answers = Vec::new();
+            while !answers.ends_with(b"\r\n\r\nok") {
+                let mut bytes = [0; 512];
+                let read = client.read(&mut bytes).unwrap();
+                assert_ne!(read, 0, "{version}: {}", String::from_utf8_lossy(&answers));
+                answers.extend_from_slice(&bytes[..read]);
+            }
+            assert!(answers.starts_with(format!("{version} 500 ").as_bytes()), "{version}");
+        }
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl Snapshot {
             // It is the first: todo is a queue.
             let at = self.todo.iter().position(|held| held.is(subject));
             let mut held = at.and_then(|at| self.todo.remove(at)).unwrap_or_else(|| Held::new(subject));
-            held.waited_us = held.queued_us.take().map(|queued_us| at_us - queued_us);
+            held.waited_us = held.queued_us.take().map(|queued_us| at_us.saturating_sub(queued_us));
             held.started_us = Some(at_us);
             thread.holds = Some(held);
             return;
