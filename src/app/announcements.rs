@@ -12,17 +12,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fmt;
 use std::mem;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::batch::Limit;
 use super::database::Database;
-use super::model::Model;
-use super::models_controller::{BATCH, to_json};
-use super::position;
+use super::model::{Model, to_json};
+use super::position::{self, Lost};
 use super::table::Table;
 use super::table_reader::{Question, TableAnswer, TableReader};
 use ninetabs_server::event_loop::Feed;
@@ -30,9 +27,6 @@ use ninetabs_server::services;
 
 /// After a question in vain, how long it does not ask again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// The most models in one announcement, and the most bytes of their names as they are sent. It bounds
-/// what is kept for a listener that does not read.
-pub(crate) const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
 /// How many pieces of the past are kept: those who come back together want the same.
 const PAST_PIECES: usize = 32;
 /// How many answers are taken in at once. They are fewer than the pieces that are kept, so each is
@@ -49,29 +43,6 @@ pub enum News {
     Models { after: i64, models: Vec<Model>, up_to: i64, lost: Option<Lost> },
     /// Something that application code has to say.
     Event { name: String, data: String },
-}
-
-/// Ids, first and last, between a client's position and the next model, that no model has. Models that
-/// had them were deleted, or another program skipped them: the table does not say which.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lost {
-    pub first: i64,
-    pub last: i64,
-}
-
-impl Lost {
-    /// The ids between a client's position and the first model that comes after it.
-    pub fn between(position: i64, models: &[Model]) -> Option<Lost> {
-        let first = position.checked_add(1)?;
-        let last = models.first()?.id.checked_sub(1)?;
-        (first <= last).then_some(Lost { first, last })
-    }
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the table has no models with ids from {} to {}", self.first, self.last)
-    }
 }
 
 /// Something that is told to all, in the shapes in which it was asked for so far. Each shape is named in

@@ -27,6 +27,13 @@ impl Limit {
     }
 }
 
+/// The most models in one event, and in one answer of a poll. A stream that ends in the middle of an event
+/// has to send the whole event again, so one event for a long absence might never arrive.
+pub const BATCH: Limit = Limit::rows(50);
+/// The most models in one announcement, and the most bytes of their names as they are sent. It bounds
+/// what is kept for a listener that does not read.
+pub const PIECE: Limit = Limit { rows: BATCH.rows, bytes: 64 * 1024 };
+
 /// The models that one query brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {

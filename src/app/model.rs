@@ -29,6 +29,12 @@ impl Model {
     }
 }
 
+/// Models, or one, as JSON.
+pub fn to_json(value: &impl Serialize) -> String {
+    // Models are text and numbers with string keys, which is all that JSON asks for.
+    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
+}
+
 fn as_iso8601<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(&timestamp::millis(*time))
 }

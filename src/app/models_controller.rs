@@ -16,10 +16,10 @@ use serde_json::Value;
 use thiserror::Error;
 use url::form_urlencoded;
 
-use super::batch::{Batch, Limit};
+use super::batch::{BATCH, Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::database::{CheckoutError, CreateError, Database, QueryError};
-use super::model::MAX_NAME_BYTES;
+use super::model::{MAX_NAME_BYTES, to_json};
 use super::position;
 use super::views::{Shown, Views};
 use super::{AppSettings, Loop};
@@ -28,9 +28,6 @@ use ninetabs_server::log_limit::limited;
 use ninetabs_server::{Dialect, Event, Stream, StreamError, Streams};
 use ninetabs_server::{Request, Response};
 
-/// The most in one event, and in one answer of a poll. A stream that is ended in the middle of an
-/// event has to send all of it again, so that one event for a long absence might never arrive.
-pub const BATCH: Limit = Limit::rows(50);
 /// The first line of a stream.
 pub const GREETING: &str = "a stream of models";
 /// The most in the page, and in one answer of `/models.json`.
@@ -296,12 +293,6 @@ pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
 /// Models, or one, as an answer.
 pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     Response::new(status, "application/json; charset=utf-8", to_json(value))
-}
-
-/// The same as text.
-pub fn to_json(value: &impl serde::Serialize) -> String {
-    // Models are text and numbers with string keys, which is all that JSON asks for.
-    serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
 }
 
 /// Tells the log why, and the client only that.

@@ -11,10 +11,12 @@
 //! Text that is not an id counts as absent. Without a position a stream begins at the newest model, and
 //! a list at the oldest.
 
+use std::fmt;
+
 use super::adapters::{Failure, Session};
-use super::announcements::Lost;
 use super::batch::{Batch, Limit};
 use super::database::Database;
+use super::model::Model;
 use ninetabs_server::Request;
 use ninetabs_server::log_limit::limited;
 
@@ -22,6 +24,29 @@ use ninetabs_server::log_limit::limited;
 /// polyfills, which cannot set the header. A polyfill adds its name to an address that has ours from the
 /// page's render, so both may be there.
 const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
+
+/// Ids, first and last, between a client's position and the next model, that no model has. Models that
+/// had them were deleted, or another program skipped them: the table does not say which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    pub first: i64,
+    pub last: i64,
+}
+
+impl Lost {
+    /// The ids between a client's position and the first model that comes after it.
+    pub fn between(position: i64, models: &[Model]) -> Option<Lost> {
+        let first = position.checked_add(1)?;
+        let last = models.first()?.id.checked_sub(1)?;
+        (first <= last).then_some(Lost { first, last })
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the table has no models with ids from {} to {}", self.first, self.last)
+    }
+}
 
 /// The position of a request for a stream. The header wins: a browser that reconnects sends
 /// there what is newer than in its address. Of two ids in the address the greater one is newer.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::adapters::{Failure, Session};
-use super::announcements::PIECE;
+use super::batch::PIECE;
 use super::database::Database;
 use super::model::Model;
 use super::table::Table;

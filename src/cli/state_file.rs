@@ -8,7 +8,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::files::whole::{Access, Put, Removal, ReservedFile};
+use super::files::access::Access;
+use super::files::whole::{Put, Removal, ReservedFile};
 use super::files::{FileError, read_small};
 use super::values::NO_TOKEN;
 

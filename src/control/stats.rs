@@ -11,13 +11,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::laboratory;
-use super::view::View;
-use crate::app::database;
+use crate::app::broadcaster::Broadcaster;
+use crate::app::database::{self, Database};
 use crate::front::AppServer;
 use crate::timestamp;
 use ninetabs_server::event_loop::Counts;
 use ninetabs_server::handle::{ServerStats, ThreadView};
-use ninetabs_server::streams::StreamStats;
+use ninetabs_server::streams::{StreamStats, Streams};
 
 /// The version of Puma that is modelled.
 const PUMA: &str = "8.0.2";
@@ -87,8 +87,13 @@ pub(super) struct StateJson {
     pub lab: laboratory::LabShown,
 }
 
-pub(super) fn stats(view: &View, stats: ServerStats) -> StatsJson {
-    let View { server, live, database, broadcaster, .. } = view;
+pub(super) fn stats(
+    server: &AppServer,
+    live: &Streams,
+    database: &Database,
+    broadcaster: &Broadcaster,
+    stats: ServerStats,
+) -> StatsJson {
     StatsJson {
         started_at: timestamp::seconds(stats.started_at).to_string(),
         backlog: stats.pool.backlog,

@@ -10,6 +10,7 @@ use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
 use crate::front::AppServer;
 use ninetabs_server::Streams;
+use ninetabs_server::handle::ServerStats;
 use ninetabs_server::services::Services;
 use ninetabs_server::timeline::Timeline;
 
@@ -43,7 +44,11 @@ impl View {
 
     /// The stats as pumactl asks for them: what counts since it was last asked begins anew.
     pub(super) fn stats(&self) -> StatsJson {
-        stats::stats(self, self.server.stats())
+        self.stats_of(self.server.stats())
+    }
+
+    fn stats_of(&self, stats: ServerStats) -> StatsJson {
+        stats::stats(&self.server, &self.live, &self.database, &self.broadcaster, stats)
     }
 
     pub(super) fn threads(&self) -> Vec<ThreadJson> {
@@ -61,7 +66,7 @@ impl View {
         StateJson {
             now_us: self.timeline.now_us(),
             server: Arc::clone(&self.run),
-            stats: stats::stats(self, glance),
+            stats: self.stats_of(glance),
             threads,
             reactor,
             listen_queue,

@@ -32,7 +32,7 @@ use tungstenite::{Error, Message, WebSocket};
 
 use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
-use crate::app::models_controller::to_json;
+use crate::app::model::to_json;
 use crate::app::origin::{Origin, Said};
 use crate::app::position;
 use ninetabs_server::event_loop::{FELL_BEHIND, NextPiece, PANICKED, Peer};

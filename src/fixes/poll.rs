@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Fix, Fixes, PLAIN};
+use crate::app::batch::BATCH;
 use crate::app::batch::{Batch, Limit};
 use crate::app::database::{Database, QueryError};
 use crate::app::model::Model;
-use crate::app::models_controller::{BATCH, batch_as_json, failed};
+use crate::app::models_controller::{batch_as_json, failed};
 use crate::app::position;
 use crate::app::table::Table;
 use http::StatusCode;

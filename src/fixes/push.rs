@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use super::{Fix, Fixes, PLAIN};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
-use crate::app::models_controller::{posted, to_json};
+use crate::app::model::to_json;
+use crate::app::models_controller::posted;
 use crate::app::position;
 use http::StatusCode;
 use ninetabs_server::Event;
@@ -175,8 +176,8 @@ mod tests {
     use super::*;
     use crate::app::adapters::Session;
     use crate::app::adapters::sqlite3::theirs;
-    use crate::app::announcements::PIECE;
     use crate::app::announcements::tests::{announced, blocked_feed};
+    use crate::app::batch::PIECE;
     use crate::app::templates::Templates;
     use ninetabs_server::event_loop::Feed;
 

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use super::{Fix, Fixes, PLAIN};
-use crate::app::models_controller::{BATCH, GREETING, Left, rescue, to_json};
+use crate::app::batch::BATCH;
+use crate::app::model::to_json;
+use crate::app::models_controller::{GREETING, Left, rescue};
 use crate::app::position;
 use ninetabs_server::{Dialect, Event};
 use ninetabs_server::{Request, Response};

@@ -18,6 +18,7 @@ pub mod body;
 pub mod chunked;
 pub mod coding;
 pub mod connection;
+mod framing;
 pub mod head;
 pub mod mime;
 

@@ -16,6 +16,7 @@
 //! user could have created it. [`clash`] knows which flags must not name one file, and
 //! [`claimed`] removes a database that a refused start created.
 
+pub mod access;
 pub mod claimed;
 pub mod clash;
 mod descriptor;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 use rustix::fs::OFlags;
 
-use super::whole::{Access, beside};
+use super::access::{Access, beside};
 use super::{FileError, FileKind, FilePlace, OpenedOutput, wait_for};
 
 /// How often a write that waits for its reader asks whether it may go on.

@@ -3,10 +3,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use super::access::Access;
 use super::claimed::Claimed;
 use super::clash::{Use, same_file};
 use super::output::{Output, PreparedOutput};
-use super::whole::{Access, Put, Removal, ReservedFile, WholeFile};
+use super::whole::{Put, Removal, ReservedFile, WholeFile};
 use super::*;
 
 struct Desk(tempfile::TempDir);

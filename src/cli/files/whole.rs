@@ -5,17 +5,17 @@
 //! (another file system is mounted on it, or its folder belongs to another user) is written in
 //! place.
 
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tempfile::NamedTempFile;
 use thiserror::Error;
 
+use super::access::{Access, beside, plain};
 use super::output::Output;
-use super::{FileError, FileId, FileKind, FilePlace, folder_of, starts_with};
+use super::{FileError, FileId, FileKind, FilePlace, starts_with};
 
 /// How long a full pipe may keep a whole file waiting.
 const READ_WITHIN: Duration = Duration::from_secs(5);
@@ -27,24 +27,6 @@ pub struct Unwritable {
     flag: &'static str,
     path: PathBuf,
     error: FileError,
-}
-
-/// The users that may read and write a new file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// All that the umask permits. A file that is replaced passes on its owner and its mode.
-    Public,
-    /// Its owner alone, since it contains a token.
-    Secret,
-}
-
-impl Access {
-    fn mode(self) -> u32 {
-        match self {
-            Access::Public => 0o666,
-            Access::Secret => 0o600,
-        }
-    }
 }
 
 /// A path where a file can be put. This is tested before the work begins, so that no run of two
@@ -204,38 +186,4 @@ fn write_in_place(place: &FilePlace, bytes: &[u8], access: Access) -> Result<(),
     }
     file.set_len(0)?;
     Ok(file.write_all(bytes)?)
-}
-
-/// Creates a file in the folder of a place, to be moved there.
-pub(super) fn beside(place: &FilePlace, access: Access) -> Result<NamedTempFile, FileError> {
-    let folder = folder_of(&place.real);
-    // A folder that is missing is named by the system; below, a temporary name would be.
-    fs::metadata(folder)?;
-    let mode = match &place.there {
-        Some(there) => there.mode() & access.mode() & 0o700,
-        None => access.mode(),
-    };
-    let permissions = Permissions::from_mode(mode);
-    let file = tempfile::Builder::new().permissions(permissions).tempfile_in(folder).map_err(plain)?;
-    if let (Some(there), Access::Public) = (&place.there, access) {
-        pass_on(there, file.as_file())?;
-    }
-    Ok(file)
-}
-
-/// Gives a file the owner and the group of the one that it replaces, where that is permitted, and
-/// its mode.
-fn pass_on(there: &Metadata, file: &File) -> io::Result<()> {
-    let group = Some(there.gid());
-    if fchown(file, Some(there.uid()), group).is_err() {
-        // Only root gives files away; each user may give them to a group of its own.
-        let _ = fchown(file, None, group);
-    }
-    // Behind the owner, since that takes bits of the mode away.
-    file.set_permissions(Permissions::from_mode(there.mode() & 0o777))
-}
-
-/// Without the path of the temporary file, which says nothing to the user.
-fn plain(error: io::Error) -> io::Error {
-    if error.get_ref().is_some() { error.kind().into() } else { error }
 }

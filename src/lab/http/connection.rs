@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, SockAddr, Socket, Type};
 use url::{Host, Position, Url};
 
-use super::body::Framing;
+use super::framing::Framing;
 use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
 use super::{Body, ClientRequest, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, address, check_url};
 

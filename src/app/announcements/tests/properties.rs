@@ -9,6 +9,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 
 use super::super::super::adapters::Follower;
 use super::super::super::adapters::scripted::{Script, ScriptedTurn};
+use super::super::super::batch::BATCH;
 use super::super::super::database::Lease;
 use super::super::super::outside_writers;
 use super::*;
