@@ -2,28 +2,25 @@
 //!
 //! A Rails controller that streams Server-Sent Events holds one thread of Puma's pool for each open tab. Open
 //! nine tabs on eight threads, and the ninth waits; leave them open, and not even a page is served. This package
-//! is that system in Rust, small enough to be read in an evening, and a laboratory around it.
+//! models that system in Rust, with a laboratory that opens tabs, shows the pool run dry, and measures what helps.
 //!
-//! The server is a crate of its own, [`ninetabs_server`]: acceptor, reactor, thread pool, streams and their
-//! reaper. Read its first page, then [`ninetabs_server::thread_pool`]. It knows no SQL, no template and no
-//! route. This package serves one small app on it, in the way that Puma would, so that you can watch the pool
-//! run dry, see why, and measure what helps.
+//! The HTTP server is a crate of its own, [`ninetabs_server`]: acceptor, reactor, thread pool, open streams and
+//! their reaper. It knows no SQL, no template and no route. Read its first page, then
+//! [`ninetabs_server::thread_pool`].
 //!
-//! Read it in this order; a module knows only the modules above it in this list:
+//! Read the modules in this order. Each uses the server crate; the last column has what else it uses.
 //!
-//! - [`app`]: the Rails app of the article. [`app::models_controller`] is its controller, line by line;
-//!   [`app::database`] is the pool behind the pool, and [`app::adapters`] has the SQL.
-//! - [`fixes`]: the remedies, a file each, on the app that they change.
-//! - [`front`]: the app's server, on the crate's own front door or on tiny_http.
-//! - [`control`]: the second server, which answers while the first cannot, and its dashboard.
+//! | module | contents | uses |
+//! |---|---|---|
+//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections | [`timestamp`] |
+//! | [`fixes`] | the remedies, one per file. [`fixes::Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on | [`app`] |
+//! | [`front`] | starts the app's server, either the crate's or tiny_http in front of the same pool | none |
+//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which says what it expects before it runs. It reaches every server over sockets, and uses of the crate only the record, the escaping of text, and threads | [`timestamp`] |
+//! | [`control`] | the second server, which answers while the first cannot, and its dashboard. Its buttons open clients of the lab | [`app`], [`front`], [`lab`], [`timestamp`] |
+//! | [`cli`] | parses the command line and connects the modules | all |
+//! | [`timestamp`] | writes times as text | none |
 //!
-//! Beside these, and speaking to them over sockets only:
-//!
-//! - [`lab`]: the client half. Tabs, browsers and zombies, and the acts of `ninetabs reproduce`, each of which
-//!   says what it expects before it runs.
-//!
-//! [`timestamp`] writes times as text for all of them. [`cli`] puts the modules together.
-//! `docs/architecture.md` has the map, and what must stay true of it.
+//! `docs/architecture.md` has the way of a request through the files, and the invariants.
 
 pub mod app;
 pub mod cli;

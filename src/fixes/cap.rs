@@ -1,9 +1,8 @@
-//! `cap`: at most so many streams, and the next is told at once.
+//! `cap`: a maximum number of streams; the next one is refused at once.
 //!
-//! A queue without an end is the nine tabs' trouble: the ninth waits behind streams that do
-//! not end, and every page behind it. A bound keeps threads for the pages, and says so to
-//! whom it sends away. How it says so decides what an EventSource makes of it: of a 503 that all
-//! is over, for good; of a 200 that ends at once that it is to come back.
+//! Without a cap, the ninth tab waits behind streams that do not end, and so does every page. A cap keeps threads free
+//! for pages. The status of the refusal matters: an EventSource gives up for good on a 503, and reconnects after a 200
+//! that ends at once.
 
 use super::{Fix, Fixes, PLAIN};
 use http::StatusCode;

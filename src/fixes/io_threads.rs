@@ -1,6 +1,6 @@
 //! `io-threads`: streams are marked IO-bound, and do not count against the pool.
 //!
-//! Puma 8's own answer; the rules stand in `puma::pool_state`. Here is its page.
+//! Puma 8's own answer; the rules are in the server crate's `pool_state`. This is its page.
 
 use super::{Fix, PLAIN};
 

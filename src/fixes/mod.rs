@@ -1,12 +1,11 @@
-//! The ways out: each cure of the nine tabs as a file that one can read, and a page on
-//! which one can try it.
+//! The remedies for nine tabs on eight threads: one file each, and a page on which each can be tried.
 //!
-//! A fix is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It stands on
-//! the app as any controller would, and on nothing that the app has not. All of them are
-//! registered in `ALL`; a new one is a file here, a line there, and a template.
+//! A remedy is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It uses the app as any controller
+//! would. [`Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on. All remedies
+//! are registered in `ALL`; a new one is a file here, a line there, and a template.
 //!
-//! The pages say the same things in the same order: the idea, the thing at work, what it
-//! costs, which system it models, and how one says it in Rails. No page changes its server.
+//! The pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
+//! it in Rails. No page changes its server.
 
 mod cable;
 mod cap;

@@ -1,9 +1,8 @@
-//! A chunked body, decoded as it comes.
+//! Decodes the chunked body of a request incrementally.
 //!
-//! Bytes go in as they were read, in whatever pieces; data comes out. Everything
-//! that is not data (size lines, extensions, trailers) is drawn from one budget, so
-//! that no client can send it without end. Stricter than Puma in what docs/puma.md
-//! names: a size line may not begin with a blank or end with a bare LF.
+//! Bytes go in as they were read, in any pieces, and data comes out. Everything else (size lines, extensions, trailers)
+//! counts against one budget, so no client can send it forever. Stricter than Puma in two points that docs/puma.md
+//! names: a size line may not begin with a blank, and may not end with a bare LF.
 
 use super::head;
 use super::refusal::Refusal;

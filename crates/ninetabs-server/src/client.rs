@@ -1,9 +1,8 @@
-//! One connection, from its bytes to its requests.
+//! One connection: reads its bytes, and takes whole requests out of them.
 //!
-//! Models Puma::Client. Its socket never blocks: bytes are read as they come, by a
-//! pool thread or by the reactor, until a request is whole. What comes of a read is
-//! a [`ReadProgress`]; the parsing itself is [`RequestReader`]'s, and
-//! no client can make it keep more than the limits that [`ClientLimits`] names.
+//! Models Puma::Client. Its socket never blocks. A pool thread or the reactor reads the bytes that have arrived, until
+//! a request is whole; each read ends in a [`ReadProgress`]. [`RequestReader`] does the parsing, and no client can make
+//! it keep more than [`ClientLimits`] allows. `glance.rs` has the part that looks at a client in todo.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

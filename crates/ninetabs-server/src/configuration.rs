@@ -1,8 +1,7 @@
-//! What a server can be told, and what it does when it is told nothing.
+//! The settings of a server, and their defaults.
 //!
-//! Names are Puma's where Puma has one (`configuration.rb`, `DEFAULTS`); units
-//! are in the types. The command line's help prints these same constants, so
-//! that a default is written down once.
+//! Names are Puma's where Puma has one (`configuration.rb`, `DEFAULTS`); units are in the types. The command line's help
+//! prints these constants, so each default is written down once.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

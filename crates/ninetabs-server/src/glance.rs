@@ -1,7 +1,7 @@
-//! A look at a client in todo, without taking it out and without reading it.
+//! Looks at the request of a client in todo without taking the client out and without consuming bytes.
 //!
-//! What is needed for it is copied under the pool's lock ([`Client::glance`]); the system call and
-//! the parsing come afterwards, outside of it. Bytes that held an incomplete head are not parsed again.
+//! The data for it is copied under the pool's lock ([`Client::glance`]). The system call and the parsing come after
+//! that, without the lock. Bytes that contained an incomplete head are not parsed again.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! A running server, in the hands of the program that started it.
+//! A running server: how it is started, and its numbers, orders and shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;

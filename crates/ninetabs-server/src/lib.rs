@@ -41,9 +41,27 @@
 //! - [`threads`] has the one type for a thread with an owner, and the one error if the system refuses a thread.
 //! - [`timeline`] is the record of events, if the program wants one ([`Server::record`]).
 //!
-//! A request's way: the acceptor's thread accepts a connection, and `PumaServer::let_in` pushes it into todo. A
-//! pool thread runs `PumaServer::process`, which reads a request from it; [`serving::Serving`] calls the app and
-//! writes the answer. A connection without a whole request wakes in the reactor by `PumaServer::on_wake`.
+//! # The path of a request
+//!
+//! 1. The acceptor's thread accepts a connection. `PumaServer::let_in` pushes it into todo, unread. Beyond
+//!    [`Server::max_connections`] it first evicts an idle connection, or refuses the new one with 503.
+//! 2. A pool thread takes it and runs `PumaServer::process`, which reads until a request is whole. If the request
+//!    is incomplete, the connection goes to the reactor. The reactor calls `PumaServer::on_wake` when bytes arrive
+//!    or a deadline passes, and that pushes the connection into todo again once the request is whole.
+//! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; no byte has been sent yet.
+//! 4. A page is written at once. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
+//!    until the action returns or the stream is interrupted.
+//! 5. A kept connection stays with its thread if its next request has arrived and another thread is free.
+//!    Otherwise it goes to the end of todo, or, if it is idle, to the reactor.
+//! 6. Any other connection ends in `PumaServer::end`: it is closed, or it lingers in the reactor until its client has
+//!    read the last answer.
+//!
+//! So a connection is in todo, on a pool thread, in the reactor (idle, incomplete or lingering), or detached.
+//!
+//! # Threads
+//!
+//! One acceptor, one reactor, the threads of the pool, one reaper of streams if they have a maximum age, one that
+//! trims the pool if its least and most threads differ, and one for each [`event_loop`] that the program starts.
 //!
 //! # Features
 //!

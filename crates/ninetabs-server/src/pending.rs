@@ -1,12 +1,11 @@
-//! What all connections of a server together hold of requests that no thread has taken yet.
+//! The limit on the memory of requests that no thread has taken, for all connections together.
 //!
-//! Each connection has limits of its own (`--max-head-bytes`, the part of a body that stays in
-//! memory), and there may be a hundred thousand connections: a limit per client does not bound
-//! the process. A connection whose share does not fit any more is refused with 503.
+//! Each connection has limits of its own (`--max-head-bytes`, the part of a body that stays in memory). There may be a
+//! hundred thousand connections, so a limit per connection does not bound the process. A connection that would exceed
+//! this limit is refused with 503.
 //!
-//! A request that a thread reads whole and serves at once is not counted. A whole request that is
-//! queued is counted, but refused only if it takes more than [`SMALL`]. Pages are therefore
-//! served while other requests use all there is.
+//! A request that a thread reads whole and serves at once is not counted. A whole request that is queued is counted,
+//! but refused only if it is larger than [`SMALL`]. Pages are therefore served while other requests use the whole limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,11 +1,9 @@
-//! What `Puma::ThreadPool` knows, and its rules: one method each, which changes
-//! the state in one step or reads it, and neither locks nor blocks.
+//! The state of `Puma::ThreadPool`, and its rules: one method each, which changes the state in one step or reads it,
+//! and neither locks nor blocks.
 //!
-//! The thread pool keeps it under its one mutex, and that is what keeps a job
-//! from waiting behind nobody. A push compares `waiting` with `todo.len()`: a
-//! thread that was woken but has not run yet is still in `waiting`, but then so
-//! is its job in `todo`. A pool that counts its idle threads apart from its jobs
-//! takes that thread for a free one and leaves it a second job.
+//! The thread pool keeps it under its one mutex, which prevents lost wake-ups. A push compares `waiting` with
+//! `todo.len()`. A thread that was woken but has not run yet is still in `waiting`, but its job is still in `todo` as
+//! well. A pool that counts idle threads apart from jobs takes that thread for a free one and assigns it a second job.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;

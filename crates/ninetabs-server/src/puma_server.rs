@@ -1,17 +1,15 @@
-//! The server itself: it lets connections in, processes each on a pool thread, and decides what becomes of a
-//! client that wakes in the reactor.
+//! The server itself, shared by the acceptor, the reactor and the pool threads. It decides where each connection
+//! goes next. ([`super::server`] is the builder, [`super::handle`] the running server in the hands of a program.)
 //!
-//! A connection is pushed into todo unread, as Puma 8 does. Over `max_connections` an idle connection is
-//! evicted for it, or it is refused. A pool
-//! thread reads what is there; a request that is not whole yet goes to the reactor,
-//! which costs no thread, and comes back into todo when it is. After an answer on a
-//! kept connection the thread goes on with the next request if it has come already
-//! and some other thread is free, else the connection goes to the end of todo, so
-//! that nobody keeps a thread that others wait for. Models Puma::Server's
+//! A connection is pushed into todo unread, as in Puma 8. Beyond `max_connections` an idle connection is evicted
+//! first, or the new one is refused. A pool thread reads what has arrived. An incomplete request goes to the reactor,
+//! where it needs no thread, and comes back into todo once it is whole. After an answer on a kept connection, the
+//! thread goes on with the next request if that has arrived and another thread is free. Otherwise the connection goes
+//! to the end of todo, so that no connection keeps a thread while others are queued. Models Puma::Server's
 //! `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! A connection ends in one place, `PumaServer::end`: it is closed at once only if nothing of its client
-//! can be unread and its last answer is on its way, and is read to its end by the reactor otherwise.
+//! All connections end in `PumaServer::end`. A connection is closed at once only if all bytes of its client have been
+//! read and its last answer is on its way. Otherwise the reactor reads it to its end.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

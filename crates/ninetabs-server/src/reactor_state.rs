@@ -1,5 +1,5 @@
-//! What the reactor knows, and its rules: one method each, which changes the state in one step
-//! and neither locks nor blocks.
+//! The reactor's state, and its rules: one method each, which changes the state in one step and neither locks nor
+//! blocks.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};

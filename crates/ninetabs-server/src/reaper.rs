@@ -1,12 +1,10 @@
-//! The stream reaper: one thread that ends each stream which has reached its age.
+//! The stream reaper: one thread that ends each stream that has reached its maximum age.
 //!
-//! To a loop that writes, a client that stays and does not read looks like an
-//! audience; only an age frees its thread for certain. At every round the reaper
-//! tells those that are due. It does not wait for them: a stream that sleeps
-//! leaves at once, and a write that is blocked is cut. So no stream is older than
-//! `max_age + reap_every` and a scheduling delay. Where the front door hides its
-//! sockets (tiny-http) a stream that is writing leaves after that write only, which
-//! lasts at most for the write timeout.
+//! A loop that writes cannot tell a stalled reader from an active one; only an age frees its thread for certain. In each
+//! round the reaper interrupts the streams that are due, and does not wait for them. A stream that sleeps leaves at
+//! once, and a blocked write is cut off. So no stream is older than `max_age + reap_every`, plus a scheduling delay.
+//! With a server that hides its sockets (tiny_http), a stream that is writing leaves after that write, which lasts at
+//! most for the write timeout.
 
 use std::sync::Arc;
 use std::time::Duration;

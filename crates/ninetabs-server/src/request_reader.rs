@@ -1,10 +1,8 @@
-//! From a connection's bytes to its requests, without the connection.
+//! Turns the bytes of a connection into requests, without the connection.
 //!
-//! The half of Puma::Client that does no I/O: bytes are pushed in as they were read,
-//! in whatever pieces, and whole requests are taken out. What comes of the bytes
-//! does not depend on how they were cut, and no more of them is kept than the limits
-//! and one read; a body beyond Puma's MAX_BODY goes to the disk, which is all that
-//! can block here.
+//! The half of Puma::Client that does no socket I/O. Bytes are pushed in as they were read, in any pieces, and whole
+//! requests are taken out. The result does not depend on how the bytes were cut, and no more of them is kept than the
+//! limits and one read allow. A body beyond Puma's MAX_BODY goes to the disk; only that write can block here.
 
 use std::mem;
 

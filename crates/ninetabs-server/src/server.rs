@@ -1,4 +1,4 @@
-//! A server that has not been started: where it will listen, and its limits.
+//! The builder of a server: its address, its limits and its app.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -1,9 +1,7 @@
-//! Models `response.stream`: what a live action writes on and sleeps beside.
+//! Models `response.stream`: the handle on which a live action sends events and sleeps.
 //!
-//! In the dialect of the standard every stream says `retry:` at its beginning,
-//! with the headers and before the first event, and once more when it is ended
-//! politely. The faithful dialect sends what the seed's controller sends and not
-//! a byte more.
+//! In the dialect of the standard every stream sends `retry:` at its beginning, with the headers and before the first
+//! event, and again when it is ended early. The faithful dialect sends exactly what the original controller sends.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;

@@ -1,10 +1,8 @@
-//! The streams that are open, and the means to end each of them.
+//! The open streams, and how to end each of them.
 //!
-//! A stream is entered when its action begins and leaves when it ends, however
-//! it ends. Ending one from outside is a request, never a blow: the entry's
-//! sender is dropped, which wakes the stream if it sleeps, or waits for a
-//! database connection, and which it sees before its next write. Nothing here
-//! raises into a running action, and nothing blocks.
+//! A stream is entered when its action begins, and leaves when the action ends in any way. Other threads can only ask
+//! a stream to end: they drop the sender of its entry. That wakes the stream if it sleeps or waits for a database
+//! connection, and it is checked before each write. Nothing here interrupts a running action, and nothing blocks.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

@@ -1,14 +1,11 @@
-//! The one record of what happened.
+//! The record of events.
 //!
-//! Everything that a person is shown (the lanes of `reproduce`, the control
-//! server's `/timeline`, a picture) is drawn from here, so that no view can tell
-//! a story of its own. It is bounded: the newest [`CAPACITY`] moments are kept, or fewer
-//! if their texts are more than [`MAX_TEXT_BYTES`], each with a sequence number, so that a
-//! reader that falls behind learns how many it missed rather than seeing a gap closed silently.
+//! Every view (the lanes of `reproduce`, the control server's `/timeline`, a picture) is drawn from this record, so all
+//! of them show the same. It is bounded: it keeps the newest [`CAPACITY`] moments, or fewer if their texts exceed
+//! [`MAX_TEXT_BYTES`]. Each moment has a sequence number, so a reader that falls behind learns how many it missed.
 //!
-//! This is the lowest room: it uses nothing of the house and everything may use
-//! it. [`Timeline::record`] holds a mutex for the length of a push, never blocks
-//! on anything else, and may be called under the thread pool's own lock.
+//! The timeline uses no other module of this crate. [`Timeline::record`] holds a mutex for the length of a push, never
+//! blocks on anything else, and may be called under the thread pool's own lock.
 
 mod follow;
 mod snapshot;
