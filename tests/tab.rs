@@ -225,8 +225,8 @@ fn the_last_event_id_goes_raw_and_from_the_first_request_on_if_given() {
     let settings = Settings { last_event_id: "seven".to_owned(), ..soon() };
     let tab = Tab::open(&server.url("/"), settings).unwrap();
     let ids: Vec<_> = (0..2).map(|_| asked.recv_timeout(PATIENCE).unwrap()).collect();
-    assert_eq!(ids[0].header("Last-ReceivedEvent-ID"), Some("seven"));
-    assert_eq!(ids[1].header("Last-ReceivedEvent-ID"), Some("\u{2026} 2"));
+    assert_eq!(ids[0].header("Last-Event-ID"), Some("seven"));
+    assert_eq!(ids[1].header("Last-Event-ID"), Some("\u{2026} 2"));
     drop(tab);
     let smuggled = Settings { last_event_id: "1\r\nA: b".to_owned(), ..soon() };
     let refused = Tab::open(&server.url("/"), smuggled);
@@ -252,7 +252,7 @@ fn every_way_to_end_early_keeps_what_was_whole_and_is_named() {
         let server = Server::start({
             let answer = answer.clone();
             move |asked, stream| {
-                tell.send(asked.header("Last-ReceivedEvent-ID").map(str::to_owned)).unwrap();
+                tell.send(asked.header("Last-Event-ID").map(str::to_owned)).unwrap();
                 write(stream, &answer);
             }
         });
@@ -291,7 +291,7 @@ fn a_reset_in_mid_event_and_an_end_without_a_byte_are_told_apart() {
 /// A server whose stream resumes from `Last-Event-ID`, in pieces of a few bytes.
 fn counting_server(to: u64) -> Server {
     Server::start(move |asked, stream| {
-        let from = asked.header("Last-ReceivedEvent-ID").map_or(0, |id| id.parse::<u64>().unwrap());
+        let from = asked.header("Last-Event-ID").map_or(0, |id| id.parse::<u64>().unwrap());
         let events = (from + 1..=to).map(|id| format!("data: the event\ndata: {id}\nid: {id}\n\n"));
         let bytes: Vec<u8> = STREAM.bytes().chain(events.collect::<String>().into_bytes()).collect();
         let mut random = fastrand::Rng::with_seed(asked.number as u64);

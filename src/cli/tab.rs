@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(out.text(), expected);
         let notes = notes.text();
         assert!(notes.contains("connected from port") && notes.contains("open after"), "{notes}");
-        assert!(server.join().unwrap().contains("\r\nLast-ReceivedEvent-ID: 7\r\n"));
+        assert!(server.join().unwrap().contains("\r\nLast-Event-ID: 7\r\n"));
     }
 
     #[test]

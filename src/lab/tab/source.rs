@@ -59,7 +59,7 @@ impl Source {
         to: Sender<Happening>,
     ) -> Result<Source, HttpError> {
         if settings.last_event_id.contains(['\r', '\n', '\0']) {
-            return Err(HttpError::BadHeaderValue { name: "Last-ReceivedEvent-ID" });
+            return Err(HttpError::BadHeaderValue { name: "Last-Event-ID" });
         }
         let mut parser = Parser::with_limit(settings.max_event_bytes);
         parser.resume_from(&settings.last_event_id);
@@ -188,7 +188,7 @@ impl Source {
         let id = self.parser.last_event_id();
         if !id.is_empty() {
             // A header loses the blanks around its value on the way in any case.
-            headers.push(("Last-ReceivedEvent-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
+            headers.push(("Last-Event-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
         }
         headers.extend(fetch.headers());
         ClientRequest { headers, ..ClientRequest::default() }
