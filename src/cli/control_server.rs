@@ -87,7 +87,14 @@ pub enum ControlError {
 fn no_answer(url: &ControlUrl, error: &AskError) -> String {
     let cause = match error {
         AskError::Unreachable(HttpError::Refused { .. }) => String::new(),
-        AskError::Unreachable(HttpError::Connect { source, .. }) => format!(" ({source})"),
+        AskError::Unreachable(HttpError::Connect { source, .. } | HttpError::Resolve { source, .. }) => {
+            format!(" ({source})")
+        }
+        AskError::Broken(HttpError::Reset { source }) => {
+            return format!(
+                "{url}: it was reached, and then: {source}; name another with --control-url, or --state with its state file"
+            );
+        }
         AskError::Unreachable(error) => format!(" ({error})"),
         error => {
             return format!(

@@ -103,6 +103,8 @@ struct ViewersFeed {
     /// The newest numbers, and how often there were new ones.
     state: Rc<[u8]>,
     states: u64,
+    /// The last moment on the timeline when this tick began. A viewer that has it waits for the next tick.
+    tick_seq: u64,
     /// The moments of this tick, by the last one that a viewer has.
     made: HashMap<Option<u64>, Option<ViewersPiece>>,
 }
@@ -123,6 +125,7 @@ impl ViewersFeed {
             waiting_outside: None,
             state: Rc::from([]),
             states: 0,
+            tick_seq: 0,
             made: HashMap::new(),
         }
     }
@@ -131,6 +134,7 @@ impl ViewersFeed {
     fn look(&mut self, wants_state: bool) {
         self.made.clear();
         self.view.server.look_at_todo();
+        self.tick_seq = self.view.timeline.last_seq();
         if self.listen_queue_clock.is_due() {
             self.waiting_outside = stats::listen_queue(self.view.server.addr());
         }
@@ -140,7 +144,11 @@ impl ViewersFeed {
         }
     }
 
+    /// Nothing for a viewer that has all of this tick: a busy timeline is sent in steps, which viewers share.
     fn moments_after(&mut self, seq: Option<u64>) -> Option<ViewersPiece> {
+        if seq.is_some_and(|seq| seq >= self.tick_seq) {
+            return None;
+        }
         let View { timeline, run, .. } = &self.view;
         let make = || {
             let news = timeline.follow(seq)?;
@@ -154,6 +162,7 @@ impl ViewersFeed {
 
 impl Feed for ViewersFeed {
     const SWEEP: Duration = TICK;
+    const PEER: &'static str = "a viewer";
 
     fn refresh(&mut self, peers: usize) -> bool {
         let is_due = peers > 0 && self.tick.is_due();

@@ -48,6 +48,9 @@ pub trait Feed: 'static {
     /// this.
     const SWEEP: Duration = Duration::from_millis(250);
 
+    /// A peer's name in the log, with its article.
+    const PEER: &'static str = "a listener";
+
     /// Takes in what has happened, for this many peers. True: some of them may have
     /// something to say now.
     fn refresh(&mut self, peers: usize) -> bool;

@@ -284,7 +284,7 @@ impl<F: Feed> PeerConnection<F> {
     }
 }
 
-/// The log line of a connection that was cut.
-pub(super) fn log_cut(why: &str) {
-    limited!(Info, "a listener was cut: {why}");
+/// The log line of a connection that was cut, of a peer with this name.
+pub(super) fn log_cut(peer: &str, why: &str) {
+    limited!(Info, "{peer} was cut: {why}");
 }

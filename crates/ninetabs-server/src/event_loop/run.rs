@@ -172,7 +172,7 @@ impl<F: Feed> LoopThread<F> {
         let Some(mut connection) = self.connections.remove(&token) else { return };
         if let Turn::Cut(why) = turn {
             self.shared.counters.cut.fetch_add(1, Ordering::Relaxed);
-            log_cut(why);
+            log_cut(F::PEER, why);
             if connection.cut(why) {
                 self.connections.insert(token, connection);
                 return self.turn(token, IoTurn::Write);
