@@ -32,7 +32,10 @@ impl Viewer {
 
     /// The data of the next event of this name, and its id.
     fn next(&mut self, name: &str) -> (String, Value) {
+        // Other events keep coming, so a read that times out would not end the wait.
+        let end = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < end, "no {name} in {PATIENCE:?}");
             let mut event = String::new();
             while !event.ends_with("\n\n") {
                 assert!(self.0.read_line(&mut event).unwrap() > 0, "it ended after {event:?}");

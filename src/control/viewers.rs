@@ -146,10 +146,11 @@ impl ViewersFeed {
 
     /// Nothing for a viewer that has all of this tick: a busy timeline is sent in steps, which viewers share.
     fn moments_after(&mut self, seq: Option<u64>) -> Option<ViewersPiece> {
-        if seq.is_some_and(|seq| seq >= self.tick_seq) {
+        let View { timeline, run, .. } = &self.view;
+        // A greater number than the last one is another server's, and `follow` begins anew.
+        if seq.is_some_and(|seq| (self.tick_seq..=timeline.last_seq()).contains(&seq)) {
             return None;
         }
-        let View { timeline, run, .. } = &self.view;
         let make = || {
             let news = timeline.follow(seq)?;
             let last = news.last_seq();
