@@ -145,9 +145,13 @@ impl StoppableThread {
     }
 
     /// Tells the thread to stop, and calls `nudge` again and again until it has ended. Once is not enough for
-    /// a socket: between being made and being connected it does not notice that it is shut down.
+    /// a socket: between being made and being connected it does not notice that it is shut down. On the thread
+    /// itself this only tells it to stop.
     pub fn end_with(&self, nudge: impl Fn()) {
         self.stop();
+        if self.is_current() {
+            return;
+        }
         loop {
             nudge();
             if self.ended.recv_timeout(NUDGE_EVERY) == Err(RecvTimeoutError::Disconnected) {
@@ -155,6 +159,12 @@ impl StoppableThread {
             }
         }
         self.join();
+    }
+
+    /// Whether the caller is this thread. False once the thread was joined or left.
+    fn is_current(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
     }
 
     /// Tells the thread to stop, and blocks until it has ended, for at most this time. False: it is still at
