@@ -74,7 +74,8 @@ impl Glance {
         let mut scratch = [MaybeUninit::uninit(); PEEK_BYTES];
         let ((bytes, _), _) = net::recv(&self.socket.stream, &mut scratch[..], RecvFlags::PEEK).ok()?;
         let Peeked { no_head, has_head, .. } = &self.socket.peeked;
-        if bytes.len() == no_head.load(Ordering::Relaxed) {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if length == no_head.load(Ordering::Relaxed) {
             return None;
         }
         match head::parse(bytes, self.max_head_bytes) {
@@ -83,7 +84,7 @@ impl Glance {
                 Some(RequestLine::of(&head))
             }
             Parsed::NotYet | Parsed::Refused(_) => {
-                no_head.store(bytes.len(), Ordering::Relaxed);
+                no_head.store(length, Ordering::Relaxed);
                 None
             }
         }

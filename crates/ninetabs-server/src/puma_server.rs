@@ -25,7 +25,7 @@ use super::pending::PendingBudget;
 use super::reactor::{After, Reactor, Wake};
 use super::refusal::Refusal;
 use super::request::{Mark, Request};
-use super::response::Detached;
+use super::response::{Detached, TakeBack};
 use super::serving::{Served, Serving};
 use super::socket::Socket;
 use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
@@ -259,19 +259,11 @@ impl PumaServer {
                     reactor.forget(&mut client);
                 }
                 let socket = Arc::clone(&client.socket);
-                let shared = Arc::downgrade(self);
-                let take_back = move |socket| {
-                    if let Some(shared) = shared.upgrade() {
-                        shared.end(
-                            Client::new(socket, subject, Arc::clone(&shared.limits), &shared.pending),
-                            Expected::More,
-                        );
-                    }
-                };
+                let server: Weak<PumaServer> = Arc::downgrade(self);
                 take_over(Detached {
                     socket,
-                    unread: client.into_unread(),
-                    take_back: Some(Box::new(take_back)),
+                    unread: client.into_unread().into_boxed_slice(),
+                    take_back: Some((server, subject)),
                 });
                 None
             }
@@ -484,6 +476,13 @@ impl PumaServer {
 
     fn pool(&self) -> Option<Arc<ThreadPool<Box<Client>>>> {
         self.pool.get().and_then(Weak::upgrade)
+    }
+}
+
+impl TakeBack for PumaServer {
+    fn take_back(&self, socket: Arc<Socket>, subject: Subject) {
+        let client = Client::new(socket, subject, Arc::clone(&self.limits), &self.pending);
+        self.end(client, Expected::More);
     }
 }
 

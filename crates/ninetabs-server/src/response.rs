@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use super::framing::{AfterAnswer, AnswerFraming};
 use super::request::Request;
 use super::socket::{Cutter, Patience, Socket};
 use super::stream::{Dialect, Stream, StreamError};
+use super::timeline::Subject;
 
 /// Few answers have more.
 const USUAL_HEADERS: usize = 6;
@@ -45,9 +46,15 @@ pub struct Events {
 pub struct Detached {
     pub(super) socket: Arc<Socket>,
     /// Bytes that came behind the request.
-    pub unread: Vec<u8>,
-    /// None: it is not left politely.
-    pub(super) take_back: Option<Box<dyn Fn(Arc<Socket>) + Send>>,
+    pub unread: Box<[u8]>,
+    /// What ends it, and as whose connection. None: its end is a reset.
+    pub(super) take_back: Option<(Weak<dyn TakeBack>, Subject)>,
+}
+
+/// The server, as a detached connection sees it.
+pub(super) trait TakeBack: Send + Sync {
+    /// Ends this connection in the same way as every other. Does not block.
+    fn take_back(&self, socket: Arc<Socket>, subject: Subject);
 }
 
 impl Detached {
@@ -83,8 +90,10 @@ impl Detached {
 
 impl Drop for Detached {
     fn drop(&mut self) {
-        if let Some(take_back) = &self.take_back {
-            take_back(Arc::clone(&self.socket));
+        if let Some((server, subject)) = self.take_back.take()
+            && let Some(server) = server.upgrade()
+        {
+            server.take_back(Arc::clone(&self.socket), subject);
         }
     }
 }

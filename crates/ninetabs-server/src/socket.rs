@@ -10,7 +10,7 @@ use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ pub(super) struct Socket {
 #[derive(Debug, Default)]
 pub(super) struct Peeked {
     /// The number of bytes that held an incomplete head at the last look.
-    pub no_head: AtomicUsize,
+    pub no_head: AtomicU32,
     /// Whether a look has found a whole head.
     pub has_head: AtomicBool,
     /// The request whose head has been noted.

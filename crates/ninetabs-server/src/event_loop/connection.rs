@@ -30,7 +30,7 @@ const READ_A_TURN: usize = 64 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// How long, and up to how many bytes, a connection that has said its last is read and discarded.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 4 * 1024 * 1024;
+const LINGER_BYTES: u32 = 4 * 1024 * 1024;
 /// How often in a row a peer may panic before its connection is cut.
 const PANICS: u32 = 3;
 
@@ -58,11 +58,8 @@ enum PeerStage {
     Leaving,
     /// Nothing comes behind the piece that is on its way out.
     Last,
-    /// All has gone out; what the client still sends is discarded.
-    Lingering {
-        until: Instant,
-        bytes: usize,
-    },
+    /// All has gone out; what the client still sends is discarded. Counts those bytes.
+    Lingering { bytes: u32 },
 }
 
 pub(super) struct PeerConnection<F> {
@@ -71,7 +68,7 @@ pub(super) struct PeerConnection<F> {
     /// What has not gone out yet, and how much of it has.
     out: Option<(Rc<[u8]>, usize)>,
     stage: PeerStage,
-    /// When it last took something, or had nothing to take.
+    /// When it last took something, or had nothing to take; when it began to linger.
     moved: Instant,
     /// How often its peer has panicked since it last had a piece.
     panics: u32,
@@ -141,8 +138,9 @@ impl<F: Feed> PeerConnection<F> {
             Turn::Over => {}
             turn => return turn,
         }
-        if let PeerStage::Lingering { until, .. } = self.stage {
-            return if now < until { Turn::Over } else { Turn::Left };
+        let unmoved = now.saturating_duration_since(self.moved);
+        if matches!(self.stage, PeerStage::Lingering { .. }) {
+            return if unmoved < LINGER { Turn::Over } else { Turn::Left };
         }
         if self.out.is_none() {
             return Turn::Over;
@@ -153,7 +151,7 @@ impl<F: Feed> PeerConnection<F> {
         if has_fallen_behind {
             return Turn::Cut(FELL_BEHIND);
         }
-        if now.saturating_duration_since(self.moved) <= stopped_after {
+        if unmoved <= stopped_after {
             return Turn::Over;
         }
         // It is counted and logged once.
@@ -193,8 +191,8 @@ impl<F: Feed> PeerConnection<F> {
                 }
             }
             PeerStage::Last => Turn::Over,
-            PeerStage::Lingering { bytes: all, .. } => {
-                *all += bytes.len();
+            PeerStage::Lingering { bytes: all } => {
+                *all = all.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
                 if *all > LINGER_BYTES { Turn::Left } else { Turn::Over }
             }
         }
@@ -202,6 +200,9 @@ impl<F: Feed> PeerConnection<F> {
 
     /// Sends what there is, as far as there is room.
     fn speak(&mut self, feed: &mut F, now: Instant) -> Turn {
+        if matches!(self.stage, PeerStage::Lingering { .. }) {
+            return Turn::Over;
+        }
         for _ in 0..PIECES_A_TURN {
             match self.flush() {
                 Ok(true) => self.moved = now,
@@ -221,7 +222,7 @@ impl<F: Feed> PeerConnection<F> {
                     if self.detached.stream().shutdown(Shutdown::Write).is_err() {
                         return Turn::Left;
                     }
-                    self.stage = PeerStage::Lingering { until: now + LINGER, bytes: 0 };
+                    self.stage = PeerStage::Lingering { bytes: 0 };
                     return Turn::Over;
                 }
                 PeerStage::Lingering { .. } => return Turn::Over,

@@ -30,7 +30,8 @@ pub(super) struct LoopThread<F: Feed> {
     poll: Poll,
     shared: Arc<SharedLoop<F>>,
     feed: F,
-    connections: BTreeMap<usize, PeerConnection<F>>,
+    /// Boxed, since the nodes of a tree whose keys only grow stay half empty.
+    connections: BTreeMap<usize, Box<PeerConnection<F>>>,
     /// Those that have more to do without an event of the kernel: each once, however often it says so.
     again: BTreeSet<usize>,
     /// The newest token.
@@ -119,7 +120,7 @@ impl<F: Feed> LoopThread<F> {
 
     fn take_in(&mut self, detached: Detached, peer: Box<dyn Peer<F>>) {
         self.shared.counters.joined.fetch_add(1, Ordering::Relaxed);
-        let mut connection = PeerConnection::new(detached, peer);
+        let mut connection = Box::new(PeerConnection::new(detached, peer));
         let token = self.last + 1;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered =
