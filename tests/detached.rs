@@ -253,6 +253,17 @@ fn answers_that_are_cut_are_asked_for_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_head_request_for_a_long_poll_gets_a_head_at_once() {
+    let server = Server::start(&[]);
+    let mut head =
+        send(server.app, b"HEAD /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    // It ends although there is no model yet, and without a body.
+    let answer = read_to_end(&mut head);
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert!(answer.contains("content-type: application/json; charset=utf-8\r\n"), "{answer}");
+}
+
+#[test]
 fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
     let server = Server::start(&["--threads", "1:1", "--keep-models", "1000000"]);
     let waiting: Vec<_> = (0..9)

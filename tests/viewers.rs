@@ -466,6 +466,63 @@ fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
 }
 
 #[test]
+fn a_request_that_another_thread_has_after_a_gap_is_there_and_not_ended() {
+    let timeline = Timeline::simulated();
+    let subject = Subject { connection: 3, port: 1, request: 7 };
+    let say = |thread, what| timeline.record(thread, Some(subject), what);
+    (1..=2).for_each(|thread| timeline.record(Some(thread), None, What::Spawned));
+    say(None, What::Queued);
+    say(Some(2), What::Started);
+    let mut lines = Vec::new();
+    let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
+    viewer.hear(&timeline, &mut lines);
+    // It is put aside and taken by the other thread, and more is written than the ring keeps.
+    say(Some(2), What::Finished);
+    say(None, What::Queued);
+    say(Some(1), What::Started);
+    say(Some(1), What::accepted("GET", "/models/live_stream?tab=3"));
+    say(Some(1), What::Streaming);
+    timeline.let_pass(Duration::from_secs(9));
+    (0..CAPACITY + 300).for_each(|_| say(Some(1), What::Wrote { bytes: 9 }));
+    viewer.hear(&timeline, &mut lines);
+    assert_eq!(viewer.anew, 2);
+    lines.push(object!({ "viewer": "v", "show": true }).to_string());
+    let Some(answers) = reduce(&lines) else { return };
+    assert_eq!(answers[0]["wrong"], object!([]));
+}
+
+#[test]
+fn a_request_that_ended_in_a_gap_is_drawn_up_to_the_gap() {
+    let timeline = Timeline::simulated();
+    let first = Subject { connection: 3, port: 1, request: 7 };
+    let say = |subject, what| timeline.record(Some(1), subject, what);
+    say(None, What::Spawned);
+    timeline.record(None, Some(first), What::Queued);
+    say(Some(first), What::Started);
+    let mut lines = Vec::new();
+    let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
+    viewer.hear(&timeline, &mut lines);
+    // Its end and the thread's are lost; another thread fills the record, and the first is started anew.
+    say(Some(first), What::Finished);
+    say(None, What::Exited);
+    let other = Some(Subject { connection: 4, port: 2, request: 8 });
+    timeline.record(Some(2), None, What::Spawned);
+    timeline.let_pass(Duration::from_secs(9));
+    (0..CAPACITY + 300).for_each(|_| timeline.record(Some(2), other, What::Wrote { bytes: 9 }));
+    timeline.let_pass(Duration::from_secs(9));
+    say(None, What::Spawned);
+    say(Some(Subject { connection: 5, port: 3, request: 9 }), What::Started);
+    viewer.hear(&timeline, &mut lines);
+    assert_eq!(viewer.anew, 2);
+    lines.push(object!({ "viewer": "v", "show": true }).to_string());
+    let Some(answers) = reduce(&lines) else { return };
+    assert_eq!(answers[0]["wrong"], object!([]));
+    let spans = answers[0]["spans"]["1"].as_array().unwrap();
+    assert_eq!(spans.len(), 1, "{spans:?}");
+    assert!(spans[0]["to"].as_u64().is_some_and(|to| to < 10_000_000), "{spans:?}");
+}
+
+#[test]
 fn the_pages_name_a_request_as_the_lab_does() {
     let targets = [
         "/up",

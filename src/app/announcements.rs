@@ -359,6 +359,8 @@ impl Announcements {
                         self.announce(News::Models { after, models, up_to, lost });
                     }
                 }
+                // It leads no listener on: the ids are beginning anew at this moment.
+                TableAnswer::Models { after, up_to, .. } if up_to <= after => {}
                 TableAnswer::Models { after, models, up_to, .. } => {
                     let lost = Lost::between(after, &models);
                     if self.past.len() == PAST_PIECES {

@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// Also what is there already is told by the loop, which has it for all: else a thousand tabs
 /// that come back with each change would ask the database a thousand times.
 fn poll(fixes: &Fixes, request: &Request) -> Response {
+    if request.method() == "HEAD" {
+        // Nothing would follow the head that is worth a wait.
+        return Response::detach(drop).with_header("content-type", "application/json; charset=utf-8");
+    }
     let since = position::since(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
     let origin = fixes.rails.streams().allowed_origin(request);

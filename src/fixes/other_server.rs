@@ -30,8 +30,9 @@ pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     // Without a file of its own in common, two servers do not see each other's models.
     let database = if database == Path::new(":memory:") { Path::new("FILE") } else { database };
     format!(
-        "ninetabs serve --bind tcp://{bind} --control-url tcp://127.0.0.1:{control} --database {} --allow-origin '{pages}'",
-        for_a_shell(&database.display().to_string())
+        "ninetabs serve --bind tcp://{bind} --control-url tcp://127.0.0.1:{control} --database {} --allow-origin {}",
+        for_a_shell(&database.display().to_string()),
+        for_a_shell(pages)
     )
 }
 
@@ -56,6 +57,9 @@ mod tests {
             "ninetabs serve --bind tcp://127.0.0.1:9294 --control-url tcp://127.0.0.1:9295 --database a.sqlite3 \
              --allow-origin 'http://127.0.0.1:9292,http://*.localhost:9292'"
         );
+        // A `Host` is what its client made of it.
+        let hostile = command(STREAMS_AT, "http://a';touch$IFS$9x;'.localhost", Path::new("a"));
+        assert!(hostile.ends_with(r"--allow-origin 'http://a'\'';touch$IFS$9x;'\''.localhost'"), "{hostile}");
         assert!(
             command("http://streams.test", pages, Path::new("a")).contains("--bind tcp://streams.test:80 ")
         );

@@ -87,7 +87,7 @@ fn say(fixes: &Fixes, request: &Request) -> Response {
 
 /// What a listener knows of its place among the announcements.
 #[derive(Debug, Clone, Copy)]
-enum Reading {
+enum ListenerPosition {
     /// Its client has the models up to this one; the feed has not been asked yet.
     After(i64),
     At(Cursor),
@@ -95,7 +95,7 @@ enum Reading {
 
 /// One EventSource.
 struct PushListener {
-    reading: Reading,
+    reading: ListenerPosition,
     is_greeted: bool,
     shape: PushShape,
     /// When it is to come back at the earliest.
@@ -107,7 +107,7 @@ struct PushListener {
 impl PushListener {
     fn new(since: i64, shape: PushShape, retry: Duration, now: Instant) -> PushListener {
         let heartbeat = next_heartbeat(now);
-        PushListener { reading: Reading::After(since), is_greeted: false, shape, retry, heartbeat }
+        PushListener { reading: ListenerPosition::After(since), is_greeted: false, shape, retry, heartbeat }
     }
 
     /// What every stream begins with, as one block: some readers take a block that has only a
@@ -136,10 +136,10 @@ impl PushListener {
 
 impl Peer<Announcements> for PushListener {
     fn next(&mut self, feed: &mut Announcements, now: Instant) -> NextPiece {
-        if let Reading::After(since) = self.reading {
-            self.reading = Reading::At(feed.after(since));
+        if let ListenerPosition::After(since) = self.reading {
+            self.reading = ListenerPosition::At(feed.after(since));
         }
-        let Reading::At(cursor) = &mut self.reading else { return NextPiece::Wait };
+        let ListenerPosition::At(cursor) = &mut self.reading else { return NextPiece::Wait };
         let news = match self.is_greeted {
             false if feed.settle(cursor) => {
                 let cursor = *cursor;
@@ -166,7 +166,7 @@ impl Peer<Announcements> for PushListener {
     }
 
     fn has_fallen_behind(&self, feed: &Announcements) -> bool {
-        matches!(&self.reading, Reading::At(cursor) if feed.has_lost(cursor))
+        matches!(&self.reading, ListenerPosition::At(cursor) if feed.has_lost(cursor))
     }
 
     fn goodbye(&mut self, feed: &mut Announcements) -> Rc<[u8]> {
@@ -213,7 +213,7 @@ mod tests {
         let mut all: Vec<PushListener> =
             (0..LISTENERS).map(|_| PushListener::new(0, shape(), base, began)).collect();
         // One of them claims a model that the blocked database would have to be asked for.
-        all[0].reading = Reading::After(7);
+        all[0].reading = ListenerPosition::After(7);
         let (mut retries, mut beats) = (Vec::new(), Vec::new());
         let mut last = vec![began; LISTENERS];
         for step in 0..240 {

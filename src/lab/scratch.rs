@@ -17,13 +17,14 @@ use thiserror::Error;
 use super::program::Program;
 
 /// A line of its standard input names a process group that is to be killed first. What other
-/// processes still write into the folder may take a moment to end: it looks again.
+/// processes still write into the folder may take a moment to end, and may create the folder again: so it
+/// looks again a moment after it has removed the folder.
 const SCRIPT: &str = r#"group=
 read -r group && read -r _
 [ -n "$group" ] && kill -s KILL -- "-$group"
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
-  rm -rf -- "$1"
   [ -e "$1" ] || break
+  rm -rf -- "$1"
   sleep 0.2
 done"#;
 

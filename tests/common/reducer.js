@@ -24,6 +24,10 @@ function held(story) {
 function wrong(record) {
   const found = record.log.map(line => line.text).filter(text => /null|NaN|undefined|(in|after|at|waited) -/.test(text));
   for (const lane of record.lanes.values()) {
+    const held = lane.current?.story;
+    if (held && (held.thread !== lane.number || held.state === 'ended')) {
+      found.push('thread ' + lane.number + ' has ' + held.name + ', which is ' + held.state + ' on thread ' + held.thread);
+    }
     for (const span of [...lane.spans, ...(lane.current ? [lane.current] : [])]) {
       if (span.to !== null && span.to < span.from) {
         found.push('thread ' + lane.number + ': a span of ' + (span.to - span.from) + ' us');
@@ -52,9 +56,11 @@ function show(record) {
       threads[lane.number] = { from_us: lane.from, io_bound: lane.ioBound, holds: lane.current && held(lane.current.story) };
     }
   }
+  const spans = Object.fromEntries([...record.lanes.values()].map(lane =>
+    [lane.number, lane.spans.map(({ from, to, end }) => ({ from, to, end }))]));
   const kept = [record.stories.size, record.log.length, record.done.length];
   const names = [...record.stories.values()].map(story => story.name);
-  return { names, snapshot: { seq: record.seq, threads, todo: record.todo().map(held) }, wrong: wrong(record), gaps: record.gaps.length, kept };
+  return { names, snapshot: { seq: record.seq, threads, todo: record.todo().map(held) }, wrong: wrong(record), spans, gaps: record.gaps.length, kept };
 }
 
 readline.createInterface({ input: process.stdin }).on('line', line => {

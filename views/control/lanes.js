@@ -398,7 +398,10 @@ class Todo {
       }
     }
     shown.forEach((story, at) => {
-      const { item, name } = this.items.get(story.request) ?? this.add(story);
+      const known = this.items.get(story.request) ?? this.add(story);
+      // A request that was queued for the second time has a new story.
+      known.story = story;
+      const { item, name } = known;
       // One that was looked at and put back has lost its place.
       if (this.list.children[at] !== item) {
         this.list.insertBefore(item, this.list.children[at] ?? null);

@@ -155,6 +155,10 @@ class Record {
     if (!lane.has(held.request) || lane.current.from !== held.started_us) {
       this.close(lane, at, 'unseen');
       const known = this.stories.get(held.request);
+      if (known?.thread) {
+        // Another thread gave it back to the queue, unseen.
+        this.close(this.lane(known.thread), at, 'unseen');
+      }
       this.begin(lane, known && known.state !== 'ended' ? known : this.renew(held), held.started_us);
     }
     lane.unknownSince = null;
@@ -189,7 +193,7 @@ class Record {
 
   takeOfThread(lane, moment) {
     const at = moment.at_us;
-    lane.unknownSince = null;
+    this.endUnseen(lane);
     if (moment.kind === 'spawned') {
       Object.assign(lane, { alive: true, ioBound: false, from: at, to: null });
     } else if (moment.kind === 'exited') {
@@ -238,6 +242,14 @@ class Record {
     }
   }
 
+  // The thread has another request than before a gap: the old one ended in the gap.
+  endUnseen(lane) {
+    if (lane.unknownSince !== null) {
+      this.close(lane, lane.unknownSince, 'unseen');
+      lane.unknownSince = null;
+    }
+  }
+
   takeOnThread(lane, moment) {
     const { kind, request, at_us: at } = moment;
     if (kind === 'started') {
@@ -257,6 +269,9 @@ class Record {
     if (kind === 'marked_io_bound') {
       lane.ioBound = true;
     } else if (kind === 'finished') {
+      if (!isOfItsRequest) {
+        this.endUnseen(lane);
+      }
       Object.assign(lane, { ioBound: false, unknownSince: null });
       this.close(lane, at);
     } else if (isOfItsRequest && ENDING.has(kind)) {

@@ -59,7 +59,9 @@ enum PeerStage {
     /// Nothing comes behind the piece that is on its way out.
     Last,
     /// All has gone out; what the client still sends is discarded. Counts those bytes.
-    Lingering { bytes: u32 },
+    Lingering {
+        bytes: u32,
+    },
 }
 
 pub(super) struct PeerConnection<F> {
