@@ -8,7 +8,7 @@
 //! their reaper. It knows no SQL, no template and no route. Read its first page, then
 //! [`ninetabs_server::thread_pool`].
 //!
-//! Read the modules in this order. Each uses the server crate; the last column has what else it uses.
+//! Read the modules in this order. Each but `timestamp` uses the server crate; the last column has what else it uses.
 //!
 //! | module | contents | uses |
 //! |---|---|---|

@@ -90,6 +90,9 @@ fn no_answer(url: &ControlUrl, error: &AskError) -> String {
         AskError::Unreachable(HttpError::Connect { source, .. } | HttpError::Resolve { source, .. }) => {
             format!(" ({source})")
         }
+        AskError::Unreachable(HttpError::ConnectTimedOut { after, .. }) => {
+            format!(" (not connected within {after:?})")
+        }
         AskError::Broken(HttpError::Reset { source }) => {
             return format!(
                 "{url}: it was reached, and then: {source}; name another with --control-url, or --state with its state file"

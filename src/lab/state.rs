@@ -71,6 +71,6 @@ impl RecordState {
 
     /// The request of this number, if it is in todo.
     pub fn waiting(&self, request: u64) -> Option<&Held> {
-        self.0.todo.iter().rev().map(Box::as_ref).find(|held| held.subject.request == request)
+        self.0.place_in_todo(request).map(|at| &*self.0.todo[at])
     }
 }

@@ -120,8 +120,8 @@ impl TraceProcess {
         let at_us = moment.at_us;
         match moment.what {
             What::Blocked { us } => self.see(thread, subject, at_us.saturating_sub(us)),
-            // On Puma's front it may not have been read whole, and has not begun then.
-            What::Rejected { .. } if self.reads(thread) => {}
+            // It may not have been read whole, and has not begun then.
+            What::Rejected { .. } if !self.begun.contains_key(&thread) => {}
             What::Streaming
             | What::Wrote { .. }
             | What::Disconnected { .. }
@@ -349,6 +349,8 @@ mod tests {
         let reads = "reads, and has no whole request 20 for 10 no HTTP";
         let waits = ["todo: request 9 10", "todo: request 9 20 a thread took it"];
         assert_eq!(unread, [&waits[..], &[reads, "refused 30"]].concat());
+        // The next request of a connection, which the thread reads without a way through the queue.
+        assert_eq!(lines(&[(on, None, What::Spawned), refused(on)]), ["spawned 10", "refused 20"]);
         let left = lines(&[(on, of, What::Started), (on, of, asks("/up")), (on, of, What::Left), finished]);
         assert_eq!(left, ["/up 10", "/up 30 its client had left", "left 30"]);
     }

@@ -159,8 +159,13 @@ impl Snapshot {
         }
     }
 
+    /// The place in todo of this request.
+    pub fn place_in_todo(&self, request: u64) -> Option<usize> {
+        place(&self.todo, request)
+    }
+
     fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
-        let place = || self.todo.iter().position(|held| held.is(subject));
+        let place = || self.place_in_todo(subject.request);
         match moment.what {
             What::Accepted { peeked: true, .. } => {
                 // One that has left todo meanwhile is named by the thread that reads it.
@@ -196,7 +201,7 @@ impl Snapshot {
         let Some(thread) = self.threads.get_mut(&number) else { return };
         if matches!(moment.what, What::Started) {
             // It is the first: todo is a queue.
-            let at = self.todo.iter().position(|held| held.is(subject));
+            let at = place(&self.todo, subject.request);
             let mut held = at.and_then(|at| self.todo.remove(at)).unwrap_or_else(|| Held::new(subject));
             held.waited_us = held.queued_us.take().map(|queued_us| at_us.saturating_sub(queued_us));
             held.started_us = Some(at_us);
@@ -276,6 +281,12 @@ impl Counting {
         };
         self.counts.push(counts);
     }
+}
+
+/// The place of this request. Todo is in the order of the numbers, except for requests that were queued twice.
+fn place(todo: &VecDeque<Box<Held>>, request: u64) -> Option<usize> {
+    let found = todo.binary_search_by_key(&request, |held| held.subject.request);
+    found.ok().or_else(|| todo.iter().position(|held| held.subject.request == request))
 }
 
 #[cfg(test)]
