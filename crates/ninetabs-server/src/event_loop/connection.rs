@@ -81,7 +81,7 @@ pub(super) struct PeerConnection<F> {
 impl<F: Feed> PeerConnection<F> {
     pub fn new(detached: Detached, peer: Box<dyn Peer<F>>) -> Self {
         if let Err(error) = SockRef::from(detached.stream()).set_send_buffer_size(SEND_BUFFER) {
-            log::debug!("a listener's send buffer keeps its size: {error}");
+            log::debug!("{}: the send buffer keeps its size: {error}", F::PEER);
         }
         let (stage, moved) = (PeerStage::Open, Instant::now());
         PeerConnection { detached, peer, out: None, stage, moved, panics: 0, is_cut: false }
@@ -111,7 +111,7 @@ impl<F: Feed> PeerConnection<F> {
             return false;
         }
         let peer = &mut self.peer;
-        let words = services::piece(format_args!("a listener"), || peer.cut(why));
+        let words = services::piece(format_args!("{}", F::PEER), || peer.cut(why));
         self.out = words.filter(|words| !words.is_empty()).map(|words| (words, 0));
         self.stage = PeerStage::Last;
         self.is_cut = true;
@@ -149,7 +149,7 @@ impl<F: Feed> PeerConnection<F> {
         }
         let peer = &self.peer;
         let has_fallen_behind = matches!(self.stage, PeerStage::Open)
-            && services::piece(format_args!("a listener"), || peer.has_fallen_behind(feed)).unwrap_or(false);
+            && services::piece(format_args!("{}", F::PEER), || peer.has_fallen_behind(feed)).unwrap_or(false);
         if has_fallen_behind {
             return Turn::Cut(FELL_BEHIND);
         }
@@ -187,7 +187,7 @@ impl<F: Feed> PeerConnection<F> {
             PeerStage::Open | PeerStage::Leaving => {
                 let peer = &mut self.peer;
                 // A panic costs these bytes, and what follows them may make no sense to the peer.
-                match services::piece(format_args!("a listener"), || peer.receive(feed, bytes)) {
+                match services::piece(format_args!("{}", F::PEER), || peer.receive(feed, bytes)) {
                     Some(()) => Turn::Over,
                     None => Turn::Cut(PANICKED),
                 }
@@ -215,7 +215,7 @@ impl<F: Feed> PeerConnection<F> {
                 PeerStage::Open => {}
                 PeerStage::Leaving => {
                     let peer = &mut self.peer;
-                    let goodbye = services::piece(format_args!("a listener"), || peer.goodbye(feed));
+                    let goodbye = services::piece(format_args!("{}", F::PEER), || peer.goodbye(feed));
                     self.out = goodbye.map(|piece| (piece, 0));
                     self.stage = PeerStage::Last;
                     continue;
@@ -245,7 +245,7 @@ impl<F: Feed> PeerConnection<F> {
     /// Its peer's next piece; a peer that panics has none for now.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece {
         let peer = &mut self.peer;
-        match services::piece(format_args!("a listener"), || peer.next(feed, now)) {
+        match services::piece(format_args!("{}", F::PEER), || peer.next(feed, now)) {
             Some(NextPiece::Wait) => NextPiece::Wait,
             Some(next) => {
                 self.panics = 0;

@@ -69,6 +69,7 @@ impl<F: Feed> LoopThread<F> {
                 _ => {}
             }
             if stop.has_come() {
+                self.end_all();
                 return Ok(());
             }
             let has_news = self.refresh();
@@ -126,7 +127,7 @@ impl<F: Feed> LoopThread<F> {
         let registered =
             self.poll.registry().register(&mut SourceFd(&connection.fd()), Token(token), interest);
         if let Err(error) = registered {
-            return limited!(Error, "cannot watch a listener's connection: {error}");
+            return limited!(Error, "cannot watch the connection of {}: {error}", F::PEER);
         }
         self.last = token;
         let turn = connection.receive_unread(&mut self.feed);
@@ -181,8 +182,15 @@ impl<F: Feed> LoopThread<F> {
         }
         let registry = self.poll.registry();
         // The peer is dropped with it, and might panic.
-        services::piece(format_args!("a listener's end"), || connection.close(registry));
+        services::piece(format_args!("the end of {}", F::PEER), || connection.close(registry));
         self.count_open();
+    }
+
+    /// Ends every connection, one at a time: dropped together, two panics of peers would abort the process.
+    fn end_all(&mut self) {
+        for token in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.end(token, &Turn::Left);
+        }
     }
 
     fn count_open(&self) {
@@ -221,9 +229,7 @@ impl<F: Feed> LoopThread<F> {
         }
         let has_ended = is_over && (self.connections.is_empty() || is_late);
         if has_ended {
-            for token in self.connections.keys().copied().collect::<Vec<_>>() {
-                self.end(token, &Turn::Left);
-            }
+            self.end_all();
             let told = self.stop.as_ref().map_or(0, |stop| stop.told);
             if told > 0 {
                 log::info!("{told} listeners were told to come back");

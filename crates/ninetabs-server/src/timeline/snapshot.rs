@@ -200,7 +200,6 @@ impl Snapshot {
         // Each was spawned before.
         let Some(thread) = self.threads.get_mut(&number) else { return };
         if matches!(moment.what, What::Started) {
-            // It is the first: todo is a queue.
             let at = place(&self.todo, subject.request);
             let mut held = at.and_then(|at| self.todo.remove(at)).unwrap_or_else(|| Held::new(subject));
             held.waited_us = held.queued_us.take().map(|queued_us| at_us.saturating_sub(queued_us));
@@ -283,7 +282,8 @@ impl Counting {
     }
 }
 
-/// The place of this request. Todo is in the order of the numbers, except for requests that were queued twice.
+/// The place of this request. Numbers rise along todo, unless a connection that was kept, or a request that was
+/// put back, is queued behind newer ones: then the search is linear.
 fn place(todo: &VecDeque<Box<Held>>, request: u64) -> Option<usize> {
     let found = todo.binary_search_by_key(&request, |held| held.subject.request);
     found.ok().or_else(|| todo.iter().position(|held| held.subject.request == request))
