@@ -1,18 +1,15 @@
-//! The bare pool: the front's shape without its substance, as a server to measure beside it.
+//! The bare pool: a minimal server with the same structure as the front, to measure the front against.
 //!
-//! A reactor thread accepts and watches, todo is a list under a mutex with a condition
-//! variable, eight threads take from it, httparse reads the head, and the answer is a
-//! constant with keep-alive. There are no limits, no deadlines, no app and no record of
-//! anything, and a body would be taken for the next head. By what the front is slower
-//! than this is what the model costs; what both have in common is what the shape costs.
-//! Sockets never block: a pool thread reads what is there and is free again.
+//! A reactor thread accepts and watches connections, todo is a list under a mutex with a condition variable,
+//! eight threads take from it, httparse parses the head, and the answer is a constant with keep-alive. It has
+//! no limits, deadlines, app or event record, and it would take a body for the next head. The difference
+//! between the front and this server is the cost of the model; what remains is the cost of the structure.
+//! Sockets never block: a pool thread reads the bytes that have arrived and is free again.
 //!
-//! ```console
-//! $ cargo bench --bench bare_pool -- --port 9400 --for 60
-//! ```
+//! ```console $ cargo bench --bench bare_pool -- --port 9400 --for 60 ```
 //!
-//! Port 0 takes a free one. It says where it listens in one line on standard output, and
-//! ends after so many seconds.
+//! With port 0 the system chooses a free port. The server prints the address it listens on as one line to
+//! standard output, and exits after the given number of seconds.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
@@ -34,10 +31,10 @@ const LISTENER: Token = Token(0);
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: 3\r\n\r\nup\n";
 
-/// A connection. It closes when the reactor and the pool have both let go of it.
+/// A connection. It closes when both the reactor and the pool have dropped it.
 struct Client {
     stream: TcpStream,
-    /// What was read and is not a whole head yet.
+    /// Bytes that were read but do not form a whole head yet.
     unfinished: Mutex<Vec<u8>>,
     is_queued: AtomicBool,
 }
@@ -66,13 +63,14 @@ impl Todo {
 }
 
 impl Client {
-    /// Answers what has come whole. On an error the socket is shut down, which the reactor hears of.
+    /// Answers every request that is complete. After an error it shuts the socket down, and the reactor is
+    /// notified of that.
     fn serve(&self, buffer: &mut [u8]) {
         let mut unfinished = lock(&self.unfinished);
-        // Before the read: what comes after it is queued anew.
+        // Cleared before the read, so that bytes that arrive after it queue the client again.
         self.is_queued.store(false, Ordering::SeqCst);
         if self.read_and_answer(&mut unfinished, buffer).is_err() {
-            // It fails when the client was the first to close.
+            // This fails if the client closed first.
             let _ = self.stream.shutdown(Shutdown::Both);
         }
     }
@@ -91,7 +89,7 @@ impl Client {
                 unfinished.drain(..length);
                 (&self.stream).write_all(ANSWER)?;
             }
-            // A short read has emptied the socket, and what comes now is a new event.
+            // A short read has emptied the socket, so bytes that arrive now raise a new event.
             if read < buffer.len() {
                 return Ok(());
             }
@@ -109,7 +107,7 @@ fn head(bytes: &[u8]) -> io::Result<Option<usize>> {
     }
 }
 
-/// Accepts, watches, and fills todo; returns only if it cannot go on.
+/// Accepts, watches and fills todo. Returns only on an error.
 fn react(mut poll: Poll, listener: TcpListener, todo: &Todo) -> io::Result<()> {
     let mut events = Events::with_capacity(1_024);
     let mut clients: HashMap<Token, Arc<Client>> = HashMap::new();
@@ -173,7 +171,7 @@ fn serve(port: u16, time: Duration) -> io::Result<()> {
     }
     let (ended, end) = crossbeam_channel::bounded(1);
     thread::Builder::new().name("bare reactor".to_owned()).spawn(move || {
-        // Nobody waits any more when the time is over.
+        // The receiver is gone once the time is up.
         let _ = ended.send(react(poll, listener, &todo));
     })?;
     end.recv_timeout(time).unwrap_or(Ok(()))
@@ -190,12 +188,12 @@ fn main() -> ExitCode {
         arguments.get(at + 1)?.parse().ok()
     };
     let (Some(port), Some(seconds)) = (value("--port"), value("--for")) else {
-        // A run of all benches comes by here, and is not to be held up.
-        eprintln!("bare_pool: a server: give it --port PORT --for SECS");
+        // `cargo bench` without arguments runs this file as well; it must not block there.
+        eprintln!("bare_pool: not started: it needs --port PORT --for SECS");
         return ExitCode::SUCCESS;
     };
     let served = u16::try_from(port)
-        .map_err(|_| io::Error::new(ErrorKind::InvalidInput, "there is no such port"))
+        .map_err(|_| io::Error::new(ErrorKind::InvalidInput, "the port must be at most 65535"))
         .and_then(|port| serve(port, Duration::from_secs(seconds)));
     match served {
         Ok(()) => ExitCode::SUCCESS,

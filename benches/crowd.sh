@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Pages while a crowd is connected: 10,000 idle connections, 4,000 slow clients of each
-# kind that slowhttptest knows. Prints a Markdown table: medians over all rounds.
+# Measures pages while many other clients are connected: 10,000 idle connections, or 4,000 slow clients of
+# each kind that slowhttptest has. Prints a Markdown table of medians over all rounds.
 #
 #   cargo build --release && benches/crowd.sh
 #
-# Wants bash, awk, curl and wrk, and for the slow clients slowhttptest (apt-get install
-# curl wrk slowhttptest). Each round asks one fresh server with nobody else there, then beside
-# each crowd, so that what else the machine does hits all alike. It takes about
-# two minutes a round, works in a temporary folder and ends what it started, on
-# Ctrl-C too. ROUNDS, SECONDS_EACH, IDLE and SLOW change its size.
+# Needs bash, awk, curl and wrk, and slowhttptest for the slow clients (apt-get install curl wrk
+# slowhttptest). Each round starts a fresh server and measures it alone, then under each load, so that other
+# activity on the machine affects all rows alike. A round takes about two minutes. The script works in a
+# temporary folder and stops every process that it started, after Ctrl-C as well. ROUNDS, SECONDS_EACH, IDLE
+# and SLOW change the size of the run.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -33,14 +33,18 @@ ulimit -n "$(ulimit -Hn)"
 say() { echo "crowd.sh: $*" >&2; }
 
 cd "$folder"
-[ -x "$ninetabs" ] || { say "there is no $ninetabs: cargo build --release makes it"; exit 1; }
+[ -x "$ninetabs" ] || { say "cannot find $ninetabs: run cargo build --release"; exit 1; }
 command -v wrk > /dev/null || { say "wrk is missing: apt-get install wrk"; exit 1; }
 if [ "$(ulimit -n)" -lt $((idle + 500)) ]; then
     idle=$(($(ulimit -n) - 500))
-    say "the limit of descriptors leaves room for $idle idle connections"
+    say "the limit on open files allows only $idle idle connections"
 fi
 kinds=(alone idle)
-if command -v slowhttptest > /dev/null; then kinds+=(heads bodies reads); else say "slowhttptest is missing, left out"; fi
+if command -v slowhttptest > /dev/null; then
+    kinds+=(heads bodies reads)
+else
+    say "slowhttptest is not installed: leaving out the slow clients"
+fi
 
 value() { awk -F'tcp://' -v key="$1" '$1 ~ key { print $2 }' state; }
 start() {
@@ -54,13 +58,13 @@ start() {
 open() { curl -s "http://$control/stats" | sed -n 's/.*"connections":{"open":\([0-9]*\).*/\1/p'; }
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
 threads() { awk '/^Threads/ { print $2 }' "/proc/$server/status"; }
-# Appends p99 in ms and pages a second, at 8 connections.
+# Appends the p99 in ms and the pages per second, measured with 8 connections.
 pages() {
     wrk -t 1 -c 8 -d "${seconds}s" --latency "http://$app/up" > wrk-said
     awk '/^Requests\/sec/ { print $2 }' wrk-said >> "rate.$1"
     awk '$1 == "99%" { by = $2 ~ /us$/ ? 0.001 : $2 ~ /ms$/ ? 1 : 1000; print $2 * by }' wrk-said >> "p99.$1"
 }
-# Connections that have had one answer and stay.
+# Opens connections that get one answer and then stay idle.
 idle_crowd() {
     local fds=() fd before count
     before=$(resident) count=$(threads)
@@ -69,7 +73,7 @@ idle_crowd() {
         printf 'GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n' >&"$fd"
         fds+=("$fd")
     done
-    # Without a time limit: bash has none for a descriptor beyond 1,023.
+    # Without a timeout: bash has none for descriptors above 1,023.
     for fd in "${fds[@]}"; do read -r -N 1 -u "$fd" _; done
     echo $((($(resident) - before) * 1024 / idle)) >> bytes.idle
     echo $(($(threads) - count)) >> threads.idle
@@ -80,7 +84,7 @@ idle_crowd() {
 slow_crowd() {
     local name=$1 seen before=0
     shift
-    # As many as are there when no more come: some kinds are sent away again.
+    # Goes on when the number of connections stops growing: the server closes some kinds again.
     slowhttptest "$@" -c "$slow" -r 1000 -l 120 -p 5 -o attack > attack-said 2>&1 &
     attack=$!
     while sleep 2; do
@@ -100,7 +104,7 @@ load=$(cut -d' ' -f1 /proc/loadavg)
 for round in $(seq "$rounds"); do
     say "round $round of $rounds"
     start
-    # The first requests find cold caches.
+    # The first requests run on cold caches.
     wrk -t 1 -c 8 -d 1s "http://$app/up" > /dev/null
     pages alone
     idle_crowd
@@ -113,11 +117,11 @@ for round in $(seq "$rounds"); do
 done
 
 median() { sort -n "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-told() { case $1 in alone) echo "nobody else" ;; idle) echo "$idle idle connections" ;; *) echo "slowhttptest, slow $1" ;; esac; }
+told() { case $1 in alone) echo "no other client" ;; idle) echo "$idle idle connections" ;; *) echo "slowhttptest, slow $1" ;; esac; }
 echo "$("$ninetabs" --version), $(date -u +%F), $(nproc) cores, Linux $(uname -r); load average $load before;"
 echo "pages by wrk, 8 connections, $seconds s each, medians of $rounds rounds."
 echo
-echo "| beside | connected | pages a second | their p99, ms | as a multiple of alone |"
+echo "| load | connected | pages per second | their p99, ms | as a multiple of alone |"
 echo "|---|---|---|---|---|"
 alone=$(median p99.alone)
 for kind in "${kinds[@]}"; do
@@ -128,4 +132,4 @@ for kind in "${kinds[@]}"; do
         "$(awk -v a="$p99" -v b="$alone" 'BEGIN { print a / b }')"
 done
 echo
-echo "An idle connection costs $(median bytes.idle) bytes resident; threads more for all of them: $(median threads.idle)."
+echo "An idle connection costs $(median bytes.idle) bytes resident; additional threads for all of them: $(median threads.idle)."

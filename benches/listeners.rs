@@ -1,11 +1,11 @@
-//! How long it takes to tell thousands of listeners, whoever tells them.
+//! Measures how long a server takes to send one message to thousands of listeners.
 //!
-//! `listeners URL KIND` opens so many connections to a server, has something published
-//! again and again, and notes when each of them hears it: it prints the median and the p99 in
-//! milliseconds (medians over the rounds), how long whoever publishes waits, and the KB that each
-//! listener costs the server. `listeners --serve PORT` is the least that such a server can be: a
-//! loop of `write` over all sockets, to compare with. Run by benches/listeners.sh; by itself
-//! (`cargo bench`) it does nothing.
+//! `listeners HOST:PORT KIND LISTENERS ROUNDS PID` opens LISTENERS connections to a server, publishes a
+//! message ROUNDS times, and records when each listener receives it. It prints the median and the p99 in
+//! milliseconds (each the median over the rounds), how long the publisher waits for its answer, and how many
+//! KB each listener costs the server process PID. `listeners --serve PORT` is a minimal server to compare
+//! with: a loop of `write` over all sockets. benches/listeners.sh runs both; without arguments, as under
+//! `cargo bench`, the program does nothing.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,14 +19,14 @@ use socket2::SockRef;
 use tungstenite::{ClientRequestBuilder, Message};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Of `large` and `stopped`: the length of what is published, and the part of the listeners that
-/// read nothing, into a buffer of so many bytes.
+/// For `large` and `stopped`: the size of a message in bytes, the share of the listeners that never read, and
+/// the size of their receive buffers in bytes.
 const LARGE: usize = 8 * 1024;
 const STOPPED: f64 = 0.1;
 const STOPPED_BUFFER: usize = 4 * 1024;
-/// Pages that are asked for while listeners are held.
+/// How many pages are requested while listeners are connected.
 const PAGES: usize = 200;
-/// Between two rounds.
+/// The pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(150);
 
 fn main() {
@@ -45,7 +45,7 @@ fn main() {
     }
 }
 
-/// Accepts one connection after the other; who posts is told to all.
+/// Accepts one connection at a time. A POST is sent to all connected listeners.
 fn serve(port: u16) {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("a free port");
     let mut all: Vec<TcpStream> = Vec::new();
@@ -95,7 +95,7 @@ fn measure(address: &str, kind: &str, listeners: usize, rounds: usize, pid: &str
     let (mut ends, mut senders) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         let (heard, sender) = tell_all(&mut poll, &mut all, address, kind, round);
-        // The first one warms up.
+        // The first round warms up.
         if round > 0 {
             medians.push(at(&heard, 0.5));
             ends.push(at(&heard, 0.99));
@@ -140,7 +140,7 @@ fn listen(address: &str, kind: &str) -> TcpStream {
     stream
 }
 
-/// How long a page takes, on a connection of its own.
+/// How long a page takes, in milliseconds, on a new connection.
 fn page(address: &str) -> f64 {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).expect("a connection");
@@ -151,7 +151,8 @@ fn page(address: &str) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
 }
 
-/// Publishes one thing: milliseconds until each has heard it, in order, and until it was answered.
+/// Publishes one message. Returns the milliseconds until each listener received it, sorted, and the
+/// milliseconds until the publisher was answered.
 fn tell_all(
     poll: &mut Poll,
     all: &mut [TcpStream],
@@ -160,7 +161,7 @@ fn tell_all(
     round: usize,
 ) -> (Vec<f64>, f64) {
     thread::sleep(PAUSE);
-    // What came meanwhile is none of this.
+    // Bytes that arrived since the last round do not count.
     let mut bytes = [0; 16 * 1024];
     for stream in all.iter_mut() {
         while matches!(stream.read(&mut bytes), Ok(read) if read > 0) {}
@@ -180,7 +181,7 @@ fn tell_all(
     let mut publisher = TcpStream::connect(address).expect("a connection");
     let began = Instant::now();
     publisher.write_all(request.as_bytes()).expect("a request");
-    // Its answer is waited for beside the listeners, who are many.
+    // The answer is read on another thread, so that it does not delay the listeners.
     let answered = thread::spawn(move || {
         let mut answer = Vec::new();
         let _ = publisher.read_to_end(&mut answer);
@@ -191,7 +192,7 @@ fn tell_all(
     let mut left = all.len();
     let mut events = Events::with_capacity(1024);
     while left > 0 {
-        assert!(began.elapsed() < PATIENCE, "{left} have not heard it");
+        assert!(began.elapsed() < PATIENCE, "{left} listeners have not received the message");
         poll.poll(&mut events, Some(Duration::from_secs(1))).expect("events");
         for event in &events {
             let n = event.token().0;
@@ -215,7 +216,7 @@ fn at(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }
 
-/// KB of a process, and of its children: nginx has workers.
+/// Resident memory in KB of a process and its children: nginx has workers.
 fn resident(pid: &str) -> f64 {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let of = |pid: &str| {

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Thousands of listeners: how long until all of them have heard what was published, side by
-# side. Prints Markdown: medians over all rounds.
+# Measures how long it takes until thousands of listeners have received a message, for several servers. Prints
+# Markdown: medians over all rounds.
 #
 #   cargo build --release && benches/listeners.sh
 #
-# Wants bash, awk and cargo; nginx with its module nchan (apt-get install nginx-light
-# libnginx-mod-nchan) is one of the peers where it is installed. ROUNDS, LISTENERS and TOLD, how
-# often something is published in a round, change its size; the limit of descriptors must
-# be above twice the listeners. It works in a temporary folder and ends what it started.
+# Needs bash, awk and cargo. If nginx and its nchan module are installed (apt-get install nginx-light
+# libnginx-mod-nchan), they are measured as well. ROUNDS, LISTENERS and TOLD (messages per round) change the
+# size of the run. The limit on open files must be above twice the number of listeners. The script works in a
+# temporary folder and stops every process that it started.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -27,10 +27,10 @@ stop() {
 trap 'stop; rm -rf "$folder"' EXIT
 trap 'exit 130' INT TERM
 
-[ -x "$ninetabs" ] || { say "there is no $ninetabs: cargo build --release makes it"; exit 1; }
+[ -x "$ninetabs" ] || { say "cannot find $ninetabs: run cargo build --release"; exit 1; }
 ulimit -n "$(ulimit -Hn)"
 if [ "$(ulimit -n)" != unlimited ] && [ "$(ulimit -n)" -lt $((listeners + 1000)) ]; then
-    say "$listeners listeners want more than $(ulimit -n) descriptors"
+    say "$listeners listeners need more than $(ulimit -n) descriptors: raise the limit on open files"
     exit 1
 fi
 say "building the clients"
@@ -43,7 +43,7 @@ free_port() {
 }
 
 cd "$folder"
-# Starts what tells: push, large, stopped, hold and cable are ours.
+# Starts the server for one kind: push, large, stopped, hold and cable run ninetabs.
 start() {
     free_port
     case $1 in
@@ -100,12 +100,12 @@ for round in $(seq "$rounds"); do
         stop
     done
 done
-say "pages beside $((2 * listeners)) listeners"
+say "pages with $((2 * listeners)) listeners connected"
 start hold
 "$client" "127.0.0.1:$port" hold "$((2 * listeners))" 0 "$server" > held
 stop
 
-# The median of a column of what a kind said.
+# The median of one column of the figures of a kind.
 median() { awk -v at="$2" '{ print $at }' "said.$1" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 row() {
     printf '| %s |' "$1"
@@ -113,7 +113,7 @@ row() {
     echo
 }
 echo "$("$ninetabs" --version), $(nginx -v 2>&1 | sed 's/.*nginx/nginx/' || true); $(date -u +%F), $(nproc) cores, Linux $(uname -r);"
-echo "load average $load before; $listeners listeners, told $told times; medians of $rounds rounds."
+echo "load average $load before; $listeners listeners, $told messages per round; medians of $rounds rounds."
 echo
 printf '| what |'
 for kind in "${kinds[@]}"; do case $kind in push | cable) printf ' `%s` |' "$kind" ;; nchan) printf ' nginx with nchan |' ;; bare) printf ' a loop of `write` |' ;; esac; done
@@ -125,9 +125,9 @@ row "the same, p99, ms" 2
 printf '| p99 as a multiple of the loop |'
 for kind in "${kinds[@]}"; do awk -v a="$(median "$kind" 2)" -v b="$(median bare 2)" 'BEGIN { printf " %.2f |", a / b }'; done
 echo
-row "whoever publishes waits, ms" 3
-row "a listener, KB resident" 4
+row "wait of the publisher, ms" 3
+row "memory per listener, KB resident" 4
 echo
-echo "Of 8 KB each, with a tenth that reads nothing and without, ms: p99 of the others $(median stopped 2) and $(median large 2)"
-echo "($(awk -v a="$(median stopped 2)" -v b="$(median large 2)" 'BEGIN { printf "%.2f", a / b }') times); whoever publishes waits $(median stopped 3) and $(median large 3)."
-awk -v n="$((2 * listeners))" '{ printf "Beside %d listeners a page takes %s ms, p99 %s; each costs %s KB.\n", n, $1, $2, $4 }' held
+echo "With messages of 8 KB, with and without a tenth of stalled readers, ms: p99 of the others $(median stopped 2) and $(median large 2)"
+echo "($(awk -v a="$(median stopped 2)" -v b="$(median large 2)" 'BEGIN { printf "%.2f", a / b }') times); the publisher waits $(median stopped 3) and $(median large 3)."
+awk -v n="$((2 * listeners))" '{ printf "With %d listeners connected, a page takes %s ms (p99 %s); each listener costs %s KB.\n", n, $1, $2, $4 }' held

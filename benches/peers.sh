@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Both fronts, Debian's Puma, nginx and the bare pool, asked the same in one run.
-# Prints a Markdown table: medians over all rounds.
+# Compares both fronts, Debian's Puma, nginx and the bare pool under the same load. Prints a Markdown table of
+# medians over all rounds.
 #
 #   cargo build --release && benches/peers.sh
 #
-# Wants bash, curl and awk, and for most of its rows wrk; puma, nginx
-# (apt-get install wrk puma nginx-light) and cargo, for the bare pool, are left out
-# where they are missing, and it says so. One server runs at a time, on a loopback port
-# that was free, and the rounds go from one to the next, so that what else the machine
-# does hits all alike. It takes about seven minutes, works in a temporary folder and ends
-# what it started, on Ctrl-C too. ROUNDS, SECONDS_EACH and IDLE change its size. With LISTENERS=5000
-# it goes on with benches/listeners.sh: push and cable beside nginx with nchan.
+# Needs bash, curl and awk, and wrk for most of its rows. Puma, nginx (apt-get install wrk puma nginx-light)
+# and the bare pool, which cargo builds, are left out with a message if they are missing. One server runs at a
+# time, on a free loopback port, and each round measures every server, so that other activity on the machine
+# affects all alike. It takes about seven minutes. The script works in a temporary folder and stops every
+# process that it started, after Ctrl-C as well. ROUNDS, SECONDS_EACH and IDLE change the size of the run.
+# With LISTENERS=5000 it continues with benches/listeners.sh: push and cable beside nginx with nchan.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,7 +24,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 ulimit -n "$(ulimit -Hn)"
 
-# TERM, and KILL for who is still there ten seconds later.
+# Sends TERM, and KILL if the server is still running ten seconds later.
 stop() {
     [ -n "$server" ] || return 0
     kill -TERM "$server" 2> /dev/null || true
@@ -41,7 +40,7 @@ say() { echo "peers.sh: $*" >&2; }
 has() { command -v "$1" > /dev/null; }
 
 cd "$folder"
-[ -x "$ninetabs" ] || { say "there is no $ninetabs: cargo build --release makes it"; exit 1; }
+[ -x "$ninetabs" ] || { say "cannot find $ninetabs: run cargo build --release"; exit 1; }
 peers=(puma-front tiny-http-front)
 missing=()
 if has puma; then peers+=(puma); else missing+=("Puma"); fi
@@ -54,7 +53,7 @@ if [ -z "$bare" ] && has cargo; then
 fi
 if [ -n "$bare" ]; then peers+=(bare-pool); else missing+=("the bare pool (cargo builds it)"); fi
 has wrk || missing+=("the rows by wrk")
-for it in "${missing[@]}"; do say "missing, left out: $it"; done
+for it in "${missing[@]}"; do say "not installed, left out: $it"; done
 
 cat > config.ru << 'RUBY'
 class Stream
@@ -97,12 +96,12 @@ http {
 NGINX
 }
 
-# Sets port to one that nobody listens on.
+# Sets port to a free one.
 free_port() {
     while port=$(shuf -i 20000-29999 -n 1) && (: <> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do :; done
 }
 
-# Starts $1 on $port, and waits for its first answer. Appends the milliseconds to a file if $2 names one.
+# Starts $1 on $port and waits for its first answer. If $2 names a file, appends the milliseconds to it.
 start() {
     free_port
     [ "$1" != nginx ] || nginx_conf
@@ -134,7 +133,7 @@ family() { echo "$server" $(cat "/proc/$server/task/$server/children"); }
 threads() { for pid in $(family); do awk '/^Threads/ { print $2 }' "/proc/$pid/status"; done | awk '{ n += $1 } END { print n }'; }
 resident() { for pid in $(family); do awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"; done | awk '{ n += $1 } END { print n }'; }
 
-# Requests a second and p99 in ms, at $2 connections.
+# Measures the requests per second and the p99 in ms, at $2 connections.
 pages() {
     wrk -t 1 -c "$2" -d "${seconds}s" --latency "http://127.0.0.1:$port/up" > said
     awk '/^Requests\/sec/ { print $2 }' said >> "rate-$2.$1"
@@ -149,7 +148,7 @@ first_bytes() {
     done | awk '{ print ($2 - $1) * 1000 }' >> "first-byte.$1"
 }
 
-# Connections that have had one answer and stay.
+# Opens connections that get one answer and then stay idle.
 idle_connections() {
     local fds=() fd n before count unanswered=0
     before=$(resident) count=$(threads)
@@ -157,10 +156,10 @@ idle_connections() {
         exec {fd}<> "/dev/tcp/127.0.0.1/$port"
         printf 'GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n' >&"$fd"
         fds+=("$fd")
-        # A burst strands connections in tiny_http.
+        # A burst of connections leaves some of them stranded in tiny_http.
         [ $((n % 10)) != 0 ] || sleep 0.01
     done
-    # All have been answered when each has an answer's first byte.
+    # Every connection has been answered once the first byte of its answer is there.
     for fd in "${fds[@]}"; do read -r -t 2 -N 1 -u "$fd" _ || unanswered=$((unanswered + 1)); done
     [ "$unanswered" = 0 ] || say "$1 left $unanswered of $idle connections without an answer"
     awk -v by="$idle" -v kb="$(($(resident) - before))" 'BEGIN { print kb / by }' >> "idle-memory.$1"
@@ -185,9 +184,9 @@ for round in $(seq "$rounds"); do
     done
 done
 
-# The value at $2 percent of a file's, or nothing.
+# Prints the $2-th percentile of the values in a file, or nothing.
 percentile() { [ ! -s "$1" ] || sort -n "$1" | awk -v at="$2" '{ v[NR] = $1 } END { print v[int((NR - 1) * at / 100) + 1] }'; }
-# A row: what, printf format, files' name, percent.
+# Prints a row. Arguments: label, printf format, file name, percentile.
 row() {
     local peer value
     printf '| %s |' "$1"
@@ -198,7 +197,7 @@ row() {
     done
     echo
 }
-# Ours as a multiple of each.
+# Prints a row: our value as a multiple of each peer's.
 multiple() {
     local peer ours
     ours=$(percentile "$1.puma-front" 50)
@@ -227,19 +226,19 @@ printf -- '---|%.0s' "${peers[@]}"
 echo
 if has wrk; then
     for connections in 8 64; do
-        row "pages a second, $connections connections" "%.0f" "rate-$connections" 50
+        row "pages per second, $connections connections" "%.0f" "rate-$connections" 50
         multiple "rate-$connections"
         row "their p99, ms" "%.2f" "p99-$connections" 50
     done
 fi
 row "first byte of a stream with a free thread, median, ms" "%.2f" first-byte 50
 row "the same, p99, ms" "%.2f" first-byte 99
-row "an idle connection of $idle, KB resident" "%.1f" idle-memory 50
-row "threads more for all of them" "%.0f" idle-threads 50
+row "memory per idle connection ($idle of them), KB resident" "%.1f" idle-memory 50
+row "additional threads for all of them" "%.0f" idle-threads 50
 row "start to first answer, ms" "%.1f" start 50
 if [ "${#missing[@]}" != 0 ]; then
     echo
-    printf 'Left out, because it is not installed: %s.\n' "${missing[@]}"
+    printf 'Left out because it is not installed: %s.\n' "${missing[@]}"
 fi
 if [ "${LISTENERS:-0}" != 0 ]; then
     echo

@@ -1,12 +1,11 @@
-//! Hand-off to a parked thread: this pool beside the queue that Rust programs take.
+//! Measures the hand-off to a parked thread: this pool against a plain channel.
 //!
-//! One thread pushes; one of eight parked threads wakes and says when it began. In
-//! between, the pusher rests for as long as all of them need to park again, so that each
-//! figure is a wake-up and not a queue's length. The other side is eight threads on one
-//! `crossbeam_channel`: it knows no todo, no limits and no timeline, and is what the
-//! pool's rules are paid with. Both lie idle side by side, and rounds alternate, so that
-//! what else the machine does hits both alike. A second pair of lines has 64 pushes at
-//! once: how long until the last has begun.
+//! One thread pushes a job; one of eight parked threads wakes and reports when it began. Between two pushes
+//! the pusher sleeps long enough for all threads to park again, so that each figure is the time of a wake-up
+//! and not the time spent in a queue. The other side is eight threads on one `crossbeam_channel`. It has no
+//! todo, limits or timeline, so the difference is the cost of the pool's rules. Both pools exist for the
+//! whole run, and rounds alternate between them, so that other load on the machine affects both alike. A
+//! second pair of columns has the times of a burst of 64 pushes, until the last job has begun.
 
 use std::env;
 use std::hint::black_box;
@@ -22,10 +21,10 @@ const THREADS: usize = 8;
 const ROUNDS: usize = 40;
 const HAND_OFFS: usize = 50;
 const BURST: usize = 64;
-/// Long enough for a thread to park again, on a machine that has something else to do too.
+/// Long enough for a thread to park again, even on a busy machine.
 const REST: Duration = Duration::from_micros(300);
 
-/// What is handed over: whom to tell the moment at which it began.
+/// A job: it sends the moment at which it began to this channel.
 struct Job(Sender<Instant>);
 
 impl Work for Job {
@@ -36,7 +35,7 @@ impl Work for Job {
 
 impl Job {
     fn run(self) {
-        // The receiver lives until the last answer has come.
+        // The receiver lives until the last answer has arrived.
         let _ = self.0.send(black_box(Instant::now()));
     }
 }
@@ -59,7 +58,7 @@ impl Channel {
 
     fn push(&self, job: Job) {
         if let Some(todo) = &self.todo {
-            todo.send(job).expect("its threads are there");
+            todo.send(job).expect("its threads are running");
         }
     }
 }
@@ -73,7 +72,7 @@ impl Drop for Channel {
     }
 }
 
-/// What one side took, each time.
+/// The times of one side, one entry per measurement.
 #[derive(Default)]
 struct Taken {
     hand_off: Vec<Duration>,
@@ -89,7 +88,7 @@ impl Taken {
             let pushed = Instant::now();
             push(Job(began.clone()));
             let returned = Instant::now();
-            let at = begins.recv().expect("the job answers");
+            let at = begins.recv().expect("the job reports");
             self.push.push(returned - pushed);
             self.hand_off.push(at.saturating_duration_since(pushed));
         }
@@ -98,7 +97,7 @@ impl Taken {
         for _ in 0..BURST {
             push(Job(began.clone()));
         }
-        let last = begins.iter().take(BURST).max().expect("the jobs answer");
+        let last = begins.iter().take(BURST).max().expect("the jobs report");
         self.burst.push(last.saturating_duration_since(pushed));
     }
 }
@@ -110,13 +109,13 @@ fn main() {
     let channel = Channel::start();
     let (mut ours, mut theirs) = (Taken::default(), Taken::default());
 
-    // The first round finds cold caches and threads that have never run: it does not count.
+    // The first round does not count: caches are cold, and the threads have never run.
     Taken::default().round(|job| ours_push(&pool, job));
     Taken::default().round(|job| channel.push(job));
-    // Without cargo bench's own flag this is a check that it runs.
+    // Without `--bench`, which `cargo bench` passes, this only checks that the program runs.
     let rounds = if env::args().any(|it| it == "--bench") { ROUNDS } else { 2 };
     for round in 0..rounds {
-        // Who goes first alternates too.
+        // The side that goes first alternates as well.
         if round % 2 == 0 {
             ours.round(|job| ours_push(&pool, job));
             theirs.round(|job| channel.push(job));

@@ -1,13 +1,13 @@
-//! What a request and an event cost in the processor alone: no socket is read or written
-//! while the clock runs, and nothing blocks.
+//! Measures the processor time of a request and of an event. While the clock runs, no socket is read or
+//! written, and nothing blocks.
 //!
-//! - from a head's bytes to the answer's head: parse, framing of the body, head;
-//! - a live event to its bytes on the wire, and an EventSource's way back.
+//! - From the bytes of a request's head to the head of the answer: parsing, framing of the body, writing the
+//!   head.
+//! - From a live event to its bytes on the wire, and back to an event in an EventSource's parser.
 //!
-//! A request is made by a front door and by nothing else, so the first of them runs
-//! inside an app, on a request that came over loopback before the clock began. Each
-//! line is the median and the 99th percentile of many samples, each of which is the
-//! mean of as many calls as let the clock's own cost disappear.
+//! Only a front door can make a request of this kind, so the first part runs inside an app, on a request that
+//! arrived over loopback before the clock started. Each line shows the median and the 99th percentile of many
+//! samples. A sample is the mean of enough calls to make the cost of reading the clock negligible.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -24,9 +24,9 @@ use ninetabs_server::framing::AfterAnswer;
 use ninetabs_server::head::Parsed;
 use ninetabs_server::{Request, Response, Server, framing, head, response};
 
-/// As wrk writes it.
+/// A request as wrk sends it.
 const SMALL: &str = "GET /up HTTP/1.1\r\nHost: 127.0.0.1:9292\r\n\r\n";
-/// As a browser writes it.
+/// A request as a browser sends it.
 const BROWSER: &str = "GET /models HTTP/1.1\r\nHost: 127.0.0.1:9292\r\nConnection: keep-alive\r\n\
     sec-ch-ua: \"Chromium\";v=\"148\", \"Not;A=Brand\";v=\"24\"\r\nsec-ch-ua-mobile: ?0\r\n\
     sec-ch-ua-platform: \"Linux\"\r\nUpgrade-Insecure-Requests: 1\r\n\
@@ -37,13 +37,13 @@ const BROWSER: &str = "GET /models HTTP/1.1\r\nHost: 127.0.0.1:9292\r\nConnectio
 
 const CALLS: usize = 200;
 
-/// How many samples a line has.
+/// How many samples are taken for each line.
 fn samples() -> usize {
-    // Without cargo bench's own flag this is a check that it runs.
+    // Without `--bench`, which `cargo bench` passes, this only checks that the program runs.
     if env::args().any(|it| it == "--bench") { 1_000 } else { 2 }
 }
 
-/// Measures `call`, and prints a line for it.
+/// Measures `call` and prints a line for it.
 fn measure(what: &str, mut call: impl FnMut()) {
     let sample = |call: &mut dyn FnMut()| {
         let began = Instant::now();
@@ -52,7 +52,7 @@ fn measure(what: &str, mut call: impl FnMut()) {
         }
         began.elapsed().as_secs_f64() * 1e9 / CALLS as f64
     };
-    // Cold caches do not count.
+    // The first sample runs on cold caches and does not count.
     sample(&mut call);
     let mut taken: Vec<f64> = (0..samples()).map(|_| sample(&mut call)).collect();
     taken.sort_by(f64::total_cmp);
@@ -60,7 +60,7 @@ fn measure(what: &str, mut call: impl FnMut()) {
     println!("{what:50} {:9.0} {:9.0}", at(50), at(99));
 }
 
-/// The lines that need a request.
+/// Measures the part that needs a request.
 fn heads(request: &Request) {
     for (what, text) in [("small head", SMALL), ("browser's head", BROWSER)] {
         measure(&format!("{what}, parsed"), || {
@@ -115,7 +115,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     mem::drop(stream);
     server.shutdown(Duration::from_secs(10));
     if !answer[..read].starts_with(b"HTTP/1.1 200 ") {
-        return Err("the heads were not measured: see above".into());
+        return Err("cannot measure the heads: the app did not answer 200".into());
     }
     events();
     Ok(())

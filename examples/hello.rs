@@ -1,4 +1,4 @@
-//! A bounded hello world: eight threads serve, further requests wait for one of them.
+//! A bounded hello world: eight threads serve requests, and further requests wait for one of them.
 //!
 //! ```sh
 //! cargo run --example hello

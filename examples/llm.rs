@@ -1,9 +1,9 @@
-//! The tokens of a language model, streamed to `fetch` by POST.
+//! The output of a language model, streamed token by token to `fetch` with POST.
 //!
-//! An answer that is streamed holds its thread for as long as the model writes. So there is a cap: further
-//! questions are told at once to come back, and pages always find a thread. A maximum age frees the thread
-//! of a client that stopped reading. The model here is a pretence: it repeats the question, word by word.
-//!
+//! A streamed answer holds its thread for as long as the model writes. The example therefore caps the
+//! streams: further questions are refused at once, and pages always find a thread. A maximum age frees the
+//! thread of a client that stopped reading. The model is a stand-in: it repeats the question, word by
+//! word.
 //! ```sh
 //! cargo run --example llm
 //! curl -N -d 'why does the ninth tab wait' http://127.0.0.1:3000/chat
@@ -15,7 +15,7 @@ use std::time::Duration;
 use ninetabs_server::{Event, Request, Response, Server};
 
 const THREADS: usize = 8;
-/// Answers at once. The other threads are for pages.
+/// The maximum number of answers at the same time. The other threads are for pages.
 const ANSWERS: usize = THREADS - 2;
 
 const PAGE: &str = "<!doctype html><title>ask</title>

@@ -1,8 +1,8 @@
 //! Nine tabs on eight threads, in one file.
 //!
 //! Each tab holds a stream, and each stream holds a thread of the pool. The first eight tabs stream; the
-//! ninth waits, and so does every page. With a maximum age in seconds as the second argument the reaper
-//! ends old streams, and the tabs take turns.
+//! ninth waits, and so does every page. The optional second argument is a maximum age in seconds: the reaper
+//! ends streams that are older, and the tabs take turns.
 //!
 //! ```sh
 //! cargo run --example nine_tabs
@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use ninetabs_server::{Event, Response, Server};
 
-/// Threads of the pool: one fewer than tabs.
+/// Threads of the pool: one fewer than there are tabs.
 const THREADS: usize = 8;
 
-/// A tab: it shows the last number that its stream sent. Browsers open at most six connections per host
-/// name, so each tab has a name of its own; names below `localhost` lead to this machine.
+/// A tab: it shows the last number that its stream sent. A browser opens at most six connections per host
+/// name, so each tab has its own host name; all names below `localhost` resolve to this machine.
 const TAB: &str = "<!doctype html><title>a tab</title><p id=n>waits for a thread</p>
 <script>new EventSource('/numbers').onmessage = e => { document.getElementById('n').textContent = e.data }</script>";
 

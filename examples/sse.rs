@@ -1,4 +1,4 @@
-//! Server-sent events: a counter that goes on where its client was cut off.
+//! Server-sent events: a counter that resumes where its client was cut off.
 //!
 //! ```sh
 //! cargo run --example sse

@@ -1,8 +1,8 @@
-//! Writes the corpus that the fuzz targets begin with: every case of the case files,
-//! behind two bytes that say how it is cut.
+//! Writes the initial corpus of the fuzz targets: every case of the case files, preceded by two bytes that
+//! say how it is cut into pieces.
 //!
-//! `cargo run --example corpus` in `fuzz/`; the files go to `fuzz/corpus/TARGET/`, one
-//! a case, under its name.
+//! Run `cargo run --example corpus` in `fuzz/`. It writes one file per case to `fuzz/corpus/TARGET/`, named
+//! after the case.
 
 #[path = "../../tests/common/case_bytes.rs"]
 mod cases;
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use cases::Case;
 
-/// Pieces of 7 bytes and of 128, by turns.
+/// Alternating pieces of 7 and 128 bytes.
 const CUTS: [u8; 2] = [7, 2];
 
 fn main() -> io::Result<()> {

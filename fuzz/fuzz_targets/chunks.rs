@@ -1,7 +1,7 @@
-//! A chunked body: the same data comes of it however it is cut.
+//! A chunked body yields the same data however it is cut into pieces.
 //!
-//! The first two bytes say how long the pieces are. What is looked for is a panic: of
-//! the code under it, or of the properties in `cuts`.
+//! The first two bytes of the input set the length of the pieces. The target fails on a panic, in the decoder
+//! or in one of the properties in `cuts`.
 #![no_main]
 
 #[allow(dead_code)] // The other targets use the rest of it.

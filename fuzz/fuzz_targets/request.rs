@@ -1,7 +1,7 @@
-//! The request path, from bytes to requests: the same come of it however it is cut.
+//! A connection's bytes yield the same requests however they are cut into pieces.
 //!
-//! The first two bytes say how long the pieces are. What is looked for is a panic: of
-//! the code under it, or of the properties in `cuts`.
+//! The first two bytes of the input set the length of the pieces. The target fails on a panic, in the request
+//! reader or in one of the properties in `cuts`.
 #![no_main]
 
 #[allow(dead_code)] // The other targets use the rest of it.
