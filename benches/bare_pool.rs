@@ -2,9 +2,9 @@
 //!
 //! A reactor thread accepts and watches connections, todo is a list under a mutex with a condition variable,
 //! eight threads take from it, httparse parses the head, and the answer is a constant with keep-alive. It has
-//! no limits, deadlines, app or event record, and it would take a body for the next head. The difference
-//! between the front and this server is the cost of the model; what remains is the cost of the structure.
-//! Sockets never block: a pool thread reads the bytes that have arrived and is free again.
+//! no limits, deadlines, app or event record, and it would take a body for the next head. The time that the
+//! front needs beyond this server is the cost of the model; the time that this server needs is the cost of
+//! the structure. Sockets never block: a pool thread reads the bytes that have arrived and is free again.
 //!
 //! ```console $ cargo bench --bench bare_pool -- --port 9400 --for 60 ```
 //!

@@ -84,7 +84,8 @@ idle_crowd() {
 slow_crowd() {
     local name=$1 seen before=0
     shift
-    # Goes on when the number of connections stops growing: the server closes some kinds again.
+    # Continues once the number of connections stops growing. It may not reach $slow, because the server
+    # closes some kinds of slow clients.
     slowhttptest "$@" -c "$slow" -r 1000 -l 120 -p 5 -o attack > attack-said 2>&1 &
     attack=$!
     while sleep 2; do

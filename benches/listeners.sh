@@ -105,7 +105,7 @@ start hold
 "$client" "127.0.0.1:$port" hold "$((2 * listeners))" 0 "$server" > held
 stop
 
-# The median of one column of the figures of a kind.
+# Prints the median of one column of a kind's results.
 median() { awk -v at="$2" '{ print $at }' "said.$1" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 row() {
     printf '| %s |' "$1"

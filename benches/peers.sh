@@ -128,7 +128,7 @@ start() {
     [ -z "${2:-}" ] || echo $((${EPOCHREALTIME/./} - began)) | awk '{ print $1 / 1000 }' >> "$2"
 }
 
-# The server and its children.
+# Prints the process IDs of the server and its children.
 family() { echo "$server" $(cat "/proc/$server/task/$server/children"); }
 threads() { for pid in $(family); do awk '/^Threads/ { print $2 }' "/proc/$pid/status"; done | awk '{ n += $1 } END { print n }'; }
 resident() { for pid in $(family); do awk '/^VmRSS/ { print $2 }' "/proc/$pid/status"; done | awk '{ n += $1 } END { print n }'; }
@@ -140,7 +140,7 @@ pages() {
     awk '$1 == "99%" { by = $2 ~ /us$/ ? 0.001 : $2 ~ /ms$/ ? 1 : 1000; print $2 * by }' said >> "p99-$2.$1"
 }
 
-# From the request's last byte to the answer's first, in ms.
+# Measures the time from the request's last byte to the answer's first byte, in ms.
 first_bytes() {
     for _ in $(seq 10); do
         curl -sN -o /dev/null -m 0.3 -w '%{time_pretransfer} %{time_starttransfer}\n' \
@@ -184,7 +184,7 @@ for round in $(seq "$rounds"); do
     done
 done
 
-# Prints the $2-th percentile of the values in a file, or nothing.
+# Prints percentile $2 of the values in a file, or nothing.
 percentile() { [ ! -s "$1" ] || sort -n "$1" | awk -v at="$2" '{ v[NR] = $1 } END { print v[int((NR - 1) * at / 100) + 1] }'; }
 # Prints a row. Arguments: label, printf format, file name, percentile.
 row() {

@@ -4,6 +4,7 @@
 //! streams: further questions are refused at once, and pages always find a thread. A maximum age frees the
 //! thread of a client that stopped reading. The model is a stand-in: it repeats the question, word by
 //! word.
+//!
 //! ```sh
 //! cargo run --example llm
 //! curl -N -d 'why does the ninth tab wait' http://127.0.0.1:3000/chat

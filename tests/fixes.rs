@@ -210,7 +210,7 @@ fn beyond_the_cap_a_stream_is_told_at_once_and_gets_in_when_one_leaves() {
             let answer = ask(server.app, &format!("GET {path} HTTP/1.0\r\n\r\n"));
             let (status, body) = split(&answer);
             let retry = if path.contains("short") { 100 } else { 200 };
-            let told = format!(": there are as many streams as there may be\nretry: {retry}\n\n");
+            let told = format!(": the limit on open streams is reached\nretry: {retry}\n\n");
             assert_eq!((status, body), (200, told), "{front}, {path}");
         }
         let blunt = ask(server.app, "GET /fixes/cap/stream?full=503 HTTP/1.0\r\n\r\n");

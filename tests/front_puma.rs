@@ -760,15 +760,15 @@ fn expect_recovery(server: &Server) {
 /// Descriptors are never the reason: silent clients make room for others, and the control server's
 /// share is not touched.
 fn expect_room_beside(server: &Server, clients: Vec<TcpStream>) {
-    wait_for("an eviction", || server.log().contains("make room").then_some(()));
+    wait_for("an eviction", || server.log().contains("evicting").then_some(()));
     for _ in 0..5 {
         assert_eq!(get(server.app, "/up").0, 200);
     }
     drop(clients);
     expect_recovery(server);
     let log = server.log();
-    assert_eq!(log.matches("make room").count(), 1, "{log}");
-    assert!(!log.contains("accepting pauses"), "{log}");
+    assert_eq!(log.matches("evicting").count(), 1, "{log}");
+    assert!(!log.contains("accepting paused"), "{log}");
 }
 
 #[test]
@@ -827,12 +827,12 @@ fn out_of_descriptors_it_pauses_and_recovers() {
     let limit = Rlimit { current: Some(80), maximum: Some(1024) };
     prlimit(Some(server.pid()), Resource::Nofile, limit).unwrap();
     let clients = crowd(&server, 300, |_| ());
-    wait_for("the pause", || server.log().contains("accepting pauses").then_some(()));
+    wait_for("the pause", || server.log().contains("accepting paused").then_some(()));
     drop(clients);
     expect_recovery(&server);
     let log = server.log();
-    assert_eq!(log.matches("accepting pauses").count(), 1, "{log}");
-    assert!(log.contains("accepting pauses: Too many open files"), "{log}");
+    assert_eq!(log.matches("accepting paused").count(), 1, "{log}");
+    assert!(log.contains("accepting paused: Too many open files"), "{log}");
 }
 
 /// A large body that has begun to come, and lies in a temporary file by now.

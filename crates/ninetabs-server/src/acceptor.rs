@@ -1,8 +1,8 @@
-//! The acceptor: the loop of a thread that accepts connections and gives each to the server.
+//! The acceptor: the thread that accepts connections and gives them to the server.
 //!
-//! If too many refused or evicted connections linger, or the process is out of descriptors, it pauses
-//! (logging once) and resumes later. Refused clients therefore cannot take the descriptors that other servers
-//! of this process need. Models Puma::Server#handle_servers.
+//! If too many refused or evicted connections linger, or the process is out of descriptors, the acceptor
+//! pauses (logging once) and resumes later. A flood of refused clients therefore cannot take the descriptors
+//! that other servers of this process need. Models Puma::Server#handle_servers.
 
 use std::fmt::Display;
 use std::io;
@@ -19,16 +19,16 @@ use thiserror::Error;
 use super::puma_server::PumaServer;
 use crate::log_limit::limited;
 
-/// How long the acceptor pauses when it can accept no connection.
+/// How long the acceptor pauses when it cannot accept a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The listener is gone: no client can connect any more.
+/// The listener died, so no client can connect any more.
 #[derive(Debug, Clone, Error)]
-#[error("the front door on {address} died: {why}")]
+#[error("the listener on {address} died: {why}")]
 pub struct ListenerDied {
-    /// Where it listened.
+    /// The address that it listened on.
     pub address: SocketAddr,
-    /// What the system answered.
+    /// The error that the system returned.
     pub why: String,
 }
 
@@ -44,7 +44,7 @@ impl Acceptor {
         Acceptor { listener, poll, server, is_pausing: false }
     }
 
-    /// Runs until the server stops. Blocks until a connection comes.
+    /// Runs until the server stops. Blocks while no client connects.
     pub fn run(mut self, address: SocketAddr, tell: &Sender<ListenerDied>) {
         let mut events = Events::with_capacity(16);
         while !self.server.is_stopping() {
@@ -57,27 +57,27 @@ impl Acceptor {
             }
             self.accept_all();
         }
-        // Those that connected before the listener closes are served, or told that the server stops.
+        // Clients that connected before the listener closes are served, or told that the server is stopping.
         self.accept_all();
     }
 
-    /// Accepts until no client waits, or none can be accepted.
+    /// Accepts until no client is waiting, or none can be accepted.
     fn accept_all(&mut self) {
         loop {
             if !self.server.has_room() {
-                // No connection is closed unless a client waits to be accepted.
+                // No connection is closed unless a client is waiting to be accepted.
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }
                 if !self.server.make_room_at_once() {
-                    return self.pause(&"there are too many connections");
+                    return self.pause(&"too many connections");
                 }
             }
             match self.listener.accept() {
                 Ok((stream, peer)) => self.server.let_in(stream, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.go_on(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The client has gone again.
+                // The client has already closed.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => return self.pause(&error),
             }
@@ -87,21 +87,21 @@ impl Acceptor {
     fn pause(&mut self, why: &dyn Display) {
         if !self.is_pausing {
             self.is_pausing = true;
-            limited!(Error, "accepting pauses: {why}");
+            limited!(Error, "accepting paused: {why}");
         }
     }
 
-    /// No client waits to be accepted any more. To log that at the first connection that is accepted would
-    /// log both lines by turns for as long as the load lasts.
+    /// Called when no client is waiting any more. Logging at the first accepted connection instead would
+    /// alternate between both messages for as long as the load lasts.
     fn go_on(&mut self) {
         if self.is_pausing {
             self.is_pausing = false;
-            limited!(Info, "accepting again");
+            limited!(Info, "accepting resumed");
         }
     }
 }
 
-/// Whether a client waits to be accepted. True if that cannot be found out.
+/// Whether a client is waiting to be accepted. True if that is unknown.
 fn has_client(listener: &TcpListener) -> bool {
     let mut polled = [PollFd::new(listener, PollFlags::IN)];
     loop {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_seen_before_it_is_accepted_and_not_afterwards() {
+    fn a_client_is_seen_only_until_it_is_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(!has_client(&listener));
         let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

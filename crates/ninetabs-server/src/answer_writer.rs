@@ -1,14 +1,13 @@
 //! Writes an answer to its client's socket.
 //!
-//! The head goes out with the action's first write. Every write is one chunk (HTTP/1.1) or bare
-//! bytes (HTTP/1.0), handed to the kernel at once. Puma corks the socket here, which is why each of
-//! its events arrives 200 ms late. A write blocks while the client does not read and its buffers are
-//! full, for at most the server's write timeout in total. A write that failed, for whatever reason,
-//! means that this client is gone.
+//! The head is sent with the action's first write. Every write is one chunk (HTTP/1.1) or bare bytes
+//! (HTTP/1.0), and is passed to the kernel at once. Puma corks the socket here, which is why each of its
+//! events arrives 200 ms late. A write blocks while the client does not read and its buffers are full, for at
+//! most the server's write timeout in total. A failed write, for whatever reason, means that the client is
+//! gone.
 //!
-//! If the server has the socket, a write that is blocked can be ended from another thread
-//! ([`AnswerWriter::cutter`]), and a client that closes can be waited for. tiny_http hides its
-//! socket, so it can only be written to.
+//! If the server has the socket, another thread can end a blocked write ([`AnswerWriter::cutter`]), and the
+//! writer can wait for the client to close. tiny_http hides its socket, so it can only be written to.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -23,43 +22,42 @@ use crate::log_limit::limited;
 use crate::threads;
 use crate::timeline::{Subject, Timeline, What};
 
-/// A part up to this is copied behind what goes out before it, in bytes: that costs less than to hand the
-/// kernel several pieces.
+/// The largest part, in bytes, that is copied into one buffer with its framing. Copying it costs less than
+/// giving the kernel several pieces.
 pub(super) const COPIED_BYTES: usize = 4 * 1024;
 
-/// A write behind which the socket is hidden and that took longer than this is
-/// said to have waited for its client.
+/// A write to a hidden socket that took longer than this is recorded as having waited for its client.
 const WAITED_AFTER: Duration = Duration::from_millis(50);
 
-/// The client of this connection is gone, or does not read any more.
+/// A failed write: the client of this connection is gone, or no longer reads.
 #[derive(Debug, Error)]
 #[error("write {number} failed: {cause}")]
 pub struct WriteError {
-    /// Which write of this answer it was, counted from 1.
+    /// The number of this write within its answer, counted from 1.
     pub number: u64,
-    /// What the write met.
+    /// Why the write failed.
     pub cause: WriteFailure,
 }
 
-/// What a write to a client can meet. Its text is the system's own name, where there is one.
+/// Why a write to a client failed. Displayed as the system's own name of the error, if there is one.
 #[derive(Debug, Clone, Error)]
 pub enum WriteFailure {
     /// The client has closed.
     #[error("EPIPE")]
     Closed,
-    /// The client has closed, and was seen to do so while nothing was written.
+    /// The client was seen to close while nothing was being written.
     #[error("POLLRDHUP")]
     SeenClosed,
     /// The client has reset the connection.
     #[error("ECONNRESET")]
     Reset,
-    /// The client has read nothing for the write timeout.
+    /// The client read nothing for the write timeout.
     #[error("EAGAIN")]
     TimedOut,
-    /// The client has acknowledged nothing for so long that the kernel has given it up.
+    /// The client acknowledged nothing for so long that the kernel gave up the connection.
     #[error("ETIMEDOUT")]
     Vanished,
-    /// A [`Cutter`] has ended the write.
+    /// A [`Cutter`] ended the write.
     #[error("cut")]
     Cut,
     /// Any other error.
@@ -85,7 +83,7 @@ impl From<io::Error> for WriteFailure {
 pub struct SentSoFar {
     /// Bytes that the kernel has taken so far.
     pub bytes: AtomicU64,
-    /// Bytes of the write under way that it has not taken yet.
+    /// Bytes of the current write that the kernel has not taken yet.
     pub unsent: AtomicU64,
 }
 
@@ -102,16 +100,16 @@ pub struct AnswerWriter {
     framing: AnswerFraming,
     writes: u64,
     state: WriteState,
-    /// What the write that failed met.
+    /// Why the last write failed, if it did.
     failure: Option<WriteFailure>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WriteState {
     Open,
-    /// The last write waited for the client; the next one may, too.
+    /// The last write waited for the client, so the next one may wait as well.
     Slow,
-    /// A write failed: nothing more can be said on it.
+    /// A write failed, so nothing more can be sent.
     Broken,
 }
 
@@ -140,33 +138,33 @@ impl AnswerWriter {
         }
     }
 
-    /// Puts the head in front of the first write.
+    /// Sets the head, which is sent with the first write.
     pub(super) fn begin(&mut self, head: Vec<u8>, framing: AnswerFraming) {
         self.head = head;
         self.framing = framing;
     }
 
-    /// From now on a write waits no longer than this, in total and while its client takes nothing.
+    /// From now on, limits how long a write waits: in total, and while the client takes nothing.
     pub(super) fn limit_waits(&mut self, total: Duration, stall: Duration) {
         self.patience = self.patience.at_most(total, stall);
     }
 
-    /// The answer is its head alone, whatever that promises (HEAD, 204, 304).
+    /// Sends only the head, whatever framing it announces (HEAD, 204, 304).
     pub(super) fn bare(&mut self) {
         self.framing = AnswerFraming::None;
     }
 
-    /// Whether a different answer is too late: something has been sent, or nothing can be. The client may
-    /// have been seen to close before the first write.
+    /// Whether it is too late for a different answer: something has been sent, or nothing can be sent any
+    /// more. The client may have been seen to close before the first write.
     pub(super) fn has_begun(&self) -> bool {
         self.writes > 0 || self.state == WriteState::Broken
     }
 
-    /// Writes part of the body and hands it to the kernel.
+    /// Writes a part of the body and passes it to the kernel.
     ///
-    /// Blocks while the client's buffers are full, at most for the write timeout.
-    /// Empty parts are skipped: an empty chunk would end the body. After a write has failed, in the
-    /// middle of a chunk perhaps, every further one fails and sends nothing.
+    /// Blocks while the client's buffers are full, for at most the write timeout. Empty parts are skipped,
+    /// because an empty chunk would end the body. After a failed write, which may have been cut off within a
+    /// chunk, every further one fails and sends nothing.
     pub fn write(&mut self, part: &[u8]) -> Result<(), WriteError> {
         if self.state == WriteState::Broken {
             return Err(self.over());
@@ -183,39 +181,39 @@ impl AnswerWriter {
         self.send([&front, &[], &[]])
     }
 
-    /// What a write gets when nothing more can be sent.
+    /// The error of a write when nothing more can be sent.
     pub(crate) fn over(&self) -> WriteError {
         let cause = self.failure.clone().unwrap_or(WriteFailure::Closed);
         WriteError { number: self.writes + 1, cause }
     }
 
-    /// What to say at a clean end: it is sent with what is due then.
+    /// Sets what to send last if the answer ends cleanly.
     pub fn say_last(&mut self, words: &[u8]) {
         self.last_words = words.to_vec();
     }
 
-    /// Whether the socket is out of reach.
+    /// Whether the socket is not accessible (tiny_http).
     pub(super) fn is_hidden(&self) -> bool {
         matches!(self.transport, Transport::Writer(_))
     }
 
-    /// A handle that ends this connection's waits from another thread.
+    /// Returns a handle that ends this connection's waits from another thread.
     pub fn cutter(&self) -> Cutter {
         self.transport.cutter()
     }
 
-    /// Waits for the client to close. None where that cannot be seen (tiny-http). A
-    /// client that only stopped sending looks the same as one that has closed.
+    /// Waits for the client to close. Returns `None` if that cannot be detected (tiny_http). A half-closed
+    /// client looks the same as a closed one.
     pub fn wait_for_close(&self, timeout: Duration) -> Option<Waited> {
         self.transport.wait_for_close(timeout)
     }
 
-    /// The client has been seen to close: recorded as a write that failed would be.
+    /// Records that the client has closed, like a failed write.
     pub fn closed(&mut self) -> WriteError {
         self.lose(self.writes + 1, WriteFailure::SeenClosed)
     }
 
-    /// Nothing more can be sent: records why.
+    /// Records why nothing more can be sent.
     fn lose(&mut self, number: u64, cause: WriteFailure) -> WriteError {
         self.state = WriteState::Broken;
         self.failure = Some(cause.clone());
@@ -223,9 +221,9 @@ impl AnswerWriter {
         WriteError { number, cause }
     }
 
-    /// Ends the answer: sends what is still due (the head, the last words, the last
-    /// chunk). It may block like a write, but never on a client that was slow at
-    /// the last one. Answers whether another request may follow on the connection.
+    /// Ends the answer: sends what is still due (the head, the last words, the last chunk). This may block
+    /// like a write, but not if the client was slow at the last write. Returns whether another request may
+    /// follow on the connection.
     pub(super) fn end(mut self, ended: AnswerEnd) -> bool {
         let words = std::mem::take(&mut self.last_words);
         let mut due = match ended {
@@ -242,7 +240,7 @@ impl AnswerWriter {
         match self.state {
             WriteState::Open if due.is_empty() => {}
             WriteState::Open => {
-                // Its failure is on the timeline. No client is left to be told.
+                // A failure is on the timeline. The client is gone, so it cannot be told.
                 let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }
@@ -256,8 +254,8 @@ impl AnswerWriter {
         is_whole && self.framing != AnswerFraming::UntilClose
     }
 
-    /// The bytes before a part of the body: the head, if that is still due, and the size of
-    /// the part where it is a chunk. A large part is not copied behind it.
+    /// The bytes before a part of the body: the head, if it has not been sent, and the size of the part if it
+    /// is a chunk.
     fn front(&mut self, part: usize) -> Vec<u8> {
         let mut front = std::mem::take(&mut self.head);
         if self.framing == AnswerFraming::Chunked {
@@ -266,12 +264,12 @@ impl AnswerWriter {
         front
     }
 
-    /// The bytes behind a part of the body.
+    /// The bytes after a part of the body.
     fn behind(&self) -> &'static [u8] {
         if self.framing == AnswerFraming::Chunked { b"\r\n" } else { b"" }
     }
 
-    /// Hands these pieces to the kernel together.
+    /// Passes these pieces to the kernel in one write.
     fn send(&mut self, pieces: WritePieces<'_>) -> Result<(), WriteError> {
         self.writes += 1;
         let progress = &self.progress;
@@ -301,16 +299,17 @@ impl AnswerWriter {
     }
 }
 
-/// The way of an answer's bytes to the client.
+/// The connection that an answer is written to.
 pub(crate) enum Transport {
-    /// A writer behind which there may be any connection, or none.
+    /// A writer that hides its connection.
     Writer(Box<dyn Write + Send>),
     Socket(Arc<Socket>),
 }
 
 impl Transport {
-    /// Writes all of it, waiting for the client no longer than its patience. Calls `took` with the number of
-    /// bytes that the kernel has taken. Returns how long it waited, also if the write failed.
+    /// Writes all pieces, and waits for the client no longer than `patience` allows. Calls `took` with the
+    /// number of bytes each time that the kernel takes some. Returns how long it waited, even if the write
+    /// failed.
     pub fn write_all(
         &mut self,
         pieces: WritePieces<'_>,
@@ -327,7 +326,7 @@ impl Transport {
         }
     }
 
-    /// A handle that ends the waits of a writer. Nothing ends those of a hidden socket.
+    /// Returns a handle that ends the waits of a writer. It does nothing for a hidden socket.
     pub fn cutter(&self) -> Cutter {
         match self {
             Transport::Socket(socket) => Cutter(Arc::downgrade(socket)),
@@ -335,7 +334,7 @@ impl Transport {
         }
     }
 
-    /// Waits for the client to close; None where it cannot be seen.
+    /// Waits for the client to close. Returns `None` if that cannot be detected.
     pub fn wait_for_close(&self, timeout: Duration) -> Option<Waited> {
         match self {
             Transport::Socket(socket) => Some(socket.wait_for_close(timeout)),
@@ -343,9 +342,8 @@ impl Transport {
         }
     }
 
-    /// How a cut is said to a client that reads chunks. A hidden socket cannot be
-    /// closed, so that the client is made to close it: no chunk has such a size, and
-    /// it stops reading at once.
+    /// How a cut is signaled to a client that reads chunks. A hidden socket cannot be closed, so the client
+    /// is made to close it: `cut` is not a valid chunk size, so the client stops reading at once.
     pub fn cut_mark(&self, ended: AnswerEnd) -> &'static [u8] {
         match (self, ended) {
             (Transport::Writer(_), AnswerEnd::Cut) => b"cut\r\n",
@@ -353,11 +351,10 @@ impl Transport {
         }
     }
 
-    /// Leaves a client that is slow, without waiting for it. Writes of `due` as much as the kernel takes
-    /// at once.
+    /// Abandons a slow client without waiting for it. Writes as much of `due` as the kernel takes at once.
     ///
-    /// tiny_http flushes what it still holds when its writer is dropped, and so may
-    /// wait out one more write timeout: that happens on a thread of its own.
+    /// When its writer is dropped, tiny_http flushes what it still holds, and so may wait for one more write
+    /// timeout. This therefore happens on another thread.
     pub fn leave(self, due: Vec<u8>) {
         match self {
             Transport::Socket(socket) => socket.try_write(&due),
@@ -375,8 +372,8 @@ impl Transport {
     }
 }
 
-/// Each call waits at most for the socket's own timeout (SO_SNDTIMEO), and comes back
-/// short only when that has run out, so the sum is looked at between the calls.
+/// Writes all pieces. Each call of `write` waits at most for the socket's own timeout (SO_SNDTIMEO), and
+/// writes less than it was given only after that timeout, so the total time is checked between the calls.
 fn write_out(
     writer: &mut (dyn Write + Send),
     pieces: WritePieces<'_>,

@@ -1,13 +1,13 @@
-//! What answers requests.
+//! The application that answers requests.
 
 use crate::{Request, Response};
 
-/// An application: a request in, a response out.
+/// An application: takes a request and returns a response.
 ///
-/// `call` runs on the pool thread that took the request, and holds it for as long as it runs. Several
+/// `call` runs on the pool thread that took the request, and holds the thread until it returns. Several
 /// threads call it at the same time. A panic in it costs one answer (500), not the thread.
 ///
-/// Every closure of the right shape is an app. A type with state of its own implements the trait and is
+/// Every closure with this signature is an app. A type with its own state implements the trait and is
 /// started with [`Server::start_app`](crate::Server::start_app).
 ///
 /// ```

@@ -1,9 +1,9 @@
-//! Which host a request is for: `uri-host [ ":" port ]`, parsed.
+//! Parses the host that a request is for: `uri-host [ ":" port ]`.
 //!
-//! A `Host` field and the authority of a target in absolute form have this grammar (RFC 9112
-//! 3.2, RFC 3986 3.2.2). What does not match it is refused with 400 before the app is called,
-//! so a guard compares parsed hosts and never text. Own code, because the parsers at hand
-//! accept more: a userinfo, a port that is not a number, brackets around any text.
+//! A `Host` field and the authority of a target in absolute form have this grammar (RFC 9112 3.2, RFC 3986
+//! 3.2.2). Anything that does not match it is refused with 400 before the app is called, so guards compare
+//! parsed hosts and never text. The parser is our own because available ones accept more: userinfo, a port
+//! that is not a number, brackets around any text.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,9 +15,9 @@ use super::refusal::Refusal;
 /// A host as a URI spells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// A registered name in lower case; percent escapes stay as they are. It may be no DNS name.
+    /// A registered name in lower case, with its percent escapes unchanged. It need not be a DNS name.
     Name(Box<str>),
-    /// An address.
+    /// An IP address.
     Address(IpAddr),
     /// `[v1.…]`, a form that is reserved for later versions of IP.
     Future(Box<str>),
@@ -26,15 +26,15 @@ pub enum Host {
 /// A host, and the port if one was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// The host, a name or an address.
+    /// The host: a name or an address.
     pub host: Host,
-    /// The port; None: the scheme's own.
+    /// The port, or `None` for the scheme's default.
     pub port: Option<u16>,
 }
 
 impl Authority {
-    /// Parses `uri-host [ ":" port ]`. None: the text does not match the grammar, the host is
-    /// empty, or the port is over 65535.
+    /// Parses `uri-host [ ":" port ]`. Returns `None` if the text does not match the grammar, the host is
+    /// empty, or the port is above 65535.
     pub fn parse(text: &str) -> Option<Authority> {
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']')? + 2,
@@ -42,7 +42,7 @@ impl Authority {
         };
         let (host, rest) = text.split_at(end);
         let port = match rest.strip_prefix(':') {
-            // A port may be left out behind its colon.
+            // The grammar allows a colon without a port.
             Some("") => None,
             Some(digits) => Some(port(digits)?),
             None if rest.is_empty() => None,
@@ -61,7 +61,7 @@ impl Authority {
 }
 
 impl Host {
-    /// Parses `uri-host`: an address of IPv6 stands in brackets.
+    /// Parses `uri-host`, in which an IPv6 address is in brackets.
     pub fn parse(text: &str) -> Option<Host> {
         if let Some(literal) = text.strip_prefix('[') {
             return ip_literal(literal.strip_suffix(']')?);
@@ -74,7 +74,7 @@ impl Host {
         is_registered_name(text).then(|| Host::Name(text.to_ascii_lowercase().into()))
     }
 
-    /// Whether it is the name `localhost`, one below it, or a loopback address.
+    /// Returns whether this is `localhost`, a name below it, or a loopback address.
     pub fn is_local(&self) -> bool {
         match self {
             Host::Name(name) => &**name == "localhost" || self.is_below(".localhost"),
@@ -83,7 +83,7 @@ impl Host {
         }
     }
 
-    /// Whether it is a name below `domain`, which is in lower case and begins with a dot.
+    /// Returns whether this is a name below `domain`, which must be in lower case and begin with a dot.
     pub fn is_below(&self, domain: &str) -> bool {
         match self {
             Host::Name(name) => name.strip_suffix(domain).is_some_and(|front| !front.is_empty()),
@@ -112,13 +112,13 @@ impl fmt::Display for Authority {
     }
 }
 
-/// Digits, leading zeros included; the value is one that TCP has.
+/// Parses digits, with leading zeros allowed, as a TCP port.
 fn port(digits: &str) -> Option<u16> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
-/// What stands between the brackets. A zone id (`%25eth0`) means something on one machine
-/// only, and RFC 3986 has none.
+/// Parses the text between the brackets. A zone id (`%25eth0`) is not accepted: RFC 3986 has none, and it has
+/// a meaning on one machine only.
 fn ip_literal(text: &str) -> Option<Host> {
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Some(Host::Address(address.into()));
@@ -148,21 +148,21 @@ fn is_sub_delimiter(byte: u8) -> bool {
     matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
-/// A target in absolute form, taken apart.
+/// A request target in absolute form, split into its parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AbsoluteForm<'a> {
-    /// What is before the colon.
+    /// The part before the colon.
     pub scheme: &'a str,
-    /// What stands between `//` and the path; None: there is no `//`.
+    /// The part between `//` and the path, or `None` if there is no `//`.
     pub authority: Option<&'a str>,
-    /// Path and query.
+    /// The path and the query.
     pub rest: &'a str,
 }
 
-/// Takes a target in absolute form apart: `scheme ":" [ "//" authority ] …`. None: it has
-/// another form.
+/// Splits a target in absolute form, `scheme ":" [ "//" authority ] …`. Returns `None` if it has another
+/// form.
 pub fn absolute_form(target: &str) -> Option<AbsoluteForm<'_>> {
-    // The usual form is told by its first byte.
+    // The first byte identifies the usual form.
     if target.starts_with('/') {
         return None;
     }
@@ -181,19 +181,20 @@ pub fn absolute_form(target: &str) -> Option<AbsoluteForm<'_>> {
     }
 }
 
-/// Which host a request is for, or why that cannot be known. None: HTTP/1.0 without one.
+/// Determines which host a request is for, or why that is unknown. The result is `None` only for an HTTP/1.0
+/// request that names no host.
 ///
-/// The authority of a target in absolute form wins over `Host` (RFC 9112 3.2.2), which must
-/// be there and be well-formed all the same. A userinfo is refused (RFC 9110 4.2.4).
+/// The authority of a target in absolute form takes precedence over `Host` (RFC 9112 3.2.2), but `Host` must
+/// still be present and well-formed. Userinfo is refused (RFC 9110 4.2.4).
 pub fn of_request(target: &str, version: Version, fields: &Fields) -> Result<Option<Authority>, Refusal> {
     let mut hosts = fields.values("host");
     let host = match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(Refusal::BadRequest("Host is given twice")),
+        (_, Some(_)) => return Err(Refusal::BadRequest("the request has more than one Host")),
         (None | Some(""), None) if version == Version::Http11 => {
-            return Err(Refusal::BadRequest("HTTP/1.1 without a Host"));
+            return Err(Refusal::BadRequest("an HTTP/1.1 request must have a Host"));
         }
         (None, None) => None,
-        // Said, and no host of ours.
+        // HTTP/1.0 allows an empty `Host`. No guard accepts it as a host of this server.
         (Some(""), None) => Some(Authority { host: Host::Name("".into()), port: None }),
         (Some(text), None) => {
             let host = Authority::parse(text);
@@ -203,7 +204,7 @@ pub fn of_request(target: &str, version: Version, fields: &Fields) -> Result<Opt
     let Some(absolute) = absolute_form(target) else { return Ok(host) };
     let is_http = ["http", "https"].iter().any(|known| absolute.scheme.eq_ignore_ascii_case(known));
     match absolute.authority {
-        None if is_http => Err(Refusal::BadRequest("the request target has no authority")),
+        None if is_http => Err(Refusal::BadRequest("the request target lacks an authority")),
         None => Ok(host),
         Some(text) => {
             let authority = Authority::parse(text);
@@ -218,8 +219,8 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Values of `uri-host [ ":" port ]`, a row per rule of the grammar, and how each is
-    /// written when it has been parsed.
+    /// Values of `uri-host [ ":" port ]`, one row per rule of the grammar, and how each is written after
+    /// parsing.
     pub const WELL_FORMED: &[(&str, &str)] = &[
         // reg-name: unreserved, pct-encoded, sub-delims.
         ("localhost", "localhost"),
@@ -272,7 +273,7 @@ pub(crate) mod tests {
         "localhost:٠",
         "[::1]:port",
         "[::1]:65536",
-        // Characters that no host has.
+        // Characters that cannot appear in a host.
         "local host",
         "localhost,\tlocalhost",
         "localhost, evil.example",
@@ -325,7 +326,7 @@ pub(crate) mod tests {
     ];
 
     #[test]
-    fn hosts_by_the_grammar_of_uris() {
+    fn hosts_are_parsed_by_the_grammar_of_uris() {
         for (text, expected) in WELL_FORMED {
             let parsed = Authority::parse(text).map(|authority| authority.to_string());
             assert_eq!(parsed.as_deref(), Some(*expected), "{text}");
@@ -337,7 +338,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn local_hosts_and_names_below() {
+    fn local_hosts_and_names_below_a_domain_are_recognized() {
         let host = |text: &str| Host::parse(text).unwrap();
         for local in ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST", "tab1.localhost"] {
             assert!(host(local).is_local(), "{local}");
@@ -358,7 +359,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn targets_in_absolute_form() {
+    fn targets_in_absolute_form_are_split() {
         let form = |scheme, authority, rest| Some(AbsoluteForm { scheme, authority, rest });
         for (target, expected) in [
             ("/", None),
@@ -376,9 +377,9 @@ pub(crate) mod tests {
         }
     }
 
-    /// A table with a row per way to name a host, and a column per version.
+    /// One row per way to name a host, and one column per version.
     #[test]
-    fn the_host_of_a_request_by_every_form_of_target_and_version() {
+    fn the_host_of_a_request_depends_on_target_fields_and_version() {
         let refused = || Err(StatusCode::BAD_REQUEST);
         let is = |host: &str| Ok(Some(host.to_owned()));
         for (target, hosts, by_11, by_10) in [
@@ -391,7 +392,7 @@ pub(crate) mod tests {
             ("/", &["a", ""], refused(), refused()),
             ("/", &["user@a"], refused(), refused()),
             ("/a://b/c", &["localhost"], is("localhost"), is("localhost")),
-            // Absolute form: its authority wins, and Host must be right all the same.
+            // Absolute form: its authority wins, but Host must still be well-formed.
             ("http://a/", &["b"], is("a"), is("a")),
             ("http://a", &["b"], is("a"), is("a")),
             ("HTTPS://A:1?x", &["b"], is("a:1"), is("a:1")),
@@ -400,7 +401,7 @@ pub(crate) mod tests {
             ("http://a/", &[""], refused(), is("a")),
             ("http://a/", &["b:x"], refused(), refused()),
             ("http://a/", &["b", "b"], refused(), refused()),
-            // A malformed authority, or none where the scheme needs one.
+            // A malformed authority, or none although the scheme requires one.
             ("http://", &["b"], refused(), refused()),
             ("http:///up", &["b"], refused(), refused()),
             ("http://?x", &["b"], refused(), refused()),
@@ -408,7 +409,7 @@ pub(crate) mod tests {
             ("http:up", &["b"], refused(), refused()),
             ("https:", &["b"], refused(), refused()),
             ("ftp:///up", &["b"], refused(), refused()),
-            // Another scheme may have no authority.
+            // Other schemes do not require an authority.
             ("urn:a:b", &["b"], is("b"), is("b")),
         ] {
             let mut fields = Fields::default();
@@ -428,7 +429,7 @@ pub(crate) mod tests {
                     Err(StatusCode::BAD_REQUEST),
                     "{text}"
                 );
-                // What ends an authority makes another target of it.
+                // A character that ends the authority would make this a different target.
                 if !text.contains(['/', '?', '#']) {
                     let mut fields = Fields::default();
                     fields.push("Host", b"localhost");

@@ -1,9 +1,8 @@
-//! The body of a request, read whole before the app is called.
+//! The body of a request, which is read completely before the app is called.
 //!
-//! A small one stays in memory; a large one goes to a temporary file that has no
-//! name, as in Puma, so that a pool's worth of uploads does not cost their size in
-//! memory. Each of those files takes a descriptor besides its connection's, so there
-//! may be only so many at a time.
+//! A small body stays in memory. A large one goes to an unnamed temporary file, as in Puma, so that parallel
+//! uploads do not take their full size in memory. Each file takes a descriptor in addition to the
+//! connection's, so their number is limited.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -11,28 +10,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use thiserror::Error;
 
-/// Up to this many bytes a body stays in memory (Puma's MAX_BODY).
+/// The largest body that stays in memory, in bytes (Puma's MAX_BODY).
 pub const MAX_IN_MEMORY_BYTES: usize = 112 * 1024;
 
-/// The most bodies that lie in temporary files at a time, in the whole process, as the
-/// limit of descriptors is the process's too.
+/// The maximum number of bodies in temporary files at a time. It applies to the whole process, as the limit
+/// on descriptors does.
 pub const MAX_SPOOLED: usize = 32;
 
-/// How many there are.
+/// How many temporary files exist now.
 static SPOOLED: AtomicUsize = AtomicUsize::new(0);
 
-/// Why a large body is not kept.
+/// Why a large body cannot be stored.
 #[derive(Debug, Error)]
 pub enum SpoolError {
-    /// As many large bodies are kept as may be.
-    #[error("there are {MAX_SPOOLED} large bodies already")]
+    /// The limit of [`MAX_SPOOLED`] bodies has been reached.
+    #[error("cannot store a large body: {MAX_SPOOLED} are stored already")]
     Full,
-    /// The temporary file failed.
-    #[error("a large body could not be kept in a temporary file: {0}")]
+    /// The temporary file could not be created or written.
+    #[error("cannot store a large body in a temporary file: {0}")]
     Disk(#[from] io::Error),
 }
 
-/// A temporary file without a name, counted for as long as it is there.
+/// An unnamed temporary file, which is counted while it exists.
 #[derive(Debug)]
 pub struct SpoolFile(File);
 
@@ -53,16 +52,16 @@ impl Drop for SpoolFile {
     }
 }
 
-/// A body, as far as it has come.
+/// A body, as far as it has been received.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// In memory.
+    /// The body is in memory.
     Memory(Vec<u8>),
-    /// Written to so far; read from its beginning.
+    /// The body is in a temporary file.
     File {
         /// The temporary file.
         file: SpoolFile,
-        /// How many bytes it has.
+        /// The number of bytes written so far.
         bytes: u64,
     },
 }
@@ -74,7 +73,7 @@ impl Default for RequestBody {
 }
 
 impl RequestBody {
-    /// How many bytes it has.
+    /// Returns the number of bytes received so far.
     pub fn len(&self) -> u64 {
         match self {
             RequestBody::Memory(bytes) => bytes.len() as u64,
@@ -90,12 +89,12 @@ impl RequestBody {
         }
     }
 
-    /// Whether it has no byte.
+    /// Returns whether no byte has been received.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Adds what has come.
+    /// Appends bytes that were received.
     pub(super) fn push(&mut self, more: &[u8]) -> Result<(), SpoolError> {
         match self {
             RequestBody::Memory(bytes) if bytes.len() + more.len() <= MAX_IN_MEMORY_BYTES => {
@@ -115,7 +114,8 @@ impl RequestBody {
         Ok(())
     }
 
-    /// All of it, in memory: for an app that needs it whole, up to the server's limit.
+    /// Returns the whole body in memory, for an app that needs it in one piece. Its size is at most the
+    /// server's limit.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         match self {
             RequestBody::Memory(bytes) => Ok(bytes.clone()),
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_body_leaves_memory() {
+    fn a_large_body_moves_from_memory_to_a_file() {
         let mut body = RequestBody::default();
         let piece = vec![7; 60_000];
         for pushed in 1..=4 {

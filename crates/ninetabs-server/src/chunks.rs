@@ -1,26 +1,27 @@
 //! Decodes the chunked body of a request incrementally.
 //!
-//! Bytes go in as they were read, in any pieces, and data comes out. Everything else (size lines, extensions, trailers)
-//! counts against one budget, so no client can send it forever. Stricter than Puma in two points that docs/puma.md
-//! names: a size line may not begin with a blank, and may not end with a bare LF.
+//! Bytes go in as they were read, in pieces of any size, and data comes out. Everything else (size lines,
+//! extensions, trailers) counts against one budget, so no client can send it forever. The decoder is stricter
+//! than Puma in two points that docs/puma.md names: a size line must not begin with a blank, and must not end
+//! with a bare LF.
 
 use super::head;
 use super::refusal::Refusal;
 
-/// The longest size line, in bytes.
+/// The longest line, in bytes.
 pub const MAX_LINE_BYTES: usize = 4_096;
-/// All that is not data, in sum over a body, in bytes, beyond what its chunks need.
+/// The maximum number of bytes of a body that are not data, in total, beyond what its chunks need.
 pub const MAX_OVERHEAD_BYTES: usize = 16 * 1024;
-/// What a size line needs without extensions: sixteen digits and its end.
+/// The length of a size line without extensions: sixteen digits and CR LF.
 const PLAIN_LINE_BYTES: usize = 18;
 
-/// How far a body has come.
+/// The state of the decoder for one body.
 #[derive(Debug, Clone)]
 pub struct Chunks {
     state: ChunkState,
-    /// How many bytes of data chunks may still declare.
+    /// How many more bytes of data the chunks may declare.
     allowed: u64,
-    /// The line that has begun.
+    /// The current line, as far as it has been received.
     line: Vec<u8>,
     overhead: usize,
 }
@@ -29,30 +30,30 @@ pub struct Chunks {
 enum ChunkState {
     Size,
     Data(u64),
-    /// The line end behind a chunk's data.
+    /// The line end after a chunk's data.
     AfterData,
     Trailers,
     Done,
 }
 
 impl Chunks {
-    /// A body of so many bytes of data at most.
+    /// Creates a decoder for a body of at most this many bytes of data.
     pub fn with_limit(max_body_bytes: u64) -> Chunks {
         Chunks { state: ChunkState::Size, allowed: max_body_bytes, line: Vec::new(), overhead: 0 }
     }
 
-    /// Whether the last chunk and its trailers have come.
+    /// Returns whether the last chunk and the trailers have been received.
     pub fn is_done(&self) -> bool {
         self.state == ChunkState::Done
     }
 
-    /// How many bytes of memory it takes, as far as they grow with what came.
+    /// How many bytes of memory the received part takes.
     pub(super) fn held_bytes(&self) -> usize {
         self.line.capacity()
     }
 
-    /// Takes bytes from the front, hands data to `data`, and answers how many it
-    /// took: all of them, unless the body ended before.
+    /// Consumes bytes from the front and passes data to `data`. Returns the number of consumed bytes: all of
+    /// them, unless the body ended earlier.
     pub fn take(&mut self, bytes: &[u8], mut data: impl FnMut(&[u8])) -> Result<usize, Refusal> {
         let mut rest = bytes;
         while !rest.is_empty() && self.state != ChunkState::Done {
@@ -70,26 +71,26 @@ impl Chunks {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Adds to the line that has begun; acts on it when it is whole.
+    /// Appends to the current line, and acts on it when it is complete.
     fn take_line<'a>(&mut self, rest: &'a [u8]) -> Result<&'a [u8], Refusal> {
         let end = rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |at| at + 1);
         let (piece, rest) = rest.split_at(end);
         self.line.extend_from_slice(piece);
         if self.line.len() > MAX_LINE_BYTES {
-            return Err(Refusal::BadRequest("a chunk's line is over the limit"));
+            return Err(Refusal::BadRequest("a line of the chunked body is over the limit"));
         }
         let unexpected = self.state == ChunkState::AfterData && !b"\r\n".starts_with(&self.line);
         if unexpected {
-            return Err(Refusal::BadRequest("a chunk is longer than its size"));
+            return Err(Refusal::BadRequest("a chunk is longer than its declared size"));
         }
         if self.line.ends_with(b"\n") {
             let line = std::mem::take(&mut self.line);
             let Some(line) = line.strip_suffix(b"\r\n") else {
-                return Err(Refusal::BadRequest("a chunk's line ends without CR"));
+                return Err(Refusal::BadRequest("a line of the chunked body ends without CR"));
             };
-            // To some a CR alone ends a line.
+            // Some programs take a bare CR for a line end.
             if line.contains(&b'\r') {
-                return Err(Refusal::BadRequest("a chunk's line has a CR in it"));
+                return Err(Refusal::BadRequest("a line of the chunked body contains a CR"));
             }
             self.act_on(line)?;
         }
@@ -102,7 +103,7 @@ impl Chunks {
                 self.spend(line.len().saturating_sub(PLAIN_LINE_BYTES))?;
                 self.state = match size(line)? {
                     0 => ChunkState::Trailers,
-                    // Refused where it is declared: its data need not be waited for.
+                    // Refused as soon as the size is declared, without waiting for the data.
                     size => {
                         self.allowed = self.allowed.checked_sub(size).ok_or(Refusal::BodyTooLarge)?;
                         ChunkState::Data(size)
@@ -123,23 +124,23 @@ impl Chunks {
     fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.overhead += bytes;
         if self.overhead > MAX_OVERHEAD_BYTES {
-            return Err(Refusal::BadRequest("the chunks' extensions and trailers are over the limit"));
+            return Err(Refusal::BadRequest("chunk extensions and trailers are over the limit"));
         }
         Ok(())
     }
 }
 
-/// `chunk-size [ chunk-ext ]`: hex digits, and extensions that are checked and ignored. Blanks
-/// behind the digits are accepted, as Puma accepts them.
+/// Parses `chunk-size [ chunk-ext ]`: hexadecimal digits, and extensions that are checked and ignored. Blanks
+/// after the digits are accepted, as in Puma.
 fn size(line: &[u8]) -> Result<u64, Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, extensions) = line.split_at(digits);
     let extensions = without_blanks(extensions);
     if digits.is_empty() || !matches!(extensions.first(), None | Some(b';')) {
-        return Err(Refusal::BadRequest("a chunk's size is not a number"));
+        return Err(Refusal::BadRequest("a chunk size is not a number"));
     }
     if !are_extensions(extensions) {
-        return Err(Refusal::BadRequest("a chunk's extension is malformed"));
+        return Err(Refusal::BadRequest("a chunk extension is malformed"));
     }
     let digits = std::str::from_utf8(digits).unwrap_or_default();
     u64::from_str_radix(digits, 16).map_err(|_| Refusal::BodyTooLarge)
@@ -175,8 +176,8 @@ fn token(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(bytes.iter().take_while(|byte| head::is_token_byte(**byte)).count())
 }
 
-/// What follows a quoted string, its first quote aside; None: it has no end, or a control
-/// character.
+/// The rest after a quoted string, whose opening quote has been removed. `None` if the string is not closed
+/// or contains a control character.
 fn behind_quoted(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes;
     loop {
@@ -200,7 +201,8 @@ mod tests {
 
     const MAX_BODY_BYTES: u64 = 10_000;
 
-    /// The data, whether it is done, and how many bytes it took; or the status.
+    /// Returns the data, whether the body is complete and how many bytes were consumed, or the status of the
+    /// refusal.
     fn decode(pieces: &[&[u8]]) -> Result<(Vec<u8>, bool, usize), u16> {
         let (mut chunks, mut out, mut taken) = (Chunks::with_limit(MAX_BODY_BYTES), Vec::new(), 0);
         for piece in pieces {
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_in_whole_and_byte_by_byte() {
+    fn bodies_decode_alike_in_one_piece_and_byte_by_byte() {
         for (bytes, expected) in [
             (&b"4\r\nwiki\r\n0\r\n\r\n"[..], Ok(&b"wiki"[..])),
             (b"4\r\nwiki\r\n5\r\npedia\r\n0\r\n\r\n", Ok(b"wikipedia")),
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_over_the_limit_is_refused_where_it_is_declared() {
+    fn a_size_over_the_limit_is_refused_when_it_is_declared() {
         for (bytes, expected) in [
             (&b"2710\r\n"[..], Ok(false)),
             (b"2711\r\n", Err(413)),
@@ -272,7 +274,7 @@ mod tests {
             (b"8000000000000000\r\n", Err(413)),
             (b"ffffffffffffffff\r\n", Err(413)),
             (b"10000000000000000\r\n", Err(413)),
-            // The limit is of all chunks together.
+            // The limit applies to all chunks together.
             (b"1\r\nx\r\n2710\r\n", Err(413)),
             (b"1\r\nx\r\n270f\r\n", Ok(false)),
             (b"1\r\nx\r\nffffffffffffffff\r\n", Err(413)),
@@ -286,20 +288,20 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_is_left_alone() {
+    fn bytes_after_the_body_are_not_consumed() {
         let (data, done, taken) = decode(&[b"1\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n"]).unwrap();
         assert_eq!((data.as_slice(), done, taken), (&b"x"[..], true, 11));
     }
 
     #[test]
-    fn what_is_no_data_has_an_end() {
+    fn bytes_that_are_not_data_are_limited() {
         let endless = |line: &str| decode(&vec![line.as_bytes(); 20_000]).unwrap_err();
         assert_eq!(endless("1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n"), 400);
         let mut trailers = vec![&b"0\r\n"[..]];
         trailers.extend(vec![&b"X-Drip: 1\r\n"[..]; 20_000]);
         assert_eq!(decode(&trailers).unwrap_err(), 400);
         assert_eq!(decode(&[&[b'0'; 5_000]]).unwrap_err(), 400);
-        // Ten thousand chunks of one byte are data, and pass.
+        // Ten thousand chunks of one byte are data and pass.
         assert_eq!(decode(&vec![&b"1\r\nx\r\n"[..]; 10_000]).unwrap().0.len(), 10_000);
     }
 }

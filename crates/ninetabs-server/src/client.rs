@@ -1,8 +1,9 @@
-//! One connection: reads its bytes, and takes whole requests out of them.
+//! One connection: reads its bytes and takes complete requests out of them.
 //!
-//! Models Puma::Client. Its socket never blocks. A pool thread or the reactor reads the bytes that have arrived, until
-//! a request is whole; each read ends in a [`ReadProgress`]. [`RequestReader`] does the parsing, and no client can make
-//! it keep more than [`ClientLimits`] allows. `glance.rs` has the part that looks at a client in todo.
+//! Models Puma::Client. The socket never blocks. A pool thread or the reactor reads the bytes that have
+//! arrived until a request is complete; each read returns a [`ReadProgress`]. [`RequestReader`] does the
+//! parsing, and no client can make it store more than [`ClientLimits`] allows. `glance.rs` has the part that
+//! looks at a client in todo.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -22,25 +23,24 @@ use super::socket::{READ_BYTES, Socket};
 use super::thread_pool::Work;
 use crate::timeline::Subject;
 
-/// As much of an answer as a kernel sends without waiting for an acknowledgement, in bytes: ten
-/// segments of an Ethernet (RFC 6928).
+/// How many bytes a kernel sends without waiting for an acknowledgement: ten Ethernet segments (RFC 6928).
 const SENT_AT_ONCE_BYTES: usize = 10 * 1_460;
 
-/// What became of a client's bytes.
+/// The result of reading from a client.
 #[derive(Debug)]
 pub(super) enum ReadProgress {
-    /// A request is whole.
+    /// A request is complete.
     Ready,
-    /// None is whole, and nothing more can be read now.
+    /// No request is complete, and nothing more can be read now.
     ReadEmpty,
-    /// None is whole, and there may be more to read now.
+    /// No request is complete, and there may be more to read now.
     MoreToRead,
-    /// It left, or broke off in the middle.
+    /// The client has closed, possibly in the middle of a request.
     Gone,
     Refused(Refusal),
 }
 
-/// Whether more may come from a client whose connection ends.
+/// Whether a client whose connection ends may send more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     /// It has not announced its last request.
@@ -48,34 +48,34 @@ pub(super) enum Expected {
     Nothing,
 }
 
-/// A connection, and what has been read of its next request.
+/// A connection, and the bytes that have been read of its next request.
 pub(super) struct Client {
     slot: Option<SlotHandle<Box<Client>>>,
     pub socket: Arc<Socket>,
     pub subject: Subject,
     limits: Arc<ClientLimits>,
     reader: RequestReader,
-    /// What it holds of a request that no thread has taken.
+    /// The memory of a request that no thread has taken yet, counted against the budget.
     share: Share,
-    /// Whether the last read emptied the kernel's buffer, unless the reactor has heard of urgent data.
+    /// Whether the last read emptied the kernel's buffer. See `REPORTS_URGENT_DATA` for short reads.
     is_read_empty: bool,
-    /// Nothing more is written, and what still comes is thrown away.
+    /// Set once nothing more is written. Bytes that still arrive are discarded.
     lingering: Option<Box<Lingering>>,
-    /// It has sent a request before the one ahead of it was answered.
+    /// It has sent a request before the previous one was answered.
     has_pipelined: bool,
-    /// It ends behind the next answer, or now if no request has come.
+    /// The connection ends after the next answer, or now if no request has arrived.
     pub is_ending: bool,
-    /// Requests that have been served on it.
+    /// The number of requests that have been served on this connection.
     pub served: usize,
     deadline: Instant,
-    /// Since when it has had no whole request.
+    /// Since when it has been waiting for a complete request.
     since: Instant,
-    /// When the first byte of the head came that is being read.
+    /// When the first byte of the current head arrived.
     head_began: Option<Instant>,
 }
 
 impl Client {
-    /// Boxed: it is passed on from hand to hand.
+    /// Creates a client. It is boxed because it is passed between threads and queues.
     pub fn new(
         socket: Arc<Socket>,
         subject: Subject,
@@ -101,8 +101,8 @@ impl Client {
         })
     }
 
-    /// Reads for as long as something is there now, until a request is whole.
-    /// Never blocks. Models Puma::Client#eagerly_finish.
+    /// Reads while bytes are available, until a request is complete. Never blocks. Models
+    /// Puma::Client#eagerly_finish.
     pub fn eagerly_finish(&mut self) -> ReadProgress {
         loop {
             match self.try_to_finish() {
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    /// The same, with so many reads at most.
+    /// Like [`eagerly_finish`](Self::eagerly_finish), with at most this many reads.
     pub fn finish_within(&mut self, reads: usize) -> ReadProgress {
         for _ in 0..reads {
             match self.try_to_finish() {
@@ -123,7 +123,7 @@ impl Client {
         ReadProgress::MoreToRead
     }
 
-    /// Parses the bytes that were read, or, if they hold no whole request, reads once more.
+    /// Parses the bytes that were read. If they hold no complete request, reads once more.
     pub fn try_to_finish(&mut self) -> ReadProgress {
         if let Some(lingering) = &mut self.lingering {
             return match self.socket.read(|_| ()) {
@@ -140,8 +140,8 @@ impl Client {
             Ok(false) => {}
             Err(refusal) => return ReadProgress::Refused(refusal),
         }
-        // What is kept is as large as what has come, and not as large as a read may be: thousands
-        // may be in the middle of a head.
+        // The stored bytes take as much memory as has arrived, not as much as one read may return: thousands
+        // of clients may be in the middle of a head.
         match self.socket.read(|bytes| self.reader.push(bytes)) {
             Ok(0) => return ReadProgress::Gone,
             Ok(read) => {
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    /// Each byte starts the time anew; a head has a time in total besides.
+    /// Each byte restarts the timeout. The head also has a timeout for its whole length.
     fn note_bytes(&mut self) {
         let now = Instant::now();
         self.deadline = now + self.limits.first_data_timeout;
@@ -174,26 +174,26 @@ impl Client {
     fn parse(&mut self) -> Result<bool, Refusal> {
         let is_whole = self.reader.parse()?;
         if self.reader.take_continue() {
-            // It is small, and the socket is fresh or was just answered on: it fits, or
-            // the client waits for its own time and sends the body then.
+            // The write is small, and the kernel's send buffer is normally empty at this point. If it does
+            // not fit, the client sends the body after a timeout of its own.
             self.socket.try_write(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if self.reader.is_ready() {
             self.head_began = None;
         }
-        // A whole request is about to be taken, or is counted when it is queued.
+        // A complete request is not counted here: it is taken at once, or counted when it is queued.
         if !is_whole {
             self.share.set(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)?;
         }
         Ok(is_whole)
     }
 
-    /// Counts the request that is whole, which is to be queued until a thread takes it.
+    /// Counts the complete request, which is about to be queued until a thread takes it.
     pub fn count_whole(&mut self) -> Result<(), Refusal> {
         self.share.set_whole(self.reader.held_bytes()).map_err(|Full| Refusal::TooManyPending)
     }
 
-    /// Takes the request that is whole; the next begins in what was read, or is to come.
+    /// Takes the complete request. The next one begins in bytes that were already read, or is still to come.
     pub fn take(&mut self) -> Option<Box<Incoming>> {
         let incoming = self.reader.take();
         self.share.clear();
@@ -201,12 +201,12 @@ impl Client {
         incoming
     }
 
-    /// What was read and belongs to no request yet: for who takes the socket over.
+    /// The bytes that were read but belong to no request yet, for the new owner of the socket.
     pub fn into_unread(self) -> Vec<u8> {
         self.reader.into_unread()
     }
 
-    /// The head of the request that is whole.
+    /// The head of the complete request.
     pub fn ready(&self) -> Option<&RequestHead> {
         self.reader.ready()
     }
@@ -215,7 +215,7 @@ impl Client {
         self.limits.max_head_bytes
     }
 
-    /// Models Puma::Client#reset: the next request, under a number of its own.
+    /// Prepares for the next request, which gets this number. Models Puma::Client#reset.
     pub fn reset(&mut self, request: u64) {
         self.served += 1;
         self.socket.reset();
@@ -228,39 +228,39 @@ impl Client {
             now + if idle { self.limits.persistent_timeout } else { self.limits.first_data_timeout };
     }
 
-    /// Gives back the memory that it does not need while it waits.
+    /// Frees the memory that it does not need while it waits.
     pub fn settle(&mut self) {
         self.reader.settle();
         if !self.share.is_empty() {
-            // Less always fits.
+            // A smaller share always fits.
             let _ = self.share.set(self.reader.held_bytes());
         }
     }
 
-    /// Whether it has sent nothing of its next request, as of the last read.
+    /// Whether nothing of the next request had arrived at the last read.
     pub fn is_idle(&self) -> bool {
         self.is_read_empty && self.reader.is_in_head() && self.reader.unread().is_empty()
     }
 
-    /// Whether a part of a request has come, and not all of it.
+    /// Whether a part of a request has arrived, but not all of it.
     pub fn is_in_request(&self) -> bool {
         let is_idle = self.reader.is_in_head() && self.reader.unread().is_empty();
         !is_idle && !self.reader.is_ready() && self.lingering.is_none()
     }
 
-    /// Answers with a refusal; the connection is to end.
+    /// Answers with a refusal. The caller then ends the connection.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.socket.try_write(&refusal.answer(self.reader.version(), self.reader.is_for_head()));
-        // A request that is not read whole is still being sent.
+        // A request that was not read completely is still being sent.
         self.has_pipelined = true;
     }
 
-    /// Whether the socket may be closed now. If not, nothing more is written, and the client is to be
-    /// read from until it has gone or its time is over.
+    /// Whether the socket may be closed now. If not, nothing more is written, and the server keeps reading
+    /// until the client has closed or its time is over.
     ///
-    /// A client that has announced its last request is believed, unless something of it is unread, it has
-    /// sent ahead before, or part of the answer may still be in the kernel: a stray byte that comes after
-    /// the close discards that part.
+    /// If the client has announced its last request, it is expected to send nothing more. There are three
+    /// exceptions: some of its bytes are unread, it has pipelined before, or part of the answer may still be
+    /// in the kernel. A stray byte that arrives after the close would discard that part.
     pub fn may_close(&mut self, expected: Expected) -> bool {
         if self.lingering.is_some() {
             return self.has_lingered();
@@ -274,7 +274,7 @@ impl Client {
             }
             Err(_) => return true,
         };
-        // A reader of a large answer may take a while to come to its end.
+        // A client may take a while to read a large answer to its end.
         let is_sent = self.socket.written() <= SENT_AT_ONCE_BYTES;
         if expected == Expected::Nothing && !is_sending && is_sent {
             return true;
@@ -289,14 +289,15 @@ impl Client {
         false
     }
 
-    /// Adds it to the count of those that linger, once.
+    /// Adds it to the number of lingering connections, once.
     pub fn count_lingering(&mut self, count: &Arc<AtomicUsize>) {
         if let Some(lingering) = &mut self.lingering {
             lingering.count_in(count);
         }
     }
 
-    /// Reads away what has come, and answers whether there was nothing left, or too much.
+    /// Discards the bytes that have arrived. Returns whether the connection has lingered for long enough: it
+    /// has closed, sent too much, or its time is over.
     fn has_lingered(&mut self) -> bool {
         loop {
             match self.try_to_finish() {

@@ -1,7 +1,7 @@
 //! The settings of a server, and their defaults.
 //!
-//! Names are Puma's where Puma has one (`configuration.rb`, `DEFAULTS`); units are in the types. The command line's help
-//! prints these constants, so each default is written down once.
+//! Names are Puma's where Puma has one (`configuration.rb`, `DEFAULTS`), and units are in the types. The
+//! command line's help prints these constants, so each default is written once.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,118 +10,119 @@ use std::time::Duration;
 use crate::services::Services;
 use crate::thread_pool::PoolOptions;
 
-/// Least and most pool threads. Puma's own default is 0:5; the seed ran eight.
+/// Minimum and maximum number of pool threads. Puma's own default is 0:5; the app in the article had eight.
 pub const THREADS: RangeInclusive<usize> = 8..=8;
 /// Threads that may be marked IO-bound on top of the pool's maximum.
 pub const MAX_IO_THREADS: usize = 0;
-/// How long a blocked write waits for its client, in sum.
+/// How long a blocked write waits for its client, in total.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page waits for its client, in total. A stream has an age instead.
 pub const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
-/// How long a page waits for a client that takes none of it meanwhile.
+/// How long a page waits while its client reads nothing.
 pub const MAX_STALL: Duration = Duration::from_secs(2);
-/// Bytes of answers that the kernel keeps for a connection. By itself it would keep megabytes for
-/// a client that does not read. Linux takes twice as much, with what it needs for itself.
+/// Size of the kernel's send buffer per connection, in bytes. By default the kernel would buffer megabytes
+/// for a client that does not read. Linux doubles the value to make space for its own bookkeeping.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How often one idle thread above the minimum is let go.
+/// How often one idle thread above the minimum is trimmed.
 pub const AUTO_TRIM_TIME: Duration = Duration::from_secs(30);
-/// How long a stop waits for requests that are being served.
+/// How long a shutdown waits for requests in progress.
 pub const FORCE_SHUTDOWN_AFTER: Duration = Duration::from_secs(5);
 /// The largest request body, in bytes.
 pub const MAX_BODY_BYTES: u64 = 1_048_576;
-/// The largest body that is tolerated, unread, where none is wanted, in bytes.
+/// The largest unread body, in bytes, that is tolerated where none is expected.
 pub const UNWANTED_BODY_BYTES: u64 = 1_024;
-/// From one byte of a request to the next, and for the first of a connection.
+/// The longest time between two bytes of a request, and before the first byte of a connection.
 pub const FIRST_DATA_TIMEOUT: Duration = Duration::from_secs(30);
-/// For a request's head in sum, from its first byte to its last.
+/// The longest time for a whole request head, from its first byte to its last.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Between two requests of a connection.
+/// How long a connection may be idle between two requests.
 pub const PERSISTENT_TIMEOUT: Duration = Duration::from_secs(65);
-/// Requests a connection.
+/// The maximum number of requests per connection.
 pub const MAX_KEEP_ALIVE: usize = 999;
 /// The largest request head, in bytes.
 pub const MAX_HEAD_BYTES: usize = 114_688;
-/// What unfinished heads and bodies of all connections together may take in memory, in bytes:
-/// some 300 clients at the limits of each.
+/// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together. It is enough
+/// for about 300 clients at their individual limits.
 pub const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
-/// When the client of a stream that ended is to come back.
+/// How long a client waits before it reconnects after its stream has ended.
 pub const RETRY: Duration = Duration::from_secs(3);
-/// The largest part by which a stream's own maximum age is shortened, from 0 to 1.
+/// The largest fraction, from 0 to 1, by which a stream's maximum age is randomly shortened.
 pub const MAX_AGE_JITTER: f64 = 0.1;
-/// How often the reaper looks at the streams.
+/// How often the reaper checks the streams.
 pub const REAP_EVERY: Duration = Duration::from_secs(1);
-/// The shortest time between two rounds of a thread that looks after others: without one it would never
-/// sleep.
+/// The shortest interval between two periodic checks. With an interval of zero, the checking thread would
+/// never sleep.
 pub const SHORTEST_ROUND: Duration = Duration::from_millis(1);
-/// Descriptors that a process with two servers keeps for all that is neither a connection
-/// nor the database's: listeners and pollers, standard streams, clients who were refused and
-/// have not gone yet, and [`MAX_SPOOLED`](super::body::MAX_SPOOLED) bodies.
+/// Descriptors that a process with two servers reserves for everything except connections and the database:
+/// listeners and pollers, standard streams, refused clients that have not closed yet, and
+/// [`MAX_SPOOLED`](super::body::MAX_SPOOLED) bodies.
 pub const SPARE_DESCRIPTORS: usize = 128;
-/// Connections that the kernel completes ahead of `accept`.
+/// How many connections the kernel completes before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1_024;
 
-/// The longest that a client is waited for.
+/// The longest time that the server waits for a client.
 const A_YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-/// What a client may take, in bytes and in time.
+/// The limits of one client, in bytes and in time.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientLimits {
     pub max_head_bytes: usize,
     pub max_body_bytes: u64,
-    /// From one byte of a request to the next, and for the first of a connection.
+    /// The longest time between two bytes of a request, and before the first byte of a connection.
     pub first_data_timeout: Duration,
-    /// For a head, from its first byte to its last.
+    /// The longest time for a head, from its first byte to its last.
     pub head_timeout: Duration,
-    /// Between two requests.
+    /// How long a connection may be idle between two requests.
     pub persistent_timeout: Duration,
-    /// Requests a connection.
+    /// The maximum number of requests per connection.
     pub max_keep_alive: usize,
 }
 
 /// How long an answer waits for its client.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerLimits {
-    /// A blocked write, in total.
+    /// The limit of a blocked write, in total.
     pub write_timeout: Duration,
-    /// An answer that is written whole, in total; None: as long as any write.
+    /// The limit of an answer that is written in one piece, in total. With `None` only `write_timeout`
+    /// applies.
     pub max_answer_time: Option<Duration>,
 }
 
-/// One server: where it listens, how many threads it has, what it bears.
+/// The settings of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Configuration {
-    /// What its threads are called after: `puma srv`, or `puma ctl`.
+    /// The prefix of its threads' names: `puma srv` or `puma ctl`.
     pub name: String,
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. With port 0 the system chooses a free port.
     pub bind: SocketAddr,
-    /// Least and most pool threads, as they were asked for: the pool checks them.
+    /// Minimum and maximum number of pool threads, as requested. The pool validates them.
     pub threads: RangeInclusive<usize>,
     pub max_io_threads: usize,
     pub write_timeout: Duration,
-    /// How long an answer that is written whole may wait for its client, in total, and at most
-    /// [`MAX_STALL`] while the client takes nothing; None: as long as any write.
+    /// How long an answer that is written in one piece may wait for its client, in total. While the client
+    /// takes nothing, it waits at most [`MAX_STALL`]. With `None` only `write_timeout` applies.
     pub max_answer_time: Option<Duration>,
     pub auto_trim_time: Duration,
-    /// The largest request body, in bytes; 0 where no request has one.
+    /// The largest request body, in bytes; 0 if no request may have one.
     pub max_body_bytes: u64,
     pub max_head_bytes: usize,
     pub first_data_timeout: Duration,
     pub head_timeout: Duration,
     pub persistent_timeout: Duration,
     pub max_connections: usize,
-    /// What unfinished heads and bodies of all connections together may take in memory.
+    /// Maximum memory, in bytes, for the incomplete heads and bodies of all connections together.
     pub max_pending_bytes: usize,
-    /// How long what was written may stay unacknowledged by a peer; None: as long as
-    /// the kernel likes, which is a quarter of an hour.
+    /// How long written bytes may stay unacknowledged by the peer. With `None` the kernel's default applies,
+    /// which is about 15 minutes.
     pub tcp_user_timeout: Option<Duration>,
-    /// How often the reaper looks; None: there is none.
+    /// How often the reaper checks the streams. With `None` no reaper is started.
     pub reap_every: Option<Duration>,
-    /// What hears of a reactor that ends by itself.
+    /// Receives a message if the reactor ends by itself.
     pub services: Services,
 }
 
 impl Configuration {
-    /// A server of that name at that address, with the defaults of this file.
+    /// Creates a configuration with this name and address, and the defaults of this file.
     pub fn new(name: &str, bind: SocketAddr) -> Self {
         Configuration {
             name: name.to_owned(),
@@ -144,7 +145,7 @@ impl Configuration {
         }
     }
 
-    /// How the pool is started.
+    /// The options for starting the pool.
     pub(super) fn pool_options(&self) -> PoolOptions {
         let (min, max) = (*self.threads.start(), *self.threads.end());
         PoolOptions { name: self.name.clone(), min, max, max_io: self.max_io_threads }
@@ -155,9 +156,9 @@ impl Configuration {
         AnswerLimits { write_timeout: self.write_timeout, max_answer_time: self.max_answer_time }
     }
 
-    /// What one client may take.
+    /// The limits of one client.
     pub(super) fn limits(&self) -> ClientLimits {
-        // No clock overflows by it, and to a connection it is for ever.
+        // A year cannot overflow the clock, and no connection lives that long.
         let bounded = |time: Duration| time.min(A_YEAR);
         ClientLimits {
             max_head_bytes: self.max_head_bytes,

@@ -1,16 +1,16 @@
-//! Escaping: text that a client or another program sent, made harmless to a terminal.
+//! Escapes text from clients and other programs, so that it is safe to print to a terminal.
 //!
-//! A control character, a C1 control such as U+009B (CSI), a bidirectional mark or a line
-//! end in a request target steers the terminal that shows the log, or forges a line of it.
-//! One rule decides which characters those are, for every output: the rule of `{:?}` of a
-//! `str`, which also escapes characters without a glyph.
+//! A control character, a C1 control such as U+009B (CSI), a bidirectional mark or a line end in a request
+//! target can control the terminal that shows the log, or forge a log line. One rule decides which characters
+//! are escaped, for every output: the rule of `{:?}` for a `str`, which also escapes characters without a
+//! glyph.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Displays text as `{:?}` of a `str` does, without the quotes around it.
+/// Displays text as `{:?}` displays a `str`, without the enclosing quotes.
 ///
-/// For log lines and error messages. It is reversible: a backslash is escaped too.
+/// It is meant for log lines and error messages, and is reversible: a backslash is escaped as well.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -18,7 +18,7 @@ impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
             match c {
-                // A `str` escapes only the quote that it stands in.
+                // In a `str`, `{:?}` escapes only double quotes.
                 '\'' => f.write_char(c)?,
                 _ => write!(f, "{}", c.escape_debug())?,
             }
@@ -27,10 +27,10 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Text with each character that is not printable escaped as in [`Escaped`], and all
-/// others as they are, quotes and backslashes too.
+/// Escapes each character that is not printable, in the same way as [`Escaped`]. All others stay unchanged,
+/// including quotes and backslashes.
 ///
-/// For sentences of this program that repeat what another one said, and for a screen.
+/// It is meant for messages of this program that quote another program, and for the screen.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         return text.into();
@@ -46,14 +46,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Whether a terminal can show this character as it is: it steers nothing, ends no line,
-/// and has a glyph or combines with one.
+/// Returns whether a terminal can show this character unchanged: it controls nothing, ends no line, and has a
+/// glyph or combines with one.
 pub fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         _ if c.is_ascii() => false,
         _ => {
-            // Behind another character, so that combining marks stay as they are.
+            // The character follows another one here, so that combining marks are not escaped.
             let mut bytes = [b'x'; 5];
             let length = c.encode_utf8(&mut bytes[1..]).len();
             let text = std::str::from_utf8(&bytes[..=length]);
@@ -62,10 +62,10 @@ pub fn is_printable(c: char) -> bool {
     }
 }
 
-/// JSON with each character that is not printable as `\uXXXX`, so that it means the same
-/// and steers no terminal.
+/// Writes each character of a JSON text that is not printable as `\uXXXX`. The JSON keeps its meaning and is
+/// safe to print to a terminal.
 ///
-/// Line ends and tabs stay: JSON has them between values only.
+/// Line ends and tabs are kept: in JSON they appear only between values.
 pub fn json(text: &str) -> Cow<'_, str> {
     let is_kept = |c: char| matches!(c, '\n' | '\r' | '\t') || is_printable(c);
     if text.chars().all(is_kept) {
@@ -89,7 +89,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    /// Characters that steer a terminal or hide text, and one that only looks odd.
+    /// Characters that control a terminal or hide text, and one that only looks odd.
     const STEERING: [char; 14] = [
         '\0',
         '\u{7}',
@@ -108,7 +108,7 @@ mod tests {
     ];
 
     #[test]
-    fn text_is_escaped_as_its_debug_form_without_quotes() {
+    fn escaped_text_equals_its_debug_form_without_quotes() {
         let steering: String = STEERING.into_iter().collect();
         for text in ["", "/a?b=\"c\"\\", "it's 模型 é e\u{301}", "a\r\nb\tc", &steering] {
             assert_eq!(format!("\"{}\"", Escaped(text)), format!("{text:?}"));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_keeps_its_quotes_and_loses_what_steers() {
+    fn printable_text_keeps_quotes_and_escapes_control_characters() {
         let steering: String = STEERING.into_iter().collect();
         assert!(printable(&steering).is_ascii());
         assert_eq!(printable("it's \"\u{9b}31m\" \\ \n 模型"), "it's \"\\u{9b}31m\" \\ \\n 模型");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_that_steer_a_terminal_are_not_printable() {
+    fn characters_that_control_a_terminal_are_not_printable() {
         for c in STEERING.into_iter().chain("\r\n\t".chars()) {
             assert!(!is_printable(c), "{c:?}");
         }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_json_means_the_same_and_steers_nothing() {
+    fn escaped_json_keeps_its_value_without_control_characters() {
         let steering: String = STEERING.into_iter().collect();
         let value = serde_json::json!({ "target": format!("/{steering}"), "name": "模型 \"\\" });
         for text in [value.to_string(), format!("{value:#}")] {

@@ -1,14 +1,13 @@
-//! How an event looks on the wire, by the HTML standard's event stream format.
+//! Encodes events in the HTML standard's event stream format.
 //!
-//! Data is split at every kind of line end into `data:` lines of its own, so
-//! that nothing in it can end the event or begin a field; an id and an event
-//! type cannot hold a line end at all. A field's value is always preceded by one
-//! space, which the reader takes off again.
+//! Data is split at every kind of line end into separate `data:` lines, so that nothing in it can end the
+//! event or begin another field. An id and an event type cannot contain a line end at all. A field's value is
+//! always preceded by one space, which the client's parser removes.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-/// One event, or one block of fields without data.
+/// An event, or a block of fields without data.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
     id: Option<String>,
@@ -18,30 +17,30 @@ pub struct Event {
 }
 
 impl Event {
-    /// A `message` event with this data.
+    /// Creates a `message` event with this data.
     pub fn data(text: impl ToString) -> Self {
         Event { data: Some(text.to_string()), ..Event::default() }
     }
 
-    /// Sets the last event ID. Line ends and NUL, which an ID cannot hold, are left out.
+    /// Sets the last event ID. Line ends and NUL, which an ID cannot contain, are removed.
     pub fn id(mut self, id: impl ToString) -> Self {
         self.id = Some(one_line(id.to_string()));
         self
     }
 
-    /// Sets the event's type, by which a page listens for it. Line ends are left out.
+    /// Sets the event's type, which a page passes to `addEventListener`. Line ends and NUL are removed.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = Some(one_line(kind.into()));
         self
     }
 
-    /// Puts a comment before it, if there is one. Line ends are left out.
+    /// Puts a comment before the event if there is one. Line ends and NUL are removed.
     pub fn comments(mut self, comment: Option<impl ToString>) -> Self {
         self.comment = comment.map(|text| one_line(text.to_string()));
         self
     }
 
-    /// Appends the event's bytes, empty line included.
+    /// Appends the event's bytes, including the final empty line.
     pub fn encode(&self, out: &mut String) {
         if let Some(text) = &self.comment {
             comment(out, text);
@@ -66,12 +65,12 @@ fn one_line(mut text: String) -> String {
     text
 }
 
-/// A comment: no reader sees it, but it is a write, and finds out a client that is gone.
+/// Appends a comment. The client's parser ignores it, but the write reveals a client that is gone.
 pub fn comment(out: &mut String, text: &str) {
     field(out, "", text);
 }
 
-/// The time after which the client is to come back once the stream has ended.
+/// Appends a `retry:` field: the delay after which the client is to reconnect once the stream has ended.
 pub fn retry(out: &mut String, after: Duration) {
     field(out, "retry", &after.as_millis().to_string());
 }
@@ -81,7 +80,7 @@ fn field(out: &mut String, name: &str, value: &str) {
     let _ = writeln!(out, "{name}: {value}");
 }
 
-/// Splits at CR LF, CR and LF alike, as the reader of an event stream does.
+/// Splits at CR LF, CR and LF alike, as an event stream parser does.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -107,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn every_event_as_bytes() {
+    fn events_are_encoded_without_injected_fields() {
         for (event, bytes) in [
             (Event::data("[]"), "data: []\n\n"),
             (Event::data("[]").id(7), "id: 7\ndata: []\n\n"),

@@ -1,18 +1,18 @@
 //! One event loop for all connections that have left the pool.
 //!
-//! Models what Rack's hijack is for: the connection is taken out of the server's hands, so it
-//! holds no thread, and what a thread did for each is done by one loop for all. What such a
-//! loop must not do is known from those that came before it: sse-rails-engine writes to one
-//! listener after the other and waits for each, so that one sleeping laptop freezes the
-//! whole app; Action Cable keeps whatever a client does not read, forever, in memory. Here
-//! no write waits, and what is kept for a connection is the one piece that is on its way out.
+//! Models the purpose of Rack's hijack: a connection leaves the server, so it holds no thread, and one loop
+//! does for all connections what a thread would do for each. Earlier loops of this kind show what to avoid.
+//! sse-rails-engine writes to one listener after the other and blocks on each, so that one sleeping laptop
+//! freezes the whole app. Action Cable keeps in memory, without a limit, everything that a client has not
+//! read yet. In this loop no write blocks, and at most one piece is stored per connection: the one that is
+//! being sent.
 //!
-//! The other end of a connection is a [`Peer`]: it is asked for its next piece when all
-//! before has gone out, and what it says depends on a [`Feed`], which the loop owns and which
-//! is refreshed before any peer is asked. So a piece that is meant for all is made once.
+//! The other end of a connection is a [`Peer`]. The loop asks it for its next piece once everything before it
+//! has been sent. The peer takes the content from a [`Feed`], which the loop owns and refreshes before it
+//! asks any peer, so a piece for all peers is made once.
 //!
-//! Neither may block. A panic in one of them costs one piece: the loop goes on, and so does
-//! the connection, unless its peer panics again and again (`connection`).
+//! Neither may block. A panic in one of them costs one piece. The loop and the connection go on, unless the
+//! peer panics repeatedly (see `connection`).
 
 mod connection;
 mod goodbyes;
@@ -32,75 +32,76 @@ use crate::response::Detached;
 use crate::services::Services;
 use crate::threads::{SpawnError, StoppableThread};
 
-/// The waker's own token; connections are counted from 1.
+/// The waker's token. Connections are counted from 1.
 const WAKER: Token = Token(0);
 
-/// Why a peer is cut.
+/// A reason to cut a peer: the data that it needs next is already gone.
 pub const FELL_BEHIND: &str = "it has fallen too far behind";
-/// It took nothing for too long.
+/// A reason to cut a peer: it has read nothing for too long.
 pub const READS_NOTHING: &str = "it reads nothing";
-/// Its peer panicked again and again.
+/// A reason to cut a peer: it has panicked repeatedly.
 pub const PANICKED: &str = "its peer panicked";
 
-/// What peers speak from. It lives on the loop's thread, and must not block.
+/// The source from which peers take their content. It lives on the loop's thread and must not block.
 pub trait Feed: 'static {
-    /// How often every peer is asked, whether or not there is news: heartbeats and time limits are as exact as
-    /// this.
+    /// How often every peer is asked even without news. Heartbeats and time limits are as precise as this
+    /// interval.
     const SWEEP: Duration = Duration::from_millis(250);
 
-    /// A peer's name in the log, with its article.
+    /// The name of a peer in the log, with its article.
     const PEER: &'static str = "a listener";
 
-    /// Takes in what has happened, for this many peers. True: some of them may have
-    /// something to say now.
+    /// Takes in what has happened since the last call, for this many peers. Returns `true` if some of them
+    /// may have something to send now.
     fn refresh(&mut self, peers: usize) -> bool;
 }
 
-/// What a peer wants to be done.
+/// The answer of a peer that was asked for its next piece.
 pub enum NextPiece {
-    /// Nothing at present.
+    /// There is nothing to send at present.
     Wait,
-    /// These bytes go out next.
+    /// Send these bytes next.
     Send(Rc<[u8]>),
-    /// This is all: the connection ends behind it.
+    /// Send these bytes, then end the connection.
     Last(Rc<[u8]>),
-    /// It ends at once.
+    /// End the connection at once, for this reason.
     Cut(&'static str),
 }
 
 /// The other end of a connection.
 pub trait Peer<F>: Send {
-    /// What is to go out next. Asked when all before has gone out, whenever the feed has
-    /// news, and at every sweep.
+    /// Returns what to send next. Called when everything before has been sent: whenever the feed has news,
+    /// and at every sweep.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece;
 
-    /// Whether it is useless to wait for it, since what it is to be sent next is gone already.
-    /// Asked while it does not read.
+    /// Returns whether waiting for this peer is useless, because the data that it needs next is already gone.
+    /// Called while it does not read.
     fn has_fallen_behind(&self, _feed: &F) -> bool {
         false
     }
 
-    /// Takes bytes that came. What it has to answer is asked for by [`Peer::next`].
+    /// Takes bytes that were received. An answer to them is sent through [`Peer::next`].
     fn receive(&mut self, _feed: &mut F, _bytes: &[u8]) {}
 
-    /// The last piece before it is cut, which goes out if no other is under way. Empty: none.
+    /// Returns the last piece to send before the connection is cut. An empty piece is not sent, and neither
+    /// is one that would follow a half-sent piece.
     fn cut(&mut self, _why: &'static str) -> Rc<[u8]> {
         Rc::from([])
     }
 
-    /// The last piece when the server stops.
+    /// Returns the last piece when the server stops.
     fn goodbye(&mut self, feed: &mut F) -> Rc<[u8]>;
 }
 
-/// The counts of `/stats`.
+/// The numbers of a loop, for `/stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Counts {
     /// Connections that are open now.
     pub open: u64,
-    /// All that ever were.
+    /// Connections that have ever joined.
     pub joined: u64,
-    /// Those that were cut, since they did not read or fell behind.
+    /// Connections that were cut: they did not read, fell behind, or panicked.
     pub cut: u64,
 }
 
@@ -111,8 +112,8 @@ struct Counters {
     cut: AtomicU64,
 }
 
-/// The loop's thread. It ends, after a goodbye to every peer, when this is stopped. When this is dropped it
-/// ends at once, and all connections close.
+/// The loop's thread. When it is stopped, it says goodbye to every peer and ends. When it is dropped, it ends
+/// at once and all connections close.
 pub struct EventLoop<F> {
     shared: Arc<SharedLoop<F>>,
     thread: StoppableThread,
@@ -125,14 +126,14 @@ struct SharedLoop<F> {
 }
 
 struct Door<F> {
-    /// Those that the loop has not seen yet.
+    /// Connections that the loop has not seen yet.
     arrived: Vec<(Detached, Box<dyn Peer<F>>)>,
-    /// When the last goodbye has to be out; None while the loop is not to stop.
+    /// When the last goodbye must have been sent; `None` while the loop runs.
     stop_by: Option<Instant>,
     is_closed: bool,
 }
 
-/// Makes the loop look at its feed. Does not block.
+/// Wakes the loop from another thread, so that it refreshes its feed.
 pub struct Bell<F>(Arc<SharedLoop<F>>);
 
 impl<F> Bell<F> {
@@ -143,7 +144,7 @@ impl<F> Bell<F> {
 }
 
 impl<F: Feed> EventLoop<F> {
-    /// Starts it with the feed that `make` makes on its thread. A connection that takes nothing for
+    /// Starts the loop's thread, on which `make` creates the feed. A connection that takes nothing for
     /// `stopped_after` is cut.
     pub fn start(
         name: &str,
@@ -166,7 +167,7 @@ impl<F: Feed> EventLoop<F> {
         Ok(EventLoop { shared, thread })
     }
 
-    /// Takes a connection in; it closes at once if the loop has ended. Does not block.
+    /// Adds a connection, or closes it at once if the loop has ended. Does not block.
     pub fn join(&self, detached: Detached, peer: Box<dyn Peer<F>>) {
         let mut door = self.shared.door();
         if door.is_closed {
@@ -178,26 +179,26 @@ impl<F: Feed> EventLoop<F> {
         self.shared.wake();
     }
 
-    /// What rings for it.
+    /// Returns a handle that wakes the loop.
     pub fn bell(&self) -> Bell<F> {
         Bell(Arc::clone(&self.shared))
     }
 
-    /// The counts of now.
+    /// Returns the current numbers.
     pub fn counts(&self) -> Counts {
         let Counters { open, joined, cut } = &self.shared.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts { open: read(open), joined: read(joined), cut: read(cut) }
     }
 
-    /// Tells it to say goodbye to every peer, the last one before `deadline`, and to end. Does not
-    /// block; [`EventLoop::ended`] is disconnected when that is done.
+    /// Asks the loop to say goodbye to every peer, to the last one before `deadline`, and then to end. Does
+    /// not block; [`EventLoop::ended`] is disconnected afterward.
     pub fn stop(&self, deadline: Instant) {
         self.shared.door().stop_by = Some(deadline);
         self.shared.wake();
     }
 
-    /// Disconnected when its thread has ended.
+    /// Disconnected when the loop's thread has ended.
     pub fn ended(&self) -> &Receiver<Infallible> {
         self.thread.ended()
     }
@@ -213,7 +214,7 @@ impl<F> Drop for EventLoop<F> {
 
 impl<F> SharedLoop<F> {
     fn door(&self) -> MutexGuard<'_, Door<F>> {
-        // Every change under this lock is one step, whole even after a panic.
+        // Every change under this lock is a single step, so the data is consistent even after a panic.
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -224,7 +225,8 @@ impl<F> SharedLoop<F> {
     }
 }
 
-/// After the loop's end, and after a panic, no connection is taken in, since it would wait forever.
+/// Closes the door after the loop's end, and after a panic: a connection that joined later would wait
+/// forever.
 struct Closed<F>(Arc<SharedLoop<F>>);
 
 impl<F> Drop for Closed<F> {

@@ -1,25 +1,23 @@
-//! The fields of a head, in the order in which they came, and what their values mean.
+//! The fields of a head, in the order in which they arrived, and the meaning of their values.
 //!
-//! A browser sends fifteen of them with each request, so they stand in one piece of
-//! memory, and not in two pieces each. The shortest field is four bytes on the
-//! socket, so little is kept beside its text.
+//! A browser sends about fifteen fields with each request, so all of them share one allocation of text
+//! instead of having two each. The shortest field takes four bytes on the socket, so little is stored in
+//! addition to the text.
 //!
-//! A list means the same on one line and on several (RFC 9110 5.3), a comma within quotes
-//! separates nothing, and each field is compared by its own rule: tokens in any case, media
-//! types by their weight, entity tags weakly. A field that is not a list and is given several
-//! times does not have a value.
+//! A list has the same meaning on one line and on several (RFC 9110 5.3), and a comma inside quotes does not
+//! separate members. Each field is compared by its own rule: tokens case-insensitively, media types by their
+//! weight, entity tags weakly. If a field that is not a list is given several times, its value is `None`.
 
 use std::mem;
 
-/// Names and values. What of a value is no UTF-8 is replaced, which makes nothing of it
-/// that has a meaning.
+/// Names and values. Invalid UTF-8 in a value is replaced with U+FFFD, which is not meaningful in any field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
     text: String,
     ends: Vec<Ends>,
 }
 
-/// Where a field ends in the text. It begins where the one before it ends.
+/// Where a field's name and value end in the text. The field begins where the previous one ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Ends {
     name: usize,
@@ -27,12 +25,12 @@ struct Ends {
 }
 
 impl Fields {
-    /// None yet, with room for so many, of so many bytes in sum.
+    /// Creates an empty list with capacity for this many fields of this many bytes in total.
     pub fn with_capacity(fields: usize, bytes: usize) -> Fields {
         Fields { text: String::with_capacity(bytes), ends: Vec::with_capacity(fields) }
     }
 
-    /// Adds a field.
+    /// Appends a field.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         self.text.push_str(name);
         let name = self.text.len();
@@ -45,15 +43,15 @@ impl Fields {
         self.ends.push(Ends { name, value: self.text.len() });
     }
 
-    /// Adds a field, unless its name is ambiguous: many proxies take a name with an underscore for its twin
-    /// with a dash, so such a field is dropped.
+    /// Appends a field, unless its name contains an underscore. Such a name is ambiguous, because many
+    /// proxies treat it like the same name with a dash, so the field is dropped.
     pub fn push_field(&mut self, name: &str, value: &[u8]) {
         if !name.contains('_') {
             self.push(name, value);
         }
     }
 
-    /// Each name, spelt as it was, with its value.
+    /// Returns each name, spelled as it was received, with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut begun = 0;
         self.ends.iter().map(move |ends| {
@@ -63,28 +61,28 @@ impl Fields {
         })
     }
 
-    /// How many bytes of memory they take.
+    /// How many bytes of memory the fields take.
     pub(super) fn held_bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * mem::size_of::<Ends>()
     }
 
-    /// The values of a field, its name in any case.
+    /// Returns the values of a field. The name is case-insensitive.
     pub fn values<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.iter().filter(move |(it, _)| it.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }
 
-/// The members of a list on any number of lines, empty ones left out.
+/// The members of a list on any number of lines, without empty ones.
 pub(crate) fn members<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     lines.flat_map(|line| split(line, ',')).filter(|member| !member.is_empty())
 }
 
-/// Whether a list of tokens (`Connection`, `Upgrade`, `Expect`) has this one, in any case.
+/// Whether a list of tokens (`Connection`, `Upgrade`, `Expect`) contains this one. Case-insensitive.
 pub(crate) fn has_token<'a>(lines: impl Iterator<Item = &'a str>, token: &str) -> bool {
     members(lines).any(|member| member.eq_ignore_ascii_case(token))
 }
 
-/// The only value of a field that is not a list. None: it is absent, or given several times.
+/// The value of a field that is not a list, or `None` if the field is absent or given several times.
 pub(crate) fn single<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     lines.next().filter(|_| lines.next().is_none())
 }
@@ -94,8 +92,8 @@ pub(crate) fn essence(media_type: &str) -> &str {
     split(media_type, ';').next().unwrap_or_default()
 }
 
-/// Whether `Accept` names this media type with a weight above 0. Ranges (`*/*`) do not count,
-/// and neither does a member with a malformed weight.
+/// Whether `Accept` names this media type with a weight above 0. Ranges (`*/*`) do not count, and neither
+/// does a member with a malformed weight.
 pub(crate) fn accepts<'a>(lines: impl Iterator<Item = &'a str>, media_type: &str) -> bool {
     members(lines).any(|member| {
         let mut parts = split(member, ';');
@@ -108,13 +106,13 @@ pub(crate) fn accepts<'a>(lines: impl Iterator<Item = &'a str>, media_type: &str
     })
 }
 
-/// Whether `If-None-Match` has this entity tag, by weak comparison (RFC 9110 8.8.3.2), or is
-/// `*`, which any tag matches. `tag` is the opaque part, without its quotes.
+/// Whether `If-None-Match` contains this entity tag, by weak comparison (RFC 9110 8.8.3.2), or is `*`, which
+/// matches any tag. `tag` is the opaque part, without its quotes.
 pub(crate) fn matches_tag<'a>(lines: impl Iterator<Item = &'a str> + Clone, tag: &str) -> bool {
     if single(lines.clone()) == Some("*") {
         return true;
     }
-    // A backslash escapes nothing in a tag, and a comma may stand in it.
+    // In a tag, a backslash is not an escape character, and a comma is allowed.
     lines.into_iter().any(|mut rest| {
         loop {
             rest = rest.trim_start_matches([' ', '\t', ',']);
@@ -128,7 +126,7 @@ pub(crate) fn matches_tag<'a>(lines: impl Iterator<Item = &'a str> + Clone, tag:
     })
 }
 
-/// `0` and `1` with up to three decimals (RFC 9110 12.4.2).
+/// Whether a weight is valid and above 0: `0` or `1` with up to three decimals (RFC 9110 12.4.2).
 fn is_above_zero(weight: &str) -> bool {
     let (whole, decimals) = weight.split_once('.').unwrap_or((weight, ""));
     let is_weight = decimals.len() <= 3 && decimals.bytes().all(|byte| byte.is_ascii_digit());
@@ -136,7 +134,7 @@ fn is_above_zero(weight: &str) -> bool {
     is_weight && (whole == "1" && !has_decimals || whole == "0" && has_decimals)
 }
 
-/// Parts between separators that stand in no quoted string, without blanks around them.
+/// Splits at separators outside of quoted strings, and trims blanks.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut is_quoted, mut is_escaped) = (false, false);
     let parts = text.split(move |c: char| {
@@ -162,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_stay_apart_and_in_order() {
+    fn fields_are_stored_separately_and_in_order() {
         let mut fields = Fields::default();
         for (name, value) in [("A", &b"1"[..]), ("b", b""), ("a", b"x\xffy\xc3"), ("", b"\xc3\xa4")] {
             fields.push(name, value);
@@ -173,13 +171,13 @@ mod tests {
         assert_eq!(fields.values("c").next(), None);
     }
 
-    /// Each row is asked about on one line and on several.
+    /// The values on one line, and one value per line.
     fn lines(values: &str) -> [Vec<&str>; 2] {
         [vec![values], values.split(", ").collect()]
     }
 
     #[test]
-    fn tokens_of_lists() {
+    fn a_token_is_found_in_lists_on_any_number_of_lines() {
         for (values, expected) in [
             ("close", true),
             ("CLOSE", true),
@@ -204,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_by_their_weight() {
+    fn a_media_type_is_accepted_by_its_weight() {
         for (values, expected) in [
             ("text/html", true),
             ("TEXT/HTML;Q=0.5", true),
@@ -256,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_no_list_has_one_value_or_none() {
+    fn a_field_that_is_not_a_list_has_one_value_or_none() {
         assert_eq!(single(["a"].into_iter()), Some("a"));
         assert_eq!(single(["a", "a"].into_iter()), None);
         assert_eq!(single([].into_iter()), None);

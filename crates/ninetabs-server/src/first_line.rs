@@ -1,8 +1,8 @@
-//! The parts of a message's first line that both sides share: the version, and the reason of a status.
+//! The parts of a message's first line that requests and answers share: the version, and a status's reason.
 
 use http::StatusCode;
 
-/// The version a request was written in; it decides how an answer is framed.
+/// The HTTP version of a request. It decides how the answer is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0.
@@ -12,7 +12,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As it is written in a request line.
+    /// Returns the version as it is written in a request line.
     pub fn as_str(self) -> &'static str {
         match self {
             Version::Http10 => "HTTP/1.0",
@@ -21,8 +21,8 @@ impl Version {
     }
 }
 
-/// The reason of a status. Where Puma's table (Rack's) has another than the `http` crate, Puma's is
-/// taken. A code without a reason says `CUSTOM`, as Puma's unknown ones do.
+/// The reason phrase of a status. Where Puma's table (Rack's) differs from the `http` crate, Puma's phrase is
+/// used. A code without a phrase gets `CUSTOM`, like a code that Puma does not know.
 pub(crate) fn reason(status: StatusCode) -> &'static str {
     match status.as_u16() {
         422 => "Unprocessable Content",
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_status_has_the_reason_that_puma_gives_it() {
+    fn each_status_has_the_reason_phrase_that_puma_uses() {
         for (code, wanted) in [
             (100, "Continue"),
             (101, "Switching Protocols"),

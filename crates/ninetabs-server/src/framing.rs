@@ -1,48 +1,47 @@
 //! Framing: where a body ends and the next message begins.
 //!
-//! Both ways round. What a client may send is decided in one pure function,
-//! [`of_request`], which answers none, counted, chunked, or a refusal with its
-//! status: everything that a smuggler would try is a row of its table. How an
-//! answer is framed is the other enum, [`AnswerFraming`]. Models the decisions of
-//! Puma::Client#setup_body, stricter where docs/puma.md says so.
+//! The framing of a request is decided in one pure function, [`of_request`]. Its result is no body, a counted
+//! body, a chunked body, or a refusal with its status; every known smuggling attempt is a row of its test
+//! table. The framing of an answer is an [`AnswerFraming`]. Models the decisions of Puma::Client#setup_body,
+//! and is stricter where docs/puma.md says so.
 
 use super::first_line::Version;
 use super::head::RequestHead;
 use super::refusal::Refusal;
 
-/// How the bytes after an answer's head are told apart from what follows them.
+/// How the end of an answer's body is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerFraming {
-    /// No body belongs to this answer.
+    /// The answer has no body.
     None,
-    /// Bytes whose number is given.
+    /// The body has this many bytes.
     Counted(usize),
-    /// Chunks.
+    /// The body is sent in chunks.
     Chunked,
-    /// HTTP/1.0: the body lasts until the connection ends.
+    /// HTTP/1.0: the body ends when the connection closes.
     UntilClose,
 }
 
-/// How a live body ended.
+/// How a streamed body ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerEnd {
-    /// To its end: the client is told so.
+    /// The body is complete, and its framing says so.
     Clean,
-    /// In the middle: whoever reads it must not take it for whole.
+    /// The body was interrupted. The client must not take it for complete.
     Cut,
 }
 
-/// Whether a connection is kept after an answer.
+/// Whether a connection is kept open after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterAnswer {
     /// Another request may follow.
     Keep,
-    /// It is the last answer.
+    /// This is the last answer.
     Close,
 }
 
 impl AfterAnswer {
-    /// `Keep` if that is so.
+    /// Returns `Keep` if `is_kept`, else `Close`.
     pub fn kept_if(is_kept: bool) -> AfterAnswer {
         if is_kept { AfterAnswer::Keep } else { AfterAnswer::Close }
     }
@@ -51,29 +50,31 @@ impl AfterAnswer {
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// There is no body.
+    /// The request has no body.
     None,
-    /// This many bytes.
+    /// The body has this many bytes.
     Counted(u64),
-    /// Chunks.
+    /// The body is sent in chunks.
     Chunked {
-        /// Not where a length was given as well, nor in HTTP/1.0, which knows no
-        /// chunks: somebody on the way may see another end of it.
+        /// Whether another request may follow. It may not if a length was given as well, nor in HTTP/1.0,
+        /// which has no chunks: a proxy in between may see another end of the body.
         may_be_followed: bool,
     },
 }
 
-/// Codings that Puma lets pass in front of `chunked`. They are not decoded.
+/// Codings that Puma accepts before `chunked`. They are not decoded.
 const PASSED: [&str; 3] = ["gzip", "deflate", "compress"];
 
-/// Decides how the body of this request is framed, or why it cannot be known.
+/// Decides how the body of this request is framed, or why that cannot be known.
 pub fn of_request(head: &RequestHead, max_body_bytes: u64) -> Result<BodyFraming, Refusal> {
     let mut lengths = head.fields.values("content-length");
     let codings: Vec<&str> = head.fields.values("transfer-encoding").collect();
     let counted = match (lengths.next(), lengths.next()) {
         (None, _) => None,
         (Some(length), None) => Some(content_length(length)?),
-        (Some(_), Some(_)) => return Err(Refusal::BadRequest("Content-Length is given twice")),
+        (Some(_), Some(_)) => {
+            return Err(Refusal::BadRequest("the request has more than one Content-Length"));
+        }
     };
     if !codings.is_empty() {
         transfer_coding(&codings)?;
@@ -87,7 +88,7 @@ pub fn of_request(head: &RequestHead, max_body_bytes: u64) -> Result<BodyFraming
     }
 }
 
-/// Digits and nothing else; more of them than a u64 holds are more than any limit.
+/// Parses a number that consists of digits only. A value that does not fit into a u64 is above any limit.
 fn content_length(value: &str) -> Result<u64, Refusal> {
     if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Refusal::BadRequest("Content-Length is not a number"));
@@ -95,13 +96,13 @@ fn content_length(value: &str) -> Result<u64, Refusal> {
     Ok(value.parse().unwrap_or(u64::MAX))
 }
 
-/// `chunked` must be there once and last; before it only what Puma lets pass.
+/// Checks that `chunked` appears once and last, after codings that Puma accepts.
 pub(super) fn transfer_coding(values: &[&str]) -> Result<(), Refusal> {
     let joined = values.join(",");
     let codings: Vec<String> =
         joined.split(',').map(|coding| coding.trim_matches([' ', '\t']).to_ascii_lowercase()).collect();
     if codings.iter().any(|coding| coding != "chunked" && !PASSED.contains(&coding.as_str())) {
-        return Err(Refusal::NotImplemented("that transfer coding is not known"));
+        return Err(Refusal::NotImplemented("the transfer coding is not supported"));
     }
     let chunked = codings.iter().filter(|coding| *coding == "chunked").count();
     if chunked != 1 || codings.last().is_none_or(|last| last != "chunked") {
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_frame_a_body() {
+    fn every_way_to_frame_a_body_has_a_result() {
         let chunked = Ok(BodyFraming::Chunked { may_be_followed: true });
         for (fields, expected) in [
             ("", Ok(BodyFraming::None)),
@@ -170,7 +171,7 @@ mod tests {
             ("Transfer-Encoding: chunked;q=1\r\n", Err(501)),
             ("Transfer_Encoding: chunked\r\n", Ok(BodyFraming::None)),
         ] {
-            // The method changes nothing, and HTTP/1.0 only that nothing may follow chunks.
+            // The method changes nothing. In HTTP/1.0 no request may follow chunks.
             let last = match expected {
                 Ok(BodyFraming::Chunked { .. }) => Ok(BodyFraming::Chunked { may_be_followed: false }),
                 other => other,

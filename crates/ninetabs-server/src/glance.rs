@@ -1,7 +1,7 @@
-//! Looks at the request of a client in todo without taking the client out and without consuming bytes.
+//! Reads the request line of a client in todo, without removing the client or consuming bytes.
 //!
-//! The data for it is copied under the pool's lock ([`Client::glance`]). The system call and the parsing come after
-//! that, without the lock. Bytes that contained an incomplete head are not parsed again.
+//! The data that this needs is copied under the pool's lock ([`Client::glance`]). The system call and the
+//! parsing follow without the lock. Bytes that contained an incomplete head are not parsed again.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -15,26 +15,26 @@ use super::head::{self, Parsed, RequestHead};
 use super::socket::{Peeked, Socket};
 use crate::timeline::Subject;
 
-/// How much of an unread request is looked at, in bytes.
+/// How many bytes of an unread request are peeked at.
 const PEEK_BYTES: usize = 4 * 1024;
 
-/// A client in todo, and the means to look at it.
+/// A client in todo, and what is needed to read its request line.
 pub(super) struct Glance {
     pub subject: Subject,
-    /// The line of a request that the reactor has read whole.
+    /// The line of a request that the reactor has read completely.
     ready: Option<RequestLine>,
     socket: Arc<Socket>,
     max_head_bytes: usize,
 }
 
-/// What a request asks for. Cheap to copy, however long its head is.
+/// The method and target of a request. Cheap to copy, however long its head is.
 pub(super) struct RequestLine {
     pub method: Cow<'static, str>,
     pub target: Arc<str>,
 }
 
 impl Client {
-    /// None if its head has been noted already.
+    /// Returns what is needed to read its request line, or `None` if its head has already been recorded.
     pub fn glance(&self) -> Option<Glance> {
         let is_noted = self.socket.peeked.noted.load(Ordering::Relaxed) == self.subject.request;
         (!is_noted).then(|| Glance {
@@ -45,7 +45,8 @@ impl Client {
         })
     }
 
-    /// The same, unless it is known that a whole head has come. This copies nothing of the head.
+    /// Like [`glance`](Self::glance), but returns `None` if the head is known to be complete. Copies nothing
+    /// of the head.
     pub fn glance_if_silent(&self) -> Option<Glance> {
         let has_head = self.ready().is_some() || self.socket.peeked.has_head.load(Ordering::Relaxed);
         if has_head { None } else { self.glance() }
@@ -59,12 +60,12 @@ impl RequestLine {
 }
 
 impl Glance {
-    /// The line of its next request, or None if the head has not come whole.
+    /// The line of its next request, or `None` if the head is incomplete.
     pub fn request_line(&mut self) -> Option<RequestLine> {
         self.ready.take().or_else(|| self.peek())
     }
 
-    /// Takes note that its head is known. False: that was noted before.
+    /// Marks its head as recorded. Returns `false` if it already was.
     pub fn note(&self) -> bool {
         let request = self.subject.request;
         self.socket.peeked.noted.swap(request, Ordering::Relaxed) != request
@@ -124,17 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_head_is_looked_for_once_for_each_request() {
+    fn a_head_is_not_looked_for_again_once_it_is_complete() {
         let (mut peer, mut client) = client();
         peer.write_all(b"GET /up HTTP/1.1\r\nHost: a\r\n").unwrap();
         assert_eq!(line(client.glance_if_silent()), None);
         peer.write_all(b"\r\n").unwrap();
         assert_eq!(line(client.glance_if_silent()).as_deref(), Some("GET /up"));
-        assert!(client.glance_if_silent().is_none(), "it is known that its head is whole");
+        assert!(client.glance_if_silent().is_none(), "its head is known to be complete");
         assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));
         client.socket.peeked.reset();
-        assert!(client.glance_if_silent().is_some(), "its next request is another");
-        // A request that has been read is known without a look at the socket.
+        assert!(client.glance_if_silent().is_some(), "its next request is a new one");
+        // A request that has been read is known without peeking.
         assert!(matches!(client.eagerly_finish(), ReadProgress::Ready));
         assert!(client.glance_if_silent().is_none());
         assert_eq!(line(client.glance()).as_deref(), Some("GET /up"));

@@ -1,4 +1,4 @@
-//! A running server: how it is started, and its numbers, orders and shutdown.
+//! A running server: starting it, its numbers, the orders to it, and its shutdown.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
@@ -25,9 +25,9 @@ use crate::thread_pool::{BadSize, PoolSize, PoolStats, ProcessorView, Shutdown, 
 use crate::threads::{SpawnError, StoppableThread};
 use crate::timeline::Timeline;
 
-/// A running server. Dropping it stops accepting, and waits for no request.
+/// A running server. Dropping it stops accepting connections, and does not wait for requests.
 pub struct Handle {
-    // Dropped first, so that nothing is pushed into a pool that is going.
+    // Dropped first, so that nothing is pushed into a pool that is shutting down.
     front: Front,
     pool: Arc<ThreadPool<Box<Client>>>,
     serving: Arc<Serving>,
@@ -36,7 +36,7 @@ pub struct Handle {
     _reaper: Option<Reaper>,
 }
 
-/// The threads in front of the pool: the acceptor's and the reactor's.
+/// The threads in front of the pool: the acceptor and the reactor.
 struct Front {
     address: SocketAddr,
     server: Arc<PumaServer>,
@@ -45,21 +45,21 @@ struct Front {
     acceptor: StoppableThread,
 }
 
-/// What one pool thread is doing.
+/// The state of one pool thread.
 #[derive(Debug, Clone)]
 pub struct ThreadView {
-    /// Counts from 1; the lowest free number goes to the next thread.
+    /// The thread's number, counted from 1. A new thread gets the lowest free number.
     pub number: usize,
     /// The thread's name, as the operating system shows it.
     pub name: String,
-    /// Whether it is marked IO-bound, and does not count against the pool.
+    /// Whether it is marked IO-bound, which means that it does not count against the pool.
     pub io_bound: bool,
-    /// The request that holds it; None while it waits for work.
+    /// The request that holds the thread, or `None` while it waits for work.
     pub request: Option<RequestView>,
 }
 
 impl ThreadView {
-    /// What each of these threads is doing, lowest number first.
+    /// Returns what each of these threads is doing, lowest number first.
     pub fn of(processors: Vec<ProcessorView>, serving: &Serving) -> Vec<ThreadView> {
         let view = |it: ProcessorView| ThreadView {
             number: it.number,
@@ -71,30 +71,30 @@ impl ThreadView {
     }
 }
 
-/// The numbers of a server. Those of `pool` belong to one moment, the others are read one after the
+/// The numbers of a server. Those of `pool` are a snapshot of one moment; the others are read one after the
 /// other.
 #[derive(Debug, Clone)]
 pub struct ServerStats {
     /// When the server was started, by the system's clock.
     pub started_at: SystemTime,
-    /// The thread pool's own numbers.
+    /// The numbers of the thread pool.
     pub pool: PoolStats,
-    /// Requests that a thread has begun since the start, whether or not they are answered.
+    /// Requests that a thread has begun to serve since the start, whether or not they have been answered.
     pub requests_count: u64,
-    /// The most clients in the reactor since this was last asked; None if it was not asked for.
+    /// The maximum number of clients in the reactor since this was last read. `None` if it was not read.
     pub reactor_max: Option<usize>,
-    /// Connections that are open; None if the server cannot see them.
+    /// Open connections. `None` if the server cannot see them.
     pub connections: Option<usize>,
-    /// Connections without a whole request that were closed to make room for others, ever.
+    /// How many connections without a complete request have been closed in favor of others since the start.
     pub evicted: u64,
-    /// Bytes that writes under way have not handed to the kernel yet.
+    /// Bytes of writes in progress that the kernel has not taken yet.
     pub unsent_bytes: u64,
-    /// What connections hold of requests that no thread has taken; None if the server cannot see it.
+    /// Memory of requests that no thread has taken yet. `None` if the server cannot see it.
     pub pending_bytes: Option<PendingBytes>,
 }
 
 impl ServerStats {
-    /// The numbers that each server has, also one that cannot see its connections.
+    /// Returns the numbers that every server has, including one that cannot see its connections.
     pub fn of(pool: PoolStats, serving: &Serving, started_at: SystemTime) -> ServerStats {
         ServerStats {
             started_at,
@@ -109,18 +109,18 @@ impl ServerStats {
     }
 }
 
-/// Bytes of unfinished requests in memory, of all connections.
+/// Bytes of incomplete requests in memory, over all connections.
 #[derive(Debug, Clone, Copy)]
 pub struct PendingBytes {
-    /// How many there are.
+    /// The current number of bytes.
     pub held: usize,
-    /// How many there may be.
+    /// The maximum number of bytes.
     pub most: usize,
 }
 
 impl Handle {
-    /// Starts the pool, then lets connections in: all of the least threads are idle before the first
-    /// one is accepted.
+    /// Starts the pool and then opens the front door: the minimum number of threads is idle before the first
+    /// connection is accepted.
     pub(crate) fn start(
         listener: TcpListener,
         configuration: Configuration,
@@ -145,34 +145,35 @@ impl Handle {
         Ok(Handle { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
     }
 
-    /// Where it listens, port 0 resolved.
+    /// Returns the address that the server listens on. If port 0 was requested, this contains the actual
+    /// port.
     pub fn addr(&self) -> SocketAddr {
         self.front.address
     }
 
-    /// The open streams, and the orders to them.
+    /// Returns the registry of open streams.
     pub fn streams(&self) -> &Arc<Streams> {
         self.serving.streams()
     }
 
-    /// Tells every stream of at least this age to end; returns how many were told. Does not wait for
+    /// Interrupts every stream of at least this age, and returns how many were interrupted. Does not wait for
     /// them.
     pub fn reap(&self, at_least: Duration) -> usize {
         self.streams().reap(at_least)
     }
 
-    /// Receives once if the listener dies by itself.
+    /// Receives one message if the listener dies by itself.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         &self.front.died
     }
 
-    /// The numbers of now. Reading resets `backlog_max`, as in Puma, and `reactor_max`.
+    /// Returns the current numbers. Reading resets `backlog_max`, as in Puma, and `reactor_max`.
     pub fn stats(&self) -> ServerStats {
         let reactor_max = self.front.server.take_reactor_max();
         ServerStats { reactor_max, ..self.stats_of(self.pool.stats()) }
     }
 
-    /// The numbers of now, for a caller that only watches: nothing is reset, and `reactor_max` is left out.
+    /// Returns the current numbers without resetting any. `reactor_max` is left out.
     pub fn glance(&self) -> ServerStats {
         self.stats_of(self.pool.glance())
     }
@@ -190,65 +191,66 @@ impl Handle {
         }
     }
 
-    /// Records the heads of requests that wait in todo unread, for a caller that is about to show the record.
+    /// Records the heads of requests that are unread in todo. Call this before you show the record.
     pub fn look_at_todo(&self) {
         self.front.server.look_at_todo();
     }
 
-    /// Every pool thread, lowest number first.
+    /// Returns every pool thread, lowest number first.
     pub fn threads(&self) -> Vec<ThreadView> {
         ThreadView::of(self.pool.processors(), &self.serving)
     }
 
-    /// Sets the least and the most number of threads. Models Puma::Server#update_thread_pool_min_max: it
-    /// neither starts nor ends a thread by itself; see [`Handle::fill`] and [`Handle::trim`].
+    /// Sets the minimum and maximum number of threads. Models Puma::Server#update_thread_pool_min_max: it
+    /// neither starts nor ends a thread; see [`Handle::fill`] and [`Handle::trim`].
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         self.pool.resize(min, max)
     }
 
-    /// Asks one thread above the least to leave as soon as it is idle. Each call asks for one more.
-    /// Models Puma::ThreadPool#trim, forced.
+    /// Asks one thread above the minimum to leave as soon as it is idle. Each call asks for one more. Models
+    /// Puma::ThreadPool#trim, forced.
     pub fn trim(&self) {
         self.pool.trim(Trim::Forced);
     }
 
-    /// Starts threads until the least are there, which Puma leaves to the next requests.
+    /// Starts threads until the minimum is reached. Puma leaves that to the next requests.
     pub fn fill(&self) {
         self.pool.fill();
     }
 
-    /// The size of the pool that is in force.
+    /// Returns the current size limits of the pool.
     pub fn size(&self) -> PoolSize {
         self.pool.size()
     }
 
-    /// The most connections that are let in.
+    /// Returns the maximum number of open connections.
     pub fn max_connections(&self) -> usize {
         self.front.server.max_connections()
     }
 
-    /// Lets in no more than this many connections from now on; those that are open stay.
+    /// Sets the maximum number of open connections. Connections that are already open stay.
     pub fn limit_connections(&self, most: usize) {
         self.front.server.limit_connections(most);
     }
 
-    /// Stops accepting and closes idle connections. What is queued will still be served. A second call
-    /// does nothing.
+    /// Stops accepting, and closes idle connections. Queued requests are still served. A second call does
+    /// nothing.
     pub fn stop_accepting(&self) {
         self.front.stop();
         self.trim.stop();
     }
 
-    /// Stops the server: accepts no connection, tells streams to end, serves what is queued, and closes.
+    /// Stops the server: accepts no further connections, interrupts the streams, serves what is queued, and
+    /// closes.
     ///
-    /// Blocks for at most `timeout`; as much of it as is left is for clients that have not read their
-    /// last answers.
+    /// Blocks for at most `timeout`. Time that remains when the pool has ended is for clients that have not
+    /// read their last answers.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         self.shutdown_with(timeout, Duration::ZERO)
     }
 
-    /// The same, where threads that are still at work after `timeout` have this grace. What is left in
-    /// todo by then is refused with 503. Models Puma::ThreadPool#shutdown.
+    /// Like [`Handle::shutdown`], but threads that are still busy after `timeout` get this grace period.
+    /// Whatever is then left in todo is refused with 503. Models Puma::ThreadPool#shutdown.
     pub fn shutdown_with(&self, timeout: Duration, grace: Duration) -> Shutdown {
         let began = Instant::now();
         self.stop_accepting();
@@ -285,11 +287,11 @@ impl Front {
         Ok(Front { address, server, waker, died, acceptor })
     }
 
-    /// Stops accepting, and closes what is idle. Blocks until that has happened; what lingers is
+    /// Stops accepting, and closes idle connections. Blocks until that is done. Lingering connections are
     /// watched until the end.
     fn stop(&self) {
         self.server.begin_stopping();
-        // It fails only if the acceptor has gone already.
+        // This fails only if the acceptor has already ended.
         let _ = self.waker.wake();
         self.acceptor.join();
         if let Some(reactor) = self.server.reactor() {
@@ -297,8 +299,7 @@ impl Front {
         }
     }
 
-    /// Ends what is left once the pool has: connections that are read to their end. Blocks for at most
-    /// this time.
+    /// Ends the remaining (lingering) connections after the pool has ended. Blocks for at most this time.
     fn end(&self, within: Duration) {
         self.stop();
         if let Some(reactor) = self.server.reactor() {
@@ -313,14 +314,14 @@ impl Drop for Front {
     }
 }
 
-/// Models the automaton `puma srv tp trim`: one idle thread above the least leaves in each round. There
-/// is no such thread if least and most are the same.
+/// Models Puma's automaton `puma srv tp trim`: in each round one idle thread above the minimum leaves. The
+/// thread does not exist if minimum and maximum are equal.
 #[derive(Debug)]
 pub struct AutoTrim(Option<StoppableThread>);
 
 impl AutoTrim {
-    /// Starts the thread. `trim` asks one idle thread to leave; it is called after each `every`, and at most
-    /// once in a [`SHORTEST_ROUND`].
+    /// Starts the thread. It calls `trim`, which asks one idle thread to leave, at the interval `every`, or
+    /// [`SHORTEST_ROUND`] if that is longer.
     pub fn start(
         name: &str,
         size: PoolSize,
@@ -339,7 +340,7 @@ impl AutoTrim {
         Ok(AutoTrim(Some(thread)))
     }
 
-    /// Ends the thread. Does not wait for it.
+    /// Stops the thread. Does not wait for it.
     pub fn stop(&self) {
         self.0.iter().for_each(StoppableThread::stop);
     }
@@ -352,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trim_without_a_pause_is_given_one() {
+    fn a_trim_interval_of_zero_becomes_the_shortest_round() {
         let rounds = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&rounds);
         let began = Instant::now();

@@ -1,15 +1,14 @@
-//! The head of a request: its line and its fields.
+//! The head of a request: its request line and its fields.
 //!
-//! httparse reads the syntax and nothing else. What it accepts and Puma's grammar does not
-//! (a bare LF, a lower-case method, a target without its slash) is refused here, and so is what
-//! would make a request ambiguous (two hosts, a malformed one). Pure: bytes in, one of three
-//! things out.
+//! httparse checks only the syntax. This module refuses what httparse accepts but Puma's grammar does not (a
+//! bare LF, a lower-case method, a target without its slash), and what would make a request ambiguous (two
+//! hosts, or a malformed one). Parsing is pure: bytes go in, and one of three results comes out.
 //!
-//! A head may come in pieces ([`HeadScan`]). Each byte is looked at once for the end, and once more
-//! for an early refusal, however the network cut them; the head is parsed once, when it is whole. A
-//! head that came in one piece skips the early look. The result does not depend on how the bytes
-//! were cut: the early look is a function of the bytes in their order, and it also decides which
-//! status a whole head with an error gets.
+//! A head may arrive in pieces ([`HeadScan`]). However the network split it, each byte is examined once to
+//! find the end, and once more by an early check that refuses a bad head before its end. The head is parsed
+//! once, when it is complete. A head that arrived in one piece skips the early check unless it has an error.
+//! The result does not depend on how the bytes were split: the early check is a function of the bytes in
+//! their order, and it also decides which status a complete head with an error gets.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -24,45 +23,46 @@ use super::refusal::Refusal;
 
 /// The longest request target, in bytes.
 pub const MAX_TARGET_BYTES: usize = 12 * 1024;
-/// The longest field name and value, in bytes.
+/// The longest field name, in bytes.
 pub const MAX_NAME_BYTES: usize = 256;
 /// The longest field value, in bytes.
 pub const MAX_VALUE_BYTES: usize = 80 * 1024;
-/// The longest method that Puma reads, in bytes.
+/// The longest method that Puma accepts, in bytes.
 const MAX_METHOD_BYTES: usize = 20;
-/// What a request line may have until its end is seen, in bytes.
+/// The longest request line, in bytes, including its line end.
 pub(super) const MAX_LINE_BYTES: usize = MAX_METHOD_BYTES + MAX_TARGET_BYTES + b"  HTTP/1.1\r\n".len();
 /// Methods that Puma serves.
 const METHODS: [&str; 9] = ["HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "QUERY"];
 
-/// A head that has been read to its empty line.
+/// A complete request head, up to and including its empty line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The method, which is one that is served.
+    /// The method. It is one that this server supports.
     pub method: Method,
     /// The target, without its fragment.
     pub target: Arc<str>,
-    /// The version of HTTP.
+    /// The HTTP version.
     pub version: Version,
-    /// Which host it is for; None: HTTP/1.0 without one.
+    /// The host that the request is for, or `None` for an HTTP/1.0 request that names no host.
     pub authority: Option<Authority>,
-    /// As they came, names spelt as they were; those with an underscore are gone.
+    /// The fields in the order received, with names spelled as received. Fields whose name contains an
+    /// underscore are removed.
     pub fields: Fields,
 }
 
-/// What became of the bytes so far.
+/// The result of examining the bytes so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parsed {
-    /// The head, and how many bytes it took.
+    /// The head is complete, and took this many bytes.
     Whole(RequestHead, usize),
-    /// It goes on.
+    /// The head is incomplete.
     NotYet,
-    /// It is not served.
+    /// The request is refused.
     Refused(Refusal),
 }
 
 impl RequestHead {
-    /// A head of these parts, if what they mean can be served.
+    /// Creates a head from its parts, or refuses it.
     pub(super) fn new(
         method: &str,
         target: &str,
@@ -75,35 +75,36 @@ impl RequestHead {
         Ok(RequestHead { method, target, version, authority, fields })
     }
 
-    /// Whether the client waits to be told to send its body (in any case: RFC 9110).
+    /// Returns whether the client waits for `100 Continue` before it sends the body. The comparison is
+    /// case-insensitive (RFC 9110).
     pub fn expects_continue(&self) -> bool {
         fields::has_token(self.fields.values("expect"), "100-continue")
     }
 
-    /// How many bytes of memory it takes, as far as they grow with what came.
+    /// How many bytes of memory its variable parts take.
     pub(super) fn held_bytes(&self) -> usize {
         let authority = self.authority.as_ref().map_or(0, Authority::held_bytes);
         self.target.len() + authority + self.fields.held_bytes()
     }
 }
 
-/// Reads a head from the beginning of `bytes`, which may hold more or less than it.
+/// Reads a head from the beginning of `bytes`, which may hold less or more than the head.
 pub fn parse(bytes: &[u8], max_head_bytes: usize) -> Parsed {
     HeadScan::new(max_head_bytes).look(bytes)
 }
 
-/// Why a whole head is refused.
+/// Why a complete head is refused.
 pub(super) enum Fault {
     /// It does not match the grammar.
     Syntax(Refusal),
-    /// It does, and is not served all the same.
+    /// It matches the grammar, but is not served.
     Meaning(Refusal),
 }
 
-/// Reads a whole head, empty line included, that has so many line ends.
+/// Reads a complete head, including its empty line. `lines` is the number of its line ends.
 pub(super) fn read(bytes: &[u8], lines: usize) -> Result<RequestHead, Fault> {
-    // Most heads have few fields, which stay on the stack; Puma has no limit on their
-    // number but the head's.
+    // Most heads have few fields, which fit on the stack. Like Puma, this limits only the size of the head
+    // and not the number of its fields.
     let mut few = [const { MaybeUninit::uninit() }; 32];
     let mut many = Vec::new();
     let fields = if lines <= few.len() {
@@ -120,17 +121,17 @@ pub(super) fn read(bytes: &[u8], lines: usize) -> Result<RequestHead, Fault> {
     }
 }
 
-/// Checks one line behind the request line, line end included.
+/// Checks one line after the request line, including its line end.
 pub(super) fn check_field(line: &[u8]) -> Result<(), Refusal> {
     httparse::parse_headers(line, &mut [httparse::EMPTY_HEADER]).map(drop).map_err(refusal)
 }
 
-/// Checks a field that came on no line.
+/// Checks a field that was not received as a line.
 pub(super) fn check_name_and_value(name: &str, value: &str) -> Result<(), Refusal> {
     if name.len() > MAX_NAME_BYTES || value.len() > MAX_VALUE_BYTES {
         return Err(Refusal::HeadTooLarge("a field is over the limit"));
     }
-    // On a line the first colon would end the name.
+    // On a line, the first colon would end the name.
     if name.contains(':') {
         return Err(Refusal::BadRequest("a field's name is malformed"));
     }
@@ -157,31 +158,31 @@ fn check(request: &httparse::Request<'_, '_>, bytes: &[u8]) -> Result<RequestHea
     RequestHead::new(request.method.unwrap_or_default(), target, version, fields)
 }
 
-/// One of the methods that are served.
+/// Parses a method that this server supports.
 fn method(method: &str) -> Result<Method, Refusal> {
     if method.len() > MAX_METHOD_BYTES || !method.bytes().all(is_method_byte) {
-        return Err(Refusal::BadRequest("that is no method"));
+        return Err(Refusal::BadRequest("the method is malformed"));
     }
     let known = METHODS.into_iter().find(|it| *it == method).and_then(|it| it.parse().ok());
-    known.ok_or(Refusal::NotImplemented("that method is not served"))
+    known.ok_or(Refusal::NotImplemented("the method is not supported"))
 }
 
-/// The name of a method that is served, for the record.
+/// The name of a supported method, for the record.
 pub(super) fn method_name(method: &Method) -> Cow<'static, str> {
     let known = METHODS.into_iter().find(|it| method == it);
     known.map_or_else(|| method.as_str().to_owned().into(), Cow::Borrowed)
 }
 
-/// `*`, `scheme:…` or `/…`; the fragment, which no client should send, is left out.
+/// Checks a target: `*`, `scheme:…` or `/…`. Removes the fragment, which no client should send.
 fn target(text: &str) -> Result<Arc<str>, Refusal> {
     let target = text.split('#').next().unwrap_or_default();
     if target.bytes().any(|byte| byte <= b' ' || matches!(byte, 0x7f | b'"' | b'<' | b'>')) {
-        return Err(Refusal::BadRequest("the request target has a character that it cannot have"));
+        return Err(Refusal::BadRequest("the request target contains an invalid character"));
     }
     if target == "*" || target.starts_with('/') || authority::absolute_form(target).is_some() {
         Ok(target.into())
     } else {
-        Err(Refusal::BadRequest("the request target is no path"))
+        Err(Refusal::BadRequest("the request target is not a path"))
     }
 }
 
@@ -198,32 +199,32 @@ fn refusal(error: httparse::Error) -> Refusal {
     }
 }
 
-/// How far the head at the beginning of a buffer has been looked at.
+/// How much of the head at the beginning of a buffer has been examined.
 #[derive(Debug, Clone)]
 pub struct HeadScan {
     max_head_bytes: usize,
-    /// Bytes that have been searched for the end.
+    /// How many bytes have been searched for the end.
     searched: usize,
-    /// Where the request line begins, behind empty lines.
+    /// Where the request line begins, after any empty lines.
     begun: Option<usize>,
-    /// Where the request line ends, behind its line end.
+    /// Where the request line ends, after its line end.
     first_line_end: Option<usize>,
-    /// Line ends from the request line on.
+    /// The number of line ends, counted from the request line.
     lines: usize,
     has_bare_line_feed: bool,
-    /// Bytes that the early look has seen.
+    /// How many bytes the early check has examined.
     checked: usize,
     place: ScanPlace,
 }
 
-/// Where in a head the early look stands.
+/// The position of the early check in the head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ScanPlace {
     /// In empty lines before the request line.
     Before,
     RequestLine {
         begun: usize,
-        /// Where the word begins that is being read: method, target or version.
+        /// Where the current word begins: the method, target or version.
         word_begun: usize,
         word: Word,
     },
@@ -242,7 +243,7 @@ enum Word {
 const VERSION: &[u8] = b"HTTP/0.0";
 
 impl HeadScan {
-    /// A scan of a head of at most this many bytes.
+    /// Creates a scan of a head of at most this many bytes.
     pub fn new(max_head_bytes: usize) -> HeadScan {
         HeadScan {
             max_head_bytes,
@@ -256,10 +257,10 @@ impl HeadScan {
         }
     }
 
-    /// Looks at the bytes that have come since the last look. `bytes` are all of the head so
-    /// far, and may hold more than it. After a head or a refusal the scan is over.
+    /// Examines the bytes that arrived since the last call. `bytes` is everything received so far, which may
+    /// be more than the head. The scan is over once it has returned a head or a refusal.
     pub fn look(&mut self, bytes: &[u8]) -> Parsed {
-        // Nothing is looked at that a limit forbids to be part of the head.
+        // Bytes beyond the limit cannot be part of the head, so they are not examined.
         let bytes = &bytes[..bytes.len().min(self.max_head_bytes)];
         match self.find_end(bytes) {
             Some(end) => match self.read(&bytes[..end]) {
@@ -276,7 +277,7 @@ impl HeadScan {
         }
     }
 
-    /// Where the head ends, behind its empty line. Searches on from where it stopped.
+    /// Returns where the head ends, after its empty line. Continues where the last search stopped.
     fn find_end(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(at) = bytes[self.searched..].iter().position(|byte| *byte == b'\n') {
             let at = self.searched + at;
@@ -297,7 +298,8 @@ impl HeadScan {
                 return Some(at + 1);
             }
         }
-        // The line goes on. Its beginning is needed: the next piece is searched from here.
+        // The line is incomplete. Its beginning is noted now, because the next search starts after these
+        // bytes.
         if self.begun.is_none() {
             let first = bytes[self.searched..].iter().position(|byte| *byte != b'\r');
             self.begun = first.map(|first| self.searched + first);
@@ -306,7 +308,7 @@ impl HeadScan {
         None
     }
 
-    /// Parses the head that has come whole.
+    /// Parses the complete head.
     fn read(&mut self, bytes: &[u8]) -> Result<RequestHead, Refusal> {
         let read = if self.has_bare_line_feed { None } else { Some(read(bytes, self.lines)) };
         let begun = self.begun.unwrap_or_default();
@@ -315,13 +317,13 @@ impl HeadScan {
             Some(Ok(_)) | Some(Err(Fault::Meaning(_))) if is_too_long => Err(Refusal::TargetTooLong),
             Some(Ok(head)) => Ok(head),
             Some(Err(Fault::Meaning(refusal))) => Err(refusal),
-            // The early look says which error comes first.
+            // The early check knows which error comes first.
             Some(Err(Fault::Syntax(refusal))) => Err(self.check(bytes).err().unwrap_or(refusal)),
             None => Err(self.check(bytes).err().unwrap_or(BARE_LINE_FEED)),
         }
     }
 
-    /// The early look: refuses what cannot become a head, at the first byte that shows it.
+    /// The early check: refuses bytes that cannot become a head at the first byte that shows it.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         while let Some(byte) = bytes.get(self.checked) {
             self.place = match self.place {
@@ -392,7 +394,9 @@ impl HeadScan {
             b'\n' => check_field(&bytes[begun..=at]).map(|()| ScanPlace::Field { begun: at + 1 }),
             _ if is_behind_cr => Err(LINE_END),
             b'\r' | b'\t' => Ok(ScanPlace::Field { begun }),
-            byte if byte.is_ascii_control() => Err(Refusal::BadRequest("a field has a control character")),
+            byte if byte.is_ascii_control() => {
+                Err(Refusal::BadRequest("a field contains a control character"))
+            }
             _ => Ok(ScanPlace::Field { begun }),
         }
     }
@@ -401,7 +405,7 @@ impl HeadScan {
 const BARE_LINE_FEED: Refusal = Refusal::BadRequest("a line ends without CR");
 const LINE_END: Refusal = Refusal::BadRequest("a line's end is malformed");
 
-/// What a token is made of (RFC 9110 5.6.2), such as a method or a field's name.
+/// Whether this byte may be part of a token (RFC 9110 5.6.2), such as a method or a field's name.
 pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,10 +1,10 @@
 //! A bounded, synchronous HTTP/1.1 server in the manner of Puma 8 (single mode).
 //!
-//! One pool of threads serves pages and streams alike. An acceptor puts each connection into a queue, `todo`;
-//! a pool thread reads its request, calls the app, and is held until the answer has ended. A request that
-//! has not come whole waits in a reactor, which takes no thread. So the number of threads bounds everything:
-//! eight open streams on eight threads, and the next page waits. What a Rails app on Puma lacks is built in:
-//! the open streams are known, there is a cap on them, and a reaper ends those that are too old.
+//! One pool of threads serves both pages and streams. An acceptor puts each connection into a queue, `todo`.
+//! A pool thread reads its request, calls the app, and is held until the answer has ended. An incomplete
+//! request waits in a reactor, which takes no thread. The number of threads therefore limits everything: with
+//! eight open streams on eight threads, the next page waits. The crate adds what a Rails app on Puma lacks: a
+//! registry of open streams, a cap on them, and a reaper that ends streams that are too old.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -30,24 +30,24 @@
 //!
 //! # Where to begin
 //!
-//! - [`Server`] is the builder: every limit has a name and a default. [`Handle`] is a running server: its
-//!   numbers, and the orders to it.
-//! - [`Request`] and [`Response`] are what an [`App`] sees and answers. [`Request::builder`] makes requests for
-//!   tests, without a socket.
-//! - [`Stream`] is what an action of [`Response::events`] writes on; [`Streams`] knows all that are open.
-//! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and each of Puma's rules a short function. It is
+//! - [`Server`] is the builder, in which every limit has a name and a default. [`Handle`] is a running server,
+//!   with its numbers and the orders to it.
+//! - An [`App`] takes a [`Request`] and returns a [`Response`]. [`Request::builder`] creates requests for tests,
+//!   without a socket.
+//! - An action of [`Response::events`] writes to a [`Stream`]. [`Streams`] is the registry of open streams.
+//! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and a short function for each of Puma's rules. It is
 //!   generic over its work, and knows no HTTP.
-//! - [`event_loop`] serves connections that have left the pool by [`Response::detach`].
-//! - [`threads`] has the one type for a thread with an owner, and the one error if the system refuses a thread.
-//! - [`timeline`] is the record of events, if the program wants one ([`Server::record`]).
+//! - [`event_loop`] serves connections that have left the pool through [`Response::detach`].
+//! - [`threads`] has the type for a thread with an owner, and the error if the system refuses a thread.
+//! - [`timeline`] is the record of events, for programs that want one ([`Server::record`]).
 //!
 //! # The path of a request
 //!
-//! 1. The acceptor's thread accepts a connection. `PumaServer::let_in` pushes it into todo, unread. Beyond
+//! 1. The acceptor accepts a connection. `PumaServer::let_in` pushes it into todo, unread. Beyond
 //!    [`Server::max_connections`] it first evicts an idle connection, or refuses the new one with 503.
-//! 2. A pool thread takes it and runs `PumaServer::process`, which reads until a request is whole. If the request
+//! 2. A pool thread takes it and runs `PumaServer::process`, which reads until a request is complete. If the request
 //!    is incomplete, the connection goes to the reactor. The reactor calls `PumaServer::on_wake` when bytes arrive
-//!    or a deadline passes, and that pushes the connection into todo again once the request is whole.
+//!    or a deadline passes, and that pushes the connection into todo again once the request is complete.
 //! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; no byte has been sent yet.
 //! 4. A page is written at once. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
 //!    until the action returns or the stream is interrupted.
@@ -56,17 +56,19 @@
 //! 6. Any other connection ends in `PumaServer::end`: it is closed, or it lingers in the reactor until its client has
 //!    read the last answer.
 //!
-//! So a connection is in todo, on a pool thread, in the reactor (idle, incomplete or lingering), or detached.
+//! A connection is therefore in todo, on a pool thread, in the reactor (idle, incomplete or lingering), or
+//! detached.
 //!
 //! # Threads
 //!
-//! One acceptor, one reactor, the threads of the pool, one reaper of streams if they have a maximum age, one that
-//! trims the pool if its least and most threads differ, and one for each [`event_loop`] that the program starts.
+//! A server has one acceptor, one reactor, the threads of the pool, one stream reaper
+//! (unless [`Server::without_reaper`] is set), and one thread that trims the pool if its minimum and maximum
+//! differ. Each [`event_loop`] that the program starts has one thread.
 //!
 //! # Features
 //!
-//! `serde` implements `Serialize` for the record and for the counts of the streams and of an event loop, and
-//! `Deserialize` for the record.
+//! - `serde`: implements `Serialize` for the record and for the numbers of the streams and of an event loop, and
+//!   `Deserialize` for the record.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -126,7 +128,7 @@ pub use socket::Cutter;
 pub use stream::{Dialect, Stream, StreamError};
 pub use streams::Streams;
 
-/// The examples of the README compile.
+/// Compiles the examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,24 +1,24 @@
-//! The end of a connection: nothing more is written, and what the client still sends is read and
-//! thrown away for a while before the socket is closed.
+//! The end of a connection: nothing more is written, and what the client still sends is read and discarded
+//! for a while before the socket is closed.
 //!
-//! A kernel that closes a socket with unread bytes, or is sent some afterwards, answers with a
-//! reset, and a reset discards what was written and has not been read yet. RFC 9112, 9.6: stop
-//! writing, read until the client closes, then close. Two bounds keep a client from staying: a
-//! time and a number of bytes. A client that has shown no sign of sending more is waited for
-//! shorter.
+//! If a socket is closed with unread bytes, or bytes arrive after the close, the kernel answers with a reset.
+//! A reset discards what was written and has not been read yet. Therefore, as RFC 9112 9.6 says, the server
+//! stops writing, reads until the client closes, and then closes. Two limits, a time and a number of bytes,
+//! keep a client from staying forever. The time is shorter for a client that has shown no sign of sending
+//! more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a client may go on sending.
+/// How long a client may continue to send.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// How long one is waited for that has sent nothing since the end.
+/// How long the server waits for a client that has sent nothing since the end.
 const QUIET: Duration = Duration::from_millis(500);
-/// How much is read and thrown away, in bytes.
+/// How many bytes are read and discarded.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// The bounds of one connection that is read to its end.
+/// The limits of one lingering connection.
 #[derive(Debug)]
 pub(super) struct Lingering {
     began: Instant,
@@ -27,7 +27,7 @@ pub(super) struct Lingering {
     counted: Option<Counted>,
 }
 
-/// One lingering connection in a count of them, until this is dropped.
+/// Counts one lingering connection until it is dropped.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -38,12 +38,12 @@ impl Drop for Counted {
 }
 
 impl Lingering {
-    /// Begins now. `is_sending`: bytes are known to have come, or to be on their way.
+    /// Begins now. `is_sending` means that bytes are known to have arrived, or to be on their way.
     pub fn begin(is_sending: bool) -> Lingering {
         Lingering { began: Instant::now(), left: LINGER_BYTES, is_sending, counted: None }
     }
 
-    /// Counts it among those that linger, once.
+    /// Adds it to the number of lingering connections, once.
     pub fn count_in(&mut self, count: &Arc<AtomicUsize>) {
         self.counted.get_or_insert_with(|| {
             count.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +51,7 @@ impl Lingering {
         });
     }
 
-    /// Counts bytes that came. False: these were the last that are read.
+    /// Counts bytes that were discarded. Returns `false` if the limit has been reached.
     pub fn discard(&mut self, bytes: usize) -> bool {
         self.is_sending = true;
         self.left = self.left.saturating_sub(bytes);
@@ -72,12 +72,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_sends_is_waited_for_longer_but_not_forever() {
+    fn a_client_that_still_sends_lingers_longer_but_not_forever() {
         let mut quiet = Lingering::begin(false);
         assert_eq!(quiet.deadline(), quiet.began + QUIET);
         assert!(quiet.discard(1));
         assert_eq!(quiet.deadline(), quiet.began + LINGER);
         assert!(quiet.discard(LINGER_BYTES - 2));
-        assert!(!quiet.discard(1), "all that is read has come");
+        assert!(!quiet.discard(1), "the limit has been reached");
     }
 }

@@ -1,4 +1,4 @@
-//! The listener, and why a server cannot be started.
+//! The listener, and the errors when a server cannot be started.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,31 +11,31 @@ use crate::configuration::{LISTEN_BACKLOG, SEND_BUFFER_BYTES};
 use crate::thread_pool::PoolStartError;
 use crate::threads::SpawnError;
 
-/// The kernel takes no more milliseconds than an int has: 24 days.
+/// The kernel's limit: the milliseconds must fit into an int, which is 24 days.
 #[cfg(target_os = "linux")]
 const MAX_TCP_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// Why a server could not be started.
+/// Why a server cannot be started.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The address given to [`Server::bind`](crate::Server::bind) is none.
+    /// The address given to [`Server::bind`](crate::Server::bind) cannot be resolved.
     #[error("cannot resolve the address: {0}")]
     Address(io::Error),
-    /// Another socket listens there.
-    #[error("{0} is in use")]
+    /// Another socket listens on this address.
+    #[error("cannot listen on {0}: the address is in use")]
     AddressInUse(SocketAddr),
-    /// The system refused to listen there.
+    /// The system refused to listen on this address.
     #[error("cannot listen on {address}: {error}")]
     Listen {
-        /// The address as it was given.
+        /// The requested address.
         address: SocketAddr,
-        /// What the system answered.
+        /// The error that the system returned.
         error: io::Error,
     },
-    /// The system refused a thread, or what a thread waits with.
+    /// The system refused a thread, or a resource that a thread needs.
     #[error(transparent)]
     Thread(#[from] SpawnError),
-    /// The pool did not start.
+    /// The pool could not be started.
     #[error(transparent)]
     Pool(#[from] PoolStartError),
 }
@@ -57,14 +57,13 @@ impl From<StartError> for io::Error {
 /// Socket options that every accepted connection inherits from its listener.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ListenOptions {
-    /// How long written bytes may stay unacknowledged; None: as long as the kernel's default.
-    /// Linux only.
+    /// How long written bytes may stay unacknowledged. With `None` the kernel's default applies. Linux only.
     pub tcp_user_timeout: Option<Duration>,
-    /// How long one blocking write may take (SO_SNDTIMEO); None: without a limit.
+    /// How long one blocking write may take (SO_SNDTIMEO). `None` means no limit.
     pub write_timeout: Option<Duration>,
 }
 
-/// Opens a listener on this address. Port 0 takes a free one.
+/// Opens a listener on this address. With port 0 the system chooses a free port.
 pub fn listen(address: SocketAddr, options: ListenOptions) -> Result<TcpListener, StartError> {
     let open = || -> io::Result<TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -90,7 +89,7 @@ mod tests {
     use crate::thread_pool::BadSize;
 
     #[test]
-    fn an_error_of_the_system_has_its_kind_whatever_was_being_started() {
+    fn a_start_error_keeps_the_kind_of_the_system_error() {
         let kind = |error: StartError| io::Error::from(error).kind();
         let refused = || SpawnError::of("test")(io::ErrorKind::WouldBlock.into());
         assert_eq!(kind(StartError::Pool(refused().into())), io::ErrorKind::WouldBlock);

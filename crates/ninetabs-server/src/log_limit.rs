@@ -1,9 +1,9 @@
-//! The limit on messages that a client can cause.
+//! Limits the log messages that a client can cause.
 //!
-//! A client repeats a request as often as it likes, and a log that takes a line for each is a disk
-//! that fills. So every message that a request, a connection or a foreign row can cause goes
-//! through a [`Limited`] of its own: the first lines of a window are written, the rest are
-//! counted, and the count is written when the window is over.
+//! A client can repeat a request as often as it likes, and a log with a line for each would fill the disk.
+//! Every message that a request, a connection or a foreign row can cause is therefore logged through its own
+//! [`Limited`]: the first lines of a time window are written, the rest are counted, and the count is written
+//! when the window is over.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,11 +16,11 @@ use crate::threads;
 
 /// How long a window lasts.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The most lines of one message in a window: of a warning or an error, and of anything else.
+/// The maximum number of lines of one message in a window, for warnings and errors, and for other levels.
 const WARNINGS: u32 = 10;
 const OTHERS: u32 = 100;
 
-/// Logs a message at this level, within the limit of the place where it stands.
+/// Logs a message at this level. Each use of the macro has its own limit.
 #[macro_export]
 macro_rules! limited {
     ($level:ident, $($message:tt)+) => {{
@@ -31,7 +31,7 @@ macro_rules! limited {
 #[doc(inline)]
 pub use limited;
 
-/// One message, at one place in the code.
+/// A message at one place in the code.
 pub struct Limited {
     level: Level,
     window: Mutex<Option<Window>>,
@@ -42,26 +42,26 @@ struct Window {
     began: Instant,
     written: u32,
     left_out: u64,
-    /// Whether a thread waits for its end, to write the count.
+    /// Whether a thread waits for the window's end, to write the count.
     is_awaited: bool,
 }
 
-/// What becomes of a line.
+/// What to do with a line.
 #[derive(Debug, PartialEq, Eq)]
 enum LogVerdict {
-    /// It is written, behind the count of what was left out before.
+    /// Write it, with the number of lines that were left out before.
     Write { left_out: u64 },
-    /// It is counted. True: it is the first, and the window's end has to be awaited.
+    /// Count it. If it is the first one, a thread has to wait for the window's end.
     Count { is_first: bool },
 }
 
 impl Limited {
-    /// A message of this level.
+    /// Creates the limit for a message of this level.
     pub const fn new(level: Level) -> Limited {
         Limited { level, window: Mutex::new(None) }
     }
 
-    /// Writes the message, or counts it. Blocks no longer than the log does.
+    /// Writes the message or counts it. Blocks no longer than the log does.
     pub fn log(&'static self, message: fmt::Arguments<'_>) {
         if !log::log_enabled!(self.level) {
             return;
@@ -96,14 +96,15 @@ impl Limited {
             }
             _ => {
                 let left_out = window.as_ref().map_or(0, |it| it.left_out);
-                // A thread that awaits the old window's end finds nothing to count then.
+                // A thread that waits for the old window's end will then find nothing to write.
                 *window = Some(Window { began: now, written: 1, left_out: 0, is_awaited: false });
                 LogVerdict::Write { left_out }
             }
         }
     }
 
-    /// What was left out in the window that is over; it counts as told.
+    /// How many lines were left out in a window that is over. Removes the window, so the number is reported
+    /// once.
     fn take_count(&self, now: Instant) -> u64 {
         let mut window = self.window();
         window
@@ -111,7 +112,8 @@ impl Limited {
             .map_or(0, |window| window.left_out)
     }
 
-    /// A flood may end within the window, and then no later line brings its count.
+    /// Waits for the window's end on another thread. A flood may end within the window, and then no later
+    /// line would report the count.
     fn await_the_end(&'static self, message: &fmt::Arguments<'_>) {
         let message = message.to_string();
         let count = move || {
@@ -121,12 +123,12 @@ impl Limited {
                 log::log!(self.level, "{left_out} more messages were left out like: {message}");
             }
         };
-        // Without a thread the next line brings the count.
+        // Without a thread, the next line reports the count.
         let _ = threads::spawn("log limit", count);
     }
 
     fn window(&self) -> MutexGuard<'_, Option<Window>> {
-        // Every change under this lock is one assignment, whole even after a panic.
+        // Every change under this lock is one assignment, so the data is consistent even after a panic.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_cut_to_a_few_lines_a_window_and_none_is_uncounted() {
+    fn a_flood_is_cut_to_a_few_lines_per_window_and_the_rest_is_counted() {
         for (level, most) in [(Level::Warn, WARNINGS), (Level::Error, WARNINGS), (Level::Info, OTHERS)] {
             let limited = Limited::new(level);
             let began = Instant::now();
@@ -148,23 +150,23 @@ mod tests {
                         told += left_out;
                     }
                     LogVerdict::Count { is_first } => {
-                        assert_eq!(is_first, counted == 0, "one thread awaits the end");
+                        assert_eq!(is_first, counted == 0, "one thread waits for the end");
                         counted += 1;
                     }
                 }
             }
             assert_eq!(written, most);
             assert_eq!((counted, told), (5_000 - u64::from(most), 0));
-            assert_eq!(limited.take_count(began + WINDOW / 2), 0, "its window lasts on");
+            assert_eq!(limited.take_count(began + WINDOW / 2), 0, "its window is not over");
             let later = began + WINDOW;
             assert_eq!(limited.judge(later), LogVerdict::Write { left_out: counted });
-            assert_eq!(limited.take_count(later + WINDOW), 0, "it was told");
+            assert_eq!(limited.take_count(later + WINDOW), 0, "it was reported before");
             assert_eq!(limited.judge(later + WINDOW), LogVerdict::Write { left_out: 0 });
         }
     }
 
     #[test]
-    fn a_flood_that_has_ended_is_counted_at_the_end_of_its_window() {
+    fn a_flood_that_has_ended_is_reported_at_the_end_of_its_window() {
         let limited = Limited::new(Level::Warn);
         let began = Instant::now();
         for _ in 0..WARNINGS + 7 {

@@ -1,31 +1,32 @@
 //! The limit on the memory of requests that no thread has taken, for all connections together.
 //!
-//! Each connection has limits of its own (`--max-head-bytes`, the part of a body that stays in memory). There may be a
-//! hundred thousand connections, so a limit per connection does not bound the process. A connection that would exceed
-//! this limit is refused with 503.
+//! Each connection has limits of its own (`--max-head-bytes`, and the part of a body that stays in memory).
+//! But there may be a hundred thousand connections, so a limit per connection does not limit the process. A
+//! connection that would exceed the total is refused with 503.
 //!
-//! A request that a thread reads whole and serves at once is not counted. A whole request that is queued is counted,
-//! but refused only if it is larger than [`SMALL`]. Pages are therefore served while other requests use the whole limit.
+//! A request that a thread reads completely and serves at once is not counted. A complete request that is
+//! queued is counted, but refused only if it is larger than [`SMALL`]. Pages are therefore served even while
+//! other requests use the whole budget.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A whole request that takes at most this is never refused, in bytes: one read, and the head
-/// that was parsed from it.
+/// The size, in bytes, up to which a complete request is never refused. It is enough for one read and the
+/// head parsed from it.
 const SMALL: usize = 16 * 1024;
 
-/// The sum of all shares, and its bound, in bytes. Small requests that are queued may go beyond it.
+/// The sum of all shares and its limit, in bytes. Small requests that are queued may exceed the limit.
 #[derive(Debug)]
 pub(super) struct PendingBudget {
     held: AtomicUsize,
     most: usize,
 }
 
-/// There is no room for what a connection would hold.
+/// The budget does not have enough space for what a connection would hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// What one connection holds of it. Given back when it is dropped.
+/// The part of the budget that one connection holds. It is released when this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     pending: Arc<PendingBudget>,
@@ -42,14 +43,14 @@ impl PendingBudget {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// How many there may be.
+    /// The limit.
     pub fn most(&self) -> usize {
         self.most
     }
 }
 
 impl Share {
-    /// Nothing yet.
+    /// Creates an empty share.
     pub fn of(pending: &Arc<PendingBudget>) -> Share {
         Share { pending: Arc::clone(pending), bytes: 0 }
     }
@@ -58,8 +59,8 @@ impl Share {
         self.bytes == 0
     }
 
-    /// From now on the connection holds so many bytes. Less is always possible; if more do not
-    /// fit, the share stays as it was.
+    /// Changes the size of the share. Reducing it always succeeds. If an increase does not fit, the share
+    /// stays as it was.
     pub fn set(&mut self, bytes: usize) -> Result<(), Full> {
         let held = &self.pending.held;
         if bytes > self.bytes {
@@ -73,7 +74,7 @@ impl Share {
         Ok(())
     }
 
-    /// The same for a request that is whole. A small one always fits.
+    /// Like [`set`](Self::set), for a complete request. A small one always fits.
     pub fn set_whole(&mut self, bytes: usize) -> Result<(), Full> {
         if bytes <= self.bytes || bytes > SMALL {
             return self.set(bytes);
@@ -83,9 +84,9 @@ impl Share {
         Ok(())
     }
 
-    /// The connection holds nothing any more.
+    /// Reduces the share to nothing.
     pub fn clear(&mut self) {
-        // Less always fits.
+        // A smaller share always fits.
         let _ = self.set(0);
     }
 }
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_never_hold_more_than_there_may_be() {
+    fn shares_never_exceed_the_budget() {
         let pending = PendingBudget::new(100);
         let (mut one, mut other) = (Share::of(&pending), Share::of(&pending));
         assert_eq!(one.set(60), Ok(()));
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_whole_request_is_counted_and_fits_beside_a_full_sum() {
+    fn a_small_complete_request_is_counted_and_fits_when_the_budget_is_used_up() {
         let pending = PendingBudget::new(100);
         let (mut one, mut other) = (Share::of(&pending), Share::of(&pending));
         assert_eq!(one.set(100), Ok(()));

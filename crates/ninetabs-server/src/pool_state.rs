@@ -1,9 +1,10 @@
-//! The state of `Puma::ThreadPool`, and its rules: one method each, which changes the state in one step or reads it,
-//! and neither locks nor blocks.
+//! The state of `Puma::ThreadPool` and its rules. Each rule is one method, which reads the state or changes
+//! it in one step, and neither locks nor blocks.
 //!
-//! The thread pool keeps it under its one mutex, which prevents lost wake-ups. A push compares `waiting` with
-//! `todo.len()`. A thread that was woken but has not run yet is still in `waiting`, but its job is still in `todo` as
-//! well. A pool that counts idle threads apart from jobs takes that thread for a free one and assigns it a second job.
+//! The thread pool keeps the state under its one mutex, which prevents lost wake-ups. A push compares
+//! `waiting` with `todo.len()`. A thread that was notified but has not run yet is still in `waiting`, but its
+//! job is still in `todo` as well. A pool that counts idle threads separately from jobs would take that
+//! thread for a free one and assign it a second job.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -20,21 +21,24 @@ pub(super) struct PoolState<W> {
     max_io: usize,
     pub(super) todo: VecDeque<(Subject, W)>,
     backlog_max: usize,
-    /// Threads inside the wait for `not_empty`, those that were woken and have not got the lock yet included.
+    /// Threads that wait for `not_empty`, including those that were notified but have not reacquired the lock
+    /// yet.
     pub(super) waiting: usize,
-    /// Of those, how many have been woken at least and have not got the lock yet. To wake one more than wait
-    /// costs a system call that reaches nobody, and a burst of pushes comes faster than a thread wakes.
+    /// How many of `waiting` have been notified but have not reacquired the lock yet (a lower bound). Another
+    /// notification would cost a system call and wake no thread, and a burst of pushes is faster than a
+    /// thread wakes.
     woken: usize,
     trim_requested: usize,
-    /// By number. Puma numbers a thread by the count of threads at its birth, so after a trim two may share
-    /// one; a lane of the timeline needs a number that is one thread's alone, so the lowest free one is taken.
+    /// The threads by number. Puma numbers a thread by the count of threads at its start, so after a trim two
+    /// threads may have the same number. A lane of the timeline needs a unique number, so a new thread gets
+    /// the lowest free one.
     pub(super) processors: BTreeMap<usize, ProcessorThread>,
-    /// Threads that a shutdown has given up on, and that are still at work.
+    /// Threads that a shutdown has given up on, but that are still busy.
     abandoned: usize,
     works_started: u64,
     pub(super) starting: bool,
     pub(super) shutdown: bool,
-    /// Given up when the last thread leaves during a shutdown.
+    /// Dropped when the last thread leaves during a shutdown, which disconnects the receiver.
     somebody_here: Option<Sender<Infallible>>,
     timeline: Arc<Timeline>,
 }
@@ -43,52 +47,54 @@ pub(super) struct PoolState<W> {
 pub(super) struct ProcessorThread {
     pub(super) io_bound: bool,
     pub(super) running: Option<Subject>,
-    /// The serial of the work that it runs, or ran last.
+    /// The serial number of its current or last work.
     serial: u64,
     pub(super) since: Instant,
 }
 
-/// All the numbers, copied at one moment. Models `Puma::ThreadPool#stats`.
+/// The numbers of a pool, a snapshot of one moment. Models `Puma::ThreadPool#stats`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolStats {
-    /// Work in todo, which no thread has taken.
+    /// Work in todo that no thread has taken.
     pub backlog: usize,
     /// Threads that exist.
     pub running: usize,
-    /// `waiting + max - running`, at least 0: takes no account of IO-bound marks.
+    /// `waiting + max - running`, at least 0. Ignores IO-bound marks.
     pub pool_capacity: usize,
-    /// `running - waiting + backlog`: what waits in todo counts as busy.
+    /// `running - waiting + backlog`: work in todo counts as busy.
     pub busy_threads: usize,
     /// Threads marked IO-bound.
     pub io_threads: usize,
-    /// The longest that todo has been since the last time the stats were read.
+    /// The maximum length of todo since the stats were last read.
     pub backlog_max: usize,
-    /// Threads beyond which none is started.
+    /// The maximum number of threads, not counting IO-bound ones.
     pub max_threads: usize,
-    /// Threads with nothing to do.
+    /// Threads that have nothing to do.
     pub waiting: usize,
 }
 
 /// When a thread is asked to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trim {
-    /// Only if one is free now.
+    /// Only if a thread is free now.
     IfFree,
-    /// Whether or not one is free: the first that finds todo empty leaves.
+    /// Even if no thread is free. The first one that finds todo empty leaves.
     Forced,
 }
 
-/// These numbers make no pool.
+/// The error for sizes that a pool cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{min}:{max} makes no pool: the maximum is 1 or more, the minimum no higher than it")]
+#[error(
+    "{min}:{max} is not a valid pool size: the maximum must be at least 1, and the minimum at most the maximum"
+)]
 pub struct BadSize {
-    /// The least that was asked for.
+    /// The requested minimum.
     pub min: usize,
-    /// The most that was asked for.
+    /// The requested maximum.
     pub max: usize,
 }
 
-/// The least and the most number of threads of a pool.
+/// The minimum and maximum number of threads of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSize {
     min: usize,
@@ -96,23 +102,23 @@ pub struct PoolSize {
 }
 
 impl PoolSize {
-    /// At most `max` threads, of which trimming leaves `min`.
+    /// Creates a size with these limits, or returns an error if they are invalid.
     pub const fn new(min: usize, max: usize) -> Result<PoolSize, BadSize> {
         if min > max || max < 1 { Err(BadSize { min, max }) } else { Ok(PoolSize { min, max }) }
     }
 
-    /// Threads that trimming leaves.
+    /// Returns the minimum, below which threads are not trimmed.
     pub const fn min(self) -> usize {
         self.min
     }
 
-    /// Threads beyond which none is started, those marked IO-bound left out.
+    /// Returns the maximum number of threads, not counting IO-bound ones.
     pub const fn max(self) -> usize {
         self.max
     }
 }
 
-/// As it is written for `--threads`.
+/// Writes the size in the format of `--threads`.
 impl fmt::Display for PoolSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.min, self.max)
@@ -144,7 +150,8 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// Puma counts up and down beside its list; here the list is the count, so the two cannot differ.
+    /// The number of threads. Puma keeps a counter in addition to its list; here the list is the counter, so
+    /// the two cannot differ.
     fn spawned(&self) -> usize {
         self.processors.len()
     }
@@ -159,7 +166,7 @@ impl<W> PoolState<W> {
         self.backlog_max = self.backlog_max.max(self.todo.len());
     }
 
-    /// Takes work out of todo; no thread will process it.
+    /// Removes work from todo. No thread will process it.
     pub(super) fn withdraw(&mut self, subject: Subject) -> Option<W> {
         let at = self.todo.iter().position(|(queued, _)| *queued == subject)?;
         let (_, work) = self.todo.remove(at)?;
@@ -171,14 +178,15 @@ impl<W> PoolState<W> {
         self.waiting += 1;
     }
 
-    /// A thread may wake by itself, in the place of one that was woken: then `woken` is too low for a moment, and
-    /// one more is woken than need be.
+    /// A thread may wake spuriously in place of a notified one. Then `woken` is too low for a moment, and one
+    /// thread too many is notified.
     pub(super) fn end_waiting(&mut self) {
         self.waiting -= 1;
         self.woken = self.woken.saturating_sub(1);
     }
 
-    /// Whether somebody is to be woken: nobody need be if all who wait have been.
+    /// Whether a thread must be notified, which is then counted. False if all waiting threads have been
+    /// notified already.
     pub(super) fn wakes_one(&mut self) -> bool {
         let wakes = self.waiting > self.woken;
         self.woken += usize::from(wakes);
@@ -193,7 +201,7 @@ impl<W> PoolState<W> {
         self.spawned() < self.size.min
     }
 
-    /// IO-bound threads do not count, but those beyond the quota do.
+    /// IO-bound threads do not count, except those beyond the quota.
     fn can_spawn_processor(&self) -> bool {
         let io = self.io_threads();
         let extra_io = io.saturating_sub(self.max_io);
@@ -201,7 +209,7 @@ impl<W> PoolState<W> {
     }
 
     pub(super) fn lowest_free_number(&self) -> usize {
-        // The numbers are in order, so the first that is not where it would be without a gap is the gap.
+        // The numbers are in order, so the first one that differs from its position shows the gap.
         let taken = (1..).zip(self.processors.keys()).take_while(|(at, number)| at == *number).count();
         taken + 1
     }
@@ -225,13 +233,14 @@ impl<W> PoolState<W> {
         Some((subject, work, self.works_started))
     }
 
-    /// Whether a thread is free: it waits, and nothing in todo is meant for it.
+    /// Whether a thread is free: it waits, and no work in todo is meant for it.
     pub(super) fn is_anybody_waiting(&self) -> bool {
         self.waiting > self.todo.len()
     }
 
-    /// Lets a thread go on with the next request of its connection if another thread is free. The mark and the
-    /// end that follow are then those of this request. An abandoned thread goes on as well, and is not listed.
+    /// Lets a thread continue with the next request of its connection if another thread is free. Its mark and
+    /// its end are then recorded for this request. An abandoned thread may continue as well, but is not
+    /// listed.
     pub(super) fn goes_on_with(&mut self, number: usize, subject: Subject) -> bool {
         let goes_on = self.is_anybody_waiting();
         if goes_on && let Some(thread) = self.processors.get_mut(&number) {
@@ -240,7 +249,8 @@ impl<W> PoolState<W> {
         goes_on
     }
 
-    /// `taken` is what the thread took out of todo; it may have gone on with later requests of that connection.
+    /// `taken` is the work that the thread took out of todo. It may have continued with later requests of
+    /// that connection.
     pub(super) fn finish(&mut self, number: usize, taken: Subject, panic: Option<String>) {
         let running = self.processors.get(&number).and_then(|thread| thread.running);
         let subject = running.unwrap_or(taken);
@@ -255,7 +265,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// Whether the mark is new, on a work that still runs.
+    /// Marks a thread as IO-bound. Returns whether the mark is new and the work still runs.
     pub(super) fn mark_as_io_bound(&mut self, number: usize, serial: u64) -> bool {
         let thread = self.processors.get_mut(&number).filter(|thread| thread.serial == serial);
         let Some(ProcessorThread { io_bound: io_bound @ false, running: Some(subject), .. }) = thread else {
@@ -266,7 +276,8 @@ impl<W> PoolState<W> {
         true
     }
 
-    /// A marked thread is a normal one again when its work has ended, unless `max` normal ones are there.
+    /// A marked thread becomes a normal one again when its work ends, unless there are already `max` normal
+    /// ones.
     pub(super) fn leaves_as_extra_io_thread(&mut self, number: usize) -> bool {
         if !self.processors.get(&number).is_some_and(|thread| thread.io_bound) {
             return false;
@@ -280,8 +291,9 @@ impl<W> PoolState<W> {
         leaves
     }
 
-    /// Puma has the request to trim alone decide, and asks for as many as there are when a shutdown begins;
-    /// a thread that a mark starts after that would never be asked. So the shutdown counts by itself.
+    /// Decides whether an idle thread leaves. In Puma only trim requests decide this, and a shutdown requests
+    /// one for each existing thread. A thread that is started later, because of a mark, would never be asked
+    /// to leave. Here a shutdown alone is a reason to leave.
     pub(super) fn leaves_when_idle(&mut self, number: usize) -> bool {
         let leaves = self.shutdown || self.trim_requested > 0;
         if leaves {
@@ -299,7 +311,7 @@ impl<W> PoolState<W> {
         self.tell_if_all_left();
     }
 
-    /// Whether a thread is to go, so that one should be woken to look.
+    /// Requests a trim. Returns whether a thread must leave, so that the caller wakes one to check.
     pub(super) fn trim(&mut self, trim: Trim) -> bool {
         let asked = (trim == Trim::Forced || self.is_anybody_waiting())
             && self.spawned() > self.size.min.saturating_add(self.trim_requested);
@@ -309,11 +321,11 @@ impl<W> PoolState<W> {
 
     pub(super) fn resize(&mut self, size: PoolSize) {
         self.size = size;
-        // Threads that were asked to leave for a lower minimum, and are still at work, may stay now.
+        // Threads that were asked to leave for a lower minimum, but are still busy, may stay.
         self.trim_requested = self.trim_requested.min(self.spawned().saturating_sub(size.min));
     }
 
-    /// As Puma's `stats`: begins a new `backlog_max`.
+    /// Returns the numbers and resets `backlog_max`, like Puma's `stats`.
     pub(super) fn stats(&mut self) -> PoolStats {
         let stats = self.glance();
         self.backlog_max = 0;
@@ -326,7 +338,7 @@ impl<W> PoolState<W> {
             backlog,
             running,
             pool_capacity: waiting.saturating_add(self.size.max).saturating_sub(running),
-            // An abandoned thread may be in `waiting` for a moment, and no longer in `running`.
+            // An abandoned thread may still be in `waiting` for a moment, but is not in `running`.
             busy_threads: (running + backlog).saturating_sub(waiting),
             io_threads: self.io_threads(),
             backlog_max: self.backlog_max,
@@ -341,7 +353,7 @@ impl<W> PoolState<W> {
         self.tell_if_all_left();
     }
 
-    /// Counts and shows no thread any more; how many are there all the same.
+    /// Stops counting and listing all threads. Returns how many of them still exist.
     pub(super) fn abandon(&mut self) -> usize {
         self.abandoned += self.spawned();
         self.processors.clear();

@@ -1,15 +1,16 @@
-//! The server itself, shared by the acceptor, the reactor and the pool threads. It decides where each connection
-//! goes next. ([`super::server`] is the builder, [`super::handle`] the running server in the hands of a program.)
+//! The server itself, shared by the acceptor, the reactor and the pool threads. It decides where each
+//! connection goes next. ([`super::server`] is the builder, and [`super::handle`] the running server that the
+//! program controls.)
 //!
-//! A connection is pushed into todo unread, as in Puma 8. Beyond `max_connections` an idle connection is evicted
-//! first, or the new one is refused. A pool thread reads what has arrived. An incomplete request goes to the reactor,
-//! where it needs no thread, and comes back into todo once it is whole. After an answer on a kept connection, the
-//! thread goes on with the next request if that has arrived and another thread is free. Otherwise the connection goes
-//! to the end of todo, so that no connection keeps a thread while others are queued. Models Puma::Server's
-//! `handle_servers`, `process_client` and `reactor_wakeup`.
+//! A connection is pushed into todo unread, as in Puma 8. Beyond `max_connections` an idle connection is
+//! evicted first, or the new one is refused. A pool thread reads what has arrived. An incomplete request goes
+//! to the reactor, where it needs no thread, and comes back into todo once it is complete. After an answer on
+//! a kept connection, the thread continues with the next request if that has arrived and another thread is
+//! free. Otherwise the connection goes to the end of todo, so that no connection keeps a thread while others
+//! are queued. Models Puma::Server's `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
-//! All connections end in `PumaServer::end`. A connection is closed at once only if all bytes of its client have been
-//! read and its last answer is on its way. Otherwise the reactor reads it to its end.
+//! All connections end in `PumaServer::end`. A connection is closed at once only if all bytes of its client
+//! have been read and its last answer is on its way. Otherwise it lingers in the reactor.
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -32,30 +33,29 @@ use super::thread_pool::{Processor, ShuttingDown, ThreadPool};
 use crate::log_limit::limited;
 use crate::timeline::{Subject, Timeline, What};
 
-/// How many of the clients in todo are looked at when somebody asks.
+/// How many of the clients in todo are examined at a time.
 const LOOKED_AT: usize = 64;
 
-/// How many reads a connection gets before a stop or an eviction closes it. Bytes that have come
+/// How many reads a connection gets before a shutdown or an eviction closes it. Bytes that have arrived
 /// count, but a client that sends without a pause must not delay the others.
 const LAST_READS: usize = 64;
 
 /// How many connections are examined to find one that can be evicted.
 const CANDIDATES: usize = 16;
 
-/// How many connections may linger beyond `max_connections`: they have been refused or evicted, and
-/// have not gone yet.
+/// How many connections may linger beyond `max_connections`, after they were refused or evicted.
 const MAX_REFUSED: usize = 32;
 
-/// What the acceptor, the reactor and the pool's threads share: Puma::Server.
+/// The state that the acceptor, the reactor and the pool threads share. Models Puma::Server.
 pub(super) struct PumaServer {
     serving: Arc<Serving>,
     timeline: Arc<Timeline>,
     limits: Arc<ClientLimits>,
     pending: Arc<PendingBudget>,
-    /// Both are there before the first connection.
+    /// Both are set before the first connection.
     pool: OnceLock<Weak<ThreadPool<Box<Client>>>>,
     reactor: OnceLock<Reactor<Box<Client>>>,
-    /// The number of the newest connection, and of the newest request.
+    /// The numbers of the newest connection and the newest request.
     let_in: AtomicU64,
     requests: AtomicU64,
     /// How many connections are open.
@@ -63,7 +63,7 @@ pub(super) struct PumaServer {
     /// How many of them linger.
     lingering: Arc<AtomicUsize>,
     max_connections: AtomicUsize,
-    /// All have been taken, and less than half have not been since.
+    /// Whether all connections have been in use, and more than half of them still are.
     has_been_full: AtomicBool,
     evicted: AtomicU64,
     stopping: AtomicBool,
@@ -93,7 +93,7 @@ impl PumaServer {
         })
     }
 
-    /// Knows its pool and its reactor from here on; both are there before the first connection.
+    /// Sets the pool and the reactor, before the first connection.
     pub fn join(&self, pool: &Arc<ThreadPool<Box<Client>>>, reactor: Reactor<Box<Client>>) {
         self.pool.get_or_init(|| Arc::downgrade(pool));
         self.reactor.get_or_init(|| reactor);
@@ -103,22 +103,22 @@ impl PumaServer {
         self.reactor.get()
     }
 
-    /// The most that the reactor has watched since this was last asked.
+    /// The maximum number of clients in the reactor since this was last called.
     pub fn take_reactor_max(&self) -> Option<usize> {
         self.reactor().map(Reactor::take_most)
     }
 
-    /// Connections without a whole request that were closed to make room for others, ever.
+    /// How many connections without a complete request have been closed in favor of others since the start.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// How many connections are open, those that linger included.
+    /// How many connections are open, including lingering ones.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The memory that unfinished requests of all connections hold.
+    /// The memory of incomplete requests of all connections.
     pub fn pending(&self) -> &PendingBudget {
         &self.pending
     }
@@ -136,12 +136,13 @@ impl PumaServer {
         self.max_connections.store(most, Ordering::Relaxed);
     }
 
-    /// Whether one more connection may be accepted, if only to be refused. If not, one has to be closed first.
+    /// Whether one more connection may be accepted, if only to be refused. If not, another one must be closed
+    /// first.
     pub fn has_room(&self) -> bool {
         self.connections() < self.max_connections().saturating_add(MAX_REFUSED)
     }
 
-    /// Lets a connection in, and pushes it into todo unread; or refuses it.
+    /// Numbers a connection and pushes it into todo unread, or refuses it.
     pub fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
         let socket = match Socket::new(stream, &self.connections) {
             Ok(socket) => socket,
@@ -156,7 +157,7 @@ impl PumaServer {
         self.push(client);
     }
 
-    /// Whether more connections are in use than there may be. Logged once, until half of them have gone.
+    /// Whether more connections are in use than allowed. Logged once, until at most half of them remain.
     fn is_full(&self) -> bool {
         let (there, most) = (self.in_use(), self.max_connections());
         if there <= most / 2 {
@@ -164,30 +165,31 @@ impl PumaServer {
         } else if there > most && !self.has_been_full.swap(true, Ordering::Relaxed) {
             limited!(
                 Warn,
-                "all {most} connections are taken: those that wait longest without a whole request make room"
+                "all {most} connections are in use: evicting those that have waited longest without a complete request"
             );
         }
         there > most
     }
 
-    /// The function that a pool thread is given.
+    /// The function that the pool threads run.
     pub fn processing(self: &Arc<Self>) -> impl Fn(Box<Client>, &Processor<Box<Client>>) + use<> {
         let server = Arc::clone(self);
         move |client, processor: &Processor<_>| server.process(client, processor)
     }
 
-    /// The function that the reactor is given. It does not keep the server, which keeps the reactor.
+    /// The function that the reactor runs. It does not keep the server alive, because the server owns the
+    /// reactor.
     pub fn waking(self: &Arc<Self>) -> impl FnMut(Box<Client>, Wake) -> After<Box<Client>> + use<> {
         let server = Arc::downgrade(self);
         move |client, wake| server.upgrade().map_or(After::Done, |server| server.on_wake(client, wake))
     }
 
-    /// What a pool thread does with a client: reads, serves, and passes it on.
+    /// Processes a client on a pool thread: reads, serves, and passes it on.
     fn process(self: &Arc<Self>, mut client: Box<Client>, processor: &Processor<Box<Client>>) {
         let mut is_its_turn = true;
         loop {
             match client.eagerly_finish() {
-                // While others are free there is no harm in going on with the next one.
+                // While other threads are free, continuing with the next request delays no client.
                 ReadProgress::Ready if is_its_turn || processor.goes_on_with(client.subject) => {
                     let Some(kept) = self.serve(client, processor) else { return };
                     let Some(told) = self.watch_unless_told(kept) else { return };
@@ -212,7 +214,7 @@ impl PumaServer {
         }
     }
 
-    /// Serves the request that is whole. The client comes back if it is kept.
+    /// Serves the complete request. Returns the client if the connection is kept.
     fn serve(
         self: &Arc<Self>,
         mut client: Box<Client>,
@@ -243,13 +245,14 @@ impl PumaServer {
         let transport = Transport::Socket(Arc::clone(&client.socket));
         match self.serving.serve(&request, transport, at, after) {
             Served::Kept if !client.socket.is_deaf() => {
-                // A stream that was told to end is the last answer, unless a request came behind it.
+                // If a stream was interrupted, its answer is the last one, unless another request has
+                // arrived.
                 client.is_ending = client.socket.take_cut();
                 client.reset(self.next_request());
                 Some(client)
             }
             Served::Kept | Served::Ended => {
-                // A client that asked for the end announced that this was its last request.
+                // A client that sent `Connection: close` announced its last request.
                 let has_announced = !request.keeps_alive() && incoming.may_be_followed;
                 self.end(client, if has_announced { Expected::Nothing } else { Expected::More });
                 None
@@ -270,13 +273,14 @@ impl PumaServer {
         }
     }
 
-    /// The reactor is told of those that it has watched; only of the others must the kernel be asked.
+    /// Whether the client has closed. The reactor knows this for clients that it has watched; the kernel is
+    /// asked only for the others.
     fn has_closed(&self, client: &mut Box<Client>) -> bool {
         let told = self.reactor.get().and_then(|reactor| reactor.has_closed(client));
         told.unwrap_or_else(|| client.socket.is_closed())
     }
 
-    /// Answers with a refusal, on a pool thread or on none.
+    /// Answers with a refusal, on a pool thread or without one.
     fn refuse(&self, client: Box<Client>, refusal: Refusal, thread: Option<usize>) {
         self.end(self.refused(client, refusal, thread), Expected::More);
     }
@@ -288,23 +292,23 @@ impl PumaServer {
         client
     }
 
-    /// Ends a connection: it is closed now, or once its client can have read the last answer.
+    /// Ends a connection: closes it now, or after its client has had time to read the last answer.
     fn end(&self, mut client: Box<Client>, expected: Expected) {
         if !client.may_close(expected) {
             self.linger(client);
         }
     }
 
-    /// Has the reactor read a connection to its end.
+    /// Hands a connection to the reactor, which lets it linger.
     fn linger(&self, mut client: Box<Client>) {
         client.count_lingering(&self.lingering);
         if let Some(reactor) = self.reactor.get() {
-            // It comes back only when the server has stopped, and is closed.
+            // It comes back only if the server has stopped. Then it is closed.
             let _ = reactor.linger(client);
         }
     }
 
-    /// Ends a connection that has been read empty and holds no whole request. A partial request is
+    /// Ends a connection that has been read empty and holds no complete request. A partial request is
     /// answered with the refusal. Returns the client if it has to linger.
     fn dismiss(&self, mut client: Box<Client>, refusal: Refusal) -> Option<Box<Client>> {
         if client.is_in_request() {
@@ -314,13 +318,13 @@ impl PumaServer {
         (!may_close).then_some(client)
     }
 
-    /// For a client in todo that the pool has given up on.
+    /// Refuses a client that the pool has left in todo.
     pub fn give_up(&self, client: Box<Client>) {
         self.refuse(client, Refusal::Stopping, None);
     }
 
     fn push(&self, client: Box<Client>) {
-        // What it asks for is noted anew each time that it is in todo.
+        // Its request line is recorded again each time that it is queued.
         client.socket.peeked.reset();
         if let Some(pool) = self.pool()
             && let Err(ShuttingDown(client)) = pool.push(client)
@@ -329,8 +333,8 @@ impl PumaServer {
         }
     }
 
-    /// Hands a served client to the reactor, unless the reactor has heard from it since it was last read:
-    /// then it comes back and must be read. Bytes that the reactor has not heard of yet will wake it.
+    /// Hands a served client to the reactor. If the reactor has been notified of it since it was last read,
+    /// the client comes back and must be read. Bytes that arrive later will wake the reactor.
     fn watch_unless_told(&self, mut client: Box<Client>) -> Option<Box<Client>> {
         if !client.is_idle() || client.is_ending {
             return Some(client);
@@ -342,7 +346,7 @@ impl PumaServer {
         }
     }
 
-    /// For a client that has been read empty.
+    /// Hands a client that has been read empty to the reactor.
     fn watch(&self, mut client: Box<Client>) {
         client.settle();
         if let Some(reactor) = self.reactor.get()
@@ -353,10 +357,10 @@ impl PumaServer {
         }
     }
 
-    /// What the reactor does with a client that wakes. Models Puma::Server#reactor_wakeup.
+    /// Processes a client that woke in the reactor. Models Puma::Server#reactor_wakeup.
     fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
-        // One read each, so that a client that sends a lot does not keep the others waiting. A deadline
-        // says nothing about what has come: it counts only if nothing is there to be read.
+        // One read per wake-up, so that a client that sends a lot does not delay the others. A deadline does
+        // not tell whether bytes have arrived: it counts only if there is nothing to read.
         let progress = match wake {
             Wake::Shutdown => client.finish_within(LAST_READS),
             Wake::Readable | Wake::Expired => client.try_to_finish(),
@@ -398,7 +402,8 @@ impl PumaServer {
         let lingering = self.reactor.get().and_then(Reactor::take_longest_lingering);
         match lingering {
             Some(mut client) => {
-                // Bytes that have come are read: the kernel answers unread ones with a reset.
+                // Bytes that have arrived are read first, because the kernel answers unread ones with a
+                // reset.
                 let _ = client.finish_within(LAST_READS);
                 true
             }
@@ -406,8 +411,9 @@ impl PumaServer {
         }
     }
 
-    /// Evicts the connection that has waited longest without a whole request; `linger` gets it if it has to
-    /// linger. Returns false if there is none. A lingering connection is not in use, so it is never evicted.
+    /// Evicts the connection that has waited longest without a complete request. If it has to linger, it is
+    /// passed to `linger`. Returns false if there is none. A lingering connection is not in use, so it is
+    /// never evicted.
     fn evict(&self, linger: impl FnOnce(Box<Client>)) -> bool {
         let Some(reactor) = self.reactor.get() else { return false };
         for _ in 0..CANDIDATES {
@@ -415,7 +421,7 @@ impl PumaServer {
             let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
             let progress = client.finish_within(LAST_READS);
             let ended = match counted(&mut client, progress) {
-                // Its request has come meanwhile.
+                // Its request has arrived in the meantime.
                 ReadProgress::Ready => {
                     self.push(client);
                     continue;
@@ -435,7 +441,7 @@ impl PumaServer {
         false
     }
 
-    /// Takes the first client out of todo that has not sent a whole head.
+    /// Takes the first client out of todo that has not sent a complete head.
     fn take_from_todo(&self) -> Option<Box<Client>> {
         let pool = self.pool()?;
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance_if_silent());
@@ -443,7 +449,7 @@ impl PumaServer {
         pool.take_from_todo(silent)
     }
 
-    /// Records the heads of requests that wait in todo unread.
+    /// Records the heads of requests that are unread in todo.
     pub fn look_at_todo(&self) {
         let Some(pool) = self.pool() else { return };
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
@@ -451,7 +457,7 @@ impl PumaServer {
         if lines.is_empty() {
             return;
         }
-        // A thread may have taken one meanwhile: then what was seen may be something else.
+        // If a thread has taken a client in the meantime, the peeked bytes may be of something else.
         let waiting = pool.look_at_todo(LOOKED_AT, |client| Some(client.subject));
         for (line, glance) in lines {
             if waiting.contains(&glance.subject) && glance.note() {
@@ -461,7 +467,7 @@ impl PumaServer {
         }
     }
 
-    /// How many connections there are that do not linger.
+    /// The number of connections, not counting lingering ones.
     fn in_use(&self) -> usize {
         self.connections().saturating_sub(self.lingering.load(Ordering::Relaxed))
     }
@@ -486,7 +492,7 @@ impl TakeBack for PumaServer {
     }
 }
 
-/// Counts a request that is to be queued, if it is whole. It may be refused then.
+/// Counts a request that is about to be queued, if it is complete. It may then be refused.
 fn counted(client: &mut Client, progress: ReadProgress) -> ReadProgress {
     match progress {
         ReadProgress::Ready => {

@@ -1,16 +1,15 @@
 //! The reactor: one thread that watches idle connections for bytes and deadlines.
 //!
-//! Models Puma::Reactor. It knows descriptors and deadlines, not HTTP: what is to be
-//! done with a connection that wakes is a function that is handed in. Deadlines are
-//! kept in order, so that ten thousand idle connections cost no more to look through
-//! than one (Puma sorts a list at every wake-up).
+//! Models Puma::Reactor. It deals with descriptors and deadlines, not with HTTP; a function that is passed in
+//! processes a connection that wakes. Deadlines are kept in order, so that a wake-up with ten thousand idle
+//! connections costs no more than with one (Puma sorts a list at every wake-up).
 //!
-//! A connection is registered with the kernel once, when it is first watched, and told
-//! of by edges: once for what has come since it was last read empty. Puma registers and
-//! deregisters at each visit, which is two system calls and a wake-up of this thread for
-//! each request. A connection therefore keeps its slot while a pool thread owns it, and
-//! readiness that arrives meanwhile is stored in the slot. Its pool thread puts it back
-//! under a lock, and wakes this thread only for what it must not sleep through.
+//! A connection is registered with the kernel once, when it is first watched. From then on the kernel reports
+//! edges: one report for whatever has arrived since the connection was last read empty. Puma registers and
+//! deregisters a connection each time it enters and leaves the reactor, which costs two system calls and a
+//! wake-up of the reactor's thread per request. Here a connection keeps its slot while a pool thread owns it,
+//! and readiness that arrives meanwhile is stored in the slot. The pool thread parks the connection again
+//! under a lock, and wakes the reactor's thread only if that would otherwise sleep for too long.
 
 use std::io;
 use std::mem;
@@ -26,13 +25,14 @@ use crate::log_limit::limited;
 use crate::services::Services;
 use crate::threads::{SpawnError, StoppableThread};
 
-/// The waker's own token; connections are counted from 1.
+/// The waker's token. Connections are counted from 1.
 const WAKER: Token = Token(0);
 /// How many events are taken from the kernel at once.
 const EVENTS: usize = 1_024;
 
-/// Whether the kernel is asked to report urgent data. A read stops in front of it, although more may have
-/// come behind it. So a short read shows only here that nothing is left, and only until such a report.
+/// Whether the kernel reports urgent data. A read stops before urgent data even if more bytes have arrived
+/// after it. A short read therefore shows that nothing is left only where urgent data is reported, and only
+/// until it is.
 pub(super) const REPORTS_URGENT_DATA: bool = cfg!(target_os = "linux");
 
 #[cfg(target_os = "linux")]
@@ -40,41 +40,41 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::PRIORITY);
 #[cfg(not(target_os = "linux"))]
 const INTEREST: Interest = Interest::READABLE;
 
-/// What can be watched.
+/// A connection that the reactor can watch.
 pub(super) trait Watched: Parked + Sized + Send + 'static {
     fn fd(&self) -> RawFd;
-    /// Where it keeps the handle of its slot, from the first time that it is watched to its end.
+    /// The handle of its slot, from the first time that it is watched to its end.
     fn slot(&mut self) -> &mut Option<SlotHandle<Self>>;
 }
 
-/// Why something wakes.
+/// Why a connection wakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wake {
     Readable,
     Expired,
-    /// The reactor closes: it watches only what lingers from now on.
+    /// The reactor closes: from now on it watches only lingering connections.
     Shutdown,
 }
 
-/// What is to become of what woke.
+/// What to do with a connection that woke.
 pub(super) enum After<W> {
-    /// It has been read empty, and waits for more.
+    /// Watch it: it has been read empty, and waits for more.
     Watch(W),
-    /// There may be more to read now; others come first.
+    /// Wake it again, after the others: there may be more to read now.
     Again(W),
-    /// Somebody else has it, or it is gone.
+    /// Nothing: it has a new owner, or has been closed.
     Done,
 }
 
-/// The thread. When it is dropped everything that is watched is dropped, and the thread is
-/// joined.
+/// The reactor's thread. When this is dropped, all watched connections are dropped and the thread is joined.
 pub(super) struct Reactor<W: Watched> {
     shared: Arc<SharedReactor<W>>,
-    /// Ends by [`Reactor::end`], since it must be woken for that.
+    /// Ended by [`Reactor::end`], because it must be woken for that.
     thread: StoppableThread,
 }
 
-/// A connection's claim on its slot in the reactor, parked or not. The slot is removed when this is dropped.
+/// A connection's slot in the reactor, whether the connection is parked or not. The slot is removed when this
+/// is dropped.
 pub(super) struct SlotHandle<W: Watched> {
     shared: Weak<SharedReactor<W>>,
     token: usize,
@@ -84,12 +84,12 @@ struct SharedReactor<W> {
     state: Mutex<ReactorState<W>>,
     registry: Registry,
     waker: Waker,
-    /// Notified when the thread has closed, or has ended.
+    /// Notified when the reactor has closed, and when the thread has ended.
     closed: Condvar,
 }
 
 impl<W: Watched> Reactor<W> {
-    /// Starts it. `on_wake` is given what wakes; it must not block.
+    /// Starts the thread. `on_wake` is called with each connection that wakes, and must not block.
     pub fn start(
         name: &str,
         services: &Services,
@@ -108,15 +108,15 @@ impl<W: Watched> Reactor<W> {
         Ok(Reactor { shared, thread })
     }
 
-    /// Watches it from now on; it has been read empty. Hands it back when the reactor closes, or
-    /// the kernel refuses to watch it.
+    /// Watches a connection that has been read empty. Returns it if the reactor has closed, or the kernel
+    /// refuses to watch it.
     pub fn watch(&self, it: W) -> Result<(), W> {
         self.shared.put(it, Input::ReadEmpty, ReactorPhase::Open)
     }
 
-    /// Like [`watch`](Self::watch), for a connection that was read empty after it was taken out. If the kernel
-    /// has reported anything since, or the connection was never watched, it is handed back and must be read.
-    /// This saves the system call that would find nothing.
+    /// Like [`watch`](Self::watch), for a connection that was read empty after it was taken out. If the
+    /// kernel has reported anything since, or the connection was never watched, it is returned and must be
+    /// read. This saves a system call that would find nothing.
     pub fn watch_unless_told(&self, it: W) -> Result<(), W> {
         self.shared.put_unless_told(it)
     }
@@ -126,7 +126,7 @@ impl<W: Watched> Reactor<W> {
         self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed)
     }
 
-    /// Takes out the connection that has waited longest, of those that do not linger.
+    /// Takes out the connection that has waited longest. Lingering ones do not count.
     pub fn take_longest_waiting(&self) -> Option<W> {
         self.shared.state().take_longest(WaitsFor::ARequest)
     }
@@ -136,24 +136,24 @@ impl<W: Watched> Reactor<W> {
         self.shared.state().take_longest(WaitsFor::ItsEnd)
     }
 
-    /// Lets go of it for good: from now on somebody else watches its descriptor.
+    /// Removes a connection for good: from now on something else watches its descriptor.
     pub fn forget(&self, it: &mut W) {
         if it.slot().take().is_some()
             && let Err(error) = self.shared.registry.deregister(&mut SourceFd(&it.fd()))
         {
-            log::debug!("a connection was not watched: {error}");
+            log::debug!("cannot stop watching a connection: {error}");
         }
     }
 
-    /// Whether the kernel has told that its peer has closed, or stopped sending; None of what
-    /// is not watched yet. It is known as soon as the thread has heard of it.
+    /// Whether the kernel has reported that the peer has closed or half-closed the connection. `None` if the
+    /// connection has not been watched yet. The report is known as soon as the thread has received it.
     pub fn has_closed(&self, it: &mut W) -> Option<bool> {
         let token = it.slot().as_ref()?.token;
         let state = self.shared.state();
         state.slots.get(&token).map(|slot| slot.has_closed)
     }
 
-    /// The most that were watched since this was last asked (`reactor_max`).
+    /// The maximum number of watched connections since this was last called (`reactor_max`).
     pub fn take_most(&self) -> usize {
         let mut state = self.shared.state();
         let here = state.deadlines.len();
@@ -173,8 +173,8 @@ impl<W: Watched> Reactor<W> {
         }
     }
 
-    /// Ends the reactor as soon as nothing is watched, and at the latest after this time. Connections
-    /// that are still watched then are dropped. Blocks until the thread has ended.
+    /// Ends the reactor as soon as nothing is watched, and after at most this time. Connections that
+    /// are still watched then are dropped. Blocks until the thread has ended.
     pub fn end(&self, within: Duration) {
         self.close();
         self.shared.state().ends = Some(Instant::now() + within);
@@ -192,14 +192,14 @@ impl<W: Watched> Drop for Reactor<W> {
 impl<W: Watched> Drop for SlotHandle<W> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
-            // The connection is being dropped, so nothing but a stored report is lost here.
+            // The connection is being dropped, so only a stored report is lost here.
             let _away = shared.state().slots.remove(&self.token);
         }
     }
 }
 
 impl<W: Watched> SharedReactor<W> {
-    /// Hands it back if the end has come further than to this phase.
+    /// Parks a connection, or returns it if the reactor has gone beyond the phase `until`.
     fn put(self: &Arc<Self>, mut it: W, input: Input, until: ReactorPhase) -> Result<(), W> {
         let mut state = self.state();
         if state.phase > until {
@@ -211,13 +211,14 @@ impl<W: Watched> SharedReactor<W> {
             None => {
                 state.next += 1;
                 let token = state.next;
-                // The slot comes first: from here on the kernel may report the connection.
+                // The slot is created first, because the kernel may report the connection as soon as it is
+                // registered.
                 state.slots.insert(token, ReactorSlot::new());
                 *it.slot() = Some(SlotHandle { shared: Arc::downgrade(self), token });
                 let registered = self.registry.register(&mut SourceFd(&it.fd()), Token(token), INTEREST);
                 if let Err(error) = registered {
                     drop(state);
-                    limited!(Error, "a connection cannot be watched: {error}");
+                    limited!(Error, "cannot watch a connection: {error}");
                     return Err(it);
                 }
                 token
@@ -248,12 +249,12 @@ impl<W: Watched> SharedReactor<W> {
 
     fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            log::error!("the reactor cannot be woken: {error}");
+            log::error!("cannot wake the reactor: {error}");
         }
     }
 
     fn state(&self) -> MutexGuard<'_, ReactorState<W>> {
-        // Each holder leaves it whole, or has panicked for want of memory.
+        // No change under this lock can panic halfway, except for lack of memory.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -272,7 +273,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             let timeout = self.shared.state().sleep();
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(format!("it cannot poll: {error}"));
+                    return Err(format!("cannot poll for events: {error}"));
                 }
                 _ => {}
             }
@@ -292,10 +293,10 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
         }
     }
 
-    /// Answers the phase in which it looked.
+    /// Collects the connections that wake. Returns the phase at that time.
     fn who_wakes(&self, now: Instant, events: &Events, awake: &mut Vec<(W, Wake)>) -> ReactorPhase {
         let mut state = self.shared.state();
-        // First, so that a connection which always has more to read is asked whether its time is over.
+        // Expired connections come first, so that one that always has more to read still times out.
         while let Some(it) = state.take_expired(now) {
             awake.push((it, Wake::Expired));
         }
@@ -304,7 +305,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             awake.extend(state.take(token).map(|it| (it, Wake::Readable)));
         }
         for event in events {
-            // The waker does not have a slot.
+            // The waker's token does not have a slot.
             let has_closed = event.is_read_closed() || event.is_error();
             let told = if has_closed { KernelReport::Closed } else { KernelReport::Readable };
             let token = event.token().0;
@@ -331,7 +332,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
     }
 }
 
-/// However the thread ends, nothing waits for it, and what is watched is dropped.
+/// However the thread ends, no caller keeps waiting for it, and watched connections are dropped.
 impl<W: Watched, F> Drop for ReactorThread<W, F> {
     fn drop(&mut self) {
         let mut state = self.shared.state();

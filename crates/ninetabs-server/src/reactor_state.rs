@@ -1,18 +1,18 @@
-//! The reactor's state, and its rules: one method each, which changes the state in one step and neither locks nor
-//! blocks.
+//! The reactor's state and its rules. Each rule is one method, which changes the state in one step and
+//! neither locks nor blocks.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-/// How many of the connections that have waited longest are found at once: to find one is to
-/// look at all.
+/// How many of the longest-waiting connections one search finds. A search examines all connections, so it is
+/// not repeated for each.
 const LONGEST: usize = 64;
 
-/// What the reactor keeps for a while.
+/// A connection that can be parked in the reactor.
 pub(super) trait Parked {
-    /// When it has waited long enough.
+    /// When its wait times out.
     fn deadline(&self) -> Instant;
     /// Since when it has waited.
     fn since(&self) -> Instant;
@@ -24,68 +24,68 @@ pub(super) trait Parked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitsFor {
     ARequest,
-    /// It has had its last answer, and is only read to its end.
+    /// The end. It has had its last answer and lingers.
     ItsEnd,
 }
 
-/// Whether there may be bytes to be read from a connection that is put back.
+/// Whether there may be bytes to read from a connection that is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
     ReadEmpty,
-    /// It is to wake without a report of the kernel.
+    /// It wakes without a report from the kernel.
     MoreToRead,
 }
 
-/// How far the end has come.
+/// How close the reactor is to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ReactorPhase {
     Open,
-    /// All watched connections are to wake for `Wake::Shutdown`.
+    /// All watched connections are about to wake for `Wake::Shutdown`.
     Closing,
-    /// It has. Only what lingers is watched.
+    /// All have been woken. Only lingering connections are watched.
     Closed,
-    /// The thread has left, or is about to.
+    /// The thread has ended, or is about to.
     Ended,
 }
 
 pub(super) struct ReactorState<W> {
-    /// By their tokens, which no client chooses.
+    /// The slots by token. No client chooses a token, so a fast hash is safe.
     pub slots: FxHashMap<usize, ReactorSlot<W>>,
-    /// Of those who are here, soonest first.
+    /// The deadlines of parked connections, soonest first.
     pub deadlines: BTreeSet<(Instant, usize)>,
-    /// Of those who are here, whoever is to be read without a word of the kernel.
+    /// Parked connections that must be read without a report from the kernel.
     pub again: Vec<usize>,
-    /// When the thread wakes by itself. It may be early, never late.
+    /// When the thread wakes by itself. It may wake too early, but never too late.
     alarm: Option<Instant>,
     pub next: usize,
-    /// The most that were here since somebody asked.
+    /// The maximum number of parked connections since this was last read.
     pub most: usize,
-    /// The connections that have waited longest, as of the last search: since when, and which.
+    /// The connections that have waited longest, from the last search: since when, and their tokens.
     longest: VecDeque<(Instant, usize)>,
-    /// The same of those that linger.
+    /// The same for lingering connections.
     longest_lingering: VecDeque<(Instant, usize)>,
     pub phase: ReactorPhase,
-    /// When the thread is to end, or before if nothing is watched.
+    /// The latest time at which the thread ends. It ends earlier if nothing is watched.
     pub ends: Option<Instant>,
 }
 
 /// A connection's slot: parked here, or owned by a pool thread.
 pub(super) struct ReactorSlot<W> {
-    /// None while a pool thread has it.
+    /// The connection and its deadline, or `None` while a pool thread owns it.
     pub here: Option<(W, Instant)>,
-    /// The kernel has reported something since the connection was last taken.
+    /// The kernel has reported something since the connection was last taken out.
     pub has_news: bool,
-    /// Its peer has closed, or stopped sending. That stays so.
+    /// The peer has closed or half-closed. Never reset.
     pub has_closed: bool,
-    /// Urgent data has come. From then on a short read does not show that nothing is left.
+    /// Urgent data has arrived. From then on a short read does not show that nothing is left.
     has_urgent: bool,
 }
 
-/// What the kernel reports of a connection.
+/// A report of the kernel on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KernelReport {
     Readable,
-    /// Its peer has closed, or stopped sending; there may be bytes from before that.
+    /// The peer has closed or half-closed. There may be unread bytes from before that.
     Closed,
 }
 
@@ -111,13 +111,13 @@ impl<W: Parked> ReactorState<W> {
         }
     }
 
-    /// Whether the thread is to be woken for it.
+    /// Parks a connection. Returns whether the thread must be woken.
     pub fn put(&mut self, token: usize, it: W, input: Input) -> bool {
         let deadline = it.deadline();
         let slot = self.slots.entry(token).or_insert_with(ReactorSlot::new);
         slot.here = Some((it, deadline));
-        // A close that was reported before it was read empty is no news: reading would find nothing new,
-        // again and again.
+        // A close that was reported before the connection was read empty does not count again: each read
+        // would find nothing new.
         let is_readable = input == Input::MoreToRead || slot.has_news;
         self.deadlines.insert((deadline, token));
         self.most = self.most.max(self.deadlines.len());
@@ -131,14 +131,14 @@ impl<W: Parked> ReactorState<W> {
         is_readable || is_sooner
     }
 
-    /// Whether the kernel has reported anything since the connection was taken out, or ever a close or urgent
-    /// data.
+    /// Whether the kernel has reported anything since the connection was taken out, or has ever reported a
+    /// close or urgent data.
     pub fn has_been_told(&self, token: usize) -> bool {
         let told = |slot: &ReactorSlot<W>| slot.has_news || slot.has_closed || slot.has_urgent;
         self.slots.get(&token).is_none_or(told)
     }
 
-    /// Gives out the connection, if it is here. It is to be read empty.
+    /// Takes out the connection if it is parked. The caller must read it empty.
     pub fn take(&mut self, token: usize) -> Option<W> {
         let slot = self.slots.get_mut(&token)?;
         let (it, deadline) = slot.here.take()?;
@@ -147,7 +147,7 @@ impl<W: Parked> ReactorState<W> {
         Some(it)
     }
 
-    /// The kernel reports bytes, or the end: stores that, and gives out the connection, if it is here.
+    /// Stores a report of the kernel, and takes out the connection if it is parked.
     pub fn tell(&mut self, token: usize, told: KernelReport) -> Option<W> {
         let slot = self.slots.get_mut(&token)?;
         slot.has_news = true;
@@ -155,15 +155,15 @@ impl<W: Parked> ReactorState<W> {
         self.take(token)
     }
 
-    /// The kernel reports urgent data. It reports bytes besides.
+    /// Stores that the kernel has reported urgent data. Bytes are reported separately.
     pub fn note_urgent(&mut self, token: usize) {
         if let Some(slot) = self.slots.get_mut(&token) {
             slot.has_urgent = true;
         }
     }
 
-    /// How long the thread may sleep. While nobody is here it keeps the alarm of before, and
-    /// wakes once for nothing: else each one who is put back would have to wake it.
+    /// How long the thread may sleep. While no connection is parked it keeps the previous alarm and wakes
+    /// once for nothing. Otherwise each connection that is parked next would have to wake it.
     pub fn sleep(&mut self) -> Option<Duration> {
         if !self.again.is_empty() {
             return Some(Duration::ZERO);
@@ -180,7 +180,7 @@ impl<W: Parked> ReactorState<W> {
         self.ends.is_some_and(|at| at <= now || self.deadlines.is_empty())
     }
 
-    /// Takes the connection that has waited longest, of those that wait for this.
+    /// Takes out the connection that has waited longest, among those that wait for `what`.
     pub fn take_longest(&mut self, what: WaitsFor) -> Option<W> {
         self.take_next_longest(what).or_else(|| {
             self.find_longest(what);
@@ -188,7 +188,7 @@ impl<W: Parked> ReactorState<W> {
         })
     }
 
-    /// A connection that was found may have left since, and may be back.
+    /// A connection that the search found may have left since, and may be parked again.
     fn take_next_longest(&mut self, what: WaitsFor) -> Option<W> {
         while let Some((since, token)) = self.longest(what).pop_front() {
             let here = self.slots.get(&token).and_then(|slot| slot.here.as_ref());
@@ -260,7 +260,7 @@ mod tests {
         for told in [KernelReport::Readable, KernelReport::Closed] {
             let mut state = ReactorState::new();
             state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
-            // A pool thread takes it, and the kernel reports something meanwhile.
+            // A pool thread takes it out, and the kernel reports something in the meantime.
             assert!(state.take(1).is_some());
             assert!(!state.has_been_told(1));
             assert!(state.tell(1, told).is_none());
@@ -275,14 +275,14 @@ mod tests {
                 told == KernelReport::Closed,
                 "its end may not have been read"
             );
-            // It was read, and goes on: only its deadline or another report wakes it.
+            // It has been read and is parked again: only its deadline or another report wakes it.
             state.put(1, Idle::since(Instant::now()), Input::ReadEmpty);
             assert!(state.again.is_empty(), "{told:?}");
         }
     }
 
     #[test]
-    fn the_longest_waiting_is_taken_first_and_one_that_came_back_is_not_the_same() {
+    fn the_longest_waiting_is_taken_first_and_a_served_one_waits_anew() {
         let mut state = ReactorState::new();
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);
@@ -292,7 +292,7 @@ mod tests {
         let mut taken = || state.take_longest(WaitsFor::ARequest).map(|it| it.0);
         assert_eq!(taken(), Some(at(1)));
         assert_eq!(taken(), Some(at(2)));
-        // One leaves, and one comes back after it was served.
+        // One leaves, and another one is parked again after it was served.
         assert!(state.take(3).is_some());
         assert!(state.take(4).is_some());
         state.put(4, Idle::since(at(1_000)), Input::ReadEmpty);

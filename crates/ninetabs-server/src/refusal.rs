@@ -1,51 +1,51 @@
-//! Why a request is not served, and what its client is told: one line, and the
-//! end of the connection, since where the next request begins is not known.
+//! The reasons to refuse a request. The client gets an answer of one line, and the connection ends, because
+//! it is unknown where the next request begins.
 
 use http::StatusCode;
 use thiserror::Error;
 
 use super::first_line::Version;
 
-/// A request that is answered without the app.
+/// Why a request is answered without calling the app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// 400.
+    /// 400 Bad Request.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// 408.
-    #[error("the rest of the request did not come in time")]
+    /// 408 Request Timeout.
+    #[error("the request was not complete before the timeout")]
     RequestTimeout,
-    /// 413.
+    /// 413 Payload Too Large.
     #[error("the body is over the limit")]
     BodyTooLarge,
-    /// 414.
+    /// 414 URI Too Long.
     #[error("the request target is over the limit")]
     TargetTooLong,
-    /// 431.
+    /// 431 Request Header Fields Too Large.
     #[error("{0}")]
     HeadTooLarge(&'static str),
-    /// 501.
+    /// 501 Not Implemented.
     #[error("{0}")]
     NotImplemented(&'static str),
-    /// 503: the limit on connections.
-    #[error("the server has all the connections that it can have")]
+    /// 503 Service Unavailable, because of the limit on connections.
+    #[error("the server has reached its limit on connections")]
     TooManyConnections,
-    /// 503: the server stops.
+    /// 503 Service Unavailable, because the server is stopping.
     #[error("the server is stopping")]
     Stopping,
-    /// 503: the limit on large bodies.
-    #[error("there is no room for a body of that size now")]
+    /// 503 Service Unavailable, because of the limit on large bodies.
+    #[error("cannot store a body of that size now")]
     NoRoomForBody,
-    /// 503: the limit on unfinished requests.
-    #[error("unfinished requests take all the memory that --max-pending-bytes allows them")]
+    /// 503 Service Unavailable, because of the limit on incomplete requests.
+    #[error("incomplete requests use all the memory that --max-pending-bytes allows")]
     TooManyPending,
-    /// 505.
-    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    /// 505 HTTP Version Not Supported.
+    #[error("only HTTP/1.0 and HTTP/1.1 are supported")]
     BadVersion,
 }
 
 impl Refusal {
-    /// The status that it is answered with.
+    /// Returns the status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
             Refusal::BadRequest(_) => StatusCode::BAD_REQUEST,
@@ -62,11 +62,11 @@ impl Refusal {
         }
     }
 
-    /// The whole answer. An unreadable request line is answered in HTTP/1.0, as
-    /// Puma does, since the version of its client is not known. An answer to HEAD has no body.
+    /// Returns the complete answer. A request with an unreadable request line is answered in HTTP/1.0, as in
+    /// Puma, because the client's version is unknown. An answer to HEAD has no body.
     pub fn answer(self, version: Version, is_for_head: bool) -> Vec<u8> {
         let line = format!("{self}\n");
-        // Each 503 is of a state that passes.
+        // Every 503 is temporary.
         let again = if self.status() == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
         let body = if is_for_head { "" } else { &line };
         format!(

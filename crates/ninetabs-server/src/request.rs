@@ -1,7 +1,6 @@
-//! One request as the app sees it: Rack's `env`, with types.
+//! A request as the app sees it: Rack's `env`, with types.
 //!
-//! It is whole before the app is called: the body has been read, and nothing
-//! here blocks.
+//! The body has been read before the app is called, so nothing here waits for the client.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,7 +20,7 @@ use super::thread_pool::IoBoundMark;
 use crate::escape::Escaped;
 use crate::timeline::Subject;
 
-/// A request that has been read to its last byte.
+/// A request that has been read completely.
 pub struct Request {
     pub(super) subject: Subject,
     pub(super) thread: usize,
@@ -35,65 +34,52 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request that no client sent: for tests of an app, and for servers that read heads by themselves.
-    ///
-    /// ```
-    /// use ninetabs_server::Request;
-    ///
-    /// let request = Request::builder()
-    ///     .method("POST")
-    ///     .path("/models?tab=3")
-    ///     .header("content-type", "application/json")
-    ///     .body(r#"{"name":"nine"}"#)
-    ///     .build()
-    ///     .unwrap();
-    /// assert_eq!(request.path(), "/models");
-    /// assert_eq!(request.param("tab").as_deref(), Some("3"));
-    /// ```
+    /// Creates a request that no client sent, for tests of an app and for servers that parse requests
+    /// themselves.
     pub fn builder() -> RequestBuilder {
         RequestBuilder::default()
     }
 
-    /// Which connection and which request this is, in every record.
+    /// Returns the numbers of the connection and the request, which identify the request in every record.
     pub fn subject(&self) -> Subject {
         self.subject
     }
 
-    /// The number of the pool thread that serves it.
+    /// Returns the number of the pool thread that serves it.
     pub fn thread(&self) -> usize {
         self.thread
     }
 
-    /// Its method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The request target as it was sent, query and all.
+    /// Returns the request target as it was sent, including the query but not the fragment.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The version of HTTP that it was written in.
+    /// Returns the HTTP version of the request.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Its body.
+    /// Returns the body.
     pub fn body(&self) -> &RequestBody {
         &self.body
     }
 
-    /// The `Last-Event-ID`, with which an EventSource says how far it has come. None: it is absent, or
-    /// is no `T`.
+    /// Returns the `Last-Event-ID`, the last event that an EventSource has received, or `None` if the field
+    /// is absent, given several times, or cannot be parsed as a `T`.
     pub fn last_event_id<T: FromStr>(&self) -> Option<T> {
         self.only_header("last-event-id")?.parse().ok()
     }
 
-    /// The target's path, neither decoded nor normalised (as Puma leaves it).
+    /// Returns the path of the target, neither decoded nor normalized, as in Puma.
     pub fn path(&self) -> &str {
         let origin_form = match authority::absolute_form(&self.target) {
-            // As a proxy sends it: the path begins after the authority.
+            // In absolute form, which proxies use, the path begins after the authority.
             Some(AbsoluteForm { authority: Some(_), rest, .. }) => rest,
             _ => &self.target,
         };
@@ -102,69 +88,71 @@ impl Request {
         if path.is_empty() { "/" } else { path }
     }
 
-    /// Which host the request is for: the authority of a target in absolute form, else `Host`.
-    /// None: HTTP/1.0 without one.
+    /// Returns the host that the request is for: the authority of a target in absolute form, else `Host`.
+    /// `None` for an HTTP/1.0 request that names no host.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
     }
 
-    /// The value of a query parameter, decoded; the last of several, as in Rack.
+    /// Returns the decoded value of a query parameter. If it is given several times, the last one wins, as in
+    /// Rack.
     pub fn param(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1.split('#').next()?;
         let values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
         values.last().map(|(_, value)| value.into_owned())
     }
 
-    /// The first value of a header, its name in any case. None: it is absent.
+    /// Returns the first value of a header, or `None` if it is absent. The name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.values(name).next()
     }
 
-    /// All values of a header, its name in any case.
+    /// Returns all values of a header. The name is case-insensitive.
     pub fn header_values<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
         self.headers.values(name)
     }
 
-    /// All headers as they were sent, each name with its value.
+    /// Returns all headers as they were sent, each name with its value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers.iter()
     }
 
-    /// The value of a header that is no list. None: it is absent, or given several times, so
-    /// that two readers may see two values.
+    /// Returns the value of a header that is not a list. `None` if it is absent, or given several times,
+    /// because then two programs may see two different values.
     pub fn only_header(&self, name: &str) -> Option<&str> {
         fields::single(self.headers.values(name))
     }
 
-    /// The members of a header that is a list, on one line or on several.
+    /// Returns the members of a header that is a list, on one line or on several.
     pub fn header_list<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         fields::members(self.headers.values(name))
     }
 
-    /// Whether a header that is a list of tokens (`Connection`, `Upgrade`) has this one.
+    /// Returns whether a header that is a list of tokens (`Connection`, `Upgrade`) contains this one.
     pub fn header_lists(&self, name: &str, token: &str) -> bool {
         fields::has_token(self.headers.values(name), token)
     }
 
-    /// Whether the body is said to be of this media type, parameters aside.
+    /// Returns whether the body is declared to be of this media type, ignoring parameters.
     pub fn is_of_type(&self, media_type: &str) -> bool {
         let said = self.only_header("content-type").map(fields::essence);
         said.is_some_and(|said| said.eq_ignore_ascii_case(media_type))
     }
 
-    /// Whether the client names this media type among those that it accepts.
+    /// Returns whether `Accept` names this media type.
     pub fn accepts(&self, media_type: &str) -> bool {
         fields::accepts(self.headers.values("accept"), media_type)
     }
 
-    /// Whether the client says that it has what this entity tag names. `tag` is without quotes.
+    /// Returns whether `If-None-Match` contains this entity tag, which means that the client already has that
+    /// version. `tag` is given without quotes.
     pub fn has_tag(&self, tag: &str) -> bool {
         let lines: Vec<&str> = self.headers.values("if-none-match").collect();
         fields::matches_tag(lines.iter().copied(), tag)
     }
 
-    /// Models `env["puma.mark_as_io_bound"].call`: for the rest of this request
-    /// its thread does not count against the pool, within `max_io_threads`.
+    /// Marks this request as IO-bound: until it ends, its thread does not count against the pool, within the
+    /// limit of `max_io_threads`. Models `env["puma.mark_as_io_bound"].call`.
     pub fn mark_as_io_bound(&self) {
         match &self.mark {
             Some(Mark::Thread(mark)) => mark.set(),
@@ -173,7 +161,7 @@ impl Request {
         }
     }
 
-    /// Whether the connection is to be kept after the answer, as far as the client wishes.
+    /// Returns whether the client wants the connection to be kept after the answer.
     pub fn keeps_alive(&self) -> bool {
         // `close` wins over `keep-alive` in every version (RFC 9112 9.3).
         let may = !self.header_lists("connection", "close");
@@ -181,7 +169,7 @@ impl Request {
     }
 }
 
-/// Builds a [`Request`]. Without anything said it is `GET /` for `localhost`, on HTTP/1.1.
+/// Builds a [`Request`]. The default is `GET /` for `localhost` in HTTP/1.1.
 #[derive(Debug)]
 pub struct RequestBuilder {
     method: String,
@@ -222,56 +210,56 @@ impl Default for RequestBuilder {
 }
 
 impl RequestBuilder {
-    /// Its method.
+    /// Sets the method.
     pub fn method(mut self, method: impl Into<String>) -> Self {
         self.method = method.into();
         self
     }
 
-    /// Its target: a path, or an absolute address, with its query.
+    /// Sets the target: a path or an absolute URI, with its query.
     pub fn path(mut self, target: impl Into<String>) -> Self {
         self.target = target.into();
         self
     }
 
-    /// The version of HTTP that it is written in.
+    /// Sets the HTTP version.
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
         self
     }
 
-    /// One more field. Invalid UTF-8 in a value is replaced with U+FFFD.
+    /// Adds a header. Invalid UTF-8 in the value is replaced with U+FFFD.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.fields.push_field(name, value.as_ref());
         self
     }
 
-    /// Its body, in memory.
+    /// Sets the body, which is kept in memory.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = RequestBody::Memory(body.into());
         self
     }
 
-    /// What the record calls it.
+    /// Sets the numbers that identify the request in the record.
     pub fn subject(mut self, subject: Subject) -> Self {
         self.subject = subject;
         self
     }
 
-    /// The number of the pool thread that serves it.
+    /// Sets the number of the pool thread that serves it.
     pub fn thread(mut self, thread: usize) -> Self {
         self.thread = thread;
         self
     }
 
-    /// What [`Request::mark_as_io_bound`] does.
+    /// Sets what [`Request::mark_as_io_bound`] calls.
     pub fn on_io_bound(mut self, mark: impl Fn() + Send + Sync + 'static) -> Self {
         self.mark = Some(Mark::Call(Box::new(mark)));
         self
     }
 
-    /// The request, if the server would serve it: the same rules hold as for one that came over a
-    /// connection, except that `Host` may be left out.
+    /// Builds the request. The rules are the same as for a request received over a connection, except that
+    /// `Host` may be left out. Returns an error if the server would refuse it.
     pub fn build(mut self) -> Result<Request, Refusal> {
         if self.version == Version::Http11 && self.fields.values("host").next().is_none() {
             self.fields.push("Host", b"localhost");
@@ -301,7 +289,7 @@ impl Request {
     }
 }
 
-/// For the log. Method and target are the client's text, so both are escaped.
+/// For the log. The method and the target come from the client, so both are escaped.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Subject { connection, request, .. } = self.subject;
@@ -311,15 +299,15 @@ impl fmt::Debug for Request {
     }
 }
 
-/// The target as a log may show it: the value of `token`, by which Puma's control server is asked, is
-/// left out, up to the next `&`. Names are decoded before they are compared, as [`Request::param`] does.
+/// The target as a log may show it: the value of `token`, which is the secret of Puma's control server, is
+/// replaced up to the next `&`. Names are decoded before they are compared, as in [`Request::param`].
 fn without_secrets(target: &str) -> Cow<'_, str> {
     let Some((path, query)) = target.split_once('?') else { return target.into() };
     let parts: Vec<_> = query.split('&').map(without_secret).collect();
     format!("{path}?{}", parts.join("&")).into()
 }
 
-/// Some clients separate parameters by `;`, so a name may follow that, too.
+/// Some clients separate parameters with `;`, so a name may follow that as well.
 fn without_secret(part: &str) -> Cow<'_, str> {
     let is_secret =
         |pair: &str| form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "token");
@@ -338,7 +326,7 @@ fn without_secret(part: &str) -> Cow<'_, str> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A request as a test writes it: no body, no headers, request 1 on thread 1.
+    /// A request for tests, without a body or headers: request 1 on thread 1.
     pub fn get(target: &str) -> Request {
         Request {
             subject: Subject { connection: 1, port: 40_001, request: 1 },
@@ -354,7 +342,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_request_that_no_client_sent_has_no_field_that_none_could_send() {
+    fn a_built_request_cannot_have_a_field_that_no_client_could_send() {
         let built = |name: &str, value: &str| Request::builder().header(name, value).build().map(drop);
         for (name, value) in [("x", ""), ("X-Name", "a\tb é"), ("a_b", "dropped, as from a connection")] {
             assert_eq!(built(name, value), Ok(()), "{name}: {value}");
@@ -375,11 +363,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_token_is_not_shown_in_a_log() {
+    fn the_value_of_a_token_is_not_logged() {
         for (query, expected) in [
             ("a=1&token=s3cret&b=2", "a=1&token=…&b=2"),
             ("a=1;token=s3cret&b=2", "a=1;token=…&b=2"),
-            // To param() all of this is the value.
+            // For `param()`, all of this is the value.
             ("token=s3c;ret=#?&b=2", "token=…&b=2"),
             ("token=;s3cret", "token=…"),
             ("%74oken=s3cret", "%74oken=…"),
@@ -394,7 +382,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_path_of_every_form_of_target() {
+    fn the_path_is_found_in_every_form_of_target() {
         for (target, path) in [
             ("/", "/"),
             ("/models.json?since=3", "/models.json"),
@@ -412,7 +400,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_request_in_the_log_steers_no_terminal() {
+    fn a_logged_request_is_free_of_control_characters() {
         let request = get("/models?\u{9b}31mEVIL\u{202e}\r\nname='a'");
         let said = format!("{request:?}");
         let target = "/models?\\u{9b}31mEVIL\\u{202e}\\r\\nname='a'";
@@ -455,7 +443,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_header_that_is_no_list_and_is_given_twice_has_no_value() {
+    fn the_value_of_a_repeated_header_that_is_not_a_list_is_none() {
         let mut request = get("/");
         request.headers.push("Content-Type", b"application/json; charset=utf-8");
         assert!(request.is_of_type("application/json"));

@@ -1,8 +1,9 @@
-//! Turns the bytes of a connection into requests, without the connection.
+//! Turns the bytes of a connection into requests, without doing any socket I/O.
 //!
-//! The half of Puma::Client that does no socket I/O. Bytes are pushed in as they were read, in any pieces, and whole
-//! requests are taken out. The result does not depend on how the bytes were cut, and no more of them is kept than the
-//! limits and one read allow. A body beyond Puma's MAX_BODY goes to the disk; only that write can block here.
+//! This is the parsing half of Puma::Client. Bytes are pushed in as they were read, in pieces of any size,
+//! and complete requests are taken out. The result does not depend on how the bytes were split, and the
+//! reader stores no more than the limits and one read allow. A body beyond Puma's MAX_BODY goes to the disk;
+//! only that write can block here.
 
 use std::mem;
 
@@ -14,14 +15,14 @@ use super::head::{HeadScan, Parsed, RequestHead};
 use super::refusal::Refusal;
 use crate::log_limit::limited;
 
-/// A request that has come whole.
+/// A complete request.
 #[derive(Debug)]
 pub struct Incoming {
     /// Its head.
     pub head: RequestHead,
     /// Its body.
     pub body: RequestBody,
-    /// Whether another may follow it on this connection, as far as framing goes.
+    /// Whether another request may follow on this connection, as far as framing is concerned.
     pub may_be_followed: bool,
 }
 
@@ -31,20 +32,20 @@ impl Incoming {
     }
 }
 
-/// What has been read of a connection and not been taken.
+/// The bytes of a connection that were read but not yet taken as a request.
 #[derive(Debug)]
 pub struct RequestReader {
     max_head_bytes: usize,
     max_body_bytes: u64,
     buffer: Vec<u8>,
-    /// Bytes at the front of the buffer that have been used.
+    /// How many bytes at the front of the buffer have been consumed.
     used: usize,
     is_continue_due: bool,
     phase: ReadPhase,
 }
 
-/// What comes after the head is boxed. Most connections wait for a head, and each takes as much memory as
-/// the largest of these.
+/// The later phases are boxed. Most connections wait for a head, and an enum takes as much memory as its
+/// largest variant.
 #[derive(Debug)]
 enum ReadPhase {
     Head(HeadScan),
@@ -59,16 +60,16 @@ struct InBody {
     rest: BodyRest,
 }
 
-/// What is still to come of a body.
+/// The rest of a body.
 #[derive(Debug)]
 enum BodyRest {
-    /// So many bytes.
+    /// This many bytes.
     Counted(u64),
     Chunked(Chunks),
 }
 
 impl RequestReader {
-    /// A reader with these limits, in bytes.
+    /// Creates a reader with these limits, in bytes.
     pub fn new(max_head_bytes: usize, max_body_bytes: u64) -> Self {
         RequestReader {
             max_head_bytes,
@@ -80,20 +81,20 @@ impl RequestReader {
         }
     }
 
-    /// Adds what was read. It is kept until [`parse`](Self::parse) has used it.
+    /// Appends bytes that were read. They are stored until [`parse`](Self::parse) has consumed them.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Takes from the buffer what belongs to the request. True: it is whole. After a
-    /// refusal nothing that follows means anything.
+    /// Consumes the bytes of the current request. Returns `true` once the request is complete. After a
+    /// refusal, the bytes that follow are meaningless.
     pub fn parse(&mut self) -> Result<bool, Refusal> {
         loop {
             match &mut self.phase {
                 ReadPhase::Ready(_) => return Ok(true),
                 ReadPhase::Head(scan) => match scan.look(&self.buffer[self.used..]) {
                     Parsed::Whole(head, length) => {
-                        // A refusal needs the request line, so the head is consumed after it.
+                        // A refusal needs the request line, so the head is consumed after this check.
                         let framing = framing::of_request(&head, self.max_body_bytes)?;
                         self.consume(length);
                         self.begin_body(head, framing);
@@ -112,7 +113,8 @@ impl RequestReader {
                             (taken, *left == 0)
                         }
                         BodyRest::Chunked(chunks) => {
-                            // Gathered, since each piece is one write once the body is in a file.
+                            // Collected first, because each piece becomes one write once the body is in a
+                            // file.
                             let mut data = Vec::new();
                             let taken = chunks.take(unread, |more| data.extend_from_slice(more))?;
                             keep(body, &data)?;
@@ -147,9 +149,9 @@ impl RequestReader {
         };
     }
 
-    /// Moves what follows to the front once it is the smaller half, so that each byte of
-    /// pipelined requests is moved about once and not once per request. A buffer that is
-    /// empty then gives its memory back: it is counted, and may be larger than any body.
+    /// Moves the remaining bytes to the front once they are at most half of the buffer, so that each byte of
+    /// pipelined requests is moved about once and not once per request. A buffer that is empty frees its
+    /// memory, which counts against the limits and may be larger than any body.
     fn consume(&mut self, bytes: usize) {
         self.used += bytes;
         if self.used == self.buffer.len() {
@@ -173,7 +175,7 @@ impl RequestReader {
         ReadPhase::Head(HeadScan::new(self.max_head_bytes))
     }
 
-    /// Takes the request that is whole; the next begins in the buffer, or is to come.
+    /// Takes the complete request. The next one begins in the buffer, or is still to come.
     pub fn take(&mut self) -> Option<Box<Incoming>> {
         let next = self.next_head();
         match mem::replace(&mut self.phase, next) {
@@ -185,22 +187,22 @@ impl RequestReader {
         }
     }
 
-    /// Whether the client waits to be told to send its body; once for each request.
+    /// Returns whether the client is waiting for `100 Continue`. True at most once per request.
     pub fn take_continue(&mut self) -> bool {
         mem::take(&mut self.is_continue_due)
     }
 
-    /// Whether it is a head that is being read, or waited for.
+    /// Returns whether the reader is reading a head, or waiting for one.
     pub fn is_in_head(&self) -> bool {
         matches!(self.phase, ReadPhase::Head(_))
     }
 
-    /// Whether a request is whole.
+    /// Returns whether a request is complete.
     pub fn is_ready(&self) -> bool {
         self.ready().is_some()
     }
 
-    /// The head of the request that is whole.
+    /// Returns the head of the complete request.
     pub fn ready(&self) -> Option<&RequestHead> {
         match &self.phase {
             ReadPhase::Ready(incoming) => Some(&incoming.head),
@@ -208,7 +210,7 @@ impl RequestReader {
         }
     }
 
-    /// The head of the request whose body is being read, or that is whole.
+    /// The head of the request that is complete or whose body is being read.
     fn head(&self) -> Option<&RequestHead> {
         match &self.phase {
             ReadPhase::Body(in_body) => Some(&in_body.incoming.head),
@@ -217,7 +219,7 @@ impl RequestReader {
         }
     }
 
-    /// The version that the request being read is written in, whole or not; HTTP/1.0 if it says none.
+    /// Returns the HTTP version of the current request, complete or not. HTTP/1.0 if it is unknown.
     pub fn version(&self) -> Version {
         match self.head() {
             Some(head) => head.version,
@@ -226,7 +228,7 @@ impl RequestReader {
         }
     }
 
-    /// Whether the request that is being read asks for a head only, whole or not.
+    /// Returns whether the current request, complete or not, is a HEAD request.
     pub fn is_for_head(&self) -> bool {
         match self.head() {
             Some(head) => head.method == "HEAD",
@@ -234,19 +236,18 @@ impl RequestReader {
         }
     }
 
-    /// What was read and belongs to no request yet.
+    /// Returns the bytes that were read but belong to no request yet.
     pub fn unread(&self) -> &[u8] {
         &self.buffer[self.used..]
     }
 
-    /// The same, for who takes the socket over.
+    /// Like [`unread`](Self::unread), for the new owner of the socket.
     pub fn into_unread(mut self) -> Vec<u8> {
         self.buffer.drain(..self.used);
         self.buffer
     }
 
-    /// How many bytes of memory it holds, as far as they grow with what comes: the buffer, the
-    /// head once it is parsed, and the body.
+    /// Returns how many bytes of memory the received parts take: the buffer, the parsed head, and the body.
     pub fn held_bytes(&self) -> usize {
         let request = match &self.phase {
             ReadPhase::Body(in_body) => {
@@ -262,7 +263,7 @@ impl RequestReader {
         self.buffer.capacity() + request
     }
 
-    /// Gives back the memory that it does not need while it waits.
+    /// Frees the memory that it does not need while it waits.
     pub fn settle(&mut self) {
         self.buffer.drain(..self.used);
         self.used = 0;
@@ -270,7 +271,7 @@ impl RequestReader {
     }
 }
 
-/// The request line, which may have been refused, as far as it has come.
+/// The request line, as far as it has arrived. It may have been refused.
 fn request_line(bytes: &[u8]) -> &[u8] {
     let mut lines = bytes.split(|byte| *byte == b'\r');
     let line = lines.find(|line| !line.iter().all(|byte| *byte == b'\n')).unwrap_or_default();
@@ -279,7 +280,8 @@ fn request_line(bytes: &[u8]) -> &[u8] {
 
 fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
     body.push(data).map_err(|error| {
-        // That there are many is no fault of ours, and may be so for a while.
+        // Too many large bodies is not an error of this server, and may last for a while, so it is not
+        // logged.
         if let SpoolError::Disk(_) = &error {
             limited!(Error, "{error}");
         }
@@ -295,13 +297,13 @@ mod tests {
 
     use super::*;
 
-    /// The CPU time of this thread. Other work of the machine adds little to it.
+    /// The CPU time of this thread. Other load on the machine hardly affects it.
     fn cpu_time() -> Duration {
         let time = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
     }
 
-    /// The CPU time of reading these bytes in pieces of this size, `times` over.
+    /// The CPU time of reading these bytes `times` times, in pieces of this size.
     fn cost(bytes: &[u8], times: usize, piece: usize, max_head_bytes: usize) -> Duration {
         let began = cpu_time();
         for _ in 0..times {
@@ -319,8 +321,8 @@ mod tests {
         cpu_time() - began
     }
 
-    /// The cost of a byte in a request of `many` bytes over its cost in requests of `few`. The same number
-    /// of bytes is read on both sides, by turns. The lowest of a few runs.
+    /// The cost per byte in a request of `many` bytes, divided by its cost in requests of `few` bytes. Both
+    /// sides read the same number of bytes, alternately. The result is the lowest of several runs.
     fn growth(few: &[u8], many: &[u8], piece: usize, max_head_bytes: usize) -> f64 {
         let run = || {
             let few = cost(few, many.len().div_ceil(few.len()), piece, max_head_bytes);
@@ -330,10 +332,10 @@ mod tests {
         (0..5).map(|_| run()).reduce(f64::min).unwrap_or(f64::MAX)
     }
 
-    /// How many times as large the large requests are. If the cost of a request were the square of its
-    /// length, a byte would cost as many times as much.
+    /// The size of the large requests, as a multiple of the small ones. If the cost of a request were
+    /// quadratic, the cost per byte would grow by the same factor.
     const TIMES: usize = 64;
-    /// The most that a byte of a large request may cost over a byte of a small one.
+    /// The maximum growth of the cost per byte.
     const MOST: f64 = 2.0;
 
     #[test]
@@ -342,7 +344,7 @@ mod tests {
         let value = |bytes: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "v".repeat(bytes));
         let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "t".repeat(bytes));
         let empty = |count: usize| format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(count));
-        // Up to the most that --max-head-bytes allows.
+        // Up to the largest value that --max-head-bytes accepts.
         for most in [114_688, 16_777_216] {
             for (what, few, many) in [
                 ("lines", lines(300), lines(300 * TIMES)),
@@ -386,18 +388,18 @@ mod tests {
     fn pipelined_requests_take_time_in_proportion_to_their_number() {
         let requests = |count: usize| "GET /up HTTP/1.1\r\nHost: a\r\n\r\n".repeat(count);
         let (few, many) = (requests(500), requests(500 * TIMES));
-        // All in one piece, which is more than a connection reads at once.
+        // Everything in one piece, which is more than a connection reads at once.
         let growth = growth(few.as_bytes(), many.as_bytes(), usize::MAX, 114_688);
         assert!(growth < MOST, "{growth:.2} times");
     }
 
     #[test]
-    fn a_refused_request_keeps_its_version_and_whether_it_is_for_a_head() {
+    fn a_refused_request_keeps_its_version_and_whether_it_is_a_head_request() {
         for method in ["GET", "HEAD", "POST"] {
             for version in ["1.0", "1.1"] {
                 for begun in ["", "\r\n"] {
                     for rest in [
-                        // Refused by the head, by the framing, and by the body.
+                        // Refused because of the head, the framing, or the body.
                         "Host: a b\r\n\r\n",
                         "X : 1\r\n",
                         "Host: a\r\nContent-Length: x\r\n\r\n",
@@ -424,8 +426,8 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_goes_on_takes_the_memory_of_its_bytes() {
-        // Whatever the limit is.
+    fn an_incomplete_head_takes_memory_in_proportion_to_its_bytes() {
+        // This must hold for any limit.
         let mut reader = RequestReader::new(16_777_216, 1_000);
         let lines = "X:1\r\n".repeat(10_000);
         reader.push(b"GET / HTTP/1.1\r\n");
@@ -453,7 +455,7 @@ mod tests {
             reader.push(&head.as_bytes()[..head.len() - 1]);
             assert_eq!(reader.parse(), Ok(false));
             assert!(reader.held_bytes() >= head.len() - 1, "{framing}: {}", reader.held_bytes());
-            // The head is whole, and no byte of the body has come.
+            // The head is complete, and no byte of the body has arrived.
             reader.push(b"\n");
             assert_eq!(reader.parse(), Ok(false));
             let held = reader.held_bytes();
@@ -468,7 +470,7 @@ mod tests {
             assert_eq!(reader.parse(), Ok(true));
             assert!(reader.held_bytes() >= held + 5_000, "{framing}: {}", reader.held_bytes());
             assert!(reader.take().is_some());
-            assert_eq!(reader.held_bytes(), 0, "{framing}: a thread has it");
+            assert_eq!(reader.held_bytes(), 0, "{framing}: the request was taken");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What an app answers, and how its head looks on the wire.
+//! The answer of an app, and how its head is written.
 //!
-//! Models the writing half of Puma's `response.rb`: names in lower case, no
-//! `date` and no `server` field, a length where it is known, else chunks for
-//! HTTP/1.1 and the end of the connection for HTTP/1.0.
+//! Models the writing half of Puma's `response.rb`: field names are in lower case, and there is no `date` and
+//! no `server` field. A body of known length gets a `content-length`; other bodies are sent in chunks in
+//! HTTP/1.1, and end with the connection in HTTP/1.0.
 
 use std::borrow::Cow;
 use std::io;
@@ -25,64 +25,64 @@ use super::socket::{Cutter, Patience, Socket};
 use super::stream::{Dialect, Stream, StreamError};
 use super::timeline::Subject;
 
-/// Few answers have more.
+/// Few answers have more headers than this.
 const USUAL_HEADERS: usize = 6;
-/// More than the status line and the fields take that the server adds by itself, in bytes.
+/// An upper bound for the status line and the fields that the server adds, in bytes.
 const OWN_LINES_BYTES: usize = 128;
 
-/// The action of a stream: it writes events for as long as it likes, on the pool thread that it was
-/// called on.
+/// The action of a stream. It writes events for as long as it likes, on the pool thread that calls it.
 pub type Action = Box<dyn FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send>;
 
-/// A body of events, written while the action runs.
+/// A body of events, which is written while the action runs.
 pub struct Events {
     pub(crate) dialect: Dialect,
     pub(crate) action: Action,
 }
 
-/// A connection that has left the pool: its socket, set not to block, and what was
-/// read of it beyond the request. When this is dropped nothing more can be written, and the
-/// server closes the socket as it closes all others.
+/// A connection that has left the pool: its non-blocking socket, and the bytes that were read after the
+/// request. When this is dropped, nothing more can be written, and the server closes the socket like any
+/// other.
 pub struct Detached {
     pub(super) socket: Arc<Socket>,
-    /// Bytes that came behind the request.
+    /// Bytes that were read after the request.
     pub unread: Box<[u8]>,
-    /// What ends it, and as whose connection. None: its end is a reset.
+    /// The server that ends it, and the subject of its connection. `None` to end it with a reset.
     pub(super) take_back: Option<(Weak<dyn TakeBack>, Subject)>,
 }
 
 /// The server, as a detached connection sees it.
 pub(super) trait TakeBack: Send + Sync {
-    /// Ends this connection in the same way as every other. Does not block.
+    /// Ends this connection like every other. Does not block.
     fn take_back(&self, socket: Arc<Socket>, subject: Subject);
 }
 
 impl Detached {
-    /// Its socket, which does not block.
+    /// Returns the socket, which is non-blocking.
     pub fn stream(&self) -> &TcpStream {
         &self.socket.stream
     }
 
-    /// Writes all of it, waiting for the client in total at most for `timeout`. Answers how long it
-    /// waited, also where it waited in vain.
+    /// Writes all bytes, and waits for the client for at most `timeout` in total. Returns how long it waited,
+    /// even if the write failed.
     pub fn write_all(&self, bytes: &[u8], timeout: Duration) -> (Duration, io::Result<()>) {
         self.socket.write_all([bytes, &[], &[]], Patience::of(timeout), |_| ())
     }
 
-    /// Whether its waits were ended by [`Detached::cutter`].
+    /// Returns whether a [`Cutter`] from [`Detached::cutter`] has ended its waits.
     pub fn is_cut(&self) -> bool {
         self.socket.is_cut()
     }
 
-    /// Closes it at once by a reset: its client does not read, so waiting for it would hold a connection.
+    /// Closes the connection at once with a reset. Meant for a client that does not read: waiting for it
+    /// would keep the connection open.
     pub fn abort(mut self) {
         self.take_back = None;
         if let Err(error) = SockRef::from(self.stream()).set_linger(Some(Duration::ZERO)) {
-            log::debug!("a connection is closed without a reset: {error}");
+            log::debug!("cannot reset a connection, closing it: {error}");
         }
     }
 
-    /// What ends a write that waits, from another thread.
+    /// Returns a handle that ends a blocked write from another thread.
     pub fn cutter(&self) -> Cutter {
         Cutter(Arc::downgrade(&self.socket))
     }
@@ -98,39 +98,38 @@ impl Drop for Detached {
     }
 }
 
-/// Who takes a connection over. Called on the pool thread, which it must not keep.
+/// The function that takes a connection over. It is called on the pool thread, and must not keep it.
 pub type TakeOver = Box<dyn FnOnce(Detached) + Send>;
 
-/// What comes after the head.
+/// The part of an answer after the head.
 pub enum ResponseBody {
-    /// Bytes whose number is known.
+    /// Bytes of known length.
     Whole(Vec<u8>),
-    /// Events, written while an action runs.
+    /// Events, which are written while an action runs.
     Events(Events),
-    /// Nothing that the server knows of: the connection is handed over. Models Rack's
-    /// partial and full hijack.
+    /// The connection is handed over, and the server writes no body. Models Rack's partial and full hijack.
     Detached {
-        /// The side that writes the head.
+        /// Which side writes the head.
         head: DetachedHead,
-        /// What takes the connection over.
+        /// The function that takes the connection over.
         take_over: TakeOver,
     },
 }
 
-/// The side that writes the head of a connection that is handed over.
+/// Which side writes the head of a connection that is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DetachedHead {
     /// The server, before it hands the connection over.
     ByServer,
-    /// The app, on the connection that it was handed.
+    /// The app, after it has taken the connection over.
     ByApp,
 }
 
 /// An answer of the app: a status, header fields, and a body.
 ///
-/// The server adds the fields that frame the body (`content-length`, `transfer-encoding`,
-/// `connection`), and neither `date` nor `server`. A length or a coding that the app gives is left out where
-/// the server writes the body; in an answer to HEAD the app's length holds.
+/// The server adds the fields that frame the body (`content-length`, `transfer-encoding`, `connection`), but
+/// neither `date` nor `server`. If the server frames the body, a length or a transfer coding given by the app
+/// is dropped. In an answer to HEAD the app's length is kept.
 pub struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
@@ -138,58 +137,58 @@ pub struct Response {
 }
 
 impl Response {
-    /// An answer with this status, media type and body.
+    /// Creates an answer with this status, media type and body.
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let mut headers = Vec::with_capacity(USUAL_HEADERS);
         headers.push((CONTENT_TYPE, header_value(content_type.into())));
         Response { status, headers, body: ResponseBody::Whole(body.into()) }
     }
 
-    /// 200 with plain text.
+    /// Creates a 200 answer with plain text.
     pub fn text(text: impl Into<String>) -> Self {
         Response::new(StatusCode::OK, "text/plain; charset=utf-8", text.into())
     }
 
-    /// 200 with a page.
+    /// Creates a 200 answer with an HTML page.
     pub fn html(page: impl Into<String>) -> Self {
         Response::new(StatusCode::OK, "text/html; charset=utf-8", page.into())
     }
 
-    /// 200 with JSON, which is sent as it is.
+    /// Creates a 200 answer with this JSON text.
     pub fn json(json: impl Into<String>) -> Self {
         Response::new(StatusCode::OK, "application/json", json.into())
     }
 
-    /// A status with one line of plain text: an error in the words of the app.
+    /// Creates an answer with one line of plain text, such as an error message of the app.
     pub fn line(status: StatusCode, text: &str) -> Self {
         Response::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
     }
 
-    /// A status with its own reason as text, such as `Not Found`.
+    /// Creates an answer whose text is the reason phrase of the status, such as `Not Found`.
     pub fn status(status: StatusCode) -> Self {
         Response::line(status, reason(status))
     }
 
-    /// A status without a body and without any field, such as 204.
+    /// Creates an answer without a body and without any field, such as 204.
     pub fn bare(status: StatusCode) -> Self {
         Response { status, headers: Vec::new(), body: ResponseBody::Whole(Vec::new()) }
     }
 
-    /// 404.
+    /// Creates a 404 answer.
     pub fn not_found() -> Self {
         Response::status(StatusCode::NOT_FOUND)
     }
 
-    /// 303: the client is to GET this address.
+    /// Creates a 303 answer, which makes the client GET this address.
     pub fn redirect(to: impl Into<Cow<'static, str>>) -> Self {
         Response::status(StatusCode::SEE_OTHER).with_header("location", to)
     }
 
-    /// A stream of server-sent events: `action` runs on the pool thread that took the request and holds
-    /// it until it returns.
+    /// Creates a stream of server-sent events. `action` runs on the pool thread that took the request, and
+    /// holds it until it returns.
     ///
     /// The stream counts as open, and its age begins, when the thread enters the action. However the action
-    /// leaves, the stream is closed after it; an error that it returns ends the stream and nothing else.
+    /// ends, the stream is closed afterward. An error that the action returns ends only this stream.
     ///
     /// ```
     /// use std::time::Duration;
@@ -207,7 +206,7 @@ impl Response {
         Response::events_in(Dialect::default(), action)
     }
 
-    /// The same, where the stream says other things besides its events than it does by default.
+    /// Like [`Response::events`], with a [`Dialect`]: what the stream sends in addition to its events.
     pub fn events_in(
         dialect: Dialect,
         action: impl FnOnce(&mut Stream<'_>) -> Result<(), StreamError> + Send + 'static,
@@ -219,18 +218,18 @@ impl Response {
             .with_header("x-accel-buffering", "no")
     }
 
-    /// Hands the connection over behind the head of this response: it leaves the pool, and the server
-    /// writes nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread and
-    /// must not keep it.
+    /// Hands the connection over after the head of this response. The connection leaves the pool, and the
+    /// server writes nothing more to it. Models Rack's partial hijack. `take_over` runs on the pool thread
+    /// and must not keep it.
     ///
-    /// Answered with 501 where the server does not have the socket. HEAD is answered with the head alone,
-    /// and nobody takes over.
+    /// If the server does not have the socket, the request is answered with 501. HEAD is answered with the
+    /// head alone, and `take_over` is not called.
     pub fn detach(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(DetachedHead::ByServer, take_over)
     }
 
-    /// The same in place of any head, which `take_over` has to write, for HEAD as well. Models Rack's full
-    /// hijack.
+    /// Like [`Response::detach`], but `take_over` has to write the head, for HEAD requests as well. Models
+    /// Rack's full hijack.
     pub fn detach_without_head(take_over: impl FnOnce(Detached) + Send + 'static) -> Self {
         Response::detached(DetachedHead::ByApp, take_over)
     }
@@ -240,51 +239,51 @@ impl Response {
         Response { status: StatusCode::OK, headers: Vec::with_capacity(USUAL_HEADERS), body }
     }
 
-    /// The same answer with another status.
+    /// Replaces the status.
     pub fn with_status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// The same answer with one more field. Control characters in the value, tab aside, are left out, as
-    /// Puma leaves out such fields: no value can begin a new field or end the head.
+    /// Adds a header field. Control characters in the value, except tabs, are removed, so a value cannot
+    /// begin a new field or end the head. (Puma drops such a field completely.)
     ///
     /// # Panics
     ///
-    /// If the name is no header name in lower case.
+    /// Panics if the name is not a valid header name in lower case.
     pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((HeaderName::from_static(name), header_value(value.into())));
         self
     }
 
-    /// The same answer with these bytes as its body.
+    /// Replaces the body with these bytes.
     pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = ResponseBody::Whole(body.into());
         self
     }
 
-    /// Its status.
+    /// Returns the status.
     pub fn status_code(&self) -> StatusCode {
         self.status
     }
 
-    /// Its fields, in the order in which they are sent.
+    /// Returns the header fields, in the order in which they are sent.
     pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.headers.iter().map(|(name, value)| (name, value))
     }
 
-    /// The first value of a field, if it is text. None: it is absent.
+    /// Returns the first value of a field, or `None` if the field is absent or the value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(it, _)| it == name);
         found.and_then(|(_, value)| std::str::from_utf8(value.as_bytes()).ok())
     }
 
-    /// What comes after the head.
+    /// Returns the body.
     pub fn body(&self) -> &ResponseBody {
         &self.body
     }
 
-    /// The bytes of its body. None: it is a stream, or the connection is handed over.
+    /// Returns the bytes of the body, or `None` for a stream or a connection that is handed over.
     pub fn into_bytes(self) -> Option<Vec<u8>> {
         match self.body {
             ResponseBody::Whole(bytes) => Some(bytes),
@@ -298,8 +297,8 @@ impl Response {
         fields::has_token(named.filter_map(|(_, value)| value.to_str().ok()), "close")
     }
 
-    /// With what JSON, text and scripts say unless their route says otherwise: that their type is
-    /// not to be guessed, and that no cache keeps them. Pages and streams have fields of their own.
+    /// Adds default fields to JSON, text and scripts: `x-content-type-options: nosniff`, and `cache-control:
+    /// no-store` unless the answer has a `cache-control`. Pages and streams are not changed.
     pub fn with_default_headers(self) -> Self {
         let has_its_own = |it: &str| it.starts_with("text/html") || it.starts_with("text/event-stream");
         if self.header("content-type").is_none_or(has_its_own) {
@@ -322,16 +321,16 @@ fn header_value(text: Cow<'static, str>) -> HeaderValue {
     let without_control = || -> Bytes {
         text.iter().copied().filter(|byte| *byte == b'\t' || !byte.is_ascii_control()).collect()
     };
-    // A clone of `Bytes` copies none of them. Without control characters every text is a value.
+    // A clone of `Bytes` does not copy them. Without control characters, every text is a valid value.
     HeaderValue::from_maybe_shared(text.clone())
         .or_else(|_| HeaderValue::from_maybe_shared(without_control()))
         .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// How the answer to this request is framed.
+/// Determines how the answer to this request is framed.
 pub fn framing(request: &Request, response: &Response) -> AnswerFraming {
     match &response.body {
-        // An answer with 101 is not over: what follows is another protocol.
+        // An answer with 101 does not end: another protocol follows.
         ResponseBody::Detached { .. } => AnswerFraming::UntilClose,
         _ if response.status.is_informational() || matches!(response.status.as_u16(), 204 | 304) => {
             AnswerFraming::None
@@ -342,7 +341,7 @@ pub fn framing(request: &Request, response: &Response) -> AnswerFraming {
     }
 }
 
-/// The head of the answer, up to and with its empty line.
+/// Returns the head of the answer, including its final empty line.
 pub fn head(request: &Request, response: &Response, framing: AnswerFraming, after: AfterAnswer) -> Vec<u8> {
     let version = request.version().as_str();
     let fields: usize =
@@ -361,7 +360,8 @@ pub fn head(request: &Request, response: &Response, framing: AnswerFraming, afte
         }
     };
     let is_for_head = request.method == "HEAD";
-    // Two lengths, or a length beside chunks, would let two readers see two different ends of the body.
+    // With two lengths, or a length in addition to chunks, two programs could see two different ends of the
+    // body.
     let frames_itself = match framing {
         AnswerFraming::Counted(_) | AnswerFraming::Chunked => !is_for_head,
         AnswerFraming::UntilClose => matches!(response.body, ResponseBody::Events(_)),
@@ -396,7 +396,8 @@ pub fn head(request: &Request, response: &Response, framing: AnswerFraming, afte
     head
 }
 
-/// The head of a counted answer that is the last of its connection, for what has left the pool with it.
+/// Returns the head of an answer with a known length that is the last one of its connection. Meant for
+/// connections that have left the pool.
 pub fn last_head(version: Version, response: &Response, length: usize) -> Vec<u8> {
     let version = version.as_str();
     let mut head =
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn each_version_gets_the_framing_that_it_can_read() {
+    fn each_version_gets_a_framing_that_it_supports() {
         let mut request = get("/");
         let live = || Response::events(|_| Ok(()));
         assert_eq!(framing(&request, &live()), AnswerFraming::Chunked);
@@ -445,19 +446,19 @@ mod tests {
         assert!(lines(&request, &live()).starts_with("HTTP/1.0 200 OK\r\n"));
         request.headers.push("Connection", b"keep-alive");
         assert!(lines(&request, &Response::text("x")).contains("connection: keep-alive\r\n"));
-        // Its end is the connection's end, so it must not promise to keep it.
+        // The answer ends with the connection, so it must not promise to keep it.
         assert!(!lines(&request, &live()).contains("connection"));
     }
 
     #[test]
-    fn a_head_takes_no_memory_for_its_body() {
+    fn a_head_does_not_reserve_memory_for_a_large_body() {
         let response = Response::new(StatusCode::OK, "text/html", vec![b'x'; 1_000_000]);
         let head = head(&get("/"), &response, framing(&get("/"), &response), AfterAnswer::Keep);
         assert!(head.capacity() < 1_000, "{}", head.capacity());
     }
 
     #[test]
-    fn json_and_text_say_how_they_may_be_cached() {
+    fn json_and_text_get_default_fields_against_caching_and_sniffing() {
         let fields = |response: Response| {
             let names = ["x-content-type-options", "cache-control"];
             let response = response.with_default_headers().with_default_headers();
@@ -474,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_has_two_lengths_and_the_app_may_say_that_of_a_head() {
+    fn no_answer_has_two_lengths_and_an_app_may_set_that_of_a_head_request() {
         let framed = |request: &Request, response: Response| -> Vec<String> {
             let fields = |line: &&str| line.starts_with("content-") || line.starts_with("transfer-");
             lines(request, &response).lines().filter(fields).map(str::to_owned).collect()
@@ -494,13 +495,13 @@ mod tests {
         assert_eq!(framed(&request, page().with_header("content-length", "3")), ["content-length: 3"]);
         let not_modified = page().with_status(StatusCode::NOT_MODIFIED).with_header("content-length", "3");
         assert_eq!(framed(&get("/"), not_modified), ["content-length: 3"]);
-        // Who takes the connection over frames what it writes.
+        // The new owner of the connection frames what it writes.
         let detached = Response::detach(|_| ()).with_header("content-length", "3");
         assert_eq!(framed(&get("/"), detached), ["content-length: 3"]);
     }
 
     #[test]
-    fn an_app_ends_the_connection_however_it_spells_that() {
+    fn an_app_can_end_the_connection_with_any_spelling_of_close() {
         let says = |value| Response::text("").with_header("connection", value).says_close();
         assert!(says("close") && says("Close") && says("te, close"));
         assert!(!says("keep-alive") && !says("close-not") && !Response::text("").says_close());
@@ -509,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_a_body_says_no_length() {
+    fn an_answer_that_cannot_have_a_body_is_sent_without_a_length() {
         assert_eq!(framing(&get("/"), &Response::status(StatusCode::NO_CONTENT)), AnswerFraming::None);
         assert_eq!(framing(&get("/"), &Response::status(StatusCode::NOT_MODIFIED)), AnswerFraming::None);
     }

@@ -1,9 +1,9 @@
-//! The threads that serve everything else, and the one place that notices when one ends by itself.
+//! Service threads, on which everything else depends, and the detection of one that ends by itself.
 //!
-//! A server whose broadcaster or reactor is gone looks healthy: it accepts, and its pages may still
-//! answer. So each such thread is started through [`Services`]. If it ends without being told to,
-//! by an error or by a panic, the log says why, and whoever waits on [`Services::ended`] ends the
-//! process.
+//! A server whose broadcaster or reactor is gone still looks healthy: it accepts connections, and its pages
+//! may still answer. Every such thread is therefore started through [`Services`]. If it ends without being
+//! stopped, by an error or a panic, the log says why, and the program can end the process when
+//! [`Services::ended`] receives the report.
 
 use std::any::Any;
 use std::fmt;
@@ -19,13 +19,13 @@ use crate::threads::{SpawnError, StopSignal, StoppableThread};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the {name} thread ended by itself: {why}")]
 pub struct Ended {
-    /// The thread's name.
+    /// The name of the thread.
     pub name: Arc<str>,
     /// The error that it returned, or its panic.
     pub why: String,
 }
 
-/// Starts service threads, and hears of those that end by themselves.
+/// Starts service threads, and receives a report of each one that ends by itself.
 #[derive(Debug, Clone)]
 pub struct Services {
     tell: Sender<Ended>,
@@ -40,8 +40,8 @@ impl Default for Services {
 }
 
 impl Services {
-    /// Starts a thread that runs until its stop signal comes, and returns Ok then. Any other end is reported,
-    /// a panic as well.
+    /// Starts a thread that runs until its stop signal, and then returns `Ok`. If it returns an error or
+    /// panics, that is reported.
     pub fn spawn(
         &self,
         name: &str,
@@ -55,24 +55,24 @@ impl Services {
             if let Err(why) = outcome {
                 let ended = Ended { name: ended, why };
                 log::error!("{ended}");
-                // This holds the receiving end as well, so it cannot fail.
+                // Sending cannot fail, because this thread's `Services` also holds the receiver.
                 let _ = tell.send(ended);
             }
         })
     }
 
-    /// Receives each service thread that ended by itself.
+    /// Receives a report of each service thread that ended by itself.
     pub fn ended(&self) -> &Receiver<Ended> {
         &self.ended
     }
 }
 
-/// Runs one piece of a loop's work, so that a panic costs this piece and not the loop. None: it
-/// panicked. What the piece has touched must be whole after any of its steps.
+/// Runs one piece of a loop's work, so that a panic costs this piece and not the loop. Returns `None` after a
+/// panic. The data that the piece modifies must be consistent after each of its steps.
 pub fn piece<T>(what: fmt::Arguments<'_>, run: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run))
-        // The panic hook has written the message already.
-        .inspect_err(|_| log::debug!("{what} panicked, and is left out"))
+        // The panic hook has already written the message.
+        .inspect_err(|_| log::debug!("{what} panicked and is skipped"))
         .ok()
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_thread_that_ends_by_itself_is_reported_and_one_that_was_told_is_not() {
+    fn a_service_thread_is_reported_if_it_ends_by_itself_but_not_if_it_was_stopped() {
         let services = Services::default();
         for (name, outcome) in [("a", Ok(())), ("b", Err("no descriptors".to_owned()))] {
             services.spawn(name, move |_| outcome).unwrap().join();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_that_panics_costs_itself_only() {
+    fn a_piece_that_panics_does_not_affect_other_pieces() {
         let done: Vec<_> =
             (0..3).map(|n| piece(format_args!("{n}"), || assert_ne!(n, 1)).is_some()).collect();
         assert_eq!(done, [true, false, true]);

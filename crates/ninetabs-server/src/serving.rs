@@ -1,9 +1,8 @@
-//! Serving one request: the app is called, its answer is written, both on the pool
-//! thread that took the request, which is held until the answer has ended.
+//! Serves one request: calls the app and writes its answer. Both happen on the pool thread that took the
+//! request, which is held until the answer has ended.
 //!
-//! Models the middle of Puma::Server#process_client, from the request that is read
-//! to the answer that is written. A panic in the app, or in a body, ends here: it
-//! costs one 500, or, where the answer has begun, that answer.
+//! Models the middle of Puma::Server#process_client, after the request has been read. A panic in the app or
+//! in a stream's action is caught here. It costs one 500, or the rest of an answer that has begun.
 
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
@@ -29,7 +28,7 @@ use crate::timeline::{Subject, Timeline, What};
 /// A request that holds a thread.
 #[derive(Debug, Clone)]
 pub struct RequestView {
-    /// Which request it is.
+    /// The numbers of the request and its connection.
     pub subject: Subject,
     /// Its target.
     pub target: Arc<str>,
@@ -39,31 +38,31 @@ pub struct RequestView {
     pub bytes: u64,
 }
 
-/// What the pool's threads share while they serve.
+/// The state that the pool threads share while they serve.
 pub struct Serving {
     app: Arc<dyn App>,
     timeline: Arc<Timeline>,
     streams: Arc<Streams>,
     limits: AnswerLimits,
     requests_count: AtomicU64,
-    /// By thread number.
+    /// The slots by thread number.
     in_flight: Mutex<FxHashMap<usize, ThreadSlot>>,
 }
 
-/// What is to become of a connection after an answer.
+/// What happens to a connection after an answer.
 pub(crate) enum Served {
     /// Another request may follow.
     Kept,
     Ended,
-    /// Somebody takes it over.
+    /// This function takes the connection over.
     Detached(TakeOver),
 }
 
-/// The request that one pool thread serves.
+/// The state of one pool thread.
 #[derive(Default)]
 struct ThreadSlot {
     begun: Option<BegunRequest>,
-    /// Counts for the request at hand; the next request reuses it, unless it is still in use.
+    /// The progress of the current answer. The next request reuses it unless it is still in use.
     progress: Arc<SentSoFar>,
 }
 
@@ -74,7 +73,7 @@ struct BegunRequest {
 }
 
 impl Serving {
-    /// Hands requests to this app, and registers its streams there.
+    /// Creates the state for serving with this app, whose streams are registered in `streams`.
     pub fn new(
         app: Arc<dyn App>,
         timeline: Arc<Timeline>,
@@ -91,23 +90,24 @@ impl Serving {
         }
     }
 
-    /// The open streams.
+    /// Returns the registry of open streams.
     pub fn streams(&self) -> &Arc<Streams> {
         &self.streams
     }
 
-    /// Counts a request that is not served: its client has gone.
+    /// Counts a request that is not served because its client has gone.
     pub fn count_request(&self) {
         self.requests_count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Requests that a thread has begun since the start, whether or not they are answered.
+    /// Returns how many requests threads have begun to serve since the start, whether or not they have been
+    /// answered.
     pub fn requests_count(&self) -> u64 {
         self.requests_count.load(Ordering::Relaxed)
     }
 
-    /// The request that a thread holds on this connection, unless it has let go of it by now. A thread
-    /// may take several requests from one connection, one after the other.
+    /// Returns the request that this thread is serving on this connection, or `None` if it has ended by now.
+    /// A thread may serve several requests of one connection, one after the other.
     pub fn view(&self, thread: usize, connection: u64) -> Option<RequestView> {
         let in_flight = self.in_flight();
         let ThreadSlot { begun, progress } = in_flight.get(&thread)?;
@@ -120,18 +120,18 @@ impl Serving {
         })
     }
 
-    /// Bytes of answers that threads are about to write and that the kernel has not taken yet: clients
-    /// do not read.
+    /// Returns how many bytes of answers the kernel has not taken yet, in writes that are in progress. It is
+    /// above 0 while clients do not read.
     pub fn unsent_bytes(&self) -> u64 {
         self.in_flight().values().map(|slot| slot.progress.unsent.load(Ordering::Relaxed)).sum()
     }
 
-    /// Serves one request on this thread, to the end of its answer, for a server that has no socket to
-    /// give away: nothing can end a write to this writer from outside.
+    /// Serves one request on this thread, to the end of its answer. Meant for a server that cannot provide
+    /// the socket: a write to this writer cannot be ended by another thread.
     ///
-    /// The caller gives each of its threads a number of its own ([`RequestBuilder::thread`]). Of two requests
-    /// that are served at once under one number, [`view`](Self::view) and
-    /// [`unsent_bytes`](Self::unsent_bytes) show the one that began last.
+    /// The caller gives each of its threads a unique number ([`RequestBuilder::thread`]). If two requests are
+    /// served at once under the same number, [`view`](Self::view) and [`unsent_bytes`](Self::unsent_bytes)
+    /// show the one that began last.
     ///
     /// [`RequestBuilder::thread`]: crate::RequestBuilder::thread
     pub fn serve_to(&self, request: &Request, writer: Box<dyn Write + Send>) {
@@ -140,8 +140,8 @@ impl Serving {
 
     /// Serves one request on this thread, to the end of its answer.
     ///
-    /// An app that panics costs one 500, or, if its answer has begun, that answer.
-    /// `at` is when the thread took the request. After [`AfterAnswer::Close`] no other request may follow.
+    /// A panic in the app costs one 500, or the rest of an answer that has begun. `at` is when the thread
+    /// took the request. After [`AfterAnswer::Close`] no other request may follow.
     pub(crate) fn serve(
         &self,
         request: &Request,
@@ -175,7 +175,7 @@ impl Serving {
         served
     }
 
-    /// Answers the status that was sent, too: it may be another than the app's.
+    /// Writes the answer. Also returns the status that was sent, which may differ from the app's.
     fn answer(
         &self,
         request: &Request,
@@ -193,7 +193,8 @@ impl Serving {
         }
         let status = response.status;
         let framing = response::framing(request, &response);
-        // Whether this answer lets another request follow; a 500 in its place decides that anew.
+        // Whether another request may follow this answer. If a 500 replaces the answer, this is decided
+        // again.
         let after_this = AfterAnswer::kept_if(
             after == AfterAnswer::Keep
                 && request.keeps_alive()
@@ -201,7 +202,7 @@ impl Serving {
                 && !response.says_close(),
         );
         connection.begin(response::head(request, &response, framing, after_this), framing);
-        // Who writes a head of its own has to be asked for that of HEAD, too.
+        // An app that writes the head itself does so for HEAD requests as well.
         let writes_its_own =
             matches!(response.body, ResponseBody::Detached { head: DetachedHead::ByApp, .. });
         if (request.method == "HEAD" && !writes_its_own) || framing == AnswerFraming::None {
@@ -209,7 +210,7 @@ impl Serving {
             return (status, served(connection.end(AnswerEnd::Clean), after_this));
         }
         let ended = match response.body {
-            // Its failure is on the timeline: a page has nobody else to tell.
+            // A failed write is on the timeline. There is nothing else to do about a page.
             ResponseBody::Whole(bytes) => {
                 if let Some(most) = self.limits.max_answer_time {
                     connection.limit_waits(most, MAX_STALL);
@@ -225,7 +226,7 @@ impl Serving {
             ResponseBody::Events(events) => {
                 let ended = panic::catch_unwind(AssertUnwindSafe(|| {
                     let mut stream = Stream::open(&self.streams, &mut connection, request, events.dialect);
-                    // Why it left early is the action's own business: the record has it.
+                    // The reason why an action ended early is already in the record.
                     let _ = (events.action)(&mut stream);
                     stream.close()
                 }));
@@ -256,8 +257,8 @@ impl Serving {
         self.timeline.record(Some(request.thread()), Some(request.subject()), What::Panicked { message });
     }
 
-    /// Notes that this thread holds a request from now on. A new thread gets the lowest free number, so there
-    /// are no more slots than there have been threads at once.
+    /// Notes that this thread holds a request now. A new thread gets the lowest free number, so there are
+    /// never more slots than there have been threads at once.
     fn begin(&self, thread: usize, begun: BegunRequest) -> Arc<SentSoFar> {
         let mut in_flight = self.in_flight();
         let slot = in_flight.entry(thread).or_default();
@@ -269,7 +270,7 @@ impl Serving {
         Arc::clone(&slot.progress)
     }
 
-    /// Notes that this thread holds no request any more.
+    /// Notes that this thread no longer holds a request.
     fn let_go(&self, thread: usize) {
         if let Some(slot) = self.in_flight().get_mut(&thread) {
             slot.begun = None;
@@ -277,12 +278,12 @@ impl Serving {
     }
 
     fn in_flight(&self) -> MutexGuard<'_, FxHashMap<usize, ThreadSlot>> {
-        // Each holder writes or reads one entry: a panic leaves it whole.
+        // Every change under this lock is to one entry, so the data is consistent even after a panic.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// `is_whole`: the client can tell where this answer ends.
+/// `is_whole` means that the client can tell where this answer ends.
 fn served(is_whole: bool, after: AfterAnswer) -> Served {
     match after {
         AfterAnswer::Keep if is_whole => Served::Kept,
@@ -302,7 +303,7 @@ mod tests {
     use crate::Server;
     use crate::streams::StreamSettings;
 
-    /// Holds each write until it is told to go on.
+    /// A writer that blocks each write until the test releases it.
     struct Held {
         begins: Sender<()>,
         goes_on: Receiver<()>,
@@ -321,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn two_requests_at_once_under_one_number_do_not_share_a_count() {
+    fn two_requests_at_once_under_one_thread_number_do_not_share_a_count() {
         let app = Arc::new(|_: &Request| Response::text("ok"));
         let timeline = Arc::new(Timeline::disabled());
         let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::clone(&timeline)));
@@ -339,12 +340,12 @@ mod tests {
             first.join().unwrap();
         });
         assert_eq!(serving.unsent_bytes(), 0);
-        // A number is no size.
+        // A thread number is not a size: a large one takes no memory.
         serving.serve_to(&request(usize::MAX), Box::new(io::sink()));
     }
 
     #[test]
-    fn a_stream_that_panics_before_its_first_write_does_not_decide_over_the_connection() {
+    fn a_connection_is_kept_after_a_stream_that_panicked_before_its_first_write() {
         let app = |request: &Request| match request.path() {
             "/page" => Response::text("ok"),
             _ => Response::events(|_| panic!("at once")).with_header("connection", "close"),
@@ -353,7 +354,7 @@ mod tests {
         for version in ["HTTP/1.0", "HTTP/1.1"] {
             let mut client = TcpStream::connect(server.addr()).unwrap();
             client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-            // The 500 that takes the stream's place, then a page on the same connection.
+            // The 500 that replaces the stream, then a page on the same connection.
             for path in ["/stream", "/page"] {
                 write!(client, "GET {path} {version}\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
                     .unwrap();
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn an_app_that_writes_its_own_head_writes_that_of_a_head_request() {
+    fn an_app_that_writes_its_own_head_does_so_for_a_head_request() {
         let app = |_: &Request| {
             Response::detach_without_head(|detached| {
                 let _ = detached.write_all(b"HTTP/1.1 202 Mine\r\n\r\n", Duration::from_secs(60));

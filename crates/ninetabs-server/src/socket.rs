@@ -1,10 +1,8 @@
-//! A socket that is written to by one thread and can be cut by another.
+//! A socket that one thread writes to and another thread can cut.
 //!
-//! Models the writing of Puma's `fast_write_str`: write, and where the kernel's
-//! buffers are full wait until the client has read, at most for the write timeout,
-//! which here is a sum over all waits. A wait can be ended from outside: the stream
-//! reaper holds a [`Cutter`], by which a write that is blocked, or is about to be,
-//! fails at once.
+//! Models Puma's `fast_write_str`: write, and if the kernel's buffers are full, wait until the client has
+//! read. Here the write timeout limits the sum of all these waits. Another thread can end a wait: the stream
+//! reaper holds a [`Cutter`], with which a write that is blocked, or is about to block, fails at once.
 
 use std::io::{self, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -18,45 +16,45 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
-/// The most that is read at once, in bytes. It is read onto the stack, which is as deep
-/// for every page, so that a thread has no buffer of its own.
+/// How many bytes one read returns at most. They are read onto the stack, which needs that depth for every
+/// page anyway, so threads do not need a read buffer of their own.
 pub(super) const READ_BYTES: usize = 8 * 1024;
 
-/// What one write hands to the kernel: pieces that lie in different places, in their order.
+/// The pieces of one write, which are passed to the kernel together, in this order.
 pub(super) type WritePieces<'a> = [&'a [u8]; 3];
 
-/// A connection's socket, set not to block.
+/// A connection's socket, which is non-blocking.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub stream: TcpStream,
-    /// A thread waits until the client reads.
+    /// Whether a thread is waiting for the client to read.
     blocked: AtomicBool,
-    /// A thread waits until the client closes.
+    /// Whether a thread is waiting for the client to close.
     listening: AtomicBool,
     cut: AtomicBool,
-    /// Reading was ended on our side, so that the end of the stream says nothing about the client.
+    /// Whether this side has shut down reading, so that the end of the stream says nothing about the client.
     deaf: AtomicBool,
-    /// The results of earlier looks at its unread bytes.
+    /// The results of earlier peeks at its unread bytes.
     pub peeked: Peeked,
-    /// Bytes written since its last request began.
+    /// Bytes written since the current request began.
     written: AtomicUsize,
-    /// How many there are; one less when this one goes.
+    /// The number of open connections. Reduced by one when this is dropped.
     count: Arc<AtomicUsize>,
 }
 
-/// What is known of a connection's next request from looks at its unread bytes.
+/// The results of peeks at the unread bytes of the connection's next request.
 #[derive(Debug, Default)]
 pub(super) struct Peeked {
-    /// The number of bytes that held an incomplete head at the last look.
+    /// How many bytes there were at the last peek, if they held an incomplete head.
     pub no_head: AtomicU32,
-    /// Whether a look has found a whole head.
+    /// Whether a peek has found a complete head.
     pub has_head: AtomicBool,
-    /// The request whose head has been noted.
+    /// The request whose head has been recorded.
     pub noted: AtomicU64,
 }
 
 impl Peeked {
-    /// The next request begins.
+    /// Forgets the results, because the next request begins.
     pub fn reset(&self) {
         self.no_head.store(0, Ordering::Relaxed);
         self.has_head.store(false, Ordering::Relaxed);
@@ -72,19 +70,19 @@ impl Drop for Socket {
 /// How long a write waits for its client to read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// In total.
+    /// The limit in total.
     pub total: Duration,
-    /// While the client takes nothing.
+    /// The limit while the client takes nothing.
     pub stall: Duration,
 }
 
 impl Patience {
-    /// As long as this in total, however little the client takes.
+    /// The same limit in total and while the client takes nothing.
     pub fn of(total: Duration) -> Patience {
         Patience { total, stall: total }
     }
 
-    /// No longer than these.
+    /// Reduces the limits to these.
     pub fn at_most(self, total: Duration, stall: Duration) -> Patience {
         Patience { total: self.total.min(total), stall: self.stall.min(stall) }
     }
@@ -94,14 +92,14 @@ impl Patience {
 #[derive(Debug, Clone, Default)]
 pub struct Cutter(pub(super) Weak<Socket>);
 
-/// What ended a wait for the client to close.
+/// Why a wait for the client to close ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waited {
-    /// The time is over.
+    /// The timeout has passed.
     TimedOut,
-    /// The client has closed, or has stopped sending: the two look the same.
+    /// The client has closed or half-closed; the two look the same.
     Closed,
-    /// Somebody asked for the end of the stream.
+    /// A [`Cutter`] has ended the wait.
     Cut,
 }
 
@@ -121,8 +119,8 @@ impl Socket {
         })
     }
 
-    /// Writes all of it, waiting for the client no longer than its patience.
-    /// Answers how long it waited, also where it waited in vain.
+    /// Writes all pieces, and waits for the client no longer than `patience` allows. Returns how long it
+    /// waited, even if the write failed.
     pub fn write_all(
         &self,
         pieces: WritePieces<'_>,
@@ -142,14 +140,14 @@ impl Socket {
         waited: &mut Duration,
     ) -> io::Result<()> {
         let mut slices = pieces.map(IoSlice::new);
-        // Empty pieces at either end are left out.
+        // Skips empty pieces at either end.
         let filled = pieces.iter().rposition(|piece| !piece.is_empty()).map_or(0, |last| last + 1);
         let mut rest = &mut slices[..filled];
         IoSlice::advance_slices(&mut rest, 0);
         let mut stalled = Duration::ZERO;
         while !rest.is_empty() {
             let written = match &*rest {
-                // The kernel takes one piece faster by a plain write.
+                // A plain write of one piece is faster than a vectored one.
                 [one] => (&self.stream).write(one),
                 several => (&self.stream).write_vectored(several),
             };
@@ -176,15 +174,15 @@ impl Socket {
         Ok(())
     }
 
-    /// Writes what there is room for, and lets the rest go.
+    /// Writes as much as the kernel takes, and drops the rest.
     pub fn try_write(&self, bytes: &[u8]) {
-        // Its client is gone, or does not read: nobody can be told.
+        // If this fails, the client is gone or does not read, and there is nothing to do.
         let _ = (&self.stream).write(bytes);
     }
 
     /// Tells the client that nothing more will come.
     pub fn finish_writing(&self) {
-        // It fails when the client was the first to close.
+        // This fails if the client closed first.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -196,7 +194,7 @@ impl Socket {
                 Err(Errno::INTR) => continue,
                 received => received?,
             };
-            // After reading was ended on our side, only the kernel knows whether the client has closed.
+            // After this side has shut down reading, only the kernel knows whether the client has closed.
             if read == 0 && self.deaf.load(Ordering::SeqCst) && self.stream.peer_addr().is_ok() {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -205,20 +203,20 @@ impl Socket {
         }
     }
 
-    /// Waits until there is room. Fails when the time is over, or the stream is cut.
+    /// Waits until the kernel takes more bytes. Fails when the time is over or the stream is cut.
     fn wait_for_room(&self, left: Duration) -> io::Result<()> {
         if left.is_zero() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.blocked.store(true, Ordering::SeqCst);
-        // Either this is seen by who cuts, or the cut is seen here.
+        // Either the cutter sees `blocked`, or this thread sees `cut`.
         let outcome = if self.cut.load(Ordering::SeqCst) {
             Err(io::ErrorKind::ConnectionAborted.into())
         } else {
             poll_for(&self.stream, PollFlags::OUT, left).map(drop).map_err(io::Error::from)
         };
         self.blocked.store(false, Ordering::SeqCst);
-        // The socket that was cut is writable, and would say EPIPE as if its client had gone.
+        // A socket that was cut is writable, and a write would fail with EPIPE as if the client had gone.
         if self.cut.load(Ordering::SeqCst) { Err(io::ErrorKind::ConnectionAborted.into()) } else { outcome }
     }
 
@@ -227,28 +225,28 @@ impl Socket {
         self.cut.load(Ordering::SeqCst)
     }
 
-    /// Whether the last answer was cut; clears the mark, so that the next one can be written.
+    /// Whether the last answer was cut. Clears the mark, so that the next answer can be written.
     pub fn take_cut(&self) -> bool {
         self.cut.swap(false, Ordering::SeqCst)
     }
 
-    /// Bytes written since its last request began.
+    /// Bytes written since the current request began.
     pub fn written(&self) -> usize {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// The next request begins.
+    /// Prepares for the next request.
     pub fn reset(&self) {
         self.peeked.reset();
         self.written.store(0, Ordering::Relaxed);
     }
 
-    /// Whether reading was ended on our side.
+    /// Whether this side has shut down reading.
     pub fn is_deaf(&self) -> bool {
         self.deaf.load(Ordering::SeqCst)
     }
 
-    /// Whether the client has closed, or stopped sending. Does not block.
+    /// Whether the client has closed or half-closed. Does not block.
     pub fn is_closed(&self) -> bool {
         wait_for_peer_close(&self.stream, Duration::ZERO)
     }
@@ -256,7 +254,7 @@ impl Socket {
     /// Waits for the client to close.
     pub fn wait_for_close(&self, timeout: Duration) -> Waited {
         self.listening.store(true, Ordering::SeqCst);
-        // Either this is seen by who cuts, or the cut is seen here.
+        // Either the cutter sees `listening`, or this thread sees `cut`.
         let waited = self.listen(timeout);
         self.listening.store(false, Ordering::SeqCst);
         waited
@@ -280,12 +278,12 @@ impl Socket {
 }
 
 impl Cutter {
-    /// Ends the waits of this stream until its answer has ended. A write that is blocked fails;
-    /// what is written without waiting still goes out.
+    /// Ends the waits of this stream until its answer has ended. A blocked write fails; writes that need not
+    /// wait still succeed.
     pub fn cut(&self) {
         let Some(socket) = self.0.upgrade() else { return };
         socket.cut.store(true, Ordering::SeqCst);
-        // These fail when the client was the first to close.
+        // These fail if the client closed first.
         if socket.blocked.load(Ordering::SeqCst) {
             let _ = socket.stream.shutdown(Shutdown::Write);
         }
@@ -296,23 +294,23 @@ impl Cutter {
     }
 }
 
-/// Waits at most for `timeout` and returns whether the peer has closed, or stopped sending: the
-/// two look the same. May return false early.
+/// Waits for at most `timeout`, and returns whether the peer has closed or half-closed; the two look the
+/// same. May return false early.
 ///
 /// Models Puma's `closed_socket?`, which reads TCP_INFO. Linux reports the peer's FIN as POLLRDHUP. Other
-/// systems have no such flag, so there the end of the stream is looked for with `recv(MSG_PEEK)`, and found
-/// only once everything before it has been read.
+/// systems have no such flag. There, `recv(MSG_PEEK)` detects the end of the stream, but only once all bytes
+/// before it have been read.
 #[cfg(target_os = "linux")]
 fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
-    // A failed poll leaves nothing to wait for.
+    // After a failed poll, there is nothing to wait for.
     poll_for(stream, PollFlags::RDHUP, timeout).map_or(true, |seen| !seen.is_empty())
 }
 
-/// As on Linux, except that unread bytes hide the end of the stream.
+/// Like the Linux version, except that unread bytes hide the end of the stream.
 #[cfg(not(target_os = "linux"))]
 fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
-    /// How often the socket is asked while unread bytes lie before the end of the stream:
-    /// poll reports them at once, so it cannot be waited on.
+    /// The polling interval while there are unread bytes before the end of the stream. poll reports them at
+    /// once, so it cannot wait for the end.
     const ASK_EVERY: Duration = Duration::from_millis(50);
 
     match poll_for(stream, PollFlags::IN, timeout) {
@@ -330,7 +328,7 @@ fn wait_for_peer_close(stream: &TcpStream, timeout: Duration) -> bool {
     }
 }
 
-/// Waits for one of these to be so. Empty when the time is over, or a signal came.
+/// Waits for one of these flags. The result is empty after the timeout or a signal.
 fn poll_for(stream: &TcpStream, what: PollFlags, timeout: Duration) -> Result<PollFlags, Errno> {
     let mut polled = [PollFd::from_borrowed_fd(stream.as_fd(), what)];
     let timeout = Timespec {
@@ -354,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_of_one_write_arrive_in_order_however_the_kernel_takes_them() {
+    fn the_pieces_of_one_write_arrive_in_order() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let socket = Socket::new(listener.accept().unwrap().0, &Arc::default()).unwrap();
@@ -383,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_peer_is_seen_at_once_and_an_open_one_is_not() -> std::io::Result<()> {
+    fn a_half_closed_peer_is_detected_at_once_and_an_open_one_is_not() -> std::io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let peer = TcpStream::connect(listener.local_addr()?)?;
         let (ours, _) = listener.accept()?;

@@ -1,7 +1,8 @@
-//! Models `response.stream`: the handle on which a live action sends events and sleeps.
+//! Models `response.stream`: the handle with which a live action sends events and sleeps.
 //!
-//! In the dialect of the standard every stream sends `retry:` at its beginning, with the headers and before the first
-//! event, and again when it is ended early. The faithful dialect sends exactly what the original controller sends.
+//! In the `Resumable` dialect, every stream sends `retry:` at its beginning, with the headers and before the
+//! first event, and again when it is ended early. The `Bare` dialect sends exactly what the original
+//! controller sends.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -19,20 +20,20 @@ use crate::request::Request;
 use crate::socket::Waited;
 use crate::streams::{Membership, NoticeClose, StreamInterrupt, Streams};
 
-/// The most that is written between two looks at whether the stream is to end, in bytes.
+/// The maximum number of bytes that are written between two checks for an interrupt.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What a stream says besides its events.
+/// What a stream sends in addition to its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// `retry:` at the beginning and at a polite end: when the client is to reconnect.
+    /// `retry:`, the delay after which the client is to reconnect, at the beginning and at a clean end.
     Resumable {
-        /// None: what the server is set to, spread out if many clients are connected.
+        /// The delay, or `None` for the server's setting, which is spread out if many clients are connected.
         retry: Option<Duration>,
-        /// The first line, a comment.
+        /// A comment on the first line.
         greeting: &'static str,
     },
-    /// The events and nothing else.
+    /// Nothing but the events.
     Bare,
 }
 
@@ -42,29 +43,29 @@ impl Default for Dialect {
     }
 }
 
-/// Why an action has to leave its stream.
+/// Why an action has to end its stream.
 #[derive(Debug, Error)]
 pub enum StreamError {
-    /// Models ActionController::Live::ClientDisconnected: a write failed.
+    /// A write failed. Models ActionController::Live::ClientDisconnected.
     #[error("client disconnected: {0}")]
     ClientDisconnected(#[from] WriteError),
-    /// The stream was told to end; it says so to its client when it is closed.
+    /// The stream was interrupted. When it is closed, it tells its client why.
     #[error("{}", .0.as_str())]
     Reaped(StreamInterrupt),
 }
 
-/// An open stream. Closed at the latest when its action has returned.
+/// An open stream. It is closed when its action returns, if not before.
 pub struct Stream<'a> {
     connection: &'a mut AnswerWriter,
     streams: &'a Arc<Streams>,
     request: &'a Request,
     membership: Membership,
-    /// None: nothing besides its events.
+    /// `None` in the bare dialect.
     said: Option<Preamble>,
     state: StreamState,
 }
 
-/// What a stream says besides its events.
+/// What a stream sends in addition to its events.
 struct Preamble {
     greeting: &'static str,
     retry: Duration,
@@ -72,11 +73,11 @@ struct Preamble {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StreamState {
-    /// Nothing was written: the head is still to go.
+    /// Nothing has been written, not even the head.
     New,
     /// Between two events.
     Whole,
-    /// Told to end in the middle of an event.
+    /// In the middle of an event.
     Torn,
     Closed(AnswerEnd),
 }
@@ -98,24 +99,27 @@ impl<'a> Stream<'a> {
         Stream { connection, streams, request, membership, said, state: StreamState::New }
     }
 
-    /// The `Last-Event-ID` of the request, if the client sent one and it is a `T`.
+    /// Returns the `Last-Event-ID` of the request, if the client sent one that can be parsed as a `T`.
     pub fn last_event_id<T: FromStr>(&self) -> Option<T> {
         self.request.last_event_id()
     }
 
     /// Sends one event.
     ///
-    /// Blocks while the client does not read and its buffers are full, at most for
-    /// the write timeout per piece of 64 KiB. Fails with `ClientDisconnected` when a
-    /// write fails, and with `Reaped` when the stream is told to end, which is
-    /// checked between the pieces, and ends a blocked write at once if the server has the socket. After an
-    /// error, and once the stream is closed, every further call fails and sends nothing.
+    /// Blocks while the client does not read and its buffers are full, for at most the write timeout per
+    /// piece of 64 KiB.
+    ///
+    /// # Errors
+    ///
+    /// Returns `ClientDisconnected` if a write fails, and `Reaped` if the stream has been interrupted. An
+    /// interrupt is detected between the pieces; if the server has the socket, it also ends a blocked write
+    /// at once. After an error, and once the stream is closed, every further call fails and sends nothing.
     pub fn send(&mut self, event: impl Borrow<Event>) -> Result<(), StreamError> {
         self.look()?;
         self.expect_open()?;
         let mut text = String::new();
         if let (StreamState::New, Some(said)) = (self.state, &self.said) {
-            // No block of its own: some readers take one that has only a `retry:` for an event.
+            // Not a separate block, because some clients take a block with only a `retry:` for an event.
             event::comment(&mut text, said.greeting);
             event::retry(&mut text, said.retry);
         }
@@ -129,11 +133,16 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Sleeps, or fails with `Reaped` as soon as the stream is told to end; where
-    /// closes are noticed by poll, with `ClientDisconnected` as soon as one comes.
+    /// Sleeps for this long.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Reaped` as soon as the stream is interrupted. With [`NoticeClose::ByPoll`], returns
+    /// `ClientDisconnected` as soon as the client closes.
     pub fn sleep(&mut self, duration: Duration) -> Result<(), StreamError> {
         self.expect_open()?;
-        // The socket knows nothing of a stream that was to end before it was opened.
+        // A stream that was refused when it was opened has not been cut, so waiting on its socket would not
+        // end.
         self.look()?;
         if self.streams.notice_close == NoticeClose::ByPoll
             && let Some(waited) = self.connection.wait_for_close(duration)
@@ -154,21 +163,21 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// What becomes ready once the stream is told to end, for a wait elsewhere
-    /// (a database connection) that must end with it.
+    /// Returns a channel that is disconnected when the stream is interrupted, for a wait elsewhere (such as
+    /// for a database connection) that must end with it.
     pub fn interrupted(&self) -> &Receiver<Infallible> {
         &self.membership.interrupted
     }
 
-    /// Fails with `Reaped` if the stream has been told to end.
+    /// Returns `Reaped` if the stream has been interrupted.
     pub fn look(&self) -> Result<(), StreamError> {
         self.membership.why().map_or(Ok(()), |why| Err(StreamError::Reaped(why)))
     }
 
-    /// Ends the stream; a second call does nothing.
+    /// Ends the stream. A second call does nothing.
     ///
-    /// One that was told to end says why, and when to come back. In the middle of
-    /// an event it cannot: such a stream is cut.
+    /// A stream that was interrupted tells its client why, and when to reconnect. In the middle of an event
+    /// it cannot, and is cut off.
     pub(crate) fn close(&mut self) -> AnswerEnd {
         let ended = match self.state {
             StreamState::Closed(ended) => return ended,
@@ -200,8 +209,8 @@ impl<'a> Stream<'a> {
         self.connection.write(bytes).map_err(|error| self.lose(error))
     }
 
-    /// The client is gone, or this stream's blocked write was cut: then it was told
-    /// to end before that.
+    /// Handles a failed write: the client is gone, or this stream was interrupted while its write was
+    /// blocked.
     fn lose(&mut self, error: WriteError) -> StreamError {
         self.state = StreamState::Closed(AnswerEnd::Cut);
         match self.membership.why() {
@@ -225,7 +234,7 @@ mod tests {
     use crate::{Response, Server};
 
     #[test]
-    fn after_a_write_that_failed_nothing_more_is_sent_and_the_stream_ends_as_cut() {
+    fn after_a_failed_write_nothing_more_is_sent_and_the_stream_is_cut_off() {
         let (tell, told) = bounded(1);
         let app = move |_: &Request| {
             let tell = tell.clone();
@@ -246,13 +255,13 @@ mod tests {
         assert_eq!(seen, (true, 3, true, AnswerEnd::Cut));
         let mut all = Vec::new();
         client.read_to_end(&mut all).unwrap();
-        assert!(!all.ends_with(b"0\r\n\r\n"), "it looks whole");
+        assert!(!all.ends_with(b"0\r\n\r\n"), "the body looks complete");
         assert!(!all.windows(9).any(|bytes| bytes == b"behind it"));
         assert_eq!(server.streams().stats().disconnected, 1);
     }
 
     #[test]
-    fn a_stream_that_is_refused_does_not_sleep_however_closes_are_noticed() {
+    fn a_refused_stream_does_not_sleep_whichever_way_closes_are_noticed() {
         for how in [NoticeClose::ByWrite, NoticeClose::ByPoll] {
             let app = |_: &Request| Response::events(|stream| stream.sleep(Duration::from_secs(600)));
             let server = Server::bind("127.0.0.1:0").stream_cap(0).notice_close(how).start(app).unwrap();
@@ -266,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_closes_before_the_first_event_costs_its_stream_alone() {
+    fn a_client_that_closes_before_the_first_event_frees_its_thread() {
         let (tell, told) = bounded(1);
         let app = move |request: &Request| {
             if request.path() == "/page" {

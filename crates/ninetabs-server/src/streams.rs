@@ -1,8 +1,9 @@
-//! The open streams, and how to end each of them.
+//! The registry of open streams, and the means to interrupt them.
 //!
-//! A stream is entered when its action begins, and leaves when the action ends in any way. Other threads can only ask
-//! a stream to end: they drop the sender of its entry. That wakes the stream if it sleeps or waits for a database
-//! connection, and it is checked before each write. Nothing here interrupts a running action, and nothing blocks.
+//! A stream is entered when its action begins, and leaves when the action ends in any way. Other threads can
+//! only ask a stream to end, by dropping the sender of its entry. That wakes the stream if it sleeps or waits
+//! for a database connection, and it is checked before each write. No exception is raised into a running
+//! action, and nothing here blocks.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,44 +16,45 @@ use crate::configuration::{MAX_AGE_JITTER, RETRY};
 use crate::socket::Cutter;
 use crate::timeline::{Subject, Timeline, What};
 
-/// Why a stream is told to end.
+/// Why a stream is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamInterrupt {
-    /// It reached its maximum age.
+    /// The stream reached its maximum age.
     MaxAge,
-    /// Somebody asked the control server for it.
+    /// The control server was asked to end it.
     Asked,
-    /// There are as many streams as there may be.
+    /// The limit on open streams has been reached.
     Full,
-    /// The server stops.
+    /// The server is stopping.
     Stopping,
 }
 
 impl StreamInterrupt {
-    /// In words, as the stream's last comment says it.
+    /// Returns the reason as text, which the stream sends as its last comment.
     pub fn as_str(self) -> &'static str {
         match self {
             StreamInterrupt::MaxAge => "this stream has reached its maximum age",
             StreamInterrupt::Asked => "this stream was asked to end",
-            StreamInterrupt::Full => "there are as many streams as there may be",
+            StreamInterrupt::Full => "the limit on open streams is reached",
             StreamInterrupt::Stopping => "the server is stopping",
         }
     }
 }
 
-/// What all streams of a server have in common.
+/// The settings of all streams of a server.
 #[derive(Debug, Clone)]
 pub struct StreamSettings {
-    /// When a client is to come back after its stream ended.
+    /// How long a client waits before it reconnects after its stream has ended.
     pub retry: Duration,
-    /// The oldest that a stream may become; None is as old as it likes.
+    /// The maximum age of a stream. `None` means no limit.
     pub max_age: Option<Duration>,
-    /// The largest part, from 0 to 1, by which a stream's own limit is shortened,
-    /// so that tabs which came together do not all come back together.
+    /// The largest fraction, from 0 to 1, by which a stream's maximum age is randomly shortened. Tabs that
+    /// were opened together therefore do not reconnect together.
     pub max_age_jitter: f64,
-    /// How many there may be at once. Whoever comes then is told at once to come back.
+    /// The maximum number of open streams. A further one is ended at once, which tells its client to
+    /// reconnect.
     pub cap: Option<usize>,
-    /// How a stream notices that its client has closed.
+    /// How a stream detects that its client has closed.
     pub notice_close: NoticeClose,
 }
 
@@ -68,23 +70,23 @@ impl Default for StreamSettings {
     }
 }
 
-/// How a stream finds out that its client has closed.
+/// How a stream detects that its client has closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeClose {
-    /// By a write that fails: the second after the close.
+    /// By a failed write, which is the second one after the close.
     ByWrite,
-    /// By listening to the socket while it sleeps, where the front door has it. A
-    /// client that only stopped sending is taken for one that has closed.
+    /// By watching the socket while it sleeps, if the server has the socket. A half-closed client is taken
+    /// for a closed one.
     ByPoll,
 }
 
-/// How many clients may come back in a second, once the server has started again.
+/// How many clients may reconnect per second once the server has started again.
 const COME_BACK_PER_SECOND: u32 = 2_000;
-/// Below this number of clients all may come back in the same moment.
+/// Below this number, all clients may reconnect at the same moment.
 const FEW: usize = 100;
 
-/// When one of so many clients is to come back: drawn for each, so that all of them do not come
-/// back in the same moment.
+/// Returns how long one of this many clients waits before it reconnects. It is random, so that the clients do
+/// not all reconnect at the same moment.
 pub fn drawn_retry(base: Duration, clients: usize) -> Duration {
     if clients < FEW {
         return base;
@@ -104,28 +106,27 @@ pub struct Streams {
     state: Mutex<OpenStreams>,
 }
 
-/// What the control server shows under `streams`.
+/// The numbers that the control server shows under `streams`.
 #[derive(Debug, Clone, Copy, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StreamStats {
-    /// Those that are open now.
+    /// Streams that are open now.
     pub open: usize,
-    /// All that were ever opened.
+    /// Streams that have ever been opened.
     pub opened: u64,
-    /// Those whose client was found gone by a failed write.
+    /// Streams that ended because a write failed or the client was seen to close.
     pub disconnected: u64,
-    /// Those that were told to end, for whatever reason.
+    /// Streams that were interrupted, for any reason.
     pub reaped: u64,
-    /// Those that came while the server stopped, or when there were as many as there may be,
-    /// and were sent away at once.
+    /// Streams that were refused because the server was stopping or the limit was reached.
     pub refused: u64,
-    /// Seconds; null without streams.
+    /// The age of the oldest open stream in seconds; null if there is none.
     pub oldest_age_s: Option<f64>,
 }
 
 #[derive(Debug)]
 struct OpenStreams {
-    /// By the number of each, the oldest first.
+    /// The streams by their number, oldest first.
     open: BTreeMap<u64, Entry>,
     max_age: Option<Duration>,
     stopping: bool,
@@ -137,22 +138,22 @@ struct Entry {
     subject: Subject,
     thread: usize,
     opened: Instant,
-    /// What its share of the maximum age is: 1 down to 1 - jitter.
+    /// The fraction of the maximum age that applies to this stream: from 1 - jitter to 1.
     share: f64,
-    /// Dropped to interrupt; None once that has happened.
+    /// Dropped to interrupt the stream, and `None` from then on.
     interrupt: Option<Sender<Infallible>>,
-    /// Ends the waits that the channel does not reach: those on the socket.
+    /// Ends the waits that the channel cannot end: those on the socket.
     cutter: Cutter,
     why: Option<StreamInterrupt>,
 }
 
 impl Streams {
-    /// No stream is open.
+    /// Creates an empty registry.
     pub fn new(settings: &StreamSettings, timeline: Arc<Timeline>) -> Self {
         Streams {
             retry: settings.retry,
             notice_close: settings.notice_close,
-            // What is no number is taken for 0.
+            // NaN counts as 0.
             jitter: settings.max_age_jitter.clamp(0.0, 1.0).max(0.0),
             cap: settings.cap,
             timeline,
@@ -165,7 +166,7 @@ impl Streams {
         }
     }
 
-    /// The numbers of this moment, all read under one lock.
+    /// Returns the numbers, a snapshot of one moment.
     pub fn stats(&self) -> StreamStats {
         let state = self.state();
         let oldest = state.open.values().map(|entry| entry.opened.elapsed()).max();
@@ -176,53 +177,53 @@ impl Streams {
         }
     }
 
-    /// When a client is to come back at the earliest: what streams say as long as there are few.
+    /// Returns the shortest time that a client waits before it reconnects. It applies while there are few
+    /// streams.
     pub fn retry(&self) -> Duration {
         self.retry
     }
 
-    /// When the client of a stream that opens now is to come back.
+    /// Returns the delay for the client of a stream that opens now.
     pub fn drawn_retry(&self) -> Duration {
         drawn_retry(self.retry, self.state().open.len())
     }
 
-    /// How many streams there may be at once.
+    /// Returns the maximum number of open streams.
     pub fn cap(&self) -> Option<usize> {
         self.cap
     }
 
-    /// Whether a stream that came now would be sent away.
+    /// Returns whether a stream that opens now would be refused.
     pub fn is_full(&self) -> bool {
         self.cap.is_some_and(|cap| self.state().going_on() >= cap)
     }
 
-    /// The maximum age in force.
+    /// Returns the current maximum age.
     pub fn max_age(&self) -> Option<Duration> {
         self.state().max_age
     }
 
-    /// Holds for the streams that are open, too, from the reaper's next look.
+    /// Sets the maximum age. It also applies to open streams, from the reaper's next round.
     pub fn set_max_age(&self, max_age: Option<Duration>) {
         self.state().max_age = max_age;
     }
 
-    /// Tells every stream of at least this age to end; answers how many were
-    /// told now. They end when they sleep, and a write that is blocked is cut; on
-    /// tiny-http it ends first.
+    /// Interrupts every stream of at least this age, and returns how many were interrupted. Sleeping streams
+    /// end at once, and blocked writes are cut off. On tiny-http, a blocked write is completed first.
     pub fn reap(&self, at_least: Duration) -> usize {
         self.interrupt(StreamInterrupt::Asked, |entry, _| entry.opened.elapsed() >= at_least)
     }
 
-    /// What the stream reaper does at each round.
+    /// One round of the stream reaper.
     pub(super) fn reap_aged(&self) -> usize {
         self.interrupt(StreamInterrupt::MaxAge, |entry, max_age| {
-            // In seconds: a product of the largest duration may be none.
+            // Calculated in seconds, because a product with the largest duration may overflow.
             let age = entry.opened.elapsed().as_secs_f64();
             max_age.is_some_and(|max| age >= max.as_secs_f64() * entry.share)
         })
     }
 
-    /// Tells every stream to end, those still to be opened included.
+    /// Interrupts every stream, including those that open later.
     pub fn stop(&self) -> usize {
         self.state().stopping = true;
         self.interrupt(StreamInterrupt::Stopping, |_, _| true)
@@ -247,7 +248,7 @@ impl Streams {
         told
     }
 
-    /// Enters a stream. The entry leaves when what is returned is dropped.
+    /// Enters a stream. Its entry is removed when the result is dropped.
     pub(super) fn enter(self: &Arc<Self>, subject: Subject, thread: usize, cutter: Cutter) -> Membership {
         let (sender, interrupted) = bounded(0);
         let mut state = self.state();
@@ -265,7 +266,8 @@ impl Streams {
             cutter,
             why,
         };
-        // Several servers may share these streams, and each counts its requests by itself.
+        // Numbers are counted here, because several servers may share this registry, and their request
+        // numbers may be equal.
         state.stats.opened += 1;
         let number = state.stats.opened;
         state.open.insert(number, entry);
@@ -280,30 +282,30 @@ impl Streams {
     }
 
     fn state(&self) -> MutexGuard<'_, OpenStreams> {
-        // Every change under this lock is one assignment, whole even after a panic.
+        // Every change under this lock is one assignment, so the data is consistent even after a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl OpenStreams {
-    /// Streams that were not told to end.
+    /// The number of streams that have not been interrupted.
     fn going_on(&self) -> usize {
         self.open.values().filter(|entry| entry.why.is_none()).count()
     }
 }
 
-/// A stream's place among the open ones.
+/// A stream's entry in the registry.
 #[derive(Debug)]
 pub(super) struct Membership {
     streams: Arc<Streams>,
-    /// Its own, counted from 1.
+    /// The number of the stream, counted from 1.
     number: u64,
-    /// Disconnected once the stream is to end, and ready for ever after.
+    /// Disconnected, and therefore ready, once the stream is interrupted.
     pub(super) interrupted: Receiver<Infallible>,
 }
 
 impl Membership {
-    /// Why the stream was told to end, if it was.
+    /// Why the stream was interrupted, if it was.
     pub(super) fn why(&self) -> Option<StreamInterrupt> {
         self.streams.state().open.get(&self.number).and_then(|entry| entry.why)
     }
@@ -320,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_maximum_age_and_no_jitter_stops_the_reaper() {
+    fn the_reaper_survives_any_maximum_age_and_any_jitter() {
         for (max_age, max_age_jitter, is_told) in [
             (Duration::MAX, 0.0, false),
             (Duration::MAX, 7.0, false),
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_two_servers_with_the_same_request_number_stay_apart() {
+    fn streams_of_two_servers_with_equal_request_numbers_are_separate_entries() {
         let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::default()));
         let subject = Subject { connection: 1, port: 1, request: 1 };
         let one = streams.enter(subject, 1, Cutter::default());
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_of_a_large_server_come_back_over_a_time_and_those_of_a_small_one_at_once() {
+    fn many_clients_reconnect_over_time_and_few_at_once() {
         let base = Duration::from_secs(3);
         assert!((0..99).all(|clients| drawn_retry(base, clients) == base));
         for (clients, seconds) in [(2_000, 1), (25_000, 12)] {

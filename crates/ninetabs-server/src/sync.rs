@@ -1,8 +1,7 @@
-//! The locks and threads that the thread pool is built on.
+//! The locks and threads that the thread pool uses.
 //!
-//! The pool names them through this file and never `std` itself, so that a test
-//! can put a schedule explorer's locks in this place and run the very same pool
-//! under every order of events that it can think of.
+//! The pool imports them from this module and never from `std` directly. A test can therefore substitute the
+//! locks of a schedule explorer, and run the unchanged pool under many schedules.
 
 pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 pub(super) use std::thread;

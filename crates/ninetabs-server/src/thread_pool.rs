@@ -1,14 +1,12 @@
-//! Models `Puma::ThreadPool` (Puma 8): a list of work called todo, and between
-//! `min` and `max` threads that take from it, oldest first.
+//! Models `Puma::ThreadPool` (Puma 8): a queue of work called todo, and between `min` and `max` threads that
+//! take from it, oldest first.
 //!
-//! It is Puma's own shape: one mutex around all that is known, which is
-//! `pool_state.rs`, where the rules are. Here are the lock, the
-//! threads and the waits. No wait inside has a time limit; only
-//! [`ThreadPool::shutdown`] measures time, from outside.
+//! The structure is Puma's: one mutex protects the whole state. The state and its rules are in
+//! `pool_state.rs`; this file has the lock, the threads and the waits. No wait inside the pool has a time
+//! limit. Only [`ThreadPool::shutdown`] measures time, outside of the lock.
 //!
-//! The pool knows no HTTP. Not modelled: reaping dead threads (a panic in the
-//! work is caught, so a thread here cannot die), out-of-band hooks, and
-//! `wait_until_not_full`.
+//! The pool knows no HTTP. Not modeled: reaping dead threads (a panic in the work is caught, so a thread
+//! cannot die), out-of-band hooks, and `wait_until_not_full`.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -26,78 +24,79 @@ use crate::log_limit::limited;
 use crate::threads::SpawnError;
 use crate::timeline::{Subject, Timeline};
 
-/// What the pool is given to do.
+/// A piece of work for a pool.
 pub trait Work: Send + 'static {
-    /// Which request this is, for the timeline. Asked once, at the push.
+    /// Returns which request this is, for the timeline. Called once, when the work is pushed.
     fn subject(&self) -> Subject;
 }
 
-/// How many threads, and what they are called.
+/// The size of a pool and the name of its threads.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
-    /// Puma's is `puma srv`, and its third thread `puma srv tp 003`.
+    /// The prefix of the threads' names. Puma's is `puma srv`, so its third thread is `puma srv tp 003`.
     pub name: String,
-    /// Threads that [`ThreadPool::start`] starts and [`ThreadPool::trim`] leaves.
+    /// The minimum number of threads. [`ThreadPool::start`] starts them, and [`ThreadPool::trim`] keeps them.
     pub min: usize,
-    /// Threads beyond which none is started, those marked IO-bound left out.
+    /// The maximum number of threads, not counting IO-bound ones.
     pub max: usize,
-    /// How many threads marked IO-bound do not count against `max`.
+    /// How many IO-bound threads do not count against `max`.
     pub max_io: usize,
 }
 
-/// The pool. Dropping it lets the threads go once todo is empty, without waiting for them.
+/// The pool. After a drop the threads serve what is in todo and then leave; the drop does not wait for them.
 pub struct ThreadPool<W: Work> {
     shared: Arc<SharedPool<W>>,
-    /// Never carries anything; disconnected when the last thread has left during a shutdown.
+    /// Carries no values. Disconnected when the last thread has left during a shutdown.
     all_left: Receiver<Infallible>,
 }
 
-/// The pool thread that a piece of work runs on, seen from that work.
+/// The pool thread that runs a piece of work, as a handle for that work.
 pub struct Processor<W: Work> {
     shared: Arc<SharedPool<W>>,
     number: usize,
-    /// Which work this handle was given to: a number is used again, a serial is not.
+    /// The serial number of the work that this handle was given to. Unlike a thread number, it is never
+    /// reused.
     serial: u64,
 }
 
-/// One pool thread, as [`ThreadPool::processors`] saw it.
+/// A snapshot of one pool thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessorView {
-    /// Counts from 1; the lowest free number goes to the next thread.
+    /// The thread's number, counted from 1. A new thread gets the lowest free number.
     pub number: usize,
     /// The name of the thread, as the operating system shows it.
     pub name: String,
     /// Whether it is marked IO-bound.
     pub io_bound: bool,
-    /// What it works on, if anything.
+    /// The request that it works on, if any.
     pub running: Option<Subject>,
-    /// Since when it has done so, or has had nothing to do.
+    /// When it started to work on that request, or became idle.
     pub since: Instant,
 }
 
 /// How a shutdown ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// All threads left within the timeout, and everything in todo was served.
+    /// Everything in todo was served, and all threads left within the timeout.
     Drained,
-    /// The timeout passed, what was left in todo was dropped, then all left within the grace.
+    /// The timeout passed, and the rest of todo was dropped. All threads then left within the grace period.
     Forced,
-    /// So many threads were still at work after the grace. They were left behind.
+    /// Some threads were still busy after the grace period, and were left behind.
     Abandoned {
-        /// How many.
+        /// The number of these threads.
         threads: usize,
     },
 }
 
-/// The pool is shutting down; here is the work back.
+/// The error of a push during a shutdown. It contains the work.
 #[derive(thiserror::Error)]
-#[error("the thread pool takes no work while it is shutting down")]
+#[error("the thread pool accepts no work while it is shutting down")]
 pub struct ShuttingDown<W>(pub W);
 
-/// Why a pool did not start.
+/// Why a pool could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PoolStartError {
-    /// The sizes make no pool.
+    /// The size is invalid.
     #[error(transparent)]
     BadSize(#[from] BadSize),
     /// The system refused a thread.
@@ -107,21 +106,21 @@ pub enum PoolStartError {
 
 type ProcessWork<W> = dyn Fn(W, &Processor<W>) + Send + Sync;
 
-/// What the pool, its threads and the handles given to the work have in common.
+/// The state that the pool, its threads and the handles of the work share.
 struct SharedPool<W: Work> {
     name: String,
     process: Box<ProcessWork<W>>,
     state: Mutex<PoolState<W>>,
-    /// A thread may find work in todo, or should leave.
+    /// A thread may find work in todo, or has to leave.
     not_empty: Condvar,
-    /// A thread has begun to wait. Puma's acceptor listens here too; ours does only at the start.
+    /// A thread has begun to wait. Puma's acceptor waits for this as well; here only `start` does.
     not_full: Condvar,
 }
 
 impl<W: Work> ThreadPool<W> {
-    /// Starts `min` threads that will call `process` for every work. Models `#initialize`.
+    /// Starts `min` threads, which call `process` for each piece of work. Models `#initialize`.
     ///
-    /// Blocks until all of them are idle. If the system refuses one, those already there leave again.
+    /// Blocks until all of them are idle. If the system refuses one, those that have started leave again.
     pub fn start(
         options: PoolOptions,
         timeline: Arc<Timeline>,
@@ -150,10 +149,10 @@ impl<W: Work> ThreadPool<W> {
         Ok(pool)
     }
 
-    /// Puts `work` at the end of todo, and starts one thread if nobody is free for it. Models `#<<`.
+    /// Appends `work` to todo, and starts a thread if none is free for it. Models `#<<`.
     ///
-    /// Does not block. If the system refuses the thread, that is logged and the work stays in todo, for
-    /// whichever thread comes free or is started next.
+    /// Does not block. If the system refuses the thread, that is logged, and the work stays in todo for the
+    /// next thread that is free or started.
     pub fn push(&self, work: W) -> Result<(), ShuttingDown<W>> {
         let subject = work.subject();
         let mut state = self.shared.lock();
@@ -166,7 +165,7 @@ impl<W: Work> ThreadPool<W> {
         Ok(())
     }
 
-    /// Asks one thread to leave if more than `min` are there. Models `#trim`; does not wait for the thread.
+    /// Asks one thread to leave if there are more than `min`. Models `#trim`. Does not wait for the thread.
     pub fn trim(&self, trim: Trim) {
         let mut state = self.shared.lock();
         if state.trim(trim) {
@@ -174,9 +173,9 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// Starts threads until the least are there. A pool of Puma's starts them at the next pushes.
+    /// Starts threads until the minimum is reached. Puma starts them with the next pushes instead.
     ///
-    /// If the system refuses one, that is logged, and the rest is started at the next pushes.
+    /// If the system refuses one, that is logged, and the next pushes start the rest.
     pub fn fill(&self) {
         let mut state = self.shared.lock();
         while !state.shutdown && state.is_below_min() {
@@ -187,41 +186,41 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// Sets the least and the most number of threads, and nothing else: growth shows at the next push,
-    /// shrinking needs [`trim`](Self::trim). Models `update_thread_pool_min_max`.
+    /// Sets the minimum and maximum number of threads. Models `update_thread_pool_min_max`: it starts no
+    /// thread before the next push, and ends none without [`trim`](Self::trim).
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         let size = PoolSize::new(min, max)?;
         self.shared.lock().resize(size);
         Ok(())
     }
 
-    /// The size in force.
+    /// Returns the current size limits.
     pub fn size(&self) -> PoolSize {
         self.shared.lock().size
     }
 
-    /// What `look` copies from the first of todo, at most so many. It is called under the pool's lock, so
-    /// it must not ask the system for anything.
+    /// Calls `look` with the first `most` pieces of work in todo, and returns its results. `look` is called
+    /// under the pool's lock, so it must not make system calls.
     pub fn look_at_todo<T>(&self, most: usize, look: impl FnMut(&W) -> Option<T>) -> Vec<T> {
         self.shared.lock().todo.iter().take(most).map(|(_, work)| work).filter_map(look).collect()
     }
 
-    /// Takes work out of todo that no thread has taken yet.
+    /// Takes a piece of work out of todo, if no thread has taken it yet.
     pub fn take_from_todo(&self, subject: Subject) -> Option<W> {
         self.shared.lock().withdraw(subject)
     }
 
-    /// All the numbers of one moment; begins a new `backlog_max`.
+    /// Returns the numbers, a snapshot of one moment, and resets `backlog_max`.
     pub fn stats(&self) -> PoolStats {
         self.shared.lock().stats()
     }
 
-    /// The same, and leaves `backlog_max` to whoever asks for the stats.
+    /// Like [`stats`](Self::stats), without resetting `backlog_max`.
     pub fn glance(&self) -> PoolStats {
         self.shared.lock().glance()
     }
 
-    /// The threads, by number, as they are now.
+    /// Returns the threads, ordered by number.
     pub fn processors(&self) -> Vec<ProcessorView> {
         let processors = self.shared.lock().processors.clone();
         let view = |(number, thread): (usize, ProcessorThread)| {
@@ -231,14 +230,16 @@ impl<W: Work> ThreadPool<W> {
         processors.into_iter().map(view).collect()
     }
 
-    /// Lets the threads go. Models `#shutdown`.
+    /// Shuts the pool down. Models `#shutdown`.
     ///
-    /// Blocks until the last has left, at most for `timeout` (`None`: for ever); meanwhile what is in todo is
-    /// served. Then what is left in todo is given to `unserved`, here on the calling thread, and the threads
-    /// at work have `grace` to finish. Puma kills who is left then; a thread of ours cannot be killed, so it
-    /// is abandoned: no longer counted or shown, but there until its work ends.
+    /// Blocks until the last thread has left, but for at most `timeout` (`None`: without a limit). Until then
+    /// the threads serve what is in todo. After the timeout, the rest of todo is passed to `unserved`, on the
+    /// calling thread, and busy threads get the grace period `grace` to finish. Puma then kills the remaining
+    /// threads. Here a thread cannot be killed, so it is abandoned: it is no longer counted or listed, but
+    /// exists until its work ends.
     ///
-    /// A second call waits for those still there, the abandoned included, and answers for them alone.
+    /// A second call waits for the remaining threads, including abandoned ones, and its result is about them
+    /// alone.
     pub fn shutdown_with(
         &self,
         timeout: Option<Duration>,
@@ -249,7 +250,7 @@ impl<W: Work> ThreadPool<W> {
         if self.wait_until_all_left(timeout) {
             return Shutdown::Drained;
         }
-        // The end of a work may block or call the pool, so it must not happen under the lock.
+        // Dropping work may block or call the pool, so it must not happen under the lock.
         let left = mem::take(&mut self.shared.lock().todo);
         left.into_iter().for_each(|(_, work)| unserved(work));
         if self.wait_until_all_left(Some(grace)) {
@@ -261,7 +262,7 @@ impl<W: Work> ThreadPool<W> {
         }
     }
 
-    /// The same, where what is left in todo is dropped.
+    /// Like [`shutdown_with`](Self::shutdown_with), but drops the rest of todo.
     pub fn shutdown(&self, timeout: Option<Duration>, grace: Duration) -> Shutdown {
         self.shutdown_with(timeout, grace, drop)
     }
@@ -281,18 +282,19 @@ impl<W: Work> Drop for ThreadPool<W> {
 }
 
 impl<W: Work> Processor<W> {
-    /// The thread's number, as [`ThreadPool::processors`] and the timeline show it.
+    /// Returns the thread's number, as [`ThreadPool::processors`] and the timeline show it.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Whether this thread may go on with the next request of its work: another thread is free for what comes
-    /// meanwhile. From then on the timeline and [`ThreadPool::processors`] name this request.
+    /// Returns whether this thread may continue with the next request of its connection, because another
+    /// thread is free for new work. If so, the timeline and [`ThreadPool::processors`] name that request from
+    /// now on.
     pub fn goes_on_with(&self, next: Subject) -> bool {
         self.shared.lock().goes_on_with(self.number, next)
     }
 
-    /// A handle that marks this thread as IO-bound, whatever kind of work it does. Allocates nothing.
+    /// Returns a handle that marks this thread as IO-bound, in a pool of any kind of work. Allocates nothing.
     pub(crate) fn io_bound_mark(&self) -> IoBoundMark {
         IoBoundMark {
             pool: Arc::clone(&self.shared) as Arc<dyn MarksIoBound>,
@@ -301,9 +303,9 @@ impl<W: Work> Processor<W> {
         }
     }
 
-    /// Says that this work mostly waits, so its thread does not count against `max` until the work ends, as
-    /// long as no more than `max_io` are so marked; starts a thread at once if todo has something for it.
-    /// Marking twice, or after the work has ended, does nothing. Models `mark_as_io_thread!`; does not block.
+    /// Marks this work as IO-bound: until it ends, its thread does not count against `max`, as long as no
+    /// more than `max_io` threads are marked. Starts a thread at once if there is work for it in todo. Has no
+    /// effect the second time, or after the work has ended. Does not block. Models `mark_as_io_thread!`.
     pub fn mark_as_io_bound(&self) {
         self.shared.mark_as_io_bound(self.number, self.serial);
     }
@@ -317,7 +319,7 @@ pub(crate) struct IoBoundMark {
 }
 
 impl IoBoundMark {
-    /// As [`Processor::mark_as_io_bound`].
+    /// Like [`Processor::mark_as_io_bound`].
     pub(crate) fn set(&self) {
         Arc::clone(&self.pool).mark(self.number, self.serial);
     }
@@ -346,7 +348,7 @@ impl<W> fmt::Debug for ShuttingDown<W> {
 }
 
 impl<W: Work> SharedPool<W> {
-    /// What a pool thread does from its birth to its end. Models the block in `#spawn_thread`.
+    /// The whole life of a pool thread. Models the block in `#spawn_thread`.
     fn run(self: Arc<Self>, number: usize) {
         let mut ended = None;
         while let Some((subject, work, serial)) = self.next(number, ended) {
@@ -360,7 +362,8 @@ impl<W: Work> SharedPool<W> {
         }
     }
 
-    /// Puts away what the thread did before, then blocks until there is work for it, or it is to leave.
+    /// Records the end of the previous work. Then blocks until there is work for the thread, or it has to
+    /// leave.
     fn next(&self, number: usize, ended: Option<(Subject, Option<String>)>) -> Option<(Subject, W, u64)> {
         let mut state = self.lock();
         if let Some((subject, panic)) = ended {
@@ -390,18 +393,18 @@ impl<W: Work> SharedPool<W> {
         }
     }
 
-    /// Gives up the lock, and wakes one thread for what was pushed. One that is woken after a mark may find
-    /// nothing, and waits again.
+    /// Starts a thread if one is needed, releases the lock, and wakes one thread. A thread that is woken
+    /// because of a mark may find nothing to do and waits again.
     fn spawn_thread_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, PoolState<W>>) {
         let spawned = if state.needs_thread() { self.spawn_thread(&mut state) } else { Ok(()) };
         self.wake_one(state);
         if let Err(error) = spawned {
-            limited!(Error, "{error}; work waits in todo");
+            limited!(Error, "{error}; work stays queued");
         }
     }
 
-    /// The thread is counted when it is there, not before, so that a refused one leaves nothing to undo. It
-    /// cannot be early either: the first thing it wants is the lock that the caller holds.
+    /// Starts a thread. It is counted only after the system has started it, so a refused one leaves nothing
+    /// to undo. It cannot run before it is counted, because it first needs the lock that the caller holds.
     fn spawn_thread(self: &Arc<Self>, state: &mut PoolState<W>) -> Result<(), SpawnError> {
         let number = state.lowest_free_number();
         let (shared, name) = (Arc::clone(self), self.thread_name(number));
@@ -416,7 +419,7 @@ impl<W: Work> SharedPool<W> {
         self.not_empty.notify_all();
     }
 
-    /// Gives up the lock, and wakes a waiting thread if there is one that has not been woken.
+    /// Releases the lock, and notifies a waiting thread if there is one that has not been notified.
     fn wake_one(&self, mut state: MutexGuard<'_, PoolState<W>>) {
         let wakes = state.wakes_one();
         drop(state);
@@ -430,8 +433,8 @@ impl<W: Work> SharedPool<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, PoolState<W>> {
-        // No work runs under the lock and each rule changes the state where it can no longer fail, so the
-        // state is whole even if a thread panicked here (out of memory, say).
+        // No work runs under the lock, and each rule changes the state only after its last step that can
+        // fail. The state is therefore consistent even if a thread panicked here, such as for lack of memory.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -444,7 +447,7 @@ impl<W: Work> SharedPool<W> {
     }
 }
 
-/// What a panic said, if it said it in words.
+/// The text of a panic, if its payload is text.
 fn message(payload: Box<dyn Any + Send>) -> String {
     let payload = match payload.downcast::<String>() {
         Ok(text) => return *text,
@@ -453,7 +456,7 @@ fn message(payload: Box<dyn Any + Send>) -> String {
     match payload.downcast::<&str>() {
         Ok(text) => (*text).to_owned(),
         Err(payload) => {
-            // The end of a value of whatever type may panic in turn, and would take the thread along.
+            // Dropping a payload of an unknown type may panic as well, which would end the thread.
             mem::forget(payload);
             "(no message)".to_owned()
         }

@@ -1,20 +1,20 @@
-//! Threads: how one is started, told to stop, and joined.
+//! Starts, stops and joins threads.
 //!
-//! [`spawn`] is the one place where this program asks the system for a thread, and [`SpawnError`] the one
-//! error if it refuses. A thread that belongs to a value is a [`StoppableThread`]: its owner stops it, and
-//! dropping the owner waits until it has ended.
+//! [`spawn`] is the only place where this program asks the system for a thread, and [`SpawnError`] is the
+//! only error if it refuses. A thread that belongs to a value is a [`StoppableThread`]: its owner stops it,
+//! and dropping the owner waits until it has ended.
 //!
-//! Four kinds of threads need another form:
+//! Four kinds of threads work differently:
 //!
-//! - The threads of the pool. They leave in any order while the pool is resized, and the pool counts them under
-//!   its own lock. A shutdown waits for all of them at once and must be able to abandon some, so none is
-//!   joined. A schedule explorer also replaces their locks, so [`thread_pool`](crate::thread_pool) starts them
-//!   itself and shares only the error.
-//! - Threads that are blocked in a call which nothing in this process can end: reading standard input or a
-//!   terminal, waiting for a signal, a write to a client or a pipe without a reader. They are started by
-//!   [`spawn`] and end with their pipe, with the other end of their channel, or with the process.
-//! - Threads whose result is wanted, such as the output of a child process: [`spawn`] returns their handle.
-//! - Threads that end within one function: `std::thread::scope` joins them.
+//! - The threads of the pool. They leave in any order while the pool is resized, and the pool counts them
+//!   under its own lock. A shutdown waits for all of them at once and must be able to abandon some, so none
+//!   is joined. A schedule explorer also replaces their locks, so [`thread_pool`](crate::thread_pool) starts
+//!   them itself and shares only the error.
+//! - Threads that are blocked in a call that nothing in this process can end: reading standard input or a
+//!   terminal, waiting for a signal, or writing to a client or a pipe that is not read. They are started
+//!   with [`spawn`], and end with their pipe, with the other end of their channel, or with the process.
+//! - Threads whose result is needed, such as the output of a child process. [`spawn`] returns their handle.
+//! - Threads that end within one function. `std::thread::scope` joins them.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,21 +25,21 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never};
 use thiserror::Error;
 
-/// How often a thread is nudged that has not ended yet.
+/// How often a thread that has not ended yet is nudged.
 const NUDGE_EVERY: Duration = Duration::from_millis(10);
 
-/// The system refused a thread, or what the thread needs to wait for its work.
+/// The system refused to start a thread, or to provide what the thread needs to wait for work.
 #[derive(Debug, Error)]
 #[error("cannot start the {name} thread: {source}")]
 pub struct SpawnError {
     /// The thread's name.
     pub name: String,
-    /// The system's answer.
+    /// The error that the system returned.
     pub source: io::Error,
 }
 
 impl SpawnError {
-    /// Returns a function that makes the system's answer the error of this thread.
+    /// Returns a function that turns a system error into the error of this thread.
     pub fn of(name: &str) -> impl Fn(io::Error) -> SpawnError + '_ {
         move |source| SpawnError { name: name.to_owned(), source }
     }
@@ -51,7 +51,7 @@ impl From<SpawnError> for io::Error {
     }
 }
 
-/// Starts a thread of this name. It ends by itself: dropping the handle detaches it.
+/// Starts a thread with this name. Dropping the handle detaches the thread.
 pub fn spawn<T: Send + 'static>(
     name: &str,
     run: impl FnOnce() -> T + Send + 'static,
@@ -59,54 +59,54 @@ pub fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(run).map_err(SpawnError::of(name))
 }
 
-/// Whether a thread has been told to stop, as the thread sees it.
+/// The receiving end of the request to stop a thread.
 #[derive(Debug, Clone)]
 pub struct StopSignal(Receiver<Infallible>);
 
 impl StopSignal {
-    /// A signal that comes when the sender is dropped.
+    /// Creates a signal that is sent by dropping the sender.
     pub fn new() -> (Sender<Infallible>, StopSignal) {
         let (stop, stopped) = bounded(0);
         (stop, StopSignal(stopped))
     }
 
-    /// A signal that never comes.
+    /// Creates a signal that is never sent.
     pub fn never() -> StopSignal {
         StopSignal(never())
     }
 
-    /// Whether it has come.
+    /// Returns whether the thread has been asked to stop.
     pub fn has_come(&self) -> bool {
         self.0.try_recv() == Err(TryRecvError::Disconnected)
     }
 
-    /// Blocks for this time, or until the signal comes. False: it has come.
+    /// Blocks for this time, or until the thread is asked to stop. Returns `false` if it was asked to stop.
     pub fn sleep(&self, time: Duration) -> bool {
         self.0.recv_timeout(time) == Err(RecvTimeoutError::Timeout)
     }
 
-    /// Disconnected once the signal has come: for a `select!`.
+    /// Returns a channel that is disconnected once the thread is asked to stop, for use in `select!`.
     pub fn receiver(&self) -> &Receiver<Infallible> {
         &self.0
     }
 }
 
-/// A thread with an owner. Dropping this tells the thread to stop, and blocks until it has ended.
+/// A thread with an owner. Dropping this asks the thread to stop, and blocks until it has ended.
 ///
-/// A thread that waits for something else than its [`StopSignal`], such as a socket or the kernel's events,
-/// must also be woken: the owner wakes it before the drop, or calls [`StoppableThread::end_with`].
+/// A thread that waits for something other than its [`StopSignal`], such as a socket or kernel events, must
+/// also be woken: the owner wakes it before the drop, or calls [`StoppableThread::end_with`].
 #[derive(Debug)]
 pub struct StoppableThread {
-    /// Dropping it is the order to stop.
+    /// Dropped to ask the thread to stop.
     stop: Mutex<Option<Sender<Infallible>>>,
     /// Disconnected when the thread's work has ended.
     ended: Receiver<Infallible>,
-    /// None once it was joined or left.
+    /// `None` once the thread has been joined or left to itself.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl StoppableThread {
-    /// Starts a thread of this name.
+    /// Starts a thread with this name.
     pub fn start(
         name: &str,
         run: impl FnOnce(&StopSignal) + Send + 'static,
@@ -121,32 +121,32 @@ impl StoppableThread {
         Ok(StoppableThread { stop: Mutex::new(Some(stop)), ended, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Tells the thread to stop. Does not block.
+    /// Asks the thread to stop. Does not block.
     pub fn stop(&self) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Blocks until the thread has ended, by itself or because it was told to. Does nothing on the thread
-    /// itself, which would wait for its own end.
+    /// Blocks until the thread has ended. Does nothing when called on the thread itself, which would wait for
+    /// its own end.
     pub fn join(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.thread().id() != thread::current().id()
         {
-            // The panic hook has reported its panic; a drop must not add one.
+            // The panic hook has already reported a panic. A drop must not add one.
             let _ = thread.join();
         }
     }
 
-    /// Tells the thread to stop, and blocks until it has ended.
+    /// Asks the thread to stop, and blocks until it has ended.
     pub fn end(&self) {
         self.stop();
         self.join();
     }
 
-    /// Tells the thread to stop, and calls `nudge` again and again until it has ended. Once is not enough for
-    /// a socket: between being made and being connected it does not notice that it is shut down. On the thread
-    /// itself this only tells it to stop.
+    /// Asks the thread to stop, and calls `nudge` repeatedly until it has ended. One call is not enough for a
+    /// socket: between its creation and its connection, a shutdown does not affect it. When called on the
+    /// thread itself, this only asks it to stop.
     pub fn end_with(&self, nudge: impl Fn()) {
         self.stop();
         if self.is_current() {
@@ -161,14 +161,14 @@ impl StoppableThread {
         self.join();
     }
 
-    /// Whether the caller is this thread. False once the thread was joined or left.
+    /// Whether the caller is this thread. `false` once the thread has been joined or left to itself.
     fn is_current(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| thread.thread().id() == thread::current().id())
     }
 
-    /// Tells the thread to stop, and blocks until it has ended, for at most this time. False: it is still at
-    /// work, and is left to itself.
+    /// Asks the thread to stop, and blocks until it has ended, but for at most this time. Returns `false` if
+    /// it is still busy; it is then left to itself.
     pub fn end_within(&self, at_most: Duration) -> bool {
         self.stop();
         let has_ended = self.ended.recv_timeout(at_most) == Err(RecvTimeoutError::Disconnected);
@@ -180,13 +180,13 @@ impl StoppableThread {
         has_ended
     }
 
-    /// Tells the thread to stop, and waits for it neither now nor when this is dropped.
+    /// Asks the thread to stop, and never waits for it, not even when this is dropped.
     pub fn leave(&self) {
         self.stop();
         *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Disconnected when the thread's work has ended.
+    /// Returns a channel that is disconnected when the thread's work has ended.
     pub fn ended(&self) -> &Receiver<Infallible> {
         &self.ended
     }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_panicked_is_joined_all_the_same() {
+    fn a_thread_that_panicked_is_joined_as_well() {
         let thread = StoppableThread::start("test", |_| panic!("for a test")).unwrap();
         assert!(thread.ended().recv().is_err());
         thread.end();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_does_not_hear_the_signal_is_nudged_until_it_has_ended() {
+    fn a_thread_that_does_not_wait_for_the_signal_is_nudged_until_it_ends() {
         let nudges = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&nudges);
         let thread = StoppableThread::start("test", move |_| {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_late_is_left_to_itself() {
+    fn a_thread_that_does_not_end_in_time_is_left_to_itself() {
         let (go, goes) = bounded::<Infallible>(0);
         let thread = StoppableThread::start("test", move |_| assert!(goes.recv().is_err())).unwrap();
         assert!(!thread.end_within(Duration::from_millis(1)));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_thread_is_named() {
+    fn the_error_of_a_refused_thread_contains_its_name() {
         let error = SpawnError::of("stream reaper")(io::ErrorKind::WouldBlock.into());
         let text = format!("cannot start the stream reaper thread: {}", error.source);
         assert_eq!(error.to_string(), text);

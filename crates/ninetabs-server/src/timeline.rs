@@ -21,46 +21,46 @@ use std::time::{Duration, Instant};
 pub use follow::{Past, TimelineNews};
 pub use snapshot::{FailedWrite, Held, Reaped, Snapshot, Thread};
 
-/// How many moments the ring holds before the oldest is forgotten.
+/// How many moments the ring holds before the oldest are forgotten.
 pub const CAPACITY: usize = 16_384;
-/// The most that is kept of a request's target, and of its method, in bytes: tiny-http
-/// has no limit of its own, and the ring would hold thousands of them.
+/// How many bytes of a request's target and of its method are kept. tiny_http does not limit them, and
+/// the ring would hold thousands of them.
 pub const LONGEST_TEXT: usize = 1_024;
-/// The most bytes of texts that the ring holds. Ordinary targets are far from it; a client that asks
-/// for nothing but long ones would otherwise fill 32 MB.
+/// The maximum number of bytes of text in the ring. Ordinary targets stay far below it. A client that sends
+/// only long ones could otherwise fill 32 MB.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
-/// How many moments are copied under the lock at once: what is recorded meanwhile waits,
-/// and with it the thread pool.
+/// How many moments are copied under the lock at a time. Recording waits for such a copy, and the thread pool
+/// waits with it.
 pub const COPIED_AT_ONCE: usize = 512;
-/// How many moments are forgotten at once. They lie one behind the other in memory, so that they are
-/// taken into the snapshot in less time than one by one, each a while after the last.
+/// How many moments are forgotten at a time. They are adjacent in memory, so adding them to the snapshot in
+/// one batch is faster than one by one.
 const FORGOTTEN_AT_ONCE: usize = 256;
 
-/// What a moment is about: a connection, and the request that travels on it.
+/// The connection and the request that a moment is about.
 ///
-/// Both numbers are given out by the front door and never used again.
+/// The front door assigns both numbers, and never reuses them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Subject {
-    /// The connection, counted from 1. tiny-http hides its connections: there every
-    /// request counts as a connection of its own.
+    /// The number of the connection, counted from 1. tiny_http hides its connections, so there every request
+    /// counts as a separate connection.
     pub connection: u64,
-    /// The client's port. Ports are reused, and clients on two hosts may have the same
-    /// one at the same time: it identifies a connection only to the client that has it.
+    /// The client's port. Ports are reused, and clients on two hosts may have the same port at the same time,
+    /// so it identifies a connection only for the client itself.
     #[cfg_attr(feature = "serde", serde(default))]
     pub port: u16,
-    /// The request, counted from 1 by the server that read it.
+    /// The number of the request, counted from 1 by the server that reads it.
     pub request: u64,
 }
 
-/// What happened. One word each, in the order of a request's life.
+/// What happened. The variants are in the order of a request's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
 pub enum What {
     /// A pool thread was started.
     Spawned,
-    /// A request was read; or, `peeked`, its head was seen while it was queued and unread.
+    /// A request was read. If `peeked`, only its head was seen, while it was queued and unread.
     Accepted {
         /// Its method.
         method: Cow<'static, str>,
@@ -70,82 +70,82 @@ pub enum What {
         #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
         peeked: bool,
     },
-    /// It was put into todo.
+    /// The request was put into todo.
     Queued,
-    /// A pool thread took it out of todo.
+    /// A pool thread took the request out of todo.
     Started,
-    /// The front door took it out of todo to make room: its connection is closed, or queued again.
+    /// The front door took the request out of todo to evict its connection. The connection is closed or
+    /// queued again.
     Withdrawn,
-    /// Its thread was marked IO-bound, and no longer counts against the pool.
+    /// The request's thread was marked IO-bound, and no longer counts against the pool.
     MarkedIoBound,
-    /// The app registered it as a live stream.
+    /// The app registered the request as a live stream.
     Streaming,
-    /// Bytes of its response went to the kernel.
+    /// Bytes of the answer went to the kernel.
     Wrote {
-        /// How many, the head included.
+        /// How many bytes, including the head.
         bytes: u64,
     },
-    /// A write did not return at once: the client was not reading.
+    /// A write did not return at once, because the client was not reading.
     Blocked {
         /// How long it waited, in microseconds.
         us: u64,
     },
-    /// A write failed: the number of the write, and what the system answered.
+    /// A write failed.
     Disconnected {
         /// The number of the write, counted from 1.
         write: u64,
-        /// What the system answered.
+        /// The error that the system returned.
         error: String,
     },
-    /// The stream reaper, or a shutdown, told the stream to end at this age.
+    /// The stream reaper, a user or a shutdown interrupted the stream.
     Reaped {
-        /// Its age, in milliseconds.
+        /// The stream's age, in milliseconds.
         age_ms: u64,
-        /// Why it was told to end.
+        /// Why it was interrupted.
         why: String,
     },
     /// The request was answered without reaching the app.
     Rejected {
         /// The status that was sent.
         status: u16,
-        /// What is wrong with it.
+        /// Why it was refused.
         why: String,
     },
-    /// The client closed while the request was queued; it was not served.
+    /// The client closed while the request was queued, so it was not served.
     Left,
-    /// The work panicked; it cost one answer, not the thread.
+    /// The work panicked. This costs one answer, not the thread.
     Panicked {
-        /// What the panic says.
+        /// The text of the panic.
         message: String,
     },
-    /// The request's answer has ended, whole or cut off, or its connection has left the pool.
+    /// The answer has ended, completely or cut off, or the connection has left the pool.
     Answered {
         /// The status that was sent.
         status: u16,
-        /// Bytes of the answer that the kernel has taken, head included.
+        /// How many bytes of the answer the kernel has taken, including the head.
         bytes: u64,
-        /// For how long the request held its thread.
+        /// How long the request held its thread, in microseconds.
         duration_us: u64,
     },
-    /// The pool thread is done with the connection, and with the last request that it took
-    /// from it. A request that was not answered before has not come whole: the reactor
-    /// watches its connection.
+    /// The pool thread is done with the connection, and with the last request that it took from it. A request
+    /// that has no answer by then was incomplete, and the reactor watches its connection.
     Finished,
-    /// A pool thread ended: trimmed, or shut down.
+    /// A pool thread ended, because of a trim or a shutdown.
     Exited,
-    /// A kind that this version does not know, in the answer of a newer server.
+    /// An event that this version does not know, received from a newer server.
     #[cfg_attr(feature = "serde", serde(other))]
     Unknown,
 }
 
 impl What {
-    /// A request as it was read; what is longer than [`LONGEST_TEXT`] is cut there.
+    /// Creates the event of a request that was read. Texts longer than [`LONGEST_TEXT`] are truncated.
     pub fn accepted(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
         let (method, target) = (cut(method.into()), cut(target.into()));
         What::Accepted { method, target, peeked: false }
     }
 
-    /// A request as it was seen in todo, unread; cut in the same way.
+    /// Creates the event of a request that was seen in todo, unread. Texts are truncated in the same way.
     pub fn peeked(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
         let (method, target) = (cut(method.into()), cut(target.into()));
         What::Accepted { method, target, peeked: true }
@@ -153,7 +153,7 @@ impl What {
 }
 
 impl What {
-    /// Texts that are longer than [`LONGEST_TEXT`] are cut there.
+    /// Truncates texts that are longer than [`LONGEST_TEXT`].
     fn cut_texts(&mut self) {
         if let What::Disconnected { error: text, .. }
         | What::Reaped { why: text, .. }
@@ -165,7 +165,7 @@ impl What {
         }
     }
 
-    /// Bytes of its texts.
+    /// The total length of its texts, in bytes.
     fn text_bytes(&self) -> usize {
         match self {
             What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),
@@ -191,14 +191,14 @@ fn cut<T: Deref<Target = str> + From<String>>(text: T) -> T {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Moment {
-    /// Counts from 1, without gaps.
+    /// The sequence number, counted from 1 without gaps.
     pub seq: u64,
     /// Microseconds since the timeline began, on the monotonic clock.
     pub at_us: u64,
-    /// The pool thread's number, where one is involved.
+    /// The number of the pool thread, if one is involved.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub thread: Option<usize>,
-    /// The request it is about, where there is one.
+    /// The request that this is about, if there is one.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub subject: Option<Subject>,
     /// What happened.
@@ -206,45 +206,45 @@ pub struct Moment {
     pub what: What,
 }
 
-/// What [`Timeline::after`] answers.
+/// The result of [`Timeline::after`].
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Excerpt {
     /// Now, in microseconds on the timeline's own clock.
     pub now_us: u64,
-    /// How many of the moments asked for the ring had already forgotten.
+    /// How many of the requested moments have been forgotten.
     pub forgotten: u64,
     /// The moments, oldest first.
     pub moments: Vec<Moment>,
-    /// Where some were forgotten: what they would have told, as it stands after the last
-    /// of these moments.
+    /// The state after the last of these moments. Present only if requested moments have been forgotten.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub snapshot: Option<Snapshot>,
 }
 
-/// The record itself; shared by `Arc` between everything that acts.
+/// The record itself, shared through an `Arc` by everything that records or reads.
 #[derive(Debug)]
 pub struct Timeline {
     clock: Clock,
-    /// None: nothing is recorded.
+    /// `None` if nothing is recorded.
     ring: Option<Mutex<Ring>>,
 }
 
 #[derive(Debug)]
 enum Clock {
     Since(Instant),
-    /// Stands at so many microseconds until it is moved.
+    /// Stays at this many microseconds until it is moved.
     At(AtomicU64),
 }
 
 #[derive(Debug)]
 struct Ring {
     last_seq: u64,
-    /// The newest, oldest first, without gaps: [`CAPACITY`], and those that are to be forgotten next.
+    /// The newest moments, oldest first, without gaps: up to [`CAPACITY`], and those that will be forgotten
+    /// next.
     moments: VecDeque<Moment>,
-    /// Of all their texts.
+    /// The total length of all texts, in bytes.
     text_bytes: usize,
-    /// The state before the oldest.
+    /// The state before the oldest moment.
     snapshot: Snapshot,
 }
 
@@ -255,13 +255,13 @@ impl Default for Timeline {
 }
 
 impl Timeline {
-    /// A timeline whose clock stands still but for [`Timeline::let_pass`]: what takes minutes
-    /// can be recorded at once.
+    /// Creates a timeline whose clock moves only by [`Timeline::let_pass`], so that minutes can be recorded
+    /// at once.
     pub fn simulated() -> Self {
         Timeline::with_clock(Clock::At(AtomicU64::new(0)))
     }
 
-    /// A timeline that records nothing and keeps no memory for it.
+    /// Creates a timeline that records nothing and allocates nothing.
     pub fn disabled() -> Self {
         Timeline { clock: Clock::Since(Instant::now()), ring: None }
     }
@@ -276,22 +276,22 @@ impl Timeline {
         Timeline { clock, ring: Some(Mutex::new(ring)) }
     }
 
-    /// Moves the clock of a simulated timeline; a real one goes by itself.
+    /// Moves the clock of a simulated timeline. Does nothing on a real one.
     pub fn let_pass(&self, time: Duration) {
         if let Clock::At(us) = &self.clock {
             us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
         }
     }
 
-    /// Writes down that `what` happened now.
+    /// Records that `what` happened now.
     pub fn record(&self, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let Some(mut ring) = self.ring() else { return };
-        // The clock is read under the lock, so that order by time is order by number.
+        // The clock is read under the lock, so the order by time is the order by number.
         ring.push(self.now_us(), thread, subject, what);
     }
 
     /// Records that `what` happened at this time, which the caller has just read from the clock. If a later
-    /// moment has been recorded meanwhile, that moment's time is used.
+    /// moment has been recorded in the meantime, that moment's time is used.
     pub fn record_at(&self, at: Instant, thread: Option<usize>, subject: Option<Subject>, what: What) {
         let Some(mut ring) = self.ring() else { return };
         let at_us = match &self.clock {
@@ -301,24 +301,24 @@ impl Timeline {
         ring.push(at_us, thread, subject, what);
     }
 
-    /// Everything after moment number `seq` that is still known, oldest first, up to now.
-    /// It is copied in pieces of [`COPIED_AT_ONCE`], and what is recorded meanwhile waits for one piece.
-    /// Where moments were forgotten it waits for the copy of a snapshot, too.
+    /// Returns everything after moment number `seq` that is still known, up to now, oldest first. It is
+    /// copied in pieces of [`COPIED_AT_ONCE`], so recording waits for one piece at most. If moments were
+    /// forgotten, recording also waits for the copy of a snapshot.
     pub fn after(&self, seq: u64) -> Excerpt {
         let last = self.last_seq();
         let excerpt = self.up_to(seq, last);
-        // What is forgotten between the two looks is left out, too: the snapshot has it.
+        // Moments that are forgotten between the two calls are left out as well: the snapshot includes them.
         if excerpt.forgotten == 0 { excerpt } else { self.with_snapshot(seq) }
     }
 
-    /// The same, and the snapshot after the last of these moments.
+    /// Like [`after`](Self::after), with the snapshot after the last of these moments.
     fn with_snapshot(&self, seq: u64) -> Excerpt {
         let snapshot = self.snapshot();
         let excerpt = self.up_to(seq, snapshot.seq);
         Excerpt { snapshot: Some(snapshot), ..excerpt }
     }
 
-    /// What is still known from after `seq` to `last`.
+    /// Returns the moments that are still known from after `seq` up to `last`.
     fn up_to(&self, seq: u64, last: u64) -> Excerpt {
         let mut whole = self.next_after(seq, COPIED_AT_ONCE);
         while let Some(newest) = whole.moments.last().filter(|moment| moment.seq < last) {
@@ -332,9 +332,9 @@ impl Timeline {
         whole
     }
 
-    /// The state after the newest moment. The ring keeps the state before its oldest one. From there on
-    /// the moments are taken in here, on the reader's thread, a piece after the other. Readers ask for it
-    /// when they begin or have missed moments.
+    /// Returns the state after the newest moment. The ring stores the state before its oldest moment. This
+    /// function adds the later moments in pieces, on the reader's thread. Readers call it when they begin or
+    /// have missed moments.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_up_to(self.last_seq())
     }
@@ -343,11 +343,11 @@ impl Timeline {
     fn snapshot_up_to(&self, last: u64) -> Snapshot {
         let mut snapshot = Snapshot::default();
         while let Some(ring) = self.ring().filter(|_| snapshot.seq < last) {
-            // At the beginning, and if more is recorded meanwhile than is taken in.
+            // True at the beginning, and if moments were forgotten before they could be added.
             if snapshot.seq < ring.snapshot.seq {
                 snapshot = ring.snapshot.clone();
             }
-            // The ring may have forgotten the last one, too.
+            // The ring may have forgotten moment number `last` as well.
             let behind = last.saturating_sub(snapshot.seq).min(COPIED_AT_ONCE as u64) as usize;
             let first = ring.moments.len() - (ring.last_seq - snapshot.seq) as usize;
             let piece: Vec<_> = ring.moments.range(first..).take(behind).cloned().collect();
@@ -357,13 +357,13 @@ impl Timeline {
         snapshot
     }
 
-    /// The number of the newest moment, 0 before the first.
+    /// Returns the number of the newest moment, or 0 before the first one.
     pub fn last_seq(&self) -> u64 {
         self.ring().map_or(0, |ring| ring.last_seq)
     }
 
-    /// The next moments after number `seq` that are still known, oldest first, at most so
-    /// many. They are copied under the lock.
+    /// Returns at most `most` moments after number `seq` that are still known, oldest first. They are copied
+    /// under the lock.
     pub fn next_after(&self, seq: u64, most: usize) -> Excerpt {
         let Some(ring) = self.ring() else {
             return Excerpt { now_us: self.now_us(), forgotten: 0, moments: Vec::new(), snapshot: None };
@@ -371,7 +371,7 @@ impl Timeline {
         let known = ring.moments.len().min(CAPACITY);
         let oldest = ring.last_seq - known as u64 + 1;
         let wanted = seq.saturating_add(1);
-        // After the last one there is none.
+        // There is nothing after the last moment.
         let left_out = (wanted.max(oldest) - oldest).min(known as u64) as usize;
         let first = ring.moments.len() - known + left_out;
         Excerpt {
@@ -382,7 +382,7 @@ impl Timeline {
         }
     }
 
-    /// Now, in microseconds on the timeline's own clock.
+    /// Returns the current time in microseconds, on the timeline's clock.
     pub fn now_us(&self) -> u64 {
         match &self.clock {
             Clock::Since(began) => began.elapsed().as_micros() as u64,
@@ -391,15 +391,15 @@ impl Timeline {
     }
 
     fn ring(&self) -> Option<MutexGuard<'_, Ring>> {
-        // A panic while the ring is locked can only be a failed allocation; the
-        // record up to there is whole.
+        // Only a failed allocation can panic while the ring is locked, and the record before it is
+        // consistent.
         self.ring.as_ref().map(|ring| ring.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Ring {
-    /// Adds a moment, and forgets the oldest ones once there are many. Times never decrease, so that order by
-    /// time is order by number.
+    /// Adds a moment, and forgets the oldest ones if there are too many. Times never decrease, so the order
+    /// by time is the order by number.
     fn push(&mut self, at_us: u64, thread: Option<usize>, subject: Option<Subject>, mut what: What) {
         what.cut_texts();
         self.text_bytes += what.text_bytes();
@@ -438,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_is_whole_also_if_the_moment_that_it_was_asked_for_is_forgotten() {
+    fn a_snapshot_is_complete_even_if_the_requested_moment_is_forgotten() {
         let timeline = Timeline::simulated();
         timeline.record(Some(1), None, What::Spawned);
         let asked_for = timeline.last_seq();
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_no_gaps_and_a_slow_reader_is_told() {
+    fn sequence_numbers_are_contiguous_and_a_slow_reader_learns_how_many_it_missed() {
         let timeline = Timeline::default();
         for _ in 0..CAPACITY + 10 {
             timeline.record(None, None, What::Spawned);
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_bounded_by_their_bytes_together() {
+    fn the_total_length_of_texts_is_bounded() {
         let timeline = Timeline::default();
         for n in 0..CAPACITY {
             let target = format!("/{n}?{}", "x".repeat(2 * LONGEST_TEXT));
@@ -485,7 +485,7 @@ mod tests {
             panic!("another moment")
         };
         assert_eq!(message.len(), LONGEST_TEXT);
-        // Ordinary ones are as many as there is room for.
+        // For ordinary texts, the number of moments is the limit.
         for _ in 0..2 * CAPACITY {
             timeline.record(None, None, What::accepted("GET", "/models/live_stream?tab=1"));
         }
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_target_is_cut_between_characters() {
+    fn a_long_target_is_truncated_between_characters() {
         let What::Accepted { method, target, .. } =
             What::accepted("GET", format!("/{}", "é".repeat(LONGEST_TEXT)))
         else {
@@ -504,7 +504,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn a_moment_is_one_flat_object() {
+    fn a_moment_is_serialized_as_one_flat_object() {
         let timeline = Timeline::default();
         let subject = Subject { connection: 7, port: 40_007, request: 1 };
         timeline.record(Some(3), Some(subject), What::Wrote { bytes: 12 });
@@ -517,7 +517,7 @@ mod tests {
 
     #[cfg(feature = "serde")]
     #[test]
-    fn a_kind_of_a_newer_server_is_read_as_unknown() {
+    fn an_event_of_a_newer_server_is_read_as_unknown() {
         let json = r#"{"seq":1,"at_us":2,"connection":3,"request":4,"kind":"teleported","to":"elsewhere"}"#;
         let moment: Moment = serde_json::from_str(json).unwrap();
         assert_eq!(moment.what, What::Unknown);

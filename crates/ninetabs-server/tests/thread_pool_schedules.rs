@@ -1,12 +1,11 @@
-//! The thread pool under a schedule explorer, which decides at every lock, wait and
-//! wake-up who runs next, thousands of times over.
+//! The thread pool under a schedule explorer, which decides at every lock, wait and wake-up which thread runs
+//! next, for thousands of schedules.
 //!
-//! The pool is the very same source, compiled once more upon shuttle's locks and
-//! threads. What is looked for is the lost wake-up: a job that waits in todo although
-//! a thread could run it. Jobs that finish would hide it, since a finished thread takes
-//! the stranded job in the end; so the last jobs of a burst *meet*: each waits until all
-//! of them run at once. A stranded one leaves all tasks blocked, which is what the
-//! explorer reports. That it can find such a thing is shown on a pool which has the race.
+//! The pool is the same source, compiled again with shuttle's locks and threads. The tests look for a lost
+//! wake-up: a job that waits in todo although a thread could run it. Jobs that finish would hide it, because
+//! a thread that finishes takes the stranded job in the end. Therefore the last jobs of a burst *meet*: each
+//! waits until all of them run at once. A stranded one leaves all tasks blocked, which the explorer reports
+//! as a deadlock. A control test shows that it finds the race in a pool that has it.
 
 mod timeline {
     pub use ninetabs_server::timeline::*;
@@ -23,7 +22,7 @@ mod sync {
 
 #[path = "../src/log_limit.rs"]
 mod log_limit;
-#[allow(dead_code, reason = "the pool is whole here; these tests need a part of it")]
+#[allow(dead_code, reason = "the whole pool is compiled, but these tests use only a part of it")]
 #[path = "../src/pool_state.rs"]
 mod pool_state;
 #[allow(dead_code, reason = "as above")]
@@ -46,18 +45,18 @@ struct Burst {
     min: usize,
     max: usize,
     max_io: usize,
-    /// Jobs that end at once, pushed by a second thread while the others come.
+    /// Jobs that end at once, pushed by a second thread at the same time as the others.
     quick: usize,
-    /// Jobs that end when all of them run.
+    /// Jobs that end once all of them run.
     meeting: usize,
     /// Whether the jobs that meet mark their threads as IO-bound first.
     marked: bool,
-    /// How often a third thread trims, by turns with and without force.
+    /// How often a third thread trims, alternately with and without force.
     trims: usize,
 }
 
-/// How many schedules each program is run under, by either scheduler: `NINETABS_SCHEDULES`, or 1,000,
-/// others at each run.
+/// The number of schedules per program and scheduler: `NINETABS_SCHEDULES`, or 1,000. The schedules are
+/// different in each run.
 fn schedules() -> usize {
     std::env::var("NINETABS_SCHEDULES").ok().map_or(1_000, |text| text.parse().unwrap())
 }
@@ -88,7 +87,7 @@ fn process(job: Job, processor: &Processor<Job>) {
     }
 }
 
-/// A number that can be waited for.
+/// A counter that threads can wait for.
 #[derive(Default)]
 struct Count(Mutex<usize>, Condvar);
 
@@ -116,7 +115,7 @@ impl Drop for Counted {
     }
 }
 
-/// Pushes `quick` and `meeting` jobs into whatever `push` is, and waits until all have run.
+/// Pushes `quick` and `meeting` jobs with `push`, and waits until all have run.
 fn burst(quick: usize, meeting: usize, marked: bool, push: impl Fn(Job) + Send + Sync + 'static) {
     let (push, ended, all) = (Arc::new(push), Arc::new(Count::default()), Arc::new(Barrier::new(meeting)));
     let quick_jobs = {
@@ -130,13 +129,13 @@ fn burst(quick: usize, meeting: usize, marked: bool, push: impl Fn(Job) + Send +
     ended.wait_for(quick + meeting);
 }
 
-/// The whole life of a pool: every job runs, and when the pool is dropped every thread ends.
+/// The whole life of a pool: every job runs, and every thread ends when the pool is dropped.
 fn explore(program: Burst) {
     let Burst { min, max, max_io, quick, meeting, marked, trims } = program;
     let options = PoolOptions { name: "puma srv".to_owned(), min, max, max_io };
     let threads_gone = Arc::new(Count::default());
     let process = {
-        // The last thread to go drops what it is to do, and this with it.
+        // The last thread that ends drops the process function, and this counter with it.
         let counted = Counted(Arc::clone(&threads_gone));
         move |job: Job, processor: &Processor<Job>| {
             let _ = &counted;
@@ -163,36 +162,37 @@ fn run(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync + '
     Runner::new(scheduler, config).run(program);
 }
 
-/// Both explorers: one throws dice at every step, one gives priorities and changes them a few times.
+/// Both schedulers: one chooses randomly at every step, the other assigns priorities and changes them a few
+/// times.
 fn under_many_schedules(program: Burst) {
     run(RandomScheduler::new(schedules()), move || explore(program));
     run(PctScheduler::new(3, schedules()), move || explore(program));
 }
 
 #[test]
-fn no_job_of_a_burst_waits_behind_nobody() {
+fn every_job_of_a_burst_gets_a_thread() {
     for (min, max) in [(0, 2), (1, 2), (2, 2), (0, 3), (3, 3)] {
         under_many_schedules(Burst { min, max, meeting: max, ..PLAIN });
     }
 }
 
 #[test]
-fn trims_take_no_thread_from_a_job() {
+fn a_trim_takes_no_thread_from_a_job() {
     for (min, max) in [(0, 2), (1, 3)] {
         under_many_schedules(Burst { min, max, meeting: max, trims: 3, ..PLAIN });
     }
 }
 
 #[test]
-fn marks_make_room_at_once() {
-    // So many are to run at once: `max` that count, and `max_io` that do not.
+fn a_marked_thread_is_replaced_at_once() {
+    // This many jobs must run at once: `max` that count, and `max_io` that do not.
     for (min, max, max_io, trims) in [(0, 1, 1, 0), (1, 1, 2, 2), (2, 2, 1, 0), (0, 2, 1, 2)] {
         let meeting = max + max_io;
         under_many_schedules(Burst { min, max, max_io, meeting, marked: true, trims, ..PLAIN });
     }
 }
 
-/// Work that is counted however it ends: run, handed back, or dropped.
+/// Work that is counted whether it is run, handed back or dropped.
 struct Fated(Counted);
 
 impl Work for Fated {
@@ -201,7 +201,7 @@ impl Work for Fated {
     }
 }
 
-/// A shutdown without patience while jobs come in: nothing is lost, and no thread stays.
+/// A shutdown without a timeout while jobs are pushed: nothing is lost, and no thread stays.
 fn shut_down_meanwhile() {
     const JOBS: usize = 4;
     let (fates, threads_gone) = (Arc::new(Count::default()), Arc::new(Count::default()));
@@ -235,8 +235,8 @@ fn a_shutdown_loses_no_job_and_no_thread() {
     run(PctScheduler::new(3, schedules()), shut_down_meanwhile);
 }
 
-/// A pool with the race: it asks a count of idle threads whether somebody is free, and a thread that was
-/// woken for one job is still in that count when the next job asks.
+/// A pool with the race. It checks a count of idle threads, in which a thread that was woken for one job is
+/// still included when the next job is pushed.
 mod racy {
     use std::collections::VecDeque;
 
@@ -293,16 +293,16 @@ mod racy {
 
 #[test]
 fn the_explorer_finds_a_stranded_job() {
-    // The same burst as above, which our own pool passes.
+    // The same burst as above, in which the real pool strands no job.
     let program = || {
         let pool = Arc::new(racy::TaskPool::default());
         burst(PLAIN.quick, PLAIN.meeting, false, move |job| pool.push(job));
     };
-    let by_dice = catch_unwind(AssertUnwindSafe(|| run(RandomScheduler::new(10_000), program)));
+    let by_chance = catch_unwind(AssertUnwindSafe(|| run(RandomScheduler::new(10_000), program)));
     let by_priority = catch_unwind(AssertUnwindSafe(|| run(PctScheduler::new(3, 10_000), program)));
-    for found in [by_dice, by_priority] {
+    for found in [by_chance, by_priority] {
         let panic = found.expect_err("no schedule stranded a job");
         let message = panic.downcast_ref::<String>().map_or("", String::as_str);
-        assert!(message.contains("deadlock"), "not what was looked for: {message}");
+        assert!(message.contains("deadlock"), "not a deadlock: {message}");
     }
 }

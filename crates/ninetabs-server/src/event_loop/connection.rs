@@ -1,9 +1,8 @@
-//! One connection of the loop: it reads, asks its peer, writes what there is room for, and ends.
+//! One connection of the loop: it reads, asks its peer, writes as much as the kernel takes, and ends.
 //!
-//! An end that was said goes out before the connection closes, and may be followed by bytes of the
-//! client that were already under way. To close over unread bytes would reset the connection, and
-//! the kernel would discard what was written. So the connection stops writing, reads and discards
-//! for a while, and closes then.
+//! When a connection ends with a last piece, the client may still have bytes on their way. Closing with
+//! unread bytes would reset the connection, and the kernel would discard what was written. The connection
+//! therefore stops writing, reads and discards for a while, and only then closes.
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -21,44 +20,44 @@ use crate::log_limit::limited;
 use crate::response::Detached;
 use crate::services;
 
-/// How many pieces one connection may send before others come.
+/// How many pieces one connection may send in one turn.
 const PIECES_A_TURN: usize = 8;
-/// How many bytes are read from one connection before others come.
+/// How many bytes are read from one connection in one turn.
 const READ_A_TURN: usize = 64 * 1024;
-/// Bytes that the kernel keeps for a connection. By itself it would keep megabytes for
-/// one that does not read.
+/// Size of the kernel's send buffer per connection, in bytes. By default the kernel would buffer megabytes
+/// for a client that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long, and up to how many bytes, a connection that has said its last is read and discarded.
+/// How long, and up to how many bytes, a connection is read and discarded after its last piece.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u32 = 4 * 1024 * 1024;
-/// How often in a row a peer may panic before its connection is cut.
+/// How many times in a row a peer may panic before its connection is cut.
 const PANICS: u32 = 3;
 
 /// What a connection does in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IoTurn {
-    /// There may be something to read.
+    /// Reads before it writes, because there may be something to read.
     ReadAndWrite,
     Write,
 }
 
-/// What became of a connection's turn.
+/// The result of a connection's turn.
 pub(super) enum Turn {
     Over,
-    /// There may be more to do; others come first.
+    /// There may be more to do, after the turns of the others.
     Again,
     Left,
     Cut(&'static str),
 }
 
-/// How far it is on its way to its end.
+/// How close a connection is to its end.
 enum PeerStage {
     Open,
-    /// The server stops: behind the piece that is on its way out comes the goodbye.
+    /// The server stops: the goodbye follows the piece that is being sent.
     Leaving,
-    /// Nothing comes behind the piece that is on its way out.
+    /// Nothing follows the piece that is being sent.
     Last,
-    /// All has gone out; what the client still sends is discarded. Counts those bytes.
+    /// Everything has been sent. What the client still sends is discarded, and its bytes are counted.
     Lingering {
         bytes: u32,
     },
@@ -67,21 +66,21 @@ enum PeerStage {
 pub(super) struct PeerConnection<F> {
     detached: Detached,
     peer: Box<dyn Peer<F>>,
-    /// What has not gone out yet, and how much of it has.
+    /// The piece that is being sent, and how many of its bytes the kernel has taken.
     out: Option<(Rc<[u8]>, usize)>,
     stage: PeerStage,
-    /// When it last took something, or had nothing to take; when it began to linger.
+    /// When the client last took something, when there was nothing to take, or when it began to linger.
     moved: Instant,
-    /// How often its peer has panicked since it last had a piece.
+    /// How many times its peer has panicked in a row.
     panics: u32,
-    /// Its last words are all that is to go out.
+    /// The connection has been cut; only its last piece may still be sent.
     is_cut: bool,
 }
 
 impl<F: Feed> PeerConnection<F> {
     pub fn new(detached: Detached, peer: Box<dyn Peer<F>>) -> Self {
         if let Err(error) = SockRef::from(detached.stream()).set_send_buffer_size(SEND_BUFFER) {
-            log::debug!("{}: the send buffer keeps its size: {error}", F::PEER);
+            log::debug!("cannot set the send buffer of {}: {error}", F::PEER);
         }
         let (stage, moved) = (PeerStage::Open, Instant::now());
         PeerConnection { detached, peer, out: None, stage, moved, panics: 0, is_cut: false }
@@ -91,20 +90,20 @@ impl<F: Feed> PeerConnection<F> {
         self.detached.stream().as_raw_fd()
     }
 
-    /// What was read of it before it left the pool.
+    /// Passes on the bytes that were read before the connection left the pool.
     pub fn receive_unread(&mut self, feed: &mut F) -> Turn {
         let unread = mem::take(&mut self.detached.unread);
         if unread.is_empty() { Turn::Over } else { self.receive(feed, &unread) }
     }
 
-    /// From the next piece on it is leaving.
+    /// The next piece will be the goodbye.
     pub fn leave(&mut self) {
         if matches!(self.stage, PeerStage::Open) {
             self.stage = PeerStage::Leaving;
         }
     }
 
-    /// It is cut. True: it has something to say before it ends.
+    /// Cuts the connection. Returns whether it has a last piece to send before it ends.
     pub fn cut(&mut self, why: &'static str) -> bool {
         let is_between_pieces = self.out.as_ref().is_none_or(|(_, taken)| *taken == 0);
         if !is_between_pieces || !matches!(self.stage, PeerStage::Open | PeerStage::Leaving) {
@@ -118,7 +117,7 @@ impl<F: Feed> PeerConnection<F> {
         self.out.is_some()
     }
 
-    /// Reads, if that is asked for, and writes as much as the kernel takes.
+    /// Reads, if `doing` says so, and writes as much as the kernel takes.
     pub fn turn(&mut self, feed: &mut F, doing: IoTurn, now: Instant) -> Turn {
         let read = match doing {
             IoTurn::ReadAndWrite => self.read(feed),
@@ -133,8 +132,8 @@ impl<F: Feed> PeerConnection<F> {
         }
     }
 
-    /// What the loop asks of every connection, news or not: whether it has something to say, and
-    /// whether it has taken nothing for too long.
+    /// The check that the loop makes on every connection, with or without news: whether it has something to
+    /// send, and whether it has taken nothing for too long.
     pub fn ask(&mut self, feed: &mut F, now: Instant, stopped_after: Duration) -> Turn {
         match self.speak(feed, now) {
             Turn::Over => {}
@@ -156,7 +155,7 @@ impl<F: Feed> PeerConnection<F> {
         if unmoved <= stopped_after {
             return Turn::Over;
         }
-        // It is counted and logged once.
+        // A cut is counted and logged once.
         if self.is_cut { Turn::Left } else { Turn::Cut(READS_NOTHING) }
     }
 
@@ -165,7 +164,7 @@ impl<F: Feed> PeerConnection<F> {
         let mut taken = 0;
         while taken < READ_A_TURN {
             match self.detached.stream().read(&mut bytes) {
-                // A client that only stopped sending looks the same; an EventSource never does.
+                // A half-closed client looks the same as a closed one. An EventSource never half-closes.
                 Ok(0) => return Turn::Left,
                 Ok(more) => {
                     taken += more;
@@ -186,7 +185,7 @@ impl<F: Feed> PeerConnection<F> {
         match &mut self.stage {
             PeerStage::Open | PeerStage::Leaving => {
                 let peer = &mut self.peer;
-                // A panic costs these bytes, and what follows them may make no sense to the peer.
+                // After a panic these bytes are lost, so later ones may not make sense to the peer.
                 match services::piece(format_args!("{}", F::PEER), || peer.receive(feed, bytes)) {
                     Some(()) => Turn::Over,
                     None => Turn::Cut(PANICKED),
@@ -200,7 +199,7 @@ impl<F: Feed> PeerConnection<F> {
         }
     }
 
-    /// Sends what there is, as far as there is room.
+    /// Sends pieces for as long as the kernel takes them.
     fn speak(&mut self, feed: &mut F, now: Instant) -> Turn {
         if matches!(self.stage, PeerStage::Lingering { .. }) {
             return Turn::Over;
@@ -242,7 +241,7 @@ impl<F: Feed> PeerConnection<F> {
         Turn::Again
     }
 
-    /// Its peer's next piece; a peer that panics has none for now.
+    /// Asks the peer for its next piece. A peer that panics has none this time.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece {
         let peer = &mut self.peer;
         match services::piece(format_args!("{}", F::PEER), || peer.next(feed, now)) {
@@ -258,7 +257,7 @@ impl<F: Feed> PeerConnection<F> {
         }
     }
 
-    /// Whether all has gone out.
+    /// Whether everything has been sent.
     fn flush(&mut self) -> io::Result<bool> {
         while let Some((piece, taken)) = &mut self.out {
             if *taken == piece.len() {
@@ -281,13 +280,13 @@ impl<F: Feed> PeerConnection<F> {
 
     pub fn close(self, registry: &Registry) {
         let stream = self.detached.stream();
-        // The kernel forgets it anyway once the socket is closed.
+        // If this fails, nothing is lost: the kernel removes a socket that is closed.
         let _ = registry.deregister(&mut SourceFd(&stream.as_raw_fd()));
         let _ = stream.shutdown(Shutdown::Write);
     }
 }
 
-/// The log line of a connection that was cut, of a peer with this name.
+/// Logs that a connection was cut. `peer` is the name of its peer.
 pub(super) fn log_cut(peer: &str, why: &str) {
     limited!(Info, "{peer} was cut: {why}");
 }

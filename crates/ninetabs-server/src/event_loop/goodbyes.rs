@@ -1,35 +1,35 @@
-//! How fast a stopping server says goodbye.
+//! Limits the rate at which a stopping server says goodbye.
 //!
-//! Every peer that is told to come back does so after the same `retry:`. If all were told in one
-//! moment, all would come back in one moment, to a server that has just started. So they are told
-//! at a rate, within the time that the stop has.
+//! Every peer that gets a goodbye reconnects after the same `retry:`. If all goodbyes were sent at once, all
+//! peers would reconnect at once, to a server that has just started. They are therefore spread over time,
+//! within the deadline of the shutdown.
 
 use std::time::{Duration, Instant};
 
-/// The most goodbyes per second, unless the stop has no time for so few.
+/// The maximum number of goodbyes per second, unless the deadline requires more.
 const PER_SECOND: u32 = 2_000;
-/// How often some are told.
+/// The interval at which goodbyes are sent.
 pub const TICK: Duration = Duration::from_millis(50);
 
-/// When which share of the peers is told.
+/// The schedule of the goodbyes.
 #[derive(Debug)]
 pub struct Goodbyes {
     began: Instant,
-    /// How long it takes to tell all.
+    /// How long all goodbyes take.
     lasts: Duration,
     peers: usize,
     told: usize,
 }
 
 impl Goodbyes {
-    /// For so many peers, the last of which is told before `deadline`.
+    /// Creates a schedule for this many peers, in which the last goodbye is due before `deadline`.
     pub fn new(peers: usize, now: Instant, deadline: Instant) -> Goodbyes {
         let at_that_rate = Duration::from_secs(peers as u64) / PER_SECOND;
         let lasts = at_that_rate.min(deadline.saturating_duration_since(now));
         Goodbyes { began: now, lasts, peers, told: 0 }
     }
 
-    /// How many are told now that were not before. Those of the first tick are told at once.
+    /// How many goodbyes are newly due. Those of the first tick are due at once.
     pub fn due(&mut self, now: Instant) -> usize {
         let elapsed = now.saturating_duration_since(self.began) + TICK;
         let due = if elapsed >= self.lasts {
@@ -42,7 +42,7 @@ impl Goodbyes {
         more
     }
 
-    /// Whether all have been told.
+    /// Whether all goodbyes have become due.
     pub fn are_over(&self) -> bool {
         self.told == self.peers
     }
@@ -52,7 +52,7 @@ impl Goodbyes {
 mod tests {
     use super::*;
 
-    /// How many are told at each tick.
+    /// The number of goodbyes at each tick.
     fn ticks(peers: usize, time: Duration) -> Vec<usize> {
         let began = Instant::now();
         let mut goodbyes = Goodbyes::new(peers, began, began + time);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_says_goodbye_to_two_thousand_a_second() {
+    fn a_stop_sends_at_most_two_thousand_goodbyes_per_second() {
         assert!(ticks(0, Duration::from_secs(5)).is_empty());
         assert_eq!(ticks(100, Duration::from_secs(5)), [100]);
         let told = ticks(2_000, Duration::from_secs(5));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_without_the_time_for_it_spreads_them_over_the_time_that_it_has() {
+    fn a_stop_with_a_short_deadline_spreads_goodbyes_over_the_time_left() {
         let told = ticks(25_000, Duration::from_secs(5));
         assert_eq!((told.len(), told.iter().sum::<usize>()), (100, 25_000));
         assert!(told.iter().all(|told| *told <= 251), "{told:?}");

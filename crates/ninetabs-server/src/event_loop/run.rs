@@ -1,7 +1,7 @@
 //! The loop itself.
 //!
-//! The kernel is asked once for each connection and reports edges from then on, of bytes and
-//! of room alike.
+//! Each connection is registered with the kernel once. From then on the kernel reports edges: bytes that
+//! arrived, and buffer space that became free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,16 +23,16 @@ use crate::threads::StopSignal;
 
 /// How many events are taken from the kernel at once.
 const EVENTS: usize = 1_024;
-/// How long a peer that was told goodbye may take to read it and to close.
+/// How long a peer may take to read its goodbye and to close.
 const GOODBYE_GRACE: Duration = Duration::from_millis(500);
 
 pub(super) struct LoopThread<F: Feed> {
     poll: Poll,
     shared: Arc<SharedLoop<F>>,
     feed: F,
-    /// Boxed, since the nodes of a tree whose keys only grow stay half empty.
+    /// Boxed, because the nodes of a tree whose keys only grow stay half empty.
     connections: BTreeMap<usize, Box<PeerConnection<F>>>,
-    /// Those that have more to do without an event of the kernel: each once, however often it says so.
+    /// Connections that have more to do without an event from the kernel. A set, so that each gets one turn.
     again: BTreeSet<usize>,
     /// The newest token.
     last: usize,
@@ -40,14 +40,14 @@ pub(super) struct LoopThread<F: Feed> {
     stop: Option<Farewell>,
 }
 
-/// The goodbyes of a loop that is to stop.
+/// The goodbyes of a loop that is stopping.
 struct Farewell {
     goodbyes: Goodbyes,
     deadline: Instant,
-    /// Every connection up to this token has been told.
+    /// Every connection up to this token has been sent its goodbye.
     told_up_to: usize,
     told: usize,
-    /// When the last ones were told.
+    /// When the last goodbyes were sent.
     last_told: Instant,
 }
 
@@ -57,14 +57,14 @@ impl<F: Feed> LoopThread<F> {
         LoopThread { poll, shared, feed, connections, again, last: 0, stopped_after, stop: None }
     }
 
-    /// Ok: it was told to stop, and has.
+    /// Runs the loop. Returns `Ok` after it was asked to stop.
     pub fn run(mut self, stop: &StopSignal) -> Result<(), String> {
         let mut events = Events::with_capacity(EVENTS);
         let mut swept = Instant::now();
         loop {
             match self.poll.poll(&mut events, self.timeout(swept)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    return Err(format!("it cannot poll: {error}"));
+                    return Err(format!("cannot poll for events: {error}"));
                 }
                 _ => {}
             }
@@ -115,7 +115,7 @@ impl<F: Feed> LoopThread<F> {
 
     fn refresh(&mut self) -> bool {
         let (feed, peers) = (&mut self.feed, self.connections.len());
-        // After a panic some peers may have something to say all the same.
+        // After a panic, peers may have something to send all the same.
         services::piece(format_args!("the feed"), || feed.refresh(peers)).unwrap_or(true)
     }
 
@@ -145,7 +145,7 @@ impl<F: Feed> LoopThread<F> {
         self.after(token, &turn);
     }
 
-    /// Every peer says what is new, and a connection that has taken nothing for too long ends.
+    /// Asks every peer for news, and ends connections that have taken nothing for too long.
     fn ask_all(&mut self) {
         let now = Instant::now();
         let mut turns = Vec::new();
@@ -181,7 +181,7 @@ impl<F: Feed> LoopThread<F> {
             }
         }
         let registry = self.poll.registry();
-        // The peer is dropped with it, and might panic.
+        // This also drops the peer, which might panic.
         services::piece(format_args!("the end of {}", F::PEER), || connection.close(registry));
         self.count_open();
     }
@@ -197,7 +197,8 @@ impl<F: Feed> LoopThread<F> {
         self.shared.counters.open.store(self.connections.len() as u64, Ordering::Relaxed);
     }
 
-    /// Tells those whose turn it is. True: all have been told, and have had time to read it.
+    /// Sends the goodbyes that are due. Returns `true` once all have been sent and the peers have had time to
+    /// read them.
     fn say_goodbyes(&mut self, deadline: Instant) -> bool {
         let now = Instant::now();
         let peers = self.connections.len();
@@ -210,7 +211,7 @@ impl<F: Feed> LoopThread<F> {
         });
         let mut due = stop.goodbyes.due(now);
         if stop.goodbyes.are_over() {
-            // Those that joined meanwhile are told at once, and those that left are not missed.
+            // Peers that joined in the meantime get their goodbye at once.
             due = usize::MAX;
         }
         let next = stop.told_up_to + 1..;
@@ -232,7 +233,7 @@ impl<F: Feed> LoopThread<F> {
             self.end_all();
             let told = self.stop.as_ref().map_or(0, |stop| stop.told);
             if told > 0 {
-                log::info!("{told} listeners were told to come back");
+                log::info!("told {told} listeners to reconnect");
             }
         }
         has_ended

@@ -2,7 +2,7 @@ use super::*;
 
 const MAX: usize = 112 * 1024;
 
-/// A head that must be whole.
+/// Parses a head that must be complete.
 pub fn head(text: &str) -> RequestHead {
     match parse(text.as_bytes(), MAX) {
         Parsed::Whole(head, length) => {
@@ -21,7 +21,7 @@ fn status(bytes: &[u8]) -> Option<u16> {
     }
 }
 
-/// The outcome of a head, which does not depend on how it was cut.
+/// The outcome of a head. It must be the same when the bytes are received one by one.
 fn outcome(bytes: &[u8]) -> Option<u16> {
     let whole = status(bytes);
     let mut scan = HeadScan::new(MAX);
@@ -34,9 +34,9 @@ fn outcome(bytes: &[u8]) -> Option<u16> {
     whole
 }
 
-/// A row per rule of the request line, for every method and both versions.
+/// One row per rule of the request target, for every method and both versions.
 #[test]
-fn targets_of_every_form_by_method_and_version() {
+fn targets_are_checked_alike_for_every_method_and_version() {
     for (target, expected) in [
         ("/", 200),
         ("/up?a=%27%%27&x[]=1;y={z}|~", 200),
@@ -91,7 +91,7 @@ fn targets_of_every_form_by_method_and_version() {
 }
 
 #[test]
-fn request_lines() {
+fn request_lines_are_accepted_or_refused_by_their_grammar() {
     for (line, expected) in [
         ("GET / HTTP/1.1", 200),
         ("GET / HTTP/1.0", 200),
@@ -137,7 +137,7 @@ fn request_lines() {
 }
 
 #[test]
-fn fields() {
+fn fields_are_accepted_or_refused_by_their_grammar() {
     for (fields, by_11, by_10) in [
         (&b"Host: a\r\nX-A:1\r\n"[..], 200, 200),
         (b"Host:a\r\nX-A:\r\n", 200, 200),
@@ -174,9 +174,8 @@ fn fields() {
     assert_eq!(head("GET / HTTP/1.0\r\nX_A: 1\r\nX-A: 2\r\n\r\n").fields.iter().count(), 1);
 }
 
-/// A list means the same on one line and on several.
 #[test]
-fn expectations() {
+fn an_expectation_is_found_in_lists_on_any_number_of_lines() {
     for (lines, expected) in [
         (&["100-continue"][..], true),
         (&["100-Continue"], true),
@@ -194,7 +193,7 @@ fn expectations() {
 }
 
 #[test]
-fn limits() {
+fn targets_fields_and_heads_over_their_limits_are_refused() {
     let over = |text: String| status(text.as_bytes());
     let long = "a".repeat(MAX_TARGET_BYTES);
     assert_eq!(over(format!("GET /{long} HTTP/1.1\r\nHost: a\r\n\r\n")), Some(414));
@@ -209,7 +208,7 @@ fn limits() {
 }
 
 #[test]
-fn a_head_in_pieces_is_not_yet_a_head() {
+fn an_incomplete_head_is_accepted_or_refused_only_when_that_is_certain() {
     let text = "\r\n\r\nGET /up HTTP/1.1\r\nHost: a\r\n\r\n";
     for end in 0..text.len() {
         assert_eq!(status(&text.as_bytes()[..end]), None, "{end}");

@@ -31,14 +31,14 @@ fn read_answers(client: &mut TcpStream, wanted: usize) {
 #[test]
 fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
     let server = Server::bind("127.0.0.1:0").start(|_: &Request| Response::text("ok")).unwrap();
-    // Puma closes a connection after 999 requests, and this stays below that.
-    let converse = |seed: u64| {
+    // Puma closes a connection after 999 requests; this test stays below that number.
+    let converse = |offset: u64| {
         let mut client = connect(&server);
         for n in 0..400 {
             client.write_all(GET).unwrap();
             // The first piece of the next request arrives at about the time the answer is sent.
             let (first, rest) = GET.split_at(n as usize % 7);
-            let until = Instant::now() + Duration::from_micros((n * 7 + seed) % 60);
+            let until = Instant::now() + Duration::from_micros((n * 7 + offset) % 60);
             while Instant::now() < until {}
             client.write_all(first).unwrap();
             read_answers(&mut client, 1);
@@ -55,10 +55,10 @@ fn a_request_or_close_is_noticed_however_soon_it_follows_an_answer() {
     });
 }
 
-/// A read stops in front of an urgent byte, so that a short one does not show that nothing is left.
+/// A read stops before an urgent byte, so a short read does not show that nothing is left.
 #[test]
-fn a_request_behind_urgent_data_is_answered() {
-    // A client that is overlooked is read once its time is over.
+fn a_request_after_urgent_data_is_answered() {
+    // With a timeout, a client that the reactor overlooks would still be read in the end.
     let never = Duration::from_secs(3_600);
     let server = Server::bind("127.0.0.1:0").persistent_timeout(never);
     let server = server.start(|_: &Request| Response::text("ok")).unwrap();
@@ -88,7 +88,7 @@ fn a_request_can_be_marked_after_the_handle_is_dropped() {
             begins.send(()).unwrap();
             goes_on.recv().unwrap();
             request.mark_as_io_bound();
-            // Disconnected when the test has seen the other answer, or has failed.
+            // Disconnected once the test has read the other answer, or has failed.
             let _ = ends.recv();
         }
         Response::text("ok")

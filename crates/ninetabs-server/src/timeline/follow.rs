@@ -1,13 +1,13 @@
-//! How a reader keeps up with the timeline. It gets the recent past and the current state
-//! first, then new moments; after missed moments it gets the past and the state again.
+//! How a reader follows the timeline. It first gets the recent past and the current state, and then new
+//! moments. After it has missed moments, it gets the past and the state again.
 
 use super::{COPIED_AT_ONCE, Excerpt, Moment, Snapshot, Timeline};
 
-/// How far back a new reader sees, in microseconds, and how many moments at most.
+/// How far back a new reader sees: in microseconds, and in moments.
 pub const PAST_US: u64 = 60_000_000;
 pub const PAST_MOMENTS: u64 = 2_048;
 
-/// The next piece for a reader.
+/// The next piece for a reader of the timeline.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(untagged))]
@@ -24,7 +24,7 @@ pub enum TimelineNews {
 pub struct Past {
     /// Now, in microseconds on the timeline's clock.
     pub now_us: u64,
-    /// From this time on, in microseconds, no moment is left out.
+    /// The time, in microseconds, from which on no moment is left out.
     pub since_us: u64,
     /// The moments, oldest first.
     pub moments: Vec<Moment>,
@@ -33,7 +33,7 @@ pub struct Past {
 }
 
 impl TimelineNews {
-    /// The number of the last moment that it covers.
+    /// Returns the number of the last moment that it includes.
     pub fn last_seq(&self) -> u64 {
         match self {
             TimelineNews::Anew(past) => past.snapshot.seq,
@@ -43,10 +43,10 @@ impl TimelineNews {
 }
 
 impl Timeline {
-    /// The next piece for a reader that has everything up to moment number `seq`; None if
-    /// there is nothing new.
+    /// Returns the next piece for a reader that has everything up to moment number `seq`, or `None` if there
+    /// is nothing new.
     pub fn follow(&self, seq: Option<u64>) -> Option<TimelineNews> {
-        // The number may be one of a server that was here before.
+        // The number may be that of an earlier server.
         let Some(seq) = seq.filter(|seq| *seq <= self.last_seq()) else {
             return Some(TimelineNews::Anew(self.past()));
         };
@@ -63,11 +63,11 @@ impl Timeline {
             self.up_to(snapshot.seq.saturating_sub(PAST_MOMENTS), snapshot.seq);
         let from_us = now_us.saturating_sub(PAST_US);
         let since_us = match moments.first() {
-            // These are all moments ever recorded, or they reach back further than the minute.
+            // These are all moments ever recorded, or they reach back further than a minute.
             Some(first) if first.seq == 1 || first.at_us < from_us => from_us,
             Some(first) => first.at_us,
             None if snapshot.seq == 0 => from_us,
-            // So many were recorded meanwhile that the ring has forgotten all of these.
+            // So many were recorded in the meantime that the ring has forgotten all of these.
             None => now_us,
         };
         moments.retain(|moment| moment.at_us >= since_us);
@@ -94,18 +94,22 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_whole_from_when_it_says() {
+    fn the_past_is_complete_from_the_time_that_it_states() {
         let timeline = Timeline::simulated();
         assert_eq!(past(&timeline, None).since_us, 0);
         timeline.let_pass(Duration::from_secs(3));
         record(&timeline, 1, What::Queued);
-        assert_eq!(past(&timeline, None).since_us, 0, "nothing was before");
+        assert_eq!(past(&timeline, None).since_us, 0, "there was nothing before");
         timeline.let_pass(Duration::from_secs(100));
         let seen = past(&timeline, None);
         assert_eq!((seen.since_us, seen.moments.len(), seen.snapshot.todo.len()), (43_000_000, 0, 1));
         record(&timeline, 2, What::Queued);
         let seen = past(&timeline, None);
-        assert_eq!((seen.since_us, seen.moments.len()), (43_000_000, 1), "nor within that minute");
+        assert_eq!(
+            (seen.since_us, seen.moments.len()),
+            (43_000_000, 1),
+            "there was nothing before within that minute"
+        );
         for _ in 0..PAST_MOMENTS {
             timeline.let_pass(Duration::from_millis(1));
             record(&timeline, 3, What::Queued);
@@ -115,12 +119,12 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_minute_is_no_reason_to_begin_anew() {
+    fn a_reader_continues_after_a_quiet_minute() {
         let timeline = Timeline::simulated();
         record(&timeline, 1, What::Queued);
         timeline.let_pass(Duration::from_secs(65));
         let last = past(&timeline, None).snapshot.seq;
-        assert_eq!(last, 1, "also if nothing of the last minute is left");
+        assert_eq!(last, 1, "even if the last minute is empty");
         assert!(timeline.follow(Some(last)).is_none());
         record(&timeline, 2, What::Queued);
         let Some(TimelineNews::More(more)) = timeline.follow(Some(last)) else { panic!() };
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_missed_something_begins_anew() {
+    fn a_reader_that_missed_moments_starts_over() {
         let timeline = Timeline::simulated();
         for request in 0..=CAPACITY as u64 {
             record(&timeline, request, What::Queued);

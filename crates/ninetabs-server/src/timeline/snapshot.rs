@@ -1,9 +1,8 @@
-//! The state at one moment: the threads, the request that each holds, and todo.
+//! The state at one moment: the threads, the request that each of them holds, and todo.
 //!
-//! It follows from the moments alone. The ring forgets moments, the snapshot does not, so a
-//! late reader, or one that missed some, gets the same state as one that has them all.
-//! The pages fold moments by the same rules (`views/control/record.js`), and a test
-//! compares the two.
+//! It is computed from the moments alone. The ring forgets moments but the snapshot includes them, so a late
+//! reader, or one that missed some, gets the same state as one that has them all. The pages apply the same
+//! rules (`views/control/record.js`), and a test compares the two.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -17,13 +16,13 @@ use super::{Moment, Subject, What};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Snapshot {
-    /// The number of the moment that it stands after.
+    /// The number of the last moment that it includes.
     pub seq: u64,
-    /// By number.
+    /// The threads by their number.
     pub threads: BTreeMap<usize, Thread>,
-    /// Requests that wait for a thread, the oldest first.
+    /// Requests that wait for a thread, oldest first.
     pub todo: VecDeque<Box<Held>>,
-    /// tiny_http's front door reads a request, and then queues it.
+    /// A request that has been read but not queued yet, which happens in tiny_http's front door.
     #[cfg_attr(feature = "serde", serde(skip))]
     arriving: Option<Box<Held>>,
 }
@@ -32,45 +31,45 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Thread {
-    /// Since when it is there.
+    /// When it was started, in microseconds.
     pub from_us: u64,
     /// Whether the thread is marked IO-bound.
     pub io_bound: bool,
-    /// The request that it reads or answers. Between the end of an answer and the next
-    /// request of the connection there is none.
+    /// The request that it reads or answers. `None` between the end of an answer and the next request of the
+    /// connection.
     pub holds: Option<Box<Held>>,
 }
 
-/// A request that is in todo or holds a thread. Every page moves it from the one to the other, so it is boxed.
+/// A request that is in todo or holds a thread. It is boxed because each request moves from todo to a thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Held {
-    /// Which request it is.
+    /// The numbers of the request and its connection.
     #[cfg_attr(feature = "serde", serde(flatten))]
     pub subject: Subject,
-    /// None as long as it has not been read.
+    /// The method, or `None` until the request has been read.
     pub method: Option<Cow<'static, str>>,
-    /// Its target, if it is known.
+    /// The target, if it is known.
     pub target: Option<Arc<str>>,
-    /// The moment that named its target.
+    /// The number of the moment that named its target.
     pub named_seq: Option<u64>,
-    /// Its head was seen in todo; it has not been read.
+    /// Whether its head was only seen in todo, and it has not been read.
     pub peeked: bool,
-    /// Since when it is in todo; None once it has left.
+    /// When it was queued, in microseconds. `None` once it has left todo.
     pub queued_us: Option<u64>,
-    /// For how long it was in todo.
+    /// How long it was in todo, in microseconds.
     pub waited_us: Option<u64>,
-    /// Since when it has its thread.
+    /// When its thread took it, in microseconds.
     pub started_us: Option<u64>,
     /// Whether it is a stream.
     pub is_stream: bool,
-    /// Writes so far.
+    /// The number of writes so far.
     pub writes: u64,
-    /// When the last one was, in microseconds.
+    /// When the last write was, in microseconds.
     pub last_write_us: Option<u64>,
     /// The write that failed, if one did.
     pub gone: Option<FailedWrite>,
-    /// That it was told to end, if it was.
+    /// The interrupt, if the stream was interrupted.
     pub reaped: Option<Reaped>,
 }
 
@@ -82,7 +81,7 @@ pub struct FailedWrite {
     pub at_us: u64,
     /// The number of the write.
     pub write: u64,
-    /// What the system answered.
+    /// The error that the system returned.
     pub error: String,
 }
 
@@ -94,7 +93,7 @@ pub struct Reaped {
     pub at_us: u64,
     /// The stream's age, in milliseconds.
     pub age_ms: u64,
-    /// Why.
+    /// Why it was interrupted.
     pub why: String,
 }
 
@@ -118,9 +117,9 @@ impl Held {
 }
 
 impl Snapshot {
-    /// Takes in the next moments, with the same result as taking them one by one. Whatever a thread did before
-    /// it last finished no longer matters, and most requests begin and end within one such batch, so their
-    /// moments are skipped.
+    /// Adds moments, with the same result as adding them one by one. Whatever a thread did before it last
+    /// finished no longer matters, and most requests begin and end within one batch, so their moments are
+    /// skipped.
     pub(super) fn take_all<'a>(&mut self, moments: impl DoubleEndedIterator<Item = &'a Moment> + Clone) {
         let mut counting = Counting::with_capacity(moments.size_hint().0);
         moments.clone().rev().for_each(|moment| counting.look_at(moment));
@@ -134,8 +133,7 @@ impl Snapshot {
         }
     }
 
-    /// Takes in the next moment, which has number `seq` + 1. Moments of a thread whose start was not taken in are
-    /// ignored.
+    /// Adds the next moment, which has number `seq` + 1. Moments of an unknown thread are ignored.
     pub fn take(&mut self, moment: &Moment) {
         self.seq = moment.seq;
         match (moment.thread, moment.subject) {
@@ -168,7 +166,7 @@ impl Snapshot {
         let place = || self.place_in_todo(subject.request);
         match moment.what {
             What::Accepted { peeked: true, .. } => {
-                // One that has left todo meanwhile is named by the thread that reads it.
+                // A request that has left todo in the meantime is named by the thread that reads it.
                 if let Some(held) = place().and_then(|at| self.todo.get_mut(at)) {
                     held.name(moment);
                 }
@@ -178,8 +176,8 @@ impl Snapshot {
                 held.name(moment);
                 self.arriving = Some(held);
             }
-            // A request that was not whole is queued for a second time, by the reactor. The thread
-            // that took it first may not have recorded its `finished` yet.
+            // The reactor queues an incomplete request for a second time. The thread that took it first may
+            // not have recorded its `finished` yet.
             What::Queued => {
                 let arriving = self.arriving.take().filter(|held| held.is(subject));
                 let mut held = arriving.unwrap_or_else(|| Held::new(subject));
@@ -197,7 +195,7 @@ impl Snapshot {
 
     fn on_thread(&mut self, number: usize, subject: Subject, moment: &Moment) {
         let at_us = moment.at_us;
-        // Each was spawned before.
+        // Moments of an unknown thread are ignored.
         let Some(thread) = self.threads.get_mut(&number) else { return };
         if matches!(moment.what, What::Started) {
             let at = place(&self.todo, subject.request);
@@ -211,7 +209,7 @@ impl Snapshot {
         match (&moment.what, holds) {
             (What::Accepted { peeked: false, .. }, Some(held)) => held.name(moment),
             (What::Accepted { peeked: false, .. }, None) => {
-                // The next request of the connection, without a way through todo.
+                // The next request of the connection, which was not in todo.
                 let mut held = Held::new(subject);
                 held.started_us = Some(at_us);
                 held.name(moment);
@@ -239,14 +237,14 @@ impl Snapshot {
     }
 }
 
-/// Finds the moments of a batch that still matter, going from the newest to the oldest.
+/// Finds the moments of a batch that still matter, from the newest to the oldest.
 struct Counting {
-    /// Whether each moment matters, the newest first.
+    /// Whether each moment matters, newest first.
     counts: Vec<bool>,
-    /// Threads that finish in a moment that has been looked at.
+    /// Threads that finish in one of the moments examined so far.
     finished: FxHashSet<usize>,
-    /// Requests that such a thread started, and where in `counts`. A start can be skipped only if the request
-    /// was also queued within this batch; otherwise it must still be taken out of todo.
+    /// Requests that such a thread started, and their positions in `counts`. A start can be skipped only if
+    /// the request was also queued within this batch; otherwise it must still be taken out of todo.
     started: Vec<(u64, usize)>,
 }
 
@@ -295,14 +293,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_was_put_aside_is_in_todo_while_its_thread_ends() {
+    fn a_request_queued_again_stays_in_todo_when_its_first_thread_finishes() {
         let timeline = Timeline::simulated();
         let subject = Subject { connection: 1, port: 9, request: 1 };
         let say = |thread, what| timeline.record(thread, Some(subject), what);
         timeline.record(Some(1), None, What::Spawned);
         say(None, What::Queued);
         say(Some(1), What::Started);
-        // The reactor has read the rest already.
+        // The reactor has already read the rest.
         say(None, What::Queued);
         assert_eq!(timeline.snapshot().todo.len(), 1);
         say(Some(1), What::Finished);
@@ -311,19 +309,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_peeked_at_too_late_is_in_todo_no_more() {
+    fn a_request_that_was_peeked_at_too_late_is_not_in_todo() {
         let timeline = Timeline::simulated();
         let subject = Subject { connection: 1, port: 9, request: 1 };
         timeline.record(None, Some(subject), What::peeked("GET", "/"));
         assert_eq!(timeline.snapshot(), Snapshot { seq: 1, ..Snapshot::default() });
     }
 
-    /// A pool of three threads that records what a real one would. A choice that is impossible is ignored.
+    /// A pool of three threads that records what a real one would. Impossible choices are ignored.
     #[derive(Default)]
     struct Pool {
         moments: Vec<Moment>,
         todo: VecDeque<Subject>,
-        /// What each thread holds, and whether that is queued again already.
+        /// What each thread holds, and whether that has already been queued again.
         threads: BTreeMap<usize, Option<(Subject, bool)>>,
         requests: u64,
     }
@@ -407,7 +405,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn many_moments_at_once_make_the_state_that_they_make_one_by_one(
+        fn a_batch_of_moments_yields_the_same_state_as_single_moments(
             steps in proptest::collection::vec((0_u8..18, 0_usize..3), 1..400),
             pieces in proptest::collection::vec(1_usize..100, 1..20),
         ) {

@@ -1,4 +1,4 @@
-//! How work ends, and how a pool does: panics, shutdowns, a dropped pool.
+//! How work and pools end: panics, shutdowns, a dropped pool.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use ninetabs_server::timeline::{Subject, Timeline, What};
 use crate::numbers::{columns, push};
 use crate::pair::{End, LIMIT, Pair, check_lanes, lock, wait_until};
 
-/// Keeps what is logged about panics.
+/// Collects the log lines about panics.
 struct Logged(Mutex<Vec<String>>);
 
 static LOGGED: Logged = Logged(Mutex::new(Vec::new()));
@@ -23,7 +23,7 @@ impl log::Log for Logged {
     }
 
     fn log(&self, record: &log::Record) {
-        // The property logs thousands of panics of its own.
+        // The property test logs thousands of other panics.
         if record.level() == log::Level::Error && record.args().to_string().contains("out of cheese") {
             lock(&self.0).push(record.args().to_string());
         }
@@ -58,7 +58,7 @@ fn a_panic_costs_no_thread() {
     assert_eq!(moments.iter().filter(|moment| moment.what == panicked).count(), 2);
 }
 
-/// A panic's payload that panics once more when it ends.
+/// A panic payload that panics when it is dropped.
 struct Again;
 
 impl Drop for Again {
@@ -68,7 +68,7 @@ impl Drop for Again {
 }
 
 #[test]
-fn a_panic_that_would_panic_again_costs_no_thread() {
+fn a_panic_payload_that_panics_when_dropped_costs_no_thread() {
     let options = PoolOptions { name: "puma srv".to_owned(), min: 1, max: 1, max_io: 0 };
     let process = |_: Nothing, _: &Processor<Nothing>| resume_unwind(Box::new(Again));
     let pool = ThreadPool::start(options, Arc::default(), process).unwrap();
@@ -107,17 +107,13 @@ fn a_thread_that_does_not_end_is_abandoned() {
     let abandoned = |threads| Shutdown::Abandoned { threads };
     assert_eq!(pair.pool.shutdown(Some(Duration::ZERO), Duration::ZERO), abandoned(2));
     assert_eq!((columns(&pair)[1], pair.pool.processors().len()), (0, 0));
-    assert_eq!(
-        pair.pool.shutdown(Some(Duration::ZERO), Duration::ZERO),
-        abandoned(2),
-        "they are still there"
-    );
+    assert_eq!(pair.pool.shutdown(Some(Duration::ZERO), Duration::ZERO), abandoned(2), "they have not ended");
 
     lock(&pair.log.started)[0].1.mark_as_io_bound();
     pair.ends[&1].send(End::Return).unwrap();
     pair.ends[&2].send(End::Panic).unwrap();
     assert_eq!(pair.pool.shutdown(None, Duration::ZERO), Shutdown::Drained);
-    assert_eq!(columns(&pair), [0, 0, 2, 0, 0, 0, 2, 0], "their late end takes nothing from the counts");
+    assert_eq!(columns(&pair), [0, 0, 2, 0, 0, 0, 2, 0], "their late end does not change the numbers");
     let moments = pair.timeline.after(0).moments;
     assert!(moments.iter().all(|moment| moment.what != What::MarkedIoBound));
     check_lanes(&moments);
@@ -130,12 +126,12 @@ fn a_dropped_pool_serves_what_is_queued_and_ends() {
     let Pair { pool, timeline, log, ends, .. } = pair;
     drop(pool);
     ends.values().for_each(|end| end.send(End::Return).unwrap());
-    // The handles given to the work keep nothing alive that is still to run.
+    // The handles of the work do not keep the pool alive.
     wait_until(|| timeline.after(0).moments.last().is_some_and(|moment| moment.what == What::Exited));
     assert_eq!(lock(&log.started).len(), 2);
 }
 
-/// Work whose end calls the pool that it was queued in.
+/// Work that calls its pool when it is dropped.
 struct Talker(Arc<Mutex<Option<Arc<ThreadPool<Talker>>>>>, Receiver<End>);
 
 impl Work for Talker {
@@ -152,7 +148,7 @@ impl Drop for Talker {
 }
 
 #[test]
-fn what_a_forced_shutdown_drops_may_call_the_pool() {
+fn work_dropped_by_a_forced_shutdown_may_call_the_pool() {
     let options = PoolOptions { name: "puma srv".to_owned(), min: 0, max: 1, max_io: 0 };
     let process = |talker: Talker, _: &Processor<Talker>| assert!(talker.1.recv().is_ok());
     let pool = Arc::new(ThreadPool::start(options, Arc::default(), process).unwrap());

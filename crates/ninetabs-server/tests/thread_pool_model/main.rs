@@ -1,11 +1,10 @@
 //! The thread pool against a model of Puma's rules.
 //!
-//! Random sequences of operations go to a real pool and to counters without threads
-//! (`model`), and after each the two must agree (`pair`): on every number of the
-//! stats, on what runs, in which order it was started, and what was not served. In
-//! the end each job has run once or been given up, and the timeline must tell of the
-//! same threads. Beside it stand Puma's own observed numbers (`numbers`), and what
-//! only threads can show: panics and shutdowns (`endings`).
+//! Random sequences of operations are applied to a real pool and to counters without threads (`model`). After
+//! each operation the two must agree (`pair`): on every number of the stats, on what runs, in which order it
+//! was started, and what was not served. At the end each job has either run once or been given up, and the
+//! timeline must be consistent with that. Further tests compare with numbers observed in Puma itself
+//! (`numbers`), and check what only threads can show: panics and shutdowns (`endings`).
 
 mod endings;
 mod model;
@@ -44,7 +43,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_pool_goes_where_the_model_goes(
+    fn the_pool_agrees_with_the_model(
         (min, max, max_io) in size(),
         ops in prop::collection::vec(op(), 1..50),
     ) {

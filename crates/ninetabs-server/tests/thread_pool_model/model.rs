@@ -1,8 +1,8 @@
-//! Puma's rules a second time: counters that change one after the other, no threads.
+//! A second implementation of Puma's rules: plain counters, without threads.
 //!
-//! Nothing here is taken from the pool, so that the two can only agree by following
-//! the same rules. Where the pool's threads take their time, these take none: after
-//! each call the model is where the pool must come to rest.
+//! Nothing here is shared with the pool, so the two can agree only by following the same rules. The pool's
+//! threads take time, but the model does not: after each call it has the state in which the pool must come to
+//! rest.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -20,10 +20,10 @@ pub struct Model {
     pub shutdown: bool,
     pub backlog_max: usize,
     pub todo: VecDeque<u64>,
-    /// Work that a thread is at, and whether that thread is marked.
+    /// Work in progress, and whether its thread is marked.
     pub running: BTreeMap<u64, bool>,
     pub started: Vec<u64>,
-    /// Handed back or dropped.
+    /// Work that was handed back or dropped.
     pub unserved: BTreeSet<u64>,
 }
 
@@ -45,7 +45,7 @@ impl Model {
         }
     }
 
-    /// A thread stands before todo: it takes the oldest, leaves, or waits.
+    /// A thread checks todo: it takes the oldest job, leaves, or waits.
     fn work_or_wait(&mut self) {
         if let Some(job) = self.todo.pop_front() {
             self.running.insert(job, false);
@@ -120,7 +120,7 @@ impl Model {
         }
     }
 
-    /// The numbers at rest; a new `backlog_max` begins.
+    /// Returns the numbers at rest, and resets `backlog_max`.
     pub fn stats(&mut self) -> PoolStats {
         let capacity = self.waiting as i64 + self.max as i64 - self.spawned as i64;
         PoolStats {

@@ -1,7 +1,7 @@
-//! What Puma itself was seen to answer, as tables.
+//! Tables of numbers that were observed in Puma itself.
 //!
-//! The columns are backlog, running, pool_capacity, busy_threads, io_threads,
-//! backlog_max, max_threads, waiting.
+//! The columns are backlog, running, pool_capacity, busy_threads, io_threads, backlog_max, max_threads,
+//! waiting.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use ninetabs_server::thread_pool::{
 
 use crate::pair::{End, Job, Pair, lock, process, wait_until};
 
-/// Reads the stats once, since a second reading knows no `backlog_max`.
+/// Reads the stats only once, because reading resets `backlog_max`.
 pub fn columns(pair: &Pair) -> [usize; 8] {
     let PoolStats {
         backlog,
@@ -26,7 +26,7 @@ pub fn columns(pair: &Pair) -> [usize; 8] {
     [backlog, running, pool_capacity, busy_threads, io_threads, backlog_max, max_threads, waiting]
 }
 
-/// Pushes `jobs`, and waits until `running` work at all, without reading stats.
+/// Pushes `jobs`, and waits until `running` of all jobs run, without reading the stats.
 pub fn push(pair: &mut Pair, jobs: usize, running: usize) {
     for _ in 0..jobs {
         pair.try_push().unwrap();
@@ -36,7 +36,7 @@ pub fn push(pair: &mut Pair, jobs: usize, running: usize) {
     });
 }
 
-/// Pushes `jobs` one by one, each of which marks itself as soon as it runs.
+/// Pushes `jobs` one by one. Each is marked as soon as it runs.
 fn push_marked(pair: &mut Pair, jobs: usize) {
     let room = pair.model.max + pair.model.max_io;
     for job in 1..=jobs {
@@ -55,11 +55,11 @@ fn the_first_job_passes_through_todo() {
     let mut pair = Pair::new(8, 8, 0);
     push(&mut pair, 1, 1);
     assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 1, 8, 7]);
-    assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 0, 8, 7], "backlog_max begins anew when it is read");
+    assert_eq!(columns(&pair), [0, 8, 7, 1, 0, 0, 8, 7], "reading resets backlog_max");
 }
 
 #[test]
-fn nine_jobs_on_eight_threads() {
+fn the_ninth_job_waits_for_one_of_eight_threads() {
     let mut pair = Pair::new(8, 8, 0);
     push(&mut pair, 8, 8);
     pair.pool.stats();
@@ -71,12 +71,12 @@ fn nine_jobs_on_eight_threads() {
 }
 
 #[test]
-fn fifteen_marked_jobs_with_a_quota_of_five() {
+fn marked_jobs_get_extra_threads_up_to_the_quota() {
     let mut pair = Pair::new(8, 8, 5);
     push_marked(&mut pair, 9);
-    assert_eq!(columns(&pair), [0, 9, 0, 9, 9, 1, 8, 0], "the capacity takes no account of marks");
+    assert_eq!(columns(&pair), [0, 9, 0, 9, 9, 1, 8, 0], "the capacity ignores marks");
     push(&mut pair, 1, 10);
-    assert_eq!(columns(&pair)[..2], [0, 10], "and a page is served all the same");
+    assert_eq!(columns(&pair)[..2], [0, 10], "and a page is served nevertheless");
 
     let mut pair = Pair::new(8, 8, 5);
     push_marked(&mut pair, 15);
@@ -95,7 +95,7 @@ fn without_a_quota_a_mark_is_only_counted() {
 }
 
 #[test]
-fn a_trim_takes_one_thread() {
+fn a_trim_removes_one_thread() {
     let mut pair = Pair::new(1, 4, 0);
     push(&mut pair, 4, 4);
     end_all(&pair);
@@ -122,7 +122,7 @@ fn a_forced_trim_waits_for_an_empty_todo() {
 }
 
 #[test]
-fn growth_helps_at_the_next_push() {
+fn a_pool_grows_at_the_next_push() {
     let mut pair = Pair::new(1, 1, 0);
     push(&mut pair, 1, 1);
     push(&mut pair, 1, 1);
@@ -130,7 +130,7 @@ fn growth_helps_at_the_next_push() {
     assert_eq!(columns(&pair), [1, 1, 1, 2, 0, 1, 2, 0]);
     push(&mut pair, 1, 2);
     assert_eq!(columns(&pair), [1, 2, 0, 3, 0, 2, 2, 0]);
-    assert!(pair.has_begun(2) && !pair.has_begun(3), "the new thread takes what has waited longest");
+    assert!(pair.has_begun(2) && !pair.has_begun(3), "the new thread takes the job that has waited longest");
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn a_pool_that_shrinks_and_grows_again_keeps_its_threads() {
     wait_until(|| pair.pool.processors().len() == 6);
     assert_eq!(columns(&pair)[1], 6, "two of the five leave");
     pair.pool.resize(8, 8).unwrap();
-    assert_eq!(columns(&pair)[1], 6, "growth helps at the next push");
+    assert_eq!(columns(&pair)[1], 6, "the pool grows only at the next push");
     pair.pool.fill();
-    assert_eq!(columns(&pair)[1], 8, "or when the least are asked for");
+    assert_eq!(columns(&pair)[1], 8, "or when it is filled");
 }
 
 #[test]
@@ -158,14 +158,14 @@ fn work_that_is_taken_out_of_todo_is_not_started() {
     let subjects = pair.pool.look_at_todo(9, |job| Some(job.subject()));
     assert_eq!(subjects.len(), 2);
     assert!(pair.pool.take_from_todo(subjects[0]).is_some());
-    assert!(pair.pool.take_from_todo(subjects[0]).is_none(), "it is there once");
+    assert!(pair.pool.take_from_todo(subjects[0]).is_none(), "it is in todo only once");
     pair.ends[&1].send(End::Return).unwrap();
     wait_until(|| pair.seen_running().contains_key(&3));
     assert!(!pair.has_begun(2));
 }
 
 #[test]
-fn sizes_that_make_no_pool() {
+fn invalid_sizes_are_refused() {
     let pair = Pair::new(1, 2, 0);
     for (min, max) in [(3, 2), (0, 0), (1, 0)] {
         assert_eq!(pair.pool.resize(min, max), Err(BadSize { min, max }));

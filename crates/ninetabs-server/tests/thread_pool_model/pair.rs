@@ -1,8 +1,7 @@
 //! A pool and its model side by side, and the work that both are given.
 //!
-//! Work blocks until it is told to end, so after every operation there is one state
-//! that the pool must come to rest in. [`Pair`] waits for it, with a limit far beyond
-//! what a slow machine needs.
+//! Work blocks until the test ends it, so after every operation there is exactly one state in which the pool
+//! must come to rest. [`Pair`] waits for that state, with a limit far beyond what a slow machine needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
@@ -18,7 +17,7 @@ use ninetabs_server::timeline::{Moment, Subject, Timeline, What};
 
 use crate::model::Model;
 
-/// Longer than any machine needs; only a failing test waits for it.
+/// Longer than any machine needs. Only a failing test waits this long.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone)]
@@ -33,7 +32,7 @@ pub enum Op {
     Shutdown { force: bool },
 }
 
-/// Work that ends when it is told how.
+/// Work that ends when the test says how.
 pub struct Job {
     pub id: u64,
     pub end: Receiver<End>,
@@ -47,7 +46,7 @@ pub enum End {
     Panic,
 }
 
-/// What the jobs themselves saw.
+/// What the jobs themselves observed.
 #[derive(Default)]
 pub struct Log {
     pub started: Mutex<Vec<(u64, Processor<Job>)>>,
@@ -72,7 +71,7 @@ pub fn process(mut job: Job, processor: &Processor<Job>) {
     job.served = true;
     lock(&job.log.started).push((job.id, processor.clone()));
     match job.end.recv() {
-        // This way no line about a panic is printed, thousands of times.
+        // `resume_unwind` does not print a line about the panic, of which there would be thousands.
         Ok(End::Panic) => resume_unwind(Box::new(format!("job {}", job.id))),
         Ok(End::Return) | Err(_) => {}
     }
@@ -86,7 +85,7 @@ pub struct Pair {
     pub log: Arc<Log>,
     pub ends: BTreeMap<u64, Sender<End>>,
     pub pushed: u64,
-    /// What the timeline has said was started, and how far it has been read.
+    /// The jobs that were started according to the timeline, and how far it has been read.
     pub started: Vec<u64>,
     pub read: u64,
     pub shutdown: Option<(JoinHandle<Shutdown>, Vec<Shutdown>)>,
@@ -97,14 +96,14 @@ impl Pair {
         let timeline = Arc::new(Timeline::default());
         let options = PoolOptions { name: "puma srv".to_owned(), min, max, max_io };
         let pool = Arc::new(ThreadPool::start(options, Arc::clone(&timeline), process).unwrap());
-        // No waiting for rest here: a pool that has started is at rest.
+        // A pool that has just started is at rest, so there is no need to wait.
         let model = Model::new(min, max, max_io);
         assert_eq!(pool.stats(), model.clone().stats());
         let (log, ends) = (Arc::default(), BTreeMap::new());
         Pair { pool, timeline, model, log, ends, pushed: 0, started: Vec::new(), read: 0, shutdown: None }
     }
 
-    /// Pushes so many at once: the pool may still be waking threads for one when the next comes.
+    /// Pushes several jobs at once: the pool may still be waking threads for one when the next is pushed.
     fn push(&mut self, jobs: usize) {
         let backlog = self.model.todo.len();
         for _ in 0..jobs {
@@ -121,7 +120,7 @@ impl Pair {
         self.rest();
     }
 
-    /// Marks a job that runs; one that has ended takes no mark.
+    /// Marks a running job. A job that has ended ignores the mark.
     fn mark(&mut self, job: u64) {
         let processor = lock(&self.log.started).iter().find(|(id, _)| *id == job).unwrap().1.clone();
         processor.mark_as_io_bound();
@@ -143,12 +142,12 @@ impl Pair {
         self.rest();
     }
 
-    /// Begins a shutdown on a thread of its own, since it blocks while jobs run.
+    /// Starts a shutdown on another thread, because it blocks while jobs run.
     fn shut_down(&mut self, force: bool) {
         if self.shutdown.is_some() {
             return;
         }
-        // A force that finds neither an idle thread nor a queued job would leave no trace to wait for.
+        // A forced shutdown without an idle thread or a queued job would not change anything that the test can wait for.
         let force = force && (self.model.waiting > 0 || !self.model.todo.is_empty());
         let pool = Arc::clone(&self.pool);
         let timeout = force.then_some(Duration::ZERO);
@@ -158,7 +157,7 @@ impl Pair {
             pool.shutdown(timeout, LIMIT * 6)
         });
         begun.recv().unwrap();
-        // A polite one without an idle thread shows only in a push that is refused.
+        // A shutdown that is not forced and finds no idle thread is visible only in a push that is refused.
         if !force && self.model.waiting == 0 {
             while self.try_push().is_ok() {
                 self.model.push(self.pushed);
@@ -168,9 +167,9 @@ impl Pair {
         }
         let due = match (force, self.model.todo.len()) {
             (false, _) => vec![Shutdown::Drained],
-            // That the queued jobs are dropped shows that the timeout is over.
+            // The timeout is over once the queued jobs have been dropped.
             (true, 1..) => vec![Shutdown::Forced],
-            // Threads that leave at once may be too late or not, where the timeout is no time at all.
+            // With a timeout of zero, threads that leave at once may or may not be in time.
             (true, 0) => vec![Shutdown::Drained, Shutdown::Forced],
         };
         self.shutdown = Some((shutdown, due));
@@ -186,12 +185,13 @@ impl Pair {
         self.pool.push(Job { id, end, served: false, log })
     }
 
-    /// Waits until the pool is where the model is.
+    /// Waits until the pool has the same state as the model.
     fn rest(&mut self) {
         self.rest_with(0);
     }
 
-    /// The same, where todo may for a moment have been longer than the model's, whose threads are quicker.
+    /// Like [`rest`](Self::rest), but todo may have been longer than the model's for a moment, because the
+    /// model's threads take no time.
     fn rest_with(&mut self, backlog_max_at_most: usize) {
         let due = self.model.stats();
         let mut backlog_max = 0;
@@ -206,7 +206,7 @@ impl Pair {
             }
             assert!(
                 began.elapsed() < LIMIT,
-                "the pool stays at {stats:?}, running {:?}, started {:?}, unserved {:?}; due is {due:?} of {:?}",
+                "the pool has {stats:?}, running {:?}, started {:?}, unserved {:?}; expected {due:?} of {:?}",
                 self.seen_running(),
                 self.started,
                 lock(&self.log.unserved),
@@ -221,11 +221,11 @@ impl Pair {
         self.started == self.model.started
             && self.seen_running() == self.model.running
             && *lock(&self.log.unserved) == self.model.unserved
-            // A job leaves its handle a moment after the pool has started it.
+            // A job adds its handle shortly after the pool has started it.
             && lock(&self.log.started).len() == self.started.len()
     }
 
-    /// The order in which jobs left todo; the jobs themselves cannot say it.
+    /// Reads the order in which jobs left todo. The jobs themselves do not know it.
     fn read_started(&mut self) {
         for moment in self.timeline.after(self.read).moments {
             self.read = moment.seq;
@@ -245,7 +245,7 @@ impl Pair {
         lock(&self.log.started).iter().any(|(id, _)| *id == job)
     }
 
-    /// One of the jobs that run, as many as there are, by any number.
+    /// One of the running jobs, chosen by any number.
     fn pick_running(&self, any: usize) -> Option<u64> {
         let running = &self.model.running;
         running.keys().nth(any.checked_rem(running.len())?).copied()
@@ -270,7 +270,7 @@ impl Pair {
         }
     }
 
-    /// Ends what runs and shuts down, then looks back over the whole life of the pool.
+    /// Ends all running jobs, shuts the pool down, and then checks its whole life.
     pub fn close(mut self) {
         self.shut_down(false);
         while let Some(job) = self.pick_running(0) {
@@ -279,7 +279,7 @@ impl Pair {
         let (shutdown, due) = self.shutdown.take().unwrap();
         let answer = shutdown.join().unwrap();
         assert!(due.contains(&answer), "{answer:?}, not one of {due:?}");
-        assert_eq!(self.pool.shutdown(None, Duration::ZERO), Shutdown::Drained, "the second time");
+        assert_eq!(self.pool.shutdown(None, Duration::ZERO), Shutdown::Drained, "the second shutdown");
 
         let started: BTreeSet<u64> = self.model.started.iter().copied().collect();
         assert_eq!(started.len(), self.model.started.len(), "a job ran twice");
@@ -289,7 +289,7 @@ impl Pair {
     }
 }
 
-/// The timeline must tell the same story: on each lane a thread is born, does one thing at a time, and ends.
+/// Checks that the timeline is consistent: on each lane a thread starts, does one thing at a time, and ends.
 pub fn check_lanes(moments: &[Moment]) {
     let mut lanes: BTreeMap<usize, Option<Subject>> = BTreeMap::new();
     for moment in moments {
@@ -308,7 +308,7 @@ pub fn check_lanes(moments: &[Moment]) {
             What::MarkedIoBound | What::Panicked { .. } => assert_eq!(lane, Some(moment.subject)),
             What::Finished => assert_eq!(lanes.insert(number, None), Some(moment.subject)),
             What::Exited => assert_eq!(lanes.remove(&number), Some(None)),
-            ref other => panic!("{other:?} is no business of the pool"),
+            ref other => panic!("the pool does not record {other:?}"),
         }
     }
     assert!(lanes.is_empty(), "threads that never ended: {lanes:?}");
