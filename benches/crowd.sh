@@ -34,7 +34,7 @@ say() { echo "crowd.sh: $*" >&2; }
 
 cd "$folder"
 [ -x "$ninetabs" ] || { say "cannot find $ninetabs: run cargo build --release"; exit 1; }
-command -v wrk > /dev/null || { say "wrk is missing: apt-get install wrk"; exit 1; }
+command -v wrk > /dev/null || { say "wrk is not installed: run apt-get install wrk"; exit 1; }
 if [ "$(ulimit -n)" -lt $((idle + 500)) ]; then
     idle=$(($(ulimit -n) - 500))
     say "the limit on open files allows only $idle idle connections"

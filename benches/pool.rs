@@ -40,7 +40,7 @@ impl Job {
     }
 }
 
-/// The eight threads on one channel. They leave when the sender is dropped.
+/// The eight threads on one channel. They end when the sender is dropped.
 struct Channel {
     todo: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,

@@ -68,7 +68,7 @@ fn heads(request: &Request) {
         });
         measure(&format!("{what}, to the answer's head"), || {
             let Parsed::Whole(head, _) = head::parse(black_box(text.as_bytes()), MAX_HEAD_BYTES) else {
-                panic!("the head is whole");
+                panic!("the head is complete");
             };
             black_box(framing::of_request(&head, MAX_BODY_BYTES).is_ok());
             let answer = Response::new(StatusCode::OK, "text/html; charset=utf-8", "up\n");

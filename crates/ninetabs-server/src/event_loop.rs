@@ -70,8 +70,8 @@ pub enum NextPiece {
 
 /// The other end of a connection.
 pub trait Peer<F>: Send {
-    /// Returns what to send next. Called when everything before has been sent: whenever the feed has news,
-    /// and at every sweep.
+    /// Returns what to send next. Called when everything before it has been sent, then again whenever the
+    /// feed has news, and at every sweep.
     fn next(&mut self, feed: &mut F, now: Instant) -> NextPiece;
 
     /// Returns whether waiting for this peer is useless, because the data that it needs next is already gone.

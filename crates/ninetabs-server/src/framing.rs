@@ -106,7 +106,7 @@ pub(super) fn transfer_coding(values: &[&str]) -> Result<(), Refusal> {
     }
     let chunked = codings.iter().filter(|coding| *coding == "chunked").count();
     if chunked != 1 || codings.last().is_none_or(|last| last != "chunked") {
-        return Err(Refusal::BadRequest("chunked must be the last transfer coding, once"));
+        return Err(Refusal::BadRequest("the last transfer coding must be chunked, exactly once"));
     }
     Ok(())
 }

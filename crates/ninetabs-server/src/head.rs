@@ -194,7 +194,7 @@ fn refusal(error: httparse::Error) -> Refusal {
     match error {
         httparse::Error::HeaderName => Refusal::BadRequest("a field's name is malformed"),
         httparse::Error::HeaderValue => Refusal::BadRequest("a field's value is malformed"),
-        httparse::Error::NewLine => Refusal::BadRequest("a line's end is malformed"),
+        httparse::Error::NewLine => Refusal::BadRequest("a line end is malformed"),
         _ => Refusal::BadRequest("the request line is malformed"),
     }
 }
@@ -403,7 +403,7 @@ impl HeadScan {
 }
 
 const BARE_LINE_FEED: Refusal = Refusal::BadRequest("a line ends without CR");
-const LINE_END: Refusal = Refusal::BadRequest("a line's end is malformed");
+const LINE_END: Refusal = Refusal::BadRequest("a line end is malformed");
 
 /// Whether this byte may be part of a token (RFC 9110 5.6.2), such as a method or a field's name.
 pub(super) fn is_token_byte(byte: u8) -> bool {

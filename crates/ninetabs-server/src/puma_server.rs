@@ -146,7 +146,7 @@ impl PumaServer {
     pub fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
         let socket = match Socket::new(stream, &self.connections) {
             Ok(socket) => socket,
-            Err(error) => return log::debug!("{peer}: {error}"),
+            Err(error) => return log::debug!("cannot use the connection of {peer}: {error}"),
         };
         let connection = self.let_in.fetch_add(1, Ordering::Relaxed) + 1;
         let subject = Subject { connection, port: peer.port(), request: self.next_request() };

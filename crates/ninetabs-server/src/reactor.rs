@@ -327,7 +327,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             After::Again(it) => self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed).err(),
             After::Done => None,
         };
-        // The kernel refuses to watch it.
+        // It comes back only if the kernel refuses to watch it.
         drop(not_taken);
     }
 }

@@ -311,7 +311,7 @@ mod tests {
             let mut whole = 0;
             for piece in <[u8]>::chunks(bytes, piece) {
                 reader.push(piece);
-                while reader.parse().expect("it is not refused") {
+                while reader.parse().expect("the request is not refused") {
                     reader.take();
                     whole += 1;
                 }

@@ -202,7 +202,7 @@ impl Work for Fated {
 }
 
 /// A shutdown without a timeout while jobs are pushed: nothing is lost, and no thread stays.
-fn shut_down_meanwhile() {
+fn shut_down_during_pushes() {
     const JOBS: usize = 4;
     let (fates, threads_gone) = (Arc::new(Count::default()), Arc::new(Count::default()));
     let counted = Counted(Arc::clone(&threads_gone));
@@ -231,8 +231,8 @@ fn shut_down_meanwhile() {
 
 #[test]
 fn a_shutdown_loses_no_job_and_no_thread() {
-    run(RandomScheduler::new(schedules()), shut_down_meanwhile);
-    run(PctScheduler::new(3, schedules()), shut_down_meanwhile);
+    run(RandomScheduler::new(schedules()), shut_down_during_pushes);
+    run(PctScheduler::new(3, schedules()), shut_down_during_pushes);
 }
 
 /// A pool with the race. It checks a count of idle threads, in which a thread that was woken for one job is
