@@ -1,4 +1,4 @@
-//! The event loop's end, with peers whose `Drop` panics.
+//! The end of an event loop whose peers panic when they are dropped.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -39,7 +39,8 @@ impl Peer<Silence> for PanicsInDrop {
     }
 }
 
-/// Ends a loop with two such peers; both must be closed, and the loop must not be reported as failed.
+/// Ends a loop with two such peers. Both connections must be closed, and the loop must not be reported as
+/// failed.
 fn end_with(end: impl FnOnce(&EventLoop<Silence>)) {
     let services = Services::default();
     let events = Arc::new(EventLoop::start("test", &services, Duration::from_secs(600), || Silence).unwrap());
@@ -60,7 +61,7 @@ fn end_with(end: impl FnOnce(&EventLoop<Silence>)) {
         thread::sleep(TICK);
     }
     end(&events);
-    // The pool's threads let go of theirs.
+    // Waits until the pool threads have dropped their references.
     while Arc::strong_count(&events) > 1 {
         thread::sleep(TICK);
     }

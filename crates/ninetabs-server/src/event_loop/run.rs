@@ -186,7 +186,8 @@ impl<F: Feed> LoopThread<F> {
         self.count_open();
     }
 
-    /// Ends every connection, one at a time: dropped together, two panics of peers would abort the process.
+    /// Ends all connections, one at a time. If they were dropped together, two peers that panic would abort
+    /// the process.
     fn end_all(&mut self) {
         for token in self.connections.keys().copied().collect::<Vec<_>>() {
             self.end(token, &Turn::Left);

@@ -157,7 +157,7 @@ impl Snapshot {
         }
     }
 
-    /// The place in todo of this request.
+    /// Returns the position of this request in todo.
     pub fn place_in_todo(&self, request: u64) -> Option<usize> {
         place(&self.todo, request)
     }
@@ -280,8 +280,9 @@ impl Counting {
     }
 }
 
-/// The place of this request. Numbers rise along todo, unless a connection that was kept, or a request that was
-/// put back, is queued behind newer ones: then the search is linear.
+/// The position of this request. Numbers normally increase along todo, so a binary search finds it. They do
+/// not where a kept connection, or an incomplete request, was queued again after newer ones; then the search
+/// is linear.
 fn place(todo: &VecDeque<Box<Held>>, request: u64) -> Option<usize> {
     let found = todo.binary_search_by_key(&request, |held| held.subject.request);
     found.ok().or_else(|| todo.iter().position(|held| held.subject.request == request))
