@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Takes the figures of docs/measurements.md and prints them as a Markdown table.
+# Measures the figures of docs/measurements.md and prints them as a Markdown table.
 #
 #   cargo build --release && docs/measure.sh
 #   FRONT=tiny-http docs/measure.sh
 #
-# Wants bash, curl, awk and ab (apt-get install curl apache2-utils); with Puma
-# (apt-get install puma) it is asked the same questions in the same run. It takes
-# about two minutes, works in a temporary folder and ends what it started.
+# Needs bash, curl, awk and ab (apt-get install curl apache2-utils). Where Puma is installed
+# (apt-get install puma), it is measured in the same run. The script takes about two minutes,
+# works in a temporary folder and ends every process that it started.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,10 +19,10 @@ cd "$folder"
 ulimit -n "$(ulimit -Hn)"
 
 row() { printf '| %s | %s |\n' "$1" "$2"; }
-# The middle, the 99th of a hundred and the largest of numbers on standard input, times $1.
+# Median, 99th percentile and maximum of the numbers on standard input, times $1.
 middle() {
     sort -n | awk -v by="$1" '{ v[NR] = $1 * by }
-        END { printf "median %.2f, p99 %.2f, most %.2f", v[int((NR + 1) / 2)], v[int((NR - 1) * 0.99) + 1], v[NR] }'
+        END { printf "median %.2f, p99 %.2f, max %.2f", v[int((NR + 1) / 2)], v[int((NR - 1) * 0.99) + 1], v[NR] }'
 }
 value() { awk -F'tcp://' -v key="$1" '$1 ~ key { print $2 }' state; }
 
@@ -42,7 +42,7 @@ stop() {
 stat() { curl -s "http://$control/stats" | grep -o "\"$1\":[0-9]*" | head -1 | cut -d: -f2; }
 threads() { awk '/^Threads/ { print $2 }' "/proc/$server/status"; }
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
-# Of that, what lies in the threads' stacks: mappings of 2 MiB, which is what a thread gets.
+# The part of it that is in the threads' stacks: mappings of 2 MiB, the size of a stack.
 in_stacks() { awk '/^Size:/ { size = $2 } /^Rss:/ && size >= 2044 && size <= 2052 { sum += $2 } END { print sum + 0 }' "/proc/$server/smaps"; }
 descriptors() { ls "/proc/$server/fd" | wc -l; }
 # Opens $1 connections that send $2 and are never read, into the array fds.
@@ -112,13 +112,13 @@ row "one page (/up) by curl, 40 times, ms" "$(middle 1000 < ours-page)"
 [ -z "$puma" ] || row "the same, Puma" "$(middle 1000 < puma-page)"
 if command -v ab > /dev/null; then
     for clients in 1 8; do
-        row "pages by ab, a connection each, $clients at a time" "$(pages "$app" $clients)"
+        row "pages by ab, one connection per page, $clients at a time" "$(pages "$app" $clients)"
         [ -z "$puma" ] || row "the same, Puma" "$(pages "$puma" $clients)"
     done
 fi
 stop
 
-# From the end of the stream before to the first write of the one in todo, on the server's clock.
+# From the end of a stream to the first write of the queued one, on the server's clock.
 serve --threads 1:1 --update-rate 50ms --produce-every off
 for _ in $(seq 100); do
     curl -sN -o /dev/null -m 10 "http://$app/models/live_stream?tab=a" & first=$!
@@ -136,19 +136,19 @@ curl -s "http://$control/timeline" | tr '{' '\n' | awk -F'[:,}]' '
     /"target":"[^"]*tab=b"/ { waits[of] = 1 }
     /"kind":"finished"/ && !(of in waits) { ended = at }
     /"kind":"wrote"/ && of in waits && waits[of] == 1 { print at - ended; waits[of] = 2 }' > hand-off
-row "a queued stream's first write after the thread came free, $(wc -l < hand-off) times, µs" "$(middle 1 < hand-off)"
+row "a queued stream's first write after its thread became idle, $(wc -l < hand-off) times, µs" "$(middle 1 < hand-off)"
 stop
 
 for lease in "" "--db-lease query --db-pool 8"; do
     # shellcheck disable=SC2086 # Two flags, or none.
     serve --threads 8:400 --update-rate 1 $lease
-    # What is there once for all streams comes first: the record, and the database's connections.
+    # Memory that all streams share is allocated first: the record, and the database's connections.
     ab -q -n 6000 -c 8 "http://$app/" > visited 2>&1
     before=$(resident) stacks=$(in_stacks) count=$(threads)
     connect 300 "$stream"
     sleep 2
     more=$(($(in_stacks) - stacks))
-    row "300 held streams${lease:+, $lease}" "$(stat open) open; $((($(resident) - before) / 300)) KB resident each, $((more / 300)) of them stack, and $(awk "BEGIN { printf \"%.2f\", ($(threads) - $count) / 300 }") threads more for each"
+    row "300 open streams${lease:+, $lease}" "$(stat open) open; $((($(resident) - before) / 300)) KB resident each, $((more / 300)) of them stack, and $(awk "BEGIN { printf \"%.2f\", ($(threads) - $count) / 300 }") more threads for each"
     disconnect
     stop
 done
@@ -166,7 +166,7 @@ sleep 7
 row "7 s after they have closed" "$(($(threads) - count)) threads, $(($(descriptors) - open)) descriptors, $((($(resident) - before))) KB more than before"
 stop
 
-# Eight clients that ask for 9 MB of models and never read: more than both kernels take.
+# Eight clients that ask for 9 MB of rows and never read: more than the buffers of both kernels hold.
 bound="5 + 1"
 [ "$front" = puma ] || bound="$bound + 10"
 serve --max-stream-age 5 --produce-every off
@@ -176,7 +176,7 @@ began=${EPOCHREALTIME/./}
 connect 8 "${stream/live_stream/live_stream?last_event_id=0}"
 until [ "$(stat pool_capacity)" = 0 ]; do sleep 0.05; done
 until [ "$(stat pool_capacity)" = 8 ]; do sleep 0.05; done
-row "eight blocked readers, --max-stream-age 5: the pool is free again, s" "$(((${EPOCHREALTIME/./} - began) / 1000000)).$(((${EPOCHREALTIME/./} - began) / 100000 % 10)) (bound $bound)"
+row "eight blocked readers, --max-stream-age 5: the pool is free again, s" "$(((${EPOCHREALTIME/./} - began) / 1000000)).$(((${EPOCHREALTIME/./} - began) / 100000 % 10)) (limit $bound)"
 disconnect
 stop
 
@@ -188,7 +188,7 @@ for n in $(seq 0 10); do
     until exec {fd}<> "/dev/tcp/127.0.0.1/$port"; do :; done 2> /dev/null
     printf 'GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n' >&"$fd"
     read -r _ <&"$fd"
-    # The first makes the database.
+    # The first start creates the database.
     [ "$n" = 0 ] || echo $((${EPOCHREALTIME/./} - began)) >> start
     exec {fd}>&-
     stop

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prints the notices that a copy of the binary must carry: for each crate that is compiled into it,
-# its name, version and license, and the license texts that its package ships.
+# Prints the notices that must accompany a copy of the binary: for each crate that is compiled into it,
+# its name, version and license, and the license texts in its package.
 #
 #   docs/third-party.sh > THIRD-PARTY.txt      all texts, for a package or an archive
-#   docs/third-party.sh --check                fails if THIRD-PARTY.md does not name a license in use
+#   docs/third-party.sh --check                fails if THIRD-PARTY.md does not list a license in use
 #
-# Wants cargo and jq. Reads the packages that cargo has already fetched; writes nothing.
+# Needs cargo and jq. Reads the packages that cargo has already fetched; writes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
