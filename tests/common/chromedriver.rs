@@ -127,6 +127,12 @@ impl Browser {
         self.driven().runtime.block_on(self.driven().client.close_window()).unwrap();
     }
 
+    /// What a tab shows, as a PNG.
+    pub fn screenshot(&self, tab: &Tab) -> Vec<u8> {
+        self.look_at(tab);
+        self.driven().runtime.block_on(self.driven().client.screenshot()).unwrap()
+    }
+
     /// The value of an expression in a tab's page; null while that throws, as it does
     /// in a page that is half there. Blocks, for 30 s, while the page has not come at all.
     pub fn eval(&self, tab: &Tab, expression: &str) -> Value {
