@@ -347,8 +347,8 @@ fn clients_that_are_connected_get_all_of_a_table_whose_ids_begin_anew() {
         .unwrap();
     assert_eq!(create(server.app, "new 6").0, 201);
     theirs(&server).execute_batch("DELETE FROM models; DELETE FROM sqlite_sequence").unwrap();
-    wait_for("the news that ids begin anew", || {
-        server.log().contains("made the ids of the table begin anew").then_some(())
+    wait_for("the log line about the restarted ids", || {
+        server.log().contains("restarted the ids of the table").then_some(())
     });
     for n in 1..=2 {
         assert_eq!(create(server.app, &format!("newest {n}")).0, 201);

@@ -1,14 +1,14 @@
-//! What is announced: the newest of what was committed and said, each made once for all.
+//! Announcements: the newest committed models and sent events, each serialized once for all listeners.
 //!
-//! This is the feed of the loop in which all listeners live ([`super::broadcaster`]): what is new is
-//! read from the table, once, and kept for those who are slow, bounded by its bytes. A listener
-//! has a [`Cursor`] in it. One that is so far behind that its place is no longer kept is cut;
-//! its client comes back with the id of the last model that it has, and is given from the table
-//! what it missed, a piece at a time, until it is among the others again. So the table is the
-//! buffer for those who were away, and this one for those who are slow.
+//! This is the feed of the event loop that serves all listeners ([`super::broadcaster`]). New models are read
+//! from the table once, and kept for slow listeners up to a limit in bytes. Each listener has a [`Cursor`]. A
+//! listener whose next announcement is no longer kept is cut off. Its client reconnects with the id of the
+//! last model that it has, and gets what it missed from the table, piece by piece, until it has caught up.
+//! The table is thus the buffer for clients that were disconnected, and the kept announcements are the buffer
+//! for slow listeners.
 //!
-//! Nothing here waits for the database: a thread asks it (`table_reader`), and whoever
-//! needs an answer that is not there yet has nothing to say until the loop is woken with it.
+//! Nothing here waits for the database: a thread queries it (`table_reader`). A listener that needs an answer
+//! which has not arrived gets nothing until the answer wakes the loop.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,28 +25,28 @@ use super::table_reader::{Question, TableAnswer, TableReader};
 use ninetabs_server::event_loop::Feed;
 use ninetabs_server::services;
 
-/// After a question in vain, how long it does not ask again.
+/// Time without further questions after a question that failed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// How many pieces of the past are kept: those who come back together want the same.
+/// How many past pieces are kept: clients that reconnect together need the same ones.
 const PAST_PIECES: usize = 32;
-/// How many answers are taken in at once. They are fewer than the pieces that are kept, so each is
-/// still there when the listeners that wait for it are asked.
+/// How many answers are processed at once. They are fewer than the kept pieces, so that each piece is still
+/// kept when the listeners that wait for it are served.
 const ANSWERS_A_TURN: usize = PAST_PIECES / 2;
-/// What an announcement is counted for besides its text, in bytes.
+/// How many bytes an announcement counts besides its text.
 const OVERHEAD: usize = 256;
 
-/// What is told.
+/// The content of an announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// All models after the id `after`, up to `up_to`. The table has none with the ids of `lost`: a
     /// client at that position has a gap.
     Models { after: i64, models: Vec<Model>, up_to: i64, lost: Option<Lost> },
-    /// Something that application code has to say.
+    /// An event of application code.
     Event { name: String, data: String },
 }
 
-/// Something that is told to all, in the shapes in which it was asked for so far. Each shape is named in
-/// the code, so they are few and no client can add one. With `PIECE` that bounds what a piece takes.
+/// News for all listeners, in the shapes that were requested so far. The code names each shape, so there are
+/// few of them and a client cannot add one. Together with `PIECE`, this bounds the memory of a piece.
 pub struct Announcement {
     pub news: News,
     shapes: RefCell<Vec<Shape>>,
@@ -60,13 +60,13 @@ impl Announcement {
         Rc::new(Announcement { news, shapes: RefCell::default() })
     }
 
-    /// Its bytes in the shape of this name, made once for all who want it.
+    /// Its bytes in the shape of this name, made once for all listeners.
     pub fn shaped(&self, shape: &'static str, make: impl FnOnce(&News) -> Vec<u8>) -> Rc<[u8]> {
         let mut shapes = self.shapes.borrow_mut();
         if let Some((_, bytes)) = shapes.iter().find(|(name, _)| *name == shape) {
             return Rc::clone(bytes);
         }
-        // If making it panics, that costs this shape of this announcement, once for all who want it.
+        // If `make` panics, this shape of this announcement is empty, for all listeners.
         let made = services::piece(format_args!("the shape {shape}"), || make(&self.news));
         let bytes: Rc<[u8]> = made.unwrap_or_default().into();
         shapes.push((shape, Rc::clone(&bytes)));
@@ -96,24 +96,24 @@ impl Announcement {
     }
 }
 
-/// How far a listener is.
+/// A listener's position in the announcements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     table: Table,
     /// The last model that it has.
     position: i64,
     place: Place,
-    /// Whether its position is one of the table's ids. Not if it was set to 0 because the client came with
-    /// one of another table.
+    /// Whether its position is one of the table's ids. False if it was set to 0 because the client sent a
+    /// position of another table.
     is_of_table: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// It claims to have a model that is not known. Whether it is one of this database is known
-    /// after so many looks at the newest.
+    /// It claims to have a model that is not known yet. After this many queries for the last id, it is known
+    /// whether the model belongs to this table.
     Unchecked { looks: u64 },
-    /// It is given what it missed.
+    /// It is sent what it missed.
     Past,
     /// The number of the next announcement.
     At(u64),
@@ -126,7 +126,7 @@ impl Cursor {
     }
 }
 
-/// A listener's place is no longer kept.
+/// A listener's next announcement is no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FellBehind;
 
@@ -135,32 +135,32 @@ pub struct Announcements {
     reader: TableReader,
     /// Makes the loop refresh this again.
     notify: Box<dyn Fn()>,
-    /// How often the newest model was looked for, in answer to an order.
+    /// How many ordered queries for the last id were answered.
     looks: u64,
-    /// How many there were when this was last refreshed.
+    /// The number of listeners at the last refresh.
     listeners: usize,
     database: Arc<Database>,
     sent: Arc<Sent>,
-    /// The most bytes that are kept.
+    /// Maximum bytes that are kept.
     most_bytes: usize,
     kept: VecDeque<Rc<Announcement>>,
     kept_bytes: usize,
-    /// The number of the first that is kept.
+    /// The number of the first announcement that is kept.
     first: u64,
-    /// Which table these are of.
+    /// The table of these models.
     table: Table,
-    /// Up to which model the announcements go.
+    /// The last model that was announced.
     position: i64,
-    /// From which model on they are kept without a gap.
+    /// All announcements after this model are kept.
     from: i64,
     past: VecDeque<Rc<Announcement>>,
-    /// When the database was last asked in vain.
+    /// When a question to the database last failed.
     failed_at: Option<Instant>,
     /// [`ASK_AGAIN_AFTER`], or less in a test.
     ask_again_after: Duration,
 }
 
-/// What was sent and not announced yet.
+/// Events that were sent and not announced yet.
 #[derive(Default)]
 pub(super) struct Sent(Mutex<WaitingModels>);
 
@@ -173,7 +173,7 @@ struct WaitingModels {
 impl Sent {
     pub fn push(&self, name: &str, data: &str, most_bytes: usize) {
         let bytes = |name: &str, data: &str| name.len() + data.len() + OVERHEAD;
-        // Each change is whole, even after a panic.
+        // Each change is complete, even after a panic.
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.bytes += bytes(name, data);
         waiting.events.push_back((name.to_owned(), data.to_owned()));
@@ -183,7 +183,7 @@ impl Sent {
         }
     }
 
-    /// What was sent since this was last asked.
+    /// Takes the events that were sent since the last call.
     pub fn take(&self) -> VecDeque<(String, String)> {
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).events
     }
@@ -228,16 +228,16 @@ impl Announcements {
         self.database.newest()
     }
 
-    /// A listener that has all up to this model. What an id beyond the last one means is decided
-    /// after a look at the table ([`Self::settle`]): another program may have just written it.
+    /// A cursor of a listener that has all models up to this one. The meaning of an id beyond the last one is
+    /// decided after a query of the table ([`Self::settle`]): another program may have just written it.
     pub fn after(&self, id: i64) -> Cursor {
-        // A look that is under way may have begun before that model was written.
+        // A query that is under way may have begun before that model was written.
         let looks = self.looks + 1 + u64::from(self.reader.is_ordered(Question::Last));
         let place = if id > self.newest() { Place::Unchecked { looks } } else { Place::Past };
         Cursor { table: self.table, position: id, place, is_of_table: true }
     }
 
-    /// Whether it is decided where this listener goes on. If not, the table is being looked at.
+    /// Whether it is decided where this listener continues. If not, the table is being queried.
     pub fn settle(&mut self, cursor: &mut Cursor) -> bool {
         if cursor.table != self.table {
             *cursor = Cursor { table: self.table, position: 0, place: Place::Past, is_of_table: false };
@@ -255,7 +255,7 @@ impl Announcements {
         true
     }
 
-    /// What comes next for this listener; None: nothing at present.
+    /// The next announcement for this listener; `None`: nothing at present.
     pub fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Rc<Announcement>>, FellBehind> {
         loop {
             if !self.settle(cursor) {
@@ -293,7 +293,7 @@ impl Announcements {
                 self.count_gap(cursor, *lost);
                 return Ok(Some(announcement));
             }
-            // It has the first of them already: its page was rendered meanwhile.
+            // It already has the first of them: its page was rendered in between.
             let models: Vec<Model> = models.iter().filter(|model| model.id > known).cloned().collect();
             let lost = Lost::between(known, &models);
             self.count_gap(cursor, lost);
@@ -310,18 +310,18 @@ impl Announcements {
         }
     }
 
-    /// Whether the place of this listener is no longer kept.
+    /// Whether this listener's next announcement is no longer kept.
     pub fn has_lost(&self, cursor: &Cursor) -> bool {
         cursor.table == self.table && matches!(cursor.place, Place::At(next) if next < self.first)
     }
 
-    /// The number of the first announcement with a model after this one, or of the next to come.
+    /// The number of the first announcement with a model after this one, or of the next new announcement.
     fn first_after(&self, position: i64) -> u64 {
         let place = self.kept.iter().position(|it| it.last().is_some_and(|last| last > position));
         self.first + place.unwrap_or(self.kept.len()) as u64
     }
 
-    /// What the table has after this model; None: it is ordered.
+    /// The models that the table has after this one; `None`: they are ordered.
     fn past(&mut self, position: i64) -> Option<Rc<Announcement>> {
         let is_it =
             |it: &&Rc<Announcement>| matches!(&it.news, News::Models { after, .. } if *after == position);
@@ -332,14 +332,14 @@ impl Announcements {
         piece
     }
 
-    /// Asks the table, unless it has just not answered.
+    /// Orders an answer from the table, unless a question has just failed.
     fn order(&mut self, question: Question) {
         if self.failed_at.is_none_or(|at| at.elapsed() >= self.ask_again_after) {
             self.reader.order(question);
         }
     }
 
-    /// Takes in the answers that are there, not all at once if there are many.
+    /// Processes the answers that have arrived, not all at once if there are many.
     fn take_answers(&mut self) -> bool {
         for taken in 0..=ANSWERS_A_TURN {
             if taken == ANSWERS_A_TURN {
@@ -349,17 +349,17 @@ impl Announcements {
             let Some(answer) = self.reader.take() else { return taken > 0 };
             self.failed_at = matches!(answer, TableAnswer::Failed(_)).then(Instant::now);
             match answer {
-                // They were read before the ids began anew.
+                // They were read before the ids restarted.
                 TableAnswer::Models { table, .. } if table != self.table => {}
                 TableAnswer::Models { after, models, up_to, .. } if after == self.position => {
-                    // Without any, they are all deleted again.
+                    // Without any, they were all deleted again.
                     self.position = up_to;
                     if !models.is_empty() {
                         let lost = Lost::between(after, &models);
                         self.announce(News::Models { after, models, up_to, lost });
                     }
                 }
-                // It leads no listener on: the ids are beginning anew at this moment.
+                // It does not advance any listener: the ids are restarting at this moment.
                 TableAnswer::Models { after, up_to, .. } if up_to <= after => {}
                 TableAnswer::Models { after, models, up_to, .. } => {
                     let lost = Lost::between(after, &models);
@@ -381,7 +381,7 @@ impl Announcements {
         self.kept.push_back(announcement);
     }
 
-    /// Keeps nothing: no listener is there, or each begins anew. They begin with the table.
+    /// Drops everything that is kept: there is no listener, or all of them restart from the table.
     fn begin_with_the_table(&mut self, newest: i64) {
         self.first += self.kept.len() as u64;
         self.kept.clear();
@@ -389,10 +389,11 @@ impl Announcements {
         (self.position, self.from) = (newest, newest);
     }
 
-    /// Lets go of the oldest. Their shapes were made after they were counted.
+    /// Drops the oldest beyond the limit. Their bytes are counted again, since shapes were made after the
+    /// last count.
     fn forget(&mut self) {
         self.kept_bytes = self.kept.iter().map(|it| it.bytes()).sum();
-        // The newest is for those who are not slow at all.
+        // The newest is kept for listeners that are up to date.
         while self.kept_bytes > self.most_bytes && self.kept.len() > 1 {
             let Some(oldest) = self.kept.pop_front() else { break };
             self.kept_bytes -= oldest.bytes();

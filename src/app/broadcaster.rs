@@ -1,13 +1,11 @@
-//! The broadcaster: what is committed, and what the app has to say, told to all who listen.
+//! The broadcaster: sends committed models and the app's events to all listeners.
 //!
-//! Models `SseRailsEngine.send_event` and render_sync's `after_commit`, and does what they
-//! do not: no listener can hold up the others or who sends, nothing is lost on the way to one
-//! that was cut, and a row that another program writes arrives as well, since what is told
-//! is read from the table and not from the hook. The hook only rings, for one event loop
-//! ([`ninetabs_server::event_loop`]) that has all listeners; what it tells them from is
-//! [`super::announcements`].
+//! Models `SseRailsEngine.send_event` and render_sync's `after_commit`, with three additions. A listener
+//! cannot delay the others or the sender. A listener that was cut off loses no model. A row that another
+//! program writes arrives as well, since models are read from the table: the hook only wakes the event loop
+//! ([`ninetabs_server::event_loop`]) that serves all listeners, from [`super::announcements`].
 //!
-//! What is sent by [`Broadcaster::send_event`] is in no table: whoever is away misses it.
+//! An event of [`Broadcaster::send_event`] is not in any table: a client that is disconnected misses it.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
@@ -25,12 +23,12 @@ use ninetabs_server::response::Detached;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::SpawnError;
 
-/// The most bytes of news that are kept, where nobody says otherwise.
+/// Maximum bytes of announcements that are kept [default].
 pub const PUSH_BUFFER: usize = 1024 * 1024;
-/// How long the table reader waits for a lock of another program; it asks again later.
+/// How long the table reader waits for a lock of another program; it retries later.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why there is no broadcaster.
+/// Why the broadcaster cannot start.
 #[derive(Debug, Error)]
 pub enum BroadcasterError {
     #[error("the database answered: {0}")]
@@ -39,7 +37,7 @@ pub enum BroadcasterError {
     Thread(#[from] SpawnError),
 }
 
-/// Whoever has something to tell, and whoever wants to listen, comes here.
+/// Where senders send events, and listeners join.
 pub struct Broadcaster {
     events: EventLoop<Announcements>,
     sent: Arc<Sent>,
@@ -49,8 +47,8 @@ pub struct Broadcaster {
 }
 
 impl Broadcaster {
-    /// Starts its loop, which is rung for by each commit. It keeps announcements of at most
-    /// `most_bytes`, and cuts whoever takes nothing for `stopped_after`.
+    /// Starts its loop, which each commit wakes. It keeps announcements of at most `most_bytes`, and cuts off
+    /// a listener that reads nothing for `stopped_after`.
     pub fn start(
         database: &Arc<Database>,
         services: &Services,
@@ -60,7 +58,7 @@ impl Broadcaster {
         let mut session = database.connect()?;
         session.set_timeout(READ_TIMEOUT)?;
         let sent = Arc::<Sent>::default();
-        // There before the first listener, so before anything is ordered.
+        // Set before the first listener joins, so before anything is ordered.
         let bell = Arc::new(OnceLock::<Bell<Announcements>>::new());
         let notify = || {
             let bell = Arc::clone(&bell);
@@ -84,14 +82,14 @@ impl Broadcaster {
         Ok(Broadcaster { events, sent, most_bytes, reader_ended })
     }
 
-    /// Tells all who listen. It waits for nobody; if more is sent than is kept before the loop
-    /// has come to it, the oldest is forgotten.
+    /// Sends an event to all listeners. Does not block; if more is sent than is kept before the loop runs,
+    /// the oldest events are dropped.
     pub fn send_event(&self, name: &str, data: &str) {
         self.sent.push(name, data, self.most_bytes);
         self.events.bell().ring();
     }
 
-    /// Takes a connection in. Does not block.
+    /// Adds a connection as a listener. Does not block.
     pub fn join(&self, detached: Detached, peer: Box<dyn Peer<Announcements>>) {
         self.events.join(detached, peer);
     }
@@ -100,18 +98,18 @@ impl Broadcaster {
         self.events.counts()
     }
 
-    /// Tells every listener to come back, the last one before `deadline`, and ends. Does not block.
+    /// Asks every client to reconnect, the last one before `deadline`, and ends. Does not block.
     pub fn stop(&self, deadline: Instant) {
         self.events.stop(deadline);
     }
 
-    /// Disconnected when all have been told.
+    /// Disconnected when all listeners have been sent their end.
     pub fn ended(&self) -> &Receiver<Infallible> {
         self.events.ended()
     }
 
-    /// Blocks until its database connection is closed, at most for this time: a query that waits
-    /// for another program's lock cannot be cut short. For after the end.
+    /// Blocks until its database connection is closed, at most for this time: a query that waits for another
+    /// program's lock cannot be interrupted. Call this after the end.
     pub fn await_reader(&self, at_most: Duration) {
         // The end is a disconnection.
         let _ = self.reader_ended.recv_timeout(at_most);

@@ -1,7 +1,8 @@
-//! Tells requests of browsers from those of programs, by fields that only browsers send.
+//! Distinguishes requests of browsers from those of programs, by fields that only browsers send.
 //!
-//! A page cannot remove these fields from a request that its browser sends. `Origin`, `Referer` and `Sec-Fetch-Site` are not enough to go by: to a name that
-//! is neither loopback nor https, an image with `referrerpolicy=no-referrer` brings none of the three.
+//! A page cannot remove these fields from a request that its browser sends. `Origin`, `Referer` and
+//! `Sec-Fetch-Site` do not suffice: a browser sends none of the three with an image that has
+//! `referrerpolicy=no-referrer`, if the server's name is neither loopback nor https.
 
 use ninetabs_server::Request;
 
@@ -11,8 +12,8 @@ const FIELDS: &[&str] =
 /// What `Accept` lists for a navigation, an image or a style.
 const TYPES: &[&str] = &["text/html", "application/xhtml+xml", "text/css"];
 
-/// Whether something other than `Origin` and `Referer` shows that a browser has sent this. Programs
-/// can be told to send these, too.
+/// Whether a field other than `Origin` and `Referer` shows that a browser sent this request. A program can be
+/// configured to send those two as well.
 pub fn shows_itself(request: &Request) -> bool {
     let in_the_fields = request
         .headers()
@@ -43,7 +44,7 @@ mod tests {
     use crate::test_request::with_fields;
 
     #[test]
-    fn a_browser_is_known_by_any_of_its_fields_and_a_program_has_none() {
+    fn a_browser_is_recognized_by_any_of_its_fields_and_a_program_sends_none() {
         for (fields, is_browser) in [
             (&[][..], false),
             (&[("Host", "localhost")], false),

@@ -1,15 +1,14 @@
 //! Models ActionDispatch::ContentSecurityPolicy: what a page may do in a browser.
 //!
-//! A page brings its style and its script in itself, since every further file would
-//! want a thread or a connection, the very things that are scarce. So that a script
-//! that came in by a model's name still does not run, those two carry a nonce, drawn
-//! anew for each answer, and nothing without it is run; nor is anything fetched from
-//! elsewhere, or sent there.
+//! A page contains its style and its script, since each further file would need a thread or a connection, and
+//! both are scarce here. A script injected through a model's name must not run. The page's own style and
+//! script therefore carry a nonce, drawn for each answer, and the browser runs nothing without it. A page
+//! also fetches nothing from other servers and sends nothing to them.
 
 use http::StatusCode;
 use ninetabs_server::Response;
 
-/// A word that nobody can guess, in a page's head and in its `nonce` attributes.
+/// An unguessable value, in the header of a page's answer and in the page's `nonce` attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nonce(String);
 
@@ -26,22 +25,22 @@ impl Nonce {
     }
 }
 
-/// What differs between pages; all else is the same for each, and closed.
+/// The permissions that differ between pages. All others are the same for each page, and denied.
 #[derive(Debug, Clone, Default)]
 pub struct ContentSecurityPolicy {
-    /// What it may show in frames: host sources. Empty: nothing.
+    /// Hosts whose pages it may show in frames. Empty: none.
     pub frames: Vec<String>,
-    /// Whose frames may show it: host sources. Empty: nobody's.
+    /// Hosts whose pages may show it in a frame. Empty: none.
     pub frame_ancestors: Vec<String>,
-    /// Whom it may ask besides its own server: origins.
+    /// Origins that it may connect to besides its own server.
     pub connects: Vec<String>,
-    /// Whether it may start workers, whose scripts are its own server's.
+    /// Whether it may start workers, with scripts of its own server.
     pub workers: bool,
 }
 
 impl ContentSecurityPolicy {
-    /// A page whose style and script carry this nonce. It is asked for anew at each visit,
-    /// and may wait in the browser's back/forward cache meanwhile.
+    /// A page whose style and script carry this nonce. The browser revalidates it at each visit, and may keep
+    /// it in its back/forward cache.
     pub fn page(&self, nonce: &Nonce, html: String) -> Response {
         Response::new(StatusCode::OK, "text/html; charset=utf-8", html)
             .with_header("cache-control", "no-cache, private")
@@ -55,7 +54,8 @@ impl ContentSecurityPolicy {
             "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src {}; \
              img-src data:; form-action 'self'; base-uri 'none'; {}frame-src {}; frame-ancestors {}",
             self.connects.iter().fold("'self'".to_owned(), |all, origin| all + " " + origin),
-            // Without it a worker is a script, and none has the nonce.
+            // Without `worker-src`, a worker falls under `script-src`, and a worker's script cannot carry the
+            // nonce.
             if self.workers { "worker-src 'self'; " } else { "" },
             sources(&self.frames),
             sources(&self.frame_ancestors),
@@ -72,14 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nonce_is_long_and_another_each_time() {
+    fn a_nonce_is_long_and_differs_each_time() {
         let (one, other) = (Nonce::draw().unwrap(), Nonce::draw().unwrap());
         assert_ne!(one, other);
         assert!(one.as_str().len() == 32 && one.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 
     #[test]
-    fn what_is_not_named_is_closed() {
+    fn a_source_that_is_not_listed_is_denied() {
         let nonce = Nonce("0".into());
         let closed = ContentSecurityPolicy::default().directives(&nonce);
         assert!(closed.ends_with("; frame-src 'none'; frame-ancestors 'none'"), "{closed}");

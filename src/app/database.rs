@@ -1,12 +1,11 @@
-//! The pool behind the pool: ActiveRecord's connections, to whichever engine the adapter speaks to.
+//! The database connection pool, with connections to the engine of the adapter.
 //!
-//! Models ActiveRecord::ConnectionPool: a fixed number of connections, a checkout
-//! that waits five seconds for one and then fails, a lease that lasts for an
-//! action (Rails up to 7.1) or for a query (7.2). The pool is a channel
-//! that is filled with connections; taking one out is a checkout.
+//! Models ActiveRecord::ConnectionPool: a fixed number of connections, a checkout that waits five seconds for
+//! one and then fails, and a lease that lasts for an action (Rails up to 7.1) or for a query (7.2). The pool
+//! is a channel that is filled with connections; a checkout receives from it.
 //!
-//! Whoever has committed a model says so here ([`Database::committed`], as `after_commit`
-//! would), so that an answer which many want alike need not be looked up for each.
+//! Each commit of a model is reported here ([`Database::committed`], as by `after_commit`), so that clients
+//! that need the same answer can share one query.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,13 +21,14 @@ use super::adapters::{Adapter, Failure, Follower, Gone, Known, Opened, Session};
 use super::model::Model;
 use super::table::Table;
 
-/// A connection of the pool, or beside it.
+/// A connection, of the pool or outside it.
 type BoxedSession = Box<dyn Session>;
 
-/// How many rows to keep are counted at every create; more than these take longer than the
-/// create itself.
+/// Up to this limit of kept rows, every create counts the rows. Counting more than these takes longer than
+/// the create.
 const COUNTED_AT_ONCE: u64 = 1_000;
-/// If there are more to keep, the oldest are deleted at the first create and at every so many after it.
+/// With a greater limit, the oldest rows are deleted at the first create and at every `DELETE_EVERY`th after
+/// it.
 const DELETE_EVERY: u64 = 100;
 
 /// Why an action has no connection.
@@ -40,12 +40,12 @@ pub enum CheckoutError {
         .0.as_secs_f64()
     )]
     Timeout(Duration),
-    /// What waited for it was told to end.
+    /// The action that waited was interrupted.
     #[error("the wait for a database connection was ended")]
     Interrupted,
 }
 
-/// How long an action keeps its connection.
+/// The duration of an action's lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseFor {
     /// From its first query to its end, as Rails up to 7.1 does.
@@ -59,9 +59,9 @@ pub enum LeaseFor {
 pub struct Stats {
     pub size: usize,
     pub busy: usize,
-    /// Threads that wait for a connection now.
+    /// Threads that are waiting for a connection.
     pub waiting: usize,
-    /// Checkouts that timed out, ever.
+    /// Checkouts that timed out, since the start.
     pub checkout_timeouts: u64,
 }
 
@@ -70,19 +70,20 @@ pub struct Stats {
 pub struct Database {
     idle: Receiver<BoxedSession>,
     give_back: Sender<BoxedSession>,
-    /// Connections that are open, in the pool or out of it.
+    /// Open connections, idle or checked out.
     size: AtomicUsize,
-    /// The most that ever were.
+    /// Maximum of `size` so far.
     most: AtomicUsize,
-    /// The most that are to be open: those beyond are closed when they come back.
+    /// The size that was asked for: connections beyond it are closed when they are returned.
     wanted: AtomicUsize,
-    /// Held while `wanted` changes, and `size` follows.
+    /// Held while `wanted` changes and `size` follows.
     sizing: Mutex<()>,
     waiting: AtomicUsize,
     checkout_timeouts: AtomicU64,
     queries: AtomicU64,
     gaps: AtomicU64,
-    /// Creates since rows were last deleted. Ids would not do: another writer may take every second one.
+    /// Creates since rows were last deleted. Ids cannot be used for this: another writer may take every
+    /// second one.
     creates: AtomicU64,
     newest: AtomicI64,
     table: AtomicI32,
@@ -92,7 +93,7 @@ pub struct Database {
     adapter: Box<dyn Adapter>,
 }
 
-/// What runs after a commit.
+/// The functions that run after a commit.
 #[derive(Default)]
 struct Hooks(RwLock<Vec<Hook>>);
 
@@ -138,17 +139,17 @@ impl Database {
         Ok(Arc::new(database))
     }
 
-    /// How often actions have asked the database, and whoever asked for all of them, ever.
+    /// Queries since the start: those of actions, and those made once for many clients.
     pub fn queries(&self) -> u64 {
         self.queries.load(Ordering::Relaxed)
     }
 
-    /// Counts a question that was asked outside the pool, in the place of many in it.
+    /// Counts a query that was made outside the pool for many clients.
     pub(super) fn count_query(&self) {
         self.queries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often a client asked for models that the table no longer had, ever.
+    /// How many clients asked for models that the table no longer had, since the start.
     pub fn gaps(&self) -> u64 {
         self.gaps.load(Ordering::Relaxed)
     }
@@ -158,13 +159,13 @@ impl Database {
         self.gaps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The last id that is known to be given and committed, 0 before the first. It only grows as long as
-    /// the table is the same.
+    /// The last id that is known to be committed, 0 before the first. It only grows while the table stays the
+    /// same.
     pub fn newest(&self) -> i64 {
         self.newest.load(Ordering::Acquire)
     }
 
-    /// Takes in that this model has been committed, and runs the hooks. Does not block.
+    /// Records that this model has been committed, and runs the hooks. Does not block.
     pub fn committed(&self, id: i64) {
         if self.newest.fetch_max(id, Ordering::AcqRel) < id {
             for hook in self.hooks.0.read().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -173,17 +174,17 @@ impl Database {
         }
     }
 
-    /// Which table it is. It is another one once another program has made the ids begin anew.
+    /// The identity of the table. It changes when another program restarts the ids.
     pub fn table(&self) -> Table {
         Table::from_bits(self.table.load(Ordering::Acquire))
     }
 
-    /// Which table it is, and its last id.
+    /// The identity of the table, and its last id.
     pub(super) fn known(&self) -> Known {
         Known { table: self.table(), newest: self.newest() }
     }
 
-    /// Takes in that the ids of the table have begun anew, and up to which they are given.
+    /// Records that the ids of the table have restarted, and the last id.
     pub(super) fn began_anew(&self, table: Table, last_id: i64) {
         self.newest.store(last_id, Ordering::Release);
         self.table.store(table.to_bits(), Ordering::Release);
@@ -192,9 +193,9 @@ impl Database {
         }
     }
 
-    /// Models `after_commit`: called with the id of each model that is committed, at once and on
-    /// the thread that committed it, which it must not keep. What other programs commit is
-    /// heard of later, several models at a time.
+    /// Models `after_commit`: `hook` is called with the id of each committed model, at once, on the thread
+    /// that committed it. It must not block. Commits of other programs are reported later, several models at
+    /// a time.
     pub fn after_commit(&self, hook: impl Fn(i64) + Send + Sync + 'static) {
         self.hooks.0.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(hook));
     }
@@ -214,28 +215,28 @@ impl Database {
         self.adapter.check_files()
     }
 
-    /// Creates a model on a connection outside the pool, and tells of it. The oldest beyond the newest
-    /// `keep` are deleted at every create if these are few to count, else at every `DELETE_EVERY`th.
+    /// Creates a model on a connection outside the pool, and runs the hooks. The oldest beyond the newest
+    /// `keep` are deleted at every create if `keep` is at most `COUNTED_AT_ONCE`, otherwise at every
+    /// `DELETE_EVERY`th.
     pub fn create(&self, db: &mut dyn Session, name: &str, keep: u64) -> Result<Model, CreateError> {
         self.adapter.check_files()?;
         let creates = self.creates.fetch_add(1, Ordering::Relaxed) + 1;
         let deletes = keep <= COUNTED_AT_ONCE || creates >= DELETE_EVERY;
         let model = db.create(name, deletes.then_some(keep))?;
         if deletes {
-            // Only now: after a create that failed, the next one deletes.
+            // Only after success: if a create fails, the next one deletes.
             self.creates.store(0, Ordering::Relaxed);
         }
         self.committed(model.id);
         Ok(model)
     }
 
-    /// Adds connections until there are at least this many; all that are missing,
-    /// or none if one cannot be opened.
+    /// Adds connections until there are at least this many. Adds none if one of them cannot be opened.
     pub fn grow_to(&self, size: usize) -> Result<(), OpenError> {
         let _sizing = self.sizing();
         let missing = size.saturating_sub(self.size.load(Ordering::Acquire));
         if missing == 0 {
-            // Those of a larger pool are still out: they are to stay when they come back.
+            // Connections of a larger pool are still checked out; they stay open when they are returned.
             self.wanted.fetch_max(size, Ordering::AcqRel);
             return Ok(());
         }
@@ -258,19 +259,19 @@ impl Database {
         Ok(())
     }
 
-    /// How many connections stay open: those beyond are closed when they come back.
+    /// How many connections stay open: those beyond are closed when they are returned.
     pub fn wanted(&self) -> usize {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// The most connections that there ever were: SQLite keeps the descriptors of those that are closed,
-    /// and uses them again.
+    /// Maximum number of connections so far: SQLite keeps the descriptors of closed connections and reuses
+    /// them.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::Acquire)
     }
 
-    /// Closes connections until there are at most this many: those in the pool at once, others when
-    /// they come back.
+    /// Closes connections until there are at most this many: idle ones at once, others when they are
+    /// returned.
     pub fn shrink_to(&self, size: usize) {
         let _sizing = self.sizing();
         self.wanted.fetch_min(size, Ordering::AcqRel);
@@ -282,11 +283,11 @@ impl Database {
     }
 
     fn put(&self, connection: BoxedSession) {
-        // The pool holds the receiving end itself, so that this cannot fail.
+        // The pool holds the receiving end itself, so this cannot fail.
         let _ = self.give_back.send(connection);
     }
 
-    /// Takes a connection back, unless there are more than are wanted.
+    /// Returns a connection to the pool, or closes it if there are more than wanted.
     fn take_back(&self, connection: BoxedSession) {
         if self.size.load(Ordering::Acquire) > self.wanted.load(Ordering::Acquire) {
             let _sizing = self.sizing();
@@ -299,7 +300,7 @@ impl Database {
     }
 
     fn sizing(&self) -> MutexGuard<'_, ()> {
-        // It guards two counts, each of which is whole even after a panic.
+        // It guards two counts, each of which is consistent even after a panic.
         self.sizing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -308,8 +309,8 @@ impl Database {
         Lease { database: Arc::clone(self), held: None }
     }
 
-    /// Closes the connections that are in the pool, the last of which tidies up
-    /// the file. Those that are out stay open until the process ends.
+    /// Closes the idle connections; closing the last one cleans up SQLite's file. Connections that are
+    /// checked out stay open until the process ends.
     pub fn close(&self) {
         for connection in self.idle.try_iter() {
             drop(connection);
@@ -352,8 +353,8 @@ pub struct Lease {
 impl Lease {
     /// Runs a query on a connection of the pool.
     ///
-    /// Blocks until there is one: at most for the checkout timeout, and no longer
-    /// than until `ended` is disconnected.
+    /// Blocks until a connection is idle, for the checkout timeout at most, and no longer than until `ended`
+    /// is disconnected.
     pub fn query<T>(
         &mut self,
         ended: Option<&Receiver<Infallible>>,
@@ -376,7 +377,7 @@ impl Lease {
 }
 
 impl Lease {
-    /// Creates a model, and tells of it. Blocks as a query does.
+    /// Creates a model, and runs the hooks. Blocks as a query does.
     pub fn create(&mut self, name: &str, keep: u64) -> Result<Model, CreateError> {
         let database = Arc::clone(&self.database);
         self.query(None, |db| Ok(database.create(db, name, keep)))?
@@ -386,7 +387,7 @@ impl Lease {
 /// Why the pool does not have as many connections as it should have.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The database is ours, but there are not as many connections to be had.
+    /// The database is ours, but not all connections could be opened.
     #[error("only {opened} of {size} connections could be opened: {error}")]
     Pool { size: usize, opened: usize, error: Failure },
     #[error(transparent)]
@@ -402,10 +403,10 @@ impl From<Gone> for OpenError {
 /// Why a model was not created.
 #[derive(Debug, Error)]
 pub enum CreateError {
-    #[error("no model is created: {0}")]
+    #[error("cannot create a model: {0}")]
     Gone(#[from] Gone),
     /// No id is left.
-    #[error("no model is created: {0}")]
+    #[error("cannot create a model: {0}")]
     OutOfIds(Failure),
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -420,7 +421,7 @@ impl From<Failure> for CreateError {
     }
 }
 
-/// Why a query has no answer.
+/// Why a query failed.
 #[derive(Debug, Error)]
 pub enum QueryError {
     #[error(transparent)]
@@ -429,7 +430,7 @@ pub enum QueryError {
     Failure(#[from] Failure),
 }
 
-/// A connection that is out of the pool, and goes back when this is dropped.
+/// A connection that is checked out, and is returned when this is dropped.
 #[derive(Debug)]
 struct Checkout {
     connection: Option<BoxedSession>,

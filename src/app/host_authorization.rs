@@ -1,9 +1,8 @@
 //! Models ActionDispatch::HostAuthorization, and the check of a form's origin.
 //!
-//! A page of elsewhere can point a name of its own at 127.0.0.1 and then speak to
-//! this server as if it were its own; what it cannot do is send our `Host`. So
-//! hosts are checked by name: loopback addresses, `localhost` and all names below
-//! it always, others by `--allow-host`.
+//! A page of another site can point its own name at 127.0.0.1 and then send requests to this server as if to
+//! its own (DNS rebinding), but it cannot send our `Host`. Hosts are therefore checked by name: loopback
+//! addresses, `localhost` and all names below it are always allowed, others by `--allow-host`.
 
 use std::net::IpAddr;
 
@@ -11,7 +10,7 @@ use super::origin::{Origin, Said};
 use http::StatusCode;
 use ninetabs_server::{Host, Request, Response};
 
-/// The hosts that are answered.
+/// The allowed hosts.
 #[derive(Debug, Clone, Default)]
 pub struct HostAuthorization {
     allowed: Vec<Pattern>,
@@ -26,13 +25,13 @@ enum Pattern {
 }
 
 impl Pattern {
-    /// None: no request can be for such a host.
+    /// `None` if no request can be for such a host.
     fn parse(text: &str) -> Option<Pattern> {
         if let Some(domain) = text.strip_prefix('.') {
             let is_name = matches!(Host::parse(domain), Some(Host::Name(_)));
             return is_name.then(|| Pattern::Below(text.to_ascii_lowercase()));
         }
-        // An address of IPv6 may stand here without its brackets.
+        // An IPv6 address may be given without brackets.
         let address = text.parse::<IpAddr>().ok().map(Host::Address);
         address.or_else(|| Host::parse(text)).map(Pattern::Is)
     }
@@ -46,19 +45,19 @@ impl Pattern {
 }
 
 impl HostAuthorization {
-    /// Whether a request can be for a host that this text allows. A star is no part of a name that
-    /// a client asks for.
+    /// Whether a request can be for a host that this text allows. An asterisk cannot be part of a host name
+    /// in a request.
     pub fn can_allow(text: &str) -> bool {
         !text.contains('*') && Pattern::parse(text).is_some()
     }
 
-    /// These hosts besides the local ones; a leading dot allows all names below.
+    /// Allows these hosts besides the local ones; a leading dot allows all names below a domain.
     pub fn new(allowed: Vec<String>) -> Self {
         HostAuthorization { allowed: allowed.iter().filter_map(|text| Pattern::parse(text)).collect() }
     }
 
-    /// Refuses with 403 a request for a host that is not ours. A request without
-    /// one comes from no browser, and passes.
+    /// Refuses a request for a host that is not ours with 403. A request without a host does not come from a
+    /// browser, and is accepted.
     pub fn check(&self, request: &Request) -> Result<(), Response> {
         match request.authority() {
             Some(authority) if !self.allows(&authority.host) => {
@@ -68,7 +67,7 @@ impl HostAuthorization {
         }
     }
 
-    /// Refuses with 403 a form or a script of another origin.
+    /// Refuses a form or a script of another origin with 403.
     pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
         let foreign = match Origin::of(request) {
             Said::Of(origin) => !origin.is_same_host(request),
@@ -78,8 +77,9 @@ impl HostAuthorization {
         if foreign { Err(Response::line(StatusCode::FORBIDDEN, "Blocked origin")) } else { Ok(()) }
     }
 
-    /// The same hosts as sources of a Content-Security-Policy, on any port. It knows no
-    /// address of IPv6, and of names only letters, digits and hyphens: others are left out.
+    /// The same hosts as sources of a Content-Security-Policy, on any port. A policy cannot name an IPv6
+    /// address, or a host with characters other than letters, digits, hyphens and dots; such hosts are left
+    /// out.
     pub fn sources(&self) -> Vec<String> {
         let local = ["127.0.0.1", "localhost", "*.localhost"].map(str::to_owned);
         let allowed = self.allowed.iter().map(|pattern| match pattern {
@@ -105,7 +105,7 @@ mod tests {
     use ninetabs_server::head::{self, Parsed};
 
     #[test]
-    fn sources_that_a_policy_can_hold() {
+    fn only_hosts_that_a_policy_can_name_become_sources() {
         let odd = ["", "a b.com", "a;script-src *", "[::1]", "a_b.com"];
         let allowed = ["Example.com", ".test"].iter().chain(&odd).map(|host| (*host).to_owned());
         assert_eq!(
@@ -120,7 +120,7 @@ mod tests {
         );
     }
 
-    /// What is answered to a request with these fields: 200, or the refusal's status.
+    /// The answer's status for a request with these fields: 200, or that of the refusal.
     fn status(hosts: &HostAuthorization, target: &str, version: &str, fields: &str) -> u16 {
         match head::parse(format!("POST {target} {version}\r\n{fields}\r\n").as_bytes(), 10_000) {
             Parsed::Whole(head, _) => {
@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// A row per host, and a column per place where it may stand and per version.
+    /// Each host is tried in both places where a request can name it, and in both versions of HTTP.
     #[test]
     fn hosts_are_allowed_by_their_parsed_form() {
         let allowed = ["Example.com", ".Test", "10.0.0.9", "2001:DB8::1", "not a host"];
@@ -155,7 +155,7 @@ mod tests {
             ("a.test", 200),
             ("10.0.0.9:80", 200),
             ("[2001:db8:0::1]", 200),
-            // Well-formed, and not ours.
+            // Well-formed, but not ours.
             ("evil.com", 403),
             ("localhost.evil.com", 403),
             ("evillocalhost", 403),
@@ -170,7 +170,7 @@ mod tests {
             ("[::2]", 403),
             ("%6cocalhost", 403),
             ("localhost,evil.com", 403),
-            // Malformed: no guard sees it.
+            // Malformed: the parser refuses it before any guard sees it.
             ("127.0.0.1:80x", 400),
             ("127.0.0.1:9292:9292", 400),
             ("localhost:65536", 400),

@@ -1,8 +1,9 @@
-//! The seed's little Rails app: its routes, in one table.
+//! The Rails app of the 2016 article "Rails SSE is for discrete push events, not streaming": its routes, in
+//! one table.
 //!
-//! The app is a function of a request ([`Rails::call`]). Which path goes to which
-//! action stands here, as in `config/routes.rb`; before any of them, what Rails
-//! does in middleware: hosts that are not ours, and forms from elsewhere.
+//! The app is a function of a request ([`Rails::call`]). This module maps paths to actions, as
+//! `config/routes.rb` does. Before any route it makes two checks that Rails makes in middleware: it refuses
+//! hosts that are not ours, and forms of other origins.
 
 pub mod adapters;
 pub mod announcements;
@@ -41,25 +42,25 @@ use views::Views;
 /// How a stream finds what is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loop {
-    /// By id, so that nothing is lost and nothing sent twice.
+    /// By id: no model is lost or sent twice.
     ById,
-    /// By time slices, as the seed's controller does.
+    /// By time slices, as the original controller does.
     Faithful,
 }
 
-/// What the app can be told.
+/// The app's settings.
 #[derive(Debug, Clone)]
 pub struct AppSettings {
     pub stream_loop: Loop,
-    /// How long a stream sleeps between two looks at the models.
+    /// How long a stream sleeps between two queries.
     pub update_rate: Duration,
     /// How many models are kept, the newest first.
     pub keep_models: u64,
     /// Whether a stream marks its thread IO-bound.
     pub mark_io_bound: bool,
-    /// The origin of the server that has the streams of this one's pages; None: this one.
+    /// The origin of the server that serves the streams of this server's pages; `None`: this server.
     pub streams_at: Option<String>,
-    /// Origins whose pages may open the streams of this one.
+    /// Origins whose pages may open streams of this server.
     pub allowed_origins: Vec<String>,
 }
 
@@ -95,7 +96,7 @@ impl Rails {
         let method = if request.method() == "HEAD" { "GET" } else { request.method().as_str() };
         let path = request.path();
         if (method, path) == ("GET", "/up") {
-            // A health check comes by address, and is answered to any host.
+            // A health check connects by address, so any `Host` is answered.
             return Response::new(StatusCode::OK, "text/html; charset=utf-8", "up\n")
                 .with_header("content-security-policy", "default-src 'none'");
         }
@@ -114,22 +115,22 @@ impl Rails {
         }
     }
 
-    /// The app's stream, for a path of somebody else's.
+    /// The app's stream, for a path that another module routes.
     pub fn live_stream(&self, request: &Request) -> Response {
         self.models.live_stream(request)
     }
 
-    /// Which pages may open the streams.
+    /// The rule for which pages may open streams.
     pub fn streams(&self) -> &StreamsAccess {
         &self.streams
     }
 
-    /// What has to be asked before any page: whether it is for us.
+    /// Refuses a request for a host that is not ours. Call this before any page.
     pub fn check_host(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check(request)
     }
 
-    /// What has to be asked before anything that a form may do: whether it is a form of ours.
+    /// Refuses a form of another origin. Call this before any action that a form can start.
     pub fn check_origin(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check_origin(request)
     }

@@ -1,7 +1,7 @@
 //! The model: a row with a name, as `rails generate model Model name` makes it.
 //!
-//! Where it is stored is the matter of [`super::adapters`], and where the connection comes from that of
-//! [`super::database`]. Ids only grow, so that an id can stand for "everything up to here".
+//! [`super::adapters`] stores it, and [`super::database`] has the connections. Ids only grow, so that an id
+//! can stand for "everything up to here".
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::timestamp;
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 pub const MAX_NAME_BYTES: usize = 16 * 1024;
 
 /// One model.
@@ -23,15 +23,15 @@ pub struct Model {
 }
 
 impl Model {
-    /// When it was created, as Rails writes it in JSON.
+    /// The time of its creation, as Rails writes it in JSON.
     pub fn created_at_iso8601(&self) -> String {
         timestamp::millis(self.created_at).to_string()
     }
 }
 
-/// Models, or one, as JSON.
+/// One model or several as JSON.
 pub fn to_json(value: &impl Serialize) -> String {
-    // Models are text and numbers with string keys, which is all that JSON asks for.
+    // A model has text, numbers and string keys only, so this cannot fail.
     serde_json::to_string(value).unwrap_or_else(|error| unreachable!("a model as JSON: {error}"))
 }
 
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_as_rails_writes_it() {
+    fn a_model_as_json_is_what_rails_writes() {
         let model =
             Model { id: 1, name: "a\"b".into(), created_at: UNIX_EPOCH + Duration::from_millis(1_500) };
         let json = r#"{"id":1,"name":"a\"b","created_at":"1970-01-01T00:00:01.500Z"}"#;

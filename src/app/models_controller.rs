@@ -1,10 +1,9 @@
-//! The seed's controller: a page of models, and a live stream of them.
+//! The original controller, of the 2016 article: a page of models, and a live stream of them.
 //!
-//! `stream_by_time` is the listing of the seed, line by line;
-//! it holds its thread for as long as its client stays, and it loses whatever is
-//! created between its query and `previous_time = Time.now`.
-//! `stream_by_id` is the same loop with an id in the place of
-//! the time, so that each tab gets each model once, over reconnects too.
+//! `stream_by_time` is the article's listing, line by line. It holds its thread for as long as its client
+//! stays, and it loses models that are created between its query and `previous_time = Time.now`.
+//! `stream_by_id` is the same loop with an id instead of the time, so that each tab gets each model exactly
+//! once, also across reconnects.
 
 use std::fmt::Display;
 use std::mem;
@@ -30,7 +29,7 @@ use ninetabs_server::{Request, Response};
 
 /// The first line of a stream.
 pub const GREETING: &str = "a stream of models";
-/// The most in the page, and in one answer of `/models.json`.
+/// The maximum number of models in the page, and in one answer of `/models.json`.
 const PAGE: Limit = Limit::rows(100);
 
 /// Why a stream's action ended.
@@ -51,16 +50,13 @@ pub(super) struct ModelsController {
 }
 
 impl ModelsController {
-    /// `GET /`: the newest that existed at render time; `GET /?before=ID`: the newest older than that.
+    /// `GET /`: the newest models at render time. `GET /?before=ID`: the newest models with smaller ids.
     pub(super) fn index(&self, request: &Request) -> Response {
         let before = match request.param("before").map(|id| id.parse()) {
             None => None,
             Some(Ok(id)) => Some(id),
             Some(Err(_)) => {
-                return Response::line(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "before: the id of a model is wanted",
-                );
+                return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "before: must be the id of a row");
             }
         };
         let batch = match self.database.lease().query(None, |db| db.before(before, PAGE)) {
@@ -71,7 +67,7 @@ impl ModelsController {
             Ok(nonce) => nonce,
             Err(error) => return failed(request, &error),
         };
-        // The seed's own loop says no `retry:`; how long a browser then waits is its own matter.
+        // The original loop sends no `retry:`, so the browser chooses how long it waits.
         let retry = (self.settings.stream_loop == Loop::ById).then(|| self.live.retry());
         let shown = Shown { batch: &batch, before };
         match self.views.index(request, &shown, &nonce, retry, self.settings.streams_at.as_deref()) {
@@ -80,7 +76,7 @@ impl ModelsController {
         }
     }
 
-    /// `GET /models/live_stream`: what is created from then on.
+    /// `GET /models/live_stream`: models that are created from then on.
     pub(super) fn live_stream(&self, request: &Request) -> Response {
         if self.settings.mark_io_bound {
             request.mark_as_io_bound();
@@ -102,8 +98,8 @@ impl ModelsController {
         }
     }
 
-    /// `GET /models.json?since=ID`: the oldest of those that are newer, or of all without an id. If
-    /// there are more, a `Link` names the address of the next ones.
+    /// `GET /models.json?since=ID`: the oldest models with greater ids, or the oldest of all without an id.
+    /// If there are more, a `Link` header has the address of the next ones.
     pub(super) fn since(&self, request: &Request) -> Response {
         let id = position::since(request).unwrap_or(0);
         match self.database.lease().query(None, |db| position::after(db, id, PAGE)) {
@@ -119,14 +115,14 @@ impl ModelsController {
         let Some(name) = posted(request, "name") else {
             return Response::line(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "name: a form or a JSON object with a name is wanted",
+                "name: must be given, in a form or a JSON object",
             );
         };
         if name.is_empty() {
             return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't be blank");
         }
         if name.contains('\0') {
-            // PostgreSQL has no such text, and a terminal cuts it there.
+            // PostgreSQL cannot store U+0000 in a text, and some programs end a text there.
             return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't have U+0000");
         }
         if name.len() > MAX_NAME_BYTES {
@@ -138,7 +134,7 @@ impl ModelsController {
         let keep = self.settings.keep_models;
         let model = match self.database.lease().create(&name, keep) {
             Ok(model) => model,
-            // A log line has said so, once.
+            // The adapter has logged this, once.
             Err(CreateError::Gone(_)) => return Response::status(StatusCode::INTERNAL_SERVER_ERROR),
             Err(error) => return failed(request, &error),
         };
@@ -153,7 +149,7 @@ impl ModelsController {
 /// is at level info and the others are at debug: eight tabs would push the addresses out of a
 /// terminal within seconds.
 struct StreamLog {
-    /// The tab that the client named itself by.
+    /// The number of the tab, if the client sent one.
     tab: Option<u32>,
     is_first: bool,
 }
@@ -164,8 +160,8 @@ impl StreamLog {
         StreamLog { tab, is_first: true }
     }
 
-    /// Is logged behind the write: to wake the thread that writes the log costs a new stream a fifth of the
-    /// time to its first byte.
+    /// Call this after the write: waking the thread that writes the log takes a fifth of a new stream's time
+    /// to its first byte.
     fn streaming(&mut self) {
         let tab = self.tab.map(|tab| format!(" to tab {tab}")).unwrap_or_default();
         if mem::take(&mut self.is_first) {
@@ -176,7 +172,7 @@ impl StreamLog {
     }
 }
 
-/// The seed's loop, with an id for its time.
+/// The original loop, with an id instead of the time.
 fn stream_by_id(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
@@ -200,18 +196,18 @@ fn stream_by_id(
             stream.sleep(settings.update_rate)?;
         }
 
-        // lets only grab new models since the last one sent; of another table none were
+        // lets only grab new models since the last one sent; if the table is another one, none of it was sent
         let is_another = table != database.table();
         if is_another {
             (table, last_id) = (database.table(), 0);
         }
         batch = db.query(Some(stream.interrupted()), |db| db.next(last_id, BATCH))?;
-        // between two looks more may be created than are kept
+        // between two queries more models may be created than are kept
         lost = position::lost(database, (!is_another).then_some(last_id), last_id, &batch);
     }
 }
 
-/// The seed's loop, as it stands there.
+/// The original loop, as the article has it.
 fn stream_by_time(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
@@ -245,7 +241,7 @@ fn stream_by_time(
     }
 }
 
-/// The seed's `rescue` and `ensure`: however the loop is left, the stream is closed.
+/// The original `rescue` and `ensure`: the stream is closed however the loop ends.
 pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Result<(), Left>) {
     match action(stream) {
         Err(Left::Stream(StreamError::ClientDisconnected(error))) => {
@@ -253,16 +249,16 @@ pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> R
         }
         Err(Left::Stream(StreamError::Reaped(why))) => limited!(Info, "{}", why.as_str()),
         Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
-            limited!(Info, "ended while it waited for a database connection");
+            limited!(Info, "stream ended while it waited for a database connection");
         }
         Err(Left::Query(error)) => limited!(Error, "live stream: {error}"),
         Ok(()) => {}
     }
-    // as long as Rust knows to leave the action the server will close the stream
+    // as long as the action returns, the server will close the stream
     limited!(Info, "closed stream");
 }
 
-/// A field of what was posted, as a form or as a JSON object.
+/// A field of a posted form or JSON object.
 pub fn posted(request: &Request, field: &str) -> Option<String> {
     let no_body = |error: &std::io::Error| limited!(Error, "{request:?}: its body: {error}");
     let body = request.body().read().inspect_err(no_body).ok()?;
@@ -270,18 +266,18 @@ pub fn posted(request: &Request, field: &str) -> Option<String> {
         let posted: Value = serde_json::from_slice(&body).ok()?;
         return posted.get(field)?.as_str().map(str::to_owned);
     }
-    // The last of several, as in Rack and as in JSON.
+    // The last of several values wins, as in Rack and in JSON.
     let values = form_urlencoded::parse(&body).filter(|(key, _)| key == field);
     values.last().map(|(_, value)| value.into_owned())
 }
 
-/// A form that a person submitted wants a page, a program wants its model.
+/// A form that a user submitted gets a page; a program gets the model.
 fn is_from_a_page(request: &Request) -> bool {
     request.accepts("text/html") && !request.is_of_type("application/json")
 }
 
-/// A batch as an answer. If there are more models, its `Link` names the next address: this one
-/// with the last id at its end. A client that follows gets all of them.
+/// A batch as an answer. If there are more models, its `Link` header has the next address: this one with the
+/// last id at its end. A client that follows the links gets all of them.
 pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
     let answer = json(StatusCode::OK, &batch.models);
     match batch.last_id().filter(|_| !batch.is_all) {
@@ -290,12 +286,12 @@ pub fn batch_as_json(batch: &Batch, address: &str) -> Response {
     }
 }
 
-/// Models, or one, as an answer.
+/// One model or several as an answer.
 pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     Response::new(status, "application/json; charset=utf-8", to_json(value))
 }
 
-/// Tells the log why, and the client only that.
+/// Logs the cause; the client gets only the status.
 pub fn failed(request: &Request, error: &dyn Display) -> Response {
     limited!(Error, "{request:?}: {error:#}");
     Response::status(StatusCode::INTERNAL_SERVER_ERROR)

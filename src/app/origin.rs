@@ -1,4 +1,4 @@
-//! `Origin`, as a browser sends it: `scheme "://" host [ ":" port ]`, or `null`.
+//! The `Origin` field, as a browser sends it: `scheme "://" host [ ":" port ]`, or `null`.
 
 use ninetabs_server::{Authority, Request};
 
@@ -9,18 +9,18 @@ pub struct Origin {
     authority: Authority,
 }
 
-/// What a request says of the origin that it comes from.
+/// The origin that a request states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// There is no `Origin` field.
     Nothing,
     Of(Origin),
-    /// `null`, another scheme, malformed, or several fields: the origin of no page of ours.
+    /// `null`, another scheme, malformed, or several fields: none of our pages has such an origin.
     Foreign,
 }
 
 impl Origin {
-    /// Parses the serialization of an origin of http or https.
+    /// Parses the serialization of an http or https origin.
     pub fn parse(text: &str) -> Option<Origin> {
         let (scheme, authority) = text.split_once("://")?;
         let is_https = match scheme {
@@ -31,7 +31,7 @@ impl Origin {
         Some(Origin { is_https, authority: Authority::parse(authority)? })
     }
 
-    /// What this request says.
+    /// The origin that this request states.
     pub fn of(request: &Request) -> Said {
         match (request.header("origin"), request.only_header("origin")) {
             (None, _) => Said::Nothing,
@@ -39,9 +39,8 @@ impl Origin {
         }
     }
 
-    /// Whether a page of this origin came from the host that the request is for: the same
-    /// host and the same port, where none is the scheme's own. The scheme itself may differ,
-    /// since a proxy may speak https in front of this server.
+    /// Whether this origin has the host and port that the request is for. A missing port is the scheme's
+    /// default. The scheme may differ, since a proxy in front of this server may use https.
     pub fn is_same_host(&self, request: &Request) -> bool {
         let own_port = if self.is_https { 443 } else { 80 };
         let port = |authority: &Authority| authority.port.unwrap_or(own_port);
@@ -50,7 +49,7 @@ impl Origin {
         })
     }
 
-    /// Whether its pages came without TLS, as this server sends them.
+    /// Whether its pages were served without TLS, as this server's are.
     pub fn is_http(&self) -> bool {
         !self.is_https
     }

@@ -1,8 +1,8 @@
 //! Finds the commits of other programs, which run no hook of this process.
 //!
-//! ActiveRecord's `after_commit` knows of what went through it alone: a row that the
-//! `sqlite3` shell writes, or another process on the same file, fires none. How an engine tells of
-//! them is the matter of its adapter ([`Follower`]); this is the thread that asks it, on a connection of its own.
+//! ActiveRecord's `after_commit` runs only for commits through ActiveRecord, and not for a row that the
+//! `sqlite3` shell or another process writes. How to find such commits is up to the engine's adapter
+//! ([`Follower`]); this is the thread that calls it, on a connection of its own.
 
 use std::sync::Arc;
 use thiserror::Error;
@@ -12,7 +12,7 @@ use super::database::Database;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::{SpawnError, StoppableThread};
 
-/// Why other programs cannot be watched.
+/// Why the thread cannot start.
 #[derive(Debug, Error)]
 pub enum WatchError {
     #[error("the database answered: {0}")]
@@ -21,26 +21,26 @@ pub enum WatchError {
     Thread(#[from] SpawnError),
 }
 
-/// The thread that looks. It ends when this is dropped, which waits for its look.
+/// The thread. It ends when this is dropped; the drop waits for a look that is under way.
 #[derive(Debug)]
 pub struct OutsideWriters {
     _thread: StoppableThread,
 }
 
 impl OutsideWriters {
-    /// Watches on a connection outside the pool.
+    /// Starts the thread, with a connection outside the pool.
     pub fn watch(database: &Arc<Database>, services: &Services) -> Result<OutsideWriters, WatchError> {
         let mut follower = database.follow()?;
         let database = Arc::clone(database);
         let thread = services.spawn("outside writers", move |stop| {
             let mut has_failed = false;
             while stop.sleep(follower.pause()) {
-                // It says so itself if they are gone.
+                // It logs this itself if they are gone.
                 let _ = database.check_files();
                 let looked = look(&mut *follower, &database);
-                // Ten times a second the same would bury everything else.
+                // The same line ten times per second would bury all others.
                 if let (Err(error), false) = (&looked, has_failed) {
-                    log::error!("what other programs write is not seen: {error}");
+                    log::error!("cannot look for rows that other programs write: {error}");
                 }
                 has_failed = looked.is_err();
             }
@@ -50,9 +50,9 @@ impl OutsideWriters {
     }
 }
 
-/// Takes in what other programs have done since the last look.
+/// Records what other programs have committed since the last look.
 pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(), Failure> {
-    // Before the look: what is known to be committed is seen by a question that comes later.
+    // Read before the look: a later query sees every model that is known to be committed.
     let known = database.known();
     match follower.look(known)? {
         None => {}
@@ -60,14 +60,14 @@ pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(
         Some(Change::Replaced { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program put another table in the place of this one: its last id is {last_id}, and it was {}; every client gets all models",
+                "another program replaced the table: its last id is {last_id}, and was {}; every client gets all models",
                 known.newest
             );
         }
         Some(Change::BeganAnew { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program made the ids of the table begin anew: the last one is {last_id}, and it was {}; every client gets all models",
+                "another program restarted the ids of the table: the last one is {last_id}, and was {}; every client gets all models",
                 known.newest
             );
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notification_is_taken_in_once_however_often_it_comes_and_after_a_look_that_failed() {
+    fn a_notification_counts_once_however_often_it_comes_and_also_after_a_failed_look() {
         let scripted = Scripted::new(Numbers::AtCommit);
         let database = Database::open(scripted.open(), 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
         let (tell, told) = unbounded();
@@ -94,7 +94,7 @@ mod tests {
         let heard = || told.recv_timeout(Duration::from_secs(60));
         scripted.insert();
         let watched = OutsideWriters::watch(&database, &Services::default()).unwrap();
-        assert_eq!(heard(), Ok(1), "it was there before the first look");
+        assert_eq!(heard(), Ok(1), "written before the first look");
         for _ in 0..3 {
             scripted.insert();
         }
@@ -102,7 +102,7 @@ mod tests {
         for id in [3, 2, 3, 1] {
             scripted.notify(id);
         }
-        // No notification comes of the last one.
+        // There is no notification of the last one.
         scripted.look_at_the_table();
         assert_eq!([heard(), heard()], [Ok(3), Ok(4)]);
         drop(watched);

@@ -1,12 +1,12 @@
 //! A client's position: the last model that it has.
 //!
-//! A stream resumes by `Last-Event-ID`, or by a parameter of its address; a list and a poll say
-//! `since`. All of them mean "I have everything up to this id, of this table", and every route
-//! that takes one decides by [`resolve`] what an id means that it cannot know:
+//! A stream resumes from `Last-Event-ID` or from a parameter of its address; a list and a poll send `since`.
+//! All of them mean "I have everything up to this id, of this table". Every route that takes a position uses
+//! [`resolve`] to decide what an id means:
 //!
-//! - up to the last id that the table has ever given, the client has that model or its row is
-//!   deleted: it is sent what is newer;
-//! - beyond that, the id is another table's: the client has none of these models, and is sent all.
+//! - up to the last id that the table has ever assigned, the client has that model or its row was deleted: it
+//!   is sent newer models;
+//! - beyond that, the id is another table's: the client has none of this table's models, and is sent all.
 //!
 //! Text that is not an id counts as absent. Without a position a stream begins at the newest model, and
 //! a list at the oldest.
@@ -20,13 +20,12 @@ use super::model::Model;
 use ninetabs_server::Request;
 use ninetabs_server::log_limit::limited;
 
-/// The names that a stream's position has in an address: ours, and that of the EventSource
-/// polyfills, which cannot set the header. A polyfill adds its name to an address that has ours from the
-/// page's render, so both may be there.
+/// The names of a stream's position in an address: ours, and that of the EventSource polyfills, which cannot
+/// set the header. A polyfill adds its parameter to an address that already has ours, so both may be present.
 const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
 
-/// Ids, first and last, between a client's position and the next model, that no model has. Models that
-/// had them were deleted, or another program skipped them: the table does not say which.
+/// The first and last id of a gap between a client's position and the next model. Models with these ids were
+/// deleted, or another program skipped the ids: the table does not show which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     pub first: i64,
@@ -34,7 +33,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// The ids between a client's position and the first model that comes after it.
+    /// The ids between a client's position and the first model after it.
     pub fn between(position: i64, models: &[Model]) -> Option<Lost> {
         let first = position.checked_add(1)?;
         let last = models.first()?.id.checked_sub(1)?;
@@ -48,8 +47,8 @@ impl fmt::Display for Lost {
     }
 }
 
-/// The position of a request for a stream. The header wins: a browser that reconnects sends
-/// there what is newer than in its address. Of two ids in the address the greater one is newer.
+/// The position of a request for a stream. The header wins: when a browser reconnects, its header is newer
+/// than its address. Of two ids in the address, the greater one is newer.
 pub fn of_stream(request: &Request) -> Option<i64> {
     match request.header("last-event-id") {
         Some(id) => parse(id),
@@ -62,17 +61,17 @@ pub fn since(request: &Request) -> Option<i64> {
     parse(&request.param("since")?)
 }
 
-/// Parses a position. `None` if the text is not an id; a log line says so unless it is empty.
+/// Parses a position. `None` if the text is not an id, which is logged unless the text is empty.
 pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     let id = text.parse().ok().filter(|id| *id >= 0);
     if id.is_none() && !text.is_empty() {
-        limited!(Warn, "{text:?} is not the id of a model, and counts as no position");
+        limited!(Warn, "{text:?} is not the id of a model; the request is answered as if it had no position");
     }
     id
 }
 
-/// Where a client with this position goes on, in a table whose last id is that one.
+/// The position from which a client with position `id` continues, in a table whose last id is `last_id`.
 pub fn resolve(id: i64, last_id: i64) -> i64 {
     if id <= last_id {
         return id;
@@ -84,8 +83,8 @@ pub fn resolve(id: i64, last_id: i64) -> i64 {
     0
 }
 
-/// The models after a position, and the position itself, which is 0 if it is another table's. The
-/// last id is queried only if no model comes after the position.
+/// The models after a position, and the position itself, which becomes 0 if it is another table's. The last
+/// id is queried only if no model comes after the position.
 pub fn after(db: &mut dyn Session, id: i64, limit: Limit) -> Result<(i64, Batch), Failure> {
     let batch = db.next(id, limit)?;
     if id <= 0 || !batch.models.is_empty() {
@@ -97,8 +96,8 @@ pub fn after(db: &mut dyn Session, id: i64, limit: Limit) -> Result<(i64, Batch)
     }
 }
 
-/// Where a stream begins, and what it begins with. Without a position that is nothing: it waits for
-/// what comes after the last id.
+/// The position at which a stream begins, and its first models. Without a position there are none: the stream
+/// waits for models after the last id.
 pub fn begin(db: &mut dyn Session, id: Option<i64>, limit: Limit) -> Result<(i64, Batch), Failure> {
     match id {
         Some(id) => after(db, id, limit),
@@ -106,10 +105,10 @@ pub fn begin(db: &mut dyn Session, id: Option<i64>, limit: Limit) -> Result<(i64
     }
 }
 
-/// The ids that are missing behind the position at which a client goes on, if it is the client's own.
-/// They are counted here.
+/// The ids that are missing after the position at which a client continues, if that is the position it sent.
+/// Counts the gap.
 pub fn lost(database: &Database, asked: Option<i64>, begins: i64, batch: &Batch) -> Option<Lost> {
-    // A position that was not taken is another table's.
+    // A position that was not used is another table's.
     let lost = asked.filter(|id| *id == begins).and_then(|id| Lost::between(id, &batch.models));
     if lost.is_some() {
         database.count_gap();
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_a_number_from_0() {
+    fn a_position_is_an_integer_of_at_least_0() {
         for (text, wanted) in [
             ("0", Some(0)),
             (" 7 ", Some(7)),
@@ -182,7 +181,7 @@ mod tests {
         assert_eq!(begins(&mut db, Some(6)), (0, vec![1, 2, 3]));
         db.execute("DELETE FROM models");
         assert_eq!(begins(&mut db, Some(5)), (5, vec![]));
-        // Another program can also make the table count anew.
+        // Another program can also restart the table's ids.
         db.execute("DELETE FROM sqlite_sequence");
         assert_eq!(begins(&mut db, Some(5)), (0, vec![]));
         assert_eq!(begins(&mut db, None), (0, vec![]));

@@ -1,8 +1,7 @@
-//! Something that happens: a thread that creates a model at every round, so that
-//! the streams have something to tell.
+//! The producer: a thread that creates a model at every interval, so that the streams have something to send.
 //!
-//! It has a database connection of its own, so that it is never in the way of
-//! the pool that it is there to show.
+//! It has a database connection of its own, so that it does not affect the pool that this program
+//! demonstrates.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use ninetabs_server::log_limit::limited;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::{SpawnError, StoppableThread};
 
-/// Why nothing can be produced.
+/// Why the producer cannot start.
 #[derive(Debug, Error)]
 pub enum ProducerError {
     #[error("the database answered: {0}")]
@@ -24,12 +23,12 @@ pub enum ProducerError {
     Thread(#[from] SpawnError),
 }
 
-/// A time without new models, which ends by itself.
+/// A pause of the producer, which ends by itself.
 #[derive(Debug, Default)]
 pub struct Lull(Mutex<Option<Instant>>);
 
 impl Lull {
-    /// Begins one, or lengthens it: it ends after `time` from now.
+    /// Begins or extends the pause: it ends `time` from now.
     pub fn last(&self, time: Duration) {
         *self.until() = Instant::now().checked_add(time);
     }
@@ -39,12 +38,12 @@ impl Lull {
     }
 
     fn until(&self) -> MutexGuard<'_, Option<Instant>> {
-        // The value is replaced whole, so a panic cannot leave half of it.
+        // The value is replaced as a whole, so a panic cannot leave it inconsistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The thread. A drop without [`Producer::stop`] tells it to end and does not wait for it.
+/// The thread. A drop without [`Producer::stop`] asks it to end and does not wait.
 #[derive(Debug)]
 pub struct Producer {
     thread: StoppableThread,
@@ -69,7 +68,7 @@ impl Producer {
                 let newest = db.last_id().unwrap_or(0);
                 let name = format!("model {}", newest.saturating_add(1));
                 match database.create(db.as_mut(), &name, keep) {
-                    // Its own log line says so, once.
+                    // The adapter has logged this, once.
                     Ok(_) | Err(CreateError::Gone(_)) => {}
                     Err(error) => limited!(Error, "producer: {error}"),
                 }
@@ -80,11 +79,13 @@ impl Producer {
         Ok(Producer { thread })
     }
 
-    /// Tells it to end, and blocks until it has, at most for this time: its write may be
-    /// waiting for another program's, and such a wait of SQLite's cannot be cut short.
+    /// Stops it, and blocks until it has ended, at most for this time: its write may be waiting for the lock
+    /// of another program, and SQLite cannot interrupt that wait.
     pub fn stop(self, at_most: Duration) {
         if !self.thread.end_within(at_most) {
-            log::warn!("producer: its write still waits for another program's, and is left");
+            log::warn!(
+                "producer: its write still waits for the lock of another program; the stop does not wait for it"
+            );
         }
     }
 }

@@ -1,20 +1,20 @@
-//! Which pages may open the streams, and everything else that costs a thread or a listener for
-//! as long as its client stays.
+//! The rule for which pages may open streams, and any other answer that holds a thread or a listener for as
+//! long as its client stays.
 //!
-//! A browser lets any page ask for any address; it only keeps the answer from a page of another
-//! origin. A stream costs its server the same whether or not it is read, so a page of another site
-//! is refused before the stream holds anything. The pages of `--allow-origin` are let in, and their
-//! browser is told so, on every stream alike and with every status: an EventSource gives up for good
-//! on the first answer that does not name its origin.
+//! A browser lets any page send a request to any address, and only withholds the answer from a page of
+//! another origin. A stream costs its server the same whether or not it is read, so a page of another site is
+//! refused before the stream holds anything. Pages of the origins of `--allow-origin` are accepted. Every
+//! answer to them names their origin, on every stream and with every status: an EventSource gives up for good
+//! after the first answer that does not.
 
 use super::browser;
 use super::origin::Origin;
 use http::StatusCode;
 use ninetabs_server::{Request, Response};
 
-/// The fields that a page may send to a stream, besides those that need no leave.
+/// The fields that a page may send to a stream, besides those that need no preflight.
 const FIELDS: &str = "cache-control, last-event-id";
-/// How long a browser may remember the answer to its preflight, in seconds.
+/// How long a browser may cache the answer to its preflight, in seconds.
 const REMEMBERED: &str = "600";
 
 /// The rule, with the origins of `--allow-origin`.
@@ -24,20 +24,20 @@ pub struct StreamsAccess {
 }
 
 impl StreamsAccess {
-    /// Origins as browsers write them: `http://127.0.0.1:9292`.
+    /// `allowed` has origins as browsers write them, such as `http://127.0.0.1:9292`.
     pub fn new(allowed: Vec<String>) -> Self {
         StreamsAccess { allowed }
     }
 
-    /// Answers a request for a stream by `action`, or refuses it with 403.
+    /// Answers a request for a stream with `action`, or refuses it with 403.
     pub fn answer(&self, request: &Request, action: impl FnOnce() -> Response) -> Response {
         let origin = self.allowed_origin(request);
         let answer = if origin.is_none() && is_of_another_site(request) { refusal() } else { action() };
         name_origin(answer, origin)
     }
 
-    /// Answers `OPTIONS` for a stream: what its browser asks before a script's request that has
-    /// fields of its own.
+    /// Answers `OPTIONS` for a stream, which a browser sends before a script's request with additional
+    /// fields.
     pub fn preflight(&self, request: &Request) -> Response {
         let origin = self.allowed_origin(request);
         let asks = request.header("access-control-request-method");
@@ -53,14 +53,14 @@ impl StreamsAccess {
         name_origin(answer, origin)
     }
 
-    /// The origin of the page that asks, if it is one of `--allow-origin`. Two origins are none.
+    /// The origin of the requesting page, if `--allow-origin` has it. `None` if the request has two origins.
     pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
         request.only_header("origin").filter(|origin| self.allowed.iter().any(|it| admits(it, origin)))
     }
 }
 
-/// Whether an allowed origin, such as `http://127.0.0.1:9292` or `http://*.localhost:9292`, is or
-/// covers this one. The asterisk stands for the names below a host, and not for the host.
+/// Whether an allowed origin, such as `http://127.0.0.1:9292` or `http://*.localhost:9292`, matches this
+/// origin. The asterisk matches the names below a host, and not the host itself.
 fn admits(allowed: &str, origin: &str) -> bool {
     let Some((scheme, host)) = allowed.split_once("://*.") else { return allowed == origin };
     let below = origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
@@ -73,8 +73,8 @@ fn admits(allowed: &str, origin: &str) -> bool {
     })
 }
 
-/// Without a word of its origin a browser keeps an answer from its page. A shared cache must not
-/// give the answer for one origin to another, or for none.
+/// Names the page's origin in an answer; without it the browser withholds the answer from the page. A shared
+/// cache must not reuse the answer for another origin, or for a request without one.
 fn name_origin(answer: Response, origin: Option<&str>) -> Response {
     let answer = answer.with_header("vary", "origin");
     match origin {
@@ -92,19 +92,19 @@ fn nothing() -> Response {
     Response::bare(StatusCode::NO_CONTENT)
 }
 
-/// Whether a page of another site has its browser ask.
+/// Whether a browser sent this request for a page of another site.
 ///
-/// `Sec-Fetch-Site` says so if it is sent. For `same-site` it does not count ports, so the page's
-/// address must also be of this server, unless the user follows a link to the stream itself.
+/// `Sec-Fetch-Site` decides if it is sent. Its value `same-site` ignores ports, so the page's address must
+/// also be on this server, unless the user follows a link to the stream itself.
 ///
-/// Browsers do not send that field to names that are neither loopback nor https. There the page's
-/// address decides, as `Origin` or `Referer`. A page can hide its address, and can choose `Accept`, so
-/// a browser's request with neither field is refused. Our own pages send their address (`Referrer-Policy:
+/// Browsers do not send that field to a server whose name is neither loopback nor https. In that case the
+/// page's address in `Origin` or `Referer` decides. A page can hide its address and choose its `Accept`, so a
+/// browser's request with neither field is refused. Our own pages send their address (`Referrer-Policy:
 /// same-origin`).
 fn is_of_another_site(request: &Request) -> bool {
     let is_repeated = |name| request.header_values(name).nth(1).is_some();
     if is_repeated("origin") || is_repeated("sec-fetch-site") {
-        // Which of them is true is not known.
+        // It is unknown which of them is true.
         return true;
     }
     let (origin, site) = (request.header("origin"), request.header("sec-fetch-site"));
@@ -117,7 +117,7 @@ fn is_of_another_site(request: &Request) -> bool {
     }
 }
 
-/// Whether `Referer` is an address of the same host and port.
+/// Whether `Referer` has the same host and port.
 fn is_from_our_page(request: &Request) -> bool {
     request.header("referer").is_some_and(|page| !is_foreign(page, request))
 }
@@ -128,7 +128,7 @@ fn is_followed_link(request: &Request) -> bool {
         && request.only_header("sec-fetch-dest") == Some("document")
 }
 
-/// Whether an origin, or the address of a page, is of another host or port than the request.
+/// Whether the host or port of an origin, or of a page's address, differs from the request's.
 fn is_foreign(address: &str, request: &Request) -> bool {
     let path = address.match_indices('/').nth(2).map_or(address.len(), |(at, _)| at);
     Origin::parse(&address[..path]).is_none_or(|origin| !origin.is_same_host(request))
@@ -208,7 +208,7 @@ mod tests {
             (&[HOST], 200, false),
             (&[HOST, ("Accept", "text/event-stream")], 200, false),
             (&[HOST, ("User-Agent", "curl/8.14.1"), ("Accept", "*/*")], 200, false),
-            // A script chooses `Accept`, and hides its address by `no-cors` and `no-referrer`.
+            // A script chooses `Accept`, and hides its address with `no-cors` and `no-referrer`.
             (&[HOST, AGENT, ("Accept", "text/event-stream")], 403, false),
             (&[HOST, ("Accept-Language", "en"), ("Accept", "text/event-stream")], 403, false),
             (&[HOST, AGENT], 403, false),
@@ -219,7 +219,7 @@ mod tests {
             (&[HOST, OWN, SAME_ORIGIN], 200, false),
             (&[HOST, AGENT, ("Referer", "http://localhost:9292/?tab=1")], 200, false),
             (&[HOST, AGENT, ("Referer", "http://localhost:9293/")], 403, false),
-            // A site has several ports.
+            // One site can have several ports.
             (&[HOST, SAME_SITE], 403, false),
             (&[HOST, SAME_SITE, ("Sec-Fetch-Mode", "no-cors")], 403, false),
             (&[HOST, SAME_SITE, ("Referer", "http://localhost:1/")], 403, false),
@@ -238,7 +238,7 @@ mod tests {
             (&[HOST, ALLOWED, CROSS], 200, true),
             (&[HOST, ALLOWED, SAME_SITE, AGENT], 200, true),
             (&[HOST, CROSS, ("Origin", "http://a.localhost:11")], 403, false),
-            // A program may say what it likes, and is told of no origin.
+            // A program may send any origin, and its answer names none.
             (&[HOST, EVIL], 200, false),
         ] {
             let answer = access.answer(&with_fields("/", fields), || Response::status(StatusCode::OK));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_allows_what_a_stream_is_asked_by_and_nothing_else() {
+    fn a_preflight_allows_the_fields_of_a_stream_request_and_nothing_else() {
         let access = StreamsAccess::new(vec!["http://a.localhost:1".into()]);
         let method = ("Access-Control-Request-Method", "GET");
         let answer = access.preflight(&with_fields("/", &[HOST, ALLOWED, method]));

@@ -1,11 +1,12 @@
-//! Which table it is: a word drawn at random when it was made, and kept with it by the adapter.
+//! The identity of a table: a number drawn at random when the table was made, which the adapter stores with
+//! it.
 //!
-//! An id alone does not say of which table it is. Two databases that were made one after the other
-//! at the same path give the same ids, so a tag or a cursor that outlives one has to name it.
+//! An id alone does not identify its table. Two databases that were made one after the other at the same path
+//! have the same ids, so an entity tag or a cursor that outlives one of them must name the table.
 
 use std::fmt;
 
-/// A table's word.
+/// A table's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Table(i32);
 
@@ -16,12 +17,12 @@ impl fmt::Display for Table {
 }
 
 impl Table {
-    /// A new word, which is not the default one.
+    /// A new number, which is not the default one.
     pub(super) fn draw() -> Table {
         Table(fastrand::i32(1..))
     }
 
-    /// For an atomic, and for where it is kept.
+    /// The number, for an atomic and for storage.
     pub(super) fn to_bits(self) -> i32 {
         self.0
     }

@@ -1,8 +1,8 @@
-//! The thread that asks the database for all listeners.
+//! The thread that queries the database for all listeners.
 //!
-//! The loop that serves them must not wait, and a database can keep a reader waiting: for a lock,
-//! or for its disk. So the loop orders what it needs, goes on, and is woken when the answer is
-//! there. Each question is asked once, however many listeners want its answer.
+//! The loop that serves them must not wait, and a query may wait for a lock or for the disk. The loop
+//! therefore orders what it needs, continues, and is woken when the answer has arrived. Each query runs once,
+//! however many listeners need its answer.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -18,24 +18,24 @@ use super::table::Table;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::{SpawnError, StoppableThread};
 
-/// How many answers may wait to be taken. Each is bounded, so this bounds what they hold.
+/// Maximum number of answers that wait to be taken. Each is bounded, so this bounds their memory.
 const ANSWERS: usize = 16;
 
-/// What can be asked.
+/// A question to the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Question {
     /// The next models after this id.
     After(i64),
-    /// Which is the last id that was given.
+    /// The last id of the table.
     Last,
 }
 
-/// What is answered, after every question.
+/// The answer to a question; each question has one.
 #[derive(Debug)]
 pub(super) enum TableAnswer {
     /// All models of this table after the id `after`, up to `up_to`.
     Models { table: Table, after: i64, models: Vec<Model>, up_to: i64 },
-    /// The last id that was given is known to the [`Database`] now.
+    /// The [`Database`] has recorded the last id.
     Last,
     /// The database did not answer.
     Failed(Question),
@@ -51,7 +51,7 @@ impl TableAnswer {
     }
 }
 
-/// The table of models, on a connection of its own.
+/// The table of models, with a connection of its own.
 pub(super) struct Models {
     pub session: Box<dyn Session>,
     pub database: Arc<Database>,
@@ -62,7 +62,7 @@ impl Models {
         self.database.count_query();
         match question {
             Question::After(after) => {
-                // In this order, and before the query: it sees whatever is committed by now.
+                // In this order, and before the query, which sees everything committed so far.
                 let (table, newest) = (self.database.table(), self.database.newest());
                 let models = self.session.next(after, PIECE)?.models;
                 let up_to = models.last().map_or(newest.max(after), |model| model.id);
@@ -76,8 +76,8 @@ impl Models {
     }
 }
 
-/// The loop's end of it. The thread ends when this is dropped, after the question that it is at. The drop does
-/// not wait for that: a query may wait for the lock of another program.
+/// The loop's handle of the thread. The thread ends when this is dropped, after its current question. The
+/// drop does not wait for that: a query may wait for the lock of another program.
 pub(super) struct TableReader {
     thread: StoppableThread,
     questions: Sender<Question>,
@@ -100,10 +100,10 @@ impl TableReader {
             for question in &asked {
                 let outcome = models.ask(question);
                 if let (Err(error), false) = (&outcome, has_failed) {
-                    log::error!("cannot read for listeners what is committed: {error}");
+                    log::error!("cannot read committed models for listeners: {error}");
                 }
                 has_failed = outcome.is_err();
-                // Where one question fails, those behind it would each wait as long in vain.
+                // If one question times out, each queued one would wait as long and fail as well.
                 let failed: Vec<Question> = if has_failed { asked.try_iter().collect() } else { Vec::new() };
                 let outcome = outcome.unwrap_or(TableAnswer::Failed(question));
                 for it in [outcome].into_iter().chain(failed.into_iter().map(TableAnswer::Failed)) {
@@ -124,10 +124,10 @@ impl TableReader {
         self.thread.ended().clone()
     }
 
-    /// Asks, unless the same is asked already. Does not block.
+    /// Asks, unless the same question is pending. Does not block.
     pub fn order(&mut self, question: Question) {
         if self.ordered.insert(question) {
-            // The thread has panicked, and that is reported: no answer comes.
+            // An error means that the thread has panicked, which is reported elsewhere; no answer comes.
             let _ = self.questions.send(question);
         }
     }
@@ -136,19 +136,19 @@ impl TableReader {
         self.ordered.contains(&question)
     }
 
-    /// Whether anything is asked that is not answered yet.
+    /// Whether a question is not answered yet.
     #[cfg(test)]
     pub fn is_reading(&self) -> bool {
         !self.ordered.is_empty()
     }
 
-    /// Whether the thread is at a question, and has room for its answer.
+    /// Whether the thread is answering a question, and the queue of answers is not full.
     #[cfg(test)]
     pub fn is_at_work(&self) -> bool {
         self.answers.len() < self.ordered.len().min(ANSWERS)
     }
 
-    /// The next answer that is there.
+    /// The next answer that has arrived.
     pub fn take(&mut self) -> Option<TableAnswer> {
         let answer = self.answers.try_recv().ok()?;
         self.ordered.remove(&answer.question());

@@ -1,8 +1,7 @@
-//! Templates that escape what they are given: the engine behind all pages.
+//! The template engine of all pages, which escapes every value.
 //!
-//! They are in the binary, so that it runs from anywhere; `--views DIR` has them
-//! read from a folder at each request instead, so that an edit shows at the next
-//! reload.
+//! Templates are compiled into the binary, so that it runs in any folder. With `--views DIR` they are read
+//! from a folder at each request instead, so that an edit shows at the next reload.
 
 use std::path::{Path, PathBuf};
 
@@ -22,27 +21,27 @@ pub type TemplateSource = (&'static str, &'static str);
 pub enum ViewsError {
     #[error("there is no such folder")]
     NoFolder,
-    #[error("it has no {0}")]
+    #[error("{0} is missing")]
     Missing(&'static str),
 }
 
-/// Why there is no page; it goes to the log.
+/// Why a page cannot be rendered. Only the log shows it.
 #[derive(Debug, Error)]
 enum PageError {
-    #[error("the system gives no random bytes: {0}")]
+    #[error("cannot get random bytes from the system: {0}")]
     Nonce(#[from] getrandom::Error),
     #[error("{0:#}")]
     Template(#[from] minijinja::Error),
 }
 
-/// Where templates come from.
+/// The source of templates.
 pub struct Templates {
     embedded: Environment<'static>,
     folder: Option<PathBuf>,
 }
 
 impl Templates {
-    /// The embedded ones, or those of a folder, which must have all of them.
+    /// Uses the embedded templates, or those of a folder, which must have all of them.
     pub fn new(embedded: Vec<TemplateSource>, folder: Option<&Path>) -> Result<Templates, ViewsError> {
         if let Some(folder) = folder {
             if !folder.is_dir() {
@@ -53,7 +52,8 @@ impl Templates {
             }
         }
         let mut environment = Environment::new();
-        // Each is compiled when it is first used: compiling all of them takes a third of the start.
+        // Each template is compiled at its first use: compiling all of them would take a third of the
+        // start-up time.
         environment.set_loader(move |name| {
             let source = embedded.iter().find(|(it, _)| *it == name);
             Ok(source.map(|(_, text)| (*text).to_owned()))
@@ -61,7 +61,7 @@ impl Templates {
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
     }
 
-    /// A page as an answer, with this nonce, or one of its own; what goes wrong is told to the log.
+    /// A page as an answer, with this nonce or a new one. Failures are logged.
     pub fn page(
         &self,
         name: &str,

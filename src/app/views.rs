@@ -11,7 +11,7 @@ use super::content_security_policy::Nonce;
 use super::templates::{Templates, ViewsError};
 use ninetabs_server::Request;
 
-/// Every view, by the name that it has in the folder `views/`.
+/// All views, with their names in the folder `views/`.
 const EMBEDDED: &[(&str, &str)] = &[
     ("application.css", include_str!("../../views/application.css")),
     ("models/index.html", include_str!("../../views/models/index.html")),
@@ -21,7 +21,7 @@ const EMBEDDED: &[(&str, &str)] = &[
 /// How many tabs the index page links to.
 const TABS: u32 = 9;
 
-/// The models of a page: the newest of all, or of those before an id.
+/// The models of a page: the newest of all, or the newest before an id.
 pub(super) struct Shown<'a> {
     pub batch: &'a Batch,
     pub before: Option<i64>,
@@ -33,7 +33,7 @@ pub struct Views {
 }
 
 impl Views {
-    /// The embedded views, or those of a folder, which must have all of them.
+    /// Uses the embedded views, or those of a folder, which must have all of them.
     pub fn new(folder: Option<&Path>) -> Result<Views, ViewsError> {
         Ok(Views { templates: Templates::new(EMBEDDED.to_vec(), folder)? })
     }
@@ -74,7 +74,7 @@ impl Views {
     }
 }
 
-/// The port of the address at which a browser asked, for links to other hosts of this server.
+/// The port of the address that the browser requested, for links to other hosts of this server.
 pub fn port(request: &Request) -> Option<u16> {
     request.authority()?.port
 }

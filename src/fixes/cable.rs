@@ -1,18 +1,18 @@
-//! `cable`: Action Cable's protocol, on connections that have left the pool.
+//! `cable`: Action Cable's protocol, on connections outside the pool.
 //!
-//! Speaks `actioncable-v1-json` to the letter, so that Rails' own client (`@rails/actioncable`)
-//! cannot tell the difference: it is welcomed, subscribes to `ModelsChannel`, and gets each model
-//! as a message; every three seconds there is a ping. The frames are tungstenite's, on a wire
-//! that is memory: bytes go in and out of it as the event loop reads and writes them.
+//! Implements `actioncable-v1-json` exactly, so that Rails' own client (`@rails/actioncable`) works with it:
+//! the client gets a welcome, subscribes to `ModelsChannel`, and gets each model as a message and a ping
+//! every three seconds. tungstenite makes and parses the frames, on in-memory buffers that the event loop
+//! fills from the socket and writes to it.
 //!
-//! Four things differ from Rails. What a client does not read is bounded, and it is
-//! cut, where Action Cable keeps everything in memory forever. A subscription may say
-//! `since`, the last model that it has: Action Cable has no ids and replays nothing, so
-//! a client that comes back has missed what happened meanwhile. A second subscription with the same
-//! identifier is confirmed again: Rails up to 8.0 says nothing, and its own client then repeats it
-//! twice a second forever. And pings are sent to each client at times of its own.
+//! Four things differ from Rails. The memory for a stalled reader is bounded, and the reader is cut off;
+//! Action Cable keeps everything in memory forever. A subscription may have a parameter `since`, the last
+//! model that it has; Action Cable has no ids and replays nothing, so a client that reconnects has missed all
+//! messages in between. A second subscription with the same identifier is confirmed again; Rails up to 8.0
+//! does not answer, and its own client then repeats it twice per second forever. The times of pings differ
+//! between clients.
 //!
-//! Every end that the server decides is a close frame with a code of RFC 6455 7.4.1.
+//! The server ends each connection with a close frame that has a code of RFC 6455 7.4.1.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -47,34 +47,35 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// Where it is, as in Rails.
+/// Its path, as in Rails.
 pub(super) const PATH: &str = "/cable";
-/// The protocols that Action Cable knows. By the second it says that it does not know one.
+/// The protocols of Action Cable. The second one means that the client's are not supported.
 const PROTOCOLS: [&str; 2] = ["actioncable-v1-json", "actioncable-unsupported"];
 const CHANNEL: &str = "ModelsChannel";
 /// The identifier of a subscription without parameters, as Rails' own client writes it.
 const PLAIN_IDENTIFIER: &str = r#"{"channel":"ModelsChannel"}"#;
-/// The field that names a version of the WebSocket protocol, and the one that there is.
+/// The header field for the version of the WebSocket protocol, and the only version.
 const VERSION: (&str, &str) = ("sec-websocket-version", "13");
-/// How often there is a ping; a client that hears nothing for two of them comes back.
+/// The interval of pings. A client that gets nothing for two intervals reconnects.
 const PING_EVERY: Duration = Duration::from_secs(3);
-/// The largest message of a client, in bytes.
+/// Maximum size of a client's message, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024;
-/// The most subscriptions of a client, and the longest name of one, in bytes.
+/// Maximum number of a client's subscriptions.
 const MAX_SUBSCRIPTIONS: usize = 16;
+/// Maximum length of the identifier of one, in bytes.
 const MAX_IDENTIFIER: usize = 1024;
-/// The most bytes of answers that wait for a client which goes on asking.
+/// Maximum bytes of unread answers to a client that continues to send commands.
 const MAX_ANSWERS: usize = 64 * 1024;
-/// A client's own buffer for what it reads; larger messages take more, as they come.
+/// The read buffer of a client; it grows for larger messages as they arrive.
 const READ_BUFFER: usize = 512;
 
-/// Answers the request for the WebSocket. A request that is none, or whose page is neither ours
-/// nor of an origin of `--allow-origin`, gets Rails' own 404.
+/// Answers the request for the WebSocket. A request that is not a handshake, or whose page is neither ours
+/// nor of an origin of `--allow-origin`, gets the 404 of Rails.
 pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
     let is_welcome = is_of_our_page(request) || fixes.rails.streams().allowed_origin(request).is_some();
     let Some(key) = websocket_key(request).filter(|_| is_welcome) else {
         let refusal = Response::new(StatusCode::NOT_FOUND, "text/plain", "Page not found");
-        // RFC 6455 4.4: a client of another version learns which one there is.
+        // RFC 6455 4.4: the answer to a client of another version names the supported one.
         let is_of_another_version = request.header_values(VERSION.0).any(|version| version != VERSION.1);
         return if is_of_another_version { refusal.with_header(VERSION.0, VERSION.1) } else { refusal };
     };
@@ -85,7 +86,7 @@ pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
         .with_header("connection", "Upgrade")
         .with_header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
     let mut wanted = request.header_list("sec-websocket-protocol");
-    // The first of the client's that we know. Without any it works all the same.
+    // The first of the client's protocols that we know. Without any, the connection works as well.
     match wanted.find_map(|it| PROTOCOLS.into_iter().find(|known| *known == it)) {
         Some(protocol) => response.with_header("sec-websocket-protocol", protocol),
         None => response,
@@ -114,7 +115,7 @@ fn is_of_our_page(request: &Request) -> bool {
     matches!(Origin::of(request), Said::Of(origin) if origin.is_same_host(request))
 }
 
-/// A WebSocket's two ends of the wire: what came and was not read, what is to go out.
+/// The in-memory wire of a WebSocket: incoming bytes that were not parsed yet, and outgoing bytes.
 #[derive(Default)]
 struct CableWire {
     incoming: VecDeque<u8>,
@@ -146,24 +147,24 @@ struct CableClient {
     subscriptions: Vec<Subscription>,
     /// When the next ping is due.
     ping: Instant,
-    /// The last frame has been put on the wire: a close.
+    /// Whether the last frame, a close, is on the wire.
     has_left: bool,
 }
 
 struct Subscription {
-    /// As the client has written it: it is answered by the same bytes.
+    /// As the client sent it: answers contain the same bytes.
     identifier: String,
     cursor: Cursor,
 }
 
-/// What a client says.
+/// A client's command.
 #[derive(Deserialize)]
 struct CableCommand {
     command: String,
     identifier: String,
 }
 
-/// What is said in answer to it.
+/// A message to a subscription.
 #[derive(Serialize)]
 struct CableAnswer<'a> {
     identifier: &'a str,
@@ -171,7 +172,7 @@ struct CableAnswer<'a> {
     kind: &'static str,
 }
 
-/// What is said to a connection and not to one of its subscriptions.
+/// A message to a connection, and not to one of its subscriptions.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum CableNotice {
@@ -187,7 +188,7 @@ impl CableClient {
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
         let socket = WebSocket::from_raw_socket(CableWire::default(), Role::Server, Some(configuration));
-        // Drawn, so that a thousand clients that came back together are not all pinged together.
+        // Random, so that a thousand clients that reconnected together are not all pinged together.
         let ping = Instant::now() + PING_EVERY.mul_f64(fastrand::f64());
         let mut client = CableClient { socket, subscriptions: Vec::new(), ping, has_left: false };
         client.tell(&CableNotice::Welcome);
@@ -198,19 +199,19 @@ impl CableClient {
         frame(&to_json(what), &mut self.socket.get_mut().outgoing);
     }
 
-    /// Puts the last frame on the wire, behind all that is there.
+    /// Puts the last frame on the wire, after everything that is already there.
     fn close(&mut self, code: CloseCode) {
         if !mem::replace(&mut self.has_left, true) {
             let close = CloseFrame { code, reason: "".into() };
-            // The wire takes everything.
+            // The wire accepts everything.
             let _ = Frame::close(Some(close)).format(&mut self.socket.get_mut().outgoing);
         }
     }
 
-    /// A command that is not understood is answered by silence, as in Rails.
+    /// Handles a command. An unknown one gets no answer, as in Rails.
     fn hear(&mut self, feed: &mut Announcements, text: &str) {
         let Ok(CableCommand { command, identifier }) = serde_json::from_str(text) else {
-            return log::debug!("a cable client says what is no command");
+            return log::debug!("cable: a client sent a message that is not a command");
         };
         let place = self.subscriptions.iter().position(|it| it.identifier == identifier);
         match (&*command, place) {
@@ -220,16 +221,16 @@ impl CableClient {
             }
             ("unsubscribe", Some(place)) => drop(self.subscriptions.remove(place)),
             // The channel has no actions.
-            _ => log::debug!("a cable client's {command} is left alone"),
+            _ => log::debug!("cable: a client's command {command} is ignored"),
         }
     }
 
     fn subscribe(&mut self, feed: &mut Announcements, identifier: String) {
         let Ok(parameters) = serde_json::from_str::<Value>(&identifier) else {
-            return log::debug!("a cable client subscribes to what is no identifier");
+            return log::debug!("cable: a client subscribed with an invalid identifier");
         };
         if parameters["channel"] != CHANNEL {
-            return log::debug!("a cable client subscribes to another channel");
+            return log::debug!("cable: a client subscribed to an unknown channel");
         }
         let is_too_much = identifier.len() > MAX_IDENTIFIER || self.subscriptions.len() == MAX_SUBSCRIPTIONS;
         let since = match &parameters["since"] {
@@ -248,7 +249,7 @@ impl CableClient {
 }
 
 impl Subscription {
-    /// The next models as messages; None: there are none.
+    /// The next models as messages; `None` if there are none.
     fn next(&mut self, feed: &mut Announcements) -> Option<Result<Rc<[u8]>, &'static str>> {
         loop {
             let announcement = match feed.next(&mut self.cursor) {
@@ -305,12 +306,12 @@ impl Peer<Announcements> for CableClient {
                     break None;
                 }
                 Err(error) => {
-                    log::debug!("a cable client does not keep to the protocol: {error}");
+                    log::debug!("cable: a client violated the protocol: {error}");
                     break Some(close_code(&error));
                 }
             }
         };
-        // Pongs, and the answer to a close. The wire takes everything.
+        // Sends pongs, and the answer to a close. The wire accepts everything.
         let _ = self.socket.flush();
         match end {
             Some(code) => self.close(code),
@@ -333,7 +334,7 @@ impl Peer<Announcements> for CableClient {
     }
 }
 
-/// Why the server fails a connection, by RFC 6455 7.4.1.
+/// The code with which the server fails a connection (RFC 6455 7.4.1).
 fn close_code(error: &Error) -> CloseCode {
     match error {
         Error::Capacity(_) => CloseCode::Size,
@@ -343,8 +344,9 @@ fn close_code(error: &Error) -> CloseCode {
     }
 }
 
-/// The messages of an announcement. Those of the plain identifier are kept for all. Other identifiers are
-/// chosen by clients and are not kept: their messages are made for each, around the same JSON.
+/// The messages of an announcement. Those for the plain identifier are made once and kept for all clients.
+/// Other identifiers are chosen by clients, so their messages are made for each client, around the same JSON,
+/// and not kept.
 fn messages(announcement: &Announcement, identifier: &str) -> Rc<[u8]> {
     let models = announcement.json_lines();
     if identifier == PLAIN_IDENTIFIER {

@@ -10,7 +10,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "cap",
-    does: "at most so many streams, and the next is told at once",
+    does: "a maximum number of streams; further ones are refused at once",
     view: ("fixes/cap.html", include_str!("../../views/fixes/cap.html")),
     streams: &["stream"],
     is_on: |fixes| fixes.live.cap().is_some(),
@@ -26,11 +26,11 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
         Some("503") if fixes.live.is_full() => {
             let retry = fixes.live.retry().as_secs().max(1).to_string();
             Some(
-                Response::line(StatusCode::SERVICE_UNAVAILABLE, "there are as many streams as there may be")
+                Response::line(StatusCode::SERVICE_UNAVAILABLE, "the maximum number of streams is reached")
                     .with_header("retry-after", retry),
             )
         }
-        // The app's own stream ends at once when there are as many as there may be.
+        // The app's own stream ends at once if the maximum number of streams is reached.
         _ => Some(fixes.rails.live_stream(request)),
     }
 }

@@ -1,6 +1,7 @@
 //! `io-threads`: streams are marked IO-bound, and do not count against the pool.
 //!
-//! Puma 8's own answer; the rules are in the server crate's `pool_state`. This is its page.
+//! This is the solution of Puma 8 itself. The server crate's `pool_state` has the rules; this file has the
+//! page.
 
 use super::{Fix, PLAIN};
 

@@ -1,18 +1,18 @@
-//! `leave`: the page closes its EventSource when it is left.
+//! `leave`: the page closes its EventSource when the user leaves it.
 //!
-//! The seed's own listener, for every way of leaving. A page that is swapped by Turbolinks or
-//! Turbo is not unloaded, so that its stream goes on behind the next one; and each of them
-//! tells of it by other events, not all of which fire on the way back. A page that is left
-//! for good may wait in the browser's back/forward cache, with its stream.
+//! This is the article's listener, extended to every way of leaving a page. When Turbolinks or Turbo swaps a
+//! page, the page is not unloaded, and its stream stays open behind the next one. The libraries announce a
+//! swap with different events, some of which do not fire on the way back. Also, the browser may keep a page
+//! that was left, with its stream, in the back/forward cache.
 //!
-//! All of it is in the view. There are several of these pages, so that there is somewhere to go;
-//! `?listener=off` takes the listener out, to see what it is good for.
+//! All of the code is in the view. There are several pages, so that one can go from one to another.
+//! `?listener=off` removes the listener, to show its effect.
 
 use super::{Fix, PLAIN};
 
 pub(super) const FIX: Fix = Fix {
     name: "leave",
-    does: "the page closes its stream when it is left, in whatever way",
+    does: "the page closes its stream however the user leaves it",
     view: ("fixes/leave.html", include_str!("../../views/fixes/leave.html")),
     pages: &["1", "2", "3"],
     is_swapped: true,

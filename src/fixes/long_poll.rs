@@ -1,8 +1,8 @@
-//! `long-poll`: a request waits for news, and holds no thread meanwhile.
+//! `long-poll`: a request waits for the next commit without holding a thread.
 //!
-//! Models message_bus. On a thread for each request this is the same disease as the stream's;
-//! on a detached connection it is `push` for those who cannot stream: each answer is
-//! whole, so no proxy can hold it back, and whoever asks again says what it has.
+//! Models message_bus. With a thread per request, it would have the same problem as the streams. On a
+//! detached connection it is `push` for clients that cannot stream: each answer is complete, so a proxy
+//! cannot delay it, and each further request states the client's position.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "long-poll",
-    does: "a request leaves the pool and waits for news, at most for 25 seconds",
+    does: "a request leaves the pool and waits up to 25 seconds for the next commit",
     view: ("fixes/long-poll.html", include_str!("../../views/fixes/long-poll.html")),
     streams: &["poll"],
     detaches: true,
@@ -24,14 +24,14 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// How long a request waits: less than what proxies and browsers take for silence.
+/// How long a request waits: less than the timeouts of proxies and browsers.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// Also what is there already is told by the loop, which has it for all: else a thousand tabs
-/// that come back with each change would ask the database a thousand times.
+/// The loop also answers if newer models exist already, since it reads them once for all clients: otherwise a
+/// thousand tabs that ask again after a change would cause a thousand queries.
 fn poll(fixes: &Fixes, request: &Request) -> Response {
     if request.method() == "HEAD" {
-        // Nothing would follow the head that is worth a wait.
+        // A HEAD request has no body to wait for.
         return Response::detach(drop).with_header("content-type", "application/json; charset=utf-8");
     }
     let since = position::since(request).unwrap_or_else(|| fixes.database.newest());
@@ -51,18 +51,18 @@ fn poll(fixes: &Fixes, request: &Request) -> Response {
 struct LongPoll {
     /// The last model that its client has.
     since: i64,
-    /// The fields of its answer. They name the origin of its page, if that is another's.
+    /// The header fields of its answer. They name the page's origin if it is a different one.
     head: String,
-    /// Whether they name no origin, so that the answer is the same for all of these.
+    /// Whether they do not name an origin, so that all such requests share one answer.
     is_plain: bool,
-    /// None: it is new.
+    /// `None` before its first turn.
     cursor: Option<Cursor>,
     until: Instant,
 }
 
 impl LongPoll {
-    /// The models of an announcement. An answer that names an origin is made for each request, around the
-    /// same JSON: with `http://*.HOST` allowed a page chooses the name.
+    /// The answer with an announcement's models. An answer that names an origin is made for each request,
+    /// around the same JSON: if `http://*.HOST` is allowed, a page can choose any name below it.
     fn answer(&self, announcement: &Announcement) -> Rc<[u8]> {
         let models = announcement.json_lines();
         let make = || {
@@ -89,7 +89,7 @@ impl Peer<Announcements> for LongPoll {
                     self.cursor = Some(cursor);
                     return NextPiece::Wait;
                 }
-                // Whoever fell behind is answered as well: it asks again, and says what it has.
+                // A request that fell behind is answered as well: its client asks again with its position.
                 Ok(None) | Err(FellBehind) => return NextPiece::Last(answer(&self.head, "[]").into()),
             }
         }
@@ -100,8 +100,9 @@ impl Peer<Announcements> for LongPoll {
     }
 }
 
-/// The fields of every answer. What [`StreamsAccess`](crate::app::streams_access::StreamsAccess) adds
-/// to other streams' heads stands here, as the server has let go of the connection.
+/// The header fields of every answer. They include those that
+/// [`StreamsAccess`](crate::app::streams_access::StreamsAccess) adds for other streams, since the connection
+/// has left the server.
 fn head(origin: Option<&str>) -> String {
     let named = origin.map(|origin| format!("access-control-allow-origin: {origin}\r\n"));
     format!(
@@ -110,7 +111,7 @@ fn head(origin: Option<&str>) -> String {
     )
 }
 
-/// All of an answer, its head included.
+/// A complete answer with its head.
 fn answer(head: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("HTTP/1.1 200 OK\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}")

@@ -1,8 +1,9 @@
 //! The remedies for nine tabs on eight threads: one file each, and a page on which each can be tried.
 //!
-//! A remedy is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It uses the app as any controller
-//! would. [`Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on. All remedies
-//! are registered in `ALL`; a new one is a file here, a line there, and a template.
+//! A remedy is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It uses the app as any
+//! controller would. [`Fixes`] wraps the app: it serves the paths of the remedies and passes every other
+//! request on. All remedies are registered in `ALL`; a new one is a file here, a line in `ALL`, and a
+//! template.
 //!
 //! The pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
 //! it in Rails. No page changes its server.
@@ -55,7 +56,7 @@ const ALL: &[Fix] = &[
     long_poll::FIX,
 ];
 
-/// What all pages stand in.
+/// The templates that all pages share.
 const FRAME: &[TemplateSource] = &[
     ("application.css", include_str!("../../views/application.css")),
     ("fixes/configured.html", include_str!("../../views/fixes/configured.html")),
@@ -67,36 +68,36 @@ const FRAME: &[TemplateSource] = &[
     shared_worker::WORKER,
 ];
 
-/// One cure.
+/// One remedy.
 struct Fix {
     /// Its name in paths.
     name: &'static str,
-    /// What it does, in half a sentence.
+    /// What it does, as a phrase.
     does: &'static str,
     view: TemplateSource,
-    /// Whether this server has it: those that are flags are not there otherwise.
+    /// Whether it is enabled on this server; some remedies need a flag.
     is_on: fn(&Fixes) -> bool,
-    /// What is below its page and costs a thread or a listener: [`StreamsAccess`] says which
-    /// pages may ask for it.
+    /// The paths below its page that hold a thread or a listener. [`StreamsAccess`] decides which pages may
+    /// request them.
     ///
     /// [`StreamsAccess`]: crate::app::streams_access::StreamsAccess
     streams: &'static [&'static str],
-    /// Pages besides its first, below that.
+    /// Its further pages, below the first.
     pages: &'static [&'static str],
     /// Whether its page starts a worker.
     has_worker: bool,
-    /// Whether scripts may swap its page for another of its pages, which keeps the policy of
-    /// the first: then they have one nonce in common.
+    /// Whether scripts may swap its page for another of its pages. The policy of the first page then stays in
+    /// force, so the pages share one nonce.
     is_swapped: bool,
-    /// Whether it takes connections out of the pool, which tiny_http cannot give away.
+    /// Whether it takes connections out of the pool. tiny_http cannot hand over a connection.
     detaches: bool,
-    /// Answers what is asked for below its page; None: there is no such thing.
+    /// Answers a request below its page; `None` if there is no such path.
     action: fn(&Fixes, &Request, &str) -> Option<Response>,
-    /// The same for what a form of ours posts there.
+    /// Answers a form that is posted below its page.
     post: fn(&Fixes, &Request, &str) -> Option<Response>,
 }
 
-/// What a fix need not say of itself.
+/// The defaults of a remedy.
 const PLAIN: Fix = Fix {
     name: "",
     does: "",
@@ -111,19 +112,19 @@ const PLAIN: Fix = Fix {
     post: |_, _, _| None,
 };
 
-/// What the server was told at its start, as far as a page shows it.
+/// The server's settings that pages show.
 #[derive(Debug, Clone)]
 pub struct Told {
-    /// The most threads.
+    /// Maximum number of threads.
     pub threads: usize,
     pub max_io_threads: usize,
-    /// Where the streams of its pages are; None: here.
+    /// The origin of the server that serves the streams of its pages; `None`: this server.
     pub streams_at: Option<String>,
-    /// Whether its front door can let go of a connection.
+    /// Whether its front door can hand over a connection.
     pub can_detach: bool,
-    /// How often a stream looks for new models; `short-stream`'s clients come back as often.
+    /// The interval between a stream's queries; clients of `short-stream` reconnect at the same interval.
     pub update_rate: Duration,
-    /// The database, as it was named on the command line.
+    /// The database, as given on the command line.
     pub database: PathBuf,
     /// Pauses the producer.
     pub lull: Arc<Lull>,
@@ -137,14 +138,14 @@ pub struct Fixes {
     broadcaster: Arc<Broadcaster>,
     server: Told,
     templates: Arc<Templates>,
-    /// Of the pages that are swapped for each other.
+    /// The nonce of pages that are swapped for each other.
     common_nonce: OnceLock<Nonce>,
     shared: poll::SharedAnswer,
 }
 
 impl Fixes {
-    /// Puts them around the app; their views are the embedded ones, or those of a folder, which
-    /// must have all of them or no room for them at all.
+    /// Wraps the app. The views are the embedded ones, or those of a folder, which must have either all views
+    /// of the remedies or no folder `fixes`.
     pub fn new(
         rails: Rails,
         database: Arc<Database>,
@@ -169,8 +170,8 @@ impl Fixes {
         })
     }
 
-    /// Answers a request, on the thread that it is called on: below `/fixes`, and for `/cable`, here,
-    /// and by the app anywhere else.
+    /// Answers a request, on the calling thread. Paths below `/fixes`, and `/cable`, are served here; the app
+    /// serves all others.
     pub fn call(&self, request: &Request) -> Response {
         self.answer(request).with_default_headers()
     }
@@ -243,33 +244,33 @@ impl Fixes {
             other_server => self.other_server(request),
             port => port(request).map(|port| format!(":{port}")).unwrap_or_default(),
         };
-        // Without random bytes for it the page has none either, and says so.
+        // Without random bytes there is no nonce here; `page` then fails to draw one as well, and logs it.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy() };
         self.templates.page(fix.view.0, nonce, &policy, more)
     }
 
-    /// The command that starts a second server for the streams of pages like the one asked for.
+    /// The command that starts a second server for the streams of pages with this request's host.
     fn other_server(&self, request: &Request) -> String {
         let streams_at = self.server.streams_at.as_deref().unwrap_or(other_server::STREAMS_AT);
         let host = request.authority().map_or_else(|| "127.0.0.1".to_owned(), ToString::to_string);
         let port = port(request).map(|port| format!(":{port}")).unwrap_or_default();
         let mut pages = vec![format!("http://{host}")];
-        // The names under which tabs are opened, and the wall's frames.
+        // The host names of the tabs, and of the wall's frames.
         let local = [format!("http://localhost{port}"), format!("http://*.localhost{port}")];
         pages.extend(local.into_iter().filter(|it| *it != format!("http://{host}")));
         other_server::command(streams_at, &pages.join(","), &self.server.database)
     }
 
-    /// The policy of every page of the fixes.
+    /// The policy of all pages of the remedies.
     fn policy(&self) -> ContentSecurityPolicy {
         let connects = self.server.streams_at.iter().cloned().collect();
         ContentSecurityPolicy { connects, ..Default::default() }
     }
 }
 
-/// The fix of a path below `/fixes`, and what comes after its name.
+/// The remedy of a path below `/fixes`, and the rest of the path.
 fn named(below: &str) -> Option<(&'static Fix, &str)> {
     let below = below.strip_prefix('/')?;
     let (name, rest) = below.split_once('/').unwrap_or((below, ""));

@@ -1,7 +1,7 @@
 //! `more-threads`: a pool of 64.
 //!
-//! The obvious answer, and a true one as long as one knows how many tabs there will be. The
-//! pool itself is [`ninetabs_server::thread_pool`]; here is its page.
+//! The obvious solution, which works as long as the number of tabs is known. The pool is
+//! [`ninetabs_server::thread_pool`]; this file has the page.
 
 use super::{Fix, PLAIN};
 

@@ -1,8 +1,8 @@
 //! `other-server`: the streams are on a second server, with a pool of its own.
 //!
-//! The article's own idea, and what websockets-rails does. The page asks for its stream at another
-//! address, and nothing else changes; the two servers share only the database, so a full pool there
-//! leaves this one free.
+//! An idea of the article, and what websockets-rails does. The page requests its stream from another address;
+//! nothing else changes. The two servers share only the database, so that a full pool there does not affect
+//! this server.
 
 use std::path::Path;
 
@@ -16,18 +16,17 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// Where the second server is expected, unless `--streams-at` names another address.
+/// The second server's address, unless `--streams-at` names another one.
 pub const STREAMS_AT: &str = "http://127.0.0.1:9294";
 
-/// The command that starts a server at `streams_at` for the pages of these origins, which are
-/// joined by commas.
+/// The command that starts a server at `streams_at` for pages of these origins, separated by commas.
 pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     let authority = streams_at.split_once("://").map_or(streams_at, |(_, authority)| authority);
     let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let bind = port.map_or_else(|| format!("{authority}:80"), |_: u16| authority.to_owned());
-    // Its control server takes the next port.
+    // Its control server uses the next port.
     let control = port.unwrap_or(80).checked_add(1).unwrap_or_default();
-    // Without a file of its own in common, two servers do not see each other's models.
+    // Two servers must share a file to see each other's models.
     let database = if database == Path::new(":memory:") { Path::new("FILE") } else { database };
     format!(
         "ninetabs serve --bind tcp://{bind} --control-url tcp://127.0.0.1:{control} --database {} --allow-origin {}",
@@ -36,7 +35,7 @@ pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     )
 }
 
-/// One argument of a shell command, in quotes if it needs them.
+/// An argument for a shell command, quoted if necessary.
 fn for_a_shell(argument: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
     if !argument.is_empty() && argument.bytes().all(is_plain) {
@@ -57,7 +56,7 @@ mod tests {
             "ninetabs serve --bind tcp://127.0.0.1:9294 --control-url tcp://127.0.0.1:9295 --database a.sqlite3 \
              --allow-origin 'http://127.0.0.1:9292,http://*.localhost:9292'"
         );
-        // A `Host` is what its client made of it.
+        // A client can send any `Host`.
         let hostile = command(STREAMS_AT, "http://a';touch$IFS$9x;'.localhost", Path::new("a"));
         assert!(hostile.ends_with(r"--allow-origin 'http://a'\'';touch$IFS$9x;'\''.localhost'"), "{hostile}");
         assert!(
@@ -70,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_argument_in_the_shell_that_the_command_is_pasted_into() {
+    fn a_path_is_one_argument_when_the_command_is_pasted_into_a_shell() {
         for path in [
             "a b.sqlite3",
             "it's",

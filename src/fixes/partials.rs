@@ -1,8 +1,8 @@
-//! `partials`: a partial is rendered once a commit, and pushed as HTML.
+//! `partials`: a partial is rendered once per commit, and pushed as HTML.
 //!
-//! Models render_sync, and its heir, Turbo Streams: the server says what is to become of the
-//! page, so that the page needs no script of its own that knows what a model looks like. What
-//! is rendered is rendered once, however many tabs there are. The way to them is `push`'s.
+//! Models render_sync and its successor, Turbo Streams: the server sends finished HTML, so that the page
+//! needs no script of its own that knows how to display a model. A partial is rendered once, however many
+//! tabs there are. The connections are those of `push`.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use ninetabs_server::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
     name: "partials",
-    does: "a partial is rendered once a commit and pushed as HTML, which the page puts in",
+    does: "a partial is rendered once per commit and pushed as HTML, which the page inserts",
     view: ("fixes/partials.html", include_str!("../../views/fixes/partials.html")),
     streams: &["stream"],
     detaches: true,
@@ -26,14 +26,14 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// The partials: a row, and what Turbo is told to do with rows.
+/// The partials: a row, and the Turbo Streams that insert rows.
 pub(super) const PARTIALS: [TemplateSource; 2] = [
     ("fixes/_model.html", include_str!("../../views/fixes/_model.html")),
     (TURBO_STREAMS, include_str!("../../views/fixes/_turbo_streams.html")),
 ];
 const TURBO_STREAMS: &str = "fixes/_turbo_streams.html";
 
-/// One `<turbo-stream>` for each model, which Turbo takes out of an event's data as it stands.
+/// One `<turbo-stream>` per model, as Turbo expects it in an event's data.
 pub(super) fn as_html(templates: &Arc<Templates>) -> PushShape {
     let templates = Arc::clone(templates);
     let make = move |models: &[Model]| {

@@ -1,10 +1,10 @@
-//! `poll`: the page asks every two seconds, and holds a thread for a millisecond each time.
+//! `poll`: the page sends a request every two seconds, which holds a thread for about a millisecond.
 //!
-//! The seed's own conclusion: a cache answers most of these requests, as long as the data
-//! changes more seldom than it is asked for. Whether that is so depends on which cache, so there are three
-//! rungs, by `?rung=`. `naive` asks the database and sends what it says. `etag` asks it, and sends
-//! nothing where the client has it: that saves bytes and no query. `shared` has one answer for
-//! all, which a commit renews: then nine tabs, or nine hundred, cost one query a change.
+//! The article's conclusion: a cache answers most of these requests, as long as the data changes less often
+//! than it is requested. The cost depends on the cache, so `?rung=` chooses among three. `naive` queries the
+//! database for each request. `etag` queries it as well, and sends no body if the client is up to date: that
+//! saves bytes, but not the query. `shared` has one answer for all clients, which a commit renews: nine tabs,
+//! or nine hundred, cost one query per change.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "poll",
-    does: "the page asks every two seconds, with an answer that all tabs share",
+    does: "the page asks every two seconds, and all tabs share one answer",
     view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
     streams: &["models.json"],
     action,
@@ -31,22 +31,23 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// The most that the shared answer has, the newest models. A request for older ones asks the database.
+/// Maximum number of models in the shared answer, which has the newest. A request for older ones queries the
+/// database.
 const SHARED: Limit = Limit::rows(200);
 
-/// How long the page's button keeps the producer quiet: without a pause every answer is new, and no
-/// client of the second rung ever sees a 304.
+/// How long the page's button pauses the producer. Without a pause every answer is new, and a client of the
+/// second rung never gets a 304.
 pub(super) const LULL: Duration = Duration::from_secs(10);
 
-/// The answer for all.
+/// The answer that all clients share.
 #[derive(Debug, Default)]
 pub(super) struct SharedAnswer {
     known: Mutex<Arc<Newest>>,
-    /// How often it could not be renewed.
+    /// How many renewals failed.
     failures: AtomicU64,
 }
 
-/// The newest models, oldest first; all that there were after id `after`, up to `newest`.
+/// The newest models, oldest first: all models after the id `after`, up to `newest`.
 #[derive(Debug, Default)]
 struct Newest {
     table: Table,
@@ -67,7 +68,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
         Some(_) => {
             return Some(Response::line(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "rung: naive, etag or shared is wanted",
+                "rung: must be naive, etag or shared",
             ));
         }
     };
@@ -77,7 +78,7 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
 fn post(fixes: &Fixes, _: &Request, rest: &str) -> Option<Response> {
     (rest == "lull").then(|| {
         fixes.server.lull.last(LULL);
-        Response::line(StatusCode::ACCEPTED, "no model is produced for a while")
+        Response::line(StatusCode::ACCEPTED, "the producer is paused")
     })
 }
 
@@ -86,12 +87,12 @@ fn naive(database: &Arc<Database>, since: i64, rung: &str) -> Result<Response, Q
     Ok(answer(&batch, rung).with_header("cache-control", "no-cache"))
 }
 
-/// With a `Link` to ask again at once, on the same rung, if there are more.
+/// An answer; if there are more models, it has a `Link` for the next request, on the same rung.
 fn answer(batch: &Batch, rung: &str) -> Response {
     batch_as_json(batch, &format!("/fixes/poll/models.json?rung={rung}&since="))
 }
 
-/// Models Rails' `fresh_when`: the comparison costs a query, too.
+/// Models Rails' `fresh_when`: the comparison costs a query as well.
 fn etag(database: &Arc<Database>, request: &Request, since: i64) -> Result<Response, QueryError> {
     let mut db = database.lease();
     let table = database.table();
@@ -114,7 +115,7 @@ impl SharedAnswer {
         if has_it(request, known.table, known.newest) {
             return Ok(tagged(Response::status(StatusCode::NOT_MODIFIED), known.table, known.newest));
         }
-        // Only the database knows whether an id beyond the newest that is known here has been given.
+        // Only the database knows whether an id beyond the newest known one exists.
         if since < known.after || since > known.newest {
             return naive(database, since, "shared");
         }
@@ -125,13 +126,12 @@ impl SharedAnswer {
         Ok(tagged(self::answer(&batch, "shared"), known.table, last))
     }
 
-    /// Asks the database where something has been committed since the last time. Whoever comes
-    /// meanwhile waits for that one answer, and does not ask as well. If there is none, those
-    /// who have waited for it get the answer of before: one after the other they would wait for
-    /// the database as long again, each with a thread.
+    /// Queries the database if something has been committed since the last query. Concurrent callers share
+    /// one query. If it fails, those that waited for it get the previous answer: otherwise each of them would
+    /// in turn wait as long for the database, and hold a thread.
     fn renewed(&self, database: &Arc<Database>) -> Result<Arc<Newest>, QueryError> {
         let failures = self.failures.load(Ordering::Acquire);
-        // A panic leaves the answer of before.
+        // A panic leaves the previous answer.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (table, newest) = (database.table(), database.newest());
         let is_old = known.newest < newest || known.table != table;
@@ -144,7 +144,7 @@ impl SharedAnswer {
             *known = Arc::new(Newest {
                 table,
                 after: models.first().filter(|_| !is_all).map_or(0, |model| model.id.saturating_sub(1)),
-                // It may have more by now, and never less.
+                // The table may have more by now, and never less.
                 newest: models.last().map_or(newest, |model| model.id.max(newest)),
                 models,
             });
@@ -153,13 +153,13 @@ impl SharedAnswer {
     }
 }
 
-/// Whether the client says that it has all up to this model.
+/// Whether the client's tag says that it has all models up to this one.
 fn has_it(request: &Request, table: Table, newest: i64) -> bool {
     request.has_tag(&opaque(table, newest))
 }
 
-/// With a tag that names the last model that the client has now. That is not the newest one
-/// where more are to be had than come in one answer.
+/// Adds a tag with the last model that the client now has. That is not the newest one if there are more than
+/// fit into one answer.
 fn tagged(response: Response, table: Table, last: i64) -> Response {
     response.with_header("etag", tag(table, last)).with_header("cache-control", "no-cache")
 }
@@ -168,7 +168,7 @@ fn tag(table: Table, last: i64) -> String {
     format!("W/\"{}\"", opaque(table, last))
 }
 
-/// What stands between the tag's quotes. An id alone would match another table's as well.
+/// The text between the tag's quotes. An id alone could match one of another table.
 fn opaque(table: Table, last: i64) -> String {
     format!("{table}-{last}")
 }

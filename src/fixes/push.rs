@@ -1,10 +1,9 @@
-//! `push`: the connection leaves the pool, and a commit is told to all by one loop.
+//! `push`: the connection leaves the pool, and one loop sends each commit to all listeners.
 //!
-//! What the seed wished for when it named rails-sse-engine. The action ends at once, and its
-//! thread goes back to the pool; the connection lives on in [`crate::app::broadcaster`], which
-//! is rung for by `after_commit`. Application code has one call, `send_event`, that waits for
-//! no listener. Each is written to without waiting; who does not keep up is cut, and goes on
-//! from the table with the last event ID that it has.
+//! The article hoped for this from the gem sse-rails-engine. The action ends at once, and its thread returns
+//! to the pool. The connection continues in [`crate::app::broadcaster`], which `after_commit` wakes.
+//! Application code calls `send_event`, which does not wait for listeners. Writes do not block; a slow
+//! consumer is cut off, and resumes from the table with its last event ID.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +24,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "push",
-    does: "the connection leaves the pool, and one loop tells all of each commit",
+    does: "the connection leaves the pool, and one loop sends each commit to all",
     view: ("fixes/push.html", include_str!("../../views/fixes/push.html")),
     streams: &["stream"],
     detaches: true,
@@ -34,19 +33,19 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// How long a stream may be quiet at most. A vanished peer is found by what is written.
+/// Maximum time without a write. Only a write finds a vanished peer.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// The part of that time by which each wait is shortened at most, at random: all were told the last
-/// announcement in the same moment, and are not to be sent their heartbeats in one as well.
+/// Each wait is shortened at random by at most this fraction: all listeners got the last announcement at the
+/// same moment, and should not all get their heartbeats at the same moment.
 const HEARTBEAT_JITTER: f64 = 0.5;
-/// The longest thing that can be said to all, in bytes.
+/// Maximum length of a text for all listeners, in bytes.
 const MAX_SAID: usize = 1024;
 
 fn next_heartbeat(now: Instant) -> Instant {
     now + HEARTBEAT.mul_f64(1.0 - HEARTBEAT_JITTER * fastrand::f64())
 }
 
-/// In which words a stream tells of models. Each is made once for all who listen.
+/// The format in which a stream sends models. Each announcement is formatted once for all listeners.
 pub(super) struct PushShape {
     pub name: &'static str,
     pub make: PushWords,
@@ -58,9 +57,9 @@ fn as_json() -> PushShape {
     PushShape { name: "json", make: Box::new(|models| to_json(&models)) }
 }
 
-/// An EventSource's stream on a connection of its own, which holds no thread.
+/// A stream for an EventSource, on a connection outside the pool, which does not hold a thread.
 pub(super) fn listen(fixes: &Fixes, request: &Request, shape: PushShape) -> Response {
-    // Said before the head goes out: what the client creates when it has seen that is told.
+    // Taken before the head is sent: a model that the client creates after seeing the head is sent to it.
     let since = position::of_stream(request).unwrap_or_else(|| fixes.database.newest());
     let broadcaster = Arc::clone(&fixes.broadcaster);
     let listener = PushListener::new(since, shape, fixes.live.retry(), Instant::now());
@@ -70,25 +69,25 @@ pub(super) fn listen(fixes: &Fixes, request: &Request, shape: PushShape) -> Resp
         .with_header("x-accel-buffering", "no")
 }
 
-/// What application code would do anywhere: tells all who listen, and waits for none of them.
+/// Sends a text to all listeners without waiting for them, as application code could do anywhere.
 fn say(fixes: &Fixes, request: &Request) -> Response {
     let Some(text) = posted(request, "text") else {
-        return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "text: a form with a text is wanted");
+        return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "text: must be given, in a form");
     };
     if text.is_empty() || text.len() > MAX_SAID {
         return Response::line(
             StatusCode::UNPROCESSABLE_ENTITY,
-            &format!("text: 1 to {MAX_SAID} bytes are wanted"),
+            &format!("text: must have 1 to {MAX_SAID} bytes"),
         );
     }
     fixes.broadcaster.send_event("said", &text);
-    Response::line(StatusCode::ACCEPTED, "said to all who listen")
+    Response::line(StatusCode::ACCEPTED, "sent to all listeners")
 }
 
-/// What a listener knows of its place among the announcements.
+/// A listener's position in the announcements.
 #[derive(Debug, Clone, Copy)]
 enum ListenerPosition {
-    /// Its client has the models up to this one; the feed has not been asked yet.
+    /// Its client has the models up to this one; the feed has not been queried yet.
     After(i64),
     At(Cursor),
 }
@@ -98,9 +97,9 @@ struct PushListener {
     reading: ListenerPosition,
     is_greeted: bool,
     shape: PushShape,
-    /// When it is to come back at the earliest.
+    /// The pause before its client reconnects.
     retry: Duration,
-    /// When it is sent a heartbeat, if it is sent nothing before.
+    /// When it gets a heartbeat, unless something is sent before.
     heartbeat: Instant,
 }
 
@@ -110,9 +109,9 @@ impl PushListener {
         PushListener { reading: ListenerPosition::After(since), is_greeted: false, shape, retry, heartbeat }
     }
 
-    /// What every stream begins with, as one block: some readers take a block that has only a
-    /// `retry:` for an event. The id, without a model, is for a tab that is cut before
-    /// its first: it loses nothing.
+    /// The first block of every stream. It is a single block, since some readers take a block with only a
+    /// `retry:` for an event. It has an id but no model, so that a tab that is cut off before its first model
+    /// loses nothing.
     fn greeting(&self, cursor: Cursor, listeners: usize) -> Vec<u8> {
         let mut text = String::new();
         event::comment(&mut text, "a stream of models");
@@ -147,7 +146,7 @@ impl Peer<Announcements> for PushListener {
                 self.heartbeat = next_heartbeat(now);
                 return NextPiece::Send(self.greeting(cursor, feed.listeners()).into());
             }
-            // Where it goes on is not known yet.
+            // It is not known yet where it continues.
             false => Ok(None),
             true => feed.next(cursor),
         };
@@ -191,7 +190,7 @@ mod tests {
 
     const LISTENERS: usize = 2_000;
 
-    /// The most of these within a stretch of that length.
+    /// The maximum number of these within any interval of that length.
     fn most_within(mut all: Vec<Duration>, length: Duration) -> usize {
         all.sort_unstable();
         let within = |(n, from): (usize, &Duration)| all[n..].partition_point(|it| *it < *from + length);
@@ -205,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn two_thousand_listeners_beat_and_come_back_spread_over_time_and_wait_for_no_database() {
+    fn heartbeats_and_retries_of_two_thousand_listeners_are_spread_and_do_not_wait_for_the_database() {
         let mut feed = blocked_feed();
         feed.refresh(LISTENERS);
         let (base, began) = (Duration::from_secs(3), Instant::now());
         let shape = || PushShape { name: "none", make: Box::new(|_| String::new()) };
         let mut all: Vec<PushListener> =
             (0..LISTENERS).map(|_| PushListener::new(0, shape(), base, began)).collect();
-        // One of them claims a model that the blocked database would have to be asked for.
+        // One of them claims a model that requires a query of the blocked database.
         all[0].reading = ListenerPosition::After(7);
         let (mut retries, mut beats) = (Vec::new(), Vec::new());
         let mut last = vec![began; LISTENERS];
@@ -236,7 +235,8 @@ mod tests {
         assert_eq!(retries.len(), LISTENERS - 1);
         assert!(beats.len() > LISTENERS * 11, "{}", beats.len());
         let step = Duration::from_millis(250);
-        // By one clock all would beat in the same step. In the first round they share two and a half seconds.
+        // Without the random part, all heartbeats would be in the same step. The first ones are spread over
+        // two and a half seconds.
         assert!(most_within(beats, step) < LISTENERS / 4);
         let goodbyes: Vec<Duration> = all.iter_mut().map(|it| retry(&it.goodbye(&mut feed))).collect();
         for told in [retries, goodbyes] {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_is_sent_in_at_most_its_bytes_whatever_its_names_consist_of() {
+    fn a_piece_takes_at_most_its_bytes_when_it_is_sent_whatever_its_names_contain() {
         let templates = Arc::new(Templates::new(partials::PARTIALS.to_vec(), None).unwrap());
         let listener = |shape| PushListener::new(0, shape, Duration::ZERO, Instant::now());
         let listeners = [listener(as_json()), listener(partials::as_html(&templates))];

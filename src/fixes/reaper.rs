@@ -1,6 +1,6 @@
-//! `reaper`: no stream grows older than so many seconds.
+//! `reaper`: streams have a maximum age.
 //!
-//! The reaper itself is [`ninetabs_server::Reaper`]; here is its page.
+//! The reaper is [`ninetabs_server::Reaper`]; this file has the page.
 
 use super::{Fix, PLAIN};
 

@@ -1,8 +1,8 @@
 //! `shared-worker`: one EventSource for all tabs of a browser.
 //!
-//! The browser's side of the seed's wish to cross the streams: the stream lives in a
-//! SharedWorker, and each tab is told by it. The server is the app as it stands, and has one
-//! stream a browser where it had one a tab.
+//! The article wished to share streams; this does it in the browser. The stream is in a SharedWorker, which
+//! passes each event on to all tabs. The server is unchanged, and has one stream per browser instead of one
+//! per tab.
 
 use http::StatusCode;
 use minijinja::context;
@@ -20,7 +20,7 @@ pub(super) const FIX: Fix = Fix {
     ..PLAIN
 };
 
-/// A worker's script cannot be part of the page: tabs find the running worker by its address.
+/// A worker's script cannot be part of the page: tabs find the running worker by its URL.
 pub(super) const WORKER: TemplateSource =
     ("fixes/shared-worker.js", include_str!("../../views/fixes/shared-worker.js"));
 

@@ -1,8 +1,8 @@
-//! `short-stream`: the action ends after one batch and says when to come back.
+//! `short-stream`: the action ends after one batch, and `retry:` says when to reconnect.
 //!
-//! The cheapest cure of all, two lines of the seed's controller: the loop goes, and a
-//! `retry:` stays. EventSource does the rest by itself. It comes back after that time, says
-//! what it had last, and has become a poller; the thread is free each time.
+//! The smallest change to the original controller: without the loop, and with a `retry:`. EventSource
+//! reconnects by itself after that time and sends its last event ID. It has become a poller, and the thread
+//! is freed each time.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "short-stream",
-    does: "the action ends after one batch, and EventSource comes back by itself",
+    does: "the action ends after one batch, and EventSource reconnects by itself",
     view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
     streams: &["stream"],
     action,
@@ -27,11 +27,11 @@ fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
     (rest == "stream").then(|| stream(fixes, request))
 }
 
-/// What is new, and no more; a client that was away for long gets all of it in several events.
+/// Sends the new models and ends. A client that was disconnected for long gets them in several events.
 fn stream(fixes: &Fixes, request: &Request) -> Response {
     let database = Arc::clone(&fixes.database);
-    // The client comes back as often as a stream would have looked. The time is not drawn as it is for
-    // other streams: no client stays, so how many there are is not known.
+    // The client reconnects as often as a stream would query. The time is not random as it is for other
+    // streams, since no client stays and their number is unknown.
     let dialect = Dialect::Resumable { retry: Some(fixes.server.update_rate), greeting: GREETING };
     let resume_from = position::of_stream(request);
     Response::events_in(dialect, move |stream| {

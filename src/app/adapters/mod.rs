@@ -1,4 +1,4 @@
-//! The database engines. SQL, and the crate that speaks to an engine, are known here only.
+//! The database engines. Only this module knows SQL, and the crates that speak to an engine.
 //!
 //! The rest of the app knows three traits:
 //!
@@ -7,10 +7,11 @@
 //! - a [`Follower`] finds the commits of other programs.
 //!
 //! [`sqlite3`] is the one engine. The tests have a second one (`scripted`), which answers as a script says.
-//! Every call may block, at most for the timeout of its session: the loop of the listeners makes none.
+//! Every call may block, for the timeout of its session at most, so the event loop of the listeners makes
+//! none.
 //!
-//! An id stands for "everything up to here", so an engine must show models in the order of their ids: a
-//! session that sees a model sees all models with smaller ids that any session will ever see.
+//! An id stands for "everything up to here", so an engine must make models visible in the order of their ids:
+//! a session that sees a model also sees every model with a smaller id that any session will ever see.
 
 use std::error::Error;
 use std::fmt;
@@ -27,36 +28,36 @@ pub mod sqlite3;
 
 /// One connection to the models.
 pub trait Session: Send + fmt::Debug {
-    /// Sets how long each call from now on waits at most, for a lock or for an answer.
+    /// Sets how long each later call waits at most, for a lock or for an answer.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure>;
 
-    /// The newest with a smaller id, or of all, newest first.
+    /// The newest models with a smaller id, or of all without an id, newest first.
     fn before(&mut self, id: Option<i64>, limit: Limit) -> Result<Batch, Failure>;
 
-    /// The first with a greater id, oldest first.
+    /// The first models with a greater id, oldest first.
     fn next(&mut self, id: i64, limit: Limit) -> Result<Batch, Failure>;
 
-    /// The newest, oldest first.
+    /// The newest models, oldest first.
     fn newest(&mut self, limit: Limit) -> Result<Batch, Failure> {
         let mut batch = self.before(None, limit)?;
         batch.models.reverse();
         Ok(batch)
     }
 
-    /// The original's `Model.models_since(time)`: those created after that time, or at it with a
-    /// greater id. Oldest first by time.
+    /// `Model.models_since(time)` of the original app: models created after that time, or at it with a
+    /// greater id. Ordered by time, oldest first.
     fn models_since(&mut self, from: (i64, i64), limit: Limit) -> Result<Batch, Failure>;
 
-    /// The last id that the table has given, whether or not its row is still there; 0 before the first.
-    /// Every model up to it that will ever be seen can be seen now.
+    /// The last id that the table has assigned, whether or not its row still exists; 0 before the first.
+    /// Every model up to it that will ever be visible is visible now.
     fn last_id(&mut self) -> Result<i64, Failure>;
 
-    /// Creates a model, and deletes the oldest beyond the newest `keep`, if a number is given. Both are
-    /// committed when this returns. After an error the model may exist all the same.
+    /// Creates a model, and deletes the oldest beyond the newest `keep` if given. Both are committed when
+    /// this returns. After an error, the model may exist nevertheless.
     fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure>;
 }
 
-/// Where sessions come from.
+/// Opens sessions of one database.
 pub trait Adapter: Send + Sync + fmt::Debug {
     /// Opens a connection.
     fn connect(&self) -> Result<Box<dyn Session>, Failure>;
@@ -64,8 +65,8 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// Opens a connection that finds the commits of other programs.
     fn follow(&self) -> Result<Box<dyn Follower>, Failure>;
 
-    /// Whether the database's files are where they were when it was opened. A log line says so once
-    /// when they are not, and once when they are again. An engine without files has nothing to check.
+    /// Checks that the database's files are where they were when it was opened. A change is logged once, in
+    /// both directions. An engine without files has nothing to check.
     fn check_files(&self) -> Result<(), Gone> {
         Ok(())
     }
@@ -73,13 +74,13 @@ pub trait Adapter: Send + Sync + fmt::Debug {
 
 /// Finds the commits of other programs, which run no hook of this process.
 pub trait Follower: Send {
-    /// How long the thread sleeps between two looks. An engine that notifies of commits waits in [`look`]
-    /// instead, for no longer than a stop may take.
+    /// How long the thread sleeps between two looks. An engine that sends notifications of commits waits in
+    /// [`look`] instead, for no longer than a stop may take.
     ///
     /// [`look`]: Follower::look
     fn pause(&self) -> Duration;
 
-    /// Answers how the table has changed since the last look that found a change. `known` was read before the
+    /// Returns how the table has changed since the last look that found a change. `known` was read before the
     /// call. The first look always finds one, since another program may have written before it.
     fn look(&mut self, known: Known) -> Result<Option<Change>, Failure>;
 }
@@ -88,18 +89,18 @@ pub trait Follower: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     pub table: Table,
-    /// The last id that is known to be given and committed.
+    /// The last id that is known to be committed.
     pub newest: i64,
 }
 
 /// A change by another program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Models up to this id are committed. If the id is known already, that changes nothing.
+    /// Models up to this id are committed. An id that is already known changes nothing.
     Committed(i64),
-    /// Another table is in the place of this one.
+    /// The table was replaced with another one.
     Replaced { table: Table, last_id: i64 },
-    /// The ids of the table began anew, so the table has another word from now on.
+    /// The ids of the table restarted, so the table has another number from now on.
     BeganAnew { table: Table, last_id: i64 },
 }
 
@@ -110,14 +111,14 @@ pub struct Opened {
     /// The first connection.
     pub session: Box<dyn Session>,
     pub table: Table,
-    /// The last id that the table has given, 0 before the first.
+    /// The last id that the table has assigned, 0 before the first.
     pub last_id: i64,
 }
 
 /// The engine's own error.
 pub type EngineCause = Box<dyn Error + Send + Sync>;
 
-/// Why an engine failed. A database that is refused when it is opened was not changed.
+/// Why an engine failed. A database that is refused on opening is not changed.
 #[derive(Debug, Error)]
 pub enum Failure {
     #[error("it cannot be read: {0}")]
@@ -128,12 +129,12 @@ pub enum Failure {
     Foreign,
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// A long name is read without SQLite, which would convert it.
+    /// Long names are read without SQLite's conversion, so only UTF-8 works.
     #[error("its text is encoded as {0}, and only UTF-8 is supported")]
     Encoding(String),
     #[error(transparent)]
     Gone(#[from] Gone),
-    /// Another connection's lock was held for longer than the timeout.
+    /// Another connection held its lock for longer than the timeout.
     #[error("{0}")]
     Busy(EngineCause),
     #[error("another program has used the greatest id there is ({}); {remedy}", i64::MAX)]

@@ -1,8 +1,8 @@
-//! A database in memory that answers, and notifies of commits, as a test's script says.
+//! A database in memory whose answers and notifications follow a test's script.
 //!
-//! It does what no real engine does on demand: it answers late or never, fails before or after it has done its
-//! work, repeats notifications of commits or omits them, and shows numbers out of order, which an
-//! [`Adapter`] must not do.
+//! It does on demand what a real engine cannot: it answers late or never, fails before or after its work,
+//! repeats or omits notifications of commits, and makes numbers visible out of order, which an [`Adapter`]
+//! must not do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -15,22 +15,22 @@ use crate::app::model::Model;
 use crate::app::table::Table;
 use crate::timestamp;
 
-/// When a transaction is given its number.
+/// When a transaction gets its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Numbers {
-    /// When it is committed, so that numbers become visible in their order.
+    /// At its commit, so that numbers become visible in order.
     AtCommit,
-    /// When it begins, so that a number may become visible after a greater one.
+    /// At its begin, so that a number may become visible after a greater one.
     AtBegin,
 }
 
-/// How a call goes.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScriptedTurn {
     Answer,
     /// Does nothing, and fails.
     Fail,
-    /// Does its work, and fails all the same: the connection is lost before its answer.
+    /// Does its work and fails: the connection is lost before the answer.
     FailLate,
     /// Does its work, and answers when it is released.
     AnswerLate,
@@ -53,15 +53,15 @@ pub(crate) struct Scripted(Arc<ScriptedShared>);
 struct ScriptedShared {
     numbers: Numbers,
     rows: Mutex<Rows>,
-    /// Those of the sessions, in the order in which they were opened.
+    /// The scripts of the sessions, in the order in which they were opened.
     scripts: Mutex<Vec<Arc<Script>>>,
     notices: Mutex<VecDeque<ScriptedNotice>>,
 }
 
-/// An outcome of a follower's look.
+/// The outcome of a follower's look.
 enum ScriptedNotice {
     Change(Change),
-    /// The last id that is committed then.
+    /// Finds the last id that is committed at that time.
     Look,
     Failure,
 }
@@ -70,9 +70,9 @@ enum ScriptedNotice {
 struct Rows {
     visible: BTreeMap<i64, Model>,
     last_given: i64,
-    /// Whether or not its model is still there.
+    /// Whether or not its model still exists.
     last_committed: i64,
-    /// The numbers of the transactions that are open, in the order of their begin; 0 if they are given later.
+    /// The numbers of the open transactions, in the order of their begin; 0 if assigned at commit.
     open: Vec<i64>,
 }
 
@@ -133,7 +133,7 @@ impl Scripted {
         ScriptedSession { database: self.clone(), script }
     }
 
-    /// That of the session that was opened last.
+    /// The script of the session that was opened last.
     pub(crate) fn last_script(&self) -> Arc<Script> {
         Arc::clone(lock(&self.0.scripts).last().unwrap())
     }
@@ -150,7 +150,7 @@ impl Scripted {
         lock(&self.0.rows).open.len()
     }
 
-    /// Commits an open transaction, which it counts from 0.
+    /// Commits an open transaction. The index begins at 0.
     pub(crate) fn commit(&self, transaction: usize) -> i64 {
         let mut rows = lock(&self.0.rows);
         let number = rows.open.remove(transaction);
@@ -158,7 +158,7 @@ impl Scripted {
         rows.show(id, "theirs").id
     }
 
-    /// Takes an open transaction back. Its number is not given again.
+    /// Rolls an open transaction back. Its number is not used again.
     pub(crate) fn roll_back(&self, transaction: usize) {
         let mut rows = lock(&self.0.rows);
         if rows.open.remove(transaction) == 0 {
@@ -172,7 +172,7 @@ impl Scripted {
         self.commit(self.open_transactions() - 1)
     }
 
-    /// Another program deletes so many of the oldest models.
+    /// Another program deletes this many of the oldest models.
     pub(crate) fn delete(&self, models: usize) {
         let mut rows = lock(&self.0.rows);
         for _ in 0..models {
@@ -180,7 +180,7 @@ impl Scripted {
         }
     }
 
-    /// The ids of all models that can be seen.
+    /// The ids of all visible models.
     pub(crate) fn ids(&self) -> Vec<i64> {
         lock(&self.0.rows).visible.keys().copied().collect()
     }
@@ -199,7 +199,7 @@ impl Scripted {
         lock(&self.0.notices).push_back(ScriptedNotice::Failure);
     }
 
-    /// Makes the follower look at the table, as one does at times without a notification.
+    /// Makes the follower look at the table, as a real one does now and then without a notification.
     pub(crate) fn look_at_the_table(&self) {
         lock(&self.0.notices).push_back(ScriptedNotice::Look);
     }
@@ -231,11 +231,11 @@ pub(crate) struct Script {
 struct ScriptState {
     calls: Vec<Call>,
     turns: VecDeque<ScriptedTurn>,
-    /// Whether all calls after those turns are late.
+    /// Whether all calls after the planned turns are late.
     is_late: bool,
     /// How many late answers are released.
     released_answers: usize,
-    /// Whether no late answer waits any longer.
+    /// Whether late answers no longer wait.
     is_free: bool,
     /// Whether a late answer waits for its release.
     is_waiting: bool,
@@ -248,7 +248,7 @@ impl ScriptState {
 }
 
 impl Script {
-    /// Plans the call after those that are planned already.
+    /// Plans the next call that is not planned yet.
     pub(crate) fn plan(&self, turn: ScriptedTurn) {
         let mut state = lock(&self.state);
         state.turns.push_back(turn);
@@ -261,14 +261,14 @@ impl Script {
         (state.is_late, state.is_free) = (true, false);
     }
 
-    /// Releases so many late answers, the waiting ones first.
+    /// Releases this many late answers, waiting ones first.
     pub(crate) fn release(&self, answers: usize) {
         let mut state = lock(&self.state);
         state.released_answers += answers;
         self.released.notify_all();
     }
 
-    /// Forgets what is planned, and answers from now on.
+    /// Drops the plan, and answers every call from now on.
     pub(crate) fn behave(&self) {
         let mut state = lock(&self.state);
         state.turns.clear();
@@ -312,7 +312,7 @@ struct ScriptedSession {
 impl ScriptedSession {
     fn call<T>(&self, call: Call, work: impl FnOnce(&mut Rows) -> T) -> Result<T, Failure> {
         let turn = self.script.begin(call);
-        let failure = || Failure::Refused("as the script says".into());
+        let failure = || Failure::Refused("by the script".into());
         if turn == ScriptedTurn::Fail {
             return Err(failure());
         }
@@ -380,7 +380,7 @@ impl Follower for ScriptedFollower {
         let notice = lock(&shared.notices).pop_front();
         let last_committed = || Change::Committed(self.database.last_committed());
         let change = match notice {
-            Some(ScriptedNotice::Failure) => return Err(Failure::Refused("as the script says".into())),
+            Some(ScriptedNotice::Failure) => return Err(Failure::Refused("by the script".into())),
             Some(ScriptedNotice::Change(change)) => Some(change),
             Some(ScriptedNotice::Look) => Some(last_committed()),
             None => (!self.has_looked).then(last_committed),

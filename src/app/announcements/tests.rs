@@ -19,8 +19,8 @@ impl Listener {
         Listener { cursor, got: Vec::new() }
     }
 
-    /// Takes one announcement, if need be when the table has been read; comes back if it fell
-    /// behind. Whether there was one.
+    /// Takes one announcement, after reading the table if necessary; reconnects if it fell behind. Returns
+    /// whether there was one.
     fn take(&mut self, feed: &mut Announcements) -> bool {
         while !self.take_now(feed) {
             if !feed.reader.is_reading() {
@@ -94,7 +94,7 @@ impl Announcement {
 }
 
 impl Announcements {
-    /// Refreshes it until all that was ordered is answered.
+    /// Refreshes it until all orders are answered.
     fn settle_down(&mut self, peers: usize) {
         self.refresh(peers);
         while self.reader.is_reading() {
@@ -105,7 +105,7 @@ impl Announcements {
 }
 
 #[test]
-fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
+fn every_listener_gets_every_model_once_however_slow_it_is_and_however_often_it_is_cut() {
     for seed in 0..40 {
         let mut dice = fastrand::Rng::with_seed(seed);
         let (_folder, database, sent, mut feed) = feed(dice.usize(500..4_000));
@@ -116,7 +116,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
                 0..3 => {
                     for _ in 0..dice.usize(1..8) {
                         let id = theirs.create("a model", Some(1_000_000)).unwrap().id;
-                        // What another program writes is told of later.
+                        // The server learns later of a commit by another program.
                         if dice.bool() {
                             database.committed(id);
                         }
@@ -127,7 +127,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
                     listeners.push(Listener::at(feed.after(0)));
                 }
                 5 if !listeners.is_empty() => {
-                    // Cut: it comes back with what it has, which may be more than was announced.
+                    // Cut off: it reconnects with what it has, which may be more than was announced.
                     let cut = dice.choice(&mut listeners).unwrap();
                     cut.cursor = feed.after(cut.got.last().copied().unwrap_or(0));
                 }
@@ -154,7 +154,7 @@ fn everybody_gets_everything_once_however_slow_and_however_often_it_is_cut() {
 }
 
 #[test]
-fn those_who_come_back_together_cost_one_query() {
+fn listeners_that_reconnect_together_share_one_query() {
     let (_folder, database, _, mut feed) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..120 {
@@ -163,7 +163,7 @@ fn those_who_come_back_together_cost_one_query() {
     feed.refresh(0);
     let before = database.queries();
     let mut listeners: Vec<_> = (0..1_000).map(|_| Listener::at(feed.after(0))).collect();
-    // All of them want each piece before it is there.
+    // All of them request each piece before it has been read.
     for _ in 0..8 {
         for listener in &mut listeners {
             if let Ok(Some(piece)) = feed.next(&mut listener.cursor)
@@ -188,13 +188,13 @@ fn a_shape_is_made_once() {
 }
 
 #[test]
-fn a_shape_that_panics_costs_that_piece_once_for_all_listeners() {
+fn a_shape_that_panics_is_made_once_and_is_empty_for_all_listeners() {
     let announcement = Announcement::new(News::Event { name: "a".to_owned(), data: "b".to_owned() });
     let mut made = 0;
     for _ in 0..1_000 {
         let bytes = announcement.shaped("x", |_| {
             made += 1;
-            panic!("as a test wants it")
+            panic!("panic of this test")
         });
         assert!(bytes.is_empty());
     }
@@ -203,7 +203,7 @@ fn a_shape_that_panics_costs_that_piece_once_for_all_listeners() {
 }
 
 #[test]
-fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
+fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_are_delivered() {
     let (scripted, database) = scripted(Numbers::AtCommit);
     for _ in 0..5 {
         database.committed(scripted.insert());
@@ -220,7 +220,7 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
             assert_eq!(feed.next(&mut listener.cursor).map(|it| it.is_some()), Ok(false));
         }
     }
-    // What needs no table is not held up.
+    // Events do not need the table, and are not delayed.
     sent.push("said", "x", 1 << 20);
     assert!(feed.refresh(listeners.len()));
     assert!(matches!(feed.next(&mut listeners[2].cursor), Ok(Some(_))));
@@ -237,7 +237,7 @@ fn while_the_database_is_blocked_each_piece_is_ordered_once_and_events_go_on() {
 }
 
 #[test]
-fn a_position_that_is_no_longer_kept_is_named_and_counted_once_per_listener() {
+fn a_gap_after_a_position_is_reported_and_counted_once_per_listener() {
     let (_folder, database, _, mut feed) = feed(1 << 20);
     let mut theirs = database.connect().unwrap();
     for _ in 0..80 {

@@ -15,7 +15,7 @@ fn path(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 #[test]
-fn an_action_keeps_its_connection_and_a_query_does_not() {
+fn a_lease_for_an_action_keeps_its_connection_and_one_for_a_query_does_not() {
     for (lease_for, held) in [(LeaseFor::Action, 1), (LeaseFor::Query, 0)] {
         let (_folder, database) = database(2, lease_for);
         let mut lease = database.lease();
@@ -27,7 +27,7 @@ fn an_action_keeps_its_connection_and_a_query_does_not() {
 }
 
 #[test]
-fn an_empty_pool_times_out_and_a_wait_can_be_ended() {
+fn a_checkout_from_an_empty_pool_times_out_and_can_be_interrupted() {
     let (_folder, database) = database(1, LeaseFor::Action);
     let mut first = database.lease();
     first.query(None, |db| db.last_id()).unwrap();
@@ -43,7 +43,7 @@ fn an_empty_pool_times_out_and_a_wait_can_be_ended() {
 }
 
 #[test]
-fn a_pool_that_shrinks_closes_what_is_idle_now_and_the_rest_when_it_comes_back() {
+fn a_pool_that_shrinks_closes_idle_connections_now_and_others_when_they_are_returned() {
     let (_folder, database) = database(2, LeaseFor::Action);
     let mut held: Vec<_> = (0..4).map(|_| database.lease()).collect();
     database.grow_to(6).unwrap();
@@ -54,7 +54,7 @@ fn a_pool_that_shrinks_closes_what_is_idle_now_and_the_rest_when_it_comes_back()
     assert_eq!((database.stats().size, database.stats().busy), (4, 4));
     held.truncate(3);
     assert_eq!((database.stats().size, database.stats().busy), (3, 3));
-    // A pool that grows again takes as few as are missing.
+    // A pool that grows again opens only the missing connections.
     database.grow_to(4).unwrap();
     assert_eq!((database.stats().size, database.stats().busy), (4, 3));
     database.shrink_to(2);
@@ -63,7 +63,7 @@ fn a_pool_that_shrinks_closes_what_is_idle_now_and_the_rest_when_it_comes_back()
 }
 
 #[test]
-fn a_pool_that_grows_before_its_connections_came_back_keeps_them() {
+fn a_pool_that_grows_before_its_connections_are_returned_keeps_them() {
     let (_folder, database) = database(4, LeaseFor::Action);
     let mut held: Vec<_> = (0..4).map(|_| database.lease()).collect();
     for lease in &mut held {
@@ -78,7 +78,7 @@ fn a_pool_that_grows_before_its_connections_came_back_keeps_them() {
 }
 
 #[test]
-fn of_many_rows_the_oldest_are_deleted_at_the_first_create_and_every_hundredth_after_it() {
+fn many_rows_are_trimmed_at_the_first_create_and_at_every_hundredth_after_it() {
     let (folder, database) = database(1, LeaseFor::Query);
     let theirs = theirs::at(&path(&folder));
     let keep = COUNTED_AT_ONCE + 1;
@@ -92,7 +92,7 @@ fn of_many_rows_the_oldest_are_deleted_at_the_first_create_and_every_hundredth_a
     let rows_after = |creates: u32| {
         for _ in 0..creates {
             database.lease().create("ours", keep).unwrap();
-            // Another program takes every second id, so that all of ours are odd or all are even.
+            // Another program takes every second id, so that all of our ids are odd or all are even.
             insert(1);
         }
         theirs.ask("SELECT count(*) FROM models")
@@ -104,7 +104,7 @@ fn of_many_rows_the_oldest_are_deleted_at_the_first_create_and_every_hundredth_a
     database.lease().create("ours", keep).unwrap_err();
     theirs.execute("ALTER TABLE away RENAME TO models");
     assert_eq!(rows_after(98), 1_002 + 2 * 98);
-    assert_eq!(rows_after(1), 1_002, "one failed, and is counted");
+    assert_eq!(rows_after(1), 1_002, "one create failed, and counts");
 }
 
 #[test]

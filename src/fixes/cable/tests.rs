@@ -2,7 +2,7 @@ use super::*;
 use crate::app::announcements::tests::{announced, blocked_feed};
 use crate::app::model::Model;
 
-/// All that a client which sends this is sent, and whether it is the end.
+/// Everything that is sent to a client which sends this, and whether the connection ends.
 fn answered(pieces: &[&[u8]]) -> (Vec<u8>, bool) {
     let mut feed = blocked_feed();
     let mut client = CableClient::new();
@@ -32,7 +32,7 @@ fn frame_of(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_end_that_the_server_decides_says_welcome_first_and_has_a_code() {
+fn the_server_sends_a_welcome_before_it_fails_a_connection_with_a_code() {
     let big = frame_of(0x81, &vec![b'x'; 20_000]);
     let fragments = [frame_of(0x01, &[b'x'; 9_000]), frame_of(0x80, &[b'x'; 9_000])].concat();
     let welcome = &b"\x81\x12{\"type\":\"welcome\"}"[..];
@@ -54,7 +54,7 @@ fn every_end_that_the_server_decides_says_welcome_first_and_has_a_code() {
         ("a close whose reason is not UTF-8", &frame_of(0x88, b"\x03\xe8\xff"), 1007),
         ("fragments that are not UTF-8", &[frame_of(0x01, b"\xc3"), frame_of(0x80, b"(")].concat(), 1007),
     ] {
-        // With the handshake, and byte by byte; nothing that comes behind it is heard.
+        // As one piece, and byte by byte. Later bytes are ignored.
         let bytes: Vec<&[u8]> = sent.chunks(1).collect();
         let more = frame_of(0x89, b"ping");
         for pieces in [vec![sent, &more], [bytes, vec![&more]].concat()] {
@@ -69,7 +69,7 @@ fn every_end_that_the_server_decides_says_welcome_first_and_has_a_code() {
 }
 
 #[test]
-fn a_client_that_is_cut_is_told_why_by_a_code() {
+fn a_client_that_is_cut_off_gets_a_close_frame_with_a_code() {
     for (why, code) in [(FELL_BEHIND, 1008), (PANICKED, 1011)] {
         let mut client = CableClient::new();
         let words = client.cut(why);
@@ -78,14 +78,14 @@ fn a_client_that_is_cut_is_told_why_by_a_code() {
 }
 
 #[test]
-fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
-    // The work is counted in bytes that the wire holds and hands over, not in time.
+fn a_frame_that_arrives_byte_by_byte_costs_the_same_per_byte_whatever_its_length() {
+    // The work is measured in bytes that the wire holds and passes on, not in time.
     let mut feed = blocked_feed();
     let mut client = CableClient::new();
     let frame = frame_of(0x82, &[b'x'; MAX_MESSAGE]);
     for byte in &frame {
         client.receive(&mut feed, &[*byte]);
-        assert!(client.socket.get_ref().incoming.is_empty(), "nothing is looked at twice");
+        assert!(client.socket.get_ref().incoming.is_empty(), "no byte is parsed twice");
     }
     assert!(!client.has_left);
     let cost = |length: usize| {
@@ -103,7 +103,7 @@ fn frames_that_come_byte_by_byte_cost_as_much_per_byte_whatever_their_length() {
 }
 
 #[test]
-fn pings_are_sent_to_each_client_at_times_of_its_own() {
+fn pings_of_different_clients_are_spread_over_time() {
     let mut feed = blocked_feed();
     let began = Instant::now();
     let mut clients: Vec<CableClient> = (0..2_000).map(|_| CableClient::new()).collect();
@@ -138,7 +138,7 @@ fn a_key_is_sixteen_bytes_in_base64() {
 }
 
 #[test]
-fn an_identifier_that_a_client_chose_takes_no_place_among_the_shapes() {
+fn an_identifier_that_a_client_chose_is_not_kept_among_the_shapes() {
     let model = |id, name: &str| Model { id, name: name.into(), created_at: UNIX_EPOCH };
     let announcement = announced(vec![model(1, "a\nb"), model(2, "c\u{2028}")]);
     for since in 0..100 {

@@ -1,9 +1,9 @@
-//! A database's file: made ours before anything else writes to it, and checked while it is open.
+//! The database file: marked as ours before anything else writes to it, and checked while it is open.
 //!
-//! SQLite goes on with a file that was deleted or moved: what it commits then is lost, and a
-//! connection that is opened later finds an empty file, or another one. So the files of the first
-//! open are known by device and inode ([`Files`]): no connection is opened to any other, and no
-//! model is created while they are not where they were.
+//! SQLite continues to use a file that was deleted or moved. Such commits are lost, and a connection that is
+//! opened later finds an empty file, or another one. The files of the first connection are therefore
+//! remembered by device and inode ([`Files`]): no connection is opened to any others, and no model is created
+//! while they are not at their paths.
 
 use std::fs::{self, File, Metadata};
 use std::io::Read;
@@ -21,38 +21,38 @@ use super::session::{SCHEMA, Sqlite3Session};
 use super::word;
 use crate::app::table::Table;
 
-/// How long a connection waits for another's write to end.
+/// How long a connection waits for the write of another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait before a change of the journal's mode is tried again.
+/// How long to wait before the change of the journal mode is retried.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Written in the file's header, so that no other program's database is taken for ours.
+/// Written to the file's header, so that a database of another program is not mistaken for ours.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"9tab");
-/// What every SQLite file begins with.
+/// The first bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// SQLite's header: its magic first, the application id at this place.
+/// SQLite's header: it begins with the magic, and has the application id at this offset.
 const HEADER_BYTES: usize = 100;
 const APPLICATION_ID_AT: usize = 68;
 
-/// How a file that exists is opened: without `SQLITE_OPEN_URI`, so that a path is a path.
+/// Flags for opening an existing file. `SQLITE_OPEN_URI` is missing, so that a path is a path.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
-/// How long a database is wanted.
+/// How long a database has to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Beyond the process, and beyond a power failure.
+    /// It survives the process, and a power failure.
     Forever,
-    /// As long as the process runs: nothing of it waits for the disk.
+    /// It lasts as long as the process; nothing waits for the disk.
     WhileOpen,
 }
 
-/// What a database consists of: its file, the write-ahead log and that log's index.
+/// The files of a database: its main file, the write-ahead log and the log's index.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// Absolute and without symbolic links, as SQLite itself takes it.
+    /// Absolute and without symbolic links, as SQLite itself resolves it.
     path: PathBuf,
     keep: Keep,
     identity: Identity,
-    /// The two others, which exist as long as a connection is open.
+    /// The log and its index, which exist as long as a connection is open.
     beside: Vec<(PathBuf, Identity)>,
     /// Whether it was logged that they are gone.
     is_gone: AtomicBool,
@@ -72,7 +72,7 @@ impl Identity {
 }
 
 impl Files {
-    /// Those of a database that [`prepare`] has opened, and that is still open.
+    /// The files of a database that [`prepare`] has opened, and that is still open.
     pub fn of(path: &Path, keep: Keep) -> Result<Files, Failure> {
         let path = fs::canonicalize(path).map_err(Failure::Unreadable)?;
         let identity = Identity::of(&path).ok_or(Gone)?;
@@ -85,17 +85,16 @@ impl Files {
         Ok(Files { path, keep, identity, beside, is_gone: AtomicBool::new(false) })
     }
 
-    /// Opens a connection to them, and to no other file.
+    /// Opens a connection to these files, and fails if they were replaced.
     pub fn connect(&self) -> Result<Sqlite3Session, Failure> {
         self.check()?;
         let connection = connect(&self.path, EXISTING, self.keep)?;
-        // It may have been replaced meanwhile.
+        // The file may have been replaced while it was opened.
         self.check()?;
         Ok(Sqlite3Session::of(connection))
     }
 
-    /// Whether they are where they were. A log line says so once when they are not, and once when they
-    /// are again.
+    /// Checks that they are at their paths. A change is logged once, in both directions.
     pub fn check(&self) -> Result<(), Gone> {
         let beside = self.beside.iter().map(|(path, identity)| (path, identity));
         let known = [(&self.path, &self.identity)].into_iter().chain(beside);
@@ -103,10 +102,10 @@ impl Files {
         let was_gone = self.is_gone.swap(gone.is_some(), Ordering::AcqRel);
         match gone {
             Some((path, _)) if !was_gone => log::error!(
-                "{} was deleted, moved or replaced while it was open: no model is created, and no connection is opened; put it back, or start the server again",
+                "{} was deleted, moved or replaced while it was open: no row is created, and no connection is opened; put it back, or restart the server",
                 path.display()
             ),
-            None if was_gone => log::info!("{} is where it was again", self.path.display()),
+            None if was_gone => log::info!("{} is back", self.path.display()),
             _ => {}
         }
         if gone.is_some() { Err(Gone) } else { Ok(()) }
@@ -139,8 +138,9 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, Failure> {
         return Err(Failure::Encoding(encoding));
     }
     if is_new {
-        // Before WAL mode: there it would be in the log alone until the first checkpoint, and the header
-        // without it, which a second process that starts now takes for another program's.
+        // Set before WAL mode: in WAL mode, the id would be only in the log until the first checkpoint. A
+        // second process that starts in that time would find a header without it, and take the database for
+        // that of another program.
         connection.pragma_update(None, "application_id", APPLICATION_ID).map_err(as_damage)?;
     }
     into_wal_mode(&connection).map_err(as_damage)?;
@@ -151,8 +151,8 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, Failure> {
     Ok(Prepared { session, last_id, table })
 }
 
-/// Blocks while another process makes the same file its own, at most for the busy
-/// timeout: SQLite's own wait does not cover a change of the mode.
+/// Blocks while another process prepares the same file, for the busy timeout at most: SQLite's own wait does
+/// not cover a change of the mode.
 fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
     let began = Instant::now();
     loop {
@@ -168,7 +168,7 @@ fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// Whether the file is there but empty, which SQLite takes for a new database.
+/// Whether the file exists but is empty, which SQLite treats as a new database.
 fn look_at_header(path: &Path) -> Result<bool, Failure> {
     let mut header = Vec::with_capacity(HEADER_BYTES);
     let file = File::open(path).map_err(Failure::Unreadable)?;
@@ -186,21 +186,21 @@ fn look_at_header(path: &Path) -> Result<bool, Failure> {
 }
 
 fn connect(path: &Path, flags: OpenFlags, keep: Keep) -> rusqlite::Result<Connection> {
-    // The bundled SQLite takes `file:NAME` for a URI even without the flag, and opens another file than
-    // the one that was checked. With a folder in front it is a path.
+    // The bundled SQLite takes `file:NAME` for a URI even without the flag, and would open a file other than
+    // the one that was checked. With a folder in front, it is a path.
     let connection = Connection::open_with_flags(Path::new(".").join(path), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Else a statement is compiled anew whenever what is bound to it has changed, which is at each look of
-    // each stream: the planner would like to know it.
+    // Without this, SQLite's planner compiles a statement again whenever a bound value has changed, which is
+    // at each query of each stream.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // In WAL mode a commit survives the process's death without a sync of its own.
+    // In WAL mode, a commit survives the death of the process without a sync.
     let synchronous = match keep {
         Keep::Forever => "NORMAL",
         Keep::WhileOpen => "OFF",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    // Opens the write-ahead log now: what a connection takes is taken when it is opened, and not by a
-    // request that comes later.
+    // Opens the write-ahead log now, so that a connection takes all of its descriptors here, and not during a
+    // later request.
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
     Ok(connection)
 }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn several_that_start_at_once_on_a_new_file_all_get_it() {
+    fn several_processes_that_start_at_once_on_a_new_file_all_open_it() {
         for _ in 0..20 {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("models.sqlite3");
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_database_that_stays_waits_for_the_disk() {
+    fn only_a_lasting_database_waits_for_the_disk() {
         let folder = tempfile::tempdir().unwrap();
         for (keep, expected) in [(Keep::Forever, 1), (Keep::WhileOpen, 0)] {
             let path = folder.path().join(format!("{keep:?}"));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_refused_and_left_as_it_was() {
+    fn a_file_that_is_not_ours_is_refused_and_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let open = |path: &Path| open(path, Keep::Forever);
         let refused = |name: &str, bytes: &[u8]| {
@@ -317,11 +317,11 @@ mod tests {
         assert!(matches!(open(folder.path()), Err(Failure::Unreadable(_))));
     }
 
-    /// What happens to the files while they are open, and what brings them back.
+    /// A change to the files while they are open, or its reversal.
     type Happens = fn(&Path);
 
     #[test]
-    fn files_that_are_deleted_moved_or_replaced_take_no_model_and_no_connection() {
+    fn after_its_files_are_deleted_moved_or_replaced_no_row_is_created_and_no_connection_opened() {
         let cases: [(&str, Happens); 5] = [
             ("deleted", |path| fs::remove_file(path).unwrap()),
             ("moved", |path| fs::rename(path, path.with_extension("moved")).unwrap()),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_comes_back_takes_models_again() {
+    fn after_its_file_is_put_back_rows_are_created_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
         let database = pool(&path, 1);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_behind_a_link_is_that_of_the_first_open() {
+    fn a_symbolic_link_is_resolved_once_at_the_first_open() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::os::unix::fs::symlink("real", at("link")).unwrap();
@@ -384,7 +384,7 @@ mod tests {
         fs::remove_file(at("link")).unwrap();
         std::os::unix::fs::symlink("other", at("link")).unwrap();
         database.grow_to(2).unwrap();
-        // Each of the two connections is asked in its turn.
+        // Two queries use each of the two connections once.
         for _ in 0..2 {
             database.lease().create("model", 9).unwrap();
         }

@@ -1,7 +1,7 @@
-//! Finds what other programs commit to our table.
+//! Finds commits of other programs to our table.
 //!
-//! SQLite gives a connection another `PRAGMA data_version` whenever another connection has committed. To ask
-//! for it is a look at memory that all connections share, and no query of the table.
+//! The value of `PRAGMA data_version` changes whenever another connection has committed. Reading it only
+//! reads memory that all connections share, and does not query the table.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use super::super::{Change, Failure, Follower, Known};
 use super::session::Sqlite3Session;
 use super::word;
 
-/// How often it looks: so late a row of another program may be known.
+/// The interval between two looks, and thus the maximum delay until a row of another program is found.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Looks at the version.
 #[derive(Debug)]
 pub(super) struct DataVersion {
     session: Sqlite3Session,
-    /// None before the first look, which therefore asks in any case.
+    /// `None` before the first look, which therefore always queries the table.
     known: Option<i64>,
 }
 
@@ -31,8 +31,8 @@ impl Follower for DataVersion {
         LOOK_EVERY
     }
 
-    /// Asks for the last id, and for the table's word. The word is another one if the whole database was
-    /// replaced through SQLite (`.restore`), whatever ids it has.
+    /// Queries the last id, and the table's number. The number differs if the whole database was replaced
+    /// through SQLite (`.restore`), whatever ids it has.
     fn look(&mut self, Known { table, newest }: Known) -> Result<Option<Change>, Failure> {
         let db = &mut self.session.db;
         let version = db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_the_first_look_is_found_by_it() {
+    fn the_first_look_finds_what_was_written_before_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
         let database = database(&path);
@@ -106,7 +106,7 @@ mod tests {
         theirs.add("theirs");
         look();
         let first = database.table();
-        // With more ids, and then with a word that no process has drawn yet.
+        // With more ids, and then without a number, so that one must be drawn.
         for word in [7, 0] {
             let before = database.table();
             theirs.execute(&format!("PRAGMA user_version = {word}"));

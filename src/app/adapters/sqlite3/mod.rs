@@ -1,8 +1,8 @@
 //! SQLite, compiled in: one file in WAL mode, one writer at a time, any number of readers.
 //!
-//! Ids only grow (AUTOINCREMENT), and are shown in their order, since a second writer waits until the first has
-//! committed. `file` makes a file ours and checks it, `session` has the SQL, `rows` makes models
-//! of whatever is stored, `word` names the table, and `follower` finds the commits of other programs.
+//! Ids only grow (AUTOINCREMENT), and become visible in order, since a second writer waits until the first
+//! has committed. `file` prepares and checks the file, `session` has the SQL, `rows` makes models of whatever
+//! is stored, `word` identifies the table, and `follower` finds the commits of other programs.
 
 mod file;
 mod follower;
@@ -21,14 +21,14 @@ use follower::DataVersion;
 pub use file::Keep;
 pub use session::SCHEMA;
 
-/// A file of SQLite's, and what is beside it.
+/// A database file of SQLite, and the files beside it.
 #[derive(Debug)]
 struct Sqlite3 {
     files: Files,
 }
 
-/// Opens a database, creating its file where there is none. Blocks while another process makes the same
-/// file its own.
+/// Opens a database, and creates its file if it does not exist. Blocks while another process prepares the
+/// same file.
 pub fn open(path: &Path, keep: Keep) -> Result<Opened, Failure> {
     let file::Prepared { session, last_id, table } = file::prepare(path, keep)?;
     let files = Files::of(path, keep)?;
@@ -58,7 +58,7 @@ impl From<rusqlite::Error> for Failure {
     }
 }
 
-/// Another program, for tests of what it may do to a database.
+/// Another program's access to a database, for tests.
 #[cfg(test)]
 pub(crate) mod theirs {
     use rusqlite::Connection;
@@ -68,15 +68,15 @@ pub(crate) mod theirs {
 
     pub(crate) use super::session::Sqlite3Session;
 
-    /// On this file.
+    /// Opens this file.
     pub(crate) fn at(path: &Path) -> Sqlite3Session {
         let db = Connection::open(path).unwrap();
-        // No test of these cuts the power.
+        // No test simulates a power failure.
         db.pragma_update(None, "synchronous", "OFF").unwrap();
         Sqlite3Session::of(db)
     }
 
-    /// On a new database that is nowhere.
+    /// Opens a new database in memory.
     pub(crate) fn in_memory() -> Sqlite3Session {
         let db = Connection::open_in_memory().unwrap();
         db.execute_batch(SCHEMA).unwrap();
@@ -92,13 +92,13 @@ pub(crate) mod theirs {
             self.db.query_row(sql, [], |row| row.get(0)).unwrap()
         }
 
-        /// A model whose name has these bytes, whether or not they are text.
+        /// Inserts a model whose name has these bytes, whether or not they are text.
         pub(crate) fn insert(&self, name: &[u8]) {
             let sql = "INSERT INTO models (name, created_at_us) VALUES (CAST(? AS TEXT), 0)";
             self.db.execute(sql, [name]).unwrap();
         }
 
-        /// The id of a new model.
+        /// Creates a model and returns its id.
         pub(crate) fn add(&mut self, name: &str) -> i64 {
             self.create(name, None).unwrap().id
         }

@@ -1,7 +1,7 @@
-//! Rows of the table as models, whatever another program has stored in them.
+//! Converts rows of the table to models, whatever another program has stored in them.
 //!
-//! A name longer than [`MAX_NAME_BYTES`] is cut where it is read: SQLite tells its length without loading it, and
-//! of a long one only the beginning is read.
+//! A name longer than [`MAX_NAME_BYTES`] is cut when it is read: SQLite knows its length without loading it,
+//! and only the beginning of a long name is read.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::app::model::{MAX_NAME_BYTES, Model};
 use crate::timestamp;
 use ninetabs_server::log_limit::limited;
 
-/// Reads the rows of a query made by `select_models!`, up to the limit. Its order must be that of
-/// an index: SQLite then looks for the next row when it is asked for it, and for no other.
+/// Reads the rows of a query made by `select_models!`, up to the limit. Its order must be that of an index,
+/// so that SQLite reads a row only when it is requested.
 pub(super) fn select(
     db: &Connection,
     query: &str,
@@ -33,8 +33,8 @@ pub(super) fn select(
     Ok(batch.whole())
 }
 
-/// What every query for models selects: a name only if it is short enough to be read whole. The
-/// length of one is known without its bytes (`octet_length`).
+/// The columns of every query for models. The name is selected only if it is short enough; its length is
+/// known without its bytes (`octet_length`).
 macro_rules! select_models {
     ($rest:literal) => {
         concat!(
@@ -48,23 +48,23 @@ pub(super) use select_models;
 
 const _: () = assert!(MAX_NAME_BYTES == 16_384, "select_models! names it as well");
 
-/// Whether the row's name is to be cut.
+/// Whether the row's name must be cut.
 fn is_long(row: &Row<'_>) -> rusqlite::Result<bool> {
     Ok(row.get::<_, Option<u32>>(3)?.unwrap_or(0) as usize > MAX_NAME_BYTES)
 }
 
-/// The one place where a stored row becomes a model, whatever another program has stored in it.
+/// The only conversion of a stored row to a model, whatever another program has stored in it.
 ///
-/// A name becomes text, with U+FFFD for what is not UTF-8. A time becomes the nearest one that
-/// has a text form. A row whose id is not an integer is left out, since no
-/// position could include it, and a log line names it. An error is SQLite's own.
+/// A name becomes text, with U+FFFD for invalid UTF-8. A time becomes the nearest one that has a text form. A
+/// row whose id is not an integer is left out and logged, since a position cannot include it. An error is
+/// SQLite's own.
 fn from_row(db: &Connection, row: &Row<'_>) -> rusqlite::Result<Option<Model>> {
     let id = match row.get_ref(0)? {
         ValueRef::Integer(id) => id,
         other => {
             limited!(
                 Error,
-                "cannot read the row with id {:?} of models: its id is not an integer; it is left out",
+                "cannot read the row of models with id {:?}: its id is not an integer; the row is left out",
                 as_text(other)
             );
             return Ok(None);
@@ -85,7 +85,7 @@ fn as_text(value: ValueRef<'_>) -> Cow<'_, str> {
     }
 }
 
-/// Text that is not a number counts as 1970. A conversion from a float keeps within the range by itself.
+/// Text that is not a number counts as 1970. A conversion from a float saturates at the limits of the range.
 fn as_micros(value: ValueRef<'_>) -> i64 {
     match value {
         ValueRef::Null => 0,
@@ -99,10 +99,10 @@ fn as_micros(value: ValueRef<'_>) -> i64 {
     }
 }
 
-/// The first [`MAX_NAME_BYTES`] of a name that is longer, cut between characters.
+/// The first [`MAX_NAME_BYTES`] of a longer name, cut between characters.
 fn beginning_of_name(db: &Connection, rowid: i64) -> rusqlite::Result<Arc<str>> {
     let name = db.blob_open("main", "models", "name", rowid, true)?;
-    // One more tells whether the cut would fall inside a character.
+    // One more byte shows whether the cut would be inside a character.
     let mut bytes = vec![0; MAX_NAME_BYTES + 1];
     let read = name.read_at(&mut bytes, 0)?;
     bytes.truncate(read);

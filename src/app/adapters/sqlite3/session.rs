@@ -1,7 +1,7 @@
-//! A connection to a file of SQLite's: all of the SQL that pages and streams need.
+//! A connection to a SQLite file, with all of the SQL for pages and streams.
 //!
-//! Other programs write to the table too, and may even have made it with columns that take any
-//! value. So a row is read as well as possible ([`super::rows`]), and none makes a query fail.
+//! Other programs write to the table as well, and may even have created it with columns of any type. Each row
+//! is therefore read as well as possible ([`super::rows`]), and a row cannot make a query fail.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::app::batch::{Batch, Limit};
 use crate::app::model::Model;
 use crate::timestamp;
 
-/// The table, as the first migration leaves it.
+/// The table, as the first migration creates it.
 pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS models (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -21,8 +21,8 @@ pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS models (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS index_models_on_created_at ON models (created_at_us);";
 
-/// The remedy if no id is left.
-const LOWER_THE_IDS: &str = "delete that row, and set seq of models in sqlite_sequence to a lower id";
+/// What to do if no id is left.
+const LOWER_THE_IDS: &str = "delete that row, and set the seq of models in sqlite_sequence to a lower id";
 
 /// One connection.
 #[derive(Debug)]
@@ -35,24 +35,24 @@ impl Sqlite3Session {
         Sqlite3Session { db }
     }
 
-    /// The newest id there is, 0 without models. Ids below 1, which only another program gives, are
-    /// on the page and in no stream: a position stands for all ids up to it, and the first is 0.
+    /// The greatest id, 0 without models. Models with ids below 1, which only another program inserts, are on
+    /// the page but not in a stream: a position stands for all ids up to it, and the least position is 0.
     fn newest_id(&self) -> rusqlite::Result<i64> {
         let sql = "SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1";
         let newest: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
         Ok(newest.unwrap_or(0).max(0))
     }
 
-    /// The last id that was given. Another program can set the number that the table has given, or insert
-    /// an id beyond it.
+    /// The last id that was assigned. Another program can change the recorded number, or insert an id beyond
+    /// it.
     pub(super) fn last(&self) -> rusqlite::Result<i64> {
-        // One statement, since each is a transaction of its own, and a new stream waits for it.
+        // A single statement, since each is a transaction of its own, and a new stream waits for it.
         let sql = "SELECT max(0,
             ifnull((SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'models'), 0),
             ifnull((SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1), 0))";
         match self.db.prepare_cached(sql) {
             Ok(mut statement) => statement.query_row([], |row| row.get(0)),
-            // No more than the newest id is known of a table that another program made without AUTOINCREMENT.
+            // If another program made the table without AUTOINCREMENT, only the greatest id is known.
             Err(rusqlite::Error::SqlInputError { .. }) => self.newest_id(),
             Err(error) => Err(error),
         }
@@ -73,7 +73,7 @@ impl Sqlite3Session {
         Ok(Model { id, name: name.into(), created_at })
     }
 
-    /// Whether no id is left: the greatest is in the table, or was.
+    /// Whether no id is left, because the greatest possible one is or was in the table.
     fn is_out_of_ids(&self, error: &rusqlite::Error) -> bool {
         error.sqlite_error_code() == Some(ErrorCode::DiskFull)
             && self.last().is_ok_and(|last| last == i64::MAX)
@@ -81,7 +81,8 @@ impl Sqlite3Session {
 }
 
 impl Session for Sqlite3Session {
-    /// SQLite waits for the lock of another writer. A disk that does not answer is waited for as long as it takes.
+    /// The limit applies to waiting for the lock of another writer. There is no limit for a disk that does
+    /// not answer.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure> {
         Ok(self.db.busy_timeout(at_most)?)
     }
@@ -95,7 +96,7 @@ impl Session for Sqlite3Session {
         Ok(select(&self.db, select_models!("WHERE id > ? ORDER BY id"), [id], limit)?)
     }
 
-    /// By time first, so that the index gives them in order and none but the wanted rows are read.
+    /// Ordered by time first, as the index is, so that only the requested rows are read.
     fn models_since(&mut self, (time_us, id): (i64, i64), limit: Limit) -> Result<Batch, Failure> {
         let sql = select_models!("WHERE (created_at_us, id) > (?, ?) ORDER BY created_at_us, id");
         Ok(select(&self.db, sql, [time_us, id], limit)?)
@@ -114,11 +115,11 @@ impl Session for Sqlite3Session {
     }
 }
 
-/// Deletes the oldest rows beyond the newest `keep`, the newest of which has this id. Ids have gaps,
-/// where another program has deleted or inserted rows: rows are counted.
+/// Deletes the oldest rows beyond the newest `keep`. `newest` is the id of the newest row. Counts rows and
+/// not ids, since ids have gaps where another program has deleted or inserted rows.
 fn delete_beyond(db: &Connection, newest: i64, keep: u64) -> rusqlite::Result<()> {
     let oldest: i64 = db.prepare_cached("SELECT min(id) FROM models")?.query_row([], |row| row.get(0))?;
-    // Fewer ids than that are fewer rows.
+    // A range of fewer ids has fewer rows.
     if newest.abs_diff(oldest) < keep {
         return Ok(());
     }
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_rows_are_kept_as_were_asked_for_whatever_gaps_their_ids_have() {
+    fn the_requested_number_of_rows_is_kept_whatever_gaps_their_ids_have() {
         let mut db = theirs::in_memory();
         let ids = |db: &Sqlite3Session| -> String {
             db.db.query_row("SELECT group_concat(id) FROM models", [], |row| row.get(0)).unwrap()
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_create_behind_the_lock_of_another_writer_is_busy_after_its_timeout_and_reads_go_on() {
+    fn a_create_fails_as_busy_after_its_timeout_while_another_writer_has_the_lock_and_reads_work() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models.sqlite3");
         let mut ours = super::super::open(&path, super::super::Keep::Forever).unwrap().session;
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_slice_has_what_came_after_it() {
+    fn a_time_slice_has_the_models_after_it() {
         let mut db = theirs::in_memory();
         let first = db.create("first", Some(10)).unwrap();
         let second = db.create("second", Some(10)).unwrap();
@@ -202,7 +203,7 @@ mod tests {
         assert!(plan.contains("index_models_on_created_at"), "{plan}");
     }
 
-    /// All that SQLite can store, by its own spelling, and the text that a name of it has.
+    /// One value of each kind that SQLite can store, as SQL, and the text of a name with that value.
     const VALUES: [(&str, &str); 16] = [
         ("NULL", ""),
         ("0", "0"),
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn whatever_is_stored_is_read_and_no_row_hides_another() {
-        // As our own program makes the table, and as another may have made it.
+        // The table as this program creates it, and as another may have created it.
         for schema in [
             SCHEMA,
             "CREATE TABLE models (id INTEGER PRIMARY KEY AUTOINCREMENT, name, created_at_us)",
@@ -238,7 +239,7 @@ mod tests {
                 for (name, created_at) in [(value, "7"), ("'plain'", value)] {
                     id += 1;
                     let sql = format!("INSERT INTO models VALUES ({id}, {name}, {created_at})");
-                    // Our own table is strict, and takes less.
+                    // Our own table is strict, and accepts fewer values.
                     if db.db.execute(&sql, []).is_ok() {
                         stored.push((id, if name == value { text } else { "plain" }, value));
                     }

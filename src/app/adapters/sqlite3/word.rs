@@ -1,27 +1,27 @@
-//! Where a table's word is kept: in the file's header.
+//! The number that identifies a table, in the file's header.
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use crate::app::table::Table;
 
-/// The pragma that holds it; SQLite itself gives it no meaning, and a new file has 0.
+/// The pragma that stores it. SQLite itself does not use the value, which is 0 in a new file.
 const PRAGMA: &str = "user_version";
 
-/// The word of the table behind this connection; draws it if it has none. Blocks while another
-/// connection writes, and only for that.
+/// The number of this connection's table, drawn if it has none. Drawing blocks while another connection
+/// writes.
 pub(super) fn of(db: &mut Connection) -> rusqlite::Result<Table> {
     let none = Table::default();
     match read(db)? {
         word if word != none => Ok(word),
         _ => match draw(db, none) {
-            // Without a word it can be read all the same.
+            // The table can be read without a number.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ReadOnly) => Ok(none),
             drawn => drawn,
         },
     }
 }
 
-/// Another word in the place of this one. A word that another process has drawn meanwhile stays.
+/// Replaces this number with another. A number that another process has drawn in the meantime stays.
 pub(super) fn draw(db: &mut Connection, known: Table) -> rusqlite::Result<Table> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut word = read(&transaction)?;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_drawn_once_and_kept_in_the_file() {
+    fn a_tables_number_is_drawn_once_and_kept_in_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let open = |name: &str| Connection::open(folder.path().join(name)).unwrap();
         let word = of(&mut open("a")).unwrap();
@@ -51,7 +51,7 @@ mod tests {
         assert_ne!(of(&mut open("b")).unwrap(), word);
         let next = draw(&mut open("a"), word).unwrap();
         assert_ne!(next, word);
-        // Another process that still knows the first word adopts the second.
+        // Another process that still knows the first number adopts the second.
         assert_eq!(draw(&mut open("a"), word).unwrap(), next);
     }
 }

@@ -1,8 +1,8 @@
 //! Each listener gets each model once, in the order of ids, whatever the database does: answers are late or
 //! calls fail, notifications are late, repeated or omitted, and listeners are slow or cut.
 //!
-//! One thing a database must not do: show a number after a greater one. The last test is the control: it shows
-//! that the property fails then.
+//! There is one thing that a database must not do: make a number visible after a greater one. The last test
+//! is the control: it shows that the property then fails.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -14,7 +14,7 @@ use super::super::super::database::Lease;
 use super::super::super::outside_writers;
 use super::*;
 
-/// One event of a script. A number chooses a transaction, commit or listener among those that there are.
+/// One step of a script. A number chooses one of the existing transactions, commits or listeners.
 #[derive(Debug, Clone)]
 enum Step {
     /// A model is created through the pool, which announces it at once.
@@ -26,13 +26,13 @@ enum Step {
     Delete(usize),
     /// A notification of a commit, which may be an old one. Most commits have none.
     Notify(usize),
-    /// The follower's look, at what it was notified of or at the table.
+    /// The follower looks at its notifications, or at the table.
     Look,
     LookAtTheTable,
     LookInVain,
     /// A listener joins, with the position of its page.
     Join(Page),
-    /// It loses its connection, and comes back with the last model that it has.
+    /// It loses its connection, and reconnects with the last model that it has.
     Cut(usize),
     Take(usize),
     /// A stream on a thread of the pool looks for new models.
@@ -41,7 +41,7 @@ enum Step {
     Read(ScriptedTurn),
     Release,
     Refresh,
-    /// All that was ordered is read.
+    /// All orders are answered.
     Settle,
     Say,
 }
@@ -50,9 +50,9 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 enum Page {
     Nothing,
-    /// All that this server knows to be committed.
+    /// All models that this server knows to be committed.
     Known,
-    /// All that is committed.
+    /// All committed models.
     Committed,
 }
 
@@ -85,7 +85,7 @@ impl Member {
 struct Run {
     scripted: Scripted,
     database: Arc<Database>,
-    /// Those of the pool's two sessions.
+    /// The scripts of the pool's two sessions.
     pool: [Arc<Script>; 2],
     reader: Arc<Script>,
     follower: Box<dyn Follower>,
@@ -126,7 +126,7 @@ impl Run {
         match *step {
             Step::Create(turn) => {
                 self.plan_in_pool(turn);
-                // If its connection was lost, the model may exist all the same.
+                // The model may exist even if its connection was lost.
                 let _ = self.database.lease().create("ours", u64::MAX);
             }
             Step::Begin => self.scripted.begin(),
@@ -190,8 +190,8 @@ impl Run {
         }
     }
 
-    /// Blocks until the table reader has answered all questions, or waits for a release: so the same steps
-    /// have the same outcome.
+    /// Blocks until the table reader has answered all questions, or waits for a release, so that the same
+    /// steps have the same outcome.
     fn await_reader(&self) {
         while self.feed.reader.is_at_work() && !self.reader.is_waiting() {
             thread::yield_now();
@@ -211,14 +211,14 @@ impl Run {
         self.members.push(Member { client, since });
     }
 
-    /// Nothing more happens, and everything answers: each listener gets what it lacks.
+    /// Ends the script: every call is answered, and each listener gets what it lacks.
     fn end(mut self) -> Result<(), TestCaseError> {
         while self.scripted.open_transactions() > 0 {
             self.scripted.commit(0);
         }
         self.plan_in_pool(ScriptedTurn::Answer);
         self.reader.behave();
-        // The notifications that are left, and then what none told of.
+        // The remaining notifications, and then commits without one.
         self.scripted.look_at_the_table();
         while self.scripted.has_notices() {
             self.look();
@@ -234,7 +234,7 @@ impl Run {
             let is_in_order =
                 got.is_sorted_by(|a, b| a < b) && got.first().is_none_or(|first| *first > since);
             prop_assert!(is_in_order, "listener {n} has {since} and got {got:?}");
-            // A model that was deleted may have come before.
+            // A deleted model may have been delivered before.
             let lost: Vec<_> = ids.iter().filter(|id| **id > since && !got.contains(id)).collect();
             prop_assert!(lost.is_empty(), "listener {n} has {since}, got {got:?} and lost {lost:?}");
         }
@@ -243,7 +243,7 @@ impl Run {
 }
 
 impl Member {
-    /// As a stream by id does. Whether there was a model.
+    /// Polls as a stream by id does. Returns whether there was a model.
     fn poll(&mut self) -> bool {
         let position = self.position();
         let Client::Pooled { lease, got } = &mut self.client else { return false };
@@ -262,7 +262,7 @@ fn run(numbers: Numbers, most_bytes: usize, steps: &[Step]) -> Result<(), TestCa
     run.end()
 }
 
-/// A turn of a session that a test's own thread waits for: it is never late.
+/// A turn of a session that the test's own thread waits for, which is therefore never late.
 fn prompt() -> impl Strategy<Value = ScriptedTurn> {
     prop_oneof![6 => Just(ScriptedTurn::Answer), 1 => Just(ScriptedTurn::Fail), 1 => Just(ScriptedTurn::FailLate)]
 }
@@ -299,7 +299,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
-/// The same scripts at each run, and no file for those that failed.
+/// Makes the same scripts at each run, and writes no file for a failure.
 fn runner(cases: u32) -> TestRunner {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
@@ -313,9 +313,9 @@ fn every_listener_gets_every_model_once_and_in_order_whatever_the_database_does(
 }
 
 #[test]
-fn an_answer_from_before_a_commit_does_not_count_for_it() {
-    // Random scripts seldom commit in this moment. The only model that is known is deleted, the table has none
-    // when it is read, and one more when the answer comes.
+fn an_answer_from_before_a_commit_does_not_settle_a_later_question() {
+    // Random scripts seldom commit at this moment: the only known model is deleted, the table is empty when
+    // it is read, and has one more model when the answer arrives.
     let models = [
         Step::Join(Page::Nothing),
         Step::Create(ScriptedTurn::Answer),
