@@ -17,6 +17,7 @@ use crossbeam_channel::bounded;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::orders_log::ClosedClient;
 use crate::lab::http::{ClientRequest, Closer, Connection, HttpError, Options, parse_url};
 use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
 use crate::lab::zombies::Zombie;
@@ -296,6 +297,24 @@ impl Laboratory {
             zombies: open.zombies.iter().map(|(number, zombie)| show_zombie(*number, zombie)).collect(),
             pages: open.pages.iter().map(|(number, page)| page.show(*number)).collect(),
         }
+    }
+
+    /// This tab, or everything that is open, as clients that are closed at this time. A tab that has not
+    /// connected yet is left out.
+    pub fn clients(&self, at_us: u64, tab: Option<u32>) -> Vec<ClosedClient> {
+        let LabShown { tabs, zombies, pages } = self.show();
+        let client = |name, target, local_port| ClosedClient { at_us, target, local_port, name };
+        let is_meant = |it: &ShownTab| tab.is_none_or(|tab| tab == it.tab);
+        let tabs = tabs.into_iter().filter(is_meant).filter_map(|it| {
+            let port = it.local_port?;
+            Some(client(format!("tab {}", it.tab), it.target, port))
+        });
+        let zombies =
+            zombies.into_iter().map(|it| client(format!("zombie-{}", it.zombie), it.target, it.local_port));
+        let pages = pages.into_iter().filter(|it| it.answered.is_none());
+        let pages = pages.map(|it| client(format!("page-{}", it.page), it.target, it.local_port));
+        let others = zombies.chain(pages).filter(|_| tab.is_none());
+        tabs.chain(others).collect()
     }
 
     fn url(&self, target: &str) -> String {

@@ -13,6 +13,7 @@ mod command;
 mod guard;
 mod laboratory;
 pub mod orders;
+mod orders_log;
 mod pages;
 mod sizing;
 mod stats;
@@ -20,6 +21,7 @@ mod steering;
 mod token;
 mod view;
 mod viewers;
+mod warnings;
 
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -31,6 +33,7 @@ use crossbeam_channel::Sender;
 use http::StatusCode;
 use minijinja::context;
 use serde::Serialize;
+use url::form_urlencoded;
 
 use ninetabs_server::escape;
 use ninetabs_server::log_limit::limited;
@@ -151,7 +154,7 @@ impl Control {
     fn answer(&self, request: &Request, path: &str) -> Result<Response, Wrong> {
         if PAGES.contains(&path) {
             return match request.method().as_str() {
-                "GET" | "HEAD" => Ok(self.page(path)),
+                "GET" | "HEAD" => Ok(self.page(request, path)),
                 _ => Err(Wrong::method(path, "GET, HEAD")),
             };
         }
@@ -164,11 +167,13 @@ impl Control {
             Ask::Threads => one_line(&self.view.threads()),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             Ask::Reap | Ask::MaxStreamAge => self.steering.obey(ask, &given),
-            Ask::Resize | Ask::SetThreads | Ask::Reset => match OnlyOne::take(&self.is_sizing) {
-                // One thread of the pool can be spared; further ones wait aside.
-                Some(_only) => self.steering.obey(ask, &given),
-                None => self.carry_out(&self.orders, request, ask, given),
-            },
+            Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
+                match OnlyOne::take(&self.is_sizing) {
+                    // One thread of the pool can be spared; further ones wait aside.
+                    Some(_only) => self.steering.obey(ask, &given),
+                    None => self.carry_out(&self.orders, request, ask, given),
+                }
+            }
             Ask::OpenTab | Ask::CloseTab | Ask::Zombies | Ask::Page => {
                 self.carry_out(&self.lab_orders, request, ask, given)
             }
@@ -214,7 +219,7 @@ impl Control {
         }
     }
 
-    fn page(&self, path: &str) -> Response {
+    fn page(&self, request: &Request, path: &str) -> Response {
         let (name, frames) = match path {
             WALL => ("control/wall.html", self.hosts_of_tabs()),
             _ => ("control/dashboard.html", Vec::new()),
@@ -222,6 +227,8 @@ impl Control {
         let more = context! {
             app_port => self.view.server.addr().port(),
             query => self.guard.query(),
+            tour => asks_for_the_tour(request),
+            page => name.trim_start_matches("control/").trim_end_matches(".html"),
             threads => self.steering.threads_at_the_start(),
         };
         self.pages.show(name, self.guard.page_token(), frames, more)
@@ -232,6 +239,13 @@ impl Control {
         let port = self.view.server.addr().port();
         ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
     }
+}
+
+/// Whether the address of the wall has `tour=1` or a `step`. Without them the page leaves the tour out.
+fn asks_for_the_tour(request: &Request) -> bool {
+    let query = request.target().split_once('?').map_or("", |(_, query)| query);
+    form_urlencoded::parse(query.as_bytes())
+        .any(|(name, value)| name == "step" || (name == "tour" && value == "1"))
 }
 
 /// Held by the one that may; given back when dropped.

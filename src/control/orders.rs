@@ -59,6 +59,7 @@ pub(super) enum Ask {
     Zombies,
     Page,
     SetThreads,
+    SetDatabase,
     Reset,
 }
 
@@ -124,6 +125,9 @@ const MAX: Takes = Takes::Number { what: "a maximum of threads", least: 1, most:
 const THREADS: Takes =
     Takes::Number { what: "a number of threads, as minimum and maximum,", least: 1, most: MAX_THREADS };
 
+const CONNECTIONS: Takes =
+    Takes::Number { what: "a number of database connections", least: 1, most: MAX_THREADS };
+
 /// All of them.
 pub const ALL: &[Order] = &[
     get("/events", Ask::Events, NONE),
@@ -138,6 +142,7 @@ pub const ALL: &[Order] = &[
     post("/lab/zombies", Ask::Zombies, &[optional("count", ZOMBIES)]),
     post("/lab/page", Ask::Page, NONE),
     post("/lab/threads", Ask::SetThreads, &[needed("count", THREADS)]),
+    post("/lab/database", Ask::SetDatabase, &[needed("size", CONNECTIONS)]),
     post("/lab/reset", Ask::Reset, NONE),
 ];
 

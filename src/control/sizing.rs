@@ -29,6 +29,8 @@ pub(super) enum SizeError {
     TooManyClients { size: usize, room: usize, open: usize },
     #[error("the database pool cannot grow: {0}")]
     Database(OpenError),
+    #[error("size: {size} is more than the {most} connections of the start; give a size from 1 to {most}")]
+    MoreThanAtStart { size: usize, most: usize },
 }
 
 /// How the database pool follows the pool of threads.
@@ -69,12 +71,37 @@ impl Sizing {
         Ok(view.server.resize(threads.min(), threads.max())?)
     }
 
-    /// Sets threads to those of the start, and the database pool to its own. The room for clients stays
-    /// as it is: SQLite keeps the descriptors.
+    /// Restores the threads and the database pool of the start. The limit on clients stays as it is: SQLite
+    /// keeps the descriptors.
     pub fn restore(&self, view: &View, threads: PoolSize) -> Result<(), SizeError> {
         self.set(view, threads)?;
+        if view.database.wanted() < self.database {
+            // Only `set_database` makes it smaller, so its descriptors are still reserved.
+            view.database.grow_to(self.database).map_err(of_database)?;
+        }
         view.database.shrink_to(self.database);
         Ok(())
+    }
+
+    /// Sets the number of database connections, at most as many as at the start. Those that are in use and
+    /// too many are closed when they come back.
+    pub fn set_database(&self, view: &View, size: usize) -> Result<(), SizeError> {
+        let _order = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if size > self.database {
+            return Err(SizeError::MoreThanAtStart { size, most: self.database });
+        }
+        if size > view.database.wanted() {
+            view.database.grow_to(size).map_err(of_database)?;
+        }
+        view.database.shrink_to(size);
+        Ok(())
+    }
+}
+
+fn of_database(error: OpenError) -> SizeError {
+    match error {
+        OpenError::Failure(Failure::Gone(gone)) => SizeError::Gone(gone),
+        error => SizeError::Database(error),
     }
 }
 
@@ -97,10 +124,7 @@ fn grow(view: &View, size: usize, room: &RoomFor) -> Result<(), SizeError> {
     let grown = if open > room {
         Err(SizeError::TooManyClients { size, room, open })
     } else {
-        database.grow_to(size).map_err(|error| match error {
-            OpenError::Failure(Failure::Gone(gone)) => SizeError::Gone(gone),
-            error => SizeError::Database(error),
-        })
+        database.grow_to(size).map_err(of_database)
     };
     if let (Err(_), Some(before)) = (&grown, before) {
         server.limit_connections(before);

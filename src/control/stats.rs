@@ -1,7 +1,7 @@
 //! The control server's numbers, as JSON.
 //!
-//! Keys of Puma come in Puma's order and with its meanings: the backlog counts
-//! as busy, `backlog_max` is the most since it was last asked for.
+//! The keys of Puma have Puma's order and meanings: the backlog counts as busy, and `backlog_max` is the
+//! highest backlog since the last request for it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::laboratory;
+use super::orders_log::{ClosedClient, OrderShown};
+use super::warnings::Warning;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::{self, Database};
 use crate::front::AppServer;
@@ -39,9 +41,9 @@ pub(super) struct StatsJson {
     streams: StreamStats,
     database: database::Stats,
     connections: ConnectionsJson,
-    /// How often the app has asked the database, ever.
+    /// Queries of the app since the start.
     queries: u64,
-    /// How often a client asked for models that `--keep-models` no longer had, ever.
+    /// How often a client asked for rows that `--keep-models` had deleted, since the start.
     gaps: u64,
     listeners: Counts,
 }
@@ -52,39 +54,45 @@ struct VersionsJson {
     ninetabs: &'static str,
 }
 
-/// tiny_http does not tell how many connections it has: the kernel is asked.
+/// tiny_http does not report how many connections it has, so the kernel is asked.
 #[derive(Serialize)]
 struct ConnectionsJson {
     open: Option<usize>,
-    /// The most that are let in; null on tiny-http, which has no limit.
+    /// The most connections; null on tiny-http, which has no limit.
     max: Option<usize>,
-    /// Those without a whole request that were closed to make room for others, ever.
+    /// Connections without a complete request that were closed to make room for others, since the start.
     evicted: u64,
     /// Bytes of answers that threads are writing and that the kernel has not taken yet.
     unsent_bytes: u64,
-    /// Bytes of requests that have begun to come and that no thread has taken; null on tiny-http.
+    /// Bytes of incomplete requests that no thread has taken; null on tiny-http.
     pending_bytes: Option<usize>,
     max_pending_bytes: Option<usize>,
 }
 
-/// What a viewer is shown: see [`super::viewers`].
+/// The data of a viewer's `event: state`: see [`super::viewers`].
 #[derive(Serialize)]
 pub(super) struct StateJson {
     /// On the timeline's clock.
     pub now_us: u64,
-    /// A word that no other run of a server has: two runs can have the same `started_at`.
+    /// Identifies this run of the server: two runs can have the same `started_at`.
     pub server: Arc<str>,
     pub stats: StatsJson,
     pub threads: Vec<ThreadJson>,
-    /// Connections that are idle or not read whole; None where the front door hides them.
+    /// Connections that are idle or have sent no complete request; None if the front door hides them.
     pub reactor: Option<usize>,
-    /// Connections that the kernel has completed and nobody has accepted; None where it does
-    /// not tell.
+    /// Connections that the kernel has completed and the server has not accepted; None if the kernel does not
+    /// say.
     pub listen_queue: Option<usize>,
     pub min: usize,
     pub max: usize,
     pub max_stream_age_s: Option<f64>,
     pub lab: laboratory::LabShown,
+    /// The newest orders, oldest first.
+    pub orders: Vec<OrderShown>,
+    /// The newest of the lab's clients that were closed.
+    pub closed: Vec<ClosedClient>,
+    /// The most serious first.
+    pub warnings: Vec<Warning>,
 }
 
 pub(super) fn stats(
@@ -136,7 +144,7 @@ pub(super) struct ThreadJson {
     age: Option<f64>,
     /// Bytes of the answer that the kernel has taken.
     bytes: Option<u64>,
-    /// As the timeline has it.
+    /// Its number on the timeline.
     number: usize,
 }
 
@@ -174,8 +182,7 @@ pub(super) struct Backtrace {
     backtrace: [String; 1],
 }
 
-/// Puma's thread-backtraces, as far as a thread can be seen from another: one
-/// line, which says what it does.
+/// Puma's thread-backtraces, as far as one thread can see another: one line that says what it does.
 pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
     let doing = |thread: &ThreadView| match &thread.request {
         None => "waiting for work in todo".to_owned(),
@@ -196,8 +203,8 @@ pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
     server.threads().into_iter().map(backtrace).collect()
 }
 
-/// Connections to this address that the kernel has and that neither side has
-/// finished: those not yet accepted included. None where /proc does not say.
+/// Connections to this address that neither side has finished, including those not yet accepted. None if
+/// /proc does not say.
 pub(super) fn open_connections(address: SocketAddr) -> Option<usize> {
     let table = kernel_table(address)?;
     let port = format!(":{:04X}", address.port());
@@ -208,12 +215,12 @@ pub(super) fn open_connections(address: SocketAddr) -> Option<usize> {
         let is_open = local.ends_with(&port) && matches!(state, "01" | "08");
         is_open.then(|| (local.to_owned(), remote.to_owned()))
     };
-    // The table is no snapshot: a busy kernel may list a connection twice.
+    // The table is not a snapshot: a busy kernel may list a connection twice.
     Some(table.lines().skip(1).filter_map(open).collect::<HashSet<_>>().len())
 }
 
-/// Connections to this address that wait to be accepted: of a socket that listens the
-/// kernel shows them as bytes to be read. None where /proc does not say.
+/// Connections to this address that wait to be accepted. For a listening socket the kernel shows their number
+/// as bytes to be read. None if /proc does not say.
 pub(super) fn listen_queue(address: SocketAddr) -> Option<usize> {
     let port = format!(":{:04X}", address.port());
     kernel_table(address)?.lines().skip(1).find_map(|line| {

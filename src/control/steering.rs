@@ -1,8 +1,8 @@
 //! The orders that change how the server runs: each is carried out whole, or changes nothing.
 //!
-//! Those that change the number of threads, or wait for the lab's clients, may take long: connections to
-//! the database are opened, tabs are waited for. They are called on threads of their own (see
-//! [`super::aside`]), and no two of the first kind at once.
+//! Orders that change the number of threads, or that wait for the lab's clients, may take long: connections to
+//! the database are opened, and threads of tabs are joined. They run on threads of their own (see
+//! [`super::aside`]), those of the first kind one at a time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::one_line;
 use super::orders::{Ask, Given};
+use super::orders_log::ClosedClient;
 use super::sizing::{Growth, Sizing};
 use super::view::View;
 use ninetabs_server::Response;
@@ -29,7 +30,7 @@ pub(super) struct Steering {
     view: View,
     start: Start,
     sizing: Sizing,
-    /// Held from the look at the present size to the change of it.
+    /// Held while the present size is read and changed.
     sizes: Mutex<()>,
 }
 
@@ -51,6 +52,8 @@ impl Steering {
         // The table has read the tab's number within its bounds.
         let tab = || number("tab").and_then(|tab| u32::try_from(tab).ok());
         let laboratory = &self.view.laboratory;
+        let at_us = self.view.timeline.now_us();
+        let closes = self.closes(ask, tab(), at_us);
         let done = match ask {
             Ask::Reap => {
                 let at_least = given.seconds("older-than").unwrap_or_default();
@@ -62,6 +65,7 @@ impl Steering {
             }
             Ask::Resize => self.resize(number("min"), number("max")),
             Ask::SetThreads => self.set_threads(number("count").unwrap_or_default()),
+            Ask::SetDatabase => self.set_database(number("size").unwrap_or_default()),
             Ask::Reset => self.reset(),
             Ask::OpenTab => told(laboratory.open_tab(tab())),
             Ask::CloseTab => {
@@ -76,7 +80,22 @@ impl Steering {
                 Err("it changes nothing; ask by GET".to_owned())
             }
         };
+        if done.is_ok() {
+            closes.into_iter().for_each(|client| self.view.orders.closed(client));
+            if let Some(label) = label(ask, given) {
+                self.view.orders.ordered(at_us, label);
+            }
+        }
         done.unwrap_or_else(|wrong| Response::line(StatusCode::UNPROCESSABLE_ENTITY, &wrong))
+    }
+
+    /// The clients of the lab that an order will close.
+    fn closes(&self, ask: Ask, tab: Option<u32>, at_us: u64) -> Vec<ClosedClient> {
+        match ask {
+            Ask::CloseTab => self.view.laboratory.clients(at_us, tab),
+            Ask::Reset => self.view.laboratory.clients(at_us, None),
+            _ => Vec::new(),
+        }
     }
 
     fn resize(&self, new_min: Option<usize>, new_max: Option<usize>) -> Result<Response, String> {
@@ -117,6 +136,12 @@ impl Steering {
         Ok(answer)
     }
 
+    fn set_database(&self, size: usize) -> Result<Response, String> {
+        let _alone = self.alone();
+        self.sizing.set_database(&self.view, size).map_err(|error| error.to_string())?;
+        Ok(one_line(&json!({ "size": self.view.database.wanted() })))
+    }
+
     fn trim(&self) {
         for _ in self.view.server.size().min()..self.view.server.threads().len() {
             self.view.server.trim();
@@ -147,6 +172,35 @@ impl Steering {
         // It guards nothing that a panic could leave half done.
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The words of an order that was carried out, for a label in the lanes.
+fn label(ask: Ask, given: &Given) -> Option<String> {
+    let number = |name| given.number(name).unwrap_or(1);
+    Some(match ask {
+        Ask::Reap => "reap".to_owned(),
+        Ask::MaxStreamAge => match given.seconds("secs") {
+            Some(age) => format!("max age {} s", age.as_secs_f64()),
+            None => "max age off".to_owned(),
+        },
+        Ask::Resize => match (given.number("min"), given.number("max")) {
+            (_, Some(max)) => format!("{max} threads at most"),
+            (Some(min), None) => format!("{min} threads at least"),
+            (None, None) => return None,
+        },
+        Ask::SetThreads => format!("{} threads", number("count")),
+        Ask::SetDatabase => format!("{} database connections", number("size")),
+        Ask::Reset => "reset".to_owned(),
+        Ask::CloseTab => format!("closed tab {}", number("tab")),
+        Ask::Zombies if number("count") == 1 => "a zombie".to_owned(),
+        Ask::Zombies => format!("{} zombies", number("count")),
+        Ask::Page => "asked for a page".to_owned(),
+        Ask::OpenTab => match given.number("tab") {
+            Some(tab) => format!("opened tab {tab}"),
+            None => "opened a tab".to_owned(),
+        },
+        Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline => return None,
+    })
 }
 
 /// What an order came to.

@@ -1,11 +1,13 @@
-//! What can be seen of a running server, in one place for all who look.
+//! What can be seen of a running server, in one place.
 
 use std::process;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::laboratory::Laboratory;
+use super::orders_log::OrdersLog;
 use super::stats::{self, StateJson, StatsJson, ThreadJson};
+use super::warnings::{Seen, Watcher, warnings};
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
 use crate::front::AppServer;
@@ -24,12 +26,13 @@ pub struct View {
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
     pub(super) services: Services,
+    pub(super) orders: Arc<OrdersLog>,
     /// A word that no other run of a server has.
     pub(super) run: Arc<str>,
 }
 
 impl View {
-    /// Of the app's server; the lab's clients will speak to its address.
+    /// Of the app's server, which is the server that the lab's clients connect to.
     pub fn new(
         server: Arc<AppServer>,
         live: Arc<Streams>,
@@ -39,10 +42,20 @@ impl View {
         services: Services,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.addr()));
-        View { server, live, database, broadcaster, timeline, laboratory, services, run: word_of_this_run() }
+        View {
+            server,
+            live,
+            database,
+            broadcaster,
+            timeline,
+            laboratory,
+            services,
+            orders: Arc::default(),
+            run: word_of_this_run(),
+        }
     }
 
-    /// The stats as pumactl asks for them: what counts since it was last asked begins anew.
+    /// The stats for pumactl: what counts since the last such request starts again.
     pub(super) fn stats(&self) -> StatsJson {
         self.stats_of(self.server.stats())
     }
@@ -55,16 +68,34 @@ impl View {
         stats::threads(&self.server)
     }
 
-    /// All that a viewer is shown besides the timeline; resets nothing.
-    pub(super) fn state(&self, listen_queue: Option<usize>) -> StateJson {
+    /// Everything that a viewer is sent besides the timeline. Resets nothing. `queued` is how many connections
+    /// have waited in the kernel for a second.
+    pub(super) fn state(
+        &self,
+        listen_queue: Option<usize>,
+        queued: usize,
+        watcher: &mut Watcher,
+    ) -> StateJson {
         let glance = self.server.glance();
         let threads = self.threads();
         let held = threads.iter().filter(|thread| thread.is_busy()).count();
         // Each connection is in todo, with a pool thread, or watched by the reactor.
         let reactor = glance.connections.map(|all| all.saturating_sub(glance.pool.backlog + held));
         let size = self.server.size();
+        watcher.look(&self.timeline);
+        let (now_us, closed) = (self.timeline.now_us(), self.orders.clients());
+        let warnings = warnings(&Seen {
+            now_us,
+            snapshot: watcher.snapshot(),
+            max_threads: size.max(),
+            max_stream_age: self.live.max_age(),
+            closed: &closed,
+            database: &self.database.stats(),
+            listen_queue: queued,
+            openings: watcher.openings(),
+        });
         StateJson {
-            now_us: self.timeline.now_us(),
+            now_us,
             server: Arc::clone(&self.run),
             stats: self.stats_of(glance),
             threads,
@@ -73,13 +104,16 @@ impl View {
             min: size.min(),
             max: size.max(),
             lab: self.laboratory.show(),
+            orders: self.orders.orders(),
+            closed,
+            warnings,
             max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
         }
     }
 }
 
-/// The process and the time: of two servers that follow each other one of them differs. In a container
-/// each server may be process 1.
+/// The process and the time: for two servers in succession, at least one of them differs. In a container each
+/// server may be process 1.
 fn word_of_this_run() -> Arc<str> {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{:x}.{:x}", process::id(), since_epoch.as_micros()).into()

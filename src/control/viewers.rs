@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use super::stats;
 use super::view::View;
+use super::warnings::Watcher;
 use ninetabs_server::escape;
 use ninetabs_server::event_loop::{EventLoop, Feed, NextPiece, Peer};
 use ninetabs_server::log_limit::limited;
@@ -99,7 +100,10 @@ struct ViewersFeed {
     state_clock: ViewersClock,
     listen_queue_clock: ViewersClock,
     tick: ViewersClock,
-    waiting_outside: Option<usize>,
+    listen_queue: Option<usize>,
+    /// The same a second earlier.
+    listen_queue_before: Option<usize>,
+    watcher: Watcher,
     /// The newest numbers, and how often there were new ones.
     state: Rc<[u8]>,
     states: u64,
@@ -122,7 +126,9 @@ impl ViewersFeed {
             state_clock: ViewersClock::new(STATE_EVERY),
             listen_queue_clock: ViewersClock::new(LISTEN_QUEUE_EVERY),
             tick: ViewersClock::new(TICK),
-            waiting_outside: None,
+            listen_queue: None,
+            listen_queue_before: None,
+            watcher: Watcher::default(),
             state: Rc::from([]),
             states: 0,
             tick_seq: 0,
@@ -136,10 +142,12 @@ impl ViewersFeed {
         self.view.server.look_at_todo();
         self.tick_seq = self.view.timeline.last_seq();
         if self.listen_queue_clock.is_due() {
-            self.waiting_outside = stats::listen_queue(self.view.server.addr());
+            self.listen_queue_before = self.listen_queue;
+            self.listen_queue = stats::listen_queue(self.view.server.addr());
         }
         if wants_state {
-            self.state = event("state", None, &self.view.state(self.waiting_outside));
+            let queued = self.listen_queue_before.min(self.listen_queue).unwrap_or(0);
+            self.state = event("state", None, &self.view.state(self.listen_queue, queued, &mut self.watcher));
             self.states += 1;
         }
     }
