@@ -1,5 +1,5 @@
-//! The dashboard: what it shows is what the server says at that moment, its buttons do
-//! what they say, and nobody but its own pages can press them.
+//! The dashboard: it shows what the server says at that moment, its buttons do what they say, and only its own
+//! pages can press them.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -72,8 +72,19 @@ fn press(browser: &Browser, tab: &Tab, button: &str) {
     browser.wait_for(tab, "document.getElementById('answer').textContent !== ''");
 }
 
+/// Chooses a value in a field, as a person does who leaves the field then.
+fn choose(browser: &Browser, tab: &Tab, field: &str, value: &str) {
+    let script = format!(
+        "document.getElementById('answer').textContent = '';
+         const field = document.querySelector('{field}');
+         field.value = '{value}';
+         field.dispatchEvent(new Event('change', {{ bubbles: true }}))"
+    );
+    browser.run(tab, &script);
+}
+
 #[test]
-fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
+fn a_viewer_gets_the_past_then_new_moments_and_numbers() {
     let server = Server::start(&["--update-rate", "60"]);
     let mut tab = send(server.app, b"GET /models/live_stream?tab=7 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     read_until(&mut tab, "data: ");
@@ -105,7 +116,7 @@ fn a_viewer_is_told_of_the_past_then_of_what_happens_and_of_the_numbers() {
     assert!(at("queued") < at("started") && at("started") < at("accepted"), "{kinds:?}");
     assert!(at("accepted") < at("wrote"), "{kinds:?}");
 
-    // Who comes back goes on where it was, and a number of another server's is none.
+    // A viewer that reconnects continues after its last event. An id of another server does not count.
     assert_eq!(get(server.app, "/up").0, 200);
     let mut back = Viewer::open(&server, &format!("Last-Event-ID: {last}\r\n"));
     let news = back.next("moments").1;
@@ -142,7 +153,7 @@ fn replace(mut server: Server, flags: &[&str]) -> Server {
 }
 
 #[test]
-fn a_page_notices_under_every_name_that_another_server_listens_there() {
+fn a_page_reloads_when_another_server_takes_over_its_address() {
     let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.test 127.0.0.1"]) else { return };
     let flags = ["--allow-host", "ninetabs.test"];
     let mut server = Server::start(&flags);
@@ -167,7 +178,7 @@ fn press_is_obeyed(browser: &Browser, server: &Server) {
     let tab = dashboard(browser, server);
     press(browser, &tab, "#reap");
     let words = browser.eval(&tab, "document.getElementById('answer').textContent");
-    assert!(words.as_str().unwrap().ends_with(" told to end."), "{words}");
+    assert!(words.as_str().unwrap().ends_with(" reaped."), "{words}");
 }
 
 /// Asks for `/up` from another loopback address, from this port.
@@ -192,7 +203,7 @@ fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
     let port = |said: &Value| u16::try_from(said["local_port"].as_u64().unwrap()).unwrap();
     let zombie = order(&server, "/lab/zombies?count=1").1["zombies"][0].clone();
     assert_eq!(zombie["target"], "/models/live_stream?tab=zombie-1");
-    browser.wait_for(&tab, &format!("{} === '1 there, it holds a thread'", text("zombie-count")));
+    browser.wait_for(&tab, &format!("{} === '1 zombie connected, it holds a thread'", text("zombie-count")));
     let page = order(&server, "/lab/page").1;
     browser.wait_for(&tab, &format!("{}.includes('answered with 200 by thread')", text("pages")));
     let pages = browser.eval(&tab, &text("pages"));
@@ -206,13 +217,13 @@ fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
         browser.wait_for(&tab, &format!("{heard}?.port === {port} && {heard}.state === 'ended'"));
         browser.run(&tab, "window.told = 0; feed.on(change => { told += change === 'state'; })");
         browser.wait_for(&tab, "told > 1");
-        assert_eq!(browser.eval(&tab, &text("zombie-count")), "1 there, it holds a thread");
+        assert_eq!(browser.eval(&tab, &text("zombie-count")), "1 zombie connected, it holds a thread");
         assert_eq!(browser.eval(&tab, &text("pages")), pages);
     }
 }
 
 #[test]
-fn zombies_that_hold_no_thread_are_said_to_hold_none() {
+fn the_page_says_when_connected_zombies_hold_no_thread() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--front", "puma", "--update-rate", "200ms", "--retry", "60"]);
     let tab = dashboard(&browser, &server);
@@ -221,13 +232,13 @@ fn zombies_that_hold_no_thread_are_said_to_hold_none() {
     };
     says("");
     press(&browser, &tab, "#zombies");
-    says("3 there, each holds a thread");
+    says("3 zombies connected, each holds a thread");
     press(&browser, &tab, "#reap");
-    says("3 left, none holds a thread");
+    says("3 zombies connected, none holds a thread");
 }
 
 #[test]
-fn to_look_resets_nothing_that_pumactl_asks_for() {
+fn viewers_reset_no_number_that_pumactl_asks_for() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = open_stream(server.app);
     server.stats();
@@ -247,18 +258,18 @@ fn to_look_resets_nothing_that_pumactl_asks_for() {
 }
 
 #[test]
-fn sixteen_watch_and_hold_no_thread_and_the_next_is_told_so() {
+fn sixteen_viewers_hold_no_thread_and_a_seventeenth_is_refused() {
     let server = Server::start(&[]);
     let mut viewers: Vec<_> = (0..16).map(|_| Viewer::open(&server, "")).collect();
     let request = "GET /events HTTP/1.0\r\n\r\n";
     let (status, said) = split(&ask(server.control, request));
     assert_eq!((status, said.lines().count()), (503, 1), "{said}");
-    // Four threads, and sixteen who watch: each is served, and so is who asks.
+    // Four threads and sixteen viewers: each viewer is served, and so are other requests.
     for viewer in &mut viewers {
         viewer.next("state");
     }
     assert_eq!(server.stats()["busy_threads"], 0);
-    // A place is free again when its viewer has gone.
+    // When a viewer has gone, another one is admitted.
     viewers.pop();
     let mut late = wait_for("a free place", || {
         let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -268,7 +279,7 @@ fn sixteen_watch_and_hold_no_thread_and_the_next_is_told_so() {
 }
 
 #[test]
-fn who_does_not_read_is_dropped() {
+fn a_viewer_that_does_not_read_is_dropped() {
     let server = Server::start(&[]);
     let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stopped = send_with_small_buffer(server.control, request);
@@ -295,7 +306,7 @@ fn who_does_not_read_is_dropped() {
         reads.next("state");
     }
     server.wait_for_stats("free threads", |stats| stats["busy_threads"] == 0);
-    // All that was written to it and not one byte more.
+    // It gets what was written to it before, and nothing after that.
     stopped.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0; 65536];
     loop {
@@ -309,7 +320,7 @@ fn who_does_not_read_is_dropped() {
 }
 
 #[test]
-fn no_page_of_elsewhere_can_press_a_button() {
+fn no_page_of_another_site_can_press_a_button() {
     let server = Server::start(&["--update-rate", "60"]);
     let page = get(server.control, "/").1;
     let token = page.split_once("data-token=\"").unwrap().1.split('"').next().unwrap().to_owned();
@@ -328,6 +339,7 @@ fn no_page_of_elsewhere_can_press_a_button() {
         "/lab/zombies?count=3",
         "/lab/page",
         "/lab/threads?count=1",
+        "/lab/database?size=1",
         "/lab/reset",
         "/reap",
         "/resize?max=9",
@@ -348,7 +360,7 @@ fn no_page_of_elsewhere_can_press_a_button() {
             ("", format!("{host}{own}")),
             (&*format!("{and}token={token}"), format!("{host}{own}")),
             ("", format!("{host}{own}X-Ninetabs-Token: {token}0\r\n")),
-            // A name that was pointed here.
+            // A foreign name that resolves to this address.
             ("", format!("Host: evil.example:{}\r\n{right}", server.control.port())),
             (
                 "",
@@ -385,7 +397,7 @@ fn no_page_of_elsewhere_can_press_a_button() {
 }
 
 #[test]
-fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_takes_all_back() {
+fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_closes_them() {
     let server = Server::start(&[
         "--front",
         "puma",
@@ -410,7 +422,7 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_takes_all_back() {
     paths.sort();
     let wanted = ["1", "7", "zombie-1", "zombie-2"].map(|tab| format!("/models/live_stream?tab={tab}"));
     assert_eq!(paths, wanted);
-    // It is found again by its port.
+    // Its port identifies it on the timeline.
     let timeline = json(server.control, "GET", "/timeline").1;
     let peeked = timeline["moments"].as_array().unwrap().iter().find(|it| it["peeked"] == true).unwrap();
     assert_eq!((&peeked["port"], &peeked["target"]), (&page["local_port"], &json!("/?tab=page-3")));
@@ -475,12 +487,12 @@ fn viewers_and_the_labs_clients_end_with_the_server() {
     let status = server.wait_for_exit();
     assert!(status.success(), "{status}: {}", server.log());
     assert!(!server.log().contains("panicked"), "{}", server.log());
-    // Its stream ends, with or without a word.
+    // Its stream ends, with or without an error.
     let _ = watches.0.read_to_end(&mut Vec::new());
 }
 
 #[test]
-fn three_threads_are_three_soon() {
+fn surplus_threads_end_as_soon_as_they_are_idle() {
     let server = Server::start(&["--update-rate", "50ms"]);
     let tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     assert_eq!(order(&server, "/lab/threads?count=3").0, 200);
@@ -539,17 +551,17 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
     press(&browser, &tab, "#ask-page");
     browser.wait_for(
         &tab,
-        "/waits in todo for [0-9.]+ s, 1 ahead/.test(document.getElementById('pages').textContent)",
+        "/waits in the queue for [0-9.]+ s, 1 ahead/.test(document.getElementById('pages').textContent)",
     );
     browser.wait_for(
         &tab,
-        "document.getElementById('headline').textContent.startsWith('All 8 threads are held, and 2 wait')",
+        "document.getElementById('headline').textContent.startsWith('All 8 threads are held. 2 wait, the first for ')",
     );
     agree(&browser, &tab, &server);
 
     press(&browser, &tab, ".chip[data-tab=\"3\"] .close");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"9\"]')?.dataset.state === 'streaming'");
-    browser.wait_for(&tab, "document.getElementById('log').textContent.includes('its client is gone')");
+    browser.wait_for(&tab, "document.getElementById('log').textContent.includes('failed (EPIPE)')");
     agree(&browser, &tab, &server);
     press(&browser, &tab, ".chip[data-tab=\"4\"] .close");
     browser.wait_for(
@@ -560,43 +572,47 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
 
     press(&browser, &tab, "#reap");
     server.wait_for_stats("reaped streams", |stats| stats["streams"]["reaped"] == 7);
-    browser.wait_for(&tab, "document.getElementById('answer').textContent === '7 streams were told to end.'");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent === '7 streams were reaped.'");
     browser.wait_for(&tab, "document.querySelectorAll('.lane[data-state=\"idle\"]').length === 8");
     press(&browser, &tab, "#zombies");
     server.wait_for_stats("zombies", |stats| stats["streams"]["open"] == 3);
     agree(&browser, &tab, &server);
-    press(&browser, &tab, "#threads button");
-    browser.wait_for(&tab, "document.getElementById('answer').textContent === '8 threads, least and most.'");
-    browser.run(&tab, "document.querySelector('#threads input').value = '4'");
-    press(&browser, &tab, "#threads button");
+    choose(&browser, &tab, "#threads select", "8");
+    browser.wait_for(
+        &tab,
+        "document.getElementById('answer').textContent === '8 threads, minimum and maximum.'",
+    );
+    choose(&browser, &tab, "#threads select", "other");
+    choose(&browser, &tab, "#threads input", "4");
     server.wait_for_stats("four threads", |stats| stats["max_threads"] == 4 && stats["running"] == 4);
     browser.wait_for(&tab, "document.querySelectorAll('.lane:not([data-state=\"absent\"])').length === 4");
-    press(&browser, &tab, "#age button");
+    press(&browser, &tab, "#age-on");
     browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === '5 s'");
-    press(&browser, &tab, "#age-off");
+    press(&browser, &tab, "#age-on");
     browser.wait_for(&tab, "document.getElementById('max_stream_age').textContent === 'off'");
     for (form, wrong, words) in [
-        ("age", "soon", "Maximum age: seconds, or off."),
-        ("age", "0", "Maximum age: seconds, or off."),
-        ("threads", "0", "Threads: a number from 1 to 10,000."),
-        ("threads", "10001", "Threads: a number from 1 to 10,000."),
-        ("threads", "", "Threads: a number from 1 to 10,000."),
+        ("age", "soon", "Give seconds, such as 5, or off."),
+        ("age", "0", "Give seconds, such as 5, or off."),
+        ("threads", "0", "The number of threads must be 1 or more."),
+        ("threads", "10001", "Give a number of threads from 1 to 10,000."),
+        ("threads", "", "Give a number of threads from 1 to 10,000."),
     ] {
-        browser.run(&tab, &format!("document.querySelector('#{form} input').value = '{wrong}'"));
-        press(&browser, &tab, &format!("#{form} button"));
+        if form == "threads" {
+            browser.run(&tab, "limits.choice.value = 'other'; limits.choose()");
+        }
+        choose(&browser, &tab, &format!("#{form} input:not([type=checkbox])"), wrong);
         browser.wait_for(&tab, &format!("document.getElementById('answer').textContent === '{words}'"));
     }
     assert_eq!(server.stats()["max_threads"], 4);
-    browser.run(&tab, "document.querySelector('#age input').value = 'off'");
-    press(&browser, &tab, "#age button");
-    browser.wait_for(&tab, "document.getElementById('answer').textContent.startsWith('Streams may grow')");
+    choose(&browser, &tab, "#age input:not([type=checkbox])", "off");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent === 'The maximum age is off.'");
     press(&browser, &tab, "#reset");
     server.wait_for_stats("the start", |stats| stats["max_threads"] == 8 && stats["busy_threads"] == 0);
     agree(&browser, &tab, &server);
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 
-/// What there is to see: nobody, a full pool with a queue, and a server that is gone.
+/// Shows an idle server, a full pool with a queue, and a server that is gone.
 fn in_each_state(browser: &Browser, tab: &Tab, mut server: Server, mut look: impl FnMut(&str)) {
     look("idle");
     for _ in 0..8 {
@@ -648,17 +664,28 @@ fn nothing_overflows_in_a_narrow_window() {
 }
 
 #[test]
-fn the_legend_keeps_its_colors_where_a_page_loses_them() {
+fn the_legend_keeps_its_patterns_with_forced_colors_and_in_print() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
     let tab = dashboard(&browser, &server);
-    let colors = "JSON.stringify([...document.querySelectorAll('.key, .lane-strip')].map(key =>
-        (style => [style.backgroundColor, style.backgroundImage, style.borderTopColor])(getComputedStyle(key))))";
-    let before = browser.eval(&tab, colors);
     let forced = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &forced);
     browser.wait_for(&tab, "matchMedia('(forced-colors: active)').matches");
-    assert_eq!(browser.eval(&tab, colors), before);
+    // Each differs from the others, and from the paper: by its fill, its pattern, its border or its sign.
+    let looks = browser.eval(
+        &tab,
+        "[...document.querySelectorAll('.key')].map(key =>
+           (style => [style.backgroundColor, style.backgroundImage, style.borderTopWidth, style.borderTopStyle, style.width, key.textContent].join())(getComputedStyle(key)))",
+    );
+    let looks: Vec<String> = serde_json::from_value(looks).unwrap();
+    let different: std::collections::BTreeSet<_> = looks.iter().collect();
+    assert_eq!(different.len(), looks.len(), "{looks:?}");
+    let blank = "[...document.querySelectorAll('.key')].filter(key => (style =>
+        style.backgroundColor === getComputedStyle(document.body).backgroundColor && style.backgroundImage === 'none' && style.borderTopWidth === '0px')(getComputedStyle(key))).length";
+    assert_eq!(browser.eval(&tab, blank), 0);
+    // The picture is drawn with the system's colors as well.
+    let held = "(probe => { probe.style.color = 'Highlight'; document.body.append(probe); return getComputedStyle(probe).color })(document.createElement('i')) === picture.drawing.colors.held";
+    assert_eq!(browser.eval(&tab, held), true);
 
     // A printer leaves out backgrounds, unless a page insists.
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print", "features": [] }));
@@ -667,8 +694,8 @@ fn the_legend_keeps_its_colors_where_a_page_loses_them() {
     assert_eq!(browser.eval(&tab, kept), true);
     let cut = "(log => log.scrollHeight > log.clientHeight + 1)(document.querySelector('.log'))";
     assert_eq!(browser.eval(&tab, cut), false, "the log is whole");
-    let title = "document.getElementById('try-title').getClientRects().length";
-    assert_eq!(browser.eval(&tab, title), 0, "no title without its buttons");
+    let controls = "document.querySelector('.sticky').getClientRects().length";
+    assert_eq!(browser.eval(&tab, controls), 0, "paper shows buttons");
 }
 
 #[test]
@@ -682,17 +709,20 @@ fn a_lane_can_be_read_by_keyboard() {
             &tab,
             &format!("document.querySelector('.lane[data-tab=\"{number}\"]').dataset.state === 'streaming'"),
         );
-        // Too short a stream is no band of its own.
+        // A shorter stream does not get a band of its own.
         browser.wait_for(&tab, "feed.now() - feed.lanes.get(1).current.from > 2 * SHORT_US");
         order(&server, then);
     }
     let tip = "document.querySelector('[role=tooltip]:not([hidden])').textContent";
-    // A window that the desktop has not brought to the front tells nobody of a focus.
+    // A window in the background gets no focus events otherwise.
     browser.devtools(&tab, "Emulation.setFocusEmulationEnabled", &json!({ "enabled": true }));
-    browser.run(&tab, "document.querySelector('.lane canvas').focus()");
-    browser.wait_for(&tab, &format!("{tip}.includes('tab 4, a streamGET /models/live_stream?tab=4for ')"));
+    browser.run(&tab, "document.querySelector('.lane-strip').focus()");
+    browser.wait_for(
+        &tab,
+        &format!("{tip}.includes('tab 4, a streamGET /models/live_stream?tab=4held the thread for ')"),
+    );
     browser.press(&tab, "\u{e012}");
-    browser.wait_for(&tab, &format!("{tip}.includes('tab 3') && {tip}.includes('its client was gone')"));
+    browser.wait_for(&tab, &format!("{tip}.includes('tab 3') && {tip}.includes('failed (EPIPE)')"));
     let described = "document.activeElement.getAttribute('aria-describedby') === document.querySelector('[role=tooltip]').id";
     assert_eq!(browser.eval(&tab, described), true);
     browser.press(&tab, "\u{e00c}");
@@ -700,19 +730,20 @@ fn a_lane_can_be_read_by_keyboard() {
 }
 
 #[test]
-fn what_a_client_calls_itself_is_cut_and_turns_nothing_round() {
+fn the_name_of_a_client_is_cut_and_cannot_reverse_the_text_after_it() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--front", "puma", "--threads", "1:1"]);
     let tab = dashboard(&browser, &server);
     let name = format!("%E2%80%AE%3Cimg%20src=x%20onerror=alert(1)%3E%0A{}", "x".repeat(900));
     let request = format!("GET /models/live_stream?tab={name} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let _two = [(); 2].map(|()| send(server.app, request.as_bytes()));
-    for place in
-        [".lane[data-state='streaming'] .lane-holder", "#todo .waiting-name", "#log [data-kind='streaming']"]
-    {
-        let text = format!("document.querySelector(\"{place}\").textContent");
+    for text in [
+        "document.querySelector(\".lane[data-state='streaming'] .lane-strip\").getAttribute('aria-label')",
+        "document.querySelector('#todo .waiting').textContent",
+        "document.querySelector(\"#log [data-kind='streaming']\").textContent",
+    ] {
         browser.wait_for(&tab, &format!("{text}.includes('<img src=x onerror=')"));
-        let shown = browser.eval(&tab, &text);
+        let shown = browser.eval(&tab, text);
         let shown = shown.as_str().unwrap();
         assert!(shown.chars().count() < 100 && !shown.contains(['\u{202e}', '\n']), "{shown:?}");
     }
@@ -722,7 +753,7 @@ fn what_a_client_calls_itself_is_cut_and_turns_nothing_round() {
 }
 
 #[test]
-fn whatever_the_record_lacks_the_page_keeps_little_and_todo_its_order() {
+fn the_queue_keeps_its_order_and_an_incomplete_record_stays_bounded() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
     let tab = dashboard(&browser, &server);
@@ -730,30 +761,28 @@ fn whatever_the_record_lacks_the_page_keeps_little_and_todo_its_order() {
         &tab,
         "window.told = new Record();
          window.list = document.createElement('ol');
-         told.now = () => told.lastAt;
-         told.on = listener => { told.listener = listener; };
-         new Todo(list, told);
+         const waiting = new Waiting(list, document.createElement('div'), { record: told });
          let seq = 0;
          window.tell = (...kinds) => {
            const moments = kinds.map(([kind, request, thread]) => ({ seq: ++seq, at_us: seq, kind, request, thread, connection: request }));
            told.hear({ now_us: seq, forgotten: 0, moments });
-           told.listener();
+           waiting.arrange();
          }",
     );
-    // A connection that was looked at and put back is the last in line.
+    // A connection that a thread looked at and put back is at the end of the queue.
     let order = "[...list.querySelectorAll('.waiting')].map(item => item.dataset.request).join()";
     browser.run(&tab, "tell(['queued', 1], ['queued', 2])");
     assert_eq!(browser.eval(&tab, order), "1,2");
     browser.run(&tab, "tell(['started', 1, 7], ['queued', 1], ['finished', 1, 7])");
     assert_eq!(browser.eval(&tab, order), "2,1");
-    // Of these the end alone is on the record.
+    // Only the ends of these are on the record.
     browser.run(&tab, "for (let n = 10; n < 5000; n += 1) tell(['wrote', n, 7], ['finished', n, 7])");
     let kept = browser.eval(&tab, "told.stories.size");
     assert!(kept.as_u64() < Some(600), "{kept}");
 }
 
 #[test]
-fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
+fn the_requests_of_a_page_carry_the_operators_token() {
     let Some(browser) = Browser::start() else { return };
     // With signs that an address may have encoded, or not.
     let server = Server::start(&["--control-token", "s3+c/r%65t=="]);
@@ -772,7 +801,7 @@ fn with_a_token_of_the_operators_the_pages_requests_carry_it() {
 }
 
 #[test]
-fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
+fn the_page_asks_only_its_own_server_and_says_when_that_is_gone() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start(&[]);
     let page = get(server.control, "/").1;
@@ -801,11 +830,10 @@ fn the_page_asks_its_own_server_only_and_says_so_when_that_is_gone() {
     server.child.kill().unwrap();
     server.child.wait().unwrap();
     browser.wait_for(&tab, "document.body.dataset.connection === 'lost'");
-    browser
-        .wait_for(&tab, "document.querySelector('#connection').textContent.includes('what is shown is old')");
+    browser.wait_for(&tab, "document.querySelector('#connection').textContent.includes('out of date')");
     press(&browser, &tab, "#reap");
     browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('cannot be reached')");
-    // Time stands where nothing is known.
+    // Time stops while nothing is known.
     let now = browser.eval(&tab, "feed.now()");
     browser.wait_for(&tab, "performance.now() - feed.heardAt > 1500");
     assert_eq!(browser.eval(&tab, "feed.now()"), now);
@@ -910,4 +938,137 @@ fn a_page_of_another_site_cannot_halt_the_server_under_an_allowed_name() {
     browser.run(&tab, &format!("{press}.then(it => {{ window.status_of_order = it.status; }})"));
     browser.wait_for(&tab, "window.status_of_order === 403");
     assert_eq!(server.stats()["streams"]["open"], 1);
+}
+
+#[test]
+fn lanes_and_controls_are_on_one_screen_and_a_long_queue_moves_nothing() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "200ms"]);
+    let tab = dashboard(&browser, &server);
+    let size = json!({ "width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": false });
+    browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
+    browser.wait_for(&tab, "innerWidth === 1280 && document.querySelectorAll('.lane').length === 8");
+    let top = |part: &str| {
+        let top = format!("document.querySelector('{part}').getBoundingClientRect().top");
+        browser.eval(&tab, &top).as_f64().unwrap()
+    };
+    assert_eq!(browser.eval(&tab, "document.getElementById('first').hidden"), false);
+    press(&browser, &tab, "#first-nine");
+    browser.wait_for(&tab, "document.getElementById('answer').textContent === 'Nine tabs are open.'");
+    browser.wait_for(&tab, "document.getElementById('first').hidden && feed.todo().length === 1");
+    let before = (top(".lane"), top(".legend"));
+    for part in [".controls", ".lane:nth-child(8)", ".queue", ".legend"] {
+        let bottom = format!("document.querySelector('{part}').getBoundingClientRect().bottom <= 720");
+        assert_eq!(browser.eval(&tab, &bottom), true, "{part}");
+    }
+    assert_eq!(order(&server, "/lab/zombies?count=30").0, 200);
+    browser.wait_for(&tab, "feed.todo().length === 31");
+    assert_eq!((top(".lane"), top(".legend")), before);
+    browser.wait_for(&tab, "document.querySelector('.queue-more').textContent === '+28'");
+    // The controls stay on screen when the page is scrolled.
+    browser.run(&tab, "scrollTo(0, 400)");
+    browser.wait_for(
+        &tab,
+        "scrollY > 100 && document.querySelector('.sticky').getBoundingClientRect().top === 0",
+    );
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn orders_closed_clients_and_warnings_come_with_the_numbers_and_are_shown() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "2", "--threads", "1:1"]);
+    let tab = dashboard(&browser, &server);
+    for path in ["/lab/tabs/open?tab=3", "/lab/tabs/open?tab=4"] {
+        assert_eq!(order(&server, path).0, 200);
+    }
+    let warns = |words: &str| {
+        browser
+            .wait_for(&tab, &format!("document.getElementById('warnings').textContent.includes('{words}')"));
+    };
+    warns("The only thread is held by a stream; 1 request waits, for ");
+    warns("Set a maximum age, or use a fix that holds no thread.");
+    assert_eq!(order(&server, "/lab/tabs/close?tab=3").0, 200);
+    warns("Tab 3 has closed; its thread is held until the second write fails.");
+    browser.wait_for(&tab, "document.querySelectorAll('.meter [data-state=\"gone\"]').length === 1");
+    browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"4\"]')?.dataset.state === 'streaming'");
+    let marks = browser.eval(&tab, "feed.marks().map(it => it.text)");
+    assert_eq!(marks, json!(["opened tab 3", "opened tab 4", "closed tab 3"]));
+    let mut viewer = Viewer::open(&server, "");
+    let (_, state) = viewer.next("state");
+    assert_eq!(state["closed"][0]["target"], "/models/live_stream?tab=3");
+    assert!(state["closed"][0]["at_us"].as_u64() <= state["now_us"].as_u64());
+    let others = order(&server, "/lab/database?size=9999");
+    assert!(others.0 == 422 && others.1.as_str().unwrap().starts_with("size: "), "{others:?}");
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "60", "--threads", "2:2"]);
+    let tab = dashboard(&browser, &server);
+    // What the live page knew after each of these orders, and at which event.
+    let state = "JSON.stringify([[...shown.record.lanes.values()].map(lane => [lane.number, lane.state, lane.current?.story.name]), shown.record.todo().map(story => story.name)])";
+    let mut seen = Vec::new();
+    for (path, streams, waiting) in
+        [("/lab/tabs/open?tab=1", 1, 0), ("/lab/tabs/open?tab=2", 2, 0), ("/lab/tabs/open?tab=3", 2, 1)]
+    {
+        assert_eq!(order(&server, path).0, 200);
+        browser.wait_for(
+            &tab,
+            &format!(
+                "document.querySelectorAll('.lane[data-state=\"streaming\"]').length === {streams} && feed.todo().filter(it => !it.isSpare).length === {waiting} && [...feed.lanes.values()].every(lane => !lane.current || lane.current.story.writes > 0)"
+            ),
+        );
+        let seq = browser.eval(&tab, "feed.seq").as_u64().unwrap();
+        seen.push((seq, browser.eval(&tab, state)));
+    }
+    browser.click(&tab, "#freeze");
+    browser.wait_for(&tab, "freeze.isFrozen && freeze.moments.length > 0");
+    let headline = "document.getElementById('headline').textContent";
+    for (seq, known) in seen.iter().rev() {
+        browser.run(&tab, &format!("freeze.goTo(freeze.moments.findIndex(it => it.seq === {seq}))"));
+        assert_eq!(browser.eval(&tab, state), *known, "after event {seq}");
+        let says = "document.getElementById('scrub-says').textContent";
+        let said = browser.eval(&tab, says);
+        assert!(said.as_str().unwrap().starts_with("Frozen, "), "{said}");
+    }
+    browser.wait_for(&tab, &format!("{headline} === '1 of 2 threads is held. Nothing waits.' || {headline} === '1 of 2 threads are held. Nothing waits.'"));
+    browser.wait_for(&tab, "document.getElementById('backlog').textContent === 'not recorded'");
+    let at = browser.eval(&tab, "freeze.index").as_u64().unwrap();
+    browser.run(&tab, "document.activeElement.blur()");
+    browser.press(&tab, "\u{e014}");
+    assert_eq!(browser.eval(&tab, "freeze.index").as_u64().unwrap(), at + 1);
+    browser.press(&tab, "\u{e010}");
+    browser.wait_for(&tab, "!freeze.isFrozen");
+    browser.wait_for(&tab, &format!("{headline}.startsWith('All 2 threads are held. Tab 3 has waited ')"));
+    assert_eq!(browser.eval(&tab, state), seen[2].1);
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn the_lanes_are_one_tab_stop_and_a_table_says_the_same() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "60", "--threads", "16:16"]);
+    let tab = dashboard(&browser, &server);
+    assert_eq!(order(&server, "/lab/tabs/open?tab=5").0, 200);
+    browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"5\"]') !== null");
+    let stops = "[...document.querySelectorAll('a[href], button, input, select, [tabindex]')].filter(it => it.tabIndex >= 0 && it.getClientRects().length && !it.disabled).findIndex(it => it.id === 'log')";
+    let count = browser.eval(&tab, stops).as_u64().unwrap();
+    assert!(count <= 13, "{count} tab stops before the log");
+    browser.devtools(&tab, "Emulation.setFocusEmulationEnabled", &json!({ "enabled": true }));
+    browser.run(&tab, "document.querySelector('.lane-strip').focus()");
+    browser.press(&tab, "\u{e015}");
+    let lane = "document.activeElement.closest('.lane')?.dataset.lane";
+    assert_eq!(browser.eval(&tab, lane), "2");
+    browser.press(&tab, "\u{e00c}");
+    assert_eq!(browser.eval(&tab, "document.activeElement === document.body"), true);
+    browser.click(&tab, "#as-table");
+    browser.wait_for(&tab, "[...document.querySelectorAll('#rows tr')].some(row => row.cells[1].textContent === 'held' && row.cells[2].textContent === 'tab 5')");
+    assert_eq!(browser.eval(&tab, "document.querySelectorAll('#rows tr').length"), 16);
+    // Each number has an explanation.
+    browser.click(&tab, "#explain");
+    let open = "[...document.querySelectorAll('.large div, .gauges div')].every(it => !it.querySelector('.says').hidden)";
+    assert_eq!(browser.eval(&tab, open), true);
 }

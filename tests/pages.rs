@@ -1,6 +1,5 @@
-//! What the app's page owes to whoever looks at it: it can be read and used by
-//! everybody, fits into a frame, says what is so, and asks for nothing but itself and
-//! its stream.
+//! The app's page is accessible, fits into a frame, says only what it knows, and requests nothing but itself and
+//! its stream. The palette of all pages has enough contrast.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -58,7 +57,7 @@ fn wait_for_text(browser: &Browser, tab: &Tab, id: &str, words: &str) {
 }
 
 #[test]
-fn nothing_keeps_anybody_from_using_the_page_in_light_and_dark() {
+fn axe_finds_nothing_serious_on_the_page_in_light_and_dark() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };
     let server = server(&["--retry", "600"]);
@@ -82,7 +81,7 @@ fn in_each_state(browser: &Browser, tab: &Tab, server: &Server, mut look: impl F
     look("reconnecting");
     browser.click(tab, "#toggle");
     browser.wait_for(tab, "document.body.dataset.state === 'closed'");
-    assert_eq!(text(browser, tab, "detail"), "by this page", "it had no thread");
+    assert_eq!(text(browser, tab, "detail"), "by this page", "it held no thread");
     look("closed");
     browser.run(tab, "document.documentElement.dataset.framed = ''");
     look("in a frame");
@@ -198,7 +197,7 @@ fn in_a_frame_of_a_page_that_is_not_local_there_is_nothing() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let tab = browser.first_tab();
-    // In a sandbox a page has an origin that is nobody's.
+    // A sandboxed page has an opaque origin.
     let sandbox = "content-security-policy: sandbox allow-scripts\r\n";
     browser.goto(&tab, &page_with_a_frame(tab_url(&server, 3), sandbox));
     server.wait_for_stats("request", |stats| stats["requests_count"].as_u64() > Some(2));
@@ -374,4 +373,65 @@ fn the_page_can_be_used_by_keyboard_alone() {
     assert_eq!(focused(), "Create");
     press("\u{E004}");
     assert_eq!(focused(), "tab 1");
+}
+
+/// The values of palette.css by name: light, then dark.
+fn palette() -> std::collections::BTreeMap<String, [[f64; 3]; 2]> {
+    let css = include_str!("../views/palette.css");
+    let value = |hex: &str| {
+        let hex = hex.trim().strip_prefix('#').unwrap();
+        let channel =
+            |at: usize| f64::from(u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()) / 255.0;
+        [0, 1, 2].map(channel)
+    };
+    css.lines()
+        .filter_map(|line| line.trim().strip_prefix("--")?.split_once(": light-dark("))
+        .map(|(name, values)| {
+            let (light, dark) = values.trim_end_matches(");").split_once(',').unwrap();
+            (name.to_owned(), [value(light), value(dark)])
+        })
+        .collect()
+}
+
+/// The contrast of two colors, as WCAG 2 defines it.
+fn contrast(one: [f64; 3], other: [f64; 3]) -> f64 {
+    let luminance = |color: [f64; 3]| {
+        let [r, g, b] =
+            color.map(|it| if it <= 0.03928 { it / 12.92 } else { ((it + 0.055) / 1.055).powf(2.4) });
+        0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05
+    };
+    let (one, other) = (luminance(one), luminance(other));
+    one.max(other) / one.min(other)
+}
+
+#[test]
+fn texts_and_fills_of_the_palette_have_enough_contrast_in_both_modes() {
+    let palette = palette();
+    let states = ["held", "waiting", "reaped", "error", "answered"];
+    assert_eq!(palette.len(), 6 + states.len() * 3 + 3, "{:?}", palette.keys());
+    let mut wanted = vec![("held".to_owned(), "line".to_owned(), 3.2)];
+    for paper in ["paper", "card"] {
+        for text in
+            ["ink", "quiet"].map(str::to_owned).into_iter().chain(states.map(|it| format!("{it}-text")))
+        {
+            wanted.push((text, paper.to_owned(), 4.5));
+        }
+        for fill in states.into_iter().chain(["edge"]) {
+            wanted.push((fill.to_owned(), paper.to_owned(), 3.0));
+        }
+    }
+    wanted.extend(states.map(|it| (format!("on-{it}"), it.to_owned(), 4.5)));
+    // A row that has just arrived, and the tile of a tab that waits.
+    for text in ["ink", "quiet", "held-text"] {
+        wanted.push((text.to_owned(), "held-tint".to_owned(), 4.5));
+    }
+    for text in ["ink", "quiet", "waiting-text"] {
+        wanted.push((text.to_owned(), "waiting-tint".to_owned(), 4.5));
+    }
+    for (front, back, least) in wanted {
+        for (mode, name) in ["light", "dark"].into_iter().enumerate() {
+            let ratio = contrast(palette[&front][mode], palette[&back][mode]);
+            assert!(ratio >= least, "{front} on {back}, {name}: {ratio:.2}");
+        }
+    }
 }

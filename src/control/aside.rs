@@ -1,12 +1,12 @@
-//! What is done aside from the pool, so that its threads stay free for the next order.
+//! Work aside from the pool, so that its threads stay free for the next order.
 //!
 //! Two things could hold a pool thread for long: an order that itself waits for something (connections
 //! to the database or to the app), and a large answer whose client does not read. Both leave
 //! the pool with their connection, on a thread of their own: [`Aside::run`]. How many there may be at
 //! once is bounded, and so is the time that a client may take over its answer.
 //!
-//! When as many answers are under way as there may be, the one that began first is cut: its client
-//! has had the most time. An order is not cut: one more is refused with 503.
+//! If the most answers are under way, the one that began first is cut off: its client has had the most time.
+//! Orders are not cut off: a further one is refused with 503.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};

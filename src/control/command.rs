@@ -1,20 +1,19 @@
-//! The commands of pumactl, as they stand in a path.
+//! The commands of pumactl, as segments of a path.
 //!
-//! Models Puma::App::Status: the last segment of the path is the command,
-//! whatever stands before it, and any method counts, since pumactl knows only
-//! `GET`. What Puma can do and this server cannot is known here by name, so that
-//! whoever asks is told so and not that there is no such thing.
+//! Models Puma::App::Status: the last segment of the path is the command, with any prefix and any method,
+//! since pumactl only sends `GET`. Commands that Puma has and this server has not are known by name, so that
+//! the answer says that they are unavailable instead of unknown.
 
 use super::guard::Asks;
 
-/// What pumactl may ask for.
+/// A command of pumactl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PumaCommand {
     Stats,
     ThreadBacktraces,
     Stop,
     Halt,
-    /// By the name that the answer gives it: Puma writes its own with underscores.
+    /// With its name in the answer, in which Puma uses underscores.
     Unavailable(&'static str),
 }
 
@@ -30,14 +29,14 @@ impl PumaCommand {
             "phased-restart" => PumaCommand::Unavailable("phased_restart"),
             "refork" => PumaCommand::Unavailable("refork"),
             "reload-worker-directory" => PumaCommand::Unavailable("reload_worker_directory"),
-            // Nothing is collected here, so nothing was counted.
+            // There is no garbage collector, so there are no numbers of one.
             "gc" => PumaCommand::Unavailable("gc"),
             "gc-stats" => PumaCommand::Unavailable("gc-stats"),
             _ => return None,
         })
     }
 
-    /// What is unavailable was asked for as a change, but for the numbers of a collector.
+    /// Unavailable commands count as changes, except for the numbers of the garbage collector.
     pub(super) fn asks(self) -> Asks {
         match self {
             PumaCommand::Stats | PumaCommand::ThreadBacktraces | PumaCommand::Unavailable("gc-stats") => {

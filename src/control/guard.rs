@@ -1,18 +1,20 @@
-//! Which requests the control server obeys, and which it shows something.
+//! Which requests the control server obeys, and which it only answers.
 //!
-//! With no token set, an order needs two things. No browser has sent it: every field of the request is
-//! one that command-line clients send, as they send it (pumactl sends none at all). And its `Host`, if
-//! there is one, is a loopback name: to other names browsers leave out `Origin`, `Referer` and
-//! `Sec-Fetch-Site` when a page asks them to. The names of `--allow-host` open the app and the
-//! pages here, and no order. With a token set, it opens everything to programs, from anywhere.
+//! With no token set, an order must meet two conditions. First, no browser has sent it: every field of the
+//! request is one that command-line clients send, in the form in which they send it (pumactl sends none).
+//! Second, its `Host`, if it has one, is a loopback name: for other names a page can make the browser leave out
+//! `Origin`, `Referer` and `Sec-Fetch-Site`. The names of `--allow-host` give access to the app and to the
+//! pages of the control server, but not to orders. A token that is set gives programs access to everything, from
+//! any host.
 //!
-//! A browser changes nothing without the token that our own pages carry. It comes back in a header with
-//! each order, which no other page can read here, or send here. A browser may look if
-//! it proves where the request is from: our own page (`Origin`, `Sec-Fetch-Site`, the page's token, or
-//! a `Referer` of this very address, which no other page can send), or an address that a person typed
-//! (`Sec-Fetch-Site: none`). A link or a bookmark may lead to a page of ours, which shows itself in no frame.
+//! A browser changes nothing without the token in the control server's own pages. They send it in a header with
+//! each order; other pages can neither read the token nor send the header. A browser may read if it proves the
+//! origin of the request: one of the control server's own pages (`Origin`, `Sec-Fetch-Site`, the page's token, or
+//! a `Referer` of the same address, which other pages cannot send), or an address that the user typed
+//! (`Sec-Fetch-Site: none`). A link or a bookmark may lead to the pages, which refuse to be framed.
 //!
-//! A `Host` must be ours in any case: a page that had its own name pointed here sends that name.
+//! In every case `Host` must be an allowed name: a page whose own name resolves to this address sends that
+//! name.
 
 use url::form_urlencoded;
 
@@ -28,7 +30,7 @@ use ninetabs_server::{Request, Response};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asks {
     ToLook,
-    /// To look at a page of ours, which a link may lead to.
+    /// To read one of the control server's pages, to which a link may lead.
     ForPage,
     ToChange,
 }
@@ -40,12 +42,11 @@ pub struct Guard {
     page_token: Token,
 }
 
-/// The header in which a page of ours brings its token back.
+/// The header in which the control server's own pages send their token.
 const TOKEN_HEADER: &str = "x-ninetabs-token";
 
 impl Guard {
-    /// For these hosts, and for this token, if there is one; else one is drawn for our own pages,
-    /// from the system's randomness.
+    /// For these hosts and this token. Without a token a random one is drawn for the control server's own pages.
     pub fn new(hosts: HostAuthorization, token: Option<Token>) -> Result<Self, getrandom::Error> {
         let page_token = match &token {
             Some(token) => token.clone(),
@@ -54,12 +55,12 @@ impl Guard {
         Ok(Guard { hosts, token, page_token })
     }
 
-    /// The token that our own pages carry.
+    /// The token in the control server's own pages.
     pub(super) fn page_token(&self) -> &str {
         self.page_token.reveal()
     }
 
-    /// What the address of a page of ours must have behind it.
+    /// The query that the address of a page needs.
     pub(super) fn query(&self) -> String {
         self.token.as_ref().map(|token| format!("?token={}", token.reveal())).unwrap_or_default()
     }
@@ -71,7 +72,7 @@ impl Guard {
             return Ok(());
         }
         Err(match &self.token {
-            // Puma's words, without a line's end.
+            // Puma's text, without a newline.
             Some(_) => Response::new(StatusCode::FORBIDDEN, "text/plain", "Invalid auth token"),
             None => Response::line(StatusCode::FORBIDDEN, &self.why(request, asks)),
         })
@@ -97,7 +98,7 @@ impl Guard {
         }
     }
 
-    /// Why a request is refused where no token is set, and what would do.
+    /// Why a request is refused if no token is set, and what would be accepted.
     fn why(&self, request: &Request, asks: Asks) -> String {
         const SET_TOKEN: &str = "or start the server with --control-token";
         let field = odd_field(request);
@@ -129,13 +130,13 @@ impl Guard {
     }
 }
 
-/// The field that is not one of a command-line client.
+/// The field that command-line clients do not send.
 fn odd_field(request: &Request) -> &str {
     let odd = request.headers().map(|(name, _)| name).find(|name| !is_of_programs(name));
     odd.unwrap_or(if accepts_as_programs(request) { "User-Agent" } else { "Accept" })
 }
 
-/// What the fields of a request say of its sender.
+/// The sender of a request, judged by its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sender {
     /// Some field shows that a browser has sent it.
@@ -146,11 +147,11 @@ enum Sender {
     Unknown,
 }
 
-/// The fields of command-line clients: of pumactl none, of curl, wget, `Net::HTTP`, Java's `HttpClient` and
-/// their like these.
+/// The fields that command-line clients send: curl, wget, `Net::HTTP`, Java's `HttpClient` and similar ones.
+/// pumactl sends none.
 ///
-/// None of them proves a program: browsers send most of them as well, and are known by the fields of
-/// [`browser`], of which each of their requests has one. `authorization`, `if-match`, `if-none-match`, `upgrade`
+/// None of them proves that a program sent the request: browsers send most of them as well, and are recognized
+/// by the fields of [`browser`], of which each of their requests has at least one. `authorization`, `if-match`, `if-none-match`, `upgrade`
 /// and `http2-settings` are safe beyond that: a page of another site can add none of them without a
 /// preflight, which is refused. Proxies add other fields (`X-Forwarded-For`, `Via`, `X-Request-Id`): their clients
 /// may be on another host, so these fields are not here.
@@ -175,7 +176,7 @@ const OF_PROGRAMS: &[&str] = &[
     "upgrade",
     TOKEN_HEADER,
 ];
-/// What they accept.
+/// The types that command-line clients accept.
 const ACCEPTED_BY_PROGRAMS: &[&str] = &["*/*", "application/json", "text/plain"];
 
 impl Sender {
@@ -200,8 +201,8 @@ fn accepts_as_programs(request: &Request) -> bool {
     types.all(|it| ACCEPTED_BY_PROGRAMS.contains(&it))
 }
 
-/// As Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also stand
-/// there as a form has it, which is how a page's script writes it.
+/// As in Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also be encoded as in a
+/// form, which is how the script of a page writes it.
 fn has_in_query(request: &Request, token: &Token) -> bool {
     let query = request.target().split_once('?').map_or("", |(_, query)| query);
     let in_a_form: String = form_urlencoded::byte_serialize(token.reveal().as_bytes()).collect();
@@ -210,7 +211,7 @@ fn has_in_query(request: &Request, token: &Token) -> bool {
     })
 }
 
-/// Whether it names no host, as pumactl, or one that is this machine on any machine.
+/// Whether it names a loopback host, or none, as pumactl does.
 fn names_loopback(request: &Request) -> bool {
     request.authority().is_none_or(|authority| authority.host.is_local())
 }
@@ -223,7 +224,7 @@ fn is_typed(request: &Request) -> bool {
     has_no_origin(request) && request.header("sec-fetch-site") == Some("none")
 }
 
-/// Whether the browser says that a page of this very address asks.
+/// Whether the browser says that a page of the same address sent the request.
 fn is_ours(request: &Request) -> bool {
     let site = request.header("sec-fetch-site");
     match Origin::of(request) {
@@ -235,8 +236,8 @@ fn is_ours(request: &Request) -> bool {
     }
 }
 
-/// Whether `Referer` is a page of this very host and port. A page can shorten its own `Referer`, or leave it out, but not
-/// send that of another page. Our pages send it: after a restart their token is that of the server before.
+/// Whether `Referer` is a page of the same host and port. A page can shorten its own `Referer` or leave it out, but
+/// cannot send that of another page. The control server's pages send it: after a restart their token is outdated.
 fn is_referred_by_us(request: &Request) -> bool {
     let referer = request.only_header("referer").and_then(|referer| referer.split_once("://"));
     referer.is_some_and(|(scheme, rest)| {
@@ -246,8 +247,8 @@ fn is_referred_by_us(request: &Request) -> bool {
     })
 }
 
-/// Whether a person followed a link or, to a name without `Sec-Fetch-Site`, opened the page by any
-/// way, so that the page that had the link cannot read the answer.
+/// Whether the user followed a link or, for a name without `Sec-Fetch-Site`, opened the page in any way. The page
+/// with the link cannot read the answer.
 fn is_followed(request: &Request) -> bool {
     let says = |name, value| request.header(name) == Some(value);
     let is_navigation = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");

@@ -1,10 +1,9 @@
-//! What the buttons open: tabs, zombies and page requests of the lab, over real
-//! sockets to the app's own address.
+//! The clients that the buttons open: tabs, zombies and page requests of the lab, over real sockets to the app's
+//! own address.
 //!
-//! They are the lab's own clients and nothing is pretended: what they do to the
-//! server is seen on the timeline, as what anybody else does. Each kind has a limit.
-//! A reset closes them all and restores what can be set to what it was at the start.
-//! An order blocks for the connecting, and a close until a tab's thread has ended.
+//! They are real clients of the lab, and the timeline records them like any other. Each kind has a limit. A reset
+//! closes all of them. Opening blocks while the client connects, and closing a tab blocks until its thread has
+//! ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -27,11 +26,11 @@ use ninetabs_server::threads::{self, SpawnError};
 pub(super) const MAX_TABS: u32 = 64;
 /// The most zombies.
 pub(super) const MAX_ZOMBIES: usize = 64;
-/// The most page requests that have no answer yet.
+/// The most page requests that are unanswered at a time.
 pub(super) const MAX_PAGES: usize = 16;
-/// How long a connection may take to be made: a listen queue may be full.
+/// The longest time for connecting: the listen queue may be full.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long a page is waited for before its client goes away.
+/// After how long the client of a page gives up.
 const PAGE_WITHIN: Duration = Duration::from_secs(600);
 
 /// Why an order of the lab was not carried out.
@@ -71,18 +70,18 @@ struct Open {
     tabs: BTreeMap<u32, Tab>,
     zombies: BTreeMap<usize, Zombie>,
     pages: BTreeMap<usize, LabPage>,
-    /// What is being opened by orders under way. It counts as open, so that orders at the same moment
-    /// do not pass a limit together.
+    /// Clients that orders are opening now. They count as open, so that concurrent orders do not exceed a limit
+    /// together.
     opening_tabs: BTreeSet<u32>,
     opening_zombies: usize,
     opening_pages: usize,
-    /// How many zombies and pages there ever were.
+    /// How many zombies and pages were opened since the start.
     counted: usize,
-    /// How often everything was closed. An order that began before the last time opens nothing.
+    /// How often everything was closed. An order that began before the last close opens nothing.
     generation: u64,
 }
 
-/// Given back when dropped, however the order ends.
+/// A reserved place, released when dropped.
 struct Reserved<'a> {
     laboratory: &'a Laboratory,
     what: Kind,
@@ -96,7 +95,7 @@ enum Kind {
 }
 
 impl Reserved<'_> {
-    /// As [`Laboratory::keep`]. What was opened counts as open from then on.
+    /// As [`Laboratory::keep`]. From then on the client counts as open.
     fn keep<T>(self, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
         self.laboratory.keep(self.generation, opened, insert)
     }
@@ -133,14 +132,14 @@ pub(super) struct LabShown {
 #[derive(Serialize)]
 pub(super) struct ShownTab {
     tab: u32,
-    /// The target of its requests, with which and `local_port` the timeline names them.
+    /// The target of its requests. With `local_port` it identifies them on the timeline.
     target: String,
     /// `connecting`, `open`, `reconnecting` or `closed`.
     state: &'static str,
-    /// The newest connection's port, which is its number on the timeline.
+    /// The port of the newest connection.
     local_port: Option<u16>,
     events: u64,
-    /// Why it failed for good.
+    /// Why it failed permanently.
     failed: Option<String>,
 }
 
@@ -176,7 +175,7 @@ impl Laboratory {
     pub fn open_tab(&self, wanted: Option<u32>) -> Result<ShownTab, LabError> {
         let (reserved, number) = self.reserve_tab(wanted)?;
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
-        // Nobody hears what happens to it: that is on the server's own record.
+        // Its events have no receiver: the server records what happens to it.
         let (to, _) = bounded(0);
         let tab = Tab::open_into(&self.url(&tab_target(number)), settings, to)?;
         let shown = show_tab(number, &tab);
@@ -330,7 +329,7 @@ impl Laboratory {
     fn keep<T>(&self, generation: u64, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
         let mut open = self.open();
         if open.generation != generation {
-            // To drop a tab waits for its thread, and the lock is not held meanwhile.
+            // Dropping a tab joins its thread, so the lock is released first.
             drop(open);
             drop(opened);
             return Err(LabError::Reset);

@@ -1,12 +1,10 @@
-//! The control server: the numbers, and the few orders that a server takes.
+//! The control server: the numbers of the app's server, and the orders that it accepts.
 //!
-//! As in Puma it is a second server, with an address and threads of its own, so
-//! that it answers while every thread of the first is held. Its answers are one
-//! line of JSON and close the connection, but for its own pages ([`Pages`]) and the
-//! events that they listen to. pumactl's commands are Puma's, by any
-//! method; what is ours is looked at with `GET` and changed with `POST`. `/stats`
-//! has the names and meanings of Puma 8, then ours; docs/puma.md says what each
-//! counts.
+//! As in Puma it is a second server, with an address and threads of its own, so that it answers while every
+//! thread of the first is held. Its answers are one line of JSON and close the connection, except for its own
+//! pages ([`Pages`]) and their events. The commands of pumactl are Puma's and work with any method; everything
+//! else is read with `GET` and changed with `POST`. `/stats` has the names and meanings of Puma 8, then our own;
+//! docs/puma.md says what each counts.
 
 mod aside;
 mod command;
@@ -57,27 +55,27 @@ pub use view::View;
 
 /// Threads of the control server. No client and no order holds one for long: see `aside`.
 pub const THREADS: RangeInclusive<usize> = 1..=4;
-/// How long a client may take to read an answer that goes out from the pool. These are small, so that the
-/// kernel takes them at once.
+/// How long a client may take to read an answer that a pool thread writes. These are small, so that the kernel
+/// accepts them at once.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many large answers may be on their way at once; one more cuts the first of them.
+/// The most large answers at a time; a further one cuts off the first of them.
 const MOST_ANSWERS: usize = 8;
-/// How many orders that change the number of threads may be carried out at once, waiting for each other.
+/// The most orders that change the number of threads at a time. They wait for each other.
 const MOST_ORDERS: usize = 8;
-/// The same of the lab's orders, most of which wait for a connection to the app.
+/// The most orders of the lab at a time. Most of them wait for a connection to the app.
 const MOST_LAB_ORDERS: usize = 32;
 
 /// How the whole process is asked to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Models Puma::Launcher#stop: what is being served is served to its end.
+    /// Models Puma::Launcher#stop: requests that are being served are served to their end.
     Gracefully,
-    /// Models Puma::Launcher#halt: answers are cut where they are.
+    /// Models Puma::Launcher#halt: answers are cut off.
     AtOnce,
 }
 
-/// What it shows and steers.
+/// The app of the control server.
 pub struct Control {
     guard: Guard,
     pages: Pages,
@@ -85,7 +83,7 @@ pub struct Control {
     viewers: Viewers,
     steering: Arc<Steering>,
     answers: Aside,
-    /// A thread of the pool changes the number of the app's threads.
+    /// Whether a pool thread is changing the number of the app's threads.
     is_sizing: AtomicBool,
     orders: Aside,
     lab_orders: Aside,
@@ -150,7 +148,7 @@ impl Control {
         Ok(self.obey(command))
     }
 
-    /// What is ours: a page, or a row of the table of orders.
+    /// A page, or a row of the table of orders.
     fn answer(&self, request: &Request, path: &str) -> Result<Response, Wrong> {
         if PAGES.contains(&path) {
             return match request.method().as_str() {
@@ -169,7 +167,7 @@ impl Control {
             Ask::Reap | Ask::MaxStreamAge => self.steering.obey(ask, &given),
             Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
                 match OnlyOne::take(&self.is_sizing) {
-                    // One thread of the pool can be spared; further ones wait aside.
+                    // This may occupy one pool thread; further orders wait aside.
                     Some(_only) => self.steering.obey(ask, &given),
                     None => self.carry_out(&self.orders, request, ask, given),
                 }
@@ -186,7 +184,7 @@ impl Control {
         aside.run(request, move || AsideAnswer::Whole(steering.obey(ask, &given).with_default_headers()))
     }
 
-    /// The timeline may have megabytes, and is written as it is read.
+    /// The timeline may be megabytes long, and is written while it is read.
     fn timeline(&self, request: &Request, after: u64) -> Response {
         self.view.server.look_at_todo();
         if request.method() == "HEAD" {
@@ -211,7 +209,7 @@ impl Control {
         }
     }
 
-    /// Answers once the order was taken, which is not when it was carried out.
+    /// Answers when the order was accepted, before it is carried out.
     fn stop(&self, how: Stop) -> Response {
         match self.stops.send(how) {
             Ok(()) => Response::new(StatusCode::OK, JSON, r#"{ "status": "ok" }"#),
@@ -234,7 +232,7 @@ impl Control {
         self.pages.show(name, self.guard.page_token(), frames, more)
     }
 
-    /// The app under the names that a frame may have it by, all of them loopback's.
+    /// The addresses of the app that a frame may show, with loopback names only.
     fn hosts_of_tabs(&self) -> Vec<String> {
         let port = self.view.server.addr().port();
         ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
@@ -248,7 +246,7 @@ fn asks_for_the_tour(request: &Request) -> bool {
         .any(|(name, value)| name == "step" || (name == "tour" && value == "1"))
 }
 
-/// Held by the one that may; given back when dropped.
+/// The right to do something alone, released when dropped.
 struct OnlyOne<'a>(&'a AtomicBool);
 
 impl OnlyOne<'_> {

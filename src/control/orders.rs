@@ -1,8 +1,8 @@
-//! What the control server can be asked for besides pumactl's commands and the pages: one table, by which
-//! requests are read and refused, and by which `ctl` asks.
+//! The paths of the control server besides pumactl's commands and the pages: one table, by which requests are read
+//! and refused, and by which `ctl` sends them.
 //!
-//! A request either means one row of it, with parameters of that row, each at most once and with a
-//! value that can work, or is refused with a sentence that names the input and what would do.
+//! A request either matches one row, with parameters of that row, each at most once and with a valid value, or is
+//! refused with a sentence that names the input and what is accepted.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use url::form_urlencoded;
 use super::laboratory::{MAX_TABS, MAX_ZOMBIES};
 use ninetabs_server::Request;
 
-/// The most threads that an order may ask for.
+/// The most threads that an order may set.
 pub const MAX_THREADS: u64 = 10_000;
 
-/// How a row is asked for.
+/// The method of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -44,7 +44,7 @@ impl Method {
     }
 }
 
-/// What can be asked for.
+/// The meaning of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
     Events,
@@ -66,7 +66,7 @@ pub(super) enum Ask {
 /// One row.
 #[derive(Debug)]
 pub struct Order {
-    /// Its path, from the slash on.
+    /// Its path, with the slash.
     pub path: &'static str,
     pub method: Method,
     pub parameters: &'static [Parameter],
@@ -151,7 +151,7 @@ pub fn of_path(path: &str) -> Option<&'static Order> {
     ALL.iter().find(|order| order.path == path)
 }
 
-/// Why a request is refused: its status, the sentence, and what `Allow` says.
+/// Why a request is refused: the status, the sentence, and the value of `Allow`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub status: StatusCode,
@@ -159,7 +159,7 @@ pub(super) struct Wrong {
     pub allow: Option<&'static str>,
 }
 
-/// The parameters that were given, all of them of the row that they were read by.
+/// The parameters of a request, all of them of its row.
 #[derive(Debug, Default)]
 pub(super) struct Given(Vec<(&'static str, Value)>);
 
@@ -205,14 +205,14 @@ impl Order {
         read(self.path, self.parameters, request)
     }
 
-    /// How it is asked for, such as `/resize?min=N&max=N`.
+    /// Its usage, such as `/resize?min=N&max=N`.
     #[cfg(test)]
     fn usage(&self) -> String {
         usage(self.path, self.parameters)
     }
 }
 
-/// Reads the query of a request for what has these parameters. `token` is skipped: the guard checks it.
+/// Reads the query of a request, which may have these parameters. `token` is skipped: the guard checks it.
 pub(super) fn read(path: &str, parameters: &[Parameter], request: &Request) -> Result<Given, Wrong> {
     let mut given = Given::default();
     let query = request.target().split_once('?').map_or("", |(_, query)| query);
@@ -271,7 +271,7 @@ fn usage(path: &str, parameters: &[Parameter]) -> String {
     if all.is_empty() { path.to_owned() } else { format!("{path}?{all}") }
 }
 
-/// A text of the client's in one line, and not more of it than is of use.
+/// A text of the client on one line, cut to a useful length.
 fn shown(text: &str) -> String {
     const LONGEST: usize = 60;
     let cut: Cow<'_, str> = match text.char_indices().nth(LONGEST) {
@@ -282,7 +282,7 @@ fn shown(text: &str) -> String {
 }
 
 impl Takes {
-    /// The value that a text means, or what would do.
+    /// The value of a text, or what is accepted.
     pub fn read(self, text: &str) -> Result<Value, String> {
         let value = match self {
             Takes::SecondsOrOff if text == "off" => Some(Value::Off),
@@ -296,7 +296,7 @@ impl Takes {
         value.ok_or_else(|| self.says())
     }
 
-    /// What it takes, in words.
+    /// What it accepts, in words.
     pub fn says(self) -> String {
         match self {
             Takes::Seconds => "a number of seconds, such as 30 or 0.5".to_owned(),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_refuses_what_it_does_not_know_and_says_what_it_does() {
+    fn every_row_refuses_unknown_input_and_says_what_it_accepts() {
         for order in ALL {
             let (path, method) = (order.path, order.method.as_str());
             let and = if order.parameters.is_empty() {
@@ -359,7 +359,7 @@ mod tests {
                         assert!(wrong.text.starts_with(&format!("{name}: give ")), "{}", wrong.text);
                         assert!(wrong.text.contains(&takes.says()), "{}", wrong.text);
                     } else {
-                        // More seconds than any stream's age, which is a number of seconds all the same.
+                        // More seconds than any stream's age, but still a number of seconds.
                         assert!(
                             !matches!(takes, Takes::Number { .. }) && text.starts_with('9'),
                             "{path} {text}"
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_they_are_meant() {
+    fn valid_values_are_read() {
         let given = ask("POST", "/resize?max=10000&min=0").unwrap();
         assert_eq!(
             (given.number("min"), given.number("max"), given.seconds("min")),

@@ -37,8 +37,7 @@ pub(super) enum SizeError {
 pub struct Growth {
     /// How many connections it has beyond one for each thread.
     pub beyond: usize,
-    /// How many connections of clients the process has room for beside a database pool of this size;
-    /// or why it has none.
+    /// How many client connections fit into the process beside a database pool of this size; or why none do.
     pub room: RoomFor,
 }
 

@@ -6,19 +6,19 @@ use constant_time_eq::constant_time_eq;
 
 use crate::app::content_security_policy::Nonce;
 
-/// The shortest token that our control server takes. It keeps out slips; a token that other hosts
-/// can try to guess should have [`SAFE`].
+/// The shortest token that the control server accepts, against typing errors. A token that other hosts can try
+/// to guess should have [`SAFE`] characters.
 pub const SHORTEST: usize = 3;
-/// From this length on a token cannot be guessed over a network, if it was drawn at random.
+/// A random token of this length cannot be guessed over a network.
 pub const SAFE: usize = 16;
 
-/// A token. Its value is in no `{:?}`, so that no log and no error can show it.
+/// A token. `{:?}` does not print its value, so that no log and no error can show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// A text that can stand in a query and in a state file as it is; else what would do. The
-    /// refusal does not repeat it.
+    /// A text that needs no encoding in a query and in a state file; otherwise what is accepted. The error does not
+    /// repeat the text.
     pub fn new(text: &str) -> Result<Token, String> {
         let stands_for_itself =
             |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');
@@ -33,7 +33,7 @@ impl Token {
         self.0.len()
     }
 
-    /// One that was drawn at random.
+    /// A random token.
     pub(super) fn drawn(nonce: &Nonce) -> Token {
         Token(nonce.as_str().to_owned())
     }
@@ -43,7 +43,7 @@ impl Token {
         &self.0
     }
 
-    /// Whether it was said. How long this takes depends on the length of what was said alone.
+    /// Whether the text equals it. The time depends only on the length of the text.
     pub fn is(&self, said: &str) -> bool {
         constant_time_eq(self.0.as_bytes(), said.as_bytes())
     }

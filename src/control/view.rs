@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::laboratory::Laboratory;
 use super::orders_log::OrdersLog;
 use super::stats::{self, StateJson, StatsJson, ThreadJson};
-use super::warnings::{Seen, Watcher, warnings};
+use super::warnings::{WarningInput, Watcher, warnings};
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::Database;
 use crate::front::AppServer;
@@ -84,7 +84,7 @@ impl View {
         let size = self.server.size();
         watcher.look(&self.timeline);
         let (now_us, closed) = (self.timeline.now_us(), self.orders.clients());
-        let warnings = warnings(&Seen {
+        let warnings = warnings(&WarningInput {
             now_us,
             snapshot: watcher.snapshot(),
             max_threads: size.max(),

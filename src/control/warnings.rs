@@ -37,7 +37,7 @@ pub(super) struct Warning {
 }
 
 /// What is known of the server at one moment.
-pub(super) struct Seen<'a> {
+pub(super) struct WarningInput<'a> {
     pub now_us: u64,
     pub snapshot: &'a Snapshot,
     pub max_threads: usize,
@@ -51,7 +51,7 @@ pub(super) struct Seen<'a> {
 }
 
 /// The most serious first.
-pub(super) fn warnings(seen: &Seen<'_>) -> Vec<Warning> {
+pub(super) fn warnings(seen: &WarningInput<'_>) -> Vec<Warning> {
     let all = [
         listen_queue(seen),
         full_pool(seen),
@@ -67,7 +67,7 @@ fn warning(text: String, remedy: &str) -> Option<Warning> {
     Some(Warning { text, remedy: remedy.to_owned(), link: None })
 }
 
-fn streams<'a>(seen: &'a Seen<'_>) -> impl Iterator<Item = &'a Held> {
+fn streams<'a>(seen: &'a WarningInput<'_>) -> impl Iterator<Item = &'a Held> {
     seen.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref()).filter(|held| held.is_stream)
 }
 
@@ -79,13 +79,13 @@ fn count(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-fn listen_queue(seen: &Seen<'_>) -> Option<Warning> {
+fn listen_queue(seen: &WarningInput<'_>) -> Option<Warning> {
     (seen.listen_queue > 0).then_some(())?;
     let text = format!("New connections wait in the kernel's listen queue: {}.", seen.listen_queue);
     warning(text, "Raise --max-connections or ulimit -n.")
 }
 
-fn full_pool(seen: &Seen<'_>) -> Option<Warning> {
+fn full_pool(seen: &WarningInput<'_>) -> Option<Warning> {
     let held = streams(seen).filter(|held| age_us(held, seen.now_us) >= FULL_FOR_US).count();
     let waiting = || seen.snapshot.todo.iter().filter(|held| held.target.is_some());
     let first = waiting().next()?;
@@ -107,7 +107,7 @@ fn full_pool(seen: &Seen<'_>) -> Option<Warning> {
     })
 }
 
-fn empty_database_pool(seen: &Seen<'_>) -> Option<Warning> {
+fn empty_database_pool(seen: &WarningInput<'_>) -> Option<Warning> {
     let database::Stats { size, busy, waiting, .. } = *seen.database;
     (busy >= size && waiting > 0).then_some(())?;
     let wait = if waiting == 1 { "1 thread waits".to_owned() } else { format!("{waiting} threads wait") };
@@ -115,14 +115,14 @@ fn empty_database_pool(seen: &Seen<'_>) -> Option<Warning> {
     warning(text, "Use --db-pool auto or --db-lease query.")
 }
 
-fn reconnect_loop(seen: &Seen<'_>) -> Option<Warning> {
+fn reconnect_loop(seen: &WarningInput<'_>) -> Option<Warning> {
     let (opened, tabs) = seen.openings;
     (opened >= FEWEST_OPENINGS && opened > tabs).then_some(())?;
     let text = format!("Clients reconnect in a loop: {opened} streams opened in the last second.");
     warning(text, "Check --retry and the status that refused clients get.")
 }
 
-fn client_gone(seen: &Seen<'_>) -> Option<Warning> {
+fn client_gone(seen: &WarningInput<'_>) -> Option<Warning> {
     let is_held = |client: &&ClosedClient| {
         streams(seen).any(|held| {
             held.subject.port == client.local_port && held.target.as_deref() == Some(client.target.as_str())
@@ -141,7 +141,7 @@ fn client_gone(seen: &Seen<'_>) -> Option<Warning> {
     warning(text, "With --notice-close poll a thread is freed within milliseconds.")
 }
 
-fn old_streams(seen: &Seen<'_>) -> Option<Warning> {
+fn old_streams(seen: &WarningInput<'_>) -> Option<Warning> {
     seen.max_stream_age.is_none().then_some(())?;
     let old = streams(seen).filter(|held| age_us(held, seen.now_us) >= OLD_US).count();
     (old > 0).then_some(())?;
@@ -233,10 +233,10 @@ mod tests {
         snapshot
     }
 
-    fn seen(snapshot: &Snapshot) -> Seen<'_> {
+    fn seen(snapshot: &Snapshot) -> WarningInput<'_> {
         const DATABASE: database::Stats =
             database::Stats { size: 8, busy: 2, waiting: 0, checkout_timeouts: 0 };
-        Seen {
+        WarningInput {
             now_us: NOW,
             snapshot,
             max_threads: 2,
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    fn texts(seen: &Seen<'_>) -> Vec<String> {
+    fn texts(seen: &WarningInput<'_>) -> Vec<String> {
         warnings(seen).into_iter().map(|warning| warning.text).collect()
     }
 
@@ -271,7 +271,7 @@ mod tests {
         spare.target = None;
         let only_spare = snapshot(vec![stream(1, 0), stream(2, 0)], vec![spare]);
         assert_eq!(
-            texts(&Seen { max_stream_age: Some(Duration::from_secs(1)), ..seen(&only_spare) }),
+            texts(&WarningInput { max_stream_age: Some(Duration::from_secs(1)), ..seen(&only_spare) }),
             [""; 0]
         );
     }
@@ -280,7 +280,10 @@ mod tests {
     fn a_stream_of_a_minute_is_old_unless_there_is_a_maximum_age() {
         let old = snapshot(vec![stream(1, NOW - 61_000_000), stream(2, NOW - 1)], Vec::new());
         assert_eq!(texts(&seen(&old)), ["1 of 2 threads is held by a stream older than 60 s."]);
-        assert_eq!(texts(&Seen { max_stream_age: Some(Duration::from_secs(90)), ..seen(&old) }), [""; 0]);
+        assert_eq!(
+            texts(&WarningInput { max_stream_age: Some(Duration::from_secs(90)), ..seen(&old) }),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -295,9 +298,9 @@ mod tests {
         assert_eq!(texts(&seen(&held_by)), [""; 0]);
         // The port alone could be that of a later client.
         let (other, closed) = ([client(40_001, 7)], [client(40_001, 1)]);
-        assert_eq!(texts(&Seen { closed: &other, ..seen(&held_by) }), [""; 0]);
+        assert_eq!(texts(&WarningInput { closed: &other, ..seen(&held_by) }), [""; 0]);
         assert_eq!(
-            texts(&Seen { closed: &closed, ..seen(&held_by) }),
+            texts(&WarningInput { closed: &closed, ..seen(&held_by) }),
             ["Tab 1 has closed; its thread is held until the second write fails."]
         );
     }
@@ -307,7 +310,7 @@ mod tests {
         let todo = vec![held(9, "/up", None, Some(NOW - 1_000_000))];
         let all = snapshot(vec![stream(1, 0), stream(2, 0)], todo);
         let database = database::Stats { size: 5, busy: 5, waiting: 1, checkout_timeouts: 0 };
-        let seen = Seen { listen_queue: 14, openings: (12, 2), database: &database, ..seen(&all) };
+        let seen = WarningInput { listen_queue: 14, openings: (12, 2), database: &database, ..seen(&all) };
         assert_eq!(
             texts(&seen),
             [
@@ -336,8 +339,8 @@ mod tests {
         assert_eq!(counts[0], (1, 1));
         assert_eq!(counts[7], (5, 2));
         let quiet = snapshot(Vec::new(), Vec::new());
-        let warned = texts(&Seen { openings: counts[7], ..seen(&quiet) });
+        let warned = texts(&WarningInput { openings: counts[7], ..seen(&quiet) });
         assert_eq!(warned, ["Clients reconnect in a loop: 5 streams opened in the last second."]);
-        assert_eq!(texts(&Seen { openings: (9, 9), ..seen(&quiet) }), [""; 0]);
+        assert_eq!(texts(&WarningInput { openings: (9, 9), ..seen(&quiet) }), [""; 0]);
     }
 }

@@ -1,8 +1,9 @@
-// Says in the page's corner how the feed fares: numbers that are old must not look new.
+// Shows the state of the feed in the page's corner: old numbers must not look new.
 function showConnection(feed) {
   const words = {
-    connecting: 'connecting', live: 'live', silent: 'no word from the control server: what is shown is old',
-    lost: 'connection lost, trying again: what is shown is old', refused: 'refused: too many pages watch, the token is wrong, or a proxy answers; trying again',
+    connecting: 'connecting', live: 'live', silent: 'the control server is silent: this page is out of date',
+    lost: 'connection lost, trying again: this page is out of date',
+    refused: 'refused: too many pages watch, the token is wrong, or a proxy answers; trying again',
   };
   const place = document.querySelector('#connection [role="status"]');
   const show = () => {

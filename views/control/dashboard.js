@@ -1,18 +1,16 @@
-// The dashboard: the feed's numbers in their places, and the buttons.
+// The dashboard: what the feed has in its places. The buttons and what they open are in lab.js.
 const LINES_SHOWN = 60;
-const PAGES_SHOWN = 5;
+const SPARK_US = 60e6;
 const feed = new Feed(TOKEN);
-const at = id => document.getElementById(id);
+const shown = new Shown(feed);
 
 showConnection(feed);
-new Lanes(at('lanes'), feed);
-new Todo(at('todo'), feed);
+const picture = new Picture(at('picture'), shown);
+const headline = new Headline(at('headline'), at('spoken'));
+const meter = new Meter(at('meter'));
 
 function put(id, value) {
-  const text = value === null || value === undefined ? '–' : String(value);
-  if (at(id).textContent !== text) {
-    at(id).textContent = text;
-  }
+  write(at(id), value === null || value === undefined ? '–' : String(value));
 }
 
 function inSeconds(value) {
@@ -21,7 +19,14 @@ function inSeconds(value) {
 
 // ---- Numbers.
 
+const UNRECORDED = ['busy_threads', 'running', 'max_threads', 'pool_capacity', 'backlog', 'requests_count', 'streams_open', 'streams_disconnected',
+  'streams_reaped', 'oldest_age', 'database', 'connections', 'reactor', 'listen_queue', 'max_stream_age'];
+
 function showNumbers() {
+  if (shown.frozen) {
+    UNRECORDED.forEach(id => put(id, 'not recorded'));
+    return;
+  }
   const { stats, threads, ...rest } = feed.state;
   for (const name of ['busy_threads', 'running', 'max_threads', 'pool_capacity', 'backlog', 'requests_count']) {
     put(name, stats[name]);
@@ -37,147 +42,135 @@ function showNumbers() {
   put('max_stream_age', rest.max_stream_age_s === null ? 'off' : rest.max_stream_age_s + ' s');
 }
 
-// A screen reader hears this line, so it changes once a second at the most.
-let headlineAt = -Infinity;
-function showHeadline() {
-  const { stats, threads } = feed.state;
-  const held = threads.filter(thread => thread.state === 'busy').length;
-  const waits = stats.backlog === 1 ? '1 waits in todo' : stats.backlog + ' wait in todo';
-  let words = held + ' of ' + stats.max_threads + ' threads ' + (held === 1 ? 'is held' : 'are held');
-  if (stats.io_threads) {
-    // They do not count against the pool, up to a number; whether it is full is not in these.
-    words = held + (held === 1 ? ' thread is' : ' threads are') + ' held, ' + stats.io_threads + ' marked IO-bound; ' +
-      (stats.backlog ? waits : 'nobody waits in todo') + '.';
-  } else if (stats.pool_capacity === 0) {
-    words = (held === 1 ? 'The only thread is held' : 'All ' + held + ' threads are held');
-    words += stats.backlog ? ', and ' + waits + ': whoever comes now waits behind them.' : ': whoever comes now waits in todo.';
-  } else {
-    words += stats.backlog ? ', and ' + waits + '.' : '; whoever comes now is served at once.';
+// The parts that change with the time alone.
+function tick() {
+  if (!feed.state) {
+    return;
   }
-  if (at('headline').textContent !== words && performance.now() - headlineAt > 1000) {
-    headlineAt = performance.now();
-    at('headline').textContent = words;
-  }
+  const pool = poolOf(shown.record, shown.now(), shown.max, story => shown.goneAt(story));
+  headline.show(headlineOf(pool));
+  meter.show(pool);
+  put('held', pool.held);
+  put('waiting', pool.waiting.length);
+  document.title = pool.held + '/' + pool.max + (pool.waiting.length ? ' +' + pool.waiting.length : '') + ' · dashboard';
+  return pool;
 }
+setInterval(tick, 100);
 
-// ---- What is open in the lab.
+// ---- The last minute of four numbers, as this page has seen them.
 
-const chips = new Map();
-function showTabs(tabs) {
-  const open = new Set(tabs.map(tab => tab.tab));
-  for (const [number, chip] of chips) {
-    if (!open.has(number)) {
-      chip.remove();
-      chips.delete(number);
+const sparks = [...document.querySelectorAll('.spark')].map(canvas => ({ canvas, id: canvas.dataset.of, points: [] }));
+
+function showSparks(pool) {
+  const { stats, now_us: now } = feed.state;
+  const values = { held: pool.held, waiting: pool.waiting.length, pool_capacity: stats.pool_capacity, oldest_age: stats.streams.oldest_age_s ?? 0 };
+  for (const { canvas, id, points } of sparks) {
+    points.push([now, values[id]]);
+    while (points[0][0] < now - SPARK_US) {
+      points.shift();
     }
-  }
-  for (const tab of tabs) {
-    const chip = chips.get(tab.tab) ?? addChip(tab.tab);
-    // A tab whose request has come and waits is told from one on its way by the server.
-    const waits = tab.state === 'connecting' && feed.ofClient(tab)?.state === 'waiting';
-    set(chip.dataset, 'state', waits ? 'waiting' : tab.state);
-    const { state } = chip.dataset;
-    const text = 'tab ' + tab.tab + ({ open: '', waiting: ' waits', closed: ' failed' }[state] ?? ' ' + state);
-    if (chip.firstChild.textContent !== text) {
-      chip.firstChild.textContent = text;
-    }
-    chip.title = tab.failed ?? '';
+    const width = canvas.width = canvas.clientWidth * devicePixelRatio;
+    const height = canvas.height = canvas.clientHeight * devicePixelRatio;
+    const most = Math.max(...points.map(([, value]) => value), 1);
+    const ink = canvas.getContext('2d');
+    ink.strokeStyle = picture.drawing.colors[id === 'waiting' ? 'waiting' : 'held'];
+    ink.lineWidth = 2 * devicePixelRatio;
+    ink.beginPath();
+    points.forEach(([us, value], index) => {
+      const x = (1 - (now - us) / SPARK_US) * width;
+      const y = (1 - value / most) * (height - ink.lineWidth * 2) + ink.lineWidth;
+      index ? ink.lineTo(x, y) : ink.moveTo(x, y);
+    });
+    ink.stroke();
   }
 }
 
-function addChip(number) {
-  const chip = element('li', 'chip');
-  const close = element('button', 'close', '×');
-  close.setAttribute('aria-label', 'close tab ' + number);
-  close.title = 'closes tab ' + number + ': its thread notices at the second write';
-  close.addEventListener('click', () => carryOut('/lab/tabs/close?tab=' + number, () => 'Tab ' + number + ' is closed; its thread notices at a write that fails.'));
-  chip.append(element('span'), close);
-  chip.dataset.tab = number;
-  chips.set(number, chip);
-  const after = [...chips.keys()].filter(other => other > number).sort((a, b) => a - b)[0];
-  at('tabs').insertBefore(chip, chips.get(after) ?? null);
-  return chip;
-}
+// ---- Warnings, which the control server computes.
 
-function showPages(pages) {
-  const list = at('pages');
-  const shown = pages.slice(-PAGES_SHOWN).reverse();
-  while (list.children.length > shown.length) {
+function showWarnings() {
+  const list = at('warnings');
+  const warnings = feed.state.warnings ?? [];
+  while (list.children.length > warnings.length) {
     list.lastChild.remove();
   }
-  shown.forEach((page, row) => {
-    const item = list.children[row] ?? list.appendChild(element('li'));
-    const words = pageWords(page);
-    if (item.textContent !== words) {
-      item.textContent = words;
+  warnings.forEach((warning, row) => {
+    const item = list.children[row] ?? list.appendChild(warningItem());
+    write(item.children[0], warning.text);
+    write(item.children[1], warning.remedy);
+    item.children[2].hidden = !warning.link;
+    if (warning.link) {
+      item.children[2].href = 'http://localhost:' + document.body.dataset.appPort + warning.link;
     }
-    set(item.dataset, 'page', String(page.page));
-    set(item.dataset, 'state', page.answered !== null ? 'answered' : page.failed ? 'failed' : feed.ofClient(page)?.state ?? 'asked');
   });
 }
 
-function pageWords(page) {
-  const name = 'page-' + page.page;
-  const story = feed.ofClient(page);
-  const waited = story?.waited > SHORT_US ? ' after ' + seconds(story.waited) + ' in todo' : ' at once';
-  if (page.answered !== null) {
-    return name + ': answered with ' + page.answered + (story ? ' by thread ' + story.lane + waited : '');
-  }
-  if (page.failed) {
-    return name + ': ' + page.failed;
-  }
-  if (story?.state === 'waiting') {
-    const ahead = feed.todo().findIndex(other => other === story);
-    const place = ahead === 0 ? 'first in line' : ahead + ' ahead of it';
-    return name + ': waits in todo for ' + ((feed.now() - story.queuedAt) / 1e6).toFixed(1) + ' s, ' + place;
-  }
-  return name + (story?.thread ? ': on thread ' + story.thread : ': asked');
+function warningItem() {
+  const item = element('li');
+  const link = element('a', '', 'The fixes');
+  link.target = '_blank';
+  link.rel = 'noopener';
+  item.append(element('b'), element('span', 'remedy'), link);
+  return item;
 }
 
-// A zombie never learns that its stream was ended: the client stays, and holds nothing.
-function zombieWords(zombies) {
-  const holds = zombies.filter(zombie => feed.ofClient(zombie)?.thread).length;
-  if (zombies.length === 0) {
-    return '';
+// ---- The lanes as text.
+
+at('as-table').addEventListener('click', () => {
+  at('table').hidden = !at('table').hidden;
+  at('as-table').setAttribute('aria-expanded', !at('table').hidden);
+  showTable();
+});
+
+function showTable() {
+  if (at('table').hidden) {
+    return;
   }
-  if (holds === 0) {
-    const waits = zombies.filter(zombie => feed.ofClient(zombie)?.state === 'waiting').length;
-    return zombies.length + ' left, ' + (waits ? waits + ' in todo' : 'none holds a thread');
+  const now = shown.now();
+  const lanes = [...shown.record.lanes.values()].filter(lane => lane.alive || lane.current).sort((a, b) => a.number - b.number);
+  const rows = lanes.map(({ number, current, state }) => current
+    ? ['thread ' + number, shown.goneAt(current.story) === null ? 'held' : 'held, client gone', current.story.name, tenths(now - current.from), current.story.writes]
+    : ['thread ' + number, state, '', '', '']);
+  const queue = shown.record.todo().map(story => ['queue', story.isSpare ? 'no request yet' : 'waiting', story.name, tenths(now - story.queuedAt), '']);
+  const all = [...rows, ...queue];
+  const body = at('rows');
+  while (body.rows.length > all.length) {
+    body.lastChild.remove();
   }
-  return zombies.length + ' there, ' + (holds === zombies.length ? (holds === 1 ? 'it holds a thread' : 'each holds a thread') : holds + (holds === 1 ? ' holds' : ' hold') + ' a thread');
+  all.forEach((cells, index) => {
+    const row = body.rows[index] ?? body.insertRow();
+    cells.forEach((text, cell) => write(row.cells[cell] ?? row.insertCell(), String(text)));
+  });
 }
 
-function showLab() {
-  const { tabs, zombies, pages } = feed.state.lab;
-  showTabs(tabs);
-  showPages(pages);
-  put('zombie-count', zombieWords(zombies));
-}
+at('explain').addEventListener('click', () => {
+  const isOpen = at('explain').getAttribute('aria-expanded') === 'true';
+  at('explain').setAttribute('aria-expanded', !isOpen);
+  document.querySelectorAll('.says').forEach(says => {
+    says.hidden = isOpen;
+  });
+});
 
-// ---- The log.
+// ---- The log. It pauses while it is read.
 
 let loggedLine = 0;
 function showLog() {
-  if (feed.lines === loggedLine) {
+  const list = at('log');
+  const isRead = list.scrollTop > 0 || document.activeElement === list;
+  at('log-pauses').hidden = !isRead;
+  if (feed.lines === loggedLine || isRead) {
     return;
   }
   loggedLine = feed.lines;
-  const list = at('log');
-  const shown = feed.log.slice(-LINES_SHOWN).reverse();
-  while (list.children.length < shown.length) {
+  const lines = feed.log.slice(-LINES_SHOWN).reverse();
+  while (list.children.length < lines.length) {
     const item = element('li');
     item.append(element('span', 'number when'), element('span'));
     list.append(item);
   }
-  shown.forEach((line, row) => {
+  lines.forEach((line, row) => {
     const item = list.children[row];
-    const when = (line.at / 1e6).toFixed(1);
-    if (item.firstChild.textContent !== when) {
-      item.firstChild.textContent = when;
-    }
-    if (item.lastChild.textContent !== line.text) {
-      item.lastChild.textContent = line.text;
-    }
+    write(item.firstChild, (line.at / 1e6).toFixed(1));
+    write(item.lastChild, line.text);
     set(item.dataset, 'kind', line.kind);
   });
 }
@@ -185,38 +178,10 @@ function showLog() {
 feed.on(change => {
   if (change === 'state') {
     showNumbers();
-    showHeadline();
+    showSparks(tick());
+    showWarnings();
+    showTable();
     showLab();
     showLog();
   }
 });
-
-// ---- The buttons.
-
-async function carryOut(path, words) {
-  const { ok, status, said } = await order(path);
-  const refusal = status === 403 ? refusedWords(said) : said;
-  answer(ok, ok ? words(said) : String(refusal.error ?? refusal));
-}
-
-function answer(ok, words) {
-  at('answer').dataset.ok = ok;
-  at('answer').textContent = words;
-}
-
-function refuse(words) {
-  answer(false, words);
-}
-
-function click(id, path, words) {
-  at(id).addEventListener('click', () => carryOut(path, words));
-}
-
-click('open-tab', '/lab/tabs/open', said => 'Tab ' + said.tab + ' asks for its stream.');
-click('zombies', '/lab/zombies?count=3', said => said.zombies.map(it => 'zombie-' + it.zombie).join(', ') + ' ask for streams that they will not read.');
-click('ask-page', '/lab/page', said => 'page-' + said.page + ' is asked for.');
-click('reap', '/reap', said => (said.reaped === 1 ? '1 stream was' : said.reaped + ' streams were') + ' told to end.');
-click('reset', '/lab/reset', said => 'Closed; ' + said.max + ' threads, maximum age ' + (said.max_stream_age_s === null ? 'off' : said.max_stream_age_s + ' s') + '.');
-click('age-off', '/max-stream-age?secs=off', () => ageWords(null));
-onSubmit(at('age'), 'secs', wrongAge, refuse, secs => carryOut('/max-stream-age?secs=' + secs, said => ageWords(said.max_stream_age_s)));
-onSubmit(at('threads'), 'count', wrongThreads, refuse, count => carryOut('/lab/threads?count=' + count, said => said.max + ' threads, least and most.'));

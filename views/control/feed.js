@@ -1,23 +1,28 @@
-// The feed: a server's record (record.js), kept up to date by an EventSource, and its
-// numbers, which come four times a second. All that stands here was said by the server;
-// nothing is guessed, and no timer decides a state.
+// The feed: a server's record (record.js), kept up to date by an EventSource, and its numbers,
+// which come four times a second. Everything in it comes from the server, except when this page
+// closed a frame of its own; no timer decides a state.
 //
 //   const feed = new Feed(token);
 //   feed.on(change => …)      after each event: 'moments', 'state' or 'connection'
 //   feed.connection           'connecting', 'live', 'silent', 'lost', 'refused'
-//   feed.now()                µs on the server's clock, running on between two events
-//   feed.clock()              the same, running on without end: when something was here
+//   feed.now()                µs on the server's clock, which runs on between two events
+//   feed.clock()              the same, without a limit: when something happened on this page
 //   feed.state                the newest numbers: { stats, threads, min, max, … }, or null
-//
-// Everything else is the record's.
+//   feed.goneAt               Map of request number to when its client closed, where that is known
+//   feed.marks()              what was ordered, and what this page closed: [{ at, text }]
+//   feed.closed(story, text)  this page has closed the client of a story
 const SILENT_AFTER_MS = 3000;
 const COME_BACK_MS = 5000;
+const MOST_GONE = 256;
+const MOST_MARKS = 64;
 
 class Feed extends Record {
   constructor(token) {
     super();
     this.address = '/events?' + new URLSearchParams({ token });
     this.listeners = [];
+    this.goneAt = new Map();
+    this.ownMarks = [];
     this.connection = 'connecting';
     this.state = null;
     this.server = null;
@@ -26,7 +31,7 @@ class Feed extends Record {
     this.heardAt = 0;
     this.open();
     setInterval(() => this.watchSilence(), 500);
-    // A page that is left may wait in the browser's cache, and would be a viewer all the while.
+    // A page that is left may stay in the browser's cache, where it must not count as a viewer.
     addEventListener('pagehide', () => this.source.close());
     addEventListener('pageshow', e => {
       if (e.persisted) {
@@ -41,7 +46,7 @@ class Feed extends Record {
   }
 
   now() {
-    // Without word from the server time stands: what happens there is not known.
+    // While nothing is heard from the server its state is unknown, so time stops.
     return Math.min(this.clock(), this.heardUs + (this.connection === 'live' ? SILENT_AFTER_MS * 1000 : 0));
   }
 
@@ -60,7 +65,7 @@ class Feed extends Record {
       const isOver = source.readyState === EventSource.CLOSED;
       this.become(isOver ? 'refused' : 'lost');
       if (isOver) {
-        // Too many viewers, or a server that knows no such token: asked again now and then.
+        // Too many viewers, or a token of another server: try again every few seconds.
         setTimeout(() => this.source === source && this.open(), COME_BACK_MS);
       }
     };
@@ -90,18 +95,56 @@ class Feed extends Record {
     this.listeners.forEach(listener => listener(change));
   }
 
+  // The record as it is now, which later news do not change.
+  copy() {
+    const copy = new Record();
+    const stories = new Map();
+    const copied = story => stories.get(story) ?? stories.set(story, Object.assign(Object.create(Story.prototype), story)).get(story);
+    const span = it => it && { ...it, story: copied(it.story), to: it.to, writes: [...it.writes], blocked: [...it.blocked] };
+    for (const [number, lane] of this.lanes) {
+      copy.lanes.set(number, Object.assign(new Lane(number), lane, { current: span(lane.current), spans: lane.spans.map(span), short: new Map(lane.short) }));
+    }
+    copy.queue = new Map([...this.queue].map(([request, story]) => [request, copied(story)]));
+    copy.waits = this.waits.map(wait => ({ ...wait, story: copied(wait.story) }));
+    return Object.assign(copy, { seq: this.seq, since: this.since, lastAt: this.lastAt, gaps: [...this.gaps] });
+  }
+
+  // ---- What was closed and ordered.
+
+  closed(story, text) {
+    const at = this.clock();
+    if (story) {
+      this.gone(story, at);
+    }
+    keep(this.ownMarks, { at, text }, MOST_MARKS);
+  }
+
+  gone({ request }, at) {
+    if (!this.goneAt.has(request)) {
+      this.goneAt.set(request, at);
+      if (this.goneAt.size > MOST_GONE) {
+        this.goneAt.delete(this.goneAt.keys().next().value);
+      }
+    }
+  }
+
+  marks() {
+    const ordered = (this.state?.orders ?? []).map(({ at_us: at, text }) => ({ at, text }));
+    return [...ordered, ...this.ownMarks].sort((a, b) => a.at - b.at);
+  }
+
   // ---- What the server says.
 
   takeClock(nowUs) {
     this.heardUs = nowUs;
     const offset = nowUs - performance.now() * 1000;
-    // What came with the least delay tells best; the clocks drift, so the best fades.
+    // The event with the least delay is the most exact. Since the clocks drift, it counts less over time.
     this.offset = this.offset === null ? offset : Math.max(offset, this.offset - 500);
   }
 
   takeState(state) {
     if (this.server !== null && this.server !== state.server) {
-      // Another server listens there now, with another token.
+      // Another server has taken over this address, and its token is another one.
       this.source.close();
       location.reload();
       return;
@@ -111,6 +154,12 @@ class Feed extends Record {
     this.state = state;
     this.keepClients(Object.values(state.lab).flat());
     this.prune(state.now_us);
+    for (const { target, local_port: port, at_us: at } of state.closed ?? []) {
+      const story = [...this.stories.values()].findLast(it => it.port === port && it.target === target);
+      if (story) {
+        this.gone(story, at);
+      }
+    }
   }
 
   takeMoments(news) {

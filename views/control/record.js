@@ -1,21 +1,23 @@
 // The record: a server's moments, folded into one story per request, one lane per thread
-// (story.js), and todo. It knows no page, no connection and no clock, and guesses nothing: all
-// of it follows from the server's moments. The server folds them by the same rules
+// (story.js), and the queue (Puma's todo). It uses no page, no connection and no clock: all of it
+// follows from the server's moments. The server folds them by the same rules
 // (timeline/snapshot.rs in its crate), and a test compares the two.
 //
-//   record.hear(news)         takes in what `event: moments` has sent
+//   record.hear(news)         takes in the data of `event: moments`
 //   record.lanes              Map of thread number to lane
 //   record.todo()             stories that wait for a thread, the oldest first
+//   record.waits              stays in the queue that are over: { story, from, to, thread }
 //   record.ofTab('3')         stories with ?tab=3, the newest last
 //   record.ofClient(client)   the story of a client of the lab, { target, local_port }, or undefined
 //   record.log                the last lines in words (words.js): { line, at, kind, text }
-//   record.since              from when on the record is whole, in µs; null before the first news
-//   record.gaps               what is missing since: [{ from, to }]
+//   record.since              the record is complete from here on, in µs; null before the first news
+//   record.gaps               what it lacks after that: [{ from, to }]
 const WINDOW_US = 60e6;
 const MOST_SPANS = 700;
 const MOST_WRITES = 256;
 const MOST_DONE = 512;
 const MOST_LINES = 120;
+const MOST_WAITS = 64;
 // A moment of these kinds ends the request of its thread.
 const ENDING = new Set(['answered', 'rejected', 'left']);
 // Moments of these kinds are about a thread and whatever it has.
@@ -35,6 +37,7 @@ class Record {
     this.done = [];
     this.lanes = new Map();
     this.gaps = [];
+    this.waits = [];
     this.log = [];
     this.lines = 0;
     // The request of each client of the lab, by the client's target.
@@ -65,7 +68,7 @@ class Record {
     return known?.story;
   }
 
-  // The lab has these clients, and no others.
+  // Forgets clients that the lab no longer has.
   keepClients(clients) {
     const targets = new Set(clients.map(client => client.target));
     for (const target of this.clients.keys()) {
@@ -103,7 +106,7 @@ class Record {
       const missed = (moments.length ? moments[0].seq - 1 : snapshot.seq) - this.seq;
       if (missed > 0) {
         this.gaps.push({ from: this.lastAt, to: since });
-        this.say(since, 'missed', missed + ' moments were not kept for this page: there was too much at once');
+        this.say(since, 'missed', missed + ' moments were not kept for this page: there were too many at once');
       }
     }
     Object.keys(snapshot.threads).forEach(number => this.lane(Number(number)));
@@ -179,7 +182,7 @@ class Record {
     });
   }
 
-  // ---- One moment: what it begins, what it tells, what it ends.
+  // ---- One moment: what it begins, notes or ends.
 
   take(moment) {
     if (moment.thread === undefined) {
@@ -209,7 +212,7 @@ class Record {
     const queued = this.queue.get(moment.request);
     switch (moment.kind) {
       case 'accepted':
-        // One that was peeked at and has left todo is named by the thread that reads it.
+        // If it has left the queue, the thread that reads it names it.
         if (!moment.peeked || queued) {
           const story = queued ?? this.renew(moment);
           this.read(story, moment);
@@ -217,8 +220,8 @@ class Record {
         }
         break;
       case 'queued': {
-        // For the second time if not all of it had come; the thread that found that out may
-        // still have to say that it is done with it.
+        // It is queued for the second time if it was not complete at the first. The thread that
+        // found that out may not have recorded its end yet.
         const arrives = known && known.startedAt === null && known.endedAt === null && !queued;
         const story = arrives ? known : this.renew(moment);
         story.queuedAt = at;
@@ -255,7 +258,7 @@ class Record {
     if (kind === 'started') {
       this.begin(lane, this.queue.get(request) ?? this.renew(moment), at);
     } else if (kind === 'accepted' && !lane.has(request)) {
-      // The next request of the connection, without a way through todo.
+      // The next request of the connection, which did not go through the queue.
       this.begin(lane, this.renew(moment), at);
     } else if (lane.unknownSince !== null && !lane.has(request) && !OF_THREAD.has(kind)) {
       // It began before the moments that are known.
@@ -279,7 +282,7 @@ class Record {
     }
   }
 
-  // Takes in what a moment says of the request that its thread has.
+  // Takes in a moment about the request that its thread has.
   note(span, moment) {
     const at = moment.at_us;
     const { story } = span;
@@ -334,14 +337,22 @@ class Record {
   }
 
   begin(lane, story, at) {
-    // A request that it had when moments were missed has ended since, unseen.
+    // If moments were missed, the request that it had before has ended in between.
     this.close(lane, lane.unknownSince ?? at, lane.unknownSince === null ? undefined : 'unseen');
     lane.unknownSince = null;
-    this.queue.delete(story.request);
+    this.leaveQueue(story, at, lane.number);
     story.waited = story.queuedAt === null ? null : at - story.queuedAt;
     Object.assign(story, { startedAt: at, queuedAt: null, endedAt: null, thread: lane.number, lane: lane.number });
     lane.alive = true;
     lane.current = { story, from: at, to: null, writes: [], blocked: [], end: null };
+  }
+
+  // A thread has taken it, or none will (null).
+  leaveQueue(story, at, thread) {
+    this.queue.delete(story.request);
+    if (story.queuedAt !== null && at - story.queuedAt >= SHORT_US && !(thread === null && story.isSpare)) {
+      keep(this.waits, { story, from: story.queuedAt, to: at, thread }, MOST_WAITS);
+    }
   }
 
   // The thread is done with this request, and perhaps not with its connection.
@@ -372,7 +383,7 @@ class Record {
 
   end(story, at) {
     if (this.queue.get(story.request) === story) {
-      this.queue.delete(story.request);
+      this.leaveQueue(story, at, null);
     }
     story.queuedAt = null;
     story.thread = null;
@@ -389,7 +400,7 @@ class Record {
     }
   }
 
-  // Drops what ended longer ago than is drawn.
+  // Drops what ended before the longest window that is drawn.
   prune(now) {
     const from = now - WINDOW_US - 5e6;
     for (const [number, lane] of this.lanes) {
@@ -407,6 +418,7 @@ class Record {
       }
     }
     this.gaps = this.gaps.filter(gap => gap.to >= from).slice(-MOST_WRITES);
+    this.waits = this.waits.filter(wait => wait.to >= from);
   }
 
   // ---- Words.
@@ -422,9 +434,9 @@ class Record {
     this.lines += 1;
     const last = this.log.at(-1);
     if (kind === 'answered' && last?.kind === 'answered' && at - last.at < 1e6) {
-      // Many answers within a second are one line.
+      // Answers within one second share a line.
       last.count += 1;
-      Object.assign(last, { line: this.lines, text: last.count + ' requests are answered' });
+      Object.assign(last, { line: this.lines, text: last.count + ' requests were answered' });
     } else {
       keep(this.log, { line: this.lines, at, kind, text, count: 1 }, MOST_LINES);
     }

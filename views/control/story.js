@@ -2,12 +2,13 @@
 //
 // A story: request, connection, port, method, target (null until it is read or peeked at),
 // namedSeq (the moment that named the target), path, tab, name, peeked, isStream, queuedAt
-// (while it waits in todo), waited, startedAt, thread (while it runs), lane (the last thread),
-// writes, lastWriteAt, reaped, gone, rejected, left, answered, endedAt; and state, one of
-// 'waiting' (in todo), 'running' (a thread has it), 'streaming', 'ended'.
-// A lane: number, alive, ioBound, from and to (its thread's beginning and end, null where
-// unknown), current (a span or null), spans (over), short (a Map of tenths of a second to what
-// was too short to draw), keptSince; and state, one of 'absent', 'idle', 'running', 'streaming'.
+// (while it is in the queue), waited, startedAt, thread (while it runs), lane (the last thread),
+// writes, lastWriteAt, reaped, gone (the write that failed), rejected, left, answered, endedAt;
+// and state, one of 'waiting' (in the queue), 'running' (a thread has it), 'streaming', 'ended'.
+// A lane: number, alive, ioBound, from and to (when its thread began and ended, null where
+// unknown), current (a span or null), spans (those that are over), short (a Map of tenths of a
+// second to what was too short to draw), keptSince; and state, one of 'absent', 'idle',
+// 'running', 'streaming'.
 // A span: story, from, to (null while it lasts), writes, blocked ([from, to] pairs), end.
 const SHORT_US = 100e3;
 const LONGEST_NAME = 40;
@@ -22,7 +23,7 @@ class Story {
     });
   }
 
-  // Takes in what it asks for.
+  // Takes in the method and the target of its request.
   asks(method, target) {
     this.method = method;
     this.target = target;
@@ -37,10 +38,20 @@ class Story {
 
   // A name to show: tab 3, zombie-1, or its path.
   get name() {
-    return this.called || 'connection ' + this.connection;
+    return this.called || 'spare connection';
   }
 
-  // Its request line, as the tooltips say it.
+  // A shorter name, which does not tell the page of a tab from its stream.
+  get short() {
+    return this.name.replace(/’s page$/, '');
+  }
+
+  // A browser opens some connections in advance; the server has seen no request on this one.
+  get isSpare() {
+    return this.target === null;
+  }
+
+  // Its request line, for the tooltips.
   get line() {
     return plain((this.method + ' ' + this.target).trim(), LONGEST_LINE);
   }
@@ -60,7 +71,7 @@ class Lane {
   constructor(number) {
     Object.assign(this, {
       number, alive: false, ioBound: false, from: null, to: null, current: null, spans: [], short: new Map(), keptSince: 0,
-      // Since when it is not known what its thread does; null but in the middle of news.
+      // Since when it is not known what its thread does. Null except while news is taken in.
       unknownSince: null,
     });
   }
@@ -84,8 +95,8 @@ function keep(list, item, most) {
   }
 }
 
-// A client's text, fit to stand in a line: cut, and without characters that are invisible
-// or reverse what follows.
+// A client's text for one line of a page: cut, and without invisible characters or characters
+// that reverse the text after them.
 function plain(text, most) {
   const signs = [...text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, '\ufffd')];
   return signs.length > most ? signs.slice(0, most - 1).join('') + '…' : signs.join('');
@@ -93,4 +104,13 @@ function plain(text, most) {
 
 function seconds(us) {
   return us < 10e3 ? (us / 1e3).toFixed(1) + ' ms' : us < 1e6 ? Math.round(us / 1e3) + ' ms' : (us / 1e6).toFixed(1) + ' s';
+}
+
+// One decimal, so that the text keeps its width while the number grows.
+function tenths(us) {
+  return Math.max(us / 1e6, 0).toFixed(1) + ' s';
+}
+
+function many(count, word) {
+  return count + ' ' + word + (count === 1 ? '' : 's');
 }

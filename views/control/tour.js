@@ -1,10 +1,10 @@
-// The guided tour: steps that a person clicks through in front of others. What is done
-// and claimed stands in tour_steps.js; here is who does it, once at a time.
+// The guided tour: steps for a presenter. Each asks a question, is run on the server at hand, and
+// shows what was found. What a step does and claims is in tour_steps.js; this file runs one at a time.
 
-// A step was stopped, by a person or by another one.
+// A step was stopped, by the presenter or because another step was chosen.
 class Stopped extends Error {}
 
-// The control server did not carry out an order.
+// The control server refused an order.
 class Refused extends Error {}
 
 // One run of a step.
@@ -28,8 +28,8 @@ class Act {
     this.waiting?.();
   }
 
-  // Resolves to what the look finds as soon as that is true, or to null after a time in
-  // which it should have come on any machine. It is judged by the claims that follow.
+  // Resolves to the value of `look` as soon as it is true, or to null after a time that is enough on
+  // any machine. The claims that follow judge it.
   until(look, patienceMs = 90e3) {
     return new Promise((resolve, reject) => {
       let timer = null;
@@ -70,10 +70,9 @@ class Act {
     return said;
   }
 
-  // All that was opened here is closed, and no stream is older than the server likes; the
-  // threads that a person chose stay.
+  // Closes everything that was opened here and turns the maximum age off. The number of threads stays.
   async clear() {
-    this.says('What was open is closed; its threads are awaited, which takes two writes.');
+    this.says('Closing what was open. Its threads are freed at the second write.');
     const { min, max } = feed.state;
     wall.closeAll();
     await this.order('/lab/reset');
@@ -82,7 +81,7 @@ class Act {
     await this.look();
     const idle = () => feed.state.stats.busy_threads === 0 && feed.state.stats.streams.open === 0;
     if (!await this.until(idle)) {
-      const others = feed.state.threads.filter(thread => thread.path !== null).map(thread => thread.path);
+      const others = feed.state.threads.filter(thread => thread.path !== null).map(thread => plain(thread.path, LONGEST_NAME));
       this.claim('threads held before this step', '0', others.length + ': ' + others.join(', '), false);
     }
   }
@@ -110,6 +109,7 @@ class Tour {
     this.step = 0;
     this.act = null;
     this.verdicts = STEPS.map(() => 'none');
+    this.guesses = STEPS.map(() => null);
     this.buttons = STEPS.map((step, number) => {
       const button = element('button', '', String(number + 1));
       button.addEventListener('click', () => this.goTo(number));
@@ -122,7 +122,6 @@ class Tour {
     this.click('stop', () => this.stop());
     this.click('next', () => this.goTo(this.step + 1));
     this.click('back', () => this.goTo(this.step - 1));
-    at('tour-toggle').addEventListener('click', () => this.toggle());
     feed.on(change => {
       this.act?.hear(change);
       if (change === 'state') {
@@ -145,9 +144,36 @@ class Tour {
     this.place.hidden = !open;
     at('stage').classList.toggle('with-tour', open);
     at('tour-toggle').setAttribute('aria-expanded', open);
+    at('tour-toggle').classList.toggle('main', !open);
+    write(at('tour-toggle'), open ? 'Close the tour' : '▶ Start the tour');
     if (open) {
       at('step-title').focus({ preventScroll: true });
     }
+  }
+
+  // The presenter's keys: run this step, then go to the next one.
+  forward() {
+    if (this.place.hidden) {
+      return false;
+    }
+    if (this.act) {
+      return true;
+    }
+    const isOver = !['none', 'running'].includes(this.place.dataset.verdict);
+    if (isOver || at('do').ariaDisabled === 'true') {
+      this.goTo(this.step + 1);
+    } else {
+      this.run();
+    }
+    return true;
+  }
+
+  backward() {
+    if (this.place.hidden) {
+      return false;
+    }
+    this.goTo(this.step - 1);
+    return true;
   }
 
   goTo(number) {
@@ -166,8 +192,11 @@ class Tour {
     const by = STEPS[this.step].byHand?.() ?? [];
     at('by-hand').replaceChildren(...by);
     at('by-hand').hidden = !by.length;
+    // In a step without frames the lanes take their place.
+    set(at('stage').dataset, 'empty', String(STEPS[this.step].noFrames === true));
     this.clean('none');
     this.showPlan();
+    this.showGuesses();
     if (!this.place.hidden) {
       at('step-title').focus({ preventScroll: true });
     }
@@ -175,9 +204,10 @@ class Tour {
 
   clean(verdict) {
     at('findings').replaceChildren();
-    for (const id of ['doing', 'verdict', 'why']) {
+    for (const id of ['doing', 'verdict', 'why', 'guessed']) {
       at(id).textContent = '';
     }
+    at('guessed').hidden = true;
     this.judge(verdict);
   }
 
@@ -187,7 +217,7 @@ class Tour {
       this.verdicts[this.step] = verdict;
     }
     this.buttons.forEach((button, number) => {
-      const words = { 'held': ', held', 'not-held': ', not held' }[this.verdicts[number]] ?? '';
+      const words = { 'held': ', as expected', 'not-held': ', not as expected' }[this.verdicts[number]] ?? '';
       button.dataset.verdict = this.verdicts[number];
       button.setAttribute('aria-label', 'step ' + (number + 1) + words);
     });
@@ -200,18 +230,40 @@ class Tour {
       return;
     }
     const step = STEPS[this.step];
-    // What was expected stays beside what was seen.
+    // The question stays beside the findings.
     if (this.place.dataset.verdict === 'none') {
-      this.plan = planFor(feed.state?.max ?? 8);
-      write(at('step-place'), 'step ' + (this.step + 1) + ' of ' + STEPS.length);
-      write(at('step-title'), step.title(this.plan));
-      write(at('expects'), 'Expected: ' + step.expects(this.plan, feed.state));
+      this.plan = planFor(feed.state?.max ?? 8, feed.state?.stats.database.size ?? 8);
+      write(at('step-title'), (this.step + 1) + '. ' + step.title(this.plan));
+      write(at('question'), step.question(this.plan));
     }
-    const needs = feed.state ? step.needs?.(feed.state) ?? '' : 'The numbers of the server have not come yet.';
-    write(at('needs').firstChild, needs);
-    write(at('needs').lastChild, feed.state && step.command || '');
+    const needs = feed.state ? step.needs?.(feed.state) ?? '' : 'Waiting for the first numbers of the server.';
+    write(at('needs'), needs);
     at('needs').hidden = !needs;
     this.enable('do', !needs && this.act === null);
+  }
+
+  showGuesses() {
+    const buttons = STEPS[this.step].guesses(this.plan).map((words, number) => {
+      const button = element('button', '', words);
+      button.setAttribute('aria-pressed', this.guesses[this.step] === number);
+      button.addEventListener('click', () => {
+        this.guesses[this.step] = number;
+        [...at('guesses').children].forEach(other => other.setAttribute('aria-pressed', other === button));
+      });
+      return button;
+    });
+    at('guesses').replaceChildren(...buttons);
+  }
+
+  // The guess against what was found.
+  compare(found) {
+    const guess = this.guesses[this.step];
+    if (guess === null) {
+      return;
+    }
+    const words = STEPS[this.step].guesses(this.plan);
+    at('guessed').hidden = false;
+    write(at('guessed'), 'Your prediction: ' + words[guess] + (guess === found ? ' ✓' : '. Found: ' + words[found] + '.'));
   }
 
   stop() {
@@ -233,7 +285,7 @@ class Tour {
       why = await STEPS[this.step].run(act, this.plan);
       const held = act.claims.length > 0 && act.claims.every(Boolean);
       verdict = held ? 'held' : 'not-held';
-      last = held ? 'Held.' : 'Not held: ' + act.claims.filter(it => !it).length + ' of ' + many(act.claims.length, 'claim') + '.';
+      last = held ? 'As expected ✓' : 'Not as expected ✗ (' + act.claims.filter(it => !it).length + ' of ' + many(act.claims.length, 'claim') + ')';
     } catch (error) {
       if (error instanceof Stopped) {
         last = 'Stopped.';
@@ -250,8 +302,12 @@ class Tour {
       write(at('why'), why);
       this.judge(verdict);
       write(at('verdict'), last);
+      at('verdict').scrollIntoView({ block: 'nearest' });
+      if (verdict === 'held') {
+        this.compare(STEPS[this.step].answer(this.plan));
+      }
     }
   }
 }
 
-const tour = new Tour();
+tour = new Tour();

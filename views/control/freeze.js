@@ -1,0 +1,111 @@
+// Freezes the picture, and moves it through the whole record. The record is fetched from the
+// server (/timeline) and folded anew up to the chosen event, by the same rules as the live one.
+class Freeze {
+  // `show` is called after each step, for what the page shows besides the picture.
+  constructor(shown, picture, button, show) {
+    this.shown = shown;
+    this.picture = picture;
+    this.button = button;
+    this.show = show;
+    this.moments = [];
+    this.index = 0;
+    this.run = 0;
+    this.slider = at('scrub-at');
+    button.addEventListener('click', () => this.toggle());
+    this.slider.addEventListener('input', () => this.goTo(Number(this.slider.value)));
+    this.slider.addEventListener('keydown', e => {
+      if (e.key === 'End') {
+        e.preventDefault();
+        this.end();
+      }
+    });
+    at('scrub-back').addEventListener('click', () => this.step(-1));
+    at('scrub-on').addEventListener('click', () => this.step(1));
+    at('scrub-live').addEventListener('click', () => this.end());
+  }
+
+  get isFrozen() {
+    return this.shown.frozen !== null;
+  }
+
+  toggle() {
+    this.isFrozen ? this.end() : this.begin();
+  }
+
+  // At once the live record stands still; it can be moved when the whole record has come.
+  async begin() {
+    const { feed } = this.shown;
+    const seq = feed.seq;
+    this.run += 1;
+    const run = this.run;
+    this.shown.frozen = { record: feed.copy(), at: feed.now() };
+    this.frozenAt = feed.now();
+    this.moments = [];
+    this.tell();
+    const { ok, said } = await look('/timeline?after=0');
+    if (run !== this.run || !this.isFrozen || !ok) {
+      return;
+    }
+    this.forgotten = said.forgotten;
+    this.moments = said.moments.filter(moment => moment.seq <= seq);
+    this.slider.max = Math.max(this.moments.length - 1, 0);
+    this.index = this.moments.length - 1;
+    this.tell();
+  }
+
+  end() {
+    this.run += 1;
+    this.shown.frozen = null;
+    this.moments = [];
+    this.tell();
+  }
+
+  step(by) {
+    this.goTo(this.index + by);
+  }
+
+  goTo(index) {
+    if (!this.isFrozen || !this.moments.length) {
+      return;
+    }
+    this.index = Math.min(Math.max(index, 0), this.moments.length - 1);
+    const isLast = this.index === this.moments.length - 1;
+    const at = isLast ? this.frozenAt : this.moments[this.index].at_us;
+    this.shown.frozen = { record: foldUpTo(this.moments, this.index, at, this.forgotten), at };
+    this.tell();
+  }
+
+  tell() {
+    const { isFrozen } = this;
+    this.button.setAttribute('aria-pressed', isFrozen);
+    write(this.button, isFrozen ? 'Continue' : 'Freeze');
+    at('scrub').hidden = !isFrozen;
+    set(document.body.dataset, 'frozen', String(isFrozen));
+    if (isFrozen) {
+      this.slider.value = this.index;
+      const moment = this.moments[this.index];
+      const words = 'Frozen, ' + tenths(this.frozenAt - this.shown.now()) + ' ago' +
+        (moment ? '; event ' + (this.index + 1) + ' of ' + this.moments.length : '');
+      write(at('scrub-says'), words);
+      this.slider.setAttribute('aria-valuetext', words);
+    }
+    this.picture.arrange();
+    this.picture.draw();
+    this.show();
+  }
+}
+
+// The state after this moment, and what led to it. What the ring has forgotten is not recorded.
+function foldUpTo(moments, index, now, forgotten) {
+  const record = new Record();
+  record.since = forgotten ? moments[0].at_us : 0;
+  if (forgotten) {
+    for (const { thread } of moments) {
+      if (thread !== undefined) {
+        Object.assign(record.lane(thread), { alive: true, unknownSince: record.since });
+      }
+    }
+  }
+  record.hear({ now_us: now, moments: moments.slice(0, index + 1) });
+  return record;
+}

@@ -1,0 +1,48 @@
+// Small things that every page of the control server uses.
+const at = id => document.getElementById(id);
+const CALM = matchMedia('(prefers-reduced-motion: reduce)');
+
+function element(name, kind, text) {
+  const made = document.createElement(name);
+  if (kind) {
+    made.className = kind;
+  }
+  if (text !== undefined) {
+    made.textContent = text;
+  }
+  return made;
+}
+
+// Writes only changes: a text that stays the same stays selected, and is not spoken again.
+function write(place, text) {
+  if (place.textContent !== text) {
+    place.textContent = text;
+  }
+}
+
+function set(data, name, value) {
+  if (data[name] !== value) {
+    data[name] = value;
+  }
+}
+
+// Each name of palette.css as the browser has resolved it, for a canvas.
+class Colors {
+  constructor(names) {
+    this.names = names;
+    this.probe = element('i', 'probe');
+    this.probe.hidden = true;
+    document.body.append(this.probe);
+    this.read();
+    for (const query of ['(prefers-color-scheme: dark)', '(forced-colors: active)', 'print']) {
+      matchMedia(query).addEventListener('change', () => this.read());
+    }
+  }
+
+  read() {
+    for (const name of this.names) {
+      this.probe.style.setProperty('color', 'var(--' + name + ')');
+      this[name] = getComputedStyle(this.probe).color;
+    }
+  }
+}
