@@ -1,4 +1,4 @@
-//! `reproduce --report`: one page that needs nothing else, and says first what failed.
+//! `reproduce --report` and `compare --report`: pages that need nothing else and begin with what failed.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn reproduce(path: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn one_page_has_all_of_it_and_loads_nothing() {
+fn one_page_contains_the_whole_run_and_loads_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run <1>.html");
     let output = reproduce(&path, &[]);
@@ -25,13 +25,16 @@ fn one_page_has_all_of_it_and_loads_nothing() {
     assert_eq!(names(folder.path()), ["run <1>.html"]);
     let page = fs::read_to_string(&path).unwrap();
     for seen in [
-        "<h1 class=\"holds\">All 6 claims held.</h1>",
-        "Act 1. 9 tabs, 8 threads",
-        "8 of 9 tabs get their stream and 1 waits in todo",
-        "tabs that got their first byte",
+        "<h1 class=\"as-expected\">All 6 claims held.</h1>",
+        "Nine browser tabs, each with an event stream, were opened on a model of Puma with eight threads.",
+        "8 of 9 tabs stream; tab 9 waits in the queue, and a page got no byte within 0.5 s.</li>",
+        "Act 1: nine tabs, eight threads",
+        "As expected ✓",
+        "8 of 9 tabs stream and 1 waits in the queue",
+        "8 of 9 tabs received their first byte",
         ">tp 008<",
         ">tab 9<",
-        "longest in todo",
+        "longest in the queue",
         "<dd>8:8</dd>",
         "run &lt;1&gt;.html&#x27;",
     ] {
@@ -43,13 +46,13 @@ fn one_page_has_all_of_it_and_loads_nothing() {
     for target in page.split("href=\"").skip(1) {
         assert!(target.starts_with('#') || target.starts_with("data:,\""), "{target:.40}");
     }
-    // The one address is the name of a format, and is asked for by nobody.
+    // The only address is the name of a format, which is not requested.
     let addresses = page.matches("://").count();
     assert_eq!(addresses, page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
 }
 
 #[test]
-fn what_failed_stands_first() {
+fn failures_come_first() {
     let folder = tempfile::tempdir().unwrap();
     let (program, path) = (with_two_threads(folder.path()), folder.path().join("run.html"));
     let output = reproduce(&path, &["--tabs", "4", "--program", program.to_str().unwrap()]);
@@ -59,12 +62,12 @@ fn what_failed_stands_first() {
     let (verdict, failures, act) = (at("claims failed.</h1>"), at("class=\"failures\""), at("<article"));
     assert!(verdict < failures && failures < act);
     let failed = &page[failures..act];
-    assert!(failed.contains("<h2>tabs that got their first byte</h2>"), "{failed}");
+    assert!(failed.contains("<h2>2 of 4 tabs received their first byte (expected 4)</h2>"), "{failed}");
     assert!(failed.contains("<dd>4</dd>") && failed.contains("<strong>2</strong>"), "{failed}");
 }
 
 #[test]
-fn a_run_that_broke_off_is_told_of_too() {
+fn an_unfinished_run_has_a_report_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.html");
     let output = reproduce(&path, &["--program", "/bin/true"]);
@@ -72,13 +75,13 @@ fn a_run_that_broke_off_is_told_of_too() {
     assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{output:?}");
     let page = fs::read_to_string(&path).unwrap();
     assert!(
-        page.contains("The run broke off.</h1>") && page.contains("act 1: the server did not start"),
+        page.contains("The run was not finished.</h1>") && page.contains("act 1: the server did not start"),
         "{page}"
     );
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_said_before_the_first_act() {
+fn a_path_that_cannot_be_written_is_reported_before_the_first_act() {
     let folder = tempfile::tempdir().unwrap();
     let new_folder = format!("{}/new/", folder.path().display());
     let too_long = folder.path().join("x".repeat(300));
@@ -86,7 +89,7 @@ fn a_path_that_cannot_be_written_is_said_before_the_first_act() {
         ["/no/such/folder/x", folder.path().to_str().unwrap(), &new_folder, too_long.to_str().unwrap()];
     for flag in ["--report", "--trace", "--svg"] {
         for path in paths {
-            // Plainly, so that an act that began would have said so.
+            // Without --json, so that an act that began would have printed something.
             let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
             command.args(["reproduce", "--fast", "--act", "1", flag, path]).stdin(Stdio::null());
             let output = command.output().unwrap();
@@ -107,7 +110,7 @@ fn a_path_that_cannot_be_written_is_said_before_the_first_act() {
 }
 
 #[test]
-fn an_interrupted_run_leaves_what_was_there() {
+fn an_interrupted_run_leaves_the_file_as_it_was() {
     for signal in [Signal::INT, Signal::KILL] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("run.html");
@@ -120,7 +123,7 @@ fn an_interrupted_run_leaves_what_was_there() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Its first word is that of the act.
+        // The first output is printed after the paths were checked.
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         kill_process(Pid::from_child(&child), signal).unwrap();
         drop(child.stdout.take());
@@ -130,9 +133,9 @@ fn an_interrupted_run_leaves_what_was_there() {
     }
 }
 
-/// Wider than the window nothing is but the lanes, which have a box of their own to be moved in.
+/// Only the lanes may be wider than the window: they scroll in a box of their own.
 #[test]
-fn a_report_can_be_read_by_everybody_on_a_phone_too() {
+fn a_report_is_accessible_and_fits_a_phone() {
     let (Some(browser), Some(axe)) = (Browser::start(), Axe::fetch()) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (program, path) = (with_two_threads(folder.path()), folder.path().join("run.html"));
@@ -173,17 +176,17 @@ fn printed_pages(chromium: &Path, document: &Path) -> usize {
 }
 
 #[test]
-fn a_printed_act_needs_no_more_than_a_page_and_the_last_section_is_whole() {
+fn a_printed_act_takes_at_most_a_page_and_the_last_section_is_whole() {
     let Some(chromium) = common::program("chromium") else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.html");
     reproduce(&path, &[]);
-    // The verdict with the act, and what it was played with.
+    // The verdict with the act, and the configuration.
     let pages = printed_pages(&chromium, &path);
     assert!((1..=2).contains(&pages), "{pages} pages");
 }
 
-/// On paper nothing can be scrolled, so every column must fit.
+/// Paper cannot scroll, so every column must fit.
 #[test]
 fn the_printed_comparison_has_all_its_columns() {
     let Some(browser) = Browser::start() else { return };
@@ -196,12 +199,12 @@ fn the_printed_comparison_has_all_its_columns() {
     browser.goto(&tab, &format!("file://{}", path.display()));
     browser.wait_for(&tab, "document.readyState === 'complete' && document.querySelector('.wide') !== null");
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print" }));
-    // A4, lying, without its margins, at 96 pixels to the inch.
+    // A4 landscape without its margins, at 96 pixels per inch.
     let width = (297 - 20) * 96 * 10 / 254;
     let size = json!({ "width": width, "height": 700, "deviceScaleFactor": 1, "mobile": false });
     browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
     browser.wait_for(&tab, &format!("innerWidth === {width}"));
-    let columns = "document.querySelectorAll('.wide thead th').length";
+    let columns = "document.querySelectorAll('.wide thead tr:last-child th').length";
     assert_eq!(browser.eval(&tab, columns), 17);
     let beyond = "[...document.querySelectorAll('.wide :is(th, td)')].filter(cell => \
                   cell.getBoundingClientRect().right > innerWidth || cell.scrollWidth > cell.clientWidth + 1).length";

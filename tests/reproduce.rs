@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::common::terminal::Terminal;
 use crate::common::{self, FRONTS, as_another_user, program, set_mode, wait_for, with_two_threads};
 use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,7 +39,7 @@ fn measured<'a>(report: &'a Value, claim: &str) -> &'a str {
 }
 
 #[test]
-fn every_act_holds_on_both_fronts_and_says_so_in_json() {
+fn every_act_is_as_expected_on_both_fronts_and_in_json() {
     for tool in ["chromium", "curl", "ab"] {
         // Without them the acts go on and claim less; where CI is set they must be there.
         program(tool);
@@ -57,7 +58,7 @@ fn every_act_holds_on_both_fronts_and_says_so_in_json() {
 }
 
 #[test]
-fn write_against_poll_is_shown_by_default_and_missed_on_tiny_http() {
+fn act_2_compares_write_and_poll_except_on_tiny_http() {
     let polled = |front: &[&str]| {
         let output = reproduce(&[&["--fast", "--json", "--act", "2"], front].concat());
         String::from_utf8_lossy(&output.stdout).contains("with --notice-close poll")
@@ -67,7 +68,7 @@ fn write_against_poll_is_shown_by_default_and_missed_on_tiny_http() {
 }
 
 #[test]
-fn what_is_claimed_follows_from_the_plan() {
+fn the_claims_follow_from_the_plan() {
     let output = reproduce(&["--fast", "--json", "--act", "1", "--threads", "16", "--tabs", "9"]);
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{report:#}");
@@ -96,7 +97,7 @@ fn a_claim_can_fail() {
 }
 
 #[test]
-fn a_report_that_cannot_be_written_is_no_success() {
+fn output_that_cannot_be_written_is_a_failure() {
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["reproduce", "--fast", "--json", "--act", "1", "--tabs", "1"]).stdin(Stdio::null());
@@ -109,55 +110,175 @@ fn a_report_that_cannot_be_written_is_no_success() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_named_by_its_status() {
+fn a_server_that_ends_silently_is_reported_with_its_status() {
     let output = reproduce(&["--act", "1", "--program", "/bin/true"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("exit status: 0"), "{output:?}");
 }
 
 #[test]
-fn piped_it_is_plain_and_no_wider_than_a_terminal() {
+fn in_a_pipe_the_output_is_plain_and_at_most_80_columns_wide() {
     let output = reproduce(&["--fast", "--act", "1"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    for word in ["Act 1.", "expects", "holds", "why", "tp 008", "todo", "claims held"] {
+    for word in ["Act 1 of 6:", "Expected", " ✓ ", "Why", "tp 008", "queue", "claims held in"] {
         assert!(text.contains(word), "{word} is missing in {text}");
     }
-    assert!(text.find("expects") < text.find("holds"));
+    assert!(text.find("Expected") < text.find("✓"));
 }
 
 #[test]
-fn the_text_explains_itself_and_names_who_the_acts_are_about() {
+fn the_text_has_one_legend_and_a_caption_per_picture_and_ended_lanes_keep_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let svg = folder.path().join("x.svg");
     let output = reproduce(&["--fast", "--act", "2,4,5", "--svg", svg.to_str().unwrap()]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    let key = "─ held  ● wrote  ▓ blocked  R reaped  x client gone  · idle  ░ in todo";
-    assert_eq!(text.matches(key).count(), 1, "{text}");
-    assert!(text.find(key) < text.find("Act 2."), "{text}");
-    // Each picture stands below its caption.
-    let pictures = text.lines().filter(|line| line.trim_start().starts_with("0 s ")).count();
+    let legend = " ● write  ─ held  ╌ client gone  · idle  ░ waiting  × write failed  R reaped\n";
+    assert_eq!(text.matches(legend).count(), 1, "{text}");
+    assert!(text.find(legend) < text.find("Act 2 of 6:"), "{text}");
+    // Each picture has its caption on its time axis.
+    let pictures: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("0 s ")).collect();
     let captions = [
-        "Tab 3 closes, and tab 9 waits for its thread:",
-        "One tab, and the same close with --notice-close poll:",
-        "8 clients that never read:",
-        "The same server: they are killed, then curl and ab come:",
-        "8 zombies with a maximum age of 0.5 s:",
-        "9 tabs with the same maximum age:",
+        "tab 3 closes, tab 9 waits for a thread",
+        "one tab, the same with --notice-close poll",
+        "8 zombies, then GET /up",
+        "the zombies are killed, then curl and ab connect",
+        "8 zombies, maximum age 0.5 s",
+        "9 tabs, maximum age 0.5 s",
     ];
-    assert_eq!(pictures, captions.len(), "{text}");
-    for caption in captions {
-        assert_eq!(text.lines().filter(|line| *line == caption).count(), 1, "{caption}: {text}");
+    assert_eq!(pictures.len(), captions.len(), "{text}");
+    for (picture, caption) in pictures.iter().zip(captions) {
+        assert!(picture.contains(caption), "{caption}: {text}");
     }
-    // The lane of a stream that has ended bears its name: act 2 is about tab 3.
+    // The lane of an ended stream keeps its name.
     let lane = |of: &str| text.lines().any(|line| line.starts_with(" tp 0") && line.contains(of));
-    assert!(lane("tab 3") && lane("tab 9") && lane("zombie-1"), "{text}");
-    assert!(!text.contains('…'), "{text}");
-    let end = text.lines().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" ");
-    assert!(end.contains("Written: the picture is in") && end.contains("Next: open the picture"), "{text}");
+    assert!(lane("tab 3") && lane("tab 9"), "{text}");
+    let is_hollow = |line: &str| line.contains("tab 3") && line.contains('╌') && line.contains('×');
+    assert!(text.lines().any(is_hollow), "{text}");
+    assert!(text.contains("zombie-1") && !text.contains('…'), "{text}");
+    let end: Vec<&str> = text.lines().rev().take(3).collect();
+    assert!(end[2].contains(" claims held in ") && end[2].ends_with(" s."), "{text}");
+    assert_eq!(end[1], format!("Picture: {}", svg.display()));
+    assert_eq!(end[0], "See it live: run `ninetabs` and open http://127.0.0.1:9293/wall");
+    let rows = acts(&text);
+    assert_eq!(rows.len(), 3, "{text}");
+    assert!(rows.iter().all(|rows| *rows <= 23), "{rows:?}: {text}");
+}
+
+/// The rows of each act, from its title to the end of its cause.
+fn acts(text: &str) -> Vec<usize> {
+    let acts = text.split("\nAct ").skip(1);
+    acts.map(|act| act.lines().take_while(|line| !line.is_empty()).count()).collect()
+}
+
+#[test]
+fn every_act_fits_on_a_screen_of_24_rows() {
+    let Some(mut terminal) = Terminal::start(&["reproduce", "--fast", "--step"], &[], (80, 24)) else {
+        return;
+    };
+    for act in 1..=6 {
+        terminal.wait_for("the expectation", |screen| screen.contains(&format!("[Enter] run act {act}")));
+        terminal.press("\r");
+        terminal.wait_for("the end of the run", |screen| screen.contains("[Enter] show the verdict"));
+        terminal.press("\r");
+        let is_over = |screen: &str| match act {
+            6 => screen.contains("claims held in"),
+            _ => screen.contains("[Enter] next act  [q] quit"),
+        };
+        terminal.wait_for("the verdict", is_over);
+        let text = terminal.text();
+        if act < 6 {
+            for part in
+                [format!("Act {act} of 6:"), "Expected".into(), "✓".into(), "Why".into(), "0 s ".into()]
+            {
+                assert!(text.contains(&part), "{part} is not on the screen: {text}");
+            }
+            assert!(!text.contains("[Enter] run") && !text.contains("[Enter] show"), "{text}");
+        }
+        terminal.press("\r");
+    }
+}
+
+#[test]
+fn at_the_end_of_an_act_q_quits() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+    command.args(["reproduce", "--fast", "--act", "1,2", "--tabs", "1", "--step"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n\nq\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("[Enter] next act  [q] quit") && text.contains("claims held in"), "{text}");
+    assert!(!text.contains("Act 2 of 6"), "{text}");
+}
+
+#[test]
+fn another_encoding_and_a_dumb_terminal_get_ascii_and_no_color_gets_no_color() {
+    for (name, value) in [("LC_ALL", "C"), ("TERM", "dumb")] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
+        command.args(["reproduce", "--fast", "--act", "2"]).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
+        let output = command.env(name, value).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.is_ascii(), "{name}={value}: {text}");
+        for sign in [" o write  - held  ~ client gone  . idle  : waiting  x write failed", " ok   "] {
+            assert!(text.contains(sign), "{sign}: {text}");
+        }
+    }
+    let arguments = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
+    for (variables, is_colored) in [(&[("NO_COLOR", "1")][..], false), (&[], true)] {
+        let Some(terminal) = Terminal::start(&arguments, variables, (80, 24)) else { return };
+        terminal.wait_for("its end", |screen| screen.contains("See it live"));
+        assert_eq!(terminal.has_colours(), is_colored, "{variables:?}");
+    }
+}
+
+#[test]
+fn the_text_follows_the_plan() {
+    let output = reproduce(&["--fast", "--act", "1,2,3,5", "--threads", "16", "--tabs", "9"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for word in ["turn", "queue"] {
+        let sentences = text.lines().filter(|line| !line.starts_with(" ● write") && line.contains(word));
+        assert_eq!(sentences.collect::<Vec<_>>(), [""; 0], "{word}: {text}");
+    }
+
+    let unread = "connection is in the queue, accepted and unread, with /up behind it.";
+    let read = "request has been read and is in the queue, with /up behind it.";
+    for (front, says, omits) in [("puma", unread, read), ("tiny-http", read, unread)] {
+        let output = reproduce(&["--fast", "--act", "1", "--front", front]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(says) && !text.contains(omits), "{front}: {text}");
+    }
+}
+
+#[test]
+fn an_animated_picture_tells_the_second_act() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lanes.svg");
+    let output = reproduce(&["--fast", "--act", "2", "--animate", "--svg", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let picture = fs::read_to_string(&path).unwrap();
+    for seen in [
+        "<title>Nine tabs, eight threads: tab 9 waits for tab 3&#x27;s thread</title>",
+        ">Nine tabs open, each with an event stream.<",
+        ">All 8 threads are held. Tab 9 waits in the queue.<",
+        ">Tab 3 closed. The server does not know it: the thread stays held.<",
+        ">One write succeeded. The second fails with EPIPE: the thread is freed.<",
+        ">Tab 9 takes the thread of tab 3, and streams.<",
+        "prefers-reduced-motion: no-preference",
+        "class=\"client-gone\"",
+    ] {
+        assert!(picture.contains(seen), "{seen} is missing in {picture}");
+    }
+    for other in ["<script", "<animate", "url(", "http://www.w3.org/1999"] {
+        assert!(!picture.contains(other), "{other} in {picture}");
+    }
+    let output = reproduce(&["--animate"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]
@@ -175,7 +296,7 @@ fn a_picture_is_drawn_from_the_run() {
 }
 
 #[test]
-fn asked_wrongly_it_says_what_would_do() {
+fn a_wrong_argument_is_answered_with_what_is_accepted() {
     for (arguments, word) in [
         (["--act", "7"], "--act"),
         (["--tabs", "0"], "--tabs"),
@@ -210,7 +331,7 @@ fn an_interrupt_leaves_nothing_behind() {
 }
 
 #[test]
-fn killed_it_leaves_no_server_and_no_browser() {
+fn a_killed_run_leaves_no_server_and_no_browser() {
     let a_browser = program("chromium").map(|_| ("3", "kill -s KILL"));
     for (act, word) in [("1", "serve")].into_iter().chain(a_browser) {
         let folder = tempfile::tempdir().unwrap();
@@ -229,7 +350,7 @@ fn killed_it_leaves_no_server_and_no_browser() {
 
 /// From its first moment on: what is made is made after what clears it away.
 #[test]
-fn killed_at_any_moment_it_leaves_nothing() {
+fn a_run_killed_at_any_moment_leaves_nothing() {
     for (command, after_ms) in [
         ("reproduce", 5),
         ("reproduce", 60),
@@ -251,7 +372,7 @@ fn killed_at_any_moment_it_leaves_nothing() {
 
 /// The second one, at whatever the first has not ended yet.
 #[test]
-fn a_second_interrupt_ends_it_at_once_and_leaves_nothing() {
+fn a_second_interrupt_ends_the_run_at_once_and_leaves_nothing() {
     for command in ["reproduce", "compare"] {
         let folder = tempfile::tempdir().unwrap();
         let mut child = quiet(folder.path(), &[command]).spawn().unwrap();
@@ -271,7 +392,7 @@ fn a_second_interrupt_ends_it_at_once_and_leaves_nothing() {
 }
 
 #[test]
-fn each_step_says_what_enter_does_and_an_interrupt_says_so() {
+fn each_prompt_names_what_enter_does_and_an_interrupt_is_reported() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
         .args(["reproduce", "--fast", "--act", "1", "--tabs", "1", "--step"])
         .stdin(Stdio::piped())
@@ -280,9 +401,9 @@ fn each_step_says_what_enter_does_and_an_interrupt_says_so() {
         .spawn()
         .unwrap();
     let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-    common::hear(&mut stdout, "[Enter] runs it");
+    common::hear(&mut stdout, "[Enter] run act 1");
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
-    common::hear(&mut stdout, "[Enter] shows the verdict");
+    common::hear(&mut stdout, "[Enter] show the verdict");
     // The end of its standard input would be an Enter.
     let stdin = child.stdin.take();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -327,9 +448,9 @@ fn a_picture_on_standard_output_replaces_nothing_in_the_file_behind_it() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&before), "{text}");
         let text = &text[before.len()..];
-        assert!(text.contains("ACT 1") || text.contains("Act 1"), "{text}");
+        assert!(text.contains("Act 1 of 6:"), "{text}");
         let picture = &text[text.find("<svg").unwrap()..text.find("</svg>").unwrap()];
-        assert!(!picture.contains("claims hold"), "the picture is whole: {picture}");
+        assert!(!picture.contains("claims held"), "the picture is whole: {picture}");
     }
 }
 

@@ -48,7 +48,7 @@ fn is_full(screen: &str) -> bool {
     };
     (1..=8).all(holds)
         && (1..=8).all(|number| screen.lines().any(|line| line.ends_with(&format!("tab {number}"))))
-        && row(screen, "todo").is_some_and(|row| row.ends_with("tab 9"))
+        && row(screen, "queue").is_some_and(|row| row.ends_with("tab 9"))
         && ["8 of 8", "backlog 1", "capacity 0", "streams 8", "tab 9 waits"]
             .iter()
             .all(|it| screen.contains(it))

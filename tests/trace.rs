@@ -26,7 +26,7 @@ fn an_act_is_a_process_with_a_thread_for_each_of_the_pools() {
     let events = trace::read(&path);
     let names = trace::check(&events, true);
     let name = &trace::events_of(&events, "M", "process_name")[0]["args"]["name"];
-    assert_eq!(name, "Act 1. 9 tabs, 8 threads");
+    assert_eq!(name, "Act 1: nine tabs, eight threads");
     for number in 1..=8 {
         let wanted = format!("puma srv tp {number:03}");
         assert!(names.values().any(|name| *name == wanted), "no {wanted} in {names:?}");

@@ -1,8 +1,8 @@
 //! `compare`: every fix under the same nine tabs, and one table.
 //!
-//! The arguments become a [`ComparePlan`]; [`crate::lab::compare`] does the rest. Exit status 0 only
-//! if every row met what it claims, 1 if one did not or could not be measured, 130 when it was
-//! interrupted. The servers and the browser end with this process, however it ends.
+//! The arguments become a [`ComparePlan`]; [`crate::lab::compare`] does the rest. The exit status is 0 if every row met
+//! its claims, 1 if one did not or could not be measured, and 130 after an interrupt. The servers and the browser end
+//! with this process, however it ends.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,43 +20,48 @@ use super::reproduce::typed;
 use super::{failed, interrupt, misused, output, values};
 use crate::lab::compare::contenders::{self, Contender};
 use crate::lab::compare::report::{self, CompareReport};
-use crate::lab::compare::{CompareError, ComparePace, ComparePlan, Row, round};
+use crate::lab::compare::{CompareError, ComparePace, ComparePlan, Row, round, summary};
+use crate::lab::narrator::wrapped;
+use crate::lab::signs::Signs;
 
 pub(super) const EXAMPLES: &str = "\
-Exit status: 0 if every row meets what it claims, 1 if not, 130 if interrupted.
+Exit status: 0 if every row meets its claims, 1 if not, 130 if interrupted.
 
 Examples:
-  ninetabs compare                              all of them, some eight minutes
-  ninetabs compare --fast                       the same, in about four
-  ninetabs compare --only naive,push,poll       three of them
-  ninetabs compare --only push --tabs 2000      fixes that can bear thousands
-  ninetabs compare --report compare.html        with all lanes, on one page
+  ninetabs compare                              all rows, in about eight minutes
+  ninetabs compare --fast                       all rows, in about four minutes
+  ninetabs compare --only naive,push,poll       three rows
+  ninetabs compare --only push --tabs 2000      a fix that holds no thread
+  ninetabs compare --report compare.html        one page, with all lanes
   ninetabs compare --markdown                   the table alone";
 
-/// More tabs than this only for the fixes whose tabs hold no thread.
+/// With more tabs than this, only the fixes whose tabs hold no thread are measured.
 const TABS_FOR_ALL: usize = 60;
+
+/// Columns of the terminal that are used.
+const WIDTH: usize = 80;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The rows to measure, by name [default: all sixteen].
+    /// Rows to measure, by name [default: all sixteen].
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(contenders::ALL.iter().map(|it| it.name)))]
     pub only: Vec<String>,
-    /// How many tabs listen, a number from 1 to 5000; above 60 only those fixes are measured whose tabs hold no thread.
+    /// Number of tabs, from 1 to 5000; above 60 only the fixes whose tabs hold no thread are measured.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=5000_u16))]
     pub tabs: u16,
-    /// Faster: shorter times of the server, and each row is watched for less time.
+    /// Use shorter server times, and watch each row for less time.
     #[arg(long)]
     pub fast: bool,
-    /// Print one JSON object with all rows, and nothing else, on standard output.
+    /// Print one JSON object with all rows to standard output, and nothing else.
     #[arg(long, conflicts_with = "markdown")]
     pub json: bool,
-    /// Print the table in Markdown, and nothing else, on standard output.
+    /// Print the table in Markdown to standard output, and nothing else.
     #[arg(long)]
     pub markdown: bool,
-    /// A file for all of it as one page of HTML, which needs no other file [default: none is written].
+    /// Write the comparison as one HTML page that needs no other file [default: none].
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Another ninetabs to be the servers [default: this program].
+    /// The ninetabs program to run as the servers [default: this program].
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
 }
@@ -68,12 +73,12 @@ struct Compared<'a> {
     held: bool,
 }
 
-/// Measures the rows that were asked for.
+/// Measures the rows.
 pub fn run(args: &CompareArgs) -> ExitCode {
     let program = match args.program.clone().map_or_else(std::env::current_exe, Ok) {
         Ok(program) => program,
         Err(error) => {
-            return failed(format_args!("this program cannot be found again, give --program: {error}"));
+            return failed(format_args!("cannot find this program: {error}. Name it with --program"));
         }
     };
     let interrupted = match interrupt::ends_all() {
@@ -93,7 +98,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     let plan = ComparePlan {
         program,
         tabs: args.tabs.into(),
-        pace: if args.fast { ComparePace::FAST } else { ComparePace::SEED },
+        pace: if args.fast { ComparePace::FAST } else { ComparePace::ARTICLE },
     };
     let (began, clock) = (SystemTime::now(), Instant::now());
     let asked = |it: &&Contender| args.only.is_empty() || args.only.iter().any(|name| name == it.name);
@@ -102,8 +107,10 @@ pub fn run(args: &CompareArgs) -> ExitCode {
     let (mut rows, mut broken) = (Vec::new(), None);
     for (number, contender) in asked.into_iter().enumerate() {
         if plan.tabs > TABS_FOR_ALL && !contender.bears_many {
-            let note =
-                format!("its tabs hold threads, and {} are more than there can be: not measured", plan.tabs);
+            let note = format!(
+                "not measured, because its tabs hold threads and {} are too many for that",
+                plan.tabs
+            );
             rows.push(Row { fix: contender.name, note: Some(note), ..Row::default() });
             continue;
         }
@@ -136,7 +143,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
             return failed(error);
         }
     }
-    if let Err(error) = output::check(print(args, &rows, broken.is_none())) {
+    if let Err(error) = output::check(print(args, &plan, &rows, broken.is_none())) {
         return failed(error);
     }
     match broken {
@@ -150,34 +157,40 @@ fn held(rows: &[Row]) -> bool {
     rows.iter().any(|row| !row.claims.is_empty()) && rows.iter().all(Row::held)
 }
 
-fn print(args: &CompareArgs, rows: &[Row], is_whole: bool) -> io::Result<()> {
+fn print(args: &CompareArgs, plan: &ComparePlan, rows: &[Row], is_whole: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if args.json {
         return writeln!(out, "{}", serde_json::to_string(&Compared { rows, held: is_whole && held(rows) })?);
     }
     if args.markdown {
-        return write!(out, "{}", report::markdown(rows));
+        return write!(out, "{}", report::markdown(rows, plan));
     }
-    for columns in report::COLUMNS {
-        writeln!(out, "{}", report::text(rows, columns))?;
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        console::set_colors_enabled(false);
     }
-    writeln!(out, "{}\n", report::LEGEND)?;
+    let signs = Signs::from_environment();
+    writeln!(out, "{}", signs.text(&report::text(rows, plan)).trim_end())?;
+    let mut say =
+        |text: &str| wrapped(&signs.text(text), WIDTH).iter().try_for_each(|line| writeln!(out, "{line}"));
+    say("")?;
     for row in rows {
         if let Some(note) = &row.note {
-            writeln!(out, "{}: {note}", row.fix)?;
+            say(&format!("{}: {note}", row.fix))?;
         }
         for claim in row.claims.iter().filter(|claim| !claim.held) {
-            let (what, expected, measured) = (&claim.claim, &claim.expected, &claim.measured);
-            writeln!(out, "{}: {what}: {measured}, expected {expected}: FAILS", row.fix)?;
+            say(&format!("{} {}: {}", signs.mark(false), row.fix, claim.sentence()))?;
         }
+    }
+    for (number, line) in summary::lines(rows, plan).iter().enumerate() {
+        say(&if number == 0 { format!("Summary: {line}") } else { line.clone() })?;
     }
     let claims = || rows.iter().flat_map(|row| &row.claims);
     let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
-    writeln!(out, "{holding} of {all} claims held.")?;
+    say(&format!("{holding} of {all} claims held."))?;
     out.flush()
 }
 
-/// What is done now, in one line of the terminal; elsewhere a line for each row.
+/// What is being done: in one line of the terminal, elsewhere in a line per step.
 struct CompareProgress {
     to: Term,
     of: usize,
@@ -186,7 +199,7 @@ struct CompareProgress {
 impl CompareProgress {
     fn say(&self, number: usize, name: &str, what: &str) {
         let text = format!("{number} of {}: {name}: {what}", self.of);
-        // Nobody is there to be told that it cannot be told.
+        // Progress that cannot be shown is no reason to stop.
         let _ = if self.to.is_term() {
             self.to.clear_line().and_then(|()| self.to.write_str(&text))
         } else {

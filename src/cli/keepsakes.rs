@@ -1,4 +1,4 @@
-//! What `reproduce` leaves when it is over: `--report`, `--trace` and `--svg`.
+//! The files that `reproduce` writes at its end: `--report`, `--trace` and `--svg`.
 
 use std::path::Path;
 
@@ -6,8 +6,10 @@ use thiserror::Error;
 
 use super::files::whole::{Unwritable, WholeFile};
 use crate::lab::acts::Outcome;
+use crate::lab::animation;
 use crate::lab::picture::{self, PictureError};
 use crate::lab::report::{Report, ReportError};
+use crate::lab::stage::Scene;
 use crate::lab::trace::{Encoder, TraceProcess};
 
 /// Why a file was not written.
@@ -23,35 +25,39 @@ pub enum KeepError {
     Trace(#[from] serde_json::Error),
 }
 
-/// The files that were asked for.
+/// The files that the arguments name.
 #[derive(Debug)]
 pub struct Keepsakes {
     report: Option<WholeFile>,
     trace: Option<WholeFile>,
     svg: Option<WholeFile>,
+    animate: bool,
 }
 
 impl Keepsakes {
-    /// Tries whether all can be written, before the first act.
+    /// Checks that all of them can be written, before the first act.
     pub fn at(
         report: Option<&Path>,
         trace: Option<&Path>,
         svg: Option<&Path>,
+        animate: bool,
     ) -> Result<Keepsakes, Unwritable> {
         let at = |flag, path: Option<&Path>| path.map(|path| WholeFile::at(flag, path)).transpose();
         Ok(Keepsakes {
             report: at("--report", report)?,
             trace: at("--trace", trace)?,
             svg: at("--svg", svg)?,
+            animate,
         })
     }
 
-    /// Writes them. One that cannot be written keeps none of the others away.
+    /// Writes them. An error with one file does not keep the others from being written.
     pub fn write(self, run: &Report<'_>) -> Result<(), KeepError> {
         let report = self.report.map_or(Ok(()), |file| report(file, run));
         let trace = self.trace.map_or(Ok(()), |file| trace(file, run.outcomes));
-        // Of a run that broke off in its first act there is nothing to be drawn.
-        let svg = self.svg.zip(run.outcomes.last()).map_or(Ok(()), |(file, last)| svg(file, last));
+        // A run that failed in its first act has no picture.
+        let animate = self.animate;
+        let svg = self.svg.zip(run.outcomes.last()).map_or(Ok(()), |(file, last)| svg(file, last, animate));
         report.and(trace).and(svg)
     }
 }
@@ -60,17 +66,21 @@ fn report(file: WholeFile, run: &Report<'_>) -> Result<(), KeepError> {
     Ok(file.write(run.html()?.as_bytes())?)
 }
 
-fn svg(file: WholeFile, Outcome { verdict, record, began_us, .. }: &Outcome) -> Result<(), KeepError> {
-    Ok(file.write(picture::svg(&verdict.title, record, *began_us)?.as_bytes())?)
+fn svg(file: WholeFile, outcome: &Outcome, animate: bool) -> Result<(), KeepError> {
+    let Some(scene) = outcome.main_scene() else { return Ok(()) };
+    let picture =
+        if animate { animation::svg(&outcome.heading, scene) } else { picture::svg(&outcome.heading, scene) };
+    Ok(file.write(picture?.as_bytes())?)
 }
 
-/// The acts as a trace, a process each.
+/// The acts as a trace, one process per act.
 fn trace(file: WholeFile, outcomes: &[Outcome]) -> Result<(), KeepError> {
     let mut encoder = Encoder::default();
     let mut bytes = Vec::new();
-    for Outcome { verdict, record, .. } in outcomes {
-        let mut process =
-            TraceProcess::new(verdict.act as u32, &format!("Act {}. {}", verdict.act, verdict.title));
+    for outcome in outcomes {
+        let Some(Scene { record, .. }) = outcome.main_scene() else { continue };
+        let number = outcome.verdict.act;
+        let mut process = TraceProcess::new(number as u32, &format!("Act {number}: {}", outcome.heading));
         record.moments.iter().for_each(|moment| process.take(moment));
         process.end(record.now_us);
         bytes.extend(encoder.encode(&process.drain())?);

@@ -1,13 +1,13 @@
-//! `reproduce`: the seed's story, played on a server of its own, each claim checked.
+//! `reproduce`: the article's story, played on servers of its own, with each claim checked.
 //!
-//! What was typed becomes a [`Plan`]; the acts do the rest. Exit status 0 only if
-//! every claim held, 1 if one did not or an act could not be played, 130 when it
-//! was interrupted. The servers under test and the browser end with this process, however it ends.
+//! The arguments become a [`Plan`]; the acts do the rest. The exit status is 0 if every claim held, 1 if one did not or
+//! an act could not be played, and 130 after an interrupt. The servers under test and the browser end with this
+//! process, however it ends.
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, ValueEnum};
 use crossbeam_channel::{bounded, select};
@@ -30,62 +30,66 @@ use ninetabs_server::threads;
 
 pub(super) const EXAMPLES: &str = "\
 Acts:
-  1 nine tabs   2 one leaves   3 the browser's six
-  4 zombies     5 the reaper   6 the database pool
+  1 nine tabs   2 one tab closes   3 the browser's own limit
+  4 zombies     5 the reaper       6 the database pool
 
-Exit status: 0 if every claim held, 1 if one did not, 130 when interrupted.
+Exit status: 0 if every claim held, 1 if one did not, 130 if interrupted.
 
 Examples:
-  ninetabs reproduce                          all six, in about 75 seconds
-  ninetabs reproduce --fast                   all six, in about 20 seconds
-  ninetabs reproduce 1 5 --step               two of them, for a class
+  ninetabs reproduce                          all six acts, in about 80 s
+  ninetabs reproduce --fast                   all six acts, in about 20 s
+  ninetabs reproduce 1 5 --step               two acts, for a class
   ninetabs reproduce --threads 16 --tabs 9    other numbers, other claims
-  ninetabs reproduce --act 2 --svg lanes.svg  a picture of what the threads did
-  ninetabs reproduce --report run.html        all of it on one page, to keep
+  ninetabs reproduce --act 2 --svg lanes.svg  a picture of the threads
+  ninetabs reproduce --act 2 --svg lanes.svg --animate
+  ninetabs reproduce --report run.html        the whole run on one page
   ninetabs reproduce --trace run.json         for https://ui.perfetto.dev";
 
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
-    /// The acts to play, by number, such as 1 or 1,5 [default: all six].
+    /// Acts to play, by number, such as 1 or 1,5 [default: all six].
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::act)]
     pub act: Vec<u8>,
-    /// The same without a flag.
+    /// The same without the flag.
     #[arg(value_name = "ACT", value_delimiter = ',', value_parser = values::act)]
     pub more_acts: Vec<u8>,
-    /// Wait for Enter between an act's expectation, its run and its verdict.
+    /// Wait for Enter before each act, before its verdict, and after it.
     #[arg(long, conflicts_with = "json")]
     pub step: bool,
-    /// Least and most threads of the server's pool.
+    /// Minimum and maximum of threads in the server's pool.
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
     pub threads: PoolSize,
-    /// How many tabs are opened, a number from 1 to 100.
+    /// Number of tabs, from 1 to 100.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=100_u16))]
     pub tabs: u16,
-    /// The front door of the server.
+    /// Front door of the server.
     #[arg(long, value_name = "FRONT", default_value = "puma")]
     pub front: FrontDoor,
-    /// Ten times as fast: every time of the server is a tenth.
+    /// Divide the server's times by ten; all six acts take about 20 s.
     #[arg(long)]
     pub fast: bool,
-    /// Print one JSON object with all claims, and nothing else, on standard output.
+    /// Print one JSON object with all claims to standard output, and nothing else.
     #[arg(long)]
     pub json: bool,
-    /// Another ninetabs to be the server under test [default: this program].
+    /// The ninetabs program to run as the server under test [default: this program].
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
-    /// A file to draw the lanes of the last act played into, as SVG [default: none is drawn].
+    /// Write the lanes of the last act as an SVG picture [default: none].
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// A file for the whole run as one page of HTML, which needs no other file [default: none is written].
+    /// Animate the picture of --svg: one loop of 10 to 12 s, without a script.
+    #[arg(long, requires = "svg")]
+    pub animate: bool,
+    /// Write the whole run as one HTML page that needs no other file [default: none].
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// A file for what the servers recorded, as a trace that Perfetto opens [default: none is written].
+    /// Write what the servers recorded as a trace for Perfetto [default: none].
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 }
 
 impl ReproduceArgs {
-    /// The acts that were asked for; none is all.
+    /// The acts that were named. Without any, all are played.
     pub fn acts(&self) -> Vec<u8> {
         [self.act.as_slice(), &self.more_acts].concat()
     }
@@ -98,12 +102,12 @@ struct ClaimedActs<'a> {
     held: bool,
 }
 
-/// Plays the acts that were asked for.
+/// Plays the acts.
 pub fn run(args: &ReproduceArgs) -> ExitCode {
     let program = match args.program.clone().map_or_else(std::env::current_exe, Ok) {
         Ok(program) => program,
         Err(error) => {
-            return failed(format_args!("this program cannot be found again, give --program: {error}"));
+            return failed(format_args!("cannot find this program: {error}. Name it with --program"));
         }
     };
     let plan = Plan {
@@ -111,7 +115,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         threads: args.threads.min()..=args.threads.max(),
         tabs: args.tabs.into(),
         front: args.front.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned()),
-        pace: if args.fast { Pace::FAST } else { Pace::SEED },
+        pace: if args.fast { Pace::FAST } else { Pace::ARTICLE },
     };
     let interrupted = match interrupt::ends_all() {
         Ok(interrupted) => interrupted,
@@ -126,19 +130,31 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
     ]) {
         return misused(same);
     }
-    let files = match Keepsakes::at(report, trace, svg) {
+    let files = match Keepsakes::at(report, trace, svg, args.animate) {
         Ok(files) => files,
         Err(error) => return failed(error),
     };
     let (began, clock) = (SystemTime::now(), Instant::now());
     let mut narrator = if args.json { Narrator::silent() } else { Narrator::to_stdout() };
-    narrator.key();
+    let named = args.acts();
+    let acts: Vec<&Act> =
+        ACTS.iter().filter(|act| named.is_empty() || named.contains(&(act.number as u8))).collect();
+    narrator.say(&announcement(&acts, args));
+    narrator.legend();
     let mut outcomes = Vec::new();
     let mut broken = None;
-    let acts = args.acts();
-    for act in ACTS.iter().filter(|act| acts.is_empty() || acts.contains(&(act.number as u8))) {
-        match perform(act, &plan, &mut narrator, &interrupted, args.step) {
-            Ok(outcome) => outcomes.push(outcome),
+    for (index, act) in acts.iter().enumerate() {
+        let played = perform(act, &plan, &mut narrator, &interrupted, args.step).and_then(|outcome| {
+            outcomes.push(outcome);
+            let is_last = index + 1 == acts.len();
+            if !args.step || is_last {
+                return Ok(Answer::Continue);
+            }
+            ask(&mut narrator, "[Enter] next act  [q] quit", &interrupted)
+        });
+        match played {
+            Ok(Answer::Continue) => {}
+            Ok(Answer::Quit) => break,
             Err(ActError::Interrupted) => {
                 narrator.leave();
                 return interrupt::interrupted();
@@ -149,30 +165,30 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             }
         }
     }
+    let took = clock.elapsed();
     let report = Report {
         plan: &plan,
         outcomes: &outcomes,
         broken: broken.as_deref(),
         command: &typed(),
         began,
-        took: clock.elapsed(),
+        took,
     };
     let kept = files.write(&report);
-    // One line says both, where both went wrong.
+    // One line reports both errors.
     match (broken, kept) {
         (Some(broken), Err(error)) => failed(format_args!("{broken}; {error}")),
         (Some(broken), Ok(())) => failed(broken),
         (None, Err(error)) => failed(error),
         (None, Ok(())) => {
             let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.verdict).collect();
-            let status = conclude(&verdicts, args.json, &mut narrator);
-            narrator.say(&what_next(args, &verdicts));
+            let status = conclude(&verdicts, args, took, &mut narrator);
             output::check(narrator.written()).map_or_else(failed, |()| status)
         }
     }
 }
 
-/// This command, as a shell takes it.
+/// The command line, quoted for a shell.
 pub(super) fn typed() -> String {
     let quoted = |word: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
@@ -183,6 +199,20 @@ pub(super) fn typed() -> String {
     std::iter::once("ninetabs".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
+/// What is about to be played. The time is known for the default numbers only.
+fn announcement(acts: &[&Act], args: &ReproduceArgs) -> String {
+    let what = match acts {
+        [act] => format!("act {} of {}, on a server of its own", act.number, ACTS.len()),
+        acts => format!("{} acts, each on a server of its own", acts.len()),
+    };
+    let is_default = args.tabs == 9 && (args.threads.min(), args.threads.max()) == (8, 8);
+    let took_s: u64 = acts.iter().map(|act| act.took_s[usize::from(args.fast)]).sum();
+    // To five seconds, unless it is short.
+    let took_s = if took_s > 20 { took_s.saturating_add(2) / 5 * 5 } else { took_s };
+    let time = if is_default && !args.step { format!(", about {took_s} s") } else { String::new() };
+    format!("ninetabs reproduce: {what}{time}")
+}
+
 fn perform(
     act: &Act,
     plan: &Plan,
@@ -191,13 +221,13 @@ fn perform(
     step: bool,
 ) -> Result<Outcome, ActError> {
     act.perform(plan, narrator, interrupt, |narrator, next| {
-        if step { wait_for_enter(narrator, next, interrupt) } else { Ok(()) }
+        if step { ask(narrator, &format!("[Enter] {next}"), interrupt).map(drop) } else { Ok(()) }
     })
 }
 
-fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCode {
+fn conclude(verdicts: &[Verdict], args: &ReproduceArgs, took: Duration, narrator: &mut Narrator) -> ExitCode {
     let held = !verdicts.is_empty() && verdicts.iter().all(Verdict::held);
-    if json {
+    if args.json {
         match serde_json::to_string(&ClaimedActs { acts: verdicts, held }) {
             Ok(line) => {
                 if let Err(error) = output::write(format!("{}\n", escape::json(&line)).as_bytes()) {
@@ -209,48 +239,81 @@ fn conclude(verdicts: &[Verdict], json: bool, narrator: &mut Narrator) -> ExitCo
     } else {
         let claims = || verdicts.iter().flat_map(|verdict| &verdict.claims);
         let (all, holding) = (claims().count(), claims().filter(|claim| claim.held).count());
-        narrator.title(&format!("{holding} of {all} claims held."));
+        narrator.title(&format!("{holding} of {all} claims held in {:.0} s.", took.as_secs_f64().ceil()));
+        last_lines(args, verdicts).iter().for_each(|line| narrator.say(line));
     }
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Where the files are, and what can be done now.
-fn what_next(args: &ReproduceArgs, verdicts: &[Verdict]) -> String {
-    let files = [("the report", &args.report), ("the trace", &args.trace), ("the picture", &args.svg)];
-    let written: Vec<String> = files
+/// Where the files are, and what to do next.
+fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
+    let files = [("Report", &args.report), ("Trace", &args.trace), ("Picture", &args.svg)];
+    let mut lines: Vec<String> = files
         .iter()
-        .filter_map(|(what, path)| Some(format!("{what} is in {}", path.as_ref()?.display())))
+        .filter_map(|(what, path)| Some(format!("{what}: {}", path.as_ref()?.display())))
         .collect();
-    let next = match verdicts.iter().find(|verdict| !verdict.held()) {
-        Some(Verdict { act, .. }) => {
-            format!("ninetabs reproduce --act {act} plays the act that failed again")
-        }
-        None if args.report.is_some() => "open the report in a browser".to_owned(),
-        None if args.trace.is_some() => "open the trace at https://ui.perfetto.dev".to_owned(),
-        None if args.svg.is_some() => "open the picture in a browser".to_owned(),
-        None => {
-            "ninetabs serves the app to try it in a browser, and ninetabs reproduce --report run.html keeps \
-                 all of this on one page"
-                .to_owned()
-        }
-    };
-    let written =
-        if written.is_empty() { String::new() } else { format!("Written: {}. ", written.join(", ")) };
-    format!("{written}Next: {next}.")
+    let failed = || verdicts.iter().filter(|verdict| !verdict.held());
+    let numbers: Vec<String> = failed().map(|verdict| verdict.act.to_string()).collect();
+    lines.push(match numbers.as_slice() {
+        [] => "See it live: run `ninetabs` and open http://127.0.0.1:9293/wall".to_owned(),
+        [one] => format!("Not as expected: act {one}. To play it again: ninetabs reproduce {one}"),
+        acts => format!(
+            "Not as expected: acts {}. To play them again: ninetabs reproduce {}",
+            acts.join(", "),
+            acts.join(" ")
+        ),
+    });
+    lines
 }
 
-/// Reading a line cannot be interrupted, so a thread does it. Once standard input has ended
-/// the story goes on.
-fn wait_for_enter(narrator: &mut Narrator, next: &str, interrupt: &Interrupt) -> Result<(), ActError> {
-    narrator.say(&format!("[Enter] {next}"));
-    let (tell, pressed) = bounded(1);
+/// What was entered at a prompt.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Continue,
+    Quit,
+}
+
+/// Waits for a line of standard input. The read cannot be interrupted, so a thread does it. At the end of standard
+/// input the run continues.
+fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<Answer, ActError> {
+    narrator.prompt(prompt);
+    let (tell, entered) = bounded(1);
     threads::spawn("stdin", move || {
-        let read = io::stdin().lock().read_line(&mut String::new());
-        // Nobody waits for it any more when the story was interrupted.
-        let _ = tell.send(read.is_ok());
+        let mut line = String::new();
+        // An interrupt may have ended the wait. What cannot be read counts as the end of the input.
+        let _ = io::stdin().lock().read_line(&mut line);
+        let _ = tell.send(line);
     })?;
-    select! {
-        recv(interrupt.receiver()) -> _ => Err(ActError::Interrupted),
-        recv(pressed) -> _ => Ok(()),
+    let line = select! {
+        recv(interrupt.receiver()) -> _ => return Err(ActError::Interrupted),
+        recv(entered) -> line => line.unwrap_or_default(),
+    };
+    narrator.answered();
+    Ok(if line.trim().eq_ignore_ascii_case("q") { Answer::Quit } else { Answer::Continue })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_announcement_counts_the_acts_and_states_a_measured_time() {
+        let args = |words: &[&str]| {
+            let parsed = crate::cli::Arguments::try_parse_from([&["ninetabs", "reproduce"], words].concat());
+            match parsed.unwrap().command {
+                Some(crate::cli::Command::Reproduce(args)) => args,
+                other => panic!("{other:?}"),
+            }
+        };
+        let all: Vec<&Act> = ACTS.iter().collect();
+        let said = announcement(&all, &args(&[]));
+        assert!(
+            said.starts_with("ninetabs reproduce: 6 acts, each on a server of its own, about "),
+            "{said}"
+        );
+        let said = announcement(&all[1..2], &args(&["2", "--threads", "16"]));
+        assert_eq!(said, "ninetabs reproduce: act 2 of 6, on a server of its own");
     }
 }

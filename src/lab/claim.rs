@@ -1,18 +1,34 @@
-//! Claims: what an act says will be, beside what was.
+//! Claims: what an act expects, beside what was measured.
 
 use serde::Serialize;
 
-/// One thing that an act claimed, and whether it held.
+/// One thing that an act claims, and whether it came true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// What it is about.
+    /// What it is about: the name that programs know it by.
     pub claim: String,
     pub expected: String,
     pub measured: String,
     pub held: bool,
+    /// What was measured, as a sentence for the terminal and the report.
+    #[serde(skip)]
+    sentence: Option<String>,
 }
 
-/// What became of one act.
+impl Claim {
+    /// Says what was measured in these words, instead of the claim's name and its value.
+    pub fn says(&mut self, sentence: impl Into<String>) {
+        self.sentence = Some(sentence.into());
+    }
+
+    /// What was measured, as a sentence. It names what was expected if that is something else.
+    pub fn sentence(&self) -> String {
+        let said = self.sentence.clone().unwrap_or_else(|| format!("{}: {}", self.claim, self.measured));
+        if self.held { said } else { format!("{said} (expected {})", self.expected) }
+    }
+}
+
+/// The result of one act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     pub act: usize,
@@ -21,7 +37,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether every claim held. An act that measured nothing has shown nothing.
+    /// Whether every claim came true. An act that measured nothing has shown nothing.
     pub fn held(&self) -> bool {
         !self.claims.is_empty() && self.claims.iter().all(|claim| claim.held)
     }
@@ -32,22 +48,29 @@ impl Verdict {
 pub struct Claims(Vec<Claim>);
 
 impl Claims {
-    /// Claims that what was measured is what was expected.
-    pub fn equal<T: PartialEq + ToString>(&mut self, claim: impl Into<String>, expected: T, measured: T) {
+    /// Claims that the measured value is the expected one.
+    pub fn equal<T: PartialEq + ToString>(
+        &mut self,
+        claim: impl Into<String>,
+        expected: T,
+        measured: T,
+    ) -> &mut Claim {
         let held = expected == measured;
-        self.push(claim, expected.to_string(), measured.to_string(), held);
+        self.push(claim, expected.to_string(), measured.to_string(), held)
     }
 
-    /// Claims something that is more than an equality, or said better in words.
+    /// Claims anything else than an equality.
     pub fn push(
         &mut self,
         claim: impl Into<String>,
         expected: impl Into<String>,
         measured: impl Into<String>,
         held: bool,
-    ) {
+    ) -> &mut Claim {
         let (claim, expected, measured) = (claim.into(), expected.into(), measured.into());
-        self.0.push(Claim { claim, expected, measured, held });
+        let index = self.0.len();
+        self.0.push(Claim { claim, expected, measured, held, sentence: None });
+        &mut self.0[index]
     }
 
     pub fn into_vec(self) -> Vec<Claim> {
@@ -60,12 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_act_without_claims_has_not_held() {
+    fn an_act_without_claims_is_not_as_expected() {
         let verdict = |claims: Claims| Verdict { act: 1, title: "one".into(), claims: claims.into_vec() };
         assert!(!verdict(Claims::default()).held());
         let mut claims = Claims::default();
         claims.equal("tabs", 8, 8);
         claims.push("page", "no byte", "200", false);
         assert!(!verdict(claims).held());
+    }
+
+    #[test]
+    fn a_claim_names_what_was_expected_only_if_it_did_not_come_true() {
+        let mut claims = Claims::default();
+        claims.equal("tabs", 8, 8).says("8 tabs stream");
+        claims.equal("tabs", 8, 2).says("2 tabs stream");
+        claims.equal("pages", 1, 1);
+        let said: Vec<String> = claims.into_vec().iter().map(Claim::sentence).collect();
+        assert_eq!(said, ["8 tabs stream", "2 tabs stream (expected 8)", "pages: 1"]);
     }
 }

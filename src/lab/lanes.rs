@@ -1,74 +1,96 @@
-//! Lanes: what each pool thread did, over time, in as many columns as there is room.
+//! Lanes: what each pool thread did over time, in a given number of columns.
 //!
-//! A pure drawing of a [`Record`]: a row a thread, and one for todo. The terminal
-//! prints the cells, the picture draws them; neither knows more than stands here.
+//! A pure drawing of a [`Record`]: one row per thread, and one for the queue. The terminal prints the cells;
+//! [`super::picture`] draws the same record as SVG.
 
 use std::collections::BTreeMap;
 
 use super::record::Record;
 use super::story::Story;
 
-/// What a thread did in one column's time; of several things the last in this list.
+/// What a thread did during one column. If it did several things, the last one in this list is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cell {
-    /// No such thread, nothing in todo, or nothing known.
+    /// No such thread, an empty queue, or not recorded.
     Empty,
-    /// It waited for work.
+    /// The thread was idle.
     Idle,
-    /// It held a request, and wrote nothing: a stream asleep.
+    /// The thread was held by a request and wrote nothing: a sleeping stream.
     Held,
-    /// A request waited in todo.
+    /// The thread was held by a request whose client had closed.
+    ClientGone,
+    /// A request waited in the queue.
     Queued,
-    /// It wrote.
+    /// A write.
     Wrote,
-    /// A write waited for the client to read.
+    /// A write that its reader delayed.
     Blocked,
-    /// Its stream was told to end.
+    /// The stream reached its maximum age.
     Reaped,
-    /// A write failed: the client was gone.
-    Gone,
+    /// A write failed.
+    Failed,
 }
 
 impl Cell {
-    /// As one character.
+    /// The cell as one character.
     pub fn glyph(self) -> char {
         match self {
             Cell::Empty => ' ',
             Cell::Idle => '·',
             Cell::Held => '─',
+            Cell::ClientGone => '╌',
             Cell::Queued => '░',
             Cell::Wrote => '●',
             Cell::Blocked => '▓',
             Cell::Reaped => 'R',
-            Cell::Gone => 'x',
+            Cell::Failed => '×',
+        }
+    }
+
+    /// The same in ASCII.
+    pub fn plain_glyph(self) -> char {
+        match self {
+            Cell::Empty => ' ',
+            Cell::Idle => '.',
+            Cell::Held => '-',
+            Cell::ClientGone => '~',
+            Cell::Queued => ':',
+            Cell::Wrote => 'o',
+            Cell::Blocked => '#',
+            Cell::Reaped => 'R',
+            Cell::Failed => 'x',
         }
     }
 }
 
-/// Those that need an explanation, with their word.
-pub const LEGEND: [(Cell, &str); 7] = [
+/// The cells that a legend explains, each with its word.
+pub const LEGEND: [(Cell, &str); 8] = [
+    (Cell::Wrote, "write"),
     (Cell::Held, "held"),
-    (Cell::Wrote, "wrote"),
-    (Cell::Blocked, "blocked"),
-    (Cell::Reaped, "reaped"),
-    (Cell::Gone, "client gone"),
+    (Cell::ClientGone, "client gone"),
     (Cell::Idle, "idle"),
-    (Cell::Queued, "in todo"),
+    (Cell::Queued, "waiting"),
+    (Cell::Failed, "write failed"),
+    (Cell::Reaped, "reaped"),
+    (Cell::Blocked, "write blocked"),
 ];
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lane {
-    /// A thread's name without its pool, as `tp 003`, or `todo`.
+    /// The thread's name without its pool, such as `tp 003`, or [`QUEUE`].
     pub label: String,
     pub cells: Vec<Cell>,
-    /// Who holds it, or waits in it, at the end.
+    /// The request that holds the thread at the end, or the requests that wait in the queue then.
     pub holder: String,
-    /// Who held it, or waited in it, from which column to which.
+    /// Every request that was in the lane.
     pub bands: Vec<Band>,
 }
 
-/// A stay in a lane, as long as it is seen.
+/// The label of the queue's lane.
+pub const QUEUE: &str = "queue";
+
+/// The columns that one request takes in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Band {
     pub from: usize,
@@ -81,40 +103,88 @@ pub struct Band {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamePlace<'a> {
     pub column: usize,
-    /// Columns that it takes.
+    /// Columns between the name and the cells, on either side.
+    pub pad: usize,
+    /// Columns in total.
     pub width: usize,
     pub name: &'a str,
 }
 
 impl Lane {
-    /// The names that fit into their bands, from left to right, none over another. A name
-    /// goes between two writes if it fits there, else over the band's beginning.
+    /// The names that fit into their bands, from left to right, without overlaps. A name is placed at the start
+    /// of its band, after the first cell, so that it stays when the band has ended.
     pub fn names(&self) -> Vec<NamePlace<'_>> {
         let mut placed: Vec<NamePlace<'_>> = Vec::new();
         for band in &self.bands {
-            let width = console::measure_text_width(&band.name);
-            let is_free = |column: &usize| {
-                let clear = |it: &NamePlace<'_>| column + width < it.column || it.column + it.width < *column;
-                placed.iter().all(clear)
+            let own = console::measure_text_width(&band.name);
+            if own == 0 {
+                continue;
+            }
+            let place = |pad: usize| {
+                let width = own + 2 * pad;
+                let is_free = |column: &usize| {
+                    let clear =
+                        |it: &NamePlace<'_>| column + width < it.column || it.column + it.width < *column;
+                    placed.iter().all(clear)
+                };
+                // A cell of the band stays visible on either side.
+                let mut columns = band.from + 1..=band.to.saturating_sub(width);
+                let column = columns.find(is_free)?;
+                let cells = self.cells.get(column..column + width)?;
+                let is_quiet = |cell: &Cell| matches!(cell, Cell::Held | Cell::Queued);
+                let is_end = |cell: &Cell| matches!(cell, Cell::Reaped | Cell::Failed);
+                let fits = if pad > 0 { cells.iter().all(is_quiet) } else { !cells.iter().any(is_end) };
+                fits.then_some(NamePlace { column, pad, width, name: &band.name })
             };
-            // A cell of the band stays on either side.
-            let last = (band.to + 1).saturating_sub(width + 1);
-            let mut columns = (band.from + 1..=last).filter(is_free);
-            let is_quiet = |column: &usize| {
-                let cells = self.cells.get(*column..column + width).unwrap_or_default();
-                cells.iter().all(|cell| matches!(cell, Cell::Held | Cell::Queued))
-            };
-            let column = columns.clone().find(is_quiet).or_else(|| columns.next());
-            if let Some(column) = column.filter(|_| width > 0) {
-                placed.push(NamePlace { column, width, name: &band.name });
+            if let Some(place) = place(1).or_else(|| place(0)) {
+                placed.push(place);
             }
         }
         placed.sort_by_key(|it| it.column);
         placed
     }
+
+    /// The requests whose bands reach the last column and bear no name in the lane.
+    pub fn unnamed(&self) -> Vec<&str> {
+        let named = self.names();
+        let is_named = |band: &&Band| named.iter().any(|place| place.name == band.name);
+        let is_last = |band: &&Band| band.to + 1 == self.cells.len();
+        self.bands.iter().filter(is_last).filter(|band| !is_named(band)).map(|it| it.name.as_str()).collect()
+    }
+
+    /// Whether nothing was in it.
+    pub fn is_empty(&self) -> bool {
+        self.cells.iter().all(|cell| *cell == Cell::Empty)
+    }
+
+    /// What happened in it, in order and without its times: lanes with the same course can stand for each other.
+    fn course(&self) -> Vec<Cell> {
+        let state = |cell: &Cell| if *cell == Cell::Wrote { Cell::Held } else { *cell };
+        let mut course: Vec<Cell> = self.cells.iter().map(state).collect();
+        course.dedup();
+        course
+    }
 }
 
-/// The lanes of a record between two times on its clock, threads first, todo last.
+/// Splits lanes into at most `most` that are shown and those that are folded, each in order. Of lanes with the same
+/// course at least one is shown, as far as there are rows.
+pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
+    if lanes.len() <= most {
+        return (lanes.iter().collect(), Vec::new());
+    }
+    let courses: Vec<Vec<Cell>> = lanes.iter().map(Lane::course).collect();
+    let is_first = |index: &usize| !courses[..*index].contains(&courses[*index]);
+    let (mut firsts, others): (Vec<usize>, Vec<usize>) = (0..lanes.len()).partition(is_first);
+    // Idle lanes come last.
+    firsts.sort_by_key(|index| courses[*index].iter().all(|cell| matches!(cell, Cell::Idle | Cell::Empty)));
+    let shown: Vec<usize> = firsts.into_iter().chain(others).take(most).collect();
+    let (shown, folded): (Vec<_>, Vec<_>) =
+        lanes.iter().enumerate().partition(|(index, _)| shown.contains(index));
+    let lanes = |numbered: Vec<(usize, _)>| numbered.into_iter().map(|(_, lane)| lane).collect();
+    (lanes(shown), lanes(folded))
+}
+
+/// The lanes of a record between two times on its clock: the threads, then the queue.
 pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
     let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
     let lane = |thread: usize| {
@@ -134,12 +204,16 @@ pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<La
             lane.holder = story.name();
         }
     }
-    lanes.into_values().chain([todo(record, &scale, to_us)]).collect()
+    lanes.into_values().chain([queue(record, &scale, to_us)]).collect()
 }
 
 fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
     let Some((started_us, _)) = story.started else { return };
-    scale.fill(cells, started_us, story.finished_us.unwrap_or(to_us), Cell::Held);
+    let until_us = story.finished_us.unwrap_or(to_us);
+    scale.fill(cells, started_us, until_us, Cell::Held);
+    if let Some(closed_us) = story.closed_us.filter(|closed_us| *closed_us < until_us) {
+        scale.fill(cells, closed_us.max(started_us), until_us, Cell::ClientGone);
+    }
     for at_us in &story.writes_us {
         scale.mark(cells, *at_us, Cell::Wrote);
     }
@@ -150,25 +224,25 @@ fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
         scale.mark(cells, at_us, Cell::Reaped);
     }
     if let Some(gone) = &story.gone {
-        scale.mark(cells, gone.at_us, Cell::Gone);
+        scale.mark(cells, gone.at_us, Cell::Failed);
     }
 }
 
-fn todo(record: &Record, scale: &Scale, to_us: u64) -> Lane {
+fn queue(record: &Record, scale: &Scale, to_us: u64) -> Lane {
     let (mut cells, mut bands) = (vec![Cell::Empty; scale.columns], Vec::new());
     for story in record.stories.values() {
         let until_us = story.left_todo_us().unwrap_or(to_us);
-        // Every request passes through todo: the ones to be seen are those that stay.
+        // Every request passes through the queue. Only those that stay for at least a column are drawn.
         if until_us.saturating_sub(story.queued_us) > scale.span_us / scale.columns.max(1) as u64 {
             scale.fill(&mut cells, story.queued_us, until_us, Cell::Queued);
             bands.extend(scale.band(story.queued_us, until_us, story));
         }
     }
     let holder = record.todo().map(Story::name).collect::<Vec<_>>().join(", ");
-    Lane { label: "todo".into(), cells, holder, bands }
+    Lane { label: QUEUE.into(), cells, holder, bands }
 }
 
-/// Which column a time falls into.
+/// Maps a time to its column.
 struct Scale {
     from_us: u64,
     span_us: u64,
@@ -186,19 +260,19 @@ impl Scale {
         let (Some(from), Some(to)) = (self.column(from_us.max(self.from_us)), self.column(to_us)) else {
             return;
         };
-        // A server that someone else wrote may tell of an end before its begin.
+        // Another server may report an end before its start.
         for cell in cells.get_mut(from..=to).unwrap_or_default() {
             *cell = with.max(*cell);
         }
     }
 
-    /// A stay from this time to that, with its name.
+    /// The band of a request between two times.
     fn band(&self, from_us: u64, to_us: u64, story: &Story) -> Option<Band> {
         let (from, to) = (self.column(from_us.max(self.from_us))?, self.column(to_us)?);
         (from <= to).then(|| Band { from, to, name: story.name() })
     }
 
-    /// Empties those that are in this time from their begin to their end.
+    /// Empties the cells that lie completely within this time.
     fn clear(&self, cells: &mut [Cell], from_us: u64, to_us: u64) {
         let Some(to) = self.column(to_us) else { return };
         let from =
@@ -221,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_a_thread_and_todo_last() {
+    fn each_thread_has_a_row_and_the_queue_is_last() {
         let mut record = two_threads();
         let spread = |at_us: u64| at_us * 1000;
         for (number, story) in record.stories.values_mut().enumerate() {
@@ -235,15 +309,15 @@ mod tests {
         }
         let lanes = draw(&record, 0, spread(40), 8);
         let text = |lane: &Lane| lane.cells.iter().map(|cell| cell.glyph()).collect::<String>();
-        assert_eq!(lanes.iter().map(text).collect::<Vec<_>>(), ["●─────x·", "··●─────", "    ░░░░"]);
+        assert_eq!(lanes.iter().map(text).collect::<Vec<_>>(), ["●─────×·", "··●─────", "    ░░░░"]);
         let named = |lane: &Lane| (lane.label.clone(), lane.holder.clone());
         let names: Vec<_> = lanes.iter().map(named).collect();
-        let expected = [("tp 001", ""), ("tp 002", "tab 2"), ("todo", "/up")];
+        let expected = [("tp 001", ""), ("tp 002", "tab 2"), ("queue", "/up")];
         assert_eq!(names, expected.map(|(label, holder)| (label.to_owned(), holder.to_owned())));
     }
 
     #[test]
-    fn what_is_not_known_is_empty_and_an_end_before_its_begin_is_no_panic() {
+    fn unrecorded_time_is_empty_and_an_end_before_its_start_does_not_panic() {
         let mut record = two_threads();
         (record.unknown_us, record.now_us) = (vec![(0, 10_000), (15_000, 30_000)], 40_000);
         record.stories.retain(|request, _| *request == 1);
@@ -256,12 +330,13 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_in_their_bands_between_the_writes_if_they_fit() {
+    fn a_name_is_placed_at_the_start_of_its_band() {
         let lane = |cells: &str, bands: &[(usize, usize, &str)]| {
             let cell = |glyph| match glyph {
                 '●' => Cell::Wrote,
                 '─' => Cell::Held,
-                'x' => Cell::Gone,
+                '×' => Cell::Failed,
+                '╌' => Cell::ClientGone,
                 _ => Cell::Idle,
             };
             let bands =
@@ -271,23 +346,58 @@ mod tests {
         };
         let names =
             |lane: &Lane| lane.names().iter().map(|it| (it.column, it.name.to_owned())).collect::<Vec<_>>();
-        let two = lane("●───────●──x·●──────", &[(0, 11, "tab 3"), (13, 19, "tab 9")]);
+        let two = lane("●───────●──×·●──────", &[(0, 11, "tab 3"), (13, 19, "tab 9")]);
         assert_eq!(names(&two), [(1, "tab 3".into()), (14, "tab 9".into())]);
-        // Where the writes are close together the name stands over some of them.
+        // A name covers writes that are close together.
         let busy = lane("·●─●─●─●─●", &[(1, 9, "tab 3")]);
         assert_eq!(names(&busy), [(2, "tab 3".into())]);
-        assert_eq!(names(&lane("·●──x·····", &[(1, 4, "tab 3")])), []);
-        // Those that wait at the same time share a lane.
+        assert_eq!(names(&lane("·●──×·····", &[(1, 4, "tab 3")])), []);
+        // Requests that wait at the same time share a lane.
         let todo =
             lane("──────────────────", &[(0, 17, "tab 9"), (1, 17, "/up"), (2, 17, "tab 10 and more")]);
-        assert_eq!(names(&todo), [(1, "tab 9".into()), (7, "/up".into())]);
+        assert_eq!(names(&todo), [(1, "tab 9".into()), (9, "/up".into())]);
         // A character of two columns takes two.
         assert_eq!(names(&lane("──────", &[(0, 5, "模型")])), [(1, "模型".into())]);
         assert_eq!(names(&lane("─────", &[(0, 4, "模型")])), []);
     }
 
     #[test]
-    fn no_room_is_no_panic() {
+    fn folded_lanes_leave_one_of_each_course() {
+        let lane = |label: &str, cells: Vec<Cell>| Lane {
+            label: label.into(),
+            cells,
+            holder: String::new(),
+            bands: Vec::new(),
+        };
+        let held = || vec![Cell::Idle, Cell::Wrote, Cell::Held, Cell::Wrote];
+        let failed = vec![Cell::Held, Cell::ClientGone, Cell::Failed, Cell::Idle];
+        let lanes = [lane("1", held()), lane("2", held()), lane("3", held()), lane("4", failed)];
+        let labels = |lanes: Vec<&Lane>| lanes.iter().map(|it| it.label.clone()).collect::<Vec<_>>();
+        let folded = |most| {
+            let (shown, folded) = fold(&lanes, most);
+            (labels(shown).concat(), labels(folded).concat())
+        };
+        assert_eq!(folded(4), ("1234".into(), String::new()));
+        assert_eq!(folded(3), ("124".into(), "3".into()));
+        assert_eq!(folded(2), ("14".into(), "23".into()));
+        assert_eq!(folded(1), ("1".into(), "234".into()));
+        let idle = [lane("1", vec![Cell::Idle; 4]), lane("2", held())];
+        assert_eq!(labels(fold(&idle, 1).0), ["2"]);
+    }
+
+    #[test]
+    fn the_band_of_a_closed_client_is_hollow_until_its_thread_is_freed() {
+        let mut record = two_threads();
+        let story = record.stories.get_mut(&1).unwrap();
+        (story.queued_us, story.started, story.writes_us) = (0, Some((0, 1)), vec![0, 30_000]);
+        (story.closed_us, story.finished_us) = (Some(20_000), Some(50_000));
+        story.gone.as_mut().unwrap().at_us = 50_000;
+        let cells = &draw(&record, 0, 80_000, 8)[0].cells;
+        assert_eq!(cells.iter().map(|cell| cell.glyph()).collect::<String>(), "●─╌●╌×··");
+    }
+
+    #[test]
+    fn lanes_without_columns_do_not_panic() {
         for columns in [0, 1] {
             assert_eq!(draw(&two_threads(), 5, 5, columns).len(), 3);
         }

@@ -18,6 +18,7 @@
 //! works in the same way against a server that someone else wrote.
 
 pub mod acts;
+pub mod animation;
 pub mod browser;
 pub mod chromium;
 pub mod claim;
@@ -34,6 +35,7 @@ pub mod program;
 pub mod record;
 pub mod report;
 pub mod scratch;
+pub mod signs;
 pub mod sockets;
 pub mod stage;
 pub mod state;

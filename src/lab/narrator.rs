@@ -1,42 +1,53 @@
-//! How `reproduce` tells its story: on a terminal with lanes that move in place,
-//! elsewhere with plain lines, for a program not at all.
+//! What `reproduce` prints while it runs: on a terminal with lanes that are redrawn in place, elsewhere as plain
+//! lines, with `--json` nothing.
+//!
+//! An act fits on a screen of 24 rows. [`Narrator`] counts the rows of the act: a picture folds lanes, and short
+//! claims share a line, as far as that is needed. A higher terminal gets more of both.
 
-use std::io::{self, Write};
+mod rows;
+
+use std::io::{self, IsTerminal, Write};
 
 use console::{Style, Term};
 
 use super::claim::Claim;
-use super::lanes::{self, Cell, LEGEND, Lane};
+use super::lanes::LEGEND;
 use super::record::Record;
-use super::story::Story;
+use super::signs::Signs;
 use ninetabs_server::escape::printable;
+use rows::{LABEL, Picture, style};
 
-/// The widest that lanes are drawn.
-const MOST_COLUMNS: usize = 100;
-/// What a row needs besides its cells: its label, and who holds it.
-const BESIDE_CELLS: usize = 8 + 20;
-/// The most threads that are drawn one by one.
-const MOST_LANES: usize = 16;
+/// Rows that an act has if nothing is known of the terminal, and at least.
+const ROWS: usize = 24;
+/// Columns of the words in the margin.
+const MARGIN: usize = LABEL;
+/// The most columns that are used.
+const MOST_COLUMNS: usize = 120;
+/// Between claims that share a line.
+const GAP: &str = "   ";
 
-/// Where the story goes.
+/// Where the output goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
-    /// Lanes are drawn again and again in the same place.
+    /// To a terminal: lanes are redrawn in the same place.
     InPlace,
-    /// A line at each change, and the lanes once.
+    /// To a file, a pipe or a dumb terminal: each picture is printed once.
     Plain,
-    /// Nothing: the verdict goes elsewhere.
+    /// Nowhere: the verdict is printed by something else.
     Silent,
 }
 
-/// Tells what happens, as it happens.
+/// Prints what happens, as it happens.
 #[derive(Debug)]
 pub struct Narrator {
     term: Term,
     manner: Manner,
+    signs: Signs,
+    caption: String,
     /// Lines of the last drawing, which the next one replaces.
     drawn: usize,
-    last_line: String,
+    /// Rows of the act so far.
+    used: usize,
     /// The first write that failed.
     failed: Option<io::Error>,
 }
@@ -57,146 +68,149 @@ impl Narrator {
     }
 
     fn new(term: Term, manner: Manner) -> Narrator {
-        Narrator { term, manner, drawn: 0, last_line: String::new(), failed: None }
+        let signs = Signs::from_environment();
+        Narrator { term, manner, signs, caption: String::new(), drawn: 0, used: 0, failed: None }
     }
 
-    /// A line of text, wrapped at the terminal's width.
+    /// A paragraph, wrapped at the terminal's width.
     pub fn say(&mut self, text: &str) {
         self.settle();
-        for line in wrapped(text, self.width()) {
+        for line in wrapped(&self.signs.text(text), self.width()) {
             self.line(&line);
         }
     }
 
+    /// The title of an act, which begins on a new screen.
     pub fn title(&mut self, text: &str) {
         self.settle();
         self.line("");
-        self.line(&Style::new().bold().apply_to(text).to_string());
+        self.used = 0;
+        for line in wrapped(&self.signs.text(text), self.width()) {
+            self.line(&Style::new().bold().apply_to(line).to_string());
+        }
     }
 
     /// What the next picture shows.
     pub fn caption(&mut self, text: &str) {
         self.settle();
-        self.last_line.clear();
-        for line in wrapped(text, self.width()) {
-            self.line(&Style::new().underlined().apply_to(line).to_string());
-        }
+        text.clone_into(&mut self.caption);
     }
 
-    /// The key to the pictures, once at the top.
-    pub fn key(&mut self) {
-        let text = "In the pictures each row is a thread of the pool, tp 001 and so on, or todo, its queue; \
-                    time goes from left to right:";
-        wrapped(text, self.width()).iter().for_each(|line| self.line(line));
+    /// The legend of all pictures.
+    pub fn legend(&mut self) {
         let (mut line, mut used) = (String::new(), 0);
         for (cell, word) in LEGEND {
             let width = console::measure_text_width(word) + 4;
-            if used + width > self.width() {
-                self.line(&std::mem::take(&mut line));
-                used = 0;
+            // The last entry has no gap behind it.
+            if used + width - 1 > self.width() {
+                self.line(line.trim_end());
+                (line, used) = (String::new(), 0);
             }
-            line.push_str(&format!(" {} {word} ", style(cell).apply_to(cell.glyph())));
+            line.push_str(&format!(" {} {word} ", style(cell).apply_to(self.signs.glyph(cell))));
             used += width;
         }
-        self.line(&line);
+        self.line(line.trim_end());
     }
 
-    /// A word in the margin and what it introduces.
+    /// A word in the margin, and a paragraph beside it.
     pub fn entry(&mut self, word: &str, text: &str) {
         self.settle();
-        let indent = 10;
-        let lines = wrapped(text, self.width().saturating_sub(indent));
-        for (number, line) in lines.iter().enumerate() {
+        for (number, line) in self.beside_the_margin(text).iter().enumerate() {
             let margin = if number == 0 { word } else { "" };
-            self.line(&format!("{:<indent$}{line}", margin));
+            self.line(&format!("{margin:<MARGIN$}{line}"));
         }
     }
 
-    /// What was claimed and measured, with its verdict in front.
-    pub fn claims(&mut self, claims: &[Claim]) {
-        for claim in claims {
-            let (mark, style) = match claim.held {
-                true => ("holds", Style::new().green()),
-                false => ("FAILS", Style::new().red().bold()),
-            };
-            let Claim { claim: what, expected, measured, .. } = claim;
-            self.settle();
-            let text = format!("{what}: {measured} (expected {expected})");
-            for (number, line) in wrapped(&text, self.width().saturating_sub(10)).iter().enumerate() {
-                let margin = if number == 0 {
-                    style.apply_to(format!("{mark:<10}")).to_string()
-                } else {
-                    " ".repeat(10)
-                };
-                self.line(&format!("{margin}{line}"));
+    fn beside_the_margin(&self, text: &str) -> Vec<String> {
+        wrapped(&self.signs.text(text), self.width().saturating_sub(MARGIN))
+    }
+
+    /// The claims, each with its sign, and the cause. The claims share lines if the act is too long otherwise.
+    pub fn verdict(&mut self, claims: &[Claim], why: &str) {
+        self.settle();
+        let beneath = self.beside_the_margin(why).len();
+        // One more row is for the prompt of `--step`, or for the blank line before the next act.
+        let left = self.height().saturating_sub(self.used + beneath + 1);
+        let single: Vec<Vec<String>> = claims.iter().map(|claim| self.claim(claim)).collect();
+        let lines = if single.iter().map(Vec::len).sum::<usize>() <= left {
+            single.concat()
+        } else {
+            packed(single, self.width())
+        };
+        lines.iter().for_each(|line| self.line(line));
+        self.entry("Why", why);
+    }
+
+    fn claim(&self, claim: &Claim) -> Vec<String> {
+        let style = if claim.held { Style::new().green() } else { Style::new().red().bold() };
+        let indent = self.signs.mark_width() + 2;
+        let sentence = claim.sentence();
+        let lines = wrapped(&self.signs.text(&sentence), self.width().saturating_sub(indent));
+        let mark = self.signs.mark(claim.held);
+        let margin = |number: usize| match number {
+            0 => {
+                let blanks = " ".repeat(indent - 1 - console::measure_text_width(mark));
+                format!(" {}{blanks}", style.apply_to(mark))
             }
-        }
+            _ => " ".repeat(indent),
+        };
+        lines.iter().enumerate().map(|(number, line)| format!("{}{line}", margin(number))).collect()
     }
 
-    /// The lanes as they are now: again in the same place, or, plainly, one line
-    /// where something has changed.
+    /// The lanes as they are now, redrawn in the same place.
     pub fn watch(&mut self, record: &Record, from_us: u64) {
-        match self.manner {
-            Manner::InPlace => {
-                let rows = self.rows(record, from_us);
-                self.replace(&rows);
-            }
-            Manner::Plain => {
-                let line = summary(record);
-                if line != self.last_line {
-                    let at = record.now_us.saturating_sub(from_us) as f64 / 1e6;
-                    for (number, part) in wrapped(&line, self.width().saturating_sub(10)).iter().enumerate() {
-                        let margin = if number == 0 { format!("{at:>6.1} s") } else { String::new() };
-                        self.line(&format!("{margin:<8}  {part}"));
-                    }
-                    self.last_line = line;
-                }
-            }
-            Manner::Silent => {}
+        if self.manner == Manner::InPlace {
+            let rows = self.picture().rows(record, from_us, rows::MOST_LANES);
+            self.replace(&rows);
         }
     }
 
-    /// The lanes for good, below everything so far.
-    pub fn lanes(&mut self, record: &Record, from_us: u64) {
+    /// The finished picture, with at most so many lanes on a screen of 24 rows.
+    pub fn lanes(&mut self, record: &Record, from_us: u64, most: usize) {
         if self.manner == Manner::Silent {
             return;
         }
-        let rows = self.rows(record, from_us);
+        let most = (most + self.height() - ROWS).min(rows::MOST_LANES);
+        let rows = self.picture().rows(record, from_us, most);
         self.replace(&rows);
         self.settle();
-        self.last_line.clear();
     }
 
-    fn rows(&self, record: &Record, from_us: u64) -> Vec<String> {
-        let width = self.width();
-        let columns = width.saturating_sub(BESIDE_CELLS).clamp(10, MOST_COLUMNS);
-        let lanes = lanes::draw(record, from_us, record.now_us, columns);
-        let (threads, todo) = lanes.split_at(lanes.len().saturating_sub(1));
-        let shown = &threads[..threads.len().min(MOST_LANES)];
-        let mut rows: Vec<String> = shown.iter().map(|lane| row(lane, &lane.holder, width)).collect();
-        if threads.len() > shown.len() {
-            rows.push(format!("  …     and {} threads more", threads.len() - shown.len()));
-        }
-        for lane in todo {
-            // Those that wait have lines of their own where they do not fit beside the lane.
-            let fits = console::measure_text_width(&lane.holder) <= room_beside(lane, width);
-            rows.push(row(lane, if fits { &lane.holder } else { "" }, width));
-            if !fits {
-                rows.extend(waiting(&lane.holder, width));
-            }
-        }
-        let seconds = record.now_us.saturating_sub(from_us) as f64 / 1e6;
-        rows.push(format!("        0 s{:>1$}", format!("{seconds:.1} s"), columns.saturating_sub(3)));
-        rows
+    fn picture(&self) -> Picture<'_> {
+        Picture { signs: self.signs, caption: &self.caption, width: self.width() }
     }
 
-    /// Whether all that was told could be written; the first error otherwise.
+    /// Asks for a line of input. On a terminal it is erased by [`Narrator::answered`].
+    pub fn prompt(&mut self, text: &str) {
+        self.settle();
+        match self.is_answered_in_place() {
+            // The user's Enter ends the line.
+            true => self.write(format_args!("{text} ")),
+            false => self.line(text),
+        }
+        let flushed = io::stdout().flush();
+        self.note(flushed);
+    }
+
+    /// The prompt's line was entered.
+    pub fn answered(&mut self) {
+        if self.is_answered_in_place() {
+            // A terminal that is gone is noticed at the end.
+            let _ = self.term.clear_last_lines(1);
+        }
+    }
+
+    fn is_answered_in_place(&self) -> bool {
+        self.manner == Manner::InPlace && io::stdin().is_terminal()
+    }
+
+    /// Whether everything could be printed; otherwise the first error.
     pub fn written(&mut self) -> io::Result<()> {
         let flushed = io::stdout().flush();
         self.failed.take().map_or(flushed, Err)
     }
 
-    /// The story ends here, in the middle: what comes next begins on a line of its own.
+    /// The run was interrupted: what comes next begins on a line of its own.
     pub fn leave(&mut self) {
         self.settle();
         if self.manner == Manner::InPlace {
@@ -205,8 +219,9 @@ impl Narrator {
     }
 
     fn replace(&mut self, rows: &[String]) {
-        // A terminal that is gone is noticed when the story ends.
+        // A terminal that is gone is noticed at the end.
         let _ = self.term.clear_last_lines(self.drawn);
+        self.used = self.used.saturating_sub(self.drawn);
         self.drawn = 0;
         for row in rows {
             self.line(row);
@@ -214,86 +229,69 @@ impl Narrator {
         self.drawn = if self.manner == Manner::InPlace { rows.len() } else { 0 };
     }
 
-    /// What is drawn stays where it is.
+    /// Keeps the drawing where it is.
     fn settle(&mut self) {
         self.drawn = 0;
     }
 
     fn line(&mut self, text: &str) {
-        if self.manner == Manner::Silent {
-            return;
+        self.used += 1;
+        self.write(format_args!("{text}\n"));
+    }
+
+    fn write(&mut self, text: std::fmt::Arguments<'_>) {
+        if self.manner != Manner::Silent {
+            let written = io::stdout().write_fmt(text);
+            self.note(written);
         }
-        // The claims are judged all the same; the command's end says what was lost.
-        if let Err(error) = writeln!(io::stdout(), "{text}") {
+    }
+
+    /// The claims are checked all the same; the end of the command reports that output was lost.
+    fn note(&mut self, written: io::Result<()>) {
+        if let Err(error) = written {
             self.failed.get_or_insert(error);
         }
     }
 
     fn width(&self) -> usize {
         let columns = usize::from(self.term.size().1);
-        if self.manner == Manner::InPlace { columns.clamp(40, MOST_COLUMNS + BESIDE_CELLS) } else { 80 }
+        if self.manner == Manner::InPlace { columns.clamp(40, MOST_COLUMNS) } else { 80 }
+    }
+
+    fn height(&self) -> usize {
+        let rows = usize::from(self.term.size().0);
+        if self.manner == Manner::InPlace { rows.max(ROWS) } else { ROWS }
     }
 }
 
-/// A row, or two, for those that wait in todo.
-fn waiting(names: &str, width: usize) -> Vec<String> {
-    let width = width.saturating_sub(8);
-    let mut lines = wrapped(&format!("waiting: {names}"), width);
-    if lines.len() > 2 {
-        lines.truncate(1);
-        let named = lines[0].matches(',').count();
-        lines.push(format!("and {} more", (names.matches(", ").count() + 1).saturating_sub(named)));
+/// Puts claims of one line beside each other, in their order, as far as they fit.
+fn packed(claims: Vec<Vec<String>>, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut is_open = false;
+    for claim in claims {
+        let is_single = claim.len() == 1;
+        match (lines.last_mut(), claim.as_slice()) {
+            (Some(last), [text])
+                if is_open
+                    && console::measure_text_width(last) + GAP.len() + console::measure_text_width(text)
+                        - 1
+                        <= width =>
+            {
+                last.push_str(GAP);
+                last.push_str(text.strip_prefix(' ').unwrap_or(text));
+            }
+            _ => lines.extend(claim),
+        }
+        is_open = is_single;
     }
-    lines.into_iter().map(|line| format!("        {line}")).collect()
+    lines
 }
 
-fn room_beside(lane: &Lane, width: usize) -> usize {
-    width.saturating_sub(lane.cells.len() + 9)
-}
-
-fn row(lane: &Lane, beside: &str, width: usize) -> String {
-    let glyphs = |from: usize, to: usize| {
-        let runs = lane.cells.get(from..to).unwrap_or_default().chunk_by(|a, b| a == b);
-        let run = |run: &[Cell]| {
-            let text: String = run.iter().map(|cell| cell.glyph()).collect();
-            style(run[0]).apply_to(text).to_string()
-        };
-        runs.map(run).collect::<String>()
-    };
-    let (mut cells, mut column) = (String::new(), 0);
-    for name in lane.names() {
-        cells.push_str(&glyphs(column, name.column));
-        cells.push_str(name.name);
-        column = name.column + name.width;
-    }
-    cells.push_str(&glyphs(column, lane.cells.len()));
-    format!(" {:<7}{cells} {}", lane.label, console::truncate_str(beside, room_beside(lane, width), "…"))
-}
-
-fn style(cell: Cell) -> Style {
-    match cell {
-        Cell::Empty => Style::new(),
-        Cell::Idle => Style::new().dim(),
-        Cell::Held => Style::new().cyan(),
-        Cell::Wrote => Style::new().cyan().bold(),
-        Cell::Queued | Cell::Blocked => Style::new().yellow(),
-        Cell::Reaped => Style::new().magenta().bold(),
-        Cell::Gone => Style::new().red().bold(),
-    }
-}
-
-fn summary(record: &Record) -> String {
-    let held = record.held();
-    let idle = record.threads().len().saturating_sub(held);
-    let todo: Vec<String> = record.todo().map(Story::name).collect();
-    let todo = if todo.is_empty() { "empty".to_owned() } else { todo.join(", ") };
-    format!("threads: {held} held, {idle} idle; todo: {todo}")
-}
-
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+/// Breaks a text into lines, between words only.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    // What is said may repeat words of the server under test.
+    // A text may quote the server under test.
     for word in text.split_whitespace().map(printable) {
         if !line.is_empty()
             && console::measure_text_width(&line) + 1 + console::measure_text_width(&word) > width
@@ -312,51 +310,21 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::record::tests::two_threads;
-
-    #[test]
-    fn the_plain_line_says_who_waits() {
-        assert_eq!(summary(&two_threads()), "threads: 1 held, 1 idle; todo: /up");
-    }
-
-    #[test]
-    fn a_lane_bears_the_name_of_each_stay() {
-        let mut record = two_threads();
-        for story in record.stories.values_mut() {
-            (story.queued_us, story.writes_us) = (0, vec![0]);
-            story.started = story.started.map(|(_, thread)| (0, thread));
-            story.finished_us = story.finished_us.map(|_| 500_000);
-            if let Some(gone) = &mut story.gone {
-                gone.at_us = 500_000;
-            }
-        }
-        record.now_us = 1_000_000;
-        let lanes = lanes::draw(&record, 0, record.now_us, 20);
-        let rows: Vec<String> = lanes.iter().map(|lane| row(lane, &lane.holder, 80)).collect();
-        let plain: Vec<_> = rows.iter().map(|row| console::strip_ansi_codes(row).into_owned()).collect();
-        assert_eq!(
-            plain,
-            [
-                " tp 001 ●tab 1────x········· ",
-                " tp 002 ●tab 2────────────── tab 2",
-                " todo   ░/up░░░░░░░░░░░░░░░░ /up",
-            ]
-        );
-    }
-
-    #[test]
-    fn those_that_wait_are_named_and_not_cut() {
-        let names = "tab 9, connection 19";
-        assert_eq!(waiting(names, 80), ["        waiting: tab 9, connection 19"]);
-        let many = (1..=40).map(|tab| format!("tab {tab}")).collect::<Vec<_>>().join(", ");
-        let lines = waiting(&many, 80);
-        assert!(lines.len() == 2 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
-        assert!(lines[1].contains("and 31 more"), "{lines:?}");
-    }
 
     #[test]
     fn words_are_never_cut() {
         assert_eq!(wrapped("one two  three", 7), ["one two", "three"]);
         assert_eq!(wrapped("incomprehensible", 4), ["incomprehensible"]);
+    }
+
+    #[test]
+    fn claims_share_a_line_as_far_as_they_fit() {
+        let claims = [" ✓ one", " ✓ two", " ✗ three is long"].map(|line| vec![line.to_owned()]);
+        let mut claims = claims.to_vec();
+        claims.push(vec![" ✓ four".into(), "   goes on".into()]);
+        claims.push(vec![" ✓ five".into()]);
+        let lines = packed(claims, 20);
+        assert_eq!(lines, [" ✓ one   ✓ two", " ✗ three is long", " ✓ four", "   goes on", " ✓ five"]);
+        assert_eq!(packed(vec![vec![" ✓ one".into()], vec![" ✓ two".into()]], 13).len(), 2);
     }
 }

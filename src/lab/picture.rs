@@ -1,123 +1,197 @@
-//! A record as a picture, in SVG: a lane a thread, todo below them, so that the
-//! README shows what a run really did.
+//! A record as a picture in SVG: one lane per thread, and the queue below.
 //!
-//! The terminal's lanes ([`super::lanes`]) have a column for a fifth of a second;
-//! here a thing stands where it happened, and every stay bears its visitor's name.
-//! A pure drawing of a [`Record`], with a template for its shapes and colours.
+//! The lanes of the terminal ([`super::lanes`]) have a column for a fraction of a second. Here everything is drawn
+//! where it happened. A pure drawing of a [`Scene`]; the template holds the shapes, [`STYLE`] and [`PALETTE`] their
+//! colors.
 
 use minijinja::{Environment, Value, context};
 use thiserror::Error;
 
 use super::record::Record;
+use super::stage::Scene;
 use super::story::Story;
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
-/// The shapes' colours, light and dark; whoever puts the picture into a page needs them once.
+/// The shapes' colors by name. A page that contains pictures needs this once, and [`PALETTE`].
 pub const STYLE: &str = include_str!("../../views/lanes.css");
-/// Pixels: the lanes' width and height, and the room around them.
+/// The values of the colors.
+pub const PALETTE: &str = include_str!("../../views/palette.css");
+/// Pixels: the lanes' width and height, and the margins around them.
 const SPAN: f64 = 760.0;
-const LANE: usize = 28;
-const LEFT: f64 = 76.0;
+const LANE: usize = 25;
+pub const LEFT: f64 = 76.0;
 const RIGHT: f64 = 24.0;
-const TOP: usize = 72;
-const BELOW: usize = 66;
-/// Where a picture begins that stands below a title of its page.
-const BELOW_TITLE: usize = TOP - 8;
-/// A character's width, and the least room between a bar's edge and its name.
+const TOP: usize = 68;
+const BELOW: usize = 56;
+const LEGEND_ROW: usize = 20;
+/// The top of a picture whose page has the title.
+const BELOW_TITLE: usize = TOP - 6;
+/// The width of a character, and the least distance between a name and the edge of its bar.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
-/// Who waits for less than this part of the picture only passes through todo.
+/// A wait in the queue that is shorter than this part of the picture is not drawn.
 const PASSING: u64 = 100;
-/// Most ticks of the time below the lanes.
+/// The most ticks of the time axis.
 const TICKS: u64 = 12;
 
 /// The picture could not be drawn.
 #[derive(Debug, Error)]
-#[error("the picture could not be drawn: {0}")]
+#[error("cannot draw the picture: {0}")]
 pub struct PictureError(#[from] minijinja::Error);
 
-/// Draws a record from this time on its clock to its end, as a file of its own.
-pub fn svg(title: &str, record: &Record, from_us: u64) -> Result<String, PictureError> {
-    draw(title, record, from_us, Frame::File)
+/// How a scene is drawn.
+#[derive(Debug, Clone, Default)]
+pub struct Look<'a> {
+    /// The title of a file of its own, which contains its style. A picture in a page has none.
+    pub title: Option<&'a str>,
+    /// What a screen reader says.
+    pub label: &'a str,
+    /// The end of the picture on the server's clock, if it is not the end of the record.
+    pub until_us: Option<u64>,
+    /// Whether threads that were idle all the time are counted, and not drawn.
+    pub folds_idle: bool,
+    /// Lines below the title, all in the same place, and the style that shows them one after the other.
+    pub lines: Vec<String>,
+    pub animation: String,
 }
 
-/// The same as a part of a page that has [`STYLE`]: without colours, paper and title.
-pub fn inline(title: &str, record: &Record, from_us: u64) -> Result<String, PictureError> {
-    draw(title, record, from_us, Frame::Page)
+/// Draws a scene as a file of its own.
+pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
+    let lines = vec![format!("{}; drawn by ninetabs from the record of a run", scene.caption)];
+    draw(scene, &Look { title: Some(title), label: title, lines, ..Look::default() })
 }
 
-/// Where a picture stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Frame {
-    /// In a file of its own.
-    File,
-    /// In a page, which has the style and the title.
-    Page,
-}
-
-fn draw(title: &str, record: &Record, from_us: u64, frame: Frame) -> Result<String, PictureError> {
-    let alone = frame == Frame::File;
-    let scale = PictureScale { from_us, to_us: record.now_us.max(from_us + 1) };
+/// Draws a scene.
+pub fn draw(scene: &Scene, look: &Look<'_>) -> Result<String, PictureError> {
+    let Scene { record, from_us, .. } = scene;
+    let until_us = look.until_us.unwrap_or(record.now_us);
+    let scale = PictureScale { from_us: *from_us, to_us: until_us.max(from_us + 1) };
+    let rows: Vec<usize> =
+        record.threads().filter(|thread| !look.folds_idle || !is_idle(record, *thread, &scale)).collect();
+    let idle = record.threads().len() - rows.len();
     let threads: Vec<Value> =
-        record.threads().enumerate().map(|(row, thread)| lane(record, thread, row, &scale)).collect();
+        rows.iter().enumerate().map(|(row, thread)| lane(record, *thread, row, &scale)).collect();
     let waiters = waiters(record, &scale);
-    let rows = record.threads().len() + waiters.iter().map(|(row, _)| row + 1).max().unwrap_or(1);
-    let waits: Vec<Value> = waiters.iter().map(|(row, story)| wait(record, story, *row, &scale)).collect();
-    let bottom = y(rows);
+    let queue_row = rows.len() + usize::from(idle > 0);
+    let queue_rows = waiters.iter().map(|(row, _)| row + 1).max().unwrap_or_default();
+    let wait = |(row, story): &(usize, &Story)| {
+        let taken_by = story.started.and_then(|(_, thread)| rows.iter().position(|it| *it == thread));
+        wait(story, queue_row + row, taken_by, &scale)
+    };
+    let waits: Vec<Value> = waiters.iter().map(wait).collect();
+    let bottom = y(queue_row + queue_rows);
+    let legend = legend(record, &waiters, &scale);
     let mut environment = Environment::new();
+    environment.add_template("palette.css", PALETTE)?;
     environment.add_template("lanes.css", STYLE)?;
     environment.add_template("lanes.svg", TEMPLATE)?;
     Ok(environment.get_template("lanes.svg")?.render(context! {
-        title,
-        alone,
-        from_y => if alone { 0 } else { BELOW_TITLE },
+        title => look.title,
+        label => look.label,
+        lines => look.lines.clone(),
+        animation => look.animation.as_str(),
+        from_y => if look.title.is_some() { 0 } else { BELOW_TITLE },
         threads,
+        folded => (idle > 0).then(|| format!("{idle} more {} idle", if idle == 1 { "thread," } else { "threads," })),
+        folded_y => y(rows.len()),
         waits,
-        todo_y => y(record.threads().len()),
+        queue_y => y(queue_row),
         ticks => scale.ticks(),
         left => LEFT,
         right => LEFT + SPAN,
         top => TOP,
         bottom,
+        height => bottom + BELOW + (legend.last().map_or(0, |entry| entry.row) * LEGEND_ROW),
+        legend => legend.iter().map(LegendEntry::value).collect::<Vec<_>>(),
+        legend_y => bottom + 32,
+        legend_row => LEGEND_ROW,
         width => LEFT + SPAN + RIGHT,
-        height => bottom + BELOW,
     })?)
 }
 
-/// A thread's lane: who held it, from when to when, and what became of each write.
+/// Whether no request held the thread while it is drawn.
+fn is_idle(record: &Record, thread: usize, scale: &PictureScale) -> bool {
+    !record
+        .stories
+        .values()
+        .any(|story| story.started.is_some_and(|(_, of)| of == thread) && scale.shows(story))
+}
+
+/// One thread: its requests, and what happened to each of their writes.
 fn lane(record: &Record, thread: usize, row: usize, scale: &PictureScale) -> Value {
-    let mine = record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == thread));
-    let stays: Vec<Value> = mine
-        .filter_map(|story| {
-            let (from_us, until_us) = (story.started?.0, story.finished_us.unwrap_or(scale.to_us));
-            let (x, width) = scale.bar(from_us, until_us)?;
-            let marks = |times: &[u64]| times.iter().filter_map(|at| scale.x(*at)).collect::<Vec<_>>();
-            let gone: Vec<u64> = story.gone.iter().map(|gone| gone.at_us).collect();
-            let reaped: Vec<u64> = story.reaped_us.into_iter().collect();
-            Some(context! {
-                x, width,
-                name => name_that_fits(story, width),
-                writes => marks(&story.writes_us),
-                blocked => blocked(story, scale),
-                gone => marks(&gone),
-                reaped => marks(&reaped),
-            })
-        })
-        .collect();
+    let own = record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == thread));
+    let stays: Vec<Value> = own.filter_map(|story| stay(story, row, scale)).collect();
     context! { label => format!("tp {thread:03}"), y => y(row), stays }
 }
 
-/// Where its writes waited for the client to read.
-fn blocked(story: &Story, scale: &PictureScale) -> Vec<Value> {
-    let bars = story.blocked_us.iter().filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us));
-    bars.map(|(x, width)| context! { x, width }).collect()
+fn stay(story: &Story, row: usize, scale: &PictureScale) -> Option<Value> {
+    if !scale.shows(story) {
+        return None;
+    }
+    let (from_us, until_us) = (story.started?.0, story.finished_us.unwrap_or(scale.to_us));
+    let (x, width) = scale.bar(from_us, until_us)?;
+    let is_gone = |at_us: &u64| story.closed_us.is_some_and(|closed_us| *at_us > closed_us);
+    let marks = |times: &mut dyn Iterator<Item = u64>| times.filter_map(|at| scale.x(at)).collect::<Vec<_>>();
+    let hollow = story.closed_us.filter(|closed_us| *closed_us < until_us).and_then(|closed_us| {
+        let (x, width) = scale.bar(closed_us.max(from_us), until_us)?;
+        let writes = marks(&mut story.writes_us.iter().copied().filter(is_gone));
+        let labels = [format!("{} closed, client gone", story.name()), "client gone".to_owned()];
+        let label = labels.into_iter().find(|label| text_width(label) + 3.0 * MARGIN <= width);
+        let label_width = label.as_ref().map(|label| round(text_width(label) + 6.0));
+        let label_x = round(x + MARGIN);
+        Some(context! { x, width => round((width - 3.0).max(1.0)), writes, label, label_width, label_x })
+    });
+    let end_of_name = scale.x(story.closed_us.unwrap_or(until_us)).unwrap_or(x);
+    let name = name_that_fits(story, end_of_name.min(x + width) - x);
+    Some(context! {
+        x, width,
+        is_open => !is_answered_page(story),
+        name_width => round(text_width(&name) + 6.0),
+        name,
+        writes => marks(&mut story.writes_us.iter().copied().filter(|at_us| !is_gone(at_us))),
+        blocked => blocked(story, row, scale),
+        hollow,
+        failed => marks(&mut story.gone.iter().map(|gone| gone.at_us)),
+        reaped => marks(&mut story.reaped_us.into_iter()),
+    })
 }
 
-/// Those who are seen to wait in todo, each with a row in which it overlaps nobody.
+/// A request other than a stream that got its response.
+fn is_answered_page(story: &Story) -> bool {
+    !story.is_stream && story.finished_us.is_some()
+}
+
+/// The writes that their readers delayed.
+fn blocked(story: &Story, row: usize, scale: &PictureScale) -> Vec<Value> {
+    let bars = story.blocked_us.iter().filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us));
+    bars.map(|(x, width)| context! { hatching => stripes(x, width, y(row)) }).collect()
+}
+
+/// Diagonal lines that fill a bar.
+fn stripes(x: f64, width: f64, y: usize) -> String {
+    const STEP: f64 = 9.0;
+    const HEIGHT: f64 = 16.0;
+    let mut path = String::new();
+    let mut at = x - HEIGHT;
+    while at < x + width {
+        // From the lower left to the upper right, cut at both edges of the bar.
+        let (from, to) = (at.max(x + 1.0), (at + HEIGHT).min(x + width - 1.0));
+        if to > from {
+            let (low, high) = (y as f64 + 20.0 - (from - at), y as f64 + 20.0 - (to - at));
+            path.push_str(&format!("M{} {}L{} {}", round(from), round(low), round(to), round(high)));
+        }
+        at += STEP;
+    }
+    path
+}
+
+/// The requests that wait in the queue for long enough to be drawn, each with a row in which it overlaps no other.
 fn waiters<'a>(record: &'a Record, scale: &PictureScale) -> Vec<(usize, &'a Story)> {
     let stays = |story: &&Story| {
         let until_us = waits_until(story, scale);
-        until_us >= scale.from_us && until_us.saturating_sub(story.queued_us) > scale.span_us() / PASSING
+        story.queued_us < scale.to_us
+            && until_us >= scale.from_us
+            && until_us.saturating_sub(story.queued_us) > scale.span_us() / PASSING
     };
     let mut free_from: Vec<u64> = Vec::new();
     let mut placed = Vec::new();
@@ -131,32 +205,88 @@ fn waiters<'a>(record: &'a Record, scale: &PictureScale) -> Vec<(usize, &'a Stor
 }
 
 fn waits_until(story: &Story, scale: &PictureScale) -> u64 {
-    story.left_todo_us().unwrap_or(scale.to_us)
+    story.left_todo_us().unwrap_or(scale.to_us).min(scale.to_us)
 }
 
-fn wait(record: &Record, story: &Story, row: usize, scale: &PictureScale) -> Value {
+/// A spare connection: it waits without a request.
+fn is_spare(story: &Story) -> bool {
+    story.target.is_empty()
+}
+
+fn wait(story: &Story, row: usize, taken_by: Option<usize>, scale: &PictureScale) -> Value {
     let bar = scale.bar(story.queued_us, waits_until(story, scale));
     let (x, width) = bar.unwrap_or((LEFT, 0.0));
-    let taken_by = story.started.and_then(|(_, thread)| record.threads().position(|it| it == thread));
+    let is_taken = story.started.is_some_and(|(at_us, _)| at_us <= scale.to_us);
+    let name = name_that_fits(story, width);
     context! {
         x, width,
-        y => y(record.threads().len() + row),
-        name => name_that_fits(story, width),
-        taken_y => taken_by.map(y),
+        y => y(row),
+        stripes => stripes(x, width, y(row)),
+        is_spare => is_spare(story),
+        name_width => round(text_width(&name) + 6.0),
+        name,
+        taken_y => taken_by.filter(|_| is_taken).map(y),
     }
+}
+
+/// What a sign means, and its place below the picture.
+#[derive(Debug)]
+struct LegendEntry {
+    kind: &'static str,
+    x: f64,
+    row: usize,
+}
+
+impl LegendEntry {
+    fn value(&self) -> Value {
+        context! { kind => self.kind, x => self.x, row => self.row }
+    }
+}
+
+/// The legend: only what the picture shows.
+fn legend(record: &Record, waiters: &[(usize, &Story)], scale: &PictureScale) -> Vec<LegendEntry> {
+    let shown: Vec<&Story> = record.stories.values().filter(|story| scale.shows(story)).collect();
+    let is_shown = |at_us: &u64| (scale.from_us..=scale.to_us).contains(at_us);
+    let any = |has: &dyn Fn(&Story) -> bool| shown.iter().any(|story| has(story));
+    let entries = [
+        ("held", any(&|story| !is_answered_page(story))),
+        ("write", any(&|story| story.writes_us.iter().any(is_shown))),
+        ("write blocked", any(&|story| story.blocked_us.iter().any(|(_, until_us)| is_shown(until_us)))),
+        ("client gone", any(&|story| story.closed_us.as_ref().is_some_and(is_shown))),
+        ("write failed", any(&|story| story.gone.as_ref().is_some_and(|gone| is_shown(&gone.at_us)))),
+        ("reaped", any(&|story| story.reaped_us.as_ref().is_some_and(is_shown))),
+        ("page answered", any(&is_answered_page)),
+        ("idle", true),
+        ("waiting", waiters.iter().any(|(_, story)| !is_spare(story))),
+        ("spare connection", waiters.iter().any(|(_, story)| is_spare(story))),
+    ];
+    let (mut x, mut row) = (LEFT, 0);
+    let mut legend = Vec::new();
+    for (kind, _) in entries.into_iter().filter(|(_, is_there)| *is_there) {
+        let width = text_width(kind) + 40.0;
+        if x + width > LEFT + SPAN {
+            (x, row) = (LEFT, row + 1);
+        }
+        legend.push(LegendEntry { kind, x: round(x), row });
+        x += width;
+    }
+    legend
 }
 
 fn y(row: usize) -> usize {
     TOP + row * LANE
 }
 
-fn name_that_fits(story: &Story, width: f64) -> String {
-    let name = story.name();
-    let fits = name.chars().count() as f64 * CHARACTER + 2.0 * MARGIN <= width;
-    if fits { name } else { String::new() }
+fn text_width(text: &str) -> f64 {
+    console::measure_text_width(text) as f64 * CHARACTER
 }
 
-/// Where a time is in the picture.
+fn name_that_fits(story: &Story, width: f64) -> String {
+    let name = story.name();
+    if text_width(&name) + 2.0 * MARGIN + 2.0 <= width { name } else { String::new() }
+}
+
+/// Maps a time to its place in the picture.
 struct PictureScale {
     from_us: u64,
     to_us: u64,
@@ -167,18 +297,24 @@ impl PictureScale {
         self.to_us - self.from_us
     }
 
+    /// Whether the request held its thread while the picture is drawn.
+    fn shows(&self, story: &Story) -> bool {
+        story.started.is_some_and(|(at_us, _)| at_us <= self.to_us)
+            && story.finished_us.is_none_or(|at_us| at_us >= self.from_us)
+    }
+
     fn x(&self, at_us: u64) -> Option<f64> {
-        let since = at_us.checked_sub(self.from_us)?;
-        Some(round(LEFT + since.min(self.span_us()) as f64 * SPAN / self.span_us() as f64))
+        let since = at_us.checked_sub(self.from_us).filter(|since| *since <= self.span_us())?;
+        Some(round(LEFT + since as f64 * SPAN / self.span_us() as f64))
     }
 
-    /// A bar's left edge and its width; None if it was over before the picture begins.
+    /// The left edge and the width of a bar. None if it ended before the picture begins.
     fn bar(&self, from_us: u64, until_us: u64) -> Option<(f64, f64)> {
-        let (x, end) = (self.x(from_us.max(self.from_us))?, self.x(until_us)?);
-        Some((x, round((end - x).max(1.0))))
+        let (x, end) = (self.x(from_us.max(self.from_us))?, self.x(until_us.min(self.to_us))?);
+        Some((x, round((end - x).max(2.0))))
     }
 
-    /// Whole steps of time, as many as have room.
+    /// The ticks of the time axis, in whole steps.
     fn ticks(&self) -> Vec<Value> {
         let steps_us = [100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 60_000_000];
         let fits = |step_us: &&u64| self.span_us() / **step_us <= TICKS;
@@ -191,7 +327,7 @@ impl PictureScale {
     }
 }
 
-/// A tenth of a pixel is seen by nobody, and fifteen digits are read by nobody.
+/// To a tenth of a pixel.
 fn round(pixels: f64) -> f64 {
     (pixels * 10.0).round() / 10.0
 }
@@ -201,25 +337,30 @@ mod tests {
     use super::*;
     use crate::lab::record::tests::two_threads;
 
-    /// The record with one second between any two things that happened.
-    fn spread(mut record: Record) -> Record {
+    /// The record of two threads over ten seconds, as a scene.
+    fn spread() -> Scene {
+        let mut record = two_threads();
         for story in record.stories.values_mut() {
             story.queued_us = story.request * 1_000_000;
             story.started = story.started.map(|(_, thread)| (story.request * 1_000_000, thread));
             story.finished_us = story.finished_us.map(|_| 5_000_000);
+            story.writes_us = vec![story.request * 1_000_000];
+            if let Some(gone) = &mut story.gone {
+                gone.at_us = 5_000_000;
+            }
         }
         record.now_us = 10_000_000;
-        record
+        Scene { caption: "two tabs".into(), record, from_us: 0 }
     }
 
     #[test]
     fn every_lane_is_in_the_picture_and_names_are_escaped() {
-        let mut record = spread(two_threads());
-        for story in record.stories.values_mut().filter(|story| story.target == "/up") {
+        let mut scene = spread();
+        for story in scene.record.stories.values_mut().filter(|story| story.target == "/up") {
             story.target = "/models/live_stream?tab=<b>".into();
         }
-        let picture = svg("nine & eight", &record, 0).unwrap();
-        for seen in ["tp 001", "tp 002", "todo", "tab 1", "tab 2", "&lt;b&gt;", "nine &amp; eight", ">10 s<"]
+        let picture = svg("nine & eight", &scene).unwrap();
+        for seen in ["tp 001", "tp 002", "queue", "tab 1", "tab 2", "&lt;b&gt;", "nine &amp; eight", ">10 s<"]
         {
             assert!(picture.contains(seen), "{seen} in {picture}");
         }
@@ -227,8 +368,40 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_at_the_same_time_has_a_row_each() {
-        let mut record = spread(two_threads());
+    fn the_legend_lists_only_what_the_picture_shows() {
+        let mut scene = spread();
+        let has = |scene: &Scene, kind: &str| svg("", scene).unwrap().contains(&format!(">{kind}</text>"));
+        for (kind, is_there) in [
+            ("held", true),
+            ("write", true),
+            ("write failed", true),
+            ("waiting", true),
+            ("idle", true),
+            ("client gone", false),
+            ("reaped", false),
+            ("write blocked", false),
+            ("page answered", false),
+            ("spare connection", false),
+        ] {
+            assert_eq!(has(&scene, kind), is_there, "{kind}");
+        }
+        scene.record.client_closed(40_002, 6_000_000);
+        let picture = svg("", &scene).unwrap();
+        assert!(picture.contains("tab 2 closed, client gone") && has(&scene, "client gone"), "{picture}");
+    }
+
+    #[test]
+    fn idle_threads_are_counted_where_they_are_folded() {
+        let mut scene = spread();
+        scene.record.stories.remove(&2);
+        let look = Look { folds_idle: true, ..Look::default() };
+        let picture = draw(&scene, &look).unwrap();
+        assert!(picture.contains("1 more thread, idle") && !picture.contains("tp 002"), "{picture}");
+    }
+
+    #[test]
+    fn requests_that_wait_at_the_same_time_have_a_row_each() {
+        let mut record = spread().record;
         let mut fourth = record.stories[&3].clone();
         fourth.request = 4;
         record.stories.insert(4, fourth);
@@ -237,7 +410,7 @@ mod tests {
             waiters(&record, &scale).iter().map(|(row, story)| (*row, story.request)).collect();
         assert_eq!(rows, [(0, 3), (1, 4)]);
 
-        // Who has left todo before the picture begins has no row in it.
+        // A request that left the queue before the picture begins has no row.
         for story in record.stories.values_mut().filter(|story| story.started.is_none()) {
             story.started = Some((5_000_000, 1));
         }
@@ -246,7 +419,20 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_record_is_a_picture_too() {
-        assert!(svg("nothing", &Record::default(), 0).unwrap().ends_with("</svg>"));
+    fn stripes_stay_inside_their_bar() {
+        let path = stripes(100.0, 40.0, 0);
+        let numbers = path.split(['M', 'L', ' ']).filter(|number| !number.is_empty());
+        for (index, number) in numbers.enumerate() {
+            let number: f64 = number.parse().unwrap();
+            let bounds = if index % 2 == 0 { 100.0..=140.0 } else { 4.0..=20.0 };
+            assert!(bounds.contains(&number), "{number} in {path}");
+        }
+        assert_eq!(stripes(0.0, 1.0, 0), "");
+    }
+
+    #[test]
+    fn an_empty_record_is_a_picture_as_well() {
+        let scene = Scene { caption: String::new(), record: Record::default(), from_us: 0 };
+        assert!(svg("nothing", &scene).unwrap().ends_with("</svg>"));
     }
 }

@@ -179,6 +179,14 @@ impl Record {
         self.stories.values().rev().find(|story| story.port == port)
     }
 
+    /// Notes that the client with this port closed at this time on the server's clock.
+    pub fn client_closed(&mut self, port: u16, at_us: u64) {
+        let story = self.stories.values_mut().rev().find(|story| story.port == port);
+        if let Some(story) = story.filter(|story| story.finished_us.is_none()) {
+            story.closed_us.get_or_insert(at_us);
+        }
+    }
+
     /// Requests that hold a thread.
     pub fn held(&self) -> usize {
         self.stories.values().filter(|story| story.is_running()).count()
@@ -271,8 +279,8 @@ pub(crate) mod tests {
         }
         let mut record = Record::default();
         record.take(excerpt);
-        let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();
-        assert_eq!(todo, [("connection 2".to_owned(), 4000), ("connection 1".to_owned(), 5000)]);
+        let todo: Vec<_> = record.todo().map(|story| (story.connection, story.queued_us)).collect();
+        assert_eq!(todo, [(2, 4000), (1, 5000)]);
     }
 
     #[test]
@@ -396,7 +404,7 @@ pub(crate) mod tests {
                 running,
                 [
                     ("tab 5".to_owned(), (2_000, 1), true, 0),
-                    ("connection 9".to_owned(), (100_004_000, 2), false, 4_000)
+                    ("spare connection".to_owned(), (100_004_000, 2), false, 4_000)
                 ]
             );
             let todo: Vec<_> = record.todo().map(|story| (story.name(), story.queued_us)).collect();

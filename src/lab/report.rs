@@ -1,46 +1,46 @@
-//! A run as one page of HTML that needs nothing else: no script, no other file.
+//! A run as one HTML page that needs nothing else: no script, no other file.
 //!
-//! The verdict stands first, and below it whatever failed. Then each act: what it
-//! expected, its lanes, its claims, its figures. At the end what it was played with,
-//! and the line that plays it again. Pure: the page is drawn from what the acts left.
+//! The verdict comes first, then whatever failed, what was tested, and one line per act. Then each act: what it
+//! expected, its pictures, its claims, its figures. At the end the configuration, and the command that repeats the run.
+//! A pure drawing of what the acts left.
 
 use std::time::{Duration, SystemTime};
 
 use minijinja::{Environment, Value, context};
 use thiserror::Error;
 
-use super::acts::Outcome;
+use super::acts::{Outcome, capitalized, spelled};
 use super::claim::Claim;
-use super::picture::{self, PictureError};
-use super::record::Record;
-use super::stage::{Plan, spoken};
+use super::picture::{self, Look, PictureError};
+use super::stage::{Plan, Scene, spoken};
 use super::story::Story;
 use crate::timestamp;
 
-/// The page's parts, by the names that they have in the folder `views/`.
+/// The parts of the page, by their names in the folder `views/`.
 const TEMPLATES: &[(&str, &str)] = &[
+    ("palette.css", picture::PALETTE),
     ("lanes.css", picture::STYLE),
     ("report/claims.html", include_str!("../../views/report/claims.html")),
     ("report/report.css", include_str!("../../views/report/report.css")),
     ("report/report.html", include_str!("../../views/report/report.html")),
 ];
 
-/// The report could not be drawn.
+/// The report could not be made.
 #[derive(Debug, Error)]
 pub enum ReportError {
-    #[error("the report could not be drawn: {0}")]
+    #[error("cannot make the report: {0}")]
     Template(#[from] minijinja::Error),
     #[error(transparent)]
     Picture(#[from] PictureError),
 }
 
-/// What a report tells of.
+/// The contents of a report.
 pub struct Report<'a> {
     pub plan: &'a Plan,
     pub outcomes: &'a [Outcome],
-    /// Why an act did not come to its end, and with it the run.
+    /// Why an act could not be finished, which ended the run.
     pub broken: Option<&'a str>,
-    /// The line that plays it again.
+    /// The command that repeats the run.
     pub command: &'a str,
     pub began: SystemTime,
     pub took: Duration,
@@ -61,44 +61,92 @@ impl Report<'_> {
             broken => self.broken,
             claims => claims().count(),
             failed => claims().filter(|claim| !claim.held).count(),
-            began => timestamp::seconds(self.began).to_string(),
+            summary => summary(plan),
+            began => date(self.began),
             command => self.command,
             configuration => vec![
                 ("threads", format!("{}:{}", plan.threads.start(), plan.threads.end())),
                 ("tabs", plan.tabs.to_string()),
                 ("front door", plan.front.clone()),
-                ("an update every", spoken(plan.pace.update_rate)),
-                ("a model every", spoken(plan.pace.produce_every)),
-                ("a client comes back after", spoken(plan.pace.retry)),
+                ("a write every", spoken(plan.pace.update_rate)),
+                ("a new row every", spoken(plan.pace.produce_every)),
+                ("clients reconnect after", spoken(plan.pace.retry)),
                 ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
-                ("on", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+                ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
                 ("took", spoken(self.took)),
             ],
         })?)
     }
 }
 
+/// What was tested.
+fn summary(plan: &Plan) -> String {
+    let tabs = match plan.tabs {
+        1 => "One browser tab with an event stream was opened".to_owned(),
+        _ => format!(
+            "{}, each with an event stream, were opened",
+            capitalized(&spelled(plan.tabs, "browser tab"))
+        ),
+    };
+    format!(
+        "{tabs} on a model of Puma with {}. Each act states an expectation, runs on a server of its own, and checks it.",
+        spelled(plan.most_threads(), "thread")
+    )
+}
+
+/// A date as `28 November 2026, 10:42 UTC`.
+pub fn date(time: SystemTime) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let text = timestamp::seconds(time).to_string();
+    let part = |range: std::ops::Range<usize>| text.get(range).unwrap_or_default();
+    let number = |range| part(range).trim_start_matches('0').to_owned();
+    let month = part(5..7).parse().ok().and_then(|month: usize| MONTHS.get(month.checked_sub(1)?));
+    format!("{} {} {}, {} UTC", number(8..10), month.unwrap_or(&""), part(0..4), part(11..16))
+}
+
 fn act(outcome: &Outcome) -> Result<Value, PictureError> {
-    let Outcome { verdict, expects, why, record, began_us } = outcome;
+    let Outcome { verdict, heading, expects, why, conclusion, scenes, .. } = outcome;
+    let figures = outcome.main_scene().map(figures).unwrap_or_default();
     Ok(context! {
         number => verdict.act,
-        title => &verdict.title,
+        heading => heading,
         held => verdict.held(),
         claims => verdict.claims.iter().map(claim).collect::<Vec<_>>(),
         expects,
         why,
-        lanes => picture::inline(&verdict.title, record, *began_us)?,
-        figures => figures(record, *began_us),
+        conclusion => capitalized(conclusion),
+        pictures => scenes.iter().map(picture).collect::<Result<Vec<_>, _>>()?,
+        figures,
     })
 }
 
-fn claim(claim: &Claim) -> Value {
-    let Claim { claim, expected, measured, held } = claim;
-    context! { claim, expected, measured, held }
+fn picture(scene: &Scene) -> Result<Value, PictureError> {
+    let look = Look { label: &scene.caption, folds_idle: true, ..Look::default() };
+    Ok(context! { caption => capitalized(&scene.caption), svg => picture::draw(scene, &look)? })
+}
+
+/// A claim as the templates show it.
+pub fn claim(claim: &Claim) -> Value {
+    let Claim { expected, measured, held, .. } = claim;
+    context! { sentence => capitalized(&claim.sentence()), expected, measured, held }
 }
 
 /// What is counted in a record, and the number.
-fn figures(record: &Record, began_us: u64) -> Vec<(&'static str, String)> {
+fn figures(scene: &Scene) -> Vec<(&'static str, String)> {
+    let Scene { record, from_us, .. } = scene;
     let stories = || record.stories.values();
     let count = |is_one: fn(&&Story) -> bool| stories().filter(is_one).count().to_string();
     let time = |us: u64| spoken(Duration::from_micros(us));
@@ -113,18 +161,18 @@ fn figures(record: &Record, began_us: u64) -> Vec<(&'static str, String)> {
     let mut waited = stories().map(|story| (until(story.left_todo_us(), story.queued_us), story.name()));
     let blocked = stories().flat_map(|story| &story.blocked_us).map(|(from, to)| to - from).sum();
     let mut figures = vec![
-        ("drawn", time(record.now_us.saturating_sub(began_us))),
+        ("time shown", time(record.now_us.saturating_sub(*from_us))),
         ("requests", stories().count().to_string()),
         ("streams", count(|story| story.is_stream)),
         ("writes", stories().map(|story| story.writes_us.len()).sum::<usize>().to_string()),
         ("writes that failed", count(|story| story.gone.is_some())),
-        ("streams told to end", count(|story| story.reaped_us.is_some())),
-        ("writes were blocked", time(blocked)),
-        ("longest on a thread", longest(&mut held)),
-        ("longest in todo", longest(&mut waited)),
+        ("streams reaped", count(|story| story.reaped_us.is_some())),
+        ("writes blocked for", time(blocked)),
+        ("thread held longest", longest(&mut held)),
+        ("longest in the queue", longest(&mut waited)),
     ];
     if record.forgotten > 0 {
-        figures.push(("moments lost", record.forgotten.to_string()));
+        figures.push(("events not recorded", record.forgotten.to_string()));
     }
     figures
 }
@@ -148,8 +196,16 @@ mod tests {
         claims.push("tabs <b>", "2", "2", true);
         claims.push("pages & more", "no byte", "200", held);
         let verdict = Verdict { act: 4, title: "Three & two".into(), claims: claims.into_vec() };
-        let record = two_threads();
-        let outcome = Outcome { verdict, expects: "2 < 3".into(), why: "so".into(), record, began_us: 0 };
+        let scene = Scene { caption: "two tabs".into(), record: two_threads(), from_us: 0 };
+        let outcome = Outcome {
+            verdict,
+            heading: "three & two".into(),
+            expects: "2 < 3".into(),
+            why: "so".into(),
+            conclusion: "one of two".into(),
+            scenes: vec![scene],
+            main: 0,
+        };
         let report = Report {
             plan: &plan,
             outcomes: &[outcome],
@@ -162,18 +218,18 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_stands_before_everything_else() {
+    fn failures_come_before_everything_else() {
         let page = page(false, None);
         let (failure, first_act) = (page.find("200").unwrap(), page.find("id=\"act-4\"").unwrap());
         assert!(failure < first_act && page.find("1 of 2 claims failed").unwrap() < failure, "{page}");
-        assert!(page.contains("pages &amp; more") && !page.contains("<b>tabs"), "{page}");
+        assert!(page.contains("Pages &amp; more") && !page.contains("<b>"), "{page}");
     }
 
     #[test]
-    fn a_run_that_broke_off_has_not_held() {
-        let page = page(true, Some("act 5: the server ended while it was looked at"));
-        assert!(!page.contains("held."), "{page}");
-        let broken = page.find("the server ended while").unwrap();
+    fn an_unfinished_run_is_not_as_expected() {
+        let page = page(true, Some("act 5: the server under test ended"));
+        assert!(page.contains("The run was not finished.") && !page.contains("claims held."), "{page}");
+        let broken = page.find("the server under test ended").unwrap();
         assert!(broken < page.find("id=\"act-4\"").unwrap(), "{page}");
     }
 
@@ -181,11 +237,29 @@ mod tests {
     fn figures_are_counted_from_the_record() {
         let mut record = two_threads();
         record.now_us = 9_000_000;
-        let figures = figures(&record, 0);
+        let figures = figures(&Scene { caption: String::new(), record, from_us: 0 });
         let value = |what| &figures.iter().find(|figure| figure.0 == what).unwrap().1;
         assert_eq!((value("requests").as_str(), value("streams").as_str()), ("3", "2"));
         assert_eq!((value("writes").as_str(), value("writes that failed").as_str()), ("2", "1"));
-        assert_eq!(value("longest on a thread"), "9.0 s, tab 2");
-        assert_eq!(value("longest in todo"), "9.0 s, /up");
+        assert_eq!(value("thread held longest"), "9.0 s, tab 2");
+        assert_eq!(value("longest in the queue"), "9.0 s, /up");
+    }
+
+    #[test]
+    fn a_date_is_written_out_in_utc() {
+        let at = |seconds| date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1 January 1970, 00:00 UTC");
+        assert_eq!(at(1_795_862_520), "28 November 2026, 10:42 UTC");
+    }
+
+    #[test]
+    fn the_page_says_what_was_tested_and_what_came_out() {
+        let page = page(true, None);
+        assert!(
+            page.contains("Three browser tabs, each with an event stream, were opened on a model of Puma"),
+            "{page}"
+        );
+        let conclusion = page.find("One of two.").unwrap();
+        assert!(conclusion < page.find("<article").unwrap(), "{page}");
     }
 }

@@ -1,9 +1,8 @@
-//! A stage: a server under test, the visitors that an act sends to it, and what
-//! may end the wait for them.
+//! A stage: a server under test, and the verbs that acts are written in: serve, open a tab, watch, wait until, ask
+//! for a page.
 //!
-//! Acts are written in these verbs: serve, open a tab, watch, wait until, ask for
-//! a page. All waiting happens in [`Stage::wait_until`]: it draws the lanes
-//! meanwhile, and ends early, with [`ActError::Interrupted`], when it is told to.
+//! All waiting happens in [`Stage::wait_until`]. It draws the lanes meanwhile, and ends early with
+//! [`ActError::Interrupted`] on Ctrl-C.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -23,21 +22,23 @@ use super::subject::{SubjectError, TestedServer};
 use super::tab::{Settings, Tab, TabError};
 use ninetabs_server::threads::{self, SpawnError};
 
-/// How much later than its bound something may come before it counts as not coming.
+/// A bound times this is the time after which something counts as missing, so that a slow machine passes.
 pub const JUDGED_AT: u32 = 10;
-/// After this long a tab that the server has not read is taken for stranded.
+/// A tab whose connection the server has not read after this time is opened again.
 pub const UNREAD_AFTER: Duration = Duration::from_secs(1);
-/// How long a request must have been in todo to be said to wait.
+/// A request that has been in the queue for this long waits for a thread.
 const QUEUED_AFTER_US: u64 = 200_000;
-/// How often a tab or a zombie is opened, until the server has read it.
+/// How often a tab or a zombie is opened if the server does not read its connection.
 pub const ATTEMPTS: usize = 5;
-/// How often conditions are looked at, and lanes drawn.
+/// How often conditions are checked, and lanes drawn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
-/// How long the record may take to hear what the server knows already.
+/// A picture begins this long before the first thing that it shows.
+const BEFORE_US: u64 = 50_000;
+/// How long the record may be behind the server.
 const CATCHING_UP: Duration = Duration::from_secs(1);
 
-/// How fast everything goes: the seed's own times, or a tenth of them.
+/// How fast everything goes: the times of the article's controller, or a tenth of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub update_rate: Duration,
@@ -49,8 +50,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// The seed's: an update every two seconds.
-    pub const SEED: Pace = Pace {
+    /// The article's: an update every two seconds.
+    pub const ARTICLE: Pace = Pace {
         update_rate: Duration::from_secs(2),
         produce_every: Duration::from_secs(1),
         max_stream_age: Duration::from_secs(5),
@@ -69,12 +70,12 @@ impl Pace {
     };
 }
 
-/// What the acts are played with.
+/// What the acts run with.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The program to start as the server.
     pub program: PathBuf,
-    /// Least and most threads.
+    /// Minimum and maximum of threads.
     pub threads: RangeInclusive<usize>,
     pub tabs: usize,
     pub front: String,
@@ -82,25 +83,25 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The most threads, which is the most streams.
+    /// The maximum of threads, which is the maximum of streams.
     pub fn most_threads(&self) -> usize {
         *self.threads.end()
     }
 }
 
-/// Why an act did not come to its end.
+/// Why an act could not be finished.
 #[derive(Debug, Error)]
 pub enum ActError {
-    /// Somebody pressed Ctrl-C.
+    /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]
     Subject(SubjectError),
-    #[error("a visitor could not be sent: {0}")]
+    #[error("cannot open a client: {0}")]
     Visitor(#[from] TabError),
-    #[error("the browser could not be driven: {0}")]
+    #[error("cannot drive the browser: {0}")]
     Browser(ChromiumError),
-    #[error("the server ended while it was looked at")]
+    #[error("the server under test ended unexpectedly")]
     ServerEnded,
     #[error(transparent)]
     Thread(#[from] SpawnError),
@@ -127,15 +128,33 @@ impl From<HttpError> for ActError {
     }
 }
 
-/// What became of a tab that was opened.
+/// Where a tab is after it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
-    /// Its first byte came.
+    /// It received its first byte.
     Streams,
-    /// The server has read its request, and it waits in todo.
+    /// Its request waits in the queue.
     Queued,
-    /// The server's front never read it: it waits for nothing.
+    /// The server's front never read its connection.
     NeverRead,
+}
+
+/// What one picture shows, to be drawn again for a report.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    pub caption: String,
+    pub record: Record,
+    /// The start of the picture on the server's clock.
+    pub from_us: u64,
+}
+
+/// What all stages of an act share.
+pub struct Theater<'a> {
+    pub plan: &'a Plan,
+    pub narrator: &'a mut Narrator,
+    pub interrupt: &'a Interrupt,
+    /// The finished pictures.
+    pub scenes: Vec<Scene>,
 }
 
 /// One server, and what is needed to watch it.
@@ -143,21 +162,23 @@ pub struct Stage<'a> {
     pub plan: &'a Plan,
     subject: TestedServer,
     narrator: &'a mut Narrator,
+    scenes: &'a mut Vec<Scene>,
     interrupt: &'a Interrupt,
+    caption: String,
     drawn: Option<Instant>,
     began_us: Option<u64>,
 }
 
 impl<'a> Stage<'a> {
-    /// Starts the server with the plan's threads and pace, and these flags besides.
+    /// Starts the server with the threads and times of the plan, and with these flags as well.
     /// `caption` says what its picture shows.
     pub fn serve(
-        plan: &'a Plan,
-        narrator: &'a mut Narrator,
-        interrupt: &'a Interrupt,
+        theater: &'a mut Theater<'_>,
         caption: &str,
         flags: &[(&str, String)],
     ) -> Result<Stage<'a>, ActError> {
+        let Theater { plan, narrator, interrupt, scenes } = theater;
+        let (plan, interrupt) = (*plan, *interrupt);
         let pace = &plan.pace;
         let ours = [
             ("--threads", format!("{}:{}", plan.threads.start(), plan.threads.end())),
@@ -170,8 +191,10 @@ impl<'a> Stage<'a> {
             ours.iter().chain(flags).flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]).collect();
         narrator.caption(caption);
         let subject = TestedServer::start(&plan.program, &flags, interrupt)?;
-        let mut stage = Stage { plan, subject, narrator, interrupt, drawn: None, began_us: None };
-        // Until the server has been asked once there is nothing to draw.
+        let caption = caption.to_owned();
+        let mut stage =
+            Stage { plan, subject, narrator, scenes, interrupt, caption, drawn: None, began_us: None };
+        // There is nothing to draw before the first answer.
         stage.wait_until(Duration::from_secs(30), |stage| {
             (stage.record(|record| record.now_us) > 0).then_some(())
         })?;
@@ -201,7 +224,7 @@ impl<'a> Stage<'a> {
         Ok(self.stats()?.pointer(pointer).and_then(Value::as_u64).unwrap_or_default())
     }
 
-    /// Reads something from what the server has recorded.
+    /// Reads something from the record.
     pub fn record<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
         read(&self.subject.follower().record())
     }
@@ -211,7 +234,7 @@ impl<'a> Stage<'a> {
         self.record(|record| record.of_port(port?).cloned())
     }
 
-    /// Waits until there is something, at most for `limit`.
+    /// Waits until `look` returns something, at most for `limit`.
     pub fn wait_until<T>(
         &mut self,
         limit: Duration,
@@ -238,7 +261,7 @@ impl<'a> Stage<'a> {
         self.wait_until(time, |_| None::<()>).map(drop)
     }
 
-    /// Waits until one of the stats is this.
+    /// Waits until one number of the stats has this value. Returns its last value.
     pub fn wait_for_stat(&mut self, pointer: &str, wanted: u64, limit: Duration) -> Result<u64, ActError> {
         let mut last = self.stat(pointer)?;
         self.wait_until(limit, |stage| {
@@ -249,8 +272,8 @@ impl<'a> Stage<'a> {
         Ok(last)
     }
 
-    /// Waits until the record has what the server knew at this moment: an answer
-    /// that was under way says less, so it is the second from now.
+    /// Waits until the record has everything that the server knows at this moment. An answer that is under way
+    /// may have less, so this waits for the second one.
     fn catch_up(&self) {
         let heard = || self.record(|record| record.now_us);
         let (deadline, mut last) = (Instant::now() + CATCHING_UP, heard());
@@ -265,8 +288,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Opens tab `number` on the stream, and waits until it streams or is seen in
-    /// todo. One that the front never reads is opened again.
+    /// Opens tab `number` on the stream, and waits until it streams or is in the queue. A tab that the front never
+    /// reads is opened again.
     pub fn open_tab(&mut self, number: usize, query: &str) -> Result<(Tab, Placed), ActError> {
         let url = self.url(&format!("/models/live_stream?tab={number}{query}"));
         let mut attempt = 1;
@@ -280,7 +303,7 @@ impl<'a> Stage<'a> {
             attempt += 1;
             let front = &self.plan.front;
             self.narrator.say(&format!(
-                "(the {front} front never read tab {number}'s connection; it is opened again)"
+                "(The {front} front never read the connection of tab {number}. It is opened again.)"
             ));
         }
     }
@@ -312,8 +335,8 @@ impl<'a> Stage<'a> {
         (1..=count).map(|number| self.open_tab(number, query)).collect()
     }
 
-    /// Asks for a page, and waits for its answer at most for `patience`: its status
-    /// and how long it took, or None for no byte.
+    /// Requests a page, and waits for the answer at most for `patience`. Returns its status and how long it took,
+    /// or None if no byte came.
     pub fn page(&mut self, path: &str, patience: Duration) -> Result<Option<(u16, Duration)>, ActError> {
         let began = Instant::now();
         let answer = self.page_body(path, patience)?;
@@ -325,39 +348,56 @@ impl<'a> Stage<'a> {
         let (tell, told) = bounded(1);
         let url = self.url(path);
         threads::spawn(&format!("page {path}"), move || {
-            // Nobody listens any more when the act was interrupted.
+            // The act may have been interrupted.
             let _ = tell.send(http::get(&url, patience).ok().map(|answer| (answer.status(), answer.body)));
         })?;
         let answer = self.wait_until(patience + UNREAD_AFTER, |_| told.try_recv().ok())?;
         Ok(answer.flatten())
     }
 
-    /// How long something must last before it is said to last: two and a half updates.
+    /// How long a state must last before it counts as lasting: two and a half updates.
     pub fn a_while(&self) -> Duration {
         self.plan.pace.update_rate * 5 / 2
     }
 
-    /// The bound of the second write after a close, at which things are judged.
+    /// The time within which the second write after a close is expected.
     pub fn two_writes(&self) -> Duration {
         self.plan.pace.update_rate * 2
     }
 
-    /// Draws the lanes for good.
-    pub fn settle_lanes(&mut self) {
+    /// Closes a tab, and notes when.
+    pub fn close(&self, tab: &Tab) {
+        let port = tab.local_port();
+        tab.close();
+        self.client_closed(port);
+    }
+
+    /// Notes that the client with this port has just closed.
+    pub fn client_closed(&self, port: Option<u16>) {
+        if let Some(port) = port {
+            self.subject.follower().client_closed(port);
+        }
+    }
+
+    /// The server's clock.
+    pub fn clock_us(&self) -> u64 {
+        self.subject.follower().clock_us()
+    }
+
+    /// Draws the finished picture, with at most so many lanes on a screen of 24 rows.
+    pub fn finish_picture(&mut self, most_lanes: usize) {
         self.catch_up();
-        let began_us = self.began_us.unwrap_or_default();
-        let record = self.subject.follower().record();
-        self.narrator.lanes(&record, began_us);
+        let from_us = self.began_us.unwrap_or_default();
+        let record = self.record(Record::clone);
+        self.narrator.lanes(&record, from_us, most_lanes);
+        self.scenes.push(Scene { caption: self.caption.clone(), record, from_us });
     }
 
-    /// What is known at the end, and since when lanes are to be drawn.
-    pub fn recorded(&self) -> (Record, u64) {
-        (self.record(Record::clone), self.began_us.unwrap_or_default())
-    }
-
-    /// What the picture shows from now on.
-    pub fn caption(&mut self, text: &str) {
-        self.narrator.caption(text);
+    /// Begins another picture of the same server.
+    pub fn next_picture(&mut self, caption: &str) {
+        self.narrator.caption(caption);
+        caption.clone_into(&mut self.caption);
+        self.began_us = Some(self.clock_us().saturating_sub(BEFORE_US));
     }
 
     pub fn say(&mut self, text: &str) {
@@ -370,10 +410,10 @@ impl<'a> Stage<'a> {
         }
         self.drawn = Some(Instant::now());
         let record = self.subject.follower().record();
-        // Lanes begin with the first visitor, not with the server.
+        // A picture begins with the first client, not with the server.
         if self.began_us.is_none() {
             self.began_us =
-                record.stories.values().next().map(|story| story.queued_us.saturating_sub(50_000));
+                record.stories.values().next().map(|story| story.queued_us.saturating_sub(BEFORE_US));
         }
         if let Some(began_us) = self.began_us {
             self.narrator.watch(&record, began_us);
@@ -381,12 +421,12 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// As flags take it, and as people read it.
+/// A time in seconds, as flags take it.
 pub fn in_seconds(time: Duration) -> String {
     format!("{}s", time.as_secs_f64())
 }
 
-/// With one digit behind the point, or in milliseconds where that says nothing.
+/// A time as text: in seconds with one decimal, or in milliseconds if it is short.
 pub fn spoken(time: Duration) -> String {
     if time < Duration::from_millis(100) {
         format!("{:.1} ms", time.as_secs_f64() * 1e3)

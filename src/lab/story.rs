@@ -3,7 +3,7 @@
 use ninetabs_server::escape::is_printable;
 use ninetabs_server::timeline::{FailedWrite, Held, Subject};
 
-/// One request, as far as it has come. Times are microseconds on the server's clock.
+/// One request, as far as it is known. Times are microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     pub request: u64,
@@ -24,6 +24,8 @@ pub struct Story {
     /// The write that failed.
     pub gone: Option<FailedWrite>,
     pub reaped_us: Option<u64>,
+    /// When its client closed. A server learns that by a failed write only; the lab knows it of its own clients.
+    pub closed_us: Option<u64>,
     pub finished_us: Option<u64>,
 }
 
@@ -79,9 +81,9 @@ impl Story {
         self.started.map(|(at_us, _)| at_us).or(self.finished_us)
     }
 
-    /// Its name for people.
+    /// Its name on screen. A connection without a request yet is a spare one.
     pub fn name(&self) -> String {
-        if self.target.is_empty() { format!("connection {}", self.connection) } else { name_of(&self.target) }
+        if self.target.is_empty() { "spare connection".to_owned() } else { name_of(&self.target) }
     }
 }
 

@@ -158,11 +158,11 @@ fn style(cell: Cell, colours: bool) -> Style {
     let (style, colour) = match cell {
         Cell::Empty => return Style::new(),
         Cell::Idle => return dim(),
-        Cell::Held => (Style::new(), Color::Cyan),
+        Cell::Held | Cell::ClientGone => (Style::new(), Color::Cyan),
         Cell::Wrote => (bold(), Color::Cyan),
         Cell::Queued | Cell::Blocked => (Style::new(), Color::Yellow),
         Cell::Reaped => (bold(), Color::Magenta),
-        Cell::Gone => (bold(), Color::Red),
+        Cell::Failed => (bold(), Color::Red),
     };
     if colours { style.fg(colour) } else { style }
 }

@@ -248,12 +248,12 @@ mod tests {
                 "lanes   the last 26 s                                     now",
                 "tp 001                                      ●──────────────── tab 1",
                 "tp 002                                      ●──────────────── tab 2",
-                "todo                                        ░░░░░░░░░░░░░░░░░ /up",
+                "queue                                       ░░░░░░░░░░░░░░░░░ /up",
                 "        /up waits 8.1 s for /up",
                 "    0.0 tp 001 was spawned",
             ]
         );
-        assert_eq!(rows[18], "─ held  ● wrote  ▓ blocked  R reaped  x client gone  · idle  ░ in todo");
+        assert_eq!(rows[18], "● write  ─ held  ╌ client gone  · idle  ░ waiting  × write failed  R reaped");
         assert_eq!(rows[19], "q leave  p pause  ? help");
         assert_eq!(scrolled, Scrolled { rows: 2, shown: 2 });
     }

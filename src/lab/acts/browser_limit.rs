@@ -1,23 +1,23 @@
-//! Act 3: the browser's own limit. On one host the seventh tab waits for the
-//! browser, with threads to spare; on hosts of their own only the threads count.
+//! Act 3: the browser's own limit. On one host the seventh tab waits in the browser, with idle threads; on one host
+//! per tab only the number of threads counts.
 
 use std::time::Duration;
 
-use super::{Played, Theatre, count, nine_tabs};
+use super::{Played, count, nine_tabs};
 use crate::lab::browser::{Browser, BrowserTab};
 use crate::lab::chromium::{Chromium, ChromiumError, PageId};
 use crate::lab::claim::Claims;
 use crate::lab::http;
-use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage};
+use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, Theater};
 
 /// Connections that a browser opens to one host over HTTP/1.1.
 const SIX: usize = 6;
-/// How long a tab may take to load and stream before it is taken for one that waits.
+/// A tab that has not loaded and streamed after this time counts as waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What becomes of tabs on one host, as far as the server sees them.
+/// The tabs on one host, as far as the server sees them.
 struct HostShares {
-    /// Pages that are asked for.
+    /// Pages that are requested.
     asked: usize,
     streaming: usize,
     idle: usize,
@@ -38,81 +38,109 @@ pub(super) fn title(plan: &Plan) -> String {
     }
 }
 
+pub(super) fn heading(plan: &Plan) -> String {
+    let HostShares { idle, .. } = shares(plan);
+    match idle {
+        _ if plan.tabs <= SIX => "the browser's own limit, which is not reached".to_owned(),
+        0 => "the browser's own limit: tab 7 waits in the browser".to_owned(),
+        1 => "the browser's own limit: tab 7 waits, and 1 thread is idle".to_owned(),
+        _ => format!("the browser's own limit: tab 7 waits, and {idle} threads are idle"),
+    }
+}
+
 pub(super) fn expects(plan: &Plan) -> String {
-    let HostShares { asked, streaming, idle } = shares(plan);
+    let HostShares { streaming, idle, .. } = shares(plan);
     let (spread, _) = nine_tabs::shares(plan);
+    let kept = match plan.tabs.saturating_sub(SIX) {
+        0 => String::new(),
+        kept => format!(", {kept} {} in the browser", if kept == 1 { "stays" } else { "stay" }),
+    };
     format!(
-        "A browser opens six connections to a host: with all {} tabs on one host the server is asked for {asked} \
-         pages and holds {streaming} streams, {idle} threads idle. With each tab on a host of its own it holds {spread}.",
-        plan.tabs
+        "A browser opens six connections per host. With all {} on one host {streaming} {}{kept}, and {} {} idle. With one \
+         host per tab {spread} stream.",
+        count(plan.tabs, "tab"),
+        if streaming == 1 { "streams" } else { "stream" },
+        count(idle, "thread"),
+        if idle == 1 { "is" } else { "are" },
     )
 }
 
-pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
-    let plan = theatre.plan;
+pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
+    let plan = theater.plan;
     let expected = shares(plan);
     let mut claims = Claims::default();
-    let mut stage =
-        theatre.serve(&format!("All {} on one host, 127.0.0.1:", count(plan.tabs, "tab")), &[])?;
+    let caption = format!("{} on one host, 127.0.0.1", count(plan.tabs, "tab"));
+    let mut stage = Stage::serve(theater, &caption, &[])?;
     let mut browser = DrivenBrowser::start(&mut stage)?;
 
     let port = stage.port().to_owned();
     let one_host = |tab: usize| format!("http://127.0.0.1:{port}/?tab={tab}");
     let tabs = open_all(&mut stage, &mut browser, one_host)?;
     let (asked, streaming) = seen(&stage);
-    claims.equal("one host: pages that the server was asked for", expected.asked, asked);
-    claims.equal("one host: streams", expected.streaming, streaming);
-    let capacity = stage.stat("/pool_capacity")? as usize;
-    claims.equal("one host: threads idle meanwhile", expected.idle, capacity);
-    stage.settle_lanes();
-    let record = stage.recorded();
+    claims
+        .equal("one host: pages that the server was asked for", expected.asked, asked)
+        .says(format!("one host: {} reached the server", count(asked, "page request")));
+    claims
+        .equal("one host: streams", expected.streaming, streaming)
+        .says(format!("one host: {}", count(streaming, "stream")));
+    let idle = stage.stat("/pool_capacity")? as usize;
+    claims
+        .equal("one host: threads idle meanwhile", expected.idle, idle)
+        .says(format!("one host: {} idle", count(idle, "thread")));
+    stage.finish_picture(4);
     browser.close(tabs)?;
     drop(browser);
     drop(stage);
 
-    let mut stage = theatre.serve("Each tab on a host of its own, tab1.localhost and so on:", &[])?;
+    let caption = format!("one host per tab, tab1.localhost to tab{}.localhost", plan.tabs);
+    let mut stage = Stage::serve(theater, &caption, &[])?;
     let mut browser = DrivenBrowser::start(&mut stage)?;
     let port = stage.port().to_owned();
     let own_host = |tab: usize| format!("http://tab{tab}.localhost:{port}/?tab={tab}");
     let tabs = open_all(&mut stage, &mut browser, own_host)?;
     let (spread, _) = nine_tabs::shares(plan);
-    claims.equal("a host each: streams", spread, seen(&stage).1);
-    stage.settle_lanes();
+    let streams = seen(&stage).1;
+    claims
+        .equal("a host each: streams", spread, streams)
+        .says(format!("one host per tab: {}", count(streams, "stream")));
+    stage.finish_picture(4);
     browser.close(tabs)?;
 
-    Ok(Played { claims, why: why(plan, browser.name()), record })
+    let conclusion = format!(
+        "{streaming} of {} stream on one host, with {} idle; {streams} with one host per tab",
+        count(plan.tabs, "tab"),
+        count(idle, "thread"),
+    );
+    Ok(Played { claims, why: why(plan, browser.name()), conclusion, main: 0 })
 }
 
 fn why(plan: &Plan, browser: &str) -> String {
     let HostShares { idle, .. } = shares(plan);
     let one_host = if plan.tabs <= SIX {
         format!(
-            "The six connections that {browser} opens to a host were enough for {}.",
+            "The six connections that {browser} opens per host were enough for {}.",
             count(plan.tabs, "tab")
         )
     } else if idle > 0 {
         format!(
-            "{browser} kept every request behind the sixth to itself, since its six connections to 127.0.0.1 were in use, \
-             and the server's {} never received them.",
+            "{browser} held back every request after the sixth, because its six connections to 127.0.0.1 were in use; \
+             the server's {} never received one.",
             count(idle, "idle thread")
         )
     } else {
         format!(
-            "{browser} kept every request behind the sixth to itself, and the server had no idle thread for the others."
+            "{browser} held back every request after the sixth, and the server had no idle thread for them."
         )
     };
     let own_hosts = if plan.tabs > plan.most_threads() {
-        "the pool runs out instead. To the person in front of the tab both look alike."
+        "the pool is exhausted instead. In the tab both look alike."
     } else {
         "the pool has a thread for each of them."
     };
-    format!(
-        "{one_host} On tab1.localhost to tab{}.localhost no host has more than one stream, and {own_hosts}",
-        plan.tabs
-    )
+    format!("{one_host} With one host per tab no host has more than one stream, and {own_hosts}")
 }
 
-/// Opens the plan's tabs one by one: each streams, or has had its chance.
+/// Opens the plan's tabs one by one, each when the one before streams or has had enough time to.
 fn open_all(
     stage: &mut Stage<'_>,
     browser: &mut DrivenBrowser,
@@ -123,8 +151,8 @@ fn open_all(
     for tab in 1..=stage.plan.tabs {
         tabs.push(browser.open(&url(tab))?);
         let stream = format!("tab={tab}");
-        // Where a tab is expected to come it gets all the time of a slow machine;
-        // behind one that has waited in vain, no such patience is needed.
+        // A tab that is expected to stream gets the time that a slow machine needs. Once a tab has waited in vain,
+        // the tabs after it need no such patience.
         let patience = match tab {
             _ if is_full => PATIENCE / 10,
             1..=SIX => PATIENCE * JUDGED_AT,
@@ -132,8 +160,8 @@ fn open_all(
         };
         let settled = stage.wait_until(patience, |stage| {
             stage.record(|record| {
-                let mine = |target: &str| target.split(['?', '&']).any(|part| part == stream);
-                let stories = || record.stories.values().filter(|story| mine(&story.target));
+                let is_its_own = |target: &str| target.split(['?', '&']).any(|part| part == stream);
+                let stories = || record.stories.values().filter(|story| is_its_own(&story.target));
                 let waits = |us: u64| record.now_us.saturating_sub(us) > PATIENCE.as_micros() as u64 / 10;
                 let streams = stories().any(|story| story.is_stream && !story.writes_us.is_empty());
                 let queued = stories().any(|story| story.is_queued() && waits(story.queued_us));
@@ -145,7 +173,7 @@ fn open_all(
     Ok(tabs)
 }
 
-/// Pages that were asked for, and streams that are open.
+/// Pages that were requested, and streams that are open.
 fn seen(stage: &Stage<'_>) -> (usize, usize) {
     stage.record(|record| {
         let pages = record.stories.values().filter(|story| story.target.starts_with("/?tab=")).count();
@@ -153,7 +181,7 @@ fn seen(stage: &Stage<'_>) -> (usize, usize) {
     })
 }
 
-/// The real Chromium, or, where it is not installed, a model of a browser.
+/// The real Chromium, or a model of a browser if it is not installed.
 enum DrivenBrowser {
     Real(Chromium),
     Simulated(Browser),
@@ -169,12 +197,13 @@ impl DrivenBrowser {
         match Chromium::start(stage.interrupt()) {
             Ok(chromium) => Ok(DrivenBrowser::Real(chromium)),
             Err(ChromiumError::NotInstalled) => {
-                stage.say("(simulated: Chromium is not installed, and a model of a browser opens the tabs)");
+                stage.say("(Chromium is not installed: a simulated browser opens the tabs.)");
                 Ok(DrivenBrowser::Simulated(Browser::new()))
             }
             Err(ChromiumError::Interrupted) => Err(ActError::Interrupted),
             Err(error) => {
-                stage.say(&format!("(simulated: Chromium does not start: {error})"));
+                stage
+                    .say(&format!("(Chromium does not start: {error}. A simulated browser opens the tabs.)"));
                 Ok(DrivenBrowser::Simulated(Browser::new()))
             }
         }

@@ -1,17 +1,21 @@
-//! Act 6: the pool behind the pool. A stream keeps its database connection, there
-//! are fewer of those than threads, and the next tab gets an empty 200.
+//! Act 6: the database pool. A stream keeps its database connection, there are fewer connections than threads, and
+//! the next tab gets an empty 200.
 
 use std::time::Instant;
 
-use super::{Played, Theatre, answered, count};
+use super::{Played, answered, count, spelled};
 use crate::lab::claim::Claims;
-use crate::lab::stage::{ActError, JUDGED_AT, Placed, Plan, in_seconds, spoken};
+use crate::lab::stage::{ActError, JUDGED_AT, Placed, Plan, Stage, Theater, in_seconds, spoken};
 
-/// ActiveRecord's own default.
+/// The default of ActiveRecord.
 const CONNECTIONS: usize = 5;
 
 pub(super) fn title(_: &Plan) -> String {
     format!("The pool behind the pool: {CONNECTIONS} database connections")
+}
+
+pub(super) fn heading(plan: &Plan) -> String {
+    format!("{}, {}", spelled(CONNECTIONS, "database connection"), spelled(plan.most_threads(), "thread"))
 }
 
 /// Streams that get both a thread and a connection.
@@ -24,25 +28,28 @@ pub(super) fn expects(plan: &Plan) -> String {
     let streaming = streaming(plan);
     if threads <= CONNECTIONS {
         return format!(
-            "With {} there are connections to spare: {streaming} tabs stream, the next waits in todo for a thread, and a page \
+            "{} hold all {}, and no stream lacks a database connection. The next tab would wait for a thread; a page \
              gets no byte.",
-            count(threads, "thread")
+            count(streaming, "stream"),
+            count(threads, "thread"),
         );
     }
     format!(
-        "{streaming} tabs stream. The next is answered after {} with 200 and an empty body, a page that needs a query with 500, \
-         /up at once, while Puma's pool_capacity says {}.",
+        "{streaming} tabs stream. Tab {} gets a 200 with an empty body after {}, and a page that needs a query gets 500. \
+         /up is answered at once, and pool_capacity is {}.",
+        streaming + 1,
         spoken(plan.pace.checkout_timeout),
         threads - CONNECTIONS,
     )
 }
 
-pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
-    let plan = theatre.plan;
+pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
+    let plan = theater.plan;
     let pace = plan.pace;
     let mut claims = Claims::default();
-    let caption = format!("Tabs on {CONNECTIONS} database connections:");
-    let mut stage = theatre.serve(
+    let caption = format!("tabs on {}", count(CONNECTIONS, "database connection"));
+    let mut stage = Stage::serve(
+        theater,
         &caption,
         &[
             ("--db-pool", CONNECTIONS.to_string()),
@@ -52,19 +59,32 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let streaming = streaming(plan);
     let tabs = stage.open_tabs(streaming, "")?;
     let streams = tabs.iter().filter(|(_, placed)| *placed == Placed::Streams).count();
-    claims.equal("tabs that stream", streaming, streams);
+    claims.equal("tabs that stream", streaming, streams).says(format!(
+        "{streams} of {} {}",
+        count(streaming, "tab"),
+        if streams == 1 { "streams" } else { "stream" }
+    ));
 
     if plan.most_threads() <= CONNECTIONS {
         let patience = stage.a_while();
         let page = stage.page("/up", patience)?;
-        claims.push("GET /up", "no byte", answered(page), page.is_none());
+        claims
+            .push("GET /up", "no byte", answered(page), page.is_none())
+            .says(format!("GET /up: {}", answered(page)));
         let idle = stage.stat("/database/size")? - stage.stat("/database/busy")?;
-        claims.equal("database connections idle", (CONNECTIONS - streaming) as u64, idle);
-        stage.settle_lanes();
-        let why = "Every thread is held by a stream before the database pool is empty. Which of the two pools is the \
-                   smaller decides what the next tab meets."
+        claims
+            .equal("database connections idle", (CONNECTIONS - streaming) as u64, idle)
+            .says(format!("{} idle", count(idle as usize, "database connection")));
+        stage.finish_picture(plan.most_threads());
+        let why = "Streams hold every thread before the database pool is exhausted. The smaller of the two pools decides \
+                   what the next tab meets."
             .to_owned();
-        return Ok(Played { claims, why, record: stage.recorded() });
+        let conclusion = format!(
+            "{} hold all {} before the database pool is exhausted",
+            count(streams, "stream"),
+            count(plan.most_threads(), "thread")
+        );
+        return Ok(Played { claims, why, conclusion, main: 0 });
     }
 
     let limit = pace.checkout_timeout * JUDGED_AT;
@@ -76,39 +96,59 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let measured = sixth
         .as_ref()
         .map_or("no end".to_owned(), |(status, body)| format!("{status}, {}", count(body.len(), "byte")));
-    claims.push(format!("tab {next}"), "200, 0 bytes", &measured, measured == "200, 0 bytes");
-    claims.push(
-        format!("tab {next} was answered"),
-        format!("after the checkout timeout, {}", spoken(pace.checkout_timeout)),
-        format!("after {}", spoken(took)),
-        took >= pace.checkout_timeout && took < limit,
-    );
+    claims
+        .push(format!("tab {next}"), "200, 0 bytes", &measured, measured == "200, 0 bytes")
+        .says(format!("tab {next}: {measured}"));
+    let is_in_time = took >= pace.checkout_timeout && took < limit;
+    claims
+        .push(
+            format!("tab {next} was answered"),
+            format!("after the checkout timeout, {}", spoken(pace.checkout_timeout)),
+            format!("after {}", spoken(took)),
+            is_in_time,
+        )
+        .says(format!(
+            "tab {next} was answered after {}, the checkout timeout being {}",
+            spoken(took),
+            spoken(pace.checkout_timeout)
+        ));
     let page = stage.page("/", limit)?;
-    claims.push(
-        "GET /, which needs a query",
-        "500",
-        answered(page),
-        page.is_some_and(|(status, _)| status == 500),
-    );
+    claims
+        .push(
+            "GET /, which needs a query",
+            "500",
+            answered(page),
+            page.is_some_and(|(status, _)| status == 500),
+        )
+        .says(format!("GET /, which needs a query: {}", answered(page)));
     let page = stage.page("/up", limit)?;
-    claims.push("GET /up", "200", answered(page), page.is_some_and(|(status, _)| status == 200));
+    claims
+        .push("GET /up", "200", answered(page), page.is_some_and(|(status, _)| status == 200))
+        .says(format!("GET /up: {}", answered(page)));
     let stats = stage.stats()?;
     let stat = |pointer: &str| stats.pointer(pointer).and_then(|value| value.as_u64()).unwrap_or_default();
-    claims.equal("database connections busy in /stats", CONNECTIONS as u64, stat("/database/busy"));
-    claims.equal(
-        "pool_capacity meanwhile",
-        (plan.most_threads() - CONNECTIONS) as u64,
-        stat("/pool_capacity"),
-    );
+    let (busy, capacity) = (stat("/database/busy"), stat("/pool_capacity"));
+    claims
+        .equal("database connections busy in /stats", CONNECTIONS as u64, busy)
+        .says(format!("{busy} of {CONNECTIONS} database connections are held"));
+    claims
+        .equal("pool_capacity meanwhile", (plan.most_threads() - CONNECTIONS) as u64, capacity)
+        .says(format!("pool_capacity {capacity}"));
     let timeouts = stat("/database/checkout_timeouts");
-    claims.push("checkouts that timed out", "2", timeouts.to_string(), timeouts == 2);
-    stage.settle_lanes();
+    claims
+        .push("checkouts that timed out", "2", timeouts.to_string(), timeouts == 2)
+        .says(format!("{} timed out", count(timeouts as usize, "checkout")));
+    stage.finish_picture(plan.most_threads());
 
     let why = format!(
-        "Each stream took a connection for its first query and keeps it while it sleeps, as Rails up to 7.1 does, so tab {next} had \
-         a thread and waited {} in vain for the database. Its action failed before its first write and was closed, which \
-         is a 200 with nothing in it: an EventSource comes back and waits again, for ever.",
+        "Each stream keeps the connection of its first query while it sleeps, as Rails up to 7.1 does, so tab {next} \
+         held a thread and waited {} for the database. Its action failed before its first write, which is a 200 without \
+         a body: an EventSource reconnects and waits again, forever.",
         spoken(took),
     );
-    Ok(Played { claims, why, record: stage.recorded() })
+    let conclusion = format!(
+        "tab {next} held a thread, and got {measured} after {} without a database connection",
+        spoken(took)
+    );
+    Ok(Played { claims, why, conclusion, main: 0 })
 }

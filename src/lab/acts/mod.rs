@@ -1,9 +1,8 @@
-//! The acts of `reproduce`: the seed's story, one file a scene.
+//! The acts of `reproduce`: the article's story, one file per act.
 //!
-//! Each has the same parts in the same order: what it expects, derived from the
-//! plan before anything runs; how it is played, on a server of its own; what it
-//! claims, measured on the wire and in the server's record; and, in two sentences,
-//! why it came so. An act claims what follows from the plan, so that it can fail.
+//! Each act has the same parts: what it expects, derived from the plan before anything runs; the run, on a server of
+//! its own; its claims, measured on the wire and in the server's record; and the cause, in two sentences. Its texts
+//! and its claims follow from the plan, so that a claim can fail.
 
 mod browser_limit;
 mod database_pool;
@@ -12,68 +11,112 @@ mod reaper;
 mod second_write;
 mod zombies;
 
+use std::time::Duration;
+
 use super::claim::{Claims, Verdict};
 use super::interrupt::Interrupt;
 use super::narrator::Narrator;
-use super::record::Record;
-use super::stage::{ActError, Plan, Stage};
+use super::stage::{ActError, Plan, Scene, Theater};
 
-/// One scene.
+/// One act.
 pub struct Act {
     pub number: usize,
+    /// The title that programs know it by.
     pub title: fn(&Plan) -> String,
+    /// The title on screen.
+    pub heading: fn(&Plan) -> String,
     pub expects: fn(&Plan) -> String,
-    play: fn(&mut Theatre<'_>) -> Result<Played, ActError>,
+    /// Seconds that it took with the default plan, at the normal pace and at the fast one.
+    pub took_s: [u64; 2],
+    play: fn(&mut Theater<'_>) -> Result<Played, ActError>,
 }
 
-/// What an act is played with.
-struct Theatre<'a> {
-    plan: &'a Plan,
-    narrator: &'a mut Narrator,
-    interrupt: &'a Interrupt,
-}
-
-/// What came of it.
+/// The result of a run.
 struct Played {
     claims: Claims,
     /// Two sentences that name the cause.
     why: String,
-    /// What its server recorded, and since when on its clock lanes are to be drawn.
-    record: (Record, u64),
+    /// One line with the key number.
+    conclusion: String,
+    /// The picture that stands for the act, by its place in [`Outcome::scenes`].
+    main: usize,
 }
 
 /// All acts, in order.
 pub const ACTS: &[Act] = &[
-    Act { number: 1, title: nine_tabs::title, expects: nine_tabs::expects, play: nine_tabs::play },
-    Act { number: 2, title: second_write::title, expects: second_write::expects, play: second_write::play },
+    Act {
+        number: 1,
+        title: nine_tabs::title,
+        heading: nine_tabs::heading,
+        expects: nine_tabs::expects,
+        took_s: [6, 1],
+        play: nine_tabs::play,
+    },
+    Act {
+        number: 2,
+        title: second_write::title,
+        heading: second_write::heading,
+        expects: second_write::expects,
+        took_s: [15, 2],
+        play: second_write::play,
+    },
     Act {
         number: 3,
         title: browser_limit::title,
+        heading: browser_limit::heading,
         expects: browser_limit::expects,
+        took_s: [11, 10],
         play: browser_limit::play,
     },
-    Act { number: 4, title: zombies::title, expects: zombies::expects, play: zombies::play },
-    Act { number: 5, title: reaper::title, expects: reaper::expects, play: reaper::play },
+    Act {
+        number: 4,
+        title: zombies::title,
+        heading: zombies::heading,
+        expects: zombies::expects,
+        took_s: [18, 3],
+        play: zombies::play,
+    },
+    Act {
+        number: 5,
+        title: reaper::title,
+        heading: reaper::heading,
+        expects: reaper::expects,
+        took_s: [18, 3],
+        play: reaper::play,
+    },
     Act {
         number: 6,
         title: database_pool::title,
+        heading: database_pool::heading,
         expects: database_pool::expects,
+        took_s: [11, 2],
         play: database_pool::play,
     },
 ];
 
-/// What a played act leaves: its verdict, and the record to draw it from.
+/// What an act leaves: its verdict, its texts, and its pictures.
 pub struct Outcome {
     pub verdict: Verdict,
-    /// What was said before it ran.
+    pub heading: String,
+    /// What was expected before it ran.
     pub expects: String,
     pub why: String,
-    pub record: Record,
-    pub began_us: u64,
+    /// One line with the key number.
+    pub conclusion: String,
+    pub scenes: Vec<Scene>,
+    /// The place of the picture that stands for the act.
+    pub main: usize,
+}
+
+impl Outcome {
+    /// The picture that stands for the act.
+    pub fn main_scene(&self) -> Option<&Scene> {
+        self.scenes.get(self.main).or(self.scenes.first())
+    }
 }
 
 impl Act {
-    /// Plays the act: says what it expects, runs it, says what was seen, and why.
+    /// Plays the act: prints what it expects, runs it, and prints its claims and the cause.
     /// `pause` is called between the three, with what comes next.
     pub fn perform(
         &self,
@@ -82,34 +125,43 @@ impl Act {
         interrupt: &Interrupt,
         mut pause: impl FnMut(&mut Narrator, &str) -> Result<(), ActError>,
     ) -> Result<Outcome, ActError> {
-        let title = (self.title)(plan);
-        narrator.title(&format!("Act {}. {title}", self.number));
+        let heading = (self.heading)(plan);
+        narrator.title(&format!("Act {} of {}: {heading}", self.number, ACTS.len()));
         let expects = (self.expects)(plan);
-        narrator.entry("expects", &expects);
-        pause(narrator, "runs it")?;
-        let Played { claims, why, record: (record, began_us) } =
-            (self.play)(&mut Theatre { plan, narrator, interrupt })?;
-        pause(narrator, "shows the verdict")?;
-        let claims = claims.into_vec();
-        narrator.claims(&claims);
-        narrator.entry("why", &why);
-        let verdict = Verdict { act: self.number, title, claims };
-        Ok(Outcome { verdict, expects, why, record, began_us })
-    }
-}
-
-impl Theatre<'_> {
-    fn serve(&mut self, caption: &str, flags: &[(&str, String)]) -> Result<Stage<'_>, ActError> {
-        Stage::serve(self.plan, self.narrator, self.interrupt, caption, flags)
+        narrator.entry("Expected", &expects);
+        pause(narrator, &format!("run act {}", self.number))?;
+        let mut theater = Theater { plan, narrator, interrupt, scenes: Vec::new() };
+        let Played { claims, why, conclusion, main } = (self.play)(&mut theater)?;
+        let scenes = theater.scenes;
+        pause(narrator, "show the verdict")?;
+        let verdict = Verdict { act: self.number, title: (self.title)(plan), claims: claims.into_vec() };
+        narrator.verdict(&verdict.claims, &why);
+        Ok(Outcome { verdict, heading, expects, why, conclusion, scenes, main })
     }
 }
 
 /// `1 tab`, `3 tabs`.
-fn count(number: usize, thing: &str) -> String {
+pub fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
+/// `one tab`, `nine tabs`, `16 tabs`: for titles.
+pub fn spelled(number: usize, thing: &str) -> String {
+    const WORDS: [&str; 13] = [
+        "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+        "twelve",
+    ];
+    let word = WORDS.get(number).map_or_else(|| number.to_string(), |word| (*word).to_owned());
+    format!("{word} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The same text, with a capital letter at its start.
+pub fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// The status of a page, or that no byte of it came.
-fn answered(page: Option<(u16, std::time::Duration)>) -> String {
+fn answered(page: Option<(u16, Duration)>) -> String {
     page.map_or_else(|| "no byte".to_owned(), |(status, _)| status.to_string())
 }

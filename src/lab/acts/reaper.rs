@@ -1,30 +1,30 @@
-//! Act 5: the reaper. The same zombies with a maximum age; then more tabs than
-//! threads, that take turns, and miss no model.
+//! Act 5: the reaper. The same zombies with a maximum age; then more tabs than threads, which take turns and lose no
+//! row.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Played, Theatre, answered, count, zombies};
+use super::{Played, answered, count, spelled, zombies};
 use crate::lab::claim::Claims;
 use crate::lab::record::Record;
-use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, in_seconds, spoken};
+use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, Theater, in_seconds, spoken};
 use crate::lab::tab::{Happens, Settings, Tab};
 
-/// How many turns each tab is to have.
+/// The streams that each tab is to have.
 const TURNS: u64 = 2;
 
 pub(super) fn title(plan: &Plan) -> String {
     format!("The reaper: no stream older than {}", spoken(plan.pace.max_stream_age))
 }
 
-/// No stream is older than this, but for a scheduling delay.
+/// No stream is older than this, apart from scheduling delays.
 fn bound(plan: &Plan) -> Duration {
     plan.pace.max_stream_age + plan.pace.reap_every
 }
 
-/// How long all tabs need for their turns, or so.
+/// How long all tabs need for their streams, roughly.
 fn rounds(plan: &Plan) -> Duration {
     let turns = plan.tabs.div_ceil(plan.most_threads()) as u32;
     (bound(plan) + plan.pace.retry) * turns * TURNS as u32
@@ -35,19 +35,30 @@ fn is_shared(plan: &Plan) -> bool {
     plan.tabs > plan.most_threads()
 }
 
+pub(super) fn heading(plan: &Plan) -> String {
+    format!("the reaper, with a maximum age of {}", spoken(plan.pace.max_stream_age))
+}
+
 pub(super) fn expects(plan: &Plan) -> String {
-    let turns = if is_shared(plan) { "take turns" } else { "come back at once each time" };
+    let tabs = count(plan.tabs, "tab");
+    let turns = if is_shared(plan) {
+        format!("{tabs} on {} take turns: each streams", count(plan.most_threads(), "thread"))
+    } else {
+        format!("{tabs} reconnect at once each time: each streams")
+    };
     format!(
-        "Zombies lose their threads within {}, though every write to them succeeds, and a page is answered. {} on {} {turns}: \
-         each gets {TURNS} streams or more, and none misses a model or gets one twice.",
+        "Zombies lose their threads within {}. {turns} {}, and none misses a row or gets one twice.",
         spoken(bound(plan)),
-        count(plan.tabs, "tab"),
-        count(plan.most_threads(), "thread"),
+        at_least_turns(),
     )
 }
 
-pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
-    let plan = theatre.plan;
+fn at_least_turns() -> String {
+    if TURNS == 2 { "at least twice".to_owned() } else { format!("at least {TURNS} times") }
+}
+
+pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
+    let plan = theater.plan;
     let pace = plan.pace;
     let flags = [
         ("--max-stream-age", in_seconds(pace.max_stream_age)),
@@ -56,18 +67,24 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
     let mut claims = Claims::default();
 
     let age = spoken(pace.max_stream_age);
-    let mut stage = theatre
-        .serve(&format!("{} with a maximum age of {age}:", count(plan.most_threads(), "zombie")), &flags)?;
     let threads = plan.most_threads();
+    let caption = format!("{}, maximum age {age}", count(threads, "zombie"));
+    let mut stage = Stage::serve(theater, &caption, &flags)?;
     let raised = zombies::raise(&mut stage, threads)?;
     let began = Instant::now();
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, bound(plan) * JUDGED_AT)?;
-    claims.push(
-        format!("pool_capacity with {} still connected", count(threads, "zombie")),
-        format!("{threads}, within {}", spoken(bound(plan))),
-        format!("{capacity}, after {}", spoken(began.elapsed())),
-        capacity == threads as u64,
-    );
+    let freed_after = spoken(began.elapsed());
+    claims
+        .push(
+            format!("pool_capacity with {} still connected", count(threads, "zombie")),
+            format!("{threads}, within {}", spoken(bound(plan))),
+            format!("{capacity}, after {freed_after}"),
+            capacity == threads as u64,
+        )
+        .says(format!(
+            "pool_capacity {capacity} after {freed_after}, {} still connected",
+            count(threads, "zombie")
+        ));
     let ends = |record: &Record| {
         let streams = || record.stories.values().filter(|story| story.is_stream);
         (
@@ -75,58 +92,78 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
             streams().filter(|it| it.gone.is_some()).count(),
         )
     };
-    // The record is asked for in rounds, and may be one behind the stats.
+    // The record is fetched periodically, and may be behind the stats.
     stage.wait_until(bound(plan) * JUDGED_AT, |stage| (stage.record(ends).0 >= threads).then_some(()))?;
     let (reaped, failed) = stage.record(ends);
-    claims.push(
-        "zombies that the reaper ended, and those that a failed write ended",
-        format!("{threads} and 0"),
-        format!("{reaped} and {failed}"),
-        (reaped, failed) == (threads, 0),
-    );
+    claims
+        .push(
+            "zombies that the reaper ended, and those that a failed write ended",
+            format!("{threads} and 0"),
+            format!("{reaped} and {failed}"),
+            (reaped, failed) == (threads, 0),
+        )
+        .says(format!("{} reaped, {failed} ended by a failed write", count(reaped, "zombie")));
     let patience = stage.a_while() * JUDGED_AT;
     let page = stage.page("/up", patience)?;
-    claims.push("GET /up", "200", answered(page), page.is_some_and(|(status, _)| status == 200));
-    stage.settle_lanes();
+    claims
+        .push("GET /up", "200", answered(page), page.is_some_and(|(status, _)| status == 200))
+        .says(format!("GET /up: {}", answered(page)));
+    stage.finish_picture(2);
     drop(raised);
     drop(stage);
 
-    let mut stage =
-        theatre.serve(&format!("{} with the same maximum age:", count(plan.tabs, "tab")), &flags)?;
+    let caption = format!("{}, maximum age {age}", count(plan.tabs, "tab"));
+    let mut stage = Stage::serve(theater, &caption, &flags)?;
     let seen = take_turns(&mut stage)?;
-    stage.settle_lanes();
+    stage.finish_picture(5);
     let fewest = seen.tabs.iter().map(|tab| tab.turns).min().unwrap_or_default();
     let served = seen.tabs.iter().filter(|tab| tab.turns >= TURNS).count();
-    claims.equal(format!("tabs that had {TURNS} turns or more"), plan.tabs, served);
+    claims.equal(format!("tabs that had {TURNS} turns or more"), plan.tabs, served).says(format!(
+        "{served} of {} streamed {}",
+        count(plan.tabs, "tab"),
+        at_least_turns()
+    ));
     let sum = |of: fn(&Turns) -> usize| seen.tabs.iter().map(of).sum::<usize>();
-    claims.equal("models missed by any tab", 0, sum(|tab| tab.missed));
-    claims.equal("models that any tab got twice", 0, sum(|tab| tab.repeated));
+    let (missed, repeated) = (sum(|tab| tab.missed), sum(|tab| tab.repeated));
+    claims.equal("models missed by any tab", 0, missed).says(format!("{} missed", count(missed, "row")));
+    claims
+        .equal("models that any tab got twice", 0, repeated)
+        .says(format!("{} received twice", count(repeated, "row")));
     let received = sum(|tab| tab.received);
-    claims.push("models received, by all tabs", "some", received.to_string(), received > 0);
-    claims.push(
-        "the oldest stream that was seen",
-        format!("no older than {}", spoken(bound(plan))),
-        spoken(seen.oldest),
-        !seen.oldest.is_zero() && seen.oldest < bound(plan) * JUDGED_AT,
-    );
+    claims
+        .push("models received, by all tabs", "some", received.to_string(), received > 0)
+        .says(format!("{} received by all tabs together", count(received, "row")));
+    claims
+        .push(
+            "the oldest stream that was seen",
+            format!("no older than {}", spoken(bound(plan))),
+            spoken(seen.oldest),
+            !seen.oldest.is_zero() && seen.oldest < bound(plan) * JUDGED_AT,
+        )
+        .says(format!("oldest stream: {} (expected at most {})", spoken(seen.oldest), spoken(bound(plan))));
 
-    let reaped = format!(
-        "The reaper does not ask whether a client reads: at {} it wakes the sleeping loop, which writes retry: and ends",
-        spoken(pace.max_stream_age)
-    );
+    let reaped = format!("At {age} the reaper wakes the sleeping loop, which writes retry: and ends");
     let turns = format!("{fewest} streams in {}", spoken(seen.watched));
     let why = if is_shared(plan) {
         format!(
-            "{reaped}, so its thread takes the next of todo. Each tab comes back at the end of the queue with its \
-             Last-Event-ID, which is why the one that waited longest ({turns}) still got every model."
+            "{reaped}. The thread takes the next request; the tab reconnects at the end of the queue with its \
+             Last-Event-ID. Even the tab with the fewest turns ({turns}) received every row."
         )
     } else {
         format!(
-            "{reaped}. There is a thread for every tab, so each comes back after its retry: without waiting for another, and \
-             its Last-Event-ID is why the one with the fewest streams ({turns}) still got every model."
+            "{reaped}. There is a thread for every tab, so each tab reconnects after its retry time with its \
+             Last-Event-ID. Even the tab with the fewest streams ({turns}) received every row."
         )
     };
-    Ok(Played { claims, why, record: stage.recorded() })
+    let conclusion = format!(
+        "{} lost their threads within {freed_after}; {} of {} streamed {}, and {} missed",
+        spelled(threads, "zombie"),
+        served,
+        count(plan.tabs, "tab"),
+        at_least_turns(),
+        count(missed, "row"),
+    );
+    Ok(Played { claims, why, conclusion, main: 1 })
 }
 
 struct SeenTurns {
@@ -143,13 +180,13 @@ struct Turns {
     repeated: usize,
 }
 
-/// Opens the tabs, all of which are to get what comes after the same model.
+/// Opens the tabs, all of which begin after the same row.
 fn take_turns(stage: &mut Stage<'_>) -> Result<SeenTurns, ActError> {
     let plan = stage.plan;
     let began = Instant::now();
     let mut tabs = Vec::new();
     for number in 1..=plan.tabs {
-        // From the beginning, so that every tab's sequence is known whole.
+        // From the first row on, so that each tab's whole sequence is known.
         let url = stage.url(&format!("/models/live_stream?tab={number}&last_event_id=0"));
         tabs.push(Tab::open(&url, Settings { name: format!("tab {number}"), ..Settings::default() })?);
         stage.watch(Duration::from_millis(20))?;

@@ -1,22 +1,26 @@
-//! Act 2: one tab leaves. Its thread comes back at the second write after the
-//! close, and goes to whoever is first in todo.
+//! Act 2: one tab closes. Its thread is freed at the second write after the close, and takes the first request in
+//! the queue.
 
 use std::time::{Duration, Instant};
 
-use super::{Played, Theatre, nine_tabs};
+use super::{Played, count, nine_tabs};
 use crate::lab::claim::Claims;
-use crate::lab::stage::{ActError, JUDGED_AT, Plan, spoken};
+use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, Theater, spoken};
 use crate::lab::story::Story;
 
-/// The front door behind which a close can only be noticed by a write.
+/// The front behind which only a write can detect a close.
 const HIDES_THE_SOCKET: &str = "tiny-http";
-/// What is measured of a thread that is still held when nobody waits for it any more.
+/// The measured value of a thread that is still held when the act stops waiting for it.
 const DID_NOT_COME_BACK: &str = "it did not come back";
-/// The tab that leaves, as in the measurement of the real Puma.
+/// The tab that closes, as in the measurement of the real Puma.
 const LEAVER: usize = 3;
 
 pub(super) fn title(_: &Plan) -> String {
     "One tab leaves".to_owned()
+}
+
+pub(super) fn heading(_: &Plan) -> String {
+    "one tab closes".to_owned()
 }
 
 fn leaver(plan: &Plan) -> usize {
@@ -26,41 +30,40 @@ fn leaver(plan: &Plan) -> usize {
 pub(super) fn expects(plan: &Plan) -> String {
     let (streaming, waiting) = nine_tabs::shares(plan);
     let then = if waiting > 0 {
-        format!("tab {}, the first in todo, gets it", streaming + 1)
+        format!(", which takes tab {} from the queue", streaming + 1)
     } else {
-        "nobody waits for it".to_owned()
+        String::new()
     };
     format!(
-        "The thread of tab {} comes back at the second write after the close, by EPIPE, which is in about {}; {then}. \
-         When all have left, pool_capacity is {} again.",
-        leaver(plan),
+        "The second write after the close fails with EPIPE, after about {}, and frees tab {}'s thread{then}.",
         spoken(plan.pace.update_rate * 2),
-        plan.most_threads(),
+        leaver(plan),
     )
 }
 
-pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
-    let plan = theatre.plan;
+pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
+    let plan = theater.plan;
     let (streaming, waiting) = nine_tabs::shares(plan);
     let mut claims = Claims::default();
-    let leaver_takes = if waiting > 0 {
-        format!("Tab {} closes, and tab {} waits for its thread:", leaver(plan), streaming + 1)
+    let leaver = leaver(plan);
+    let caption = if waiting > 0 {
+        format!("tab {leaver} closes, tab {} waits for a thread", streaming + 1)
     } else {
-        format!("Tab {} closes:", leaver(plan))
+        format!("tab {leaver} closes")
     };
-    let mut stage = theatre.serve(&leaver_takes, &[])?;
+    let mut stage = Stage::serve(theater, &caption, &[])?;
     let bound = stage.two_writes();
     let limit = bound * JUDGED_AT;
 
     let mut tabs = stage.open_tabs(plan.tabs, "")?;
-    let (tab, _) = tabs.remove(leaver(plan) - 1);
-    // Closing right after an event leaves the whole sleep until the next write.
+    let (tab, _) = tabs.remove(leaver - 1);
+    // A close right after an event leaves the whole sleep until the next write.
     let before = tab.progress().events;
     stage.wait_until(limit, |_| (tab.progress().events > before).then_some(()))?;
     let port = tab.local_port();
-    tab.close();
+    stage.close(&tab);
     let closed = Instant::now();
-    // Every write is one event, so that the events received count the writes before.
+    // Every write is one event, so the received events are the writes before the close.
     let received = tab.progress().events;
 
     let ended =
@@ -78,133 +81,181 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
         StreamEnd::Failed { write, errno } => (write.to_string(), errno.as_str()),
         StreamEnd::Otherwise | StreamEnd::Never => ("none failed".to_owned(), "no write failed"),
     };
-    claims.push("writes after the close until one failed", "2", &write, write == "2");
-    claims.push("what that write met", "EPIPE", errno, errno == "EPIPE");
-    claims.push(
-        "from the close to the thread's return",
-        format!("in about two updates, {}", spoken(bound)),
-        thread.map_or(DID_NOT_COME_BACK.to_owned(), |_| spoken(back_after)),
-        thread.is_some() && back_after < limit,
-    );
+    let has_failed = matches!(end, StreamEnd::Failed { .. });
+    claims.push("writes after the close until one failed", "2", &write, write == "2").says(if has_failed {
+        format!("write {write} after the close failed")
+    } else {
+        "no write failed".to_owned()
+    });
+    claims.push("what that write met", "EPIPE", errno, errno == "EPIPE").says(if has_failed {
+        format!("it failed with {errno}")
+    } else {
+        "no write failed".to_owned()
+    });
+    claims
+        .push(
+            "from the close to the thread's return",
+            format!("in about two updates, {}", spoken(bound)),
+            thread.map_or(DID_NOT_COME_BACK.to_owned(), |_| spoken(back_after)),
+            thread.is_some() && back_after < limit,
+        )
+        .says(match thread {
+            Some(_) => format!("thread freed {} after the close", spoken(back_after)),
+            None => "thread not freed".to_owned(),
+        });
 
     let mut taken = String::new();
     if waiting > 0 {
-        // The leaver is out of the list: the first of todo has moved up by one.
+        // The closed tab is out of the list, so the first tab in the queue has moved up by one.
         let (ninth, _) = &tabs[streaming - 1];
         let name = format!("tab {}", streaming + 1);
         stage.wait_until(limit, |_| ninth.first_byte())?;
         let first_byte = closed.elapsed();
         let by = stage.story_of(ninth.local_port()).and_then(|story| story.started).map(|(_, thread)| thread);
-        let measured = by.map_or("nobody".to_owned(), |by| format!("tp {by:03}"));
+        let measured = by.map_or("none".to_owned(), |by| format!("tp {by:03}"));
         let expected = thread.map_or("a thread".to_owned(), |thread| format!("tp {thread:03}"));
-        claims.push(
-            format!("the thread that took {name}"),
-            &expected,
-            &measured,
-            by.is_some() && by == thread,
-        );
+        claims
+            .push(format!("the thread that took {name}"), &expected, &measured, by.is_some() && by == thread)
+            .says(match by {
+                Some(by) if Some(by) == thread => format!("the freed thread, {measured}, took {name}"),
+                Some(_) => format!("{measured} took {name}"),
+                None => format!("no thread took {name}"),
+            });
         let came = ninth.first_byte().is_some();
-        claims.push(
-            format!("first byte of {name}, after the close"),
-            format!("in about two updates, {}", spoken(bound)),
-            if came { spoken(first_byte) } else { "no byte".to_owned() },
-            came && first_byte < limit,
-        );
+        claims
+            .push(
+                format!("first byte of {name}, after the close"),
+                format!("in about two updates, {}", spoken(bound)),
+                if came { spoken(first_byte) } else { "no byte".to_owned() },
+                came && first_byte < limit,
+            )
+            .says(if came {
+                format!("first byte of {name} after {}", spoken(first_byte))
+            } else {
+                format!("{name} received no byte")
+            });
         if by.is_some() {
-            taken = format!("; {measured} took {name} out of todo");
+            taken = format!("{measured} then took {name}.");
+            // The picture shows that it streams.
+            let first = ninth.progress().events;
+            stage.wait_until(limit, |_| (ninth.progress().events > first).then_some(()))?;
         }
     }
     for (tab, _) in &tabs {
-        tab.close();
+        stage.close(tab);
     }
     let all_closed = Instant::now();
     let most = plan.most_threads() as u64;
-    // Streams that were in todo when their client left must first find that out.
+    // The server must first notice that the clients in the queue have closed as well.
     let capacity = stage.wait_for_stat("/pool_capacity", most, limit)?;
-    claims.equal("pool_capacity after all have left", most, capacity);
+    claims
+        .equal("pool_capacity after all have left", most, capacity)
+        .says(format!("pool_capacity {capacity} after all closed"));
     let free_after = spoken(all_closed.elapsed());
-    stage.settle_lanes();
-    let record = stage.recorded();
+    stage.finish_picture(plan.most_threads());
     drop(tabs);
+    let conclusion = conclusion(leaver, &end, back_after);
     if plan.front == HIDES_THE_SOCKET {
         stage.say(&format!(
-            "(write against poll: on {HIDES_THE_SOCKET} the socket is hidden, so that only a write can notice; the pool was free {free_after} after the last close)"
+            "(There is no second picture: {HIDES_THE_SOCKET} hides the socket, so only a write can detect the close. The \
+             pool was free {free_after} after the last close.)"
         ));
     } else {
         drop(stage);
-        by_poll(theatre, &mut claims, back_after)?;
+        by_poll(theater, &mut claims, back_after)?;
     }
 
-    Ok(Played { claims, why: why(&end, back_after, &taken), record })
+    Ok(Played { claims, why: why(&end, back_after, &taken), conclusion, main: 0 })
 }
 
-/// How the stream ended whose client had closed.
+fn conclusion(leaver: usize, end: &StreamEnd, after: Duration) -> String {
+    let after = spoken(after);
+    match end {
+        StreamEnd::Failed { write: 2, .. } => {
+            format!("tab {leaver}'s thread was freed {after} after the close, at the second write")
+        }
+        StreamEnd::Failed { write, .. } => {
+            format!("tab {leaver}'s thread was freed {after} after the close, at write {write}")
+        }
+        StreamEnd::Otherwise => {
+            format!("tab {leaver}'s thread was freed {after} after the close, without a failed write")
+        }
+        StreamEnd::Never => format!("tab {leaver}'s thread was not freed within {after}"),
+    }
+}
+
+/// How the stream of the closed client ended.
 enum StreamEnd {
-    /// By a write that failed: its number after the close, and what it met.
+    /// By a failed write: its number after the close, and its error.
     Failed {
         write: u64,
         errno: String,
     },
     Otherwise,
-    /// Not as long as it was waited for.
+    /// Not within the time that was waited.
     Never,
 }
 
 fn why(end: &StreamEnd, after: Duration, taken: &str) -> String {
     let after = spoken(after);
-    match end {
+    let why = match end {
         StreamEnd::Failed { write: 2, errno } => format!(
-            "The kernel accepted the first write after the close, and the client's side answered it with RST; nothing \
-             wakes a loop that sleeps. The second write failed with {errno}, which ended the loop {after} after the \
-             close{taken}."
+            "The kernel accepted the first write after the close; the closed side answered with RST, which wakes no \
+             loop. The second write failed with {errno} and ended the loop after {after}."
         ),
         StreamEnd::Failed { write, errno } => format!(
-            "Write {write} after the close failed with {errno}, which ended the loop {after} after the close{taken}. \
-             Nothing else wakes a loop that sleeps."
+            "Write {write} after the close failed with {errno} and ended the loop after {after}. Nothing else wakes a \
+             sleeping loop."
         ),
-        StreamEnd::Otherwise => {
-            format!(
-                "The loop ended {after} after the close, and no write had told it that its client was gone{taken}."
-            )
+        StreamEnd::Otherwise => format!("The loop ended {after} after the close, without a failed write."),
+        StreamEnd::Never => {
+            format!("No write failed within {after}, so the loop continued and its thread was not freed.")
         }
-        StreamEnd::Never => format!(
-            "No write failed in the {after} that we waited, so the loop went on, and its thread did not come back{taken}."
-        ),
-    }
+    };
+    if taken.is_empty() { why } else { format!("{why} {taken}") }
 }
 
-/// The same close, on a server whose streams listen to their sockets while they sleep.
-fn by_poll(theatre: &mut Theatre<'_>, claims: &mut Claims, by_write: Duration) -> Result<(), ActError> {
-    let mut stage = theatre.serve(
-        "One tab, and the same close with --notice-close poll:",
-        &[("--notice-close", "poll".to_owned())],
-    )?;
+/// The same close, on a server whose streams watch their sockets while they sleep.
+fn by_poll(theater: &mut Theater<'_>, claims: &mut Claims, by_write: Duration) -> Result<(), ActError> {
+    let flags = [("--notice-close", "poll".to_owned())];
+    let mut stage = Stage::serve(theater, "one tab, the same with --notice-close poll", &flags)?;
     let limit = stage.two_writes() * JUDGED_AT;
     let (tab, _) = stage.open_tab(1, "")?;
     let before = tab.progress().events;
     stage.wait_until(limit, |_| (tab.progress().events > before).then_some(()))?;
     let port = tab.local_port();
-    let clock_us = stage.record(|record| record.now_us);
-    tab.close();
+    let clock_us = stage.clock_us();
+    stage.close(&tab);
     let received = tab.progress().events as usize;
     let gone = stage.wait_until(limit, |stage| stage.story_of(port).filter(|story| story.gone.is_some()))?;
     let writes = gone.as_ref().map_or(0, |story| story.writes_us.len().saturating_sub(received));
-    // On the server's own clock: the last write before the close was the last that came.
+    // On the server's own clock.
     let ended_us = gone.and_then(|story| story.finished_us.or(story.gone.map(|gone| gone.at_us)));
     let after = ended_us.map(|at_us| Duration::from_micros(at_us.saturating_sub(clock_us)));
-    claims.push(
-        "with --notice-close poll: writes after the close until the thread was back",
-        "0",
-        after.map_or(DID_NOT_COME_BACK.to_owned(), |_| writes.to_string()),
-        after.is_some() && writes == 0,
-    );
-    claims.push(
-        "with --notice-close poll: from the close to the thread's return",
-        format!("at once; by write it took {}", spoken(by_write)),
-        after.map_or(DID_NOT_COME_BACK.to_owned(), spoken),
-        after.is_some_and(|after| after < by_write),
-    );
-    stage.settle_lanes();
+    claims
+        .push(
+            "with --notice-close poll: writes after the close until the thread was back",
+            "0",
+            after.map_or(DID_NOT_COME_BACK.to_owned(), |_| writes.to_string()),
+            after.is_some() && writes == 0,
+        )
+        .says(match (after, writes) {
+            (None, _) => "with poll: thread not freed".to_owned(),
+            (Some(_), 0) => "with poll: no write after the close".to_owned(),
+            (Some(_), writes) => format!("with poll: {} after the close", count(writes, "write")),
+        });
+    claims
+        .push(
+            "with --notice-close poll: from the close to the thread's return",
+            format!("at once; by write it took {}", spoken(by_write)),
+            after.map_or(DID_NOT_COME_BACK.to_owned(), spoken),
+            after.is_some_and(|after| after < by_write),
+        )
+        .says(match after {
+            Some(after) => format!("with poll: thread freed after {}", spoken(after)),
+            None => "with poll: thread not freed".to_owned(),
+        });
+    stage.finish_picture(1);
     Ok(())
 }
 
@@ -213,13 +264,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_explained_is_what_was_seen() {
-        let said = |end| why(&end, Duration::from_secs(4), "; tp 007 took tab 9 out of todo");
+    fn the_cause_names_the_write_that_failed() {
+        let said = |end| why(&end, Duration::from_secs(4), "tp 007 then took tab 9.");
         let failed = |write| said(StreamEnd::Failed { write, errno: "EPIPE".to_owned() });
-        assert!(failed(2).contains("The second write failed with EPIPE, which ended the loop 4.0 s after"));
+        assert!(failed(2).contains("The second write failed with EPIPE and ended the loop after 4.0 s."));
         assert!(failed(1).starts_with("Write 1 after the close failed with EPIPE"));
-        assert!(said(StreamEnd::Otherwise).contains("no write had told it"));
-        assert!(said(StreamEnd::Never).starts_with("No write failed in the 4.0 s"));
-        assert!([failed(1), failed(2)].iter().all(|said| said.contains("tp 007 took tab 9")));
+        assert!(said(StreamEnd::Otherwise).contains("without a failed write"));
+        assert!(said(StreamEnd::Never).starts_with("No write failed within 4.0 s"));
+        assert!([failed(1), failed(2)].iter().all(|said| said.contains("tp 007 then took tab 9")));
     }
 }

@@ -1,12 +1,12 @@
-//! Act 4: clients that stay and never read. All threads are held by nobody, and
-//! no write ever fails. Then the two that the seed names: curl and ab.
+//! Act 4: zombies, clients that stay connected and never read. They hold all threads, and no write to them fails.
+//! Then the two clients that the article names: curl and ab.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::{Played, Theatre, answered, count};
+use super::{Played, answered, count, spelled};
 use crate::lab::claim::Claims;
-use crate::lab::stage::{ATTEMPTS, ActError, JUDGED_AT, Plan, Stage, UNREAD_AFTER, spoken};
+use crate::lab::stage::{ATTEMPTS, ActError, JUDGED_AT, Plan, Stage, Theater, UNREAD_AFTER, spoken};
 use crate::lab::story::Story;
 use crate::lab::visitors::{self, VisitError, Visitor};
 use crate::lab::zombies::Zombie;
@@ -15,29 +15,42 @@ pub(super) fn title(plan: &Plan) -> String {
     format!("Zombies: {} held by nobody", count(plan.most_threads(), "thread"))
 }
 
+pub(super) fn heading(plan: &Plan) -> String {
+    let threads = plan.most_threads();
+    let verb = if threads == 1 { "holds" } else { "hold" };
+    format!("{} {verb} {}", spelled(threads, "zombie"), spelled(threads, "thread"))
+}
+
 pub(super) fn expects(plan: &Plan) -> String {
+    let threads = plan.most_threads();
     format!(
-        "{} that never read hold all {}: every write into their buffers succeeds, none is noticed, a page gets no byte. \
-         A killed curl is noticed at the second write, and ab leaves nothing behind either.",
-        count(plan.most_threads(), "client"),
-        count(plan.most_threads(), "thread"),
+        "{} (connected clients that never read) hold all {}. No write to them fails, and a page gets no byte. A killed \
+         curl is detected by the second write; ab leaves nothing behind.",
+        count(threads, "zombie"),
+        count(threads, "thread"),
     )
 }
 
-pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
-    let plan = theatre.plan;
+pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
+    let plan = theater.plan;
     let threads = plan.most_threads();
     let mut claims = Claims::default();
-    let caption = format!("{} that never read:", count(threads, "client"));
-    let mut stage = theatre.serve(&caption, &[])?;
+    let caption = format!("{}, then GET /up", count(threads, "zombie"));
+    let mut stage = Stage::serve(theater, &caption, &[])?;
     let limit = stage.two_writes() * JUDGED_AT;
 
     let zombies = raise(&mut stage, threads)?;
-    claims.equal("threads that they hold", threads, stage.record(|record| record.open_streams()));
+    let held = stage.record(|record| record.open_streams());
+    claims
+        .equal("threads that they hold", threads, held)
+        .says(format!("zombies hold {held} of {}", count(threads, "thread")));
     let patience = stage.a_while();
     let page = stage.page("/up", patience)?;
     let what = format!("GET /up, for the {} that we watched", spoken(patience));
-    claims.push(what, "no byte", answered(page), page.is_none());
+    claims.push(what, "no byte", answered(page), page.is_none()).says(match page {
+        None => format!("GET /up: no byte within {}", spoken(patience)),
+        Some((status, _)) => format!("GET /up: {status}"),
+    });
     let (writes, failed) = stage.record(|record| {
         let streams = || record.stories.values().filter(|story| story.is_stream);
         (
@@ -45,19 +58,27 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
             streams().filter(|it| it.gone.is_some()).count(),
         )
     });
-    claims.push(
-        "writes to them that failed",
-        "0",
-        format!("{failed} of {}", writes + failed),
-        failed == 0 && writes > threads,
-    );
-    claims.equal("threads that they hold after that", threads, stage.record(|record| record.open_streams()));
-    stage.settle_lanes();
-    let record = stage.recorded();
-    stage.caption("The same server: they are killed, then curl and ab come:");
+    claims
+        .push(
+            "writes to them that failed",
+            "0",
+            format!("{failed} of {}", writes + failed),
+            failed == 0 && writes > threads,
+        )
+        .says(format!("{failed} of {} to them failed", count(writes + failed, "write")));
+    let held = stage.record(|record| record.open_streams());
+    claims
+        .equal("threads that they hold after that", threads, held)
+        .says(format!("after that they hold {held} of {}", count(threads, "thread")));
+    stage.finish_picture(3);
+    stage.next_picture("the zombies are killed, then curl and ab connect");
+    let ports: Vec<u16> = zombies.iter().map(Zombie::local_port).collect();
     drop(zombies);
+    ports.into_iter().for_each(|port| stage.client_closed(Some(port)));
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, limit)?;
-    claims.equal("pool_capacity once they are killed", threads as u64, capacity);
+    claims
+        .equal("pool_capacity once they are killed", threads as u64, capacity)
+        .says(format!("pool_capacity {capacity} once they are killed"));
 
     let met = stage.record(|record| {
         let gone = record.stories.values().filter_map(|story| story.gone.as_ref());
@@ -67,17 +88,22 @@ pub(super) fn play(theatre: &mut Theatre<'_>) -> Result<Played, ActError> {
 
     curl(&mut stage, &mut claims, limit)?;
     ab(&mut stage, &mut claims, limit)?;
-    stage.settle_lanes();
+    stage.finish_picture(5);
 
     let why = format!(
-        "Threads puma srv tp 001 to {threads:03} wrote {writes} times to sockets that nobody read, and each write succeeded, since \
-         the kernels of both sides have room for megabytes. When their sockets were closed, data unread, the next write met {met}.",
+        "All {} to sockets that no client read succeeded, because the kernels of both sides buffer megabytes. After the \
+         zombies were killed with unread data, the next write failed with {met}.",
+        count(writes, "write"),
     );
-    Ok(Played { claims, why, record })
+    let conclusion = format!(
+        "{} held {}, and {failed} of {writes} writes failed",
+        spelled(threads, "zombie"),
+        count(held, "thread")
+    );
+    Ok(Played { claims, why, conclusion, main: 0 })
 }
 
-/// Opens as many zombies as there are threads, one after the other, each when the
-/// one before holds its thread.
+/// Opens this many zombies, each when the one before holds its thread.
 pub(super) fn raise(stage: &mut Stage<'_>, count: usize) -> Result<Vec<Zombie>, ActError> {
     let mut zombies = Vec::new();
     for number in 1..=count {
@@ -91,33 +117,42 @@ pub(super) fn raise(stage: &mut Stage<'_>, count: usize) -> Result<Vec<Zombie>, 
             if held.is_some() {
                 break;
             }
-            // tiny_http has stranded it: it holds nothing, and stays with the others.
+            // tiny_http never reads its connection: it holds no thread, and stays open.
         }
     }
     Ok(zombies)
 }
 
-/// A curl that is killed in the middle of a stream.
+/// A curl that is killed during its stream.
 fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(), ActError> {
     let url = stage.url("/models/live_stream?tab=curl");
     let Some(visitor) = sent(stage, visitors::curl(&url, limit * 2)) else { return Ok(()) };
     let story = |stage: &mut Stage<'_>| {
         stage.record(|record| record.stories.values().find(|story| story.name() == "curl").cloned())
     };
-    // Right after its second write there is a whole sleep until the third.
+    // After its second write the whole sleep until the third is left.
     stage.wait_until(limit, |stage| story(stage).filter(|story| story.writes_us.len() >= 2))?;
-    let before = story(stage).map_or(0, |story| story.writes_us.len() as u64);
+    let before = story(stage);
+    let port = before.as_ref().map(|story| story.port);
+    let before = before.map_or(0, |story| story.writes_us.len() as u64);
     let killed = visitor.leave();
+    stage.client_closed(port);
     if let Err(error) = killed {
         stage.say(&format!("({error})"));
     }
     let gone = stage.wait_until(limit, |stage| story(stage)?.gone)?;
     let write = gone.map_or(0, |gone| gone.write.saturating_sub(before));
-    claims.push("a killed curl: writes until one failed", "2", write.to_string(), write == 2);
+    claims.push("a killed curl: writes until one failed", "2", write.to_string(), write == 2).says(
+        if write == 0 {
+            "killed curl: no write failed".into()
+        } else {
+            format!("killed curl: write {write} failed")
+        },
+    );
     Ok(())
 }
 
-/// ab, which speaks HTTP/1.0 and waits for an end that never comes.
+/// ab, which speaks HTTP/1.0 and waits for the end of an endless answer.
 fn ab(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(), ActError> {
     let threads = stage.plan.most_threads();
     let url = stage.url("/models/live_stream?tab=ab");
@@ -129,17 +164,28 @@ fn ab(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(),
     };
     stage.wait_until(limit, |stage| (stage.record(streams) > 0).then_some(()))?;
     let opened = stage.record(streams);
+    let ports: Vec<u16> = stage.record(|record| {
+        let running = record.stories.values().filter(|story| story.is_running() && story.name() == "ab");
+        running.map(|story| story.port).collect()
+    });
     if let Err(error) = visitor.leave() {
         stage.say(&format!("({error})"));
     }
+    ports.into_iter().for_each(|port| stage.client_closed(Some(port)));
     let began = Instant::now();
     let capacity = stage.wait_for_stat("/pool_capacity", threads as u64, limit)?;
-    claims.push(
-        format!("ab, stopped with {}: pool_capacity afterwards", count(opened, "stream")),
-        threads.to_string(),
-        format!("{capacity}, after {}", spoken(began.elapsed())),
-        capacity == threads as u64,
-    );
+    let after = spoken(began.elapsed());
+    claims
+        .push(
+            format!("ab, stopped with {}: pool_capacity afterwards", count(opened, "stream")),
+            threads.to_string(),
+            format!("{capacity}, after {after}"),
+            capacity == threads as u64,
+        )
+        .says(format!(
+            "ab, stopped with {}: pool_capacity {capacity} after {after}",
+            count(opened, "stream")
+        ));
     Ok(())
 }
 

@@ -1,17 +1,18 @@
-//! The rows: how each fix's server is started, how it is listened to, and what it claims.
+//! The rows: how the server of each fix is started, how the tabs listen to it, and what it claims.
 
+use super::super::acts::count;
 use super::super::claim::Claims;
 use super::super::stage::{in_seconds, spoken};
 use super::listeners::{Hosts, Way, Words};
 use super::{ComparePlan, POST_EVERY, Row, THREADS};
 
-/// How much later than its bound something may come before it counts as not coming.
+/// A bound times this is the time after which something counts as missing.
 const JUDGED_AT: f64 = 10.0;
-/// With more tabs than this it is their own threads that are late, here, and not what tells them.
+/// With more tabs than this, the delays of the tabs' own threads exceed those of the server.
 const TABS_IN_TIME: usize = 100;
 /// The threads of `more-threads`.
 const MORE_THREADS: usize = 64;
-/// How many streams `cap` lets in.
+/// The streams that `cap` accepts.
 const CAP: usize = 6;
 /// The quota of `io-threads`.
 const IO_THREADS: usize = 5;
@@ -21,12 +22,12 @@ const STREAM: Way = Way::Stream("/models/live_stream", Words::Json);
 /// One row.
 pub struct Contender {
     pub name: &'static str,
-    /// Flags of its server besides those that all have.
+    /// Flags of its server, in addition to those of all servers.
     pub flags: fn(&ComparePlan) -> Vec<String>,
     pub way: Way,
     /// Whether the tabs listen to a second server.
     pub has_other_server: bool,
-    /// Whether it bears more tabs than there are threads.
+    /// Whether it can have more tabs than threads.
     pub bears_many: bool,
     claims: fn(&ComparePlan, &Row, &mut Claims),
 }
@@ -60,7 +61,7 @@ pub const ALL: &[Contender] = &[
             words(&format!("--max-stream-age {age} --reap-every {every}"))
         },
         claims: |plan, row, claims| {
-            // With many more tabs than threads a turn comes later than anybody watches.
+            // With many more tabs than threads, a turn comes after the measurement.
             if plan.tabs <= 2 * THREADS {
                 live(claims, row, plan.tabs);
             }
@@ -80,12 +81,15 @@ pub const ALL: &[Contender] = &[
             held(claims, row, plan.tabs.min(MORE_THREADS) as u64);
             exact(claims, row);
             let most = 8;
-            claims.push(
-                "database connections held",
-                format!("at most {most}"),
-                number(row.db_connections_held),
-                row.db_connections_held.is_some_and(|held| held <= most),
-            );
+            let held = number(row.db_connections_held);
+            claims
+                .push(
+                    "database connections held",
+                    format!("at most {most}"),
+                    &held,
+                    row.db_connections_held.is_some_and(|held| held <= most),
+                )
+                .says(format!("database connections held: {held}"));
             stuck(claims, row);
         },
         ..PLAIN
@@ -94,7 +98,7 @@ pub const ALL: &[Contender] = &[
         name: "leave",
         way: Way::Page("/fixes/leave", Hosts::Many),
         claims: |plan, row, claims| {
-            // Courtesy of those who leave is no help while all of them stay.
+            // It helps when tabs close, and here all of them stay.
             live(claims, row, plan.tabs.min(THREADS));
             dry(plan, claims, row, THREADS);
             stuck(claims, row);
@@ -138,7 +142,8 @@ pub const ALL: &[Contender] = &[
         claims: |plan, row, claims| {
             live(claims, row, plan.tabs.min(THREADS));
             answered(plan, claims, row, THREADS + plan.tabs);
-            held(claims, row, 0);
+            // They are those of the second server.
+            held(claims, row, plan.tabs.min(THREADS) as u64);
             exact(claims, row);
         },
         ..PLAIN
@@ -203,7 +208,7 @@ pub const ALL: &[Contender] = &[
 ];
 
 impl Contender {
-    /// What this row claims, beside what was measured.
+    /// The claims of this row, beside what was measured.
     pub fn judge(&self, plan: &ComparePlan, row: &Row) -> Claims {
         let mut claims = Claims::default();
         (self.claims)(plan, row, &mut claims);
@@ -212,11 +217,14 @@ impl Contender {
             Some(false) => "no",
             None => "not measured",
         };
-        for (what, measured) in
-            [("a row of another program is seen", row.outside_writer_seen), ("a stop ends", row.stop_ends)]
-        {
-            claims.push(what, "yes", told(measured), measured == Some(true));
-        }
+        let seen = told(row.outside_writer_seen);
+        claims
+            .push("a row of another program is seen", "yes", seen, row.outside_writer_seen == Some(true))
+            .says(format!("a row of another program is seen: {seen}"));
+        let stops = told(row.stop_ends);
+        claims
+            .push("a stop ends", "yes", stops, row.stop_ends == Some(true))
+            .says(format!("the server stops by itself: {stops}"));
         claims
     }
 }
@@ -230,51 +238,68 @@ fn number(value: Option<u64>) -> String {
 }
 
 fn live(claims: &mut Claims, row: &Row, tabs: usize) {
-    claims.equal("tabs that get models", tabs, row.tabs_live.unwrap_or_default());
+    let live = row.tabs_live.unwrap_or_default();
+    claims.equal("tabs that get models", tabs, live).says(format!("{} receive rows", count(live, "tab")));
 }
 
-/// Without a thread no page is answered.
+/// Without an idle thread no page is answered.
 fn dry(plan: &ComparePlan, claims: &mut Claims, row: &Row, threads: usize) {
     if plan.tabs >= threads {
         let page = row.page_ms.p50;
         let measured = page.map_or_else(|| "no answer".to_owned(), |ms| format!("{ms:.1} ms"));
-        claims.push("a page meanwhile", "no answer", measured, page.is_none());
+        claims
+            .push("a page meanwhile", "no answer", &measured, page.is_none())
+            .says(format!("pages while the tabs are open: {measured}"));
     }
 }
 
-/// Below so many tabs every page is answered.
+/// With fewer tabs than this every page is answered.
 fn answered(plan: &ComparePlan, claims: &mut Claims, row: &Row, tabs: usize) {
     if plan.tabs < tabs {
         let page = row.page_ms.p99;
         let measured = page.map_or_else(|| "some were not".to_owned(), |ms| format!("all, p99 {ms:.1} ms"));
-        claims.push("pages that are answered meanwhile", "all", measured, page.is_some());
+        claims
+            .push("pages that are answered meanwhile", "all", &measured, page.is_some())
+            .says(format!("pages answered while the tabs are open: {measured}"));
     }
 }
 
 fn held(claims: &mut Claims, row: &Row, threads: u64) {
-    claims.equal("pool threads that the tabs hold", threads, row.pool_threads_held.unwrap_or(u64::MAX));
+    let measured = row.pool_threads_held.unwrap_or(u64::MAX);
+    claims
+        .equal("pool threads that the tabs hold", threads, measured)
+        .says(format!("the tabs hold {}", count(measured as usize, "pool thread")));
 }
 
 fn exact(claims: &mut Claims, row: &Row) {
-    let (missed, repeated) = (row.missed.unwrap_or(usize::MAX), row.repeated.unwrap_or(usize::MAX));
-    claims.equal("models missed", 0, missed);
-    claims.equal("models repeated", 0, repeated);
-    claims.equal("models lost over a restart", 0, row.lost_over_restart.unwrap_or(usize::MAX));
+    let measured = [row.missed, row.repeated, row.lost_over_restart].map(|it| it.unwrap_or(usize::MAX));
+    let [missed, repeated, lost] = measured;
+    claims.equal("models missed", 0, missed).says(format!("{} missed", count(missed, "row")));
+    claims.equal("models repeated", 0, repeated).says(format!("{} received twice", count(repeated, "row")));
+    claims
+        .equal("models lost over a restart", 0, lost)
+        .says(format!("{} lost over a restart", count(lost, "row")));
 }
+
+const ABANDONED: &str = "the pool, left to clients that never read";
 
 fn stuck(claims: &mut Claims, row: &Row) {
     let measured = row.pool_free_s.map_or_else(|| "not free".to_owned(), |s| format!("free after {s:.1} s"));
-    claims.push("the pool, left to clients that never read", "not free", measured, row.pool_free_s.is_none());
+    claims
+        .push(ABANDONED, "not free", &measured, row.pool_free_s.is_none())
+        .says(format!("pool with clients that never read: {measured}"));
 }
 
 fn free(claims: &mut Claims, row: &Row, bound_s: f64) {
     let measured = row.pool_free_s.map_or_else(|| "not free".to_owned(), |s| format!("free after {s:.2} s"));
     let is_free = row.pool_free_s.is_some_and(|s| s <= bound_s * JUDGED_AT);
     let bound = format!("free after {bound_s:.1} s or so");
-    claims.push("the pool, left to clients that never read", bound, measured, is_free);
+    claims
+        .push(ABANDONED, bound, &measured, is_free)
+        .says(format!("pool with clients that never read: {measured}"));
 }
 
-/// What is no stream in the pool bears any number of tabs, and loses nothing.
+/// A fix without a stream in the pool can have any number of tabs, and loses nothing.
 fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     live(claims, row, plan.tabs);
     answered(plan, claims, row, usize::MAX);
@@ -283,7 +308,7 @@ fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     free(claims, row, 0.5);
 }
 
-/// And tells of a commit when it is one, with one query for all.
+/// In addition, a commit is delivered at once, with one query for all tabs.
 fn at_once(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
     outside_the_pool(plan, claims, row);
     asks_once(plan, claims, row);
@@ -295,25 +320,31 @@ fn at_once(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
     let measured = median.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms"));
     let is_soon = median.is_some_and(|ms| ms < bound.as_secs_f64() * 1e3 / 2.0);
     let expected = format!("far below an update’s {}", spoken(bound));
-    claims.push("from commit to tab, median", expected, measured, is_soon);
+    claims
+        .push("from commit to tab, median", expected, &measured, is_soon)
+        .says(format!("median from commit to tab: {measured}"));
 }
 
-/// Changes a second: those of the server itself, and those that are posted.
+/// Changes per second: those of the server itself, and those that are posted.
 fn changes(plan: &ComparePlan) -> f64 {
     1.0 / plan.pace.produce_every.as_secs_f64() + 1.0 / POST_EVERY.as_secs_f64()
 }
 
 fn asks_once(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
-    // Its clients come one by one, and ask for what is there already.
+    // Clients connect one by one, and each asks for the rows that exist.
     let most = changes(plan) * 2.0 + 1.0;
     let measured = row.queries_per_s.unwrap_or(f64::MAX);
-    let expected = format!("one a change, at most {most:.0}, for all tabs");
-    claims.push("queries a second", expected, format!("{measured:.1}"), measured <= most);
+    let expected = format!("one per change, at most {most:.0}, for all tabs");
+    claims
+        .push("queries a second", expected, format!("{measured:.1}"), measured <= most)
+        .says(format!("{measured:.1} queries per second"));
 }
 
 fn asks_for_each(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     let least = plan.tabs as f64 / plan.pace.update_rate.as_secs_f64() / 2.0;
     let measured = row.queries_per_s.unwrap_or_default();
-    let expected = format!("one for each tab and update, at least {least:.0}");
-    claims.push("queries a second", expected, format!("{measured:.1}"), measured >= least);
+    let expected = format!("one per tab and update, at least {least:.0}");
+    claims
+        .push("queries a second", expected, format!("{measured:.1}"), measured >= least)
+        .says(format!("{measured:.1} queries per second"));
 }

@@ -1,18 +1,19 @@
 //! Every fix under the same nine tabs, side by side: what `ninetabs compare` runs.
 //!
-//! Each row is a server of its own, started as its fix wants it, with another one beside it on
-//! the same database, which is "another program" to the first. Then the same is done to all:
-//! nine tabs listen while models are made; pages are asked for and models posted meanwhile, and one
-//! tab stops reading for a while; another program writes; the server is restarted, with a
-//! model written while it is away; and nine clients ask and never read. What each row claims
-//! is in [`contenders`], who listens in [`listeners`], how it is measured in [`round`], on which
-//! [`servers`].
+//! Each row is a server of its own, started as its fix wants it, with a second one on the same database, which is
+//! "another program" to the first. All rows go through the same: nine tabs listen while rows are inserted, pages are
+//! requested, and rows are posted; one tab stops reading for a while; another program writes; the server restarts, with
+//! a row inserted in the meantime; and nine clients connect and never read. [`contenders`] has the claims of each row,
+//! [`listeners`] the tabs, [`round`] the measurement, and [`servers`] the servers. [`columns`], [`summary`] and
+//! [`report`] show the result.
 
+pub mod columns;
 pub mod contenders;
 pub mod listeners;
 pub mod report;
 pub mod round;
 pub mod servers;
+pub mod summary;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,8 +25,8 @@ use super::chromium::ChromiumError;
 use super::claim::Claim;
 use super::http::HttpError;
 use super::interrupt::Interrupted;
-use super::record::Record;
 use super::scratch::ScratchError;
+use super::stage::Scene;
 use super::subject::SubjectError;
 use super::tab::TabError;
 use ninetabs_server::threads::SpawnError;
@@ -40,13 +41,13 @@ pub struct ComparePace {
     pub retry: Duration,
     /// How long the tabs are watched.
     pub window: Duration,
-    /// How long a pool may take to be free, until it counts as never.
+    /// A pool that is not free after this time counts as never free.
     pub patience: Duration,
 }
 
 impl ComparePace {
-    /// The seed's: an update every two seconds.
-    pub const SEED: ComparePace = ComparePace {
+    /// The article's: an update every two seconds.
+    pub const ARTICLE: ComparePace = ComparePace {
         update_rate: Duration::from_secs(2),
         produce_every: Duration::from_millis(500),
         max_stream_age: Duration::from_secs(4),
@@ -55,7 +56,7 @@ impl ComparePace {
         window: Duration::from_secs(12),
         patience: Duration::from_secs(30),
     };
-    /// As fast as the fixes' own two seconds between two answers let it be.
+    /// Shorter times, and each row is watched for less time.
     pub const FAST: ComparePace = ComparePace {
         update_rate: Duration::from_millis(500),
         produce_every: Duration::from_millis(200),
@@ -76,30 +77,30 @@ pub struct ComparePlan {
     pub pace: ComparePace,
 }
 
-/// How often a model is posted.
+/// How often a row is posted.
 pub const POST_EVERY: Duration = Duration::from_millis(500);
-/// Threads of each pool, where a fix does not say otherwise.
+/// Threads of each pool, unless a fix sets another number.
 pub const THREADS: usize = 8;
 
-/// Why a row did not come to its end.
+/// Why a row could not be measured.
 #[derive(Debug, Error)]
 pub enum CompareError {
-    /// Somebody pressed Ctrl-C.
+    /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     #[error(transparent)]
     Subject(SubjectError),
-    #[error("a tab could not be opened: {0}")]
+    #[error("cannot open a tab: {0}")]
     Tab(#[from] TabError),
-    #[error("a request could not be sent: {0}")]
+    #[error("cannot send a request: {0}")]
     Http(#[from] HttpError),
-    #[error("the browser could not be driven: {0}")]
+    #[error("cannot drive the browser: {0}")]
     Browser(ChromiumError),
     #[error(transparent)]
     Thread(#[from] SpawnError),
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
-    #[error("the other server made no model: it answered {0}")]
+    #[error("the second server inserted no row: it answered {0}")]
     NoModel(u16),
 }
 
@@ -127,37 +128,37 @@ impl From<ChromiumError> for CompareError {
     }
 }
 
-/// Median and p99; none where that many did not come at all.
+/// Median and p99. None: more than the rest never came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Spread {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
 }
 
-/// What was measured of one fix. None is what it cannot have, or what did not come.
+/// The measured values of one fix. None: it never came, or the fix cannot have it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     pub fix: &'static str,
-    /// Tabs that got models while they were watched.
+    /// Tabs that received rows while they were watched.
     pub tabs_live: Option<usize>,
-    /// A page, in milliseconds.
+    /// Latency of a page, in milliseconds.
     pub page_ms: Spread,
     pub pool_threads_held: Option<u64>,
     pub os_threads: Option<u64>,
     pub connections: Option<u64>,
     pub queries_per_s: Option<f64>,
-    /// From a model's commit to its arrival in a tab, in milliseconds.
+    /// From the commit of a row to its arrival in a tab, in milliseconds.
     pub event_ms: Spread,
-    /// Seconds from nine clients that ask and never read to a pool that is free again.
+    /// Seconds until the pool is free again although nine clients that never read stay connected.
     pub pool_free_s: Option<f64>,
     pub missed: Option<usize>,
     pub repeated: Option<usize>,
     pub db_connections_held: Option<u64>,
-    /// From a posted model's commit to its answer, at worst.
+    /// From the commit of a posted row to its answer, at worst.
     pub sender_worst_ms: Option<f64>,
-    /// From the order to restart to the last tab's first model after it.
+    /// From the order to restart to the last tab's first row after it.
     pub blind_s: Option<f64>,
-    /// Models that some tab never got, of those around the restart.
+    /// The most rows of the restart that one tab never received.
     pub lost_over_restart: Option<usize>,
     pub stop_ends: Option<bool>,
     pub outside_writer_seen: Option<bool>,
@@ -165,14 +166,59 @@ pub struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub claims: Vec<Claim>,
-    /// What the server recorded while the tabs were watched, and since when it is to be drawn.
+    /// What the server recorded while the tabs were watched.
     #[serde(skip)]
-    pub record: Option<(Record, u64)>,
+    pub scene: Option<Scene>,
 }
 
 impl Row {
-    /// Whether every claim held.
+    /// Whether every claim came true.
     pub fn held(&self) -> bool {
         self.claims.iter().all(|claim| claim.held)
+    }
+
+    /// Whether it was measured: a row has claims only then.
+    pub fn is_measured(&self) -> bool {
+        !self.claims.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::claim::Claims;
+
+    pub fn plan() -> ComparePlan {
+        ComparePlan { program: "ninetabs".into(), tabs: 9, pace: ComparePace::ARTICLE }
+    }
+
+    /// One row that exhausts its pool, and one that holds no thread.
+    pub fn rows() -> [Row; 2] {
+        let claims = |held| {
+            let mut claims = Claims::default();
+            claims.push("a page & more", "no answer", "3.0 ms", held);
+            claims.into_vec()
+        };
+        let naive = Row {
+            fix: "naive",
+            tabs_live: Some(8),
+            pool_threads_held: Some(8),
+            event_ms: Spread { p50: Some(1012.5), p99: None },
+            stop_ends: Some(true),
+            claims: claims(false),
+            ..Row::default()
+        };
+        let push = Row {
+            fix: "push",
+            tabs_live: Some(9),
+            pool_threads_held: Some(0),
+            page_ms: Spread { p50: Some(0.6), p99: Some(1.5) },
+            event_ms: Spread { p50: Some(1.2), p99: Some(4.0) },
+            queries_per_s: Some(4.0),
+            stop_ends: Some(true),
+            claims: claims(true),
+            ..Row::default()
+        };
+        [naive, push]
     }
 }

@@ -1,128 +1,123 @@
-//! A comparison as a table, for the terminal and for Markdown, and as one page of HTML.
+//! A comparison as a table for the terminal and for Markdown, and as one HTML page.
 
 use std::time::{Duration, SystemTime};
 
+use console::{Style, measure_text_width};
 use minijinja::{Environment, Value, context};
 
-use super::super::picture;
-use super::super::report::ReportError;
+use super::super::narrator::wrapped;
+use super::super::picture::{self, Look};
+use super::super::report::{ReportError, claim, date};
 use super::super::stage::spoken;
-use super::{ComparePlan, Row, Spread};
-use crate::timestamp;
+use super::columns::{COLUMNS, Column, Group, Tone};
+use super::{ComparePlan, Row, summary};
 
 const TEMPLATES: &[(&str, &str)] = &[
+    ("palette.css", picture::PALETTE),
     ("lanes.css", picture::STYLE),
     ("report/claims.html", include_str!("../../../views/report/claims.html")),
     ("report/report.css", include_str!("../../../views/report/report.css")),
+    ("report/compare.css", include_str!("../../../views/report/compare.css")),
     ("report/compare.html", include_str!("../../../views/report/compare.html")),
 ];
 
-/// A column: its head, and a row's cell.
-pub type Column = (&'static str, fn(&Row) -> String);
+/// The width of the tables and paragraphs in a terminal.
+const WIDTH: usize = 80;
 
-/// What buys and what costs, in an order in which one reads it. Each half fits a terminal.
-pub const COLUMNS: [&[Column]; 2] = [
-    &[
-        ("live", |row| count(row.tabs_live)),
-        ("page p50/p99 ms", |row| spread(row.page_ms)),
-        ("held", |row| count(row.pool_threads_held)),
-        ("event p50/p99 ms", |row| spread(row.event_ms)),
-        ("queries/s", |row| decimal(row.queries_per_s)),
-        ("free s", |row| decimal(row.pool_free_s)),
-    ],
-    &[
-        ("missed", |row| count(row.missed)),
-        ("again", |row| count(row.repeated)),
-        ("blind", |row| decimal(row.blind_s)),
-        ("lost", |row| count(row.lost_over_restart)),
-        ("sender", |row| decimal(row.sender_worst_ms)),
-        ("conns", |row| count(row.connections)),
-        ("OS", |row| count(row.os_threads)),
-        ("db", |row| count(row.db_connections_held)),
-        ("stop", |row| said(row.stop_ends)),
-        ("others", |row| said(row.outside_writer_seen)),
-    ],
-];
-
-/// What the heads mean, for whoever reads the table alone.
-pub const LEGEND: &str = "\
-live: tabs that got models; page: /up meanwhile; held: pool threads that the
-tabs hold; event: from commit to a tab that reads; free: from as many clients
-that never read to a free pool; missed, again: models that a tab did not get,
-or got again; blind: seconds from the order to restart to the last tab’s first
-model; lost: models of that time that a tab never got; sender: ms from commit
-to 201, at worst; conns, OS, db: connections, threads of the process, database
-connections held; stop: it ends by itself; others: another program’s row is
-seen. A dash: it did not come, or the row cannot have it.";
-
-const NOTHING: &str = "–";
-
-fn count<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| NOTHING.to_owned(), |value| value.to_string())
-}
-
-fn decimal(value: Option<f64>) -> String {
-    value.map_or_else(|| NOTHING.to_owned(), |value| format!("{value:.1}"))
-}
-
-fn spread(Spread { p50, p99 }: Spread) -> String {
-    match (p50, p99) {
-        (None, None) => NOTHING.to_owned(),
-        (p50, p99) => format!("{} / {}", decimal(p50), decimal(p99)),
+/// The tables for a terminal of 80 columns, and what their heads mean. A column in which all rows are the same is
+/// left out, and named in a sentence.
+pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
+    let (same, shown): (Vec<&Column>, Vec<&Column>) =
+        COLUMNS.iter().partition(|column| column.same_in_all(rows, plan).is_some());
+    let mut text = String::new();
+    let mut left = shown.as_slice();
+    while !left.is_empty() {
+        let fits = |count: &usize| table_width(rows, &left[..*count], plan) <= WIDTH;
+        let count = (1..=left.len()).rev().find(fits).unwrap_or(1);
+        let (columns, rest) = left.split_at(count);
+        text.push_str(&table(rows, columns, plan));
+        text.push('\n');
+        left = rest;
     }
-}
-
-fn said(value: Option<bool>) -> String {
-    match value {
-        None => NOTHING,
-        Some(true) => "yes",
-        Some(false) => "no",
+    let mut paragraph =
+        |words: &str| wrapped(words, WIDTH).iter().for_each(|line| text += &format!("{line}\n"));
+    let same: Vec<String> = same
+        .iter()
+        .filter_map(|column| Some(format!("{} {}", column.head, column.same_in_all(rows, plan)?)))
+        .collect();
+    if !same.is_empty() {
+        paragraph(&format!("The same in every row: {}.", same.join(", ")));
     }
-    .to_owned()
+    let meanings: Vec<String> =
+        COLUMNS.iter().map(|column| format!("{}: {}", column.head, column.means)).collect();
+    paragraph(&format!("{}.", meanings.join("; ")));
+    text
 }
 
-/// A table in columns, for a terminal of 80.
-pub fn text(rows: &[Row], columns: &[Column]) -> String {
-    let heads = std::iter::once("fix".to_owned()).chain(columns.iter().map(|(head, _)| (*head).to_owned()));
+/// The cells of a table, heads first.
+fn cells(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> Vec<Vec<(String, Tone)>> {
+    let head = |text: &str| (text.to_owned(), Tone::Neutral);
+    let heads = std::iter::once(head("fix")).chain(columns.iter().map(|column| head(column.head)));
     let mut lines = vec![heads.collect::<Vec<_>>()];
     for row in rows {
-        let cells = columns.iter().map(|(_, cell)| cell(row));
-        lines.push(std::iter::once(row.fix.to_owned()).chain(cells).collect());
+        let cells = columns.iter().map(|column| {
+            let cell = column.cell(row, plan);
+            (cell.text, cell.tone)
+        });
+        lines.push(std::iter::once(head(row.fix)).chain(cells).collect());
     }
-    let width = |column: usize| lines.iter().map(|line| console::measure_text_width(&line[column])).max();
-    let widths: Vec<usize> = (0..=columns.len()).map(|column| width(column).unwrap_or_default()).collect();
-    let pad = |(column, cell): (usize, &String)| {
-        let blanks = " ".repeat(widths[column] - console::measure_text_width(cell));
+    lines
+}
+
+fn widths(lines: &[Vec<(String, Tone)>]) -> Vec<usize> {
+    let columns = lines.first().map_or(0, Vec::len);
+    let width = |column: usize| lines.iter().map(|line| measure_text_width(&line[column].0)).max();
+    (0..columns).map(|column| width(column).unwrap_or_default()).collect()
+}
+
+const GAP: &str = "  ";
+
+fn table_width(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> usize {
+    let widths = widths(&cells(rows, columns, plan));
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+}
+
+fn table(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> String {
+    let lines = cells(rows, columns, plan);
+    let widths = widths(&lines);
+    let pad = |(column, (text, tone)): (usize, &(String, Tone))| {
+        let blanks = " ".repeat(widths[column] - measure_text_width(text));
+        let style = if *tone == Tone::Never { Style::new().red() } else { Style::new() };
+        let text = style.apply_to(text);
         // Names to the left, numbers to the right.
-        if column == 0 { format!("{cell}{blanks}") } else { format!("{blanks}{cell}") }
+        if column == 0 { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
     };
-    let line = |cells: &Vec<String>| {
-        cells.iter().enumerate().map(pad).collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    let line = |cells: &Vec<(String, Tone)>| {
+        cells.iter().enumerate().map(pad).collect::<Vec<_>>().join(GAP).trim_end().to_owned() + "\n"
     };
     lines.iter().map(line).collect()
 }
 
 /// The whole table in Markdown.
-pub fn markdown(rows: &[Row]) -> String {
-    let columns = || COLUMNS.iter().copied().flatten();
+pub fn markdown(rows: &[Row], plan: &ComparePlan) -> String {
     let mut text = "| fix |".to_owned();
-    columns().for_each(|(head, _)| text += &format!(" {head} |"));
+    COLUMNS.iter().for_each(|column| text += &format!(" {} |", column.head));
     text += "\n|---|";
-    columns().for_each(|_| text += "---|");
+    COLUMNS.iter().for_each(|_| text += "---|");
     for row in rows {
         text += &format!("\n| `{}` |", row.fix);
-        columns().for_each(|(_, cell)| text += &format!(" {} |", cell(row)));
+        COLUMNS.iter().for_each(|column| text += &format!(" {} |", column.cell(row, plan).text));
     }
     text + "\n"
 }
 
-/// What a page tells of.
+/// The contents of a page.
 pub struct CompareReport<'a> {
     pub plan: &'a ComparePlan,
     pub rows: &'a [Row],
-    /// Why it did not come to its end.
+    /// Why a row could not be measured, which ended the comparison.
     pub broken: Option<&'a str>,
-    /// The line that does it again.
+    /// The command that repeats it.
     pub command: &'a str,
     pub began: SystemTime,
     pub took: Duration,
@@ -131,113 +126,143 @@ pub struct CompareReport<'a> {
 impl CompareReport<'_> {
     /// The page.
     pub fn html(&self) -> Result<String, ReportError> {
-        let rows = self.rows.iter().map(row).collect::<Result<Vec<_>, _>>()?;
-        let claims = || self.rows.iter().flat_map(|row| &row.claims);
-        let columns = || COLUMNS.iter().copied().flatten();
-        let pace = &self.plan.pace;
+        let CompareReport { plan, rows, .. } = self;
+        // All pictures have the same time span: that of the shortest one.
+        let scenes = || rows.iter().filter_map(|row| row.scene.as_ref());
+        let span_us = scenes().map(|scene| scene.record.now_us.saturating_sub(scene.from_us)).min();
+        let (same, shown): (Vec<&Column>, Vec<&Column>) =
+            COLUMNS.iter().partition(|column| column.same_in_all(rows, plan).is_some());
+        let groups = Group::ALL.map(|group| {
+            let columns: Vec<Value> =
+                shown.iter().filter(|it| it.group == group).map(|it| column(it)).collect();
+            context! { heading => group.heading(), columns }
+        });
+        let same: Vec<String> = same
+            .iter()
+            .filter_map(|column| Some(format!("{} {}", column.heading, column.same_in_all(rows, plan)?)))
+            .collect();
+        let measured = |row: &Row| measured(row, &shown, plan, span_us);
+        let claims = || rows.iter().flat_map(|row| &row.claims);
+        let pace = &plan.pace;
         let mut environment = Environment::new();
         for (name, source) in TEMPLATES {
             environment.add_template(name, source)?;
         }
         Ok(environment.get_template("report/compare.html")?.render(context! {
-            rows,
-            heads => columns().map(|(head, _)| *head).collect::<Vec<_>>(),
-            legend => LEGEND,
+            rows => rows.iter().map(measured).collect::<Result<Vec<_>, _>>()?,
+            groups => groups.into_iter().collect::<Vec<_>>(),
+            same => (!same.is_empty()).then(|| same.join(", ")),
+            headline => summary::headline(rows, plan),
+            summary => summary::lines(rows, plan),
             broken => self.broken,
             claims => claims().count(),
             failed => claims().filter(|claim| !claim.held).count(),
-            began => timestamp::seconds(self.began).to_string(),
+            began => date(self.began),
             command => self.command,
             configuration => vec![
-                ("tabs", self.plan.tabs.to_string()),
+                ("tabs", plan.tabs.to_string()),
                 ("threads", super::THREADS.to_string()),
-                ("an update every", spoken(pace.update_rate)),
-                ("a model every", spoken(pace.produce_every)),
+                ("a write every", spoken(pace.update_rate)),
+                ("a new row every", spoken(pace.produce_every)),
                 ("watched for", spoken(pace.window)),
                 ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
-                ("on", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+                ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
                 ("took", spoken(self.took)),
             ],
         })?)
     }
 }
 
-fn row(row: &Row) -> Result<Value, ReportError> {
-    let lanes = match &row.record {
-        Some((record, from_us)) => Some(picture::inline(row.fix, record, *from_us)?),
-        None => None,
-    };
-    let cells = COLUMNS.iter().copied().flatten().map(|(head, cell)| (*head, cell(row)));
-    let claims = row.claims.iter().map(|it| {
-        context! { claim => &it.claim, expected => &it.expected, measured => &it.measured, held => it.held }
+fn column(column: &Column) -> Value {
+    context! { heading => column.heading, means => column.means }
+}
+
+fn measured(
+    row: &Row,
+    shown: &[&Column],
+    plan: &ComparePlan,
+    span_us: Option<u64>,
+) -> Result<Value, ReportError> {
+    let label = format!("Lanes of {}", row.fix);
+    let lanes = row.scene.as_ref().map(|scene| {
+        let until_us = span_us.map(|span_us| scene.from_us + span_us);
+        picture::draw(scene, &Look { label: &label, until_us, folds_idle: true, ..Look::default() })
+    });
+    // In the order of the groups.
+    let columns = Group::ALL.into_iter().flat_map(|group| shown.iter().filter(move |it| it.group == group));
+    let cells = columns.map(|column| {
+        let cell = column.cell(row, plan);
+        context! { heading => column.heading, text => cell.text, class => cell.tone.class() }
     });
     Ok(context! {
         fix => row.fix,
         note => row.note.as_deref(),
         held => row.held(),
         cells => cells.collect::<Vec<_>>(),
-        claims => claims.collect::<Vec<_>>(),
-        lanes,
+        claims => row.claims.iter().map(claim).collect::<Vec<_>>(),
+        lanes => lanes.transpose()?,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Spread;
+    use super::super::tests::{plan, rows};
     use super::*;
-    use crate::lab::claim::Claims;
 
-    fn rows() -> Vec<Row> {
-        let mut claims = Claims::default();
-        claims.push("a page & more", "no answer", "3.0 ms", false);
-        let naive = Row {
-            fix: "naive",
-            tabs_live: Some(8),
-            event_ms: Spread { p50: Some(1012.25), p99: None },
-            stop_ends: Some(true),
-            claims: claims.into_vec(),
-            ..Row::default()
-        };
-        vec![naive, Row { fix: "shared-worker", note: Some("none".into()), ..Row::default() }]
+    fn with_unmeasured() -> Vec<Row> {
+        let unmeasured = Row { fix: "shared-worker", note: Some("none".into()), ..Row::default() };
+        rows().into_iter().chain([unmeasured]).collect()
     }
 
     #[test]
-    fn both_halves_fit_a_terminal_of_eighty() {
-        let mut wide = rows();
+    fn the_tables_fit_a_terminal_of_eighty_columns() {
+        let mut wide = with_unmeasured();
         wide[0].page_ms = Spread { p50: Some(1000.0), p99: Some(10000.0) };
         wide[0].event_ms = wide[0].page_ms;
         wide[0].queries_per_s = Some(10000.0);
-        for columns in COLUMNS {
-            let table = text(&wide, columns);
-            let widest = table.lines().map(console::measure_text_width).max().unwrap();
-            assert!(widest <= 80, "{widest}:\n{table}");
-        }
-        assert!(LEGEND.lines().all(|line| line.chars().count() <= 80));
+        let text = text(&wide, &plan());
+        let widest = text.lines().map(measure_text_width).max().unwrap();
+        assert!(widest <= 80, "{widest}:\n{text}");
     }
 
     #[test]
-    fn the_table_is_the_same_in_markdown() {
-        let text = markdown(&rows());
-        assert!(text.contains("| `naive` | 8 | – | – | 1012.2 / – | – |"), "{text}");
+    fn a_column_of_one_value_is_left_out_and_named() {
+        let text = text(&with_unmeasured(), &plan());
+        let heads: Vec<&str> = text.lines().filter(|line| line.starts_with("fix ")).collect();
+        assert!(!heads.join(" ").contains("stops"), "{text}");
+        assert!(text.replace('\n', " ").contains("The same in every row: "), "{text}");
+        assert!(text.contains("stops yes"), "{text}");
+        // One row alone is shown with all its columns.
+        let alone = super::text(&with_unmeasured()[..1], &plan());
+        assert!(alone.contains("stops") && !alone.contains("The same in every row"), "{alone}");
+    }
+
+    #[test]
+    fn markdown_has_every_column_and_says_never() {
+        let text = markdown(&with_unmeasured(), &plan());
+        assert!(text.contains("| `naive` | 8 | never | 1012.5 / never |"), "{text}");
         let columns = text.lines().map(|line| line.matches('|').count()).collect::<Vec<_>>();
-        assert_eq!(columns, [18; 4]);
+        assert_eq!(columns, [18; 5]);
     }
 
     #[test]
-    fn what_failed_stands_first_in_the_page() {
-        let plan = ComparePlan { program: "ninetabs".into(), tabs: 9, pace: super::super::ComparePace::FAST };
-        let (rows, began) = (rows(), SystemTime::UNIX_EPOCH);
-        let took = Duration::from_secs(1);
+    fn failures_come_first_in_the_page() {
+        let (rows, began) = (with_unmeasured(), SystemTime::UNIX_EPOCH);
+        let plan = plan();
         let report = CompareReport {
             plan: &plan,
             rows: &rows,
             broken: None,
             command: "ninetabs compare",
             began,
-            took,
+            took: Duration::from_secs(1),
         };
         let page = report.html().unwrap();
-        let failure = page.find("a page &amp; more").unwrap();
+        let failure = page.find("A page &amp; more").unwrap();
         assert!(failure < page.find("<table").unwrap(), "{page}");
-        assert!(page.contains("1 of 1 claims failed"), "{page}");
+        assert!(page.contains("1 of 2 claims failed"), "{page}");
+        assert!(page.contains("1 of 2 keeps pages answered."), "{page}");
+        assert!(page.contains("What viewers get") && page.contains(">never<"), "{page}");
     }
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::super::chromium::{Chromium, ChromiumError};
 use super::super::http;
 use super::super::interrupt::Interrupt;
-use super::super::record::Record;
 use super::super::scratch::Scratch;
+use super::super::stage::Scene;
 use super::super::subject::TestedServer;
 use super::contenders::Contender;
 use super::listeners::{Abandoned, Listener, Notes, PageClients, Seen, Way};
@@ -137,8 +137,8 @@ pub fn measure(
     let tabs = Tabs::open(&servers, browser)?;
     watch(plan.pace.update_rate * 2, interrupt, || None::<()>)?;
     let began = SystemTime::now();
-    let (seen, lanes) = while_tabs_listen(plan, &servers, &tabs, interrupt)?;
-    row.record = Some(lanes);
+    let (seen, scene) = while_tabs_listen(plan, &servers, &tabs, interrupt)?;
+    row.scene = Some(scene);
     row.page_ms = spread(seen.pages);
     row.sender_worst_ms = worst(&seen.senders);
     row.pool_threads_held = median(seen.held);
@@ -230,7 +230,7 @@ fn while_tabs_listen(
     servers: &Servers<'_>,
     tabs: &Tabs,
     interrupt: &Interrupt,
-) -> Result<(Observations, (Record, u64)), CompareError> {
+) -> Result<(Observations, Scene), CompareError> {
     let window = plan.pace.window;
     let main = &servers.main;
     let (pages, senders) = (Mutex::default(), Mutex::default());
@@ -257,21 +257,21 @@ fn while_tabs_listen(
                 thread::sleep(POST_EVERY);
             }
         });
-        let watched = sample(plan, main, tabs, interrupt, &mut seen, &posts);
+        let watched = sample(servers, tabs, interrupt, &mut seen, &posts);
         is_over.store(true, Ordering::Release);
         watched
     })?;
     seen.pages = pages.into_inner().unwrap_or_else(PoisonError::into_inner);
     seen.senders = senders.into_inner().unwrap_or_else(PoisonError::into_inner);
     let record = servers.streams().follower().record().clone();
-    let first = record.stories.values().next().map_or(0, |story| story.queued_us.saturating_sub(50_000));
-    Ok((seen, (record, first)))
+    let from_us = record.stories.values().next().map_or(0, |story| story.queued_us.saturating_sub(50_000));
+    let caption = format!("tabs of {}", servers.contender.name);
+    Ok((seen, Scene { caption, record, from_us }))
 }
 
-/// Asks for the numbers again and again; a third of the time one of the tabs reads nothing.
+/// Asks for the numbers again and again. During a third of the time one of the tabs reads nothing.
 fn sample(
-    plan: &ComparePlan,
-    main: &TestedServer,
+    servers: &Servers<'_>,
     tabs: &Tabs,
     interrupt: &Interrupt,
     seen: &mut Observations,
@@ -279,18 +279,22 @@ fn sample(
 ) -> Result<(), CompareError> {
     let began = Instant::now();
     let number = |stats: &Value, at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
-    let first = main.stats()?;
+    let window = servers.plan.pace.window;
+    let measured = || servers.measured().map(TestedServer::stats).collect::<Result<Vec<_>, _>>();
+    let sum = |all: &[Value], at: &str| all.iter().map(|stats| number(stats, at)).sum::<u64>();
+    let first = measured()?;
     let posted = posts.load(Ordering::Relaxed);
     loop {
-        let part = began.elapsed().as_secs_f64() / plan.pace.window.as_secs_f64();
+        let part = began.elapsed().as_secs_f64() / window.as_secs_f64();
         tabs.stall((1.0 / 3.0..2.0 / 3.0).contains(&part));
-        let stats = main.stats()?;
-        seen.held.push(number(&stats, "/busy_threads").saturating_sub(number(&stats, "/backlog")));
-        seen.database.push(number(&stats, "/database/busy"));
-        seen.threads = seen.threads.max(os_threads(main.id()));
-        seen.connections = seen.connections.max(stats.pointer("/connections/open").and_then(Value::as_u64));
+        let stats = measured()?;
+        seen.held.push(sum(&stats, "/busy_threads").saturating_sub(sum(&stats, "/backlog")));
+        seen.database.push(sum(&stats, "/database/busy"));
+        let threads = servers.measured().map(|server| os_threads(server.id())).sum::<Option<u64>>();
+        seen.threads = seen.threads.max(threads);
+        seen.connections = seen.connections.max(Some(sum(&stats, "/connections/open")));
         if part >= 1.0 {
-            let queries = number(&stats, "/queries") - number(&first, "/queries");
+            let queries = sum(&stats, "/queries") - sum(&first, "/queries");
             let posts = posts.load(Ordering::Relaxed) - posted;
             seen.queries_per_s = queries.saturating_sub(posts) as f64 / began.elapsed().as_secs_f64();
             return Ok(());

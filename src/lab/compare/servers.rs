@@ -1,4 +1,4 @@
-//! The servers of one row: the one that is measured, and those beside it on its database.
+//! The servers of one row: the one that is measured, and the others on its database.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,9 @@ pub struct Servers<'a> {
     pub interrupt: &'a Interrupt,
     database: PathBuf,
     pub main: TestedServer,
-    /// The one with the streams, where the first has none.
+    /// The one with the streams, if the first has none.
     streams: Option<TestedServer>,
-    /// Another program on the same database, which always has a thread.
+    /// Another program on the same database, which always has an idle thread.
     pub other: TestedServer,
 }
 
@@ -58,12 +58,17 @@ impl Servers<'_> {
         Ok(Servers { plan, contender, interrupt, database, main, streams, other })
     }
 
-    /// Where tabs listen.
+    /// The servers whose threads and queries the fix needs.
+    pub fn measured(&self) -> impl Iterator<Item = &TestedServer> {
+        std::iter::once(&self.main).chain(&self.streams)
+    }
+
+    /// The server that the tabs listen to.
     pub fn streams(&self) -> &TestedServer {
         self.streams.as_ref().unwrap_or(&self.main)
     }
 
-    /// Stops the first one, and starts it again at its address: whether the stop ended by itself.
+    /// Stops the first server, and starts it again at its address. Returns whether the stop ended by itself as well.
     pub fn restart(self, meanwhile: impl FnOnce(&TestedServer)) -> Result<(Self, bool), CompareError> {
         let Servers { plan, contender, interrupt, database, main, streams, other } = self;
         let bind = main.bind();
