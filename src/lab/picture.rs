@@ -141,14 +141,16 @@ fn stay(story: &Story, row: usize, scale: &PictureScale) -> Option<Value> {
         let label_x = round(x + MARGIN);
         Some(context! { x, width => round((width - 3.0).max(1.0)), writes, label, label_width, label_x })
     });
-    let end_of_name = scale.x(story.closed_us.unwrap_or(until_us)).unwrap_or(x);
+    let end_of_name = scale.x(story.closed_us.unwrap_or(until_us).min(scale.to_us)).unwrap_or(x);
+    let is_open = !is_answered_page(story);
+    let is_drawn = |at_us: &u64| is_open && !is_gone(at_us);
     let name = name_that_fits(story, end_of_name.min(x + width) - x);
     Some(context! {
         x, width,
-        is_open => !is_answered_page(story),
+        is_open,
         name_width => round(text_width(&name) + 6.0),
         name,
-        writes => marks(&mut story.writes_us.iter().copied().filter(|at_us| !is_gone(at_us))),
+        writes => marks(&mut story.writes_us.iter().copied().filter(is_drawn)),
         blocked => blocked(story, row, scale),
         hollow,
         failed => marks(&mut story.gone.iter().map(|gone| gone.at_us)),
@@ -283,7 +285,7 @@ fn text_width(text: &str) -> f64 {
 
 fn name_that_fits(story: &Story, width: f64) -> String {
     let name = story.name();
-    if text_width(&name) + 2.0 * MARGIN + 2.0 <= width { name } else { String::new() }
+    if text_width(&name) + 3.0 * MARGIN <= width { name } else { String::new() }
 }
 
 /// Maps a time to its place in the picture.

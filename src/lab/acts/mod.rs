@@ -155,10 +155,14 @@ pub fn spelled(number: usize, thing: &str) -> String {
     format!("{word} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The same text, with a capital letter at its start.
+/// The same text with a capital letter at its start, unless it begins with a name of the code.
 pub fn capitalized(text: &str) -> String {
+    let word = text.split_whitespace().next().unwrap_or_default();
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    match letters.next() {
+        Some(first) if !word.contains(['_', '/']) => first.to_uppercase().chain(letters).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// The status of a page, or that no byte of it came.
