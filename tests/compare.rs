@@ -128,7 +128,7 @@ fn what_cannot_be_compared_is_reported_in_one_line() {
         (&["--tabs", "0"], 2, "--tabs"),
         (&["--json", "--markdown"], 2, "--markdown"),
         (&["--report", "/nowhere/at/all.html"], 1, "--report /nowhere/at/all.html"),
-        (&["--only", "push", "--program", "/nowhere"], 1, "/nowhere could not be started"),
+        (&["--only", "push", "--program", "/nowhere"], 1, "cannot start /nowhere"),
     ] {
         let output = compare(args);
         let said = text(&output.stderr);

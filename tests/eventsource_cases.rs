@@ -181,7 +181,7 @@ fn through_a_socket(case: Case, ending: Ending) {
     }
 }
 
-/// What becomes of a tab whose server gives one answer.
+/// The result of a tab whose server gives one answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Becomes {
     /// These are the data of its events; it comes back after them.

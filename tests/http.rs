@@ -6,7 +6,7 @@ use crate::common::wire::{PATIENCE, Server, wait_for_close, write};
 use ninetabs::lab::http::{self, HttpError};
 
 #[test]
-fn a_page_is_got_whole_whatever_frames_it_and_in_time() {
+fn a_page_is_read_completely_with_any_framing_and_in_time() {
     let server = Server::start(|asked, stream| match asked.path() {
         "/counted" => write(stream, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more"),
         "/chunked" => write(

@@ -42,7 +42,7 @@ fn reaches(tab: &BrowserTab, state: TabState) {
 }
 
 #[test]
-fn on_one_host_the_seventh_page_is_not_even_asked_for() {
+fn on_one_host_the_seventh_page_is_not_even_requested() {
     let server = app();
     let browser = Browser::new();
     let mut tabs: Vec<BrowserTab> = Vec::new();
@@ -70,7 +70,7 @@ fn on_one_host_the_seventh_page_is_not_even_asked_for() {
 }
 
 #[test]
-fn a_page_without_an_answer_waits_for_the_server_and_closing_gives_the_connection_back() {
+fn a_page_without_an_answer_waits_for_the_server_and_closing_frees_the_connection() {
     let silent = Server::start(|_, stream| wait_for_close(stream));
     let browser = Browser::new();
     let tabs: Vec<_> = (0..7).map(|_| browser.open(&silent.url("/"), "stream").unwrap()).collect();
@@ -84,7 +84,7 @@ fn a_page_without_an_answer_waits_for_the_server_and_closing_gives_the_connectio
 }
 
 #[test]
-fn a_stream_gives_its_connection_back_while_it_waits_to_reconnect() {
+fn a_stream_frees_its_connection_while_it_waits_to_reconnect() {
     let server = Server::start(|asked, stream| match asked.path() {
         "/" => write(stream, PAGE),
         _ => write(stream, format!("{STREAM}retry: 10000000\n\n")),
@@ -98,7 +98,7 @@ fn a_stream_gives_its_connection_back_while_it_waits_to_reconnect() {
 }
 
 #[test]
-fn a_page_or_a_stream_that_fails_says_so() {
+fn a_failed_page_or_stream_has_a_reason() {
     let server = app();
     let browser = Browser::new();
     let no_page = browser.open(&server.url("/no/page"), "stream").unwrap();

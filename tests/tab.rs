@@ -73,7 +73,7 @@ fn a_stream_opens_before_its_first_event_and_close_is_heard_by_the_server() {
 }
 
 #[test]
-fn without_an_answer_it_waits_and_can_still_be_closed() {
+fn a_tab_without_an_answer_waits_and_can_still_be_closed() {
     let (tell, closed) = mpsc::channel();
     let server = Server::start(move |asked, stream| {
         wait_for_close(stream);
@@ -171,7 +171,7 @@ fn a_redirect_without_a_target_or_to_https_is_final() {
 }
 
 #[test]
-fn a_circle_of_redirects_is_left_and_tried_again() {
+fn a_loop_of_redirects_is_given_up_and_tried_again() {
     let server = Server::start(|asked, stream| {
         let next = asked.number + 1;
         write(stream, format!("HTTP/1.1 307 X\r\nLocation: /{next}\r\nContent-Length: 0\r\n\r\n"));
@@ -184,7 +184,7 @@ fn a_circle_of_redirects_is_left_and_tried_again() {
 }
 
 #[test]
-fn a_refused_tab_comes_back_until_somebody_listens() {
+fn a_refused_tab_reconnects_until_a_server_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -267,7 +267,7 @@ fn every_way_to_end_early_keeps_what_was_whole_and_is_named() {
 }
 
 #[test]
-fn a_reset_in_mid_event_and_an_end_without_a_byte_are_told_apart() {
+fn a_reset_within_an_event_and_an_end_without_a_byte_are_different_causes() {
     let (whole_came, reset_now) = crossbeam_channel::bounded(1);
     let server = Server::start(move |asked, stream| match asked.number {
         0 => {}
@@ -309,7 +309,7 @@ fn counting_server(to: u64) -> Server {
 }
 
 #[test]
-fn hundreds_of_cuts_in_mid_event_lose_and_repeat_nothing() {
+fn hundreds_of_cuts_within_events_lose_and_repeat_nothing() {
     const LAST: u64 = 20_000;
     let server = counting_server(LAST);
     let settings = Settings { reconnect_after: Duration::ZERO, ..Settings::default() };
@@ -473,7 +473,7 @@ fn an_event_comes_out_of_a_coding_as_soon_as_it_was_flushed() {
 }
 
 #[test]
-fn a_bomb_is_bounded_like_any_event() {
+fn a_compression_bomb_is_bounded_like_any_event() {
     let server = Server::start(move |_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
         let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::best());
@@ -517,7 +517,7 @@ fn no_answer_makes_a_tab_connect_more_often_than_the_stated_rate() {
 }
 
 #[test]
-fn a_listener_that_does_not_keep_up_is_felt_by_the_server_and_loses_nothing() {
+fn a_slow_listener_delays_the_server_and_loses_nothing() {
     let server = Server::start(|_, stream| {
         write(stream, STREAM);
         for number in 0..1000 {
@@ -536,7 +536,7 @@ fn a_listener_that_does_not_keep_up_is_felt_by_the_server_and_loses_nothing() {
     assert_eq!(seen, (0..1000).map(|number| number.to_string()).collect::<Vec<_>>());
     tab.close();
 
-    // And one that nobody listens to any more goes on.
+    // A tab whose receiver is gone continues.
     let (to, happenings) = crossbeam_channel::bounded(0);
     drop(happenings);
     let tab = Tab::open_into(&server.url("/"), soon(), to).unwrap();
@@ -544,7 +544,7 @@ fn a_listener_that_does_not_keep_up_is_felt_by_the_server_and_loses_nothing() {
 }
 
 #[test]
-fn a_tab_that_cannot_be_told_can_still_be_closed() {
+fn a_tab_with_a_full_channel_can_still_be_closed() {
     let server = Server::start(|_, stream| {
         write(stream, format!("{STREAM}data: x\n\n"));
         wait_for_close(stream);
@@ -557,7 +557,7 @@ fn a_tab_that_cannot_be_told_can_still_be_closed() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_refused_at_once() {
+fn an_unusable_url_is_refused_at_once() {
     let refused = |url: &str| Tab::open(url, soon()).unwrap_err().to_string();
     assert!(refused("https://localhost/").contains("plain http"));
     assert!(refused("localhost:9292").contains("http"));
@@ -566,7 +566,7 @@ fn what_cannot_be_asked_is_refused_at_once() {
 
 #[test]
 fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
-    // Whoever does not fit into a full accept queue gets no answer to its SYN.
+    // A full accept queue leaves a client's SYN unanswered.
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listener.bind(&any.into()).unwrap();
@@ -582,7 +582,7 @@ fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
 
 /// Random bytes, and answers that are almost right: whatever comes, the tab goes on or fails.
 #[test]
-fn nothing_that_a_server_sends_is_a_panic() {
+fn no_answer_of_a_server_makes_a_tab_panic() {
     let pieces: [&[u8]; 24] = [
         b"HTTP/1.1 200 OK\r\n",
         b"HTTP/1.1 302 X\r\n",

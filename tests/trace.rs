@@ -10,7 +10,7 @@ use crate::common::{Server, get, open_stream, send, trace, wait_for};
 use rustix::process::Signal;
 
 #[test]
-fn an_act_is_a_process_with_a_thread_for_each_of_the_pools() {
+fn an_act_is_a_process_with_one_thread_per_pool_thread() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.json");
     let output = Command::new(env!("CARGO_BIN_EXE_ninetabs"))
@@ -59,7 +59,7 @@ fn busy_server(threads: &str) -> (Server, PathBuf) {
 }
 
 #[test]
-fn a_servers_trace_is_whole_when_it_has_stopped() {
+fn the_trace_of_a_stopped_server_is_complete() {
     let (mut server, path) = busy_server("2:2");
     assert_eq!(get(server.app, "/up").0, 200);
     let streams = [open_stream(server.app), open_stream(server.app)];
@@ -77,7 +77,7 @@ fn a_servers_trace_is_whole_when_it_has_stopped() {
     assert!(names.values().any(|name| name == "puma srv tp 002"), "{names:?}");
     let begun = trace::events_of(&events, "B", "/models/live_stream");
     assert_eq!(begun.len(), 2);
-    // Told to come back, they made room for the one that waited.
+    // They were reaped, so that the waiting one got a thread.
     assert_eq!(trace::events_of(&events, "i", "told to end").len(), 2);
     let end = trace::events_of(&events, "E", "/models/live_stream")[0];
     assert!(end["args"]["ended"].as_str().unwrap().starts_with("told to end"), "{end}");
@@ -100,7 +100,7 @@ fn a_killed_servers_trace_can_be_opened() {
 }
 
 #[test]
-fn a_trace_that_cannot_be_written_is_said_before_anything_is_served() {
+fn a_trace_that_cannot_be_written_is_reported_before_the_server_listens() {
     for path in ["/no/such/folder/trace.json", "/dev/full"] {
         let folder = tempfile::tempdir().unwrap();
         let output =
@@ -192,7 +192,7 @@ fn a_start_does_not_wait_for_the_reader_of_a_full_pipe() {
 }
 
 #[test]
-fn a_server_stops_while_nobody_reads_its_trace_and_leaves_no_state_file() {
+fn a_server_stops_although_its_trace_is_not_read_and_leaves_no_state_file() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _pipe) = full_pipe(folder.path());
 

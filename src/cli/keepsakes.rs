@@ -55,7 +55,7 @@ impl Keepsakes {
     pub fn write(self, run: &Report<'_>) -> Result<(), KeepError> {
         let report = self.report.map_or(Ok(()), |file| report(file, run));
         let trace = self.trace.map_or(Ok(()), |file| trace(file, run.outcomes));
-        // A run that failed in its first act has no picture.
+        // There is a picture only if an act was finished.
         let animate = self.animate;
         let svg = self.svg.zip(run.outcomes.last()).map_or(Ok(()), |(file, last)| svg(file, last, animate));
         report.and(trace).and(svg)

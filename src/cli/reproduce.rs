@@ -266,7 +266,7 @@ fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
     lines
 }
 
-/// What was entered at a prompt.
+/// The answer to a prompt.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     Continue,
@@ -280,7 +280,7 @@ fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<A
     let (tell, entered) = bounded(1);
     threads::spawn("stdin", move || {
         let mut line = String::new();
-        // An interrupt may have ended the wait. What cannot be read counts as the end of the input.
+        // An interrupt may have ended the wait. A read error counts as the end of the input.
         let _ = io::stdin().lock().read_line(&mut line);
         let _ = tell.send(line);
     })?;

@@ -1,11 +1,9 @@
 //! A browser: tabs that load a page, then that page's stream, over six connections.
 //!
-//! What it is for is the seventh tab. A stream holds one of the six HTTP/1.1
-//! connections that a browser opens to a host ([`sockets`](super::sockets)), so with
-//! six tabs streaming the seventh tab's *page* is not even asked for, however many
-//! threads the server has to spare. A connection is held for a page's request and for
-//! as long as a stream lives; over a stream's reconnect delay it is free. Each
-//! request has a connection of its own: the one that a page came over is not kept.
+//! It exists for the seventh tab. A stream holds one of the six HTTP/1.1 connections that a browser opens per host
+//! ([`sockets`](super::sockets)), so while six tabs stream, the seventh tab's *page* is not even requested, however
+//! many threads of the server are idle. A connection is in use during a page's request and during a stream, but not
+//! during a stream's reconnect delay. Each request has a connection of its own.
 //!
 //! [`Browser::open`] returns at once. Closing or dropping a [`BrowserTab`] blocks
 //! until its threads have ended.
@@ -23,35 +21,35 @@ use super::http::{ClientRequest, Closer, Connection, HttpError, Options, Reading
 use super::sockets::HostSockets;
 use super::tab::{ReadyState, Reason, Settings, Tab, TabError, Waiting};
 
-/// A browser: what its tabs share.
+/// A browser: the state that its tabs share.
 #[derive(Debug, Default)]
 pub struct Browser {
     sockets: HostSockets,
     opened: AtomicUsize,
 }
 
-/// What the person in front of a tab could know of it.
+/// The state of a tab, as its user can see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TabState {
-    /// The page is not there yet.
+    /// The page has not loaded yet.
     Loading(Waiting),
-    /// The page is there, its stream is not (yet, or again).
+    /// The page has loaded; its stream is not open (yet, or again).
     Connecting(Waiting),
     /// The stream is open.
     Streaming,
-    /// Nothing more will come.
+    /// It failed for good.
     Failed(TabFailure),
     /// Closed by [`BrowserTab::close`].
     Closed,
 }
 
-/// Why nothing more will come to a tab.
+/// Why a tab failed for good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TabFailure {
     /// The page was answered, but not with 200.
     #[error("the page was answered with {0}")]
     PageStatus(u16),
-    /// The page was not answered whole.
+    /// The answer to the page's request is incomplete.
     #[error("the page did not load: {0}")]
     Page(String),
     /// The page's EventSource failed for good.
@@ -234,7 +232,7 @@ impl Loader {
     }
 }
 
-/// Where nobody listens: the state of the tab says all that a browser shows.
+/// A channel without a receiver: the state of the tab is all that a browser shows.
 fn deaf() -> crossbeam_channel::Sender<super::tab::Happening> {
     crossbeam_channel::bounded(0).0
 }

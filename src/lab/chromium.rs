@@ -1,14 +1,14 @@
 //! The real Chromium, headless, driven by DevTools over a pipe (`devtools`).
 //!
 //! `Target.createTarget` opens a page in a tab of its own, `Target.getTargets` names the pages with
-//! their titles, `Target.closeTarget` closes one. That is all that nine tabs need: a page says by its
-//! title how it fares, and the server says the rest.
+//! their titles, `Target.closeTarget` closes one. Nine tabs need no more: a page shows its state in its
+//! title, and the server knows the rest.
 //!
 //! Each [`Chromium`] is a [`Process`] with a profile in a temporary folder. The folder is removed with it, even
 //! if this process is killed ([`super::scratch`]). A driver of another kind, such as chromedriver in the tests,
 //! is started as a [`Process`] as well, with the same [`switches`].
-//! Starting blocks until DevTools answers ([`START_TIMEOUT`] at the most), each call
-//! for [`CALL_TIMEOUT`] at the most, dropping until all its processes are killed.
+//! Starting blocks until DevTools answers, for at most [`START_TIMEOUT`]. Each call blocks for at most
+//! [`CALL_TIMEOUT`]. Dropping blocks until all its processes are killed.
 
 mod devtools;
 
@@ -34,28 +34,28 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// Why Chromium did not do it.
+/// Why Chromium could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ChromiumError {
     /// None of its names is on PATH.
     #[error("Chromium is not installed: install the package chromium to see this in a real browser")]
     NotInstalled,
-    /// A signal came meanwhile.
+    /// A signal came.
     #[error("interrupted")]
     Interrupted,
     /// The system did not run it.
-    #[error("Chromium could not be run: {0}")]
+    #[error("cannot run Chromium: {0}")]
     NotRun(#[from] io::Error),
-    /// There is no folder for its profile.
+    /// The folder for its profile could not be created.
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
     /// It ended, or its DevTools did not answer in time.
     #[error("Chromium started, but its DevTools did not answer: {0}")]
     NotReady(String),
-    /// A call has no result.
+    /// A call failed.
     #[error("Chromium's DevTools: {0}")]
     Call(#[from] CallError),
-    /// DevTools answered something else than what was asked for.
+    /// DevTools sent an unexpected answer.
     #[error("Chromium's DevTools answered {0}")]
     Unexpected(Value),
 }

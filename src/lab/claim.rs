@@ -1,16 +1,16 @@
-//! Claims: what an act expects, beside what was measured.
+//! Claims: the expectation of an act beside its measurement.
 
 use serde::Serialize;
 
 /// One thing that an act claims, and whether it came true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// What it is about: the name that programs know it by.
+    /// Its subject: the name that programs know it by.
     pub claim: String,
     pub expected: String,
     pub measured: String,
     pub held: bool,
-    /// What was measured, as a sentence for the terminal and the report.
+    /// The measurement as a sentence, for the terminal and the report.
     #[serde(skip)]
     sentence: Option<String>,
 }
@@ -21,7 +21,7 @@ impl Claim {
         self.sentence = Some(sentence.into());
     }
 
-    /// What was measured, as a sentence. It names what was expected if that is something else.
+    /// The measurement as a sentence, with the expected value if that differs.
     pub fn sentence(&self) -> String {
         let said = self.sentence.clone().unwrap_or_else(|| format!("{}: {}", self.claim, self.measured));
         if self.held { said } else { format!("{said} (expected {})", self.expected) }

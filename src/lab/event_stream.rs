@@ -1,16 +1,16 @@
 //! The event stream format of the HTML standard, as a pure parser.
 //!
-//! Bytes go in, in whatever pieces the network cut them; [`ReceivedEvent`]s come out. The
-//! parser outlives a connection, because two things of a stream do: the last
-//! event ID and the reconnection time. [`Parser::begin`] forgets the rest.
+//! It takes bytes, in whatever pieces the network delivers them, and returns [`ReceivedEvent`]s. The
+//! parser outlives a connection, because two values of a stream do: the last
+//! event ID and the reconnection time. [`Parser::begin`] resets the rest.
 //!
 //! A line is decoded when its end has been seen. CR and LF are never part of a
 //! longer UTF-8 sequence, so decoding line by line gives what decoding the whole
 //! stream would, wherever the pieces were cut, and a byte order mark is nothing
 //! but the first three bytes of the first line.
 //!
-//! Where the standard leaves room the parser does what Chromium does: an empty
-//! `retry:` puts the client's own delay back. Nothing here blocks.
+//! Where the standard leaves a choice the parser does what Chromium does: an empty
+//! `retry:` restores the client's own delay. Nothing here blocks.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// What a page's listener is handed; models the standard's `MessageEvent`.
+/// The event that a page's listener receives; models the standard's `MessageEvent`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedEvent {
     /// The `event` field, or `message`.
@@ -37,7 +37,7 @@ pub struct ReceivedEvent {
 
 /// An event grew past the parser's limit before its blank line came.
 ///
-/// The parser is of no further use for this connection.
+/// The parser cannot be used any further for this connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the stream is larger than {limit} bytes and still not finished")]
 pub struct EventTooLarge {
@@ -50,11 +50,11 @@ pub struct EventTooLarge {
 pub struct Parser {
     limit: usize,
 
-    // What outlives a connection.
+    // These outlive a connection.
     last_event_id: String,
     retry: Option<Duration>,
 
-    // What belongs to one connection.
+    // These belong to one connection.
     first_line: bool,
     /// The byte before was a CR: an LF that follows belongs to the same line end.
     after_cr: bool,
@@ -62,7 +62,7 @@ pub struct Parser {
     pending: Pending,
 }
 
-/// The event whose blank line has not come yet: the standard's three buffers.
+/// The unfinished event, whose blank line is still missing: the standard's three buffers.
 #[derive(Debug, Clone, Default)]
 struct Pending {
     data: String,
@@ -132,7 +132,7 @@ impl Parser {
             self.after_cr = bytes[end] == b'\r';
             let mut line = std::mem::take(&mut self.line);
             line.extend_from_slice(&bytes[..end]);
-            // Also where it came in one piece: what is refused must not depend on the cuts.
+            // Also if it came in one piece: the limit must not depend on how the bytes were cut.
             self.check_size(line.len())?;
             bytes = &bytes[end + 1..];
             if let Some(event) = self.end_of_line(&line) {

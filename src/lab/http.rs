@@ -1,17 +1,15 @@
-//! A small HTTP/1.1 client in which every way to fail has a name.
+//! A small HTTP/1.1 client that distinguishes every kind of failure.
 //!
-//! The lab is after what goes wrong: a server that accepts and never answers, one
-//! that refuses, one that cuts an answer short. [`HttpError`] keeps these apart.
-//! There is no pool, no cookie, no TLS, and no compression is asked for: a
-//! [`Connection`] carries one request, and the caller sees its local port, by which the request is found again in the server's own records.
+//! The lab studies failures: a server that accepts and never answers, one that refuses, one that cuts an answer short.
+//! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies nor TLS, and requests no
+//! compression. A [`Connection`] carries one request, and the caller knows its local port, by which the request is found
+//! in the server's own records.
 //!
-//! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and
-//! undoes the codings of what it gets ([`Content`]).
+//! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and decodes the body ([`Content`]).
 //!
-//! Everything blocks the calling thread: [`get`], [`post`] and [`request`] for no
-//! longer than their timeout, a bare [`Connection`] for as long as its deadline
-//! says. A [`Closer`] ends either from another thread. Only the name resolver, for
-//! names that are not loopback, answers in its own time.
+//! Everything blocks the calling thread: [`get`], [`post`] and [`request`] at most for their timeout, a bare
+//! [`Connection`] until its deadline. A [`Closer`] ends either from another thread. Only the name resolver, for names
+//! that are not loopback, is not bounded.
 
 pub mod address;
 pub mod body;
@@ -41,13 +39,13 @@ pub const MAX_HEADERS: usize = 256;
 /// The most bytes of a body that [`request`] collects: 64 MiB.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
-/// Why there is no whole answer.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The text is not a URL, or not one that can be asked for.
     #[error("{url:?} is not a URL with a host that can be asked: {why}; give http://HOST[:PORT]/PATH")]
     BadUrl {
-        /// What was given.
+        /// The text.
         url: String,
         /// What is wrong with it.
         why: String,
@@ -55,7 +53,7 @@ pub enum HttpError {
     /// Another scheme than `http`.
     #[error("{url} is {scheme}, and only plain http is spoken here: give the server's http:// address")]
     NotHttp {
-        /// What was given.
+        /// The text.
         url: String,
         /// Its scheme.
         scheme: String,
@@ -249,7 +247,7 @@ impl Answer {
         self.head.status
     }
 
-    /// The body as text; what is no UTF-8 is replaced.
+    /// The body as text. Invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -260,13 +258,13 @@ impl Answer {
     }
 }
 
-/// Asks for `url` and takes the whole answer, whatever its status, on a connection
-/// that ends with it. Blocks for `timeout` at the most.
+/// Requests `url` and reads the whole answer, whatever its status, on a connection
+/// that ends with it. Blocks for at most `timeout`.
 pub fn get(url: &str, timeout: Duration) -> Result<Answer, HttpError> {
     request(&parse_url(url)?, &closing("GET", Vec::new(), None), timeout)
 }
 
-/// Posts `body` and takes the whole answer, as [`get`] does.
+/// Posts `body` and reads the whole answer, as [`get`] does.
 pub fn post(
     url: &str,
     content_type: &str,
@@ -286,8 +284,8 @@ fn closing(
     ClientRequest { method, headers, body }
 }
 
-/// Sends `request` on a connection of its own and takes the whole answer. Blocks for
-/// `timeout` at the most; redirects are not followed.
+/// Sends `request` on a connection of its own and reads the whole answer. Blocks for
+/// at most `timeout`; redirects are not followed.
 pub fn request(url: &Url, request: &ClientRequest, timeout: Duration) -> Result<Answer, HttpError> {
     let began = Instant::now();
     let mut connection = Connection::open(url, timeout)?;
@@ -340,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_of_a_url_takes_effect_or_is_refused_with_what_would_be_right() {
+    fn every_part_of_a_url_takes_effect_or_is_refused_with_a_correction() {
         for (text, url) in [
             ("HTTP://A.test:80/x#y", "http://a.test/x#y"),
             ("http://a.test:/", "http://a.test/"),

@@ -1,6 +1,6 @@
-//! The end that a signal asks for, as the acts' waits see it.
+//! An interrupt by a signal, as the waits of the acts see it.
 //!
-//! It comes once and stays: every copy sees it, and every wait from then on ends at once.
+//! It comes once and stays: every copy sees it, and every later wait ends at once.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use ninetabs_server::threads::StopSignal;
 
-/// Whether the end was asked for.
+/// Whether the interrupt has come.
 #[derive(Debug, Clone)]
 pub struct Interrupt(StopSignal);
 
-/// A wait was ended by it.
+/// The interrupt ended a wait.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Interrupted;
 
 impl Interrupt {
-    /// The end is asked for by dropping the sender.
+    /// Dropping the sender is the interrupt.
     pub fn new() -> (Sender<Infallible>, Interrupt) {
         let (asks, asked) = StopSignal::new();
         (asks, Interrupt(asked))

@@ -1,21 +1,20 @@
-//! The client half: everything that a person, a browser or a program does to a
-//! server, done again by threads that can be asked how they fare.
+//! The client half: what a user, a browser or a program does to a server, done by threads whose state can be read.
 //!
 //! - [`event_stream`]: the wire format, pure.
 //! - [`http`]: one request at a time over one socket.
 //! - [`tab`]: an EventSource.
-//! - [`browser`]: tabs that share six connections a host ([`sockets`]).
-//! - [`zombies`]: clients that stay and never read.
+//! - [`browser`]: tabs that share six connections per host ([`sockets`]).
+//! - [`zombies`]: clients that stay connected and never read.
 //! - [`visitors`]: the real `curl` and `ab`; [`chromium`]: the real browser; each a
 //!   [`program`] that ends with its holder.
 //!
-//! On these stand the acts of `reproduce`: [`subject`] is the server that they look
-//! at, [`follower`] asks it for its [`record`] (the [`story`] of each request, by the [`state`] of the server), [`stage`] the verbs that they are written
-//! in, [`acts`] the acts; [`lanes`], [`narrator`], [`picture`] and [`claim`] show what was seen, [`report`] and
-//! [`trace`] keep it.
+//! The [`acts`] of `reproduce` use these. [`subject`] is the server under test; [`follower`] fetches its [`record`] (the
+//! [`story`] of each request, by the [`state`] of the server); [`stage`] has the verbs that acts are written in.
+//! [`claim`], [`lanes`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result; [`report`] and [`trace`]
+//! keep it. [`compare`] measures all fixes.
 //!
-//! Nothing in here knows the server half. It speaks over sockets only, so that it
-//! works in the same way against a server that someone else wrote.
+//! Nothing in here depends on the server half. It uses sockets only, so that it works in the same way against another
+//! server.
 
 pub mod acts;
 pub mod animation;

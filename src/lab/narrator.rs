@@ -101,7 +101,7 @@ impl Narrator {
         let (mut line, mut used) = (String::new(), 0);
         for (cell, word) in LEGEND {
             let width = console::measure_text_width(word) + 4;
-            // The last entry has no gap behind it.
+            // The gap behind the last entry is not counted.
             if used + width - 1 > self.width() {
                 self.line(line.trim_end());
                 (line, used) = (String::new(), 0);

@@ -1,16 +1,15 @@
 //! How often a client may connect, whatever its server answers.
 //!
-//! A server steers its clients: by `retry: 0`, by redirects, by answers that end at once.
-//! None of that may turn a client of this program into a flood. A [`Pacing`] lets
-//! [`BURST`] connections through at once, which is more than the longest chain of
-//! redirects, and after that [`PER_SECOND`] a second. What a person asks for, such as
-//! cutting a tab again and again, is not counted.
+//! A server influences how often its clients connect: by `retry: 0`, by redirects, by answers that end at once. None of
+//! that may turn a client of this program into a flood. A [`Pacing`] allows [`BURST`] connections at once, which is more
+//! than the longest chain of redirects, and after that [`PER_SECOND`] per second. Connections that a user orders, such
+//! as cutting a tab again and again, are not counted.
 //!
-//! It is a number and a clock: the caller waits.
+//! It only computes the delay; the caller waits.
 
 use std::time::{Duration, Instant};
 
-/// Connections in the long run, a second.
+/// Connections per second in the long run.
 pub const PER_SECOND: u32 = 10;
 /// Connections that may be made at once after a pause.
 pub const BURST: u32 = 30;
@@ -18,12 +17,12 @@ pub const BURST: u32 = 30;
 /// The rate of one client.
 #[derive(Debug, Clone, Default)]
 pub struct Pacing {
-    /// When all of the burst will be there again; in the past while it is.
+    /// When the whole burst is available again. In the past: it is available.
     full_at: Option<Instant>,
 }
 
 impl Pacing {
-    /// Counts one connection, and gives how long to wait before it is made.
+    /// Counts one connection, and returns the delay before it may be made.
     pub fn next(&mut self, now: Instant) -> Duration {
         let each = Duration::from_secs(1) / PER_SECOND;
         let full_at = self.full_at.map_or(now, |full_at| full_at.max(now)) + each;
@@ -56,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn who_connects_more_slowly_than_the_rate_never_waits() {
+    fn a_client_that_connects_more_slowly_than_the_rate_never_waits() {
         let (mut pacing, mut now) = (Pacing::default(), Instant::now());
         for _ in 0..1000 {
             assert_eq!(pacing.next(now), Duration::ZERO);

@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_wait_at_the_same_time_have_a_row_each() {
+    fn requests_that_wait_at_the_same_time_have_separate_rows() {
         let mut record = spread().record;
         let mut fourth = record.stories[&3].clone();
         fourth.request = 4;
@@ -412,7 +412,7 @@ mod tests {
             waiters(&record, &scale).iter().map(|(row, story)| (*row, story.request)).collect();
         assert_eq!(rows, [(0, 3), (1, 4)]);
 
-        // A request that left the queue before the picture begins has no row.
+        // A request that left the queue before the picture begins is omitted.
         for story in record.stories.values_mut().filter(|story| story.started.is_none()) {
             story.started = Some((5_000_000, 1));
         }

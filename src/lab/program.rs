@@ -1,9 +1,8 @@
-//! A real program, run as a child: found on PATH, held, and gone with its holder.
+//! A real program, run as a child: found on PATH, and killed when its holder is dropped.
 //!
-//! Each gets a process group of its own, so that a signal reaches what it has
-//! started in turn, and a Ctrl-C meant for this process does not reach it first.
-//! [`Program::wait`] blocks for its limit at the most; killing and dropping block
-//! until the kernel has ended the child.
+//! Each has a process group of its own, so that a signal reaches its own children as well, and a Ctrl-C for this process
+//! does not reach it first. [`Program::wait`] blocks for at most its limit. Killing and dropping block until the kernel
+//! has ended the child.
 
 use std::env;
 use std::io;
@@ -57,7 +56,7 @@ impl Program {
         Ok(self.ended)
     }
 
-    /// Blocks until it ends or `end` has come; `None`: it still runs. It looks every 5 ms.
+    /// Blocks until it ends or until `end`; `None`: it still runs. Checks every 5 ms.
     pub fn wait(&mut self, end: Instant) -> io::Result<Option<ExitStatus>> {
         loop {
             let status = self.status()?;
@@ -68,7 +67,7 @@ impl Program {
         }
     }
 
-    /// SIGKILL, to a stopped one too. Blocks until it has ended.
+    /// Sends SIGKILL, which a stopped process receives as well. Blocks until it has ended.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
         if let Some(status) = self.status()? {
             return Ok(status);

@@ -1,8 +1,8 @@
 //! A server's timeline, folded into one story per request.
 //!
-//! Everything that an act draws or claims about the inside of a server is read
-//! from here. The only words that the lab shares with the server half are the
-//! timeline's. Nothing here asks or blocks: [`super::follower`] does.
+//! Everything that an act draws or claims about the inside of a server is read from here. The types of the timeline are
+//! the only ones that the lab shares with the server half. Nothing here sends requests or blocks: [`super::follower`]
+//! does.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use ninetabs_server::timeline::{Excerpt, Held, Moment, Subject, What};
 use super::state::RecordState;
 use super::story::Story;
 
-/// All that a server has said.
+/// Everything that a server has recorded.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
     /// The server's clock when it was last asked.
     pub now_us: u64,
     /// By request number, which is the order of arrival.
     pub stories: BTreeMap<u64, Story>,
-    /// Moments that the server had forgotten before it was asked for them.
+    /// The number of moments that the server had dropped before they were fetched.
     pub forgotten: u64,
     /// All moments, for a trace. A reader that follows a server for days clears them.
     pub moments: Vec<Moment>,
@@ -28,7 +28,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Takes in what came after the last time.
+    /// Takes in the moments since the last call.
     pub fn take(&mut self, excerpt: Excerpt) {
         let Excerpt { now_us, forgotten, moments, snapshot } = excerpt;
         let until_us = moments.first().map_or(now_us, |moment| moment.at_us);
@@ -81,15 +81,15 @@ impl Record {
 
     fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
         match moment.what {
-            // For the second time if Puma's front had put it aside, when not all of it had come:
-            // meanwhile it was with the reactor, and waited for its client and not for a thread.
+            // For the second time if Puma's front had set it aside because it was incomplete. Meanwhile it was in the
+            // reactor, and waited for its client and not for a thread.
             What::Queued | What::Accepted { .. } => {
                 if let Some(held) = self.state.waiting(subject.request) {
                     self.stories.insert(subject.request, Story::in_todo(held));
                 }
             }
             What::Withdrawn | What::Rejected { .. } => {
-                // One that the reactor watched has been on a thread, or in todo at no time.
+                // A request that the reactor watched was on a thread before, or never in the queue.
                 let refused = Story { queued_us: moment.at_us, ..Story::new(subject) };
                 let story = self.stories.entry(subject.request).or_insert(refused);
                 story.finished_us.get_or_insert(moment.at_us);
@@ -98,8 +98,8 @@ impl Record {
         }
     }
 
-    /// The thread had this request before. If it no longer has it, the story ends, unless the request was put aside
-    /// and is in todo or on another thread by now.
+    /// The thread had this request before. If it no longer has it, the story ends, unless the request was set aside
+    /// and is in the queue or on another thread by now.
     fn end_unless_held(&mut self, thread: usize, held: &Held, at_us: u64) {
         let request = held.subject.request;
         if self.state.is_held_by(thread, request) {
@@ -197,7 +197,7 @@ impl Record {
         self.stories.values().filter(|story| story.is_stream && story.is_running()).count()
     }
 
-    /// Requests that wait in todo, first in first.
+    /// Requests in the queue, the oldest first.
     pub fn todo(&self) -> impl Iterator<Item = &Story> {
         let mut queued: Vec<_> = self.stories.values().filter(|story| story.is_queued()).collect();
         queued.sort_by_key(|story| story.queued_us);
@@ -239,7 +239,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_request_that_was_put_aside_is_the_next_threads() {
+    fn a_request_that_was_set_aside_belongs_to_its_next_thread() {
         let timeline = Timeline::default();
         let subject = Some(Subject { connection: 1, port: 40_001, request: 1 });
         let mut record = Record::default();
@@ -259,7 +259,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_was_put_aside_waits_anew_and_behind_the_others() {
+    fn a_request_that_was_set_aside_is_queued_again_behind_the_others() {
         let timeline = Timeline::default();
         let say = |thread, request, what| {
             timeline.record(
@@ -357,9 +357,9 @@ pub(crate) mod tests {
         assert_eq!(ends.collect::<Vec<_>>(), [(Some((1000, 1)), Some(4000)), (Some((4000, 1)), Some(6000))]);
     }
 
-    /// A record that has seen everything, and one that was told of the newest moments only.
+    /// One record has all moments, the other only the newest ones.
     #[test]
-    fn a_late_reader_knows_what_goes_on() {
+    fn a_late_reader_knows_the_requests_in_flight() {
         let timeline = Timeline::simulated();
         let say = |thread, request: u64, what| {
             let subject = Subject { connection: request, port: 40_000 + request as u16, request };
@@ -412,10 +412,10 @@ pub(crate) mod tests {
             assert_eq!(record.threads().collect::<Vec<_>>(), [1, 2, 3]);
             assert_eq!(record.stories[&5].writes_us.len(), CAPACITY);
         }
-        // The early one has seen how it began, and that it ended in the gap.
+        // The early record knows its start, and that it ended in the gap.
         let ended = early.stories[&7].finished_us;
         assert_eq!((ended, early.unknown_us.len()), (Some(100_005_000), 1));
-        // They have an end like any other.
+        // These requests end like any others.
         say(Some(1), 5, What::Answered { status: 200, bytes: 9, duration_us: 1 });
         for record in [&mut early, &mut late] {
             record.take(timeline.after(record.last_seq()));
@@ -433,7 +433,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn of_many_that_have_ended_the_newest_are_kept() {
+    fn of_many_ended_stories_the_newest_are_kept() {
         let mut record = two_threads();
         for (request, story) in &mut record.stories {
             (story.queued_us, story.finished_us) = (0, (*request < 3).then_some(request * 1000));

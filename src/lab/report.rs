@@ -2,7 +2,7 @@
 //!
 //! The verdict comes first, then whatever failed, what was tested, and one line per act. Then each act: what it
 //! expected, its pictures, its claims, its figures. At the end the configuration, and the command that repeats the run.
-//! A pure drawing of what the acts left.
+//! Pure: it is drawn from the results of the acts.
 
 use std::time::{Duration, SystemTime};
 
@@ -79,7 +79,7 @@ impl Report<'_> {
     }
 }
 
-/// What was tested.
+/// The first sentences of the report: the tabs and the server that were tested.
 fn summary(plan: &Plan) -> String {
     let tabs = match plan.tabs {
         1 => "One browser tab with an event stream was opened".to_owned(),
@@ -144,7 +144,7 @@ pub fn claim(claim: &Claim) -> Value {
     context! { sentence => capitalized(&claim.sentence()), expected, measured, held }
 }
 
-/// What is counted in a record, and the number.
+/// The counts of a record, with their names.
 fn figures(scene: &Scene) -> Vec<(&'static str, String)> {
     let Scene { record, from_us, .. } = scene;
     let stories = || record.stories.values();

@@ -1,8 +1,8 @@
-//! A temporary folder that goes with this process, also if it is killed.
+//! A temporary folder that is removed with this process, also if it is killed.
 //!
 //! A shell waits for the end of this process, which ends its standard input, and then removes the
-//! folder. It is started before the folder is made, so there is no moment at which a `kill -9`
-//! leaves the folder. Dropping a [`Scratch`] removes the folder and then ends the shell.
+//! folder. It is started before the folder is made, so a `kill -9` at any moment
+//! does not leave the folder. Dropping a [`Scratch`] removes the folder and then ends the shell.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -16,9 +16,9 @@ use thiserror::Error;
 
 use super::program::Program;
 
-/// A line of its standard input names a process group that is to be killed first. What other
-/// processes still write into the folder may take a moment to end, and may create the folder again: so it
-/// looks again a moment after it has removed the folder.
+/// A line of its standard input names a process group that is to be killed first. Other
+/// processes that still write into the folder may take a moment to end, and may create it again. So the shell
+/// looks again a moment after each removal.
 const SCRIPT: &str = r#"group=
 read -r group && read -r _
 [ -n "$group" ] && kill -s KILL -- "-$group"
@@ -28,7 +28,7 @@ for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
   sleep 0.2
 done"#;
 
-/// Why there is no folder.
+/// Why the folder could not be created.
 #[derive(Debug, Error)]
 pub enum ScratchError {
     #[error(
@@ -65,7 +65,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Has this process group killed before the folder is removed, if this process is killed.
+    /// If this process is killed, this process group is killed before the folder is removed.
     pub fn kill_first(&mut self, group: u32) -> io::Result<()> {
         match &mut self.cleaner.child().stdin {
             Some(stdin) => writeln!(stdin, "{group}"),
@@ -83,7 +83,7 @@ impl Drop for Scratch {
     }
 }
 
-/// Killed processes may take a moment to let go of what they were writing.
+/// Killed processes may still write for a moment.
 fn remove(folder: &Path) -> io::Result<()> {
     let mut attempts = 0;
     loop {

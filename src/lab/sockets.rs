@@ -1,12 +1,11 @@
 //! The six connections that a browser opens to one host, and not a seventh.
 //!
-//! Models what Chromium, Firefox and Safari do over HTTP/1.1: a request that finds
-//! all six in use waits, without a word to the page, until one is free. A host is
-//! scheme, name and port: `tab1.localhost` and `tab2.localhost` are two. Which of
-//! several waiting requests gets a connection is not promised, as in Chromium.
+//! Models what Chromium, Firefox and Safari do over HTTP/1.1: if all six are in use, a request waits, unnoticed by the
+//! page, until one is free. A host is scheme, name and port: `tab1.localhost` and `tab2.localhost` are two. The order in
+//! which several waiting requests get a connection is unspecified, as in Chromium.
 //!
 //! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks
-//! until one is there or the stop signal comes.
+//! until it gets one or the stop signal comes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use ninetabs_server::threads::StopSignal;
 use url::{Position, Url};
 
-/// How many HTTP/1.1 connections a browser opens to one host.
+/// The HTTP/1.1 connections that a browser opens per host.
 pub const CONNECTIONS_PER_HOST: usize = 6;
 
 /// The connections of one browser; clones share them.
@@ -66,7 +65,7 @@ impl HostSockets {
         let tokens = hosts.entry(host).or_insert_with(|| {
             let (put, take) = bounded(CONNECTIONS_PER_HOST);
             for _ in 0..CONNECTIONS_PER_HOST {
-                // The channel has room for them all.
+                // The capacity of the channel is six.
                 let _ = put.try_send(());
             }
             Tokens { put, take }
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn six_a_host_and_each_host_has_its_own() {
+    fn each_host_has_six_connections_of_its_own() {
         let sockets = HostSockets::default();
         let [one, other] =
             ["http://tab1.localhost:1/a", "http://tab2.localhost:1/a"].map(|u| Url::parse(u).unwrap());
@@ -99,7 +98,7 @@ mod tests {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| sockets.take(&one, &stopped, || ()).is_some());
             drop(six);
-            assert!(waiting.join().unwrap(), "a freed connection goes to who waits");
+            assert!(waiting.join().unwrap(), "a freed connection goes to a waiting request");
         });
         let _six: Vec<Slot> = (0..6).map(|_| sockets.try_take(&one).unwrap()).collect();
         drop(stop);

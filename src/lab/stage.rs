@@ -139,7 +139,7 @@ pub enum Placed {
     NeverRead,
 }
 
-/// What one picture shows, to be drawn again for a report.
+/// The contents of one picture, to be drawn again for a report.
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub caption: String,
@@ -148,7 +148,7 @@ pub struct Scene {
     pub from_us: u64,
 }
 
-/// What all stages of an act share.
+/// The parts that all stages of an act share.
 pub struct Theater<'a> {
     pub plan: &'a Plan,
     pub narrator: &'a mut Narrator,
@@ -210,7 +210,7 @@ impl<'a> Stage<'a> {
         self.subject.port()
     }
 
-    /// What ends the waits of this stage.
+    /// The interrupt that ends the waits of this stage.
     pub fn interrupt(&self) -> &Interrupt {
         self.interrupt
     }

@@ -1,7 +1,7 @@
-//! The state of a server as its moments make it: the request that each thread has, and those in todo.
+//! The state of a server, folded from its moments: the request of each thread, and the requests in the queue.
 //!
-//! It is the server's own [`Snapshot`], and follows the same rules. All that the lab and `top` say of begins and
-//! ends comes from here: they compare the state before a moment with the state after it.
+//! It is the server's own [`Snapshot`], and follows the same rules. The lab and `top` take all starts and ends
+//! from here: they compare the state before a moment with the state after it.
 
 use ninetabs_server::timeline::{Held, Moment, Snapshot};
 
@@ -27,12 +27,12 @@ impl RecordState {
         before
     }
 
-    /// The thread has this request since before the moments that are known. Returns what it had until then.
+    /// The thread has had this request since before the known moments. Returns the request that it had until then.
     pub fn hold(&mut self, thread: usize, held: Held) -> Option<Box<Held>> {
         self.0.threads.entry(thread).or_default().holds.replace(Box::new(held))
     }
 
-    /// Takes all requests out of todo, by number: after a gap it is not known which of them wait.
+    /// Removes all requests from the queue, ordered by number: after a gap it is unknown which of them wait.
     pub fn clear_todo(&mut self) -> Vec<Box<Held>> {
         let mut todo: Vec<_> = self.0.todo.drain(..).collect();
         todo.sort_unstable_by_key(|held| held.subject.request);
@@ -64,12 +64,12 @@ impl RecordState {
         self.0.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_deref()?)))
     }
 
-    /// Requests in todo, the oldest first.
+    /// Requests in the queue, the oldest first.
     pub fn todo(&self) -> impl Iterator<Item = &Held> {
         self.0.todo.iter().map(Box::as_ref)
     }
 
-    /// The request of this number, if it is in todo.
+    /// The request with this number, if it is in the queue.
     pub fn waiting(&self, request: u64) -> Option<&Held> {
         self.0.place_in_todo(request).map(|at| &*self.0.todo[at])
     }

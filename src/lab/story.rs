@@ -10,16 +10,16 @@ pub struct Story {
     pub connection: u64,
     /// The client's port.
     pub port: u16,
-    /// Empty as long as the request has not been read or looked at.
+    /// Empty until the request has been read or peeked at.
     pub target: String,
-    /// When it was put into todo: the last time, if it was put aside until all of it had come.
+    /// When it was queued: the last time, if it was set aside until all of it had arrived.
     pub queued_us: u64,
-    /// When it left todo, and the number of the thread that took it.
+    /// When it left the queue, and the number of the thread that took it.
     pub started: Option<(u64, usize)>,
     pub is_stream: bool,
     /// When each write went out.
     pub writes_us: Vec<u64>,
-    /// From when to when a write waited for the client.
+    /// The start and the end of each blocked write.
     pub blocked_us: Vec<(u64, u64)>,
     /// The write that failed.
     pub gone: Option<FailedWrite>,
@@ -35,7 +35,7 @@ impl Story {
         Story { request, connection, port, ..Story::default() }
     }
 
-    /// The story of a request in todo. It begins anew when the request is queued again.
+    /// The story of a request in the queue. It starts again when the request is queued again.
     pub(super) fn in_todo(held: &Held) -> Story {
         let mut story = Story::new(held.subject);
         story.learn_target(held);
@@ -71,12 +71,12 @@ impl Story {
         self.is_running() && self.started.is_some_and(|(_, number)| number == thread)
     }
 
-    /// Whether it waits for one.
+    /// Whether it waits for a thread.
     pub fn is_queued(&self) -> bool {
         self.started.is_none() && self.finished_us.is_none()
     }
 
-    /// When it left todo, by a thread that took it or by its end.
+    /// When it left the queue, because a thread took it or because it ended.
     pub fn left_todo_us(&self) -> Option<u64> {
         self.started.map(|(at_us, _)| at_us).or(self.finished_us)
     }

@@ -1,8 +1,8 @@
 //! The server under test: a child `ninetabs serve` on free ports.
 //!
-//! Its addresses are read from its state file, its database is a temporary one,
-//! and it stops when its standard input ends, so that even `kill -9` of this
-//! process leaves no server behind, and no folder ([`super::scratch`]). Dropping it ends it, and blocks until it has.
+//! Its addresses are read from its state file, and its database is a temporary one. It stops when its standard input
+//! ends, so that even a `kill -9` of this process leaves neither a server nor a folder ([`super::scratch`]). Dropping
+//! ends it, and blocks until it has ended.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,19 +20,19 @@ use super::interrupt::Interrupt;
 use super::program::Program;
 use super::scratch::{Scratch, ScratchError};
 
-/// Any port of this machine's.
+/// Any free port of this machine.
 pub const FREE_PORT: &str = "tcp://127.0.0.1:0";
-/// How long it may take to listen.
+/// How long it may take until it listens.
 const START_WITHIN: Duration = Duration::from_secs(30);
-/// How long it may take to stop, beyond what it was told.
+/// How long it may take to stop, beyond its own limit.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// How long its control server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why there is no server to look at.
+/// Why the server could not be started or asked.
 #[derive(Debug, Error)]
 pub enum SubjectError {
-    #[error("{} could not be started: {error}", .program.display())]
+    #[error("cannot start {}: {error}", .program.display())]
     NotStarted { program: PathBuf, error: io::Error },
     #[error(transparent)]
     NoFolder(#[from] ScratchError),
@@ -40,18 +40,18 @@ pub enum SubjectError {
     Interrupted,
     #[error("the server did not start: {0}")]
     Ended(String),
-    #[error("the server said nothing of where it listens in {START_WITHIN:?}")]
+    #[error("the server did not write its addresses within {START_WITHIN:?}")]
     NotReady,
     #[error("the server's control server did not answer: {0}")]
     Control(#[from] HttpError),
-    #[error("the server's control server answered what is no JSON: {0}")]
+    #[error("the server's control server did not answer with JSON: {0}")]
     NoJson(#[from] serde_json::Error),
 }
 
-/// A running server, and what it says of itself.
+/// A running server, and its record.
 #[derive(Debug)]
 pub struct TestedServer {
-    // In this order: nobody asks a server that is gone, and the folder goes last.
+    // Dropped in this order: first the client of the server, last the folder.
     follower: RecordFollower,
     program: Program,
     app: String,
@@ -61,8 +61,8 @@ pub struct TestedServer {
 }
 
 impl TestedServer {
-    /// Starts `program serve` on a free port and a database of its own, with these flags
-    /// besides. The environment's own NINETABS_ settings do not reach it.
+    /// Starts `program serve` on a free port and a database of its own, with these additional flags. It does not
+    /// inherit NINETABS_ variables of the environment.
     pub fn start(
         program: &Path,
         flags: &[String],
@@ -139,7 +139,7 @@ impl TestedServer {
         Ok(http::get(&format!("{}/stats", self.control), ANSWER_WITHIN)?.json()?)
     }
 
-    /// Tells it to stop, and waits: whether it did so by itself, and in good order.
+    /// Stops it, and waits. Returns whether it ended by itself and with success.
     pub fn stop(mut self) -> bool {
         drop(self.program.child().stdin.take());
         let ended = self.program.wait(Instant::now() + STOP_WITHIN);
@@ -169,7 +169,7 @@ fn is_ours(name: &OsString) -> bool {
     name.to_string_lossy().starts_with("NINETABS_")
 }
 
-/// The state file is written whole, once everything listens.
+/// The state file is written at once, when everything listens.
 fn wait_for_state(
     program: &mut Program,
     state: &Path,
@@ -188,11 +188,11 @@ fn wait_for_state(
             let status = looked.ok().flatten();
             let mut said = String::new();
             if let Some(stderr) = program.child().stderr.as_mut() {
-                // What could be read of it is all there is to say.
+                // A read error leaves the text that was read.
                 let _ = stderr.read_to_string(&mut said);
             }
             let said = match (said.trim(), status) {
-                ("", Some(status)) => format!("it ended without a word, by {status}"),
+                ("", Some(status)) => format!("it ended without a message, by {status}"),
                 (said, _) => said.to_owned(),
             };
             return Err(SubjectError::Ended(said));

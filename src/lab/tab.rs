@@ -1,10 +1,10 @@
 //! A tab: one EventSource, as the HTML standard and Chromium have it.
 //!
-//! A tab is what a server's stream thread writes to, so it must come and go as a
+//! A server's stream thread writes to a tab, so a tab must connect and close as a
 //! browser's does: it reconnects after the delay in force for as long as it lives,
 //! carries `Last-Event-ID`, and gives up for good on any status but 200 and on any
 //! type but `text/event-stream`. Where Chromium is more definite than the standard
-//! it is followed: a refused connection is tried again, a redirect is remembered, and
+//! Chromium is followed: a refused connection is tried again, a redirect is remembered, and
 //! heads and framings that Chromium accepts are accepted ([`Reading::Browser`]).
 //!
 //! It belongs to a page of its URL's own origin. User and password in the URL are sent
@@ -17,9 +17,9 @@
 //! [`Pacing`]: super::pacing::Pacing
 //!
 //! The connection lives on a thread of its own, named after the tab.
-//! What happens there can be heard, as [`Happening`]s on a channel, or looked at, as
+//! Its events are sent as [`Happening`]s on a channel, and its state can be read as
 //! [`Progress`]. [`Tab::close`] and dropping send FIN and block until that thread
-//! has ended, which is at once but for a name that the resolver is still looking up.
+//! has ended, which is at once unless the resolver is still looking up a name.
 
 mod fetch;
 mod source;
@@ -41,12 +41,12 @@ pub const RECONNECT_AFTER: Duration = Duration::from_secs(3);
 /// How many requests in a row may be answered with a redirect; Chromium's 20.
 pub const MAX_REDIRECTS: usize = 20;
 
-/// What a tab is like before it is opened.
+/// The settings of a tab.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The thread's name, such as `tab 3`.
     pub name: String,
-    /// Goes on after this event: sent as `Last-Event-ID` if it is not empty.
+    /// Continues after this event: sent as `Last-Event-ID` if it is not empty.
     pub last_event_id: String,
     /// The delay before a reconnect while the stream has said no `retry:`.
     pub reconnect_after: Duration,
@@ -83,8 +83,7 @@ pub enum ReadyState {
     Closed,
 }
 
-/// What a tab, or a page, that is not there yet waits for. To the person in front
-/// of it the first two look alike.
+/// What a tab, or a page, that has not loaded yet waits for. To the user the first two look alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Waiting {
     /// Its request is on the way, or the connection is being made.
@@ -128,19 +127,19 @@ pub enum Happens {
     Event(ReceivedEvent),
     /// The connection ended: the page's `error`, with `readyState` 0.
     Ended {
-        /// What ended it.
+        /// Why it ended.
         cause: Cause,
         /// The delay until the next one.
         reconnect_in: Duration,
     },
     /// Failed for good: the page's `error`, with `readyState` 2. Nothing follows.
     Failed {
-        /// Why there is no use in trying again.
+        /// Why another attempt would fail as well.
         reason: Reason,
     },
 }
 
-/// What ended a connection that will be tried again.
+/// Why a connection ended that will be opened again.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// The server ended the stream in good order.
@@ -197,7 +196,7 @@ fn status_in_words(status: u16) -> String {
 /// Why a tab could not be opened at all.
 #[derive(Debug, thiserror::Error)]
 pub enum TabError {
-    /// The URL is none, or none that can be spoken to; or the id is no header value.
+    /// The URL is invalid or not supported, or the id is not a valid header value.
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The system refused a thread.
@@ -272,15 +271,14 @@ impl Shared {
 
 impl Tab {
     /// Opens the stream at `url` and returns at once. The channel behind
-    /// [`Tab::happenings`] has no bound: who does not read it keeps every event.
+    /// [`Tab::happenings`] is unbounded: it keeps every event until it is read.
     pub fn open(url: &str, settings: Settings) -> Result<Tab, TabError> {
         let (to, happenings) = unbounded();
         Tab::start(url, settings, to, happenings)
     }
 
-    /// Opens the stream at `url` and tells `to` what happens. While `to` is full the
-    /// tab does not read, so that the server feels it; when nobody listens there any
-    /// more, the tab goes on all the same.
+    /// Opens the stream at `url` and sends its events to `to`. While `to` is full the tab does not read, which delays
+    /// the server's writes. If its receiver is gone, the tab continues.
     pub fn open_into(url: &str, settings: Settings, to: Sender<Happening>) -> Result<Tab, TabError> {
         Tab::start(url, settings, to, crossbeam_channel::never())
     }

@@ -1,8 +1,7 @@
-//! The visitors that the seed worries about: real `curl` and real `ab`.
+//! The clients that the article names: the real `curl` and the real `ab`.
 //!
-//! What they leave behind on a server is a question to the server; here they are run,
-//! for a bounded time, and what they said is kept. A program that is not installed is
-//! a value ([`VisitError::NotInstalled`]), since a demonstration goes on without it.
+//! Here they are run for a bounded time, and their output is kept. What they leave behind is observed on the server. A
+//! program that is not installed is a value ([`VisitError::NotInstalled`]), because a demonstration continues without it.
 //!
 //! [`Visitor::wait`] blocks until the program ends or its limit has passed;
 //! [`Visitor::leave`] and dropping kill it, as Ctrl-C in its terminal would end it.
@@ -17,46 +16,46 @@ use super::program::{Program, find};
 use ninetabs_server::threads::{self, SpawnError};
 
 /// The most bytes kept of each of a program's two outputs: 1 MiB. The rest is read
-/// and forgotten, so that the program never waits for us.
+/// and dropped, so that the program never blocks.
 pub const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
-/// Why a visit did not take place.
+/// Why a program could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum VisitError {
     /// The program is not on PATH.
     #[error("{program} is not installed: install the package {package} to see this")]
     NotInstalled {
-        /// What was looked for.
+        /// Its name.
         program: &'static str,
         /// Debian's package that has it.
         package: &'static str,
     },
-    /// The system did not run it, or lost it.
-    #[error("{program} could not be run: {source}")]
+    /// The system could not run it, or wait for it.
+    #[error("cannot run {program}: {source}")]
     NotRun {
-        /// What was to be run.
+        /// Its name.
         program: &'static str,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What a visit came to.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {
     /// `curl` or `ab`.
     pub program: &'static str,
     /// Its exit status; `None` when it was killed, by its limit or by [`Visitor::leave`].
     pub status: Option<i32>,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: String,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: String,
     /// From its start to its end.
     pub took: Duration,
 }
 
-/// A visitor who is there. Killed when dropped.
+/// A running program. Killed when dropped.
 #[derive(Debug)]
 pub struct Visitor {
     name: &'static str,
@@ -67,7 +66,7 @@ pub struct Visitor {
     stderr: Option<JoinHandle<String>>,
 }
 
-/// `curl -sN URL`: reads a page or a stream, unbuffered, for `limit` at the most.
+/// `curl -sN URL`: reads a page or a stream, unbuffered, for at most `limit`.
 pub fn curl(url: &str, limit: Duration) -> Result<Visitor, VisitError> {
     // Its proxy settings and its .curlrc are about other servers than this one.
     Visitor::start("curl", "curl", ["-q", "-sSN", "--noproxy", "*", "--", url], limit)
@@ -96,7 +95,7 @@ impl Visitor {
         Ok(Visitor { name, began, limit, program, stdout, stderr })
     }
 
-    /// Is it still there?
+    /// Whether it still runs.
     pub fn is_there(&mut self) -> bool {
         matches!(self.program.status(), Ok(None))
     }
@@ -108,7 +107,7 @@ impl Visitor {
         self.leave()
     }
 
-    /// Kills it now, if it is still there.
+    /// Kills it now, if it still runs.
     pub fn leave(mut self) -> Result<Visit, VisitError> {
         let status = self.program.kill();
         let status = status.map_err(|source| VisitError::NotRun { program: self.name, source })?;

@@ -1,11 +1,9 @@
-//! Zombies: clients that ask for a stream, stay connected, and never read.
+//! Zombies: clients that request a stream, stay connected, and never read.
 //!
-//! To the loop that writes to them they look like an audience: its writes go into the
-//! kernels' buffers, megabytes of them, without an error. A [`Zombie`] is a socket
-//! that is never read, cheap enough for hundreds. It holds the server's thread until it
-//! is dropped.
+//! Writes to them succeed, because they go into the kernels' buffers, which hold megabytes. A [`Zombie`] is a socket that
+//! is never read, cheap enough for hundreds. It holds the server's thread until it is dropped.
 //!
-//! [`Zombie::open`] blocks for the connecting alone.
+//! [`Zombie::open`] blocks only while it connects.
 
 use std::time::Duration;
 
@@ -13,14 +11,14 @@ use super::http::{ClientRequest, Connection, HttpError, parse_url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection on which a stream was asked for, and from which nothing is read.
+/// A connection with a request for a stream, from which nothing is read.
 #[derive(Debug)]
 pub struct Zombie {
     connection: Connection,
 }
 
 impl Zombie {
-    /// Connects, asks for the stream, and reads nothing from then on.
+    /// Connects, and requests the stream.
     pub fn open(url: &str) -> Result<Zombie, HttpError> {
         let url = parse_url(url)?;
         let mut connection = Connection::open(&url, CONNECT_TIMEOUT)?;
@@ -29,7 +27,7 @@ impl Zombie {
         Ok(Zombie { connection })
     }
 
-    /// The port on this side: how the server's records name the connection.
+    /// The local port, by which the connection is found in the server's records.
     pub fn local_port(&self) -> u16 {
         self.connection.local_port()
     }

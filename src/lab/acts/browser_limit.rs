@@ -129,7 +129,7 @@ fn why(plan: &Plan, browser: &str) -> String {
         )
     } else {
         format!(
-            "{browser} held back every request after the sixth, and the server had no idle thread for them."
+            "{browser} held back every request after the sixth, while all threads of the server were held."
         )
     };
     let own_hosts = if plan.tabs > plan.most_threads() {

@@ -94,11 +94,11 @@ pub const ACTS: &[Act] = &[
     },
 ];
 
-/// What an act leaves: its verdict, its texts, and its pictures.
+/// The result of an act: its verdict, its texts, and its pictures.
 pub struct Outcome {
     pub verdict: Verdict,
     pub heading: String,
-    /// What was expected before it ran.
+    /// The expectation, as printed before the run.
     pub expects: String,
     pub why: String,
     /// One line with the key number.

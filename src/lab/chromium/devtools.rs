@@ -1,4 +1,4 @@
-//! DevTools over a pipe: the messages that a Chromium is driven by.
+//! DevTools over a pipe: the messages that drive Chromium.
 //!
 //! With `--remote-debugging-pipe` Chromium reads them on descriptor 3 and writes on descriptor 4, each
 //! ended by a zero byte. No other process can speak to it that way; a port on loopback is open to
@@ -16,12 +16,12 @@ use thiserror::Error;
 use crate::lab::interrupt::{Interrupt, Interrupted};
 use ninetabs_server::threads;
 
-/// How often a wait for an answer looks for an interrupt.
+/// How often a wait for an answer checks for an interrupt.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The most bytes of one message; a browser that says more is given up.
+/// The maximum size of a message. A longer one ends the connection to the browser.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Why a call has no result.
+/// Why a call failed.
 #[derive(Debug, Error)]
 pub enum CallError {
     #[error("it has ended")]
@@ -49,13 +49,13 @@ impl DevTools {
     /// The child's standard input and output are the pipe.
     pub fn of(child: &mut Child) -> io::Result<DevTools> {
         let (Some(orders), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("the browser has no pipe"));
+            return Err(io::Error::other("the pipe to the browser is missing"));
         };
         let (tell, answers) = unbounded();
         threads::spawn("devtools", move || {
             let mut output = BufReader::new(output);
             while let Some(message) = next(&mut output) {
-                // Events have no number, and nothing here waits for them.
+                // Messages without an id are events, which are not used here.
                 if message.get("id").is_some() && tell.send(message).is_err() {
                     break;
                 }
@@ -64,7 +64,7 @@ impl DevTools {
         Ok(DevTools(Mutex::new(Pipe { orders, answers, last_id: 0 })))
     }
 
-    /// Blocks until the answer is there, for `within` at the most, or an interrupt comes.
+    /// Blocks until the answer or an interrupt comes, for at most `within`.
     pub fn call(
         &self,
         method: &'static str,

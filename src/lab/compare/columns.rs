@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_that_did_not_come_is_never_and_a_row_that_was_not_measured_has_no_cell() {
+    fn a_missing_value_is_shown_as_never_and_an_unmeasured_row_as_a_dash() {
         let plan = super::super::tests::plan();
         let page = COLUMNS.iter().find(|column| column.head == "page ms").unwrap();
         let [naive, push] = super::super::tests::rows();

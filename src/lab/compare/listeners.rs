@@ -1,9 +1,8 @@
-//! Who listens while a fix is measured: nine tabs, each by the way that its fix wants.
+//! The clients of a measurement: nine tabs, each connected in the way of its fix.
 //!
-//! A [`Listener`] notes which models it got, and when. An EventSource is the lab's own
-//! [`Tab`]; pollers ask again and again; a cable client speaks Action Cable's protocol; two fixes
-//! are scripts of a page, and need a browser. All come back by themselves when their server
-//! was away, and say what they have, as far as their way lets them.
+//! A [`Listener`] notes which rows it received, and when. An EventSource is the lab's own [`Tab`]; pollers send one
+//! request after another; a cable client speaks Action Cable's protocol; two fixes are scripts of a page, and need a
+//! browser. All reconnect by themselves after a restart of their server, with their position if the protocol has one.
 
 use std::io;
 use std::net::TcpStream;
@@ -25,30 +24,30 @@ use super::super::zombies::Zombie;
 
 /// How long a single request may take.
 const ASK_WITHIN: Duration = Duration::from_secs(40);
-/// How long a client waits before it tries again, where nobody has told it.
+/// The delay before a client tries again, if the server has set none.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How often a browser is asked how its pages fare.
+/// How often a browser is asked for its pages' titles.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How often a thread looks whether it is to end.
+/// How often a thread checks whether it has to end.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// In which way a fix is listened to.
+/// How a tab receives the rows of a fix.
 #[derive(Debug, Clone, Copy)]
 pub enum Way {
-    /// An EventSource on this path, whose events tell of models in these words.
+    /// An EventSource on this path, whose events carry rows in this form.
     Stream(&'static str, Words),
-    /// Asks every update for what is new, with this rung.
+    /// Requests the new rows at every update, with this rung.
     Poll(&'static str),
     LongPoll,
     Cable,
-    /// This page in a browser, on a host each or all on one.
+    /// This page in a browser, with one host per tab or one for all.
     Page(&'static str, Hosts),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
     Json,
-    /// `<turbo-stream>`s with a row each.
+    /// One `<turbo-stream>` per row.
     Html,
 }
 
@@ -58,14 +57,14 @@ pub enum Hosts {
     One,
 }
 
-/// A model that came, and when.
+/// A row that was received, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     pub id: i64,
     pub at: SystemTime,
 }
 
-/// What a listener has got so far, in order.
+/// The rows that a listener has received so far, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Notes(Arc<Mutex<Vec<Seen>>>);
 
@@ -76,7 +75,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
-        // A panic in between leaves what was noted.
+        // A panic leaves the list as it is.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,12 +88,12 @@ impl Notes {
     }
 }
 
-/// One tab. It goes when this is dropped, which may wait for what it is about.
+/// One tab. Dropping closes it, and may wait for a request to end.
 pub struct Listener {
     pub notes: Notes,
-    /// While this is set it reads nothing, where its way has something to read.
+    /// While this is set it reads nothing.
     stalled: Arc<AtomicBool>,
-    // Dropped in this order: the thread hears what happens to the tab.
+    // Dropped in this order: the thread receives the tab's events.
     _tab: Option<Tab>,
     thread: Option<StoppableThread>,
 }
@@ -108,7 +107,7 @@ impl Listener {
             Way::Stream(path, words) => {
                 let url = format!("{server}{path}?tab={number}");
                 let settings = Settings { name: format!("tab {number}"), ..Settings::default() };
-                // It reads no further than it is listened to.
+                // The tab reads only as fast as its events are taken.
                 let (to, happenings) = bounded(1);
                 listener._tab = Some(Tab::open_into(&url, settings, to)?);
                 listener.spawn(move |it| listen(&happenings, words, it))?;

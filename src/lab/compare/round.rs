@@ -1,4 +1,4 @@
-//! One row, measured: what is done to each fix in the same way, and what is noted.
+//! The measurement of one row, which is the same for all fixes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,16 +20,16 @@ use super::listeners::{Abandoned, Listener, Notes, PageClients, Seen, Way};
 use super::servers::Servers;
 use super::{CompareError, ComparePlan, POST_EVERY, Row, Spread};
 
-/// How often a page is asked for while the tabs are watched.
+/// How often a page is requested while the tabs are watched.
 const ASK_EVERY: Duration = Duration::from_millis(50);
-/// How long one may take; after that it has not come.
+/// A page that takes longer than this counts as not answered.
 const PAGE_WITHIN: Duration = Duration::from_secs(4);
 /// How often the server is asked for its numbers.
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
-/// Between two tabs that are opened; with a thousand of them less.
+/// The pause between opening two tabs. It is shorter with many tabs.
 const OPEN_EVERY: Duration = Duration::from_millis(50);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
-/// How long tabs may take to come back.
+/// How long tabs may take to reconnect.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -70,7 +70,7 @@ impl Tabs {
         }
     }
 
-    /// Which of them is the one that reads nothing for a while, if there are others.
+    /// The tab that stops reading for a while, if there are others.
     fn stalled(&self) -> Option<usize> {
         match self {
             Tabs::Own(all) if all.len() > 1 => Some(all.len() / 2),
@@ -78,7 +78,7 @@ impl Tabs {
         }
     }
 
-    /// Has it read nothing, or read on.
+    /// Stops or continues that tab's reading.
     fn stall(&self, is_stalled: bool) {
         if let (Tabs::Own(all), Some(number)) = (self, self.stalled()) {
             all[number].stall(is_stalled);
@@ -92,7 +92,7 @@ impl Tabs {
     }
 }
 
-/// Waits, unless somebody wants no more of it.
+/// Waits until `look` returns something, the limit has passed, or an interrupt comes.
 fn watch<T>(
     limit: Duration,
     interrupt: &Interrupt,
@@ -110,7 +110,7 @@ fn watch<T>(
     }
 }
 
-/// Measures one row. `tell` is told what is done.
+/// Measures one row. `tell` receives each step.
 pub fn measure(
     plan: &ComparePlan,
     contender: &Contender,
@@ -122,8 +122,10 @@ pub fn measure(
         Way::Page(..) => match Chromium::start(interrupt) {
             Ok(browser) => Some(browser),
             Err(ChromiumError::NotInstalled) => {
-                row.note =
-                    Some("it is a page’s script, and Chromium is not installed: not measured".to_owned());
+                row.note = Some(
+                    "not measured, because it is the script of a page and Chromium is not installed"
+                        .to_owned(),
+                );
                 return Ok(row);
             }
             Err(error) => return Err(error.into()),
@@ -177,11 +179,11 @@ pub fn measure(
     let blind = |at: &SystemTime| at.duration_since(ordered).unwrap_or_default().as_secs_f64();
     row.blind_s = all_back.map(|times| times.iter().map(blind).fold(0.0, f64::max));
 
-    // All that is known of each model, from a server that always has a thread.
+    // When each row was committed, from a server that always has an idle thread.
     let created = created(&servers.other)?;
     tell("the tabs leave");
     let got: Vec<Vec<Seen>> = live.iter().map(|notes| notes.all()).collect();
-    // But not to the one that stopped reading, which is late by that.
+    // Without the tab that stopped reading, whose rows are late for that reason.
     let stalled = tabs.stalled();
     let steady = notes.iter().enumerate().filter(|(number, _)| Some(*number) != stalled);
     let steady: Vec<Seen> = steady.flat_map(|(_, notes)| notes.all()).collect();
@@ -213,7 +215,7 @@ pub fn measure(
     Ok(row)
 }
 
-/// What is seen while the tabs listen.
+/// The measured values while the tabs listen.
 #[derive(Default)]
 struct Observations {
     pages: Vec<Option<f64>>,
@@ -303,8 +305,8 @@ fn sample(
     }
 }
 
-/// Nine clients, or as many as there are tabs, ask a fresh server and read nothing: seconds until
-/// all of its threads are free.
+/// As many clients as there are tabs connect to a new server and read nothing. Returns the seconds until all of its
+/// threads are free.
 fn free_after_nine_abandoned(
     plan: &ComparePlan,
     contender: &Contender,
@@ -312,7 +314,7 @@ fn free_after_nine_abandoned(
 ) -> Result<Option<f64>, CompareError> {
     let folder = Scratch::make("ninetabs")?;
     let servers = Servers::start(plan, contender, folder.path(), interrupt)?;
-    // In one browser they would be one.
+    // In one browser they share one connection.
     let clients = match contender.way {
         Way::Page(_, super::listeners::Hosts::One) => 1,
         _ => plan.tabs,
@@ -322,7 +324,7 @@ fn free_after_nine_abandoned(
         (1..=clients).map(|n| Abandoned::open(contender.way, &server, n)).collect();
     let _abandoned = abandoned?;
     let began = Instant::now();
-    // They are there when the server has heard of all of them.
+    // They have connected when the server has counted all of them.
     let has_come = |stats: &Value| {
         let number = |at: &str| stats.pointer(at).and_then(Value::as_u64).unwrap_or_default();
         number("/requests_count") + number("/backlog") >= clients as u64
@@ -335,7 +337,7 @@ fn free_after_nine_abandoned(
     })
 }
 
-/// Makes a model on this server, and says which one.
+/// Inserts a row on this server, and returns its id.
 fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
     let form = "application/x-www-form-urlencoded";
     let answer = http::post(&server.url("/models"), form, format!("name={name}"), ANSWER_WITHIN)?;
@@ -343,7 +345,7 @@ fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
     model["id"].as_i64().ok_or(CompareError::NoModel(answer.status()))
 }
 
-/// From a model's commit to the answer that says so; None: there was none.
+/// The time from a row's commit to the answer of its POST. None: no answer came.
 fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
     let form = "application/x-www-form-urlencoded";
     let answer =
@@ -354,7 +356,7 @@ fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
     Some(millis(now.duration_since(committed).unwrap_or_default()))
 }
 
-/// When each model was created.
+/// When each row was created.
 fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareError> {
     let one = |model: &Value| {
         let at = humantime::parse_rfc3339(model["created_at"].as_str()?).ok()?;
@@ -365,7 +367,7 @@ fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareErr
         let answer = http::get(&server.url(&format!("/models.json?since={since}")), ANSWER_WITHIN)?;
         let models: Vec<Value> = serde_json::from_slice(&answer.body).unwrap_or_default();
         all.extend(models.iter().filter_map(one));
-        // An answer is bounded; one that has a Link is not the last.
+        // An answer has a maximum length. One with a Link header is not the last.
         let has_more = answer.head.header("link").is_some();
         match models.last().and_then(|model| model["id"].as_i64()) {
             Some(last) if has_more && last > since => since = last,
@@ -374,13 +376,13 @@ fn created(server: &TestedServer) -> Result<HashMap<i64, SystemTime>, CompareErr
     }
 }
 
-/// Threads of a process, where the system tells.
+/// The threads of a process, if the system has /proc.
 fn os_threads(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok()
 }
 
-/// How many ids are missing between the first and the last, and how many came again.
+/// How many ids are missing between the first and the last, and how many are repeated.
 fn gaps(ids: &[i64]) -> (usize, usize) {
     let (mut missed, mut repeated) = (0, 0);
     let mut last = None;
@@ -401,7 +403,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// What did not come is later than all that came.
+/// The median and the p99. A missing value counts as later than all others.
 fn spread(mut times: Vec<Option<f64>>) -> Spread {
     times.sort_by(|a, b| a.unwrap_or(f64::INFINITY).total_cmp(&b.unwrap_or(f64::INFINITY)));
     let at = |part: f64| {
@@ -430,7 +432,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_did_not_come_is_later_than_all_that_came() {
+    fn a_missing_value_counts_as_later_than_all_others() {
         let times = |came: usize, lost: usize| {
             (0..came).map(|n| Some(n as f64)).chain(std::iter::repeat_n(None, lost)).collect::<Vec<_>>()
         };
@@ -442,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_repetitions_are_told_apart() {
+    fn missing_and_repeated_ids_are_counted_separately() {
         assert_eq!(gaps(&[]), (0, 0));
         assert_eq!(gaps(&[4, 5, 6]), (0, 0));
         assert_eq!(gaps(&[4, 7, 8, 10]), (3, 0));

@@ -2,7 +2,7 @@
 //!
 //! Which of the three is decided once, from the head (RFC 9112, 6.3). A body that
 //! ends before its time is an `UnexpectedEof`, never a short success; a body that
-//! has no length of its own ends well with the connection.
+//! has no length ends with the connection.
 //!
 //! Reading blocks until bytes are there, the connection's deadline passes
 //! (`WouldBlock`), or its [`Closer`](super::Closer) is used.

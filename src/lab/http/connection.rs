@@ -47,7 +47,7 @@ pub struct Connection {
 pub struct Closer(Weak<Socket>);
 
 impl Closer {
-    /// Sends FIN and wakes whoever connects, reads or writes. Does nothing when the
+    /// Sends FIN and wakes the thread that connects, reads or writes. Does nothing if the
     /// connection has ended already. Never blocks.
     pub fn close(&self) {
         if let Some(socket) = self.0.upgrade() {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_its_host_and_leaves_the_fragment_at_home() {
+    fn a_request_names_its_host_and_omits_the_fragment() {
         let request = ClientRequest { headers: vec![("A", b"b".to_vec())], ..ClientRequest::default() };
         let expected = "GET /a?b=c HTTP/1.1\r\nHost: tab1.localhost:9292\r\nA: b\r\n\r\n";
         assert_eq!(sent("http://user@tab1.localhost:9292/a?b=c#d", &request), expected);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_cannot_smuggle_a_line() {
+    fn a_header_value_cannot_add_a_line() {
         let url = Url::parse("http://localhost/").unwrap();
         for value in [&b"a\r\nB: c"[..], b"a\nb", b"a\0b"] {
             let request = ClientRequest { headers: vec![("A", value.to_vec())], ..ClientRequest::default() };

@@ -65,7 +65,7 @@ impl Picture<'_> {
         format!(" {:<1$}{cells}", lane.label, LABEL - 1).trim_end().to_owned()
     }
 
-    /// The lanes that have no row of their own: how many, and whose.
+    /// One row for the folded lanes: their number, and the names in them.
     fn folded(&self, lanes: &[&Lane]) -> String {
         let mut names: Vec<&str> = Vec::new();
         for band in lanes.iter().flat_map(|lane| &lane.bands) {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_queue_has_no_row_and_a_long_caption_has_rows_of_its_own() {
+    fn an_empty_queue_is_omitted_and_a_long_caption_is_wrapped_below_the_axis() {
         let mut record = second();
         record.stories.remove(&3);
         let picture = Picture { caption: "a caption that is longer than the axis", ..PICTURE };

@@ -219,7 +219,7 @@ impl Source {
             if let Err(too_large) = self.take(&buffer[..read]) {
                 return too_large;
             }
-            // The kernel may hold megabytes of a fast server, which nobody waits for now.
+            // The kernel may hold megabytes of a fast server, which are not needed any more.
             if self.is_cut_or_closing() {
                 return self.left_by(Cause::Cut);
             }
@@ -253,7 +253,7 @@ impl Source {
         }
     }
 
-    /// What was done on this side counts before what the socket said about it.
+    /// An end by this side takes precedence over the socket's error.
     fn left_by(&self, cause: Cause) -> SourceLeft {
         let state = self.shared.state();
         match (state.closing, state.cut) {

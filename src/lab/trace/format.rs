@@ -19,7 +19,7 @@ pub struct TraceEvent {
     pub(super) args: Map<String, Value>,
 }
 
-/// What kind of event it is, and what only this kind has.
+/// The kind of an event, with the fields of that kind only.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "ph")]
 pub(super) enum Phase {
@@ -46,8 +46,8 @@ pub(super) struct OfItsProcess {
     pub(super) local: String,
 }
 
-/// Events as the bytes of a file: an array of JSON, an event a line. Every piece ends
-/// behind an event, so that a file which is cut off between two pieces can be opened.
+/// Events as the bytes of a file: a JSON array with one event per line. Every piece ends after an event, so that a file
+/// that is cut off between two pieces can be opened.
 #[derive(Debug, Default)]
 pub struct Encoder {
     has_begun: bool,
@@ -65,7 +65,7 @@ impl Encoder {
         Ok(bytes)
     }
 
-    /// What ends the file. The format lets it be missing.
+    /// The end of the file. The format allows it to be missing.
     pub fn end(&self) -> &'static [u8] {
         if self.has_begun { b"\n]\n" } else { b"[]\n" }
     }
@@ -78,7 +78,7 @@ mod tests {
     use ninetabs_server::timeline::{Moment, What};
 
     #[test]
-    fn a_file_that_was_cut_between_two_pieces_lacks_its_bracket_only() {
+    fn a_file_that_was_cut_between_two_pieces_lacks_only_its_bracket() {
         let mut process = TraceProcess::new(1, "a \"server\"");
         let mut encoder = Encoder::default();
         assert_eq!(encoder.end(), b"[]\n");

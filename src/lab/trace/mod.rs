@@ -1,12 +1,12 @@
 //! Moments as a trace, in the Trace Event Format, which Perfetto and chrome://tracing open.
 //!
 //! A server is a process, a pool thread is a thread, and on it each request is an interval from the time when the
-//! thread took it to its end. A request in todo is on no thread: its wait is a pair of asynchronous events. Pure, and
+//! thread took it to its end. A request in the queue is on no thread: its wait is a pair of asynchronous events. Pure, and
 //! piece by piece: between two moments only the requests in flight are kept. It uses the timeline's types only, so
 //! that a server can be drawn from outside or write its own trace.
 //!
-//! Begins and ends follow from the [`RecordState`] before and after each moment. The ring may have forgotten moments before
-//! they came here. Their number is written, and an interval that lost its begin or its end gets one that says so.
+//! Starts and ends follow from the [`RecordState`] before and after each moment. The ring may have dropped moments before
+//! they were fetched. Their number is written, and an interval without its start or its end gets one that says so.
 
 mod format;
 mod tracks;
@@ -94,7 +94,7 @@ impl TraceProcess {
         let at_us = moment.at_us;
         match &moment.what {
             What::Accepted { target, peeked: true, .. } => {
-                // One that has left todo by now is named by its thread.
+                // A request that has left the queue by now is named by its thread.
                 if let Some(held) = self.state.waiting(subject.request) {
                     self.tracks.wait_begins(held, &name_of(target));
                 }
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_put_aside_has_not_begun_its_request() {
+    fn a_connection_that_was_set_aside_has_not_started_its_request() {
         let of = Some(NINTH);
         let moments = [
             (None, of, What::Queued),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_ended_gets_its_end_and_says_so() {
+    fn an_interval_that_is_still_open_gets_an_end_that_says_so() {
         let waits = Subject { connection: 1, port: 0, request: 10 };
         let moments = [
             (Some(1), Some(NINTH), What::Started),
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_that_forgot_leaves_begins_and_ends_in_pairs() {
+    fn dropped_moments_leave_starts_and_ends_in_pairs() {
         let mut process = TraceProcess::new(1, "a server");
         let tenth = Subject { request: 10, ..NINTH };
         for (seq, thread, of, what) in [
