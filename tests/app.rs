@@ -450,18 +450,16 @@ fn a_stream_tells_what_is_created() {
 }
 
 #[test]
-fn the_three_lines_that_the_seed_logs() {
+fn a_stream_logs_one_line_when_it_opens_and_one_when_its_client_has_closed() {
     let server = Server::start(&["--update-rate", "100ms"]);
     let stream = open_stream(server.app);
-    assert!(server.log().contains("streaming models"));
-    assert!(!server.log().contains("closed stream"));
+    assert!(server.log().contains("stream opened on thread 1"), "{}", server.log());
+    assert!(!server.log().contains("freed after"));
     drop(stream);
-    wait_for("the end of the stream", || server.log().contains("closed stream").then_some(()));
+    wait_for("the end of the stream", || server.log().contains("freed after").then_some(()));
     let log = server.log();
     let at = |words: &str| log.find(words).unwrap_or_else(|| panic!("no {words} in {log}"));
-    assert!(
-        at("streaming models") < at("client disconnected") && at("client disconnected") < at("closed stream")
-    );
+    assert!(at("stream opened") < at(" failed (") && at(" failed (") < at(", thread 1 freed after "));
     assert!(log.lines().all(|line| line.contains(" INFO")), "{log}");
     let stats = server.wait_for_stats("freed thread", |stats| stats["busy_threads"] == 0);
     assert_eq!((&stats["streams"]["disconnected"], &stats["streams"]["open"]), (&json!(1), &json!(0)));

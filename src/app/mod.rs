@@ -19,6 +19,7 @@ pub mod origin;
 pub mod outside_writers;
 pub mod position;
 pub mod producer;
+pub mod stream_log;
 pub mod streams_access;
 pub mod table;
 mod table_reader;

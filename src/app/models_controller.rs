@@ -6,7 +6,6 @@
 //! once, also across reconnects.
 
 use std::fmt::Display;
-use std::mem;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,9 +16,10 @@ use url::form_urlencoded;
 
 use super::batch::{BATCH, Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
-use super::database::{CheckoutError, CreateError, Database, QueryError};
+use super::database::{CreateError, Database, QueryError};
 use super::model::{MAX_NAME_BYTES, to_json};
 use super::position;
+use super::stream_log::StreamLog;
 use super::views::{Shown, Views};
 use super::{AppSettings, Loop};
 use crate::timestamp;
@@ -87,12 +87,14 @@ impl ModelsController {
             Loop::ById => {
                 let resume_from = position::of_stream(request);
                 Response::events_in(Dialect::Resumable { retry: None, greeting: GREETING }, move |stream| {
-                    rescue(stream, |stream| stream_by_id(stream, &database, &settings, resume_from, log));
+                    rescue(stream, log, |stream, log| {
+                        stream_by_id(stream, &database, &settings, resume_from, log)
+                    });
                     Ok(())
                 })
             }
             Loop::Faithful => Response::events_in(Dialect::Bare, move |stream| {
-                rescue(stream, |stream| stream_by_time(stream, &database, &settings, log));
+                rescue(stream, log, |stream, log| stream_by_time(stream, &database, &settings, log));
                 Ok(())
             }),
         }
@@ -145,40 +147,13 @@ impl ModelsController {
     }
 }
 
-/// The line that the original controller logs at each write. Here the first one of a stream
-/// is at level info and the others are at debug: eight tabs would push the addresses out of a
-/// terminal within seconds.
-struct StreamLog {
-    /// The number of the tab, if the client sent one.
-    tab: Option<u32>,
-    is_first: bool,
-}
-
-impl StreamLog {
-    fn of(request: &Request) -> StreamLog {
-        let tab = request.param("tab").and_then(|tab| tab.parse().ok());
-        StreamLog { tab, is_first: true }
-    }
-
-    /// Call this after the write: waking the thread that writes the log takes a fifth of a new stream's time
-    /// to its first byte.
-    fn streaming(&mut self) {
-        let tab = self.tab.map(|tab| format!(" to tab {tab}")).unwrap_or_default();
-        if mem::take(&mut self.is_first) {
-            limited!(Info, "streaming models{tab}");
-        } else {
-            log::debug!("streaming models{tab}");
-        }
-    }
-}
-
 /// The original loop, with an id instead of the time.
 fn stream_by_id(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
     settings: &AppSettings,
     resume_from: Option<i64>,
-    mut log: StreamLog,
+    log: &mut StreamLog,
 ) -> Result<(), Left> {
     let mut db = database.lease();
     let mut table = database.table();
@@ -189,7 +164,7 @@ fn stream_by_id(
         last_id = batch.last_id().unwrap_or(last_id);
 
         stream.send(Event::data(to_json(&batch.models)).id(last_id).comments(lost.take()))?;
-        log.streaming();
+        log.wrote();
 
         // we reenter loop after a slight wait, or at once while there is more to catch up with
         if batch.is_all {
@@ -212,7 +187,7 @@ fn stream_by_time(
     stream: &mut Stream<'_>,
     database: &Arc<Database>,
     settings: &AppSettings,
-    mut log: StreamLog,
+    log: &mut StreamLog,
 ) -> Result<(), Left> {
     let mut db = database.lease();
     // here we start our time slicing
@@ -224,7 +199,7 @@ fn stream_by_time(
             let slice = db.query(Some(stream.interrupted()), |db| db.models_since(from, BATCH))?;
 
             stream.send(Event::data(to_json(&slice.models)))?;
-            log.streaming();
+            log.wrote();
 
             // a slice that is too large for one event is sent in several
             match slice.last_id().map(|id| (slice.last_us, id)) {
@@ -242,20 +217,14 @@ fn stream_by_time(
 }
 
 /// The original `rescue` and `ensure`: the stream is closed however the loop ends.
-pub fn rescue(stream: &mut Stream<'_>, action: impl FnOnce(&mut Stream<'_>) -> Result<(), Left>) {
-    match action(stream) {
-        Err(Left::Stream(StreamError::ClientDisconnected(error))) => {
-            limited!(Info, "client disconnected: {error}");
-        }
-        Err(Left::Stream(StreamError::Reaped(why))) => limited!(Info, "{}", why.as_str()),
-        Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
-            limited!(Info, "stream ended while it waited for a database connection");
-        }
-        Err(Left::Query(error)) => limited!(Error, "live stream: {error}"),
-        Ok(()) => {}
-    }
+pub fn rescue(
+    stream: &mut Stream<'_>,
+    mut log: StreamLog,
+    action: impl FnOnce(&mut Stream<'_>, &mut StreamLog) -> Result<(), Left>,
+) {
     // as long as the action returns, the server will close the stream
-    limited!(Info, "closed stream");
+    let end = action(stream, &mut log);
+    log.ended(end);
 }
 
 /// A field of a posted form or JSON object.

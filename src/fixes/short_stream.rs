@@ -11,6 +11,7 @@ use crate::app::batch::BATCH;
 use crate::app::model::to_json;
 use crate::app::models_controller::{GREETING, Left, rescue};
 use crate::app::position;
+use crate::app::stream_log::StreamLog;
 use ninetabs_server::{Dialect, Event};
 use ninetabs_server::{Request, Response};
 
@@ -33,9 +34,9 @@ fn stream(fixes: &Fixes, request: &Request) -> Response {
     // The client reconnects as often as a stream would query. The time is not random as it is for other
     // streams, since no client stays and their number is unknown.
     let dialect = Dialect::Resumable { retry: Some(fixes.server.update_rate), greeting: GREETING };
-    let resume_from = position::of_stream(request);
+    let (resume_from, log) = (position::of_stream(request), StreamLog::of(request));
     Response::events_in(dialect, move |stream| {
-        rescue(stream, |stream| -> Result<(), Left> {
+        rescue(stream, log, |stream, _| -> Result<(), Left> {
             let mut db = database.lease();
             let (mut last_id, mut batch) =
                 db.query(Some(stream.interrupted()), |db| position::begin(db, resume_from, BATCH))?;
