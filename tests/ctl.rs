@@ -153,14 +153,14 @@ fn what_the_server_refuses_is_one_line() {
 }
 
 #[test]
-fn what_was_typed_wrongly_is_one_line() {
+fn a_mistake_is_one_line() {
     for (args, words) in [
         (&[][..], &["stats"][..]),
         (&["nonsense"], &["nonsense", "--help"]),
         (&["resize"], &["--min", "--max"]),
         (&["resize", "--min", "3", "--max", "2"], &["--min 3", "--max 2"]),
         (&["resize", "--max", "10001"], &["--max", "10001", "10000"]),
-        (&["resize", "--max", "0"], &["--max 0", "from 1 to 10000"]),
+        (&["resize", "--max", "0"], &["--max '0'", "from 1 to 10000"]),
         (&["resize", "0"], &["'0'", "--min", "--max"]),
         (&["max-stream-age"], &["SECS|off"]),
         (&["max-stream-age", "0"], &["0", "off"]),
@@ -178,23 +178,27 @@ fn what_was_typed_wrongly_is_one_line() {
 }
 
 #[test]
-fn who_is_not_there_or_no_control_server_is_one_line() {
+fn an_unreachable_server_or_another_program_is_one_line() {
     // Port 1 is below those that are handed out, and nobody's.
     complaint(
         &ctl(&["--control-url", "tcp://127.0.0.1:1", "stats"]),
         1,
-        &["no server answers at tcp://127.0.0.1:1", "ninetabs", "--control-url"],
+        &[
+            "cannot connect to tcp://127.0.0.1:1: connection refused. ",
+            "`ninetabs`",
+            "--control-url or --state",
+        ],
     );
     complaint(
         &ctl(&["--control-url", "unix:///nowhere/at/all", "status"]),
         1,
-        &["unix:///nowhere", "No such"],
+        &["unix:///nowhere", "no such"],
     );
 
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let path = state.to_str().unwrap();
-    complaint(&ctl(&["--state", path, "stats"]), 1, &["--state", path, "No such file"]);
+    complaint(&ctl(&["--state", path, "stats"]), 1, &["--state", path, "no such file"]);
     fs::write(&state, "---\npid: 1\n").unwrap();
     complaint(&ctl(&["--state", path, "stats"]), 1, &["--state", path, "control_url"]);
     fs::write(&state, "---\ncontrol_url: ssl://127.0.0.1:1\n").unwrap();

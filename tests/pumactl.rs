@@ -76,7 +76,7 @@ fn it_is_told_what_there_is_not() {
 fn it_stops_the_server_as_a_signal_does() {
     let Some(program) = program("pumactl") else { return };
     let flags = ["--threads", "1:1", "--update-rate", "60", "--retry", "1234ms"];
-    let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
+    let (mut server, mut stdout, _) = start_and_hear(&flags, "Ctrl-C stops.");
     let mut stream = open_stream(server.app);
     let mut queued = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
     server.wait_for_stats("queued page", |stats| stats["backlog"] == 1);
@@ -135,7 +135,7 @@ fn a_halt_ends_a_stop_that_would_last() {
     let long = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
     let flags = [&front[..], &long].concat();
     for by_signal in [true, false] {
-        let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
+        let (mut server, mut stdout, _) = start_and_hear(&flags, "Ctrl-C stops.");
         create_large(server.app, 500);
         let reader = stopped_reader(&server);
         let (url, folder) = (format!("tcp://{}", server.control), tempfile::tempdir().unwrap());

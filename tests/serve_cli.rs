@@ -63,7 +63,7 @@ fn more_connections_than_descriptors_is_one_line_that_names_the_pool() {
 }
 
 #[test]
-fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
+fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
     let folder = tempfile::tempdir().unwrap();
     for (flag, value, way_out) in [
         ("--bind", "nonsense", "tcp://127.0.0.1:9292"),
@@ -134,7 +134,7 @@ fn a_wrong_value_is_one_line_with_flag_value_and_way_out() {
         &["--views /nowhere: ", "(NINETABS_VIEWS sets --views)"],
     );
     let mut typed = ninetabs(folder.path(), &["serve", "--threads", "y"]);
-    one_line(&typed.env("NINETABS_THREADS", "8").output().unwrap(), 2, &["--threads y: "]);
+    one_line(&typed.env("NINETABS_THREADS", "8").output().unwrap(), 2, &["--threads 'y': "]);
     assert_eq!(names(folder.path()), [""; 0], "something is left");
 }
 
@@ -175,7 +175,7 @@ fn the_longest_times_and_greatest_numbers_are_served() {
 }
 
 #[test]
-fn a_taken_port_is_said_with_the_way_out() {
+fn a_port_in_use_is_reported_with_the_flag_and_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("tcp://{}", taken.local_addr().unwrap());
     for flag in ["--bind", "--control-url"] {
@@ -255,7 +255,7 @@ fn missing_views_and_a_state_that_cannot_be_written() {
 }
 
 #[test]
-fn the_environment_says_what_a_flag_can_say() {
+fn each_flag_has_an_environment_variable_and_overrides_it() {
     let folder = tempfile::tempdir().unwrap();
     let help = ninetabs(folder.path(), &["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -283,7 +283,7 @@ fn the_environment_says_what_a_flag_can_say() {
 }
 
 #[test]
-fn the_state_file_says_where_it_is_and_goes_with_it() {
+fn the_state_file_has_the_addresses_and_is_removed_at_the_end() {
     let mut server = Server::start(&["--control-token", "s3cret"]);
     let state = server.folder.path().join("state");
     let here = std::env::current_dir().unwrap();
@@ -304,14 +304,14 @@ fn the_state_file_says_where_it_is_and_goes_with_it() {
 }
 
 #[test]
-fn at_start_it_says_what_to_try() {
-    let (server, _stdout, said) = start_and_hear(&[], "Use Ctrl-C to stop");
+fn the_start_up_message_has_the_addresses_and_the_nine_tabs() {
+    let (server, _stdout, said) = start_and_hear(&[], "Ctrl-C stops.");
     let tab = |n| format!("http://tab{n}.localhost:{}", server.app.port());
     let app: SocketAddr = server.app;
-    for wanted in [tab(1), tab(9), format!("http://{app}"), format!("http://{}/stats", server.control)] {
+    for wanted in [tab(1), tab(9), format!("http://{app}/"), format!("http://{}/wall", server.control)] {
         assert!(said.contains(&wanted), "{wanted} is not in {said}");
     }
-    assert!(said.contains("8:8") && said.lines().count() < 12, "{said}");
+    assert!(said.contains("with 8 threads") && said.lines().count() < 12, "{said}");
 }
 
 #[test]
@@ -320,10 +320,7 @@ fn help_and_its_other_forms_are_printed() {
     for (args, wanted) in [
         (&["--help"][..], &["serve", "--max-stream-age"][..]),
         (&["-h"], &["serve"]),
-        (
-            &["serve", "--help"],
-            &["--max-stream-age", "[default: off]", "NINETABS_THREADS", "Possible values"],
-        ),
+        (&["serve", "--help"], &["--max-stream-age", "default: off]", "NINETABS_THREADS", "Possible values"]),
         (&["--version"], &[env!("CARGO_PKG_VERSION")]),
         (
             &["man"],
@@ -556,7 +553,7 @@ fn a_file_in_a_folder_of_another_user_is_written_in_place() {
     command.arg(&state).env_remove("NINETABS_STOP_WITH_STDIN");
     command.env("TMPDIR", &temporary).current_dir("/").stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+    common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Ctrl-C stops.");
     let (text, there) = (fs::read_to_string(&state).unwrap(), fs::metadata(&state).unwrap());
     assert!(text.contains(&format!("pid: {}\n", child.id())), "{text}");
     assert_eq!((there.ino(), there.mode() & 0o777), (inode, 0o600));
@@ -575,7 +572,7 @@ fn a_token_is_not_written_into_the_file_of_another_user() {
     set_mode(&state, 0o666);
     copy_command(&ninetabs(folder.path(), &["serve", "--state", state.to_str().unwrap()]), &mut command);
     command.env("NINETABS_CONTROL_TOKEN", "s3cret-s3cret");
-    one_line(&command.output().unwrap(), 1, &["--state", "Operation not permitted"]);
+    one_line(&command.output().unwrap(), 1, &["--state", "operation not permitted"]);
     assert_eq!(fs::read_to_string(&state).unwrap(), "theirs");
     assert_eq!(names(folder.path()), ["ninetabs", "state"]);
 }
@@ -644,7 +641,7 @@ fn run_with(state: &Path, trace: &Path) {
     command.arg("--state").arg(state).arg("--trace").arg(trace).stdout(Stdio::piped());
     command.env_remove("NINETABS_STOP_WITH_STDIN");
     let mut child = command.spawn().unwrap();
-    common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+    common::hear(&mut std::io::BufReader::new(child.stdout.take().unwrap()), "Ctrl-C stops.");
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     let status = common::wait_for("its end", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "{state:?}, {trace:?}");
@@ -813,7 +810,7 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
         let mut command = ninetabs(folder.path(), &args);
         command.args(flags).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let mut said = hear(&mut BufReader::new(child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+        let mut said = hear(&mut BufReader::new(child.stdout.take().unwrap()), "Ctrl-C stops.");
         assert!(addresses(&said).len() >= 4, "{bind}: {said}");
         for page in ["wall", "dashboard", "fixes"] {
             let mut command = ninetabs(folder.path(), &[page, "--state", "state"]);
@@ -1000,7 +997,7 @@ fn an_empty_variable_is_as_good_as_unset() {
 }
 
 #[test]
-fn a_page_that_is_typed_as_a_command_has_its_address_printed() {
+fn the_name_of_a_page_as_a_command_prints_its_address() {
     let server = Server::start(&[]);
     let state = server.folder.path().join("state");
     for (command, path) in [("wall", "wall"), ("dashboard", "the dashboard"), ("fixes", "fixes")] {
@@ -1019,5 +1016,137 @@ fn a_page_that_is_typed_as_a_command_has_its_address_printed() {
     let mut asked = ninetabs(guarded.folder.path(), &["wall", "--state", state.to_str().unwrap()]);
     let output = asked.env_remove("NINETABS_CONTROL_URL").output().unwrap();
     let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
-    assert!(said.contains("add ?token= and the control token") && !said.contains("s3cret"), "{said}");
+    assert!(said.contains("append ?token= and the control token") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn the_name_of_a_page_without_a_server_says_that_the_page_belongs_to_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, said) in [("wall", "the wall is a page"), ("fixes", "the list of fixes is a page")] {
+        // Port 1 is below those that are handed out.
+        let output =
+            ninetabs(folder.path(), &[command, "--control-url", "http://127.0.0.1:1"]).output().unwrap();
+        let words =
+            [said, "of `ninetabs serve`: cannot connect to tcp://127.0.0.1:1: connection refused. Start"];
+        one_line(&output, 0, &words);
+        assert!(String::from_utf8_lossy(&output.stdout).starts_with("http://127.0.0.1:"), "{command}");
+    }
+}
+
+#[test]
+fn no_help_prints_the_value_of_a_secret_from_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [
+        &["--help"][..],
+        &["serve", "-h"],
+        &["serve", "--help"],
+        &["ctl", "--help"],
+        &["ctl", "reap", "--help"],
+        &["top", "--help"],
+        &["wall", "--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["serve", "--nonesuch"],
+    ] {
+        let output = ninetabs(folder.path(), args).env("NINETABS_CONTROL_TOKEN", "s3cret").output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(!String::from_utf8_lossy(&said).contains("s3cret"), "{args:?}");
+    }
+}
+
+/// Starts a server, reads its start-up message and stops it.
+fn start_up_message(flags: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = ninetabs(folder.path(), &[&["serve"], flags].concat());
+    // The end of standard input stops it, also if the test fails.
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let said = hear(&mut stdout, "Ctrl-C stops.");
+    drop(child.stdin.take());
+    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
+    child.wait().unwrap();
+    said
+}
+
+#[test]
+fn the_start_up_message_says_what_the_flags_do() {
+    let other = "http://127.0.0.1:9294";
+    for (flags, sentences) in [
+        (&["--threads", "3:3"][..], &["Open 4 tabs. 3 stream; tab 4 waits for a thread:"][..]),
+        (
+            &["--max-io-threads", "5"],
+            &["Open 14 tabs. 13 stream (8 threads + 5 IO-bound); tab 14 waits for a thread:"],
+        ),
+        (&["--fix", "more-threads"], &["All nine tabs stream; the limit is 64."]),
+        (
+            &["--stream-cap", "6"],
+            &[
+                "6 tabs stream. Tab 7 is refused at once and retries after 3 s; 2 threads stay available for pages.",
+            ],
+        ),
+        (&["--max-stream-age", "5"], &["Tabs beyond 8 take turns of at most 5 s."]),
+        (&["--db-pool", "5"], &["5 database connections for 8 threads: tab 6 gets an empty 200 after 5 s"]),
+        (&["--notice-close", "poll"], &["The thread of a closed tab is freed within milliseconds."]),
+        (&["--loop", "faithful"], &["The article's loop: no ids, and rows are lost between two queries."]),
+        (
+            &["--front", "tiny-http"],
+            &["tiny_http front: one thread per connection, no reactor, loopback only."],
+        ),
+        (
+            &["--fix", "other-server"],
+            &["The streams are at http://127.0.0.1:9294", "  ninetabs serve --bind tcp://127.0.0.1:9294 "],
+        ),
+        (
+            &["--streams-at", other],
+            &["--allow-origin 'http://127.0.0.1:", ",http://localhost:", ",http://*.localhost:"],
+        ),
+        (
+            &["--database", ":memory:"],
+            &["  Database   :memory: ", "temporary; deleted when the server stops"],
+        ),
+        (&["--bind", "tcp://0.0.0.0:0"], &["The app listens beyond this machine.", "--allow-host HOST"]),
+    ] {
+        let said = start_up_message(flags);
+        for sentence in sentences {
+            assert!(said.contains(sentence), "{flags:?}: no {sentence:?} in {said}");
+        }
+    }
+}
+
+#[test]
+fn every_address_in_the_start_up_message_is_served() {
+    for bind in ["tcp://0.0.0.0:0", "tcp://127.0.0.1:0"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = ninetabs(folder.path(), &["serve", "--bind", bind]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let said = hear(&mut stdout, "Ctrl-C stops.");
+        let addresses: Vec<_> =
+            said.split_whitespace().filter_map(|word| word.strip_prefix("http://")).collect();
+        assert_eq!(addresses.len(), 5, "{said}");
+        for address in addresses {
+            let (host, path) = address.split_once('/').unwrap();
+            // Names below localhost lead to loopback.
+            let port = host.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+            let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n");
+            let answer = common::ask(([127, 0, 0, 1], port).into(), &request);
+            assert!(answer.starts_with("HTTP/1.0 200"), "{address}: {answer}");
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn the_start_up_message_counts_the_rows_of_earlier_runs() {
+    let mut server = Server::start(&[]);
+    for _ in 0..3 {
+        create(server.app, "a row");
+    }
+    let database = server.database();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let (_server, _stdout, said) =
+        start_and_hear(&["--database", database.to_str().unwrap()], "Ctrl-C stops.");
+    assert!(said.contains("kept; 3 rows from earlier runs"), "{said}");
 }

@@ -28,7 +28,7 @@ fn a_signal_stops_it_and_streams_are_told_to_come_back() {
         [Signal::INT, Signal::TERM, Signal::HUP].into_iter().zip(FRONTS.into_iter().cycle())
     {
         let flags = ["--front", front, "--update-rate", "60", "--retry", "1234ms"];
-        let (mut server, mut stdout, _) = start_and_hear(&flags, "Use Ctrl-C to stop");
+        let (mut server, mut stdout, _) = start_and_hear(&flags, "Ctrl-C stops.");
         let mut streams: Vec<_> = (0..3).map(|_| open_stream(server.app)).collect();
         server.signal(signal);
         for stream in &mut streams {
@@ -57,7 +57,7 @@ fn the_first_signal_after_another_order_to_stop_ends_it_at_once() {
 
 /// A server that was told to stop, and waits for its reader.
 fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
-    let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Use Ctrl-C to stop");
+    let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Ctrl-C stops.");
     create_large(server.app, 500);
     let reader = stopped_reader(&server);
     stop(&mut server);
@@ -77,7 +77,7 @@ fn with_state_folder_and_trace(flags: &[&str]) -> (Server, PathBuf) {
     command.args(flags).arg("--trace").arg(folder.path().join("trace"));
     command.env("NINETABS_DATABASE", ":memory:").env("TMPDIR", &temporary).stdout(Stdio::piped());
     let mut server = Server::spawn(command, folder);
-    hear(&mut BufReader::new(server.child.stdout.take().unwrap()), "Use Ctrl-C to stop");
+    hear(&mut BufReader::new(server.child.stdout.take().unwrap()), "Ctrl-C stops.");
     assert_eq!(names(&temporary).len(), 1);
     (server, temporary)
 }
@@ -385,7 +385,7 @@ fn every_signal_has_its_effect() {
 #[test]
 fn quit_waits_for_no_reader() {
     for stop_first in [false, true] {
-        let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Use Ctrl-C to stop");
+        let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Ctrl-C stops.");
         create_large(server.app, 500);
         let reader = stopped_reader(&server);
         if stop_first {

@@ -1,13 +1,13 @@
-//! `completions` and `man`: the definitions of `--help` in two more forms.
+//! `completions` and `man`: the definitions behind `--help`, in two more formats.
 
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Arguments;
 use super::output::print;
+use super::typed;
 
 pub(super) const COMPLETIONS_EXAMPLE: &str = "\
 Example:
@@ -19,21 +19,21 @@ Example:
 
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
-    /// The shell to complete in.
+    /// Shell: bash, elvish, fish, powershell or zsh
     pub shell: Shell,
 }
 
 /// Prints the completions of a shell.
 pub fn completions(arguments: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Arguments::command(), "ninetabs", &mut script);
+    clap_complete::generate(arguments.shell, &mut typed::definition(), "ninetabs", &mut script);
     print(&script)
 }
 
 /// Prints the manual page: the program, then each of its commands, and theirs.
 pub fn man() -> ExitCode {
     let mut page = Vec::new();
-    let mut program = Arguments::command();
+    let mut program = typed::definition();
     program.build();
     write_page(&program, &mut page).map_or_else(super::failed, |()| print(&page))
 }
@@ -50,7 +50,7 @@ fn write_page(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Looks for all of a command, and of those below it.
+    /// Checks that the page has each argument of a command and of the commands below it.
     fn expect(command: &Command, page: &str) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name());
         assert!(page.contains(&format!(".TH {name} ")), "{name}");
@@ -69,8 +69,8 @@ mod tests {
     }
 
     #[test]
-    fn the_manual_has_all_that_can_be_typed() {
-        let mut program = Arguments::command();
+    fn the_manual_has_every_flag_and_variable_of_every_command() {
+        let mut program = typed::definition();
         program.build();
         let mut page = Vec::new();
         write_page(&program, &mut page).unwrap();

@@ -1,7 +1,6 @@
-//! `wall`, `dashboard` and `fixes`: the addresses of the pages of those names.
+//! `wall`, `dashboard` and `fixes`: print the addresses of the pages with these names.
 //!
-//! They are pages of a running server and no commands; typed as commands, each prints its address.
-//! A line on standard error says so if no server answers there yet.
+//! If no server answers there, a line on standard error says that the page belongs to `ninetabs serve`.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -14,10 +13,10 @@ use super::greeting::OpenedAddress;
 use super::typed::FromEnvironment;
 use super::{complain, failed, output, state_file, values};
 
-/// How long a server may take to show that it is there.
+/// The maximum time to connect.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Which page is meant.
+/// The page whose address is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NamedPage {
     Wall,
@@ -25,11 +24,22 @@ pub enum NamedPage {
     Fixes,
 }
 
+impl NamedPage {
+    /// The page and its verb.
+    fn in_words(self) -> &'static str {
+        match self {
+            NamedPage::Wall => "wall is",
+            NamedPage::Dashboard => "dashboard is",
+            NamedPage::Fixes => "list of fixes is",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct AddressArgs {
     #[command(flatten)]
     pub server: ControlServerArgs,
-    /// Where the app listens, if no state file says so.
+    /// App's address, unless a state file has it [default: tcp://127.0.0.1:9292]
     #[arg(id = "page_bind", long = "bind", value_name = "ADDRESS", env = "NINETABS_BIND", default_value = "tcp://127.0.0.1:9292", value_parser = values::address)]
     pub bind: SocketAddr,
 }
@@ -48,23 +58,24 @@ pub fn run(page: NamedPage, args: &AddressArgs, from_environment: &FromEnvironme
     match address {
         Some(address) => {
             if let Err(error) = server.touch(PATIENCE) {
-                complain(from_environment.named(&error.to_string()));
+                let why = format!("the {} a page of `ninetabs serve`: {error}", page.in_words());
+                complain(from_environment.named(&why));
             }
-            // A secret is printed nowhere, so the address alone does not open.
+            // The token is never printed, so the address alone does not open.
             if page != NamedPage::Fixes && server.needs_token() {
-                complain("add ?token= and the control token to this address");
+                complain("append ?token= and the control token to this address");
             }
             output::print(format!("{address}\n").as_bytes())
         }
         None => failed(from_environment.named(&format!(
-            "{}: a browser opens no Unix socket; start the server with --control-url tcp://127.0.0.1:9293",
+            "{}: a browser cannot open a Unix socket; start the server with --control-url tcp://127.0.0.1:9293",
             server.url
         ))),
     }
 }
 
-/// Where a browser finds the app.
+/// The address of the app, as a browser opens it.
 fn app(args: &AddressArgs) -> String {
-    let said = args.server.state.as_deref().and_then(|path| state_file::app_in(path).ok().flatten());
-    OpenedAddress(said.and_then(|said| values::address(&said).ok()).unwrap_or(args.bind)).url()
+    let bind = args.server.state.as_deref().and_then(|path| state_file::app_in(path).ok().flatten());
+    OpenedAddress(bind.and_then(|bind| values::address(&bind).ok()).unwrap_or(args.bind)).url()
 }

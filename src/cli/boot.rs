@@ -18,9 +18,10 @@ use thiserror::Error;
 
 use super::complaint;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
+use super::earlier_rows::EarlierRows;
 use super::files::claimed::Claimed;
 use super::files::output::PreparedOutput;
-use super::files::whole::ReservedFile;
+use super::files::whole::{ReservedFile, unwritable};
 use super::files::{FileError, check_database};
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
@@ -98,9 +99,9 @@ pub enum BootError {
     Broadcaster(#[from] BroadcasterError),
     #[error("cannot watch for what other programs write: {0}")]
     OutsideWriters(#[from] WatchError),
-    #[error("--trace {}: {error}; give a path that can be written", .path.display())]
+    #[error("cannot write --trace {}: {}; give a path that can be written", .path.display(), unwritable(error))]
     Trace { path: PathBuf, error: FileError },
-    #[error("--state {}: {error}; give a path that can be written", .path.display())]
+    #[error("cannot write --state {}: {}; give a path that can be written", .path.display(), unwritable(error))]
     State { path: PathBuf, error: FileError },
 }
 
@@ -144,6 +145,7 @@ pub struct Running {
     timeline: Arc<Timeline>,
     /// Hears of a service thread that ended by itself.
     pub services: Services,
+    pub earlier_rows: EarlierRows,
 }
 
 impl Running {
@@ -193,9 +195,13 @@ impl Running {
             DbLease::Query => LeaseFor::Query,
         };
         let keep = if args.database == Path::new(MEMORY) { Keep::WhileOpen } else { Keep::Forever };
+        let mut earlier_rows = EarlierRows::Unknown;
         let database = sqlite3::open(path, keep)
             .map_err(OpenError::from)
-            .and_then(|opened| Database::open(opened, size, args.db_checkout_timeout, lease_for))
+            .and_then(|mut opened| {
+                earlier_rows = EarlierRows::of(opened.session.as_mut());
+                Database::open(opened, size, args.db_checkout_timeout, lease_for)
+            })
             .map_err(|error| no_database(&args.database, error))?;
         *opened = Some(Arc::clone(&database));
         let max_connections = match args.front {
@@ -355,6 +361,7 @@ impl Running {
             database,
             timeline,
             services,
+            earlier_rows,
         })
     }
 
@@ -392,7 +399,7 @@ impl Running {
         self.app.stop_accepting();
         let told = self.live.stop();
         if told > 0 {
-            log::info!("{told} streams were told to come back");
+            log::info!("{told} streams were ended, and their clients reconnect");
         }
         self.broadcaster.stop(deadline);
         let left = deadline.saturating_duration_since(Instant::now());

@@ -28,12 +28,12 @@ pub(super) const EXAMPLES: &str = "\
 Exit status: 0 if every row meets its claims, 1 if not, 130 if interrupted.
 
 Examples:
-  ninetabs compare                              all rows, in about eight minutes
-  ninetabs compare --fast                       all rows, in about four minutes
-  ninetabs compare --only naive,push,poll       three rows
-  ninetabs compare --only push --tabs 2000      a fix that holds no thread
-  ninetabs compare --report compare.html        one page, with all lanes
-  ninetabs compare --markdown                   the table alone";
+  ninetabs compare                            all rows, about eight minutes
+  ninetabs compare --fast                     all rows, about four minutes
+  ninetabs compare --only naive,push,poll     three rows
+  ninetabs compare --only push --tabs 2000    a fix that holds no thread
+  ninetabs compare --report compare.html      a page with the lanes of each row
+  ninetabs compare --markdown                 the table alone";
 
 /// With more tabs than this, only the fixes whose tabs hold no thread are measured.
 const TABS_FOR_ALL: usize = 60;
@@ -43,25 +43,27 @@ const WIDTH: usize = 80;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Rows to measure, by name [default: all sixteen].
+    /// Rows to measure, as one list such as naive,push [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(contenders::ALL.iter().map(|it| it.name)))]
     pub only: Vec<String>,
-    /// Number of tabs, from 1 to 5000; above 60 only the fixes whose tabs hold no thread are measured.
+    /// Number of tabs, from 1 to 5000 [default: 9]
+    ///
+    /// Above 60, only the fixes whose tabs hold no thread are measured.
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=5000_u16))]
     pub tabs: u16,
-    /// Use shorter server times, and watch each row for less time.
+    /// Use shorter intervals and observe each row for less time
     #[arg(long)]
     pub fast: bool,
-    /// Print one JSON object with all rows to standard output, and nothing else.
+    /// Print only one JSON object with all rows
     #[arg(long, conflicts_with = "markdown")]
     pub json: bool,
-    /// Print the table in Markdown to standard output, and nothing else.
+    /// Print only the table, in Markdown
     #[arg(long)]
     pub markdown: bool,
-    /// Write the comparison as one HTML page that needs no other file [default: none].
+    /// HTML file for the whole comparison, on one page
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// The ninetabs program to run as the servers [default: this program].
+    /// Another ninetabs to measure [default: this program]
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
 }

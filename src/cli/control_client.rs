@@ -39,11 +39,11 @@ pub struct ControlAnswer {
 pub enum AskError {
     #[error("cannot connect: {0}")]
     Unreachable(HttpError),
-    #[error("it was reached, and then: {0}")]
+    #[error("the connection broke: {0}")]
     Broken(HttpError),
-    #[error("it gave no whole answer in {0:?}")]
+    #[error("no whole answer within {0:?}")]
     TimedOut(Duration),
-    #[error("its answer is not HTTP/1.x, or not whole: does a control server listen there?")]
+    #[error("its answer is not a whole HTTP/1.x response, so it is probably not a control server")]
     NoControlServer,
 }
 

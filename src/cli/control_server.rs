@@ -1,5 +1,5 @@
-//! Which control server is meant, and what it answers: what `ctl` and `top` have in
-//! common. A refusal is told with its way out.
+//! The flags that name a control server, and requests to it: shared by `ctl`, `top` and the commands that print
+//! an address. An error says what to do.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::Args;
 use thiserror::Error;
 
 use super::control_client::{AskError, ControlUrl};
-use super::files::FileError;
+use super::files::{FileError, cause};
 use super::greeting::OpenedAddress;
 use super::state_file;
 use super::token_file::{self, TokenFileError};
@@ -16,15 +16,15 @@ use super::values::{self, OrNoToken, SecretToken, without_scheme};
 use crate::control::Token;
 use crate::lab::http::HttpError;
 
-/// The most characters that are repeated of a refusal: whoever listens there may be any program.
+/// The maximum number of characters that are repeated of a refusal, since any program may listen there.
 const MOST_SAID: usize = 200;
 
-/// Where it listens and which token it wants, as typed.
-// A global flag's value is seen by every command above it, too, by its id; so the
-// ids are not those of `serve`'s flags of the same names.
+/// The server's address and its token, as typed.
+// clap passes the value of a global flag to the commands above it as well, by its id. The ids therefore
+// differ from those of `serve`'s flags of the same names.
 #[derive(Debug, Clone, Args)]
 pub struct ControlServerArgs {
-    /// Where the control server listens, as tcp://HOST:PORT or unix://PATH.
+    /// Control server: tcp://, http:// or unix:// [default: tcp://127.0.0.1:9293]
     #[arg(
         id = "ctl_control_url",
         long = "control-url",
@@ -34,7 +34,7 @@ pub struct ControlServerArgs {
         global = true
     )]
     pub control_url: ControlUrl,
-    /// The token that the control server wants, or none.
+    /// Token of the control server [default: none]
     #[arg(
         id = "ctl_control_token",
         long = "control-token",
@@ -46,7 +46,7 @@ pub struct ControlServerArgs {
         global = true
     )]
     pub control_token: OrNoToken,
-    /// A file that has the token on its only line [default: none is read].
+    /// File with the token on its only line
     #[arg(
         id = "ctl_control_token_file",
         long = "control-token-file",
@@ -56,29 +56,31 @@ pub struct ControlServerArgs {
         global = true
     )]
     pub control_token_file: Option<PathBuf>,
-    /// A running server's state file, which says both and wins over both [default: none is read].
+    /// State file of a running server, which has its address and token
+    ///
+    /// It overrides --control-url and --control-token.
     #[arg(id = "ctl_state", long = "state", value_name = "PATH", global = true)]
     pub state: Option<PathBuf>,
 }
 
-/// Why there is no answer that says what was asked.
+/// Why a request got no usable answer.
 #[derive(Debug, Error)]
 pub enum ControlError {
     #[error(transparent)]
     TokenFile(#[from] TokenFileError),
-    #[error("--state {}: its token cannot be one: {what}", .path.display())]
+    #[error("--state {}: its token is invalid: {what}", .path.display())]
     StateToken { path: PathBuf, what: String },
-    #[error("--state {}: {error}; give the file that a running server was told to write by --state", .path.display())]
+    #[error("cannot read --state {}: {error}; give the state file of a running server (`ninetabs serve --state PATH`)", .path.display())]
     State { path: PathBuf, error: FileError },
     #[error("--state {}: {why}; start the server with --control-url", .path.display())]
     NoControlServer { path: PathBuf, why: String },
     #[error("{}", no_answer(url, error))]
     Ask { url: ControlUrl, error: AskError },
     #[error(
-        "{url} refused: {said}; give its token with --control-token or --control-token-file, or --state with the file that it was told to write"
+        "{url} refused the request: {said}; give its token with --control-token or --control-token-file, or its state file with --state"
     )]
     Forbidden { url: ControlUrl, said: String },
-    #[error("{url} has no {order}: {said}; ninetabs ctl --help says what ninetabs has, and what Puma")]
+    #[error("{url} has no {order}: {said}; `ninetabs ctl --help` lists the commands of ninetabs and of Puma")]
     Unsupported { url: ControlUrl, order: &'static str, said: String },
     #[error("{url} refused {order} with {status}: {said}")]
     Refused { url: ControlUrl, order: &'static str, status: u16, said: String },
@@ -86,30 +88,27 @@ pub enum ControlError {
 
 fn no_answer(url: &ControlUrl, error: &AskError) -> String {
     let cause = match error {
-        AskError::Unreachable(HttpError::Refused { .. }) => String::new(),
+        AskError::Unreachable(HttpError::Refused { .. }) => "connection refused".to_owned(),
         AskError::Unreachable(HttpError::Connect { source, .. } | HttpError::Resolve { source, .. }) => {
-            format!(" ({source})")
+            cause(source)
         }
-        AskError::Unreachable(HttpError::ConnectTimedOut { after, .. }) => {
-            format!(" (not connected within {after:?})")
-        }
+        AskError::Unreachable(HttpError::ConnectTimedOut { after, .. }) => format!("no connection within {after:?}"),
+        AskError::Unreachable(error) => error.to_string(),
         AskError::Broken(HttpError::Reset { source }) => {
             return format!(
-                "{url}: it was reached, and then: {source}; name another with --control-url, or --state with its state file"
+                "{url}: the connection broke: {}; name another server with --control-url or --state",
+                cause(source)
             );
         }
-        AskError::Unreachable(error) => format!(" ({error})"),
-        error => {
-            return format!(
-                "{url}: {error}; name another with --control-url, or --state with its state file"
-            );
-        }
+        error => return format!("{url}: {error}; name another server with --control-url or --state"),
     };
-    format!("no server answers at {url}{cause}: start one with ninetabs, or name another with --control-url")
+    format!(
+        "cannot connect to {url}: {cause}. Start a server with `ninetabs`, or name one with --control-url or --state"
+    )
 }
 
 impl ControlServerArgs {
-    /// As with pumactl, a state file wins over both flags. It is read anew each time.
+    /// Finds the server. As with pumactl, a state file overrides both flags. It is read again at each call.
     pub fn find(&self) -> Result<ControlServer, ControlError> {
         let Some(path) = self.state.clone() else {
             let token = match &self.control_token_file {
@@ -122,7 +121,7 @@ impl ControlServerArgs {
             Ok(found) => found,
             Err(error) => return Err(ControlError::State { path, error }),
         };
-        let url = found.url.ok_or_else(|| "it names no control_url".to_owned());
+        let url = found.url.ok_or_else(|| "it has no control_url".to_owned());
         let url = url.and_then(|url| url.parse().map_err(|why| format!("its control_url {url}: {why}")));
         match url {
             Ok(url) => {
@@ -135,7 +134,7 @@ impl ControlServerArgs {
     }
 }
 
-/// A control server that may be there.
+/// A control server, whether or not it runs.
 #[derive(Debug, Clone)]
 pub struct ControlServer {
     pub url: ControlUrl,
@@ -143,8 +142,8 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// The address of one of its pages, without the token; none on a Unix socket. An IP address
-    /// is printed as a browser of this machine opens it.
+    /// The address of one of its pages, without the token. A Unix socket has none. An unspecified IP address
+    /// becomes the loopback address, which a browser on this machine can open.
     pub fn page(&self, path: &str) -> Option<String> {
         let ControlUrl::Tcp { .. } = &self.url else { return None };
         let url = self.url.to_string();
@@ -157,12 +156,12 @@ impl ControlServer {
         self.token.is_some()
     }
 
-    /// Connects, and asks nothing. Blocks for `patience` at the most.
+    /// Connects, and sends no request. Blocks for at most `patience`.
     pub fn touch(&self, patience: Duration) -> Result<(), ControlError> {
         self.url.touch(patience).map_err(|error| ControlError::Ask { url: self.url.clone(), error })
     }
 
-    /// The body of its answer, which was a 200. Blocks for `patience` at the most.
+    /// Returns the body of a 200. Any other status is an error. Blocks for at most `patience`.
     pub fn ask(
         &self,
         method: &str,

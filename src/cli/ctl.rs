@@ -1,9 +1,8 @@
-//! `ctl`: asks a control server, of ninetabs or of Puma, or gives it an order.
+//! `ctl`: queries or controls a running ninetabs or Puma.
 //!
-//! Does what pumactl does, and what only our control server knows. The answer
-//! goes to standard output as it came, one line of JSON, so that it can be piped
-//! into `jq`. Exit status 1 when nobody is there or the server refused, with one
-//! line that says the way out. Blocks for 30 s at the most.
+//! It has the commands of pumactl and those that only our control server knows. The answer goes to standard output
+//! unchanged, as one line of JSON that can be piped into `jq`. If no server answers or the server refuses, the exit
+//! status is 1, with one line that says what to do. Blocks for at most 30 s.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use super::{duration, failed, misused, output};
 use crate::control::orders;
 use ninetabs_server::escape;
 
-/// How long an answer may take: opening thousands of database connections is part of a resize.
+/// The maximum time for an answer. A resize may open thousands of database connections.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
@@ -28,90 +27,92 @@ Examples:
   ninetabs ctl --control-url unix:///srv/app/tmp/pumactl.sock --control-token T thread-backtraces
   ninetabs ctl reap --older-than 30";
 
-/// Ask a control server, of ninetabs or of Puma, or give it an order.
+/// Query or control a running ninetabs or Puma
 ///
-/// The answer is one line of JSON on standard output. threads, timeline, reap,
-/// resize and max-stream-age are ours; the others a Puma knows, too.
+/// The answer is one line of JSON on standard output. threads, timeline, reap, resize and max-stream-age need a
+/// ninetabs; a Puma knows the others.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = false)]
 pub struct CtlArgs {
     #[command(flatten)]
     pub server: ControlServerArgs,
-    /// Lay the answer out for a person, a value a line.
+    /// Indent the answer, with one value per line
     #[arg(id = "ctl_pretty", long = "pretty", global = true)]
     pub pretty: bool,
     #[command(subcommand)]
     pub order: CtlOrder,
 }
 
-/// What is asked for.
+/// A command.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CtlOrder {
-    /// Show the numbers of the pool: what runs, what waits, what is held.
+    /// Show the numbers of the pool
     Stats,
-    /// Show every pool thread of ninetabs, and the request that it holds.
+    /// Show each pool thread of ninetabs and the request that holds it
     Threads,
-    /// Show what each thread is doing; of Puma, its backtrace.
+    /// Show what each thread does; for Puma, its backtrace
     ThreadBacktraces,
-    /// Show what happened, as ninetabs remembers it.
+    /// Show the recorded events of ninetabs
     #[command(after_help = "Example: ninetabs ctl timeline --after 100")]
     Timeline {
-        /// Leave out the moments up to this number [default: none is left out].
+        /// Only events after this number [default: all]
         #[arg(long, value_name = "N", value_parser = values::number_from(0_u64))]
         after: Option<u64>,
     },
-    /// See whether anybody listens there, and ask nothing.
+    /// Check whether a server listens there, without a request
     Status,
-    /// Stop once what is being served has ended.
+    /// Stop after the running requests
     Stop,
-    /// Leave at once, and cut the answers where they are.
+    /// Stop at once, and cut off the running responses
     Halt,
-    /// Let Puma stop and begin anew in the same process; ninetabs cannot.
+    /// Restart a Puma in the same process; not for ninetabs
     Restart,
-    /// Let Puma's workers begin anew one by one; ninetabs has none.
+    /// Restart a Puma's workers one by one; not for ninetabs
     PhasedRestart,
-    /// Let Puma's Ruby collect its garbage; ninetabs has none.
+    /// Run a Puma's garbage collector; not for ninetabs
     Gc,
-    /// Show the numbers of Puma's garbage collector; ninetabs has none.
+    /// Show the numbers of a Puma's garbage collector; not for ninetabs
     GcStats,
-    /// End streams of ninetabs politely, so that their tabs come back at the end of the queue.
+    /// End streams of ninetabs; their tabs reconnect at the end of the queue
     #[command(after_help = "Example: ninetabs ctl reap --older-than 30")]
     Reap {
-        /// Spare the streams that are younger, in seconds or as 500ms or 2s [default: none is spared].
+        /// Only streams that are at least this old [seconds; default: all]
         #[arg(long, value_name = "SECS", value_parser = duration::seconds)]
         older_than: Option<Duration>,
     },
-    /// Set the least and most threads of a running ninetabs.
+    /// Set the minimum and maximum of threads of a running ninetabs
     #[command(after_help = "Example: ninetabs ctl resize --min 8 --max 12")]
     #[group(required = true, multiple = true)]
     Resize {
-        /// Minimum of threads, a number from 0 to 10000 [default: as it is].
+        /// Minimum of threads, from 0 to 10000 [default: unchanged]
         #[arg(long, value_name = "N", value_parser = values::threads)]
         min: Option<usize>,
-        /// Maximum of threads, a number from 1 to 10000 [default: as it is].
+        /// Maximum of threads, from 1 to 10000 [default: unchanged]
         #[arg(long, value_name = "N", value_parser = values::number(1..=values::MOST))]
         max: Option<usize>,
     },
-    /// Set the age at which ninetabs ends a stream.
+    /// Set the maximum age of a stream of ninetabs
     #[command(after_help = "Example: ninetabs ctl max-stream-age 30")]
     MaxStreamAge {
-        /// Seconds, or as 500ms or 2s, or off for as old as they like.
+        /// Maximum age [seconds or off]
         #[arg(value_name = "SECS|off", value_parser = values::time_or_off)]
         age: OrOff,
     },
 }
 
-/// Asks, and prints the answer.
+/// Sends the request and prints the answer.
 pub fn run(args: &CtlArgs, from_environment: &FromEnvironment) -> ExitCode {
     if let CtlOrder::Resize { min: Some(min), max: Some(max) } = args.order
         && min > max
     {
-        return misused(format_args!("--min {min} is more than --max {max}; give a minimum that is no more"));
+        return misused(format_args!(
+            "--min {min} is greater than --max {max}; give a --min of at most {max}"
+        ));
     }
     match answer(args) {
         Ok(line) => {
             let text = if args.pretty { pretty(&line) } else { line };
-            // It may repeat what a client of the server has sent.
+            // The answer may repeat text that a client sent to the server.
             output::print(format!("{}\n", escape::json(&text)).as_bytes())
         }
         Err(error) => failed(from_environment.named(&error.to_string())),
@@ -127,8 +128,8 @@ fn answer(args: &CtlArgs) -> Result<String, ControlError> {
     server.ask(method, order, parameters, PATIENCE)
 }
 
-/// Method, command and parameters. What need not be said is not: Puma 5 finds its
-/// token only where it is the whole query.
+/// Method, command and parameters. Parameters that were not given are left out: Puma 5 accepts its token only if
+/// that is the whole query.
 fn request(order: &CtlOrder) -> (&'static str, &'static str, Vec<String>) {
     let set = |name: &str, value: &Option<usize>| value.map(|value| format!("{name}={value}"));
     let parameters: Vec<Option<String>> = match order {
@@ -157,12 +158,12 @@ fn request(order: &CtlOrder) -> (&'static str, &'static str, Vec<String>) {
         CtlOrder::Resize { .. } => "resize",
         CtlOrder::MaxStreamAge { .. } => "max-stream-age",
     };
-    // pumactl's own commands are all asked for by GET.
+    // pumactl sends all of its own commands by GET.
     let method = known(name).map_or("GET", |order| order.method.as_str());
     (method, name, parameters.into_iter().flatten().collect())
 }
 
-/// The row of our control server's table, for what is ours.
+/// The row of our control server's table, if it has one for this command.
 fn known(name: &str) -> Option<&'static orders::Order> {
     orders::ALL.iter().find(|order| order.path.strip_prefix('/') == Some(name))
 }
@@ -174,9 +175,8 @@ mod tests {
     use super::*;
     use crate::cli::Arguments;
 
-    /// Each order of ours with all of its parameters.
     #[test]
-    fn what_ctl_sends_is_what_the_control_server_takes() {
+    fn ctl_sends_the_methods_and_parameters_that_the_control_server_takes() {
         let some = Some(Duration::from_millis(1500));
         for order in [
             CtlOrder::Threads,
@@ -187,7 +187,7 @@ mod tests {
             CtlOrder::MaxStreamAge { age: OrOff(None) },
         ] {
             let (method, name, parameters) = request(&order);
-            let known = known(name).unwrap_or_else(|| panic!("{name} is in no table"));
+            let known = known(name).unwrap_or_else(|| panic!("{name} is not in the table"));
             assert_eq!(method, known.method.as_str(), "{name}");
             let sent: Vec<_> = parameters.iter().map(|it| it.split_once('=').unwrap()).collect();
             let names: Vec<_> = sent.iter().map(|(name, _)| *name).collect();

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 /// The longest duration in seconds, which is below what [`Duration`] can hold.
 const MOST_SECONDS: f64 = 1e19;
-const EXAMPLES: &str = "such as 2, 0.5, 2s or 500ms";
+const EXAMPLES: &str = "such as 5 or 500ms";
 
 /// Reads a duration; a bare number is seconds. The error says what to give instead.
 pub fn seconds(text: &str) -> Result<Duration, String> {
-    read(text)?.ok_or_else(|| format!("give a number of seconds, {EXAMPLES}"))
+    read(text)?.ok_or_else(|| format!("give seconds, {EXAMPLES}"))
 }
 
 /// The same for a duration that is more than 0.
 pub fn more_than_none(text: &str) -> Result<Duration, String> {
     let time = read(text)?.filter(|time| !time.is_zero());
-    time.ok_or_else(|| format!("give a number of seconds that is more than 0, {EXAMPLES}"))
+    time.ok_or_else(|| format!("give seconds above 0, {EXAMPLES}"))
 }
 
 /// None if it is not a duration. One that is too long is an error that names the limit.

@@ -1,124 +1,237 @@
-//! The start-up message of `serve`: the addresses, and how this configuration runs dry.
+//! The start-up message of `serve`: the addresses, and the number of tabs that exhausts this configuration.
 //!
-//! Every number in it follows from the flags, and every address in it can be opened as printed.
+//! Each number follows from the flags. Each address can be opened as printed: the host check admits it.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ninetabs_server::thread_pool::PoolSize;
 
-/// The connections that a browser opens to one host over HTTP/1.1.
+/// The number of connections that a browser opens to one host over HTTP/1.1.
 const BROWSER_CONNECTIONS: usize = 6;
+/// The number of tabs that the article opens.
+const TABS: usize = 9;
+/// With more streams than this, the message does not suggest opening enough tabs to exhaust the pool.
+const MOST_TABS_BY_HAND: usize = 20;
 
-/// What the message is made of.
+/// The data of the message.
 #[derive(Debug, Clone)]
 pub(super) struct Greeting<'a> {
     pub app: SocketAddr,
     pub control: SocketAddr,
     pub needs_token: bool,
+    /// The hosts of `--allow-host`.
+    pub allowed_hosts: &'a [String],
     pub threads: PoolSize,
     pub max_io_threads: usize,
     /// The name that was given to `--fix`.
     pub fix: Option<String>,
     pub stream_cap: Option<usize>,
     pub max_stream_age: Option<Duration>,
-    /// Database connections, where a stream keeps one for its whole life.
+    pub reap_every: Duration,
+    pub retry: Duration,
+    /// The number of database connections, if a stream keeps one for its whole life.
     pub leased_connections: Option<usize>,
     pub checkout_timeout: Duration,
-    /// Where the pages' streams are, and the command that starts a server there.
+    /// The origin of the pages' streams, and the command that starts a server there.
     pub streams_at: Option<(&'a str, String)>,
+    pub is_tiny_http: bool,
+    pub notices_by_poll: bool,
+    pub is_faithful: bool,
+    /// The database as it was given, and what becomes of it.
+    pub database: String,
+    pub database_note: String,
 }
 
-/// What the first tab too many meets.
+/// What happens to the first tab beyond the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TabLimit {
-    /// Its page waits: every thread has a stream.
+    /// It waits: a stream holds each thread.
     Threads,
-    /// Its stream is refused at once, and its EventSource asks again later.
+    /// Its stream is refused at once, and its EventSource reconnects later.
     Cap,
-    /// Its stream is an empty 200: no database connection is left for it.
+    /// Its stream is an empty 200: there is no database connection left for it.
     Database,
 }
 
 impl Greeting<'_> {
-    /// The message, without a newline at its end.
-    pub fn text(&self) -> String {
-        let threads = self.threads;
-        let (app, control) = (OpenedAddress(self.app), OpenedAddress(self.control));
-        let mut text =
-            format!("ninetabs {}, a model of Puma 8: threads {threads}", env!("CARGO_PKG_VERSION"));
-        // Writing to a String cannot fail.
-        let mut line = |it: std::fmt::Arguments| _ = write!(text, "\n{it}");
-        let io = self.max_io_threads;
-        if io > 0 {
-            line(format_args!("* IO-bound threads:   {io} more, for streams"));
-        }
-        if let Some(fix) = &self.fix {
-            line(format_args!("* Fix:                {fix}, explained at {}/fixes/{fix}", app.url()));
-        }
-        line(format_args!("* The app:            {}{}", app.url(), app.reach()));
-        line(format_args!("* The dashboard:      {}{}", control.url(), control.reach()));
-        line(format_args!("* The control server: {}/stats", control.url()));
+    /// The message, without a newline at its end. Sentences are wrapped to `width`, if one is given;
+    /// addresses and commands are not, since they are copied.
+    pub fn text(&self, width: Option<usize>) -> String {
+        let mut lines = vec![format!(
+            "ninetabs {}: a model of Puma 8 with {}",
+            env!("CARGO_PKG_VERSION"),
+            threads_in_words(self.threads)
+        )];
+        lines.extend(self.addresses());
+        let mut say = |text: &str| match width {
+            Some(width) => lines.extend(wrapped(text, width)),
+            None => lines.push(text.to_owned()),
+        };
         if self.needs_token {
-            line(format_args!("    (both with ?token= and the control token behind the address)"));
+            say("Append ?token= and the control token to the addresses of the wall and the dashboard.");
         }
         match &self.streams_at {
             Some((origin, command)) => {
-                line(format_args!(
-                    "* The pages listen to streams of {origin}, so this pool serves pages only."
+                say(&format!(
+                    "The streams are at {origin}, so this server's pool serves pages only. Start that server in a second terminal:"
                 ));
-                line(format_args!("    Start that server in a second terminal:"));
-                line(format_args!("    {command}"));
+                say(&format!("  {command}"));
             }
-            None => self.tabs(&mut line),
+            None => {
+                say(&self.limit_in_words());
+                say(&self.tabs());
+                self.browser_limit().iter().for_each(|sentence| say(sentence));
+            }
         }
-        line(format_args!("Use Ctrl-C to stop"));
-        text
+        self.further_sentences().iter().for_each(|sentence| say(sentence));
+        say("Ctrl-C stops.");
+        lines.join("\n")
     }
 
-    /// How many tabs it takes, and what the last one meets.
-    fn tabs(&self, line: &mut impl FnMut(std::fmt::Arguments)) {
+    /// The table of addresses.
+    fn addresses(&self) -> Vec<String> {
+        let (app, control) = (OpenedAddress(self.app).url(), OpenedAddress(self.control).url());
+        let mut rows = vec![
+            ("Wall", format!("{control}/wall"), "(start here)".to_owned()),
+            ("Dashboard", format!("{control}/"), String::new()),
+            ("App", format!("{app}/"), "fixes: /fixes".to_owned()),
+            ("Database", self.database.clone(), self.database_note.clone()),
+        ];
+        if let Some(fix) = &self.fix {
+            rows.insert(3, ("Fix", format!("{app}/fixes/{fix}"), String::new()));
+        }
+        // A long path does not move the other rows' notes.
+        let widest = rows[..3].iter().map(|(_, value, _)| value.chars().count()).max().unwrap_or_default();
+        let row = |(label, value, note): &(&str, String, String)| {
+            format!("  {label:<10} {value:<widest$}   {note}").trim_end().to_owned()
+        };
+        rows.iter().map(row).collect()
+    }
+
+    /// How many tabs stream, and what the next one meets.
+    fn limit_in_words(&self) -> String {
         let (streams, limit) = self.limit();
-        let tabs = streams + 1;
-        let last = ordinal(tabs);
+        let (pool, io) = (self.threads.max(), self.max_io_threads);
+        let last = streams + 1;
+        let some_stream =
+            if streams == 1 { "1 tab streams".to_owned() } else { format!("{streams} tabs stream") };
+        match limit {
+            TabLimit::Cap => {
+                // The original controller sends no `retry:`, so its clients choose the time.
+                let later = if self.is_faithful {
+                    "later".to_owned()
+                } else {
+                    format!("after {}", seconds(self.retry))
+                };
+                let free = pool + io.min(streams) - streams;
+                let threads =
+                    if free == 1 { "1 thread stays".to_owned() } else { format!("{free} threads stay") };
+                format!(
+                    "{some_stream}. Tab {last} is refused at once and retries {later}; {threads} available for pages."
+                )
+            }
+            TabLimit::Database => format!(
+                "{streams} database connection{} for {} threads: tab {last} gets an empty 200 after {}, and pages get a 500.",
+                if streams == 1 { "" } else { "s" },
+                pool + io,
+                seconds(self.checkout_timeout)
+            ),
+            TabLimit::Threads if streams > MOST_TABS_BY_HAND => {
+                format!("All nine tabs stream; the limit is {streams}.")
+            }
+            TabLimit::Threads => {
+                let open = format!("Open {} tabs.", in_words(last));
+                if let Some(age) = self.max_stream_age {
+                    return format!(
+                        "{open} Tabs beyond {streams} take turns of at most {}. The reaper checks every {}.",
+                        seconds(age),
+                        seconds(self.reap_every)
+                    );
+                }
+                let stream = if streams == 1 { "streams" } else { "stream" };
+                let parts = if io > 0 {
+                    let threads = if pool == 1 { "1 thread".to_owned() } else { format!("{pool} threads") };
+                    format!(" ({threads} + {io} IO-bound)")
+                } else {
+                    String::new()
+                };
+                format!("{open} {streams} {stream}{parts}; tab {last} waits for a thread:")
+            }
+        }
+    }
+
+    /// Where to open the tabs, or a command that opens one.
+    fn tabs(&self) -> String {
         let app = OpenedAddress(self.app);
-        let hosts =
-            if app.is_local() { format!("{tabs} tabs on {tabs} hosts") } else { format!("{tabs} tabs") };
-        let turns = self.max_stream_age.filter(|_| limit == TabLimit::Threads);
-        match (limit, turns) {
-            (_, Some(age)) => {
-                let age = age.as_secs_f64();
-                line(format_args!(
-                    "* {hosts} take turns on {streams} threads, since a stream ends after {age} s:"
-                ));
-            }
-            (TabLimit::Threads, None) => line(format_args!("* {hosts}, and the {last} waits for a thread:")),
-            (TabLimit::Cap, None) => {
-                line(format_args!(
-                    "* {hosts}, and the {last} is refused and asks again later, while pages are served:"
-                ));
-            }
-            (TabLimit::Database, None) => {
-                let waited = self.checkout_timeout.as_secs_f64();
-                line(format_args!(
-                    "* {hosts}, and the {last} gets an empty 200 after {waited} s without a database connection:"
-                ));
-            }
-        }
+        // Names below localhost lead to loopback only.
         if !app.is_local() {
-            // Names below localhost do not lead to this address.
-            return line(format_args!("    ninetabs tab {}/models/live_stream", app.url()));
+            return format!("  ninetabs tab {}/models/live_stream", app.url());
         }
-        let port = self.app.port();
-        line(format_args!(
-            "    http://tab1.localhost:{port}/?tab=1 … http://tab{tabs}.localhost:{port}/?tab={tabs}"
-        ));
-        if streams >= BROWSER_CONNECTIONS && turns.is_none() {
-            let (tabs, last) = (BROWSER_CONNECTIONS + 1, ordinal(BROWSER_CONNECTIONS + 1));
-            line(format_args!("* {tabs} tabs on one address, and the {last} waits for the browser:"));
-            line(format_args!("    {}", app.url()));
+        let (streams, limit) = self.limit();
+        let by_hand = limit != TabLimit::Threads || streams <= MOST_TABS_BY_HAND;
+        let (port, tabs) = (self.app.port(), if by_hand { streams + 1 } else { TABS });
+        format!("  http://tab1.localhost:{port}/?tab=1 … http://tab{tabs}.localhost:{port}/?tab={tabs}")
+    }
+
+    /// The browser's own limit, if it is met before the server's.
+    fn browser_limit(&self) -> Option<String> {
+        let (streams, limit) = self.limit();
+        let take_turns = self.max_stream_age.is_some() && limit == TabLimit::Threads;
+        let is_met = streams >= BROWSER_CONNECTIONS && !take_turns;
+        is_met.then(|| {
+            let tab = BROWSER_CONNECTIONS + 1;
+            format!("On one address, tab {tab} waits in the browser (six connections per host).")
+        })
+    }
+
+    fn further_sentences(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        if let Some(age) = self.max_stream_age {
+            let (streams, limit) = self.limit();
+            let is_said = limit == TabLimit::Threads && streams <= MOST_TABS_BY_HAND;
+            if !is_said || self.streams_at.is_some() {
+                said.push(format!("A stream ends after {}, and its tab reconnects.", seconds(age)));
+            }
         }
+        if self.notices_by_poll {
+            said.push("The thread of a closed tab is freed within milliseconds.".to_owned());
+        }
+        if self.is_faithful {
+            said.push("The article's loop: no ids, and rows are lost between two queries.".to_owned());
+        }
+        if self.is_tiny_http {
+            said.push("tiny_http front: one thread per connection, no reactor, loopback only.".to_owned());
+        }
+        said.extend(self.reach());
+        said
+    }
+
+    /// What other hosts reach, unless both servers listen on loopback only.
+    fn reach(&self) -> Option<String> {
+        let listens = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
+        let who = match (listens(self.app), listens(self.control)) {
+            (false, false) => return None,
+            (true, false) => "The app listens",
+            (false, true) => "The wall and the dashboard listen",
+            (true, true) => "The app, the wall and the dashboard listen",
+        };
+        let bound = [self.app, self.control].map(|address| address.ip().to_canonical());
+        let bound =
+            bound.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(ToString::to_string);
+        let mut hosts: Vec<_> = bound.chain(self.allowed_hosts.iter().cloned()).collect();
+        hosts.dedup();
+        hosts.splice(..0, ["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let hosts = hosts.join(", ");
+        let mut text = format!(
+            "{who} beyond this machine. Requests for {hosts} are answered, others get a 403; --allow-host HOST adds one."
+        );
+        if !listens(self.control) {
+            text.push_str(
+                " The wall and the dashboard stay on this machine; --control-url and --control-token change that.",
+            );
+        }
+        Some(text)
     }
 
     /// How many streams there can be at once, and what bounds them.
@@ -135,6 +248,46 @@ impl Greeting<'_> {
             _ => least,
         })
     }
+}
+
+/// `8 threads`, `0 to 8 threads`, `1 thread`.
+fn threads_in_words(size: PoolSize) -> String {
+    match (size.min(), size.max()) {
+        (1, 1) => "1 thread".to_owned(),
+        (min, max) if min == max => format!("{max} threads"),
+        (min, max) => format!("{min} to {max} thread{}", if max == 1 { "" } else { "s" }),
+    }
+}
+
+/// The number of tabs; the article's own is a word.
+fn in_words(tabs: usize) -> String {
+    if tabs == TABS { "nine".to_owned() } else { tabs.to_string() }
+}
+
+/// `5 s`, `0.5 s`.
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs_f64())
+}
+
+/// Lines of at most `width` characters, broken between words. What is indented stays on one line.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    if text.starts_with(' ') {
+        return vec![text.to_owned()];
+    }
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        match lines.last_mut() {
+            Some(last) if line == 0 || line + 1 + word.chars().count() <= width => {
+                if line > 0 {
+                    last.push(' ');
+                }
+                last.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// An address at which a server listens, as it is opened from this machine.
@@ -166,10 +319,6 @@ impl OpenedAddress {
         self.0.ip().to_canonical()
     }
 
-    fn reach(&self) -> &'static str {
-        if self.ip().is_unspecified() { " (on all addresses)" } else { "" }
-    }
-
     /// Whether `localhost` and the names below it lead there.
     fn is_local(&self) -> bool {
         let ip = self.ip();
@@ -177,117 +326,5 @@ impl OpenedAddress {
     }
 }
 
-/// `1st`, `2nd`, `3rd`, `4th` …
-fn ordinal(number: usize) -> String {
-    let ending = match (number % 10, number % 100) {
-        (_, 11..=13) => "th",
-        (1, _) => "st",
-        (2, _) => "nd",
-        (3, _) => "rd",
-        _ => "th",
-    };
-    format!("{number}{ending}")
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn greeting() -> Greeting<'static> {
-        Greeting {
-            app: ([127, 0, 0, 1], 9292).into(),
-            control: ([127, 0, 0, 1], 9293).into(),
-            needs_token: false,
-            threads: PoolSize::new(8, 8).unwrap(),
-            max_io_threads: 0,
-            fix: None,
-            stream_cap: None,
-            max_stream_age: None,
-            leased_connections: Some(8),
-            checkout_timeout: Duration::from_secs(5),
-            streams_at: None,
-        }
-    }
-
-    #[test]
-    fn the_defaults_need_nine_tabs_or_seven_on_one_address() {
-        let text = greeting().text();
-        assert!(text.contains("threads 8:8"));
-        assert!(text.contains("* 9 tabs on 9 hosts, and the 9th waits for a thread:"));
-        assert!(text.contains("http://tab1.localhost:9292/?tab=1 … http://tab9.localhost:9292/?tab=9"));
-        assert!(text.contains("* 7 tabs on one address, and the 7th waits for the browser:"));
-    }
-
-    #[test]
-    fn the_tab_that_waits_follows_from_the_configuration() {
-        let of = |change: fn(&mut Greeting)| {
-            let mut it = greeting();
-            change(&mut it);
-            it.text()
-        };
-        let three = of(|it| it.threads = PoolSize::new(0, 3).unwrap());
-        assert!(three.contains("4 tabs on 4 hosts, and the 4th waits for a thread"), "{three}");
-        assert!(!three.contains("on one address"), "three streams do not use six connections: {three}");
-
-        let io = of(|it| (it.max_io_threads, it.leased_connections) = (5, Some(13)));
-        assert!(
-            io.contains("IO-bound threads:   5 more") && io.contains("the 14th waits for a thread"),
-            "{io}"
-        );
-
-        let cap = of(|it| (it.stream_cap, it.fix) = (Some(6), Some("cap".to_owned())));
-        assert!(cap.contains("the 7th is refused and asks again") && cap.contains("/fixes/cap"), "{cap}");
-        let useless = of(|it| it.stream_cap = Some(8));
-        assert!(useless.contains("the 9th waits for a thread"), "{useless}");
-
-        let age = of(|it| it.max_stream_age = Some(Duration::from_millis(2_500)));
-        assert!(
-            age.contains("9 tabs on 9 hosts take turns on 8 threads, since a stream ends after 2.5 s"),
-            "{age}"
-        );
-        assert!(!age.contains("waits"), "{age}");
-
-        let db = of(|it| it.leased_connections = Some(5));
-        assert!(db.contains("the 6th gets an empty 200 after 5 s"), "{db}");
-        let both = of(|it| (it.leased_connections, it.stream_cap) = (Some(5), Some(5)));
-        assert!(both.contains("the 6th is refused and asks again"), "{both}");
-        let by_query = of(|it| (it.leased_connections, it.threads) = (None, PoolSize::new(64, 64).unwrap()));
-        assert!(by_query.contains("the 65th waits for a thread"), "{by_query}");
-
-        let elsewhere =
-            of(|it| it.streams_at = Some(("http://127.0.0.1:9294", "ninetabs serve …".to_owned())));
-        assert!(elsewhere.contains("http://127.0.0.1:9294") && elsewhere.contains("    ninetabs serve …"));
-        assert!(!elsewhere.contains("waits"), "{elsewhere}");
-    }
-
-    #[test]
-    fn an_unspecified_address_is_printed_as_one_that_opens() {
-        let mut it = greeting();
-        (it.app, it.control) = (([0, 0, 0, 0], 80).into(), (Ipv6Addr::UNSPECIFIED, 81).into());
-        let text = it.text();
-        assert!(text.contains("http://127.0.0.1:80 (on all addresses)"), "{text}");
-        assert!(text.contains("http://[::1]:81 (on all addresses)"), "{text}");
-        assert!(!text.contains("0.0.0.0") && !text.contains("[::]"), "{text}");
-
-        it.app = ([192, 0, 2, 7], 80).into();
-        let text = it.text();
-        assert!(text.contains("ninetabs tab http://192.0.2.7:80/models/live_stream"), "{text}");
-        assert!(!text.contains("localhost"), "those names lead to another address: {text}");
-    }
-
-    #[test]
-    fn the_origins_of_an_app_are_those_under_which_its_pages_open() {
-        let of = |address: &str| OpenedAddress(address.parse().unwrap()).origins().join(" ");
-        let local = "http://127.0.0.1:80 http://localhost:80 http://*.localhost:80";
-        assert_eq!(of("127.0.0.1:80"), local);
-        assert_eq!(of("0.0.0.0:80"), local);
-        assert_eq!(of("[::1]:80"), "http://[::1]:80 http://localhost:80 http://*.localhost:80");
-        assert_eq!(of("192.0.2.7:80"), "http://192.0.2.7:80");
-    }
-
-    #[test]
-    fn ordinals_are_english() {
-        let of = |numbers: [usize; 8]| numbers.map(ordinal).join(" ");
-        assert_eq!(of([1, 2, 3, 4, 11, 12, 13, 101]), "1st 2nd 3rd 4th 11th 12th 13th 101st");
-    }
-}
+mod tests;

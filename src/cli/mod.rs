@@ -1,9 +1,8 @@
-//! The command line: what was typed, what it means, and one file a command.
+//! The command line: one file per command.
 //!
-//! [`Arguments`] is what was typed; the same definitions give `--help`, the man
-//! page and the shells' completions. Each command's file turns its own part into
-//! what it means and runs it. Exit status: 0 it did what was asked, 1 it could
-//! not, or a claim did not hold, 2 it was asked wrongly, 130 interrupted.
+//! [`Arguments`] defines what can be typed. The same definitions make `--help`, the manual page and the completions.
+//! Each command's file converts its arguments and runs the command. Exit statuses: 0 done, 1 failed, or a claim did
+//! not hold, 2 wrong usage, 130 interrupted.
 
 pub mod about;
 pub mod addresses;
@@ -14,6 +13,7 @@ pub mod control_server;
 pub mod ctl;
 pub mod descriptors;
 pub mod duration;
+mod earlier_rows;
 pub mod files;
 mod greeting;
 pub mod interrupt;
@@ -22,7 +22,6 @@ pub mod outlet;
 pub mod output;
 pub mod pretty;
 pub mod reproduce;
-
 pub mod serve;
 pub mod serve_args;
 pub mod signals;
@@ -46,16 +45,15 @@ use ninetabs_server::escape::is_printable;
 
 const EXAMPLES: &str = "\
 Examples:
-  ninetabs                       serve, then open http://127.0.0.1:9292
-  ninetabs --max-stream-age 5    more tabs than threads take turns
-  ninetabs reproduce             watch the pool run dry, each claim checked
-  ninetabs reproduce 1 --step    for a class: Enter between its three parts
-  ninetabs serve --help          all flags of the server
-  ninetabs help tab              what a command can do";
+  ninetabs                         serve, then open http://127.0.0.1:9293/wall
+  ninetabs --max-stream-age 5      the same; more tabs than threads take turns
+  ninetabs reproduce               play all acts and check each claim
+  ninetabs tab http://HOST/PATH    follow a stream of your own server
 
-/// Nine tabs, eight threads: a model of Puma that a person can watch run dry.
-///
-/// Without a command it is `ninetabs serve`.
+Flags: `ninetabs serve -h` lists those of the server, `ninetabs COMMAND --help`
+explains those of a command.";
+
+/// Shows why the ninth tab hangs when a Rails page streams through eight Puma threads.
 #[derive(Debug, Parser)]
 #[command(name = "ninetabs", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -67,40 +65,40 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the app, and the control server beside it, until Ctrl-C.
+    /// Serve the app and the control server until Ctrl-C (the default)
     #[command(after_help = serve::EXAMPLES)]
     Serve(Box<serve_args::ServeArgs>),
-    /// Play the story of nine tabs and eight threads, and check every claim of it.
+    /// Play the story of nine tabs in acts, and check every claim
     #[command(after_help = reproduce::EXAMPLES)]
     Reproduce(reproduce::ReproduceArgs),
-    /// Put every way out under the same nine tabs, and say in one table what it buys and costs.
+    /// Measure every fix under the same nine tabs, in one table
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::CompareArgs),
-    /// Be one EventSource: print every event of a stream as a line of JSON.
+    /// Follow one event stream as a browser's EventSource does
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
-    /// See lanes, todo and numbers of a server live in the terminal, of ninetabs or of Puma.
+    /// Watch threads and queue of a ninetabs or Puma in the terminal
     #[command(after_help = top::EXAMPLES)]
     Top(top::TopArgs),
-    /// Ask a control server, of ninetabs or of Puma, or give it an order.
+    /// Query or control a running ninetabs or Puma
     Ctl(ctl::CtlArgs),
-    /// Print the address of the wall: nine tabs in frames, each with what it waits for.
+    /// Print the address of the wall
     Wall(addresses::AddressArgs),
-    /// Print the address of the dashboard: lanes, todo, numbers and buttons.
+    /// Print the address of the dashboard
     Dashboard(addresses::AddressArgs),
-    /// Print the address of the fixes: what helps against nine tabs, each at work.
+    /// Print the address of the list of fixes
     Fixes(addresses::AddressArgs),
-    /// Print the completions of a shell.
+    /// Print the completions of a shell
     #[command(after_help = about::COMPLETIONS_EXAMPLE)]
     Completions(about::CompletionsArgs),
-    /// Print the manual page, in roff.
+    /// Print the manual page, in roff
     #[command(after_help = about::MAN_EXAMPLE)]
     Man,
 }
 
 /// Runs what was typed.
 pub fn run(typed: Vec<OsString>) -> ExitCode {
-    // An empty variable is as good as unset.
+    // An empty variable counts as unset.
     if std::env::var_os("TMPDIR").is_some_and(|folder| folder.is_empty()) {
         let _ = tempfile::env::override_temp_dir(Path::new("/tmp"));
     }
@@ -134,36 +132,35 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
     }
 }
 
-/// One line on stderr, and exit status 1.
+/// Prints one line to standard error. Exit status 1.
 pub fn failed(error: impl std::fmt::Display) -> ExitCode {
     complain(error);
     ExitCode::FAILURE
 }
 
-/// One line on stderr, and exit status 2: what was asked for cannot be.
+/// Prints one line to standard error. Exit status 2, wrong usage.
 pub fn misused(error: impl std::fmt::Display) -> ExitCode {
     complain(error);
     ExitCode::from(2)
 }
 
-/// The status says it too, where nobody reads stderr.
+/// A failed write is ignored: the exit status tells the same.
 fn complain(error: impl std::fmt::Display) {
     let _ = io::stderr().write_all(complaint(error).as_bytes());
 }
 
-/// The line that a command ends with if it could not do what was asked.
+/// The line with which a failed command ends.
 fn complaint(error: impl std::fmt::Display) -> String {
     format!("ninetabs: {}\n", one_line(&error.to_string()))
 }
 
-/// In one line, also where a library said it in several; and what another program has
-/// said does not steer the terminal.
+/// Joins the lines of a library's message, and replaces control characters that another program sent.
 fn one_line(text: &str) -> String {
     let line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
     line.replace(|c| !is_printable(c), " ")
 }
 
-/// Help and version as they are; of a mistake one line.
+/// Prints help and version as they are, and a mistake as one line.
 fn explain(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         let printed = error.print().and_then(|()| io::stdout().flush());
@@ -179,12 +176,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_agree_with_themselves() {
+    fn the_definitions_pass_claps_own_checks() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn a_complaint_is_one_line_and_steers_no_terminal() {
+    fn a_complaint_is_one_line_without_control_characters() {
         assert_eq!(one_line("a\n  b \u{1b}[31m\u{9b}2J\u{202e}c\r\n"), "a b  [31m 2J c");
     }
 

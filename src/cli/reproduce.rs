@@ -36,9 +36,9 @@ Acts:
 Exit status: 0 if every claim held, 1 if one did not, 130 if interrupted.
 
 Examples:
-  ninetabs reproduce                          all six acts, in about 80 s
-  ninetabs reproduce --fast                   all six acts, in about 20 s
-  ninetabs reproduce 1 5 --step               two acts, for a class
+  ninetabs reproduce                          all acts, about 75 s
+  ninetabs reproduce --fast                   all acts, about 20 s
+  ninetabs reproduce 1 5 --step               two acts, step by step, for a class
   ninetabs reproduce --threads 16 --tabs 9    other numbers, other claims
   ninetabs reproduce --act 2 --svg lanes.svg  a picture of the threads
   ninetabs reproduce --act 2 --svg lanes.svg --animate
@@ -47,43 +47,43 @@ Examples:
 
 #[derive(Debug, Args)]
 pub struct ReproduceArgs {
-    /// Acts to play, by number, such as 1 or 1,5 [default: all six].
+    /// Acts to play, as one list such as 1 or 1,5 [default: all]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::act)]
     pub act: Vec<u8>,
-    /// The same without the flag.
+    /// The same, without --act
     #[arg(value_name = "ACT", value_delimiter = ',', value_parser = values::act)]
     pub more_acts: Vec<u8>,
-    /// Wait for Enter before each act, before its verdict, and after it.
+    /// Wait for Enter before each act's run and its verdict
     #[arg(long, conflicts_with = "json")]
     pub step: bool,
-    /// Minimum and maximum of threads in the server's pool.
+    /// Minimum and maximum of the server's pool threads [default: 8:8]
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
     pub threads: PoolSize,
-    /// Number of tabs, from 1 to 100.
+    /// Number of tabs, from 1 to 100 [default: 9]
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = values::number(1..=100_u16))]
     pub tabs: u16,
-    /// Front door of the server.
+    /// Front door of the server [puma or tiny-http; default: puma]
     #[arg(long, value_name = "FRONT", default_value = "puma")]
     pub front: FrontDoor,
-    /// Divide the server's times by ten; all six acts take about 20 s.
+    /// Shorten all of the server's intervals to a tenth
     #[arg(long)]
     pub fast: bool,
-    /// Print one JSON object with all claims to standard output, and nothing else.
+    /// Print only one JSON object with all claims
     #[arg(long)]
     pub json: bool,
-    /// The ninetabs program to run as the server under test [default: this program].
+    /// Another ninetabs to test [default: this program]
     #[arg(long, value_name = "PATH")]
     pub program: Option<PathBuf>,
-    /// Write the lanes of the last act as an SVG picture [default: none].
+    /// SVG file for the lanes of the last act played
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
-    /// Animate the picture of --svg: one loop of 10 to 12 s, without a script.
+    /// Animate the picture of --svg, as one loop of 10 to 12 s
     #[arg(long, requires = "svg")]
     pub animate: bool,
-    /// Write the whole run as one HTML page that needs no other file [default: none].
+    /// HTML file for the whole run, on one page
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Write what the servers recorded as a trace for Perfetto [default: none].
+    /// Trace file of the servers' events, to open in Perfetto
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
 }

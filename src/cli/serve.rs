@@ -14,6 +14,7 @@ use std::process::{self, ExitCode};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ValueEnum;
+use console::Term;
 use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, select_biased, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -22,7 +23,7 @@ use super::boot::{self, Log, Running};
 use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, OpenedAddress};
 use super::outlet::Outlet;
-use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs};
+use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::temporary_folder::{MEMORY, TemporaryFolder};
 use super::typed::{self, FromEnvironment};
 use super::values::OrNoToken;
@@ -30,18 +31,22 @@ use super::{failed, interrupt, signals, token_file};
 use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
 use crate::fixes::other_server;
 use crate::timestamp;
+use ninetabs_server::escape;
 use ninetabs_server::handle::ListenerDied;
 use ninetabs_server::services::Ended;
 use ninetabs_server::threads::{self, SpawnError};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  ninetabs serve                       eight threads: the ninth tab waits
-  ninetabs serve --threads 3:3         a new Rails app: the fourth tab waits
+  ninetabs serve                       eight threads: tab 9 waits
+  ninetabs serve --threads 3:3         Rails' default: tab 4 waits
   ninetabs serve --max-stream-age 5    more tabs than threads take turns
-  ninetabs serve --db-pool 5           the sixth tab gets an empty 200
-  ninetabs serve --loop faithful       the loop that loses models
-  RUST_LOG=warn ninetabs serve         a quieter log";
+  ninetabs serve --db-pool 5           tab 6 gets an empty 200
+  ninetabs serve --loop faithful       the article's loop, which loses rows
+  RUST_LOG=warn ninetabs serve         a quieter log
+
+`ninetabs serve --help` explains the flags and lists the limits. Each flag has an
+environment variable, such as NINETABS_MAX_STREAM_AGE.";
 
 /// How long a start that was interrupted may take to come to its end all the same.
 const START_GRACE: Duration = Duration::from_millis(500);
@@ -353,16 +358,31 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
         app,
         control,
         needs_token: args.control_token.0.is_some(),
+        allowed_hosts: &args.allow_host,
         threads: args.threads,
         max_io_threads: args.max_io_threads,
         fix: args.fix.and_then(|fix| fix.to_possible_value()).map(|value| value.get_name().to_owned()),
         stream_cap: args.stream_cap.0,
         max_stream_age: args.max_stream_age.0,
+        reap_every: args.reap_every,
+        retry: args.retry,
         leased_connections: (args.db_lease == DbLease::Action).then_some(args.db_pool.0.unwrap_or(threads)),
         checkout_timeout: args.db_checkout_timeout,
         streams_at,
+        is_tiny_http: args.front == FrontDoor::TinyHttp,
+        notices_by_poll: args.notice_close == Notice::Poll,
+        is_faithful: args.stream_loop == StreamLoop::Faithful,
+        database: escape::printable(&args.database.display().to_string()).to_string(),
+        database_note: if args.database == Path::new(MEMORY) {
+            "temporary; deleted when the server stops".to_owned()
+        } else {
+            running.earlier_rows.to_string()
+        },
     };
-    greeting.text()
+    // In a pipe or a file a sentence stays on one line.
+    let terminal = Term::stdout();
+    let width = terminal.is_term().then(|| terminal.size_checked()).flatten();
+    greeting.text(width.map(|(_, columns)| columns.into()))
 }
 
 /// As Ruby writes it, in UTC: `2026-01-31 23:59:59 +0000`.

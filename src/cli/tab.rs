@@ -23,8 +23,8 @@ use super::failed;
 use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
 use crate::lab::event_stream::ReceivedEvent;
-use crate::lab::http::parse_url;
-use crate::lab::tab::{Happens, Settings, Tab};
+use crate::lab::http::{HttpError, parse_url};
+use crate::lab::tab::{Cause, Happens, Settings, Tab};
 use ninetabs_server::escape;
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 
@@ -32,38 +32,38 @@ use ninetabs_server::threads::{StopSignal, StoppableThread};
 const LAST_LINE: Duration = Duration::from_millis(300);
 
 pub(super) const EXAMPLES: &str = "\
-Events go to standard output, one JSON object per line; what the connection does
-goes to standard error. It accepts, decodes (gzip, deflate, br) and follows what
-a browser does. User and password of the URL are sent after a 401.
-It comes back after a failed connection, at most 10 times a second after the
-first 30, until Ctrl-C ends it.
-An answer that another attempt cannot improve ends it with the reason.
-Exit status: 0 by --events, --for or a closed pipe, 1 if the stream failed for
+Like a browser, it decodes gzip, deflate and br, follows redirects, and sends the
+URL's user and password after a 401. It reconnects until Ctrl-C, at most 10 times
+per second after the first 30. A response that reconnecting cannot improve, such
+as a 404, ends it.
+
+Exit status: 0 at --events, --for or a closed pipe, 1 if the stream failed for
 good, 130 if interrupted.
 
 Examples:
   ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream
   ninetabs tab --last-event-id 0 http://tab1.localhost:9292/models/live_stream | jq -r .data";
 
-/// Follow one stream as a browser's EventSource does.
+/// Follow one event stream as a browser's EventSource does
 ///
-/// Every event is one line of JSON on standard output; what the connection does is
-/// told on standard error.
+/// Each event is one line of JSON on standard output. Notes on the connection go to standard error.
 #[derive(Debug, Clone, Args)]
 pub struct TabArgs {
-    /// The stream's address, as http://HOST:PORT/PATH; names under localhost are this machine.
+    /// Address of the stream, as http://HOST:PORT/PATH
+    ///
+    /// Names below localhost are this machine.
     #[arg(value_name = "URL", value_parser = stream_url)]
     pub url: Url,
 
-    /// End with status 0 after this many events, a number from 1 [default: no end].
+    /// End with status 0 after this many events [default: no limit]
     #[arg(long, value_name = "N", value_parser = event_count)]
     pub events: Option<u64>,
 
-    /// End with status 0 after this time, in seconds or as 500ms or 2s [default: no end].
+    /// End with status 0 after this time [seconds; default: no limit]
     #[arg(long = "for", value_name = "SECS", value_parser = seconds)]
     pub duration: Option<Duration>,
 
-    /// Go on after the event with this id, sent as Last-Event-ID [default: none is sent].
+    /// Resume after the event with this id, sent as Last-Event-ID [default: none]
     #[arg(long, value_name = "ID", value_parser = event_id, default_value = "", hide_default_value = true)]
     pub last_event_id: String,
 }
@@ -74,7 +74,7 @@ fn stream_url(text: &str) -> Result<Url, String> {
 
 fn event_count(text: &str) -> Result<u64, String> {
     let count = text.parse().ok().filter(|count| *count > 0);
-    count.ok_or_else(|| "give a number from 1".to_owned())
+    count.ok_or_else(|| "give 1 or more".to_owned())
 }
 
 fn event_id(text: &str) -> Result<String, String> {
@@ -175,12 +175,11 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
                 note(notes_to, &format!("failed for good: {reason}"));
                 return TabEnd::Failed;
             }
-            other => {
-                let is_end = matches!(other, Happens::Ended { .. });
-                let is_first = is_end && !std::mem::replace(&mut has_ended, true);
-                let hint = if is_first { "; Ctrl-C ends it" } else { "" };
-                note(notes_to, &format!("{}{hint}", describe(&other)));
+            // The first time, the note also says that this goes on.
+            other @ Happens::Ended { .. } if !std::mem::replace(&mut has_ended, true) => {
+                note(notes_to, &format!("{}, as an EventSource does. Ctrl-C stops", describe(&other)));
             }
+            other => note(notes_to, &describe(&other)),
         }
         if left == Some(0) {
             return TabEnd::Done;
@@ -195,8 +194,16 @@ fn describe(what: &Happens) -> String {
         }
         Happens::FirstByte { after } => format!("first byte after {:.1} ms", ms(*after)),
         Happens::Opened { after } => format!("open after {:.1} ms", ms(*after)),
+        Happens::Ended { cause: Cause::Network(error), reconnect_in } => {
+            // The address need not be repeated: it was typed.
+            let cause = match error {
+                HttpError::Refused { .. } => "connection refused".to_owned(),
+                error => error.to_string(),
+            };
+            format!("{cause}; trying again every {:.1} s", reconnect_in.as_secs_f64())
+        }
         Happens::Ended { cause, reconnect_in } => {
-            format!("{cause}; connecting again in {:.1} s", reconnect_in.as_secs_f64())
+            format!("{cause}; reconnecting in {:.1} s", reconnect_in.as_secs_f64())
         }
         Happens::Failed { reason } => reason.to_string(),
         Happens::Event(event) => event.data.clone(),
@@ -338,8 +345,8 @@ mod tests {
             (&["https://localhost/"][..], "http://"),
             (&["localhost:9292/x"], "http://"),
             (&["--for", "soon", "http://localhost/"], "500ms"),
-            (&["--events", "0", "http://localhost/"], "give a number from 1"),
-            (&["--events", "many", "http://localhost/"], "give a number from 1"),
+            (&["--events", "0", "http://localhost/"], "give 1 or more"),
+            (&["--events", "many", "http://localhost/"], "give 1 or more"),
             (&["--last-event-id", "a\nb", "http://localhost/"], "one line"),
         ] {
             let error = typed(arguments).unwrap_err();

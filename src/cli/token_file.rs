@@ -34,7 +34,7 @@ mod tests {
     fn a_file_has_one_token_or_is_refused_without_being_repeated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        assert!(read(&path).unwrap_err().to_string().contains("No such file"));
+        assert!(read(&path).unwrap_err().to_string().contains("no such file"));
         for (text, is_one) in [
             ("s3cret", true),
             (" s3cret\r\n", true),

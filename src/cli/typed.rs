@@ -1,14 +1,14 @@
-//! From what was typed, and the environment, to [`Arguments`]; and what is said of a mistake.
+//! Converts the typed words and the environment to [`Arguments`], and makes one line of a mistake.
 //!
 //! Four rules hold for every variable:
 //!
-//! - An empty one is as good as unset.
+//! - An empty variable counts as unset.
 //! - A command takes the variables of its own flags only.
 //! - What is typed overrides the environment: the variable of a flag that was typed, or that
 //!   conflicts with a flag that was typed, is not read.
 //! - An error names the variable if the value came from it.
 //!
-//! A mistake is one line that names what was typed and a value that would do.
+//! A mistake is one line that repeats what was typed and names a valid value.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -16,29 +16,17 @@ use std::ffi::OsString;
 use clap::builder::{OsStr, Resettable};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, ValueEnum};
 
-use super::Arguments;
+use super::serve_args::FixOption;
+use super::{Arguments, values};
 use crate::lab::compare::contenders;
 
-/// The widest that help is, also where no terminal says how wide it is.
-const HELP_COLUMNS: usize = 80;
-/// Fixes that are pages of every server, and no flags.
+/// The maximum width of help, and its width without a terminal.
+const HELP_COLUMNS: usize = 100;
+/// The fixes that every server has at /fixes and that need no flag.
 const FIXES_WITHOUT_FLAG: [&str; 8] =
     ["leave", "short-stream", "shared-worker", "push", "partials", "cable", "poll", "long-poll"];
-
-/// Puma's flags, and what is typed here.
-const PUMAS: [(&str, &str); 9] = [
-    ("-p", "--bind tcp://127.0.0.1:PORT"),
-    ("--port", "--bind tcp://127.0.0.1:PORT"),
-    ("-t", "--threads MIN:MAX"),
-    ("-b", "--bind tcp://HOST:PORT"),
-    ("-S", "--state PATH"),
-    ("-C", "flags and NINETABS_ variables, there is no configuration file"),
-    ("--config", "flags and NINETABS_ variables, there is no configuration file"),
-    ("-e", "no environments"),
-    ("-w", "--threads, there are no workers"),
-];
 
 /// Values that came from the environment: each flag, and its variable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,8 +59,9 @@ impl FromEnvironment {
     }
 }
 
-/// What was asked for.
+/// Parses the typed words. Help and version are errors here, as in clap.
 pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap::Error> {
+    let command = || if is_short_help(&typed) { brief(command()) } else { command() };
     // Which variables are read depends on what was typed.
     let overridden = match matches(&mut without_any_variable(command()), &typed) {
         Ok(without_variables) => Overridden::by(&without_variables),
@@ -89,7 +78,7 @@ pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap:
 fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let unparsed = command.clone();
     command.try_get_matches_from_mut(typed).or_else(|error| {
-        // `help --help` is a wish for help, too.
+        // clap takes `--help` behind `help` for the name of a command.
         let is_help = |word: &OsString| word == "--help" || word == "-h";
         let asks_for_help =
             invalid(&error, ContextKind::InvalidSubcommand).is_some_and(|it| it.starts_with('-'));
@@ -103,9 +92,35 @@ fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap
 
 /// The definition, as it is parsed and shown.
 fn command() -> Command {
-    let command = Arguments::command().max_term_width(HELP_COLUMNS);
-    // Those of the server are in `ninetabs serve --help`: the commands come first.
+    let command = definition().max_term_width(HELP_COLUMNS);
+    // The help of the program lists the commands; the flags of the server are in the help of `serve`.
     everywhere(command).mut_args(|arg| arg.hide(true))
+}
+
+/// The definition of what can be typed. Each flag's text states its default, beside its unit.
+pub fn definition() -> Command {
+    fn without_defaults(command: Command) -> Command {
+        let hidden = |arg: Arg| {
+            let takes_value = arg.get_action().takes_values();
+            arg.hide_default_value(takes_value)
+        };
+        command.mut_args(hidden).mut_subcommands(without_defaults)
+    }
+    without_defaults(Arguments::command())
+}
+
+fn is_short_help(typed: &[OsString]) -> bool {
+    let has = |flag: &str| typed.iter().any(|word| word == flag);
+    has("-h") && !has("--help") && !has("help")
+}
+
+/// For `-h`: one line per flag. The variables and the meaning of each value are in `--help`.
+fn brief(command: Command) -> Command {
+    let briefly = |arg: Arg| {
+        let takes_value = arg.get_action().takes_values();
+        arg.hide_env(true).hide_possible_values(takes_value)
+    };
+    command.mut_args(briefly).mut_subcommands(brief)
 }
 
 fn without_variable(arg: Arg) -> Arg {
@@ -179,7 +194,7 @@ fn everywhere(command: Command) -> Command {
         if arg.get_help_heading() == Some("Limits") {
             arg = arg.hide_short_help(true);
         }
-        // `-1` is a wrong value, and no unknown flag.
+        // `-1` is a wrong value, not an unknown flag.
         let takes_value = arg.get_action().takes_values();
         if takes_value { arg.allow_negative_numbers(true) } else { arg }
     };
@@ -195,8 +210,8 @@ const PREFIX: &str = "NINETABS_";
 /// Variables that only the project's own tests and benches read.
 const OF_THE_TESTS: [&str; 3] = ["NINETABS_TEST_", "NINETABS_SOAK_SECONDS", "NINETABS_SCHEDULES"];
 
-/// A line for each of these variables that begins as ours do and is none of ours, such as a
-/// misspelt one. They are not refused: an orchestrator names variables after its services.
+/// One line for each variable that has our prefix and is unknown, such as a misspelled one. They are
+/// not refused, since an orchestrator names variables after its services.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let mut known = Vec::new();
     collect_variables(&Arguments::command(), &mut known);
@@ -207,7 +222,7 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
             && !OF_THE_TESTS.iter().any(|prefix| name.starts_with(prefix))
     });
     let line = |name: String| {
-        let nearest = known.iter().filter(|other| is_misspelt(&name, other));
+        let nearest = known.iter().filter(|other| is_misspelled(&name, other));
         let nearest = nearest.min_by_key(|other| strsim::osa_distance(&name, other));
         let hint = nearest.map(|other| format!("; did you mean {other}?")).unwrap_or_default();
         format!("{name} is ignored: there is no such variable{hint}")
@@ -215,9 +230,9 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     unknown.map(line).collect()
 }
 
-/// Whether a name differs from this variable by a slip of the fingers: one or two letters of
-/// a name that has at least three times as many.
-fn is_misspelt(name: &str, variable: &str) -> bool {
+/// Whether a name differs from this variable by a typing error: by one or two letters, and by at most
+/// a third of its letters.
+fn is_misspelled(name: &str, variable: &str) -> bool {
     let letters = variable.len() - PREFIX.len();
     let edits = strsim::osa_distance(name, variable);
     edits <= 2 && edits * 3 <= letters
@@ -228,7 +243,7 @@ fn collect_variables(command: &Command, known: &mut Vec<String>) {
     command.get_subcommands().for_each(|command| collect_variables(command, known));
 }
 
-/// One line on what was wrong.
+/// One line on a mistake.
 pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
     let typed: Vec<String> = typed.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let value = invalid(error, ContextKind::InvalidValue);
@@ -243,7 +258,7 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
             }
         }
         (ErrorKind::MissingRequiredArgument, ..) => missing(error),
-        // clap says this also of a flag that was given twice.
+        // clap reports a flag that was given twice as a conflict as well.
         (ErrorKind::ArgumentConflict, Some(argument), _)
             if invalid(error, ContextKind::PriorArg).is_none_or(|prior| prior == argument) =>
         {
@@ -255,7 +270,7 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
             format!("{one} cannot be used with {other}: give only one of them")
         }
         (ErrorKind::UnknownArgument, Some(argument), _) => unknown(error, &argument, &typed),
-        // clap's own parser of a switch's variable does not say what would do.
+        // clap's own parser of a switch's variable does not name the valid values.
         (ErrorKind::ValueValidation, Some(argument), Some(value))
             if argument.starts_with("--stop-with-stdin") =>
         {
@@ -277,21 +292,26 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
             if argument.starts_with("--fix ") && FIXES_WITHOUT_FLAG.contains(&value.as_str()) =>
         {
             let source = source_of(&argument, &value, &typed);
-            format!("{source}: {value} needs no flag: it runs at http://127.0.0.1:9292/fixes/{value}")
+            let others = FixOption::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let others: Vec<_> = others.map(|it| it.get_name().to_owned()).collect();
+            format!(
+                "{source}: this fix needs no flag; it runs on every server at /fixes/{value}. Flags exist for {}",
+                others.join(", ")
+            )
         }
         (ErrorKind::InvalidValue, Some(argument), Some(value)) => match possible(error) {
             Some(possible) => format!("{}: give {possible}", source_of(&argument, &value, &typed)),
             None => {
                 let (flag, name) = argument.split_once(' ').unwrap_or((&argument, "a value"));
                 let example = default_of(flag).map(|it| format!(", such as {it}")).unwrap_or_default();
-                format!("{flag}: give {}{example}; --help shows what there is", name.trim_matches(['<', '>']))
+                format!("{flag}: give {}{example}; see --help", name.trim_matches(['<', '>']))
             }
         },
         _ => plain(error),
     }
 }
 
-/// What was left out, with a value that would do.
+/// The missing arguments, with an example of a value.
 fn missing(error: &clap::Error) -> String {
     let Some(ContextValue::Strings(all)) = error.get(ContextKind::InvalidArg) else { return plain(error) };
     let bare = |it: &String| it.trim_matches(['<', '>']).replace(" <", " ").replace(">|", " or ");
@@ -302,40 +322,79 @@ fn missing(error: &clap::Error) -> String {
         "SECS|off" => ", such as 30 or off",
         _ => "",
     };
-    format!("give {wanted}{example}; --help shows what there is")
+    format!("give {wanted}{example}; see --help")
 }
 
 fn unknown(error: &clap::Error, argument: &str, typed: &[String]) -> String {
     let name = argument.split(['=', ' ']).next().unwrap_or(argument);
-    if let Some((_, ours)) = PUMAS.iter().find(|(puma, _)| *puma == name) {
-        return format!("unknown flag '{name}', which is Puma's; here it is: {ours}");
+    if let Some(instead) = instead_of_pumas(name, typed) {
+        return format!("unknown option '{name}'. {instead}");
     }
     let is_row = |name: &str| contenders::ALL.iter().any(|it| it.name == name);
     if is_row(argument) && typed.iter().any(|word| word.starts_with("--only")) {
         let rows: Vec<_> =
             typed.iter().flat_map(|word| word.trim_start_matches("--only=").split(',')).collect();
         let rows: Vec<_> = rows.into_iter().filter(|name| is_row(name)).collect();
-        return format!("--only takes names with commas: {}", rows.join(","));
+        return format!("--only takes one list: --only {}", rows.join(","));
     }
     if typed.iter().any(|word| word == "resize") && argument.parse::<u64>().is_ok() {
         return format!("unexpected '{argument}'; give --min {argument} or --max {argument}");
     }
     match invalid(error, ContextKind::SuggestedArg) {
-        Some(other) => format!("unknown flag '{name}'. Did you mean '{other}'?"),
-        None if name.starts_with('-') => format!("unknown flag '{name}'; --help lists the flags"),
-        None => format!("unexpected '{argument}'; --help shows what there is"),
+        Some(other) => format!("unknown option '{name}'. Did you mean '{other}'?"),
+        None if name.starts_with('-') => format!("unknown option '{name}'; --help lists the options"),
+        None => format!("unexpected '{argument}'; see --help"),
     }
 }
 
-/// `--threads x`, or `NINETABS_THREADS=x` if the value came from there.
+/// The option of this program that does what this option of Puma's does, with its value if that is one.
+fn instead_of_pumas(name: &str, typed: &[String]) -> Option<String> {
+    let given = value_of(name, typed);
+    let or = |placeholder: &str, is_valid: fn(&str) -> bool| {
+        given.filter(|value| is_valid(value)).unwrap_or(placeholder).to_owned()
+    };
+    Some(match name {
+        "-p" | "--port" => {
+            let port = or("PORT", |value| value.parse::<u16>().is_ok());
+            format!("To listen on port {port}: --bind tcp://127.0.0.1:{port}")
+        }
+        "-b" => {
+            let address = or("tcp://HOST:PORT", |value| values::address(value).is_ok());
+            format!("To listen on an address: --bind {address}")
+        }
+        "-t" => {
+            let size = or("MIN:MAX", |value| values::pool_size(value).is_ok());
+            format!("To set the number of threads: --threads {size}")
+        }
+        "-S" => format!("To write a state file: --state {}", or("PATH", |value| !value.is_empty())),
+        "-C" | "--config" => {
+            "There is no configuration file; give flags, or set NINETABS_ variables".to_owned()
+        }
+        "-e" | "--environment" => "There are no environments; leave it out".to_owned(),
+        "-w" | "--workers" => {
+            "There are no workers; to set the number of threads: --threads MIN:MAX".to_owned()
+        }
+        _ => return None,
+    })
+}
+
+/// The value that was typed for an option that clap does not know: `-p 3000`, `-p3000`, `--port=3000`.
+fn value_of<'a>(name: &str, typed: &'a [String]) -> Option<&'a str> {
+    let (at, rest) = typed.iter().enumerate().find_map(|(at, word)| Some((at, word.strip_prefix(name)?)))?;
+    if rest.is_empty() {
+        return typed.get(at + 1).map(String::as_str);
+    }
+    Some(rest.strip_prefix('=').unwrap_or(rest))
+}
+
+/// `--threads 'x'`, or `NINETABS_THREADS=x` if the value came from there.
 fn source_of(argument: &str, value: &str, typed: &[String]) -> String {
     let flag = flag_of(argument);
-    let shown = if value.is_empty() { "''" } else { value };
     match variable_behind(flag, typed) {
         Some(variable) => format!("{variable}={value}"),
-        None if flag.starts_with('-') => format!("{flag} {shown}"),
-        // What has no flag stands for itself.
-        None => shown.to_owned(),
+        None if flag.starts_with('-') => format!("{flag} '{value}'"),
+        // A positional argument has no name that users type.
+        None => format!("'{value}'"),
     }
 }
 
@@ -385,7 +444,7 @@ fn possible(error: &clap::Error) -> Option<String> {
     Some(if others.is_empty() { last.clone() } else { format!("{} or {last}", others.join(", ")) })
 }
 
-/// As clap says it, without its usage.
+/// clap's own text, without its usage.
 fn plain(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let said = text
@@ -393,7 +452,7 @@ fn plain(error: &clap::Error) -> String {
         .map(str::trim)
         .take_while(|line| !line.starts_with("Usage") && !line.starts_with("For more"));
     let line = said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    format!("{}; --help shows what there is", line.trim_start_matches("error: "))
+    format!("{}; see --help", line.trim_start_matches("error: "))
 }
 
 #[cfg(test)]
@@ -401,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_that_does_not_exist_is_named_with_the_nearest_one() {
+    fn an_unknown_variable_is_reported_with_the_nearest_known_one() {
         let names = ["NINETABS_THREAD", "NINETABS_THREADS", "NINETABS_XYZ", "NINETABS_SOAK_SECONDS", "HOME"];
         assert_eq!(
             unknown_variables(names.iter().map(OsString::from)),
@@ -413,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_misspelt_variable_is_given_a_hint() {
+    fn only_a_misspelled_variable_gets_a_hint() {
         for (name, hint) in [
             ("NINETABS_BNID", Some("NINETABS_BIND")),
             ("NINETABS_DATABSE", Some("NINETABS_DATABASE")),
@@ -448,35 +507,38 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_what_was_typed_and_what_would_do() {
+    fn a_mistake_repeats_what_was_typed_and_names_a_valid_value() {
         for (line, said) in [
             ("srve", "unknown command 'srve'. Did you mean 'serve'?"),
-            ("reproduce --tabs nine", "--tabs nine: give a number from 1 to 100"),
-            ("reproduce --tabs 0", "--tabs 0: give a number from 1 to 100"),
-            ("tab --events 0 http://localhost/", "--events 0: give a number from 1"),
-            ("reproduce --act 7", "--act 7: acts are 1 to 6"),
-            ("reproduce 7", "7: acts are 1 to 6"),
+            ("reproduce --tabs nine", "--tabs 'nine': give a number from 1 to 100"),
+            ("reproduce --tabs 0", "--tabs '0': give a number from 1 to 100"),
+            ("tab --events 0 http://localhost/", "--events '0': give 1 or more"),
+            ("reproduce --act 12", "--act '12': acts are 1 to 6"),
+            ("reproduce 12", "'12': acts are 1 to 6"),
             (
                 "serve --fix push",
-                "--fix push: push needs no flag: it runs at http://127.0.0.1:9292/fixes/push",
+                "--fix 'push': this fix needs no flag; it runs on every server at /fixes/push. \
+                 Flags exist for reaper, more-threads, cap, io-threads, other-server",
             ),
-            ("compare --only naive push", "--only takes names with commas: naive,push"),
-            ("serve --front nginx", "--front nginx: give puma or tiny-http"),
-            ("tab", "give URL, such as http://127.0.0.1:9292/models/live_stream; --help shows what there is"),
+            ("compare --only naive push", "--only takes one list: --only naive,push"),
+            ("serve --front nginx", "--front 'nginx': give puma or tiny-http"),
+            ("tab", "give URL, such as http://127.0.0.1:9292/models/live_stream; see --help"),
             ("ctl resize 0", "unexpected '0'; give --min 0 or --max 0"),
-            ("ctl resize --max 0", "--max 0: give a number from 1 to 10000"),
+            ("ctl resize --max 0", "--max '0': give a number from 1 to 10000"),
             ("compare --json --markdown", "--json cannot be used with --markdown: give only one of them"),
             (
                 "tab --for 18446744073709551615 http://localhost/",
-                "--for 18446744073709551615: give at most 10000000000000000000 seconds, such as 2, 0.5, 2s or 500ms",
+                "--for '18446744073709551615': give at most 10000000000000000000 seconds, such as 5 or 500ms",
             ),
-            ("ctl resize", "give --min N or --max N; --help shows what there is"),
-            ("ctl max-stream-age", "give SECS|off, such as 30 or off; --help shows what there is"),
-            ("completions", "give SHELL: bash, elvish, fish, powershell or zsh; --help shows what there is"),
+            ("ctl resize", "give --min N or --max N; see --help"),
+            ("ctl max-stream-age", "give SECS|off, such as 30 or off; see --help"),
+            ("completions", "give SHELL: bash, elvish, fish, powershell or zsh; see --help"),
             ("serve --threads 3 --threads 4", "--threads: give it once"),
-            ("--thread 5", "unknown flag '--thread'. Did you mean '--threads'?"),
-            ("serve -p 3000", "unknown flag '-p', which is Puma's; here it is: --bind tcp://127.0.0.1:PORT"),
-            ("serve -t 5:5", "unknown flag '-t', which is Puma's; here it is: --threads MIN:MAX"),
+            ("--thread 5", "unknown option '--thread'. Did you mean '--threads'?"),
+            (
+                "--max-stream-age -1",
+                "--max-stream-age '-1': give seconds above 0, such as 5 or 500ms, or off",
+            ),
         ] {
             assert_eq!(wrong(line), said);
         }
@@ -485,14 +547,39 @@ mod tests {
             wrong("serve --max-stream-age 0"),
             "a number below 0 is a wrong value, as 0 is"
         );
-        for flag in ["-b", "-C", "-e", "-w"] {
-            assert!(wrong(&format!("serve {flag} x")).contains("which is Puma's"), "{flag}");
+    }
+
+    #[test]
+    fn an_option_of_pumas_is_answered_with_the_one_that_is_meant() {
+        for (line, said) in [
+            ("-p 3000", "unknown option '-p'. To listen on port 3000: --bind tcp://127.0.0.1:3000"),
+            ("serve -p3000", "unknown option '-p'. To listen on port 3000: --bind tcp://127.0.0.1:3000"),
+            ("--port=3000", "unknown option '--port'. To listen on port 3000: --bind tcp://127.0.0.1:3000"),
+            ("serve -p", "unknown option '-p'. To listen on port PORT: --bind tcp://127.0.0.1:PORT"),
+            ("serve -t 5:5", "unknown option '-t'. To set the number of threads: --threads 5:5"),
+            (
+                "-b tcp://127.0.0.1:80",
+                "unknown option '-b'. To listen on an address: --bind tcp://127.0.0.1:80",
+            ),
+            ("-b unix:///x", "unknown option '-b'. To listen on an address: --bind tcp://HOST:PORT"),
+            (
+                "-C config/puma.rb",
+                "unknown option '-C'. There is no configuration file; give flags, or set NINETABS_ variables",
+            ),
+            ("serve -S state", "unknown option '-S'. To write a state file: --state state"),
+            (
+                "-w 4",
+                "unknown option '-w'. There are no workers; to set the number of threads: --threads MIN:MAX",
+            ),
+            ("-e production", "unknown option '-e'. There are no environments; leave it out"),
+        ] {
+            assert_eq!(wrong(line), said);
         }
     }
 
     /// Every flag of every command.
     #[test]
-    fn no_value_is_refused_without_one_that_would_do() {
+    fn every_refusal_of_a_value_names_a_valid_one() {
         fn each(path: &str, command: &Command, seen: &mut usize) {
             for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
                 let Some(long) = arg.get_long() else { continue };
@@ -525,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn help_with_help_is_help() {
+    fn help_is_printed_for_help_with_a_help_flag() {
         for line in ["help --help", "help -h", "help tab --help", "ctl help --help"] {
             assert_eq!(parse(typed(line)).unwrap_err().kind(), ErrorKind::DisplayHelp, "{line}");
         }
@@ -541,33 +628,77 @@ mod tests {
     }
 
     #[test]
-    fn a_message_names_the_variable_that_a_value_came_from() {
+    fn a_message_names_the_variable_that_set_a_flag() {
         let from = FromEnvironment(vec![("--bind".to_owned(), "NINETABS_BIND".to_owned())]);
         assert_eq!(from.named("--bind: x; --bind-x"), "--bind: x; --bind-x (NINETABS_BIND sets --bind)");
         assert_eq!(from.named("--bind-x: x"), "--bind-x: x");
     }
 
-    #[test]
-    fn help_fits_into_eighty_columns_and_the_first_page_into_two_screens() {
-        for line in [
-            "--help",
-            "-h",
-            "serve --help",
-            "serve -h",
-            "reproduce --help",
-            "compare --help",
-            "ctl --help",
-            "tab --help",
-            "top --help",
-        ] {
-            let help = parse(typed(line)).unwrap_err().render().to_string();
-            let widest = help.lines().map(|line| line.chars().count()).max();
-            assert!(widest <= Some(HELP_COLUMNS), "{line}: {widest:?}\n{help}");
-            if line == "--help" || line == "-h" {
-                assert!(help.lines().count() <= 60, "{line}: {}\n{help}", help.lines().count());
+    /// Prints the help of each command in both lengths.
+    fn all_help() -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let program = Arguments::command();
+        let names = program.get_subcommands().map(|it| it.get_name().to_owned());
+        for name in std::iter::once(String::new()).chain(names) {
+            for flag in ["-h", "--help"] {
+                let line = format!("{name} {flag}");
+                all.push((line.clone(), parse(typed(&line)).unwrap_err().render().to_string()));
             }
         }
-        let short = parse(typed("serve -h")).unwrap_err().render().to_string();
+        all
+    }
+
+    #[test]
+    fn help_is_at_most_a_hundred_columns_wide() {
+        for (line, help) in all_help() {
+            let widest = help.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(HELP_COLUMNS), "{line}: {widest:?}\n{help}");
+        }
+    }
+
+    #[test]
+    fn the_programs_help_has_at_most_forty_lines_and_that_of_serve_at_most_sixty() {
+        let lines = |line: &str| {
+            let help = parse(typed(line)).unwrap_err().render().to_string();
+            (help.lines().count(), help)
+        };
+        for (line, most) in [("--help", 40), ("-h", 40), ("help", 40), ("serve -h", 60)] {
+            let (count, help) = lines(line);
+            assert!(count <= most, "{line}: {count}\n{help}");
+        }
+    }
+
+    #[test]
+    fn the_limits_are_in_the_long_help_of_serve_only() {
+        let help = |line: &str| parse(typed(line)).unwrap_err().render().to_string();
+        let (short, long) = (help("serve -h"), help("serve --help"));
         assert!(!short.contains("--max-body-bytes") && short.contains("--threads"), "{short}");
+        assert!(long.contains("\nLimits:\n") && long.contains("--max-body-bytes"), "{long}");
+        for heading in ["Addresses", "Pool", "Streams", "Database", "Development"] {
+            assert!(short.contains(&format!("\n{heading}:\n")), "{heading}: {short}");
+        }
+        assert!(!long.contains("Looking"), "{long}");
+    }
+
+    #[test]
+    fn every_flags_text_states_its_default() {
+        fn each(command: &Command, seen: &mut usize) {
+            for arg in command.get_arguments() {
+                let Some(default) = arg.get_default_values().first().map(|it| it.to_string_lossy()) else {
+                    continue;
+                };
+                if !arg.get_action().takes_values() || default.is_empty() {
+                    continue;
+                }
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let stated = format!("default: {default}]");
+                assert!(help.ends_with(&stated), "{} {}: {help}", command.get_name(), arg.get_id());
+                *seen += 1;
+            }
+            command.get_subcommands().for_each(|below| each(below, seen));
+        }
+        let mut seen = 0;
+        each(&Arguments::command(), &mut seen);
+        assert!(seen > 50, "{seen}");
     }
 }

@@ -15,6 +15,7 @@ use url::Url;
 use super::duration;
 use crate::app::host_authorization::HostAuthorization;
 use crate::control::Token;
+use crate::lab::acts::ACTS;
 use ninetabs_server::thread_pool::PoolSize;
 
 /// A duration, or `off`.
@@ -187,13 +188,15 @@ where
 {
     move |text| {
         let number = text.parse().ok().filter(|number| *number >= least);
-        number.ok_or_else(|| format!("give a number from {least}"))
+        number.ok_or_else(|| format!("give {least} or more"))
     }
 }
 
 /// An act of `reproduce`.
 pub fn act(text: &str) -> Result<u8, String> {
-    text.parse().ok().filter(|act| (1..=6).contains(act)).ok_or_else(|| "acts are 1 to 6".to_owned())
+    let last = ACTS.len() as u8;
+    let act = text.parse().ok().filter(|act| (1..=last).contains(act));
+    act.ok_or_else(|| format!("acts are 1 to {last}"))
 }
 
 /// A number of threads, which may be none.
@@ -205,7 +208,7 @@ pub fn threads(text: &str) -> Result<usize, String> {
 /// A number of models or bytes, of which there must be one.
 pub fn one_or_more(text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "give a number that is 1 or more, such as 1000 or 1048576".to_owned())
+    number.ok_or_else(|| "give 1 or more, such as 1000 or 1048576".to_owned())
 }
 
 #[cfg(test)]

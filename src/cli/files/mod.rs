@@ -71,8 +71,20 @@ pub enum FileError {
     Database,
     #[error("it is longer than {MOST_SMALL_BYTES} bytes")]
     TooLong,
-    #[error(transparent)]
+    #[error("{}", cause(.0))]
     Io(#[from] io::Error),
+}
+
+/// The system's text for an error, as part of a sentence: without its number and without a capital.
+pub fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    let is_word = text.chars().nth(1).is_some_and(char::is_lowercase);
+    match chars.next() {
+        Some(first) if is_word => first.to_lowercase().chain(chars).collect(),
+        _ => text.to_owned(),
+    }
 }
 
 /// What is at a path, behind all links.

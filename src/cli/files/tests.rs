@@ -105,7 +105,7 @@ fn a_link_in_a_folder_where_everyone_can_make_one_is_not_followed() {
     assert!(matches!(state(&link), Err(FileError::SharedLink)));
     assert!(matches!(output(&link), Err(FileError::SharedLink)));
     assert!(matches!(check_database(&link), Err(FileError::SharedLink)));
-    assert!(WholeFile::at("--report", &link).unwrap_err().to_string().starts_with("--report /"));
+    assert!(WholeFile::at("--report", &link).unwrap_err().to_string().starts_with("cannot write --report /"));
     assert_eq!(fs::read(desk.at("real")).unwrap(), b"old");
 }
 
@@ -366,8 +366,7 @@ fn a_folder_and_a_database_are_refused() {
         ("folder", "it is a folder"),
         ("new/", "it is a folder"),
         ("database", "it is a SQLite database"),
-        ("file/below", "Not a directory"),
-        ("missing/file", "No such file"),
+        ("file/below", "not a directory"),
     ] {
         for said in [
             state(&desk.at(name)).unwrap_err().to_string(),
@@ -378,6 +377,16 @@ fn a_folder_and_a_database_are_refused() {
             assert!(said.contains(why) && !said.contains(".tmp"), "{name}: {said}");
         }
     }
+    let missing = desk.at("missing/file");
+    for error in [state(&missing).unwrap_err(), output(&missing).unwrap_err()] {
+        assert!(error.to_string().contains("no such file") && !error.to_string().contains(".tmp"), "{error}");
+    }
+    let said = WholeFile::at("--svg", &missing).unwrap_err().to_string();
+    let wanted = format!(
+        "cannot write --svg {}: no such directory; give a path that can be written",
+        missing.display()
+    );
+    assert_eq!(said, wanted);
     assert_eq!(desk.names(), ["database", "file", "folder"]);
 }
 

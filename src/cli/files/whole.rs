@@ -20,13 +20,21 @@ use super::{FileError, FileId, FileKind, FilePlace, starts_with};
 /// How long a full pipe may keep a whole file waiting.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-/// It cannot be written: the flag that named it, and why.
+/// A file cannot be written: the flag that named it, and the cause.
 #[derive(Debug, Error)]
-#[error("{flag} {}: {error}; give a path that can be written", .path.display())]
+#[error("cannot write {flag} {}: {}; give a path that can be written", .path.display(), unwritable(error))]
 pub struct Unwritable {
     flag: &'static str,
     path: PathBuf,
     error: FileError,
+}
+
+/// The cause in words. To create a file fails with "not found" only where its folder is missing.
+pub fn unwritable(error: &FileError) -> String {
+    match error {
+        FileError::Io(error) if error.kind() == ErrorKind::NotFound => "no such directory".to_owned(),
+        error => error.to_string(),
+    }
 }
 
 /// A path where a file can be put. This is tested before the work begins, so that no run of two
