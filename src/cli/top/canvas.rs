@@ -1,5 +1,4 @@
-//! What the screen is drawn with: a pen that knows where the row ends, colours, and
-//! the few shapes.
+//! The drawing tools of the screen: a pen that stops at the end of the row, colors, and a few shapes.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,14 +12,14 @@ use ninetabs_server::escape::printable;
 /// Columns of a lane's label.
 pub const LABEL: u16 = 8;
 
-/// The cells, and whether they may be coloured.
+/// The cells, and whether colors may be used.
 pub struct Canvas<'a> {
     pub buffer: &'a mut Buffer,
     pub area: Rect,
     pub colours: bool,
 }
 
-/// Writes on one row, from the left, as far as there is room.
+/// Writes on one row from left to right, up to its end.
 pub struct Pen<'a> {
     pub buffer: &'a mut Buffer,
     pub x: u16,
@@ -29,16 +28,16 @@ pub struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    /// Goes on with this text, cut where the row ends.
+    /// Appends a text, cut at the end of the row.
     pub fn put(&mut self, text: &str, style: Style) -> &mut Self {
         let room = usize::from(self.right.saturating_sub(self.x));
-        // Names and targets are text of the server's clients.
+        // Names and targets are text that the server's clients sent.
         let text = printable(text);
         self.x = self.buffer.set_stringn(self.x, self.y, text, room, style).0;
         self
     }
 
-    /// All of it, or nothing.
+    /// Appends the whole text, or nothing.
     pub fn put_if_it_fits(&mut self, text: &str, style: Style) -> bool {
         let fits =
             console::measure_text_width(&printable(text)) <= usize::from(self.right.saturating_sub(self.x));
@@ -48,7 +47,7 @@ impl Pen<'_> {
         fits
     }
 
-    /// Goes to a column, or stays if it is past that.
+    /// Moves to a column, unless the pen is past it.
     pub fn tab(&mut self, x: u16) -> &mut Self {
         self.x = self.x.max(x);
         self
@@ -56,31 +55,31 @@ impl Pen<'_> {
 }
 
 impl Canvas<'_> {
-    /// At the beginning of a row.
+    /// A pen at the beginning of a row.
     pub fn pen(&mut self, y: u16) -> Pen<'_> {
         Pen { x: self.area.x, y: self.area.y + y, right: self.area.right(), buffer: self.buffer }
     }
 
-    /// In this colour, if there are colours.
+    /// The style in this color, if colors may be used.
     pub fn colour(&self, style: Style, colour: Color) -> Style {
         if self.colours { style.fg(colour) } else { style }
     }
 
-    /// What a person should look at, if it is so.
+    /// The style of a number that needs attention, if it does.
     pub fn alarm(&self, is_on: bool) -> Style {
         if is_on { self.colour(bold(), Color::Yellow) } else { Style::new() }
     }
 
-    /// Names and numbers; those that have no room are left out from the right.
+    /// Names and numbers. From the first that does not fit, the rest is left out.
     pub fn items(&mut self, y: u16, label: &str, items: Vec<(&str, u64, bool)>) {
         let styles: Vec<Style> = items.iter().map(|(_, _, alarm)| self.alarm(*alarm)).collect();
         let mut pen = self.pen(y);
         if !label.is_empty() {
-            pen.put(label, dim()).tab(LABEL + 1);
+            pen.put(label, dim()).tab(LABEL);
         }
         let mut gap = "";
         for ((name, value, _), style) in items.into_iter().zip(styles) {
-            // "database 8 of 8" is one thing.
+            // "database 8 of 8" is one item.
             let before = if name == "of" { " " } else { gap };
             if !pen.put_if_it_fits(&format!("{before}{name} {value}"), style) {
                 return;
@@ -89,11 +88,11 @@ impl Canvas<'_> {
         }
     }
 
-    /// A lane: its label, its cells, who holds it.
+    /// A lane: its label, its cells, and the request that holds it.
     pub fn lane(&mut self, y: u16, lane: &Lane, columns: usize) {
         let colours = self.colours;
         let mut pen = self.pen(y);
-        // Before the server began there is nothing.
+        // The time before the server started stays blank.
         let blank = (columns - lane.cells.len()) as u16;
         pen.put(&lane.label, Style::new()).tab(LABEL + blank);
         for run in lane.cells.chunk_by(|a, b| a == b) {
@@ -103,7 +102,7 @@ impl Canvas<'_> {
         pen.put(" ", Style::new()).put(&lane.holder, Style::new());
     }
 
-    /// What the cells mean, as far as there is room.
+    /// The legend of the cells, as far as it fits.
     pub fn legend(&mut self, y: u16) {
         let colours = self.colours;
         let mut pen = self.pen(y);
@@ -117,7 +116,7 @@ impl Canvas<'_> {
     }
 }
 
-/// So many of so many, as a bar of this width.
+/// A share as a bar of this width.
 pub fn bar(count: u64, of: u64, width: u16) -> String {
     let full =
         (u128::from(count.min(of)) * u128::from(width)).checked_div(u128::from(of)).unwrap_or_default();
@@ -125,7 +124,7 @@ pub fn bar(count: u64, of: u64, width: u16) -> String {
     "█".repeat(full) + &"░".repeat(usize::from(width) - full)
 }
 
-/// A number as a column of eighths of the most.
+/// A number as a bar of eighths of the maximum.
 pub fn level(value: Option<u64>, of: u64) -> char {
     const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     match value {
@@ -153,7 +152,7 @@ pub(super) fn text_of(row: &[ratatui::buffer::Cell]) -> String {
     text
 }
 
-/// The colours of `reproduce`'s lanes.
+/// The colors of the lanes of `reproduce`.
 fn style(cell: Cell, colours: bool) -> Style {
     let (style, colour) = match cell {
         Cell::Empty => return Style::new(),

@@ -1,4 +1,4 @@
-//! The rows above the lanes: which server it is, its gauge, its numbers.
+//! The rows above the lanes: the server, its gauge and its numbers.
 
 use ratatui::style::{Color, Style};
 
@@ -25,15 +25,14 @@ impl Canvas<'_> {
         let pool = view.stats.whole();
         let held = view.record.as_ref().map(|record| record.held() as u64);
         let (Some(count), Some(max)) = (held.or_else(|| pool.taken()), pool.max_threads) else { return };
-        // Those that are marked as IO-bound come on top.
+        // Threads that are marked as IO-bound do not count toward the maximum.
         let max = max.max(pool.running.unwrap_or_default());
-        let words = if held.is_some() { "hold a request" } else { "could take none" };
         let is_full = pool.pool_capacity == Some(0);
         let style = self.colour(Style::new(), if is_full { Color::Yellow } else { Color::Cyan });
         let width = (self.area.width / 4).clamp(8, 32);
         let mut pen = self.pen(1);
-        pen.put("threads", dim()).tab(LABEL + 1).put(&bar(count, max, width), style);
-        pen.put(&format!(" {count} of {max}"), bold()).put_if_it_fits(&format!(" {words}"), Style::new());
+        pen.put("threads", dim()).tab(LABEL).put(&bar(count, max, width), style);
+        pen.put(&format!(" {count} of {max}"), bold()).put_if_it_fits(" threads held", Style::new());
     }
 
     pub fn numbers(&mut self, view: &TopView) {
@@ -50,13 +49,13 @@ impl Canvas<'_> {
         self.items(2, "stats", items.collect());
     }
 
-    /// What only ours tells: the other two limits.
+    /// The numbers of a ninetabs that Puma does not have: streams, database and connections.
     pub fn ours(&mut self, view: &TopView) {
         let (Some(streams), Some(database)) = (view.stats.streams, view.stats.database) else { return };
         let mut items = vec![
-            ("streams", streams.open, false),
+            ("open", streams.open, false),
             ("opened", streams.opened, false),
-            ("gone", streams.disconnected, false),
+            ("failed", streams.disconnected, false),
             ("reaped", streams.reaped, false),
             ("database", database.busy, database.busy == database.size),
             ("of", database.size, database.busy == database.size),
@@ -67,6 +66,6 @@ impl Canvas<'_> {
         if let Some(open) = view.stats.connections.and_then(|connections| connections.open) {
             items.push(("connections", open, false));
         }
-        self.items(3, "", items);
+        self.items(3, "streams", items);
     }
 }

@@ -1,31 +1,43 @@
-//! What goes on inside a server of ours: a lane a thread, todo and who waits in it, and
-//! what happened last.
+//! The screen of a ninetabs: one lane per thread, the queue and the requests in it, and the latest events.
 
 use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim};
 use super::look::{HEAD, Look, Scrolled};
 use super::view::TopView;
-use super::words::span;
+use super::words::{Tone, span};
 use crate::lab::lanes::{self, Lane};
 use crate::lab::record::Record;
 use crate::lab::story::Story;
 
-/// How much time a column of a lane is.
+/// The time that one column of a lane shows.
 const COLUMN_US: u64 = 500_000;
-/// Columns of who holds a lane.
+/// Columns for the name of the request that holds a lane.
 const HOLDER: u16 = 18;
-/// The most rows that are given to those who wait.
+/// The maximum number of rows for waiting requests.
 const MOST_WAITERS: usize = 8;
 
-/// How many rows it takes to show all threads, those who wait, and so many events.
+/// The number of rows that show all threads, the waiting requests and this many events.
 pub fn height_of_all(view: &TopView, record: &Record, events: usize) -> usize {
     let waiters = waiters(view, record).len().min(MOST_WAITERS);
-    // The lanes' title and todo are two rows, the legend and what is above it two more.
+    // The title and the queue are two rows, the legend and the keys two more.
     record.threads().len() + waiters + events.min(view.events.len()) + 4
 }
 
 impl Canvas<'_> {
+    /// The style of an event's text.
+    fn tone(&self, tone: Tone) -> Style {
+        let color = match tone {
+            Tone::Plain => return Style::new(),
+            Tone::Held => Color::Cyan,
+            Tone::Waiting => Color::Yellow,
+            Tone::Reaped => Color::Magenta,
+            Tone::Error => Color::Red,
+            Tone::Answered => Color::Green,
+        };
+        self.colour(Style::new(), color)
+    }
+
     pub fn inside(&mut self, view: &TopView, record: &Record, look: &Look<'_>, bottom: u16) -> Scrolled {
         let waiters = waiters(view, record);
         let room = usize::from(bottom.saturating_sub(HEAD + 2));
@@ -46,13 +58,14 @@ impl Canvas<'_> {
             let hidden = waiters.len() - number - 1;
             let is_last = number + 1 == shares.waiters && hidden > 0;
             let style = self.colour(Style::new(), Color::Yellow);
-            let line = if is_last { format!("and {} more wait", hidden + 1) } else { line.clone() };
+            let line = if is_last { format!("and {} more", hidden + 1) } else { line.clone() };
             self.pen(y).tab(LABEL).put(&line, style);
             y += 1;
         }
         for event in view.events.iter().skip(view.events.len() - shares.events) {
             let at = format!("{:>7} ", format!("{:.1}", event.at_us as f64 / 1e6));
-            self.pen(y).put(&at, dim()).put(&event.text, Style::new());
+            let tone = self.tone(event.tone);
+            self.pen(y).put(&at, dim()).put(&event.text, tone);
             y += 1;
         }
         scrolled
@@ -74,7 +87,7 @@ impl Canvas<'_> {
     }
 }
 
-/// Rows as they are shared out among threads, those who wait, and events.
+/// The rows for threads, waiting requests and events.
 #[derive(Debug, PartialEq, Eq)]
 struct Shares {
     rows: usize,
@@ -92,28 +105,28 @@ fn share(room: usize, rows: usize, waiters: usize, events: usize) -> Shares {
     Shares { rows, waiters, events: events.min(left - waiters) }
 }
 
-/// The lanes of the last moments, a column for [`COLUMN_US`]; fewer columns of a young server.
+/// The lanes up to now, one column per [`COLUMN_US`]. A young server has fewer columns.
 fn recent(record: &Record, columns: usize) -> Vec<Lane> {
-    // In whole columns, so that what has been drawn moves on and does not flicker.
+    // In whole columns, so that drawn cells move left without flicker.
     let end = record.now_us / COLUMN_US + 1;
     let columns = (columns as u64).min(end);
     let at = |column: u64| column.saturating_mul(COLUMN_US);
     lanes::draw(record, at(end - columns), at(end), columns as usize)
 }
 
-/// Who waits in todo, for how long, for what.
+/// The waiting requests: how long each has waited, and for what.
 fn waiters(view: &TopView, record: &Record) -> Vec<String> {
     let line = |story: &Story| {
         let waits = span(record.now_us.saturating_sub(story.queued_us));
         match story.target.as_str() {
-            "" => format!("{} waits {waits}, without a whole request yet", story.name()),
-            target => format!("{} waits {waits} for {target}", story.name()),
+            "" => format!("{} has waited {waits}, its request is unread", story.name()),
+            target => format!("{} has waited {waits} for {target}", story.name()),
         }
     };
     let mut lines: Vec<String> = record.todo().map(line).collect();
     let unknown = view.stats.pool.backlog.unwrap_or_default().saturating_sub(lines.len() as u64);
     if unknown > 0 && record.forgotten > 0 {
-        lines.push(format!("and {unknown} of which the timeline has forgotten the names"));
+        lines.push(format!("and {unknown} more, whose names are not recorded any more"));
     }
     lines
 }
@@ -123,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_first_then_who_waits_then_events() {
+    fn rows_go_to_threads_first_then_to_waiting_requests_then_to_events() {
         let shares = |room, rows, waiters, events| {
             let Shares { rows, waiters, events } = share(room, rows, waiters, events);
             (rows, waiters, events)

@@ -1,9 +1,9 @@
-//! How a person looks at the screen: what is scrolled to, what is asked to be seen.
+//! The state of the screen that keys change: scrolling, pause and help.
 
 /// Rows above the lanes.
 pub const HEAD: u16 = 4;
 
-/// How the view is looked at.
+/// The state of the screen.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     /// The first row of the lanes that is shown.
@@ -11,13 +11,13 @@ pub struct Look<'a> {
     pub paused: bool,
     pub help: bool,
     pub colours: bool,
-    /// Whether there is a keyboard: its keys are named.
+    /// Whether there is a keyboard, so that the keys are shown.
     pub keys: bool,
-    /// Why no answers come now, which may be while the picture stands still.
+    /// Why no answers arrive now, which may also happen during a pause.
     pub silence: Option<&'a str>,
 }
 
-/// How many rows of lanes there are, and how many of them were drawn.
+/// The number of lanes, and how many of them were drawn.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scrolled {
     pub rows: usize,
@@ -25,7 +25,7 @@ pub struct Scrolled {
 }
 
 impl Scrolled {
-    /// The last row that may be the first one shown.
+    /// The last row to which the lanes can be scrolled.
     pub fn last(self) -> usize {
         self.rows.saturating_sub(self.shown)
     }

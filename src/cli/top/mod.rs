@@ -39,11 +39,12 @@ use screen::LEAST;
 use view::TopView;
 
 pub(super) const EXAMPLES: &str = "\
-Keys: q, Esc or Ctrl-C leaves, p pauses, arrows and PageUp/PageDown scroll the
-threads, ? explains.
-It reads /stats, and so resets backlog_max and reactor_max, as every reader does.
-Exit status: 0 when left by a key, 1 if no server answers at the start, 2 without
-a terminal, 130 by a signal.
+Keys: q, Esc or Ctrl-C quits; p pauses; arrows, PageUp and PageDown scroll the
+threads; ? explains the screen.
+It reads /stats, which resets backlog_max and reactor_max, as for every reader.
+
+Exit status: 0 if quit by a key, 1 if no server answers at the start, 2 without
+a terminal, 130 if ended by a signal.
 
 Examples:
   ninetabs top
@@ -56,15 +57,15 @@ const REDRAW: Duration = Duration::from_secs(1);
 const ONCE_EVENTS: usize = 10;
 const ONCE_WIDTH: u16 = 100;
 
-/// See lanes, todo and numbers of a server live in the terminal, of ninetabs or of Puma.
+/// Watch the threads and the queue of a ninetabs or Puma in the terminal
 #[derive(Debug, Args)]
 pub struct TopArgs {
     #[command(flatten)]
     pub server: ControlServerArgs,
-    /// How often the server is asked, in seconds or as 500ms or 2s.
+    /// Interval of requests to the server [seconds; default: 0.5]
     #[arg(long, value_name = "SECS", value_parser = values::some_time, default_value = "0.5")]
     pub every: Duration,
-    /// Print one picture as text, and end.
+    /// Print one screen as text and exit
     #[arg(long)]
     pub once: bool,
 }
@@ -77,11 +78,11 @@ enum TopEnd {
 
 #[derive(Debug, Error)]
 enum TopError {
-    #[error("the terminal cannot be drawn on: {0}; --once prints one picture as text")]
+    #[error("cannot draw on the terminal: {0}; --once prints one screen as text")]
     Terminal(#[from] io::Error),
     #[error(transparent)]
     Thread(#[from] SpawnError),
-    #[error("the terminal's keys cannot be read any more")]
+    #[error("cannot read the terminal's keys any more")]
     NoKeys,
     #[error("the thread that asks the server has ended")]
     NoAsker,
@@ -90,9 +91,7 @@ enum TopError {
 /// Shows the server until it is left.
 pub fn run(args: TopArgs, from_environment: &FromEnvironment) -> ExitCode {
     if !args.once && !is_terminal() {
-        return misused(
-            "standard output is no terminal that can be drawn on; --once prints one picture as text",
-        );
+        return misused("standard output is not a terminal; --once prints one screen as text");
     }
     let mut asker = Asker::new(args.server);
     let view = match asker.ask() {

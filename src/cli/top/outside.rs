@@ -1,5 +1,5 @@
-//! What can be seen of a server that does not tell what goes on inside it, which is
-//! every Puma: its numbers as they were at each answer, and the workers of a cluster.
+//! The screen of a server without a `/timeline`, which is every Puma: the history of its numbers, and the workers of
+//! a cluster.
 
 use ratatui::style::{Color, Style};
 
@@ -23,10 +23,10 @@ impl Canvas<'_> {
             let Pool { backlog, pool_capacity, max_threads, requests_count, .. } = worker.last_status;
             let mut line = format!("worker {} (pid {}, phase {})", worker.index, worker.pid, worker.phase);
             if !worker.booted {
-                line.push_str("  is not up yet");
+                line.push_str("  not booted yet");
             }
             let taken = worker.last_status.taken().zip(max_threads);
-            let taken = taken.map(|(taken, max)| format!("  {taken} of {max}"));
+            let taken = taken.map(|(taken, max)| format!("  {taken} of {max} held"));
             let item = |name, value: Option<u64>| value.map(|value| format!("  {name} {value}"));
             let items =
                 [item("backlog", backlog), item("capacity", pool_capacity), item("requests", requests_count)];
@@ -40,9 +40,9 @@ impl Canvas<'_> {
         scrolled
     }
 
-    /// Of a server that does not tell what goes on inside: its numbers, a column an answer.
+    /// The history of the numbers, one column per answer.
     pub fn history(&mut self, view: &TopView, y: u16) -> u16 {
-        let columns = usize::from(self.area.width - LABEL - 1);
+        let columns = usize::from(self.area.width - LABEL);
         let shown = || view.samples.iter().skip(view.samples.len().saturating_sub(columns));
         let most_backlog = shown().filter_map(|pool| pool.backlog).max().unwrap_or_default();
         let in_use: String =
@@ -50,8 +50,8 @@ impl Canvas<'_> {
         let backlog: String = shown().map(|pool| level(pool.backlog, most_backlog)).collect();
         let (cyan, yellow) =
             (self.colour(Style::new(), Color::Cyan), self.colour(Style::new(), Color::Yellow));
-        self.pen(y).put("in use", dim()).tab(LABEL + 1).put(&in_use, cyan);
-        self.pen(y + 1).put("backlog", dim()).tab(LABEL + 1).put(&backlog, yellow);
+        self.pen(y).put("held", dim()).tab(LABEL).put(&in_use, cyan);
+        self.pen(y + 1).put("backlog", dim()).tab(LABEL).put(&backlog, yellow);
         y + 2
     }
 }

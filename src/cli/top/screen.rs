@@ -1,8 +1,8 @@
 //! The screen: a pure drawing of a [`TopView`] into cells.
 //!
-//! From above: which server, its gauge and numbers ([`super::head`]); of ours a lane a
-//! thread, todo and who waits in it, what happened last ([`super::inside`]), of a Puma what
-//! its numbers were ([`super::outside`]); what the cells mean and what can be pressed.
+//! From top to bottom: the server, its gauge and its numbers ([`super::head`]); for a ninetabs the lanes, the queue
+//! and the latest events ([`super::inside`]), for a Puma the history of its numbers ([`super::outside`]); the legend
+//! and the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -14,35 +14,35 @@ use super::look::{HEAD, Look, Scrolled};
 use super::view::TopView;
 use ninetabs_server::escape::printable;
 
-/// The smallest terminal on which there is something to see.
+/// The smallest terminal on which the screen is drawn.
 pub const LEAST: (u16, u16) = (40, 10);
 
-/// The most rows of why no answer comes.
+/// The maximum number of rows for the reason why no answer arrives.
 const MOST_FOOT: usize = 4;
 
 const HELP: [&str; 19] = [
-    "q, Esc, Ctrl-C  leave",
-    "p  pause: the picture stands still, the server goes on",
+    "q, Esc, Ctrl-C  quit",
+    "p  pause the screen; the server goes on",
     "?  back to the lanes",
     "arrows, PageUp, PageDown, Home, End  scroll the threads",
     "",
-    "threads   those that hold a request; of a Puma, those",
-    "          that could take none",
-    "busy      threads at work and what waits in todo: above",
-    "          the most threads, the excess waits",
-    "backlog   requests in todo, which no thread has taken",
+    "threads   threads that hold a request; for a Puma, the",
+    "          maximum minus the capacity",
+    "busy      working and waiting, as Puma counts: above",
+    "          the maximum of threads, the excess waits",
+    "backlog   requests in the queue, without a thread",
     "capacity  requests that could start now: at 0 they wait",
     "running   threads that exist; io: marked as IO-bound",
-    "requests  begun since the server started",
-    "streams   open; opened, gone (a write failed) and reaped",
+    "requests  started since the server started",
+    "streams   open; opened, failed (a write) and reaped",
     "          since the server started",
-    "database  connections lent out; waiting: actions for one",
+    "database  connections in use; waiting: actions for one",
     "",
     "It reads /stats, which resets backlog_max and reactor_max",
-    "for the next who asks. Neither is shown here.",
+    "for every reader. Neither is shown here.",
 ];
 
-/// Draws it all.
+/// Draws the screen.
 pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Scrolled {
     let mut canvas = Canvas { buffer, area, colours: look.colours };
     if area.width < LEAST.0 || area.height < LEAST.1 {
@@ -81,7 +81,7 @@ pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) ->
     scrolled
 }
 
-/// How high a screen must be that shows all rows and these many events.
+/// The height of a screen that shows all rows and this many events.
 pub fn height_of_all(view: &TopView, events: usize) -> u16 {
     let rows = match (&view.record, &view.stats.worker_status) {
         (Some(record), _) => inside::height_of_all(view, record, events),
@@ -103,17 +103,17 @@ impl Canvas<'_> {
         }
     }
 
-    /// What stands in the last rows. Why no answer comes is wrapped, and cut at [`MOST_FOOT`] rows.
+    /// The last rows: the keys, or the reason why no answer arrives, wrapped and cut at [`MOST_FOOT`] rows.
     fn foot_lines(&self, look: &Look<'_>) -> Vec<String> {
         let Some(why) = look.silence else {
             return match look.paused {
-                true => vec!["paused: p goes on  q leave  ? help".to_owned()],
-                false if look.keys => vec!["q leave  p pause  ? help".to_owned()],
+                true => vec!["paused: p resumes  q quit  ? help".to_owned()],
+                false if look.keys => vec!["q quit  p pause  ? help".to_owned()],
                 false => Vec::new(),
             };
         };
-        let paused = if look.paused { "paused: p goes on; " } else { "" };
-        // What another program has said is filtered before its columns are counted.
+        let paused = if look.paused { "paused: p resumes; " } else { "" };
+        // Control characters of another program are replaced before the columns are counted.
         wrapped(&format!("{paused}{}", printable(why)), usize::from(self.area.width))
     }
 
@@ -128,7 +128,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// While no answers come, all above this row is old, and dim.
+    /// While no answers arrive, everything above this row is outdated and dim.
     fn fade(&mut self, look: &Look<'_>, bottom: u16) {
         if look.silence.is_some() {
             let old = Rect { height: bottom, ..self.area };
@@ -137,7 +137,7 @@ impl Canvas<'_> {
     }
 }
 
-/// Words on lines of so many columns, at most [`MOST_FOOT`]; a word that is longer is cut into pieces.
+/// Breaks a text between words into at most [`MOST_FOOT`] lines. A word that is longer than a line is split.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -186,7 +186,7 @@ mod tests {
         Look { scroll: 0, paused: false, help: false, colours: true, keys: true, silence: None }
     }
 
-    /// So many threads, the first two of which stream; a page waits.
+    /// This many threads, the first two of which stream; a page waits.
     fn answers(threads: usize) -> Answers {
         let timeline = Timeline::default();
         let say = |thread, request, what| {
@@ -236,30 +236,30 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_screen() {
+    fn the_screen_of_a_ninetabs_from_top_to_bottom() {
         let (rows, scrolled) = drawn(&ours(2), &look(), 80, 20);
         assert_eq!(
             rows[..10],
             [
                 "tcp://127.0.0.1:9293  ninetabs 0.1.0, as Puma 8.0.2  up 8 s",
-                "threads  ████████████████████ 2 of 2 hold a request",
-                "stats    busy 3  backlog 1  capacity 0  requests 2  running 2  io 0",
-                "streams 2  opened 2  gone 0  reaped 0  database 2 of 2  connections 3",
+                "threads ████████████████████ 2 of 2 threads held",
+                "stats   busy 3  backlog 1  capacity 0  requests 2  running 2  io 0",
+                "streams open 2  opened 2  failed 0  reaped 0  database 2 of 2  connections 3",
                 "lanes   the last 26 s                                     now",
                 "tp 001                                      ●──────────────── tab 1",
                 "tp 002                                      ●──────────────── tab 2",
                 "queue                                       ░░░░░░░░░░░░░░░░░ /up",
-                "        /up waits 8.1 s for /up",
-                "    0.0 tp 001 was spawned",
+                "        /up has waited 8.1 s for /up",
+                "    0.0 tp 001 started",
             ]
         );
         assert_eq!(rows[18], "● write  ─ held  ╌ client gone  · idle  ░ waiting  × write failed  R reaped");
-        assert_eq!(rows[19], "q leave  p pause  ? help");
+        assert_eq!(rows[19], "q quit  p pause  ? help");
         assert_eq!(scrolled, Scrolled { rows: 2, shown: 2 });
     }
 
     #[test]
-    fn no_size_is_a_panic() {
+    fn every_size_of_a_terminal_is_drawn_without_a_panic() {
         let views = [ours(0), ours(40)];
         for view in &views {
             for (width, height) in
@@ -273,7 +273,7 @@ mod tests {
             }
         }
         assert_eq!(drawn(&views[0], &look(), 39, 10).0[0], "39 x 10 is too small:");
-        // What stands beside each other does not run together.
+        // Neighboring texts do not run together.
         assert_eq!(drawn(&ours(2), &look(), 40, 12).0[4], "lanes   the last 6 s");
     }
 
@@ -288,7 +288,7 @@ mod tests {
         let mut view = ours(2);
         view.stats.pool.running = Some(3);
         let (rows, _) = drawn(&view, &look(), 80, 20);
-        assert!(rows[1].ends_with("2 of 3 hold a request"), "{}", rows[1]);
+        assert!(rows[1].ends_with("2 of 3 threads held"), "{}", rows[1]);
     }
 
     #[test]
@@ -327,17 +327,17 @@ mod tests {
             rows.pop().unwrap()
         };
         assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: nobody");
-        assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p goes on; no answer for 1 min"));
+        assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p resumes; no answer for 1 min"));
         // Answers come again, behind the picture that stands still.
         view.take(answers(2), now);
-        assert_eq!(foot(&still, true, view.silence(now).as_deref()), "paused: p goes on  q leave  ? help");
+        assert_eq!(foot(&still, true, view.silence(now).as_deref()), "paused: p resumes  q quit  ? help");
     }
 
     #[test]
     fn without_answers_the_numbers_are_dim_and_the_reason_is_wrapped() {
         let view = ours(2);
-        let why = "no answer for 1 min 5 s, asking again: no server answers at tcp://127.0.0.1:9293: start one with \
-                   ninetabs, or name another with --control-url";
+        let why = "no answer for 1 min 5 s, asking again: cannot connect to tcp://127.0.0.1:9293: connection \
+                   refused. Start a server with `ninetabs`, or name one with --control-url or --state";
         let look = Look { silence: Some(why), ..look() };
         let mut terminal = Terminal::new(TestBackend::new(80, 20)).unwrap();
         let mut dims = |look: &Look<'_>| {
@@ -359,15 +359,15 @@ mod tests {
         assert!(dims(&self::look()).0.contains(&false));
         let (rows, _) = drawn(&view, &look, 80, 20);
         assert_eq!(rows[17..].join(" "), why);
-        // Nothing of it is lost in a narrower terminal.
+        // A narrower terminal shows all of it.
         let (rows, _) = drawn(&view, &look, 50, 20);
-        assert_eq!(rows[17..].join(" "), why);
+        assert_eq!(rows[16..].join(" "), why);
         assert_eq!(wrapped(&"x".repeat(25), 10), ["x".repeat(10), "x".repeat(10), "x".repeat(5)]);
         assert_eq!(wrapped("a模型b", 3), ["a模", "型b"]);
     }
 
     #[test]
-    fn a_puma_has_its_numbers_and_their_past() {
+    fn the_screen_of_a_puma_has_its_numbers_and_their_history() {
         let answers = |said: &str| {
             let url = "tcp://127.0.0.1:9293".parse().unwrap();
             Answers { url, anew: false, stats: serde_json::from_str(said).unwrap(), inside: None }
@@ -383,11 +383,11 @@ mod tests {
         let (rows, _) = drawn(&view, &look(), 80, 20);
         let expected = [
             "tcp://127.0.0.1:9293  Puma",
-            "threads  ████████████████████ 4 of 4 could take none",
-            "stats    backlog 0  capacity 0  requests 7  running 4",
+            "threads ████████████████████ 4 of 4 threads held",
+            "stats   backlog 0  capacity 0  requests 7  running 4",
             "",
-            "in use   ·▄█",
-            "backlog  ···",
+            "held    ·▄█",
+            "backlog ···",
         ];
         assert_eq!(rows[..6], expected);
     }

@@ -1,4 +1,4 @@
-//! What is known of the server that is looked at, as far back as a screen is wide.
+//! The data of the screen, for as far back as a screen is wide.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -6,34 +6,34 @@ use std::time::{Instant, SystemTime};
 
 use super::asker::Answers;
 use super::numbers::{Pool, StatsAnswer};
-use super::words::{self, EventLine, long_span};
+use super::words::{self, EventLine, Tone, long_span};
 use crate::lab::record::Record;
 use ninetabs_server::timeline::Excerpt;
 
-/// How far back lanes can be drawn: as many columns as a very wide screen has.
+/// How far back lanes can be drawn: the columns of a very wide screen.
 const KEPT_US: u64 = 180_000_000;
-/// How many requests are kept that have ended. A server under load has as many in some seconds:
-/// then its lanes begin there.
+/// The number of ended requests that are kept. A server under load has as many within seconds; its lanes then begin
+/// there.
 const KEPT_STORIES: usize = 50_000;
-/// How many events are kept, and samples of a Puma's numbers.
+/// The number of events that are kept, and of samples of a Puma's numbers.
 const KEPT_EVENTS: usize = 200;
 const KEPT_SAMPLES: usize = 1_000;
 
-/// All that is shown.
+/// The data of the screen.
 #[derive(Debug, Clone)]
 pub struct TopView {
     pub address: String,
     pub stats: StatsAnswer,
-    /// How long the server has been up, if it says when it began.
+    /// How long the server has been up, if it states when it started.
     pub up_us: Option<u64>,
-    /// What goes on inside; Puma does not tell.
+    /// The record of a ninetabs; a Puma has none.
     pub record: Option<Record>,
     /// Newest last.
     pub events: VecDeque<EventLine>,
     /// The numbers at each answer, newest last.
     pub samples: VecDeque<Pool>,
     answered: Instant,
-    /// Why there has been no answer since.
+    /// Why there has been no answer since then.
     trouble: Option<String>,
 }
 
@@ -53,19 +53,19 @@ impl TopView {
         view
     }
 
-    /// Takes in that no answer came.
+    /// Takes in that no answer arrived.
     pub fn miss(&mut self, why: String) {
         self.trouble = Some(why);
     }
 
-    /// For how long there has been no answer, and why; None while answers come.
+    /// How long there has been no answer, and why. None while answers arrive.
     pub fn silence(&self, now: Instant) -> Option<String> {
         let why = self.trouble.as_ref()?;
         let silent = now.saturating_duration_since(self.answered).as_secs();
         Some(format!("no answer for {}, asking again: {why}", long_span(silent)))
     }
 
-    /// Takes in what was answered at this time.
+    /// Takes in the answers of this time.
     pub fn take(&mut self, answers: Answers, now: Instant) {
         let Answers { url, anew, stats, inside } = answers;
         if anew {
@@ -90,11 +90,11 @@ impl TopView {
         let gap = (excerpt.forgotten > 0 && !anew)
             .then(|| excerpt.moments.first().map_or(excerpt.now_us, |moment| moment.at_us));
         if let Some(at_us) = gap {
-            let text = format!("{} moments were forgotten before they were asked for", excerpt.forgotten);
-            keep(&mut self.events, EventLine { at_us, text }, KEPT_EVENTS);
+            let text = format!("{} events were not recorded here", excerpt.forgotten);
+            keep(&mut self.events, EventLine { at_us, text, tone: Tone::Plain }, KEPT_EVENTS);
         }
         record.take(excerpt);
-        // The stories have all that is shown of the moments but their words.
+        // Of the moments only their text is shown; the stories have the rest.
         let moments = mem::take(&mut record.moments);
         let events = moments.iter().rev().filter_map(|moment| words::tell(moment, record));
         let events: Vec<EventLine> = events.take(KEPT_EVENTS).collect();

@@ -1,22 +1,34 @@
-//! Moments of the timeline in words, for the last lines of the screen.
+//! The text of an event, for the last lines of the screen.
 //!
-//! The lanes show what happens to every request: it is read, queued, written to. Here are the other moments.
+//! The lanes show what happens to each request all the time. These lines are for the other events.
 
 use crate::lab::record::Record;
 use ninetabs_server::timeline::{Moment, What};
 
-/// A shorter wait in todo, or a shorter answer, has no event: a server under load has thousands of them per
-/// second, and nothing else would be seen.
+/// A shorter wait in the queue, or a shorter response, gets no line: a server under load has thousands of them per
+/// second.
 const PASSING_US: u64 = 100_000;
 
-/// Something that happened.
+/// A line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventLine {
     pub at_us: u64,
     pub text: String,
+    pub tone: Tone,
 }
 
-/// The event of a moment that the record has taken in, if the moment has one.
+/// The meaning of a line, which decides its color.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Held,
+    Waiting,
+    Reaped,
+    Error,
+    Answered,
+}
+
+/// The line for a moment that the record has taken in, if it gets one.
 pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
     let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
     let lasts = |us: u64| (us >= PASSING_US).then(|| span(us));
@@ -27,39 +39,46 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
         _ => String::new(),
     };
     let text = match &moment.what {
-        What::Spawned => format!("{} was spawned", thread()),
+        What::Spawned => format!("{} started", thread()),
         What::Exited => format!("{} ended", thread()),
         What::Started => {
             let waited = lasts(moment.at_us.saturating_sub(story?.queued_us))?;
-            format!("{} was taken out of todo by {} after {waited}", name(), thread())
+            format!("{} got {} after {waited} in the queue", name(), thread())
         }
         What::MarkedIoBound => format!("{} was marked IO-bound: {} no longer counts", name(), thread()),
-        What::Streaming => format!("{} streams, and holds {}", name(), thread()),
-        What::Blocked { us } => format!("a write to {} waited {} for the client to read", name(), span(*us)),
-        What::Disconnected { write, error } => format!("{} is gone: write {write} failed, {error}", name()),
+        What::Streaming => format!("{} streams and holds {}", name(), thread()),
+        What::Blocked { us } => format!("{}: a write was blocked for {}", name(), span(*us)),
+        What::Disconnected { write, error } => format!("{}: write {write} failed ({error})", name()),
         What::Reaped { age_ms, why } => {
-            format!("{} was told to end, {} old: {why}", name(), span(age_ms.saturating_mul(1000)))
+            format!("{} was reaped after {}: {why}", name(), span(age_ms.saturating_mul(1000)))
         }
-        What::Withdrawn => format!("{} left todo: its connection was to make room", name()),
-        What::Left => format!("{} was not served: its client closed before its turn", name()),
+        What::Withdrawn => format!("{} left the queue: its connection was closed to make room", name()),
+        What::Left => format!("{} was not answered: its client closed while it waited", name()),
         What::Rejected { status, why } => format!("{} was refused with {status}: {why}", name()),
         What::Panicked { message } => format!("{} panicked: {message}", name()),
         What::Answered { duration_us, .. } if story.is_some_and(|story| story.is_stream) => {
-            format!("{} ended after {}: {} is free", name(), span(*duration_us), thread())
+            format!("{} ended after {}, {} freed", name(), span(*duration_us), thread())
         }
         What::Answered { duration_us, .. } => {
             let served = lasts(*duration_us)?;
-            format!("{} was served by {} in {served}", name(), thread())
+            format!("{} was answered by {} in {served}", name(), thread())
         }
         What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown => {
             return None;
         }
     };
-    Some(EventLine { at_us: moment.at_us, text })
+    let tone = match &moment.what {
+        What::Streaming | What::Started => Tone::Held,
+        What::Blocked { .. } | What::Withdrawn | What::Left => Tone::Waiting,
+        What::Reaped { .. } => Tone::Reaped,
+        What::Disconnected { .. } | What::Rejected { .. } | What::Panicked { .. } => Tone::Error,
+        What::Answered { .. } => Tone::Answered,
+        _ => Tone::Plain,
+    };
+    Some(EventLine { at_us: moment.at_us, text, tone })
 }
 
-/// A length of time as a person says it: `3 ms`, `2.1 s`, and from a minute on as
-/// [`long_span`] does.
+/// A length of time: `3 ms`, `2.1 s`, and from a minute on as in [`long_span`].
 pub fn span(us: u64) -> String {
     match us {
         0..100_000 => format!("{} ms", us / 1000),
@@ -68,7 +87,7 @@ pub fn span(us: u64) -> String {
     }
 }
 
-/// So many seconds: `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
+/// A number of seconds: `12 s`, `3 min 5 s`, `2 h 10 min`, `3 d 4 h`.
 pub fn long_span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -84,13 +103,13 @@ mod tests {
     use ninetabs_server::timeline::{Subject, Timeline};
 
     #[test]
-    fn a_streams_life_has_an_event_for_each_turn() {
+    fn a_stream_has_a_line_for_each_step_of_its_life() {
         let timeline = Timeline::default();
         let subject = Some(Subject { connection: 40_001, port: 0, request: 1 });
         timeline.record(Some(3), None, What::Spawned);
         for (thread, what) in [
             (None, What::Queued),
-            // Not all of it has come: another thread has it later.
+            // The request is not complete: another thread takes it later.
             (Some(2), What::Started),
             (Some(2), What::Finished),
             (None, What::Queued),
@@ -108,7 +127,7 @@ mod tests {
             timeline.record(thread, subject, what);
         }
         let mut excerpt = timeline.after(0);
-        // It was with the reactor for a second, waited in todo for two, and streamed for four.
+        // It was in the reactor for a second, in the queue for two, and streamed for four.
         let last_queued = excerpt.moments.iter().rposition(|moment| moment.what == What::Queued);
         for (at, moment) in excerpt.moments.iter_mut().enumerate() {
             moment.at_us = match moment.what {
@@ -125,18 +144,18 @@ mod tests {
         assert_eq!(
             told,
             [
-                "tp 003 was spawned",
-                "tab 9 was taken out of todo by tp 003 after 2.0 s",
-                "tab 9 streams, and holds tp 003",
-                "tab 9 is gone: write 2 failed, EPIPE",
-                "tab 9 ended after 4.0 s: tp 003 is free",
+                "tp 003 started",
+                "tab 9 got tp 003 after 2.0 s in the queue",
+                "tab 9 streams and holds tp 003",
+                "tab 9: write 2 failed (EPIPE)",
+                "tab 9 ended after 4.0 s, tp 003 freed",
             ]
         );
     }
 
     /// A request that was refused, or is still with the reactor, has no event of an answer.
     #[test]
-    fn only_an_answered_request_is_said_to_be_served() {
+    fn only_an_answered_request_gets_the_line_of_an_answer() {
         let told = |whats: &[What]| {
             let timeline = Timeline::default();
             for what in whats {
@@ -160,15 +179,15 @@ mod tests {
         assert_eq!(told(&[What::Queued, What::Started, What::Finished]), [""; 0]);
         assert_eq!(
             told(&[What::Queued, What::Started, up.clone(), What::Left, What::Finished]),
-            ["/up was not served: its client closed before its turn"]
+            ["/up was not answered: its client closed while it waited"]
         );
         let wrote = What::Wrote { bytes: 9 };
         let served = told(&[What::Queued, What::Started, up, wrote, answered, What::Finished]);
-        assert_eq!(served, ["/up was served by tp 001 in 0.1 s"]);
+        assert_eq!(served, ["/up was answered by tp 001 in 0.1 s"]);
     }
 
     #[test]
-    fn how_long_a_time_is() {
+    fn times_are_written_in_the_largest_fitting_unit() {
         for (us, said) in [
             (0, "0 ms"),
             (99_999, "99 ms"),
