@@ -92,7 +92,9 @@ fn no_answer(url: &ControlUrl, error: &AskError) -> String {
         AskError::Unreachable(HttpError::Connect { source, .. } | HttpError::Resolve { source, .. }) => {
             cause(source)
         }
-        AskError::Unreachable(HttpError::ConnectTimedOut { after, .. }) => format!("no connection within {after:?}"),
+        AskError::Unreachable(HttpError::ConnectTimedOut { after, .. }) => {
+            format!("no connection within {after:?}")
+        }
         AskError::Unreachable(error) => error.to_string(),
         AskError::Broken(HttpError::Reset { source }) => {
             return format!(
