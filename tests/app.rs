@@ -1,5 +1,4 @@
-//! The seed's app by its answers: the page, the models, and the beginning of a
-//! stream, byte by byte.
+//! The answers of the app: the page, the models, and the beginning of a stream, byte by byte.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +20,7 @@ fn post(server: &Server, headers: &str, body: &str) -> String {
 }
 
 #[test]
-fn every_path_that_there_is() {
+fn each_path_of_the_app_answers_with_its_status() {
     let server = Server::start(&[]);
     for (method, path, status, beginning) in [
         ("GET", "/", 200, "<!doctype html>"),
@@ -45,7 +44,7 @@ fn every_path_that_there_is() {
 }
 
 #[test]
-fn the_page_shows_what_there_is_and_where_to_go() {
+fn the_page_shows_the_models_and_links_to_tabs_and_fixes() {
     let server = Server::start(&[]);
     create(server.app, "<script>alert('x')</script>");
     create(server.app, "second");
@@ -74,7 +73,7 @@ fn the_page_shows_what_there_is_and_where_to_go() {
 }
 
 #[test]
-fn models_json_has_what_came_after_an_id() {
+fn models_json_has_the_models_after_an_id() {
     let server = Server::start(&[]);
     for name in ["a", "b\"\n</script>", "ä🙂"] {
         assert_eq!(
@@ -110,7 +109,7 @@ fn models_json_has_what_came_after_an_id() {
 }
 
 #[test]
-fn what_is_posted_is_created_or_refused_in_one_line() {
+fn a_posted_model_is_created_or_refused_with_one_line() {
     let server = Server::start(&[]);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let as_json = "Content-Type: application/json; charset=utf-8\r\n";
@@ -247,7 +246,7 @@ fn only_the_newest_models_are_kept() {
         let server = Server::start(flags);
         let mut client = send(server.app, b"");
         for n in 1..=created {
-            // A connection has 999 requests.
+            // A connection serves at most 999 requests.
             if n % 900 == 0 {
                 client = send(server.app, b"");
             }
@@ -291,7 +290,7 @@ fn the_page_has_the_newest_models_and_links_to_the_older_ones() {
         assert!(status == 200 && page.len() < 400 * 1024, "{path}: {status}, {} bytes", page.len());
         let ids = ids_of_page(&page);
         assert!((1..=100).contains(&ids.len()), "{path}: {ids:?}");
-        // A page of older models says so, and opens no stream.
+        // A page of older models does not open a stream.
         assert_eq!(page.contains("data-before=\"\""), path == "/", "{path}");
         all.extend(ids);
         pages += 1;
@@ -327,7 +326,7 @@ fn a_client_that_follows_the_links_of_models_json_gets_every_model_once() {
 }
 
 #[test]
-fn where_a_stream_begins() {
+fn a_stream_begins_at_the_position_of_its_request() {
     let server = Server::start(&["--update-rate", "50ms"]);
     for name in ["a", "b", "c"] {
         create(server.app, name);
@@ -362,7 +361,7 @@ fn where_a_stream_begins() {
         let models = serde_json::from_str(line("data: ")).unwrap();
         assert_eq!((ids(&models).as_slice(), line("id: ")), (wanted, "3"), "{case}");
         let is_beyond = [header, param].contains(&Some("99"));
-        // The log has a thread of its own.
+        // The log is written on a thread of its own.
         wait_for(&case, || {
             (server.log().matches(warning).count() - logged >= usize::from(is_beyond)).then_some(())
         });
@@ -371,7 +370,7 @@ fn where_a_stream_begins() {
 }
 
 #[test]
-fn a_client_that_repeats_itself_writes_a_few_lines_and_the_rest_is_counted() {
+fn repeated_requests_log_a_few_lines_and_the_rest_is_counted() {
     let server = Server::start(&[]);
     for (position, message) in [
         ("9223372036854775807", "a client asks for what comes after model"),
@@ -389,7 +388,7 @@ fn a_client_that_repeats_itself_writes_a_few_lines_and_the_rest_is_counted() {
 }
 
 #[test]
-fn a_position_that_is_no_longer_kept_is_named_in_the_stream_and_counted() {
+fn a_gap_after_a_position_is_reported_in_the_stream_and_counted() {
     let server = Server::start(&["--keep-models", "3"]);
     for n in 1..=10 {
         create(server.app, &format!("model {n}"));
@@ -409,7 +408,7 @@ fn a_position_that_is_no_longer_kept_is_named_in_the_stream_and_counted() {
 }
 
 #[test]
-fn the_beginning_of_a_stream_to_the_byte() {
+fn a_stream_begins_with_exactly_these_bytes() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\n\
                 x-accel-buffering: no\r\nvary: origin\r\ntransfer-encoding: chunked\r\n\r\n";
     let chunk = |bytes: &str| format!("{:x}\r\n{bytes}\r\n", bytes.len());
@@ -434,11 +433,11 @@ fn the_beginning_of_a_stream_to_the_byte() {
 }
 
 #[test]
-fn a_stream_tells_what_is_created() {
+fn a_stream_sends_created_models() {
     for flags in [&[][..], &["--loop", "faithful"]] {
         let server = Server::start(&[flags, &["--update-rate", "50ms"]].concat());
         let mut stream = open_stream(server.app);
-        // Time slices lose what is created between a query and the next slice.
+        // Time slices lose models that are created between a query and the next slice.
         let text = wait_for("a model that was not lost", || {
             create(server.app, "new\nline");
             let text = read_until(&mut stream, "]\n\n");
@@ -510,9 +509,9 @@ fn views_are_read_at_each_request() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// A row per kind of answer: what it says of caches, and never that its type may be guessed.
+/// One row per kind of answer, with its `Cache-Control`. No answer allows its type to be guessed.
 #[test]
-fn json_text_and_pages_say_how_they_may_be_cached() {
+fn json_text_and_pages_state_how_they_may_be_cached() {
     let server = Server::start(&["--produce-every", "off", "--database", ":memory:"]);
     let request = |line: &str, fields: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
     for (to, request, status, cached) in [

@@ -40,7 +40,7 @@ fn connect(app: SocketAddr) -> WebSocket<TcpStream> {
     socket
 }
 
-/// The next text that is no ping.
+/// The next text message other than a ping.
 fn text(socket: &mut WebSocket<TcpStream>) -> String {
     loop {
         match socket.read().unwrap() {
@@ -68,7 +68,7 @@ fn model(socket: &mut WebSocket<TcpStream>) -> (String, i64) {
 }
 
 #[test]
-fn the_handshake_is_rails_own() {
+fn the_handshake_is_that_of_rails() {
     let server = Server::start(&[]);
     let app = server.app;
     let origin = format!("Origin: http://{app}\r\n");
@@ -85,7 +85,7 @@ fn the_handshake_is_rails_own() {
         assert_eq!(head, format!("{accepted}{chosen}\r\n"), "{wanted}");
     }
     assert_eq!(handshake(app, &origin), format!("{accepted}\r\n"));
-    // A page of elsewhere, nobody's page, and what is no WebSocket.
+    // A page of another site, a request without an origin, and requests that are not a WebSocket handshake.
     for fields in ["Origin: http://evil.test\r\n", "", "Origin: null\r\n"] {
         assert!(handshake(app, fields).starts_with("HTTP/1.1 404 "), "{fields}");
     }
@@ -126,7 +126,7 @@ fn the_handshake_is_rails_own() {
 }
 
 #[test]
-fn a_client_is_welcomed_subscribes_and_gets_each_model_as_a_message() {
+fn a_client_gets_a_welcome_and_each_model_as_a_message() {
     let server = Server::start(&["--threads", "1:1"]);
     let mut socket = connect(server.app);
     command(&mut socket, "subscribe", CHANNEL);
@@ -180,7 +180,7 @@ fn a_client_is_welcomed_subscribes_and_gets_each_model_as_a_message() {
 }
 
 #[test]
-fn there_are_pings_and_they_say_what_time_it_is() {
+fn pings_carry_the_time() {
     let server = Server::start(&[]);
     let mut socket = connect(server.app);
     let mut times = Vec::new();
@@ -194,7 +194,7 @@ fn there_are_pings_and_they_say_what_time_it_is() {
 }
 
 #[test]
-fn a_client_that_was_cut_subscribes_with_what_it_has_and_misses_nothing() {
+fn a_client_that_was_cut_off_subscribes_with_its_position_and_misses_no_model() {
     const CUTS: usize = 250;
     let server = Server::start_with("--produce-every 3ms --keep-models 1000000");
     thread::scope(|scope| {
@@ -233,7 +233,7 @@ fn a_restart_is_announced() {
 }
 
 #[test]
-fn garbage_floods_and_silence_cost_nobody_else_anything() {
+fn garbage_floods_and_stalled_readers_do_not_affect_other_clients() {
     let server =
         Server::start(&["--write-timeout", "2", "--push-buffer", "16777216", "--keep-models", "100000"]);
     let mut fast = connect(server.app);
@@ -246,7 +246,7 @@ fn garbage_floods_and_silence_cost_nobody_else_anything() {
         drop(socket);
         stream
     };
-    // Bytes that are no frame, one that is too large, one that comes whole, and one without a mask.
+    // Bytes that are not a frame, a frame that is too large, a complete one, and one without a mask.
     let large = [&[0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &[b'x'; 0xffff]].concat();
     for (bytes, code) in [
         (&[0xff; 64][..], 1002),
@@ -261,13 +261,13 @@ fn garbage_floods_and_silence_cost_nobody_else_anything() {
         let close = [&[0x88, 0x02][..], &u16::to_be_bytes(code)].concat();
         assert!(rest.ends_with(&close), "{rest:?}");
     }
-    // Whoever asks and asks and reads no answer.
+    // A client that sends commands without reading the answers.
     let mut greedy = connect(server.app);
     greedy.get_mut().set_write_timeout(Some(PATIENCE)).unwrap();
     let identifier = r#"{"channel":"ModelsChannel","since":-1}"#;
     let ask = json!({ "command": "subscribe", "identifier": identifier }).to_string();
     wait_for("its end", || (0..1000).any(|_| greedy.send(Message::text(ask.clone())).is_err()).then_some(()));
-    // Whoever subscribes, and reads nothing of it.
+    // A client that subscribes without reading the messages.
     let mut stopped = connect(server.app);
     command(&mut stopped, "subscribe", r#"{"channel":"ModelsChannel","since":0}"#);
     create_large(server.app, 300);
@@ -279,7 +279,7 @@ fn garbage_floods_and_silence_cost_nobody_else_anything() {
 }
 
 #[test]
-fn the_page_shows_it_at_work_and_comes_back_with_what_it_has() {
+fn the_page_receives_models_and_reconnects_with_its_position() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--stream-cap", "2"]);
     let tab = browser.first_tab();
@@ -297,7 +297,7 @@ fn the_page_shows_it_at_work_and_comes_back_with_what_it_has() {
 
 /// Rails' own client, in a real browser: it connects, receives, survives a restart and comes back.
 #[test]
-fn rails_own_client_connects_receives_and_survives_a_restart() {
+fn the_client_of_rails_connects_receives_and_survives_a_restart() {
     let Some(browser) = Browser::start() else { return };
     let Some(client) = npm::fetch("@rails/actioncable@8.1.400", "app/assets/javascripts/actioncable.js")
     else {

@@ -1,5 +1,5 @@
-//! Nine tabs in the real Chromium: who waits for a thread, who for the browser, and
-//! what a page does when it is left.
+//! Nine tabs in the real Chromium: which tab waits for a thread, which one in the browser, and what a page
+//! does when it is left.
 
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{Server, create, get, json, program, wait_for};
@@ -12,13 +12,13 @@ const ARRIVED: &str = "document.querySelectorAll('#models tr.new').length";
 
 const STREAMS: &str = "document.body.dataset.state === 'streaming'";
 
-/// Waits until a tab's page streams and a model has come by that stream.
+/// Waits until a tab's page streams and a model has arrived by that stream.
 fn wait_until_it_streams(browser: &Browser, tab: &Tab) {
     browser.wait_for(tab, STREAMS);
     browser.wait_for(tab, &format!("{ARRIVED} > 0"));
 }
 
-/// Waits for so many models more: time measured in what a stream delivers.
+/// Waits for `count` more models, and so measures time by what a stream delivers.
 fn wait_for_models(browser: &Browser, tab: &Tab, count: u64) {
     let so_far = browser.eval(tab, ARRIVED).as_u64().unwrap();
     browser.wait_for(tab, &format!("{ARRIVED} >= {}", so_far + count));
@@ -28,7 +28,7 @@ fn errors(browser: &Browser, tab: &Tab) -> Vec<String> {
     browser.console(tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect()
 }
 
-/// The timeline's moments of a kind.
+/// The record's moments of a kind.
 fn moments(server: &Server, after: u64) -> Vec<Value> {
     let (_, excerpt) = json(server.control, "GET", &format!("/timeline?after={after}"));
     excerpt["moments"].as_array().unwrap().clone()
@@ -73,7 +73,7 @@ fn on_nine_hosts_the_ninth_page_waits_for_a_thread() {
 }
 
 #[test]
-fn on_one_host_the_seventh_page_waits_for_the_browser() {
+fn on_one_host_the_seventh_page_waits_in_the_browser() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "200ms", "--produce-every", "200ms"]);
 
@@ -104,10 +104,10 @@ fn on_one_host_the_seventh_page_waits_for_the_browser() {
     for tab in &waiting {
         assert_eq!(browser.title(tab), "about:blank", "its page has not come");
     }
-    assert_eq!(get(server.app, "/up").0, 200, "whoever is not this browser is answered");
+    assert_eq!(get(server.app, "/up").0, 200, "another client is answered");
 
-    // The free connection goes to a page, and then to another page or to the first one's
-    // stream, as Chromium likes; in the end six tabs stream again.
+    // Chromium gives the free connection to a page, and then to another page or to the first one's stream. In
+    // the end, six tabs stream again.
     browser.close_tab(tabs.remove(0));
     wait_for("one of the waiting pages, and its stream", || {
         waiting.iter().find(|tab| browser.title(tab) == "models" && browser.eval(tab, STREAMS) == true)
@@ -116,7 +116,7 @@ fn on_one_host_the_seventh_page_waits_for_the_browser() {
     assert_eq!(stats["pool_capacity"], 2);
 }
 
-/// Whether the client of this connection has closed it, as the server's kernel has it.
+/// Whether the client of this connection has closed it, according to the server's kernel.
 fn has_closed(server: &Server, peer_port: u64) -> bool {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let (local, peer) = (format!(":{:04X}", server.app.port()), format!(":{peer_port:04X}"));
@@ -128,7 +128,7 @@ fn has_closed(server: &Server, peer_port: u64) -> bool {
 }
 
 #[test]
-fn a_page_left_by_a_link_returns_its_thread_within_two_writes_and_streams_again_on_back() {
+fn a_page_left_by_a_link_frees_its_thread_within_two_writes_and_streams_again_on_back() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "500ms"]);
     let tab = browser.first_tab();
@@ -155,7 +155,7 @@ fn a_page_left_by_a_link_returns_its_thread_within_two_writes_and_streams_again_
     assert!((1..=2).contains(&writes.len()), "{writes:?}");
     assert_eq!(writes.last().unwrap()["kind"], "disconnected");
 
-    // While it was away a model came; the page out of the browser's cache asks for it.
+    // A model was created in between; the page from the browser's cache requests it.
     assert_eq!(create(server.app, "made meanwhile").0, 201);
     browser.back(&tab);
     browser.wait_for(
@@ -169,7 +169,7 @@ fn a_page_left_by_a_link_returns_its_thread_within_two_writes_and_streams_again_
 }
 
 #[test]
-fn what_a_model_is_called_is_text_and_no_markup() {
+fn a_models_name_is_text_and_not_markup() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "100ms"]);
     let name = "<b>x</b><script>window.ran = 1</script><img src=x onerror='window.ran = 2'>";
@@ -214,7 +214,7 @@ fn page_fetch_closes_the_source() {
 }
 
 #[test]
-fn a_reaped_page_comes_back_without_a_word_on_the_console() {
+fn a_reaped_page_reconnects_without_a_message_on_the_console() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "100ms", "--retry", "200ms"]);
     let tab = browser.first_tab();
@@ -236,7 +236,7 @@ fn a_reaped_page_comes_back_without_a_word_on_the_console() {
 }
 
 #[test]
-fn the_labs_own_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
+fn the_labs_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
     if program("chromium").is_none() {
         return;
     }

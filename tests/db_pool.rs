@@ -1,5 +1,5 @@
-//! The pool behind the pool: five database connections for eight threads, and a
-//! sixth tab that looks, to the person in front of it, as if threads were lacking.
+//! The database pool: five connections for eight threads, and a sixth tab that looks to its user as if there
+//! were no idle thread.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -30,13 +30,13 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
     let mut page = ask(&server, "/");
     let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });
-    // Which of the pools is empty: not Puma's.
+    // The database pool is empty, and not Puma's.
     let stats = server.wait_for_stats("waiting for connections", |stats| stats["database"] == full);
     assert_eq!(
         (&stats["pool_capacity"], &stats["backlog"], &stats["running"]),
         (&1.into(), &0.into(), &8.into())
     );
-    // What asks for no connection is answered while they wait.
+    // A request without a query is answered while they wait.
     assert_eq!(get(server.app, "/up").0, 200);
     assert_eq!(server.stats()["database"], full);
 
@@ -65,7 +65,7 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
 }
 
 #[test]
-fn the_sixth_tab_comes_back_and_waits_again_until_one_leaves() {
+fn the_sixth_tab_reconnects_and_waits_until_one_leaves() {
     let server = Server::start_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
     let mut tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let sixth = open_tab(&server, "tab 6", "");
@@ -90,7 +90,7 @@ fn with_a_lease_for_each_query_all_eight_stream() {
 }
 
 #[test]
-fn a_resize_after_a_reset_keeps_the_connections_that_are_still_out() {
+fn a_resize_after_a_reset_keeps_connections_that_are_checked_out() {
     let server = Server::start_with("--threads 2 --update-rate 100ms");
     let order = |path: &str| assert_eq!(ask_control(server.control, "POST", path).0, 200, "{path}");
     order("/resize?max=8");

@@ -24,16 +24,16 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 
 const PUSH: &str = "/fixes/push/stream";
-/// The control server starts its own when they are wanted.
+/// The control server starts its threads on demand.
 const CONTROL_THREADS: u64 = 4;
 const PARTIALS: &str = "/fixes/partials/stream";
 
-/// The ids in what `partials` pushes.
+/// The ids in a piece of `partials`.
 fn rows(html: &str) -> Vec<i64> {
     html.split("<li id=\"model_").skip(1).map(|row| row.split_once('"').unwrap().0.parse().unwrap()).collect()
 }
 
-/// A listener that has been greeted.
+/// Opens a listener and reads its greeting.
 fn listen(app: SocketAddr, path: &str, last_event_id: &str) -> TcpStream {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last_event_id}\r\n\r\n");
     let mut stream = send(app, request.as_bytes());
@@ -63,7 +63,7 @@ fn listeners(server: &Server, open: u64) {
 }
 
 #[test]
-fn a_hundred_listeners_hold_no_thread_and_cost_one_query_a_change() {
+fn a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change() {
     let server = Server::start(&["--threads", "2:2"]);
     let threads = proc_status(server.child.id(), "Threads");
     let mut all: Vec<_> = (0..100).map(|_| listen(server.app, PUSH, "")).collect();
@@ -87,7 +87,7 @@ fn a_hundred_listeners_hold_no_thread_and_cost_one_query_a_change() {
 }
 
 #[test]
-fn a_listener_begins_as_a_stream_does_and_goes_on_after_its_last_event_id() {
+fn a_listener_begins_as_a_stream_does_and_resumes_after_its_last_event_id() {
     let server = Server::start(&["--retry", "1500ms", "--keep-models", "100000"]);
     for n in 1..=120 {
         assert_eq!(create(server.app, &format!("<b>{n}</b> %26 co")).0, 201);
@@ -118,7 +118,7 @@ fn a_listener_begins_as_a_stream_does_and_goes_on_after_its_last_event_id() {
 }
 
 #[test]
-fn what_is_said_reaches_all_and_only_a_form_of_ours_may_say_it() {
+fn an_event_reaches_all_listeners_and_only_our_own_forms_may_send_one() {
     let server = Server::start(&[]);
     let mut all: Vec<_> = (0..5).map(|_| listen(server.app, PUSH, "")).collect();
     assert_eq!(say(server.app, "hello", ""), 202);
@@ -133,7 +133,7 @@ fn what_is_said_reaches_all_and_only_a_form_of_ours_may_say_it() {
 }
 
 #[test]
-fn whoever_reads_nothing_is_cut_and_holds_up_nobody() {
+fn a_stalled_reader_is_cut_off_without_delaying_others() {
     let server = Server::start(&["--write-timeout", "2", "--keep-models", "100000"]);
     // More than the buffers between them hold.
     create_large(server.app, 300);
@@ -154,7 +154,7 @@ fn listen_request(last_event_id: &str) -> String {
 }
 
 #[test]
-fn memory_stays_within_the_buffer_while_many_read_nothing() {
+fn memory_stays_within_the_buffer_with_many_stalled_readers() {
     let server =
         Server::start(&["--push-buffer", "262144", "--write-timeout", "600", "--keep-models", "1000000"]);
     // It comes back, if it falls behind as well.
@@ -221,7 +221,7 @@ fn ask_or_leave(app: SocketAddr, path: &str, since: i64) -> Option<String> {
 }
 
 #[test]
-fn answers_that_are_cut_are_asked_for_again_and_nothing_is_lost() {
+fn answers_that_are_cut_off_are_requested_again_and_no_model_is_lost() {
     const CUTS: usize = 1_000;
     let server = Server::start_with("--produce-every 3ms --keep-models 1000000 --threads 16:16");
     let events = |text: &str| -> Vec<i64> {
@@ -257,14 +257,14 @@ fn a_head_request_for_a_long_poll_gets_a_head_at_once() {
     let server = Server::start(&[]);
     let mut head =
         send(server.app, b"HEAD /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    // It ends although there is no model yet, and without a body.
+    // It ends at once, without a body, although there is no model yet.
     let answer = read_to_end(&mut head);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
     assert!(answer.contains("content-type: application/json; charset=utf-8\r\n"), "{answer}");
 }
 
 #[test]
-fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
+fn a_long_poll_holds_no_thread_and_misses_no_model() {
     let server = Server::start(&["--threads", "1:1", "--keep-models", "1000000"]);
     let waiting: Vec<_> = (0..9)
         .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
@@ -279,7 +279,7 @@ fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
         assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
     }
     listeners(&server, 0);
-    // What is there already is answered at once, and what comes to all by one query.
+    // Existing models are answered at once. A new one is answered to all with one query.
     assert_eq!(ids(&get(server.app, "/fixes/long-poll/poll?since=0").1), [1]);
     let together: Vec<_> = (0..20)
         .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
@@ -312,7 +312,7 @@ fn a_long_poll_waits_without_a_thread_and_misses_nothing() {
 }
 
 #[test]
-fn what_others_write_arrives_from_the_shell_and_from_a_second_server() {
+fn rows_of_the_sqlite_shell_and_of_a_second_server_reach_listeners() {
     let first = Server::start(&[]);
     let second = first.beside(&[]);
     let mut at_first = listen(first.app, PUSH, "");
@@ -332,7 +332,7 @@ fn what_others_write_arrives_from_the_shell_and_from_a_second_server() {
 }
 
 #[test]
-fn a_database_that_is_locked_is_asked_again() {
+fn a_query_of_a_locked_database_is_retried() {
     let server = Server::start(&[]);
     let mut listener = listen(server.app, PUSH, "");
     assert_eq!(create(server.app, "before").0, 201);
@@ -350,7 +350,7 @@ fn a_database_that_is_locked_is_asked_again() {
 }
 
 #[test]
-fn a_stop_tells_listeners_to_come_back_and_they_miss_nothing() {
+fn a_stop_makes_listeners_reconnect_and_they_miss_no_model() {
     let mut server = Server::start(&["--retry", "700ms"]);
     let mut listener = listen(server.app, PUSH, "");
     let mut poll = send(server.app, b"GET /fixes/long-poll/poll?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -361,18 +361,18 @@ fn a_stop_tells_listeners_to_come_back_and_they_miss_nothing() {
     assert_eq!(listener.read(&mut [0; 9]).unwrap(), 0, "and ends");
     assert_eq!(read_answer(&mut poll).body, "[]");
     assert!(server.wait_for_exit().success());
-    assert!(began.elapsed() < Duration::from_secs(5), "nobody is waited for");
+    assert!(began.elapsed() < Duration::from_secs(5), "the stop does not wait for it");
 }
 
 #[test]
-fn tiny_http_cannot_let_go_of_a_connection_and_says_so() {
+fn tiny_http_cannot_hand_over_a_connection_and_answers_501() {
     let server = Server::on("tiny-http", &[]);
     for path in [PUSH, PARTIALS, "/fixes/long-poll/poll?since=0"] {
         assert_eq!(get(server.app, path).0, 501, "{path}");
     }
     for name in ["push", "partials", "long-poll", "cable"] {
         assert!(
-            get(server.app, &format!("/fixes/{name}")).1.contains("cannot let go of a connection"),
+            get(server.app, &format!("/fixes/{name}")).1.contains("cannot hand over a connection"),
             "{name}"
         );
     }
@@ -380,7 +380,7 @@ fn tiny_http_cannot_let_go_of_a_connection_and_says_so() {
 }
 
 #[test]
-fn ten_thousand_listeners_come_and_go_and_leave_nothing() {
+fn ten_thousand_listeners_join_and_leave_without_a_trace() {
     const AT_ONCE: usize = 500;
     let server = Server::start(&[]);
     let count =
@@ -413,7 +413,7 @@ fn ten_thousand_listeners_come_and_go_and_leave_nothing() {
         }
     }
     assert!(ports.len() > 100);
-    settled("everybody's end");
+    settled("the end of all listeners");
     let few = CONTROL_THREADS as usize;
     assert!(count("task") <= threads + few && count("fd") <= descriptors + few);
 }
@@ -433,7 +433,7 @@ fn a_quiet_stream_has_a_heartbeat() {
     assert_eq!(listener.read(&mut [0; 9]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
 }
 
-/// What other programs can store: times and names of every type and size.
+/// Values that other programs can store: times and names of every type and size.
 fn store_extremes(theirs: &Connection) {
     let integers = ["0", "-1", "-1000", "-9223372036854775808", "9223372036854775807", "253402300800000000"];
     let names = ["''", "char(0, 27)", "CAST(x'61ff62' AS TEXT)", "printf('%.*c', 20000, 'x')", "-1", "1e300"];
@@ -449,7 +449,7 @@ fn store_extremes(theirs: &Connection) {
 }
 
 #[test]
-fn whatever_another_program_stores_is_shown_and_reaches_every_listener_once() {
+fn rows_of_any_type_from_another_program_are_shown_and_reach_every_listener_once() {
     let ours = ninetabs::app::adapters::sqlite3::SCHEMA.lines().take(5).collect::<Vec<_>>().join("\n");
     for table in
         [ours.as_str(), "CREATE TABLE models (id INTEGER PRIMARY KEY AUTOINCREMENT, name, created_at_us)"]
@@ -554,7 +554,7 @@ impl Peer<Numbers> for Counting {
 }
 
 #[test]
-fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_goes_on() {
+fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_continues() {
     let services = Services::default();
     let (count, counted) = crossbeam_channel::unbounded();
     let make = || Numbers { counted, numbers: 0 };
@@ -596,7 +596,7 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_goes_on() {
 }
 
 #[test]
-fn a_dropped_loop_closes_its_connections_without_a_goodbye() {
+fn a_dropped_loop_closes_its_connections_without_a_last_piece() {
     let services = Services::default();
     let (_count, counted) = crossbeam_channel::unbounded();
     let make = || Numbers { counted, numbers: 0 };
@@ -620,7 +620,7 @@ fn a_dropped_loop_closes_its_connections_without_a_goodbye() {
 
 /// The real Turbo takes what is pushed as its own.
 #[test]
-fn the_real_turbo_puts_the_rows_in() {
+fn the_real_turbo_inserts_the_rows() {
     let Some(browser) = Browser::start() else { return };
     let Some(turbo) = npm::fetch("@hotwired/turbo@8.0.23", "dist/turbo.es2017-umd.js") else { return };
     let server = Server::start(&["--keep-models", "1000"]);
@@ -652,7 +652,7 @@ fn the_real_turbo_puts_the_rows_in() {
 }
 
 #[test]
-fn the_page_of_push_tells_all_tabs_what_somebody_says() {
+fn the_page_of_push_sends_a_text_to_all_tabs() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--threads", "1:1"]);
     let tabs = [browser.first_tab(), browser.new_tab(), browser.new_tab()];

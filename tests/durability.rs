@@ -1,4 +1,4 @@
-//! What was answered with 201 is there after the process was killed in the middle.
+//! A model that was answered with 201 exists after the process was killed.
 
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use ninetabs::lab::http;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-/// Answers to have before each kill; they are spread over the writers.
+/// The number of answers before each kill, of all writers together.
 const ANSWERED_BEFORE_KILL: usize = 200;
 const WRITERS: usize = 4;
 
@@ -19,7 +19,7 @@ fn start(folder: &tempfile::TempDir) -> Server {
     Server::start(&["--database", path.to_str().unwrap(), "--keep-models", "1000000"])
 }
 
-/// Posts until the server is gone; whatever was answered with 201 is put down.
+/// Posts until the server is gone, and records each model that was answered with 201.
 fn write_until_it_is_gone(server: &Server, writer: usize, answered: &Mutex<Vec<(i64, String)>>) {
     for n in 0.. {
         let name = format!("writer {writer} model {n}");
@@ -27,7 +27,7 @@ fn write_until_it_is_gone(server: &Server, writer: usize, answered: &Mutex<Vec<(
         let url = server.url("/models");
         let Ok(answer) = http::post(&url, "application/json", body, common::PATIENCE) else { return };
         assert_eq!(answer.status(), 201, "{}", answer.text());
-        // An answer that the kill cut short promised nothing yet.
+        // An answer that the kill cut off does not count.
         let Ok(model) = answer.json() else { return };
         answered.lock().unwrap().push((model["id"].as_i64().unwrap(), name));
     }
@@ -51,7 +51,7 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
             wait_for("the answers", || {
                 (answered.lock().unwrap().len() >= round * ANSWERED_BEFORE_KILL).then_some(())
             });
-            // At no moment in particular.
+            // A random moment.
             thread::sleep(Duration::from_millis(fastrand::u64(0..50)));
             server.signal(Signal::KILL);
             writers.into_iter().for_each(|writer| writer.join().unwrap());
@@ -76,7 +76,7 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// None, and a line that says why, where this user may not mount.
+    /// `None`, after a line that says why, if this user may not mount.
     fn mount() -> Option<SmallDisk> {
         let folder = tempfile::tempdir().unwrap();
         let mount = |options: &str| {
@@ -105,7 +105,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_refuses_models_and_nothing_else_until_there_is_room() {
+fn with_a_full_disk_only_creates_fail_until_space_is_freed() {
     let Some(disk) = SmallDisk::mount() else { return };
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
@@ -120,7 +120,7 @@ fn a_full_disk_refuses_models_and_nothing_else_until_there_is_room() {
     assert_eq!(common::get(server.app, "/").0, 200);
     drop(common::open_stream(server.app));
     disk.grow();
-    assert_eq!(create(server.app, "there is room again").0, 201);
+    assert_eq!(create(server.app, "there is space again").0, 201);
     let kept = statuses.iter().filter(|status| **status == 201).count();
     let database = rusqlite::Connection::open(disk.0.path().join("models.sqlite3")).unwrap();
     let rows: i64 = database.query_row("SELECT count(*) FROM models", [], |row| row.get(0)).unwrap();
@@ -128,7 +128,7 @@ fn a_full_disk_refuses_models_and_nothing_else_until_there_is_room() {
 }
 
 #[test]
-fn a_path_that_begins_with_file_is_a_path_and_no_uri_of_another_programs_database() {
+fn a_path_that_begins_with_file_is_a_path_and_not_a_uri() {
     let folder = tempfile::tempdir().unwrap();
     let foreign = folder.path().join("x");
     rusqlite::Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -137,7 +137,7 @@ fn a_path_that_begins_with_file_is_a_path_and_no_uri_of_another_programs_databas
     command.current_dir(folder.path()).env("NINETABS_DATABASE", "file:x");
     let server = Server::spawn(command, folder);
     assert_eq!(create(server.app, "ours").0, 201);
-    // More connections are opened by the same name.
+    // More connections are opened with the same name.
     assert_eq!(json(server.control, "POST", "/resize?max=12").0, 200);
     let files = common::names(server.folder.path());
     assert!(files.contains(&"file:x-wal".to_owned()), "{files:?}");

@@ -63,7 +63,7 @@ fn hello_greets_by_name() {
 }
 
 #[test]
-fn sse_goes_on_where_its_client_was_cut_off() {
+fn sse_resumes_where_its_client_was_cut_off() {
     let at = SocketAddr::from((Ipv4Addr::LOCALHOST, 3000));
     if let Err(error) = TcpListener::bind(at) {
         assert!(env::var_os("CI").is_none(), "{at}: {error}");
@@ -79,7 +79,7 @@ fn sse_goes_on_where_its_client_was_cut_off() {
 }
 
 #[test]
-fn the_ninth_of_nine_tabs_waits_and_a_reaper_lets_it_in() {
+fn the_ninth_of_nine_tabs_waits_until_the_reaper_frees_a_thread() {
     let open = |example: &Example| send(example.at, b"GET /numbers HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let example = Example::start("nine_tabs", &[]);
     assert!(get(example.at, "/").1.contains("tab9.localhost"));

@@ -1,4 +1,4 @@
-//! The fixes: each is there, works as its page says on either front door, and loses nothing.
+//! The fixes: each has a page, works as its page says on either front door, and loses no model.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,12 +11,12 @@ use crate::common::axe::Axe;
 use crate::common::chromedriver::Browser;
 use crate::common::models::{assert_gapless, ids, open_tab};
 use crate::common::{
-    self, FRONTS, PATIENCE, Server, ask, call, create, get, open_stream, read_until, send, split, wait_for,
+    FRONTS, PATIENCE, Server, ask, call, create, get, open_stream, read_until, send, split, wait_for,
 };
 use ninetabs::lab::event_stream::Parser;
 use serde_json::json;
 
-const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 13] = [
     "reaper",
     "more-threads",
     "cap",
@@ -33,14 +33,14 @@ const NAMES: [&str; 13] = [
 ];
 const RUNGS: [&str; 3] = ["naive", "etag", "shared"];
 
-/// How many pixels of the page are beyond its right edge.
+/// How many pixels the page extends beyond its right edge.
 const OVERFLOW: &str = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
 
 fn queries(server: &Server) -> u64 {
     server.stats()["queries"].as_u64().unwrap()
 }
 
-/// Asks by polling for what comes after this model, and says what it has: status, tag, body.
+/// Polls for the models after this one, with the client's tag. Returns status, tag and body.
 fn poll(app: SocketAddr, rung: &str, since: i64, tag: &str) -> (u16, String, String) {
     let answer = ask(
         app,
@@ -53,7 +53,7 @@ fn poll(app: SocketAddr, rung: &str, since: i64, tag: &str) -> (u16, String, Str
     (status, tag, body)
 }
 
-/// Polls until nothing more comes: the ids that came, and what the client then has.
+/// Polls until there are no more models. Returns their ids, and the last tag.
 fn poll_all(app: SocketAddr, rung: &str, since: i64) -> (Vec<i64>, String) {
     let (mut all, mut has) = (Vec::new(), String::new());
     loop {
@@ -73,7 +73,7 @@ fn poll_all(app: SocketAddr, rung: &str, since: i64) -> (Vec<i64>, String) {
 }
 
 #[test]
-fn each_has_its_page_and_the_list_names_it() {
+fn each_fix_has_a_page_and_an_entry_in_the_list() {
     for front in FRONTS {
         let server = Server::on(front, &[]);
         let (status, list) = get(server.app, "/fixes");
@@ -106,7 +106,7 @@ fn a_poll_gets_each_model_once_however_many_there_are() {
         for rung in RUNGS {
             assert_eq!(poll_all(server.app, rung, 0).0, [0; 0], "{rung}: there are none");
         }
-        // More than one answer has, and more than are kept for all.
+        // More than fit into one answer, and more than the shared answer keeps.
         for n in 1..=260 {
             assert_eq!(create(server.app, &format!("model {n}")).0, 201);
         }
@@ -120,7 +120,7 @@ fn a_poll_gets_each_model_once_however_many_there_are() {
 }
 
 #[test]
-fn on_the_third_rung_nine_tabs_cost_one_query_a_change() {
+fn on_the_third_rung_nine_tabs_cost_one_query_per_change() {
     for front in FRONTS {
         let server = Server::on(front, &[]);
         for (rung, unchanged, changed) in [("naive", 9, 9), ("etag", 9, 18), ("shared", 0, 1)] {
@@ -141,7 +141,7 @@ fn on_the_third_rung_nine_tabs_cost_one_query_a_change() {
 }
 
 #[test]
-fn tabs_that_miss_together_do_not_ask_together() {
+fn concurrent_polls_share_one_query() {
     let server = Server::start(&["--threads", "16:16"]);
     for round in 1..=20 {
         assert_eq!(create(server.app, "one").0, 201);
@@ -159,7 +159,7 @@ fn tabs_that_miss_together_do_not_ask_together() {
 }
 
 #[test]
-fn who_waits_for_a_database_that_does_not_answer_waits_once() {
+fn concurrent_polls_wait_once_for_a_database_that_does_not_answer() {
     let server = Server::start(&["--db-pool", "1", "--db-checkout-timeout", "5"]);
     assert_eq!(create(server.app, "one").0, 201);
     assert_eq!(poll_all(server.app, "shared", 0).0, [1]);
@@ -177,7 +177,7 @@ fn who_waits_for_a_database_that_does_not_answer_waits_once() {
     });
     let in_vain = answers.iter().filter(|(status, ..)| *status == 500).count();
     assert_eq!(server.stats()["database"]["checkout_timeouts"], in_vain);
-    // Whoever came while it was tried has the answer of before.
+    // Polls that waited for the failed query get the previous answer.
     assert!(in_vain < 6, "all have waited");
     assert!(answers.iter().all(|(status, _, body)| *status == 500 || ids(body) == [1]), "{answers:?}");
     drop(stream);
@@ -185,7 +185,7 @@ fn who_waits_for_a_database_that_does_not_answer_waits_once() {
 }
 
 #[test]
-fn what_another_program_writes_is_seen() {
+fn a_row_that_another_program_writes_is_found() {
     for front in FRONTS {
         let server = Server::on(front, &[]);
         assert_eq!(create(server.app, "ours").0, 201);
@@ -201,7 +201,7 @@ fn what_another_program_writes_is_seen() {
 }
 
 #[test]
-fn beyond_the_cap_a_stream_is_told_at_once_and_gets_in_when_one_leaves() {
+fn beyond_the_cap_a_stream_is_refused_at_once_and_accepted_when_one_ends() {
     for front in FRONTS {
         let flags = ["--stream-cap", "2", "--threads", "3:3", "--update-rate", "100ms", "--retry", "200ms"];
         let server = Server::on(front, &flags);
@@ -227,19 +227,19 @@ fn beyond_the_cap_a_stream_is_told_at_once_and_gets_in_when_one_leaves() {
         late.wait_for(|tab| tab.connections >= 2, PATIENCE).expect("it asks again");
         assert_eq!(late.progress().events, 0);
         two.pop();
-        late.wait_for(|tab| tab.events > 0, PATIENCE).expect("there is room for it");
+        late.wait_for(|tab| tab.events > 0, PATIENCE).expect("the cap allows one more");
     }
 }
 
 #[test]
-fn a_way_out_that_is_a_matter_of_flags_is_there_where_the_server_was_started_so() {
+fn a_fix_that_needs_flags_is_on_where_the_server_was_started_with_them() {
     let plain = Server::start(&[]);
     for (name, flags, words) in [
         ("reaper", &[][..], "the maximum age is 5"),
         ("reaper", &["--max-stream-age", "7"], "the maximum age is 7"),
         ("more-threads", &[], "there are 64 threads"),
         ("io-threads", &[], "5 threads may be marked beside the pool of 8"),
-        ("cap", &[], "lets 6 streams in"),
+        ("cap", &[], "allows 6 streams"),
         ("other-server", &[], "their streams at <code>http:&#x2f;&#x2f;127.0.0.1:9294<"),
         (
             "other-server",
@@ -261,7 +261,7 @@ fn a_way_out_that_is_a_matter_of_flags_is_there_where_the_server_was_started_so(
 }
 
 #[test]
-fn the_page_of_the_reaper_shows_its_stream_end_and_come_back() {
+fn the_page_of_the_reaper_shows_its_stream_end_and_reconnect() {
     let Some(browser) = Browser::start() else { return };
     let flags =
         ["--max-stream-age", "1", "--retry", "200ms", "--update-rate", "200ms", "--reap-every", "200ms"];
@@ -275,22 +275,22 @@ fn the_page_of_the_reaper_shows_its_stream_end_and_come_back() {
 }
 
 #[test]
-fn the_page_of_the_cap_shows_what_an_eventsource_makes_of_each_answer() {
+fn the_page_of_the_cap_shows_how_an_eventsource_reacts_to_each_refusal() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--stream-cap", "1", "--update-rate", "200ms", "--retry", "500ms"]);
     let only = open_stream(server.app);
     let tab = browser.first_tab();
     browser.goto(&tab, &server.url("/fixes/cap"));
     let says = |id: &str, words: &str| format!("document.getElementById('{id}').textContent === '{words}'");
-    browser.wait_for(&tab, &says("blunt", "has given up"));
+    browser.wait_for(&tab, &says("blunt", "refused; gave up"));
     browser.wait_for(&tab, "Number(document.getElementById('asked').textContent) >= 3");
     drop(only);
     browser.wait_for(&tab, &says("polite", "streams"));
-    assert_eq!(browser.eval(&tab, &says("blunt", "has given up")), true);
+    assert_eq!(browser.eval(&tab, &says("blunt", "refused; gave up")), true);
 }
 
 #[test]
-fn a_short_stream_ends_says_when_to_come_back_and_loses_nothing() {
+fn a_short_stream_ends_with_a_retry_and_loses_no_model() {
     for front in FRONTS {
         let server = Server::on(front, &["--keep-models", "100000"]);
         let visit = |last_event_id: &str| {
@@ -306,7 +306,7 @@ fn a_short_stream_ends_says_when_to_come_back_and_loses_nothing() {
             parser.feed(body.as_bytes(), |event| models.extend(ids(&event.data))).unwrap();
             (models, parser.last_event_id().to_owned())
         };
-        // Whoever comes for the first time gets nothing, and knows where it stands.
+        // A new client gets no model, and its position.
         assert_eq!(visit(""), (vec![], "0".to_owned()));
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -331,7 +331,7 @@ fn a_short_stream_ends_says_when_to_come_back_and_loses_nothing() {
             assert_eq!(all.len(), 150, "in {visits} visits");
             assert_gapless(&all, 1, front);
         });
-        // More than a batch in one visit.
+        // More than a batch in one connection.
         assert_eq!(visit("0").0.len(), 150);
         server.wait_for_stats("free threads", |stats| {
             stats["pool_capacity"] == 8 && stats["streams"]["open"] == 0
@@ -369,7 +369,7 @@ fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
             (&1.into(), &1.into()),
             "{front}"
         );
-        // Whoever goes leaves the others their stream, and the last one ends it.
+        // When a tab is closed, the others keep their stream; the last one ends it.
         for tab in others {
             browser.close_tab(tab);
         }
@@ -384,7 +384,7 @@ fn the_tabs_of_a_browser_share_one_stream_in_a_worker() {
 }
 
 #[test]
-fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
+fn each_page_shows_its_fix_at_work_and_is_accessible() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };
     let server = Server::start(&[]);
@@ -403,7 +403,7 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
         browser
             .wait_for(&tab, &format!("document.getElementById('models').textContent.includes('for {name}')"));
     }
-    // The other rungs, on the page that is open now.
+    // The other rungs, on the open page.
     browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) >= 1");
     for rung in ["naive", "etag"] {
         browser.click(&tab, &format!("[value={rung}]"));
@@ -435,12 +435,12 @@ fn the_pages_show_it_at_work_and_can_be_used_by_everybody() {
 }
 
 #[test]
-fn streams_on_another_server_leave_this_one_its_threads() {
+fn streams_on_another_server_hold_no_thread_of_this_one() {
     let Some(browser) = Browser::start() else { return };
     let home = browser.first_tab();
     for front in FRONTS {
         browser.goto(&home, "about:blank");
-        // Each has to know the other's address.
+        // Each server must know the other's address.
         let first = Server::on(front, &[]);
         let here = first.url("");
         let second = first.beside(&["--front", front, "--allow-origin", &here, "--update-rate", "200ms"]);
@@ -461,7 +461,7 @@ fn streams_on_another_server_leave_this_one_its_threads() {
         browser.wait_for(&tabs[0], "document.getElementById('stream-state').textContent === 'streams'");
         tabs.into_iter().for_each(|tab| browser.close_tab(tab));
 
-        // Only pages of who was named may listen.
+        // Only pages of the allowed origin may listen.
         let asked = |origin: &str| {
             let request =
                 format!("GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\nOrigin: {origin}\r\n\r\n");
@@ -472,7 +472,7 @@ fn streams_on_another_server_leave_this_one_its_threads() {
     }
 }
 
-/// Answers 502 to every connection at this address, as a proxy does whose server is down.
+/// Answers every connection to this address with 502, like a proxy whose server is down.
 struct BadGateway {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<usize>,
@@ -491,7 +491,8 @@ impl BadGateway {
                     thread::sleep(Duration::from_millis(5));
                     continue;
                 };
-                // The request is read before the end, so that its answer is not lost in a reset.
+                // The request is read before the connection is closed, so that a reset does not discard the
+                // answer.
                 client.set_nonblocking(false).unwrap();
                 client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
                 let _ = client.read(&mut [0; 4096]);
@@ -538,14 +539,15 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
         browser.wait_for(tab, &shows("before-the-restart"));
     }
 
-    // Refused for a moment, then 502 until every page has met it; then the server is back.
+    // Connections are refused for a moment, and then answered with 502 until every page has had one. Then the
+    // server is started again.
     let address = server.app;
     let server = server.stopped();
     thread::sleep(Duration::from_millis(500));
     let gateway = BadGateway::at(address);
     browser.wait_for(&tabs[0].1, "document.body.dataset.state === 'closed'");
-    browser.wait_for(&tabs[5].1, "document.getElementById('said').textContent.includes('asks again')");
-    browser.wait_for(&cap, "document.getElementById('polite').textContent.includes('asks again')");
+    browser.wait_for(&tabs[5].1, "document.getElementById('said').textContent.includes('reconnects')");
+    browser.wait_for(&cap, "document.getElementById('polite').textContent.includes('reconnects')");
     thread::sleep(Duration::from_secs(2));
     assert!(gateway.stop() >= tabs.len());
     let server = server.start_again(&["--update-rate", "200ms", "--retry", "300ms", "--threads", "16"]);
@@ -560,7 +562,7 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
 }
 
 #[test]
-fn a_page_that_was_left_between_two_tries_has_one_connection_after_its_return() {
+fn a_page_that_was_left_between_two_tries_opens_one_connection_after_its_return() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start(&[]);
     let tab = browser.first_tab();
@@ -578,7 +580,7 @@ fn a_page_that_was_left_between_two_tries_has_one_connection_after_its_return() 
         browser.wait_for(&tab, &said(lost));
         fire("pagehide");
         server = stopped.start_again(&[]);
-        // An attempt that was not withdrawn is made in this time.
+        // A try that was not canceled would be made in this time.
         thread::sleep(Duration::from_secs(4));
         fire("pageshow");
         browser.wait_for(&tab, &said(connected));
@@ -592,7 +594,7 @@ fn a_page_that_was_left_between_two_tries_has_one_connection_after_its_return() 
 }
 
 #[test]
-fn a_page_from_the_back_forward_cache_goes_on_after_the_newest_model_that_it_has() {
+fn a_page_from_the_back_forward_cache_resumes_after_its_newest_model() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "200ms"]);
     let tab = browser.first_tab();
@@ -628,11 +630,11 @@ fn a_page_from_the_back_forward_cache_goes_on_after_the_newest_model_that_it_has
 }
 
 #[test]
-fn on_paper_every_line_of_code_is_whole() {
+fn in_print_no_line_of_code_is_cut() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
     let tab = browser.first_tab();
-    // A4 without its margins, at 96 pixels to the inch.
+    // A4 without margins, at 96 pixels per inch.
     let size = json!({ "width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": false });
     for name in NAMES {
         browser.goto(&tab, &server.url(&format!("/fixes/{name}")));
@@ -646,7 +648,7 @@ fn on_paper_every_line_of_code_is_whole() {
 }
 
 #[test]
-fn the_page_of_poll_takes_its_rung_from_the_address_and_can_stop_the_producer() {
+fn the_page_of_poll_reads_its_rung_from_the_address_and_can_pause_the_producer() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--produce-every", "100ms"]);
     let tab = browser.first_tab();
@@ -654,87 +656,8 @@ fn the_page_of_poll_takes_its_rung_from_the_address_and_can_stop_the_producer() 
     browser.wait_for(&tab, "Number(document.getElementById('received').textContent) > 0");
     assert_eq!(browser.eval(&tab, "document.querySelector('[name=rung]:checked').value"), "etag");
     browser.click(&tab, "#lull");
-    browser.wait_for(&tab, "document.getElementById('lulled').textContent.startsWith('No model')");
-    // With a model every 100 ms, a page that asks every two seconds never sees a 304 otherwise.
+    browser
+        .wait_for(&tab, "document.getElementById('lulled').textContent.startsWith('The producer is paused')");
+    // Otherwise, with a model every 100 ms, a page that asks every two seconds never gets a 304.
     browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) > 0");
-}
-
-/// The Ruby of a page: of its listing, the paragraphs that define something.
-fn ruby_of(page: &str) -> String {
-    let listing = page.split("<h2 id=\"rails\">").nth(1).and_then(|it| it.split_once("<pre tabindex=\"0\">"));
-    let listing = listing.and_then(|(_, it)| it.split_once("</pre>")).map_or("", |(it, _)| it);
-    let listing = listing.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-    let defines = |paragraph: &&str| {
-        paragraph.lines().any(|it| ["def ", "class ", "STREAMS ="].iter().any(|word| it.starts_with(word)))
-    };
-    listing.split("\n\n").filter(defines).collect::<Vec<_>>().join("\n\n")
-}
-
-/// What a controller of Rails has, as far as the listings use it, and a run of the action.
-const RAILS: &str = r#"
-class Integer; def seconds = self; def from_now = Time.current + self; end
-class Time
-  @current = 0
-  class << self; attr_accessor :current; end
-end
-module Concurrent
-  class Semaphore
-    def initialize(count) = @count = count
-    def try_acquire = @count.positive? && (@count -= 1; true)
-    def release = @count += 1
-  end
-end
-Row = Struct.new(:id)
-class Model
-  def self.where(condition, id) = new(id)
-  def initialize(id) = @id = id
-  def order(_) = [Row.new(@id + 1), Row.new(@id + 2)]
-end
-class SSE
-  def initialize(stream, retry: nil) = @stream = stream
-  def write(object, id: nil) = @stream << id
-  def close = @stream << :closed
-end
-Request = Struct.new(:headers, :env)
-Response = Struct.new(:headers, :stream)
-module Live
-  def request = @request ||= Request.new({ 'Last-Event-ID' => '5' }, { 'puma.mark_as_io_bound' => proc { response.stream << :marked } })
-  def response = @response ||= Response.new({}, [])
-  def sleep(seconds) = Time.current += seconds
-end
-class Controller
-  include Live
-  # LISTING
-end
-controller = Controller.new
-controller.live_stream
-p [controller.response.headers['Content-Type'], controller.response.stream]
-"#;
-
-#[test]
-fn the_ruby_on_the_pages_runs() {
-    let Some(ruby) = common::program("ruby") else { return };
-    let run = |arguments: &[&str], source: &str| {
-        let mut command = std::process::Command::new(&ruby);
-        let output = command.args(arguments).args(["-e", source]).output().unwrap();
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim().to_owned();
-        assert!(output.status.success(), "{source}: {said}");
-        said
-    };
-    let server = Server::start(&[]);
-    for name in NAMES {
-        let source = ruby_of(&get(server.app, &format!("/fixes/{name}")).1);
-        if !source.is_empty() {
-            assert_eq!(run(&["-c"], &source), "Syntax OK", "{name}");
-        }
-        let wrote = match name {
-            // At 0, 2 and 4 s; its time is over after 5.
-            "reaper" => "[\"text/event-stream\", [7, 9, 11, :closed]]",
-            "short-stream" => "[\"text/event-stream\", [7, :closed]]",
-            "cap" => "[\"text/event-stream\", [:closed]]",
-            "io-threads" => "[nil, [:marked]]",
-            _ => continue,
-        };
-        assert_eq!(run(&[], &RAILS.replace("# LISTING", &source)), wrote, "{name}");
-    }
 }

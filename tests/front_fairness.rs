@@ -1,5 +1,5 @@
-//! Nobody on Puma's own front door takes what others wait for: neither clients that
-//! pipeline without end, nor ten thousand that are idle, nor thousands that reset.
+//! Fairness on the Puma front: other clients are served beside clients that pipeline without end, ten
+//! thousand idle ones, and thousands that reset.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -19,7 +19,7 @@ const PAGE: &[u8] = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GREEDY: usize = 8;
 const THREADS: usize = 2;
 
-/// Sends batches without a pause and reads their answers, until it is told to stop.
+/// Sends batches without a pause and reads their answers, until `stop` is set.
 fn be_greedy(server: SocketAddr, is_over: &AtomicBool, answers: &AtomicU64) {
     const BATCH: usize = 50;
     let one = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -110,7 +110,7 @@ fn as_many_as_allowed() -> usize {
 /// All threads but the control server's, which come and go as it is asked.
 fn threads_of(pid: u32) -> usize {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    // A thread that ends while we look has no name any more.
+    // A thread that ends at this moment no longer has a name.
     let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
     names.filter(|name| !name.starts_with("puma ctl")).count()
 }

@@ -87,7 +87,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
         client.write_all(format!("3e8\r\n{}\r\n", "a".repeat(1_000)).as_bytes()).unwrap();
     }
     client.write_all(b"1\r\na").unwrap();
-    expect_refusal(&mut client, 413, "chunks in sum");
+    expect_refusal(&mut client, 413, "chunks in total");
     // The declared size of a chunk needs no byte of it, either.
     for size in ["7d1", "000007d1;name=value", "ffffffff", "ffffffffffffffff", "ffffffffffffffffff"] {
         let bytes = head("Transfer-Encoding: chunked\r\n") + size + "\r\n";
@@ -112,7 +112,7 @@ fn unfinished_requests_of_all_clients_together_have_a_bound() {
     for half in [head, counted, chunked] {
         let (mut clients, mut refused) = (Vec::new(), 0);
         while refused < 3 {
-            assert!(clients.len() < 50, "all of {} were let in", clients.len());
+            assert!(clients.len() < 50, "all of {} were accepted", clients.len());
             let before = pending(&server.stats());
             let mut client = send(server.app, half.as_bytes());
             // Either its bytes are counted, or it is refused.
@@ -129,13 +129,13 @@ fn unfinished_requests_of_all_clients_together_have_a_bound() {
             }
             clients.push(client);
         }
-        assert!(clients.len() > refused + 3, "only {} were let in", clients.len() - refused);
+        assert!(clients.len() > refused + 3, "only {} were accepted", clients.len() - refused);
         // A page that comes in one read needs none of it.
         assert_eq!(get(server.app, "/up").0, 200);
         drop(clients);
         server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
     }
-    // What was refused or taken is given back: a body of that size is read again.
+    // The memory of a refused or finished body is released: a body of that size is read again.
     let body = format!("name={}", "x".repeat(10_000));
     let bytes =
         format!("POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
@@ -163,7 +163,7 @@ fn a_parsed_head_counts_as_pending_while_its_body_is_read() {
         for is_pipelined in [true, false] {
             let (mut clients, mut refused) = (Vec::new(), 0);
             while refused < 3 {
-                assert!(clients.len() < 20, "all of {} were let in", clients.len());
+                assert!(clients.len() < 20, "all of {} were accepted", clients.len());
                 let mut client = send(server.app, b"");
                 if is_pipelined {
                     client.write_all(format!("{page}{head}").as_bytes()).unwrap();
@@ -187,7 +187,7 @@ fn a_parsed_head_counts_as_pending_while_its_body_is_read() {
                 }
                 clients.push(client);
             }
-            assert!(clients.len() > refused + 2, "only {} were let in", clients.len() - refused);
+            assert!(clients.len() > refused + 2, "only {} were accepted", clients.len() - refused);
             assert_eq!(get(server.app, "/up").0, 200);
             drop(clients);
             server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
@@ -234,7 +234,7 @@ fn queued_requests_count_as_pending_and_small_ones_are_served_beside_large_ones(
 }
 
 #[test]
-fn what_stops_half_way_is_told_408_and_what_says_nothing_is_closed() {
+fn an_incomplete_request_gets_408_and_a_silent_connection_is_closed() {
     let server = start("--first-data-timeout 500ms --persistent-timeout 500ms --threads 1:1");
     for half in [
         "GET /up HTT",
@@ -251,9 +251,9 @@ fn what_stops_half_way_is_told_408_and_what_says_nothing_is_closed() {
     assert_eq!(json(server.app, "GET", "/models.json").1, serde_json::json!([]));
 }
 
-/// Every byte starts `--first-data-timeout` anew, as in Puma; a head has a time in sum.
+/// Every byte restarts `--first-data-timeout`, as in Puma; a head also has a total time.
 #[test]
-fn a_head_that_drips_is_ended_by_its_total_time() {
+fn a_head_that_arrives_slowly_is_limited_by_its_total_time() {
     let server = start("--head-timeout 1 --first-data-timeout 600 --threads 1:1");
     let mut client = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\nX-Drip: ");
     let mut writer = client.try_clone().unwrap();
@@ -285,10 +285,10 @@ fn a_connection_is_kept_for_999_requests() {
 }
 
 #[test]
-fn a_connection_over_the_limit_takes_the_place_of_the_longest_idle_one() {
+fn a_connection_over_the_limit_evicts_the_longest_idle_one() {
     let server = start("--max-connections 3");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // It waits from the moment at which its pool thread has let go of it, which is after its answer.
+    // It is idle from the moment at which its pool thread returns it, which is after its answer.
     let kept = |client: &mut TcpStream, waiting: usize| {
         client.write_all(request).unwrap();
         assert_eq!(read_answer(client).status, 200);
@@ -315,7 +315,7 @@ fn a_connection_over_the_limit_takes_the_place_of_the_longest_idle_one() {
 }
 
 #[test]
-fn half_a_request_is_told_why_it_makes_room_for_another() {
+fn an_evicted_incomplete_request_is_told_why() {
     let server = start("--max-connections 2");
     let mut half = send(server.app, b"GET /up HTTP/1.1\r\nHost: local");
     let _silent = send(server.app, b"");
@@ -345,7 +345,7 @@ fn crowd_of_silent(to: SocketAddr, count: usize) -> Vec<TcpStream> {
 }
 
 #[test]
-fn silent_connections_in_todo_make_room_while_every_thread_is_held() {
+fn silent_queued_connections_are_evicted_while_every_thread_is_held() {
     let server = start("--max-connections 6 --threads 2:2 --update-rate 100ms");
     let streams = [open_stream(server.app), open_stream(server.app)];
     let _silent = crowd_of_silent(server.app, 4);
@@ -422,7 +422,7 @@ fn lingering_connections_evict_no_idle_one() {
 }
 
 #[test]
-fn a_malformed_request_that_makes_room_gets_one_answer() {
+fn an_evicted_malformed_request_gets_one_answer() {
     let server = start("--max-connections 3 --threads 2:2 --update-rate 100ms");
     let streams = [open_stream(server.app), open_stream(server.app)];
     let mut malformed = send(server.app, b"nonsense\r\n\r\n");
@@ -435,7 +435,7 @@ fn a_malformed_request_that_makes_room_gets_one_answer() {
 }
 
 #[test]
-fn a_client_that_asks_whether_to_go_on_is_told_to() {
+fn a_request_that_expects_100_continue_gets_it() {
     let server = start("");
     let head = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n\
                 Content-Length: 6\r\nExpect: 100-continue\r\n\r\n";
@@ -443,7 +443,7 @@ fn a_client_that_asks_whether_to_go_on_is_told_to() {
     assert_eq!(read_head(&mut client), "HTTP/1.1 100 Continue\r\n\r\n");
     client.write_all(b"name=a").unwrap();
     assert_eq!(read_answer(&mut client).status, 201);
-    // Who has sent its body along has not waited, and HTTP/1.0 does not know of it.
+    // A client that has already sent its body does not wait for it, and HTTP/1.0 does not have it.
     client.write_all(format!("{head}name=b").as_bytes()).unwrap();
     assert_eq!(read_answer(&mut client).status, 201);
     let old = send(server.app, head.replace("HTTP/1.1", "HTTP/1.0").as_bytes());
@@ -500,7 +500,7 @@ fn read_answers(client: &mut TcpStream, of: &str) -> usize {
 }
 
 #[test]
-fn every_answer_before_a_close_arrives_whatever_was_sent_behind_it() {
+fn every_answer_before_a_close_arrives_whatever_was_sent_after_it() {
     let server = start("");
     let get = "GET /up HTTP/1.1\r\nHost: localhost\r\n";
     let plain = format!("{get}\r\n");
@@ -519,7 +519,7 @@ fn every_answer_before_a_close_arrives_whatever_was_sent_behind_it() {
 }
 
 #[test]
-fn what_comes_after_the_last_answer_does_not_reset_it() {
+fn bytes_after_the_last_request_do_not_reset_its_answer() {
     let server = start("");
     let last = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\nGET /up HTTP/1.0\r\n\r\nGET /";
     let mut client = send(server.app, last);
@@ -543,7 +543,7 @@ fn a_last_request_with_nothing_behind_it_is_closed_at_once() {
 }
 
 #[test]
-fn the_answers_before_a_stop_arrive_and_what_is_half_read_is_told_that_it_stops() {
+fn answers_before_a_stop_arrive_and_an_incomplete_request_gets_503() {
     let mut server = start("--threads 1:1 --update-rate 60");
     let up = "GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut half = send(server.app, format!("{up}GET /up HTTP/1.1\r\nHost: local").as_bytes());
@@ -569,7 +569,7 @@ fn the_answers_before_a_stop_arrive_and_what_is_half_read_is_told_that_it_stops(
 
 /// After SIGCONT the deadlines are over, and the requests have been there all the time.
 #[test]
-fn a_request_that_came_in_time_is_answered_although_the_process_was_stopped() {
+fn a_request_that_arrived_in_time_is_answered_although_the_process_was_stopped() {
     let server = start("--persistent-timeout 8 --first-data-timeout 8 --head-timeout 8");
     let up = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\
@@ -603,7 +603,7 @@ fn a_request_that_came_in_time_is_answered_although_the_process_was_stopped() {
 
 /// Closing at once would make the client's kernel throw away the answer that came.
 #[test]
-fn a_refusal_arrives_although_the_client_goes_on_sending() {
+fn a_refusal_arrives_although_the_client_continues_to_send() {
     let server = start("--max-body-bytes 2000 --threads 1:1");
     for framing in ["Content-Length: 3000000", "Transfer-Encoding: chunked"] {
         let head = format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n2dc6c0\r\n");
@@ -613,18 +613,18 @@ fn a_refusal_arrives_although_the_client_goes_on_sending() {
         }
         expect_refusal(&mut client, 413, framing);
     }
-    // Who goes on for ever is closed, and holds nothing.
+    // A client that sends forever is closed, and holds nothing.
     let mut endless = send(server.app, b"no request\r\n\r\n");
     let deadline = Instant::now() + PATIENCE;
     while endless.write_all(&[b'a'; 10_000]).is_ok() {
-        assert!(Instant::now() < deadline, "it may send for ever");
+        assert!(Instant::now() < deadline, "it may send forever");
     }
     drop(endless);
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
 }
 
 #[test]
-fn who_closes_while_it_is_queued_is_counted_and_not_served() {
+fn a_client_that_closes_while_it_is_queued_is_counted_and_not_served() {
     let server = start("--threads 1:1 --update-rate 100ms");
     // Of a connection that has been kept, the reactor knows.
     let kept = || {
@@ -659,7 +659,7 @@ fn who_closes_while_it_is_queued_is_counted_and_not_served() {
 }
 
 #[test]
-fn who_closes_behind_a_second_request_is_served_the_first_alone() {
+fn a_client_that_closes_after_a_second_request_is_answered_only_the_first() {
     let server = start("--threads 3:3 --update-rate 100ms --db-pool 1 --db-checkout-timeout 60");
     let stream = open_stream(server.app);
     let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\n\
@@ -675,7 +675,7 @@ fn who_closes_behind_a_second_request_is_served_the_first_alone() {
 }
 
 #[test]
-fn who_waits_in_todo_is_named_whether_or_not_the_reactor_has_read_it() {
+fn a_queued_connection_is_listed_whether_or_not_the_reactor_has_read_it() {
     let server = start("--threads 1:1");
     let mut kept = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(read_answer(&mut kept).status, 200);
@@ -700,8 +700,8 @@ fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
 }
 
 #[test]
-fn nothing_endless_costs_memory() {
-    // Room for all of the bodies, so that they are ended by nothing else.
+fn endless_input_takes_no_memory() {
+    // Enough memory for all of the bodies, so that nothing else ends them.
     let server = start("--max-body-bytes 1000000000");
     assert_eq!(get(server.app, "/").0, 200);
     let before = proc_status(server.child.id(), "VmHWM");
@@ -721,7 +721,7 @@ fn nothing_endless_costs_memory() {
         send_on(&mut client, more.as_bytes(), 2_048);
         drop(client);
         let grown = proc_status(server.child.id(), "VmHWM") - before;
-        eprintln!("{what}: {grown} KiB at the most");
+        eprintln!("{what}: {grown} KiB at most");
         assert!(grown < 16 * 1024, "{what}: it grew by {grown} KiB");
         assert_eq!(get(server.app, "/up").0, 200);
     }
@@ -740,7 +740,7 @@ fn ask_control(server: &Server, clients: usize) {
 fn crowd(server: &Server, count: usize, mut each: impl FnMut(usize)) -> Vec<TcpStream> {
     let connect = |n| {
         each(n);
-        // A listen queue that is full lets nobody in, and is part of what is wanted.
+        // A full listen queue accepts no connection, which this test needs.
         TcpStream::connect_timeout(&server.app, Duration::from_millis(200)).ok()
     };
     (0..count).filter_map(connect).collect()
@@ -757,9 +757,8 @@ fn expect_recovery(server: &Server) {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Descriptors are never the reason: silent clients make room for others, and the control server's
-/// share is not touched.
-fn expect_room_beside(server: &Server, clients: Vec<TcpStream>) {
+/// Descriptors never run out: silent clients are evicted for others, and the control server keeps its share.
+fn expect_service_beside(server: &Server, clients: Vec<TcpStream>) {
     wait_for("an eviction", || server.log().contains("evicting").then_some(()));
     for _ in 0..5 {
         assert_eq!(get(server.app, "/up").0, 200);
@@ -772,7 +771,7 @@ fn expect_room_beside(server: &Server, clients: Vec<TcpStream>) {
 }
 
 #[test]
-fn with_more_silent_clients_than_descriptors_it_goes_on_serving() {
+fn with_more_silent_clients_than_descriptors_pages_are_still_served() {
     let server = Server::with_descriptors(256, &["--front", "puma"]);
     let clients = crowd(&server, 1_000, |n| {
         if n % 50 == 0 {
@@ -780,13 +779,12 @@ fn with_more_silent_clients_than_descriptors_it_goes_on_serving() {
         }
     });
     (0..20).for_each(|_| ask_control(&server, clients.len()));
-    expect_room_beside(&server, clients);
+    expect_service_beside(&server, clients);
 }
 
-/// Whoever allows more connections than there are descriptors is told, once, and the
-/// control server keeps its share.
+/// A limit of connections above that of descriptors is reported once, and the control server keeps its share.
 #[test]
-fn more_connections_than_descriptors_are_not_let_in() {
+fn no_more_connections_than_descriptors_are_accepted() {
     let server = Server::with_descriptors(256, &["--max-connections", "100000"]);
     let said = server.log();
     assert_eq!(
@@ -801,12 +799,12 @@ fn more_connections_than_descriptors_are_not_let_in() {
         asker.write_all(b" HTTP/1.0\r\n\r\n").unwrap();
         assert_eq!(common::split(&read_to_end(asker)).0, 404);
     }
-    expect_room_beside(&server, clients);
+    expect_service_beside(&server, clients);
 }
 
 /// What the app may have is what the others leave, and that may be nothing.
 #[test]
-fn too_few_descriptors_for_anybody_are_said_at_once() {
+fn with_too_few_descriptors_for_any_connection_the_start_fails() {
     let folder = tempfile::tempdir().unwrap();
     let plain = Server::command(folder.path());
     let mut command = Command::new("sh");
@@ -820,9 +818,9 @@ fn too_few_descriptors_for_anybody_are_said_at_once() {
     assert!(said.contains("100") && said.contains("ulimit -n"), "{said}");
 }
 
-/// Descriptors may run out all the same: here somebody lowers the limit while it runs.
+/// Descriptors may run out nevertheless: here the limit is lowered while the server runs.
 #[test]
-fn out_of_descriptors_it_pauses_and_recovers() {
+fn an_acceptor_without_descriptors_pauses_and_recovers() {
     let server = Server::with_descriptors(1024, &[]);
     let limit = Rlimit { current: Some(80), maximum: Some(1024) };
     prlimit(Some(server.pid()), Resource::Nofile, limit).unwrap();
@@ -844,7 +842,7 @@ fn begun_upload(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn large_bodies_beyond_their_share_of_descriptors_are_told_to_come_back() {
+fn large_bodies_beyond_their_share_of_descriptors_get_503() {
     let server = start("--first-data-timeout 600");
     let files = || {
         let folder = fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap();
@@ -861,7 +859,7 @@ fn large_bodies_beyond_their_share_of_descriptors_are_told_to_come_back() {
     assert_eq!(common::create(server.app, "small").0, 201);
 
     drop(uploads.pop());
-    wait_for("room for one more", || (files() < MAX_SPOOLED).then_some(()));
+    wait_for("one file less than the maximum", || (files() < MAX_SPOOLED).then_some(()));
     uploads.push(begun_upload(&server));
     for upload in &mut uploads {
         upload.write_all(&[b'a'; 50_000]).unwrap();
@@ -878,7 +876,7 @@ fn is_unnamed(file: &Path) -> bool {
 }
 
 #[test]
-fn other_machines_may_come_and_foreign_hosts_may_not() {
+fn other_machines_are_answered_and_foreign_hosts_are_not() {
     let server = Server::bound_to("0.0.0.0:0", &["--front", "puma", "--allow-host", "tabs.example"]);
     assert!(server.app.ip().is_unspecified(), "{}", server.app);
 
@@ -898,7 +896,7 @@ fn other_machines_may_come_and_foreign_hosts_may_not() {
 }
 
 #[test]
-fn a_stray_byte_behind_the_last_request_costs_nothing_of_a_large_answer() {
+fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
     let server = start("");
     create_large(server.app, 5);
     for (last, stray) in [

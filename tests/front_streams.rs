@@ -46,7 +46,7 @@ fn got_nothing(client: &TcpStream) -> bool {
 }
 
 #[test]
-fn a_quota_of_five_is_five_streams_more_and_not_one() {
+fn a_quota_of_five_allows_exactly_five_more_streams() {
     let server = start("--threads 8:8 --max-io-threads 5 --update-rate 50ms");
     let page_is_served = || assert_eq!(get(server.app, "/up").0, 200);
     let mut streams: Vec<_> = (0..12).map(|_| open_stream(server.app)).collect();
@@ -76,11 +76,11 @@ fn a_quota_of_five_is_five_streams_more_and_not_one() {
     server.wait_for_stats("free pool", |stats| stats["io_threads"] == 0 && stats["pool_capacity"] == 8);
 }
 
-/// Those who hold a thread of the pool by a write that is blocked; kept for as long.
+/// Clients that hold a pool thread with a blocked write for as long as they are kept.
 type Holders = Vec<Box<dyn std::any::Any>>;
 
-/// Holds all the threads by writes that are blocked on clients which read no more:
-/// sockets that nobody reads, and, where there is curl, programs that were stopped.
+/// Holds all threads with writes that are blocked by stalled readers: sockets without a reader, and stopped
+/// programs if curl is installed.
 fn block_every_thread(server: &Server, threads: usize) -> Holders {
     let mut holders: Holders = Vec::new();
     let url = server.url(STREAM);
@@ -179,7 +179,7 @@ fn an_order_to_reap_cuts_a_blocked_write_at_once() {
 
 /// An event that was cut in the middle must not look whole: its client asks again.
 #[test]
-fn what_was_cut_is_not_taken_for_whole() {
+fn an_answer_that_was_cut_off_does_not_look_complete() {
     let server = start("--write-timeout 600 --threads 1:1");
     create_large_models(&server, LARGE_MODELS);
     let request = format!("GET {STREAM}?last_event_id=0 HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -284,7 +284,7 @@ fn stalled_reader_of_a_page(server: &Server) -> TcpStream {
 }
 
 #[test]
-fn a_page_that_is_not_read_gives_its_thread_back_and_its_bytes_are_counted() {
+fn an_unread_page_frees_its_thread_and_its_bytes_are_counted() {
     let server = start("--write-timeout 600 --max-answer-time 4 --threads 2:2");
     common::create_large(server.app, 60);
     let clients = [stalled_reader_of_a_page(&server), stalled_reader_of_a_page(&server)];
@@ -300,7 +300,7 @@ fn a_page_that_is_not_read_gives_its_thread_back_and_its_bytes_are_counted() {
 }
 
 #[test]
-fn a_page_waits_for_a_client_that_reads_slowly_and_not_for_one_that_takes_nothing() {
+fn a_page_waits_for_a_slow_reader_and_not_for_a_stalled_one() {
     let server = start("--write-timeout 600 --max-answer-time 600 --threads 2:2");
     common::create_large(server.app, 60);
     let _stalled = stalled_reader_of_a_page(&server);
@@ -343,7 +343,7 @@ fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
 }
 
 #[test]
-fn a_request_behind_a_stream_that_is_reaped_is_answered_and_none_resets_its_last_words() {
+fn a_request_behind_a_reaped_stream_is_answered_and_nothing_is_reset() {
     // A socket that is waited on for its client's close cannot be used again; a stream that is reaped
     // just before it waits is followed by an answer.
     for (notice, fewest) in [("write", 2), ("poll", 1)] {
@@ -361,7 +361,7 @@ fn a_request_behind_a_stream_that_is_reaped_is_answered_and_none_resets_its_last
 }
 
 #[test]
-fn the_end_of_a_connection_that_left_the_pool_is_no_reset() {
+fn a_connection_that_left_the_pool_ends_without_a_reset() {
     let mut server = start("");
     let listen = b"GET /fixes/push/stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut client = send(server.app, &[&listen[..], &PAGE.repeat(3_000)].concat());

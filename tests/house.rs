@@ -45,25 +45,25 @@ const ENGINES: (&[&str], &str) = (&["rusqlite"], "src/app/adapters");
 const LAB_MAY_USE: &[&str] = &["timeline", "escape", "threads"];
 
 #[test]
-fn every_room_uses_only_the_rooms_that_it_may() {
+fn every_module_uses_only_the_modules_that_it_may() {
     let mut looked_at = 0;
-    for (room, may_use) in RULES {
-        for file in files_of(&format!("src/{room}")) {
+    for (module, may_use) in RULES {
+        for file in files_of(&format!("src/{module}")) {
             looked_at += 1;
             for (number, line) in code(&file) {
                 for used in line.split("crate::").skip(1) {
                     let used =
                         used.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
-                    let rooms = RULES.iter().any(|(room, _)| *room == used);
+                    let is_module = RULES.iter().any(|(module, _)| *module == used);
                     assert!(
-                        !rooms || used == *room || may_use.contains(&used),
-                        "{}:{number}: {room} must not use {used}",
+                        !is_module || used == *module || may_use.contains(&used),
+                        "{}:{number}: {module} must not use {used}",
                         file.display()
                     );
                 }
                 assert!(
                     !line.contains("use crate::{"),
-                    "{}:{number}: one room a line, please",
+                    "{}:{number}: one module per line, please",
                     file.display()
                 );
             }
@@ -73,7 +73,7 @@ fn every_room_uses_only_the_rooms_that_it_may() {
 }
 
 #[test]
-fn no_module_knows_the_trade_of_another() {
+fn no_module_knows_what_another_one_hides() {
     for (place, words) in FOREIGN {
         let files = files_of(place);
         assert!(!files.is_empty(), "{place} is gone");
@@ -104,7 +104,7 @@ fn only_the_adapters_name_the_crate_of_a_database_engine() {
 }
 
 #[test]
-fn the_lab_uses_of_the_server_its_record_only() {
+fn the_lab_uses_only_the_record_of_the_server() {
     for file in files_of("src/lab") {
         for (number, line) in code(&file) {
             for used in line.split("ninetabs_server::").skip(1) {
@@ -150,7 +150,7 @@ fn no_file_of_tests_is_left_out() {
         let name = file.file_name().unwrap().to_str().unwrap();
         let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") else { continue };
         looked_at += 1;
-        assert!(main.contains(&format!("\nmod {module};\n")), "{name} is compiled by nobody");
+        assert!(main.contains(&format!("\nmod {module};\n")), "{name} is not compiled");
     }
     assert!(looked_at > 30, "only {looked_at} files were found");
 }
@@ -158,7 +158,7 @@ fn no_file_of_tests_is_left_out() {
 /// No module of the server crate uses one that uses it, be it by way of others. Every module stands above all
 /// that it uses.
 #[test]
-fn the_modules_of_the_server_use_each_other_in_no_circle() {
+fn the_modules_of_the_server_have_no_circular_use() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/ninetabs-server/src");
     let lib = fs::read_to_string(root.join("lib.rs")).unwrap();
     // A name that the crate itself offers, and the module that it is from.

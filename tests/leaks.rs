@@ -1,10 +1,9 @@
-//! What clients leave behind: threads, descriptors and memory of the process,
-//! before and after thousands of them. Those that reset are tiny_http's here, and measured
-//! only; that they leave nothing on Puma's front is held in `front_fairness.rs`.
+//! Threads, descriptors and memory of the process before and after thousands of clients. Clients that reset
+//! are only tested on tiny_http here, and only measured; `front_fairness.rs` tests that they leave nothing on
+//! the Puma front.
 //!
-//! Everything is read from /proc and nothing is asked of the server meanwhile:
-//! each question would keep one more of tiny_http's threads from going home,
-//! which they do after five idle seconds.
+//! All figures are read from /proc, without any request to the server: each request would keep one more of
+//! tiny_http's threads from ending, which they do after five idle seconds.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -14,16 +13,16 @@ use std::time::{Duration, Instant};
 
 use crate::common::{FRONTS, Server, get, open_stream, send, wait_for};
 
-/// Clients that come and go, half of them for a page and half for a stream.
+/// Clients that connect and close, half of them for a page and half for a stream.
 const CLIENTS: usize = 2_000;
-/// Clients of each kind of those that reset.
+/// Clients of each kind that reset.
 const RESETS: usize = 1_000;
 /// Memory that may stay: the timeline's ring fills, the allocator keeps its arenas.
 const SLACK_KB: u64 = 16 * 1024;
 /// Longer than tiny_http's idle threads stay.
 const IDLE: Duration = Duration::from_secs(6);
 
-/// What a process has at a moment.
+/// The resources of a process at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Footprint {
     threads: u64,
@@ -112,13 +111,12 @@ fn clients_that_close(front: &str) {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// Closes with RST: what is left of the connection is thrown away.
+/// Closes with RST, which discards the rest of the connection.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// What so many of these leave is measured, since it is tiny_http's own affair;
-/// the server must answer on.
+/// Measures what these clients leave, since that is up to tiny_http; the server must continue to answer.
 fn clients_that_reset(kind: &str, visit: fn(&Server) -> TcpStream) {
     let (server, before) = start("tiny-http");
     (0..RESETS).for_each(|_| reset(visit(&server)));

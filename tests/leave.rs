@@ -1,4 +1,4 @@
-//! `leave`: no stream is left behind a page that is left, whoever swaps the pages.
+//! `leave`: a page that is left leaves no stream behind, whichever library swaps the pages.
 
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{Server, create, npm};
@@ -7,7 +7,7 @@ const STREAMS: &str = "document.getElementById('stream-state').textContent === '
 /// How many pages are gone to, one after the other.
 const VISITS: usize = 20;
 
-/// What swaps the pages: how it is fetched, and by which words it is told to go to one.
+/// A library that swaps pages: where it is fetched, and the script that makes it visit a page.
 struct Swapper {
     package: &'static str,
     file: &'static str,
@@ -33,7 +33,7 @@ fn server() -> Server {
     Server::start(&["--update-rate", "50ms", "--threads", "32:32"])
 }
 
-/// Opens the first page, with whoever swaps pages in it.
+/// Opens the first page, with the library in it.
 fn open(browser: &Browser, tab: &Tab, server: &Server, swapper: &Swapper, query: &str) -> bool {
     let Some(source) = npm::fetch(swapper.package, swapper.file) else { return false };
     let anything_runs = serde_json::json!({ "enabled": !swapper.knows_nonces });
@@ -63,7 +63,7 @@ fn go(browser: &Browser, tab: &Tab, how: &str, to: &str) {
 }
 
 #[test]
-fn twenty_visits_leave_no_stream_behind_back_and_forward_included() {
+fn twenty_visits_leave_no_stream_behind_also_back_and_forward() {
     let Some(browser) = Browser::start() else { return };
     let home = browser.first_tab();
     for swapper in [TURBO, TURBOLINKS] {
@@ -145,7 +145,7 @@ fn without_the_listener_each_page_leaves_its_stream() {
         if !open(&browser, &tab, &server, &swapper, "?listener=off") {
             return;
         }
-        // With six the browser has no connection left for a page.
+        // With six streams, the browser has no connection left for a page.
         for visit in 1..=4 {
             let next = format!("/fixes/leave/{}", visit % 3 + 1);
             go(&browser, &tab, &format!("{}('{next}?listener=off')", swapper.visit), &next);
@@ -157,7 +157,7 @@ fn without_the_listener_each_page_leaves_its_stream() {
 }
 
 #[test]
-fn a_page_that_comes_out_of_the_browsers_cache_streams_again() {
+fn a_page_from_the_browsers_cache_streams_again() {
     let Some(browser) = Browser::start() else { return };
     let server = server();
     let tab = browser.first_tab();
@@ -178,7 +178,7 @@ fn a_page_that_comes_out_of_the_browsers_cache_streams_again() {
 }
 
 #[test]
-fn a_tab_that_is_hidden_may_have_its_stream_closed() {
+fn a_hidden_tab_can_close_its_stream() {
     let Some(browser) = Browser::start() else { return };
     let server = server();
     let tab = browser.first_tab();

@@ -25,6 +25,7 @@ mod http;
 mod lab;
 mod leaks;
 mod leave;
+mod listings;
 mod orders;
 mod pages;
 mod parity;

@@ -283,7 +283,7 @@ fn a_model_from_the_form_arrives_in_all_tabs_and_an_error_stays_in_place() {
             "document.querySelector('#models tr.new td:nth-child(2)').textContent === 'made here'",
         );
     }
-    wait_for_text(&browser, &tab, "note", "Model 3 was created");
+    wait_for_text(&browser, &tab, "note", "Row 3 was created");
     assert_eq!(browser.eval(&tab, "document.getElementById('name').value"), "");
     assert_eq!(browser.eval(&tab, "document.getElementById('name').ariaInvalid"), "false");
     assert_eq!(browser.eval(&tab, "remembered"), true, "the page was loaded anew");
@@ -301,11 +301,8 @@ fn a_form_that_waits_for_a_thread_says_that_it_waits() {
     server.wait_for_stats("queued form", |stats| stats["backlog"] == 1);
 
     browser.click(&tab, "#toggle");
-    assert_eq!(
-        text(&browser, &tab, "detail"),
-        "by this page; its thread is free once the server has noticed"
-    );
-    wait_for_text(&browser, &tab, "note", "Model 3 was created");
+    assert_eq!(text(&browser, &tab, "detail"), "by this page; its thread is freed once the server notices");
+    wait_for_text(&browser, &tab, "note", "Row 3 was created");
     wait_for_text(&browser, &tab, "note", "once it streams again");
     assert_eq!(text(&browser, &tab, "waited"), "");
     browser.click(&tab, "#toggle");
@@ -316,7 +313,7 @@ fn a_form_that_waits_for_a_thread_says_that_it_waits() {
 fn when_the_browser_comes_back_is_what_the_server_said() {
     let Some(browser) = Browser::start() else { return };
     for (flags, wanted) in [
-        (&["--retry", "50"][..], "asking again in about "),
+        (&["--retry", "50"][..], "reconnects in about "),
         (&["--loop", "faithful"], "after a pause of its own"),
     ] {
         let mut server = server(flags);
@@ -332,9 +329,9 @@ fn when_the_browser_comes_back_is_what_the_server_said() {
         browser.wait_for(&tab, "document.body.dataset.state === 'reconnecting'");
         browser.wait_for(&tab, &format!("told.some(it => it.includes('{wanted}'))"));
         if flags[0] == "--retry" {
-            let first = browser.eval(&tab, "told.find(it => it.startsWith('asking'))");
-            assert_eq!(first, "asking again in about 50 s");
-            browser.wait_for(&tab, "told.some(it => it.startsWith('asking again in about 4'))");
+            let first = browser.eval(&tab, "told.find(it => it.startsWith('reconnects'))");
+            assert_eq!(first, "reconnects in about 50 s");
+            browser.wait_for(&tab, "told.some(it => it.startsWith('reconnects in about 4'))");
         }
     }
 }
@@ -348,7 +345,7 @@ fn a_page_that_waits_says_no_more_than_it_knows() {
     let other = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     server.wait_for_stats("queued client", |stats| stats["backlog"] == 1);
     assert_eq!(json(server.control, "POST", "/reap").0, 200);
-    wait_for_text(&browser, &tab, "detail", "was to ask again; no answer for ");
+    wait_for_text(&browser, &tab, "detail", "reconnects now; no answer for ");
     wait_for_text(&browser, &tab, "hint", "the page cannot tell which");
     drop(other);
     browser.wait_for(&tab, STREAMS);

@@ -1,11 +1,10 @@
-//! Nine tabs against the real Puma and against ours, told once and played twice.
+//! One scenario with nine tabs, run against the real Puma and against ninetabs.
 //!
-//! Puma runs a Rack app (`data/live_stream.ru`) whose stream is the seed's loop, with a
-//! record of each write that it attempts; ours keeps that record by itself. So "at which
-//! write" is counted, never timed. What both must do alike is compared with what is
-//! expected of both; where we differ on purpose, the row says why, and a difference that
-//! has gone fails like one that is new. `cargo test --test all parity:: -- --nocapture` prints
-//! the table. It takes some seconds, most of them the waits for rounds.
+//! Puma runs a Rack app (`data/live_stream.ru`) whose stream is the article's loop, and which records each
+//! write that it tries; ninetabs records them itself. "At which write" is therefore counted, and not timed.
+//! Each row has the behavior that both must have. Where ninetabs differs on purpose, the row says why, and a
+//! difference that no longer exists fails like a new one. `cargo test --test all parity:: -- --nocapture`
+//! prints the table. It takes some seconds, most of them waiting for rounds.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -141,9 +140,9 @@ impl Peer for Puma {
     }
 }
 
-/// What was seen of a server in the course of the scenario.
+/// The observations of a server during the scenario.
 struct Seen {
-    /// Of tabs 1 to 9, while nobody has left.
+    /// For tabs 1 to 9, while all are open.
     streaming: String,
     page: &'static str,
     held: Value,
@@ -296,13 +295,13 @@ fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
-/// Two records' clocks are compared: less than a millisecond is no figure.
+/// The clocks of two records are compared, so that values below a millisecond have no meaning.
 fn about_ms(duration: Duration) -> String {
     if duration < Duration::from_millis(1) { "under 1 ms".into() } else { ms(duration) }
 }
 
 #[test]
-fn nine_tabs_fare_with_us_as_with_puma() {
+fn nine_tabs_get_the_same_from_ninetabs_and_puma() {
     const CORK: &str = "Puma corks the socket, and the kernel holds a corked write for 200 ms";
     let Some(puma) = Puma::start() else { return };
     let rate = humantime::format_duration(UPDATE_RATE).to_string();

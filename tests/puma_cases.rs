@@ -37,7 +37,7 @@ fn play_all(cases: &[Case], server: SocketAddr) -> BTreeMap<&str, Verdict> {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let (seen, verdict) = play(case, server);
-                    assert!(is_alive(server), "nobody answers after {}", case.name);
+                    assert!(is_alive(server), "no server answers after {}", case.name);
                     verdicts.lock().unwrap().insert(case.name.as_str(), (seen.summary(), verdict));
                 }
             });

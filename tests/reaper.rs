@@ -52,7 +52,7 @@ fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
 }
 
 #[test]
-fn twelve_tabs_on_eight_threads_all_get_turns_and_miss_nothing() {
+fn twelve_tabs_on_eight_threads_take_turns_and_miss_no_model() {
     // At full length, a minute of 5 s each, it is the same code.
     match std::env::var_os("NINETABS_TEST_A_MINUTE") {
         Some(_) => twelve_tabs_take_turns(5.0, 6, 8 * PATIENCE),
@@ -109,7 +109,7 @@ fn set_max_stream_age(server: &Server, secs: &str) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// Waits until all is free again, and sees a page and a stream answered.
+/// Waits until all threads are idle again, and checks that a page and a stream are answered.
 fn wait_until_free(server: &Server) -> Value {
     let stats = server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
     assert_eq!(get(server.app, "/up").0, 200);
@@ -121,7 +121,7 @@ fn wait_until_free(server: &Server) -> Value {
 fn zombies_that_never_fill_a_buffer_are_ended_by_their_age_alone() {
     for front in FRONTS {
         let (server, zombies) = held_by(front, "", |url| Zombie::open(url).unwrap());
-        // Writes go on succeeding: nothing else would ever end these streams.
+        // The writes succeed, so nothing else would ever end these streams.
         let writes = timeline(&server).len();
         wait_for("more writes", || (timeline(&server).len() > writes + 80).then_some(()));
         assert_eq!(server.stats()["streams"]["disconnected"], 0);
@@ -146,13 +146,15 @@ fn held_by_blocked_writes<R>(who: &str, open: impl Fn(&str) -> R) {
     wait_until_free(&server);
     assert_eq!(connections(&server, |what| matches!(what, What::Blocked { .. })), 8);
     let (reaped, longest) = longest_way_out(&server);
-    eprintln!("{who}: {reaped} told to end, the last of them did after {longest:.2} s of a blocked write");
+    eprintln!(
+        "{who}: {reaped} streams reaped, the last of them ended after {longest:.2} s of a blocked write"
+    );
     assert!(longest <= 8.0 + SCHEDULING_DELAY, "{longest} s");
     drop(readers);
 }
 
-/// Waits until so many connections have been sent much, and then nothing more has
-/// gone out for a while. Those whose write timeout was over meanwhile count, too.
+/// Waits until `count` connections have been sent much, and then nothing more for a while. Those whose write
+/// timed out in this time count as well.
 fn wait_for_blocked_writes(server: &Server, count: usize) {
     let is_large = |what: &What| matches!(what, What::Wrote { bytes } if *bytes > 60_000);
     wait_for("large writes", || (connections(server, is_large) == count).then_some(()));
@@ -161,7 +163,7 @@ fn wait_for_blocked_writes(server: &Server, count: usize) {
         let threads = json(server.control, "GET", "/threads").1;
         let bytes: Vec<_> =
             threads.as_array().unwrap().iter().filter_map(|it| it["bytes"].as_u64()).collect();
-        // On a busy machine the next event of large models takes seconds.
+        // On a busy machine, the next event with large models takes seconds.
         if bytes != last || is_at_work(server) {
             (last, since) = (bytes, Instant::now());
         }
@@ -169,7 +171,7 @@ fn wait_for_blocked_writes(server: &Server, count: usize) {
     });
 }
 
-/// Whether a pool thread runs, or wants to.
+/// Whether a pool thread runs or is ready to run.
 fn is_at_work(server: &Server) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", server.child.id()));
     tasks.into_iter().flatten().flatten().any(|task| {
@@ -178,13 +180,13 @@ fn is_at_work(server: &Server) -> bool {
     })
 }
 
-/// To how many connections this has happened.
+/// How many connections have such a moment in the record.
 fn connections(server: &Server, wanted: impl Fn(&What) -> bool) -> usize {
     let its = |moment: Moment| moment.subject.filter(|_| wanted(&moment.what)).map(|it| it.connection);
     timeline(server).into_iter().filter_map(its).collect::<BTreeSet<_>>().len()
 }
 
-/// How many streams were told to end, and the most seconds that one took over it.
+/// How many streams were reaped, and the maximum seconds until one ended.
 fn longest_way_out(server: &Server) -> (usize, f64) {
     let (mut told, mut longest) = (BTreeMap::new(), 0.0_f64);
     for moment in timeline(server) {
@@ -212,9 +214,9 @@ fn zombies_with_full_buffers_free_their_threads() {
     held_by_blocked_writes("zombies", |url| Zombie::open(url).unwrap());
 }
 
-/// Without an age, a blocked write ends by the write timeout, and says EAGAIN.
+/// Without a maximum age, a blocked write ends at the write timeout, with EAGAIN.
 #[test]
-fn a_blocked_write_ends_by_its_timeout() {
+fn a_blocked_write_ends_at_its_timeout() {
     for front in FRONTS {
         let (server, zombies) = held_by(front, "--write-timeout 1s", |url| Zombie::open(url).unwrap());
         create_large_models(&server, LARGE_MODELS);
@@ -233,7 +235,7 @@ fn the_reaper_ends_a_wait_for_a_database_connection() {
     let server = Server::start_with(
         "--front tiny-http --db-pool 1 --db-checkout-timeout 60s --reap-every 100ms --write-timeout 120s --retry 1500ms",
     );
-    // The one connection is held by an action that cannot leave: its write is blocked.
+    // The only connection is held by an action that cannot return: its write is blocked.
     create_large_models(&server, LARGE_MODELS);
     let holder = Zombie::open(&server.url(&format!("{STREAM}?last_event_id=0"))).unwrap();
     wait_for_blocked_writes(&server, 1);

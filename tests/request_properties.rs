@@ -24,12 +24,12 @@ enum Damage {
     Remove(Index, usize),
     /// A part comes so many times.
     Repeat(Index, usize, usize),
-    /// What comes behind belongs to another case.
+    /// Later bytes belong to another case.
     GoOnAs(Index, Index),
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    // What means something to one of the parsers.
+    // Bytes that have a meaning for one of the parsers.
     let telling = prop::sample::select(vec![
         &b"\r\n"[..],
         b"\n",
@@ -134,7 +134,7 @@ fn every_case_is_the_same_however_it_is_cut() {
 }
 
 #[test]
-fn what_never_ends_is_refused_at_its_limit() {
+fn endless_input_is_refused_at_its_limit() {
     let endless = |beginning: &str, part: &str| {
         let bytes = [beginning, &part.repeat(200_000 / part.len())].concat();
         cuts::same_requests(&bytes.as_bytes()[..64 * 1024], &[1_000, 100]);

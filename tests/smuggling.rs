@@ -1,9 +1,8 @@
-//! Request smuggling: whatever a request says of its length, the bytes behind it that
-//! somebody on the way might take for its body, or for a second request, are never
-//! answered as one unless they are one for everybody.
+//! Request smuggling: whatever a request says of its length, the bytes after it are answered as a second
+//! request only if every parser takes them for one. A proxy might take them for the body.
 //!
-//! Each row is bytes on a socket of its own, in one piece and cut in two; what is
-//! counted is the answers, and whether the hidden request was among them.
+//! Each row is sent on a socket of its own, in one piece and cut in two. The test counts the answers, and
+//! checks whether the hidden request was answered.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -90,7 +89,7 @@ fn fields() -> Vec<(String, Answers)> {
         ("Transfer-Encoding: chun ked\r\n", &[501]),
         ("Transfer-Encoding:\r\n", &[501]),
         ("Transfer-Encoding : chunked\r\n", &[400]),
-        // What begins as chunks here is a request line.
+        // The text that would begin the chunks is a request line.
         ("Transfer-Encoding: chunked\r\n", &[400]),
         ("Transfer-Encoding: cHuNkEd\r\nContent-Length: 120\r\n", &[400]),
         ("Content-Length: 120\r\nTransfer-Encoding: chunked\r\n", &[400]),
@@ -138,7 +137,7 @@ fn bodies() -> Vec<(&'static str, String, Answers)> {
     rows
 }
 
-/// Whole requests in which the hidden one is a body, which is nobody's request.
+/// Complete requests with the hidden one in a body, which must never be taken for a request.
 fn in_a_body() -> Vec<(Vec<u8>, Answers)> {
     let length = format!("Content-Length: {}\r\n", HIDDEN.len());
     let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len());
@@ -153,7 +152,7 @@ fn in_a_body() -> Vec<(Vec<u8>, Answers)> {
         rows.push((with(method, "1.0", &format!("Connection: keep-alive\r\n{chunked}")), status));
         rows.push((with(method, "1.1", &format!("Expect: 100-continue\r\n{length}\r\n{HIDDEN}")), status));
     }
-    // The other spelling is no field at all.
+    // The other spelling is not a header field.
     rows.push((with("GET", "1.1", &format!("Content_Length: 0\r\n{length}\r\n{HIDDEN}")), &[200]));
     rows.push((with("GET", "1.1", &format!("Transfer_Encoding: chunked\r\n{length}\r\n{HIDDEN}")), &[200]));
     // Nothing follows chunks in HTTP/1.0.
@@ -214,7 +213,7 @@ fn check(rows: Vec<(Vec<u8>, Answers)>) {
     }
     let models = json(server.app, "GET", "/models.json?since=0").1;
     assert_eq!(models, serde_json::json!([]), "a hidden request was served");
-    // The same bytes where everybody takes them for a request.
+    // The same bytes where every parser takes them for a request.
     assert_eq!(create(server.app, "smuggled").0, 201);
     assert_eq!(answers(server.app, &[HIDDEN.as_bytes()]), [201]);
     assert_eq!(get(server.app, "/up").0, 200);
@@ -227,7 +226,7 @@ fn a_request_whose_end_is_uncertain_is_the_last_one() {
 }
 
 #[test]
-fn it_is_the_last_one_with_get_too() {
+fn a_get_request_whose_end_is_uncertain_is_the_last_one() {
     check(fields().iter().map(|(fields, answers)| (behind_head("GET", fields), *answers)).collect());
 }
 
@@ -243,7 +242,7 @@ fn a_body_is_never_a_request() {
 }
 
 #[test]
-fn what_is_a_second_request_for_everybody_is_answered() {
+fn a_second_request_that_every_parser_would_see_is_answered() {
     let server = Server::start(&["--front", "puma"]);
     for first in ["Content-Length: 0\r\n\r\n", "\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"] {
         let bytes = format!("GET /up HTTP/1.1\r\nHost: localhost\r\n{first}{HIDDEN}");

@@ -1,10 +1,9 @@
 //! A mixed soak: everything that clients do, all at once, for `NINETABS_SOAK_SECONDS`
 //! (20 unless it is set); and what is left of it in the process afterwards.
 //!
-//! Tabs stay, or come and go; models are posted, pages read; some clients send
-//! garbage, some reset, some ask for a stream and never read; the reaper ends streams
-//! all the while. Then threads, descriptors, memory, streams and connections are back
-//! where they were, and the tabs that stayed have each model once.
+//! Some tabs stay, others come and go. Clients post models, read pages, send garbage, reset, or open a stream
+//! and never read. The reaper ends streams all the time. Afterward, threads, descriptors, memory, streams and
+//! connections are back where they were, and the tabs that stayed have each model once.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -19,20 +18,20 @@ use crate::common::{
     self, Server, create, create_large, get, json, proc_status, send, send_with_small_buffer, wait_for,
 };
 
-/// Tabs that are there from the beginning to the end.
+/// Tabs that stay from the beginning to the end.
 const STAYING: usize = 3;
 /// Models of the largest size, which no socket's buffers hold: with a small window a
 /// stopped reader blocks its thread.
 const LARGE: usize = 250;
-/// The most that may be resident in the end, in KiB: the process itself, and what the allocator keeps
-/// for each of twelve threads, through which answers of at most 256 KiB of names have gone.
+/// Maximum resident memory at the end, in KiB: the process itself, and what the allocator keeps for each of
+/// twelve threads, which have sent answers of at most 256 KiB of names.
 const MAX_RESIDENT_KIB: u64 = 64 * 1024;
 
 const FLAGS: &str = "--front puma --threads 12:12 --update-rate 50ms --reap-every 500ms \
     --retry 50ms --write-timeout 2s --first-data-timeout 2s --head-timeout 2s --persistent-timeout 2s \
     --keep-models 1000000";
 
-/// What no client can do any harm with, and what becomes of it is its own affair.
+/// Requests that must do no harm, whatever they are answered with.
 const GARBAGE: &[&[u8]] = &[
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET / HTTP/9.9\r\n\r\n",
@@ -51,12 +50,12 @@ struct Soak {
     is_over: AtomicBool,
     /// Models that were answered with 201.
     created: AtomicU64,
-    /// Stopped readers in front of which a thread was seen to wait.
+    /// Stopped readers for which a blocked thread was observed.
     blocked: AtomicU64,
     rounds: AtomicU64,
 }
 
-/// What a process has when nobody is connected.
+/// The resources of a process without clients.
 #[derive(Debug)]
 struct Footprint {
     threads: u64,
@@ -76,7 +75,7 @@ impl Footprint {
 }
 
 impl Soak {
-    /// Does this over and over until the time is over.
+    /// Repeats this until the time is over.
     fn keep_on(&self, mut once: impl FnMut(u64)) {
         let mut round = 0;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -108,7 +107,7 @@ impl Soak {
         });
     }
 
-    /// A tab that reads on where another one was, is cut once, and goes.
+    /// A tab that resumes at another tab's position, is cut off once, and closes.
     fn passing_tabs(&self) {
         let mut last = LARGE.to_string();
         self.keep_on(|round| {
@@ -152,7 +151,7 @@ impl Soak {
             .is_some_and(|bytes| bytes > 0 && bytes < LARGE as u64 * 16 * 1024)
     }
 
-    /// Two at a time, each for longer than the reaper lets it.
+    /// Two at a time, each for longer than the maximum age.
     fn stopped_readers(&self) {
         self.keep_on(|_| {
             let path = "/models/live_stream?last_event_id=0";
@@ -192,8 +191,8 @@ fn nothing_leaks_and_no_model_is_lost() {
     let server = Server::start_with(FLAGS);
     create_large(server.app, LARGE);
     warm_up(&server);
-    // From here on: what is large would not get through in that time on a slow machine,
-    // and its reader would begin again and again.
+    // Only now: on a slow machine, large models would not arrive within that time, and their reader would
+    // start again and again.
     assert_eq!(json(server.control, "POST", "/max-stream-age?secs=2").0, 200);
     let before = Footprint::of(&server);
     let soak = Soak {
@@ -210,7 +209,7 @@ fn nothing_leaks_and_no_model_is_lost() {
     let tell = |who: fn(&Soak)| {
         let soak = &soak;
         move || {
-            // One that fails ends the others, or they would be waited for in vain.
+            // A failure ends the other threads; otherwise the test would wait for them forever.
             let _over = OnPanic(&soak.is_over);
             who(soak);
         }
@@ -257,8 +256,8 @@ fn nothing_leaks_and_no_model_is_lost() {
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// What a server may take with many slow clients: for itself and its threads, and for each client that
-/// has left the pool. docs/puma.md, "What a client may cost", has both.
+/// The memory bound of a server with many slow clients: for itself and its threads, and for each client that
+/// has left the pool. See docs/puma.md, "What a client may cost".
 const FOR_ITSELF_KIB: u64 = 64 * 1024;
 const FOR_A_LISTENER_KIB: u64 = 160;
 
@@ -269,7 +268,7 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
         Server::start_with("--threads 12:12 --max-io-threads 0 --keep-models 1000000 --write-timeout 30s");
     let theirs = rusqlite::Connection::open(server.database()).unwrap();
     theirs.busy_timeout(common::PATIENCE).unwrap();
-    // Rows of another program, far larger than a name may be, and as many as are allowed.
+    // Rows of another program, with names far beyond the limit, and as many as are allowed.
     for (count, bytes) in [(10, 20_000_000), (300, 16_000)] {
         let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
             INSERT INTO models (name, created_at_us) SELECT CAST(zeroblob(?) AS TEXT), 1 FROM n";
@@ -311,7 +310,7 @@ fn slow_client(server: &Server, path: &str) -> TcpStream {
     send_with_small_buffer(server.app, request.as_bytes())
 }
 
-/// Says that the soak is over when its thread panics.
+/// Ends the soak when its thread panics.
 struct OnPanic<'a>(&'a AtomicBool);
 
 impl Drop for OnPanic<'_> {

@@ -1,5 +1,5 @@
-//! Streams over real sockets: what they deliver, when they notice that nobody is
-//! there, and how they end.
+//! Streams over real sockets: what they deliver, when they notice that their client is gone, and how they
+//! end.
 
 use std::net::TcpStream;
 use std::thread;
@@ -14,13 +14,13 @@ use crate::common::{
 };
 use ninetabs::lab::tab::Happens;
 
-/// Models come four times as fast as the streams look.
+/// Models are created four times as often as the streams query.
 const LOAD: &str = "--produce-every 5ms --update-rate 20ms --retry 10ms --keep-models 100000";
 
 const REQUEST: &[u8] = b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
-fn by_id_loses_and_repeats_nothing_however_often_the_connection_is_cut() {
+fn a_stream_by_id_loses_and_repeats_no_model_however_often_its_connection_is_cut() {
     const OPENED: u64 = 60;
     // A cut stream holds its thread until its second write.
     let server = Server::start_with(&format!("{LOAD} --threads 16:16"));
@@ -53,9 +53,10 @@ fn by_id_loses_and_repeats_nothing_however_often_the_connection_is_cut() {
     }
 }
 
-/// One event for a long absence would have to arrive whole within a stream's age.
+/// A single event with everything since a long absence would have to arrive completely within a stream's
+/// maximum age.
 #[test]
-fn a_long_absence_is_caught_up_with_in_pieces_without_sleeping() {
+fn after_a_long_absence_a_stream_catches_up_in_several_events_without_sleeping() {
     let server = Server::start(&["--update-rate", "600"]);
     for n in 0..120 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
@@ -74,7 +75,7 @@ fn a_long_absence_is_caught_up_with_in_pieces_without_sleeping() {
 }
 
 #[test]
-fn by_id_loses_nothing_where_the_seeds_loop_does() {
+fn a_stream_by_id_loses_no_model_where_the_original_loop_does() {
     let server = Server::start_with(LOAD);
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
@@ -87,11 +88,11 @@ fn by_id_loses_nothing_where_the_seeds_loop_does() {
 }
 
 #[test]
-fn the_seeds_loop_loses_models() {
+fn the_original_loop_loses_models() {
     let server = Server::start_with(&format!("{LOAD} --loop faithful"));
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
-    // What a tab missed while later ones came will never come: its slice is over.
+    // If a later model has arrived, a missing one will never arrive: its time slice is over.
     let lost = wait_for("a lost model", || {
         got.extend(received(&tab));
         got.windows(2).find(|pair| pair[0] + 1 < pair[1]).map(|pair| pair[0] + 1)
@@ -102,7 +103,7 @@ fn the_seeds_loop_loses_models() {
 }
 
 #[test]
-fn a_stream_goes_on_after_the_last_event_id() {
+fn a_stream_resumes_after_the_last_event_id() {
     let server = Server::start_with("--update-rate 20ms");
     for n in 1..=5 {
         assert_eq!(create(server.app, &format!("model {n}")).0, 201);
@@ -118,12 +119,12 @@ fn a_stream_goes_on_after_the_last_event_id() {
     assert_eq!(first_event(stream, "Last-Event-ID: 3\r\n"), [4, 5]);
     assert_eq!(first_event(&format!("{stream}?last_event_id=4"), ""), [5]);
     assert_eq!(first_event(&format!("{stream}?last_event_id=4"), "Last-Event-ID: 2\r\n"), [3, 4, 5]);
-    // An id of another database: better once more than never.
+    // An id of another database: all models are sent.
     assert_eq!(first_event(stream, "Last-Event-ID: 99\r\n"), [1, 2, 3, 4, 5]);
 }
 
-/// Opens a stream, reads so many events of it, waits until the server has written
-/// so many, and closes it, all of that between two writes. The port that it had.
+/// Opens a stream, reads `read` events, waits until the server has written `written`, and closes it, all of
+/// it between two writes. Returns the client's port.
 fn leave_between_two_writes(server: &Server, read: u64, written: u64) -> u16 {
     let try_once = || {
         let mut stream = send(server.app, REQUEST);
@@ -139,7 +140,7 @@ fn leave_between_two_writes(server: &Server, read: u64, written: u64) -> u16 {
 }
 
 #[test]
-fn a_client_that_has_read_everything_is_missed_at_the_second_write() {
+fn the_second_write_detects_a_closed_client_that_had_read_everything() {
     let server = Server::start_with("--update-rate 300ms");
     for read in [1, 2, 3] {
         let port = leave_between_two_writes(&server, read, read);
@@ -153,15 +154,15 @@ fn a_client_that_has_read_everything_is_missed_at_the_second_write() {
 }
 
 #[test]
-fn a_client_that_left_something_unread_is_missed_at_the_first_write() {
+fn the_first_write_detects_a_closed_client_that_left_bytes_unread() {
     for front in FRONTS {
         let server = Server::on(front, &["--update-rate", "300ms"]);
         for (read, written) in [(0, 1), (1, 2), (1, 3)] {
             let port = leave_between_two_writes(&server, read, written);
             let (write, errno) = wait_for_disconnect(&server, port);
             assert_eq!(write, written + 1, "{front}");
-            // The kernel says ECONNRESET once, to whoever asks first; tiny_http's own
-            // reader may have been told, and a write after that gets EPIPE.
+            // The kernel reports ECONNRESET once, to the first call. That may be a read of tiny_http's own
+            // reader; a later write then gets EPIPE.
             let may_be_told = front == "tiny-http" && errno == "EPIPE";
             assert!(errno == "ECONNRESET" || may_be_told, "{front}: {errno}");
         }
@@ -182,8 +183,8 @@ fn an_action_that_fails_before_its_first_write_is_an_empty_200() {
 }
 
 #[test]
-fn a_reaped_stream_says_when_to_come_back_and_ends_whole() {
-    // With the socket in the hand its connection is ended as well, whoever is at its other end.
+fn a_reaped_stream_sends_a_retry_and_ends_cleanly() {
+    // On a front door that has the socket, the connection is closed as well.
     for (front, kept) in [("puma", 0), ("tiny-http", 1)] {
         let server = Server::on(front, &["--update-rate", "3600", "--retry", "1500ms"]);
         let mut stream = open_stream(server.app);
@@ -199,7 +200,7 @@ fn a_reaped_stream_says_when_to_come_back_and_ends_whole() {
 }
 
 #[test]
-fn a_reaped_tab_comes_back_with_its_last_event_id() {
+fn a_reaped_tab_reconnects_with_its_last_event_id() {
     let server = Server::start_with("--update-rate 20ms --retry 700ms");
     let tab = open_tab(&server, "tab", "");
     let mut got = Vec::new();
@@ -226,7 +227,7 @@ fn a_reaped_tab_comes_back_with_its_last_event_id() {
     assert_eq!(got, [1, 2, 3, 4, 5, 6]);
 }
 
-/// Everything that costs a thread or a listener for as long as its client stays.
+/// The paths that hold a thread or a listener for as long as their client stays.
 const STREAMS: [&str; 7] = [
     "/models/live_stream",
     "/fixes/cap/stream",
@@ -283,7 +284,7 @@ fn every_stream_names_an_allowed_origin_and_no_other() {
 fn pages_of_other_sites_hold_no_thread_and_no_listener() {
     let server = Server::start(&["--threads", "2:2", "--allow-host", "ninetabs.test"]);
     let cross = format!("Host: {}\r\nSec-Fetch-Site: cross-site\r\n", server.app);
-    // To a name that is neither loopback nor https, browsers send no Sec-Fetch field.
+    // Browsers send no Sec-Fetch field to a host name that is neither loopback nor https.
     let unsaid = "Host: ninetabs.test\r\nUser-Agent: Mozilla/5.0\r\nAccept-Language: en\r\n";
     for path in STREAMS {
         for fields in [

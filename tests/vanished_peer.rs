@@ -1,11 +1,9 @@
-//! A peer that vanished: its cable is pulled, and it says nothing any more, not even that
-//! it goes. The kernel sends again for a quarter of an hour before it gives up, unless
-//! `--tcp-user-timeout` says how long is enough.
+//! A vanished peer: its cable is unplugged, and it sends nothing any more, not even a FIN. The kernel
+//! retransmits for about 15 minutes before it gives up, unless `--tcp-user-timeout` shortens this.
 //!
-//! The cable is a pair of virtual ones between two network namespaces, and the test runs
-//! itself once more in the first of them, as the root of a user namespace of its own, so
-//! that nothing of the machine is touched and no privilege is needed. Where namespaces
-//! are not allowed it is skipped, and says so.
+//! The cable is a pair of virtual interfaces between two network namespaces. The test runs itself again in
+//! the first of them, as root of its own user namespace, so that it changes nothing on the machine and needs
+//! no privilege. If namespaces are not allowed, it is skipped with a message.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -16,7 +14,7 @@ use crate::common::{Server, program, wait_for};
 use ninetabs::lab::program::Program;
 use ninetabs_server::timeline::What;
 
-/// Set where the test runs inside of the namespaces.
+/// Set when the test runs inside the namespaces.
 const INSIDE: &str = "NINETABS_TEST_IN_A_NAMESPACE";
 const HERE: &str = "10.99.0.1";
 const THERE: &str = "10.99.0.2";
@@ -28,7 +26,7 @@ fn run(line: &str) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A second namespace, joined with ours by a cable; it lasts for as long as the program.
+/// A second namespace, connected to ours by a cable; it lasts as long as the program.
 struct There {
     program: Program,
 }
@@ -36,7 +34,7 @@ struct There {
 impl There {
     fn new() -> There {
         let mut command = Command::new("unshare");
-        // cat waits for the end of its input, which does not come before we go.
+        // cat waits for the end of its input, which comes when this test ends.
         command.args(["-n", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let there = There { program: Program::start(&mut command).unwrap() };
         let id = there.program.id();
@@ -54,12 +52,12 @@ impl There {
         there
     }
 
-    /// The beginning of a command line that is run there.
+    /// The beginning of a command line that runs there.
     fn inside(&self) -> String {
         format!("nsenter -t {} -n", self.program.id())
     }
 
-    /// A client over there that reads a stream of this server's.
+    /// Starts a client there that reads a stream of this server.
     fn open_stream(&self, server: &Server) -> Program {
         let line = format!("{} curl -q -sN --noproxy * {}", self.inside(), server.url(STREAM));
         let words: Vec<_> = line.split_whitespace().collect();
@@ -103,7 +101,7 @@ fn a_vanished_peer_is_given_up_after_the_tcp_user_timeout() {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Two servers, one of which was told how long to wait for what was sent.
+/// Two servers, one of which has a TCP user timeout.
 fn in_the_namespace() {
     let there = There::new();
     let address = format!("{HERE}:0");

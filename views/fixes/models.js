@@ -1,4 +1,4 @@
-// What the pages have in common: a list of the newest models, the last on top, and how long a small page takes meanwhile.
+// Shared by the pages of fixes: a list of the newest rows, newest first, and the latency of a small page.
 const MOST_ROWS = 8;
 const ASK_EVERY_MS = 1000;
 const TITLE = document.title;
@@ -9,10 +9,10 @@ function write(id, text) {
   at(id).textContent = text;
 }
 
-// The title says it, too: for whoever has many tabs, and sees one of them.
+// The title shows it as well, for users with many tabs.
 function tell(model) {
   shown += 1;
-  document.title = 'model ' + model.id + ' (' + shown + '), ' + TITLE;
+  document.title = 'row ' + model.id + ' (' + shown + '), ' + TITLE;
 }
 
 function showModel(model) {
@@ -25,10 +25,10 @@ function showModel(model) {
   at('models').children[MOST_ROWS]?.remove();
 }
 
-// While there is no answer, how long it is waited for.
+// Until the answer arrives, the waiting time is shown.
 async function askForAPage() {
   const began = performance.now();
-  const waits = setInterval(() => write('page', 'waits for ' + Math.round((performance.now() - began) / 1000) + ' s'), ASK_EVERY_MS);
+  const waits = setInterval(() => write('page', 'waiting for ' + Math.round((performance.now() - began) / 1000) + ' s'), ASK_EVERY_MS);
   try {
     await fetch('/up', { cache: 'no-store' });
     write('page', (performance.now() - began).toFixed(1) + ' ms');
@@ -39,7 +39,7 @@ async function askForAPage() {
   setTimeout(askForAPage, ASK_EVERY_MS);
 }
 
-// Both clocks are this machine's, as long as the server runs here.
+// Correct if the server runs on this machine: both times are of the same clock.
 function showDelay(models) {
   if (models.length) {
     write('delay', Math.max(0, Date.now() - Date.parse(models.at(-1).created_at)) + ' ms');

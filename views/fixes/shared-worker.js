@@ -1,5 +1,5 @@
-// The one stream of all tabs. It is open while a tab listens; a tab that joins is sent
-// the newest models, and then everything.
+// The one stream of all tabs. It is open while a tab listens. A tab that joins gets the newest rows, and then
+// every new one.
 'use strict';
 {% include "fixes/stream.js" %}
 const KEPT = 8;
@@ -42,7 +42,7 @@ function join(port) {
   tell({ tabs: ports.size });
 }
 
-// A tab that is left may come back out of the browser's cache.
+// A tab that leaves may return from the browser's back/forward cache.
 function leave(port) {
   ports.delete(port);
   tell({ tabs: ports.size });

@@ -1,12 +1,13 @@
-// A stream that stays open for as long as its page wants it. An EventSource comes back by itself when its stream ends,
-// but gives up for good when an answer is not a stream, such as a proxy's 502 while the server restarts. In that case a
-// new one is opened after a pause. Each new one begins after the newest event that was seen.
+// A stream that stays open until its page closes it. An EventSource reconnects by itself when its stream
+// ends, but gives up for good after an answer that is not a stream, such as a proxy's 502 while the server
+// restarts. In that case a new one is opened after a pause. Each new one begins after the newest received
+// event.
 const FIRST_PAUSE_MS = 2000;
 const LONGEST_PAUSE_MS = 30000;
 
-// `newest` is the position that the page was rendered with, if any. `onstate` is told 'connecting', 'open',
-// 'reconnecting' (the browser comes back) and 'refused' (this function comes back, after so many milliseconds).
-// `onevent` is called with each message, and `named` with the events of a name of their own.
+// `newest` is the position that the page was rendered with, if any. `onstate` is called with 'connecting',
+// 'open', 'reconnecting' (by the browser) and 'refused' (this function reconnects after the given
+// milliseconds). `onevent` is called with each message; `named` has functions for events with a name.
 function keepStream(address, { newest = '', onstate, onevent, named = {} }) {
   let source = null;
   let timer = null;
@@ -32,7 +33,7 @@ function keepStream(address, { newest = '', onstate, onevent, named = {} }) {
       if (source.readyState !== EventSource.CLOSED) {
         return onstate('reconnecting');
       }
-      // Pages that were refused together do not come back together.
+      // Random, so that pages that were refused together do not reconnect together.
       const pause = Math.min(FIRST_PAUSE_MS * 2 ** refusals, LONGEST_PAUSE_MS) * (0.5 + Math.random());
       refusals += 1;
       timer = setTimeout(open, pause);
@@ -48,11 +49,11 @@ function keepStream(address, { newest = '', onstate, onevent, named = {} }) {
   }
 
   open();
-  // A stream that was refused counts as closed: opening it sooner than after its pause does no harm.
+  // A refused stream counts as closed: it may be opened before its pause is over.
   return { open, close, isClosed: () => source === null || source.readyState === EventSource.CLOSED };
 }
 
-// The stream of a page: closed when the page is left, and opened when it returns out of the back/forward cache.
+// The stream of a page: closed when the page is left, and opened when it returns from the back/forward cache.
 function keepStreamOfPage(address, options) {
   const stream = keepStream(address, options);
   addEventListener('pagehide', stream.close);
@@ -62,9 +63,9 @@ function keepStreamOfPage(address, options) {
 
 function inWords(state, pause) {
   return {
-    connecting: 'asks',
+    connecting: 'connects',
     open: 'streams',
-    reconnecting: 'comes back',
-    refused: 'was refused, and asks again in ' + Math.ceil(pause / 1000) + ' s',
+    reconnecting: 'reconnects',
+    refused: 'refused; reconnects in ' + Math.ceil(pause / 1000) + ' s',
   }[state];
 }

@@ -1,5 +1,5 @@
-// The seed's piece of the puzzle on the client side: open the stream, put what
-// arrives into copies of a template, close the stream when the page is left.
+// The client side of the article: opens the stream, inserts received rows as copies of a template, and closes
+// the stream when the page is left.
 var page = document.body;
 var rows = document.getElementById('models');
 var template = document.getElementById('model');
@@ -9,22 +9,22 @@ var nameField = document.getElementById('name');
 var newestId = page.dataset.newestId;
 var source;
 
-// A tab may stay open for days; the server keeps as many, unless told otherwise.
+// A tab may stay open for days. The server keeps the same number of rows by default.
 var MOST_ROWS = 1000;
-// Sooner than this nobody wonders where an answer is.
+// After this time without an answer, the page explains why (milliseconds).
 var WORTH_A_WORD = 1000;
 
-var WHO_WAITS = 'It may wait for a thread of the server, or for one of the six connections that a browser ' +
-  'opens to a host; the page cannot tell which.';
+var WHO_WAITS = 'The request may wait for a thread of the server, or for one of the six connections that a browser ' +
+  'opens per host; the page cannot tell which.';
 
-// How long a browser that lost its stream waits before it asks again. It does not tell
-// scripts; the server tells this page what it tells browsers, and nothing in the seed's loop.
+// The pause before the browser reconnects. Scripts cannot read it, so the server renders into this page the
+// `retry:` that it sends; the original loop sends none.
 var retry = page.dataset.retryMs === '' ? null : Number(page.dataset.retryMs);
 var since = performance.now();
 var arrived = 0;
 var failures = 0;
-// After an answer that is not a stream, the page waits this long before it opens another one
-// (milliseconds; each refusal doubles it, up to the longest).
+// The pause after an answer that is not a stream, before the page opens another one (milliseconds; each
+// refusal doubles it, up to the longest).
 var FIRST_PAUSE = 2000;
 var LONGEST_PAUSE = 30000;
 var refusals = 0;
@@ -34,7 +34,7 @@ var closedByHand = false;
 var postedAt = null;
 
 function show(state, words, why) {
-  // Each try that fails begins the browser's pause anew.
+  // Each failed try restarts the browser's pause.
   if (page.dataset.state !== state || state === 'reconnecting') {
     since = performance.now();
   }
@@ -46,7 +46,7 @@ function show(state, words, why) {
   tick();
 }
 
-// Only what changes, so that what is spoken, selected or looked at stays.
+// Changes only what differs, so that screen readers, selections and focus are not disturbed.
 function write(id, text) {
   var element = document.getElementById(id);
   if (element.textContent !== text) {
@@ -68,21 +68,21 @@ function count(number, one, many) {
   return number + ' ' + (number === 1 ? one : many);
 }
 
-// What the page knows of its stream, and of its form, now.
+// Shows what the page knows of its stream and its form.
 function tick() {
   var age = performance.now() - since;
   var unanswered = page.dataset.state === 'loading' ? age : 0;
   var tried = failures > 1 ? '; ' + count(failures - 1, 'try', 'tries') + ' failed' : '';
   var detail = '';
   if (page.dataset.state === 'streaming') {
-    detail = 'for ' + span(age) + ', ' + count(arrived, 'model', 'models') + ' arrived';
+    detail = 'for ' + span(age) + ', ' + count(arrived, 'row', 'rows') + ' received';
   } else if (page.dataset.state === 'reconnecting' && retry === null) {
-    detail = 'the browser asks again after a pause of its own' + tried;
+    detail = 'the browser reconnects after a pause of its own' + tried;
   } else if (page.dataset.state === 'reconnecting' && age < retry) {
-    detail = 'asking again in about ' + Math.ceil((retry - age) / 1000) + ' s' + tried;
+    detail = 'reconnects in about ' + Math.ceil((retry - age) / 1000) + ' s' + tried;
   } else if (page.dataset.state === 'reconnecting') {
     unanswered = age - retry;
-    detail = 'was to ask again';
+    detail = 'reconnects now';
   } else if (page.dataset.state === 'closed') {
     detail = closedWhy;
   }
@@ -100,8 +100,8 @@ function tick() {
 }
 
 function openSource() {
-  // A page's own first request carries no Last-Event-ID, and it may wait minutes
-  // for a thread: what was rendered last goes along in the address.
+  // The first request has no Last-Event-ID, and it may wait minutes for a thread. The id of the newest
+  // rendered row is therefore part of the address.
   var address = (page.dataset.streamsAt ? page.dataset.streamsAt + '/' : '') + 'models/live_stream?last_event_id=' + encodeURIComponent(newestId);
   if (page.dataset.tab) {
     address += '&tab=' + encodeURIComponent(page.dataset.tab);
@@ -131,13 +131,13 @@ function openSource() {
 
   source.onerror = function() {
     if (source.readyState === EventSource.CLOSED) {
-      // The browser gives up for good on an answer that is not a stream, such as a proxy's 502
-      // while the server restarts. Pages that were refused together do not come back together.
+      // The browser gives up for good after an answer that is not a stream, such as a proxy's 502 while the
+      // server restarts. The pause is random, so that pages do not all reconnect together.
       refusals += 1;
       var pause = Math.min(FIRST_PAUSE * Math.pow(2, refusals - 1), LONGEST_PAUSE) * (0.5 + Math.random());
       comeBack = setTimeout(openSource, pause);
       show('closed', 'stream failed',
-        'the answer was not a stream; the page asks again in ' + Math.ceil(pause / 1000) + ' s');
+        'the answer was not a stream; the page reconnects in ' + Math.ceil(pause / 1000) + ' s');
     } else {
       failures += 1;
       show('reconnecting', 'stream ended');
@@ -145,7 +145,7 @@ function openSource() {
   };
 }
 
-// As text, never as markup: a model's name may hold anything.
+// As text, never as markup: a name may contain anything.
 function add(model) {
   var row = template.content.cloneNode(true);
   var cells = row.querySelectorAll('td');
@@ -164,7 +164,7 @@ function closeSource() {
   if (typeof source !== 'undefined') {
     var held = page.dataset.state === 'streaming';
     source.close();
-    show('closed', 'closed', 'by this page' + (held ? '; its thread is free once the server has noticed' : ''));
+    show('closed', 'closed', 'by this page' + (held ? '; its thread is freed once the server notices' : ''));
     console.log('source closed');
   }
 }
@@ -175,7 +175,7 @@ function note(words, isWrong) {
   nameField.setAttribute('aria-invalid', Boolean(isWrong));
 }
 
-// Without script the form is sent as any other; with it the page, and its stream, stay.
+// Without JavaScript, this is an ordinary form. With it, the page and its stream stay.
 form.addEventListener('submit', function(e) {
   e.preventDefault();
   if (postedAt !== null) {
@@ -195,12 +195,12 @@ form.addEventListener('submit', function(e) {
         return;
       }
       var model = JSON.parse(text);
-      note('Model ' + model.id + ' was created; the streams bring it.' +
+      note('Row ' + model.id + ' was created; the streams deliver it.' +
         (page.dataset.state === 'streaming' ? '' : ' This tab shows it once it streams again.'));
       nameField.value = '';
     });
   }).catch(function() {
-    note('The connection ended before an answer came. If the model was created, a stream will show it.', true);
+    note('The connection ended before an answer arrived. If the row was created, a stream will show it.', true);
   }).then(function() {
     postedAt = null;
     form.querySelector('button').removeAttribute('aria-disabled');
@@ -217,8 +217,8 @@ toggle.addEventListener('click', function() {
   }
 });
 
-// Turbolinks says this before it fetches the next page; a page that is left in
-// any other way says pagehide, and comes back out of the browser's cache by pageshow.
+// Turbolinks fires page:fetch before it fetches the next page. For any other way of leaving, the browser
+// fires pagehide, and pageshow when the page returns from its cache.
 document.addEventListener('page:fetch', closeSource);
 window.addEventListener('pagehide', function() {
   if (!closedByHand) {
@@ -231,15 +231,15 @@ window.addEventListener('pageshow', function(e) {
   }
 });
 
-// In a frame there is room for the state and the models.
+// In a frame, only the state and the rows are shown.
 if (window.top !== window) {
   document.documentElement.dataset.framed = '';
 }
 setInterval(tick, 250);
 if (page.dataset.before) {
-  // Older models do not change, and what a stream brings belongs above the newest.
+  // Older rows do not change, and new rows belong above the newest one.
   closedByHand = true;
-  show('closed', 'no stream', 'the page of the newest models has one');
+  show('closed', 'no stream', 'only the page of the newest rows has one');
 } else {
   toggle.hidden = false;
   openSource();

@@ -1,0 +1,112 @@
+//! The Ruby listings of the fix pages: Ruby accepts each without a warning, and the controllers do what their page says.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::{Server, get, program};
+use crate::fixes::NAMES;
+
+/// The classes of Rails that the listings use, and a run of one action.
+const STUB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rails_stub.rb");
+
+/// How a rendered page marks a listing, up to the name of its language.
+const MARK: &str = "<pre tabindex=\"0\" data-code=\"";
+
+/// The listings of a rendered page, each with its language.
+fn listings(page: &str) -> Vec<(String, String)> {
+    let marked = page.split(MARK).skip(1).map(|rest| {
+        let (language, rest) = rest.split_once("\">").unwrap();
+        let (code, _) = rest.split_once("</pre>").unwrap();
+        let code = code.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+        (language.to_owned(), code + "\n")
+    });
+    marked.collect()
+}
+
+/// Standard output of Ruby, which must succeed and print nothing to standard error.
+fn ruby(program: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Each Ruby listing of the pages, in a file of its own: the page's name, the listing, and the file.
+fn ruby_files(folder: &TempDir) -> Vec<(&'static str, String, String)> {
+    let server = Server::start(&[]);
+    let mut files = Vec::new();
+    for name in NAMES {
+        let (_, page) = get(server.app, &format!("/fixes/{name}"));
+        let code = page.split("<h2 id=\"rails\">").nth(1).unwrap();
+        assert_eq!(code.matches("<pre").count(), listings(code).len(), "{name}: a listing names no language");
+        assert!(!listings(code).is_empty(), "{name} has no listing");
+        for (n, (language, code)) in listings(code).into_iter().enumerate() {
+            if language == "ruby" {
+                let file = folder.path().join(format!("{name}_{n}.rb"));
+                fs::write(&file, &code).unwrap();
+                files.push((name, code, file.to_str().unwrap().to_owned()));
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn ruby_accepts_each_listing_without_a_warning() {
+    let Some(program) = program("ruby") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let files = ruby_files(&folder);
+    assert!(files.len() >= 10, "{files:?}");
+    for (name, _, file) in &files {
+        assert_eq!(ruby(&program, &["-wc", file]).trim(), "Syntax OK", "{name}");
+    }
+}
+
+#[test]
+fn each_controller_of_a_listing_does_what_its_page_says() {
+    let Some(program) = program("ruby") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let is_controller = |code: &str| code.contains("< ApplicationController");
+    let files: Vec<_> = ruby_files(&folder).into_iter().filter(|(_, code, _)| is_controller(code)).collect();
+    let names: Vec<_> = files.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names, ["reaper", "cap", "io-threads", "short-stream", "push", "poll"]);
+    let run = |name: &str, last_event_id: &str, rows: &str, held: &str| -> Value {
+        let (_, _, file) = files.iter().find(|it| it.0 == name).unwrap();
+        serde_json::from_str(&ruby(&program, &["-w", STUB, file, last_event_id, rows, held])).unwrap()
+    };
+
+    let endless = json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000], [[5], 5, 3000]]);
+    for (name, writes, log) in [
+        // At 0, 2 and 4 s; its time is over after 5.
+        ("reaper", json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000]]), json!([])),
+        ("short-stream", json!([[[2], 2, 2000]]), json!([])),
+        ("cap", endless.clone(), json!(["client disconnected"])),
+        ("io-threads", endless, json!(["client disconnected"])),
+    ] {
+        let done = run(name, "1", "2", "0");
+        assert_eq!(done["writes"], writes, "{name}");
+        assert_eq!((&done["log"], &done["closed"]), (&log, &json!(1)), "{name}");
+        assert_eq!(done["headers"]["Content-Type"], "text/event-stream", "{name}");
+        assert!(done["headers"]["Last-Modified"].is_string(), "{name}");
+        // Without a row and without a header, the position is 0.
+        assert_eq!(run(name, "", "0", "0")["writes"][0], json!([[], 0, writes[0][2]]), "{name}");
+    }
+    assert_eq!(run("io-threads", "", "0", "0")["marked"], true);
+
+    assert_eq!(run("cap", "1", "2", "5")["permits"], 1, "it releases its own permit");
+    let refused = run("cap", "1", "2", "6");
+    assert_eq!(refused["writes"], json!([[[], 1, 3000]]), "no row, and the position stays");
+    assert_eq!((&refused["permits"], &refused["closed"]), (&json!(0), &json!(1)));
+
+    let hijacked = run("push", "", "0", "0");
+    assert_eq!(hijacked["head"], json!(["ok", "text/event-stream"]));
+    assert_eq!(hijacked["listeners"], 1);
+
+    let polled = run("poll", "", "3", "0");
+    assert_eq!((&polled["json"], &polled["etag"]), (&json!([1, 2, 3]), &json!(3)));
+    assert_eq!(run("poll", "", "0", "0")["json"], json!([]));
+}
