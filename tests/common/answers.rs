@@ -1,12 +1,12 @@
-//! A connection on which answers are read one by one, each to its end and no further,
-//! whatever a server may send in their place.
+//! A connection on which answers are read one by one, each to its end and no further, whatever a server sends
+//! instead.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A line of an answer's head is never as long.
+/// Upper limit for a line of an answer's head.
 const MAX_LINE_BYTES: usize = 70_000;
 
 #[derive(Debug)]
@@ -16,12 +16,12 @@ pub struct Answer {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Why reading went no further.
+/// Why reading stopped.
 pub enum Halt {
     /// The end of the stream, or a reset.
     Ended,
     TimeUp,
-    /// What came is no HTTP.
+    /// The received bytes are not HTTP.
     Broken(String),
 }
 
@@ -43,7 +43,7 @@ impl Wire {
         Wire { stream, buffer: Vec::new(), opened: now, deadline: now + limit, last_write: now, ended: None }
     }
 
-    /// Writes, and reads meanwhile, so that neither side blocks the other.
+    /// Writes and reads at the same time, so that neither side blocks the other.
     pub fn write(&mut self, bytes: &[u8]) {
         let mut left = bytes;
         while !left.is_empty() && Instant::now() < self.deadline && self.ended.is_none() {
@@ -59,7 +59,7 @@ impl Wire {
         }
     }
 
-    /// Reads what comes within this time. False: nothing did.
+    /// Reads the bytes that arrive within this time. Returns false if there are none.
     pub fn pump(&mut self, wait: Duration) -> bool {
         if self.ended.is_some() {
             return false;
@@ -115,11 +115,10 @@ impl Wire {
         }
     }
 
-    /// One answer with its body, which is thrown away.
+    /// Reads one answer, and discards its body.
     pub fn answer(&mut self, method: &str) -> Result<Answer, Halt> {
         let line = self.line()?;
-        let broken =
-            |line: &str| Halt::Broken(format!("that is no answer: {:?}", &line[..line.len().min(80)]));
+        let broken = |line: &str| Halt::Broken(format!("not an answer: {:?}", &line[..line.len().min(80)]));
         let version = line.get(..8).filter(|it| ["HTTP/1.0", "HTTP/1.1"].contains(it));
         let status = line.get(9..12).and_then(|digits| digits.parse().ok());
         let (Some(version), Some(status)) = (version, status) else { return Err(broken(&line)) };

@@ -1,15 +1,15 @@
-//! axe-core, which finds what keeps people from using a page, in the real Chromium.
+//! axe-core, which finds accessibility problems of a page, in the real Chromium.
 //!
-//! It is fetched with npm into a folder that goes with the test, and run through
-//! WebDriver, whose scripts no page's Content-Security-Policy keeps out.
+//! It is fetched with npm into the test's temporary folder, and run through WebDriver, whose scripts a page's
+//! Content-Security-Policy does not block.
 
 use super::chromedriver::{Browser, Tab};
 use super::npm;
 
-/// The version whose rules the pages keep.
+/// The version whose rules the pages follow.
 const PACKAGE: &str = "axe-core@4.14.1";
 
-/// The library, ready to be put into pages.
+/// The library, ready to be inserted into pages.
 pub struct Axe {
     source: String,
 }
@@ -20,8 +20,8 @@ impl Axe {
         npm::fetch(PACKAGE, "axe.min.js").map(|source| Axe { source })
     }
 
-    /// What it finds serious or critical in a tab's page, as the page is now: the rule,
-    /// and the elements that break it.
+    /// Serious and critical findings in a tab's page at this moment: each rule with the elements that violate
+    /// it.
     pub fn serious(&self, browser: &Browser, tab: &Tab) -> Vec<String> {
         let begin = "window.found = undefined;
             axe.run(document, { resultTypes: ['violations'] }).then(

@@ -1,10 +1,10 @@
-//! The bytes of the case files, for whoever mutates and cuts them.
+//! The bytes of the case files, to be mutated and cut.
 //!
-//! Used by the property tests and, by its path, by what makes the fuzz corpus.
+//! Used by the property tests and, by its path, by the program that makes the fuzz corpus.
 
 use serde_json::Value;
 
-/// What the case of that name sends.
+/// The bytes that the case of that name sends.
 pub struct Case {
     pub name: String,
     pub bytes: Vec<u8>,
@@ -24,7 +24,7 @@ pub fn event_streams() -> Vec<Case> {
     })
 }
 
-/// The chunked bodies among what [`requests`] sends, from their first size line on.
+/// The chunked bodies in the bytes of [`requests`], from their first size line on.
 pub fn chunked_bodies() -> Vec<Case> {
     let is_chunked = |head: &[u8]| {
         let head = String::from_utf8_lossy(head).to_ascii_lowercase();

@@ -1,10 +1,9 @@
 //! Black-box cases of HTTP as data: bytes to send in steps, and what must come back.
 //!
-//! A case sends its steps in order, waiting where they say so, reads the answers that
-//! it expects, and then looks at the connection: is it kept (a further `GET /up` is
-//! answered, and nothing else comes), is it closed because the server decided so, or
-//! only when a time limit ran out? A write that fails because the server has closed
-//! already is no failure by itself. Each case blocks for at most its own time limit.
+//! A case sends its steps in order, with the waits in them, reads the answers that it expects, and then
+//! checks the connection: is it kept (a further `GET /up` is answered, and nothing else arrives), did the
+//! server decide to close it, or was it closed when a time limit ran out? A write that fails because the
+//! server has already closed is not a failure by itself. Each case blocks for its own time limit at most.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr};
@@ -16,11 +15,11 @@ use serde_json::Value;
 use super::answers::{Answer, Halt, Wire};
 use super::case_bytes::base64;
 
-/// How long nothing must come before it is said that nothing comes.
+/// How long nothing must arrive until it counts as nothing.
 const QUIET: Duration = Duration::from_millis(120);
-/// Within this a close is a decision of the server's, after it a timeout.
+/// A close within this time is a decision of the server, a later one is a timeout.
 const PROMPT: Duration = Duration::from_millis(2_500);
-/// For a case that names no limit of its own.
+/// For a case without a limit of its own.
 const LIMIT_MS: u64 = 6_000;
 
 #[derive(Debug, Deserialize)]
@@ -31,12 +30,12 @@ pub struct Case {
     pub expect: Expect,
     #[serde(default = "limit")]
     timeout_ms: u64,
-    /// Puma itself does not pass it, and a good server does.
+    /// Puma itself does not pass it, but a good server does.
     #[serde(default)]
     pub stricter: bool,
     #[serde(default)]
     pub reason: String,
-    /// What Puma 5 did: `"pass"`, or what was observed.
+    /// The result of Puma 5: `"pass"`, or what was observed.
     pub puma5: Value,
 }
 
@@ -64,7 +63,7 @@ impl Step {
     }
 }
 
-/// What must come; for one answer, or for several and the connection.
+/// What must arrive: for one answer, or for several and the connection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
@@ -84,9 +83,9 @@ pub struct Expect {
 #[serde(rename_all = "kebab-case")]
 enum Connection {
     KeepAlive,
-    /// The answer says so, and the end comes.
+    /// The answer says `close`, and the connection ends.
     Close,
-    /// The end comes, whatever the answer said.
+    /// The connection ends, whatever the answer says.
     ClosedByServer,
 }
 
@@ -104,7 +103,7 @@ impl Expect {
     }
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug, Default)]
 pub struct Seen {
     answers: Vec<Answer>,
@@ -112,12 +111,12 @@ pub struct Seen {
     broken: Option<String>,
     is_kept: bool,
     not_kept: String,
-    /// When the end of the stream came: since the opening, and since the last write.
+    /// The time until the end of the stream: since the opening, and since the last write.
     ended: Option<(Duration, Duration)>,
 }
 
 impl Seen {
-    /// In a few words: the statuses, and what became of the connection.
+    /// A summary: the statuses, and the fate of the connection.
     pub fn summary(&self) -> String {
         let statuses = self.interim.iter().copied().chain(self.answers.iter().map(|it| it.status));
         let mut words: Vec<_> = statuses.map(|status| status.to_string()).collect();
@@ -136,7 +135,7 @@ impl Seen {
     }
 }
 
-/// Plays a case and says what was seen, and what of it is wrong.
+/// Runs a case. Returns what was observed, and what is wrong with it.
 pub fn play(case: &Case, to: SocketAddr) -> (Seen, Result<(), String>) {
     let mut run = Run {
         wire: Wire::open(to, Duration::from_millis(case.timeout_ms)),
@@ -165,7 +164,7 @@ pub fn is_alive(server: SocketAddr) -> bool {
 
 struct Run {
     wire: Wire,
-    /// Of the requests that are sent, in order: only a HEAD's answer is read otherwise.
+    /// The methods of the sent requests, in order: an answer to HEAD is read without a body.
     methods: Vec<String>,
     seen: Seen,
 }
@@ -187,7 +186,7 @@ impl Run {
             }
             self.rest(Duration::from_millis(step.then_wait_ms));
             if step.shutdown_write {
-                // It fails where the server has closed already.
+                // It fails if the server has already closed.
                 let _ = self.wire.stream.shutdown(Shutdown::Write);
             }
         }
@@ -201,7 +200,7 @@ impl Run {
             self.look_whether_kept()?;
         }
         if wanted.iter().any(|it| *it != Connection::KeepAlive) && !self.seen.is_kept {
-            // To the end, so that an answer too many is seen.
+            // Reads to the end, so that a superfluous answer is found.
             loop {
                 self.read_one()?;
             }
@@ -209,7 +208,7 @@ impl Run {
         Ok(())
     }
 
-    /// Waits, and takes meanwhile what comes.
+    /// Waits, and reads what arrives in this time.
     fn rest(&mut self, time: Duration) {
         let end = Instant::now() + time;
         loop {
@@ -229,7 +228,7 @@ impl Run {
             self.wire.pump(quiet.saturating_duration_since(Instant::now()));
         }
         if !self.wire.buffer.is_empty() {
-            self.seen.not_kept = "something came that nobody asked for".into();
+            self.seen.not_kept = "unrequested bytes arrived".into();
             self.methods.clear();
             return self.read_one();
         }
@@ -264,7 +263,7 @@ impl Run {
     }
 }
 
-/// Which requests begin in these bytes: at their start, and behind each empty line.
+/// The methods of the requests that begin in these bytes: at the start, and after each empty line.
 fn methods(steps: &[Step]) -> Vec<String> {
     let bytes: Vec<u8> = steps.iter().flat_map(Step::bytes).collect();
     let text = String::from_utf8_lossy(&bytes);

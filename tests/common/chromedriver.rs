@@ -1,9 +1,9 @@
 //! The real Chromium with a chromedriver of a test's own, driven through WebDriver.
 //!
-//! fantoccini is asynchronous; a test is a story told in order. So each call here
-//! blocks until the driver has answered, and the runtime behind it runs at no other
-//! time. Pages load with the strategy `none`: a call that opens an address returns
-//! at once, whether or not the page ever comes, which is what these tests are about.
+//! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the
+//! driver has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call
+//! that opens an address returns at once, whether or not the page ever loads, which is what these tests
+//! check.
 //!
 //! At most [`BROWSERS`] run at once: nine tabs each are enough for a small machine. A test borrows
 //! one. It is handed to the next test with a single empty tab and without cookies or a cache, since
@@ -28,9 +28,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-/// How long a test waits for what must come, on the slowest of machines.
+/// How long a test waits for something that must happen, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it looks. Each look costs the browser something, too.
+/// The interval of checks. Each check uses some time of the browser as well.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How many browsers run at once.
@@ -53,7 +53,7 @@ struct Browsers {
 
 /// A running Chromium and its driver, borrowed by one test.
 pub struct Browser {
-    /// None only while it is being dropped.
+    /// `None` only while it is being dropped.
     driven: Option<Driven>,
     // Dropped last: only then may the next test have a browser.
     _place: Place,
@@ -76,8 +76,8 @@ struct Driven {
 pub struct Tab(WindowHandle);
 
 impl Browser {
-    /// Borrows a browser. Blocks while as many as may run are in use. Returns `None` and says so if Chromium
-    /// or its driver is not installed; with `CI` set that is a failure instead.
+    /// Borrows a browser. Blocks while the maximum number is in use. Returns `None`, with a message, if
+    /// Chromium or its driver is not installed; with `CI` set, that is a failure instead.
     pub fn start() -> Option<Browser> {
         Browser::start_with(&[])
     }
@@ -114,7 +114,7 @@ impl Browser {
         self.driven().runtime.block_on(self.driven().client.back()).unwrap();
     }
 
-    /// Clicks where a person would.
+    /// Clicks as a user would.
     pub fn click(&self, tab: &Tab, selector: &str) {
         self.look_at(tab);
         self.driven().runtime.block_on(async {
@@ -127,14 +127,14 @@ impl Browser {
         self.driven().runtime.block_on(self.driven().client.close_window()).unwrap();
     }
 
-    /// What a tab shows, as a PNG.
+    /// A screenshot of a tab, as a PNG.
     pub fn screenshot(&self, tab: &Tab) -> Vec<u8> {
         self.look_at(tab);
         self.driven().runtime.block_on(self.driven().client.screenshot()).unwrap()
     }
 
-    /// The value of an expression in a tab's page; null while that throws, as it does
-    /// in a page that is half there. Blocks, for 30 s, while the page has not come at all.
+    /// The value of an expression in a tab's page; null while it throws, as it does in a page that is partly
+    /// loaded. Blocks, for 30 s, while nothing of the page has arrived.
     pub fn eval(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
         self.eval_here(expression)
@@ -146,7 +146,7 @@ impl Browser {
         self.driven().runtime.block_on(self.driven().client.execute(script, Vec::new())).unwrap();
     }
 
-    /// The value of an expression in the page of a tab's first frame, as `eval` has it.
+    /// The value of an expression in the page of a tab's first frame, as `eval` returns it.
     pub fn eval_in_frame(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
         self.driven().runtime.block_on(async {
@@ -175,14 +175,14 @@ impl Browser {
         self.driven().post("goog/cdp/execute", asked).unwrap_or_else(|error| panic!("{command}: {error}"));
     }
 
-    /// Has a tab's person prefer `light` or `dark`.
+    /// Makes a tab prefer `light` or `dark`.
     pub fn prefer(&self, tab: &Tab, scheme: &str) {
         let scheme = json!({ "name": "prefers-color-scheme", "value": scheme });
         self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": [scheme] }));
     }
 
-    /// A tab's title by DevTools; `about:blank` while its page has not come. WebDriver
-    /// cannot be asked this then: it waits for the page.
+    /// A tab's title from DevTools; `about:blank` until its page has arrived. WebDriver cannot be used for
+    /// this, since it waits for the page.
     pub fn title(&self, tab: &Tab) -> String {
         #[derive(Deserialize)]
         struct Target {
@@ -208,7 +208,7 @@ impl Browser {
         }
     }
 
-    /// What a tab's console has been told since it was last asked: `LEVEL message`.
+    /// The messages on a tab's console since the last call: `LEVEL message`.
     pub fn console(&self, tab: &Tab) -> Vec<String> {
         self.look_at(tab);
         let asked = json!({ "type": "browser" }).to_string();
@@ -240,7 +240,7 @@ impl Drop for Browser {
 }
 
 impl Pool {
-    /// Blocks until a browser may be used, and returns an idle one that was started with these switches.
+    /// Blocks until a browser is available, and returns an idle one that was started with these switches.
     fn borrow(&'static self, switches: &[&str]) -> (Place, Option<Driven>) {
         let mut browsers = self.browsers();
         while browsers.borrowed == BROWSERS {
@@ -317,9 +317,8 @@ impl Driven {
     }
 }
 
-/// A chromedriver that listens, and its port, which it writes on its standard output then. It
-/// wants the same one for both kinds of address, and ends where one of them is taken: then
-/// another is started.
+/// A chromedriver that listens, and its port, which it then writes to standard output. It needs the same port
+/// for IPv4 and IPv6, and ends if one of them is in use: then another is started.
 fn listening(driver: &Path) -> (Process, u16) {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -349,8 +348,8 @@ fn listening(driver: &Path) -> (Process, u16) {
 
 fn capabilities(folder: &Path, switches: &[&str]) -> Capabilities {
     let mut arguments = chromium::switches(folder);
-    // The frames of nine hosts are nine processes otherwise, which a small machine takes long to start.
-    // Requests and connections are the same.
+    // Otherwise the frames of nine hosts are nine processes, which take a small machine long to start. This
+    // does not change requests and connections.
     arguments.push("--disable-site-isolation-trials".to_owned());
     arguments.extend(switches.iter().map(|switch| (*switch).to_owned()));
     let capabilities = json!({

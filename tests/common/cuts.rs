@@ -1,5 +1,5 @@
-//! What must hold of bytes that anybody may send, however they are cut: the same
-//! comes of them, nothing panics, and no more is kept than the limits allow.
+//! Properties of any bytes, however they are cut: the result is the same, nothing panics, and no more is kept
+//! than the limits allow.
 //!
 //! Used by the property tests and, by its path, by the fuzz targets.
 
@@ -8,17 +8,17 @@ use ninetabs_server::chunks::Chunks;
 use ninetabs_server::fields::Fields;
 use ninetabs_server::request_reader::RequestReader;
 
-/// Small, so that it does not take much to be over them.
+/// Small, so that short input exceeds them.
 pub const MAX_HEAD_BYTES: usize = 16 * 1_024;
 pub const MAX_BODY_BYTES: u64 = 256;
-/// For an event that is not finished.
+/// Maximum for an unfinished event.
 pub const MAX_EVENT_BYTES: usize = 1_024;
 
-/// What came of a connection's bytes.
+/// The result of a connection's bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Requests {
     pub whole: Vec<Whole>,
-    /// The status that ended it.
+    /// The status of the refusal that ended it.
     pub refused: Option<u16>,
 }
 
@@ -30,14 +30,14 @@ pub struct Whole {
     pub may_be_followed: bool,
 }
 
-/// What came of a chunked body: its data and how many bytes it took, if it has
-/// ended, or the status that it was refused with.
+/// The result of a chunked body: its data and its number of bytes if it has ended, or the status of the
+/// refusal.
 pub type Decoded = Result<(Vec<u8>, Option<usize>), u16>;
 
-/// What a page sees of a stream, and what its next connection begins with.
+/// The events that a page gets from a stream, and the position of its next connection.
 pub type Seen = (Vec<ReceivedEvent>, Result<(Option<std::time::Duration>, String), EventTooLarge>);
 
-/// Cuts `bytes` into pieces as long as `lengths` say, over and over.
+/// Cuts `bytes` into pieces with these lengths, repeatedly.
 pub fn cut<'a>(bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     let (mut rest, mut pieces) = (bytes, Vec::new());
     let mut lengths = lengths.iter().map(|length| (*length).max(1)).cycle();
@@ -112,10 +112,10 @@ pub fn events(pieces: &[&[u8]]) -> Seen {
     (events, Ok(next))
 }
 
-/// What is longer is not read byte by byte, which takes its time.
+/// Longer input is not read byte by byte, since that takes too long.
 const BYTE_BY_BYTE: usize = 1_024;
 
-/// The same comes of `bytes` whole, byte by byte, and cut as `lengths` say.
+/// Checks that the result is the same for `bytes` in one piece, byte by byte, and cut into these lengths.
 pub fn same_requests(bytes: &[u8], lengths: &[usize]) {
     same(bytes, lengths, requests);
 }

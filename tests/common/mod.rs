@@ -1,5 +1,5 @@
-//! A server of a test's own: a child `ninetabs serve` on free ports, with a
-//! temporary database, gone when the test is.
+//! A server for one test: a child process `ninetabs serve` on free ports, with a temporary database, removed
+//! with the test.
 
 mod answers;
 pub mod axe;
@@ -31,10 +31,10 @@ pub use raw::{
     split,
 };
 
-/// How long a test waits for what must come, on the slowest of machines.
+/// How long a test waits for something that must happen, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Both front doors, for a promise that holds on either; whoever names none gets the first.
+/// Both front doors, for a promise that holds on either. The first is the default.
 pub const FRONTS: [&str; 2] = ["puma", "tiny-http"];
 
 /// A running `ninetabs serve`.
@@ -61,8 +61,8 @@ impl Stopped {
 }
 
 impl Server {
-    /// Starts it with these flags besides its addresses, database and state file,
-    /// and waits until it listens. Nothing is produced unless the flags say so.
+    /// Starts it with these flags besides its addresses, database and state file, and waits until it listens.
+    /// There is no producer unless the flags enable it.
     pub fn start(flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command(folder.path());
@@ -75,7 +75,7 @@ impl Server {
         Server::start(&[&["--front", front], flags].concat())
     }
 
-    /// Starts it with no more than so many descriptors, as `start` does otherwise.
+    /// As `start`, with at most this many descriptors.
     pub fn with_descriptors(limit: u32, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let plain = Server::command(folder.path());
@@ -88,7 +88,7 @@ impl Server {
         Server::spawn(command, folder)
     }
 
-    /// Starts its app on this address in the place of loopback, as `start` does otherwise.
+    /// As `start`, with its app on this address instead of loopback.
     pub fn bound_to(address: &str, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command_on(address, folder.path());
@@ -117,12 +117,12 @@ impl Server {
         Stopped { folder, app: self.app }
     }
 
-    /// As `start`, with the flags as a person types them.
+    /// As `start`, with the flags as on a command line.
     pub fn start_with(flags: &str) -> Server {
         Server::start(&flags.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// The command that `start` runs, for a test that wants to change it.
+    /// The command that `start` runs, for a test that changes it.
     pub fn command(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
         command
@@ -139,7 +139,7 @@ impl Server {
         command
     }
 
-    /// The same command, for this address in the place of a free port.
+    /// The same command, for this address instead of a free port.
     fn command_on(address: &str, folder: &Path) -> Command {
         let plain = Server::command(folder);
         let mut args: Vec<_> = plain.get_args().map(ToOwned::to_owned).collect();
@@ -178,8 +178,7 @@ impl Server {
         self.folder.path().join("models.sqlite3")
     }
 
-    /// What it has written to its log so far. A thread of its own writes the log, so this waits
-    /// until nothing more comes.
+    /// Its log so far. A separate thread writes the log, so this waits until nothing more arrives.
     pub fn log(&self) -> String {
         let path = self.folder.path().join("log");
         let mut log = read(&path);
@@ -202,7 +201,7 @@ impl Server {
         json(self.control, "GET", "/stats").1
     }
 
-    /// Waits until the stats are as wanted, and answers them.
+    /// Waits until the stats are as expected, and returns them.
     pub fn wait_for_stats(&self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         let found = poll(PATIENCE, || {
@@ -230,8 +229,8 @@ impl Drop for Server {
     }
 }
 
-/// Starts a server whose stdout is read, and gives what it said up to and with
-/// the line that has these words.
+/// Starts a server whose standard output is read. Returns its output up to and including the line with these
+/// words.
 pub fn start_and_hear(flags: &[&str], words: &str) -> (Server, BufReader<ChildStdout>, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
@@ -242,7 +241,7 @@ pub fn start_and_hear(flags: &[&str], words: &str) -> (Server, BufReader<ChildSt
     (server, stdout, said)
 }
 
-/// Reads lines until these words have come, and gives all that it read.
+/// Reads lines until these words arrive, and returns all of them.
 pub fn hear(stdout: &mut impl BufRead, words: &str) -> String {
     let mut said = String::new();
     while !said.contains(words) {
@@ -251,7 +250,7 @@ pub fn hear(stdout: &mut impl BufRead, words: &str) -> String {
     said
 }
 
-/// What lies in a folder, by name.
+/// The names of the files in a folder.
 pub fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
@@ -283,7 +282,7 @@ pub fn json(to: SocketAddr, method: &str, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
-/// All models: the pages of `/models.json`, each at the address that the one before names.
+/// All models: the pages of `/models.json`, each at the address that the previous one links to.
 pub fn all_models(app: SocketAddr) -> Vec<Value> {
     let (mut all, mut next) = (Vec::new(), Some("/models.json".to_owned()));
     while let Some(address) = next {
@@ -304,8 +303,8 @@ pub fn create(to: SocketAddr, name: &str) -> (u16, String) {
     (answer.status(), answer.text())
 }
 
-/// Waits until a page is answered, each time on a new connection: tiny_http may
-/// leave one unread that came close behind others.
+/// Waits until a page is answered, each time on a new connection: tiny_http may leave one unread that arrived
+/// soon after others.
 pub fn wait_until_up(to: SocketAddr) {
     wait_for("an answer of /up", || {
         let answer = http::get(&format!("http://{to}/up"), Duration::from_secs(2)).ok()?;
@@ -313,7 +312,7 @@ pub fn wait_until_up(to: SocketAddr) {
     });
 }
 
-/// Creates so many models of 16 KiB each, the longest that there are.
+/// Creates this many models of 16 KiB each, the maximum.
 pub fn create_large(to: SocketAddr, count: usize) {
     for _ in 0..count {
         assert_eq!(create(to, &"x".repeat(16 * 1024)).0, 201);
@@ -329,8 +328,8 @@ pub fn stopped_reader(server: &Server) -> TcpStream {
     client
 }
 
-/// Waits until the write to this client is blocked: some bytes are out, and no more
-/// follow. Between two events there is a pause, too, but not of such a length.
+/// Waits until the write to this client is blocked: some bytes were sent, and no more follow. There is a
+/// pause between two events as well, but a shorter one.
 pub fn wait_until_blocked(server: &Server, client: &TcpStream) {
     let port = u64::from(client.local_addr().unwrap().port());
     let (mut last, mut since) = (0, Instant::now());
@@ -351,8 +350,8 @@ pub fn proc_status(pid: u32, key: &str) -> u64 {
     value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// A `ninetabs` for `reproduce --program` whose server has two threads where eight are
-/// asked for, so that a claim fails.
+/// A `ninetabs` for `reproduce --program` whose server has two threads instead of eight, so that a claim
+/// fails.
 pub fn with_two_threads(folder: &Path) -> PathBuf {
     let fewer = folder.join("ninetabs");
     std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), folder.join("real")).unwrap();
@@ -362,15 +361,15 @@ pub fn with_two_threads(folder: &Path) -> PathBuf {
     fewer
 }
 
-/// The command that runs a copy of the program in this folder as user and group 65534. None if this is not root,
-/// which alone can do that.
+/// The command that runs a copy of the program in this folder as user and group 65534. `None` if this user is
+/// not root, which it requires.
 pub fn as_another_user(folder: &Path) -> Option<Command> {
     use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can run the program as another user");
         return None;
     }
-    // The folder of the build need not be open to other users.
+    // Other users may not be able to read the build folder.
     let program = folder.join("ninetabs");
     std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
     set_mode(&program, 0o755);
@@ -383,12 +382,12 @@ pub fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
 }
 
-/// Waits for something to be there.
+/// Waits until `look` returns something.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not come in {PATIENCE:?}"))
 }
 
-/// Looks until there is something, for that long at most.
+/// Repeats `look` until it returns something, for that long at most.
 pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {
@@ -406,8 +405,8 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Where a program is, or None: the test says so and is skipped, unless `CI` is
-/// set, where it fails.
+/// The path of a program. If it is not installed, returns `None` after a message, and the test is skipped;
+/// with `CI` set, it fails.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());

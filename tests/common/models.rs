@@ -1,5 +1,5 @@
-//! Tabs and their models: what each has received, and what the server's timeline
-//! says about the connection that it came on.
+//! Tabs and their models: what each tab has received, and the record of its connection on the server's
+//! timeline.
 
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use crate::common::{self, PATIENCE, Server};
 
 pub const STREAM: &str = "/models/live_stream";
 
-/// A tab that goes on after this id, and comes back soon while it has not been
-/// told when to.
+/// A tab that resumes after this id, and reconnects soon unless a `retry:` says otherwise.
 pub fn open_tab(server: &Server, name: &str, last_event_id: &str) -> Tab {
     open_tab_at(server, STREAM, name, last_event_id)
 }
 
-/// The same for another stream of the app's.
+/// The same for another stream of the app.
 pub fn open_tab_at(server: &Server, path: &str, name: &str, last_event_id: &str) -> Tab {
     let settings = Settings {
         name: name.to_owned(),
@@ -40,12 +39,12 @@ pub fn ids_there(server: &Server) -> Vec<i64> {
     common::all_models(server.app).iter().map(|model| model["id"].as_i64().unwrap()).collect()
 }
 
-/// The ids in all that the tab has received and that nobody has taken yet.
+/// The ids in the events that the tab has received and that were not taken yet.
 pub fn received(tab: &Tab) -> Vec<i64> {
     received_as(tab, ids)
 }
 
-/// The same of events that tell of models in other words.
+/// The same for events in another format.
 pub fn received_as(tab: &Tab, ids: impl Fn(&str) -> Vec<i64>) -> Vec<i64> {
     let happened = tab.happenings().try_iter();
     let events = happened.filter_map(|it| match it.what {
@@ -62,9 +61,8 @@ pub fn assert_gapless(ids: &[i64], first: i64, who: &str) {
     }
 }
 
-/// Waits until the tab has been told of this model. The pages asked for meanwhile
-/// are of use: tiny_http leaves a connection of a burst unread until another one
-/// ends.
+/// Waits until the tab has received this model. The pages that are requested in this time are useful:
+/// tiny_http leaves a connection of a burst unread until another one ends.
 pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     common::wait_for("the last model", || {
         assert_eq!(common::get(server.app, "/up").0, 200);
@@ -73,32 +71,32 @@ pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     });
 }
 
-/// Makes models of the largest size, all at one moment, so that each stream gets
-/// them in one event; from outside, without a thread of the pool.
+/// Creates models of the maximum size in one transaction, so that each stream gets them in one event. This is
+/// done from outside, without a pool thread.
 pub fn create_large_models(server: &Server, count: u32) {
     let database = rusqlite::Connection::open(server.database()).unwrap();
     database.busy_timeout(PATIENCE).unwrap();
     let sql = "WITH RECURSIVE number(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM number WHERE n < ?)
         INSERT INTO models (name, created_at_us) SELECT hex(zeroblob(?)), 0 FROM number";
-    // Two digits a byte.
+    // Two digits per byte.
     let created = database.execute(sql, (count, MAX_NAME_BYTES as u32 / 2)).unwrap();
     assert_eq!(created, count as usize);
 }
 
-/// All that the timeline knows.
+/// All moments of the timeline.
 pub fn timeline(server: &Server) -> Vec<Moment> {
     let (status, excerpt) = common::json(server.control, "GET", "/timeline");
     assert_eq!(status, 200, "{excerpt}");
     serde_json::from_value(excerpt["moments"].clone()).unwrap()
 }
 
-/// What happened to the connection from this port, in order.
+/// The moments of the connection from this port, in order.
 pub fn lane(server: &Server, port: u16) -> Vec<What> {
     let is_its = |moment: &Moment| moment.subject.is_some_and(|it| it.port == port);
     timeline(server).into_iter().filter(is_its).map(|moment| moment.what).collect()
 }
 
-/// How many writes to the connection from this port the kernel has taken.
+/// How many writes to the connection from this port the kernel has accepted.
 pub fn writes(server: &Server, port: u16) -> u64 {
     lane(server, port).iter().filter(|what| matches!(what, What::Wrote { .. })).count() as u64
 }

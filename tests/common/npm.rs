@@ -1,12 +1,12 @@
-//! What is fetched with npm when a test runs, into a folder that goes with it.
+//! Packages that are fetched with npm when a test runs, into a temporary folder.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::common::program;
 
-/// The text of a file of a package (`name@version`); `None`, with a word why, where npm is missing
-/// or cannot reach its registry. With `CI` set that is a failure instead.
+/// The text of a file of a package (`name@version`). `None`, after a message, if npm is missing or cannot
+/// reach its registry; with `CI` set, that is a failure instead.
 pub fn fetch(package: &str, file: &str) -> Option<String> {
     let npm = program("npm")?;
     let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ pub struct Puma {
 }
 
 impl Puma {
-    /// With this app and these flags; `None`, with a word why, where it is not installed.
+    /// Starts it with this app and these flags. `None`, after a message, if it is not installed.
     pub fn start(app: &str, flags: &[&str]) -> Option<Puma> {
         let puma = program("puma")?;
         let folder = tempfile::tempdir().unwrap();
@@ -52,7 +52,7 @@ impl Puma {
         Path::new(self.folder.path()).join(name)
     }
 
-    /// Where its app listens.
+    /// The address of its app.
     pub fn app(&self) -> std::net::SocketAddr {
         let said = self.said();
         let line = said.lines().find_map(|line| line.split_once("Listening on http://")).unwrap();

@@ -1,5 +1,5 @@
-//! Raw bytes on the wire, for the tests that are about them: a request as it is written, an answer as it comes.
-//! All other tests ask by the lab's client ([`super::call`]).
+//! Raw bytes on the wire, for tests of the bytes themselves: a request as written, an answer as received. All
+//! other tests use the lab's client ([`super::call`]).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ pub fn ask(to: SocketAddr, request: &str) -> String {
     read_to_end(&mut send(to, request.as_bytes()))
 }
 
-/// All that comes until the connection ends.
+/// Reads until the connection ends.
 pub fn read_to_end(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     stream.read_to_end(&mut read).unwrap();
@@ -53,15 +53,15 @@ pub fn open_stream(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Reads until the text has come, and answers all that was read.
+/// Reads until the text has arrived, and returns everything that was read.
 pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     let mut looked_at = 0;
-    // It may begin in what was looked at before.
+    // It may begin in bytes that were searched before.
     while !String::from_utf8_lossy(&read[read.len().min(looked_at)..]).contains(text) {
         looked_at = read.len().saturating_sub(text.len());
-        // A read with a timeout is not begun again by the kernel after a signal.
+        // After a signal, the kernel does not restart a read with a timeout.
         let count = match stream.read(&mut buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => read.unwrap(),
@@ -72,7 +72,7 @@ pub fn read_until(stream: &mut TcpStream, text: &str) -> String {
     String::from_utf8_lossy(&read).into_owned()
 }
 
-/// One answer on a connection that may go on, framed by its `content-length`.
+/// One answer on a connection that may continue, framed by its `content-length`.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

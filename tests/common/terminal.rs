@@ -1,5 +1,4 @@
-//! A terminal: a pseudo terminal with a program in it, and a screen that is read as
-//! a person reads it.
+//! A pseudo terminal with a program in it, and its screen as a user sees it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,15 +20,15 @@ use crate::common::{program, wait_for};
 pub struct Terminal {
     pub child: Child,
     keyboard: File,
-    /// Kept open, so that the terminal stays when the program has ended.
+    /// Kept open, so that the terminal exists after the program has ended.
     line: OwnedFd,
     before: Termios,
     screen: Arc<Mutex<vt100::Parser>>,
 }
 
 impl Terminal {
-    /// Starts `ninetabs` with these arguments; `None`, with a word why, where there is no
-    /// `setsid`, which gives it the terminal.
+    /// Starts `ninetabs` with these arguments. `None`, after a message, if there is no `setsid`, which gives
+    /// it the terminal.
     pub fn start(args: &[&str], variables: &[(&str, &str)], (width, height): (u16, u16)) -> Option<Terminal> {
         let setsid = program("setsid")?;
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
@@ -52,7 +51,7 @@ impl Terminal {
 
         let screen = Arc::new(Mutex::new(vt100::Parser::new(cells(height), cells(width), 0)));
         let (mut output, to) = (File::from(master.try_clone().unwrap()), Arc::clone(&screen));
-        // It ends with the terminal's last user: reading fails then.
+        // It ends when the terminal's last user ends, since reading then fails.
         thread::spawn(move || {
             let mut bytes = [0; 16 * 1024];
             while let Ok(count) = output.read(&mut bytes) {
@@ -75,13 +74,13 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// What stands on the screen, a line a row, without the blanks that an earlier and longer row has left.
+    /// The text on the screen, one line per row, without trailing blanks of an earlier, longer row.
     pub fn text(&self) -> String {
         let contents = self.screen.lock().unwrap().screen().contents();
         contents.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits until the screen is as wanted, and answers its text.
+    /// Waits until the screen is as expected, and returns its text.
     pub fn wait_for(&self, what: &str, mut wanted: impl FnMut(&str) -> bool) -> String {
         let mut last = String::new();
         let look = || {
@@ -93,12 +92,12 @@ impl Terminal {
         last
     }
 
-    /// Waits until this stands on the screen, and answers all its text.
+    /// Waits until this text is on the screen, and returns all of its text.
     pub fn wait_for_text(&self, text: &str) -> String {
         self.wait_for(text, |screen| screen.contains(text))
     }
 
-    /// Whether any cell is coloured.
+    /// Whether any cell has a color.
     pub fn has_colours(&self) -> bool {
         let parser = self.screen.lock().unwrap();
         let (rows, columns) = parser.screen().size();
@@ -110,7 +109,7 @@ impl Terminal {
         })
     }
 
-    /// Waits for the program's end, and for a terminal that is as it was before.
+    /// Waits for the end of the program, and checks that the terminal is as it was before.
     pub fn wait_for_exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
         let status = wait_for("the program's end", || child.try_wait().unwrap());
@@ -128,7 +127,7 @@ impl Terminal {
         assert_eq!(modes(&tcgetattr(&self.line).unwrap()), modes(&self.before));
     }
 
-    /// Whether the program has the screen to itself, and the keys one by one.
+    /// Whether the program uses the alternate screen, and gets single keys.
     pub fn is_taken(&self) -> bool {
         let modes = tcgetattr(&self.line).unwrap().local_modes;
         self.screen.lock().unwrap().screen().alternate_screen() && modes != self.before.local_modes

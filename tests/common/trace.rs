@@ -1,12 +1,11 @@
-//! A trace, held against the Trace Event Format: every begin has its end, and no
-//! thread's time runs backwards.
+//! Checks a trace by the Trace Event Format: every begin has its end, and no thread's time runs backward.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
 
-/// All events of a file. One that a killed server has left lacks its closing bracket.
+/// All events of a file. The file of a killed server has no closing bracket.
 pub fn read(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     let text = text.trim_end();
@@ -14,8 +13,8 @@ pub fn read(path: &Path) -> Vec<Value> {
     serde_json::from_str(&whole).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Names of the threads, by process and thread, of a trace that keeps to the format.
-/// `is_whole` says whether what was begun has had the time to end.
+/// Checks the format of a trace, and returns the names of its threads by process and thread. `is_whole` means
+/// that everything that began also had the time to end.
 pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
     let mut names = BTreeMap::new();
     let mut used = BTreeSet::new();
@@ -66,7 +65,7 @@ pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
     names
 }
 
-/// Those of this phase and name.
+/// The events of this phase and name.
 pub fn events_of<'a>(events: &'a [Value], phase: &str, name: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["ph"] == phase && event["name"] == name).collect()
 }

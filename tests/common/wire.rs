@@ -1,4 +1,4 @@
-//! A server made of a listener and a script, for tests that must say each byte.
+//! A server made of a listener and a script, for tests that control each byte.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a slow machine.
+/// Longer than any step takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A request's head as it came in.
+/// A request's head, as received.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// Counts from 0, in the order accepted.
+    /// The index of its connection, from 0, in the order of accepts.
     pub number: usize,
     pub peer_port: u16,
     pub head: String,
@@ -30,8 +30,8 @@ impl Asked {
     }
 }
 
-/// Each connection gets a thread of its own, which runs the script once its
-/// request's head is read; the connection is closed when the script returns.
+/// Each connection gets a thread, which runs the script after it has read the request's head. The connection
+/// is closed when the script returns.
 pub struct Server {
     pub port: u16,
     address: SocketAddr,
@@ -107,7 +107,7 @@ fn read_head(number: usize, stream: &TcpStream) -> Option<Asked> {
 /// The head of a stream that ends with its connection.
 pub const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
 
-/// Writes text; a peer that has gone is no failure of the test's.
+/// Writes text. A closed peer is not a failure of the test.
 pub fn write(stream: &mut TcpStream, text: impl AsRef<[u8]>) {
     let _ = stream.write_all(text.as_ref());
 }
@@ -118,7 +118,7 @@ pub fn wait_for_close(stream: &mut TcpStream) {
     while matches!(stream.read(&mut buffer), Ok(1..)) {}
 }
 
-/// Makes the coming close an RST instead of a FIN.
+/// Makes the next close send an RST instead of a FIN.
 pub fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
