@@ -1,9 +1,9 @@
 //! Work aside from the pool, so that its threads stay free for the next order.
 //!
-//! Two things could hold a pool thread for long: an order that itself waits for something (connections
-//! to the database or to the app), and a large answer whose client does not read. Both leave
-//! the pool with their connection, on a thread of their own: [`Aside::run`]. How many there may be at
-//! once is bounded, and so is the time that a client may take over its answer.
+//! Two things could hold a pool thread for long: an order that itself waits (for connections to the database
+//! or to the app), and a large answer whose client does not read. Both leave the pool with their connection,
+//! and run on a thread of their own: [`Aside::run`]. Their number is bounded, and so is the time that a
+//! client may take to read its answer.
 //!
 //! If the most answers are under way, the one that began first is cut off: its client has had the most time.
 //! Orders are not cut off: a further one is refused with 503.
@@ -24,21 +24,21 @@ const READ_WITHIN: Duration = Duration::from_secs(10);
 /// An answer of no more bytes than this goes out from the pool: the kernel takes it at once.
 pub(super) const SMALL: usize = 4 * 1024;
 
-/// How much of an answer is gathered before it is written.
+/// How many bytes of an answer are collected before they are written.
 const BUFFER: usize = 64 * 1024;
 
 /// A body that is written while it is encoded, so that memory never holds all of it. It is encoded
 /// twice, first to count its bytes, and must be the same each time.
 pub(super) type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>;
 
-/// An answer, however large.
+/// An answer of any size.
 pub(super) enum AsideAnswer {
     Whole(Response),
     /// With this content type.
     Made(&'static str, Make),
 }
 
-/// What happens when there are as many as there may be.
+/// What happens when the maximum is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WhenFull {
     CutTheFirst,
@@ -55,7 +55,8 @@ pub(super) struct Aside {
 
 #[derive(Default)]
 struct Places {
-    /// In the order in which they began; what cuts them does nothing before the connection is handed over.
+    /// In the order in which they began. The function that cuts one off does nothing before the connection is
+    /// handed over.
     taken: BTreeMap<u64, Cutter>,
     begun: u64,
 }
@@ -78,8 +79,8 @@ impl Aside {
         Aside { name, most, when_full, places: Arc::default() }
     }
 
-    /// Takes the connection of this request out of the pool, and answers it by `work` on a thread of
-    /// its own. Does not block.
+    /// Takes the connection of this request out of the pool, and answers it with `work` on a thread of its
+    /// own. Does not block.
     pub fn run(&self, request: &Request, work: impl FnOnce() -> AsideAnswer + Send + 'static) -> Response {
         let Some(place) = self.reserve() else {
             let text =
@@ -90,7 +91,7 @@ impl Aside {
         Response::detach_without_head(move |detached| {
             match lock(&place.places).taken.get_mut(&place.number) {
                 Some(cutter) => *cutter = detached.cutter(),
-                // Its place was taken away meanwhile.
+                // It was cut off in the meantime.
                 None => return detached.abort(),
             }
             let started = threads::spawn(name, move || {
@@ -107,14 +108,14 @@ impl Aside {
         })
     }
 
-    /// A place under one lock: requests at the same moment do not pass the limit together.
+    /// Reserves a place under one lock, so that concurrent requests cannot exceed the limit together.
     fn reserve(&self) -> Option<AsidePlace> {
         let mut places = lock(&self.places);
         while places.taken.len() >= self.most {
             if self.when_full == WhenFull::Refuse {
                 return None;
             }
-            // Its thread's write fails, and it ends.
+            // The write of its thread fails, and the thread ends.
             let (_, first) = places.taken.pop_first()?;
             first.cut();
         }
@@ -126,11 +127,11 @@ impl Aside {
 }
 
 fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    // Every change under this lock is one insertion or removal, whole even after a panic.
+    // Every change under this lock is one insertion or removal, complete even after a panic.
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes all of an answer. The connection closes when it is dropped.
+/// Writes a whole answer. The connection closes when it is dropped.
 fn send(detached: &Detached, version: Version, answer: &AsideAnswer) -> io::Result<()> {
     let mut client = PatientWriter { detached, left: READ_WITHIN };
     match answer {
@@ -172,7 +173,7 @@ impl Write for PatientWriter<'_> {
     }
 }
 
-/// Counts the bytes of an answer, unless its client is cut meanwhile.
+/// Counts the bytes of an answer, until its client is cut off.
 struct Counter<'a> {
     bytes: usize,
     detached: &'a Detached,
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_reserved_in_one_step_and_given_back() {
+    fn a_place_is_reserved_in_one_step_and_returned() {
         let orders = Aside::new("test", 2, WhenFull::Refuse);
         let first = orders.reserve().unwrap();
         let _second = orders.reserve().unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_too_many_cuts_the_oldest() {
+    fn one_answer_too_many_cuts_off_the_oldest() {
         let answers = Aside::new("test", 2, WhenFull::CutTheFirst);
         let places: Vec<AsidePlace> = (0..5).map(|_| answers.reserve().unwrap()).collect();
         let taken: Vec<u64> = lock(&answers.places).taken.keys().copied().collect();

@@ -22,9 +22,9 @@ use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
 use crate::lab::zombies::Zombie;
 use ninetabs_server::threads::{self, SpawnError};
 
-/// The most tabs, which is also the highest number that one can have.
+/// Maximum number of tabs, which is also the greatest number of one.
 pub(super) const MAX_TABS: u32 = 64;
-/// The most zombies.
+/// Maximum number of zombies.
 pub(super) const MAX_ZOMBIES: usize = 64;
 /// The most page requests that are unanswered at a time.
 pub(super) const MAX_PAGES: usize = 16;
@@ -161,7 +161,7 @@ pub(super) struct ShownPage {
 }
 
 impl Laboratory {
-    /// For the app that listens here.
+    /// For the app at this address.
     pub fn new(app: SocketAddr) -> Self {
         let host: IpAddr = match app.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -218,7 +218,7 @@ impl Laboratory {
             let reserve = |_| Reserved { laboratory: self, what: Kind::Zombie, generation };
             ((0..count).map(reserve).collect(), generation)
         };
-        // All of them, or none: those that were opened before one fails are closed again.
+        // Opens all of them or none: if one fails, those that were opened are closed again.
         let mut opened = Vec::new();
         for _ in &reserved {
             self.check(generation)?;

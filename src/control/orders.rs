@@ -86,9 +86,9 @@ pub struct Parameter {
 pub enum Takes {
     /// Seconds, with or without a fraction.
     Seconds,
-    /// More than none, or `off`.
+    /// More than 0 seconds, or `off`.
     SecondsOrOff,
-    /// A whole number of these, within these bounds.
+    /// An integer within these bounds.
     Number { what: &'static str, least: u64, most: u64 },
 }
 
@@ -172,7 +172,7 @@ impl Given {
         }
     }
 
-    /// Seconds; None: `off`, or not given.
+    /// Seconds; `None` if `off` or not given.
     pub fn seconds(&self, name: &str) -> Option<Duration> {
         match self.value(name) {
             Some(Value::Seconds(seconds)) => Some(seconds),

@@ -1,8 +1,8 @@
 //! The number of threads, and what depends on it: database connections, and the limit on clients.
 //!
-//! Whether all of it can be had is computed before anything is changed, so that an order which is
-//! refused leaves no trace. A connection that is opened in vain would leave one: SQLite keeps the
-//! descriptor of a closed connection as long as another one of the process is open.
+//! Whether the order is possible is computed before anything is changed, so that a refused order leaves no
+//! trace. A connection that is opened and closed again would leave one: SQLite keeps its descriptor as long
+//! as the process has another connection open.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -35,7 +35,7 @@ pub(super) enum SizeError {
 
 /// How the database pool follows the pool of threads.
 pub struct Growth {
-    /// How many connections it has beyond one for each thread.
+    /// How many connections it has beyond one per thread.
     pub beyond: usize,
     /// How many client connections fit into the process beside a database pool of this size; or why none do.
     pub room: RoomFor,

@@ -1,4 +1,4 @@
-//! The orders that change how the server runs: each is carried out whole, or changes nothing.
+//! The orders that change how the server runs: each is carried out completely, or changes nothing.
 //!
 //! Orders that change the number of threads, or that wait for the lab's clients, may take long: connections to
 //! the database are opened, and threads of tabs are joined. They run on threads of their own (see
@@ -169,7 +169,7 @@ impl Steering {
     }
 
     fn alone(&self) -> MutexGuard<'_, ()> {
-        // It guards nothing that a panic could leave half done.
+        // It guards nothing that a panic could leave inconsistent.
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -203,7 +203,7 @@ fn label(ask: Ask, given: &Given) -> Option<String> {
     })
 }
 
-/// What an order came to.
+/// The answer for the result of an order.
 fn told<T: Serialize, E: ToString>(done: Result<T, E>) -> Result<Response, String> {
     done.map(|value| one_line(&value)).map_err(|error| error.to_string())
 }

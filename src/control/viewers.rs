@@ -4,12 +4,12 @@
 //! [event loop](ninetabs_server::event_loop), which waits for none of them. It is another loop than that of
 //! the app's listeners, so that counting the numbers does not delay an announcement.
 //!
-//! Every [`TICK`] a viewer is sent what is new on the timeline (`event: moments`, whose id names this
-//! run and the last moment), and every [`STATE_EVERY`] the numbers of that moment
-//! (`event: state`), which are also the heartbeat. Looking at the numbers resets none that pumactl asks for.
+//! At every [`TICK`] a viewer gets the new moments of the timeline (`event: moments`, whose id names this run
+//! and the last moment), and at every [`STATE_EVERY`] the current numbers (`event: state`), which are also
+//! the heartbeat. Reading the numbers does not reset those that pumactl reads.
 //!
-//! A viewer is asked for its next event when the one before has gone out, so what is kept for each is bounded
-//! by one event. A viewer that takes nothing for [`STOPPED_AFTER`] is cut.
+//! A viewer's next event is made when the previous one was sent, so the memory per viewer is bounded by one
+//! event. A viewer that reads nothing for [`STOPPED_AFTER`] is cut off.
 //! [`ninetabs_server::timeline::Timeline::follow`] decides what a viewer gets next: new moments, or the past
 //! and the state if it is new or has missed moments.
 
@@ -31,27 +31,27 @@ use ninetabs_server::log_limit::limited;
 use ninetabs_server::threads::SpawnError;
 use ninetabs_server::{Request, Response};
 
-/// The most viewers at a time; a further one is refused with 503.
+/// Maximum number of viewers; a further one is refused with 503.
 const MAX_VIEWERS: usize = 16;
 /// How often new moments are sent.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the numbers are sent.
 const STATE_EVERY: Duration = Duration::from_millis(250);
-/// How often the kernel is asked for the listen queue: its table is long on a busy machine.
+/// The interval of reading the listen queue from the kernel, whose table is long on a busy machine.
 const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
-/// How long a viewer may take nothing.
+/// How long a viewer may read nothing.
 const STOPPED_AFTER: Duration = Duration::from_secs(10);
 /// Every stream begins with this: reconnect after a second if the connection is lost.
 const RETRY: &str = "retry: 1000\n\n";
 
-/// The viewers. When this is dropped their connections close.
+/// The viewers. When this is dropped, their connections close.
 pub(super) struct Viewers {
     run: Arc<str>,
     taken: Arc<AtomicUsize>,
     events: Arc<EventLoop<ViewersFeed>>,
 }
 
-/// One of [`MAX_VIEWERS`] places; given back when dropped.
+/// One of [`MAX_VIEWERS`] places, returned when dropped.
 struct Seat(Arc<AtomicUsize>);
 
 impl Drop for Seat {
@@ -61,7 +61,7 @@ impl Drop for Seat {
 }
 
 impl Viewers {
-    /// Starts the loop, which sleeps until a viewer comes.
+    /// Starts the loop, which sleeps until a viewer joins.
     pub fn start(view: View) -> Result<Self, SpawnError> {
         let (run, services) = (Arc::clone(&view.run), view.services.clone());
         let events = EventLoop::start("viewers", &services, STOPPED_AFTER, || ViewersFeed::new(view))?;
@@ -136,7 +136,7 @@ impl ViewersFeed {
         }
     }
 
-    /// Begins a tick, with new numbers if they are wanted.
+    /// Begins a tick, with new numbers if `wants_state`.
     fn look(&mut self, wants_state: bool) {
         self.made.clear();
         self.view.server.look_at_todo();
