@@ -664,10 +664,7 @@ fn the_page_of_push_sends_a_text_to_all_tabs() {
     browser.press(&tabs[0], "good morning");
     browser.click(&tabs[0], "#say button");
     for tab in &tabs {
-        browser.wait_for(
-            tab,
-            "document.getElementById('said').textContent === 'Another tab says: good morning'",
-        );
+        browser.wait_for(tab, "document.getElementById('said').textContent === 'A tab sent: good morning'");
     }
     listeners(&server, 3);
     server.wait_for_stats("a free thread", |stats| stats["pool_capacity"] == 1);

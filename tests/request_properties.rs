@@ -1,8 +1,8 @@
-//! Whatever bytes come, and however the network has cut them: the same requests (or
-//! chunks, or events) come of them, nothing panics, and what is kept has its limit.
+//! Properties of any bytes, however the network cuts them: they give the same requests (or chunks, or
+//! events), nothing panics, and the kept bytes are limited.
 //!
-//! The bytes are those of the case files, whole and damaged; `fuzz/` looks for more
-//! with the same properties.
+//! The bytes are those of the case files, unchanged and damaged; `fuzz/` searches for more with the same
+//! properties.
 
 use crate::common::{case_bytes, cuts};
 use std::sync::LazyLock;
@@ -22,7 +22,7 @@ enum Damage {
     Change(Index, u8),
     Insert(Index, Vec<u8>),
     Remove(Index, usize),
-    /// A part comes so many times.
+    /// A part is repeated.
     Repeat(Index, usize, usize),
     /// Later bytes belong to another case.
     GoOnAs(Index, Index),

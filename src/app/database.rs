@@ -31,7 +31,7 @@ const COUNTED_AT_ONCE: u64 = 1_000;
 /// it.
 const DELETE_EVERY: u64 = 100;
 
-/// Why an action has no connection.
+/// Why a checkout failed.
 #[derive(Debug, Error)]
 pub enum CheckoutError {
     /// Models ActiveRecord::ConnectionTimeoutError.

@@ -16,7 +16,7 @@ pub struct HostAuthorization {
     allowed: Vec<Pattern>,
 }
 
-/// What one `--allow-host` allows.
+/// The hosts that one `--allow-host` allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
     Is(Host),

@@ -52,7 +52,7 @@ pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
                 let from = waits.entry(wait()).or_default().pop().unwrap_or_else(|| panic!("{event}"));
                 assert!(from <= ts, "{from} and {event}");
             }
-            other => panic!("{other} is no phase of ours: {event}"),
+            other => panic!("unknown phase {other}: {event}"),
         }
     }
     if is_whole {
