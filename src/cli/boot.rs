@@ -1,7 +1,7 @@
-//! Starting everything that `serve` is made of, and stopping it in order.
+//! Starts the parts of `serve`, and stops them in order.
 //!
-//! This is the one place that knows all rooms: it hands the app to the server,
-//! the streams to the reaper, and all of them to the control server.
+//! Only this module knows all of them: it passes the app to the server, the streams to the reaper, and everything to
+//! the control server.
 
 use std::io::{self, Write};
 use std::mem;
@@ -54,34 +54,34 @@ use ninetabs_server::threads::{self, SpawnError};
 use ninetabs_server::timeline::Timeline;
 use ninetabs_server::{App, Handle, Request, Server, StartError};
 
-/// How long the control server's own answers may take to end, after all else has:
-/// one of them may be the answer to the order to stop.
+/// The time that the control server's last responses get after everything else has ended. One of them may be the
+/// response to the order to stop.
 const CONTROL_GRACE: Duration = Duration::from_millis(500);
-/// How long the app of a start that is refused late may take to end.
+/// The maximum time to stop the app of a start that is refused late.
 const REFUSAL_GRACE: Duration = Duration::from_millis(500);
-/// How long the last lines of the log and of standard output may take to be written.
+/// The maximum time to write the last lines of the log and of standard output.
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
-/// What asks for the end of the process, and what hears it.
+/// The channel of orders to end the process.
 pub type Orders = (Sender<Stop>, Receiver<Stop>);
 
-/// How long the producer may at least take to end, whatever the other parts of a stop took.
+/// The minimum time that the producer gets to end, however long the other parts of a stop took.
 const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 
 /// The same for the thread that reads the database for listeners.
 const READER_GRACE: Duration = Duration::from_millis(50);
 
-/// Why nothing was started: the flag, its value, and the way out.
+/// The reason why nothing was started: the flag, its value, and what to do.
 #[derive(Debug, Error)]
 pub enum BootError {
-    #[error("--views {}: {error}; give a folder that has a copy of views/", .folder.display())]
+    #[error("--views {}: {error}; give a folder with a copy of views/", .folder.display())]
     Views { folder: PathBuf, error: ViewsError },
     #[error(
         "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
     )]
     DatabasePool { size: usize, opened: usize, error: Failure },
-    #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
+    #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     Database { path: PathBuf, error: OpenError },
-    #[error("--database {}: {error}; it was left as it is, give another path", .path.display())]
+    #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     NoDatabase { path: PathBuf, error: FileError },
     #[error(
         "{flag} tcp://{address} is in use; stop what listens there, or give another port (0 takes a free one)"
@@ -91,13 +91,13 @@ pub enum BootError {
     Server { flag: &'static str, error: StartError },
     #[error(transparent)]
     Descriptors(#[from] descriptors::TooFew),
-    #[error("the system gives no random bytes for the token of the dashboard: {0}")]
+    #[error("cannot read random bytes for the token of the dashboard: {0}")]
     Token(#[from] getrandom::Error),
     #[error("--produce-every: {0}")]
     Producer(#[from] ProducerError),
-    #[error("cannot push to listeners: {0}")]
+    #[error("cannot start the broadcaster: {0}")]
     Broadcaster(#[from] BroadcasterError),
-    #[error("cannot watch for what other programs write: {0}")]
+    #[error("cannot watch for rows of other programs: {0}")]
     OutsideWriters(#[from] WatchError),
     #[error("cannot write --trace {}: {}; give a path that can be written", .path.display(), unwritable(error))]
     Trace { path: PathBuf, error: FileError },
@@ -105,7 +105,7 @@ pub enum BootError {
     State { path: PathBuf, error: FileError },
 }
 
-/// The paths of `--state` and `--trace`, which can be written and are as they were.
+/// The paths of `--state` and `--trace`: they are writable, and unchanged so far.
 struct Written {
     state: Option<(PathBuf, ReservedFile)>,
     trace: Option<(PathBuf, PreparedOutput)>,
@@ -137,19 +137,19 @@ pub struct Running {
     outside_writers: Option<OutsideWriters>,
     pub control: Handle,
     pub app: Arc<AppServer>,
-    /// What the control server was told about ending.
+    /// Receives the orders to end that the control server got.
     pub stops: Receiver<Stop>,
     live: Arc<Streams>,
     broadcaster: Arc<Broadcaster>,
     database: Arc<Database>,
     timeline: Arc<Timeline>,
-    /// Hears of a service thread that ended by itself.
+    /// Receives when a service thread ended by itself.
     pub services: Services,
     pub earlier_rows: EarlierRows,
 }
 
 impl Running {
-    /// Starts everything, in the order of who needs whom.
+    /// Starts everything, each part after those that it uses.
     pub fn start(args: &ServeArgs, path: &Path, orders: Orders) -> Result<Running, BootError> {
         // A start that is refused for a path or a port leaves no database behind.
         refuse_what_is_in_use([("--bind", args.bind), ("--control-url", args.control_url)])?;
@@ -175,7 +175,7 @@ impl Running {
         started
     }
 
-    /// Starts all but what writes files. Tells which database it has opened, also if it fails later.
+    /// Starts everything that writes no files. Stores the opened database in `opened`, even if it fails later.
     fn start_on(
         args: &ServeArgs,
         path: &Path,
@@ -206,7 +206,7 @@ impl Running {
         *opened = Some(Arc::clone(&database));
         let max_connections = match args.front {
             FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
-            // It takes what there is, and cannot be told otherwise.
+            // tiny_http has no limit.
             FrontDoor::TinyHttp => usize::MAX,
         };
         let settings = StreamSettings {
@@ -332,13 +332,13 @@ impl Running {
             growth,
         );
         let control = control.map_err(|error| not_started("--control-url", error.into()))?;
-        // What the control server does is no part of the record that it shows.
+        // The control server shows the record of the app's server. Its own requests are not recorded there.
         let control = Server::bind(args.control_url)
             .name("puma ctl")
             .threads(control::THREADS)
             .write_timeout(control::WRITE_TIMEOUT)
             .max_connections(CONTROL_CONNECTIONS)
-            // Orders are in the query: a body that comes slowly must not hold one of these few threads.
+            // Orders are in the query. A slow body must not hold one of these few threads.
             .max_body_bytes(0)
             .without_reaper()
             .services(services.clone())
@@ -390,11 +390,10 @@ impl Running {
         Ok(())
     }
 
-    /// Stops accepting, tells every stream to come back, waits for what is being
-    /// served, at most for this time, and closes the database. Answers whether it
-    /// came to this end, or was told meanwhile to leave at once.
+    /// Stops accepting, ends every stream, waits at most this long for running requests, and closes the database.
+    /// Returns `AtOnce` if an order to halt arrived meanwhile.
     pub fn stop(&mut self, force_shutdown_after: Duration) -> Stop {
-        // A day is as good as for ever, and no clock overflows by it.
+        // The limit of a day keeps the clock from overflowing.
         let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
         self.app.stop_accepting();
         let told = self.live.stop();
@@ -421,12 +420,12 @@ impl Running {
         let left = deadline.saturating_duration_since(Instant::now());
         self.broadcaster.await_reader(left.max(READER_GRACE));
         self.database.close();
-        // Last, since the others have still something to tell.
+        // Last, since the other parts still record events.
         drop(self.trace.take());
         Stop::Gracefully
     }
 
-    /// Blocks until every listener has been told to come back, or a halt comes.
+    /// Blocks until every listener has got its last message, or until an order to halt.
     fn await_goodbyes(&self) -> Stop {
         loop {
             select! {
@@ -444,12 +443,12 @@ impl Running {
         }
     }
 
-    /// None if a halt came before the end.
+    /// None if an order to halt arrived first.
     fn shut_the_app_down(&self, timeout: Duration) -> Option<Shutdown> {
         let (tell, ended) = bounded(1);
         let app = Arc::clone(&self.app);
         let waiter = threads::spawn("stop", move || {
-            // After a halt nobody waits for it.
+            // After a halt, nothing receives it.
             let _ = tell.send(app.shutdown(timeout));
         });
         if let Err(error) = waiter {
@@ -468,8 +467,8 @@ impl Running {
         }
     }
 
-    /// Leaves without a word to whoever is being served; only the control server
-    /// may end its answer, in which the halt was asked for.
+    /// Ends without notice to the clients. Only the control server completes its responses, one of which answers the
+    /// order to halt.
     pub fn halt(mut self) {
         self.control.shutdown(CONTROL_GRACE);
         drop(self.trace.take());
@@ -482,32 +481,32 @@ impl Running {
 pub struct Log(Outlet);
 
 impl Log {
-    /// A line that is no part of the log, in its place among the lines of the log.
+    /// Writes an error message, in order with the lines of the log.
     pub fn complain(&self, why: &str) {
         self.0.queue(complaint(why).as_bytes());
     }
 
-    /// What writes it.
+    /// The queue of its lines.
     pub fn outlet(&self) -> Outlet {
         self.0.clone()
     }
 
-    /// Waits for what is queued, but for no reader that does not read.
+    /// Waits for queued lines, for at most [`LAST_WORDS`].
     pub fn flush(&self) {
         self.0.flush(LAST_WORDS);
     }
 }
 
-/// Logs as RUST_LOG says, else from `info` on. A panic is one line of it.
+/// Logs at the levels of RUST_LOG, which is `info` by default. A panic is one line.
 pub fn start_logging() -> Result<Log, SpawnError> {
     let outlet = Outlet::start("log", io::stderr(), |_| {})?;
-    // What is empty is as good as unset.
+    // An empty variable counts as unset.
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let mut builder = env_logger::Builder::new();
     builder.parse_filters(&set("RUST_LOG").unwrap_or_else(|| "info".to_owned()));
     match set("RUST_LOG_STYLE") {
         Some(style) => builder.parse_write_style(&style),
-        // To a pipe of ours it would write without colors.
+        // The logger writes to a pipe of this process, so it would not use colors.
         None if console::colors_enabled_stderr() => builder.write_style(WriteStyle::Always),
         None => builder.write_style(WriteStyle::Never),
     };
@@ -520,17 +519,16 @@ pub fn start_logging() -> Result<Log, SpawnError> {
     Ok(Log(outlet))
 }
 
-/// A line of the log. What a client or another program has said in it steers no terminal and
-/// begins no line of its own.
+/// A line of the log. Control characters and line breaks that a client or another program sent are replaced.
 fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
     let (level, style) = (record.level(), to.default_level_style(record.level()));
-    // The logger's own time has no text form for every clock.
+    // The logger's own timestamps fail for some clocks.
     let (at, text) = (timestamp::millis(SystemTime::now()), record.args().to_string());
     let text = text.lines().collect::<Vec<_>>().join(" ");
     writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))
 }
 
-/// Binds both addresses for a moment, without listening: the servers themselves would find out too late.
+/// Binds both addresses for a moment, without listening, since the servers would bind them too late.
 fn refuse_what_is_in_use(addresses: [(&'static str, SocketAddr); 2]) -> Result<(), BootError> {
     let bind = |address: SocketAddr| {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -553,7 +551,7 @@ fn not_started(flag: &'static str, error: StartError) -> BootError {
     }
 }
 
-/// As many bytes as memory can have.
+/// A number of bytes, at most what memory can hold.
 fn in_memory(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }

@@ -1,12 +1,10 @@
-//! Where a control server listens, and how it is asked: ours or Puma's.
+//! A client of the control server, ours or Puma's.
 //!
-//! It is asked as pumactl does it: one request of HTTP/1.0 without a header, on a connection that ends with
-//! the answer, over TCP or a Unix socket. The server's guard does not take that for a browser, and every Puma
-//! understands it. The connection is the lab's ([`Connection`]), which also resolves names as a browser does:
-//! `localhost` to ::1 and to 127.0.0.1.
+//! It sends requests as pumactl does: HTTP/1.0 without a header, over TCP or a Unix socket, one per connection. The
+//! server's guard does not take that for a browser, and every Puma understands it. The connection is the lab's
+//! ([`Connection`]), which also resolves names as a browser does: `localhost` to ::1 and to 127.0.0.1.
 //!
-//! [`ControlUrl::ask`] blocks for at most the time that it is given, apart from the name resolver, which
-//! answers in its own time.
+//! [`ControlUrl::ask`] blocks for at most the given time, plus the time of the name resolver.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +15,7 @@ use thiserror::Error;
 use super::values::without_scheme;
 use crate::lab::http::{Connection, HttpError, Options};
 
-/// Where a control server listens, in Puma's words.
+/// The address of a control server, in Puma's notation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlUrl {
     /// `tcp://HOST:PORT`.
@@ -26,15 +24,15 @@ pub enum ControlUrl {
     Unix(String),
 }
 
-/// An answer, whatever its status.
+/// An answer with any status.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ControlAnswer {
     pub status: u16,
-    /// Without the line's end.
+    /// Without the line break at its end.
     pub body: String,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Error)]
 pub enum AskError {
     #[error("cannot connect: {0}")]
@@ -80,12 +78,12 @@ impl fmt::Display for ControlUrl {
 }
 
 impl ControlUrl {
-    /// Connects, and is content with that.
+    /// Connects, and sends no request.
     pub fn touch(&self, patience: Duration) -> Result<(), AskError> {
         self.connect(patience).map(drop)
     }
 
-    /// Asks, and takes the whole answer. `target` is a path and a query as they are sent.
+    /// Sends a request and reads the whole answer. `target` is a path and a query, already encoded.
     pub fn ask(&self, method: &str, target: &str, patience: Duration) -> Result<ControlAnswer, AskError> {
         let deadline = Instant::now() + patience;
         let mut connection = self.connect(patience)?;
@@ -121,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_each_url_leads() {
+    fn a_url_may_be_tcp_http_or_unix() {
         for (text, wanted) in [
             ("tcp://127.0.0.1:9293", "tcp://127.0.0.1:9293"),
             ("localhost:80", "tcp://localhost:80"),
@@ -141,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unix_socket_by_path_and_by_name() {
+    fn a_unix_socket_is_reached_by_path_and_by_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ctl.sock").display().to_string();
         let name = format!("ninetabs-control-client-{}", std::process::id());
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_whole_or_none() {
+    fn an_incomplete_answer_is_an_error() {
         let answer = |status, body: &str| Some(ControlAnswer { status, body: body.to_owned() });
         for (bytes, wanted) in [
             ("HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\n{}\n", answer(200, "{}")),

@@ -24,7 +24,7 @@ fn read(text: &str) -> Result<Option<Duration>, String> {
     } else {
         (text.strip_suffix('s').unwrap_or(text), 1.0)
     };
-    // f64 would also take `inf`, `1e3` and `+1`, which nobody types on purpose.
+    // f64 would also take `inf`, `1e3` and `+1`, which are usually mistakes.
     let plain = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     match number.parse::<f64>().ok().filter(|_| plain).map(|value| value * scale) {
         Some(value) if value > MOST_SECONDS => {
@@ -39,14 +39,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_four_forms() {
+    fn a_duration_is_written_in_one_of_four_forms() {
         for (text, ms) in [("2", 2000), ("0.5", 500), ("500ms", 500), ("2s", 2000), (".5s", 500), ("0", 0)] {
             assert_eq!(seconds(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }
 
     #[test]
-    fn what_is_none_says_what_would_do() {
+    fn a_refusal_gives_an_example() {
         for text in ["", "s", "ms", "-1", "+1", "1e3", "inf", "nan", "1m", "2 s", "1.2.3"] {
             assert!(seconds(text).is_err_and(|says| says.contains("500ms")), "{text}");
         }

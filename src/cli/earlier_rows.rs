@@ -34,7 +34,7 @@ impl EarlierRows {
     }
 }
 
-/// What becomes of a database file with these rows.
+/// The note of the start-up message on a database file.
 impl fmt::Display for EarlierRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -50,7 +50,7 @@ enum TabLimit {
     Threads,
     /// Its stream is refused at once, and its EventSource reconnects later.
     Cap,
-    /// Its stream is an empty 200: there is no database connection left for it.
+    /// Its stream is an empty 200, since every database connection is in use.
     Database,
 }
 
@@ -207,7 +207,7 @@ impl Greeting<'_> {
         said
     }
 
-    /// What other hosts reach, unless both servers listen on loopback only.
+    /// The servers that other hosts can reach. None if both servers listen on loopback only.
     fn reach(&self) -> Option<String> {
         let listens = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
         let who = match (listens(self.app), listens(self.control)) {

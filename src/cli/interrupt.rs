@@ -1,4 +1,4 @@
-//! INT, TERM and HUP: what they ask for.
+//! The signals INT, TERM and HUP, which end a command.
 
 use std::process::{self, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +10,17 @@ use crossbeam_channel::{Receiver, bounded};
 use crate::lab::interrupt::Interrupt;
 use ninetabs_server::threads;
 
-/// Exit status of what a signal ended.
+/// The exit status of a command that a signal ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// How long a command may take to clear away after it was told to end.
+/// The maximum time for a command to clean up after a signal.
 pub const WITHIN: Duration = Duration::from_millis(600);
 
 /// A signal that comes this soon after the first one repeats it: npm, foreman and nested
 /// `timeout`s deliver one TERM twice within milliseconds.
 pub const REPEATS_WITHIN: Duration = Duration::from_millis(100);
 
-/// Tells a second request to end from a repetition of the first.
+/// Distinguishes a second request to end from a repetition of the first.
 #[derive(Debug, Clone, Default)]
 struct StopRequests(Arc<Mutex<Option<Instant>>>);
 
@@ -46,26 +46,26 @@ impl StopRequests {
     }
 }
 
-/// The first signal asks for the end, the second does not wait for it.
+/// The first signal asks for the end. The second ends the process without waiting.
 #[derive(Debug)]
 pub struct FirstOfTwo {
     /// Receives at the first signal.
     pub first: Receiver<()>,
-    /// Receives at the second one. The command has then [`WITHIN`] twice to clear away and to end.
+    /// Receives at the second signal. The command then has [`WITHIN`] twice to clean up and end.
     pub second: Receiver<()>,
     requests: StopRequests,
 }
 
 impl FirstOfTwo {
-    /// The end has been asked for in another way: the next signal is the second one, unless it
-    /// comes so soon that it has the same cause.
+    /// Counts an order to end that was no signal. The next signal is then the second one, unless it arrives so soon
+    /// that it has the same cause.
     pub fn count_as_first(&self) {
         self.requests.count(Instant::now());
     }
 }
 
-/// Listens for two signals. The command receives the second one too, so that it can remove its
-/// files. If the command is blocked, the process ends with 130 after twice [`WITHIN`].
+/// Listens for two signals. The command also receives the second one, so that it can remove its files. If the command
+/// is blocked, the process ends with 130 after twice [`WITHIN`].
 ///
 /// May be called once per process.
 pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
@@ -74,11 +74,11 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
     let requests = StopRequests::default();
     let counted = requests.clone();
     ctrlc::set_handler(move || match counted.count(Instant::now()) {
-        // One message that has not been taken yet is enough.
+        // One unread message is enough.
         StopRequest::First => drop(tell_first.try_send(())),
         StopRequest::Repeated => {}
         StopRequest::Second => {
-            // After the first of these messages, the clock runs already.
+            // After the first of these messages, the time already runs.
             if tell_second.try_send(()).is_ok() {
                 end_after(WITHIN * 2, || {});
             }
@@ -87,10 +87,9 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
     Ok(FirstOfTwo { first, second, requests })
 }
 
-/// For a command with children and folders to clear away: the first signal ends all of its waits,
-/// and after 600 ms the process, whatever it waits for then; a second one ends it at once. What
-/// is not cleared away by then goes without this process ([`crate::lab::scratch`], and
-/// `serve --stop-with-stdin`). May be called once per process.
+/// For a command with child processes and folders to clean up. The first signal ends all of its waits, and after 600 ms
+/// the process, whatever it waits for then. A second signal ends the process at once. What is left by then is cleaned
+/// up without this process ([`crate::lab::scratch`] and `serve --stop-with-stdin`). May be called once per process.
 pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     let (asks, interrupt) = Interrupt::new();
     let mut asks = Some(asks);
@@ -110,7 +109,7 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     Ok(interrupt)
 }
 
-/// Ends the process with 130 after this time, or at once if there is no thread to wait for it.
+/// Ends the process with 130 after this time, or at once if the thread that waits cannot be started.
 fn end_after(time: Duration, last: impl FnOnce() + Send + 'static) {
     let watchdog = threads::spawn("end", move || {
         thread::sleep(time);
@@ -122,18 +121,18 @@ fn end_after(time: Duration, last: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// One line, and the status of what a signal ended.
+/// Prints one line. Exit status 130.
 pub fn interrupted() -> ExitCode {
-    super::complain("interrupted; servers and browser are ended");
+    super::complain("interrupted; the servers and the browser were stopped");
     ExitCode::from(INTERRUPTED)
 }
 
-/// Receives at every signal, and never ends the process: for a command that has the terminal
-/// to put back. May be called once per process.
+/// Receives at every signal, and never ends the process: for a command that must restore the terminal. May be called
+/// once per process.
 pub fn each() -> Result<Receiver<()>, ctrlc::Error> {
     let (tell, told) = bounded(1);
     ctrlc::set_handler(move || {
-        // One that nobody has looked at yet says it all.
+        // One unread message is enough.
         let _ = tell.try_send(());
     })?;
     Ok(told)
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_comes_soon_after_the_first_one_repeats_it() {
+    fn a_signal_soon_after_the_first_one_repeats_it() {
         let (requests, first) = (StopRequests::default(), Instant::now());
         assert_eq!(requests.count(first), StopRequest::First);
         for repeated in [Duration::ZERO, Duration::from_millis(3), REPEATS_WITHIN] {

@@ -1,10 +1,9 @@
-//! Lines for a descriptor that may be blocked: standard error for the log and for the notes of
-//! `tab`, standard output for what `serve` says.
+//! A queue of lines for a descriptor that may be blocked: standard error for the log and for the notes of `tab`,
+//! standard output for the messages of `serve`.
 //!
-//! A thread of its own writes them. [`Outlet::queue`] never waits: while the reader of a pipe
-//! does not read, lines beyond `MOST_LINES` are dropped and counted, and the count is
-//! written once lines can be written again. So no stream, no stop and no reaper waits for a
-//! terminal that was paused. [`Outlet::flush`] waits for the time that it is given.
+//! A separate thread writes the lines. [`Outlet::queue`] never waits: while the reader of a pipe does not read, lines
+//! beyond `MOST_LINES` are dropped and counted, and the count is written once lines can be written again. No stream,
+//! stop or reaper therefore waits for a paused terminal. [`Outlet::flush`] waits for at most the given time.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -14,9 +13,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use ninetabs_server::threads::{self, SpawnError};
 
-/// How many lines wait for the thread.
+/// The maximum number of queued lines.
 const MOST_LINES: usize = 1024;
-/// The most bytes of one line; the rest of a longer one is cut off.
+/// The maximum number of bytes of a line; a longer one is cut off.
 const MOST_BYTES: usize = 16 * 1024;
 
 enum Message {
@@ -24,7 +23,7 @@ enum Message {
     Flush(Sender<()>),
 }
 
-/// Where lines are queued.
+/// The queue.
 #[derive(Clone)]
 pub struct Outlet {
     messages: Sender<Message>,
@@ -45,7 +44,7 @@ impl Outlet {
         Ok(outlet)
     }
 
-    /// Takes these bytes to be written. Does not block.
+    /// Queues a line. Does not block.
     pub fn queue(&self, bytes: &[u8]) {
         let mut line = bytes[..bytes.len().min(MOST_BYTES)].to_vec();
         if bytes.len() > MOST_BYTES {
@@ -58,7 +57,7 @@ impl Outlet {
         }
     }
 
-    /// Waits until all that was queued is written, for that long at most: whether it is.
+    /// Waits at most this long until all queued lines are written, and returns whether they are.
     pub fn flush(&self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let (tell, flushed) = bounded(1);
@@ -91,7 +90,7 @@ fn write(mut to: impl Write, queued: &Receiver<Message>, dropped: &AtomicU64, fa
     for message in queued {
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let note = format!("[{lost} lines were dropped: they could not be written]\n");
+            let note = format!("[{lost} lines were dropped because they could not be written]\n");
             if let Err(error) = to.write_all(note.as_bytes()) {
                 lose(lost, &error);
             }
@@ -102,7 +101,7 @@ fn write(mut to: impl Write, queued: &Receiver<Message>, dropped: &AtomicU64, fa
                     lose(1, &error);
                 }
             }
-            // Its time may be over.
+            // The waiting thread may have given up.
             Message::Flush(done) => drop(done.try_send(())),
         }
     }
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_line_is_cut_and_a_write_that_fails_is_told_once() {
+    fn a_long_line_is_cut_and_a_failed_write_is_reported_once() {
         let (reader, writer) = io::pipe().unwrap();
         let outlet = Outlet::start("test", writer, |_| {}).unwrap();
         outlet.queue(&vec![b'x'; MOST_BYTES + 1]);

@@ -1,7 +1,7 @@
-//! What standard output's failure means, for every command.
+//! The meaning of a failed write to standard output, for every command.
 //!
-//! A reader that has seen enough closes the pipe, and that is a success. Every other error is one
-//! line on standard error and status 1: output that is lost must not look like success.
+//! A reader that closes the pipe has seen enough, which is success. Every other error is one line on standard error
+//! and status 1: lost output must not look like success.
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use thiserror::Error;
 #[error("cannot write to standard output: {0}")]
 pub struct Unwritten(io::Error);
 
-/// Decides what came of a write to standard output.
+/// Treats a closed pipe as success.
 pub fn check(written: io::Result<()>) -> Result<(), Unwritten> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Unwritten(error)),
@@ -27,7 +27,7 @@ pub fn write(text: &[u8]) -> Result<(), Unwritten> {
     check(out.write_all(text).and_then(|()| out.flush()))
 }
 
-/// Writes all of a command's output, which is all that the command does.
+/// Writes all of a command's output and returns the exit status.
 pub fn print(text: &[u8]) -> ExitCode {
     write(text).map_or_else(super::failed, |()| ExitCode::SUCCESS)
 }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_closed_pipe_is_a_success() {
+    fn of_all_errors_only_a_closed_pipe_is_success() {
         assert!(check(Ok(())).is_ok() && check(Err(ErrorKind::BrokenPipe.into())).is_ok());
         for kind in [ErrorKind::StorageFull, ErrorKind::WriteZero, ErrorKind::Other] {
             assert!(check(Err(kind.into())).is_err_and(|it| it.to_string().contains("standard output")));

@@ -1,14 +1,13 @@
-//! One line of JSON, laid out for a person.
+//! Indents one line of JSON.
 //!
-//! The text is kept as it came, names in their order and numbers in their
-//! spelling: only the blanks between are new. It reads no meaning, so what is no
-//! JSON comes out as odd as it went in.
+//! Only white space changes: the order of the names and the notation of the numbers stay. The text is not parsed, so
+//! invalid JSON stays invalid.
 
-/// The deepest level that is indented further than the one around it. Deeper ones are
-/// not, so that an answer of brackets alone does not become a billion blanks.
+/// The deepest level that is indented further than the one around it. Without this limit, an answer of a million
+/// brackets would become a terabyte of blanks.
 const DEEPEST: usize = 64;
 
-/// Two blanks a level, a value a line; what is empty stays on its line.
+/// Indents by two blanks per level, with one value per line. Empty objects and lists stay on one line.
 pub fn pretty(json: &str) -> String {
     let (mut out, mut depth, mut in_text) = (String::with_capacity(json.len() * 2), 0_usize, false);
     let mut chars = json.chars().peekable();
@@ -59,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_value_has_its_line() {
+    fn each_value_is_on_its_own_line() {
         let wanted = "{\n  \"b\": [\n    1,\n    2.50\n  ],\n  \"a\": {},\n  \"c\": [],\n  \"d\": null\n}";
         assert_eq!(pretty(r#"{"b":[1,2.50],"a":{ },"c":[],"d":null}"#), wanted);
         assert_eq!(pretty(r#"{ "status": "ok" }"#), "{\n  \"status\": \"ok\"\n}");
@@ -67,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_left_alone() {
+    fn strings_are_unchanged() {
         for text in [r#""a: [1, {\"x\"}] \\""#, r#""\\""#, r#""ä  ,""#] {
             assert_eq!(pretty(text), text);
         }
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_breaks_nothing() {
+    fn invalid_json_is_printed_without_a_panic() {
         for text in ["]}", "[[[", "\"\\", "{\"a\":", "Unsupported action"] {
             assert!(!pretty(text).is_empty());
         }

@@ -1,7 +1,7 @@
 //! `serve`: the app, its pool, and the control server beside it.
 //!
-//! [`ServeArgs`] is what was typed ([`super::serve_args`]); [`run`] checks what the types cannot, starts
-//! everything ([`super::boot`]), says what to try, and waits for a reason to stop.
+//! [`run`] checks what the types of [`ServeArgs`] cannot, starts everything ([`super::boot`]), prints the start-up
+//! message ([`super::greeting`]), and waits for a reason to stop.
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -48,14 +48,14 @@ Examples:
 `ninetabs serve --help` explains the flags and lists the limits. Each flag has an
 environment variable, such as NINETABS_MAX_STREAM_AGE.";
 
-/// How long a start that was interrupted may take to come to its end all the same.
+/// The time that an interrupted start gets to complete.
 const START_GRACE: Duration = Duration::from_millis(500);
-/// The same after the end of standard input. It may have ended before the start began, and then
-/// the reason why a slow start fails must still be told.
+/// The same after the end of standard input, which may have ended before the start began. A slow start that fails must
+/// still be able to print the reason.
 const START_GRACE_WITHOUT_STDIN: Duration = Duration::from_secs(2);
 
-/// Serves until a signal, an order to the control server, the end of standard
-/// input, or the front door's death.
+/// Serves until a signal, an order to the control server, the end of standard input, or the end of a listener or
+/// service thread.
 pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     // Before any thread starts, since they inherit it.
     if let Err(error) = signals::block_all_others() {
@@ -65,7 +65,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
         Ok(started) => started,
         Err(error) => return failed(error),
     };
-    // A service that is called ninetabs has Kubernetes set some of these, which stop nothing.
+    // Kubernetes sets such variables for a service with this name, so they are not errors.
     for line in typed::unknown_variables(std::env::vars_os().map(|(name, _)| name)) {
         log::warn!("{line}");
     }
@@ -83,7 +83,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     status
 }
 
-/// An end that is no success: its status, and the line that says why.
+/// A failure: the exit status, and the line that gives the reason.
 struct FailedEnd {
     status: u8,
     why: Option<String>,
@@ -99,7 +99,7 @@ impl FailedEnd {
     }
 }
 
-/// With the control token of its file, if one is given.
+/// Reads the file of the control token, if one is given.
 fn with_token(mut args: ServeArgs) -> Result<ServeArgs, FailedEnd> {
     if let Some(path) = &args.control_token_file {
         args.control_token = OrNoToken(Some(token_file::read(path).map_err(FailedEnd::failed)?));
@@ -129,7 +129,7 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
     let no_signals =
         |error: &dyn Display| FailedEnd::failed(format_args!("cannot listen for signals: {error}"));
     let signals = interrupt::first_of_two().map_err(|error| no_signals(&error))?;
-    // An order must not wait until it is taken: it would hold a thread of the control server.
+    // Unbounded: an order that waits to be received would hold a thread of the control server.
     let (order, orders) = unbounded();
     signals::listen(order.clone()).map_err(|error| no_signals(&error))?;
     let stdin = if args.stop_with_stdin { end_of_stdin() } else { never() };
@@ -150,7 +150,7 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
     };
     let (running, asked) = watch.over(|| Running::start(args, &database, (order.clone(), orders)))?;
     let mut running = running.map_err(FailedEnd::failed)?;
-    // Removed at the end of this function, however the stop ends.
+    // It is removed at the end of this function, whatever the result of the stop.
     let _state = running.state.take();
     let mut why = Ok(asked.unwrap_or(Stop::Gracefully));
     if asked.is_none() {
@@ -164,14 +164,14 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
             recv(running.services.ended()) -> ended => Err(of_service(ended)),
         };
     }
-    // Ctrl-C while it stops, for whatever reason, ends it at once.
+    // From now on the next signal ends the process at once.
     signals.count_as_first();
     let how = why.clone().unwrap_or(Stop::Gracefully);
     let ended = stop(running, how, args.force_shutdown_after, said);
     select! {
         recv(ended) -> ended => ended.map_err(|_| FailedEnd::failed("the stop ended by a panic"))?,
         recv(signals.second) -> _ => {
-            // It is a halt, which also writes the end of the trace.
+            // A halt also writes the end of the trace.
             let _ = order.send(Stop::AtOnce);
             let _ = ended.recv_timeout(interrupt::WITHIN);
             return Err(FailedEnd { status: interrupt::INTERRUPTED, why: None });
@@ -187,8 +187,8 @@ fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd>
     }
 }
 
-/// Stops everything on a thread of its own, since a stop may wait for minutes and a second signal
-/// does not. Receives at its end.
+/// Stops everything on a thread of its own: a stop may take minutes, and this thread waits for a second signal. The
+/// returned channel receives at the end of the stop.
 fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Announced) -> Receiver<()> {
     let (tell, ended) = bounded(1);
     let said = said.clone();
@@ -218,14 +218,14 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
     match stopper {
         Ok(_) => drop(hand.send(running)),
         Err(error) => {
-            log::warn!("{error}; a second signal would leave its files behind");
+            log::warn!("{error}; a second signal during the stop would leave files behind");
             stop(running);
         }
     }
     ended
 }
 
-/// What ends a start that a locked database or a slow disk holds up.
+/// Watches for orders to end while a start waits for a locked database or a slow disk.
 struct Watch {
     signal: Receiver<()>,
     orders: Receiver<Stop>,
@@ -236,12 +236,12 @@ struct Watch {
 }
 
 impl Watch {
-    /// Starts on this thread, and watches from another one. Tells which end was asked for meanwhile,
-    /// if one was. If the start then takes longer than its grace, the process ends with 130.
+    /// Starts on this thread and watches on another one. Returns the order that arrived meanwhile, if any. If the
+    /// start then takes longer than its grace time, the process ends with 130.
     fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), FailedEnd> {
         let (started, ends) = bounded::<Infallible>(0);
         let watcher = threads::spawn("start", move || self.until(&ends)).map_err(FailedEnd::failed)?;
-        // A panic has said why in the log, which is written before this process ends.
+        // The panic is in the log, which is written before this process ends.
         let result = catch_unwind(AssertUnwindSafe(start));
         drop(started);
         let asked = watcher.join().map_err(|_| FailedEnd::failed("the watch over the start panicked"))?;
@@ -253,21 +253,21 @@ impl Watch {
         let mut asked: Option<(Stop, Instant)> = None;
         loop {
             let too_late = asked.map_or(never(), |(_, end)| at(end));
-            // A start that has come to its end is not left, however late: its files would stay.
+            // A completed start is never abandoned, however late, since its files would stay.
             let (stop, grace) = select_biased! {
                 recv(started) -> _ => return asked.map(|(stop, _)| stop),
                 recv(too_late) -> _ => self.leave(),
                 recv(self.signal) -> _ => (Stop::Gracefully, START_GRACE),
                 recv(self.orders) -> order => (order.unwrap_or(Stop::Gracefully), START_GRACE),
                 recv(self.stdin) -> _ => {
-                    // Once is enough; its channel is then disconnected, and would be received from for ever.
+                    // The channel is disconnected from now on, and would be ready forever.
                     self.stdin = never();
                     (Stop::Gracefully, START_GRACE_WITHOUT_STDIN)
                 }
             };
             let end = Instant::now() + grace;
             asked = Some(match asked {
-                // A halt is not taken back by a stop that is asked for after it.
+                // A later order to stop does not replace a halt.
                 Some((Stop::AtOnce, earlier)) => (Stop::AtOnce, earlier.min(end)),
                 Some((Stop::Gracefully, earlier)) => (stop, earlier.min(end)),
                 None => (stop, end),
@@ -275,10 +275,10 @@ impl Watch {
         }
     }
 
-    /// Ends the process, since nothing else can end what the start waits for.
+    /// Ends the process. Nothing else can end the wait of the start.
     fn leave(&self) -> ! {
         if let Some(folder) = &self.temporary {
-            // What is left is removed by a later start.
+            // A later start removes what is left.
             let _ = fs::remove_dir_all(folder);
         }
         for words in &self.last_words {
@@ -288,24 +288,24 @@ impl Watch {
     }
 }
 
-/// Why the control server must not start: a token that is no obstacle, or none at an address that
-/// other hosts can reach.
+/// The reason why the control server must not start: a token that is too short, or no token at an address that other
+/// hosts can reach.
 fn exposed(args: &ServeArgs) -> Option<String> {
     let address = args.control_url;
     let is_local = address.ip().to_canonical().is_loopback();
     match args.control_token.0.as_ref().map(Token::length) {
         None if is_local => None,
         None => Some(format!(
-            "--control-url tcp://{address} can be reached from other hosts, and any of them could stop the server; give a token with --control-token or --control-token-file, or listen on tcp://127.0.0.1:{}",
+            "--control-url tcp://{address} is reachable from other hosts, and any of them could stop the server; give a token with --control-token or --control-token-file, or listen on tcp://127.0.0.1:{}",
             address.port()
         )),
         Some(length) if length < SHORTEST_TOKEN => Some(format!(
-            "the control token has only {length} characters; give at least {SHORTEST_TOKEN} with --control-token or --control-token-file, better {SAFE_TOKEN} drawn at random"
+            "the control token has only {length} characters; give at least {SHORTEST_TOKEN} with --control-token or --control-token-file, preferably {SAFE_TOKEN} random ones"
         )),
         Some(length) => {
             if length < SAFE_TOKEN && !is_local {
                 log::warn!(
-                    "--control-url tcp://{address} can be reached from other hosts, and a token of {length} characters can be guessed: give {SAFE_TOKEN} or more, drawn at random"
+                    "--control-url tcp://{address} is reachable from other hosts, and a token of {length} characters can be guessed; give {SAFE_TOKEN} or more random ones"
                 );
             }
             None
@@ -313,12 +313,12 @@ fn exposed(args: &ServeArgs) -> Option<String> {
     }
 }
 
-/// What was asked for and tiny_http cannot do, in a line that names who can.
+/// The refusal of a flag that tiny_http does not support.
 fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     let address = args.bind;
     if !address.ip().is_loopback() {
         return Some(format!(
-            "--bind tcp://{address}: the tiny-http front has no limit on what a client sends and listens on loopback only; give tcp://127.0.0.1:{}, or --front puma",
+            "--bind tcp://{address}: the tiny-http front cannot limit what a client sends, so it listens on loopback only; give tcp://127.0.0.1:{}, or --front puma",
             address.port()
         ));
     }
@@ -334,7 +334,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
         ("--notice-close poll", args.notice_close == Notice::Poll),
     ];
     let (flag, _) = flags.iter().find(|(_, is_given)| *is_given)?;
-    Some(format!("{flag}: the tiny-http front cannot do that; give --front puma, or leave it out"))
+    Some(format!("{flag}: not supported by --front tiny-http; give --front puma, or leave it out"))
 }
 
 fn of_front_door(died: Result<ListenerDied, RecvError>) -> String {
@@ -390,7 +390,7 @@ fn now() -> String {
     timestamp::seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " +0000")
 }
 
-/// What is said on standard output. A server goes on when it cannot be written.
+/// The messages on standard output. If they cannot be written, the server continues.
 #[derive(Clone)]
 struct Announced(Outlet);
 
@@ -414,22 +414,21 @@ fn end_of_stdin() -> Receiver<()> {
     let (tell, ended) = bounded(1);
     let watcher = threads::spawn("stdin", move || {
         if let Err(error) = read_to_its_end(io::stdin()) {
-            log::warn!("standard input cannot be read, which counts as its end: {error}");
+            log::warn!("cannot read standard input, which counts as its end: {error}");
         }
-        // Whoever waits may have stopped for another reason.
+        // The server may already be stopping for another reason.
         let _ = tell.send(());
     });
     match watcher {
         Ok(_) => ended,
         Err(error) => {
-            log::warn!("{error}; the end of standard input is not noticed");
+            log::warn!("{error}; the end of standard input will not stop the server");
             never()
         }
     }
 }
 
-/// Blocks until it has ended, also if another process has made it non-blocking: that is a property
-/// of what both have open.
+/// Blocks until its end, even if another process has made the shared description non-blocking.
 fn read_to_its_end(mut from: impl Read + AsFd) -> io::Result<()> {
     let mut read = [0; 1024];
     loop {

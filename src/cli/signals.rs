@@ -1,11 +1,11 @@
-//! The signals that `ctrlc` does not take: what each of signal(7) does to `serve`.
+//! The signals that `ctrlc` does not handle, and their effects on `serve`.
 //!
 //! | signal | effect |
 //! |---|---|
 //! | INT, TERM, HUP | stop ([`super::interrupt`]) |
 //! | QUIT | halt, as the order `/halt` |
-//! | XCPU | stop: the limit of CPU time would end the process next |
-//! | USR1, USR2 | a line in the log: there is no restart here |
+//! | XCPU | stop: at the hard limit of CPU time the kernel would end the process |
+//! | USR1, USR2 | a log line: a restart is not available |
 //! | XFSZ | none: the write that went over the limit fails with EFBIG |
 //! | TSTP, CONT, STOP, KILL | as always: a shell's job control, and the kernel's end |
 //! | SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT | as always: they report a bug |
@@ -65,11 +65,11 @@ pub fn listen(orders: Sender<Stop>) -> Result<(), SpawnError> {
                 Ok(Signal::SIGQUIT) => Stop::AtOnce,
                 Ok(Signal::SIGXCPU) => Stop::Gracefully,
                 Ok(signal) => {
-                    log::warn!("{signal}: a restart is not available here; the server goes on");
+                    log::warn!("{signal}: a restart is not available; the server continues");
                     continue;
                 }
                 Err(nix::errno::Errno::EINTR) => continue,
-                Err(error) => return log::warn!("QUIT, USR1 and USR2 are not heard any more: {error}"),
+                Err(error) => return log::warn!("cannot wait for QUIT, USR1 and USR2 any more: {error}"),
             };
             // One order that has not been taken yet is enough.
             let _ = orders.try_send(order);

@@ -1,9 +1,8 @@
-//! The file by which pumactl and `ctl` find a running server.
+//! The state file, by which pumactl and `ctl` find a running server.
 //!
-//! Models Puma::StateFile: a line a key, of which `pid`, `control_url`,
-//! `control_auth_token` and `running_from` are Puma's, and `bind`, where the app
-//! listens, is ours. Unlike Puma's it is removed when the server has stopped, and
-//! it is written whole, so that a program that waits for it never reads half of it.
+//! Models Puma::StateFile: one line per key. `pid`, `control_url`, `control_auth_token` and `running_from` are Puma's;
+//! `bind`, the address of the app, is ours. Unlike Puma's, the file is removed when the server has stopped, and it is
+//! written whole, so that a program that waits for it never reads half of it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,12 +19,12 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Tries whether it can be written at this path.
+    /// Checks whether it can be written at this path.
     pub fn reserve(path: &Path) -> Result<ReservedFile, FileError> {
         ReservedFile::at(path, Access::Secret)
     }
 
-    /// Writes it where a place for it was reserved.
+    /// Writes it at the reserved path.
     pub fn write(
         reserved: ReservedFile,
         app: SocketAddr,
@@ -49,19 +48,19 @@ impl Drop for StateFile {
         let path = self.path.display();
         match self.put.remove() {
             Ok(Removal::Removed | Removal::Emptied) => {}
-            Ok(Removal::NotOurs) => log::debug!("--state {path}: what is there now is not this process's"),
+            Ok(Removal::NotOurs) => log::debug!("--state {path} is now the file of another process, and stays"),
             Err(error) => log::warn!("cannot remove --state {path}: {error}"),
         }
     }
 }
 
-/// Puma takes bare digits for a number, and `007` for 7.
+/// Puma reads bare digits as a number, and `007` as 7.
 fn quoted_if_a_number(token: &str) -> String {
     let is_number = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if is_number { format!("\"{token}\"") } else { token.to_owned() }
 }
 
-/// What a state file says about the control server, of ours or of Puma.
+/// The control server in a state file of ninetabs or Puma.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct NamedControlServer {
     pub url: Option<String>,
@@ -74,7 +73,7 @@ pub fn read(path: &Path) -> Result<NamedControlServer, FileError> {
     Ok(parse(&read_small(path)?))
 }
 
-/// Where the app listens, which only a state file of ours says.
+/// The address of the app, which only a state file of ninetabs has.
 pub fn app_in(path: &Path) -> Result<Option<String>, FileError> {
     Ok(value(&read_small(path)?, "bind"))
 }
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_file_says() {
+    fn a_state_file_is_read_as_puma_reads_it() {
         for (text, wanted) in [
             ("", says("", "")),
             ("---\npid: 1\ncontrol_url: tcp://h:1\ncontrol_auth_token: none\n", says("tcp://h:1", "")),
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn a_written_file_reads_back_and_is_removed_when_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let (app, control) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());

@@ -1,14 +1,12 @@
 //! `ninetabs tab URL`: one EventSource on the command line.
 //!
-//! Events go to standard output, one JSON object a line, each flushed; what the
-//! connection does goes to standard error. So the output can be piped into `jq`
-//! while a person watches the connection come and go.
+//! Events go to standard output, one JSON object per line, each flushed. Notes on the connection go to standard error,
+//! so the output can be piped into `jq` while the notes stay visible.
 //!
-//! It blocks until the number of events or the time asked for is reached, the stream
-//! has failed for good, or it is interrupted. While standard output is blocked the
-//! stream is not read, and a standard output that was closed is success. Neither the end of the
-//! time nor a signal waits for an output that is blocked: a thread of its own writes the events,
-//! and another the notes, which are dropped if they cannot be written ([`super::outlet`]).
+//! Blocks until the given number of events or the given time is reached, the stream has failed for good, or it is
+//! interrupted. While standard output is blocked, the stream is not read. A closed standard output is success. Neither
+//! the end of the time nor a signal waits for a blocked output: one thread writes the events and another the notes,
+//! which are dropped if they cannot be written ([`super::outlet`]).
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -28,7 +26,7 @@ use crate::lab::tab::{Cause, Happens, Settings, Tab};
 use ninetabs_server::escape;
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 
-/// How long an event or a note that is being written may take once it is to end.
+/// The maximum time for the last event or note to be written.
 const LAST_LINE: Duration = Duration::from_millis(300);
 
 pub(super) const EXAMPLES: &str = "\
@@ -80,14 +78,14 @@ fn event_count(text: &str) -> Result<u64, String> {
 fn event_id(text: &str) -> Result<String, String> {
     match text.contains(['\r', '\n', '\0']) {
         false => Ok(text.to_owned()),
-        true => Err("an id has no line break and no NUL: give it on one line".to_owned()),
+        true => Err("an id cannot contain a line break or NUL; give it on one line".to_owned()),
     }
 }
 
 /// How following a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TabEnd {
-    /// As asked for, or because nobody reads standard output any more.
+    /// By a limit of the command line, or because standard output was closed.
     Done,
     /// The stream failed for good, or could not be followed.
     Failed,
@@ -109,8 +107,8 @@ pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     }
 }
 
-/// Follows the stream on a thread of its own, and waits for that thread only a moment once the
-/// time is up or `interrupted` receives, since its output may be blocked.
+/// Follows the stream on a thread of its own. Once the time is up or `interrupted` receives, it waits for that thread
+/// only briefly, since its output may be blocked.
 fn in_time(
     args: TabArgs,
     interrupted: &Receiver<()>,
@@ -121,7 +119,7 @@ fn in_time(
     let (tell, ended) = bounded(1);
     let mut notes = notes_to.clone();
     let follower = StoppableThread::start("events", move |stop| {
-        // It may have been left.
+        // Nothing may be waiting for it any more.
         let _ = tell.send(follow(args, stop, &mut events_to, &mut notes));
     });
     let follower = match follower {
@@ -136,7 +134,7 @@ fn in_time(
         recv(time_is_up) -> _ => TabEnd::Done,
         recv(interrupted) -> _ => TabEnd::Interrupted,
     };
-    // A line that can be written is written whole.
+    // A line that is being written is completed if possible.
     follower.end_within(LAST_LINE);
     end
 }
@@ -167,7 +165,7 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
                 Ok(()) => left = left.map(|left| left - 1),
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return TabEnd::Done,
                 Err(error) => {
-                    note(notes_to, &format!("standard output cannot be written: {error}"));
+                    note(notes_to, &format!("cannot write to standard output: {error}"));
                     return TabEnd::Failed;
                 }
             },
@@ -220,7 +218,7 @@ fn print(to: &mut impl Write, event: &ReceivedEvent) -> io::Result<()> {
     to.flush()
 }
 
-/// A standard error that is closed ends nothing.
+/// A closed standard error is ignored.
 fn note(to: &mut impl Write, text: &str) {
     let _ = to.write_all(format!("tab: {}\n", escape::printable(text)).as_bytes());
 }
@@ -340,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_value_is_named_with_what_would_do() {
+    fn a_refusal_of_a_value_says_what_to_give() {
         for (arguments, says) in [
             (&["https://localhost/"][..], "http://"),
             (&["localhost:9292/x"], "http://"),

@@ -65,7 +65,7 @@ fn follow(
     let mut pause = ASK_EVERY;
     loop {
         let is_over = !output.stop.sleep(pause);
-        // Who waits unread is in no other moment.
+        // Only this records which queued connections wait unread.
         server.look_at_todo();
         let new = timeline.after(last_seq);
         for moment in &new.moments {

@@ -34,11 +34,11 @@ pub struct AtMost(pub Option<usize>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrNoToken(pub Option<Token>);
 
-/// What stands in the place of a token where none is wanted, in Puma's words.
+/// The value that means no token, as in Puma.
 pub const NO_TOKEN: &str = "none";
-/// Where our control server listens unless it is told otherwise, and is looked for.
+/// The default address of the control server.
 pub const CONTROL_URL: &str = "tcp://127.0.0.1:9293";
-/// The most threads, or database connections, that may be asked for.
+/// The maximum number of threads or database connections.
 pub const MOST: usize = 10_000;
 
 /// `tcp://127.0.0.1:9292`; `localhost` is 127.0.0.1, and the scheme may be left out.
@@ -51,16 +51,16 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
-/// TCP_USER_TIMEOUT, which only Linux has.
+/// A value of TCP_USER_TIMEOUT, which exists on Linux only.
 pub fn tcp_user_timeout(text: &str) -> Result<OrOff, String> {
     let value = time_or_off(text)?;
     if cfg!(not(target_os = "linux")) && value.0.is_some() {
-        return Err("this option needs Linux; leave it off here".to_owned());
+        return Err("this option works on Linux only; leave it off".to_owned());
     }
     Ok(value)
 }
 
-/// `http://` is what the start-up message prints.
+/// Without `tcp://`, or `http://` as the start-up message prints it.
 pub fn without_scheme(text: &str) -> &str {
     let bare = ["tcp://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     bare.map_or(text, |bare| bare.strip_suffix('/').unwrap_or(bare))
@@ -109,12 +109,12 @@ pub fn pool_size(text: &str) -> Result<PoolSize, String> {
     })
 }
 
-/// More than no time at all.
+/// A duration above 0.
 pub fn some_time(text: &str) -> Result<Duration, String> {
     duration::more_than_none(text)
 }
 
-/// More than no time at all, or `off`.
+/// A duration above 0, or `off`.
 pub fn time_or_off(text: &str) -> Result<OrOff, String> {
     match text {
         "off" => Ok(OrOff(None)),
@@ -140,7 +140,7 @@ pub fn number_or_auto(text: &str) -> Result<OrAuto, String> {
     }
 }
 
-/// Where a server is, as a page's `Origin` names it.
+/// An origin, as in a page's `Origin` header.
 pub fn origin(text: &str) -> Result<String, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     match url {
@@ -153,7 +153,7 @@ pub fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-/// A host that a request can be for, or a dot and the domain of such hosts.
+/// A host that a request can name, or a dot and the domain of such hosts.
 pub fn allowed_host(text: &str) -> Result<String, String> {
     if HostAuthorization::can_allow(text) {
         return Ok(text.to_owned());
@@ -161,7 +161,7 @@ pub fn allowed_host(text: &str) -> Result<String, String> {
     Err("give a host without a scheme and a port, such as ninetabs.test, or .ninetabs.test for all names below it".to_owned())
 }
 
-/// The most that there may be, from one on, or `off`.
+/// A maximum of at least 1, or `off`.
 pub fn number_or_off(text: &str) -> Result<AtMost, String> {
     match text.parse() {
         _ if text == "off" => Ok(AtMost(None)),
@@ -181,7 +181,7 @@ where
     }
 }
 
-/// A number from this one on.
+/// A number that is at least this one.
 pub fn number_from<N>(least: N) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
 where
     N: FromStr + PartialOrd + Display + Clone + Send + Sync,
@@ -205,7 +205,7 @@ pub fn threads(text: &str) -> Result<usize, String> {
     count.ok_or_else(|| format!("give a number from 0 to {MOST}"))
 }
 
-/// A number of models or bytes, of which there must be one.
+/// A number of rows or bytes that is at least 1.
 pub fn one_or_more(text: &str) -> Result<u64, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "give 1 or more, such as 1000 or 1048576".to_owned())
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_no_request_can_be_for_is_refused() {
+    fn only_hosts_that_a_request_can_name_are_accepted() {
         for host in ["ninetabs.test", ".test", "192.0.2.7", "::1", "[2001:db8::7]", "under_score.test"] {
             assert_eq!(allowed_host(host), Ok(host.to_owned()));
         }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_text_means() {
+    fn each_kind_of_value_is_parsed() {
         assert_eq!(address("tcp://127.0.0.1:0"), Ok(([127, 0, 0, 1], 0).into()));
         assert_eq!(address("localhost:80"), Ok(([127, 0, 0, 1], 80).into()));
         assert!(address("tcp://127.0.0.1").is_err() && address("unix://x").is_err());

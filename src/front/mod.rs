@@ -1,6 +1,6 @@
 //! The app's server, on either front door: the model of Puma (`ninetabs_server`), or tiny_http.
 //!
-//! Both have the same pool and the same numbers. What tiny_http hides is `None` here.
+//! Both have the same pool and the same numbers. A number that tiny_http hides is `None`.
 
 pub mod tiny_http;
 
@@ -78,7 +78,7 @@ impl AppServer {
         either!(self, server => server.fill());
     }
 
-    /// The most connections that are let in; None: tiny_http has no limit.
+    /// The maximum number of connections. None with tiny_http, which has no limit.
     pub fn max_connections(&self) -> Option<usize> {
         match self {
             AppServer::Puma(server) => Some(server.max_connections()),

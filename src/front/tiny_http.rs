@@ -1,22 +1,18 @@
-//! The front door on tiny_http: the pool at its plainest.
+//! The front door on tiny_http: the simplest server in front of the pool.
 //!
-//! tiny_http reads the requests, on one thread of its own per connection; its
-//! whole requests are pushed into todo, and a pool thread holds each until its
-//! answer ends. That is all that is needed to show nine tabs on eight threads.
-//! What it costs stands here, since most of it cannot be helped from outside:
+//! tiny_http reads the requests on one thread of its own per connection. Whole requests are pushed into `todo`, and a
+//! pool thread holds each until its response ends. That is enough to show nine tabs on eight threads. Its costs are
+//! listed here, since most of them cannot be avoided from outside:
 //!
-//! - A request head has no limit, and a thread and two descriptors go with each
-//!   connection, idle ones too; so it **binds to loopback only**.
-//! - Dropping a request allocates its declared length at once, and a large one
-//!   ends the process. So a request that declares a body where none is wanted
-//!   (over 1 KiB, or of a length that only its end will tell), or one over
-//!   `max_body_bytes`, is answered through `upgrade()` and its connection is
-//!   leaked on purpose: two descriptors and a thread of tiny_http's, for ever,
-//!   against the process. A request that is still in todo when the server gives
-//!   up on it is leaked for the same reason.
-//! - A client that declares a body of a permitted size where one is wanted, and
-//!   sends it slowly, holds its pool thread meanwhile: there is no read timeout
-//!   that would not end the listener, too.
+//! - A request head has no size limit, and each connection, even an idle one, takes a thread and two descriptors. The
+//!   server therefore **binds to loopback only**.
+//! - Dropping a request allocates its declared length at once, and a large one ends the process. A request that
+//!   declares an unwanted body (over 1 KiB, or of a length that only its end will tell), or one over
+//!   `max_body_bytes`, is therefore answered through `upgrade()`, and its connection is leaked on purpose: two
+//!   descriptors and a thread of tiny_http, forever, instead of the process. A request that is still in `todo` when
+//!   the server gives up on it is leaked for the same reason.
+//! - A client that declares a wanted body of a permitted size and sends it slowly holds its pool thread meanwhile:
+//!   every read timeout would end the listener as well.
 //! - Requests that a client pipelines behind its own open stream each hold a pool
 //!   thread until that stream ends.
 //! - A request in HTTP/2.0 or 3.0 is never answered: tiny_http waits on it for
@@ -58,12 +54,12 @@ use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{Subject, Timeline, What};
 use ninetabs_server::{App, Reaper, Request, RequestBuilder, Response, StartError, Streams};
 
-/// What its threads are named after.
+/// The name of the server, with which the names of its threads begin.
 const NAME: &str = "puma srv";
-/// How often the acceptor looks whether it is to stop, and whether its listener lives.
+/// How often the acceptor checks whether it must stop and whether its listener is open.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// A request in todo.
+/// A queued request.
 pub struct Job {
     /// None once a pool thread has taken it.
     request: Option<tiny_http::Request>,
@@ -86,16 +82,16 @@ impl Drop for Job {
     }
 }
 
-/// What the server is told.
+/// The settings of the server.
 #[derive(Debug, Clone)]
 pub struct TinyHttpSettings {
-    /// Where to listen, on loopback; port 0 takes a free one.
+    /// The address, on loopback; port 0 takes a free port.
     pub bind: SocketAddr,
-    /// Least and most pool threads, as they were asked for.
+    /// Minimum and maximum of pool threads.
     pub threads: RangeInclusive<usize>,
     /// Threads that may be marked IO-bound on top of those.
     pub max_io_threads: usize,
-    /// How often one idle thread above the least is dropped.
+    /// How often one idle thread above the minimum ends.
     pub auto_trim_time: Duration,
     /// How long a blocked write waits for its client, in total.
     pub write_timeout: Duration,
@@ -105,7 +101,7 @@ pub struct TinyHttpSettings {
     pub tcp_user_timeout: Option<Duration>,
     /// How often the reaper looks for streams that are too old.
     pub reap_every: Duration,
-    /// What hears of a reaper that ends by itself.
+    /// Notified of a reaper that ends by itself.
     pub services: Services,
 }
 
@@ -288,7 +284,7 @@ struct TinyHttpAcceptor {
 }
 
 impl TinyHttpAcceptor {
-    /// Runs until it is told to stop (None), or until the listener died (why).
+    /// Runs until it must stop (None), or until the listener ended by itself (the reason).
     fn run(mut self, stop: &StopSignal) -> Option<String> {
         let mut looked = Instant::now();
         loop {
@@ -301,7 +297,7 @@ impl TinyHttpAcceptor {
             }
             match self.server.recv_timeout(LOOK_EVERY) {
                 last if stop.has_come() => {
-                    // Dropping what nobody will serve could block, or end the process.
+                    // Dropping an unserved request could block, or end the process.
                     mem::forget(last);
                     while let Ok(Some(unread)) = self.server.try_recv() {
                         mem::forget(unread);
@@ -429,7 +425,7 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
         return Err(TinyHttpRefusal::too_large("no body is wanted, and its end is not waited for"));
     }
     if says(request, "Connection", "upgrade") {
-        // tiny_http hands over the bare connection then, which has no end.
+        // tiny_http then passes on the bare connection, which does not end with the body.
         return match declared {
             0 => Ok(Vec::new()),
             _ => Err(TinyHttpRefusal::bad_request("an upgrade with a body")),
@@ -446,8 +442,8 @@ fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Ve
     }
 }
 
-/// The length that Content-Length declares. One that is no number is refused, since tiny_http would
-/// read it as none; so are two, of which it would read the first.
+/// The length that Content-Length declares. An invalid number is refused, since tiny_http would ignore it. Two lengths
+/// are refused as well, since it would use the first.
 fn declared_length(request: &tiny_http::Request) -> Result<u64, TinyHttpRefusal> {
     let mut lengths = lengths(request);
     let (first, second) = (lengths.next(), lengths.next());
@@ -479,7 +475,7 @@ fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
 ///
 /// Where tiny_http waits for that end before it reads on, the connection is
 /// leaked. Elsewhere it must not be: what the client sends next is read as a
-/// request, and its answer would wait for this one's end on a pool thread, for ever.
+/// request, and its answer would wait for this one's end on a pool thread, forever.
 fn refuse(request: tiny_http::Request, refusal: &TinyHttpRefusal) {
     let line = Response::status(refusal.status).into_bytes().unwrap_or_default();
     if !holds_its_connection(&request) {

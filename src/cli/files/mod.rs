@@ -1,6 +1,6 @@
 //! Files of the user's: the one module that writes, replaces and removes them.
 //!
-//! Before a path is used, [`FilePlace::of`] finds out what is there, behind all links:
+//! Before a path is used, [`FilePlace::of`] follows all links and finds out what the path leads to:
 //!
 //! | there is | written | removed |
 //! |---|---|---|
@@ -107,7 +107,7 @@ impl FileId {
     }
 }
 
-/// A path, and what is there.
+/// A path, and what it leads to.
 #[derive(Debug, Clone)]
 pub struct FilePlace {
     given: PathBuf,

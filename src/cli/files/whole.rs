@@ -96,7 +96,7 @@ pub struct WholeFile {
 }
 
 impl WholeFile {
-    /// Tries whether a file can be written at this path.
+    /// Checks whether a file can be written at this path.
     pub fn at(flag: &'static str, path: &Path) -> Result<WholeFile, Unwritable> {
         match ReservedFile::at(path, Access::Public) {
             Ok(reserved) => Ok(WholeFile { flag, reserved }),
@@ -111,7 +111,7 @@ impl WholeFile {
     }
 }
 
-/// What was put at a path.
+/// The file that was put at a path.
 #[derive(Debug)]
 pub struct Put {
     real: PathBuf,
@@ -128,7 +128,7 @@ enum PutWhere {
     Written,
 }
 
-/// What became of a file that was to be removed.
+/// The result of a removal.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removal {
     Removed,

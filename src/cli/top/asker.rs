@@ -1,8 +1,6 @@
-//! Asks the control server, on a thread of its own: an answer that does not come
-//! leaves the keyboard alone.
+//! Sends requests to the control server on a thread of its own, so that the keys work while no answer arrives.
 //!
-//! Of ours it wants stats and timeline, of Puma its stats. Each of them is waited for
-//! no longer than [`PATIENCE`].
+//! It reads `/stats` and `/timeline` of a ninetabs, and `/stats` of a Puma. Each request takes at most [`PATIENCE`].
 
 use std::thread;
 use std::time::Duration;
@@ -17,32 +15,32 @@ use crate::cli::control_server::{ControlError, ControlServerArgs};
 use ninetabs_server::threads::{self, SpawnError};
 use ninetabs_server::timeline::Excerpt;
 
-/// How long one answer may take.
+/// The maximum time for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a server said when it was asked.
+/// The answers of a server.
 #[derive(Debug)]
 pub struct Answers {
     pub url: ControlUrl,
-    /// It is the first time, or it is not the server that it was.
+    /// Whether these are the first answers of this server.
     pub anew: bool,
     pub stats: StatsAnswer,
-    /// What has happened inside since the last time; Puma does not tell.
+    /// The events since the last answers. A Puma has none.
     pub inside: Option<Excerpt>,
 }
 
-/// Why there are no answers.
+/// The reason why there are no answers.
 #[derive(Debug, Error)]
 pub enum AskerError {
     #[error(transparent)]
     Control(#[from] ControlError),
-    #[error("{url}: its answer to {order} is not understood: {why}; does a control server listen there?")]
+    #[error("{url}: cannot parse its answer to {order}: {why}; it is probably not a control server")]
     NotUnderstood { url: ControlUrl, order: &'static str, why: serde_json::Error },
-    #[error("{url}: its stats have no number of Puma's; does a control server listen there?")]
+    #[error("{url}: its stats have no number of Puma's, so it is probably not a control server")]
     NoPuma { url: ControlUrl },
 }
 
-/// Asks, and remembers how far it has heard.
+/// Sends the requests, and remembers the last event that it has.
 #[derive(Debug)]
 pub struct Asker {
     args: ControlServerArgs,

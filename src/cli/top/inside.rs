@@ -95,7 +95,7 @@ struct Shares {
     events: usize,
 }
 
-/// The threads come first, but not without two who wait and three events where there is room.
+/// The threads come first, but at least two waiting requests and three events are shown if they fit.
 fn share(room: usize, rows: usize, waiters: usize, events: usize) -> Shares {
     let some_waiters = waiters.min(2).min(room.saturating_sub(1));
     let some_events = if room >= 10 { events.min(3) } else { 0 };

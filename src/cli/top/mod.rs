@@ -1,9 +1,8 @@
-//! `top`: lanes, todo and numbers of a server, live in the terminal.
+//! `top`: shows the lanes, the queue and the numbers of a server in the terminal.
 //!
-//! For ours it shows what the control server tells of its inside; for Puma what its
-//! `/stats` has. It asks on a thread of its own, so that the keyboard is heard while
-//! an answer does not come, and puts the terminal back in every way out, a panic and
-//! a signal among them.
+//! For a ninetabs it shows the record of the control server, for a Puma the numbers of `/stats`. Requests are sent on a
+//! thread of their own, so that the keys work while no answer arrives. The terminal is restored however the command
+//! ends, by a panic or a signal as well.
 
 mod asker;
 mod canvas;
@@ -51,9 +50,9 @@ Examples:
   ninetabs top --state tmp/puma.state
   ninetabs top --once | head -3";
 
-/// How often the screen is drawn while nothing happens: it says for how long.
+/// How often the screen is drawn without news, since it shows for how long.
 const REDRAW: Duration = Duration::from_secs(1);
-/// How many events `--once` prints, and how wide it is where no terminal says.
+/// The number of events that `--once` prints, and its width without a terminal.
 const ONCE_EVENTS: usize = 10;
 const ONCE_WIDTH: u16 = 100;
 
@@ -70,7 +69,7 @@ pub struct TopArgs {
     pub once: bool,
 }
 
-/// How it was left.
+/// How it ended.
 enum TopEnd {
     ByKey,
     BySignal,
@@ -88,7 +87,7 @@ enum TopError {
     NoAsker,
 }
 
-/// Shows the server until it is left.
+/// Shows the server until a key or a signal ends it.
 pub fn run(args: TopArgs, from_environment: &FromEnvironment) -> ExitCode {
     if !args.once && !is_terminal() {
         return misused("standard output is not a terminal; --once prints one screen as text");
@@ -143,7 +142,7 @@ fn show(
     news: &Receiver<Result<Answers, AskerError>>,
     signals: &Receiver<()>,
 ) -> Result<TopEnd, TopError> {
-    // From here on a panic, too, puts the terminal back before it is told.
+    // From here on a panic also restores the terminal before it is printed.
     let mut terminal = ratatui::try_init()?;
     let keys = keys()?;
     let mut top = Top::new(view);

@@ -1,7 +1,7 @@
-//! What `/stats` says, of ours and of Puma, of one process and of a cluster.
+//! The numbers of `/stats` of a ninetabs, a Puma, or a cluster of Pumas.
 //!
-//! Every number may be missing: Puma 5 has no `busy_threads`, a worker that has
-//! just booted has none at all, and only ours has streams and a database.
+//! Every number may be missing: Puma 5 has no `busy_threads`, a worker that has just booted has no numbers, and only a
+//! ninetabs has streams and a database.
 
 use serde::Deserialize;
 
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn another_programs_stats_are_no_pumas() {
+    fn the_stats_of_another_program_are_recognized() {
         let stats: StatsAnswer = serde_json::from_str(r#"{"uptime":7,"versions":{}}"#).unwrap();
         assert!(!stats.are_a_pumas());
     }

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_silent_is_told_with_the_last_picture() {
+    fn a_silent_server_is_reported_under_the_last_screen() {
         let now = Instant::now();
         let mut view = TopView::new(answers(2), now);
         assert_eq!(view.silence(now), None);

@@ -153,7 +153,7 @@ mod tests {
         );
     }
 
-    /// A request that was refused, or is still with the reactor, has no event of an answer.
+    /// A request that was refused, or is still in the reactor, gets no line of an answer.
     #[test]
     fn only_an_answered_request_gets_the_line_of_an_answer() {
         let told = |whats: &[What]| {
