@@ -48,7 +48,9 @@ impl Drop for StateFile {
         let path = self.path.display();
         match self.put.remove() {
             Ok(Removal::Removed | Removal::Emptied) => {}
-            Ok(Removal::NotOurs) => log::debug!("--state {path} is now the file of another process, and stays"),
+            Ok(Removal::NotOurs) => {
+                log::debug!("--state {path} is now the file of another process, and stays")
+            }
             Err(error) => log::warn!("cannot remove --state {path}: {error}"),
         }
     }
