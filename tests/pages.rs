@@ -193,6 +193,24 @@ fn in_a_frame_of_a_local_page_the_state_and_the_models_are_seen() {
 }
 
 #[test]
+fn a_tile_shows_only_the_newest_row() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&["--produce-every", "200ms"]);
+    let tab = browser.first_tab();
+    browser.goto(&tab, &page_with_a_frame(format!("{}&view=tile", tab_url(&server, 3)), ""));
+    let eval = |expression: &str| browser.eval_in_frame(&tab, expression);
+    wait_for("rows", || {
+        let all = eval(&format!("{STREAMS} && document.querySelectorAll('#models tr').length > 3"));
+        (all == true).then_some(())
+    });
+    let seen = "[...document.querySelectorAll('tr, header, form, h2, nav')].filter(it => it.offsetHeight > 0)";
+    assert_eq!(eval(&format!("{seen}.length")), 1);
+    assert_eq!(eval(&format!("{seen}[0] === document.querySelector('#models tr')")), true);
+    assert_eq!(eval("document.querySelector('#models tr').offsetHeight < 40"), true);
+    assert_eq!(eval(OVERFLOW), 0);
+}
+
+#[test]
 fn in_a_frame_of_a_page_that_is_not_local_there_is_nothing() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);

@@ -235,6 +235,10 @@ window.addEventListener('pageshow', function(e) {
 if (window.top !== window) {
   document.documentElement.dataset.framed = '';
 }
+// In a tile of the wall, only the newest row is shown.
+if (new URLSearchParams(location.search).get('view') === 'tile') {
+  document.documentElement.dataset.view = 'tile';
+}
 setInterval(tick, 250);
 if (page.dataset.before) {
   // Older rows do not change, and new rows belong above the newest one.
