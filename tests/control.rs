@@ -66,7 +66,7 @@ fn stats_have_the_names_of_puma_in_its_order_and_then_ours() {
 
 #[test]
 fn stats_mean_what_puma_means() {
-    // Who closed while it was queued is not served, where that can be seen.
+    // A client that closed while it was queued is not answered, if the server can see that.
     stats_of("puma", 3);
     stats_of("tiny-http", 5);
 }
@@ -167,7 +167,7 @@ fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
 
 #[test]
 fn the_timeline_goes_on_after_a_number() {
-    // Puma's acceptor pushes what nobody has read.
+    // Puma's acceptor queues connections unread.
     let read_by_a_thread = ["spawned", "queued", "started", "accepted", "wrote", "answered", "finished"];
     timeline_of("puma", read_by_a_thread);
     let read_by_the_front = ["spawned", "accepted", "queued", "started", "wrote", "answered", "finished"];
@@ -358,7 +358,7 @@ fn a_resize_for_which_there_are_no_connections_changes_nothing() {
     assert!(said.as_str().unwrap().starts_with("the database pool cannot grow: "), "{said}");
     let stats = server.stats();
     assert_eq!((&stats["max_threads"], &stats["database"]["size"]), (&json!(8), &json!(8)));
-    // The descriptors are there again for whoever comes.
+    // The descriptors are available again.
     let kept: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     assert_eq!(server.stats()["connections"]["open"], kept.len());
 }
@@ -411,7 +411,7 @@ fn bad_orders_are_one_line_and_change_nothing() {
 }
 
 #[test]
-fn what_there_is_not() {
+fn unknown_paths_are_answered_with_one_line_and_404() {
     let server = Server::start(&[]);
     for (method, path) in [
         ("GET", "/nowhere"),
@@ -428,7 +428,7 @@ fn what_there_is_not() {
 }
 
 #[test]
-fn a_wrong_method_is_told_which_would_do() {
+fn a_wrong_method_is_refused_with_the_right_one() {
     let server = Server::start(&[]);
     for (method, path, allowed) in [
         ("GET", "/reap", "POST"),
@@ -624,7 +624,7 @@ fn every_answer_is_one_line_and_closes() {
 }
 
 #[test]
-fn who_may_look_and_who_may_change() {
+fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
     let open = Server::start(&["--allow-host", "example.com"]);
     let token = Server::start(&["--control-token", "s3cret", "--allow-host", "example.com"]);
     let host = |host: &str| format!("Host: {host}\r\n");
@@ -636,7 +636,7 @@ fn who_may_look_and_who_may_change() {
         // A name of --allow-host opens the app; an order without a token needs a loopback name.
         (&open, "", host("example.com"), true, false),
         (&open, "", host("localhost:9293") + "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", true, true),
-        // Whatever shows a browser.
+        // Each header that only a browser sends.
         (&open, "", host("localhost:9293") + "User-Agent: Mozilla/5.0\r\n", false, false),
         (&open, "", host("localhost:9293") + "Accept-Language: en\r\n", false, false),
         (&open, "", host("localhost:9293") + "Accept: image/avif,*/*;q=0.8\r\n", false, false),

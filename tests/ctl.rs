@@ -112,7 +112,7 @@ fn pretty_is_the_same_in_more_lines() {
 }
 
 #[test]
-fn where_and_with_which_token() {
+fn the_server_and_its_token_come_from_flags_variables_or_a_state_file() {
     let server = Server::start(&["--control-token", "s3cret"]);
     let (url, state) = (url(&server), server.folder.path().join("state"));
     let state = state.to_str().unwrap();
@@ -138,7 +138,7 @@ fn where_and_with_which_token() {
 }
 
 #[test]
-fn what_the_server_refuses_is_one_line() {
+fn a_refusal_of_the_server_is_one_line() {
     let server = Server::start(&[]);
     let url = url(&server);
     for (args, words) in [
@@ -179,7 +179,7 @@ fn a_mistake_is_one_line() {
 
 #[test]
 fn an_unreachable_server_or_another_program_is_one_line() {
-    // Port 1 is below those that are handed out, and nobody's.
+    // Port 1 is below the ephemeral ports, and nothing listens there.
     complaint(
         &ctl(&["--control-url", "tcp://127.0.0.1:1", "stats"]),
         1,
@@ -209,7 +209,7 @@ fn an_unreachable_server_or_another_program_is_one_line() {
         let url = format!("tcp://{}", listener.local_addr().unwrap());
         let other = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            // What was asked is read, or the close would be a reset.
+            // The request is read, since the close would be a reset otherwise.
             let asked = read_until(&mut stream, "\r\n\r\n");
             std::io::Write::write_all(&mut stream, said.as_bytes()).unwrap();
             asked
@@ -264,7 +264,7 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
 
 /// Every output of every command repeats text of clients.
 #[test]
-fn no_output_has_a_character_of_a_client_that_steers_a_terminal() {
+fn control_characters_of_clients_never_reach_the_output() {
     const STEERING: &str = "\u{7}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{ad}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.json");

@@ -13,7 +13,7 @@ use crate::common::{
 };
 use serde_json::Value;
 
-/// 2^46 bytes: whoever allocates them at once is dead.
+/// 2^46 bytes: a process that allocates them at once ends.
 const HUGE: &str = "70368744177664";
 
 /// Method, further headers, what follows the head, and the status that it gets.
@@ -175,7 +175,7 @@ fn without_nonce(head: &str) -> String {
 }
 
 #[test]
-fn head_has_the_head_alone() {
+fn a_head_request_gets_the_head_only() {
     let server = Server::start(&[]);
     let mut client = send(server.app, b"");
     for path in ["/up", "/", "/models.json", "/nowhere"] {
@@ -210,7 +210,7 @@ fn the_absolute_form_of_a_target_is_its_path() {
 }
 
 #[test]
-fn garbage_is_refused_and_hurts_nobody() {
+fn garbage_is_refused_without_harm_to_other_clients() {
     let server = Server::on("tiny-http", &["--threads", "1:1"]);
     let rows: &[(&[u8], &str)] = &[
         (b"\x00\xff\xfe\r\n\r\n", ""),
@@ -230,7 +230,7 @@ fn garbage_is_refused_and_hurts_nobody() {
         let mut client = send(server.app, bytes);
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
-        // Bytes that nobody read make the kernel say so by a reset.
+        // The kernel resets a connection that is closed with unread bytes.
         let _ = client.read_to_end(&mut answer);
         let (answer, bytes) = (String::from_utf8_lossy(&answer), String::from_utf8_lossy(bytes));
         assert!(answer.starts_with(beginning) && !answer.contains(" 200 "), "{bytes:?}: {answer:?}");
@@ -241,7 +241,7 @@ fn garbage_is_refused_and_hurts_nobody() {
 }
 
 #[test]
-fn a_version_that_is_not_spoken_hurts_nobody() {
+fn an_unsupported_version_does_no_harm_to_other_clients() {
     for front in FRONTS {
         let server = Server::on(front, &["--threads", "1:1"]);
         for length in ["0", HUGE] {
@@ -289,7 +289,7 @@ fn until_it_ends(server: &mut Server, mut again: impl FnMut()) -> ExitStatus {
 }
 
 #[test]
-fn without_descriptors_tiny_http_says_that_its_door_died_and_ends() {
+fn without_descriptors_tiny_http_reports_its_dead_listener_and_ends() {
     let mut server = Server::with_descriptors(64, &["--front", "tiny-http", "--threads", "2:2"]);
     let address = server.app;
     let mut clients = Vec::new();
@@ -308,7 +308,7 @@ fn without_descriptors_tiny_http_says_that_its_door_died_and_ends() {
 }
 
 #[test]
-fn a_dead_door_is_noticed_while_kept_connections_leave_no_pause() {
+fn a_dead_listener_is_noticed_while_kept_connections_leave_no_pause() {
     let mut server = Server::with_descriptors(64, &["--front", "tiny-http", "--threads", "2:2"]);
     let address = server.app;
     let mut client = TcpStream::connect(address).unwrap();
@@ -346,7 +346,7 @@ fn the_control_server_answers_while_every_thread_is_held() {
         for path in ["/stats", "/threads", "/timeline?after=0"] {
             let asked = Instant::now();
             assert_eq!(json(server.control, "GET", path).0, 200);
-            // It takes some milliseconds; a page of the app would take for ever.
+            // It takes some milliseconds; a page of the app would never come.
             assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
         }
         let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");

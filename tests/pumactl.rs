@@ -59,7 +59,7 @@ fn it_shows_the_numbers_and_the_threads() {
 }
 
 #[test]
-fn it_is_told_what_there_is_not() {
+fn commands_that_ninetabs_lacks_are_errors() {
     let Some(program) = program("pumactl") else { return };
     let server = Server::start(&[]);
     let (url, folder) = (format!("tcp://{}", server.control), tempfile::tempdir().unwrap());
@@ -95,7 +95,7 @@ fn it_stops_the_server_as_a_signal_does() {
     assert_eq!(names(server.folder.path()), ["log", "models.sqlite3"]);
 
     let gone = pumactl(&program, folder.path(), &["-C", &url, "status"]);
-    assert!(said(&gone, 1).contains("refused"), "nobody listens any more");
+    assert!(said(&gone, 1).contains("refused"), "the port is closed");
 }
 
 #[test]

@@ -315,7 +315,7 @@ fn the_start_up_message_has_the_addresses_and_the_nine_tabs() {
 }
 
 #[test]
-fn help_and_its_other_forms_are_printed() {
+fn help_man_page_and_completions_are_printed() {
     let folder = tempfile::tempdir().unwrap();
     for (args, wanted) in [
         (&["--help"][..], &["serve", "--max-stream-age"][..]),
@@ -347,7 +347,7 @@ fn help_and_its_other_forms_are_printed() {
 /// A command that prints, with any standard output: a full disk is a line and status 1, a closed pipe
 /// is a success. (Rust opens /dev/null in the place of a closed descriptor.)
 #[test]
-fn output_that_is_lost_is_no_success() {
+fn lost_output_is_not_success() {
     let server = Server::start(&[]);
     let state = server.folder.path().join("state").to_str().unwrap().to_owned();
     let stream = server.url("/models/live_stream?last_event_id=0");
@@ -396,13 +396,13 @@ fn output_that_is_lost_is_no_success() {
     assert_eq!(names(folder.path()), [""; 0], "something is left");
 }
 
-/// The writing end of a pipe that nobody reads any more.
+/// The writing end of a pipe whose reading end is closed.
 fn closed_pipe() -> std::io::PipeWriter {
     std::io::pipe().unwrap().1
 }
 
 #[test]
-fn it_serves_on_when_nobody_reads_what_it_says() {
+fn it_keeps_serving_while_its_output_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
     command.stdout(closed_pipe()).stderr(closed_pipe());
@@ -435,7 +435,7 @@ fn make(program: &str, path: &Path, more: &[&str]) -> bool {
 }
 
 #[test]
-fn no_path_flag_waits_for_a_pipe_or_replaces_what_is_no_file() {
+fn no_path_flag_waits_for_a_pipe_or_replaces_anything_but_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     assert!(make("mkfifo", Path::new(&path("fifo")), &[]));
@@ -964,7 +964,7 @@ fn what_is_typed_overrides_the_environment() {
 
 /// As compose files write it: `NINETABS_THREADS=`.
 #[test]
-fn an_empty_variable_is_as_good_as_unset() {
+fn an_empty_variable_counts_as_unset() {
     let folder = tempfile::tempdir().unwrap();
     let help = ninetabs(folder.path(), &["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();

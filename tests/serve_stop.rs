@@ -1,6 +1,6 @@
 //! Every way in which `ninetabs serve` ends: by a signal, by two, by the end of its
-//! standard input; with streams that are told to come back, and with clients that
-//! would hold it up for ever.
+//! standard input; with streams whose clients reconnect, and with clients that
+//! would hold it up forever.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -23,7 +23,7 @@ const HELD_UP: [&str; 8] =
     ["--front", "tiny-http", "--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
 
 #[test]
-fn a_signal_stops_it_and_streams_are_told_to_come_back() {
+fn a_signal_stops_it_and_the_clients_of_streams_reconnect() {
     for (signal, front) in
         [Signal::INT, Signal::TERM, Signal::HUP].into_iter().zip(FRONTS.into_iter().cycle())
     {
@@ -48,7 +48,7 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
-/// Who presses Ctrl-C after an order to stop wants the end.
+/// Ctrl-C after an order to stop ends the process at once.
 #[test]
 fn the_first_signal_after_another_order_to_stop_ends_it_at_once() {
     expect_end_at_once(|server| assert_eq!(get(server.control, "/stop").0, 200), Signal::INT);
@@ -159,7 +159,7 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
 }
 
 #[test]
-fn a_stop_waits_for_no_other_program_that_writes() {
+fn a_stop_does_not_wait_for_another_program_that_writes() {
     let flags = ["--produce-every", "1ms", "--force-shutdown-after", "100ms"];
     let mut server = Server::start(&flags);
     let mut other = rusqlite::Connection::open(server.database()).unwrap();
@@ -174,7 +174,7 @@ fn a_stop_waits_for_no_other_program_that_writes() {
 }
 
 #[test]
-fn who_connects_during_a_stop_is_refused() {
+fn a_connection_during_a_stop_is_refused() {
     let mut server = Server::start(&HELD_UP);
     create_large(server.app, 500);
     let reader = stopped_reader(&server);
@@ -186,7 +186,7 @@ fn who_connects_during_a_stop_is_refused() {
 }
 
 #[test]
-fn what_is_queued_at_a_stop_is_still_served() {
+fn requests_that_are_queued_at_a_stop_are_still_answered() {
     for front in FRONTS {
         let mut server = Server::on(front, &["--threads", "1:1", "--update-rate", "60"]);
         let mut stream = open_stream(server.app);
@@ -202,7 +202,7 @@ fn what_is_queued_at_a_stop_is_still_served() {
 }
 
 #[test]
-fn it_ends_with_its_standard_input_if_it_was_asked_to() {
+fn it_ends_with_its_standard_input_if_the_flag_says_so() {
     let mut server = Server::start(&["--update-rate", "60"]);
     let mut stream = open_stream(server.app);
     server.child.stdin.as_mut().unwrap().write_all(b"still here\n").unwrap();
@@ -292,7 +292,7 @@ fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
 
 /// A start that goes on within its grace ends as it was asked to.
 #[test]
-fn a_halt_that_is_asked_for_during_a_start_is_no_stop() {
+fn a_halt_during_a_start_does_not_become_a_stop() {
     let mut before = Server::start(&[]);
     let database = before.database();
     before.signal(Signal::TERM);
@@ -359,7 +359,7 @@ fn every_signal_has_its_effect() {
         server.signal(signal);
         assert_eq!(get(server.app, "/up").0, 200, "{signal:?}");
     }
-    // Those of real time have no name.
+    // Real-time signals have no name.
     let pid = server.child.id().to_string();
     for number in ["34", "64"] {
         assert!(Command::new("kill").args(["-s", number, &pid]).status().unwrap().success());
@@ -367,7 +367,7 @@ fn every_signal_has_its_effect() {
     }
     wait_for("both lines", || {
         let log = server.log();
-        let said = |name: &str| log.contains(&format!("{name}: a restart is not available here"));
+        let said = |name: &str| log.contains(&format!("{name}: a restart is not available"));
         (said("SIGUSR1") && said("SIGUSR2")).then_some(())
     });
     server.signal(Signal::QUIT);
@@ -383,7 +383,7 @@ fn every_signal_has_its_effect() {
 
 /// QUIT is as `/halt`: it cuts what a stop would wait for, also during a stop.
 #[test]
-fn quit_waits_for_no_reader() {
+fn quit_does_not_wait_for_readers() {
     for stop_first in [false, true] {
         let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Ctrl-C stops.");
         create_large(server.app, 500);

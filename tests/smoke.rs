@@ -12,7 +12,7 @@ fn a_page_is_served() {
 }
 
 #[test]
-fn the_ninth_waits_until_one_leaves() {
+fn the_ninth_tab_waits_until_another_closes() {
     let server = Server::start(&["--update-rate", "100ms"]);
     let mut tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     let mut ninth = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");

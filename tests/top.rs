@@ -74,7 +74,7 @@ fn complaint(output: &Output, status: i32, words: &[&str]) {
 }
 
 #[test]
-fn nine_tabs_are_eight_held_lanes_and_one_in_todo() {
+fn nine_tabs_are_eight_held_lanes_and_one_in_the_queue() {
     let server = Server::start(&["--threads", "8:8"]);
     let url = url(&server);
     let started = Terminal::start(&["top", "--every", "100ms", "--control-url", &url], &[], (100, 32));
@@ -96,7 +96,7 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_todo() {
 }
 
 #[test]
-fn who_comes_late_sees_the_same() {
+fn a_late_start_shows_the_same_lanes() {
     let server = Server::start(&["--threads", "9:9", "--update-rate", "60"]);
     let mut tabs = Vec::new();
     for number in 1..=8 {
@@ -183,7 +183,7 @@ fn a_signal_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_server_that_goes_and_comes_back() {
+fn a_server_that_stops_and_starts_again_is_followed() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let mut first = Server::start(&["--threads", "5:5"]);
@@ -205,7 +205,7 @@ fn a_server_that_goes_and_comes_back() {
 
     first.child.kill().unwrap();
     first.wait_for_exit();
-    terminal.wait_for("the last picture, and that nobody answers", |screen| {
+    terminal.wait_for("the last screen, and that no answer arrives", |screen| {
         ["no answer for", "asking again: cannot connect to tcp://", "1 of 5"]
             .iter()
             .all(|it| screen.contains(it))
@@ -256,7 +256,7 @@ fn the_real_puma_shows_its_numbers() {
 }
 
 #[test]
-fn once_is_a_picture_as_text() {
+fn once_prints_one_screen_as_text() {
     let server = Server::start(&["--threads", "8:8", "--update-rate", "60"]);
     let _tabs = nine_tabs(&server);
     // Until its lane is long enough to be seen.
@@ -308,7 +308,7 @@ fn another_program(answer: &'static str) -> (String, JoinHandle<()>) {
 }
 
 #[test]
-fn what_cannot_be_is_one_line() {
+fn a_mistake_or_an_unusable_server_is_one_line() {
     let server = Server::start(&["--control-token", "s3cret"]);
     let url = url(&server);
     complaint(
@@ -351,9 +351,9 @@ fn what_cannot_be_is_one_line() {
     terminal.wait_for_text("cannot connect to");
 }
 
-/// Numbers and texts that no server of ours sends: a picture, or one line and status 1.
+/// Numbers and texts that no ninetabs sends: a screen, or one line and status 1.
 #[test]
-fn nothing_that_a_server_says_is_a_panic() {
+fn no_answer_of_a_server_causes_a_panic() {
     let most = u64::MAX;
     let pool = |max: u64, capacity: u64| {
         format!(
