@@ -240,11 +240,11 @@ fn a_fix_that_needs_flags_is_on_where_the_server_was_started_with_them() {
         ("more-threads", &[], "there are 64 threads"),
         ("io-threads", &[], "5 threads may be marked beside the pool of 8"),
         ("cap", &[], "allows 6 streams"),
-        ("other-server", &[], "their streams at <code>http:&#x2f;&#x2f;127.0.0.1:9294<"),
+        ("other-server", &[], "their streams from <code>http:&#x2f;&#x2f;127.0.0.1:9294<"),
         (
             "other-server",
             &["--streams-at", "http://localhost:1"],
-            "their streams at <code>http:&#x2f;&#x2f;localhost:1<",
+            "their streams from <code>http:&#x2f;&#x2f;localhost:1<",
         ),
     ] {
         let server = Server::start(&[&["--fix", name], flags].concat());
