@@ -470,6 +470,7 @@ fn views_are_read_at_each_request() {
     let views = Path::new(env!("CARGO_MANIFEST_DIR")).join("views");
     let copy = |name: &Path| fs::copy(views.join(name), folder.path().join(name)).unwrap();
     copy(Path::new("application.css"));
+    copy(Path::new("palette.css"));
     for room in ["models", "control"] {
         fs::create_dir(folder.path().join(room)).unwrap();
         for entry in fs::read_dir(views.join(room)).unwrap() {

@@ -155,13 +155,18 @@ fn every_page_has_a_policy_and_a_nonce_of_its_own() {
 
 /// A page of another origin, with this header line and the app's page in a frame.
 fn page_with_a_frame(src: String, header: &'static str) -> String {
+    page_with_a_frame_of(200, src, header)
+}
+
+/// The same, with a frame of this height in pixels.
+fn page_with_a_frame_of(height: u16, src: String, header: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 4096]);
-            let page = format!("<!doctype html><iframe width=250 height=200 src='{src}'></iframe>");
+            let page = format!("<!doctype html><iframe width=250 height={height} src='{src}'></iframe>");
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n";
             let _ = write!(stream, "{head}{header}content-length: {}\r\n\r\n{page}", page.len());
         }
@@ -197,7 +202,7 @@ fn a_tile_shows_only_the_newest_row() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--produce-every", "200ms"]);
     let tab = browser.first_tab();
-    browser.goto(&tab, &page_with_a_frame(format!("{}&view=tile", tab_url(&server, 3)), ""));
+    browser.goto(&tab, &page_with_a_frame_of(60, format!("{}&view=tile", tab_url(&server, 3)), ""));
     let eval = |expression: &str| browser.eval_in_frame(&tab, expression);
     wait_for("rows", || {
         let all = eval(&format!("{STREAMS} && document.querySelectorAll('#models tr').length > 3"));

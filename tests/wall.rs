@@ -567,6 +567,8 @@ fn headline_meter_and_tiles_agree_with_the_server_and_a_gone_client_is_shown_unt
         wait_long(&browser, &wall, &says);
     };
     headline("Nine tabs, eight threads. Which tab will wait, and where?");
+    let fits = "(it => it.scrollWidth <= it.clientWidth)(document.getElementById('headline'))";
+    assert_eq!(browser.eval(&wall, fits), true);
     agree(&browser, &wall, &server);
     browser.click(&wall, "#open-all");
     wait_for_states(&browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);

@@ -5,7 +5,7 @@
 //! without CSS animations, the picture is the last frame.
 
 use super::acts::{capitalized, count, spelled};
-use super::picture::{self, Look, PictureError};
+use super::picture::{self, PictureError, PictureLook};
 use super::record::Record;
 use super::stage::Scene;
 use super::story::Story;
@@ -22,13 +22,13 @@ pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
     let title = course.title(&scene.record).unwrap_or_else(|| capitalized(title));
     let until_us = course.end_us(&scene.record);
     let lines = course.lines(&scene.record, scene.from_us);
-    let look = Look {
+    let look = PictureLook {
         title: Some(&title),
         label: &title,
         until_us: Some(until_us),
         animation: style(&lines, scene.from_us, until_us),
         lines: lines.into_iter().map(|(_, line)| line).collect(),
-        ..Look::default()
+        ..PictureLook::default()
     };
     picture::draw(scene, &look)
 }

@@ -41,7 +41,7 @@ pub struct PictureError(#[from] minijinja::Error);
 
 /// How a scene is drawn.
 #[derive(Debug, Clone, Default)]
-pub struct Look<'a> {
+pub struct PictureLook<'a> {
     /// The title of a file of its own, which contains its style. A picture in a page has none.
     pub title: Option<&'a str>,
     /// What a screen reader says.
@@ -58,11 +58,11 @@ pub struct Look<'a> {
 /// Draws a scene as a file of its own.
 pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
     let lines = vec![format!("{}; drawn by ninetabs from the record of a run", scene.caption)];
-    draw(scene, &Look { title: Some(title), label: title, lines, ..Look::default() })
+    draw(scene, &PictureLook { title: Some(title), label: title, lines, ..PictureLook::default() })
 }
 
 /// Draws a scene.
-pub fn draw(scene: &Scene, look: &Look<'_>) -> Result<String, PictureError> {
+pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureError> {
     let Scene { record, from_us, .. } = scene;
     let until_us = look.until_us.unwrap_or(record.now_us);
     let scale = PictureScale { from_us: *from_us, to_us: until_us.max(from_us + 1) };
@@ -396,7 +396,7 @@ mod tests {
     fn idle_threads_are_counted_where_they_are_folded() {
         let mut scene = spread();
         scene.record.stories.remove(&2);
-        let look = Look { folds_idle: true, ..Look::default() };
+        let look = PictureLook { folds_idle: true, ..PictureLook::default() };
         let picture = draw(&scene, &look).unwrap();
         assert!(picture.contains("1 more thread, idle") && !picture.contains("tp 002"), "{picture}");
     }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::acts::{Outcome, capitalized, spelled};
 use super::claim::Claim;
-use super::picture::{self, Look, PictureError};
+use super::picture::{self, PictureError, PictureLook};
 use super::stage::{Plan, Scene, spoken};
 use super::story::Story;
 use crate::timestamp;
@@ -134,7 +134,7 @@ fn act(outcome: &Outcome) -> Result<Value, PictureError> {
 }
 
 fn picture(scene: &Scene) -> Result<Value, PictureError> {
-    let look = Look { label: &scene.caption, folds_idle: true, ..Look::default() };
+    let look = PictureLook { label: &scene.caption, folds_idle: true, ..PictureLook::default() };
     Ok(context! { caption => capitalized(&scene.caption), svg => picture::draw(scene, &look)? })
 }
 

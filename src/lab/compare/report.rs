@@ -6,7 +6,7 @@ use console::{Style, measure_text_width};
 use minijinja::{Environment, Value, context};
 
 use super::super::narrator::wrapped;
-use super::super::picture::{self, Look};
+use super::super::picture::{self, PictureLook};
 use super::super::report::{ReportError, claim, date};
 use super::super::stage::spoken;
 use super::columns::{COLUMNS, Column, Group, Tone};
@@ -186,7 +186,10 @@ fn measured(
     let label = format!("Lanes of {}", row.fix);
     let lanes = row.scene.as_ref().map(|scene| {
         let until_us = span_us.map(|span_us| scene.from_us + span_us);
-        picture::draw(scene, &Look { label: &label, until_us, folds_idle: true, ..Look::default() })
+        picture::draw(
+            scene,
+            &PictureLook { label: &label, until_us, folds_idle: true, ..PictureLook::default() },
+        )
     });
     // In the order of the groups.
     let columns = Group::ALL.into_iter().flat_map(|group| shown.iter().filter(move |it| it.group == group));
