@@ -788,7 +788,7 @@ fn no_more_connections_than_descriptors_are_accepted() {
     let server = Server::with_descriptors(256, &["--max-connections", "100000"]);
     let said = server.log();
     assert_eq!(
-        said.matches("--max-connections 100000: the limit of descriptors (256) leaves").count(),
+        said.matches("--max-connections 100000: the limit of descriptors (256) permits only").count(),
         1,
         "{said}"
     );

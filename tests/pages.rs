@@ -208,7 +208,8 @@ fn a_tile_shows_only_the_newest_row() {
         let all = eval(&format!("{STREAMS} && document.querySelectorAll('#models tr').length > 3"));
         (all == true).then_some(())
     });
-    let seen = "[...document.querySelectorAll('tr, header, form, h2, nav')].filter(it => it.offsetHeight > 0)";
+    let seen =
+        "[...document.querySelectorAll('tr, header, form, h2, nav')].filter(it => it.offsetHeight > 0)";
     assert_eq!(eval(&format!("{seen}.length")), 1);
     assert_eq!(eval(&format!("{seen}[0] === document.querySelector('#models tr')")), true);
     assert_eq!(eval("document.querySelector('#models tr').offsetHeight < 40"), true);

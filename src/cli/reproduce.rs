@@ -148,13 +148,13 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             outcomes.push(outcome);
             let is_last = index + 1 == acts.len();
             if !args.step || is_last {
-                return Ok(Answer::Continue);
+                return Ok(PromptAnswer::Continue);
             }
             ask(&mut narrator, "[Enter] next act  [q] quit", &interrupted)
         });
         match played {
-            Ok(Answer::Continue) => {}
-            Ok(Answer::Quit) => break,
+            Ok(PromptAnswer::Continue) => {}
+            Ok(PromptAnswer::Quit) => break,
             Err(ActError::Interrupted) => {
                 narrator.leave();
                 return interrupt::interrupted();
@@ -268,14 +268,14 @@ fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
 
 /// The answer to a prompt.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+enum PromptAnswer {
     Continue,
     Quit,
 }
 
 /// Waits for a line of standard input. The read cannot be interrupted, so a thread does it. At the end of standard
 /// input the run continues.
-fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<Answer, ActError> {
+fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<PromptAnswer, ActError> {
     narrator.prompt(prompt);
     let (tell, entered) = bounded(1);
     threads::spawn("stdin", move || {
@@ -289,7 +289,7 @@ fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<A
         recv(entered) -> line => line.unwrap_or_default(),
     };
     narrator.answered();
-    Ok(if line.trim().eq_ignore_ascii_case("q") { Answer::Quit } else { Answer::Continue })
+    Ok(if line.trim().eq_ignore_ascii_case("q") { PromptAnswer::Quit } else { PromptAnswer::Continue })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{ComparePlan, Row, Spread};
 
 /// What a cell says about its fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub enum CellTone {
     Neutral,
     Good,
     Bad,
@@ -12,14 +12,14 @@ pub enum Tone {
     Never,
 }
 
-impl Tone {
+impl CellTone {
     /// The name of its class in a page.
     pub fn class(self) -> &'static str {
         match self {
-            Tone::Neutral => "neutral",
-            Tone::Good => "good",
-            Tone::Bad => "bad",
-            Tone::Never => "never",
+            CellTone::Neutral => "neutral",
+            CellTone::Good => "good",
+            CellTone::Bad => "bad",
+            CellTone::Never => "never",
         }
     }
 }
@@ -28,7 +28,7 @@ impl Tone {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellText {
     pub text: String,
-    pub tone: Tone,
+    pub tone: CellTone,
 }
 
 /// What a column tells.
@@ -195,11 +195,11 @@ pub const COLUMNS: &[Column] = &[
 ];
 
 fn neutral(text: String) -> CellText {
-    CellText { text, tone: Tone::Neutral }
+    CellText { text, tone: CellTone::Neutral }
 }
 
 fn never() -> CellText {
-    CellText { text: "never".to_owned(), tone: Tone::Never }
+    CellText { text: "never".to_owned(), tone: CellTone::Never }
 }
 
 fn counted(value: Option<u64>) -> CellText {
@@ -208,9 +208,9 @@ fn counted(value: Option<u64>) -> CellText {
 
 fn compared(value: Option<u64>, is_good: impl Fn(u64) -> bool) -> CellText {
     let tone = match value {
-        None => Tone::Neutral,
-        Some(value) if is_good(value) => Tone::Good,
-        Some(_) => Tone::Bad,
+        None => CellTone::Neutral,
+        Some(value) if is_good(value) => CellTone::Good,
+        Some(_) => CellTone::Bad,
     };
     CellText { tone, ..counted(value) }
 }
@@ -226,9 +226,9 @@ fn yes_is_good(value: Option<bool>) -> CellText {
         Some(false) => "no",
     };
     let tone = match value {
-        None => Tone::Neutral,
-        Some(true) => Tone::Good,
-        Some(false) => Tone::Bad,
+        None => CellTone::Neutral,
+        Some(true) => CellTone::Good,
+        Some(false) => CellTone::Bad,
     };
     CellText { text: text.to_owned(), tone }
 }
@@ -242,7 +242,7 @@ fn in_time(value: Option<f64>) -> CellText {
 fn spread(Spread { p50, p99 }: Spread) -> CellText {
     match (p50, p99) {
         (None, _) => never(),
-        (Some(p50), None) => CellText { text: format!("{p50:.1} / never"), tone: Tone::Bad },
+        (Some(p50), None) => CellText { text: format!("{p50:.1} / never"), tone: CellTone::Bad },
         (Some(p50), Some(p99)) => neutral(format!("{p50:.1} / {p99:.1}")),
     }
 }

@@ -9,7 +9,7 @@ use super::super::narrator::wrapped;
 use super::super::picture::{self, PictureLook};
 use super::super::report::{ReportError, claim, date};
 use super::super::stage::spoken;
-use super::columns::{COLUMNS, Column, Group, Tone};
+use super::columns::{COLUMNS, CellTone, Column, Group};
 use super::{ComparePlan, Row, summary};
 
 const TEMPLATES: &[(&str, &str)] = &[
@@ -55,8 +55,8 @@ pub fn text(rows: &[Row], plan: &ComparePlan) -> String {
 }
 
 /// The cells of a table, heads first.
-fn cells(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> Vec<Vec<(String, Tone)>> {
-    let head = |text: &str| (text.to_owned(), Tone::Neutral);
+fn cells(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> Vec<Vec<(String, CellTone)>> {
+    let head = |text: &str| (text.to_owned(), CellTone::Neutral);
     let heads = std::iter::once(head("fix")).chain(columns.iter().map(|column| head(column.head)));
     let mut lines = vec![heads.collect::<Vec<_>>()];
     for row in rows {
@@ -69,7 +69,7 @@ fn cells(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> Vec<Vec<(Stri
     lines
 }
 
-fn widths(lines: &[Vec<(String, Tone)>]) -> Vec<usize> {
+fn widths(lines: &[Vec<(String, CellTone)>]) -> Vec<usize> {
     let columns = lines.first().map_or(0, Vec::len);
     let width = |column: usize| lines.iter().map(|line| measure_text_width(&line[column].0)).max();
     (0..columns).map(|column| width(column).unwrap_or_default()).collect()
@@ -85,14 +85,14 @@ fn table_width(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> usize {
 fn table(rows: &[Row], columns: &[&Column], plan: &ComparePlan) -> String {
     let lines = cells(rows, columns, plan);
     let widths = widths(&lines);
-    let pad = |(column, (text, tone)): (usize, &(String, Tone))| {
+    let pad = |(column, (text, tone)): (usize, &(String, CellTone))| {
         let blanks = " ".repeat(widths[column] - measure_text_width(text));
-        let style = if *tone == Tone::Never { Style::new().red() } else { Style::new() };
+        let style = if *tone == CellTone::Never { Style::new().red() } else { Style::new() };
         let text = style.apply_to(text);
         // Names to the left, numbers to the right.
         if column == 0 { format!("{text}{blanks}") } else { format!("{blanks}{text}") }
     };
-    let line = |cells: &Vec<(String, Tone)>| {
+    let line = |cells: &Vec<(String, CellTone)>| {
         cells.iter().enumerate().map(pad).collect::<Vec<_>>().join(GAP).trim_end().to_owned() + "\n"
     };
     lines.iter().map(line).collect()
