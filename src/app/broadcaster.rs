@@ -23,7 +23,7 @@ use ninetabs_server::response::Detached;
 use ninetabs_server::services::Services;
 use ninetabs_server::threads::SpawnError;
 
-/// Maximum bytes of announcements that are kept [default].
+/// Maximum bytes of announcements that are kept by default.
 pub const PUSH_BUFFER: usize = 1024 * 1024;
 /// How long the table reader waits for a lock of another program; it retries later.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! `serve`: the app, its pool, and the control server beside it.
 //!
 //! [`run`] checks what the types of [`ServeArgs`] cannot, starts everything ([`super::boot`]), prints the start-up
-//! message ([`super::greeting`]), and waits for a reason to stop.
+//! message (`greeting`), and waits for a reason to stop.
 
 use std::convert::Infallible;
 use std::fmt::Display;
