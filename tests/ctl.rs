@@ -100,18 +100,6 @@ fn it_stops_and_halts() {
 }
 
 #[test]
-fn pretty_is_the_same_in_more_lines() {
-    let server = Server::start(&[]);
-    for args in [["--pretty", "threads"], ["threads", "--pretty"]] {
-        let output = ctl(&[&["--control-url", &url(&server)], &args[..]].concat());
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(text.starts_with("[\n  {\n    \"name\": \"puma srv tp 001\",\n    \"state\": "), "{text}");
-        let threads: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(threads, answer(&ctl(&["--control-url", &url(&server), "threads"])));
-    }
-}
-
-#[test]
 fn the_server_and_its_token_come_from_flags_variables_or_a_state_file() {
     let server = Server::start(&["--control-token", "s3cret"]);
     let (url, state) = (url(&server), server.folder.path().join("state"));
@@ -315,9 +303,7 @@ fn control_characters_of_clients_never_reach_the_output() {
     let mut outputs = Vec::new();
     for args in [
         &["ctl", "timeline"][..],
-        &["ctl", "timeline", "--pretty"],
         &["ctl", "threads"],
-        &["ctl", "threads", "--pretty"],
         &["ctl", "thread-backtraces"],
         &["ctl", "stats"],
         &["top", "--once"],

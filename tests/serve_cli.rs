@@ -363,7 +363,7 @@ fn lost_output_is_not_success() {
         &["man"],
         &["completions", "bash"],
         &["ctl", "stats", "--state", &state],
-        &["ctl", "status", "--pretty", "--state", &state],
+        &["ctl", "status", "--state", &state],
         &["top", "--once", "--state", &state],
         &["tab", "--events", "1", "--last-event-id", "0", &stream],
         &["reproduce", "--fast", "--act", "1", "--tabs", "1"],

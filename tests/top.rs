@@ -413,8 +413,7 @@ fn no_answer_of_a_server_causes_a_panic() {
                 .output()
                 .unwrap()
         };
-        let said =
-            [output(&["--once", "--control-url", &url]), ctl(&["stats", "--pretty"]), ctl(&["timeline"])];
+        let said = [output(&["--once", "--control-url", &url]), ctl(&["stats"]), ctl(&["timeline"])];
         let _ = ctl(&["gc"]);
         serving.join().unwrap();
         for said in said {

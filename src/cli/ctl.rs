@@ -10,7 +10,6 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::control_server::{ControlError, ControlServerArgs};
-use super::pretty::pretty;
 use super::typed::FromEnvironment;
 use super::values::{self, OrOff};
 use super::{duration, failed, misused, output};
@@ -22,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const EXAMPLES: &str = "\
 Examples:
-  ninetabs ctl stats --pretty
+  ninetabs ctl stats
   ninetabs ctl --state tmp/puma.state stop
   ninetabs ctl --control-url unix:///srv/app/tmp/pumactl.sock --control-token T thread-backtraces
   ninetabs ctl reap --older-than 30";
@@ -36,9 +35,6 @@ Examples:
 pub struct CtlArgs {
     #[command(flatten)]
     pub server: ControlServerArgs,
-    /// Indent the answer, with one value per line
-    #[arg(id = "ctl_pretty", long = "pretty", global = true)]
-    pub pretty: bool,
     #[command(subcommand)]
     pub order: CtlOrder,
 }
@@ -111,9 +107,8 @@ pub fn run(args: &CtlArgs, from_environment: &FromEnvironment) -> ExitCode {
     }
     match answer(args) {
         Ok(line) => {
-            let text = if args.pretty { pretty(&line) } else { line };
             // The answer may repeat text that a client sent to the server.
-            output::print(format!("{}\n", escape::json(&text)).as_bytes())
+            output::print(format!("{}\n", escape::json(&line)).as_bytes())
         }
         Err(error) => failed(from_environment.named(&error.to_string())),
     }
@@ -207,7 +202,7 @@ mod tests {
             let command = ctl.find_subcommand(&order.path[1..]);
             let command = command.unwrap_or_else(|| panic!("ctl has no {}", order.path));
             let own = command.get_arguments().filter(|flag| !flag.is_global_set());
-            let own = own.filter(|flag| !matches!(flag.get_id().as_str(), "help" | "ctl_pretty"));
+            let own = own.filter(|flag| flag.get_id() != "help");
             assert_eq!(own.count(), order.parameters.len(), "{}", order.path);
         }
     }

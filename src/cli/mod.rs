@@ -20,7 +20,6 @@ pub mod interrupt;
 pub mod keepsakes;
 pub mod outlet;
 pub mod output;
-pub mod pretty;
 pub mod reproduce;
 pub mod serve;
 pub mod serve_args;
