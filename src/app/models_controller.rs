@@ -11,35 +11,25 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use serde_json::Value;
-use thiserror::Error;
 use url::form_urlencoded;
 
 use super::batch::{BATCH, Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
-use super::database::{CreateError, Database, QueryError};
+use super::database::{CreateError, Database};
 use super::model::{MAX_NAME_BYTES, to_json};
 use super::position;
-use super::stream_log::StreamLog;
+use super::stream_log::{Left, StreamLog};
 use super::views::{Shown, Views};
 use super::{AppSettings, Loop};
 use crate::timestamp;
 use ninetabs_server::log_limit::limited;
-use ninetabs_server::{Dialect, Event, Stream, StreamError, Streams};
+use ninetabs_server::{Dialect, Event, Stream, Streams};
 use ninetabs_server::{Request, Response};
 
 /// The first line of a stream.
 pub const GREETING: &str = "a stream of models";
 /// The maximum number of models in the page, and in one answer of `/models.json`.
 const PAGE: Limit = Limit::rows(100);
-
-/// Why a stream's action ended.
-#[derive(Debug, Error)]
-pub enum Left {
-    #[error(transparent)]
-    Stream(#[from] StreamError),
-    #[error(transparent)]
-    Query(#[from] QueryError),
-}
 
 pub(super) struct ModelsController {
     pub(super) settings: AppSettings,

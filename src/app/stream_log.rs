@@ -8,9 +8,18 @@ use std::time::Instant;
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::streams::StreamInterrupt;
 use ninetabs_server::{Request, StreamError, WriteError, WriteFailure};
+use thiserror::Error;
 
 use super::database::{CheckoutError, QueryError};
-use super::models_controller::Left;
+
+/// Why a stream's action ended.
+#[derive(Debug, Error)]
+pub enum Left {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
 
 /// The log of one stream.
 pub struct StreamLog {

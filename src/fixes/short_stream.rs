@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::{Fix, Fixes, PLAIN};
 use crate::app::batch::BATCH;
 use crate::app::model::to_json;
-use crate::app::models_controller::{GREETING, Left, rescue};
+use crate::app::models_controller::{GREETING, rescue};
 use crate::app::position;
-use crate::app::stream_log::StreamLog;
+use crate::app::stream_log::{Left, StreamLog};
 use ninetabs_server::{Dialect, Event};
 use ninetabs_server::{Request, Response};
 
