@@ -3,27 +3,23 @@
 //! Only this module knows all of them: it passes the app to the server, the streams to the reaper, and everything to
 //! the control server.
 
-use std::io::{self, Write};
+use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
-use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use env_logger::{Target, WriteStyle};
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
-use super::complaint;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
 use super::earlier_rows::EarlierRows;
 use super::files::claimed::Claimed;
 use super::files::output::PreparedOutput;
 use super::files::whole::{ReservedFile, unwritable};
 use super::files::{FileError, check_database};
-use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::temporary_folder::MEMORY;
@@ -43,14 +39,11 @@ use crate::control::{self, Control, Growth, Guard, Pages, Stop, Token, View};
 use crate::fixes::{Fixes, Told};
 use crate::front::tiny_http::TinyHttpSettings;
 use crate::front::{AppServer, TinyHttpServer};
-use crate::timestamp;
 use ninetabs_server::configuration as default;
-use ninetabs_server::escape;
-use ninetabs_server::log_limit::limited;
 use ninetabs_server::services::Services;
 use ninetabs_server::streams::{NoticeClose, StreamSettings, Streams};
 use ninetabs_server::thread_pool::Shutdown;
-use ninetabs_server::threads::{self, SpawnError};
+use ninetabs_server::threads;
 use ninetabs_server::timeline::Timeline;
 use ninetabs_server::{App, Handle, Request, Server, StartError};
 
@@ -59,8 +52,6 @@ use ninetabs_server::{App, Handle, Request, Server, StartError};
 const CONTROL_GRACE: Duration = Duration::from_millis(500);
 /// The maximum time to stop the app of a start that is refused late.
 const REFUSAL_GRACE: Duration = Duration::from_millis(500);
-/// The maximum time to write the last lines of the log and of standard output.
-pub const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The channel of orders to end the process.
 pub type Orders = (Sender<Stop>, Receiver<Stop>);
 
@@ -475,57 +466,6 @@ impl Running {
         // Its end would wait for the database.
         mem::forget(self.producer.take());
     }
-}
-
-/// The log, on standard error, written by a thread of its own.
-pub struct Log(Outlet);
-
-impl Log {
-    /// Writes an error message, in order with the lines of the log.
-    pub fn complain(&self, why: &str) {
-        self.0.queue(complaint(why).as_bytes());
-    }
-
-    /// The queue of its lines.
-    pub fn outlet(&self) -> Outlet {
-        self.0.clone()
-    }
-
-    /// Waits for queued lines, for at most [`LAST_WORDS`].
-    pub fn flush(&self) {
-        self.0.flush(LAST_WORDS);
-    }
-}
-
-/// Logs at the levels of RUST_LOG, which is `info` by default. A panic is one line.
-pub fn start_logging() -> Result<Log, SpawnError> {
-    let outlet = Outlet::start("log", io::stderr(), |_| {})?;
-    // An empty variable counts as unset.
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(&set("RUST_LOG").unwrap_or_else(|| "info".to_owned()));
-    match set("RUST_LOG_STYLE") {
-        Some(style) => builder.parse_write_style(&style),
-        // The logger writes to a pipe of this process, so it would not use colors.
-        None if console::colors_enabled_stderr() => builder.write_style(WriteStyle::Always),
-        None => builder.write_style(WriteStyle::Never),
-    };
-    builder.target(Target::Pipe(Box::new(outlet.clone())));
-    builder.format(log_line).init();
-    panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        limited!(Error, "thread {}: {panic}", thread.name().unwrap_or("without a name"));
-    }));
-    Ok(Log(outlet))
-}
-
-/// A line of the log. Control characters and line breaks that a client or another program sent are replaced.
-fn log_line(to: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
-    let (level, style) = (record.level(), to.default_level_style(record.level()));
-    // The logger's own timestamps fail for some clocks.
-    let (at, text) = (timestamp::millis(SystemTime::now()), record.args().to_string());
-    let text = text.lines().collect::<Vec<_>>().join(" ");
-    writeln!(to, "[{at} {style}{level:<5}{style:#}] {}", escape::printable(&text))
 }
 
 /// Binds both addresses for a moment, without listening, since the servers would bind them too late.

@@ -18,6 +18,7 @@ pub mod files;
 mod greeting;
 pub mod interrupt;
 pub mod keepsakes;
+pub mod logging;
 pub mod outlet;
 pub mod output;
 pub mod reproduce;

@@ -19,15 +19,16 @@ use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, select_
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::boot::{self, Log, Running};
+use super::boot::Running;
 use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, OpenedAddress};
+use super::logging::Log;
 use super::outlet::Outlet;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::temporary_folder::{MEMORY, TemporaryFolder};
 use super::typed::{self, FromEnvironment};
 use super::values::OrNoToken;
-use super::{failed, interrupt, signals, token_file};
+use super::{failed, interrupt, logging, signals, token_file};
 use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
 use crate::fixes::other_server;
 use crate::timestamp;
@@ -61,7 +62,7 @@ pub fn run(args: ServeArgs, from_environment: &FromEnvironment) -> ExitCode {
     if let Err(error) = signals::block_all_others() {
         return failed(format_args!("cannot set the signal mask: {error}"));
     }
-    let (log, said) = match boot::start_logging().and_then(|log| Ok((log, Announced::start()?))) {
+    let (log, said) = match logging::start().and_then(|log| Ok((log, Announced::start()?))) {
         Ok(started) => started,
         Err(error) => return failed(error),
     };
@@ -282,7 +283,7 @@ impl Watch {
             let _ = fs::remove_dir_all(folder);
         }
         for words in &self.last_words {
-            words.flush(boot::LAST_WORDS);
+            words.flush(logging::LAST_WORDS);
         }
         process::exit(interrupt::INTERRUPTED.into())
     }
@@ -374,7 +375,7 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
         is_faithful: args.stream_loop == StreamLoop::Faithful,
         database: escape::printable(&args.database.display().to_string()).to_string(),
         database_note: if args.database == Path::new(MEMORY) {
-            "temporary; deleted when the server stops".to_owned()
+            "deleted when the server stops".to_owned()
         } else {
             running.earlier_rows.to_string()
         },
@@ -405,7 +406,7 @@ impl Announced {
     }
 
     fn flush(&self) {
-        self.0.flush(boot::LAST_WORDS);
+        self.0.flush(logging::LAST_WORDS);
     }
 }
 

@@ -291,8 +291,8 @@ pub struct ServeArgs {
     pub write_timeout: Duration,
     /// Maximum time to send a page [seconds or off; default: 5]
     ///
-    /// A client that reads nothing at all is given 2 s. For streams, use --max-stream-age. Not with tiny-
-    /// http.
+    /// A client that reads nothing at all is given 2 s. For streams, use --max-stream-age. Not with
+    /// tiny-http.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_ANSWER_TIME", value_parser = values::time_or_off, help_heading = "Limits")]
     pub max_answer_time: Option<OrOff>,
     /// Maximum size of a request body [bytes; default: 1048576]
