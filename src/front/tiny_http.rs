@@ -1,34 +1,31 @@
-//! The front door on tiny_http: the simplest server in front of the pool.
+//! The second front door: the same pool behind tiny_http, the simplest server that fits.
 //!
-//! tiny_http reads the requests on one thread of its own per connection. Whole requests are pushed into `todo`, and a
-//! pool thread holds each until its response ends. That is enough to show nine tabs on eight threads. Its costs are
-//! listed here, since most of them cannot be avoided from outside:
+//! tiny_http reads requests on one thread of its own per connection. The acceptor pushes complete requests into `todo`,
+//! and a pool thread holds each until its response ends. That is enough to show nine tabs on eight threads. It has these
+//! costs, most of which cannot be avoided from outside tiny_http:
 //!
-//! - A request head has no size limit, and each connection, even an idle one, takes a thread and two descriptors. The
+//! - A request head has no size limit, and each connection, even an idle one, uses a thread and two descriptors. The
 //!   server therefore **binds to loopback only**.
-//! - Dropping a request allocates its declared length at once, and a large one ends the process. A request that
-//!   declares an unwanted body (over 1 KiB, or of a length that only its end will tell), or one over
-//!   `max_body_bytes`, is therefore answered through `upgrade()`, and its connection is leaked on purpose: two
-//!   descriptors and a thread of tiny_http, forever, instead of the process. A request that is still in `todo` when
-//!   the server gives up on it is leaked for the same reason.
-//! - A client that declares a wanted body of a permitted size and sends it slowly holds its pool thread meanwhile:
-//!   every read timeout would end the listener as well.
-//! - Requests that a client pipelines behind its own open stream each hold a pool
-//!   thread until that stream ends.
-//! - A request in HTTP/2.0 or 3.0 is never answered: tiny_http waits on it for
-//!   itself, and its thread and descriptors are lost.
-//! - A burst of connections can strand some of them unread: tiny_http decides by
-//!   a count of waiting threads, outside any lock, whether to start one more, and
-//!   counts a thread that is woken but does not run yet.
-//! - Out of descriptors its accept thread panics and the listener is gone, while
-//!   `recv` goes on waiting; [`TinyHttpServer::died`] tells. A client that resets before
-//!   it is looked at costs a panic in one of its threads.
-//! - The socket is hidden: a blocked write ends by SO_SNDTIMEO and by nothing
-//!   else, a connection outlives its stream, a client that left while it was
-//!   queued is not told from one that waits.
+//! - Dropping a request allocates its declared length at once, and a large one aborts the process. A request that
+//!   declares an unwanted body (over 1 KiB, or of unknown length), or one over `max_body_bytes`, is therefore answered
+//!   through `upgrade()`, and its connection is leaked on purpose: two descriptors and a thread of tiny_http, instead of
+//!   the process. A request that is still queued when the server stops is leaked for the same reason.
+//! - A client that declares a wanted body of a permitted size and sends it slowly holds its pool thread meanwhile. A
+//!   read timeout is not possible, since it would end the listener as well.
+//! - Each request that a client pipelines behind its own open stream holds a pool thread until that stream ends.
+//! - A request in HTTP/2.0 or 3.0 is never answered. tiny_http waits for it to be dropped, and its thread and
+//!   descriptors are lost.
+//! - In a burst of connections, some may stay unread. tiny_http decides by a count of idle threads, outside any lock,
+//!   whether to start another one, and also counts a thread that was notified but does not run yet.
+//! - If the process is out of descriptors, tiny_http's accept thread panics and the listener closes, while `recv` still
+//!   waits; [`TinyHttpServer::died`] reports it. A client that resets its connection early costs a panic in one of
+//!   tiny_http's threads.
+//! - The socket is hidden. Only SO_SNDTIMEO ends a blocked write, a connection outlives its stream, and a client that
+//!   left while it was queued looks like one that waits.
 
-use std::borrow::Cow;
-use std::io::{self, Read, Write};
+mod reading;
+
+use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
@@ -39,12 +36,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use http::StatusCode;
-use ninetabs_server::configuration::{self as default, AnswerLimits, UNWANTED_BODY_BYTES};
+use ninetabs_server::configuration::{self as default, AnswerLimits};
 use ninetabs_server::handle::{AutoTrim, ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::listen::{ListenOptions, listen};
-use ninetabs_server::refusal;
-use ninetabs_server::request::Version;
 use ninetabs_server::services::Services;
 use ninetabs_server::serving::Serving;
 use ninetabs_server::thread_pool::{
@@ -52,7 +46,7 @@ use ninetabs_server::thread_pool::{
 };
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{Subject, Timeline, What};
-use ninetabs_server::{App, Reaper, Request, RequestBuilder, Response, StartError, Streams};
+use ninetabs_server::{App, Reaper, StartError, Streams};
 
 /// The name of the server, with which the names of its threads begin.
 const NAME: &str = "puma srv";
@@ -72,9 +66,8 @@ impl Work for Job {
     }
 }
 
-/// Only a server that stops drops a request unserved. tiny_http would answer it
-/// with 500, wait meanwhile for an answer that comes before it on the same
-/// connection, and allocate the length of its unread body: it is leaked, and its
+/// A request is dropped unserved only while the server stops. tiny_http would then answer it with 500, wait for earlier
+/// answers on the same connection, and allocate the length of its unread body. The request is therefore leaked, and its
 /// connection ends with the process.
 impl Drop for Job {
     fn drop(&mut self) {
@@ -85,28 +78,28 @@ impl Drop for Job {
 /// The settings of the server.
 #[derive(Debug, Clone)]
 pub struct TinyHttpSettings {
-    /// The address, on loopback; port 0 takes a free port.
+    /// The address, on loopback. Port 0 takes a free port.
     pub bind: SocketAddr,
-    /// Minimum and maximum of pool threads.
+    /// The minimum and maximum number of pool threads.
     pub threads: RangeInclusive<usize>,
-    /// Threads that may be marked IO-bound on top of those.
+    /// The maximum number of threads marked IO-bound, in addition to those.
     pub max_io_threads: usize,
-    /// How often one idle thread above the minimum ends.
+    /// The interval at which one idle thread above the minimum ends.
     pub auto_trim_time: Duration,
-    /// How long a blocked write waits for its client, in total.
+    /// The maximum time that a blocked write waits for its client.
     pub write_timeout: Duration,
-    /// The largest request body, in bytes.
+    /// The maximum size of a request body, in bytes.
     pub max_body_bytes: u64,
-    /// How long written bytes may stay unacknowledged by a peer.
+    /// The maximum time that written bytes stay unacknowledged by a peer.
     pub tcp_user_timeout: Option<Duration>,
-    /// How often the reaper looks for streams that are too old.
+    /// The interval at which the reaper looks for streams above their maximum age.
     pub reap_every: Duration,
-    /// Notified of a reaper that ends by itself.
+    /// Notified if the reaper ends by itself.
     pub services: Services,
 }
 
 impl TinyHttpSettings {
-    /// A server at that address, with the defaults.
+    /// Returns the defaults for a server at this address.
     pub fn new(bind: SocketAddr) -> TinyHttpSettings {
         TinyHttpSettings {
             bind,
@@ -122,8 +115,7 @@ impl TinyHttpSettings {
     }
 }
 
-/// A running server: tiny_http in front of a thread pool. Dropping it stops accepting, and waits for no
-/// request.
+/// A running server: tiny_http in front of a thread pool. Dropping it stops accepting, and does not wait for requests.
 pub struct TinyHttpServer {
     front: TinyHttpFront,
     pool: Arc<ThreadPool<Job>>,
@@ -133,9 +125,9 @@ pub struct TinyHttpServer {
     _reaper: Reaper,
 }
 
-/// The acceptor: a thread that takes requests from tiny_http and pushes them into todo.
+/// The listener, and the acceptor: a thread that takes requests from tiny_http and pushes them into `todo`.
 struct TinyHttpFront {
-    /// None once it has been stopped: with the last hold of it the listener closes.
+    /// None after a stop. The listener closes when the last reference is dropped.
     server: Mutex<Option<Arc<tiny_http::Server>>>,
     address: SocketAddr,
     acceptor: StoppableThread,
@@ -152,11 +144,11 @@ impl TinyHttpServer {
     ) -> Result<TinyHttpServer, StartError> {
         let options = ListenOptions {
             tcp_user_timeout: settings.tcp_user_timeout,
-            // The only bound that there is on a write to a hidden socket.
+            // No other limit applies to a write to the hidden socket.
             write_timeout: Some(settings.write_timeout),
         };
         let listener = listen(settings.bind, options)?;
-        // An answer's time is its writes': nothing can end them before.
+        // Nothing but the timeout of a write can end an answer.
         let limits = AnswerLimits { write_timeout: settings.write_timeout, max_answer_time: None };
         let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits));
         let process = {
@@ -175,7 +167,7 @@ impl TinyHttpServer {
         Ok(TinyHttpServer { front, pool, serving, trim, started_at: SystemTime::now(), _reaper: reaper })
     }
 
-    /// Where it listens, port 0 resolved.
+    /// Returns the address that it listens on, with the port that was chosen for port 0.
     pub fn addr(&self) -> SocketAddr {
         self.front.address
     }
@@ -185,12 +177,12 @@ impl TinyHttpServer {
         &self.front.died
     }
 
-    /// The numbers of now. Reading resets `backlog_max`, as in Puma.
+    /// Returns the current statistics, and resets `backlog_max`, as in Puma.
     pub fn stats(&self) -> ServerStats {
         self.stats_of(self.pool.stats())
     }
 
-    /// The numbers of now; nothing is reset.
+    /// Returns the current statistics, and resets nothing.
     pub fn glance(&self) -> ServerStats {
         self.stats_of(self.pool.glance())
     }
@@ -199,38 +191,38 @@ impl TinyHttpServer {
         ServerStats::of(pool, &self.serving, self.started_at)
     }
 
-    /// Every pool thread, lowest number first.
+    /// Returns all pool threads, ordered by number.
     pub fn threads(&self) -> Vec<ThreadView> {
         ThreadView::of(self.pool.processors(), &self.serving)
     }
 
-    /// The size of the pool that is in force.
+    /// Returns the current minimum and maximum size of the pool.
     pub fn size(&self) -> PoolSize {
         self.pool.size()
     }
 
-    /// Sets the least and the most number of threads, and neither starts nor ends one.
+    /// Sets the minimum and maximum number of threads, and neither starts nor ends a thread.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         self.pool.resize(min, max)
     }
 
-    /// Asks one thread above the least to leave as soon as it is idle.
+    /// Asks one thread above the minimum to end as soon as it is idle.
     pub fn trim(&self) {
         self.pool.trim(Trim::Forced);
     }
 
-    /// Starts threads until the least are there.
+    /// Starts threads up to the minimum.
     pub fn fill(&self) {
         self.pool.fill();
     }
 
-    /// Stops accepting. What is queued will still be served.
+    /// Stops accepting. Queued requests are still served.
     pub fn stop_accepting(&self) {
         self.front.stop();
         self.trim.stop();
     }
 
-    /// Accepts no connection, tells streams to end, serves what is queued; blocks for at most `timeout`.
+    /// Stops accepting, ends the streams, and serves queued requests. Blocks for at most `timeout`.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         self.stop_accepting();
         self.serving.streams().stop();
@@ -284,15 +276,15 @@ struct TinyHttpAcceptor {
 }
 
 impl TinyHttpAcceptor {
-    /// Runs until it must stop (None), or until the listener ended by itself (the reason).
+    /// Runs until it is stopped (None), or until the listener has ended by itself (the reason).
     fn run(mut self, stop: &StopSignal) -> Option<String> {
         let mut looked = Instant::now();
         loop {
-            // By the clock: connections that are kept may leave no pause to look in.
+            // Measured by the clock, since busy connections may leave no pause.
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 if self.life.is_over() {
-                    return Some("its accept thread ended, most likely for want of file descriptors".into());
+                    return Some("its accept thread ended, most likely because the process was out of file descriptors".into());
                 }
             }
             match self.server.recv_timeout(LOOK_EVERY) {
@@ -317,13 +309,13 @@ impl TinyHttpAcceptor {
         let subject = Subject { connection: self.requests, port, request: self.requests };
         let what = What::accepted(request.method().to_string(), request.url());
         self.timeline.record(None, Some(subject), what);
-        // It comes back only while the server stops, and may then be dropped.
+        // The pool returns it only while the server stops, and it may then be dropped.
         let _ = self.pool.push(Job { request: Some(request), subject });
     }
 }
 
-/// Whether the listener that was given away is still open, asked of the kernel
-/// without holding it: a copy of it would keep the port open after its end.
+/// Finds out whether the listener, which tiny_http owns, is still open. A duplicate of its descriptor would keep the port
+/// open, so this compares the link in /proc.
 struct Life {
     link: PathBuf,
     socket: Option<PathBuf>,
@@ -336,13 +328,13 @@ impl Life {
         Life { link, socket }
     }
 
-    /// False where there is no /proc to ask.
+    /// Always false on a system without /proc.
     fn is_over(&self) -> bool {
         self.socket.is_some() && std::fs::read_link(&self.link).ok() != self.socket
     }
 }
 
-/// What a pool thread does with a request: reads the rest of it, serves it.
+/// Reads the rest of a request and serves it, on a pool thread.
 fn process(
     mut job: Job,
     processor: &Processor<Job>,
@@ -353,160 +345,16 @@ fn process(
     let subject = job.subject;
     let Some(mut request) = job.request.take() else { return };
     let marker = processor.clone();
-    let read = read(&mut request, max_body_bytes).and_then(|it| {
+    let read = reading::read(&mut request, max_body_bytes).and_then(|it| {
         let it = it.subject(subject).thread(processor.number());
-        Ok(it.on_io_bound(move || marker.mark_as_io_bound()).build()?)
+        it.on_io_bound(move || marker.mark_as_io_bound()).build()
     });
     match read {
         Ok(seen) => serving.serve_to(&seen, request.into_writer()),
         Err(refusal) => {
-            let what =
-                What::Rejected { status: refusal.status.as_u16(), why: refusal.why.clone().into_owned() };
+            let what = What::Rejected { status: refusal.status().as_u16(), why: refusal.to_string() };
             timeline.record(Some(processor.number()), Some(subject), what);
-            refuse(request, &refusal);
+            reading::refuse(request, refusal);
         }
-    }
-}
-
-struct TinyHttpRefusal {
-    status: StatusCode,
-    why: Cow<'static, str>,
-}
-
-impl TinyHttpRefusal {
-    fn bad_request(why: &'static str) -> TinyHttpRefusal {
-        TinyHttpRefusal { status: StatusCode::BAD_REQUEST, why: why.into() }
-    }
-
-    fn too_large(why: &'static str) -> TinyHttpRefusal {
-        TinyHttpRefusal { status: StatusCode::PAYLOAD_TOO_LARGE, why: why.into() }
-    }
-}
-
-impl From<refusal::Refusal> for TinyHttpRefusal {
-    fn from(refusal: refusal::Refusal) -> TinyHttpRefusal {
-        TinyHttpRefusal { status: refusal.status(), why: refusal.to_string().into() }
-    }
-}
-
-/// The same rules of methods, targets, hosts and transfer codings hold as on Puma's own front;
-/// tiny_http has none of them, and reads any coding as chunked. So the head is checked before the body
-/// is read.
-fn read(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<RequestBuilder, TinyHttpRefusal> {
-    head(request).build()?;
-    let body = read_body(request, max_body_bytes)?;
-    Ok(head(request).body(body))
-}
-
-fn head(request: &tiny_http::Request) -> RequestBuilder {
-    let is_http10 = *request.http_version() == tiny_http::HTTPVersion(1, 0);
-    let head = Request::builder()
-        .method(request.method().as_str())
-        .path(request.url())
-        .version(if is_http10 { Version::Http10 } else { Version::Http11 });
-    request
-        .headers()
-        .iter()
-        .fold(head, |head, header| head.header(header.field.as_str().as_str(), header.value.as_str()))
-}
-
-/// Reads the body, or says why the request can be neither read nor dropped.
-///
-/// Blocks for as long as the client takes over a body of a permitted size, but only
-/// where one is wanted: elsewhere what tiny_http has not read yet is refused.
-fn read_body(request: &mut tiny_http::Request, max_body_bytes: u64) -> Result<Vec<u8>, TinyHttpRefusal> {
-    let wanted = max_body_bytes > 0 && matches!(request.method().as_str(), "POST" | "PUT" | "PATCH");
-    let declared = declared_length(request)?;
-    let limit = if wanted { max_body_bytes } else { UNWANTED_BODY_BYTES.min(max_body_bytes) };
-    if declared > limit {
-        return Err(TinyHttpRefusal::too_large("the body is over the limit"));
-    }
-    if !wanted && is_unread(request) {
-        return Err(TinyHttpRefusal::too_large("no body is wanted, and its end is not waited for"));
-    }
-    if says(request, "Connection", "upgrade") {
-        // tiny_http then passes on the bare connection, which does not end with the body.
-        return match declared {
-            0 => Ok(Vec::new()),
-            _ => Err(TinyHttpRefusal::bad_request("an upgrade with a body")),
-        };
-    }
-    let counted = request.body_length().map_or(0, |length| length as u64);
-    let mut body = Vec::new();
-    let read = request.as_reader().take(limit.saturating_add(1)).read_to_end(&mut body);
-    match read {
-        Ok(_) if body.len() as u64 > limit => Err(TinyHttpRefusal::too_large("the body is over the limit")),
-        Ok(_) if (body.len() as u64) < counted => Err(TinyHttpRefusal::bad_request("the body ended early")),
-        Ok(_) => Ok(body),
-        Err(_) => Err(TinyHttpRefusal::bad_request("the body cannot be read")),
-    }
-}
-
-/// The length that Content-Length declares. An invalid number is refused, since tiny_http would ignore it. Two lengths
-/// are refused as well, since it would use the first.
-fn declared_length(request: &tiny_http::Request) -> Result<u64, TinyHttpRefusal> {
-    let mut lengths = lengths(request);
-    let (first, second) = (lengths.next(), lengths.next());
-    if second.is_some() {
-        return Err(TinyHttpRefusal::bad_request("Content-Length is given twice"));
-    }
-    match first {
-        None => Ok(0),
-        Some(text) if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(TinyHttpRefusal::bad_request("Content-Length is not a number"))
-        }
-        // More digits than a u64 holds is more than any limit.
-        Some(text) => Ok(text.parse().unwrap_or(u64::MAX)),
-    }
-}
-
-fn lengths(request: &tiny_http::Request) -> impl Iterator<Item = &str> {
-    let all = request.headers().iter().filter(|header| header.field.equiv("Content-Length"));
-    all.map(|header| header.value.as_str())
-}
-
-/// Whether the first header of this name has this word, which is how tiny_http asks.
-fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
-    let first = request.headers().iter().find(|header| header.field.equiv(name));
-    first.is_some_and(|header| header.value.as_str().to_ascii_lowercase().contains(word))
-}
-
-/// Answers a request whose body is not read to its end.
-///
-/// Where tiny_http waits for that end before it reads on, the connection is
-/// leaked. Elsewhere it must not be: what the client sends next is read as a
-/// request, and its answer would wait for this one's end on a pool thread, forever.
-fn refuse(request: tiny_http::Request, refusal: &TinyHttpRefusal) {
-    let line = Response::status(refusal.status).into_bytes().unwrap_or_default();
-    if !holds_its_connection(&request) {
-        let response = tiny_http::Response::from_data(line).with_status_code(refusal.status.as_u16());
-        // Its failure would mean that the client has gone.
-        let _ = request.respond(response);
-        return;
-    }
-    let is_head = *request.method() == tiny_http::Method::Head;
-    // tiny_http frames no body after an upgrade and knows no other way to keep a
-    // request, so the length goes out as a second line of the one free value.
-    let protocol =
-        format!("close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}", line.len());
-    let mut stream = request.upgrade(&protocol, tiny_http::Response::empty(refusal.status.as_u16()));
-    if !is_head {
-        let _ = stream.write_all(&line).and_then(|()| stream.flush());
-    }
-    mem::forget(stream);
-}
-
-/// Whether tiny_http reads nothing more from this connection before the body of
-/// this request has been read or dropped: it copies only short counted ones.
-fn holds_its_connection(request: &tiny_http::Request) -> bool {
-    is_unread(request) || says(request, "Connection", "upgrade")
-}
-
-/// Whether the body is still with the client, or on its way.
-fn is_unread(request: &tiny_http::Request) -> bool {
-    let has = |name| says(request, name, "");
-    match request.body_length() {
-        Some(length) => length > 1024 || (length > 0 && has("Expect")),
-        None => has("Transfer-Encoding"),
     }
 }
