@@ -5,7 +5,6 @@
 //! token without which a browser can change nothing here.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use minijinja::{Value, context};
 
@@ -52,18 +51,6 @@ const EMBEDDED: &[TemplateSource] = &[
     ("palette.css", include_str!("../../views/palette.css")),
 ];
 
-/// The texts of [`EMBEDDED`] as they are sent.
-static SHORT: LazyLock<Vec<String>> =
-    LazyLock::new(|| EMBEDDED.iter().map(|(name, text)| shortened(name, text)).collect());
-
-/// Without indentation and empty lines, and for scripts without the lines that are comments.
-fn shortened(name: &str, text: &str) -> String {
-    let is_script = name.ends_with(".js");
-    let lines = text.lines().map(str::trim);
-    let kept = lines.filter(|line| !(line.is_empty() || is_script && line.starts_with("//")));
-    kept.fold(String::with_capacity(text.len()), |short, line| short + line + "\n")
-}
-
 /// The pages.
 pub struct Pages {
     templates: Templates,
@@ -72,8 +59,7 @@ pub struct Pages {
 impl Pages {
     /// The embedded views, or those of a folder, which must have all of them.
     pub fn new(folder: Option<&Path>) -> Result<Pages, ViewsError> {
-        let sources = EMBEDDED.iter().zip(SHORT.iter()).map(|((name, _), text)| (*name, text.as_str()));
-        Ok(Pages { templates: Templates::new(sources.collect(), folder)? })
+        Ok(Pages { templates: Templates::new(EMBEDDED.to_vec(), folder)? })
     }
 
     /// A page with this token. It may show frames of these addresses: sources of a
@@ -81,21 +67,5 @@ impl Pages {
     pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
         let policy = ContentSecurityPolicy { frames, ..Default::default() };
         self.templates.page(name, None, &policy, context! { token, ..more })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_sent_without_indentation_and_comment_lines() {
-        let script = "// Why.\nif (a) {\n  b('// c'); // d\n\n}\n";
-        assert_eq!(shortened("a.js", script), "if (a) {\nb('// c'); // d\n}\n");
-        assert_eq!(shortened("a.html", "<p>\n  // e\n</p>"), "<p>\n// e\n</p>\n");
-        // A text over several lines would lose its indentation.
-        for (name, text) in EMBEDDED.iter().filter(|(name, _)| name.ends_with(".js")) {
-            assert!(!shortened(name, text).contains('`'), "{name} has a template literal");
-        }
     }
 }
