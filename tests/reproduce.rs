@@ -270,7 +270,7 @@ fn an_animated_picture_tells_the_second_act() {
         ">All 8 threads are held. Tab 9 waits in the queue.<",
         ">Tab 3 closed. The server does not know it: the thread stays held.<",
         // How many writes come before depends on how slow the machine is.
-        ": the thread is freed.<",
+        " fails with EPIPE: the thread is freed.<",
         ">Tab 9 takes the thread of tab 3, and streams.<",
         "prefers-reduced-motion: no-preference",
         "class=\"client-gone\"",

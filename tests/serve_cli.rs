@@ -657,7 +657,7 @@ fn a_state_file_that_another_server_has_replaced_stays() {
     assert_eq!(first.wait_for_exit().code(), Some(0));
     assert!(fs::read_to_string(&state).unwrap().contains(&second.child.id().to_string()));
     second.signal(Signal::TERM);
-    assert_eq!(second.wait_for_exit().code(), Some(0), "its own is gone, which is no failure");
+    assert_eq!(second.wait_for_exit().code(), Some(0), "its own is gone, which is not a failure");
 }
 
 #[test]
@@ -1100,10 +1100,7 @@ fn the_start_up_message_says_what_the_flags_do() {
             &["--streams-at", other],
             &["--allow-origin 'http://127.0.0.1:", ",http://localhost:", ",http://*.localhost:"],
         ),
-        (
-            &["--database", ":memory:"],
-            &["  Database   :memory: ", "temporary; deleted when the server stops"],
-        ),
+        (&["--database", ":memory:"], &["  Database   :memory: ", "deleted when the server stops"]),
         (&["--bind", "tcp://0.0.0.0:0"], &["The app listens beyond this machine.", "--allow-host HOST"]),
     ] {
         let said = start_up_message(flags);

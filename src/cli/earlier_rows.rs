@@ -41,7 +41,7 @@ impl fmt::Display for EarlierRows {
             EarlierRows::Exactly(0) => f.write_str("kept; no rows yet"),
             EarlierRows::Exactly(1) => f.write_str("kept; 1 row from earlier runs"),
             EarlierRows::Exactly(rows) => write!(f, "kept; {rows} rows from earlier runs"),
-            EarlierRows::MoreThan(rows) => write!(f, "kept; more than {rows} rows from earlier runs"),
+            EarlierRows::MoreThan(rows) => write!(f, "kept; over {rows} rows from earlier runs"),
             EarlierRows::Unknown => f.write_str("kept"),
         }
     }
@@ -73,7 +73,7 @@ mod tests {
             (EarlierRows::Exactly(0), "kept; no rows yet"),
             (EarlierRows::Exactly(1), "kept; 1 row from earlier runs"),
             (EarlierRows::Exactly(412), "kept; 412 rows from earlier runs"),
-            (EarlierRows::MoreThan(2_000), "kept; more than 2000 rows from earlier runs"),
+            (EarlierRows::MoreThan(2_000), "kept; over 2000 rows from earlier runs"),
         ] {
             assert_eq!(rows.to_string(), note);
         }

@@ -219,9 +219,12 @@ impl Greeting<'_> {
         let bound = [self.app, self.control].map(|address| address.ip().to_canonical());
         let bound =
             bound.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(ToString::to_string);
-        let mut hosts: Vec<_> = bound.chain(self.allowed_hosts.iter().cloned()).collect();
-        hosts.dedup();
-        hosts.splice(..0, ["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        for host in bound.chain(self.allowed_hosts.iter().cloned()) {
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
         let hosts = hosts.join(", ");
         let mut text = format!(
             "{who} beyond this machine. Requests for {hosts} are answered, others get a 403; --allow-host HOST adds one."

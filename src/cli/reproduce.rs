@@ -190,13 +190,14 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
 
 /// The command line, quoted for a shell.
 pub(super) fn typed() -> String {
-    let quoted = |word: String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
-        let is_plain = !word.is_empty() && word.chars().all(plain);
-        if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
-    };
     let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
     std::iter::once("ninetabs".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: String) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
+    let is_plain = !word.is_empty() && word.chars().all(plain);
+    if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// What is about to be played. The time is known for the default numbers only.
@@ -256,14 +257,36 @@ fn last_lines(args: &ReproduceArgs, verdicts: &[Verdict]) -> Vec<String> {
     let numbers: Vec<String> = failed().map(|verdict| verdict.act.to_string()).collect();
     lines.push(match numbers.as_slice() {
         [] => "See it live: run `ninetabs` and open http://127.0.0.1:9293/wall".to_owned(),
-        [one] => format!("Not as expected: act {one}. To play it again: ninetabs reproduce {one}"),
+        [one] => format!("Not as expected: act {one}. To play it again: {} {one}", again(args)),
         acts => format!(
-            "Not as expected: acts {}. To play them again: ninetabs reproduce {}",
+            "Not as expected: acts {}. To play them again: {} {}",
             acts.join(", "),
+            again(args),
             acts.join(" ")
         ),
     });
     lines
+}
+
+/// The command that plays acts by the same plan. The acts follow it.
+fn again(args: &ReproduceArgs) -> String {
+    let mut words = vec!["ninetabs reproduce".to_owned()];
+    if args.fast {
+        words.push("--fast".to_owned());
+    }
+    if (args.threads.min(), args.threads.max()) != (8, 8) {
+        words.push(format!("--threads {}:{}", args.threads.min(), args.threads.max()));
+    }
+    if args.tabs != 9 {
+        words.push(format!("--tabs {}", args.tabs));
+    }
+    if args.front == FrontDoor::TinyHttp {
+        words.push("--front tiny-http".to_owned());
+    }
+    if let Some(program) = &args.program {
+        words.push(format!("--program {}", quoted(program.to_string_lossy().into_owned())));
+    }
+    words.join(" ")
 }
 
 /// The answer to a prompt.
@@ -288,7 +311,7 @@ fn ask(narrator: &mut Narrator, prompt: &str, interrupt: &Interrupt) -> Result<P
         recv(interrupt.receiver()) -> _ => return Err(ActError::Interrupted),
         recv(entered) -> line => line.unwrap_or_default(),
     };
-    narrator.answered();
+    narrator.answered(line.ends_with('\n'));
     Ok(if line.trim().eq_ignore_ascii_case("q") { PromptAnswer::Quit } else { PromptAnswer::Continue })
 }
 

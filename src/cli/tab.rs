@@ -21,7 +21,7 @@ use super::failed;
 use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
 use crate::lab::event_stream::ReceivedEvent;
-use crate::lab::http::{HttpError, parse_url};
+use crate::lab::http::parse_url;
 use crate::lab::tab::{Cause, Happens, Settings, Tab};
 use ninetabs_server::escape;
 use ninetabs_server::threads::{StopSignal, StoppableThread};
@@ -193,12 +193,7 @@ fn describe(what: &Happens) -> String {
         Happens::FirstByte { after } => format!("first byte after {:.1} ms", ms(*after)),
         Happens::Opened { after } => format!("open after {:.1} ms", ms(*after)),
         Happens::Ended { cause: Cause::Network(error), reconnect_in } => {
-            // The address need not be repeated: it was typed.
-            let cause = match error {
-                HttpError::Refused { .. } => "connection refused".to_owned(),
-                error => error.to_string(),
-            };
-            format!("{cause}; trying again every {:.1} s", reconnect_in.as_secs_f64())
+            format!("{error}; trying again every {:.1} s", reconnect_in.as_secs_f64())
         }
         Happens::Ended { cause, reconnect_in } => {
             format!("{cause}; reconnecting in {:.1} s", reconnect_in.as_secs_f64())

@@ -4,6 +4,8 @@
 //! Everything is drawn as in [`super::picture`]; the style moves a cover over it. With reduced motion, or in a viewer
 //! without CSS animations, the picture is the last frame.
 
+use std::collections::BTreeSet;
+
 use super::acts::{capitalized, count, spelled};
 use super::picture::{self, PictureError, PictureLook};
 use super::record::Record;
@@ -64,8 +66,7 @@ impl<'a> Course<'a> {
 
     fn title(&self, record: &Record) -> Option<String> {
         let (waits, closed) = self.successor()?;
-        let tabs = record.stories.values().filter(|story| story.is_stream).count();
-        let threads = record.threads().len();
+        let (tabs, threads) = (clients(record, "tab "), record.threads().len());
         let numbers = format!("{}, {}", spelled(tabs, "tab"), spelled(threads, "thread"));
         Some(format!("{}: {} waits for {}'s thread", capitalized(&numbers), waits.name(), closed.name()))
     }
@@ -80,12 +81,8 @@ impl<'a> Course<'a> {
 
     /// What happens, and when, in order.
     fn lines(&self, record: &Record, from_us: u64) -> Vec<(u64, String)> {
-        let streams = record.stories.values().filter(|story| story.is_stream).count();
         let threads = record.threads().len();
-        let mut lines = vec![(
-            from_us,
-            format!("{} open, each with an event stream.", capitalized(&spelled(streams, "tab"))),
-        )];
+        let mut lines: Vec<_> = opening(record).into_iter().map(|line| (from_us, line)).collect();
         if let Some(waits) = self.waits {
             let held = if threads == 1 {
                 "The thread is held.".into()
@@ -133,6 +130,29 @@ impl<'a> Course<'a> {
         lines.sort_by_key(|(at_us, _)| *at_us);
         lines
     }
+}
+
+/// The number of clients whose name begins like this. A client that reconnects has several requests and counts once.
+fn clients(record: &Record, prefix: &str) -> usize {
+    let names = record.stories.values().map(Story::name).filter(|name| name.starts_with(prefix));
+    names.collect::<BTreeSet<_>>().len()
+}
+
+/// The line for the clients of the scene, unless it has none.
+fn opening(record: &Record) -> Option<String> {
+    let (tabs, zombies) = (clients(record, "tab "), clients(record, "zombie-"));
+    Some(match (tabs, zombies) {
+        (0, 0) => return None,
+        (1, 0) => "One tab opens, with an event stream.".to_owned(),
+        (_, 0) => format!("{} open, each with an event stream.", capitalized(&spelled(tabs, "tab"))),
+        (0, 1) => "One zombie connects: a client that never reads.".to_owned(),
+        (0, _) => format!("{} connect: clients that never read.", capitalized(&spelled(zombies, "zombie"))),
+        _ => format!(
+            "{} and {} open, each with an event stream.",
+            capitalized(&spelled(tabs, "tab")),
+            spelled(zombies, "zombie")
+        ),
+    })
 }
 
 /// The style that uncovers the lanes and shows each line in its time.
@@ -219,6 +239,30 @@ mod tests {
         assert_eq!(moving.matches("@keyframes").count(), 6);
         assert!(moving.contains("animation: uncover 11.5s linear infinite"), "{moving}");
         assert!(!picture.contains("<script") && !picture.contains("<animate"));
+    }
+
+    #[test]
+    fn clients_are_counted_once_however_often_they_reconnect() {
+        let record = |names: &[&str]| {
+            let mut record = Record::default();
+            for (request, name) in (1..).zip(names) {
+                let target = format!("/models/live_stream?tab={name}");
+                record
+                    .stories
+                    .insert(request, Story { request, target, is_stream: true, ..Story::default() });
+            }
+            record
+        };
+        for (names, line) in [
+            (&["1", "2", "1", "2", "1"][..], Some("Two tabs open, each with an event stream.")),
+            (&["1", "1"], Some("One tab opens, with an event stream.")),
+            (&["zombie-1", "zombie-2"], Some("Two zombies connect: clients that never read.")),
+            (&["zombie-1"], Some("One zombie connects: a client that never reads.")),
+            (&["1", "2", "zombie-1"], Some("Two tabs and one zombie open, each with an event stream.")),
+            (&[], None),
+        ] {
+            assert_eq!(opening(&record(names)).as_deref(), line);
+        }
     }
 
     #[test]

@@ -17,22 +17,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Keeps a [`Record`] up to date until it is dropped.
 #[derive(Debug)]
 pub struct RecordFollower {
-    record: Arc<Mutex<Record>>,
-    /// When the last answer came.
-    heard_at: Arc<Mutex<Instant>>,
+    heard: Arc<Mutex<Heard>>,
     _thread: StoppableThread,
+}
+
+/// The record, and when its newest part arrived.
+#[derive(Debug)]
+struct Heard {
+    record: Record,
+    at: Instant,
 }
 
 impl RecordFollower {
     /// Follows the server whose control server is at this address (`http://…`).
     pub fn start(control: &str) -> Result<RecordFollower, SpawnError> {
-        let record = Arc::new(Mutex::new(Record::default()));
-        let heard_at = Arc::new(Mutex::new(Instant::now()));
-        let (to, control) = (Arc::clone(&record), control.to_owned());
-        let heard = Arc::clone(&heard_at);
+        let heard = Arc::new(Mutex::new(Heard { record: Record::default(), at: Instant::now() }));
+        let (to, control) = (Arc::clone(&heard), control.to_owned());
         let thread = StoppableThread::start("follower", move |stop| {
             while stop.sleep(ASK_EVERY) {
-                let last_seq = lock(&to).last_seq();
+                let last_seq = lock(&to).record.last_seq();
                 // The act that waits for the server notices that it has ended.
                 let Ok(answer) = http::get(&format!("{control}/timeline?after={last_seq}"), ANSWER_WITHIN)
                 else {
@@ -40,32 +43,38 @@ impl RecordFollower {
                 };
                 match serde_json::from_slice(&answer.body) {
                     Ok(excerpt) => {
-                        *lock(&heard) = Instant::now();
-                        lock(&to).take(excerpt);
+                        let mut heard = lock(&to);
+                        heard.record.take(excerpt);
+                        heard.at = Instant::now();
                     }
                     Err(error) => log::warn!("{control}/timeline: {error}"),
                 }
             }
         })?;
-        Ok(RecordFollower { record, heard_at, _thread: thread })
+        Ok(RecordFollower { heard, _thread: thread })
     }
 
-    /// The record so far. The follower waits while the guard is kept.
-    pub fn record(&self) -> MutexGuard<'_, Record> {
-        lock(&self.record)
+    /// Returns what `look` makes of the record so far. The follower waits meanwhile.
+    pub fn record<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        look(&lock(&self.heard).record)
     }
 
-    /// The server's clock at this moment, late by the way of one answer.
+    /// Returns the server's time now. It is late by the time that one answer takes to arrive.
     pub fn clock_us(&self) -> u64 {
-        let record = self.record();
-        let since = lock(&self.heard_at).elapsed();
-        record.now_us.saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        lock(&self.heard).clock_us()
     }
 
     /// Notes that the client with this port has just closed.
     pub fn client_closed(&self, port: u16) {
-        let at_us = self.clock_us();
-        self.record().client_closed(port, at_us);
+        let mut heard = lock(&self.heard);
+        let at_us = heard.clock_us();
+        heard.record.client_closed(port, at_us);
+    }
+}
+
+impl Heard {
+    fn clock_us(&self) -> u64 {
+        self.record.now_us.saturating_add(u64::try_from(self.at.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }
 

@@ -192,9 +192,13 @@ impl Narrator {
         self.note(flushed);
     }
 
-    /// The prompt's line was entered.
-    pub fn answered(&mut self) {
+    /// The prompt was answered, by Enter or by the end of standard input.
+    pub fn answered(&mut self, is_entered: bool) {
         if self.is_answered_in_place() {
+            // Without Enter, the cursor is still behind the prompt.
+            if !is_entered {
+                self.write(format_args!("\n"));
+            }
             // A terminal that is gone is noticed at the end.
             let _ = self.term.clear_last_lines(1);
         }

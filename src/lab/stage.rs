@@ -226,7 +226,7 @@ impl<'a> Stage<'a> {
 
     /// Reads something from the record.
     pub fn record<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
-        read(&self.subject.follower().record())
+        self.subject.follower().record(read)
     }
 
     /// The story of a tab's newest connection.
@@ -409,15 +409,16 @@ impl<'a> Stage<'a> {
             return;
         }
         self.drawn = Some(Instant::now());
-        let record = self.subject.follower().record();
-        // A picture begins with the first client, not with the server.
-        if self.began_us.is_none() {
-            self.began_us =
-                record.stories.values().next().map(|story| story.queued_us.saturating_sub(BEFORE_US));
-        }
-        if let Some(began_us) = self.began_us {
-            self.narrator.watch(&record, began_us);
-        }
+        self.subject.follower().record(|record| {
+            // A picture begins with the first client, not with the server.
+            if self.began_us.is_none() {
+                self.began_us =
+                    record.stories.values().next().map(|story| story.queued_us.saturating_sub(BEFORE_US));
+            }
+            if let Some(began_us) = self.began_us {
+                self.narrator.watch(record, began_us);
+            }
+        });
     }
 }
 

@@ -140,7 +140,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
             spoken(seen.oldest),
             !seen.oldest.is_zero() && seen.oldest < bound(plan) * JUDGED_AT,
         )
-        .says(format!("oldest stream: {} (expected at most {})", spoken(seen.oldest), spoken(bound(plan))));
+        .says(format!("oldest stream: {}", spoken(seen.oldest)));
 
     let reaped = format!("At {age} the reaper wakes the sleeping loop, which writes retry: and ends");
     let turns = format!("{fewest} streams in {}", spoken(seen.watched));

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::super::chromium::{Chromium, ChromiumError};
 use super::super::http;
 use super::super::interrupt::Interrupt;
+use super::super::record::Record;
 use super::super::scratch::Scratch;
 use super::super::stage::Scene;
 use super::super::subject::TestedServer;
@@ -265,7 +266,7 @@ fn while_tabs_listen(
     })?;
     seen.pages = pages.into_inner().unwrap_or_else(PoisonError::into_inner);
     seen.senders = senders.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let record = servers.streams().follower().record().clone();
+    let record = servers.streams().follower().record(Record::clone);
     let from_us = record.stories.values().next().map_or(0, |story| story.queued_us.saturating_sub(50_000));
     let caption = format!("tabs of {}", servers.contender.name);
     Ok((seen, Scene { caption, record, from_us }))

@@ -64,9 +64,9 @@ impl Framing {
         let length = std::str::from_utf8(first).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
         match length.and_then(|text| text.parse().ok()) {
             Some(length) if lengths.all(|other| other == first) => Ok(Framing::Counted(length)),
-            _ => {
-                Err(HttpError::BadFraming { what: "Content-Length is no number, or two numbers".to_owned() })
-            }
+            _ => Err(HttpError::BadFraming {
+                what: "Content-Length is not a number, or is two numbers".to_owned(),
+            }),
         }
     }
 }

@@ -99,7 +99,7 @@ impl TraceProcess {
                     self.tracks.wait_begins(held, &name_of(target));
                 }
             }
-            What::Withdrawn => self.leaves_todo(subject, at_us, "its connection was to make room"),
+            What::Withdrawn => self.leaves_todo(subject, at_us, "its connection was evicted"),
             What::Rejected { status, why } => {
                 self.leaves_todo(subject, at_us, why);
                 let args = json!({ "request": subject.request, "status": status, "why": why });
