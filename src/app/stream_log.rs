@@ -23,7 +23,7 @@ pub enum Left {
 
 /// The log of one stream.
 pub struct StreamLog {
-    /// `tab 3`, or the connection's number in the record if the client sent no name.
+    /// `tab 3`, or the connection's number in the record if the client sent no number of a tab.
     name: String,
     thread: usize,
     began: Instant,

@@ -31,7 +31,6 @@ use crossbeam_channel::Sender;
 use http::StatusCode;
 use minijinja::context;
 use serde::Serialize;
-use url::form_urlencoded;
 
 use ninetabs_server::escape;
 use ninetabs_server::log_limit::limited;
@@ -241,9 +240,7 @@ impl Control {
 
 /// Whether the address of the wall has `tour=1` or a `step`. Without them the page leaves the tour out.
 fn asks_for_the_tour(request: &Request) -> bool {
-    let query = request.target().split_once('?').map_or("", |(_, query)| query);
-    form_urlencoded::parse(query.as_bytes())
-        .any(|(name, value)| name == "step" || (name == "tour" && value == "1"))
+    request.param("step").is_some() || request.param("tour").as_deref() == Some("1")
 }
 
 /// The right to do something alone, released when dropped.
