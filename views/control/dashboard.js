@@ -178,7 +178,8 @@ function showLog() {
 feed.on(change => {
   if (change === 'state') {
     showNumbers();
-    showSparks(tick());
+    tick();
+    showSparks(poolOf(feed, feed.now(), feed.state.max, story => feed.goneAt.get(story.request) ?? null));
     showWarnings();
     showTable();
     showLab();

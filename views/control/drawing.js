@@ -216,15 +216,16 @@ class Drawing {
       }
     }
     const end = bar => bar.to ?? Infinity;
+    const taken = all.filter(bar => this.slots.has(keys.get(bar)));
     for (const bar of all) {
       const key = keys.get(bar);
       if (!this.slots.has(key)) {
-        const taken = all.filter(other => other !== bar && this.slots.has(keys.get(other)));
         const isFree = overlaps => slot => !taken.some(other => this.slots.get(keys.get(other)) === slot && overlaps(other));
         const slots = [...Array(MOST_BARS).keys()];
         const slot = slots.find(isFree(other => other.from < end(bar) && bar.from < end(other))) ?? slots.find(isFree(other => other.to === null));
         if (slot !== undefined) {
           this.slots.set(key, slot);
+          taken.push(bar);
         }
       }
     }

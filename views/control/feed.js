@@ -1,6 +1,6 @@
 // The feed: a server's record (record.js), kept up to date by an EventSource, and its numbers,
 // which come four times a second. Everything in it comes from the server, except when this page
-// closed a frame of its own; no timer decides a state.
+// closed a frame of its own. A timer decides only that nothing has been heard for a while.
 //
 //   const feed = new Feed(token);
 //   feed.on(change => …)      after each event: 'moments', 'state' or 'connection'
@@ -156,7 +156,8 @@ class Feed extends Record {
     this.prune(state.now_us);
     for (const { target, local_port: port, at_us: at } of state.closed ?? []) {
       const story = [...this.stories.values()].findLast(it => it.port === port && it.target === target);
-      if (story) {
+      // The client of a reaped stream may close long after its thread was freed.
+      if (story && (story.endedAt === null || story.endedAt > at)) {
         this.gone(story, at);
       }
     }

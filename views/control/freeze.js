@@ -38,7 +38,8 @@ class Freeze {
     const seq = feed.seq;
     this.run += 1;
     const run = this.run;
-    this.shown.frozen = { record: feed.copy(), at: feed.now() };
+    this.max = this.shown.max;
+    this.shown.frozen = { record: feed.copy(), at: feed.now(), max: this.max };
     this.frozenAt = feed.now();
     this.moments = [];
     this.tell();
@@ -71,7 +72,7 @@ class Freeze {
     this.index = Math.min(Math.max(index, 0), this.moments.length - 1);
     const isLast = this.index === this.moments.length - 1;
     const at = isLast ? this.frozenAt : this.moments[this.index].at_us;
-    this.shown.frozen = { record: foldUpTo(this.moments, this.index, at, this.forgotten), at };
+    this.shown.frozen = { record: foldUpTo(this.moments, this.index, at, this.forgotten), at, max: this.max };
     this.tell();
   }
 
@@ -84,7 +85,8 @@ class Freeze {
     if (isFrozen) {
       this.slider.value = this.index;
       const moment = this.moments[this.index];
-      const words = 'Frozen, ' + tenths(this.frozenAt - this.shown.now()) + ' ago' +
+      const back = this.frozenAt - this.shown.now();
+      const words = 'Frozen' + (back > 0 ? ', ' + tenths(back) + ' before that' : '') +
         (moment ? '; event ' + (this.index + 1) + ' of ' + this.moments.length : '');
       write(at('scrub-says'), words);
       this.slider.setAttribute('aria-valuetext', words);
@@ -100,10 +102,13 @@ function foldUpTo(moments, index, now, forgotten) {
   const record = new Record();
   record.since = forgotten ? moments[0].at_us : 0;
   if (forgotten) {
-    for (const { thread } of moments) {
-      if (thread !== undefined) {
+    const known = new Set();
+    for (const { thread, kind } of moments) {
+      // A thread that the record sees begin did not exist before.
+      if (thread !== undefined && !known.has(thread) && kind !== 'spawned') {
         Object.assign(record.lane(thread), { alive: true, unknownSince: record.since });
       }
+      known.add(thread);
     }
   }
   record.hear({ now_us: now, moments: moments.slice(0, index + 1) });

@@ -9,7 +9,7 @@ const MOST_BLOCKS = 16;
 const MOST_WAITING_BLOCKS = 6;
 
 function poolOf(record, now, max, goneAt) {
-  const held = [...record.lanes.values()].filter(lane => lane.current).sort((a, b) => a.number - b.number);
+  const held = [...record.lanes.values()].filter(lane => lane.current);
   return {
     max, now,
     held: held.length,
@@ -48,7 +48,7 @@ function headlineOf(pool, tabs = { streaming: 0, inBrowser: 0 }) {
     words = max === 1 ? 'The only thread is held.' : 'All ' + max + ' threads are held.';
   }
   if (first && words.length + waits[0].length >= LONGEST_HEADLINE) {
-    waits[0] = waiting.length + ' wait.';
+    waits[0] = waiting.length + (waiting.length === 1 ? ' waits.' : ' wait.');
   }
   return [[words, 'plain'], waits];
 }

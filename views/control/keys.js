@@ -6,10 +6,13 @@ const FIELDS = 'input, select, textarea, [contenteditable]';
 
 function onKeys(keys) {
   addEventListener('keydown', e => {
-    const isBusy = e.defaultPrevented || e.ctrlKey || e.altKey || e.metaKey || e.target.closest?.(FIELDS);
+    const isBusy = e.defaultPrevented || e.ctrlKey || e.altKey || e.metaKey || e.target.closest?.(FIELDS) || document.querySelector('dialog[open]');
+    // A key that is held down steps through events, and does nothing else twice.
+    const repeats = e.repeat && !e.key.startsWith('Arrow');
+    const scrolls = e.key === ' ' && e.target.closest?.('.log');
     // Space and Enter press the button that has the focus.
     const presses = [' ', 'Enter'].includes(e.key) && e.target.closest?.('button, a, summary');
-    if (KEYS_OFF || isBusy || presses || !Object.hasOwn(keys, e.key)) {
+    if (KEYS_OFF || isBusy || repeats || scrolls || presses || !Object.hasOwn(keys, e.key)) {
       return;
     }
     if (keys[e.key](e) !== false) {

@@ -7,7 +7,9 @@ function showTabs(tabs) {
   const open = new Set(tabs.map(tab => tab.tab));
   for (const [number, chip] of chips) {
     if (!open.has(number)) {
+      const neighbor = chip.contains(document.activeElement) && (chip.nextElementSibling ?? chip.previousElementSibling);
       chip.remove();
+      (neighbor || null)?.querySelector('.close').focus();
       chips.delete(number);
     }
   }
@@ -111,9 +113,8 @@ function rove(buttons) {
 
 async function carryOut(path, words) {
   at('first').hidden = true;
-  const { ok, status, said } = await order(path);
-  const refusal = status === 403 ? refusedWords(said) : said;
-  answer(ok, ok ? words(said) : String(refusal.error ?? refusal));
+  const { ok, said } = await order(path);
+  answer(ok, ok ? words(said) : said);
   return ok;
 }
 
@@ -126,7 +127,17 @@ function click(id, path, words) {
   at(id).addEventListener('click', () => carryOut(path, words));
 }
 
+let isOpeningNine = false;
 async function openNine() {
+  if (isOpeningNine) {
+    return;
+  }
+  isOpeningNine = true;
+  await openUpToNine();
+  isOpeningNine = false;
+}
+
+async function openUpToNine() {
   for (let open = feed.state?.lab.tabs.length ?? 0; open < NINE; open += 1) {
     if (!await carryOut('/lab/tabs/open', said => 'Tab ' + said.tab + ' asks for its stream.')) {
       return;
@@ -136,9 +147,6 @@ async function openNine() {
 }
 
 const toolbar = document.querySelector('[role="toolbar"]');
-document.querySelectorAll('.bar.controls > button').forEach(button => {
-  button.tabIndex = button.id === 'open-tab' ? 0 : -1;
-});
 rove([...toolbar.querySelectorAll(':scope > button')]);
 click('open-tab', '/lab/tabs/open', said => 'Tab ' + said.tab + ' asks for its stream.');
 at('open-nine').addEventListener('click', openNine);
@@ -147,7 +155,7 @@ click('zombies', '/lab/zombies?count=3', said => said.zombies.map(it => 'zombie-
 click('ask-page', '/lab/page', said => 'page-' + said.page + ' is asked for.');
 click('reap', '/reap', said => (said.reaped === 1 ? '1 stream was' : said.reaped + ' streams were') + ' reaped.');
 click('reset', '/lab/reset', resetWords);
-const limits = new Limits(feed, carryOut, words => answer(false, words));
+new Limits(feed, carryOut, words => answer(false, words));
 
 const freeze = new Freeze(shown, picture, at('freeze'), () => {
   tick();

@@ -12,16 +12,19 @@ class Limits {
     this.count = at('threads').elements.count;
     this.options = '';
     this.isOn.addEventListener('change', () => this.isOn.checked ? this.sendAge() : this.sendAge('off'));
-    this.age.addEventListener('change', () => this.sendAge());
+    // While the maximum age is off, other seconds only prepare it: the switch or Enter sends them.
+    // Enter in a changed field fires both events.
+    this.age.addEventListener('change', () => this.isOn.checked && this.sendAge());
     at('age').addEventListener('submit', e => {
       e.preventDefault();
-      this.sendAge();
+      if (!this.isOn.checked) {
+        this.sendAge();
+      }
     });
     this.choice.addEventListener('change', () => this.choose());
     this.count.addEventListener('change', () => this.sendCount(this.count.value));
     at('threads').addEventListener('submit', e => {
       e.preventDefault();
-      this.sendCount(this.count.value);
     });
     feed.on(change => change === 'state' && this.show());
   }

@@ -2,7 +2,8 @@
 // browser can change nothing.
 const TOKEN = document.body.dataset.token;
 
-// Resolves to { ok, status, said }: `said` is an object if the answer is JSON, else its line.
+// Resolves to { ok, said }: `said` is an object if the answer is JSON, else its line. What a refusal
+// says is always a line.
 // It never rejects: a server that cannot be reached is an answer as well.
 function order(path) {
   return ask(path, 'POST');
@@ -23,14 +24,16 @@ async function ask(path, method) {
     } catch {
       // It is a line of text.
     }
-    return { ok: answer.ok, status: answer.status, said };
+    return { ok: answer.ok, said: answer.ok ? said : refusalWords(said) };
   } catch {
-    return { ok: false, status: 0, said: 'the control server cannot be reached' };
+    return { ok: false, said: 'the control server cannot be reached' };
   }
 }
 
 // The server's reason. With a token of the operator it is Puma's text, which does not say what to do.
-const refusedWords = said => said === 'Invalid auth token' ? 'refused: this page’s token is out of date; load the page again' : String(said);
+function refusalWords(said) {
+  return said === 'Invalid auth token' ? 'refused: this page’s token is out of date; load the page again' : String(said.error ?? said);
+}
 
 // What is wrong with an input, in words; null if it can be ordered.
 const wrongThreads = text => /^\d+$/.test(text) && Number(text) <= 10000 ? (Number(text) >= 1 ? null : 'The number of threads must be 1 or more.')

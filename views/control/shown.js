@@ -26,7 +26,7 @@ class Shown {
   }
 
   get max() {
-    return this.feed.state?.max ?? 0;
+    return this.frozen?.max ?? this.feed.state?.max ?? 0;
   }
 
   now() {

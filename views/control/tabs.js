@@ -47,7 +47,7 @@ function tabState({ isOpen, stories, taken, seenAt, isLoaded, turns = 0 }) {
     if (here.reaped) {
       return is('reaped', thread, here);
     }
-    if (here.state === 'streaming' && here.writes > 0) {
+    if (isStreaming(here)) {
       return is('streaming', thread, here);
     }
     return is('loading', thread + ', no byte yet', here);
@@ -103,6 +103,12 @@ function afterClosing({ name, story, writes, closedAt, next }) {
   }
   if (story.state === 'waiting') {
     return name + ' closed while it waited in the queue: a thread finds that out when it takes it.';
+  }
+  if (story.left) {
+    return name + ' closed while it waited: ' + thread + ' found that out, and did not serve it.';
+  }
+  if (story.state === 'ended' && !story.answered) {
+    return name + ' closed before a thread took it.';
   }
   if (story.state === 'ended') {
     return name + ' closed: ' + thread + ' had answered it.';

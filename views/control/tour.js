@@ -65,7 +65,7 @@ class Act {
       throw new Stopped();
     }
     if (!ok) {
-      throw new Refused(String(said.error ?? said));
+      throw new Refused(said);
     }
     return said;
   }
@@ -148,6 +148,8 @@ class Tour {
     write(at('tour-toggle'), open ? 'Close the tour' : '▶ Start the tour');
     if (open) {
       at('step-title').focus({ preventScroll: true });
+    } else {
+      this.stop();
     }
   }
 
@@ -161,7 +163,7 @@ class Tour {
     }
     const isOver = !['none', 'running'].includes(this.place.dataset.verdict);
     if (isOver || at('do').ariaDisabled === 'true') {
-      this.goTo(this.step + 1);
+      this.goToOther(this.step + 1);
     } else {
       this.run();
     }
@@ -172,8 +174,15 @@ class Tour {
     if (this.place.hidden) {
       return false;
     }
-    this.goTo(this.step - 1);
+    this.goToOther(this.step - 1);
     return true;
+  }
+
+  // Beyond the first and the last step, a key changes nothing.
+  goToOther(number) {
+    if (number in STEPS) {
+      this.goTo(number);
+    }
   }
 
   goTo(number) {

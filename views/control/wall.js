@@ -57,6 +57,8 @@ class Wall {
       feed.state.lab.tabs.map(tab => feed.ofClient(tab)).forEach(story => story && this.ofLab.add(story));
     }
     this.tabs.forEach(tab => tab.follow());
+    // It may be a tab that the wall no longer has.
+    this.lastClosed?.follow();
     this.show();
     if (feed.connection === 'live' && feed.state) {
       this.advance();
@@ -65,8 +67,6 @@ class Wall {
 
   show() {
     this.tabs.forEach(tab => tab.show());
-    const isEmpty = !this.wanted.size && !this.tabs.some(tab => tab.isOpen);
-    set(this.list.dataset, 'empty', String(isEmpty));
     const told = this.lastClosed?.closing;
     const warning = feed.state?.warnings?.[0];
     write(at('said'), told ? afterClosing({ ...told, next: this.nextOf(told.story) }) : this.message || (warning ? warning.text + ' ' + warning.remedy : ''));
@@ -81,8 +81,11 @@ class Wall {
     }
     const pool = poolOf(shown.record, shown.now(), shown.max, story => shown.goneAt(story));
     const counts = this.counts();
-    const question = inWords(this.tabs.length) + ' tabs, ' + inWords(feed.state.max).toLowerCase() + ' threads.';
-    const asks = this.asks && !pool.held && !shown.frozen;
+    const { length } = this.tabs;
+    const { max } = feed.state;
+    const question = inWords(length) + (length === 1 ? ' tab, ' : ' tabs, ') + inWords(max).toLowerCase() + (max === 1 ? ' thread.' : ' threads.');
+    // With a thread for each tab none waits, so there is no such question.
+    const asks = this.asks && length > max && !pool.held && !shown.frozen;
     set(at('headline').dataset, 'asks', String(asks));
     this.headline.show(asks ? [[question, 'plain'], ['Which tab will wait, and where?', 'waiting']]
       : headlineOf(pool, shown.frozen ? undefined : { streaming: counts['streaming'] ?? 0, inBrowser: counts['waiting-for-socket'] ?? 0 }));

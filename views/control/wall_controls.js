@@ -4,9 +4,8 @@ const SMALLEST = 0.6;
 let scale = 1;
 
 async function carryOut(path, words) {
-  const { ok, status, said } = await order(path);
-  const refusal = status === 403 ? refusedWords(said) : said.error ?? said;
-  wall.say(ok ? words(said) : String(refusal));
+  const { ok, said } = await order(path);
+  wall.say(ok ? words(said) : said);
 }
 
 function countWanted(text) {
@@ -116,5 +115,5 @@ if (countWanted(tabsAsked) === null) {
 }
 if (withTour) {
   tour.toggle(true);
-  tour.goTo(Number(stepAsked ?? 1) - 1 || 0);
+  tour.goTo(Math.trunc(Number(stepAsked ?? 1)) - 1 || 0);
 }

@@ -83,7 +83,9 @@ class WallTab {
     feed.closed(story, 'tab ' + this.number + ' closed');
     this.frame.remove();
     this.frame = null;
-    this.wall.endFull();
+    if (this.item.dataset.full === 'true') {
+      this.wall.endFull();
+    }
     this.labelButton();
     this.wall.show();
   }
