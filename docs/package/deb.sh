@@ -61,12 +61,17 @@ curl -fsS "http://$app/up"; echo
 curl -fsS -N -m 3 "http://$app/models/live_stream" | head -4 || true
 chroot "$root" /usr/bin/ninetabs ctl --state /tmp/state stats
 chroot "$root" /usr/bin/ninetabs ctl --state /tmp/state stop
-wait "$server" && echo "serve ended with status 0"
+# A failing command ends the script only if it is the last of its list, so each check stands alone.
+wait "$server"
+echo "serve ended with status 0"
 server=
-man --warnings -l "$root/usr/share/man/man1/ninetabs.1.gz" > /dev/null && echo "the manual page is well-formed"
+warnings=$(man --warnings -l "$root/usr/share/man/man1/ninetabs.1.gz" 2>&1 > /dev/null)
+[ -z "$warnings" ] || { echo "$warnings" >&2; exit 1; }
+echo "the manual page is well-formed"
 if command -v systemd-analyze > /dev/null; then
     # The check wants the program of the unit on this machine.
     sed 's,/usr/bin/ninetabs,/bin/true,' "$root/usr/lib/systemd/system/ninetabs.service" > "$root/tmp/ninetabs.service"
-    systemd-analyze verify --man=no "$root/tmp/ninetabs.service" && echo "the unit is well-formed"
+    systemd-analyze verify --man=no "$root/tmp/ninetabs.service"
+    echo "the unit is well-formed"
 fi
 dpkg --root="$root" --remove ninetabs
