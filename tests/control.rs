@@ -1,5 +1,4 @@
-//! The control server by its answers: the numbers and what they mean, the few
-//! orders, and who may ask.
+//! The control server by its answers: the numbers and their meaning, the orders, and the access rules.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

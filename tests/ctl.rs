@@ -238,7 +238,7 @@ fn the_real_puma_understands_it() {
 }
 
 #[test]
-fn a_reader_that_closes_the_pipe_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_not_an_error() {
     let server = Server::start(&[]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(["ctl", "--control-url", &url(&server), "stats"]);

@@ -1,6 +1,5 @@
-//! What both front doors promise whatever comes in, and what tiny_http's own keeps as
-//! well as it can: limits, framing, and the end of its descriptors. Each test says bytes
-//! on a socket of its own. `front_puma.rs` has the limits of Puma's.
+//! The promises of both front doors for any input, and the limits, framing and end of descriptors of the tiny_http front.
+//! Each test sends bytes on a socket of its own. `front_puma.rs` tests the limits of the Puma front.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

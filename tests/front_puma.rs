@@ -315,7 +315,7 @@ fn a_connection_over_the_limit_evicts_the_longest_idle_one() {
 }
 
 #[test]
-fn an_evicted_incomplete_request_is_told_why() {
+fn an_evicted_incomplete_request_gets_the_reason() {
     let server = start("--max-connections 2");
     let mut half = send(server.app, b"GET /up HTTP/1.1\r\nHost: local");
     let _silent = send(server.app, b"");

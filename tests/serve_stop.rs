@@ -137,8 +137,7 @@ fn a_second_signal_ends_a_stop_that_is_blocked() {
 
 #[test]
 fn a_stop_is_bounded_whatever_its_clients_do() {
-    // What waits in todo behind a reader that does not read, on a connection of
-    // its own or on the reader's.
+    // These requests wait in todo behind a stalled reader, on a connection of their own or on the reader's.
     let huge = b"GET /up HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70368744177664\r\n\r\n";
     let plain = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut server = Server::start(&[&HELD_UP[..6], &["--force-shutdown-after", "500ms"]].concat());
@@ -150,7 +149,7 @@ fn a_stop_is_bounded_whatever_its_clients_do() {
         others.push(send(server.app, request));
         server.wait_for_stats("one more in todo", |stats| stats["backlog"] == queued);
     }
-    // What the reader has sent told the server of a little more room.
+    // The reader's packets announced a slightly larger window.
     wait_until_blocked(&server, &reader);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());

@@ -157,7 +157,7 @@ impl Model {
         }
     }
 
-    /// The front door makes room; the client may have sent its request meanwhile.
+    /// The front door evicts a connection. The client may have sent its request meanwhile.
     fn withdraw(&mut self) {
         if self.todo.is_empty() {
             return;

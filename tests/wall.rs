@@ -482,7 +482,7 @@ fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
             &format!(
                 "(() => {{
                    const cut = [];
-                   const look = words => document.querySelectorAll('.tab-words, .tab-state, .tab-name, #headline, #said, .lane-name, .legend li, #tour p').forEach(it => {{
+                   const look = words => document.querySelectorAll('.tab-words, .tab-state, .tab-name, #headline, #said, .lane-name, .legend li, #tour p, #tour h2, #tour button').forEach(it => {{
                      const tab = it.closest('.tab')?.getBoundingClientRect();
                      const box = it.getBoundingClientRect();
                      const isOut = tab && (box.bottom > tab.bottom + 1 || box.right > tab.right + 1);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_order_of_ours_outside_the_lab_has_a_command_with_its_parameters() {
+    fn every_order_outside_the_lab_has_a_command_with_its_parameters() {
         let arguments = Arguments::command();
         let ctl = arguments.find_subcommand("ctl").unwrap();
         let of_pages = |path: &str| path.starts_with("/lab") || path == "/events";

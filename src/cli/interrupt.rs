@@ -57,7 +57,7 @@ pub struct FirstOfTwo {
 }
 
 impl FirstOfTwo {
-    /// Counts an order to end that was no signal. The next signal is then the second one, unless it arrives so soon
+    /// Counts an order to end that was not a signal. The next signal is then the second one, unless it arrives so soon
     /// that it has the same cause.
     pub fn count_as_first(&self) {
         self.requests.count(Instant::now());

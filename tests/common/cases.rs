@@ -63,7 +63,7 @@ impl Step {
     }
 }
 
-/// What must arrive: for one answer, or for several and the connection.
+/// The expectation: one answer, or several answers and the state of the connection.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expect {
@@ -197,7 +197,7 @@ impl Run {
         }
         let wanted: Vec<_> = options.iter().filter_map(|it| it.connection).collect();
         if wanted.contains(&Connection::KeepAlive) && self.wire.ended.is_none() {
-            self.look_whether_kept()?;
+            self.check_whether_kept()?;
         }
         if wanted.iter().any(|it| *it != Connection::KeepAlive) && !self.seen.is_kept {
             // Reads to the end, so that a superfluous answer is found.
@@ -222,7 +222,7 @@ impl Run {
         }
     }
 
-    fn look_whether_kept(&mut self) -> Result<(), Halt> {
+    fn check_whether_kept(&mut self) -> Result<(), Halt> {
         let quiet = Instant::now() + QUIET;
         while self.wire.buffer.is_empty() && self.wire.ended.is_none() && Instant::now() < quiet {
             self.wire.pump(quiet.saturating_duration_since(Instant::now()));
