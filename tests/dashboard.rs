@@ -598,7 +598,7 @@ fn lanes_and_numbers_are_those_of_the_server_and_the_buttons_work() {
         ("threads", "", "Give a number of threads from 1 to 10,000."),
     ] {
         if form == "threads" {
-            browser.run(&tab, "limits.choice.value = 'other'; limits.choose()");
+            choose(&browser, &tab, "#threads select", "other");
         }
         choose(&browser, &tab, &format!("#{form} input:not([type=checkbox])"), wrong);
         browser.wait_for(&tab, &format!("document.getElementById('answer').textContent === '{words}'"));

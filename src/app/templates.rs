@@ -3,10 +3,12 @@
 //! Templates are compiled into the binary, so that it runs in any folder. With `--views DIR` they are read
 //! from a folder at each request instead, so that an edit shows at the next reload.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use http::StatusCode;
-use minijinja::{Environment, Value, context, path_loader};
+use minijinja::{Environment, ErrorKind, Value, context};
 use thiserror::Error;
 
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
@@ -56,6 +58,20 @@ fn shortened(name: &str, text: &str) -> String {
         is_pre &= !trimmed.contains("</pre>");
     }
     short
+}
+
+/// Reads a template from a folder. None if there is no such file. A name leads to no other folder.
+fn read(folder: &Path, name: &str) -> Result<Option<String>, minijinja::Error> {
+    if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Ok(None);
+    }
+    match fs::read_to_string(folder.join(name)) {
+        Ok(text) => Ok(Some(shortened(name, &text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, "cannot read it").with_source(error))
+        }
+    }
 }
 
 /// The source of templates.
@@ -110,7 +126,8 @@ impl Templates {
             None => self.embedded.get_template(name)?.render(context),
             Some(folder) => {
                 let mut environment = Environment::new();
-                environment.set_loader(path_loader(folder));
+                let folder = folder.clone();
+                environment.set_loader(move |name| read(&folder, name));
                 environment.get_template(name)?.render(context)
             }
         }
@@ -130,11 +147,11 @@ mod tests {
         // A text over several lines would lose its indentation.
         for folder in ["control", "fixes", "models"] {
             let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/views")).join(folder);
-            for file in std::fs::read_dir(folder).unwrap() {
+            for file in fs::read_dir(folder).unwrap() {
                 let path = file.unwrap().path();
                 let name = path.file_name().unwrap().to_str().unwrap();
                 if name.ends_with(".js") {
-                    let sent = shortened(name, &std::fs::read_to_string(&path).unwrap());
+                    let sent = shortened(name, &fs::read_to_string(&path).unwrap());
                     assert!(!sent.contains('`'), "{name} has a template literal");
                 }
             }

@@ -17,13 +17,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Keeps a [`Record`] up to date until it is dropped.
 #[derive(Debug)]
 pub struct RecordFollower {
-    heard: Arc<Mutex<Heard>>,
+    followed: Arc<Mutex<FollowedRecord>>,
     _thread: StoppableThread,
 }
 
 /// The record, and when its newest part arrived.
 #[derive(Debug)]
-struct Heard {
+struct FollowedRecord {
     record: Record,
     at: Instant,
 }
@@ -31,8 +31,8 @@ struct Heard {
 impl RecordFollower {
     /// Follows the server whose control server is at this address (`http://…`).
     pub fn start(control: &str) -> Result<RecordFollower, SpawnError> {
-        let heard = Arc::new(Mutex::new(Heard { record: Record::default(), at: Instant::now() }));
-        let (to, control) = (Arc::clone(&heard), control.to_owned());
+        let followed = Arc::new(Mutex::new(FollowedRecord { record: Record::default(), at: Instant::now() }));
+        let (to, control) = (Arc::clone(&followed), control.to_owned());
         let thread = StoppableThread::start("follower", move |stop| {
             while stop.sleep(ASK_EVERY) {
                 let last_seq = lock(&to).record.last_seq();
@@ -43,36 +43,36 @@ impl RecordFollower {
                 };
                 match serde_json::from_slice(&answer.body) {
                     Ok(excerpt) => {
-                        let mut heard = lock(&to);
-                        heard.record.take(excerpt);
-                        heard.at = Instant::now();
+                        let mut followed = lock(&to);
+                        followed.record.take(excerpt);
+                        followed.at = Instant::now();
                     }
                     Err(error) => log::warn!("{control}/timeline: {error}"),
                 }
             }
         })?;
-        Ok(RecordFollower { heard, _thread: thread })
+        Ok(RecordFollower { followed, _thread: thread })
     }
 
     /// Returns what `look` makes of the record so far. The follower waits meanwhile.
     pub fn record<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
-        look(&lock(&self.heard).record)
+        look(&lock(&self.followed).record)
     }
 
     /// Returns the server's time now. It is late by the time that one answer takes to arrive.
     pub fn clock_us(&self) -> u64 {
-        lock(&self.heard).clock_us()
+        lock(&self.followed).clock_us()
     }
 
     /// Notes that the client with this port has just closed.
     pub fn client_closed(&self, port: u16) {
-        let mut heard = lock(&self.heard);
-        let at_us = heard.clock_us();
-        heard.record.client_closed(port, at_us);
+        let mut followed = lock(&self.followed);
+        let at_us = followed.clock_us();
+        followed.record.client_closed(port, at_us);
     }
 }
 
-impl Heard {
+impl FollowedRecord {
     fn clock_us(&self) -> u64 {
         self.record.now_us.saturating_add(u64::try_from(self.at.elapsed().as_micros()).unwrap_or(u64::MAX))
     }

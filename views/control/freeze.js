@@ -12,6 +12,7 @@ class Freeze {
     this.run = 0;
     this.slider = at('scrub-at');
     button.addEventListener('click', () => this.toggle());
+    setInterval(() => this.isFrozen && this.sayWhen(), 1000);
     this.slider.addEventListener('input', () => this.goTo(Number(this.slider.value)));
     this.slider.addEventListener('keydown', e => {
       if (e.key === 'End') {
@@ -84,16 +85,22 @@ class Freeze {
     set(document.body.dataset, 'frozen', String(isFrozen));
     if (isFrozen) {
       this.slider.value = this.index;
-      const moment = this.moments[this.index];
-      const back = this.frozenAt - this.shown.now();
-      const words = 'Frozen' + (back > 0 ? ', ' + tenths(back) + ' before that' : '') +
-        (moment ? '; event ' + (this.index + 1) + ' of ' + this.moments.length : '');
-      write(at('scrub-says'), words);
+      const words = this.sayWhen();
       this.slider.setAttribute('aria-valuetext', words);
+      write(at('scrub-spoken'), words);
     }
     this.picture.arrange();
     this.picture.draw();
     this.show();
+  }
+
+  // How long ago the shown moment was. It grows, since the server goes on.
+  sayWhen() {
+    const moment = this.moments[this.index];
+    const words = 'Frozen, ' + tenths(this.shown.feed.now() - this.shown.now()) + ' ago' +
+      (moment ? '; event ' + (this.index + 1) + ' of ' + this.moments.length : '');
+    write(at('scrub-says'), words);
+    return words;
   }
 }
 

@@ -14,7 +14,7 @@ class Limits {
     this.isOn.addEventListener('change', () => this.isOn.checked ? this.sendAge() : this.sendAge('off'));
     // While the maximum age is off, other seconds only prepare it: the switch or Enter sends them.
     // Enter in a changed field fires both events.
-    this.age.addEventListener('change', () => this.isOn.checked && this.sendAge());
+    this.age.addEventListener('change', () => this.isOn.checked || this.age.value.trim() === 'off' ? this.sendAge() : this.isValidAge());
     at('age').addEventListener('submit', e => {
       e.preventDefault();
       if (!this.isOn.checked) {
@@ -29,12 +29,19 @@ class Limits {
     feed.on(change => change === 'state' && this.show());
   }
 
-  sendAge(text = this.age.value.trim()) {
+  isValidAge(text = this.age.value.trim()) {
     const wrong = wrongAge(text);
     this.age.setAttribute('aria-invalid', String(wrong !== null));
     if (wrong) {
       this.isOn.checked = this.feed.state?.max_stream_age_s != null;
-      return this.refuse(wrong);
+      this.refuse(wrong);
+    }
+    return !wrong;
+  }
+
+  sendAge(text = this.age.value.trim()) {
+    if (!this.isValidAge(text)) {
+      return;
     }
     this.carryOut('/max-stream-age?secs=' + encodeURIComponent(text), said => ageWords(said.max_stream_age_s));
   }
