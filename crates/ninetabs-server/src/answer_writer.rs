@@ -240,7 +240,7 @@ impl AnswerWriter {
         match self.state {
             WriteState::Open if due.is_empty() => {}
             WriteState::Open => {
-                // A failure is on the timeline. The client is gone, so it cannot be told.
+                // The timeline has the failure. There is no client left to report it to.
                 let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }
@@ -353,8 +353,8 @@ impl Transport {
 
     /// Abandons a slow client without waiting for it. Writes as much of `due` as the kernel takes at once.
     ///
-    /// When its writer is dropped, tiny_http flushes what it still holds, and so may wait for one more write
-    /// timeout. This therefore happens on another thread.
+    /// Dropping its writer makes tiny_http flush the bytes that it still holds, which may wait for one more
+    /// write timeout. The drop therefore happens on another thread.
     pub fn leave(self, due: Vec<u8>) {
         match self {
             Transport::Socket(socket) => socket.try_write(&due),

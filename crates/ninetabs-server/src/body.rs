@@ -13,8 +13,8 @@ use thiserror::Error;
 /// The largest body that stays in memory, in bytes (Puma's MAX_BODY).
 pub const MAX_IN_MEMORY_BYTES: usize = 112 * 1024;
 
-/// The maximum number of bodies in temporary files at a time. It applies to the whole process, as the limit
-/// on descriptors does.
+/// The maximum number of bodies in temporary files at one time. It applies to the whole process, as the
+/// limit on descriptors does.
 pub const MAX_SPOOLED: usize = 32;
 
 /// How many temporary files exist now.

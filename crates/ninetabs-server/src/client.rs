@@ -256,7 +256,7 @@ impl Client {
     }
 
     /// Whether the socket may be closed now. If not, nothing more is written, and the server keeps reading
-    /// until the client has closed or its time is over.
+    /// until the client has closed or its time is up.
     ///
     /// If the client has announced its last request, it is expected to send nothing more. There are three
     /// exceptions: some of its bytes are unread, it has pipelined before, or part of the answer may still be
@@ -297,7 +297,7 @@ impl Client {
     }
 
     /// Discards the bytes that have arrived. Returns whether the connection has lingered for long enough: it
-    /// has closed, sent too much, or its time is over.
+    /// has closed, sent too much, or run out of time.
     fn has_lingered(&mut self) -> bool {
         loop {
             match self.try_to_finish() {

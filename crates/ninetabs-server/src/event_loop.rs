@@ -225,7 +225,7 @@ impl<F> SharedLoop<F> {
     }
 }
 
-/// Closes the door after the loop's end, and after a panic: a connection that joined later would wait
+/// Makes the loop refuse connections once it has ended or panicked: a connection that joined later would wait
 /// forever.
 struct Closed<F>(Arc<SharedLoop<F>>);
 

@@ -191,7 +191,7 @@ impl Handle {
         }
     }
 
-    /// Records the heads of requests that are unread in todo. Call this before you show the record.
+    /// Records the heads of unread requests in todo. Call this before you show the record.
     pub fn look_at_todo(&self) {
         self.front.server.look_at_todo();
     }

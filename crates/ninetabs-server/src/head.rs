@@ -5,10 +5,10 @@
 //! hosts, or a malformed one). Parsing is pure: bytes go in, and one of three results comes out.
 //!
 //! A head may arrive in pieces ([`HeadScan`]). However the network split it, each byte is examined once to
-//! find the end, and once more by an early check that refuses a bad head before its end. The head is parsed
-//! once, when it is complete. A head that arrived in one piece skips the early check unless it has an error.
-//! The result does not depend on how the bytes were split: the early check is a function of the bytes in
-//! their order, and it also decides which status a complete head with an error gets.
+//! find the end, and once more by an early check that refuses a bad head before it is complete. The head is
+//! parsed once, when it is complete. A head that arrived in one piece skips the early check unless it has an
+//! error. The result does not depend on how the bytes were split: the early check is a function of the bytes
+//! in their order, and it also decides which status a complete head with an error gets.
 
 use std::borrow::Cow;
 use std::mem::MaybeUninit;
@@ -323,7 +323,7 @@ impl HeadScan {
         }
     }
 
-    /// The early check: refuses bytes that cannot become a head at the first byte that shows it.
+    /// The early check: refuses bytes that cannot become a valid head, at the first byte that proves it.
     fn check(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         while let Some(byte) = bytes.get(self.checked) {
             self.place = match self.place {

@@ -36,7 +36,7 @@
 //!   without a socket.
 //! - An action of [`Response::events`] writes to a [`Stream`]. [`Streams`] is the registry of open streams.
 //! - [`thread_pool`] models `Puma::ThreadPool`: one mutex, and a short function for each of Puma's rules. It is
-//!   generic over its work, and knows no HTTP.
+//!   generic over its work, and knows nothing about HTTP.
 //! - [`event_loop`] serves connections that have left the pool through [`Response::detach`].
 //! - [`threads`] has the type for a thread with an owner, and the error if the system refuses a thread.
 //! - [`timeline`] is the record of events, for programs that want one ([`Server::record`]).

@@ -449,7 +449,7 @@ impl PumaServer {
         pool.take_from_todo(silent)
     }
 
-    /// Records the heads of requests that are unread in todo.
+    /// Records the heads of unread requests in todo.
     pub fn look_at_todo(&self) {
         let Some(pool) = self.pool() else { return };
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance());
@@ -457,7 +457,7 @@ impl PumaServer {
         if lines.is_empty() {
             return;
         }
-        // If a thread has taken a client in the meantime, the peeked bytes may be of something else.
+        // If a thread has taken a client in the meantime, the peeked bytes may belong to something else.
         let waiting = pool.look_at_todo(LOOKED_AT, |client| Some(client.subject));
         for (line, glance) in lines {
             if waiting.contains(&glance.subject) && glance.note() {

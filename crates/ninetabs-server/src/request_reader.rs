@@ -280,8 +280,8 @@ fn request_line(bytes: &[u8]) -> &[u8] {
 
 fn keep(body: &mut RequestBody, data: &[u8]) -> Result<(), Refusal> {
     body.push(data).map_err(|error| {
-        // Too many large bodies is not an error of this server, and may last for a while, so it is not
-        // logged.
+        // Reaching the limit on large bodies is not an error of this server, and may last for a while, so it
+        // is not logged.
         if let SpoolError::Disk(_) = &error {
             limited!(Error, "{error}");
         }
@@ -316,7 +316,7 @@ mod tests {
                     whole += 1;
                 }
             }
-            assert!(whole >= 1, "nothing was whole");
+            assert!(whole >= 1, "no request was complete");
         }
         cpu_time() - began
     }

@@ -210,7 +210,7 @@ impl Serving {
             return (status, served(connection.end(AnswerEnd::Clean), after_this));
         }
         let ended = match response.body {
-            // A failed write is on the timeline. There is nothing else to do about a page.
+            // The timeline has the failed write. For a page, there is nothing else to do.
             ResponseBody::Whole(bytes) => {
                 if let Some(most) = self.limits.max_answer_time {
                     connection.limit_waits(most, MAX_STALL);

@@ -16,8 +16,8 @@ use rustix::event::{self, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags};
 
-/// How many bytes one read returns at most. They are read onto the stack, which needs that depth for every
-/// page anyway, so threads do not need a read buffer of their own.
+/// The maximum number of bytes that one read returns. They are read onto the stack, which needs that depth
+/// for every page anyway, so threads need no read buffers.
 pub(super) const READ_BYTES: usize = 8 * 1024;
 
 /// The pieces of one write, which are passed to the kernel together, in this order.
@@ -203,7 +203,7 @@ impl Socket {
         }
     }
 
-    /// Waits until the kernel takes more bytes. Fails when the time is over or the stream is cut.
+    /// Waits until the kernel takes more bytes. Fails when the time is up or the stream is cut.
     fn wait_for_room(&self, left: Duration) -> io::Result<()> {
         if left.is_zero() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -278,8 +278,8 @@ impl Socket {
 }
 
 impl Cutter {
-    /// Ends the waits of this stream until its answer has ended. A blocked write fails; writes that need not
-    /// wait still succeed.
+    /// Ends all waits of this stream, current and later ones, until its answer has ended. A blocked write
+    /// fails; writes that need not wait still succeed.
     pub fn cut(&self) {
         let Some(socket) = self.0.upgrade() else { return };
         socket.cut.store(true, Ordering::SeqCst);

@@ -5,8 +5,8 @@
 //! `pool_state.rs`; this file has the lock, the threads and the waits. No wait inside the pool has a time
 //! limit. Only [`ThreadPool::shutdown`] measures time, outside of the lock.
 //!
-//! The pool knows no HTTP. Not modeled: reaping dead threads (a panic in the work is caught, so a thread
-//! cannot die), out-of-band hooks, and `wait_until_not_full`.
+//! The pool knows nothing about HTTP. Not modeled: reaping dead threads (a panic in the work is caught, so a
+//! thread cannot die), out-of-band hooks, and `wait_until_not_full`.
 
 use std::any::Any;
 use std::convert::Infallible;

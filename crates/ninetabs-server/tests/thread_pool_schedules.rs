@@ -162,8 +162,8 @@ fn run(scheduler: impl Scheduler + 'static, program: impl Fn() + Send + Sync + '
     Runner::new(scheduler, config).run(program);
 }
 
-/// Both schedulers: one chooses randomly at every step, the other assigns priorities and changes them a few
-/// times.
+/// Explores the program with both schedulers: one chooses randomly at every step, the other assigns
+/// priorities and changes them a few times.
 fn under_many_schedules(program: Burst) {
     run(RandomScheduler::new(schedules()), move || explore(program));
     run(PctScheduler::new(3, schedules()), move || explore(program));

@@ -280,9 +280,9 @@ impl Counting {
     }
 }
 
-/// The position of this request. Numbers normally increase along todo, so a binary search finds it. They do
-/// not where a kept connection, or an incomplete request, was queued again after newer ones; then the search
-/// is linear.
+/// The position of this request. Numbers normally increase along todo, so a binary search finds it. They are
+/// out of order if a kept connection or an incomplete request was queued again after newer ones; the search
+/// is then linear.
 fn place(todo: &VecDeque<Box<Held>>, request: u64) -> Option<usize> {
     let found = todo.binary_search_by_key(&request, |held| held.subject.request);
     found.ok().or_else(|| todo.iter().position(|held| held.subject.request == request))
