@@ -5,7 +5,7 @@
 //! models that system in Rust, with a laboratory that opens tabs, shows the pool run dry, and measures what helps.
 //!
 //! The HTTP server is a crate of its own, [`ninetabs_server`]: acceptor, reactor, thread pool, open streams and
-//! their reaper. It knows no SQL, no template and no route. Read its first page, then
+//! their reaper. It knows nothing about SQL, templates or routes. Read its first page, then
 //! [`ninetabs_server::thread_pool`].
 //!
 //! Read the modules in this order. Each but `timestamp` uses the server crate; the last column has what else it uses.

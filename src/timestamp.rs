@@ -1,8 +1,8 @@
-//! A time as text, by RFC 3339 and in UTC: `1970-01-01T00:00:01.500Z`.
+//! Formats times as text, as RFC 3339 specifies, in UTC: `1970-01-01T00:00:01.500Z`.
 //!
 //! That form has four digits for the year. A clock, or another program that writes to our table,
-//! can name any other year, and no answer and no thread may end because of it. So a time outside
-//! the years 0 to 9999 is shown as the nearest one within them.
+//! can name any other year, which must not end an answer or a thread. A time outside the years 0 to
+//! 9999 is therefore shown as the nearest one within them.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,7 +24,7 @@ pub fn micros(time: SystemTime) -> i64 {
     us.clamp(FIRST_US, LAST_US)
 }
 
-/// The time of so many microseconds since 1970, or the nearest one that has a text form.
+/// The time that is this many microseconds after 1970, or the nearest one that has a text form.
 pub fn from_micros(us: i64) -> SystemTime {
     let us = us.clamp(FIRST_US, LAST_US);
     let distance = Duration::from_micros(us.unsigned_abs());
@@ -48,7 +48,7 @@ struct Text {
 
 impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // humantime knows no year before 1970.
+        // humantime does not support years before 1970.
         let is_early = self.us < 0;
         let time = from_micros(if is_early { self.us + SHIFT_US } else { self.us });
         let write = |f: &mut dyn fmt::Write| match self.with_millis {
@@ -92,7 +92,7 @@ mod tests {
             assert_eq!(seconds(time).to_string(), format!("{}Z", &text[..19]), "{us}");
             assert_eq!(micros(time), us.clamp(FIRST_US, LAST_US));
         }
-        // What a clock of the system may say goes further than microseconds do.
+        // The range of the system's clock is larger than that of the microseconds.
         let far = Duration::from_secs(i64::MAX as u64 / 4);
         assert_eq!(micros(UNIX_EPOCH + far), LAST_US);
         assert_eq!(micros(UNIX_EPOCH - far), FIRST_US);

@@ -25,7 +25,7 @@ use super::table_reader::{Question, TableAnswer, TableReader};
 use ninetabs_server::event_loop::Feed;
 use ninetabs_server::services;
 
-/// Time without further questions after a question that failed.
+/// How long no question is asked after one has failed.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How many past pieces are kept: clients that reconnect together need the same ones.
 const PAST_PIECES: usize = 32;
@@ -255,7 +255,7 @@ impl Announcements {
         true
     }
 
-    /// The next announcement for this listener; `None`: nothing at present.
+    /// The next announcement for this listener, or `None` if there is nothing at present.
     pub fn next(&mut self, cursor: &mut Cursor) -> Result<Option<Rc<Announcement>>, FellBehind> {
         loop {
             if !self.settle(cursor) {
@@ -321,7 +321,7 @@ impl Announcements {
         self.first + place.unwrap_or(self.kept.len()) as u64
     }
 
-    /// The models that the table has after this one; `None`: they are ordered.
+    /// The models that the table has after this one, or `None` if they have been ordered from the table.
     fn past(&mut self, position: i64) -> Option<Rc<Announcement>> {
         let is_it =
             |it: &&Rc<Announcement>| matches!(&it.news, News::Models { after, .. } if *after == position);
@@ -352,7 +352,7 @@ impl Announcements {
                 // They were read before the ids restarted.
                 TableAnswer::Models { table, .. } if table != self.table => {}
                 TableAnswer::Models { after, models, up_to, .. } if after == self.position => {
-                    // Without any, they were all deleted again.
+                    // If there are none, all of them were deleted again.
                     self.position = up_to;
                     if !models.is_empty() {
                         let lost = Lost::between(after, &models);

@@ -103,15 +103,15 @@ impl Broadcaster {
         self.events.stop(deadline);
     }
 
-    /// Disconnected when all listeners have been sent their end.
+    /// A channel that is disconnected once all listeners have been sent their last piece.
     pub fn ended(&self) -> &Receiver<Infallible> {
         self.events.ended()
     }
 
-    /// Blocks until its database connection is closed, at most for this time: a query that waits for another
-    /// program's lock cannot be interrupted. Call this after the end.
+    /// Blocks until its database connection is closed, but for at most this time: a query that waits for
+    /// another program's lock cannot be interrupted. Call this after the end.
     pub fn await_reader(&self, at_most: Duration) {
-        // The end is a disconnection.
+        // The channel is disconnected when the reader has ended.
         let _ = self.reader_ended.recv_timeout(at_most);
     }
 }

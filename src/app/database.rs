@@ -54,7 +54,7 @@ pub enum LeaseFor {
     Query,
 }
 
-/// What the control server shows under `database`.
+/// The numbers that the control server shows under `database`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stats {
     pub size: usize,
@@ -259,7 +259,7 @@ impl Database {
         Ok(())
     }
 
-    /// How many connections stay open: those beyond are closed when they are returned.
+    /// How many connections stay open: any beyond that number are closed when they are returned.
     pub fn wanted(&self) -> usize {
         self.wanted.load(Ordering::Acquire)
     }
@@ -353,8 +353,7 @@ pub struct Lease {
 impl Lease {
     /// Runs a query on a connection of the pool.
     ///
-    /// Blocks until a connection is idle, for the checkout timeout at most, and no longer than until `ended`
-    /// is disconnected.
+    /// Blocks until a connection is idle, the checkout timeout has passed, or `ended` is disconnected.
     pub fn query<T>(
         &mut self,
         ended: Option<&Receiver<Infallible>>,

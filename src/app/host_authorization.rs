@@ -131,7 +131,7 @@ mod tests {
                 checked.map_or_else(|refusal| refusal.status_code().as_u16(), |()| 200)
             }
             Parsed::Refused(refusal) => refusal.status().as_u16(),
-            Parsed::NotYet => panic!("{fields:?} is not whole"),
+            Parsed::NotYet => panic!("{fields:?} is not a complete request"),
         }
     }
 

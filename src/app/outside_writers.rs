@@ -35,7 +35,7 @@ impl OutsideWriters {
         let thread = services.spawn("outside writers", move |stop| {
             let mut has_failed = false;
             while stop.sleep(follower.pause()) {
-                // It logs this itself if they are gone.
+                // The check itself logs that they are gone.
                 let _ = database.check_files();
                 let looked = look(&mut *follower, &database);
                 // The same line ten times per second would bury all others.

@@ -50,7 +50,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Creates a model every `every`, keeping the newest `keep`.
+    /// Starts the thread. It creates a model at the interval `every`, and keeps the newest `keep`.
     pub fn start(
         database: &Arc<Database>,
         services: &Services,
@@ -79,8 +79,8 @@ impl Producer {
         Ok(Producer { thread })
     }
 
-    /// Stops it, and blocks until it has ended, at most for this time: its write may be waiting for the lock
-    /// of another program, and SQLite cannot interrupt that wait.
+    /// Stops it, and blocks until it has ended, but for at most this time: its write may be waiting for the
+    /// lock of another program, and SQLite cannot interrupt that wait.
     pub fn stop(self, at_most: Duration) {
         if !self.thread.end_within(at_most) {
             log::warn!(

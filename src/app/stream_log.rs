@@ -40,7 +40,7 @@ impl StreamLog {
         StreamLog { name, thread: request.thread(), began: Instant::now(), is_open: false }
     }
 
-    /// Logs a write. The line follows the write: to wake the thread that writes the log adds a fifth to the time
+    /// Logs a write. The line follows the write: waking the thread that writes the log adds a fifth to the time
     /// until a new stream's first byte.
     pub fn wrote(&mut self) {
         if self.is_open {
@@ -83,7 +83,7 @@ impl StreamLog {
 
 fn lost(error: &WriteError) -> String {
     match &error.cause {
-        // No write met it.
+        // No write failed: the close was detected on the socket.
         WriteFailure::SeenClosed => format!("client closed ({})", error.cause),
         cause => format!("write {} failed ({cause})", error.number),
     }

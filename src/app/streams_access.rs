@@ -1,4 +1,4 @@
-//! The rule for which pages may open streams, and any other answer that holds a thread or a listener for as
+//! Decides which pages may open streams, or request any other answer that holds a thread or a listener for as
 //! long as its client stays.
 //!
 //! A browser lets any page send a request to any address, and only withholds the answer from a page of
@@ -53,7 +53,8 @@ impl StreamsAccess {
         name_origin(answer, origin)
     }
 
-    /// The origin of the requesting page, if `--allow-origin` has it. `None` if the request has two origins.
+    /// The origin of the requesting page, if `--allow-origin` lists it. `None` if the request has two
+    /// origins.
     pub fn allowed_origin<'a>(&self, request: &'a Request) -> Option<&'a str> {
         request.only_header("origin").filter(|origin| self.allowed.iter().any(|it| admits(it, origin)))
     }

@@ -82,7 +82,7 @@ pub(super) struct TableReader {
     thread: StoppableThread,
     questions: Sender<Question>,
     answers: Receiver<TableAnswer>,
-    /// Asked, and not taken yet.
+    /// Questions whose answers have not been taken yet.
     ordered: BTreeSet<Question>,
 }
 

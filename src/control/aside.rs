@@ -5,8 +5,8 @@
 //! and run on a thread of their own: [`Aside::run`]. Their number is bounded, and so is the time that a
 //! client may take to read its answer.
 //!
-//! If the most answers are under way, the one that began first is cut off: its client has had the most time.
-//! Orders are not cut off: a further one is refused with 503.
+//! If the maximum number of answers is under way, the one that began first is cut off: its client has had the
+//! most time. Orders are not cut off: a further one is refused with 503.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -21,7 +21,7 @@ use ninetabs_server::{Cutter, Request, Response};
 
 /// How long an answer may wait for its client to read, in total.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// An answer of no more bytes than this goes out from the pool: the kernel takes it at once.
+/// A pool thread writes an answer of at most this many bytes itself: the kernel takes it at once.
 pub(super) const SMALL: usize = 4 * 1024;
 
 /// How many bytes of an answer are collected before they are written.
@@ -34,7 +34,7 @@ pub(super) type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>;
 /// An answer of any size.
 pub(super) enum AsideAnswer {
     Whole(Response),
-    /// With this content type.
+    /// An answer with this content type.
     Made(&'static str, Make),
 }
 
@@ -61,7 +61,7 @@ struct Places {
     begun: u64,
 }
 
-/// One of them; given back when dropped.
+/// One reserved place, which is released when this is dropped.
 struct AsidePlace {
     places: Arc<Mutex<Places>>,
     number: u64,
@@ -74,7 +74,7 @@ impl Drop for AsidePlace {
 }
 
 impl Aside {
-    /// At most so many at once; their threads have this name.
+    /// Allows at most this many at once. Their threads have this name.
     pub fn new(name: &'static str, most: usize, when_full: WhenFull) -> Self {
         Aside { name, most, when_full, places: Arc::default() }
     }

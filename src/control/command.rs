@@ -1,8 +1,8 @@
 //! The commands of pumactl, as segments of a path.
 //!
 //! Models Puma::App::Status: the last segment of the path is the command, with any prefix and any method,
-//! since pumactl only sends `GET`. Commands that Puma has and this server has not are known by name, so that
-//! the answer says that they are unavailable instead of unknown.
+//! since pumactl only sends `GET`. Commands that Puma has and this server lacks are recognized by name, so
+//! that the answer says that they are unavailable, not unknown.
 
 use super::guard::Asks;
 
@@ -13,7 +13,7 @@ pub(super) enum PumaCommand {
     ThreadBacktraces,
     Stop,
     Halt,
-    /// With its name in the answer, in which Puma uses underscores.
+    /// A command that this server lacks, with its name in the answer, which Puma writes with underscores.
     Unavailable(&'static str),
 }
 
@@ -29,7 +29,7 @@ impl PumaCommand {
             "phased-restart" => PumaCommand::Unavailable("phased_restart"),
             "refork" => PumaCommand::Unavailable("refork"),
             "reload-worker-directory" => PumaCommand::Unavailable("reload_worker_directory"),
-            // There is no garbage collector, so there are no numbers of one.
+            // This server has no garbage collector, so it has no numbers for one.
             "gc" => PumaCommand::Unavailable("gc"),
             "gc-stats" => PumaCommand::Unavailable("gc-stats"),
             _ => return None,

@@ -46,7 +46,8 @@ pub struct Guard {
 const TOKEN_HEADER: &str = "x-ninetabs-token";
 
 impl Guard {
-    /// For these hosts and this token. Without a token a random one is drawn for the control server's own pages.
+    /// Creates a guard for these hosts and this token. Without a token, a random one is drawn for the control server's
+    /// own pages.
     pub fn new(hosts: HostAuthorization, token: Option<Token>) -> Result<Self, getrandom::Error> {
         let page_token = match &token {
             Some(token) => token.clone(),
@@ -201,8 +202,8 @@ fn accepts_as_programs(request: &Request) -> bool {
     types.all(|it| ACCEPTED_BY_PROGRAMS.contains(&it))
 }
 
-/// As in Puma: one parameter of the query, split at `&` and `;`, undecoded. It may also be encoded as in a
-/// form, which is how the script of a page writes it.
+/// Whether the query has this token. As in Puma, the token is one parameter of the query, split at `&` and `;`,
+/// undecoded. It may also be encoded as in a form, as the script of a page writes it.
 fn has_in_query(request: &Request, token: &Token) -> bool {
     let query = request.target().split_once('?').map_or("", |(_, query)| query);
     let in_a_form: String = form_urlencoded::byte_serialize(token.reveal().as_bytes()).collect();

@@ -26,9 +26,9 @@ use ninetabs_server::threads::{self, SpawnError};
 pub(super) const MAX_TABS: u32 = 64;
 /// Maximum number of zombies.
 pub(super) const MAX_ZOMBIES: usize = 64;
-/// The most page requests that are unanswered at a time.
+/// Maximum number of unanswered page requests at one time.
 pub(super) const MAX_PAGES: usize = 16;
-/// The longest time for connecting: the listen queue may be full.
+/// The longest time that connecting may take: the listen queue may be full.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// After how long the client of a page gives up.
 const PAGE_WITHIN: Duration = Duration::from_secs(600);
@@ -95,7 +95,7 @@ enum Kind {
 }
 
 impl Reserved<'_> {
-    /// As [`Laboratory::keep`]. From then on the client counts as open.
+    /// Like [`Laboratory::keep`]. From then on the client counts as open.
     fn keep<T>(self, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
         self.laboratory.keep(self.generation, opened, insert)
     }
@@ -161,7 +161,7 @@ pub(super) struct ShownPage {
 }
 
 impl Laboratory {
-    /// For the app at this address.
+    /// Creates a laboratory for the app at this address.
     pub fn new(app: SocketAddr) -> Self {
         let host: IpAddr = match app.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -171,7 +171,7 @@ impl Laboratory {
         Laboratory { app: format!("http://{}", SocketAddr::new(host, app.port())), open: Mutex::default() }
     }
 
-    /// Opens the tab of this number, or of the lowest that is free.
+    /// Opens the tab with this number, or with the lowest free one.
     pub fn open_tab(&self, wanted: Option<u32>) -> Result<ShownTab, LabError> {
         let (reserved, number) = self.reserve_tab(wanted)?;
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
@@ -198,14 +198,14 @@ impl Laboratory {
         Ok((Reserved { laboratory: self, what: Kind::Tab(number), generation }, number))
     }
 
-    /// Closes a tab as its page would: FIN.
+    /// Closes a tab as its page would, with a FIN.
     pub fn close_tab(&self, number: u32) -> Result<u32, LabError> {
         let tab = self.open().tabs.remove(&number).ok_or(LabError::NotOpen(number))?;
         tab.close();
         Ok(number)
     }
 
-    /// Opens so many clients that ask for a stream and never read.
+    /// Opens this many clients that request a stream and never read it.
     pub fn leave_zombies(&self, count: usize) -> Result<Vec<ShownZombie>, LabError> {
         let (reserved, generation): (Vec<Reserved<'_>>, u64) = {
             let mut open = self.open();
@@ -276,8 +276,8 @@ impl Laboratory {
         Ok(shown)
     }
 
-    /// Closes everything that is open, and ends the orders that are opening something: they keep nothing
-    /// of it. Blocks until the tabs' threads have ended.
+    /// Closes everything that is open, and ends the orders that are opening something: whatever they have opened
+    /// is closed as well. Blocks until the tabs' threads have ended.
     pub fn close_all(&self) {
         let (tabs, zombies, pages) = {
             let mut open = self.open();
@@ -413,7 +413,7 @@ mod tests {
 
     use super::*;
 
-    /// A listener whose queue is full, so that a connection to it waits; and what fills it.
+    /// A listener whose queue is full, so that a connection to it waits, and the sockets that fill the queue.
     fn full_listener() -> (TcpListener, SocketAddr, Vec<Socket>) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

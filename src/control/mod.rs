@@ -58,11 +58,11 @@ pub const THREADS: RangeInclusive<usize> = 1..=4;
 /// accepts them at once.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The most large answers at a time; a further one cuts off the first of them.
+/// Maximum number of large answers at one time. A further one cuts off the first of them.
 const MOST_ANSWERS: usize = 8;
-/// The most orders that change the number of threads at a time. They wait for each other.
+/// Maximum number of orders at one time that change the number of threads. They wait for each other.
 const MOST_ORDERS: usize = 8;
-/// The most orders of the lab at a time. Most of them wait for a connection to the app.
+/// Maximum number of orders of the lab at one time. Most of them wait for a connection to the app.
 const MOST_LAB_ORDERS: usize = 32;
 
 /// How the whole process is asked to end.
@@ -147,7 +147,7 @@ impl Control {
         Ok(self.obey(command))
     }
 
-    /// A page, or a row of the table of orders.
+    /// Answers a request for a page, or for a row of the table of orders.
     fn answer(&self, request: &Request, path: &str) -> Result<Response, Wrong> {
         if PAGES.contains(&path) {
             return match request.method().as_str() {
@@ -166,7 +166,7 @@ impl Control {
             Ask::Reap | Ask::MaxStreamAge => self.steering.obey(ask, &given),
             Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
                 match OnlyOne::take(&self.is_sizing) {
-                    // This may occupy one pool thread; further orders wait aside.
+                    // This may occupy one pool thread. Further orders wait on threads of their own.
                     Some(_only) => self.steering.obey(ask, &given),
                     None => self.carry_out(&self.orders, request, ask, given),
                 }
@@ -273,7 +273,7 @@ fn refuse(wrong: Wrong) -> Response {
     }
 }
 
-/// As JSON, in one line, a moment at a time.
+/// Writes an excerpt as one line of JSON, one moment at a time.
 fn write_excerpt(to: &mut dyn Write, excerpt: &Excerpt) -> io::Result<()> {
     let Excerpt { now_us, forgotten, moments, snapshot } = excerpt;
     write!(to, r#"{{"now_us":{now_us},"forgotten":{forgotten},"moments":["#)?;

@@ -13,7 +13,7 @@ use url::form_urlencoded;
 use super::laboratory::{MAX_TABS, MAX_ZOMBIES};
 use ninetabs_server::Request;
 
-/// The most threads that an order may set.
+/// Maximum number of threads that an order may set.
 pub const MAX_THREADS: u64 = 10_000;
 
 /// The method of a row.
@@ -164,7 +164,7 @@ pub(super) struct Wrong {
 pub(super) struct Given(Vec<(&'static str, Value)>);
 
 impl Given {
-    /// A number, as its row bounds it.
+    /// A number, which is within the bounds of its row.
     pub fn number(&self, name: &str) -> Option<u64> {
         match self.value(name) {
             Some(Value::Number(number)) => Some(number),

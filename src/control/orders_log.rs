@@ -1,5 +1,6 @@
-//! Which orders were carried out, and which of the lab's clients were closed by them: with this the pages
-//! draw a line through the lanes, and the time in which a thread is held by a client that has closed.
+//! Records which orders were carried out, and which clients of the lab they closed. From this record the
+//! pages draw a line through the lanes for each order, and show for how long a thread is held by a client
+//! that has closed.
 //!
 //! Both are bounded, and only the newest are kept.
 
@@ -8,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-/// The most of each kind.
+/// Maximum number of entries of each kind.
 const MOST: usize = 64;
 
 /// An order that was carried out.

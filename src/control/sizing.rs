@@ -45,11 +45,11 @@ pub struct Growth {
 pub type RoomFor = Box<dyn Fn(usize) -> Result<usize, String> + Send + Sync>;
 
 pub(super) struct Sizing {
-    /// None where the size of the database pool is fixed.
+    /// `None` if the size of the database pool is fixed.
     growth: Option<Growth>,
-    /// Of the database pool, at the start.
+    /// The size of the database pool at the start.
     database: usize,
-    /// One order at a time.
+    /// Held while an order is carried out, so that orders run one at a time.
     orders: Mutex<()>,
 }
 
@@ -58,10 +58,10 @@ impl Sizing {
         Sizing { growth, database: view.database.stats().size, orders: Mutex::default() }
     }
 
-    /// Sets the least and most threads, and opens the database connections for them; or does nothing.
-    /// Threads leave and come as Puma's own resize leaves it.
+    /// Sets the minimum and maximum number of threads, and opens the database connections for them, or
+    /// changes nothing. Like Puma's own resize, it starts and ends no thread itself.
     pub fn set(&self, view: &View, threads: PoolSize) -> Result<(), SizeError> {
-        // It guards nothing: what changes under it is whole at each step.
+        // The lock guards no data: what changes under it is consistent after each step.
         let _order = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(growth) = &self.growth {
             // Connections first: a thread without one would fail at its first query.
@@ -82,8 +82,8 @@ impl Sizing {
         Ok(())
     }
 
-    /// Sets the number of database connections, at most as many as at the start. Those that are in use and
-    /// too many are closed when they come back.
+    /// Sets the number of database connections, at most as many as at the start. Excess connections that are
+    /// in use are closed when they are returned.
     pub fn set_database(&self, view: &View, size: usize) -> Result<(), SizeError> {
         let _order = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if size > self.database {
@@ -106,8 +106,8 @@ fn of_database(error: OpenError) -> SizeError {
 
 fn grow(view: &View, size: usize, room: &RoomFor) -> Result<(), SizeError> {
     let View { server, database, .. } = view;
-    // With fewer threads it stays as it is. After a reset more connections may be open than are wanted: they
-    // are closed when they come back, so it is not their number that counts.
+    // With fewer threads it stays as it is. After a reset, more connections may be open than are wanted.
+    // They are closed when they are returned, so the wanted number counts, not the open one.
     if size <= database.wanted() {
         return Ok(());
     }

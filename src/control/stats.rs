@@ -21,7 +21,7 @@ use ninetabs_server::event_loop::Counts;
 use ninetabs_server::handle::{ServerStats, ThreadView};
 use ninetabs_server::streams::{StreamStats, Streams};
 
-/// The version of Puma that is modelled.
+/// The version of Puma that is modeled.
 const PUMA: &str = "8.0.2";
 
 #[derive(Serialize)]
@@ -58,7 +58,7 @@ struct VersionsJson {
 #[derive(Serialize)]
 struct ConnectionsJson {
     open: Option<usize>,
-    /// The most connections; null on tiny-http, which has no limit.
+    /// Maximum number of connections; null on tiny-http, which has no limit.
     max: Option<usize>,
     /// Connections without a complete request that were closed to make room for others, since the start.
     evicted: u64,
@@ -80,8 +80,8 @@ pub(super) struct StateJson {
     pub threads: Vec<ThreadJson>,
     /// Connections that are idle or have sent no complete request; None if the front door hides them.
     pub reactor: Option<usize>,
-    /// Connections that the kernel has completed and the server has not accepted; None if the kernel does not
-    /// say.
+    /// Connections that the kernel has completed and the server has not accepted; `None` if the kernel does
+    /// not report it.
     pub listen_queue: Option<usize>,
     pub min: usize,
     pub max: usize,

@@ -19,18 +19,18 @@ use super::view::View;
 use ninetabs_server::Response;
 use ninetabs_server::thread_pool::PoolSize;
 
-/// What a reset restores.
+/// The settings that a reset restores.
 struct Start {
     size: PoolSize,
     max_stream_age: Option<Duration>,
 }
 
-/// What is steered.
+/// The parts of the server that orders change.
 pub(super) struct Steering {
     view: View,
     start: Start,
     sizing: Sizing,
-    /// Held while the present size is read and changed.
+    /// Held while the current size is read and changed.
     sizes: Mutex<()>,
 }
 
@@ -41,7 +41,7 @@ impl Steering {
         Steering { view, start, sizing, sizes: Mutex::default() }
     }
 
-    /// The maximum of threads at the start.
+    /// The maximum number of threads at the start.
     pub fn threads_at_the_start(&self) -> usize {
         self.start.size.max()
     }
@@ -126,8 +126,8 @@ impl Steering {
         Ok(one_line(&json!({ "min": size.min(), "max": size.max() })))
     }
 
-    /// As many threads, least and most; those beyond leave as soon as they are idle, which
-    /// Puma's own resize leaves to the trim.
+    /// Sets both the minimum and the maximum to `count`. Threads beyond it leave as soon as they are idle;
+    /// Puma's own resize leaves that to the trim.
     fn set_threads(&self, count: usize) -> Result<Response, String> {
         let _alone = self.alone();
         let answer = self.set_size(count, count)?;
@@ -148,8 +148,8 @@ impl Steering {
         }
     }
 
-    /// Closes what the lab has open, and restores threads, database connections and maximum age to
-    /// the start's; or does nothing.
+    /// Closes what the lab has open, and restores threads, database connections and maximum age to their
+    /// values at the start, or changes nothing.
     fn reset(&self) -> Result<Response, String> {
         let Start { size, max_stream_age } = self.start;
         let sized = {
@@ -174,7 +174,7 @@ impl Steering {
     }
 }
 
-/// The words of an order that was carried out, for a label in the lanes.
+/// The label in the lanes of an order that was carried out.
 fn label(ask: Ask, given: &Given) -> Option<String> {
     let number = |name| given.number(name).unwrap_or(1);
     Some(match ask {

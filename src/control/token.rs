@@ -17,8 +17,8 @@ pub const SAFE: usize = 16;
 pub struct Token(String);
 
 impl Token {
-    /// A text that needs no encoding in a query and in a state file; otherwise what is accepted. The error does not
-    /// repeat the text.
+    /// Accepts a text that needs no encoding in a query or in a state file. Otherwise the error says what is
+    /// accepted, and does not repeat the text.
     pub fn new(text: &str) -> Result<Token, String> {
         let stands_for_itself =
             |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'&' | b';');

@@ -1,4 +1,4 @@
-//! What can be seen of a running server, in one place.
+//! Everything that can be read from a running server, in one place.
 
 use std::process;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use ninetabs_server::handle::ServerStats;
 use ninetabs_server::services::Services;
 use ninetabs_server::timeline::Timeline;
 
-/// The server and what belongs to it.
+/// The server and its parts.
 #[derive(Clone)]
 pub struct View {
     pub(super) server: Arc<AppServer>,
@@ -32,7 +32,7 @@ pub struct View {
 }
 
 impl View {
-    /// Of the app's server, which is the server that the lab's clients connect to.
+    /// Creates a view of the app's server, to which the lab's clients connect.
     pub fn new(
         server: Arc<AppServer>,
         live: Arc<Streams>,
@@ -55,7 +55,7 @@ impl View {
         }
     }
 
-    /// The stats for pumactl: what counts since the last such request starts again.
+    /// The stats for pumactl. Reading them restarts the numbers that count since the last such request.
     pub(super) fn stats(&self) -> StatsJson {
         self.stats_of(self.server.stats())
     }

@@ -94,14 +94,14 @@ impl Viewers {
     }
 }
 
-/// The events of now, each encoded once for all viewers.
+/// The current events, each encoded once for all viewers.
 struct ViewersFeed {
     view: View,
     state_clock: ViewersClock,
     listen_queue_clock: ViewersClock,
     tick: ViewersClock,
     listen_queue: Option<usize>,
-    /// The same a second earlier.
+    /// The value a second earlier.
     listen_queue_before: Option<usize>,
     watcher: Watcher,
     /// The newest numbers, and how often there were new ones.
@@ -152,7 +152,8 @@ impl ViewersFeed {
         }
     }
 
-    /// Nothing for a viewer that has all of this tick: a busy timeline is sent in steps, which viewers share.
+    /// The moments after `seq`, or nothing for a viewer that has all of this tick: a busy timeline is sent in
+    /// steps, which viewers share.
     fn moments_after(&mut self, seq: Option<u64>) -> Option<ViewersPiece> {
         let View { timeline, run, .. } = &self.view;
         // A greater number than the last one is another server's, and `follow` begins anew.
@@ -185,7 +186,7 @@ impl Feed for ViewersFeed {
 
 struct Viewer {
     is_new: bool,
-    /// Which of the numbers it was sent last.
+    /// The number of the state that it was sent last.
     states: u64,
     /// The newest moment that it was sent; None before the first.
     seq: Option<u64>,
@@ -214,7 +215,7 @@ impl Peer<ViewersFeed> for Viewer {
     }
 }
 
-/// Is due at first, and then after each `every`.
+/// A clock that is due at once, and then at each interval `every`.
 struct ViewersClock {
     every: Duration,
     last: Option<Instant>,

@@ -13,17 +13,17 @@ use super::orders_log::ClosedClient;
 use crate::app::database;
 use ninetabs_server::timeline::{Held, Moment, Snapshot, Timeline, What};
 
-/// The most warnings at a time.
+/// Maximum number of warnings at one time.
 const MOST: usize = 3;
-/// For how long all threads are held before it is worth a warning.
+/// How long all threads must be held before there is a warning.
 const FULL_FOR_US: u64 = 5_000_000;
 /// A stream of this age is old.
 const OLD_US: u64 = 60_000_000;
 /// The time over which openings are counted.
 const SECOND_US: u64 = 1_000_000;
-/// How many moments are looked at, at most, when many happen at once.
+/// Maximum number of moments that are examined at one time.
 const MOST_MOMENTS: usize = 2_048;
-/// Fewer openings in a second are not a loop.
+/// Fewer openings per second than this are not reported as a loop.
 const FEWEST_OPENINGS: usize = 4;
 
 /// One warning.
@@ -36,7 +36,7 @@ pub(super) struct Warning {
     pub link: Option<&'static str>,
 }
 
-/// What is known of the server at one moment.
+/// What is known about the server at one moment.
 pub(super) struct WarningInput<'a> {
     pub now_us: u64,
     pub snapshot: &'a Snapshot,
@@ -46,7 +46,7 @@ pub(super) struct WarningInput<'a> {
     pub database: &'a database::Stats,
     /// Connections that wait in the kernel, if they have waited for a second.
     pub listen_queue: usize,
-    /// As [`Watcher::openings`].
+    /// The result of [`Watcher::openings`].
     pub openings: (usize, usize),
 }
 

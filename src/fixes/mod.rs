@@ -1,4 +1,4 @@
-//! The remedies for nine tabs on eight threads: one file each, and a page on which each can be tried.
+//! The remedies for nine tabs on eight threads. Each has a file here, and a page on which it can be tried.
 //!
 //! A remedy is a `Fix`: its name, its view, and the action behind `/fixes/NAME/…`. It uses the app as any
 //! controller would. [`Fixes`] wraps the app: it serves the paths of the remedies and passes every other

@@ -1,6 +1,6 @@
 //! The app's server, on either front door: the model of Puma (`ninetabs_server`), or tiny_http.
 //!
-//! Both have the same pool and the same numbers. A number that tiny_http hides is `None`.
+//! Both fronts have the same pool and report the same numbers. A number that tiny_http hides is `None`.
 
 pub mod tiny_http;
 
@@ -18,11 +18,11 @@ pub use tiny_http::TinyHttpServer;
 pub enum AppServer {
     /// The model of Puma.
     Puma(Handle),
-    /// A thread of tiny_http's per connection, in front of the same pool.
+    /// tiny_http, with one of its own threads per connection, in front of the same pool.
     TinyHttp(TinyHttpServer),
 }
 
-/// Calls the same method of either.
+/// Calls the same method of whichever server runs.
 macro_rules! either {
     ($self:ident, $server:ident => $call:expr) => {
         match $self {
@@ -33,52 +33,53 @@ macro_rules! either {
 }
 
 impl AppServer {
-    /// Where it listens, port 0 resolved.
+    /// Returns the address that the server listens on. If port 0 was requested, this contains the actual
+    /// port.
     pub fn addr(&self) -> SocketAddr {
         either!(self, server => server.addr())
     }
 
-    /// Receives once if the listener dies by itself.
+    /// Receives one message if the listener dies by itself.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         either!(self, server => server.died())
     }
 
-    /// The numbers of now. Reading resets `backlog_max`, as in Puma.
+    /// Returns the current numbers. Reading resets `backlog_max`, as in Puma.
     pub fn stats(&self) -> ServerStats {
         either!(self, server => server.stats())
     }
 
-    /// The numbers of now; nothing is reset.
+    /// Returns the current numbers without resetting any.
     pub fn glance(&self) -> ServerStats {
         either!(self, server => server.glance())
     }
 
-    /// Every pool thread, lowest number first.
+    /// Returns every pool thread, lowest number first.
     pub fn threads(&self) -> Vec<ThreadView> {
         either!(self, server => server.threads())
     }
 
-    /// The size of the pool that is in force.
+    /// Returns the current size limits of the pool.
     pub fn size(&self) -> PoolSize {
         either!(self, server => server.size())
     }
 
-    /// Sets the least and the most number of threads, and neither starts nor ends one.
+    /// Sets the minimum and maximum number of threads. Neither starts nor ends a thread.
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
         either!(self, server => server.resize(min, max))
     }
 
-    /// Asks one thread above the least to leave as soon as it is idle.
+    /// Asks one thread above the minimum to leave as soon as it is idle.
     pub fn trim(&self) {
         either!(self, server => server.trim());
     }
 
-    /// Starts threads until the least are there.
+    /// Starts threads until the minimum is reached.
     pub fn fill(&self) {
         either!(self, server => server.fill());
     }
 
-    /// The maximum number of connections. None with tiny_http, which has no limit.
+    /// Returns the maximum number of connections, or `None` with tiny_http, which has no limit.
     pub fn max_connections(&self) -> Option<usize> {
         match self {
             AppServer::Puma(server) => Some(server.max_connections()),
@@ -86,21 +87,22 @@ impl AppServer {
         }
     }
 
-    /// Lets in no more than this many connections from now on, where there is a limit.
+    /// Sets the maximum number of open connections. Does nothing with tiny_http.
     pub fn limit_connections(&self, most: usize) {
         if let AppServer::Puma(server) = self {
             server.limit_connections(most);
         }
     }
 
-    /// Records the heads of requests that wait in todo unread. On tiny_http they have been read.
+    /// Records the heads of unread requests in todo. With tiny_http, all requests in todo have been
+    /// read.
     pub fn look_at_todo(&self) {
         if let AppServer::Puma(server) = self {
             server.look_at_todo();
         }
     }
 
-    /// Stops accepting. What is queued will still be served.
+    /// Stops accepting. Queued requests are still served.
     pub fn stop_accepting(&self) {
         either!(self, server => server.stop_accepting());
     }

@@ -48,14 +48,14 @@ use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{Subject, Timeline, What};
 use ninetabs_server::{App, Reaper, StartError, Streams};
 
-/// The name of the server, with which the names of its threads begin.
+/// The prefix of the names of the server's threads.
 const NAME: &str = "puma srv";
 /// How often the acceptor checks whether it must stop and whether its listener is open.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A queued request.
 pub struct Job {
-    /// None once a pool thread has taken it.
+    /// `None` once a pool thread has taken it.
     request: Option<tiny_http::Request>,
     subject: Subject,
 }
@@ -172,7 +172,7 @@ impl TinyHttpServer {
         self.front.address
     }
 
-    /// Receives once if the listener dies by itself.
+    /// Receives one message if the listener dies by itself.
     pub fn died(&self) -> &Receiver<ListenerDied> {
         &self.front.died
     }
@@ -289,7 +289,7 @@ impl TinyHttpAcceptor {
             }
             match self.server.recv_timeout(LOOK_EVERY) {
                 last if stop.has_come() => {
-                    // Dropping an unserved request could block, or end the process.
+                    // Dropping an unserved request could block or end the process.
                     mem::forget(last);
                     while let Ok(Some(unread)) = self.server.try_recv() {
                         mem::forget(unread);

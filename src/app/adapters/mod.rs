@@ -1,14 +1,13 @@
 //! The database engines. Only this module knows SQL, and the crates that speak to an engine.
 //!
-//! The rest of the app knows three traits:
+//! The rest of the app uses three traits:
 //!
 //! - a [`Session`] is one connection, and reads and creates models;
 //! - an [`Adapter`] opens sessions, and knows whether the database's files are still there;
 //! - a [`Follower`] finds the commits of other programs.
 //!
 //! [`sqlite3`] is the one engine. The tests have a second one (`scripted`), which answers as a script says.
-//! Every call may block, for the timeout of its session at most, so the event loop of the listeners makes
-//! none.
+//! Every call may block for up to the timeout of its session, so the event loop of the listeners makes none.
 //!
 //! An id stands for "everything up to here", so an engine must make models visible in the order of their ids:
 //! a session that sees a model also sees every model with a smaller id that any session will ever see.
@@ -28,10 +27,10 @@ pub mod sqlite3;
 
 /// One connection to the models.
 pub trait Session: Send + fmt::Debug {
-    /// Sets how long each later call waits at most, for a lock or for an answer.
+    /// Sets the longest time that each later call waits for a lock or for an answer.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure>;
 
-    /// The newest models with a smaller id, or of all without an id, newest first.
+    /// The newest models with a smaller id, or the newest of all if no id is given, newest first.
     fn before(&mut self, id: Option<i64>, limit: Limit) -> Result<Batch, Failure>;
 
     /// The first models with a greater id, oldest first.
@@ -44,7 +43,7 @@ pub trait Session: Send + fmt::Debug {
         Ok(batch)
     }
 
-    /// `Model.models_since(time)` of the original app: models created after that time, or at it with a
+    /// `Model.models_since(time)` of the original app: models created after that time, or at that time with a
     /// greater id. Ordered by time, oldest first.
     fn models_since(&mut self, from: (i64, i64), limit: Limit) -> Result<Batch, Failure>;
 
@@ -52,7 +51,7 @@ pub trait Session: Send + fmt::Debug {
     /// Every model up to it that will ever be visible is visible now.
     fn last_id(&mut self) -> Result<i64, Failure>;
 
-    /// Creates a model, and deletes the oldest beyond the newest `keep` if given. Both are committed when
+    /// Creates a model. If `keep` is given, deletes all but the newest `keep` models. Both are committed when
     /// this returns. After an error, the model may exist nevertheless.
     fn create(&mut self, name: &str, keep: Option<u64>) -> Result<Model, Failure>;
 }
@@ -65,8 +64,8 @@ pub trait Adapter: Send + Sync + fmt::Debug {
     /// Opens a connection that finds the commits of other programs.
     fn follow(&self) -> Result<Box<dyn Follower>, Failure>;
 
-    /// Checks that the database's files are where they were when it was opened. A change is logged once, in
-    /// both directions. An engine without files has nothing to check.
+    /// Checks that the database's files are where they were when it was opened. A change is logged once, when
+    /// the files disappear and when they come back. An engine without files has nothing to check.
     fn check_files(&self) -> Result<(), Gone> {
         Ok(())
     }
@@ -74,8 +73,8 @@ pub trait Adapter: Send + Sync + fmt::Debug {
 
 /// Finds the commits of other programs, which run no hook of this process.
 pub trait Follower: Send {
-    /// How long the thread sleeps between two looks. An engine that sends notifications of commits waits in
-    /// [`look`] instead, for no longer than a stop may take.
+    /// How long the thread sleeps between two calls of [`look`]. An engine that sends notifications of
+    /// commits waits in [`look`] instead, for no longer than a stop may take.
     ///
     /// [`look`]: Follower::look
     fn pause(&self) -> Duration;
@@ -85,7 +84,7 @@ pub trait Follower: Send {
     fn look(&mut self, known: Known) -> Result<Option<Change>, Failure>;
 }
 
-/// What this process knows of the table.
+/// What this process knows about the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     pub table: Table,

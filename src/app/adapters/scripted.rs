@@ -20,7 +20,7 @@ use crate::timestamp;
 pub(crate) enum Numbers {
     /// At its commit, so that numbers become visible in order.
     AtCommit,
-    /// At its begin, so that a number may become visible after a greater one.
+    /// When it begins, so that a number may become visible after a greater one.
     AtBegin,
 }
 
@@ -70,9 +70,10 @@ enum ScriptedNotice {
 struct Rows {
     visible: BTreeMap<i64, Model>,
     last_given: i64,
-    /// Whether or not its model still exists.
+    /// The last committed number, whether or not its model still exists.
     last_committed: i64,
-    /// The numbers of the open transactions, in the order of their begin; 0 if assigned at commit.
+    /// The numbers of the open transactions, in the order in which they began; 0 if the number is assigned
+    /// at commit.
     open: Vec<i64>,
 }
 

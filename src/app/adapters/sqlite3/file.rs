@@ -33,7 +33,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 const APPLICATION_ID_AT: usize = 68;
 
-/// Flags for opening an existing file. `SQLITE_OPEN_URI` is missing, so that a path is a path.
+/// Flags for opening an existing file. `SQLITE_OPEN_URI` is missing, so that a path is never taken for a URI.
 const EXISTING: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 
 /// How long a database has to last.
@@ -94,7 +94,8 @@ impl Files {
         Ok(Sqlite3Session::of(connection))
     }
 
-    /// Checks that they are at their paths. A change is logged once, in both directions.
+    /// Checks that they are at their paths. A change is logged once, when they disappear and when they come
+    /// back.
     pub fn check(&self) -> Result<(), Gone> {
         let beside = self.beside.iter().map(|(path, identity)| (path, identity));
         let known = [(&self.path, &self.identity)].into_iter().chain(beside);
@@ -151,7 +152,7 @@ pub(super) fn prepare(path: &Path, keep: Keep) -> Result<Prepared, Failure> {
     Ok(Prepared { session, last_id, table })
 }
 
-/// Blocks while another process prepares the same file, for the busy timeout at most: SQLite's own wait does
+/// Blocks while another process prepares the same file, for at most the busy timeout: SQLite's own wait does
 /// not cover a change of the mode.
 fn into_wal_mode(connection: &Connection) -> rusqlite::Result<()> {
     let began = Instant::now();

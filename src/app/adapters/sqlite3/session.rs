@@ -35,8 +35,9 @@ impl Sqlite3Session {
         Sqlite3Session { db }
     }
 
-    /// The greatest id, 0 without models. Models with ids below 1, which only another program inserts, are on
-    /// the page but not in a stream: a position stands for all ids up to it, and the least position is 0.
+    /// The greatest id, or 0 if there are no models. Models with ids below 1, which only another program
+    /// inserts, are on the page but not in a stream: a position stands for all ids up to it, and the least
+    /// position is 0.
     fn newest_id(&self) -> rusqlite::Result<i64> {
         let sql = "SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1";
         let newest: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
@@ -46,7 +47,8 @@ impl Sqlite3Session {
     /// The last id that was assigned. Another program can change the recorded number, or insert an id beyond
     /// it.
     pub(super) fn last(&self) -> rusqlite::Result<i64> {
-        // A single statement, since each is a transaction of its own, and a new stream waits for it.
+        // One statement, because each statement is a separate transaction, and a new stream waits for the
+        // result.
         let sql = "SELECT max(0,
             ifnull((SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'models'), 0),
             ifnull((SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1), 0))";
@@ -60,7 +62,7 @@ impl Sqlite3Session {
 
     fn insert_model(&mut self, name: &str, keep: Option<u64>) -> rusqlite::Result<Model> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Taken under the write lock, so that time and id grow together.
+        // The time is taken under the write lock, so that time and id grow together.
         let created_at = SystemTime::now();
         transaction
             .prepare_cached("INSERT INTO models (name, created_at_us) VALUES (?, ?)")?
