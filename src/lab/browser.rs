@@ -68,8 +68,8 @@ impl Browser {
         &self.sockets
     }
 
-    /// Opens a tab on `page_url`; when the page has come, the tab opens the stream at
-    /// `stream_path`, which is resolved against the page's URL.
+    /// Opens a tab on `page_url`. When the page has loaded, the tab opens the stream at `stream_path`, which is
+    /// resolved against the page's URL.
     pub fn open(&self, page_url: &str, stream_path: &str) -> Result<BrowserTab, TabError> {
         let page_url = parse_url(page_url)?;
         let bad = |error| bad_url(stream_path, &error);
@@ -96,7 +96,7 @@ pub struct BrowserTab {
 }
 
 impl BrowserTab {
-    /// How it is at this moment.
+    /// The current state.
     pub fn state(&self) -> TabState {
         let page = self.page.progress().clone();
         if page.closing {
@@ -120,13 +120,13 @@ impl BrowserTab {
         self.page.stream.get()
     }
 
-    /// The port on this side over which the page was asked for, once it was.
+    /// The local port of the page's request, once it has been sent.
     pub fn page_port(&self) -> Option<u16> {
         self.page.progress().local_port
     }
 
-    /// Blocks until `condition` holds, and gives the state in which it did; `None`
-    /// when `timeout` has passed. It looks every 2 ms.
+    /// Blocks until `condition` holds, and returns the state in which it did, or `None` once `timeout` has passed.
+    /// Checks every 2 ms.
     pub fn wait_for(&self, condition: impl Fn(&TabState) -> bool, timeout: Duration) -> Option<TabState> {
         let end = Instant::now() + timeout;
         loop {
@@ -141,7 +141,7 @@ impl BrowserTab {
         }
     }
 
-    /// The person closes the tab. Blocks until its threads have ended.
+    /// Closes the tab as its user would. Blocks until its threads have ended.
     pub fn close(&self) {
         self.page.progress().closing = true;
         self.thread.end_with(|| {
@@ -160,7 +160,7 @@ impl Drop for BrowserTab {
     }
 }
 
-/// What a tab and its page's thread both see.
+/// The state that a tab and its page's thread share.
 #[derive(Debug, Default)]
 struct LoadedPage {
     progress: Mutex<PageProgress>,
@@ -182,7 +182,7 @@ impl LoadedPage {
     }
 }
 
-/// What the page's thread owns.
+/// The state that the page's thread owns.
 struct Loader {
     page_url: Url,
     stream_url: Url,
@@ -196,7 +196,7 @@ impl Loader {
         let failure = match self.load(stop) {
             Ok(Some(200)) => match Tab::open_into(self.stream_url.as_str(), self.settings, deaf()) {
                 Ok(stream) => {
-                    // The cell is empty: this thread alone fills it, once.
+                    // The cell is empty: only this thread fills it, once.
                     let _ = self.page.stream.set(stream);
                     return;
                 }
@@ -209,7 +209,7 @@ impl Loader {
         self.page.progress().failure = Some(failure);
     }
 
-    /// Loads the page and gives its status; `None` when the tab was closed meanwhile.
+    /// Loads the page and returns its status, or `None` if the tab was closed in the meantime.
     fn load(&self, stop: &StopSignal) -> Result<Option<u16>, HttpError> {
         let waiting = || self.page.progress().waiting = Waiting::ForSocket;
         let Some(_slot) = self.sockets.take(&self.page_url, stop, waiting) else { return Ok(None) };
@@ -232,7 +232,7 @@ impl Loader {
     }
 }
 
-/// A channel without a receiver: the state of the tab is all that a browser shows.
+/// A channel without a receiver: a browser shows only the state of the tab.
 fn deaf() -> crossbeam_channel::Sender<super::tab::Happening> {
     crossbeam_channel::bounded(0).0
 }

@@ -1,7 +1,7 @@
 //! The real Chromium, headless, driven by DevTools over a pipe (`devtools`).
 //!
-//! `Target.createTarget` opens a page in a tab of its own, `Target.getTargets` names the pages with
-//! their titles, `Target.closeTarget` closes one. Nine tabs need no more: a page shows its state in its
+//! `Target.createTarget` opens a page in a tab of its own, `Target.getTargets` names the pages with their
+//! titles, `Target.closeTarget` closes one. Nine tabs need no more than that: a page shows its state in its
 //! title, and the server knows the rest.
 //!
 //! Each [`Chromium`] is a [`Process`] with a profile in a temporary folder. The folder is removed with it, even
@@ -26,7 +26,7 @@ use super::interrupt::Interrupt;
 use super::program::{Program, find};
 use super::scratch::{Scratch, ScratchError};
 
-/// How long Chromium may take until its DevTools answer.
+/// How long Chromium may take to start until DevTools answers.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long one call of DevTools may take.
@@ -40,10 +40,10 @@ pub enum ChromiumError {
     /// None of its names is on PATH.
     #[error("Chromium is not installed: install the package chromium to see this in a real browser")]
     NotInstalled,
-    /// A signal came.
+    /// A signal was received.
     #[error("interrupted")]
     Interrupted,
-    /// The system did not run it.
+    /// The system could not run it.
     #[error("cannot run Chromium: {0}")]
     NotRun(#[from] io::Error),
     /// The folder for its profile could not be created.
@@ -71,9 +71,9 @@ pub struct Page {
     /// Its name.
     #[serde(rename = "targetId")]
     pub id: PageId,
-    /// Its title; its address while it has none.
+    /// Its title, or its address if it has none yet.
     pub title: String,
-    /// Its address, as far as it has got: `about:blank` or empty at first.
+    /// Its current address: `about:blank` or empty at first.
     pub url: String,
 }
 
@@ -169,13 +169,13 @@ impl Chromium {
         read(answer["targetId"].take())
     }
 
-    /// Closes a tab. Returns when DevTools has taken the order; the server hears of
-    /// it some milliseconds later.
+    /// Closes a tab. Returns when DevTools has accepted the command. The server detects the close some
+    /// milliseconds later.
     pub fn close(&self, id: &PageId) -> Result<(), ChromiumError> {
         self.call("Target.closeTarget", &json!({ "targetId": id.0 })).map(drop)
     }
 
-    /// The tabs that are open, in no order.
+    /// The open tabs, in no particular order.
     pub fn pages(&self) -> Result<Vec<Page>, ChromiumError> {
         #[derive(Deserialize)]
         struct Target {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-/// One thing that an act claims, and whether it came true.
+/// One claim of an act, and whether it held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claim {
-    /// Its subject: the name that programs know it by.
+    /// Its subject: its name in the JSON output.
     pub claim: String,
     pub expected: String,
     pub measured: String,
@@ -16,7 +16,7 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Says what was measured in these words, instead of the claim's name and its value.
+    /// Describes the measurement in these words, instead of with the claim's name and value.
     pub fn says(&mut self, sentence: impl Into<String>) {
         self.sentence = Some(sentence.into());
     }
@@ -37,7 +37,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether every claim came true. An act that measured nothing has shown nothing.
+    /// Whether every claim held. An act that measured nothing has shown nothing.
     pub fn held(&self) -> bool {
         !self.claims.is_empty() && self.claims.iter().all(|claim| claim.held)
     }
@@ -59,7 +59,7 @@ impl Claims {
         self.push(claim, expected.to_string(), measured.to_string(), held)
     }
 
-    /// Claims anything else than an equality.
+    /// Adds a claim that is not an equality.
     pub fn push(
         &mut self,
         claim: impl Into<String>,

@@ -4,20 +4,19 @@
 //! parser outlives a connection, because two values of a stream do: the last
 //! event ID and the reconnection time. [`Parser::begin`] resets the rest.
 //!
-//! A line is decoded when its end has been seen. CR and LF are never part of a
-//! longer UTF-8 sequence, so decoding line by line gives what decoding the whole
-//! stream would, wherever the pieces were cut, and a byte order mark is nothing
-//! but the first three bytes of the first line.
+//! A line is decoded when its end has been seen. CR and LF are never part of a longer UTF-8
+//! sequence, so decoding line by line gives the same result as decoding the whole stream, wherever
+//! the pieces were cut. A byte order mark is the first three bytes of the first line.
 //!
-//! Where the standard leaves a choice the parser does what Chromium does: an empty
-//! `retry:` restores the client's own delay. Nothing here blocks.
+//! Where the standard leaves a choice, the parser does what Chromium does: an empty `retry:`
+//! restores the client's own delay. Nothing here blocks.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The most bytes that one unfinished event (its data and the line being read)
-/// may hold, unless [`Parser::with_limit`] says otherwise: 64 MiB.
+/// Maximum size of an unfinished event (its data and the line being read), unless
+/// [`Parser::with_limit`] sets another: 64 MiB.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -30,7 +29,7 @@ pub struct ReceivedEvent {
     pub event_type: String,
     /// The `data` lines, joined by LF.
     pub data: String,
-    /// The newest `id`, which may be one of an earlier event.
+    /// The newest `id`, which may be that of an earlier event.
     #[serde(rename = "lastEventId")]
     pub last_event_id: String,
 }
@@ -56,7 +55,7 @@ pub struct Parser {
 
     // These belong to one connection.
     first_line: bool,
-    /// The byte before was a CR: an LF that follows belongs to the same line end.
+    /// Whether the previous byte was a CR. An LF that follows belongs to the same line end.
     after_cr: bool,
     line: Vec<u8>,
     pending: Pending,
@@ -90,14 +89,13 @@ impl Parser {
         }
     }
 
-    /// Goes on as if `id` had been received, as for an object that takes over
-    /// from an earlier one.
+    /// Continues as if `id` had been received, for an object that takes over from an earlier one.
     pub fn resume_from(&mut self, id: &str) {
         self.last_event_id = id.to_owned();
         self.begin();
     }
 
-    /// A new connection begins: an unfinished event and its id are thrown away.
+    /// Begins a new connection: an unfinished event and its id are discarded.
     pub fn begin(&mut self) {
         self.first_line = true;
         self.after_cr = false;
@@ -105,7 +103,7 @@ impl Parser {
         self.pending = Pending { id: self.last_event_id.clone(), ..Pending::default() };
     }
 
-    /// What a reconnect sends as `Last-Event-ID`; empty: no such header.
+    /// The value that a reconnect sends as `Last-Event-ID`. If it is empty, no such header is sent.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
@@ -115,8 +113,8 @@ impl Parser {
         self.retry
     }
 
-    /// Takes the next `bytes` of the stream and hands each event that they finish
-    /// to `on`, in order.
+    /// Takes the next `bytes` of the stream, and passes each event that they complete to `on`, in
+    /// order.
     pub fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(ReceivedEvent)) -> Result<(), EventTooLarge> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
@@ -127,12 +125,13 @@ impl Parser {
                 self.line.extend_from_slice(bytes);
                 return self.check_size(self.line.len());
             };
-            // A CR ends its line at once. Waiting for the byte behind it would hold
-            // back an event for as long as the server has nothing more to say.
+            // A CR ends its line at once. Waiting for the next byte would delay an event for as long
+            // as the server sends nothing more.
             self.after_cr = bytes[end] == b'\r';
             let mut line = std::mem::take(&mut self.line);
             line.extend_from_slice(&bytes[..end]);
-            // Also if it came in one piece: the limit must not depend on how the bytes were cut.
+            // Checked even if the event came in one piece: the limit must not depend on how the
+            // bytes were cut.
             self.check_size(line.len())?;
             bytes = &bytes[end + 1..];
             if let Some(event) = self.end_of_line(&line) {
@@ -145,7 +144,7 @@ impl Parser {
         Ok(())
     }
 
-    /// With a line of so many bytes besides the data.
+    /// Checks the limit, with a line of this many bytes in addition to the data.
     fn check_size(&self, line: usize) -> Result<(), EventTooLarge> {
         let held = line + self.pending.data.len();
         if held > self.limit { Err(EventTooLarge { limit: self.limit }) } else { Ok(()) }
@@ -162,8 +161,7 @@ impl Parser {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &[][..]),
         };
-        // A comment is a field with an empty name, and so is ignored like any
-        // other name that means nothing.
+        // A comment is a field with an empty name, so it is ignored like any other unknown field.
         self.field(name, value.strip_prefix(b" ").unwrap_or(value));
         None
     }
@@ -224,7 +222,7 @@ mod tests {
         events(&mut parser, b"retry: 700\nid: 4\ndata: a\n\nid: 5\nevent: lost\ndata: lost\r");
         parser.begin();
         assert_eq!((parser.last_event_id(), parser.retry()), ("4", Some(Duration::from_millis(700))));
-        // The LF is a blank line of its own here, and the mark a mark again.
+        // Here the LF is a separate blank line, and the mark is a byte order mark again.
         assert_eq!(
             events(&mut parser, b"\n\xEF\xBB\xBFdata: spoilt\n\ndata: b\n\n"),
             [("b".into(), "4".into())]

@@ -1,5 +1,5 @@
-//! Follows a server while it runs: a thread asks its control server for the timeline again and again, and keeps
-//! the [`Record`] of it.
+//! Follows a server while it runs: a thread repeatedly asks its control server for the timeline, and keeps the
+//! [`Record`] of it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use ninetabs_server::threads::{SpawnError, StoppableThread};
 use super::http;
 use super::record::Record;
 
-/// How often the control server is asked.
+/// The interval of the requests to the control server.
 const ASK_EVERY: Duration = Duration::from_millis(40);
-/// How long it may take to answer.
+/// How long the control server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Keeps a [`Record`] up to date until it is dropped.
@@ -79,6 +79,6 @@ impl FollowedRecord {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // After a panic in the middle of an update a story may lack a field, but holds no wrong one.
+    // After a panic in the middle of an update, a story may lack a field, but has no wrong one.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

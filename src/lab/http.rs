@@ -2,14 +2,14 @@
 //!
 //! The lab studies failures: a server that accepts and never answers, one that refuses, one that cuts an answer short.
 //! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies nor TLS, and requests no
-//! compression. A [`Connection`] carries one request, and the caller knows its local port, by which the request is found
-//! in the server's own records.
+//! compression. A [`Connection`] carries one request. The caller knows its local port, and can find the request by it in
+//! the server's own records.
 //!
 //! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and decodes the body ([`Content`]).
 //!
-//! Everything blocks the calling thread: [`get`], [`post`] and [`request`] at most for their timeout, a bare
-//! [`Connection`] until its deadline. A [`Closer`] ends either from another thread. Only the name resolver, for names
-//! that are not loopback, is not bounded.
+//! Everything blocks the calling thread: [`get`], [`post`] and [`request`] for at most their timeout, a bare
+//! [`Connection`] until its deadline. A [`Closer`] ends either from another thread. Only the name resolver, which is
+//! used for names that are not loopback, has no time limit.
 
 pub mod address;
 pub mod body;
@@ -30,19 +30,19 @@ pub use coding::Content;
 pub use connection::{Closer, Connection, Options};
 pub use head::Reading;
 
-/// The most bytes that a response's head may have: 256 KiB, as in Chromium.
+/// Maximum size of a response's head: 256 KiB, as in Chromium.
 pub const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// The most header fields that a response may have when it is read strictly.
+/// Maximum number of header fields of a response that is read strictly.
 pub const MAX_HEADERS: usize = 256;
 
-/// The most bytes of a body that [`request`] collects: 64 MiB.
+/// Maximum size of a body that [`request`] collects: 64 MiB.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// The text is not a URL, or not one that can be asked for.
+    /// The text is not a URL, or not one that can be requested.
     #[error("{url:?} is not a URL with a host that can be asked: {why}; give http://HOST[:PORT]/PATH")]
     BadUrl {
         /// The text.
@@ -50,7 +50,7 @@ pub enum HttpError {
         /// What is wrong with it.
         why: String,
     },
-    /// Another scheme than `http`.
+    /// The scheme is not `http`.
     #[error("{url} is {scheme}, and only plain http is spoken here: give the server's http:// address")]
     NotHttp {
         /// The text.
@@ -58,18 +58,18 @@ pub enum HttpError {
         /// Its scheme.
         scheme: String,
     },
-    /// A header value with CR, LF or NUL.
+    /// A header value contains CR, LF or NUL.
     #[error("the value of {name} has a line break or a NUL, which a header cannot carry")]
     BadHeaderValue {
         /// The header.
         name: &'static str,
     },
-    /// The resolver knows no such name.
+    /// The resolver does not know the name.
     #[error("the name {host} was not resolved: {source}")]
     Resolve {
         /// The name.
         host: String,
-        /// What the resolver answered.
+        /// The resolver's error.
         source: io::Error,
     },
     /// No program listens there.
@@ -94,13 +94,13 @@ pub enum HttpError {
     Connect {
         /// Name, port and addresses.
         to: String,
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
-    /// Connected, asked, and not one byte came in time.
+    /// The request was sent, but no byte of an answer arrived in time.
     #[error("connected, but not a byte of an answer came in time")]
     NoFirstByte,
-    /// Time was up in the middle of an answer, or of the request.
+    /// The time was up in the middle of the request or of the answer.
     #[error("time was up in the middle of the exchange")]
     TimedOut,
     /// The server closed the connection without a byte.
@@ -109,7 +109,7 @@ pub enum HttpError {
     /// The connection was reset (RST) or had been closed under a write (EPIPE).
     #[error("the connection was reset: {source}")]
     Reset {
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
     /// The connection ended in the middle of the head, or before the body's end.
@@ -135,7 +135,7 @@ pub enum HttpError {
         /// Its name.
         coding: String,
     },
-    /// Its length, its chunks or its coding make no sense.
+    /// Its length, its chunks or its coding are invalid.
     #[error("the body of the answer is framed wrongly: {what}")]
     BadFraming {
         /// What is wrong with it.
@@ -147,14 +147,14 @@ pub enum HttpError {
     /// Reading or writing failed, for any other cause.
     #[error("the exchange failed: {source}")]
     Failed {
-        /// What the system answered.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl HttpError {
-    /// Whether another attempt would end in the same way, because of what was asked for or
-    /// how the server speaks, and not because of what happened to a connection.
+    /// Whether another attempt would fail in the same way, because of the request or of how the server answers, and not
+    /// because of an event on the connection.
     pub fn is_final(&self) -> bool {
         match self {
             HttpError::BadUrl { .. }
@@ -179,7 +179,7 @@ impl HttpError {
         }
     }
 
-    /// The name of what [`Body`] failed with.
+    /// Converts the error with which [`Body`] failed.
     pub fn from_body(error: io::Error) -> HttpError {
         match error.kind() {
             ErrorKind::UnexpectedEof => HttpError::EndedEarly,
@@ -193,14 +193,14 @@ impl HttpError {
     }
 }
 
-/// What is asked, apart from the URL.
+/// A request, apart from its URL.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRequest {
-    /// `GET` when empty.
+    /// The method; `GET` if empty.
     pub method: &'static str,
     /// Sent in this order, after `Host`. Values are bytes: a `Last-Event-ID` is raw UTF-8.
     pub headers: Vec<(&'static str, Vec<u8>)>,
-    /// Sent with its `Content-Length` when there is one.
+    /// The body, which is sent with its `Content-Length` if there is one.
     pub body: Option<Vec<u8>>,
 }
 

@@ -1,6 +1,6 @@
 //! An interrupt by a signal, as the waits of the acts see it.
 //!
-//! It comes once and stays: every copy sees it, and every later wait ends at once.
+//! It comes once and stays in effect: every copy sees it, and every later wait ends at once.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,13 +17,13 @@ pub struct Interrupt(StopSignal);
 pub struct Interrupted;
 
 impl Interrupt {
-    /// Dropping the sender is the interrupt.
+    /// Creates an interrupt that comes when the sender is dropped.
     pub fn new() -> (Sender<Infallible>, Interrupt) {
         let (asks, asked) = StopSignal::new();
         (asks, Interrupt(asked))
     }
 
-    /// One that never comes.
+    /// Creates an interrupt that never comes.
     pub fn never() -> Interrupt {
         Interrupt(StopSignal::never())
     }
@@ -32,12 +32,12 @@ impl Interrupt {
         self.0.has_come()
     }
 
-    /// Lets time pass.
+    /// Waits for this time.
     pub fn sleep(&self, time: Duration) -> Result<(), Interrupted> {
         if self.0.sleep(time) { Ok(()) } else { Err(Interrupted) }
     }
 
-    /// Ready once it has come, for a `select!`.
+    /// Returns a channel that is ready once the interrupt has come, for use in `select!`.
     pub fn receiver(&self) -> &Receiver<Infallible> {
         self.0.receiver()
     }

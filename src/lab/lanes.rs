@@ -63,7 +63,7 @@ impl Cell {
     }
 }
 
-/// The cells that a legend explains, each with its word.
+/// The cells that a legend explains, each with its description.
 pub const LEGEND: [(Cell, &str); 8] = [
     (Cell::Wrote, "write"),
     (Cell::Held, "held"),
@@ -90,7 +90,7 @@ pub struct Lane {
 /// The label of the queue's lane.
 pub const QUEUE: &str = "queue";
 
-/// The columns that one request takes in a lane.
+/// The columns that one request occupies in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Band {
     pub from: usize,
@@ -157,7 +157,8 @@ impl Lane {
         self.cells.iter().all(|cell| *cell == Cell::Empty)
     }
 
-    /// What happened in it, in order and without its times: lanes with the same course can stand for each other.
+    /// What happened in it, in order but without times. One of several lanes with the same course can represent
+    /// the others.
     fn course(&self) -> Vec<Cell> {
         let state = |cell: &Cell| if *cell == Cell::Wrote { Cell::Held } else { *cell };
         let mut course: Vec<Cell> = self.cells.iter().map(state).collect();
@@ -166,8 +167,8 @@ impl Lane {
     }
 }
 
-/// Splits lanes into at most `most` that are shown and those that are folded, each in order. Of lanes with the same
-/// course at least one is shown, as far as there are rows.
+/// Splits lanes into at most `most` that are shown and those that are folded, each in order. At least one of the
+/// lanes with the same course is shown, as far as there are rows.
 pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
     if lanes.len() <= most {
         return (lanes.iter().collect(), Vec::new());

@@ -1,8 +1,8 @@
-//! What `reproduce` prints while it runs: on a terminal with lanes that are redrawn in place, elsewhere as plain
-//! lines, with `--json` nothing.
+//! The output of `reproduce` while it runs: lanes that are redrawn in place on a terminal, plain lines
+//! elsewhere, and nothing with `--json`.
 //!
 //! An act fits on a screen of 24 rows. [`Narrator`] counts the rows of the act: a picture folds lanes, and short
-//! claims share a line, as far as that is needed. A higher terminal gets more of both.
+//! claims share a line, as far as that is needed. A taller terminal shows more of both.
 
 mod rows;
 
@@ -17,13 +17,13 @@ use super::signs::Signs;
 use ninetabs_server::escape::printable;
 use rows::{LABEL, Picture, style};
 
-/// Rows that an act has if nothing is known of the terminal, and at least.
+/// Rows of an act if the size of the terminal is unknown, and the minimum otherwise.
 const ROWS: usize = 24;
 /// Columns of the words in the margin.
 const MARGIN: usize = LABEL;
-/// The most columns that are used.
+/// Maximum number of columns that are used.
 const MOST_COLUMNS: usize = 120;
-/// Between claims that share a line.
+/// The gap between claims that share a line.
 const GAP: &str = "   ";
 
 /// Where the output goes.
@@ -90,13 +90,13 @@ impl Narrator {
         }
     }
 
-    /// What the next picture shows.
+    /// Sets the caption of the next picture.
     pub fn caption(&mut self, text: &str) {
         self.settle();
         text.clone_into(&mut self.caption);
     }
 
-    /// The legend of all pictures.
+    /// Prints the legend of all pictures.
     pub fn legend(&mut self) {
         let (mut line, mut used) = (String::new(), 0);
         for (cell, word) in LEGEND {
@@ -112,7 +112,7 @@ impl Narrator {
         self.line(line.trim_end());
     }
 
-    /// A word in the margin, and a paragraph beside it.
+    /// Prints a word in the margin, and a paragraph beside it.
     pub fn entry(&mut self, word: &str, text: &str) {
         self.settle();
         for (number, line) in self.beside_the_margin(text).iter().enumerate() {
@@ -165,7 +165,7 @@ impl Narrator {
         }
     }
 
-    /// The finished picture, with at most so many lanes on a screen of 24 rows.
+    /// Prints the finished picture, with at most this many lanes on a screen of 24 rows.
     pub fn lanes(&mut self, record: &Record, from_us: u64, most: usize) {
         if self.manner == Manner::Silent {
             return;

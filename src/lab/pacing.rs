@@ -1,4 +1,4 @@
-//! How often a client may connect, whatever its server answers.
+//! Limits how often a client may connect, whatever its server answers.
 //!
 //! A server influences how often its clients connect: by `retry: 0`, by redirects, by answers that end at once. None of
 //! that may turn a client of this program into a flood. A [`Pacing`] allows [`BURST`] connections at once, which is more
@@ -17,7 +17,7 @@ pub const BURST: u32 = 30;
 /// The rate of one client.
 #[derive(Debug, Clone, Default)]
 pub struct Pacing {
-    /// When the whole burst is available again. In the past: it is available.
+    /// When the whole burst is available again. A time in the past means that it is available now.
     full_at: Option<Instant>,
 }
 
@@ -46,7 +46,7 @@ mod tests {
             now += pacing.next(now);
         }
         assert_eq!(now - begin, Duration::from_secs(100) / PER_SECOND);
-        // A pause fills the burst again, and no more than that.
+        // A pause restores the burst, but no more than that.
         now += Duration::from_secs(1000);
         for _ in 0..BURST {
             assert_eq!(pacing.next(now), Duration::ZERO);

@@ -1,8 +1,8 @@
 //! A record as a picture in SVG: one lane per thread, and the queue below.
 //!
 //! The lanes of the terminal ([`super::lanes`]) have a column for a fraction of a second. Here everything is drawn
-//! where it happened. A pure drawing of a [`Scene`]; the template holds the shapes, [`STYLE`] and [`PALETTE`] their
-//! colors.
+//! where it happened. It is a pure function of a [`Scene`]. The template has the shapes, and [`STYLE`] and
+//! [`PALETTE`] have their colors.
 
 use minijinja::{Environment, Value, context};
 use thiserror::Error;
@@ -16,7 +16,7 @@ const TEMPLATE: &str = include_str!("../../views/lanes.svg");
 pub const STYLE: &str = include_str!("../../views/lanes.css");
 /// The values of the colors.
 pub const PALETTE: &str = include_str!("../../views/palette.css");
-/// Pixels: the lanes' width and height, and the margins around them.
+/// The lanes' width and height and the margins around them, in pixels.
 const SPAN: f64 = 760.0;
 const LANE: usize = 25;
 pub const LEFT: f64 = 76.0;
@@ -24,14 +24,14 @@ const RIGHT: f64 = 24.0;
 const TOP: usize = 68;
 const BELOW: usize = 56;
 const LEGEND_ROW: usize = 20;
-/// The top of a picture whose page has the title.
+/// The top of a picture whose title is in the page.
 const BELOW_TITLE: usize = TOP - 6;
 /// The width of a character, and the least distance between a name and the edge of its bar.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
-/// A wait in the queue that is shorter than this part of the picture is not drawn.
+/// A wait in the queue that is shorter than this fraction of the picture is not drawn.
 const PASSING: u64 = 100;
-/// The most ticks of the time axis.
+/// Maximum number of ticks on the time axis.
 const TICKS: u64 = 12;
 
 /// The picture could not be drawn.
@@ -42,7 +42,7 @@ pub struct PictureError(#[from] minijinja::Error);
 /// How a scene is drawn.
 #[derive(Debug, Clone, Default)]
 pub struct PictureLook<'a> {
-    /// The title of a file of its own, which contains its style. A picture in a page has none.
+    /// The title of a separate file, which contains its style. A picture in a page has no title.
     pub title: Option<&'a str>,
     /// What a screen reader says.
     pub label: &'a str,
@@ -50,12 +50,12 @@ pub struct PictureLook<'a> {
     pub until_us: Option<u64>,
     /// Whether threads that were idle all the time are counted, and not drawn.
     pub folds_idle: bool,
-    /// Lines below the title, all in the same place, and the style that shows them one after the other.
+    /// Lines below the title, all in the same place, and the style that shows them one at a time.
     pub lines: Vec<String>,
     pub animation: String,
 }
 
-/// Draws a scene as a file of its own.
+/// Draws a scene as a separate file.
 pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
     let lines = vec![format!("{}; drawn by ninetabs from the record of a run", scene.caption)];
     draw(scene, &PictureLook { title: Some(title), label: title, lines, ..PictureLook::default() })
@@ -187,7 +187,7 @@ fn stripes(x: f64, width: f64, y: usize) -> String {
     path
 }
 
-/// The requests that wait in the queue for long enough to be drawn, each with a row in which it overlaps no other.
+/// The requests that wait in the queue long enough to be drawn, each with a row in which it overlaps no other.
 fn waiters<'a>(record: &'a Record, scale: &PictureScale) -> Vec<(usize, &'a Story)> {
     let stays = |story: &&Story| {
         let until_us = waits_until(story, scale);
@@ -310,7 +310,7 @@ impl PictureScale {
         Some(round(LEFT + since as f64 * SPAN / self.span_us() as f64))
     }
 
-    /// The left edge and the width of a bar. None if it ended before the picture begins.
+    /// The left edge and the width of a bar. `None` if it ended before the picture begins.
     fn bar(&self, from_us: u64, until_us: u64) -> Option<(f64, f64)> {
         let (x, end) = (self.x(from_us.max(self.from_us))?, self.x(until_us.min(self.to_us))?);
         Some((x, round((end - x).max(2.0))))
@@ -329,7 +329,7 @@ impl PictureScale {
     }
 }
 
-/// To a tenth of a pixel.
+/// Rounds to a tenth of a pixel.
 fn round(pixels: f64) -> f64 {
     (pixels * 10.0).round() / 10.0
 }

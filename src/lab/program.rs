@@ -1,4 +1,4 @@
-//! A real program, run as a child: found on PATH, and killed when its holder is dropped.
+//! A real program, found on PATH and run as a child process. It is killed when its owner is dropped.
 //!
 //! Each has a process group of its own, so that a signal reaches its own children as well, and a Ctrl-C for this process
 //! does not reach it first. [`Program::wait`] blocks for at most its limit. Killing and dropping block until the kernel
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// Where a program is, if it is on PATH and may be run.
+/// The path of a program, if it is on PATH and may be run.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(name)).find(|file| may_run(file))
@@ -56,7 +56,7 @@ impl Program {
         Ok(self.ended)
     }
 
-    /// Blocks until it ends or until `end`; `None`: it still runs. Checks every 5 ms.
+    /// Blocks until it ends, or until `end`, and returns `None` if it still runs. Checks every 5 ms.
     pub fn wait(&mut self, end: Instant) -> io::Result<Option<ExitStatus>> {
         loop {
             let status = self.status()?;
@@ -79,7 +79,7 @@ impl Program {
     }
 
     fn signal(&self, signal: Signal) -> io::Result<()> {
-        // The group's number is the child's, and is its own until it was waited for.
+        // The group has the child's number, which is not reused before the child has been waited for.
         Ok(kill_process_group(Pid::from_child(&self.child), signal)?)
     }
 }

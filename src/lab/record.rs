@@ -16,7 +16,7 @@ use super::story::Story;
 pub struct Record {
     /// The server's clock when it was last asked.
     pub now_us: u64,
-    /// By request number, which is the order of arrival.
+    /// The stories by request number, which is the order of arrival.
     pub stories: BTreeMap<u64, Story>,
     /// The number of moments that the server had dropped before they were fetched.
     pub forgotten: u64,
@@ -81,15 +81,15 @@ impl Record {
 
     fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
         match moment.what {
-            // For the second time if Puma's front had set it aside because it was incomplete. Meanwhile it was in the
-            // reactor, and waited for its client and not for a thread.
+            // This is the second time if Puma's front had set the request aside because it was incomplete. In the
+            // meantime it was in the reactor, and waited for its client, not for a thread.
             What::Queued | What::Accepted { .. } => {
                 if let Some(held) = self.state.waiting(subject.request) {
                     self.stories.insert(subject.request, Story::in_todo(held));
                 }
             }
             What::Withdrawn | What::Rejected { .. } => {
-                // A request that the reactor watched was on a thread before, or never in the queue.
+                // A request that the reactor watched was on a thread earlier, or was never in the queue.
                 let refused = Story { queued_us: moment.at_us, ..Story::new(subject) };
                 let story = self.stories.entry(subject.request).or_insert(refused);
                 story.finished_us.get_or_insert(moment.at_us);
@@ -98,8 +98,8 @@ impl Record {
         }
     }
 
-    /// The thread had this request before. If it no longer has it, the story ends, unless the request was set aside
-    /// and is in the queue or on another thread by now.
+    /// The thread had this request earlier. If it no longer has it, the story ends, unless the request was set aside
+    /// and is now in the queue or on another thread.
     fn end_unless_held(&mut self, thread: usize, held: &Held, at_us: u64) {
         let request = held.subject.request;
         if self.state.is_held_by(thread, request) {
@@ -123,8 +123,8 @@ impl Record {
         }
     }
 
-    /// Takes over the state after these moments. A story that is missing there, and did not end among them, ended
-    /// in the gap.
+    /// Takes over the state after these moments. A story that is missing from the state, and whose end is not among the
+    /// moments, ended in the gap.
     fn settle(&mut self, state: RecordState, until_us: u64) {
         for (thread, held) in state.held() {
             self.story_of(held).on_thread(thread, held);
@@ -148,8 +148,8 @@ impl Record {
         self.stories.entry(held.subject.request).or_insert_with(|| Story::new(held.subject))
     }
 
-    /// Drops what ended before this time on the server's clock, and of more if that
-    /// leaves more than `most` that have ended, so that a busy server can be followed for days.
+    /// Drops the stories that ended before this time on the server's clock, and more if over `most` ended stories would
+    /// remain, so that a busy server can be followed for days.
     pub fn forget_before(&mut self, at_us: u64, most: usize) {
         let mut ended: Vec<u64> = self.stories.values().filter_map(|story| story.finished_us).collect();
         let too_many = ended.len().saturating_sub(most);
@@ -169,12 +169,12 @@ impl Record {
         self.state.seq()
     }
 
-    /// The numbers of the living threads, in their order.
+    /// The numbers of the living threads, in order.
     pub fn threads(&self) -> impl ExactSizeIterator<Item = usize> {
         self.state.threads()
     }
 
-    /// The newest story whose client had this port. The lab knows its own clients by their ports.
+    /// The newest story whose client had this port. The lab identifies its own clients by their ports.
     pub fn of_port(&self, port: u16) -> Option<&Story> {
         self.stories.values().rev().find(|story| story.port == port)
     }
@@ -192,7 +192,7 @@ impl Record {
         self.stories.values().filter(|story| story.is_running()).count()
     }
 
-    /// Those of them that are streams.
+    /// Streams that hold a thread.
     pub fn open_streams(&self) -> usize {
         self.stories.values().filter(|story| story.is_stream && story.is_running()).count()
     }
@@ -251,7 +251,7 @@ pub(crate) mod tests {
         };
         assert_eq!(say(None, What::Queued), (false, true));
         assert_eq!(say(Some(1), What::Started), (true, false));
-        // The reactor has read the rest before thread 1 has turned to something else.
+        // The reactor reads the rest before thread 1 continues with something else.
         assert_eq!(say(None, What::Queued), (false, true));
         assert_eq!(say(Some(2), What::Started), (true, false));
         assert_eq!(say(Some(1), What::Finished), (true, false));
@@ -291,7 +291,7 @@ pub(crate) mod tests {
             timeline.record(thread, Some(Subject { connection: request, port: 40_001, request }), what);
         };
         let refused = || What::Rejected { status: 408, why: "too slow".into() };
-        // The reactor waits in vain for the rest of it.
+        // The rest of it never arrives in the reactor.
         say(None, 1, What::Queued);
         say(Some(1), 1, What::Started);
         say(Some(1), 1, What::Finished);

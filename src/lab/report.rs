@@ -1,8 +1,8 @@
-//! A run as one HTML page that needs nothing else: no script, no other file.
+//! A run as one self-contained HTML page, without a script or other files.
 //!
-//! The verdict comes first, then whatever failed, what was tested, and one line per act. Then each act: what it
-//! expected, its pictures, its claims, its figures. At the end the configuration, and the command that repeats the run.
-//! Pure: it is drawn from the results of the acts.
+//! The verdict comes first, then whatever failed, what was tested, and one line per act. Then follows each act: what it
+//! expected, its pictures, its claims, its figures. At the end are the configuration, and the command that repeats the
+//! run. The page is a pure function of the results of the acts.
 
 use std::time::{Duration, SystemTime};
 

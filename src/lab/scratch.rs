@@ -1,4 +1,4 @@
-//! A temporary folder that is removed with this process, also if it is killed.
+//! A temporary folder that is removed with this process, even if the process is killed.
 //!
 //! A shell waits for the end of this process, which ends its standard input, and then removes the
 //! folder. It is started before the folder is made, so a `kill -9` at any moment
@@ -16,9 +16,9 @@ use thiserror::Error;
 
 use super::program::Program;
 
-/// A line of its standard input names a process group that is to be killed first. Other
-/// processes that still write into the folder may take a moment to end, and may create it again. So the shell
-/// looks again a moment after each removal.
+/// A line of its standard input names a process group to kill first. Other processes that still write into
+/// the folder may take a moment to end, and may create it again. The shell therefore checks again a moment
+/// after each removal.
 const SCRIPT: &str = r#"group=
 read -r group && read -r _
 [ -n "$group" ] && kill -s KILL -- "-$group"
@@ -39,7 +39,7 @@ pub enum ScratchError {
     Shell(io::Error),
 }
 
-/// A folder of this process's, which other users cannot read.
+/// A folder of this process, which other users cannot read.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -47,7 +47,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it in the folder for temporary files, with a name that begins so.
+    /// Creates it in the folder for temporary files. Its name begins with `prefix`.
     pub fn make(prefix: &str) -> Result<Scratch, ScratchError> {
         let name = format!("{prefix}-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let beside = std::env::temp_dir();
@@ -76,14 +76,15 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // The cleaner goes after this: if this process is killed meanwhile, it goes on here.
+        // The shell ends after this: if this process is killed in the meantime, the shell removes the
+        // rest.
         if let Err(error) = remove(&self.path) {
             log::warn!("{} could not be removed: {error}", self.path.display());
         }
     }
 }
 
-/// Killed processes may still write for a moment.
+/// Removes the folder. Killed processes may still write for a moment.
 fn remove(folder: &Path) -> io::Result<()> {
     let mut attempts = 0;
     loop {
@@ -120,7 +121,7 @@ mod tests {
         fs::write(path.join("file"), "").unwrap();
         let mut sleeper = Program::start(Command::new("sleep").arg("600")).unwrap();
         scratch.kill_first(sleeper.id()).unwrap();
-        // As the end of this process would.
+        // As the end of this process would do.
         drop(scratch.cleaner.child().stdin.take());
         let end = std::time::Instant::now() + Duration::from_secs(60);
         assert!(sleeper.wait(end).unwrap().is_some(), "the group was killed");

@@ -13,18 +13,18 @@ pub enum Signs {
     Plain,
 }
 
-/// The variables that set the character encoding, the strongest first.
+/// The variables that set the character encoding, in order of precedence.
 const LOCALE: [&str; 3] = ["LC_ALL", "LC_CTYPE", "LANG"];
 
 impl Signs {
-    /// By the environment: `TERM`, and the first locale variable that is set.
+    /// Chosen by the environment: `TERM`, and the first locale variable that is set.
     pub fn from_environment() -> Signs {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let mut locales = LOCALE.iter().filter_map(std::env::var_os);
         Signs::of(is_dumb, locales.find(|locale| !locale.is_empty()).as_deref())
     }
 
-    /// Without any locale UTF-8 is assumed: in containers and in CI the variables are often missing.
+    /// Without any locale, UTF-8 is assumed: in containers and in CI the variables are often missing.
     fn of(is_dumb: bool, locale: Option<&OsStr>) -> Signs {
         let is_utf8 = locale.is_none_or(|locale| {
             let locale = locale.to_string_lossy().to_ascii_lowercase();

@@ -1,8 +1,8 @@
-//! The six connections that a browser opens to one host, and not a seventh.
+//! The six connections that a browser opens to one host; it opens no seventh.
 //!
 //! Models what Chromium, Firefox and Safari do over HTTP/1.1: if all six are in use, a request waits, unnoticed by the
-//! page, until one is free. A host is scheme, name and port: `tab1.localhost` and `tab2.localhost` are two. The order in
-//! which several waiting requests get a connection is unspecified, as in Chromium.
+//! page, until one is free. A host is a combination of scheme, name and port: `tab1.localhost` and `tab2.localhost` are
+//! two hosts. The order in which several waiting requests get a connection is unspecified, as in Chromium.
 //!
 //! A host is a bounded channel filled with six tokens. [`HostSockets::take`] blocks
 //! until it gets one or the stop signal comes.
@@ -29,19 +29,19 @@ struct Tokens {
     take: Receiver<()>,
 }
 
-/// One of a host's connections; given back when dropped.
+/// One of a host's connections, which is returned when this is dropped.
 #[derive(Debug)]
 pub struct Slot(Sender<()>);
 
 impl HostSockets {
-    /// A connection to the URL's host if one is free at this moment.
+    /// A connection to the URL's host, if one is free now.
     pub fn try_take(&self, url: &Url) -> Option<Slot> {
         let tokens = self.tokens(url);
         tokens.take.try_recv().ok().map(|()| Slot(tokens.put))
     }
 
-    /// A connection to the URL's host. If none is free, `waiting` is called and this
-    /// blocks until one is; `None` when `stop` came first.
+    /// A connection to the URL's host. If none is free, calls `waiting` and blocks until one is. Returns `None` if
+    /// `stop` came first.
     pub fn take(&self, url: &Url, stop: &StopSignal, waiting: impl FnOnce()) -> Option<Slot> {
         if let Some(slot) = self.try_take(url) {
             return Some(slot);

@@ -1,7 +1,7 @@
-//! A stage: a server under test, and the verbs that acts are written in: serve, open a tab, watch, wait until, ask
-//! for a page.
+//! A stage is a server under test, with the verbs in which acts are written: serve, open a tab, watch, wait until,
+//! request a page.
 //!
-//! All waiting happens in [`Stage::wait_until`]. It draws the lanes meanwhile, and ends early with
+//! All waiting happens in [`Stage::wait_until`]. It draws the lanes while it waits, and ends early with
 //! [`ActError::Interrupted`] on Ctrl-C.
 
 use std::ops::RangeInclusive;
@@ -22,18 +22,18 @@ use super::subject::{SubjectError, TestedServer};
 use super::tab::{Settings, Tab, TabError};
 use ninetabs_server::threads::{self, SpawnError};
 
-/// A bound times this is the time after which something counts as missing, so that a slow machine passes.
+/// A time limit is multiplied by this before something counts as missing, so that a slow machine passes.
 pub const JUDGED_AT: u32 = 10;
-/// A tab whose connection the server has not read after this time is opened again.
+/// If the server has not read a tab's connection after this time, the tab is opened again.
 pub const UNREAD_AFTER: Duration = Duration::from_secs(1);
 /// A request that has been in the queue for this long waits for a thread.
 const QUEUED_AFTER_US: u64 = 200_000;
-/// How often a tab or a zombie is opened if the server does not read its connection.
+/// How many times a tab or a zombie is opened if the server does not read its connection.
 pub const ATTEMPTS: usize = 5;
 /// How often conditions are checked, and lanes drawn.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const DRAW_EVERY: Duration = Duration::from_millis(100);
-/// A picture begins this long before the first thing that it shows.
+/// A picture begins this long before the first event that it shows.
 const BEFORE_US: u64 = 50_000;
 /// How long the record may be behind the server.
 const CATCHING_UP: Duration = Duration::from_secs(1);
@@ -70,12 +70,12 @@ impl Pace {
     };
 }
 
-/// What the acts run with.
+/// The settings of the acts.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The program to start as the server.
     pub program: PathBuf,
-    /// Minimum and maximum of threads.
+    /// Minimum and maximum number of threads.
     pub threads: RangeInclusive<usize>,
     pub tabs: usize,
     pub front: String,
@@ -83,7 +83,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The maximum of threads, which is the maximum of streams.
+    /// The maximum number of threads, which is the maximum number of streams.
     pub fn most_threads(&self) -> usize {
         *self.threads.end()
     }
@@ -128,7 +128,7 @@ impl From<HttpError> for ActError {
     }
 }
 
-/// Where a tab is after it was opened.
+/// The state of a tab after it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
     /// It received its first byte.
@@ -139,7 +139,7 @@ pub enum Placed {
     NeverRead,
 }
 
-/// The contents of one picture, to be drawn again for a report.
+/// The contents of one picture, which a report draws again.
 #[derive(Debug, Clone)]
 pub struct Scene {
     pub caption: String,
@@ -170,8 +170,8 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Starts the server with the threads and times of the plan, and with these flags as well.
-    /// `caption` says what its picture shows.
+    /// Starts the server with the threads and times of the plan, and with these additional flags. `caption` says
+    /// what its picture shows.
     pub fn serve(
         theater: &'a mut Theater<'_>,
         caption: &str,
@@ -234,7 +234,7 @@ impl<'a> Stage<'a> {
         self.record(|record| record.of_port(port?).cloned())
     }
 
-    /// Waits until `look` returns something, at most for `limit`.
+    /// Waits until `look` returns something, but for at most `limit`.
     pub fn wait_until<T>(
         &mut self,
         limit: Duration,
@@ -256,7 +256,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Lets time pass.
+    /// Waits for this time.
     pub fn watch(&mut self, time: Duration) -> Result<(), ActError> {
         self.wait_until(time, |_| None::<()>).map(drop)
     }
@@ -272,14 +272,14 @@ impl<'a> Stage<'a> {
         Ok(last)
     }
 
-    /// Waits until the record has everything that the server knows at this moment. An answer that is under way
+    /// Waits until the record has everything that the server knows at this moment. An answer that is on its way
     /// may have less, so this waits for the second one.
     fn catch_up(&self) {
         let heard = || self.record(|record| record.now_us);
         let (deadline, mut last) = (Instant::now() + CATCHING_UP, heard());
         for _ in 0..2 {
             while heard() == last && Instant::now() < deadline {
-                // An interrupt ends the wait that comes next as well.
+                // An interrupt also ends the next wait.
                 if self.interrupt.sleep(LOOK_EVERY) == Err(Interrupted) {
                     return;
                 }
@@ -335,8 +335,8 @@ impl<'a> Stage<'a> {
         (1..=count).map(|number| self.open_tab(number, query)).collect()
     }
 
-    /// Requests a page, and waits for the answer at most for `patience`. Returns its status and how long it took,
-    /// or None if no byte came.
+    /// Requests a page, and waits for the answer for at most `patience`. Returns its status and how long it took,
+    /// or `None` if no byte arrived.
     pub fn page(&mut self, path: &str, patience: Duration) -> Result<Option<(u16, Duration)>, ActError> {
         let began = Instant::now();
         let answer = self.page_body(path, patience)?;
@@ -384,7 +384,7 @@ impl<'a> Stage<'a> {
         self.subject.follower().clock_us()
     }
 
-    /// Draws the finished picture, with at most so many lanes on a screen of 24 rows.
+    /// Draws the finished picture, with at most this many lanes on a screen of 24 rows.
     pub fn finish_picture(&mut self, most_lanes: usize) {
         self.catch_up();
         let from_us = self.began_us.unwrap_or_default();
@@ -422,7 +422,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// A time in seconds, as flags take it.
+/// A time in seconds, in the format of the flags.
 pub fn in_seconds(time: Duration) -> String {
     format!("{}s", time.as_secs_f64())
 }

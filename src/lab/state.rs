@@ -32,7 +32,8 @@ impl RecordState {
         self.0.threads.entry(thread).or_default().holds.replace(Box::new(held))
     }
 
-    /// Removes all requests from the queue, ordered by number: after a gap it is unknown which of them wait.
+    /// Removes all requests from the queue, ordered by number: after a gap it is unknown which of them still
+    /// wait.
     pub fn clear_todo(&mut self) -> Vec<Box<Held>> {
         let mut todo: Vec<_> = self.0.todo.drain(..).collect();
         todo.sort_unstable_by_key(|held| held.subject.request);

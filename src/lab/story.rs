@@ -3,7 +3,7 @@
 use ninetabs_server::escape::is_printable;
 use ninetabs_server::timeline::{FailedWrite, Held, Subject};
 
-/// One request, as far as it is known. Times are microseconds on the server's clock.
+/// The known part of one request. Times are in microseconds on the server's clock.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
     pub request: u64,
@@ -12,7 +12,7 @@ pub struct Story {
     pub port: u16,
     /// Empty until the request has been read or peeked at.
     pub target: String,
-    /// When it was queued: the last time, if it was set aside until all of it had arrived.
+    /// When it was queued. This is the last time if it was set aside until all of it had arrived.
     pub queued_us: u64,
     /// When it left the queue, and the number of the thread that took it.
     pub started: Option<(u64, usize)>,
@@ -24,7 +24,8 @@ pub struct Story {
     /// The write that failed.
     pub gone: Option<FailedWrite>,
     pub reaped_us: Option<u64>,
-    /// When its client closed. A server learns that by a failed write only; the lab knows it of its own clients.
+    /// When its client closed. A server detects that only by a failed write, but the lab knows it for its own
+    /// clients.
     pub closed_us: Option<u64>,
     pub finished_us: Option<u64>,
 }
@@ -81,15 +82,15 @@ impl Story {
         self.started.map(|(at_us, _)| at_us).or(self.finished_us)
     }
 
-    /// Its name on screen. A connection without a request yet is a spare one.
+    /// Its name on screen. A connection that has no request yet is a spare one.
     pub fn name(&self) -> String {
         if self.target.is_empty() { "spare connection".to_owned() } else { name_of(&self.target) }
     }
 }
 
 /// The name of a request for this target: `tab 3`, the value of `?tab=`, or its path. It is decoded like a form,
-/// without characters that steer a terminal, and at most `LONGEST_NAME` characters long. The dashboard shows the
-/// same names.
+/// has no characters that control a terminal, and is at most `LONGEST_NAME` characters long. The dashboard shows
+/// the same names.
 pub fn name_of(target: &str) -> String {
     match tab_of(target) {
         Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
@@ -100,7 +101,7 @@ pub fn name_of(target: &str) -> String {
     }
 }
 
-/// The most characters of a name.
+/// Maximum number of characters of a name.
 const LONGEST_NAME: usize = 40;
 
 fn bounded(text: &str) -> String {
@@ -111,7 +112,7 @@ fn bounded(text: &str) -> String {
     }
 }
 
-/// The last value of `?tab=`, which is the one that the app takes, decoded; None if it is empty.
+/// The decoded last value of `?tab=`, which is the one that the app uses, or `None` if it is empty.
 pub fn tab_of(target: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     let parameters = url::form_urlencoded::parse(query.as_bytes());

@@ -20,9 +20,9 @@ use super::interrupt::Interrupt;
 use super::program::Program;
 use super::scratch::{Scratch, ScratchError};
 
-/// Any free port of this machine.
+/// Any free port on this machine.
 pub const FREE_PORT: &str = "tcp://127.0.0.1:0";
-/// How long it may take until it listens.
+/// How long it may take to listen.
 const START_WITHIN: Duration = Duration::from_secs(30);
 /// How long it may take to stop, beyond its own limit.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ impl TestedServer {
         TestedServer::start_at(program, FREE_PORT, Path::new(":memory:"), flags, interrupt)
     }
 
-    /// The same at this address (`tcp://…`), on this database.
+    /// Like `start`, at this address (`tcp://…`) and with this database.
     pub fn start_at(
         program: &Path,
         bind: &str,
@@ -114,12 +114,12 @@ impl TestedServer {
         format!("{}{path}", self.app)
     }
 
-    /// The app's port, for addresses by another name of this machine.
+    /// The app's port, for addresses with another name of this machine.
     pub fn port(&self) -> &str {
         self.app.rsplit(':').next().unwrap_or_default()
     }
 
-    /// Where it listens, as `start_at` takes it.
+    /// The address that it listens on, as `start_at` takes it.
     pub fn bind(&self) -> String {
         self.app.replace("http://", "tcp://")
     }
@@ -134,7 +134,7 @@ impl TestedServer {
         &self.follower
     }
 
-    /// Its stats of this moment.
+    /// Its current stats.
     pub fn stats(&self) -> Result<Value, SubjectError> {
         Ok(http::get(&format!("{}/stats", self.control), ANSWER_WITHIN)?.json()?)
     }
@@ -155,7 +155,7 @@ impl TestedServer {
 impl Drop for TestedServer {
     fn drop(&mut self) {
         drop(self.program.child().stdin.take());
-        // After an interrupt no stop is waited for: dropping the program kills it.
+        // After an interrupt, this does not wait for a stop: dropping the program kills it.
         if self.interrupt.has_come() {
             return;
         }
@@ -169,7 +169,7 @@ fn is_ours(name: &OsString) -> bool {
     name.to_string_lossy().starts_with("NINETABS_")
 }
 
-/// The state file is written at once, when everything listens.
+/// Waits for the state file, which is written in one step when everything listens.
 fn wait_for_state(
     program: &mut Program,
     state: &Path,

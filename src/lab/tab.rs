@@ -1,25 +1,22 @@
-//! A tab: one EventSource, as the HTML standard and Chromium have it.
+//! A tab: one EventSource, as the HTML standard and Chromium define it.
 //!
-//! A server's stream thread writes to a tab, so a tab must connect and close as a
-//! browser's does: it reconnects after the delay in force for as long as it lives,
-//! carries `Last-Event-ID`, and gives up for good on any status but 200 and on any
-//! type but `text/event-stream`. Where Chromium is more definite than the standard
-//! Chromium is followed: a refused connection is tried again, a redirect is remembered, and
-//! heads and framings that Chromium accepts are accepted ([`Reading::Browser`]).
+//! A server's stream thread writes to a tab, so a tab must connect and close as a browser's does. As long as it
+//! lives, it reconnects after the current delay, and sends `Last-Event-ID`. It gives up for good on any status but
+//! 200 and on any type but `text/event-stream`. Where Chromium is more specific than the standard, a tab does what
+//! Chromium does: it retries a refused connection, remembers a redirect, and accepts the heads and framings that
+//! Chromium accepts ([`Reading::Browser`]).
 //!
-//! It belongs to a page of its URL's own origin. User and password in the URL are sent
-//! after a 401, and the answer of another origin must allow the page's (see `fetch`).
-//! A request that another attempt cannot improve fails for good with its reason; the
-//! standard leaves that to the client. A tab never connects more often than
-//! [`Pacing`] says, whatever its server answers.
+//! It belongs to a page with the origin of its URL. A user and password in the URL are sent after a 401, and an
+//! answer of another origin must allow that of the page (see `fetch`). If another attempt could not succeed, the tab
+//! fails for good with the reason; the standard leaves that to the client. A tab never connects more often than
+//! [`Pacing`] allows, whatever its server answers.
 //!
 //! [`Reading::Browser`]: super::http::Reading::Browser
 //! [`Pacing`]: super::pacing::Pacing
 //!
-//! The connection lives on a thread of its own, named after the tab.
-//! Its events are sent as [`Happening`]s on a channel, and its state can be read as
-//! [`Progress`]. [`Tab::close`] and dropping send FIN and block until that thread
-//! has ended, which is at once unless the resolver is still looking up a name.
+//! The connection has its own thread, which is named after the tab. Its events are sent as [`Happening`]s on a
+//! channel, and its state can be read as [`Progress`]. [`Tab::close`] and dropping send FIN, and block until that
+//! thread has ended, which happens at once unless the resolver is still looking up a name.
 
 mod fetch;
 mod source;
@@ -35,10 +32,10 @@ use super::http::{Closer, HttpError, parse_url};
 use super::sockets::HostSockets;
 use source::Source;
 
-/// The delay before a reconnect when the stream sets none: Chromium's 3 s.
+/// The delay before a reconnect if the stream sets none: 3 s, as in Chromium.
 pub const RECONNECT_AFTER: Duration = Duration::from_secs(3);
 
-/// How many requests in a row may be answered with a redirect; Chromium's 20.
+/// How many requests in a row may be answered with a redirect: 20, as in Chromium.
 pub const MAX_REDIRECTS: usize = 20;
 
 /// The settings of a tab.
@@ -46,15 +43,15 @@ pub const MAX_REDIRECTS: usize = 20;
 pub struct Settings {
     /// The thread's name, such as `tab 3`.
     pub name: String,
-    /// Continues after this event: sent as `Last-Event-ID` if it is not empty.
+    /// The event after which to continue. It is sent as `Last-Event-ID` if it is not empty.
     pub last_event_id: String,
-    /// The delay before a reconnect while the stream has said no `retry:`.
+    /// The delay before a reconnect as long as the stream has sent no `retry:`.
     pub reconnect_after: Duration,
     /// How long connecting may take, over all addresses of the host.
     pub connect_timeout: Duration,
-    /// The most bytes that an unfinished event may hold.
+    /// Maximum size of an unfinished event, in bytes.
     pub max_event_bytes: usize,
-    /// The connections of the browser that this tab is one of; `None`: no limit.
+    /// The connections of the browser that has this tab. `None` means no limit.
     pub sockets: Option<HostSockets>,
 }
 
@@ -83,7 +80,7 @@ pub enum ReadyState {
     Closed,
 }
 
-/// What a tab, or a page, that has not loaded yet waits for. To the user the first two look alike.
+/// What a tab or page that has not loaded yet waits for. To the user, the first two look alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Waiting {
     /// Its request is on the way, or the connection is being made.
@@ -98,19 +95,18 @@ pub enum Waiting {
 /// Something that happened to a tab, and when.
 #[derive(Debug)]
 pub struct Happening {
-    /// On the monotonic clock.
+    /// When it happened, on the monotonic clock.
     pub at: Instant,
-    /// What it was.
+    /// What happened.
     pub what: Happens,
 }
 
-/// What happens to a tab. Durations count from the beginning of the connection,
-/// before it was made.
+/// What happens to a tab. Durations are measured from the start of the attempt to connect.
 #[derive(Debug)]
 pub enum Happens {
-    /// A connection was made and the request is about to be sent on it.
+    /// A connection was made, and the request is about to be sent.
     Connecting {
-        /// The tab's side of it: how the server's records name the connection.
+        /// The local port, by which the server's records identify the connection.
         local_port: u16,
     },
     /// The first byte of the answer's head came.
@@ -139,13 +135,13 @@ pub enum Happens {
     },
 }
 
-/// Why a connection ended that will be opened again.
+/// Why a connection ended. The tab will reconnect.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// The server ended the stream in good order.
+    /// The server ended the stream cleanly.
     #[error("the server ended the stream")]
     Finished,
-    /// [`Tab::cut`] ended it.
+    /// [`Tab::cut`] ended the connection.
     #[error("the connection was cut on this side")]
     Cut,
     /// More redirects in a row than [`MAX_REDIRECTS`].
@@ -162,10 +158,10 @@ pub enum Reason {
     /// Any status but 200, or a redirect without a target.
     #[error("{}", status_in_words(*.0))]
     Status(u16),
-    /// 401, and the URL's user and password were sent or could not be.
+    /// 401, after the URL's user and password were sent, or because they could not be sent.
     #[error("the server answered 401: {0}")]
     Unauthorized(String),
-    /// A redirect to another origin, which does not allow the page's to read it.
+    /// A redirect to another origin, which does not allow the page's origin to read the answer.
     #[error(
         "{origin} is another origin than the stream's own, and its answer does not allow it: \
          let it send Access-Control-Allow-Origin, or give its address"
@@ -180,7 +176,7 @@ pub enum Reason {
     /// An event grew past [`Settings::max_event_bytes`].
     #[error("{0}")]
     EventTooLarge(#[from] EventTooLarge),
-    /// The request cannot be sent: a redirect to https, for one.
+    /// The request cannot be sent, for example because of a redirect to https.
     #[error("{0}")]
     Unusable(String),
 }
@@ -204,18 +200,18 @@ pub enum TabError {
     Thread(#[from] SpawnError),
 }
 
-/// How a tab fares: one copy, so its numbers belong to one moment.
+/// The state of a tab: one snapshot, so its numbers belong to one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
     /// The standard's state.
     pub ready_state: ReadyState,
     /// What it waits for while it is [`ReadyState::Connecting`].
     pub waiting: Waiting,
-    /// Connections made so far, redirects counted.
+    /// Connections made so far, including those after redirects.
     pub connections: u64,
-    /// The newest connection's port on this side.
+    /// The local port of the newest connection.
     pub local_port: Option<u16>,
-    /// The first byte of the newest connection's answer, since that connection began.
+    /// How long the newest connection took to its answer's first byte.
     pub first_byte: Option<Duration>,
     /// How many times a stream has opened.
     pub opened: u64,
@@ -239,7 +235,7 @@ pub struct Tab {
     thread: StoppableThread,
 }
 
-/// What the tab and its thread both see.
+/// The state that the tab and its thread share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -257,8 +253,7 @@ pub(super) struct State {
 
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is locked but a condition of wait_for, which
-        // only reads.
+        // Only a condition of wait_for can panic while it is locked, and that only reads.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -270,8 +265,8 @@ impl Shared {
 }
 
 impl Tab {
-    /// Opens the stream at `url` and returns at once. The channel behind
-    /// [`Tab::happenings`] is unbounded: it keeps every event until it is read.
+    /// Opens the stream at `url` and returns at once. The channel of [`Tab::happenings`] is unbounded: it keeps every
+    /// event until it is read.
     pub fn open(url: &str, settings: Settings) -> Result<Tab, TabError> {
         let (to, happenings) = unbounded();
         Tab::start(url, settings, to, happenings)
@@ -298,13 +293,13 @@ impl Tab {
         Ok(Tab { shared, happenings, thread })
     }
 
-    /// What happens to the tab, in order. Each is visible in [`Tab::progress`] before
-    /// it is sent. Never sends anything on a tab of [`Tab::open_into`].
+    /// Receives what happens to the tab, in order. Each change is visible in [`Tab::progress`] before it is sent. For
+    /// a tab of [`Tab::open_into`], nothing is ever received.
     pub fn happenings(&self) -> &Receiver<Happening> {
         &self.happenings
     }
 
-    /// How the tab fares at this moment.
+    /// The current state of the tab.
     pub fn progress(&self) -> Progress {
         self.shared.state().progress.clone()
     }
@@ -314,18 +309,17 @@ impl Tab {
         self.shared.state().progress.ready_state
     }
 
-    /// The newest connection's port on this side.
+    /// The local port of the newest connection.
     pub fn local_port(&self) -> Option<u16> {
         self.shared.state().progress.local_port
     }
 
-    /// How long after the newest connection's beginning its first byte came.
+    /// How long the newest connection took to its first byte.
     pub fn first_byte(&self) -> Option<Duration> {
         self.shared.state().progress.first_byte
     }
 
-    /// Blocks until `condition` holds, and gives the moment in which it did; `None`
-    /// when `timeout` has passed.
+    /// Blocks until `condition` holds, and returns the state in which it did, or `None` once `timeout` has passed.
     pub fn wait_for(&self, condition: impl Fn(&Progress) -> bool, timeout: Duration) -> Option<Progress> {
         let waiting = |state: &mut State| !condition(&state.progress);
         let (state, _) = self
@@ -336,8 +330,8 @@ impl Tab {
         condition(&state.progress).then(|| state.progress.clone())
     }
 
-    /// Drops the connection, in the middle of an event if so, as a broken network
-    /// would; the tab reconnects by its rules. False when there was none to drop.
+    /// Drops the connection, even in the middle of an event, as a broken network would. The tab then reconnects by
+    /// its rules. Returns `false` if there was no connection.
     pub fn cut(&self) -> bool {
         let mut state = self.shared.state();
         let Some(closer) = state.closer.clone() else { return false };

@@ -1,10 +1,10 @@
 //! The clients that the article names: the real `curl` and the real `ab`.
 //!
-//! Here they are run for a bounded time, and their output is kept. What they leave behind is observed on the server. A
-//! program that is not installed is a value ([`VisitError::NotInstalled`]), because a demonstration continues without it.
+//! They run for a limited time, and their output is kept. The effects on the server are observed there. A program that is
+//! not installed is reported as a value ([`VisitError::NotInstalled`]), because a demonstration continues without it.
 //!
-//! [`Visitor::wait`] blocks until the program ends or its limit has passed;
-//! [`Visitor::leave`] and dropping kill it, as Ctrl-C in its terminal would end it.
+//! [`Visitor::wait`] blocks until the program ends or its limit has passed. [`Visitor::leave`] and dropping kill it,
+//! which has the effect of Ctrl-C in its terminal.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::program::{Program, find};
 use ninetabs_server::threads::{self, SpawnError};
 
-/// The most bytes kept of each of a program's two outputs: 1 MiB. The rest is read
-/// and dropped, so that the program never blocks.
+/// Maximum size of the text that is kept from each of a program's two outputs: 1 MiB. The rest is read and dropped, so
+/// that the program never blocks.
 pub const MAX_OUTPUT_BYTES: u64 = 1024 * 1024;
 
 /// Why a program could not be run.
@@ -27,7 +27,7 @@ pub enum VisitError {
     NotInstalled {
         /// Its name.
         program: &'static str,
-        /// Debian's package that has it.
+        /// The Debian package that contains it.
         package: &'static str,
     },
     /// The system could not run it, or wait for it.
@@ -45,13 +45,13 @@ pub enum VisitError {
 pub struct Visit {
     /// `curl` or `ab`.
     pub program: &'static str,
-    /// Its exit status; `None` when it was killed, by its limit or by [`Visitor::leave`].
+    /// Its exit status, or `None` if it was killed, because of its limit or by [`Visitor::leave`].
     pub status: Option<i32>,
     /// Its standard output.
     pub stdout: String,
     /// Its standard error.
     pub stderr: String,
-    /// From its start to its end.
+    /// The time from its start to its end.
     pub took: Duration,
 }
 
@@ -68,7 +68,7 @@ pub struct Visitor {
 
 /// `curl -sN URL`: reads a page or a stream, unbuffered, for at most `limit`.
 pub fn curl(url: &str, limit: Duration) -> Result<Visitor, VisitError> {
-    // Its proxy settings and its .curlrc are about other servers than this one.
+    // The user's proxy settings and .curlrc are meant for other servers.
     Visitor::start("curl", "curl", ["-q", "-sSN", "--noproxy", "*", "--", url], limit)
 }
 
@@ -100,7 +100,7 @@ impl Visitor {
         matches!(self.program.status(), Ok(None))
     }
 
-    /// Blocks until it has ended by itself, or kills it when its limit has passed.
+    /// Blocks until it has ended by itself, or kills it once its limit has passed.
     pub fn wait(mut self) -> Result<Visit, VisitError> {
         let ended = self.program.wait(self.began + self.limit);
         ended.map_err(|source| VisitError::NotRun { program: self.name, source })?;

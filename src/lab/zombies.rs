@@ -1,7 +1,7 @@
 //! Zombies: clients that request a stream, stay connected, and never read.
 //!
-//! Writes to them succeed, because they go into the kernels' buffers, which hold megabytes. A [`Zombie`] is a socket that
-//! is never read, cheap enough for hundreds. It holds the server's thread until it is dropped.
+//! Writes to them succeed, because the buffers of both kernels hold megabytes. A [`Zombie`] is a socket that is never
+//! read, cheap enough for hundreds. It holds the server's thread until it is dropped.
 //!
 //! [`Zombie::open`] blocks only while it connects.
 

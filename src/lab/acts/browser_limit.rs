@@ -15,7 +15,7 @@ const SIX: usize = 6;
 /// A tab that has not loaded and streamed after this time counts as waiting.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The tabs on one host, as far as the server sees them.
+/// The tabs on one host, as the server sees them.
 struct HostShares {
     /// Pages that are requested.
     asked: usize,
@@ -140,7 +140,7 @@ fn why(plan: &Plan, browser: &str) -> String {
     format!("{one_host} With one host per tab no host has more than one stream, and {own_hosts}")
 }
 
-/// Opens the plan's tabs one by one, each when the one before streams or has had enough time to.
+/// Opens the plan's tabs one by one. Each is opened when the previous one streams, or has had enough time to do so.
 fn open_all(
     stage: &mut Stage<'_>,
     browser: &mut DrivenBrowser,

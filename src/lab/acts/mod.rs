@@ -21,7 +21,7 @@ use super::stage::{ActError, Plan, Scene, Theater};
 /// One act.
 pub struct Act {
     pub number: usize,
-    /// The title that programs know it by.
+    /// The title in the JSON output.
     pub title: fn(&Plan) -> String,
     /// The title on screen.
     pub heading: fn(&Plan) -> String,
@@ -38,7 +38,7 @@ struct Played {
     why: String,
     /// One line with the key number.
     conclusion: String,
-    /// The picture that stands for the act, by its place in [`Outcome::scenes`].
+    /// The index in [`Outcome::scenes`] of the picture that represents the act.
     main: usize,
 }
 
@@ -104,20 +104,20 @@ pub struct Outcome {
     /// One line with the key number.
     pub conclusion: String,
     pub scenes: Vec<Scene>,
-    /// The place of the picture that stands for the act.
+    /// The index of the picture that represents the act.
     pub main: usize,
 }
 
 impl Outcome {
-    /// The picture that stands for the act.
+    /// The picture that represents the act.
     pub fn main_scene(&self) -> Option<&Scene> {
         self.scenes.get(self.main).or(self.scenes.first())
     }
 }
 
 impl Act {
-    /// Plays the act: prints what it expects, runs it, and prints its claims and the cause.
-    /// `pause` is called between the three, with what comes next.
+    /// Plays the act: prints what it expects, runs it, and prints its claims and the cause. `pause` is called
+    /// between the three, with the name of the next step.
     pub fn perform(
         &self,
         plan: &Plan,
@@ -155,7 +155,7 @@ pub fn spelled(number: usize, thing: &str) -> String {
     format!("{word} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The same text with a capital letter at its start, unless it begins with a name of the code.
+/// The same text with a capital letter at its start, unless it begins with a name from the code.
 pub fn capitalized(text: &str) -> String {
     let word = text.split_whitespace().next().unwrap_or_default();
     let mut letters = text.chars();
@@ -165,7 +165,7 @@ pub fn capitalized(text: &str) -> String {
     }
 }
 
-/// The status of a page, or that no byte of it came.
+/// The status of a page, or `no byte` if nothing of it arrived.
 fn answered(page: Option<(u16, Duration)>) -> String {
     page.map_or_else(|| "no byte".to_owned(), |(status, _)| status.to_string())
 }

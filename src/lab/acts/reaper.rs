@@ -24,7 +24,7 @@ fn bound(plan: &Plan) -> Duration {
     plan.pace.max_stream_age + plan.pace.reap_every
 }
 
-/// How long all tabs need for their streams, roughly.
+/// About how long all tabs need for their streams.
 fn rounds(plan: &Plan) -> Duration {
     let turns = plan.tabs.div_ceil(plan.most_threads()) as u32;
     (bound(plan) + plan.pace.retry) * turns * TURNS as u32

@@ -192,7 +192,7 @@ enum StreamEnd {
         errno: String,
     },
     Otherwise,
-    /// Not within the time that was waited.
+    /// It did not end within the time that was waited.
     Never,
 }
 
@@ -229,7 +229,7 @@ fn by_poll(theater: &mut Theater<'_>, claims: &mut Claims, by_write: Duration) -
     let received = tab.progress().events as usize;
     let gone = stage.wait_until(limit, |stage| stage.story_of(port).filter(|story| story.gone.is_some()))?;
     let writes = gone.as_ref().map_or(0, |story| story.writes_us.len().saturating_sub(received));
-    // On the server's own clock.
+    // Measured on the server's own clock.
     let ended_us = gone.and_then(|story| story.finished_us.or(story.gone.map(|gone| gone.at_us)));
     let after = ended_us.map(|at_us| Duration::from_micros(at_us.saturating_sub(clock_us)));
     claims

@@ -1,7 +1,7 @@
 //! DevTools over a pipe: the messages that drive Chromium.
 //!
 //! With `--remote-debugging-pipe` Chromium reads them on descriptor 3 and writes on descriptor 4, each
-//! ended by a zero byte. No other process can speak to it that way; a port on loopback is open to
+//! ended by a zero byte. No other process can use the pipe, whereas a port on loopback is open to
 //! every user of the machine.
 
 use std::io::{self, BufRead, BufReader, Write};
@@ -73,7 +73,7 @@ impl DevTools {
         interrupt: &Interrupt,
     ) -> Result<Value, CallError> {
         let end = Instant::now() + within;
-        // A panic leaves at most an answer that the next call passes over.
+        // A panic leaves at most one unread answer, which the next call skips.
         let mut pipe = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pipe.last_id += 1;
         let id = pipe.last_id;
@@ -83,7 +83,7 @@ impl DevTools {
         loop {
             match pipe.answers.recv_timeout(LOOK_EVERY) {
                 Ok(answer) if answer["id"] == id => return result(method, answer),
-                // The answer to a call that was given up.
+                // The answer to a call that was abandoned.
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(CallError::Ended),
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
@@ -104,7 +104,7 @@ fn result(method: &'static str, mut answer: Value) -> Result<Value, CallError> {
     }
 }
 
-/// The next message; none at the end of the pipe, and behind one that is not JSON.
+/// The next message. There is none at the end of the pipe, nor after a message that is not JSON.
 fn next(output: &mut BufReader<ChildStdout>) -> Option<Value> {
     let mut message = Vec::new();
     io::Read::take(&mut *output, MOST_BYTES).read_until(0, &mut message).ok()?;

@@ -2,7 +2,7 @@
 
 use super::{ComparePlan, Row, Spread};
 
-/// What a cell says about its fix.
+/// The meaning of a cell for its fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CellTone {
     Neutral,
@@ -24,14 +24,14 @@ impl CellTone {
     }
 }
 
-/// The text of a cell, and what it says.
+/// The text of a cell, and its meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CellText {
     pub text: String,
     pub tone: CellTone,
 }
 
-/// What a column tells.
+/// The group of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     Viewers,
@@ -233,12 +233,13 @@ fn yes_is_good(value: Option<bool>) -> CellText {
     CellText { text: text.to_owned(), tone }
 }
 
-/// A time; without one it never happened.
+/// The cell of a time. Without a time, the event never happened.
 fn in_time(value: Option<f64>) -> CellText {
     value.map_or_else(never, |value| neutral(format!("{value:.1}")))
 }
 
-/// Without a median it never happened; without a p99 it happened too rarely.
+/// The cell of a median and a p99. Without a median the event never happened, and without a p99 it happened
+/// too rarely.
 fn spread(Spread { p50, p99 }: Spread) -> CellText {
     match (p50, p99) {
         (None, _) => never(),

@@ -41,7 +41,7 @@ const PLAIN: Contender = Contender {
     claims: |_, _, _| (),
 };
 
-/// All of them, in order.
+/// All rows, in order.
 pub const ALL: &[Contender] = &[
     Contender {
         name: "naive",
@@ -208,7 +208,7 @@ pub const ALL: &[Contender] = &[
 ];
 
 impl Contender {
-    /// The claims of this row, beside what was measured.
+    /// The claims of this row, with their measurements.
     pub fn judge(&self, plan: &ComparePlan, row: &Row) -> Claims {
         let mut claims = Claims::default();
         (self.claims)(plan, row, &mut claims);
@@ -242,7 +242,7 @@ fn live(claims: &mut Claims, row: &Row, tabs: usize) {
     claims.equal("tabs that get models", tabs, live).says(format!("{} receive rows", count(live, "tab")));
 }
 
-/// Without an idle thread no page is answered.
+/// Claims that no page is answered, because no thread is idle.
 fn dry(plan: &ComparePlan, claims: &mut Claims, row: &Row, threads: usize) {
     if plan.tabs >= threads {
         let page = row.page_ms.p50;
@@ -253,7 +253,7 @@ fn dry(plan: &ComparePlan, claims: &mut Claims, row: &Row, threads: usize) {
     }
 }
 
-/// With fewer tabs than this every page is answered.
+/// Claims that every page is answered, because there are fewer tabs than this.
 fn answered(plan: &ComparePlan, claims: &mut Claims, row: &Row, tabs: usize) {
     if plan.tabs < tabs {
         let page = row.page_ms.p99;
@@ -310,7 +310,7 @@ fn free(claims: &mut Claims, row: &Row, bound_s: f64) {
         .says(format!("pool with clients that never read: {measured}"));
 }
 
-/// A fix without a stream in the pool can have any number of tabs, and loses nothing.
+/// Claims that any number of tabs lose nothing, because no stream is in the pool.
 fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     live(claims, row, plan.tabs);
     answered(plan, claims, row, usize::MAX);
@@ -319,7 +319,7 @@ fn outside_the_pool(plan: &ComparePlan, claims: &mut Claims, row: &Row) {
     free(claims, row, 0.5);
 }
 
-/// In addition, a commit is delivered at once, with one query for all tabs.
+/// Claims in addition that a commit is delivered at once, with one query for all tabs.
 fn at_once(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
     outside_the_pool(plan, claims, row);
     asks_once(plan, claims, row);

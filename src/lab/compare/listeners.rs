@@ -26,7 +26,7 @@ use super::super::zombies::Zombie;
 const ASK_WITHIN: Duration = Duration::from_secs(40);
 /// The delay before a client tries again, if the server has set none.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How often a browser is asked for its pages' titles.
+/// How often a browser is asked for the titles of its pages.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often a thread checks whether it has to end.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -91,7 +91,7 @@ impl Notes {
 /// One tab. Dropping closes it, and may wait for a request to end.
 pub struct Listener {
     pub notes: Notes,
-    /// While this is set it reads nothing.
+    /// While this is set, the tab reads nothing.
     stalled: Arc<AtomicBool>,
     // Dropped in this order: the thread receives the tab's events.
     _tab: Option<Tab>,
@@ -99,7 +99,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Opens tab `number` at this server (`http://…`); `every` is how often a poller asks.
+    /// Opens tab `number` at this server (`http://…`); `every` is the interval of a poller's requests.
     pub fn open(way: Way, server: &str, number: usize, every: Duration) -> Result<Listener, TabError> {
         let mut listener =
             Listener { notes: Notes::default(), stalled: Arc::default(), _tab: None, thread: None };
@@ -124,7 +124,7 @@ impl Listener {
                 let server = server.trim_start_matches("http://").to_owned();
                 listener.spawn(move |it| cable(&server, it))?;
             }
-            // A browser has all of its tabs: see [`PageClients`].
+            // The browser opens all of its tabs itself: see [`PageClients`].
             Way::Page(..) => {}
         }
         Ok(listener)
@@ -137,12 +137,12 @@ impl Listener {
         Ok(())
     }
 
-    /// Has it read nothing, or read on.
+    /// Makes it stop or continue reading.
     pub fn stall(&self, is_stalled: bool) {
         self.stalled.store(is_stalled, Ordering::Release);
     }
 
-    /// Tells it to end, without waiting for it.
+    /// Asks it to end, without waiting for it.
     pub fn end(&self) {
         self.thread.iter().for_each(StoppableThread::stop);
     }
@@ -154,7 +154,7 @@ impl Drop for Listener {
     }
 }
 
-/// What a listener's thread sees of it.
+/// The part of a listener that its thread uses.
 struct Within {
     notes: Notes,
     stalled: Arc<AtomicBool>,
@@ -162,7 +162,7 @@ struct Within {
 }
 
 impl Within {
-    /// Lets time pass, and a stall; false once it has ended.
+    /// Waits for this time, and until a stall is over. Returns `false` once the listener has ended.
     fn sleep(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         while !self.stop.has_come() {
@@ -194,10 +194,10 @@ fn listen(happenings: &Receiver<Happening>, words: Words, it: &Within) {
 fn poll(url: &str, every: Duration, it: &Within) {
     let (mut since, mut tag) = (0, String::new());
     let mut pacing = Pacing::default();
-    // The first answers are what there was before.
+    // The first answers have the rows that existed before.
     let mut is_new = true;
     loop {
-        // Full answers are asked for without a pause, as many as the server has.
+        // After a full answer, the next one is requested without a pause, until the server has no more.
         if !it.sleep(pacing.next(Instant::now())) {
             return;
         }
@@ -225,7 +225,7 @@ fn poll(url: &str, every: Duration, it: &Within) {
     }
 }
 
-/// As many models as come in one answer; then there may be more.
+/// The number of models in a full answer. After a full answer there may be more.
 const BATCH: usize = 50;
 
 fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
@@ -241,7 +241,7 @@ fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
 fn long_poll(url: &str, it: &Within) {
     let (mut since, mut pacing) = (None, Pacing::default());
     while it.sleep(pacing.next(Instant::now())) {
-        // Without an id the answer is what comes next, and that tells where one stands.
+        // Without an id, the answer has the next models, which show the client's position.
         let since_what = since.map(|id: i64| format!("&since={id}")).unwrap_or_default();
         match http::get(&format!("{url}{since_what}"), ASK_WITHIN) {
             Ok(answer) if answer.status() == 200 => {
@@ -259,13 +259,13 @@ fn long_poll(url: &str, it: &Within) {
 fn cable(server: &str, it: &Within) {
     let mut since = None;
     while it.sleep(Duration::ZERO) {
-        // However it ends, there is another one.
+        // However this connection ends, another one follows.
         let _ = subscribe(server, &mut since, it);
         it.sleep(TRY_AGAIN_AFTER);
     }
 }
 
-/// A connection that has subscribed to what comes after this model.
+/// A connection that has subscribed to the models after this one.
 fn handshake(server: &str, since: Option<i64>) -> Result<WebSocket<TcpStream>, tungstenite::Error> {
     let stream = TcpStream::connect(server)?;
     let uri = format!("ws://{server}/cable").parse().map_err(tungstenite::http::Error::from)?;
@@ -303,7 +303,7 @@ fn subscribe(server: &str, since: &mut Option<i64>, it: &Within) -> Result<(), t
     socket.close(None)
 }
 
-/// Pages in a real browser, which say by their titles what they have got.
+/// Pages in a real browser, whose titles show what they have received.
 pub struct PageClients {
     notes: Vec<Notes>,
     _thread: StoppableThread,
@@ -344,8 +344,8 @@ impl PageClients {
     }
 }
 
-/// `model 17 (13), …`: the newest, and how many there were so far. Between two looks several
-/// may have come: as many as it says, up to the newest.
+/// Reads a title such as `model 17 (13), …`: the newest model, and how many have been received so far. Several may
+/// have been received since the last check: as many as the count says, up to the newest.
 fn follow(title: &str, notes: &Notes) {
     let parsed = title
         .strip_prefix("model ")
@@ -356,14 +356,14 @@ fn follow(title: &str, notes: &Notes) {
     notes.take((0..more).rev().map(|back| id - back));
 }
 
-/// A connection that asked for a fix's stream, and from which nothing is read.
+/// A connection that requested a fix's stream, and from which nothing is read.
 pub enum Abandoned {
     Request(#[allow(dead_code, reason = "held, and not looked at")] Zombie),
     Socket(#[allow(dead_code, reason = "held, and not looked at")] WebSocket<TcpStream>),
 }
 
 impl Abandoned {
-    /// Asks, and reads nothing of what comes.
+    /// Sends the request, and reads nothing of the answer.
     pub fn open(way: Way, server: &str, number: usize) -> Result<Abandoned, HttpError> {
         let path = match way {
             Way::Stream(path, _) => path,

@@ -68,7 +68,7 @@ impl ComparePace {
     };
 }
 
-/// What is compared with what.
+/// What is compared, and how.
 #[derive(Debug, Clone)]
 pub struct ComparePlan {
     /// The program to start as the servers.
@@ -128,14 +128,14 @@ impl From<ChromiumError> for CompareError {
     }
 }
 
-/// Median and p99. None: more than the rest never came.
+/// Median and p99. Either is `None` if it would be a value that never came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Spread {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
 }
 
-/// The measured values of one fix. None: it never came, or the fix cannot have it.
+/// The measured values of one fix. `None` if a value never came, or the fix cannot have it.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
     pub fix: &'static str,
@@ -158,11 +158,11 @@ pub struct Row {
     pub sender_worst_ms: Option<f64>,
     /// From the order to restart to the last tab's first row after it.
     pub blind_s: Option<f64>,
-    /// The most rows of the restart that one tab never received.
+    /// The maximum number of rows of the restart that one tab never received.
     pub lost_over_restart: Option<usize>,
     pub stop_ends: Option<bool>,
     pub outside_writer_seen: Option<bool>,
-    /// What is missing, and why.
+    /// Which value is missing, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     pub claims: Vec<Claim>,
@@ -172,7 +172,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether every claim came true.
+    /// Whether every claim held.
     pub fn held(&self) -> bool {
         self.claims.iter().all(|claim| claim.held)
     }

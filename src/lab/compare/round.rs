@@ -272,7 +272,7 @@ fn while_tabs_listen(
     Ok((seen, Scene { caption, record, from_us }))
 }
 
-/// Asks for the numbers again and again. During a third of the time one of the tabs reads nothing.
+/// Reads the numbers repeatedly. For a third of the time, one of the tabs reads nothing.
 fn sample(
     servers: &Servers<'_>,
     tabs: &Tabs,
@@ -346,7 +346,7 @@ fn post(server: &TestedServer, name: &str) -> Result<i64, CompareError> {
     model["id"].as_i64().ok_or(CompareError::NoModel(answer.status()))
 }
 
-/// The time from a row's commit to the answer of its POST. None: no answer came.
+/// The time from a row's commit to the answer of its POST. `None` if no answer came.
 fn commit_to_answer(server: &TestedServer, window: Duration) -> Option<f64> {
     let form = "application/x-www-form-urlencoded";
     let answer =
@@ -418,7 +418,7 @@ fn worst(times: &[Option<f64>]) -> Option<f64> {
     all.filter(|all| !all.is_empty()).map(|all| rounded(all.into_iter().fold(0.0, f64::max)))
 }
 
-/// To a tenth.
+/// Rounded to a tenth.
 fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

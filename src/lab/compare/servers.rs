@@ -68,7 +68,8 @@ impl Servers<'_> {
         self.streams.as_ref().unwrap_or(&self.main)
     }
 
-    /// Stops the first server, and starts it again at its address. Returns whether the stop ended by itself as well.
+    /// Stops the first server, and starts it again at its address. Also returns whether the stop ended by
+    /// itself.
     pub fn restart(self, meanwhile: impl FnOnce(&TestedServer)) -> Result<(Self, bool), CompareError> {
         let Servers { plan, contender, interrupt, database, main, streams, other } = self;
         let bind = main.bind();

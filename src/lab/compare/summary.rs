@@ -1,4 +1,4 @@
-//! What a comparison comes to, in sentences.
+//! The conclusions of a comparison, in sentences.
 
 use super::{ComparePlan, Row};
 use crate::lab::acts::spelled;

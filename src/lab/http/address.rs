@@ -1,17 +1,16 @@
-//! Where a host name leads: the one place of the client half that decides it.
+//! Resolves host names. No other module of the client half does.
 //!
-//! `localhost` and every name under it are this machine, without asking a resolver,
-//! as in Chromium and Firefox, so `tab3.localhost` needs no set-up. They have two
-//! addresses, ::1 and 127.0.0.1, which are tried in this order: a server may listen on
-//! either. Other names are left to the system's resolver, which blocks for as long as
-//! it likes.
+//! `localhost` and every name under it are this machine, without asking a resolver, as in Chromium
+//! and Firefox, so `tab3.localhost` needs no setup. They have two addresses, ::1 and 127.0.0.1,
+//! which are tried in this order: a server may listen on either. Other names are left to the
+//! system's resolver, which may block without a limit.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-/// The addresses of a host, in the order in which they are to be tried. `host` is a
-/// name or an address without brackets.
+/// The addresses of a host, in the order in which to try them. `host` is a name or an address
+/// without brackets.
 pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if is_local(host) {
         let both = [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)];
@@ -47,15 +46,16 @@ fn bracketed(ip: IpAddr) -> String {
     }
 }
 
-/// What is left until a deadline is shared equally among the addresses that have not been
-/// tried, so that one that never answers leaves time for the next. `None`: no time is left.
+/// The time for the next address. The time until the deadline is shared equally among the addresses
+/// that have not been tried, so that one that never answers leaves time for the next. `None` if no
+/// time is left.
 pub fn share(deadline: Instant, untried: usize) -> Option<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     (!left.is_zero()).then(|| left / u32::try_from(untried.max(1)).unwrap_or(u32::MAX))
 }
 
-/// Of several failures the one that tells the most: a refusal says that the machine is
-/// there; an address family that is switched off says nothing.
+/// Chooses the most informative of several failures: a refusal shows that the machine can be
+/// reached, whereas a disabled address family shows nothing.
 pub fn most_telling(failures: Vec<io::Error>) -> Option<io::Error> {
     let telling = |error: &io::Error| match error.kind() {
         io::ErrorKind::ConnectionRefused => 3,

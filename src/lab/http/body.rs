@@ -1,11 +1,10 @@
 //! The body of an answer: counted, chunked, or until the connection's end.
 //!
-//! Which of the three is decided once, from the head (RFC 9112, 6.3). A body that
-//! ends before its time is an `UnexpectedEof`, never a short success; a body that
-//! has no length ends with the connection.
+//! The head decides once which of the three it is (RFC 9112, 6.3). A body that ends early is an
+//! `UnexpectedEof`, never a short success. A body without a length ends with the connection.
 //!
-//! Reading blocks until bytes are there, the connection's deadline passes
-//! (`WouldBlock`), or its [`Closer`](super::Closer) is used.
+//! Reading blocks until bytes have arrived, the connection's deadline passes (`WouldBlock`), or its
+//! [`Closer`](super::Closer) is used.
 
 use std::io::{self, BufReader, ErrorKind, Read};
 
@@ -38,7 +37,7 @@ impl Body {
         Body { rest, codings }
     }
 
-    /// Codings of the transfer besides the chunks: reading the body does not undo them,
+    /// The transfer codings other than the chunks. Reading the body does not decode them;
     /// [`super::Content`] does.
     pub(super) fn transfer_codings(&self) -> &[Coding] {
         &self.codings

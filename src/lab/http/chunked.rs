@@ -1,22 +1,20 @@
 //! The chunked transfer coding of HTTP/1.1, from the receiver's side.
 //!
-//! A stream's client must hand on every byte as soon as it is there, and must
-//! tell a body that was ended from one that was cut. A decoder which asks for
-//! the line end behind a chunk before it gives the chunk away can do neither: the
-//! last event before a cut would be lost, and an event whose line end comes in
-//! the next packet late. This one gives away what it has, takes trailers, and
-//! bounds everything that is not data.
+//! A stream's client must pass on every byte as soon as it arrives, and must distinguish a body
+//! that has ended from one that was cut off. A decoder that waits for the line end after a chunk
+//! before it returns the chunk can do neither: the last event before a cut would be lost, and an
+//! event whose line end comes in the next packet would be late. This decoder returns what it has,
+//! accepts trailers, and limits everything that is not data.
 //!
-//! It blocks when the reader under it blocks. A read that failed with a timeout
-//! may be repeated: nothing is lost.
+//! It blocks when the underlying reader blocks. A read that failed with a timeout may be repeated:
+//! nothing is lost.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
-/// The most bytes that a chunk's size line, with its extensions, may have, and
-/// all trailers together: 16 KiB.
+/// Maximum size of a chunk's size line with its extensions, and of all trailers together: 16 KiB.
 pub const MAX_LINE_BYTES: usize = 16 * 1024;
 
-/// Where in the coding the next byte belongs.
+/// The part of the coding to which the next byte belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Size,
@@ -26,10 +24,10 @@ enum At {
     End,
 }
 
-/// Reads a chunked body out of `source`, and leaves what follows the body there.
+/// Reads a chunked body from `source`, and leaves everything after the body unread.
 ///
-/// Reading it fails with `UnexpectedEof` when the source ends first, and with
-/// `InvalidData` when the coding is broken.
+/// Reading fails with `UnexpectedEof` if the source ends before the body, and with `InvalidData` if
+/// the coding is broken.
 #[derive(Debug)]
 pub struct ChunkedReader<R> {
     source: R,
@@ -43,8 +41,8 @@ impl<R: BufRead> ChunkedReader<R> {
         ChunkedReader { source, at: At::Size, line: Vec::new() }
     }
 
-    /// The next line without its end. It is kept in `self.line` while it is not
-    /// whole, so that a timeout in its middle costs nothing.
+    /// The next line without its end. An incomplete line is kept in `self.line`, so that a timeout
+    /// in the middle of it loses nothing.
     fn line(&mut self, limit: usize) -> io::Result<Vec<u8>> {
         loop {
             let bytes = self.source.fill_buf()?;
@@ -104,8 +102,8 @@ impl<R: BufRead> Read for ChunkedReader<R> {
     }
 }
 
-/// The hexadecimal number that a size line begins with (RFC 9112, 7.1). Any number of zeros
-/// may lead it; the largest is 2^63 - 1, as in Chromium.
+/// The hexadecimal number at the beginning of a size line (RFC 9112, 7.1). It may have any number
+/// of leading zeros; the largest value is 2^63 - 1, as in Chromium.
 fn chunk_size(line: &[u8]) -> io::Result<u64> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii_end();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -170,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_timeout_anywhere_loses_nothing() {
-        /// Gives one byte, then says "not yet", and so on.
+        /// Alternates between returning one byte and failing with "not yet".
         struct Hesitant(Vec<u8>, bool);
         impl Read for Hesitant {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

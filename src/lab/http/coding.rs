@@ -1,12 +1,11 @@
-//! The codings of a body: gzip, deflate and br are undone, any other is refused by name.
+//! The codings of a body: gzip, deflate and br are decoded, and any other is refused by name.
 //!
-//! A coding that was ignored would turn a stream into bytes that mean something else, and
-//! a tab that reads them would come back for more, forever. Chromium ignores a coding that
-//! it does not know; this client does not.
+//! A client that ignored a coding would take encoded bytes for a stream, and its tab would
+//! reconnect forever. Chromium ignores a coding that it does not know; this client does not.
 //!
-//! Flushed bytes come out at once: a decoder asks for more bytes only when it has
-//! given away all that the last ones held. It hands on at most one buffer at a time,
-//! so a bomb costs time and no memory. The reader bounds what it keeps.
+//! Flushed bytes are returned at once: a decoder reads more bytes only when it has returned
+//! everything that the previous ones contained. It returns at most one buffer at a time, so a
+//! decompression bomb costs time, not memory. The reader limits what it keeps.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 use std::sync::Arc;
@@ -16,25 +15,25 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Body, Head, HttpError};
 
-/// How many codings may lie on top of each other.
+/// Maximum number of codings of one body.
 pub const MAX_CODINGS: usize = 4;
 /// Bytes that a decoder reads ahead.
 const READ_AHEAD: usize = 4 * 1024;
 /// The largest window of deflate.
 const WINDOW_BITS: u8 = 15;
 
-/// A coding that can be undone.
+/// A coding that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Gzip,
-    /// In zlib's wrapping as the standard says, or bare as some servers send it.
+    /// With zlib's header, as the standard requires, or without it, as some servers send it.
     Deflate,
     Brotli,
 }
 
 impl Coding {
-    /// The codings of a field's values, in the order in which they were applied.
-    /// `is_framing` are names that change no byte of the content.
+    /// The codings of a field's values, in the order in which they were applied. `is_framing`
+    /// recognizes names that do not change the content.
     pub(super) fn list(
         head: &Head,
         field: &'static str,
@@ -59,7 +58,7 @@ impl Coding {
     }
 }
 
-/// The elements of a list field, over all of its values; empty ones are passed over.
+/// The elements of a list field, over all of its values; empty ones are skipped.
 pub(super) fn elements(head: &Head, field: &'static str) -> Vec<String> {
     let values = head.values(field).map(|value| String::from_utf8_lossy(value).into_owned());
     let elements =
@@ -67,8 +66,8 @@ pub(super) fn elements(head: &Head, field: &'static str) -> Vec<String> {
     elements.filter(|element| !element.is_empty()).collect()
 }
 
-/// The content of a body: its codings undone, the last one first. A body whose coding is
-/// broken fails with `InvalidData`, one that ends too soon with `UnexpectedEof`.
+/// The decoded content of a body. The coding that was applied last is decoded first. A body whose
+/// coding is broken fails with `InvalidData`, and one that ends early fails with `UnexpectedEof`.
 pub struct Content(Box<dyn Read + Send>);
 
 impl std::fmt::Debug for Content {
@@ -83,7 +82,7 @@ impl Content {
         let content = Coding::list(head, "content-encoding", |_| false)?;
         let transfer = body.transfer_codings().to_vec();
         let plain: Box<dyn Read + Send> = Box::new(body);
-        // The transfer's codings were applied last.
+        // The transfer codings were applied last.
         let undone = transfer.into_iter().rev().chain(content.into_iter().rev());
         Ok(Content(undone.fold(plain, undo)))
     }
@@ -102,14 +101,15 @@ fn undo(source: Box<dyn Read + Send>, coding: Coding) -> Box<dyn Read + Send> {
     }
 }
 
-/// Undoes gzip and deflate.
+/// Decodes gzip and deflate.
 struct Inflating<R> {
     source: BufReader<R>,
     coding: Coding,
     inflate: Option<Decompress>,
-    /// The last buffer was filled, so that more may come without another byte of input.
+    /// Whether the last buffer was filled. If so, there may be more output without another byte of
+    /// input.
     owes: bool,
-    /// The last member has ended.
+    /// Whether the last member has ended.
     is_ended: bool,
     is_broken: bool,
 }
@@ -122,7 +122,8 @@ impl<R: Read> Inflating<R> {
 
     /// The decoder for the member that begins with this byte.
     fn begin(&mut self, first: u8) {
-        // Bare deflate begins with such a byte only where an encoder fills its padding with ones.
+        // Deflate without a header begins with such a byte only if an encoder fills its padding
+        // with ones.
         let is_zlib = first & 0x0f == 8 && first >> 4 <= 7;
         self.inflate = Some(match self.coding {
             Coding::Gzip => Decompress::new_gzip(WINDOW_BITS),
@@ -131,8 +132,8 @@ impl<R: Read> Inflating<R> {
         (self.is_ended, self.owes) = (false, false);
     }
 
-    /// After a member's end: another member of gzip, or what does not belong to it, which
-    /// Chromium passes over. False at the end of the body.
+    /// Continues after a member's end, with another member of gzip or with bytes that do not belong
+    /// to it, which Chromium skips. Returns `false` at the end of the body.
     fn goes_on(&mut self) -> io::Result<bool> {
         loop {
             let rest = self.source.fill_buf()?;
@@ -180,7 +181,7 @@ impl<R: Read> Read for Inflating<R> {
             match status {
                 Ok(Status::StreamEnd) => self.is_ended = true,
                 Ok(Status::Ok | Status::BufError) => {}
-                // The bytes before the break are given away first.
+                // The bytes before the error are returned first.
                 Err(_) => self.is_broken = true,
             }
             if given > 0 {
@@ -193,13 +194,14 @@ impl<R: Read> Read for Inflating<R> {
     }
 }
 
-/// Undoes br.
+/// Decodes br.
 struct Unbrotli<R: Read> {
     decoder: brotli_decompressor::Decompressor<Ending<R>>,
     is_over: Arc<AtomicBool>,
 }
 
-/// A reader that remembers its end: to the decoder, too few bytes are as bad as wrong ones.
+/// A reader that remembers whether it has ended, because the decoder does not distinguish missing
+/// bytes from wrong ones.
 struct Ending<R> {
     source: R,
     is_over: Arc<AtomicBool>,
@@ -255,10 +257,10 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// A stored block of br, which needs no encoder: at most 65536 bytes.
+    /// A stored block of br, which needs no encoder. It holds at most 65536 bytes.
     fn brotli(text: &[u8]) -> Vec<u8> {
         let length = text.len() as u32 - 1;
-        // Window of 16 bits, not the last block, four nibbles of length, not compressed.
+        // A window of 16 bits, not the last block, four nibbles of length, not compressed.
         let bits = length << 4 | 1 << 20;
         let mut bytes = bits.to_le_bytes()[..3].to_vec();
         bytes.extend_from_slice(text);
@@ -317,12 +319,12 @@ mod tests {
         assert_eq!(undone(Coding::Gzip, &bad_sum), (b"data: x\n\n".to_vec(), Some(ErrorKind::InvalidData)));
     }
 
-    /// Gives one piece for each read, and panics if it is asked for more than there is.
+    /// Returns one piece for each read, and panics if there is none left.
     struct Pieces(Vec<Vec<u8>>);
 
     impl Read for Pieces {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            assert!(!self.0.is_empty(), "it asks for more, though it has not given away all that it has");
+            assert!(!self.0.is_empty(), "it reads more before it has returned everything that it has");
             let piece = &mut self.0[0];
             let length = piece.len().min(buffer.len());
             buffer[..length].copy_from_slice(&piece[..length]);

@@ -1,11 +1,11 @@
-//! One connection to a server, and the means to end it from outside.
+//! One connection to a server, which another thread can end.
 //!
-//! The socket is held once: when the [`Connection`] (or the [`Body`] that it became)
-//! is dropped the socket is closed, even while a [`Closer`] of it still exists.
+//! The socket has one owner: when the [`Connection`] (or the [`Body`] that it became) is dropped, the socket
+//! is closed, even if a [`Closer`] still exists.
 //!
-//! Opening blocks for at most the timeout, however many addresses the host has
-//! (see [`super::address`]); sending and reading until the deadline, forever without
-//! one. All of it ends at once by [`Closer::close`].
+//! Opening blocks for at most the timeout, however many addresses the host has (see [`super::address`]).
+//! Sending and reading block until the deadline, or forever without one. [`Closer::close`] ends any of them
+//! at once.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -19,17 +19,17 @@ use super::framing::Framing;
 use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
 use super::{Body, ClientRequest, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, address, check_url};
 
-/// How a connection is made, and its answers are read.
+/// How a connection is made, and how its answers are read.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How long connecting may take, over all of the host's addresses.
     pub connect_timeout: Duration,
-    /// How much the client puts up with.
+    /// How strictly answers are read.
     pub reading: Reading,
 }
 
 impl Options {
-    /// The strict reading.
+    /// Options with this timeout that read strictly.
     pub fn within(connect_timeout: Duration) -> Options {
         Options { connect_timeout, reading: Reading::Strict }
     }
@@ -51,7 +51,7 @@ impl Closer {
     /// connection has ended already. Never blocks.
     pub fn close(&self) {
         if let Some(socket) = self.0.upgrade() {
-            // It fails when the peer was first, and then there is nothing to do.
+            // It fails if the peer closed first, and then there is nothing to do.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -63,8 +63,8 @@ impl Connection {
         Connection::open_with(url, &Options::within(timeout), |_| true)
     }
 
-    /// Connects, and hands out a [`Closer`] before each attempt, so that another
-    /// thread can end an attempt that hangs. `attempt` says whether to go on.
+    /// Connects. Before each attempt, passes a [`Closer`] to `attempt`, so that another thread can end an
+    /// attempt that hangs. `attempt` returns whether to continue.
     pub fn open_with(
         url: &Url,
         options: &Options,
@@ -74,7 +74,7 @@ impl Connection {
         Connection::open_host(&host(url), url.port_or_known_default().unwrap_or(80), options, attempt)
     }
 
-    /// As [`open_with`](Self::open_with), to a host without brackets, and a port.
+    /// Like [`open_with`](Self::open_with), with a host without brackets and a port.
     pub fn open_host(
         host: &str,
         port: u16,
@@ -95,7 +95,7 @@ impl Connection {
         Connection::open_any(&[address], options, |_| true, to)
     }
 
-    /// The first of these addresses that takes the connection; `to` names them in an error.
+    /// Connects to the first of these addresses that accepts. `to` names them in an error.
     fn open_any(
         addresses: &[SockAddr],
         options: &Options,
@@ -121,38 +121,37 @@ impl Connection {
         Err(connect_error(to(), options, failures))
     }
 
-    /// Something that ends this connection from another thread.
+    /// Returns a handle that ends this connection from another thread.
     pub fn closer(&self) -> Closer {
         Closer(Arc::downgrade(&self.wire.get_ref().socket))
     }
 
-    /// The port on this side: how the server's records name the connection. 0 once
-    /// the connection is gone.
+    /// Returns the local port, by which the server's records identify the connection, or 0 once the
+    /// connection is gone.
     pub fn local_port(&self) -> u16 {
         let address = self.wire.get_ref().socket.local_addr().ok();
         address.and_then(|address| address.as_socket()).map_or(0, |address| address.port())
     }
 
-    /// From now on reading and writing fail when `deadline` has passed; `None`: never.
+    /// From now on, reading and writing fail once `deadline` has passed. `None` means no deadline.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.wire.get_mut().deadline = deadline;
     }
 
-    /// Sends a request for `url`, head and body. Blocks while the server's side of
-    /// the socket is full.
+    /// Sends a request for `url` with its head and body. Blocks while the server's buffers are full.
     pub fn send(&mut self, url: &Url, request: &ClientRequest) -> Result<(), HttpError> {
         let bytes = encode(url, request)?;
         self.wire.get_mut().write_all(&bytes).map_err(HttpError::from_body)
     }
 
-    /// Sends a request of HTTP/1.0 without a header, as pumactl does: every control server takes it for none
-    /// of a browser. `target` is a path and a query as they are sent.
+    /// Sends an HTTP/1.0 request without a header, as pumactl does. No control server takes it for a
+    /// browser's request. `target` is a path with a query, already encoded.
     pub fn send_plain(&mut self, method: &str, target: &str) -> Result<(), HttpError> {
         let bytes = format!("{method} {target} HTTP/1.0\r\n\r\n");
         self.wire.get_mut().write_all(bytes.as_bytes()).map_err(HttpError::from_body)
     }
 
-    /// Blocks until the answer's first byte is here.
+    /// Blocks until the answer's first byte has arrived.
     pub fn wait_for_first_byte(&mut self) -> Result<(), HttpError> {
         loop {
             match self.wire.fill_buf() {
@@ -167,8 +166,8 @@ impl Connection {
         }
     }
 
-    /// Blocks until the answer's head is whole; the connection becomes its body.
-    /// Interim answers (1xx) are passed over.
+    /// Blocks until the answer's head is complete. The connection becomes the answer's body. Interim answers
+    /// (1xx) are skipped.
     pub fn response(mut self) -> Result<(Head, Body), HttpError> {
         self.wait_for_first_byte()?;
         let mut room = MAX_HEAD_BYTES;
@@ -183,7 +182,7 @@ impl Connection {
         }
     }
 
-    /// Blocks until the answer is whole: its head and its body, without the transfer coding.
+    /// Blocks until the answer is complete. Returns its head and its body, without the transfer coding.
     pub fn answer(self) -> Result<(Head, Vec<u8>), HttpError> {
         let (head, body) = self.response()?;
         let mut bytes = Vec::new();
@@ -195,7 +194,7 @@ impl Connection {
         let mut bytes = Vec::new();
         let mut start = 0;
         if self.reading == Reading::Browser {
-            // What does not begin with HTTP is known by its first bytes, without waiting for a line.
+            // The first bytes show that an answer is not HTTP, without waiting for a line.
             let read = self.wire.by_ref().take(TELLING as u64).read_to_end(&mut bytes);
             *room = room.saturating_sub(read.map_err(HttpError::from_body)?);
             match status_line_start(&bytes) {
@@ -222,8 +221,8 @@ impl Connection {
         }
     }
 
-    /// The connection has ended in the middle of the head. A status that ends a tab for good is
-    /// told all the same, as Chromium does; 200 and a redirect need the rest.
+    /// Handles a connection that ended in the middle of the head. A status that ends a tab for good is
+    /// reported nevertheless, as in Chromium; 200 and redirects need the rest of the head.
     fn cut_short(&self, bytes: &[u8]) -> Result<Head, HttpError> {
         if self.reading == Reading::Browser && bytes.contains(&b'\n') {
             let head = head::parse(bytes, self.reading)?;
@@ -267,7 +266,7 @@ fn host(url: &Url) -> String {
     }
 }
 
-/// `None` if `attempt` does not want it.
+/// Returns `None` if `attempt` does not allow it.
 fn connect(
     address: &SockAddr,
     within: Duration,
@@ -296,7 +295,7 @@ fn connect_error(to: String, options: &Options, failures: Vec<io::Error>) -> Htt
     }
 }
 
-/// The socket with a deadline: each read and write may take what is left of it.
+/// The socket with a deadline. Each read and write may take the time that is left.
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: Arc<Socket>,

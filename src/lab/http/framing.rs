@@ -4,7 +4,7 @@ use super::coding::{Coding, elements};
 use super::head::Reading;
 use super::{Head, HttpError};
 
-/// How long a body is.
+/// How the end of a body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     Counted(u64),
@@ -21,8 +21,8 @@ impl Framing {
         }
     }
 
-    /// As Chromium decides it, but a transfer coding that is unknown is refused: Chromium
-    /// would hand on what it cannot read.
+    /// Decides as Chromium does, except that an unknown transfer coding is refused. Chromium would
+    /// pass on bytes that it cannot decode.
     fn as_browser(head: &Head) -> Result<(Framing, Vec<Coding>), HttpError> {
         if matches!(head.status, 100..200 | 204 | 205 | 304) {
             return Ok((Framing::Counted(0), Vec::new()));
@@ -44,7 +44,7 @@ impl Framing {
             let what = format!("Content-Length is {}, two different numbers", lengths.join(" and "));
             return Err(HttpError::BadFraming { what });
         }
-        // One that is not a number counts as none.
+        // A value that is not a number counts as missing.
         let length = Some(first).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         let framing = length.and_then(|text| text.parse().ok()).map_or(Framing::UntilClose, Framing::Counted);
         Ok((framing, Vec::new()))
@@ -98,7 +98,7 @@ mod tests {
             (&[(LENGTH, "15, 16")], None),
             (&[(LENGTH, "15"), (LENGTH, "16")], None),
             (&[(LENGTH, "15"), (LENGTH, "015")], None),
-            // Chromium takes these for no length at all.
+            // Chromium treats these as if there were no length.
             (&[(LENGTH, "+15")], plain(Framing::UntilClose)),
             (&[(LENGTH, "-15")], plain(Framing::UntilClose)),
             (&[(LENGTH, "1 5")], plain(Framing::UntilClose)),

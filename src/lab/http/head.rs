@@ -1,17 +1,16 @@
 //! The head of an answer, read strictly or as a browser reads it.
 //!
-//! [`Reading::Strict`] is for checks of a server: the syntax of RFC 9112, at most
-//! [`MAX_HEADERS`] fields. [`Reading::Browser`] takes what Chromium takes, which is what
-//! servers can get away with: up to four bytes before the status line, any version, no
-//! reason or status, lines that end in CR or LF, folded fields, lines without a field,
-//! as many fields as fit. Each of its rules has a row in `tests/eventsource_cases.rs` and was
-//! seen in Chromium 156.
+//! [`Reading::Strict`] is for checks of a server: the syntax of RFC 9112, at most [`MAX_HEADERS`]
+//! fields. [`Reading::Browser`] accepts what Chromium accepts, on which servers may rely: up to
+//! four bytes before the status line, any version, no reason or status, lines that end in CR or LF,
+//! folded fields, lines without a field, and as many fields as fit. Each of its rules has a row in
+//! `tests/eventsource_cases.rs`, and was observed in Chromium 156.
 //!
 //! Nothing here blocks.
 
 use super::{Head, HttpError, MAX_HEADERS};
 
-/// How much a client puts up with.
+/// How strictly a client reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reading {
     /// What RFC 9112 allows a server to send.
@@ -21,9 +20,9 @@ pub enum Reading {
     Browser,
 }
 
-/// How many bytes may stand before a status line.
+/// How many bytes may precede a status line.
 pub(super) const MAX_GARBAGE: usize = 4;
-/// So many bytes decide whether an answer is HTTP: the garbage and the word.
+/// The number of bytes that decide whether an answer is HTTP: the garbage and `HTTP`.
 pub(super) const TELLING: usize = MAX_GARBAGE + HTTP.len();
 const HTTP: &[u8] = b"http";
 
@@ -34,14 +33,14 @@ pub(super) fn status_line_start(bytes: &[u8]) -> Option<usize> {
     (0..=MAX_GARBAGE).find(is_it)
 }
 
-/// Whether an answer that ended after these bytes was on the way to a status line. Anything else,
-/// such as the alert of a TLS server, is another protocol and comes again the next time.
+/// Whether an answer that ended after these bytes could have become a status line. Anything else,
+/// such as the alert of a TLS server, is another protocol, and the next attempt would get the same.
 pub(super) fn may_become_http(bytes: &[u8]) -> bool {
     let begun = bytes.trim_ascii_start();
     HTTP.get(..begun.len()).is_some_and(|word| word.eq_ignore_ascii_case(begun))
 }
 
-/// Reads a head that is whole.
+/// Reads a complete head.
 pub(super) fn parse(bytes: &[u8], reading: Reading) -> Result<Head, HttpError> {
     match reading {
         Reading::Strict => parse_strictly(bytes),
@@ -105,7 +104,7 @@ fn parse_as_browser(bytes: &[u8]) -> Result<Head, HttpError> {
     Ok(head)
 }
 
-/// A line with a colon after a token; anything else is passed over.
+/// Parses a line that has a token and a colon. Any other line is skipped.
 fn field(line: &[u8]) -> Option<(String, Vec<u8>)> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     let (name, value) = (line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii());
@@ -118,7 +117,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// The number behind the first blanks; without one the answer counts as 200.
+/// The number after the first blanks. Without a number, the answer counts as 200.
 fn status_of(line: &[u8]) -> u16 {
     let Some(blank) = line.iter().position(|byte| *byte == b' ') else { return 200 };
     let rest = line[blank..].trim_ascii_start();
@@ -129,7 +128,7 @@ fn status_of(line: &[u8]) -> u16 {
     digits.fold(0, |status: u16, digit| status.saturating_mul(10).saturating_add(u16::from(digit - b'0')))
 }
 
-/// Whether the version is HTTP/1.1 or newer; one that cannot be read counts as 1.0.
+/// Whether the version is HTTP/1.1 or newer. A version that cannot be parsed counts as 1.0.
 fn is_at_least_1_1(line: &[u8]) -> bool {
     let Some(version) = line.get(HTTP.len()..).and_then(|rest| rest.strip_prefix(b"/")) else { return false };
     let minor = version.iter().position(|byte| *byte == b'.').and_then(|dot| version.get(dot + 1));

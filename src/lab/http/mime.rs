@@ -1,21 +1,21 @@
 //! The type of an answer, as the Fetch standard extracts it from all values of
 //! `Content-Type`.
 //!
-//! The values of all fields are one list. It is split at the commas outside quotes; of
-//! the elements that are a MIME type other than `*/*` the last one counts. Parameters do
-//! not matter to an EventSource: the HTML standard decodes every stream as UTF-8.
+//! The values of all fields form one list, which is split at the commas outside quotes. The last
+//! element that is a MIME type other than `*/*` counts. Parameters do not matter to an EventSource:
+//! the HTML standard decodes every stream as UTF-8.
 
 use super::Head;
 use super::head::is_token_byte;
 
-/// The essence (`type/subtype` in small letters) of the answer's type; `None` if it has none.
+/// The essence (`type/subtype` in lower case) of the answer's type, or `None` if it has none.
 pub fn essence(head: &Head) -> Option<String> {
     let list = list(head);
     let mut known = split(&list).into_iter().filter_map(essence_of).filter(|essence| essence != "*/*");
     known.next_back()
 }
 
-/// What the answer says of its type, for a message: each element without its parameters.
+/// The type that the answer states, for a message: each element without its parameters.
 pub fn spoken(head: &Head) -> String {
     let list = list(head);
     let plain = |element: &str| {
@@ -32,7 +32,7 @@ fn list(head: &Head) -> String {
     values.collect::<Vec<String>>().join(", ")
 }
 
-/// The elements between commas; a comma inside a quoted string separates nothing.
+/// The elements between commas. A comma inside a quoted string does not separate elements.
 fn split(list: &str) -> Vec<&str> {
     let (mut elements, mut begin) = (Vec::new(), 0);
     let (mut is_quoted, mut is_escaped) = (false, false);

@@ -11,9 +11,9 @@ use super::wrapped;
 pub const LABEL: usize = 10;
 /// Columns beside the cells, for a request that waits without a name in the lane.
 const BESIDE: usize = 8;
-/// The most columns that lanes are drawn with.
+/// Maximum number of columns of a lane.
 const MOST_CELLS: usize = 100;
-/// The most threads that are drawn one by one.
+/// Maximum number of threads that are drawn separately.
 pub const MOST_LANES: usize = 16;
 
 /// How a picture is drawn.
@@ -26,7 +26,8 @@ pub struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// The rows of a record from this time on, with at most `most` lanes of threads. The others are folded.
+    /// The rows of a record, starting at this time, with at most `most` lanes of threads. The others are
+    /// folded.
     pub fn rows(&self, record: &Record, from_us: u64, most: usize) -> Vec<String> {
         let columns = self.width.saturating_sub(LABEL + BESIDE).clamp(10, MOST_CELLS);
         let lanes = lanes::draw(record, from_us, record.now_us, columns);
@@ -115,7 +116,7 @@ impl Picture<'_> {
     }
 }
 
-/// As many names as fit into a line, and how many there are besides.
+/// As many names as fit into a line, and the number of the others.
 fn first_line(names: &[&str], width: usize) -> String {
     let all = names.join(", ");
     if measure_text_width(&all) <= width {

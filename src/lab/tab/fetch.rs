@@ -1,14 +1,14 @@
-//! What an answer's head means to an EventSource: the Fetch standard's redirects,
-//! credentials and cross-origin rules, without a socket.
+//! Decides what an answer's head means to an EventSource, by the Fetch standard's rules for
+//! redirects, credentials and other origins. It uses no socket.
 //!
-//! The tab belongs to a page of its URL's own origin. A [`Fetch`] is one request with the
-//! redirects and the repetition after a 401 that belong to it: it says what is sent
-//! besides the usual ([`Fetch::headers`]) and what comes next ([`Fetch::judge`]).
+//! The tab belongs to a page with the origin of its URL. A [`Fetch`] is one request with its
+//! redirects and its repetition after a 401. It determines the additional header fields
+//! ([`Fetch::headers`]) and the next step ([`Fetch::judge`]).
 //!
 //! - An answer of another origin, the redirect itself included, must carry
 //!   `Access-Control-Allow-Origin` with `*` or the page's origin.
-//! - User and password of a URL are sent after a 401, to the page's own origin alone. A
-//!   target of a redirect may have its own; at another origin it may have none.
+//! - The user and password of a URL are sent after a 401, and only to the page's own origin. The
+//!   target of a redirect may have its own user and password, unless it is at another origin.
 
 use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
@@ -22,11 +22,11 @@ use crate::lab::http::{Head, bad_url, check_url, mime};
 pub(super) struct Fetch {
     page: Origin,
     url: Url,
-    /// It has been at another origin: answers must allow the page's.
+    /// Whether it has been at another origin. If so, answers must allow the page's origin.
     is_cross: bool,
-    /// It went from one foreign origin to another, so that its own is not told.
+    /// Whether it went from one foreign origin to another. If so, the page's origin is not sent.
     is_tainted: bool,
-    /// The user and the password are sent along.
+    /// Whether the user and the password are sent.
     is_authorized: bool,
 }
 
@@ -35,20 +35,20 @@ pub(super) struct Fetch {
 pub(super) enum Next {
     /// Its body is the stream.
     Stream,
-    /// [`Fetch::url`] is to be asked, on another connection.
+    /// Another request is sent to [`Fetch::url`], on a new connection.
     Ask,
     Failed(Reason),
 }
 
 impl Fetch {
-    /// Of a page of this origin. `is_authorized`: the URL's user and password have been
-    /// accepted before.
+    /// Creates a request of a page with this origin. `is_authorized` means that the URL's user and
+    /// password have been accepted before.
     pub(super) fn new(page: Origin, url: Url, is_authorized: bool) -> Fetch {
         let is_cross = url.origin() != page;
         Fetch { page, url, is_cross, is_tainted: false, is_authorized }
     }
 
-    /// Where it is to be asked.
+    /// The URL of the next request.
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
@@ -58,7 +58,7 @@ impl Fetch {
         self.is_authorized
     }
 
-    /// Fields besides the usual ones.
+    /// The header fields in addition to the usual ones.
     pub(super) fn headers(&self) -> Vec<(&'static str, Vec<u8>)> {
         let mut headers = Vec::new();
         if self.is_cross {
@@ -74,7 +74,7 @@ impl Fetch {
         if self.is_tainted { "null".to_owned() } else { self.page.ascii_serialization() }
     }
 
-    /// Decides what comes after this head.
+    /// Decides the next step after this head.
     pub(super) fn judge(&mut self, head: &Head) -> Next {
         if self.is_cross && !self.is_allowed_by(head) {
             return Next::Failed(Reason::OtherOrigin { origin: self.url.origin().ascii_serialization() });
@@ -119,7 +119,7 @@ impl Fetch {
         Next::Ask
     }
 
-    /// After a 401 to a URL with a user or a password.
+    /// Decides the next step after a 401 to a URL with a user or a password.
     fn authorize(&mut self, head: &Head) -> Next {
         let failed = |why: String| Next::Failed(Reason::Unauthorized(why));
         if self.is_authorized {
@@ -129,7 +129,7 @@ impl Fetch {
             return failed("the user of the URL has a colon, which Basic cannot carry".to_owned());
         }
         let schemes = challenges(head);
-        // One that names no scheme can mean no other.
+        // An answer that names no scheme can only mean Basic.
         if !schemes.is_empty() && !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
             return failed(format!(
                 "the server asks for {}, and Basic alone is spoken here",
@@ -149,7 +149,7 @@ fn has_credentials(url: &Url) -> bool {
     credentials(url) != ("", None)
 }
 
-/// `Basic` with user and password as they are behind the percent signs.
+/// The value for `Basic`, with the percent-decoded user and password.
 fn authorization(url: &Url) -> Vec<u8> {
     let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
     pair.push(b':');
@@ -282,9 +282,9 @@ mod tests {
             let next = other().judge(&head(200, &fields));
             assert_eq!(next == Next::Stream, is_read, "{allowed:?}: {next:?}");
         }
-        // Its status is not told either.
+        // Its status is not reported either.
         assert!(matches!(other().judge(&head(404, &[])), Next::Failed(Reason::OtherOrigin { .. })));
-        // The way back is a way through another origin, which does not learn whose page it is.
+        // A redirect back also passes through another origin, which is not told the page's origin.
         let back = || (302, [("Location", "http://a.test/"), ("Access-Control-Allow-Origin", "*")]);
         let mut there_and_back = other();
         assert_eq!(there_and_back.judge(&head(back().0, &back().1)), Next::Ask);
@@ -303,15 +303,15 @@ mod tests {
         assert_eq!(sent(&fetch, "Authorization").as_deref(), Some("Basic bWU6c2VjcmV0"));
         let again = fetch.judge(&asks("Basic realm=\"x\""));
         assert!(matches!(again, Next::Failed(Reason::Unauthorized(why)) if why.contains("not accepted")));
-        // They go along to the same user of the same origin.
+        // They are also sent after a redirect to the same user at the same origin.
         assert_eq!(fetch.judge(&to("/new")), Next::Ask);
         assert!(sent(&fetch, "Authorization").is_some());
-        // A target's own wait for a 401 of their own.
+        // A target's own user and password are sent only after another 401.
         assert_eq!(fetch.judge(&to("http://you:p%3Aq@a.test/")), Next::Ask);
         assert_eq!(sent(&fetch, "Authorization"), None);
         assert_eq!(fetch.judge(&head(401, &[])), Next::Ask);
         assert_eq!(sent(&fetch, "Authorization").as_deref(), Some("Basic eW91OnA6cQ=="));
-        // Another origin gets none, and may be given none.
+        // Another origin gets none, and its URL must have none.
         assert!(matches!(fetch.judge(&to("http://you:p@b.test/")), Next::Failed(Reason::Unusable(_))));
         assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
         assert_eq!(sent(&fetch, "Authorization"), None);

@@ -1,12 +1,11 @@
-//! The thread of a tab: connect, ask, read, wait, again.
+//! The thread of a tab: it connects, sends the request, reads, waits, and starts over.
 //!
-//! Models the processing of the standard's EventSource constructor: each round of
-//! [`Source::run`] is one connection (with its redirects), and what it comes back
-//! with decides between "reestablish the connection" and "fail the connection".
+//! Models the algorithm of the standard's EventSource constructor. Each round of [`Source::run`] is
+//! one connection with its redirects, and its result decides between "reestablish the connection"
+//! and "fail the connection".
 //!
-//! It blocks in connecting, in reading, in telling (a full channel), in waiting for
-//! one of the browser's six connections, and in the delay; [`Tab::close`] ends each
-//! of them.
+//! It may block while it connects, reads, sends an event to a full channel, waits for one of the
+//! browser's six connections, or waits to reconnect. [`Tab::close`] ends each of these waits.
 //!
 //! [`Tab::close`]: super::Tab::close
 
@@ -27,24 +26,24 @@ use crate::lab::sockets::Slot;
 
 const READ_BYTES: usize = 16 * 1024;
 
-/// What the tab's thread owns.
+/// The state that the tab's thread owns.
 pub(super) struct Source {
-    /// Of the page that it belongs to: that of the given URL.
+    /// The origin of its page, which is that of the given URL.
     page: Origin,
-    /// Where the next connection goes: the given URL, or where it was redirected to.
+    /// The URL of the next connection: the given one, or the one that it was redirected to.
     url: Url,
-    /// The URL's user and password have been asked for and accepted.
+    /// Whether the URL's user and password have been requested and accepted.
     is_authorized: bool,
     pacing: Pacing,
     settings: Settings,
     parser: Parser,
     shared: Arc<Shared>,
     to: Sender<Happening>,
-    /// Comes when the tab is closed.
+    /// Received when the tab is closed.
     stop: StopSignal,
 }
 
-/// How a connection was left.
+/// How a connection ended.
 enum SourceLeft {
     Again(Cause),
     Failed(Reason),
@@ -89,7 +88,7 @@ impl Source {
             });
             match left {
                 SourceLeft::Again(cause) => {
-                    // Only what the server does is counted.
+                    // Only ends that the server caused are counted.
                     if matches!(cause, Cause::Cut) {
                         self.pacing = Pacing::default();
                     }
@@ -142,7 +141,8 @@ impl Source {
         SourceLeft::Again(Cause::TooManyRedirects)
     }
 
-    /// Waits for one of the browser's connections to the host; `Err`: closed meanwhile.
+    /// Waits for one of the browser's connections to the host. Returns `Err` if the tab was closed
+    /// in the meantime.
     fn slot(&self, url: &Url) -> Result<Option<Slot>, ()> {
         let Some(sockets) = &self.settings.sockets else { return Ok(None) };
         let waiting = || self.shared.change(|state| state.progress.waiting = Waiting::ForSocket);
@@ -187,14 +187,14 @@ impl Source {
         .into();
         let id = self.parser.last_event_id();
         if !id.is_empty() {
-            // A header loses the blanks around its value on the way in any case.
+            // The blanks around a header's value are lost in transit in any case.
             headers.push(("Last-Event-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
         }
         headers.extend(fetch.headers());
         ClientRequest { headers, ..ClientRequest::default() }
     }
 
-    /// Reads the stream until it ends, telling each event as soon as it is whole.
+    /// Reads the stream until it ends, and sends each event as soon as it is complete.
     fn read(&mut self, mut content: Content, began: Instant) -> SourceLeft {
         let events_before = self.shared.state().progress.events;
         self.shared.change(|state| {
@@ -210,8 +210,8 @@ impl Source {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
                     let error = HttpError::from_body(error);
-                    // A body that is broken before its first event would be so the next time.
-                    // After one there is something to go on from.
+                    // A body that is broken before its first event would be broken the next time as
+                    // well. After an event, the tab can resume from it.
                     let is_better = self.shared.state().progress.events > events_before;
                     return if is_better { self.left_by(Cause::Network(error)) } else { self.left(error) };
                 }
@@ -219,7 +219,7 @@ impl Source {
             if let Err(too_large) = self.take(&buffer[..read]) {
                 return too_large;
             }
-            // The kernel may hold megabytes of a fast server, which are not needed any more.
+            // The kernel may hold megabytes from a fast server, which are no longer needed.
             if self.is_cut_or_closing() {
                 return self.left_by(Cause::Cut);
             }
@@ -253,7 +253,7 @@ impl Source {
         }
     }
 
-    /// An end by this side takes precedence over the socket's error.
+    /// If this side ended the connection, that takes precedence over the socket's error.
     fn left_by(&self, cause: Cause) -> SourceLeft {
         let state = self.shared.state();
         match (state.closing, state.cut) {

@@ -1,11 +1,11 @@
-//! The Trace Event Format: what an event looks like, and how a file of them may end.
+//! The Trace Event Format: the form of an event, and how a file of events may end.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use ninetabs_server::escape;
 
-/// One event, as the format has it. Times are microseconds.
+/// One event, as the format defines it. Times are in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TraceEvent {
     pub(super) name: String,
@@ -39,15 +39,15 @@ pub(super) enum Phase {
     Metadata,
 }
 
-/// What a begin and an end know each other by; it may mean another thing in another
-/// process, and is shown among the threads of its own.
+/// The id by which a begin and its end belong together. The same id may be used in another process, and the pair is
+/// shown among the threads of its own process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct OfItsProcess {
     pub(super) local: String,
 }
 
-/// Events as the bytes of a file: a JSON array with one event per line. Every piece ends after an event, so that a file
-/// that is cut off between two pieces can be opened.
+/// Encodes events as the bytes of a file: a JSON array with one event per line. Every piece ends after an event, so
+/// that a file that is cut off between two pieces can be opened.
 #[derive(Debug, Default)]
 pub struct Encoder {
     has_begun: bool,
@@ -65,7 +65,7 @@ impl Encoder {
         Ok(bytes)
     }
 
-    /// The end of the file. The format allows it to be missing.
+    /// The end of the file, which may be missing according to the format.
     pub fn end(&self) -> &'static [u8] {
         if self.has_begun { b"\n]\n" } else { b"[]\n" }
     }

@@ -1,12 +1,12 @@
-//! Moments as a trace, in the Trace Event Format, which Perfetto and chrome://tracing open.
+//! Writes moments as a trace in the Trace Event Format, which Perfetto and chrome://tracing open.
 //!
-//! A server is a process, a pool thread is a thread, and on it each request is an interval from the time when the
-//! thread took it to its end. A request in the queue is on no thread: its wait is a pair of asynchronous events. Pure, and
-//! piece by piece: between two moments only the requests in flight are kept. It uses the timeline's types only, so
-//! that a server can be drawn from outside or write its own trace.
+//! A server is a process, and a pool thread is a thread. Each request is an interval on its thread, from the time when the
+//! thread took it to its end. A request in the queue has no thread, so its wait is a pair of asynchronous events. The
+//! module does no I/O, and works moment by moment: it keeps only the requests in flight. It uses only the timeline's
+//! types, so that a server can be drawn from outside, or write its own trace.
 //!
 //! Starts and ends follow from the [`RecordState`] before and after each moment. The ring may have dropped moments before
-//! they were fetched. Their number is written, and an interval without its start or its end gets one that says so.
+//! they were fetched. Their number is written, and an interval whose start or end is missing gets one that says so.
 
 mod format;
 mod tracks;
@@ -25,12 +25,12 @@ pub use format::{Encoder, TraceEvent};
 use format::Phase;
 use tracks::Tracks;
 
-/// The end of an interval that outlived the record.
+/// The end of an interval that had not ended when the record did.
 const OPEN: &str = "had not ended when the record did";
-/// The begin or the end of an interval whose own was forgotten.
+/// A start or an end in place of one that was forgotten.
 const UNSEEN: &str = "not seen";
 
-/// A request on its thread whose begin has been written, beyond what the state knows of it.
+/// A request on its thread whose begin has been written, with what the state does not have.
 #[derive(Debug, Default)]
 struct Begun {
     bytes: u64,
@@ -41,23 +41,23 @@ struct Begun {
 #[derive(Debug)]
 pub struct TraceProcess {
     state: RecordState,
-    /// By thread. A thread that has a request and is not in here is still reading it.
+    /// The begun requests by thread. A thread that has a request but is not in this map is still reading it.
     begun: BTreeMap<usize, Begun>,
     tracks: Tracks,
 }
 
 impl TraceProcess {
-    /// A server by this number and name; the name is the first event.
+    /// Creates a server with this number and name. The name is the first event.
     pub fn new(pid: u32, name: &str) -> TraceProcess {
         TraceProcess { state: RecordState::default(), begun: BTreeMap::new(), tracks: Tracks::new(pid, name) }
     }
 
-    /// The events since the last time.
+    /// Takes the events since the last call.
     pub fn drain(&mut self) -> Vec<TraceEvent> {
         self.tracks.drain()
     }
 
-    /// The next moment, in the order of their numbers.
+    /// Takes in the next moment, in the order of their numbers.
     pub fn take(&mut self, moment: &Moment) {
         let forgotten = moment.seq.saturating_sub(self.state.seq() + 1);
         if forgotten > 0 {
@@ -71,7 +71,7 @@ impl TraceProcess {
         }
     }
 
-    /// Ends what has not ended: the record is over.
+    /// Ends all open intervals, because the record is over.
     pub fn end(&mut self, now_us: u64) {
         let mut state = mem::take(&mut self.state);
         for (thread, held) in state.held() {
@@ -120,7 +120,7 @@ impl TraceProcess {
         let at_us = moment.at_us;
         match moment.what {
             What::Blocked { us } => self.see(thread, subject, at_us.saturating_sub(us)),
-            // It may not have been read whole, and has not begun then.
+            // It may not have been read completely. Then it has not begun.
             What::Rejected { .. } if !self.begun.contains_key(&thread) => {}
             What::Streaming
             | What::Wrote { .. }
@@ -135,7 +135,7 @@ impl TraceProcess {
             before.as_ref().filter(|held| !self.state.is_held_by(thread, held.subject.request))
         {
             let (at_us, how) = match &moment.what {
-                // The next request of a connection, in the record of an older server: it has no `answered`.
+                // The next request of a connection, in the record of an older server, which has no `answered`.
                 What::Accepted { .. } => (self.tracks.last_us(thread), "answered"),
                 What::Answered { .. } => (at_us, "answered"),
                 What::Finished => (at_us, "finished"),
@@ -169,7 +169,7 @@ impl TraceProcess {
                 ("panicked", json!({ "message": message }))
             }
             What::MarkedIoBound => ("marked as IO-bound", json!({})),
-            // The reaper says it, while the thread may be in the middle of a write.
+            // The reaper records it, while the thread may be in the middle of a write.
             What::Reaped { age_ms, why } => {
                 let args =
                     json!({ "request": subject.request, "thread": thread, "age_ms": age_ms, "why": why });
@@ -185,8 +185,8 @@ impl TraceProcess {
         self.state.held_by(thread).is_some() && !self.begun.contains_key(&thread)
     }
 
-    /// Begins the request of the thread, once it is read. `before`: what the thread had before, which may be the same
-    /// request, unread.
+    /// Begins the request of the thread, once it has been read. `before` is what the thread had before, which may be
+    /// the same request, unread.
     fn begin(&mut self, thread: usize, before: Option<&Held>, at_us: u64) {
         let Some(held) = self.state.held_by(thread).filter(|_| self.reads(thread)).cloned() else { return };
         let Some(target) = held.target.as_deref().filter(|_| !held.peeked) else { return };
@@ -206,7 +206,7 @@ impl TraceProcess {
         self.begun.insert(thread, Begun::default());
     }
 
-    /// Begins this request now if the thread has another one: its own begin was forgotten.
+    /// Begins this request now if the thread has another one, because its own begin was forgotten.
     fn see(&mut self, thread: usize, subject: Subject, at_us: u64) {
         let Subject { connection, request, .. } = subject;
         if self.state.is_held_by(thread, request) && !self.reads(thread) {
@@ -244,7 +244,7 @@ impl TraceProcess {
         self.tracks.on_thread(thread, at_us, Phase::End, called(held), args);
     }
 
-    /// Writes where moments are missing. A request in todo may have left it meanwhile.
+    /// Writes that moments are missing here. A request in todo may have left it in the meantime.
     fn forget(&mut self, count: u64, at_us: u64) {
         self.tracks.forgotten(count, at_us);
         for held in self.state.clear_todo() {
@@ -255,7 +255,7 @@ impl TraceProcess {
     }
 }
 
-/// The name of a request, as far as it is known.
+/// The name of a request, if it is known, or its number.
 fn called(held: &Held) -> String {
     held.target.as_deref().map_or_else(|| format!("request {}", held.subject.request), name_of)
 }
@@ -275,7 +275,7 @@ mod tests {
         What::peeked("GET", target)
     }
 
-    /// The events of these moments, a microsecond or more apart, but for names of processes and threads.
+    /// The events of these moments, which are at least a microsecond apart, without names of processes and threads.
     fn events(moments: &[(Option<usize>, Option<Subject>, What)]) -> Vec<TraceEvent> {
         let mut process = TraceProcess::new(1, "a server");
         for (seq, (thread, subject, what)) in (1..).zip(moments.iter().cloned()) {
@@ -285,7 +285,7 @@ mod tests {
         process.drain().into_iter().filter(|event| event.phase != Phase::Metadata).collect()
     }
 
-    /// As `phase name at`.
+    /// The events as text: `phase name at`.
     fn seen(moments: &[(Option<usize>, Option<Subject>, What)]) -> Vec<String> {
         let line = |event: TraceEvent| {
             let json = serde_json::to_value(&event).unwrap();
@@ -304,7 +304,7 @@ mod tests {
             (on, of, What::Finished),
         ];
         let lines = ["B tab 9 30", "i streaming 50", "i write 60", "i write fails 70", "E tab 9 80"];
-        // Puma's front: seen in todo, and read by the thread.
+        // With Puma's front, a request is seen in todo, and read by the thread.
         let puma = [
             (None, of, What::Queued),
             (None, of, peeked("/?tab=9")),
@@ -313,7 +313,7 @@ mod tests {
         ];
         let wait = ["b todo: tab 9 10", "e todo: tab 9 30"];
         assert_eq!(seen(&[&puma[..], &rest].concat()), [&wait[..], &lines].concat());
-        // tiny-http: read before it is queued.
+        // With tiny-http, it is read before it is queued.
         let tiny = [
             (None, of, asks("/?tab=9")),
             (None, of, What::Queued),
@@ -349,7 +349,7 @@ mod tests {
         let reads = "reads, and has no whole request 20 for 10 no HTTP";
         let waits = ["todo: request 9 10", "todo: request 9 20 a thread took it"];
         assert_eq!(unread, [&waits[..], &[reads, "refused 30"]].concat());
-        // The next request of a connection, which the thread reads without a way through the queue.
+        // The thread reads the next request of a connection, which does not pass through the queue.
         assert_eq!(lines(&[(on, None, What::Spawned), refused(on)]), ["spawned 10", "refused 20"]);
         let left = lines(&[(on, of, What::Started), (on, of, asks("/up")), (on, of, What::Left), finished]);
         assert_eq!(left, ["/up 10", "/up 30 its client had left", "left 30"]);
@@ -363,7 +363,7 @@ mod tests {
             (Some(1), of, What::Started),
             (None, of, What::Queued),
             (Some(2), of, What::Started),
-            // Later than the next one has begun.
+            // After the next one has begun.
             (Some(1), of, What::Finished),
             (Some(2), of, asks("/up")),
             (Some(2), of, What::Finished),
@@ -389,7 +389,7 @@ mod tests {
             (on, Some(NINTH), What::Wrote { bytes: 1 }),
             (on, Some(second), asks("/")),
             (on, Some(second), What::Wrote { bytes: 1 }),
-            // The pool knows the work by its first request.
+            // The pool identifies the work by its first request.
             (on, Some(NINTH), What::Finished),
         ];
         assert_eq!(seen(&moments), ["B /up 10", "i write 30", "E /up 30", "B / 40", "i write 50", "E / 60"]);

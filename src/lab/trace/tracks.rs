@@ -9,15 +9,15 @@ use super::called;
 use super::format::{OfItsProcess, Phase, TraceEvent};
 use ninetabs_server::timeline::{Held, Subject};
 
-/// The track of what happens before a thread has a request.
+/// The track for events before a thread has the request.
 const FRONT_DOOR: usize = 1;
-/// The track of what ends streams.
+/// The track for events that end streams.
 pub(super) const STREAM_REAPER: usize = 2;
-/// Pool threads come behind this number: one with the number of its process would be
-/// taken for the main thread.
+/// Added to the numbers of pool threads: a viewer would take a thread with the number of its
+/// process for the main thread.
 pub(super) const POOL: usize = 100;
 
-/// The events that were written, and when the last one of each thread was.
+/// The events that were written, and the time of each thread's last event.
 #[derive(Debug)]
 pub(super) struct Tracks {
     pid: u32,
@@ -38,7 +38,7 @@ impl Tracks {
         mem::take(&mut self.events)
     }
 
-    /// An event of a pool thread: never before the last one of it.
+    /// Writes an event of a pool thread, never at an earlier time than the thread's last one.
     pub fn on_thread(&mut self, thread: usize, at_us: u64, phase: Phase, name: String, args: Value) {
         if !self.last_us.contains_key(&thread) {
             self.name_thread(POOL + thread, &format!("puma srv tp {thread:03}"));
@@ -48,12 +48,12 @@ impl Tracks {
         self.push("request", phase, at_us, POOL + thread, name, args);
     }
 
-    /// When the last event of this thread was.
+    /// The time of this thread's last event.
     pub fn last_us(&self, thread: usize) -> u64 {
         self.last_us.get(&thread).copied().unwrap_or_default()
     }
 
-    /// The thread's next event is not before this time.
+    /// Makes sure that the thread's next event is not before this time.
     pub fn go_on(&mut self, thread: usize, at_us: u64) {
         let last_us = self.last_us.entry(thread).or_default();
         *last_us = at_us.max(*last_us);
@@ -63,14 +63,14 @@ impl Tracks {
         self.on_thread(thread, at_us, Phase::Instant { s: "t" }, name.to_owned(), args);
     }
 
-    /// Something that the thread did from this time to that.
+    /// Writes something that the thread did between these times.
     pub fn lasted(&mut self, thread: usize, since_us: u64, until_us: u64, name: &str, args: Value) {
         let dur = until_us.saturating_sub(since_us);
         self.on_thread(thread, since_us, Phase::Complete { dur }, name.to_owned(), args);
         self.go_on(thread, since_us + dur);
     }
 
-    /// A write that has waited for so long.
+    /// Writes that a write waited for this long.
     pub fn blocked(&mut self, thread: usize, at_us: u64, us: u64) {
         let from_us = at_us.saturating_sub(us).max(self.last_us(thread));
         self.lasted(thread, from_us, at_us, "blocked: the client does not read", json!({ "waited_us": us }));
@@ -84,7 +84,7 @@ impl Tracks {
         self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name.to_owned(), args);
     }
 
-    /// The begin of a wait in todo, under the name of what is asked there.
+    /// Writes the begin of a wait in todo, with the name of the request.
     pub fn wait_begins(&mut self, held: &Held, name: &str) {
         let Subject { request, .. } = held.subject;
         let phase = Phase::WaitBegins { id2: OfItsProcess { local: request.to_string() } };
@@ -92,8 +92,8 @@ impl Tracks {
         self.push("todo", phase, queued_us(held), FRONT_DOOR, format!("todo: {name}"), args);
     }
 
-    /// A wait that is over. If the request was seen in todo, its begin has been written.
-    /// `name`: that of the request, if it has been read by now.
+    /// Writes the end of a wait, and its begin unless the request was seen in todo earlier. `name`
+    /// is that of the request, if it has been read by now.
     pub fn wait(&mut self, held: &Held, name: Option<&str>, until_us: u64, how: &str) {
         let Subject { request, .. } = held.subject;
         let name = name.filter(|_| !held.peeked).map_or_else(|| called(held), str::to_owned);
@@ -105,7 +105,7 @@ impl Tracks {
         self.push("todo", phase, until_us, FRONT_DOOR, format!("todo: {name}"), json!({ "ended": how }));
     }
 
-    /// So many moments are missing here.
+    /// Writes that this many moments are missing here.
     pub fn forgotten(&mut self, count: u64, at_us: u64) {
         self.metadata(FRONT_DOOR, "forgotten", json!({ "moments": count }));
         let name = format!("{count} moments were forgotten before they could be written");
@@ -130,7 +130,7 @@ impl Tracks {
     }
 }
 
-/// Since when it is, or was, in todo.
+/// When the request was queued.
 fn queued_us(held: &Held) -> u64 {
     let left_us = held.started_us.unwrap_or_default();
     held.queued_us.unwrap_or(left_us.saturating_sub(held.waited_us.unwrap_or_default()))
