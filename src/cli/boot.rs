@@ -61,7 +61,7 @@ const PRODUCER_GRACE: Duration = Duration::from_millis(50);
 /// The same for the thread that reads the database for listeners.
 const READER_GRACE: Duration = Duration::from_millis(50);
 
-/// The reason why nothing was started: the flag, its value, and what to do.
+/// Why nothing was started: the flag, its value, and what to do.
 #[derive(Debug, Error)]
 pub enum BootError {
     #[error("--views {}: {error}; give a folder with a copy of views/", .folder.display())]
@@ -121,7 +121,7 @@ impl Written {
 
 /// Everything that runs. Fields are dropped in the order in which things stop.
 pub struct Running {
-    /// `serve` takes it, so that it is removed even if the rest of a stop is blocked.
+    /// The state file. `serve` takes it out, so that it is removed even if the rest of a stop is blocked.
     pub state: Option<StateFile>,
     trace: Option<TraceFile>,
     producer: Option<Producer>,
@@ -356,9 +356,9 @@ impl Running {
         })
     }
 
-    /// Writes the state file and begins the trace. Each may fail at its first byte, so the one that replaces
-    /// nothing, a device or pipe, comes first, and else the trace last: a start that is refused leaves both as
-    /// they were.
+    /// Writes the state file and begins the trace. Each may fail at its first byte. One that replaces nothing,
+    /// because it is a device or pipe, is therefore written first; otherwise the trace comes last. A start that is
+    /// refused leaves both as they were.
     fn begin(&mut self, written: Written, args: &ServeArgs) -> Result<(), BootError> {
         let Written { state, mut trace } = written;
         let has_old = |(_, reserved): &(PathBuf, ReservedFile)| !reserved.is_special();
@@ -382,7 +382,7 @@ impl Running {
     }
 
     /// Stops accepting, ends every stream, waits at most this long for running requests, and closes the database.
-    /// Returns `AtOnce` if an order to halt arrived meanwhile.
+    /// Returns `AtOnce` if an order to halt arrived in the meantime.
     pub fn stop(&mut self, force_shutdown_after: Duration) -> Stop {
         // The limit of a day keeps the clock from overflowing.
         let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
@@ -425,7 +425,7 @@ impl Running {
                     Ok(Stop::Gracefully) => {}
                     Ok(Stop::AtOnce) => return Stop::AtOnce,
                     Err(_) => {
-                        // The end is a disconnection.
+                        // The channel is disconnected when all have been sent.
                         let _ = self.broadcaster.ended().recv();
                         return Stop::Gracefully;
                     }
@@ -434,12 +434,12 @@ impl Running {
         }
     }
 
-    /// None if an order to halt arrived first.
+    /// Returns `None` if an order to halt arrived first.
     fn shut_the_app_down(&self, timeout: Duration) -> Option<Shutdown> {
         let (tell, ended) = bounded(1);
         let app = Arc::clone(&self.app);
         let waiter = threads::spawn("stop", move || {
-            // After a halt, nothing receives it.
+            // After a halt, there is no receiver.
             let _ = tell.send(app.shutdown(timeout));
         });
         if let Err(error) = waiter {

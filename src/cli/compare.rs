@@ -192,7 +192,7 @@ fn print(args: &CompareArgs, plan: &ComparePlan, rows: &[Row], is_whole: bool) -
     out.flush()
 }
 
-/// What is being done: in one line of the terminal, elsewhere in a line per step.
+/// Shows the current step: in one line of a terminal, elsewhere in one line per step.
 struct CompareProgress {
     to: Term,
     of: usize,
@@ -201,7 +201,7 @@ struct CompareProgress {
 impl CompareProgress {
     fn say(&self, number: usize, name: &str, what: &str) {
         let text = format!("{number} of {}: {name}: {what}", self.of);
-        // Progress that cannot be shown is no reason to stop.
+        // The comparison continues even if its progress cannot be shown.
         let _ = if self.to.is_term() {
             self.to.clear_line().and_then(|()| self.to.write_str(&text))
         } else {

@@ -16,7 +16,7 @@ use super::values::{self, OrNoToken, SecretToken, without_scheme};
 use crate::control::Token;
 use crate::lab::http::HttpError;
 
-/// The maximum number of characters that are repeated of a refusal, since any program may listen there.
+/// The maximum number of characters of a refusal that are repeated, since any program may listen there.
 const MOST_SAID: usize = 200;
 
 /// The server's address and its token, as typed.

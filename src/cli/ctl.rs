@@ -1,6 +1,6 @@
 //! `ctl`: queries or controls a running ninetabs or Puma.
 //!
-//! It has the commands of pumactl and those that only our control server knows. The answer goes to standard output
+//! It has the commands of pumactl, and those that only our control server has. The answer goes to standard output
 //! unchanged, as one line of JSON that can be piped into `jq`. If no server answers or the server refuses, the exit
 //! status is 1, with one line that says what to do. Blocks for at most 30 s.
 

@@ -1,4 +1,4 @@
-//! Shares out the process's descriptors.
+//! Divides the process's descriptors.
 //!
 //! Each connection takes one, and the kernel limits their number. A process without free descriptors cannot accept
 //! connections, not even an order to stop. The app's connections therefore get what the control server, the database
@@ -14,7 +14,7 @@ pub const CONTROL_CONNECTIONS: usize = 64;
 /// A database connection's file and its write-ahead log.
 const PER_DATABASE_CONNECTION: usize = 2;
 
-/// There is no descriptor left for a connection of the app.
+/// No descriptor is left for a connection of the app.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "the limit of descriptors is {limit}, and serving needs at least {needed}: {CONTROL_CONNECTIONS} for the control server, {database} for the database, {SPARE_DESCRIPTORS} for the process; raise it (ulimit -n), or give fewer threads or a smaller --db-pool"
@@ -40,7 +40,8 @@ pub fn raise_limit() -> usize {
     limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-/// The maximum number of the app's connections: the given one, by default all that the limit leaves, and never more.
+/// The maximum number of the app's connections: the given number, or by default all that the limit leaves, and never
+/// more.
 pub fn for_the_app(limit: usize, database_connections: usize, asked: Option<u64>) -> Result<usize, TooFew> {
     let database = database_connections.saturating_mul(PER_DATABASE_CONNECTION);
     let others = database.saturating_add(SPARE_DESCRIPTORS + CONTROL_CONNECTIONS);

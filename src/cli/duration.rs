@@ -17,7 +17,7 @@ pub fn more_than_none(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("give seconds above 0, {EXAMPLES}"))
 }
 
-/// None if it is not a duration. One that is too long is an error that names the limit.
+/// Returns `None` if it is not a duration. A duration that is too long is an error that names the limit.
 fn read(text: &str) -> Result<Option<Duration>, String> {
     let (number, scale) = if let Some(number) = text.strip_suffix("ms") {
         (number, 1e-3)

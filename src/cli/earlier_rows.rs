@@ -14,7 +14,7 @@ const MOST_COUNTED: usize = 2_000;
 pub enum EarlierRows {
     Exactly(usize),
     MoreThan(usize),
-    /// They could not be read. The reason shows at the first request.
+    /// They could not be read. The first request shows the reason.
     Unknown,
 }
 

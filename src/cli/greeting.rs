@@ -109,7 +109,7 @@ impl Greeting<'_> {
         rows.iter().map(row).collect()
     }
 
-    /// How many tabs stream, and what the next one meets.
+    /// How many tabs stream, and what happens to the next one.
     fn limit_in_words(&self) -> String {
         let (streams, limit) = self.limit();
         let (pool, io) = (self.threads.max(), self.max_io_threads);
@@ -174,7 +174,7 @@ impl Greeting<'_> {
         format!("  http://tab1.localhost:{port}/?tab=1 … http://tab{tabs}.localhost:{port}/?tab={tabs}")
     }
 
-    /// The browser's own limit, if it is met before the server's.
+    /// The browser's own limit, if it is reached before the server's.
     fn browser_limit(&self) -> Option<String> {
         let (streams, limit) = self.limit();
         let take_turns = self.max_stream_age.is_some() && limit == TabLimit::Threads;
@@ -207,7 +207,7 @@ impl Greeting<'_> {
         said
     }
 
-    /// The servers that other hosts can reach. None if both servers listen on loopback only.
+    /// The servers that other hosts can reach, or `None` if both servers listen on loopback only.
     fn reach(&self) -> Option<String> {
         let listens = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
         let who = match (listens(self.app), listens(self.control)) {
@@ -237,11 +237,11 @@ impl Greeting<'_> {
         Some(text)
     }
 
-    /// How many streams there can be at once, and what bounds them.
+    /// How many streams there can be at once, and what limits them.
     fn limit(&self) -> (usize, TabLimit) {
         let threads = (self.threads.max() + self.max_io_threads, TabLimit::Threads);
-        // A bound is met only if it is below the number of threads; at the same number, the next
-        // page finds no thread before its stream could meet the bound.
+        // A limit is reached only if it is below the number of threads. If both are equal, the next
+        // page finds no free thread before its stream could reach the limit.
         let bounds = [(self.leased_connections, TabLimit::Database), (self.stream_cap, TabLimit::Cap)];
         let below = bounds.into_iter().filter_map(|(bound, limit)| Some((bound?, limit)));
         below.fold(threads, |least, bound| match bound.1 {
@@ -262,7 +262,7 @@ fn threads_in_words(size: PoolSize) -> String {
     }
 }
 
-/// The number of tabs; the article's own is a word.
+/// The number of tabs. The article's number is written as a word.
 fn in_words(tabs: usize) -> String {
     if tabs == TABS { "nine".to_owned() } else { tabs.to_string() }
 }
@@ -272,7 +272,7 @@ fn seconds(time: Duration) -> String {
     format!("{} s", time.as_secs_f64())
 }
 
-/// Lines of at most `width` characters, broken between words. What is indented stays on one line.
+/// Lines of at most `width` characters, broken between words. Indented lines are not broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     if text.starts_with(' ') {
         return vec![text.to_owned()];
@@ -322,7 +322,7 @@ impl OpenedAddress {
         self.0.ip().to_canonical()
     }
 
-    /// Whether `localhost` and the names below it lead there.
+    /// Whether `localhost` and the names below it lead to it.
     fn is_local(&self) -> bool {
         let ip = self.ip();
         ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST

@@ -78,7 +78,7 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
         StopRequest::First => drop(tell_first.try_send(())),
         StopRequest::Repeated => {}
         StopRequest::Second => {
-            // After the first of these messages, the time already runs.
+            // The time runs from the first of these messages.
             if tell_second.try_send(()).is_ok() {
                 end_after(WITHIN * 2, || {});
             }
@@ -87,8 +87,8 @@ pub fn first_of_two() -> Result<FirstOfTwo, ctrlc::Error> {
     Ok(FirstOfTwo { first, second, requests })
 }
 
-/// For a command with child processes and folders to clean up. The first signal ends all of its waits, and after 600 ms
-/// the process, whatever it waits for then. A second signal ends the process at once. What is left by then is cleaned
+/// For a command with child processes and folders to clean up. The first signal ends all of its waits. After 600 ms the
+/// process ends, whatever it waits for then. A second signal ends the process at once. Whatever is left then is cleaned
 /// up without this process ([`crate::lab::scratch`] and `serve --stop-with-stdin`). May be called once per process.
 pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
     let (asks, interrupt) = Interrupt::new();

@@ -51,7 +51,7 @@ impl Keepsakes {
         })
     }
 
-    /// Writes them. An error with one file does not keep the others from being written.
+    /// Writes them. An error with one file does not prevent the others from being written.
     pub fn write(self, run: &Report<'_>) -> Result<(), KeepError> {
         let report = self.report.map_or(Ok(()), |file| report(file, run));
         let trace = self.trace.map_or(Ok(()), |file| trace(file, run.outcomes));

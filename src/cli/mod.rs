@@ -144,7 +144,7 @@ pub fn misused(error: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A failed write is ignored: the exit status tells the same.
+/// A failed write is ignored: the exit status reports the failure as well.
 fn complain(error: impl std::fmt::Display) {
     let _ = io::stderr().write_all(complaint(error).as_bytes());
 }
@@ -160,7 +160,7 @@ fn one_line(text: &str) -> String {
     line.replace(|c| !is_printable(c), " ")
 }
 
-/// Prints help and version as they are, and a mistake as one line.
+/// Prints help and version unchanged, and a mistake as one line.
 fn explain(error: &clap::Error, typed: &[OsString]) -> ExitCode {
     if !error.use_stderr() {
         let printed = error.print().and_then(|()| io::stdout().flush());

@@ -126,7 +126,7 @@ mod tests {
         (0..queued).for_each(|_| outlet.queue(&line));
         assert!(!outlet.flush(Duration::from_millis(50)), "nothing reads");
 
-        // Once the pipe is read, the count of the lines that are missing comes before the next line.
+        // Once the pipe is read, the count of the dropped lines precedes the next line.
         let reading = thread::spawn(move || {
             let (mut read, mut lost) = (0, 0);
             for line in BufReader::new(reader).lines().map(Result::unwrap) {

@@ -89,7 +89,7 @@ pub struct ReproduceArgs {
 }
 
 impl ReproduceArgs {
-    /// The acts that were named. Without any, all are played.
+    /// The acts that were named. If none was named, all are played.
     pub fn acts(&self) -> Vec<u8> {
         [self.act.as_slice(), &self.more_acts].concat()
     }
@@ -200,7 +200,7 @@ fn quoted(word: String) -> String {
     if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-/// What is about to be played. The time is known for the default numbers only.
+/// Announces what is about to be played. The time is known only for the default numbers.
 fn announcement(acts: &[&Act], args: &ReproduceArgs) -> String {
     let what = match acts {
         [act] => format!("act {} of {}, on a server of its own", act.number, ACTS.len()),
@@ -208,7 +208,7 @@ fn announcement(acts: &[&Act], args: &ReproduceArgs) -> String {
     };
     let is_default = args.tabs == 9 && (args.threads.min(), args.threads.max()) == (8, 8);
     let took_s: u64 = acts.iter().map(|act| act.took_s[usize::from(args.fast)]).sum();
-    // To five seconds, unless it is short.
+    // Rounded to five seconds, unless it is short.
     let took_s = if took_s > 20 { took_s.saturating_add(2) / 5 * 5 } else { took_s };
     let time = if is_default && !args.step { format!(", about {took_s} s") } else { String::new() };
     format!("ninetabs reproduce: {what}{time}")

@@ -206,7 +206,7 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
                 running.halt();
             }
         }
-        // After a second signal, nothing receives it.
+        // After a second signal, there is no receiver.
         let _ = tell.send(());
     };
     let (hand, handed) = bounded(1);
@@ -237,8 +237,8 @@ struct Watch {
 }
 
 impl Watch {
-    /// Starts on this thread and watches on another one. Returns the order that arrived meanwhile, if any. If the
-    /// start then takes longer than its grace time, the process ends with 130.
+    /// Starts on this thread and watches on another one. Returns the order that arrived in the meantime, if any. If
+    /// the start then takes longer than its grace time, the process ends with 130.
     fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), FailedEnd> {
         let (started, ends) = bounded::<Infallible>(0);
         let watcher = threads::spawn("start", move || self.until(&ends)).map_err(FailedEnd::failed)?;
@@ -279,7 +279,7 @@ impl Watch {
     /// Ends the process. Nothing else can end the wait of the start.
     fn leave(&self) -> ! {
         if let Some(folder) = &self.temporary {
-            // A later start removes what is left.
+            // A later start removes the remaining files.
             let _ = fs::remove_dir_all(folder);
         }
         for words in &self.last_words {
@@ -386,7 +386,7 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
     greeting.text(width.map(|(_, columns)| columns.into()))
 }
 
-/// As Ruby writes it, in UTC: `2026-01-31 23:59:59 +0000`.
+/// The current time as Ruby writes it, in UTC: `2026-01-31 23:59:59 +0000`.
 fn now() -> String {
     timestamp::seconds(SystemTime::now()).to_string().replace('T', " ").replace('Z', " +0000")
 }
@@ -429,7 +429,7 @@ fn end_of_stdin() -> Receiver<()> {
     }
 }
 
-/// Blocks until its end, even if another process has made the shared description non-blocking.
+/// Reads to the end of a file. Blocks even if another process has made the shared description non-blocking.
 fn read_to_its_end(mut from: impl Read + AsFd) -> io::Result<()> {
     let mut read = [0; 1024];
     loop {

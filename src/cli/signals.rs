@@ -3,7 +3,7 @@
 //! | signal | effect |
 //! |---|---|
 //! | INT, TERM, HUP | stop ([`super::interrupt`]) |
-//! | QUIT | halt, as the order `/halt` |
+//! | QUIT | halt, like the order `/halt` |
 //! | XCPU | stop: at the hard limit of CPU time the kernel would end the process |
 //! | USR1, USR2 | a log line: a restart is not available |
 //! | XFSZ | none: the write that went over the limit fails with EFBIG |
@@ -23,7 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::control::Stop;
 use ninetabs_server::threads::{self, SpawnError};
 
-/// Left as they are.
+/// The signals that keep their usual effect.
 const UNTOUCHED: [Signal; 12] = [
     Signal::SIGINT,
     Signal::SIGTERM,
@@ -39,21 +39,22 @@ const UNTOUCHED: [Signal; 12] = [
     Signal::SIGABRT,
 ];
 
-/// A file that would grow beyond `ulimit -f` is an error of its write, in every command.
+/// In every command, makes a write beyond `ulimit -f` fail with an error instead of ending the
+/// process.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGXFSZ);
     Ok(set.thread_block()?)
 }
 
-/// Keeps all but these from this thread, and from those that it starts from now on.
+/// Blocks all signals but these for this thread, and for the threads that it starts from now on.
 pub fn block_all_others() -> io::Result<()> {
     let mut set = SigSet::all();
     UNTOUCHED.into_iter().for_each(|signal| set.remove(signal));
     Ok(set.thread_block()?)
 }
 
-/// Starts the thread that turns blocked signals into what they ask for.
+/// Starts the thread that receives blocked signals and carries out what they ask for.
 pub fn listen(orders: Sender<Stop>) -> Result<(), SpawnError> {
     let mut set = SigSet::empty();
     [Signal::SIGQUIT, Signal::SIGXCPU, Signal::SIGUSR1, Signal::SIGUSR2]

@@ -56,7 +56,7 @@ impl Drop for StateFile {
     }
 }
 
-/// Puma reads bare digits as a number, and `007` as 7.
+/// Quotes a token that consists of digits: Puma reads bare digits as a number, and `007` as 7.
 fn quoted_if_a_number(token: &str) -> String {
     let is_number = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if is_number { format!("\"{token}\"") } else { token.to_owned() }
@@ -69,8 +69,8 @@ pub struct NamedControlServer {
     pub token: Option<String>,
 }
 
-/// Reads it as Puma does: line by line, comments skipped, split at the first
-/// colon, quotes around a value taken off, other keys passed over.
+/// Reads it as Puma does, line by line: skips comments and other keys, splits at the first colon, and removes quotes
+/// around a value.
 pub fn read(path: &Path) -> Result<NamedControlServer, FileError> {
     Ok(parse(&read_small(path)?))
 }

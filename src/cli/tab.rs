@@ -3,10 +3,10 @@
 //! Events go to standard output, one JSON object per line, each flushed. Notes on the connection go to standard error,
 //! so the output can be piped into `jq` while the notes stay visible.
 //!
-//! Blocks until the given number of events or the given time is reached, the stream has failed for good, or it is
-//! interrupted. While standard output is blocked, the stream is not read. A closed standard output is success. Neither
-//! the end of the time nor a signal waits for a blocked output: one thread writes the events and another the notes,
-//! which are dropped if they cannot be written ([`super::outlet`]).
+//! Blocks until the given number of events or the given time is reached, the stream has failed for good, or the
+//! command is interrupted. While standard output is blocked, the stream is not read. A closed standard output is
+//! success. Neither the end of the time nor a signal waits for a blocked output: one thread writes the events and
+//! another the notes, which are dropped if they cannot be written ([`super::outlet`]).
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -92,7 +92,7 @@ enum TabEnd {
     Interrupted,
 }
 
-/// Follows the stream until one of its ends.
+/// Follows the stream until it ends in one of these ways.
 pub fn run(args: TabArgs, signals: &FirstOfTwo) -> ExitCode {
     let mut notes = match Outlet::start("notes", io::stderr(), |_| {}) {
         Ok(notes) => notes,
@@ -139,7 +139,7 @@ fn in_time(
     end
 }
 
-/// Prints until an end, or until `stop` comes.
+/// Prints events until the stream ends or `stop` comes.
 fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> TabEnd {
     let settings = Settings { last_event_id: args.last_event_id, ..Settings::default() };
     let (to, happenings) = bounded(1);
@@ -173,7 +173,7 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
                 note(notes_to, &format!("failed for good: {reason}"));
                 return TabEnd::Failed;
             }
-            // The first time, the note also says that this goes on.
+            // The first time, the note also says that the tab keeps trying.
             other @ Happens::Ended { .. } if !std::mem::replace(&mut has_ended, true) => {
                 note(notes_to, &format!("{}, as an EventSource does. Ctrl-C stops", describe(&other)));
             }
@@ -240,7 +240,7 @@ mod tests {
         line.map(|line| line.tab).map_err(|error| error.to_string())
     }
 
-    /// Serves `answer` to one connection and gives the request that came.
+    /// Serves `answer` to one connection, and returns the request that it received.
     fn serve(answer: &'static str) -> (String, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/stream", listener.local_addr().unwrap());
@@ -249,7 +249,7 @@ mod tests {
             let mut head = vec![0; 4096];
             let length = stream.read(&mut head).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
-            // Until the client leaves.
+            // Blocks until the client closes.
             let _ = stream.read(&mut [0]);
             String::from_utf8_lossy(&head[..length]).into_owned()
         });

@@ -1,4 +1,4 @@
-//! The folder of a database that ends with the process: `--database :memory:`.
+//! The folder of a database that is deleted when the process ends: `--database :memory:`.
 //!
 //! The folder is removed when the process ends. A process that is killed cannot do that, so each
 //! start removes the folders of processes that are gone. A process holds a lock on a file in its
@@ -47,7 +47,7 @@ impl TemporaryFolder {
         self.0.as_ref().map(|held| held.folder.path())
     }
 
-    /// Where the database is that was given as this path.
+    /// The path of the database that was given as `given`.
     pub fn database(&self, given: &Path) -> PathBuf {
         match &self.0 {
             Some(held) => held.folder.path().join("models.sqlite3"),
@@ -56,7 +56,7 @@ impl TemporaryFolder {
     }
 }
 
-/// None if another process removed the folder before it was locked.
+/// Returns `None` if another process removed the folder before it was locked.
 fn make(beside: &Path) -> io::Result<Option<HeldFolder>> {
     let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(beside)?;
     let path = folder.path().join(LOCK);
@@ -68,8 +68,8 @@ fn make(beside: &Path) -> io::Result<Option<HeldFolder>> {
     Ok(is_ours.then_some(HeldFolder { folder, _lock: lock }))
 }
 
-/// Removes what processes of this user left behind. A folder that cannot be removed stays: that is
-/// no reason not to start.
+/// Removes folders that processes of this user left behind. A folder that cannot be removed stays,
+/// and does not prevent the start.
 fn remove_abandoned(beside: &Path) {
     let Ok(entries) = fs::read_dir(beside) else { return };
     let user = rustix::process::geteuid().as_raw();

@@ -1,4 +1,4 @@
-//! The file that has the control token, so that it stands neither in the list of processes nor in
+//! The file with the control token, which keeps the token out of the list of processes and out of
 //! the environment.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::files::{FileError, read_small};
 use crate::control::Token;
 
-/// Why the file gave no token.
+/// Why no token could be read from the file.
 #[derive(Debug, Error)]
 pub enum TokenFileError {
     #[error(
@@ -19,7 +19,7 @@ pub enum TokenFileError {
     NoToken { path: PathBuf, what: String },
 }
 
-/// Reads it. Blanks and line ends around the token are left out.
+/// Reads the token. Blanks and line ends around it are removed.
 pub fn read(path: &Path) -> Result<Token, TokenFileError> {
     let text =
         read_small(path).map_err(|error| TokenFileError::Unreadable { path: path.to_owned(), error })?;

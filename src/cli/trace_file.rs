@@ -1,9 +1,9 @@
-//! `serve --trace`: the server's life as a trace, written while it lives.
+//! `serve --trace`: records the events of the server in a trace file while it runs.
 //!
-//! A thread of its own asks the timeline for what is new and appends it, so that no
-//! request waits for a disk. Every piece ends behind an event: a server that is killed
-//! leaves a file that can be opened, and a disk that is full ends the trace, not the
-//! server. A pipe is waited for while the server runs, and at most `END_WITHIN` at its stop.
+//! A separate thread asks the timeline for new moments and appends them, so that no request waits
+//! for a disk. Every piece ends after an event: a server that is killed leaves a file that can be
+//! opened, and a full disk ends the trace, not the server. While the server runs, a full pipe is
+//! waited for; at its stop, for at most `END_WITHIN`.
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -18,21 +18,21 @@ use crate::lab::trace::{Encoder, TraceEvent, TraceProcess};
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{self, Timeline};
 
-/// How often the timeline is asked: the ring holds more than comes in that time.
+/// How often the timeline is asked. The ring holds more moments than are recorded in that time.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// With this many new ones at once it is asked again without a pause.
+/// After this many new moments at once, it is asked again without a pause.
 const A_LOT: usize = timeline::CAPACITY / 4;
-/// How long a full pipe may hold up the stop.
+/// How long a full pipe may delay the stop.
 const END_WITHIN: Duration = Duration::from_millis(500);
 
-/// A trace that is being written; its end is written when this is dropped, which waits
-/// for the disk.
+/// A trace that is being written. Dropping this writes the end of the trace, and waits for the
+/// disk.
 pub struct TraceFile {
     _thread: StoppableThread,
 }
 
 impl TraceFile {
-    /// Makes the file, in the place of what was there, and begins to write.
+    /// Creates the file, which replaces an existing one, and begins to write.
     pub fn start(
         path: &Path,
         prepared: PreparedOutput,
@@ -87,7 +87,7 @@ struct Trace {
     path: PathBuf,
     output: Output,
     encoder: Encoder,
-    /// Its length up to the last whole piece.
+    /// The length of the file up to the last complete piece.
     whole: u64,
     stop: StopSignal,
     /// When the stop was first noticed while a pipe was full.
@@ -101,8 +101,8 @@ impl Trace {
         Ok(Trace { path, output, encoder, whole: 0, stop: StopSignal::never(), late_since: None })
     }
 
-    /// Writes the first piece, and says whether it is written: a start must not wait for the reader
-    /// of a full pipe, and the pipe takes so small a piece whole or not at all.
+    /// Writes the first piece, and returns whether it was written. A start must not wait for the
+    /// reader of a full pipe, and a pipe takes such a small piece completely or not at all.
     fn begin_at_once(&mut self, piece: &[u8]) -> io::Result<bool> {
         match self.output.write_all(piece, || false) {
             Ok(()) => self.whole = piece.len() as u64,
@@ -130,7 +130,7 @@ impl Trace {
         })
     }
 
-    /// Takes away the part of a piece that was written last.
+    /// Removes the last piece if it was not written completely.
     fn cut(&self) {
         if let Err(error) = self.output.cut(self.whole) {
             log::warn!("--trace {}: its last line is not whole: {error}", self.path.display());

@@ -38,7 +38,7 @@ pub fn parse(typed: Vec<OsString>) -> Result<(Arguments, FromEnvironment), clap:
 fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap::Error> {
     let unparsed = command.clone();
     command.try_get_matches_from_mut(typed).or_else(|error| {
-        // clap takes `--help` behind `help` for the name of a command.
+        // clap takes `--help` after `help` for the name of a command.
         let is_help = |word: &OsString| word == "--help" || word == "-h";
         let asks_for_help =
             invalid(&error, ContextKind::InvalidSubcommand).is_some_and(|it| it.starts_with('-'));
@@ -50,7 +50,7 @@ fn matches(command: &mut Command, typed: &[OsString]) -> Result<ArgMatches, clap
     })
 }
 
-/// The definition, as it is parsed and shown.
+/// The definition of the command line, for parsing and for help.
 fn command() -> Command {
     let command = definition().max_term_width(HELP_COLUMNS);
     // The help of the program lists the commands; the flags of the server are in the help of `serve`.

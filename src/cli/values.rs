@@ -1,4 +1,4 @@
-//! What a flag's text means. Every refusal says what would do instead.
+//! Parses the values of flags. Every refusal says which value to give instead.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -60,7 +60,7 @@ pub fn tcp_user_timeout(text: &str) -> Result<OrOff, String> {
     Ok(value)
 }
 
-/// Without `tcp://`, or `http://` as the start-up message prints it.
+/// The text without `tcp://`, or without `http://`, which the start-up message prints.
 pub fn without_scheme(text: &str) -> &str {
     let bare = ["tcp://", "http://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     bare.map_or(text, |bare| bare.strip_suffix('/').unwrap_or(bare))
@@ -122,7 +122,7 @@ pub fn time_or_off(text: &str) -> Result<OrOff, String> {
     }
 }
 
-/// `10%`, as a part of one.
+/// Parses a percentage such as `10%`, as a fraction of 1.
 pub fn percentage(text: &str) -> Result<f64, String> {
     let number: Option<f64> = text.strip_suffix('%').unwrap_or(text).parse().ok();
     number
@@ -140,7 +140,7 @@ pub fn number_or_auto(text: &str) -> Result<OrAuto, String> {
     }
 }
 
-/// An origin, as in a page's `Origin` header.
+/// Parses an origin, as in a page's `Origin` header.
 pub fn origin(text: &str) -> Result<String, String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
     match url {
@@ -199,7 +199,7 @@ pub fn act(text: &str) -> Result<u8, String> {
     act.ok_or_else(|| format!("acts are 1 to {last}"))
 }
 
-/// A number of threads, which may be none.
+/// Parses a number of threads, which may be 0.
 pub fn threads(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| *count <= MOST);
     count.ok_or_else(|| format!("give a number from 0 to {MOST}"))

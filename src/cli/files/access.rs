@@ -1,4 +1,4 @@
-//! A new file beside its path, with the owner and the mode that it is to have.
+//! Creates a new file beside its path, with the owner and the mode that it should have.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
@@ -11,9 +11,9 @@ use super::{FileError, FilePlace, folder_of};
 /// The users that may read and write a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// All that the umask permits. A file that is replaced passes on its owner and its mode.
+    /// All users that the umask permits. A file that is replaced passes on its owner and its mode.
     Public,
-    /// Its owner alone, since it contains a token.
+    /// Only its owner, since it contains a token.
     Secret,
 }
 
@@ -29,7 +29,7 @@ impl Access {
 /// Creates a file in the folder of a place, to be moved there.
 pub(super) fn beside(place: &FilePlace, access: Access) -> Result<NamedTempFile, FileError> {
     let folder = folder_of(&place.real);
-    // A folder that is missing is named by the system; below, a temporary name would be.
+    // Here the system's error names the missing folder. The call below would name a temporary file.
     fs::metadata(folder)?;
     let mode = match &place.there {
         Some(there) => there.mode() & access.mode() & 0o700,
@@ -43,19 +43,20 @@ pub(super) fn beside(place: &FilePlace, access: Access) -> Result<NamedTempFile,
     Ok(file)
 }
 
-/// Gives a file the owner and the group of the one that it replaces, where that is permitted, and
-/// its mode.
+/// Gives a file the mode of the one that it replaces and, where that is permitted, the owner and
+/// the group.
 fn pass_on(there: &Metadata, file: &File) -> io::Result<()> {
     let group = Some(there.gid());
     if fchown(file, Some(there.uid()), group).is_err() {
-        // Only root gives files away; each user may give them to a group of its own.
+        // Only root may give files to another user, but each user may give them to one of its
+        // groups.
         let _ = fchown(file, None, group);
     }
-    // Behind the owner, since that takes bits of the mode away.
+    // After the owner, because a change of the owner clears bits of the mode.
     file.set_permissions(Permissions::from_mode(there.mode() & 0o777))
 }
 
-/// Without the path of the temporary file, which says nothing to the user.
+/// The error without the path of the temporary file, which means nothing to the user.
 pub(super) fn plain(error: io::Error) -> io::Error {
     if error.get_ref().is_some() { error.kind().into() } else { error }
 }

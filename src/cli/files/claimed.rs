@@ -1,4 +1,4 @@
-//! A database that this process created: a start that is refused leaves none.
+//! A database that this process created, and that is removed if the start is refused.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,8 +18,8 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// Creates an empty file if nothing is there: SQLite takes it for a new database. An error is left to
-    /// SQLite, which names it better.
+    /// Creates an empty file if there is no file: SQLite takes it for a new database. Errors are left to
+    /// SQLite, which describes them better.
     pub fn at(path: &Path) -> Claimed {
         let path = FilePlace::of(path).map_or_else(|_| path.to_owned(), |place| place.real);
         let created = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path);
@@ -27,8 +27,8 @@ impl Claimed {
         Claimed { path, id }
     }
 
-    /// Removes the file, if this process created it and no other has it open. Every connection of this
-    /// process must be closed: SQLite removes the side files with the last one.
+    /// Removes the file if this process created it and no other process has it open. Every connection of
+    /// this process must be closed: SQLite removes the side files with the last one.
     pub fn remove(self) {
         let there = fs::symlink_metadata(&self.path).ok().map(|there| FileId::of(&there));
         let is_open = side_files(&self.path).iter().any(|file| file.exists());

@@ -1,14 +1,14 @@
-//! Two flags that lead to one file: one of them would be written over the other. They may lead to
-//! one device (`/dev/null`), pipe or socket.
+//! Finds two flags that lead to one file, where one would overwrite the other. They may lead to the
+//! same device (`/dev/null`), pipe or socket.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{FileKind, FilePlace};
 
-/// What SQLite adds to the name of a database for the files beside it.
+/// The suffixes that SQLite adds to the name of a database for the files beside it.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// Names that views have; other files in their folder are not theirs.
+/// The extensions of views. Other files in their folder are not views.
 const VIEWS: [&str; 3] = ["html", "css", "js"];
 
 /// What a flag does with its path.
@@ -34,7 +34,7 @@ pub(super) fn side_files(database: &Path) -> Vec<PathBuf> {
     SIDE_FILES.iter().map(beside).collect()
 }
 
-/// The first two of these flags that lead to one file, in a line that says what to do.
+/// Names the first two of these flags that lead to one file, in a line that says what to do.
 pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
     let mut before: Vec<(&str, Vec<FilePlace>)> = Vec::new();
     for (flag, what, path) in flags {
@@ -43,7 +43,7 @@ pub fn same_file(flags: &[(&str, Use, Option<&Path>)]) -> Option<String> {
         for (first, theirs) in &before {
             let shared = theirs.iter().find(|other| files.iter().any(|file| is_same(file, other)));
             if let Some(shared) = shared {
-                // `/dev/stdout` says more than `/proc/PID/fd/1`.
+                // `/dev/stdout` tells the user more than `/proc/PID/fd/1`.
                 let name = if shared.kind == FileKind::Special { &shared.given } else { &shared.real };
                 let name = name.display();
                 return Some(format!("{first} and {flag} name the same file, {name}; give each its own"));

@@ -1,8 +1,8 @@
 //! A path that names an open descriptor of this process, such as `/dev/stdout`.
 //!
 //! On Linux, opening such a path makes a new description of the file, which begins at offset 0 and
-//! does not append: a write to it replaces the start of the user's file. A duplicate shares the
-//! offset and the flags of the descriptor, as a write to standard output does.
+//! does not append, so that a write to it would replace the start of the user's file. A duplicate
+//! shares the offset and the flags of the descriptor, so that it behaves like standard output itself.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,8 +13,8 @@ use rustix::fs::{OFlags, fcntl_getfl};
 
 use super::FileError;
 
-/// The number of the descriptor of this process that is at this path, which has no links but the
-/// last part.
+/// The number of this process's descriptor that this path names. Only the last part of the path may be
+/// a link.
 pub(super) fn number(path: &Path) -> Option<i32> {
     let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
     let is_ours = |rest: &Path| {
@@ -26,15 +26,15 @@ pub(super) fn number(path: &Path) -> Option<i32> {
         let ours = Path::new("/proc").join(fs::read_link("/proc/self").ok()?);
         folder.strip_prefix(ours).ok().filter(|rest| is_ours(rest)).map(drop)
     };
-    // There is no /proc on macOS, and no link in /dev/fd.
+    // macOS has no /proc, and no links in /dev/fd.
     if folder != Path::new("/dev/fd") {
         is_of_this_process()?;
     }
     name.parse().ok()
 }
 
-/// A second descriptor for the same description. None if the system has no way to make one of
-/// this number.
+/// A second descriptor for the same description, or `None` if the system has no way to duplicate this
+/// number.
 pub(super) fn duplicate(number: i32) -> Result<Option<File>, FileError> {
     let descriptor = match number {
         0 => Some(io::stdin().as_fd().try_clone_to_owned()?),
@@ -49,8 +49,8 @@ pub(super) fn duplicate(number: i32) -> Result<Option<File>, FileError> {
     Ok(Some(descriptor.into()))
 }
 
-/// Rust lends a descriptor by its number to unsafe code only; the kernel hands it out by the number of
-/// the process, since Linux 5.6.
+/// Only unsafe code can borrow a descriptor by its number. Since Linux 5.6, the kernel duplicates one
+/// for a given process and number.
 #[cfg(target_os = "linux")]
 fn duplicate_any(number: i32) -> Option<OwnedFd> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -58,7 +58,7 @@ fn duplicate_any(number: i32) -> Option<OwnedFd> {
     pidfd_getfd(this, number, PidfdGetfdFlags::empty()).ok()
 }
 
-/// Elsewhere to open the path is to duplicate it.
+/// On other systems, opening the path duplicates the descriptor.
 #[cfg(not(target_os = "linux"))]
 fn duplicate_any(_: i32) -> Option<OwnedFd> {
     None

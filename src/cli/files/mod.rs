@@ -1,20 +1,19 @@
-//! Files of the user's: the one module that writes, replaces and removes them.
+//! The only module that writes, replaces and removes the user's files.
 //!
 //! Before a path is used, [`FilePlace::of`] follows all links and finds out what the path leads to:
 //!
-//! | there is | written | removed |
+//! | at the path | written | removed |
 //! |---|---|---|
-//! | nothing, or a file | whole: a new file is moved to its place, or written in place if it cannot be moved ([`whole`]); a trace grows in place ([`output`]) | only while the file at the path is the one that this process put there |
+//! | nothing, or a file | whole: a new file is moved to its place, or written in place if it cannot be moved ([`whole`]); a trace grows in place ([`output`]) | only if the file at the path is still the one that this process put there |
 //! | a link | its target, as above; the link stays | its target, as above; the link stays |
-//! | a device, a pipe | as it is | never |
-//! | a descriptor of this process (`/dev/stdout`) | behind what was written to it (`descriptor`) | never |
+//! | a device, a pipe | to it directly | never |
+//! | a descriptor of this process (`/dev/stdout`) | after what was already written to it (`descriptor`) | never |
 //! | a folder | refused | never |
 //!
-//! Nothing here blocks when it opens: a pipe that nothing reads is an error. A write to a
-//! pipe waits for its reader, and the caller says for how long. A link in a folder
-//! where every user can create one (`/tmp`) is refused wherever it is in the path, since another
-//! user could have created it. [`clash`] knows which flags must not name one file, and
-//! [`claimed`] removes a database that a refused start created.
+//! Opening never blocks: a pipe without a reader is an error. A write to a pipe waits for its reader,
+//! for as long as the caller allows. A link in a folder where every user can create one (`/tmp`) is
+//! refused wherever it is in the path, since another user could have created it. [`clash`] finds flags
+//! that name the same file, and [`claimed`] removes a database that a refused start created.
 
 pub mod access;
 pub mod claimed;
@@ -37,13 +36,13 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// As many links are followed as Linux follows.
+/// How many links are followed, which is the limit of Linux.
 const MOST_LINKS: usize = 40;
 /// The mode bits of a folder in which every user creates files and only an owner removes them.
 const SHARED: u32 = 0o1002;
 /// The first bytes of every SQLite database.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
-/// The most bytes that [`read_small`] reads: a state file has some 200.
+/// The maximum number of bytes that [`read_small`] reads. A state file has about 200.
 const MOST_SMALL_BYTES: u64 = 64 * 1024;
 /// How long [`read_small`] waits for the writer of a pipe.
 const SMALL_WITHIN: Duration = Duration::from_secs(5);
@@ -75,7 +74,7 @@ pub enum FileError {
     Io(#[from] io::Error),
 }
 
-/// The system's text for an error, as part of a sentence: without its number and without a capital.
+/// The system's text for an error, as part of a sentence: without its number and in lower case.
 pub fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or(&text);
@@ -87,7 +86,7 @@ pub fn cause(error: &io::Error) -> String {
     }
 }
 
-/// What is at a path, behind all links.
+/// What is at a path after all links have been followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     Nothing,
@@ -107,11 +106,11 @@ impl FileId {
     }
 }
 
-/// A path, and what it leads to.
+/// A path, and where it leads.
 #[derive(Debug, Clone)]
 pub struct FilePlace {
     given: PathBuf,
-    /// Behind all links. The file itself need not be there yet.
+    /// The path with all links followed. The file itself need not exist yet.
     real: PathBuf,
     kind: FileKind,
     there: Option<Metadata>,
@@ -121,7 +120,7 @@ pub struct FilePlace {
 }
 
 impl FilePlace {
-    /// Looks at a path. An error where no file can be, such as below a file.
+    /// Examines a path. Returns an error if no file can be there, such as below another file.
     pub fn of(path: &Path) -> io::Result<FilePlace> {
         let Followed { real, end, behind_a_shared_link } = follow(path);
         let there = match fs::metadata(path) {
@@ -154,7 +153,7 @@ impl FilePlace {
         self.is(|it| it.is_char_device() || it.is_fifo() || it.is_socket())
     }
 
-    /// The same for a path that is going to be written: refuses what must not be.
+    /// Like `of`, for a path that will be written. Refuses what must not be written.
     pub fn to_write(path: &Path) -> Result<FilePlace, FileError> {
         let place = FilePlace::of(path)?;
         if place.behind_a_shared_link {
@@ -167,8 +166,8 @@ impl FilePlace {
         }
     }
 
-    /// Opens a device, a pipe or a descriptor for writing. Never waits for a reader, and no terminal
-    /// becomes this process's.
+    /// Opens a device, a pipe or a descriptor for writing. Never waits for a reader, and never makes a
+    /// terminal the controlling one of this process.
     fn open_special(&self) -> Result<OpenedOutput, FileError> {
         // Opening the path of a descriptor starts at offset 0 of its file, and fails for a socket.
         let is_file = self.is(FileType::is_file);
@@ -183,7 +182,7 @@ impl FilePlace {
         }
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
         let mut options = OpenOptions::new();
-        // The descriptor of another process, which may write to the same file.
+        // It is a descriptor of another process, which may write to the same file.
         if is_file {
             options.append(true)
         } else {
@@ -192,7 +191,7 @@ impl FilePlace {
         match options.custom_flags(flags as i32).open(&self.given) {
             Ok(file) => Ok(OpenedOutput { file, is_shared: false }),
             Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => Err(FileError::Unread),
-            // The pipe or terminal of another user, which gave it to this process.
+            // It is a pipe or terminal of another user, which this process has inherited.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 match self.descriptor.map(descriptor::duplicate).transpose()?.flatten() {
                     Some(file) => Ok(OpenedOutput { file, is_shared: true }),
@@ -203,8 +202,8 @@ impl FilePlace {
         }
     }
 
-    /// Opens the existing file for writing, and changes nothing in it. A link that has taken its place
-    /// since it was looked at is not followed, and a pipe is not waited for.
+    /// Opens the existing file for writing, and changes nothing in it. If a link has taken its place in
+    /// the meantime, it is not followed, and a pipe is not waited for.
     fn open_file(&self) -> io::Result<File> {
         let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
         OpenOptions::new().write(true).custom_flags(flags as i32).open(&self.real)
@@ -223,7 +222,7 @@ struct OpenedOutput {
 /// its side files is a device or a pipe.
 pub fn check_database(path: &Path) -> Result<(), FileError> {
     for file in std::iter::once(path.to_owned()).chain(clash::side_files(path)) {
-        // An error is left to SQLite, which names it better.
+        // Errors are left to SQLite, which describes them better.
         let Ok(place) = FilePlace::of(&file) else { continue };
         if place.behind_a_shared_link {
             return Err(FileError::SharedLink);
@@ -235,8 +234,8 @@ pub fn check_database(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Reads a small text. Does not wait for a pipe to be opened at its other end, and at most
-/// 5 s for what comes through it.
+/// Reads a small text. Does not wait until a pipe is opened at its other end, and waits at most 5 s for
+/// its contents.
 pub fn read_small(path: &Path) -> Result<String, FileError> {
     let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     let there = file.metadata()?;
@@ -265,8 +264,8 @@ pub fn read_small(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| FileError::Io(ErrorKind::InvalidData.into()))
 }
 
-/// Waits until a descriptor is ready, for that long at most, and says whether it is. An error shows
-/// at the next read or write.
+/// Waits until a descriptor is ready, but for at most this time, and returns whether it is. The next
+/// read or write reports any error.
 fn wait_for(file: impl AsFd, flags: PollFlags, time: Duration) -> bool {
     let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
     poll(&mut [PollFd::new(&file, flags)], Some(&time)) != Ok(0)
@@ -278,17 +277,17 @@ struct Followed {
     behind_a_shared_link: bool,
 }
 
-/// The end of a path, behind all links.
+/// Where a path ends after all links have been followed.
 #[derive(Debug, PartialEq, Eq)]
 enum PathEnd {
     Path,
-    /// A descriptor of this process, by its number, as `/dev/stdout` is.
+    /// A descriptor of this process, such as `/dev/stdout`, by its number.
     Descriptor(i32),
     /// Another link that only the kernel can follow, such as `/proc/PID/exe`.
     Kernel,
 }
 
-/// Follows every link in a path, as the kernel does.
+/// Follows all links in a path, as the kernel does.
 fn follow(path: &Path) -> Followed {
     let here = || fs::canonicalize(".").unwrap_or_else(|_| PathBuf::from("."));
     let mut real = if path.is_absolute() { PathBuf::from("/") } else { here() };
@@ -297,7 +296,7 @@ fn follow(path: &Path) -> Followed {
         match part.as_bytes() {
             b"/" => real = PathBuf::from("/"),
             b"." => {}
-            // `real` has no links.
+            // All links in `real` have been followed.
             b".." => drop(real.pop()),
             _ => {
                 let at = real.join(&part);
@@ -325,7 +324,7 @@ fn follow(path: &Path) -> Followed {
     Followed { real, end, behind_a_shared_link }
 }
 
-/// The parts of a path, the first one last.
+/// The parts of a path in reverse order.
 fn parts(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }

@@ -12,13 +12,13 @@ use rustix::fs::OFlags;
 use super::access::{Access, beside};
 use super::{FileError, FileKind, FilePlace, OpenedOutput, wait_for};
 
-/// How often a write that waits for its reader asks whether it may go on.
+/// How often a write that waits for its reader checks whether it may continue.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// A pipe that is ready takes this many bytes without blocking: the least `PIPE_BUF` of POSIX.
+/// A pipe that is ready takes this many bytes without blocking: the minimum `PIPE_BUF` of POSIX.
 const MOST_AT_ONCE: usize = 512;
 
-/// What is written to.
+/// A file, device or pipe that is open for writing.
 #[derive(Debug)]
 pub struct Output {
     file: File,
@@ -26,7 +26,7 @@ pub struct Output {
     is_shared: bool,
 }
 
-/// A path where an output can begin. An existing file is open, and is unchanged until then.
+/// A path where an output can begin. An existing file is open, but unchanged until then.
 #[derive(Debug)]
 pub struct PreparedOutput {
     place: FilePlace,
@@ -50,7 +50,7 @@ impl PreparedOutput {
         self.place.kind == FileKind::Special
     }
 
-    /// Creates the file, or empties it; a device or pipe is left as it is.
+    /// Creates the file or empties it. A device or pipe is left as it is.
     pub fn begin(self) -> Result<Output, FileError> {
         let output = match self.there {
             Some(there) => there,
@@ -77,8 +77,8 @@ impl Output {
         Ok(Output { file, can_be_cut, is_shared: false })
     }
 
-    /// Writes all of it. While a pipe is full it asks `goes_on` every 50 ms, and gives up once
-    /// that is false.
+    /// Writes all of it. While a pipe is full, calls `goes_on` every 50 ms, and gives up once that
+    /// returns `false`.
     pub fn write_all(&mut self, mut bytes: &[u8], mut goes_on: impl FnMut() -> bool) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.write(bytes) {
@@ -108,7 +108,7 @@ impl Output {
         self.file.write(&bytes[..bytes.len().min(MOST_AT_ONCE)])
     }
 
-    /// Takes away what is behind this length. Of what went to a device nothing can be.
+    /// Removes everything after this length. Bytes that were written to a device cannot be removed.
     pub fn cut(&self, length: u64) -> io::Result<()> {
         if self.can_be_cut { self.file.set_len(length) } else { Ok(()) }
     }

@@ -31,7 +31,7 @@ impl Desk {
         self.at(name)
     }
 
-    /// A node of the device that `/dev/null` is, where this user may make one.
+    /// A node of the same device as `/dev/null`, if this user may create one.
     fn device(&self, name: &str) -> Option<PathBuf> {
         let made = Command::new("mknod").arg(self.at(name)).args(["c", "1", "3"]).output().unwrap();
         made.status.success().then(|| self.at(name))
@@ -152,7 +152,7 @@ fn a_file_that_is_replaced_passes_its_mode_and_owner_on() {
         (there.mode() & 0o777, (there.uid(), there.gid()))
     };
     assert_eq!(of("report"), (0o664, owner));
-    // The token in it is not for the owner of a file that happened to be there.
+    // The owner of a file that was there before must not see the token.
     assert_eq!(of("state"), (0o600, (us, group)));
 }
 
@@ -251,7 +251,7 @@ fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
     assert!(matches!(output(&desk.at("socket")), Err(FileError::Socket)));
     let (mut reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
-    // More than a socket holds: the writer waits for its reader.
+    // This is more than a socket holds, so the writer waits for its reader.
     let bytes = vec![b'x'; 1 << 20];
     let read = thread::spawn(move || {
         let mut bytes = Vec::new();
@@ -262,7 +262,7 @@ fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
     drop(writer);
     assert_eq!(read.join().unwrap(), bytes.len());
 
-    // A reader that does not read is not waited for forever, although the socket blocks.
+    // The wait for a reader that does not read has an end, although the socket blocks.
     let (_reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
     let path = PathBuf::from(format!("/dev/fd/{}", writer.as_raw_fd()));
     let written = output(&path).unwrap().write_all(&bytes, || false);
@@ -334,7 +334,7 @@ fn a_pipe_with_a_reader_is_written_to_and_stays() {
     let file = put(&fifo, b"state.").unwrap();
     assert_eq!(reader(), "state.");
     assert_eq!(file.remove().unwrap(), Removal::NotOurs);
-    // More than a pipe holds: the writer waits for its reader.
+    // This is more than a pipe holds, so the writer waits for its reader.
     let text = "x".repeat(300_000) + ".";
     let reader = read();
     let file = WholeFile::at("--svg", &fifo).unwrap();

@@ -1,9 +1,8 @@
-//! A file that is written whole or not at all, and removed by the process that made it.
+//! A file that is written completely or not at all, and is removed by the process that created it.
 //!
-//! A new file is written beside its path and moved there: nothing reads half of it, and a run
-//! that is interrupted or killed leaves what was there before. A file that cannot be replaced
-//! (another file system is mounted on it, or its folder belongs to another user) is written in
-//! place.
+//! A new file is written beside its path and then moved there: no program reads half of it, and a run
+//! that is interrupted or killed leaves the previous file. A file that cannot be replaced (another file
+//! system is mounted on it, or its folder belongs to another user) is written in place.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -17,10 +16,10 @@ use super::access::{Access, beside, plain};
 use super::output::Output;
 use super::{FileError, FileId, FileKind, FilePlace, starts_with};
 
-/// How long a full pipe may keep a whole file waiting.
+/// How long the write of a file may wait for a full pipe.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
-/// A file cannot be written: the flag that named it, and the cause.
+/// Why a file cannot be written: the flag that named it, and the cause.
 #[derive(Debug, Error)]
 #[error("cannot write {flag} {}: {}; give a path that can be written", .path.display(), unwritable(error))]
 pub struct Unwritable {
@@ -29,7 +28,7 @@ pub struct Unwritable {
     error: FileError,
 }
 
-/// The cause in words. To create a file fails with "not found" only where its folder is missing.
+/// The cause in words. Creating a file fails with "not found" only if its folder is missing.
 pub fn unwritable(error: &FileError) -> String {
     match error {
         FileError::Io(error) if error.kind() == ErrorKind::NotFound => "no such directory".to_owned(),
@@ -43,17 +42,17 @@ pub fn unwritable(error: &FileError) -> String {
 pub struct ReservedFile {
     path: PathBuf,
     access: Access,
-    /// Held open from the start, so that the reader of a pipe waits.
+    /// A pipe or device, which is held open from the start so that the reader of a pipe waits.
     special: Option<Output>,
 }
 
 impl ReservedFile {
-    /// Tests whether a file can be put at this path, and changes nothing there.
+    /// Tests whether a file can be put at this path, without changing anything there.
     pub fn at(path: &Path, access: Access) -> Result<ReservedFile, FileError> {
         let place = FilePlace::to_write(path)?;
         let special = match place.kind {
             FileKind::Special => Some(Output::special(&place)?),
-            // It is written in place if it cannot be replaced.
+            // A file that cannot be replaced is written in place.
             FileKind::File => place.open_file().map(|_| None)?,
             FileKind::Nothing | FileKind::Folder => beside(&place, access).map(|_| None)?,
         };
@@ -88,7 +87,7 @@ impl ReservedFile {
     }
 }
 
-/// A path at which a command writes a file at its end.
+/// A path at which a command writes a file when it ends.
 #[derive(Debug)]
 pub struct WholeFile {
     flag: &'static str,
@@ -122,9 +121,9 @@ pub struct Put {
 enum PutWhere {
     /// A new file.
     File(FileId),
-    /// These bytes, into a file that is not this process's to remove.
+    /// These bytes were written to a file that this process must not remove.
     InPlace(Vec<u8>),
-    /// Bytes that went to a device, a pipe or a descriptor.
+    /// The bytes went to a device, a pipe or a descriptor.
     Written,
 }
 
@@ -134,13 +133,13 @@ pub enum Removal {
     Removed,
     /// It was written in place, and is empty now.
     Emptied,
-    /// It was gone already, it is another file by now, or it is a device or pipe.
+    /// It was gone already, it is another file now, or it is a device or pipe.
     NotOurs,
 }
 
 impl Put {
     /// Removes the file, if it is still the one that this process put there. A file that was written in
-    /// place is emptied, if it still has what this process wrote.
+    /// place is emptied if it still has the bytes that this process wrote.
     pub fn remove(&self) -> io::Result<Removal> {
         match &self.what {
             PutWhere::Written => Ok(Removal::NotOurs),
@@ -170,8 +169,9 @@ fn replace(place: &FilePlace, bytes: &[u8], access: Access) -> Result<FileId, Fi
     Ok(FileId::of(&file.metadata()?))
 }
 
-/// Whether the error leaves writing in place: a file is mounted on the path, the folder is read-only,
-/// or it belongs to another user. By its kind: the error of a temporary file has no code.
+/// Whether writing in place is still possible after this error: a file is mounted on the path, or the
+/// folder is read-only or belongs to another user. The check uses the error's kind, because the error
+/// of a temporary file has no code.
 fn cannot_be_replaced(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -188,7 +188,7 @@ fn write_in_place(place: &FilePlace, bytes: &[u8], access: Access) -> Result<(),
     if Some(FileId::of(&there)) != place.id() {
         return Err(FileError::Io(ErrorKind::ResourceBusy.into()));
     }
-    // Before the token is in it. Only the owner of a file may do so.
+    // The mode is changed before the token is written. Only the owner of a file may do that.
     if access == Access::Secret && there.mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(there.mode() & access.mode()))?;
     }

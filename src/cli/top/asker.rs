@@ -29,7 +29,7 @@ pub struct Answers {
     pub inside: Option<Excerpt>,
 }
 
-/// The reason why there are no answers.
+/// Why there are no answers.
 #[derive(Debug, Error)]
 pub enum AskerError {
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub struct Asker {
 #[derive(Debug, Default)]
 struct Heard {
     started_at: Option<String>,
-    /// Of the timeline.
+    /// The time of the last answer, on the timeline's clock.
     now_us: u64,
     last_seq: u64,
 }
@@ -60,9 +60,9 @@ impl Asker {
         Asker { args, heard: Heard::default() }
     }
 
-    /// Asks for everything once. Blocks for three times [`PATIENCE`] at most.
+    /// Asks for everything once. Blocks for at most three times [`PATIENCE`].
     pub fn ask(&mut self) -> Result<Answers, AskerError> {
-        // A server that was told port 0 is elsewhere when it comes back: its state file says where.
+        // A server with port 0 may listen on another port after a restart. Its state file has the new one.
         let server = self.args.find()?;
         let url = server.url.clone();
         let get = |order, parameters| server.ask("GET", order, parameters, PATIENCE);
@@ -79,7 +79,7 @@ impl Asker {
             understood(&url, "timeline", &get("timeline", vec![format!("after={after}")])?)
         };
         let mut excerpt = timeline(if known { self.heard.last_seq } else { 0 })?;
-        // Within a second of each other two servers have the same `started_at`.
+        // Two servers that start within the same second have the same `started_at`.
         let anew = !known || excerpt.now_us < self.heard.now_us;
         if known && anew {
             excerpt = timeline(0)?;
@@ -94,7 +94,7 @@ impl Asker {
         Ok(Answers { url, anew, stats, inside: Some(excerpt) })
     }
 
-    /// Asks again and again on a thread of its own, which ends with the receiver.
+    /// Asks repeatedly on a thread of its own, which ends when the receiver is dropped.
     pub fn go_on(mut self, every: Duration) -> Result<Receiver<Result<Answers, AskerError>>, SpawnError> {
         let (tell, told): (Sender<_>, _) = bounded(1);
         threads::spawn("asker", move || {

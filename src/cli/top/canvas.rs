@@ -70,7 +70,7 @@ impl Canvas<'_> {
         if is_on { self.colour(bold(), Color::Yellow) } else { Style::new() }
     }
 
-    /// Names and numbers. From the first that does not fit, the rest is left out.
+    /// Writes names and numbers. The first one that does not fit is left out, with all after it.
     pub fn items(&mut self, y: u16, label: &str, items: Vec<(&str, u64, bool)>) {
         let styles: Vec<Style> = items.iter().map(|(_, _, alarm)| self.alarm(*alarm)).collect();
         let mut pen = self.pen(y);

@@ -2,7 +2,7 @@
 //!
 //! For a ninetabs it shows the record of the control server, for a Puma the numbers of `/stats`. Requests are sent on a
 //! thread of their own, so that the keys work while no answer arrives. The terminal is restored however the command
-//! ends, by a panic or a signal as well.
+//! ends, including by a panic or a signal.
 
 mod asker;
 mod canvas;
@@ -50,7 +50,7 @@ Examples:
   ninetabs top --state tmp/puma.state
   ninetabs top --once | head -3";
 
-/// How often the screen is drawn without news, since it shows for how long.
+/// How often the screen is redrawn without news, since it shows for how long there has been none.
 const REDRAW: Duration = Duration::from_secs(1);
 /// The number of events that `--once` prints, and its width without a terminal.
 const ONCE_EVENTS: usize = 10;
@@ -123,7 +123,7 @@ fn has_colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// The screen as text, as high as need be.
+/// Prints the screen as text, with as many rows as it needs.
 fn print(view: &TopView) -> ExitCode {
     let width =
         console::Term::stdout().size_checked().map_or(ONCE_WIDTH, |(_, columns)| columns.max(LEAST.0));
@@ -159,7 +159,7 @@ fn show(
     }
 }
 
-/// What the terminal tells, read on a thread that ends with the terminal.
+/// Reads the terminal's events on a thread that ends with the terminal.
 fn keys() -> Result<Receiver<Event>, SpawnError> {
     let (tell, told) = bounded(16);
     threads::spawn("keys", move || {
@@ -172,10 +172,10 @@ fn keys() -> Result<Receiver<Event>, SpawnError> {
     Ok(told)
 }
 
-/// What is seen and how.
+/// What the screen shows, and how.
 struct Top {
     view: TopView,
-    /// The picture that stands still.
+    /// The picture that is shown during a pause.
     paused: Option<TopView>,
     help: bool,
     scroll: usize,
@@ -215,7 +215,7 @@ impl Top {
         }
     }
 
-    /// Whether it is left.
+    /// Reacts to an event. Returns whether the command ends.
     fn obey(&mut self, event: &Event) -> bool {
         let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event else {
             return false;

@@ -1,7 +1,7 @@
 //! The numbers of `/stats` of a ninetabs, a Puma, or a cluster of Pumas.
 //!
-//! Every number may be missing: Puma 5 has no `busy_threads`, a worker that has just booted has no numbers, and only a
-//! ninetabs has streams and a database.
+//! Any number may be missing: Puma 5 does not report `busy_threads`, a worker that has just booted reports nothing,
+//! and only a ninetabs reports streams and a database.
 
 use serde::Deserialize;
 
@@ -13,13 +13,13 @@ pub struct StatsAnswer {
     #[serde(flatten)]
     pub pool: Pool,
     pub versions: VersionsAnswer,
-    /// Ours.
+    /// Only from a ninetabs.
     pub streams: Option<StreamsAnswer>,
-    /// Ours.
+    /// Only from a ninetabs.
     pub database: Option<DatabaseAnswer>,
-    /// Ours.
+    /// Only from a ninetabs.
     pub connections: Option<ConnectionsAnswer>,
-    /// Of a cluster, whose own numbers are those of its workers.
+    /// The workers of a cluster, which has no numbers except theirs.
     pub worker_status: Option<Vec<WorkerAnswer>>,
 }
 
@@ -80,12 +80,12 @@ pub struct WorkerAnswer {
 }
 
 impl StatsAnswer {
-    /// Whether a Puma, or ours, said this: every one of them has at least one of its numbers.
+    /// Whether this is an answer of a Puma or a ninetabs: each of them has at least one of these numbers.
     pub fn are_a_pumas(&self) -> bool {
         self.pool != Pool::default() || self.worker_status.is_some()
     }
 
-    /// The pool's numbers; of a cluster the sums of its workers'.
+    /// The pool's numbers. For a cluster, they are the sums over its workers.
     pub fn whole(&self) -> Pool {
         let Some(workers) = &self.worker_status else { return self.pool };
         workers.iter().fold(Pool::default(), |sum, worker| sum.and(&worker.last_status))
@@ -93,7 +93,7 @@ impl StatsAnswer {
 }
 
 impl Pool {
-    /// Threads that could take no request: Puma says how many could.
+    /// Threads that cannot take a request. Puma reports how many can.
     pub fn taken(&self) -> Option<u64> {
         Some(self.max_threads?.saturating_sub(self.pool_capacity?))
     }

@@ -328,7 +328,7 @@ mod tests {
         };
         assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: nobody");
         assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p resumes; no answer for 1 min"));
-        // Answers come again, behind the picture that stands still.
+        // Answers arrive again, but the paused picture stays.
         view.take(answers(2), now);
         assert_eq!(foot(&still, true, view.silence(now).as_deref()), "paused: p resumes  q quit  ? help");
     }
@@ -349,7 +349,7 @@ mod tests {
             let buffer = terminal.backend().buffer();
             let is_dim = |x, y| buffer[(x, y)].modifier.contains(Modifier::DIM);
             let is_bold = |x, y| buffer[(x, y)].modifier.contains(Modifier::BOLD);
-            // The address, the gauge, numbers, a lane; and the foot.
+            // The address, the gauge, numbers, a lane, and the foot.
             (
                 [(0, 0), (10, 1), (10, 2), (10, 3), (50, 5)].map(|(x, y)| is_dim(x, y) && !is_bold(x, y)),
                 is_bold(0, 18),

@@ -94,7 +94,7 @@ impl TopView {
             keep(&mut self.events, EventLine { at_us, text, tone: Tone::Plain }, KEPT_EVENTS);
         }
         record.take(excerpt);
-        // Of the moments only their text is shown; the stories have the rest.
+        // Only the text of the moments is shown. The stories have the rest.
         let moments = mem::take(&mut record.moments);
         let events = moments.iter().rev().filter_map(|moment| words::tell(moment, record));
         let events: Vec<EventLine> = events.take(KEPT_EVENTS).collect();

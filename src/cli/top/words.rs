@@ -78,7 +78,7 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
     Some(EventLine { at_us: moment.at_us, text, tone })
 }
 
-/// A length of time: `3 ms`, `2.1 s`, and from a minute on as in [`long_span`].
+/// A length of time: `3 ms`, `2.1 s`, or, if it is at least a minute, as in [`long_span`].
 pub fn span(us: u64) -> String {
     match us {
         0..100_000 => format!("{} ms", us / 1000),

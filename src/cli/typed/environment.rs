@@ -1,7 +1,7 @@
 //! The variables of the environment: which of them are read, and which values came from one.
 //!
-//! An empty variable counts as unset. A command takes the variables of its own flags only. What is typed overrides the
-//! environment: the variable of a flag that was typed, or that conflicts with a flag that was typed, is not read.
+//! An empty variable counts as unset. A command reads only the variables of its own flags. The command line overrides
+//! the environment: the variable of a flag that was typed, or that conflicts with a flag that was typed, is not read.
 
 use std::ffi::OsString;
 
@@ -11,9 +11,9 @@ use clap::{Arg, ArgMatches, Command, CommandFactory};
 
 use crate::cli::Arguments;
 
-/// What the names of all variables begin with.
+/// The prefix of the names of all variables.
 const PREFIX: &str = "NINETABS_";
-/// Variables that only the project's own tests and benches read.
+/// Variables that only the project's own tests and benchmarks read.
 const OF_THE_TESTS: [&str; 3] = ["NINETABS_TEST_", "NINETABS_SOAK_SECONDS", "NINETABS_SCHEDULES"];
 
 /// Values that came from the environment: each flag, and its variable.
@@ -36,7 +36,7 @@ impl FromEnvironment {
         )
     }
 
-    /// This message, and at its end the variables that the flags in it came from.
+    /// Appends to this message the variables that the flags in it came from.
     pub fn named(&self, message: &str) -> String {
         let is_in_it = |flag: &str| {
             message.split(' ').any(|word| word.trim_end_matches([':', ',', ';', ')', '.']) == flag)
@@ -57,12 +57,12 @@ pub struct Overridden {
 }
 
 impl Overridden {
-    /// What is in these matches, which must be of a command that read no variable.
+    /// Reads what was typed from these matches, which must come from a command that read no variable.
     pub fn by(matches: &ArgMatches) -> Overridden {
         let mut typed = Vec::new();
         let mut level = Some(matches);
         while let Some(matches) = level {
-            // A level also has the ids of the global flags below it, and knows nothing about them.
+            // A level also lists the ids of the global flags below it, but knows nothing about them.
             let is_typed = |id: &&clap::Id| {
                 matches.try_contains_id(id.as_str()).is_ok()
                     && matches.value_source(id.as_str()) == Some(ValueSource::CommandLine)
@@ -84,7 +84,7 @@ impl Overridden {
         let mut unread: Vec<_> =
             command.get_arguments().filter(|arg| is_typed(arg)).map(Arg::get_id).collect();
         for arg in command.get_arguments() {
-            // Only one of the two names the other.
+            // Only one of two conflicting flags names the other.
             for other in command.get_arg_conflicts_with(arg) {
                 if is_typed(arg) {
                     unread.push(other.get_id());
@@ -113,8 +113,8 @@ pub fn variable_of(arg: &Arg) -> Option<String> {
     Some(arg.get_env()?.to_string_lossy().into_owned())
 }
 
-/// One line for each variable that has our prefix and is unknown, such as a misspelled one. They are
-/// not refused, since an orchestrator names variables after its services.
+/// One line for each unknown variable with our prefix, such as a misspelled one. They are not refused, since an
+/// orchestrator names variables after its services.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let mut known = Vec::new();
     collect_variables(&Arguments::command(), &mut known);
@@ -133,8 +133,8 @@ pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     unknown.map(line).collect()
 }
 
-/// Whether a name differs from this variable by a typing error: by one or two letters, and by at most
-/// a third of its letters.
+/// Whether a name is probably a misspelling of this variable: it differs by one or two letters, and by at most a
+/// third of its letters.
 fn is_misspelled(name: &str, variable: &str) -> bool {
     let letters = variable.len() - PREFIX.len();
     let edits = strsim::osa_distance(name, variable);
@@ -169,7 +169,7 @@ mod tests {
             ("NINETABS_DATABSE", Some("NINETABS_DATABASE")),
             ("NINETABS_MAX_STREAMS_AGE", Some("NINETABS_MAX_STREAM_AGE")),
             ("NINETABS_TRHEDS", Some("NINETABS_THREADS")),
-            // Those that Kubernetes sets for a service of this name.
+            // Kubernetes sets these for a service with this name.
             ("NINETABS_PORT", None),
             ("NINETABS_PORT_80_TCP", None),
             ("NINETABS_PORT_80_TCP_ADDR", None),

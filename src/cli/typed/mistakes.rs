@@ -170,7 +170,7 @@ fn source_of(argument: &str, value: &str, typed: &[String]) -> String {
     match variable_behind(flag, typed) {
         Some(variable) => format!("{variable}={value}"),
         None if flag.starts_with('-') => format!("{flag} '{value}'"),
-        // A positional argument has no name that users type.
+        // Users do not type the name of a positional argument.
         None => format!("'{value}'"),
     }
 }
