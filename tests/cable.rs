@@ -1,4 +1,4 @@
-//! `cable`: Action Cable's protocol to the letter, and what Rails' own client makes of it.
+//! `cable`: the exact protocol of Action Cable, tested with raw messages and with Rails' own client.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,7 +16,7 @@ const CHANNEL: &str = r#"{"channel":"ModelsChannel"}"#;
 const V1: &str = "actioncable-v1-json";
 const UNSUPPORTED: &str = "actioncable-unsupported";
 
-/// A handshake with these fields besides those that make it one.
+/// A handshake with these fields, in addition to the required ones.
 fn handshake(app: SocketAddr, fields: &str) -> String {
     let request = format!(
         "GET /cable HTTP/1.1\r\nHost: {app}\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
@@ -60,7 +60,7 @@ fn answer(identifier: &str, kind: &str) -> String {
     format!(r#"{{"identifier":{},"type":"{kind}"}}"#, json!(identifier))
 }
 
-/// The next message: of which subscription, and which model.
+/// The next message: its subscription and its model.
 fn model(socket: &mut WebSocket<TcpStream>) -> (String, i64) {
     let message: Value = serde_json::from_str(&text(socket)).unwrap();
     assert_eq!(message.as_object().unwrap().keys().collect::<Vec<_>>(), ["identifier", "message"]);
@@ -140,7 +140,7 @@ fn a_client_gets_a_welcome_and_each_model_as_a_message() {
         )),
         "{message}"
     );
-    // Another name of the same is another subscription, and its bytes come back as they were.
+    // A differently written identifier is another subscription, and answers contain its bytes unchanged.
     let other = r#"{ "since": 0, "channel":"ModelsChannel"}"#;
     command(&mut socket, "subscribe", other);
     assert_eq!(text(&mut socket), answer(other, "confirm_subscription"));
@@ -149,10 +149,11 @@ fn a_client_gets_a_welcome_and_each_model_as_a_message() {
     assert_eq!(create(server.app, "b").0, 201);
     assert_eq!(model(&mut socket), (other.to_owned(), 2));
 
-    // A client that repeats itself has not heard the answer: it gets it again, and nothing twice.
+    // A client that repeats a subscription has not received the answer. It gets the answer again, but no
+    // model twice.
     command(&mut socket, "subscribe", other);
     assert_eq!(text(&mut socket), answer(other, "confirm_subscription"));
-    // All of these are met with silence.
+    // None of these is answered.
     command(&mut socket, "subscribe", r#"{"channel":"NoChannel"}"#);
     command(&mut socket, "subscribe", "no json");
     command(&mut socket, "dance", other);
@@ -306,7 +307,7 @@ fn the_client_of_rails_connects_receives_and_survives_a_restart() {
     let server = Server::start(&[]);
     let tab = browser.first_tab();
     browser.goto(&tab, &server.url("/fixes"));
-    // It keeps what it is by `this`, as a script of its own would.
+    // It refers to its global object as `this`, as in a separate script.
     browser.run(&tab, &format!("(function() {{ {client} }}).call(window)"));
     browser.run(
         &tab,

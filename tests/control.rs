@@ -79,7 +79,7 @@ fn stats_of(front: &str, served: u64) {
     assert_eq!(of(&server.stats()), [0, 2, 3, 0, 3]);
     for pages in 1..=5 {
         assert_eq!(get(server.app, "/up").0, 200);
-        // A third thread would be started if neither of the two waited yet.
+        // A third thread would be started if neither of the two were idle yet.
         let is_over = |stats: &Value| stats["requests_count"] == pages && stats["busy_threads"] == 0;
         server.wait_for_stats("end of the page", is_over);
     }
@@ -108,16 +108,16 @@ fn stats_of(front: &str, served: u64) {
 }
 
 #[test]
-fn backlog_max_begins_anew_when_it_was_read() {
+fn backlog_max_is_reset_when_it_is_read() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "50ms"]);
     let tab = open_stream(server.app);
     server.stats();
-    // Asked of the timeline, so that the stats are not read meanwhile.
+    // The timeline is asked, so that the stats are not read in the meantime.
     let queued = || {
         let timeline = json(server.control, "GET", "/timeline").1;
         timeline["moments"].as_array().unwrap().iter().filter(|it| it["kind"] == "queued").count()
     };
-    // The stream may have been in todo twice: if its bytes came later than its connection.
+    // The stream may have been in todo twice, if its bytes arrived later than its connection.
     let before = queued();
     let pages: Vec<_> = (0..3).map(|_| send(server.app, b"GET /up HTTP/1.0\r\n\r\n")).collect();
     wait_for("three queued pages", || (queued() == before + 3).then_some(()));
@@ -131,11 +131,11 @@ fn backlog_max_begins_anew_when_it_was_read() {
 }
 
 #[test]
-fn threads_are_shown_with_what_holds_them() {
+fn threads_are_shown_with_the_request_that_holds_them() {
     let server = Server::start(&["--threads", "3:3", "--update-rate", "60"]);
     let mut tab = send(server.app, b"GET /models/live_stream?tab=7 HTTP/1.1\r\nHost: localhost\r\n\r\n");
     read_until(&mut tab, "data: ");
-    // A write is counted when it has ended, which may be after it was read here.
+    // A write is counted when it has ended, which may be after its bytes were read here.
     let threads = wait_for("a counted write", || {
         let threads = json(server.control, "GET", "/threads").1.as_array().unwrap().clone();
         threads.iter().any(|thread| thread["bytes"].as_u64() > Some(100)).then_some(threads)
@@ -155,7 +155,7 @@ fn threads_are_shown_with_what_holds_them() {
 
 #[test]
 fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
-    // Puma's own front takes no longer one.
+    // Puma's own front refuses longer ones.
     for (front, length) in [("puma", 12_000), ("tiny-http", 100_000)] {
         let server = Server::on(front, &[]);
         assert_eq!(get(server.app, &format!("/up?{}", "x".repeat(length))).0, 200);
@@ -165,7 +165,7 @@ fn the_timeline_keeps_no_more_of_a_target_than_its_limit() {
 }
 
 #[test]
-fn the_timeline_goes_on_after_a_number() {
+fn the_timeline_continues_after_a_number() {
     // Puma's acceptor queues connections unread.
     let read_by_a_thread = ["spawned", "queued", "started", "accepted", "wrote", "answered", "finished"];
     timeline_of("puma", read_by_a_thread);
@@ -185,7 +185,8 @@ fn timeline_of(front: &str, order: [&str; 7]) {
     });
     let moments = all["moments"].as_array().unwrap();
     let mut kinds: Vec<_> = moments.iter().map(|moment| moment["kind"].as_str().unwrap()).collect();
-    // A connection that came before its request was taken in vain, and put aside.
+    // A connection that arrived before its request was taken by a thread that found nothing to read, and was
+    // set aside.
     while kinds[1..].starts_with(&["queued", "started", "finished"]) {
         kinds.drain(1..4);
     }
@@ -206,7 +207,7 @@ fn timeline_of(front: &str, order: [&str; 7]) {
 }
 
 #[test]
-fn a_request_that_follows_on_its_connection_is_named_ended_and_marked_by_its_own_number() {
+fn a_later_request_of_a_connection_is_named_ended_and_marked_by_its_own_number() {
     let server = Server::on("puma", &["--fix", "io-threads", "--threads", "3:3", "--update-rate", "50ms"]);
     let two = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n\
         GET /models/live_stream?tab=second HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -269,7 +270,7 @@ fn a_port_that_is_used_again_is_another_connection() {
 }
 
 #[test]
-fn a_reap_ends_what_is_old_enough() {
+fn a_reap_ends_streams_that_are_old_enough() {
     let server = Server::start(&["--update-rate", "60", "--retry", "7"]);
     let mut tabs: Vec<_> = (0..2).map(|_| open_stream(server.app)).collect();
     assert_eq!(order(&server, "/reap?older-than=1000"), (200, json!({"reaped": 0})));
@@ -292,7 +293,7 @@ fn a_reap_ends_what_is_old_enough() {
 }
 
 #[test]
-fn a_resize_helps_the_queued_ninth_at_the_next_push() {
+fn after_a_resize_the_queued_ninth_tab_gets_a_thread_at_the_next_push() {
     let server = Server::start(&["--update-rate", "60"]);
     let tabs: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     let mut ninth = send(server.app, STREAM);
@@ -301,7 +302,7 @@ fn a_resize_helps_the_queued_ninth_at_the_next_push() {
     let stats = server.stats();
     assert_eq!([&stats["backlog"], &stats["running"], &stats["max_threads"]], [1, 8, 12]);
     assert_eq!(stats["database"]["size"], 12, "a connection a thread");
-    // The push starts one thread, and that takes what is first in todo.
+    // The push starts one thread, which takes the first request in todo.
     let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
     read_until(&mut ninth, "data: ");
     let another = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -324,10 +325,10 @@ fn a_resize_counts_the_io_threads_connections() {
 }
 
 #[test]
-fn bodies_that_never_come_hold_none_of_its_threads() {
+fn bodies_that_never_arrive_hold_no_thread_of_the_control_server() {
     let server = Server::start(&[]);
     let mut clients = Vec::new();
-    // What is counted is refused by its head; of chunks the first byte is one too many.
+    // A body with a length is refused because of its head, and a chunked one at its first byte.
     for (headers, answer) in [
         ("Content-Length: 5000", "413 "),
         ("Transfer-Encoding: chunked", "100 Continue"),
@@ -350,7 +351,7 @@ fn bodies_that_never_come_hold_none_of_its_threads() {
 }
 
 #[test]
-fn a_resize_for_which_there_are_no_connections_changes_nothing() {
+fn a_resize_without_enough_database_connections_changes_nothing() {
     let server = Server::with_descriptors(256, &[]);
     let (status, said) = order(&server, "/resize?max=10000");
     assert_eq!(status, 422, "{said}");
@@ -363,7 +364,7 @@ fn a_resize_for_which_there_are_no_connections_changes_nothing() {
 }
 
 #[test]
-fn a_maximum_age_can_be_set_and_taken_back() {
+fn a_maximum_age_can_be_set_and_removed() {
     let server =
         Server::start(&["--update-rate", "60", "--reap-every", "50ms", "--max-stream-age-jitter", "0%"]);
     let mut tab = open_stream(server.app);
@@ -377,7 +378,7 @@ fn a_maximum_age_can_be_set_and_taken_back() {
 }
 
 #[test]
-fn bad_orders_are_one_line_and_change_nothing() {
+fn invalid_orders_are_answered_with_one_line_and_change_nothing() {
     let server = Server::start(&[]);
     for (method, path, names) in [
         ("POST", "/reap?older-than=x", "older-than"),
@@ -448,7 +449,7 @@ fn a_wrong_method_is_refused_with_the_right_one() {
 }
 
 #[test]
-fn a_parameter_that_an_order_does_not_know_is_refused_and_nothing_happens() {
+fn an_unknown_parameter_of_an_order_is_refused_and_changes_nothing() {
     let server = Server::start(&["--update-rate", "60"]);
     let _tab = open_stream(server.app);
     for (method, path, words) in [
@@ -486,7 +487,7 @@ fn slowest_order(server: &Server) -> Duration {
 #[test]
 fn clients_that_do_not_read_large_answers_delay_no_order() {
     let server = Server::start(&[]);
-    // Some megabytes.
+    // The answers have some megabytes.
     let request = format!("GET /up?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(2_000));
     for _ in 0..5 {
         let mut client = TcpStream::connect(server.app).unwrap();
@@ -506,14 +507,14 @@ fn clients_that_do_not_read_large_answers_delay_no_order() {
     // Each would have held one of four threads for the write timeout of ten seconds.
     let slowest = slowest_order(&server);
     assert!(slowest < Duration::from_secs(5), "{slowest:?}");
-    // A client that reads gets all of a large answer, also then.
+    // Even then, a client that reads gets all of a large answer.
     let whole: Value = serde_json::from_str(&get(server.control, "/timeline").1).unwrap();
     assert!(whole["moments"].as_array().unwrap().len() > 5_000);
     drop(stopped);
 }
 
 #[test]
-fn orders_that_wait_for_something_delay_no_other() {
+fn orders_that_wait_do_not_delay_others() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
     let waiting: Vec<_> = (0..8)
         .map(|_| send(server.control, b"POST /resize?max=2000 HTTP/1.0\r\n\r\n"))
@@ -530,7 +531,7 @@ fn orders_that_wait_for_something_delay_no_other() {
 }
 
 #[test]
-fn a_command_of_pumactl_is_the_last_segment_by_any_method() {
+fn a_command_of_pumactl_is_the_last_segment_with_any_method() {
     let server = Server::start(&["--threads", "2:2"]);
     for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {
         let (status, stats) = json(server.control, method, "/x/y/stats");
@@ -606,7 +607,7 @@ fn every_answer_is_one_line_and_closes() {
         ("POST", "/resize"),
         ("POST", "/max-stream-age?secs=off"),
     ] {
-        // As pumactl asks: no field at all, and what follows the last CRLF is the body.
+        // The request is pumactl's, without any field, and the body is what follows the last CRLF.
         let answer = ask(server.control, &format!("{method} {path} HTTP/1.0\r\n\r\n"));
         assert!(answer.starts_with("HTTP/1.0 ") && !answer.contains("transfer-encoding"), "{answer}");
         let body = answer.rsplit("\r\n").next().unwrap();
@@ -635,7 +636,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
         // A name of --allow-host opens the app; an order without a token needs a loopback name.
         (&open, "", host("example.com"), true, false),
         (&open, "", host("localhost:9293") + "User-Agent: curl/8.14.1\r\nAccept: */*\r\n", true, true),
-        // Each header that only a browser sends.
+        // Header fields that only browsers send.
         (&open, "", host("localhost:9293") + "User-Agent: Mozilla/5.0\r\n", false, false),
         (&open, "", host("localhost:9293") + "Accept-Language: en\r\n", false, false),
         (&open, "", host("localhost:9293") + "Accept: image/avif,*/*;q=0.8\r\n", false, false),
@@ -668,7 +669,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
         (&open, "", host("localhost:1") + "X-Request-Id: 1\r\n", true, false),
         (&open, "", "Sec-Fetch-Site: cross-site\r\n".into(), false, false),
         (&open, "", "Sec-Fetch-Site: same-site\r\n".into(), false, false),
-        // Our own pages look, and change nothing without their token.
+        // Our own pages may read, but change nothing without their token.
         (&open, "", "Sec-Fetch-Site: same-origin\r\n".into(), true, false),
         (&open, "", host("localhost:1") + "Origin: http://localhost:1\r\n", true, false),
         (&open, "", host("localhost:1") + "Origin: http://localhost:2\r\n", false, false),
@@ -696,7 +697,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
             ("GET", "/stats", look, 200),
             ("GET", "/thread-backtraces", look, 200),
             ("POST", "/reap", change, 200),
-            // What is unavailable stands for `/stop`, which is guarded as it is.
+            // An unavailable command is tested in place of `/stop`, which has the same guard.
             ("GET", "/restart", change, 404),
             ("POST", "/gc", change, 404),
             ("GET", "/nowhere", look, 404),
@@ -706,7 +707,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
             let (status, body) = split(&ask(server.control, &request));
             assert_eq!(status, if may { answer } else { 403 }, "{request}: {body}");
             let is_foreign = headers.contains("Host: evil");
-            // Where a token is set the words are Puma's; else they say what would do.
+            // If a token is set, the text is Puma's. Otherwise it says what would be accepted.
             let is_reason = match server.control == token.control {
                 true => body == "Invalid auth token",
                 false => body.starts_with("refused: ") && body.lines().count() == 1,
@@ -721,7 +722,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
 }
 
 #[test]
-fn orders_at_the_same_moment_do_not_pass_a_limit_of_the_lab_together() {
+fn concurrent_orders_do_not_exceed_a_limit_of_the_lab() {
     let server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
     let (app, control) = (server.app, server.control);
     let _held = common::open_stream(app);

@@ -1,5 +1,5 @@
-//! `ninetabs ctl` as a command: every order against our server and, as far as it
-//! goes, against the real Puma; what it prints, and with which status it ends.
+//! `ninetabs ctl` as a command: every order against our server and, where possible, against the
+//! real Puma; its output and its exit status.
 
 use std::fs;
 use std::io::Read;
@@ -22,7 +22,7 @@ fn url(server: &Server) -> String {
     format!("tcp://{}", server.control)
 }
 
-/// What it printed: one line of JSON, and nothing on stderr.
+/// Its output, which must be one line of JSON, with nothing on stderr.
 fn line(output: &Output) -> String {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!((output.status.code(), &*stderr), (Some(0), ""), "{stdout}");
@@ -35,7 +35,7 @@ fn answer(output: &Output) -> Value {
     serde_json::from_str(&line(output)).unwrap()
 }
 
-/// What it complained of: one line with these words, and nothing on stdout.
+/// Its error, which must be one line with these words, with nothing on stdout.
 fn complaint(output: &Output, status: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
@@ -48,7 +48,7 @@ fn complaint(output: &Output, status: i32, words: &[&str]) {
 }
 
 #[test]
-fn it_prints_what_the_server_answers() {
+fn it_prints_the_answer_of_the_server() {
     let server = Server::start(&["--threads", "2:2", "--update-rate", "60"]);
     let _tab = open_stream(server.app);
     let url = url(&server);
@@ -71,7 +71,7 @@ fn it_prints_what_the_server_answers() {
 }
 
 #[test]
-fn it_gives_the_orders_that_are_ours() {
+fn it_sends_the_orders_that_only_ninetabs_has() {
     let server = Server::start(&["--update-rate", "60"]);
     let mut tab = open_stream(server.app);
     let url = url(&server);
@@ -126,7 +126,7 @@ fn the_server_and_its_token_come_from_flags_variables_or_a_state_file() {
 }
 
 #[test]
-fn a_refusal_of_the_server_is_one_line() {
+fn a_refusal_of_the_server_is_reported_in_one_line() {
     let server = Server::start(&[]);
     let url = url(&server);
     for (args, words) in [
@@ -141,7 +141,7 @@ fn a_refusal_of_the_server_is_one_line() {
 }
 
 #[test]
-fn a_mistake_is_one_line() {
+fn a_mistake_is_reported_in_one_line() {
     for (args, words) in [
         (&[][..], &["stats"][..]),
         (&["nonsense"], &["nonsense", "--help"]),
@@ -166,7 +166,7 @@ fn a_mistake_is_one_line() {
 }
 
 #[test]
-fn an_unreachable_server_or_another_program_is_one_line() {
+fn an_unreachable_server_or_another_program_is_reported_in_one_line() {
     // Port 1 is below the ephemeral ports, and nothing listens there.
     complaint(
         &ctl(&["--control-url", "tcp://127.0.0.1:1", "stats"]),
@@ -250,7 +250,7 @@ fn a_reader_that_closes_the_pipe_is_not_an_error() {
     assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
 }
 
-/// Every output of every command repeats text of clients.
+/// Makes clients send control characters in every text that any output of any command repeats.
 #[test]
 fn control_characters_of_clients_never_reach_the_output() {
     const STEERING: &str = "\u{7}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{ad}\u{61c}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
@@ -272,7 +272,7 @@ fn control_characters_of_clients_never_reach_the_output() {
     let mut clients = Vec::new();
     let encoded: String = STEERING.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let visible: String = STEERING.chars().filter(|c| !c.is_ascii()).collect();
-    // In a name of a model; also one that only JSON can carry.
+    // In the name of a model, and in one that only JSON can contain.
     for body in [format!("name={encoded}"), format!("name={STEERING}")] {
         let head = "Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close";
         let request =
@@ -280,7 +280,8 @@ fn control_characters_of_clients_never_reach_the_output() {
         let answer = std::io::read_to_string(ask(request.as_bytes())).unwrap();
         assert!(answer.starts_with("HTTP/1.1 201") || answer.starts_with("HTTP/1.1 303"), "{answer}");
     }
-    // In a method, a path, a query and each header; streams stay, so that lists of threads have them.
+    // In a method, a path, a query and each header. The streams stay open, so that lists of threads
+    // show them.
     for (method, target) in [
         ("GET", format!("/models/live_stream?tab={encoded}")),
         ("GET", format!("/models/live_stream?tab={visible}")),
@@ -319,7 +320,7 @@ fn control_characters_of_clients_never_reach_the_output() {
     let output = tab.arg(stream).stdin(Stdio::null()).output().unwrap();
     assert!(!output.stdout.is_empty(), "{output:?}");
     outputs.extend([("tab".to_owned(), output.stdout), ("tab's notes".to_owned(), output.stderr)]);
-    // What an answer says of itself is repeated in the reason.
+    // The reason repeats parts of the answer.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     let said = format!("HTTP/1.1 200 OK\r\nContent-Type: {STEERING}\r\n\r\n");

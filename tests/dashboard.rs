@@ -1,5 +1,5 @@
-//! The dashboard: it shows what the server says at that moment, its buttons do what they say, and only its own
-//! pages can press them.
+//! The dashboard shows the current state of the server, its buttons do what they say, and only its own pages
+//! can use them.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +32,7 @@ impl Viewer {
 
     /// The data of the next event of this name, and its id.
     fn next(&mut self, name: &str) -> (String, Value) {
-        // Other events keep coming, so a read that times out would not end the wait.
+        // Other events keep arriving, so a read timeout would not end the wait.
         let end = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < end, "no {name} in {PATIENCE:?}");
@@ -65,14 +65,14 @@ fn dashboard(browser: &Browser, server: &Server) -> Tab {
     tab
 }
 
-/// Presses a button, and waits for what the page says to it.
+/// Presses a button, and waits for the answer that the page shows.
 fn press(browser: &Browser, tab: &Tab, button: &str) {
     browser.run(tab, "document.getElementById('answer').textContent = ''");
     browser.click(tab, button);
     browser.wait_for(tab, "document.getElementById('answer').textContent !== ''");
 }
 
-/// Chooses a value in a field, as a person does who leaves the field then.
+/// Enters a value in a field and leaves the field, as a user does.
 fn choose(browser: &Browser, tab: &Tab, field: &str, value: &str) {
     let script = format!(
         "document.getElementById('answer').textContent = '';
@@ -106,7 +106,7 @@ fn a_viewer_gets_the_past_then_new_moments_and_numbers() {
     assert_eq!(get(server.app, "/up").0, 200);
     let mut kinds = Vec::new();
     let mut last = id;
-    // A connection that came before its request is queued twice.
+    // A connection that arrived before its request is queued twice.
     while !(kinds.contains(&json!("wrote")) && kinds.last() == Some(&json!("finished"))) {
         let (id, news) = watches.next("moments");
         kinds.extend(news["moments"].as_array().unwrap().iter().map(|moment| moment["kind"].clone()));
@@ -162,7 +162,7 @@ fn a_page_reloads_when_another_server_takes_over_its_address() {
         browser.goto(&tab, &format!("http://{host}:{}{path}", server.control.port()));
         browser.wait_for(&tab, "document.body.dataset.connection === 'live' && feed.state !== null");
         browser.run(&tab, "window.isOld = true");
-        // Nearly always within the same second.
+        // This is nearly always within the same second.
         server = replace(server, &flags);
         browser.wait_for(
             &tab,
@@ -207,7 +207,7 @@ fn a_client_of_another_address_on_the_same_port_is_not_taken_for_the_labs() {
     let page = order(&server, "/lab/page").1;
     browser.wait_for(&tab, &format!("{}.includes('answered with 200 by thread')", text("pages")));
     let pages = browser.eval(&tab, &text("pages"));
-    // On another thread than the page.
+    // This is on a different thread than the page.
     let _stream = open_stream(server.app);
     for port in [port(&zombie), port(&page)] {
         let before = server.stats()["requests_count"].as_u64();
@@ -284,7 +284,7 @@ fn a_viewer_that_does_not_read_is_dropped() {
     let request = b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut stopped = send_with_small_buffer(server.control, request);
     let mut reads = Viewer::open(&server, "");
-    // Long targets fill its buffers soon.
+    // Long targets fill its buffers quickly.
     let end = Instant::now() + PATIENCE * 2;
     let path = format!("/up?{}", "x".repeat(1000));
     let was_dropped = || {
@@ -306,7 +306,7 @@ fn a_viewer_that_does_not_read_is_dropped() {
         reads.next("state");
     }
     server.wait_for_stats("free threads", |stats| stats["busy_threads"] == 0);
-    // It gets what was written to it before, and nothing after that.
+    // It gets what was written to it earlier, and nothing after that.
     stopped.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = vec![0; 65536];
     loop {
@@ -353,10 +353,10 @@ fn no_page_of_another_site_can_press_a_button() {
             ("", format!("{host}{cross}X-Ninetabs-Token: {}\r\n", "0".repeat(32))),
             ("", format!("{host}{cross}{right}")),
             ("", format!("{host}Origin: null\r\n{form}")),
-            // The app's own page, which is another origin of the same site.
+            // The app's own page, which has another origin of the same site.
             ("", format!("{host}{app}")),
             ("", format!("{host}{app}{form}")),
-            // Our own page without its token, with it in the address only, or with another.
+            // Our own page without its token, with the token only in the address, or with another token.
             ("", format!("{host}{own}")),
             (&*format!("{and}token={token}"), format!("{host}{own}")),
             ("", format!("{host}{own}X-Ninetabs-Token: {token}0\r\n")),
@@ -474,7 +474,8 @@ fn the_lab_opens_real_clients_up_to_its_limits_and_a_reset_closes_them() {
 fn viewers_and_the_labs_clients_end_with_the_server() {
     let mut server = Server::start(&["--threads", "2:2", "--force-shutdown-after", "1"]);
     let mut watches = Viewer::open(&server, "");
-    // An order is answered before its client has asked, and a page that asks first is served.
+    // An order is answered before its client has sent the request, and a page whose request arrives first is
+    // served.
     for path in ["/lab/tabs/open", "/lab/zombies"] {
         assert_eq!(order(&server, path).0, 200);
     }
@@ -504,8 +505,8 @@ fn surplus_threads_end_as_soon_as_they_are_idle() {
     assert_eq!(server.stats()["running"], 8);
 }
 
-/// The lanes and the numbers of the page, and the server's own, all of one moment:
-/// nothing changes meanwhile.
+/// Compares the lanes and the numbers of the page with the server's own. Nothing changes in this time, so
+/// all belong to one moment.
 fn agree(browser: &Browser, tab: &Tab, server: &Server) {
     let threads = json(server.control, "GET", "/threads").1;
     let stats = server.stats();
@@ -671,7 +672,7 @@ fn the_legend_keeps_its_patterns_with_forced_colors_and_in_print() {
     let forced = json!({ "features": [{ "name": "forced-colors", "value": "active" }] });
     browser.devtools(&tab, "Emulation.setEmulatedMedia", &forced);
     browser.wait_for(&tab, "matchMedia('(forced-colors: active)').matches");
-    // Each differs from the others, and from the paper: by its fill, its pattern, its border or its sign.
+    // Each differs from the others and from the paper by its fill, its pattern, its border or its sign.
     let looks = browser.eval(
         &tab,
         "[...document.querySelectorAll('.key')].map(key =>
@@ -714,7 +715,7 @@ fn a_lane_can_be_read_by_keyboard() {
         order(&server, then);
     }
     let tip = "document.querySelector('[role=tooltip]:not([hidden])').textContent";
-    // A window in the background gets no focus events otherwise.
+    // Otherwise, a window in the background gets no focus events.
     browser.devtools(&tab, "Emulation.setFocusEmulationEnabled", &json!({ "enabled": true }));
     browser.run(&tab, "document.querySelector('.lane-strip').focus()");
     browser.wait_for(
@@ -769,13 +770,13 @@ fn the_queue_keeps_its_order_and_an_incomplete_record_stays_bounded() {
            waiting.arrange();
          }",
     );
-    // A connection that a thread looked at and put back is at the end of the queue.
+    // A connection that a thread examined and put back is at the end of the queue.
     let order = "[...list.querySelectorAll('.waiting')].map(item => item.dataset.request).join()";
     browser.run(&tab, "tell(['queued', 1], ['queued', 2])");
     assert_eq!(browser.eval(&tab, order), "1,2");
     browser.run(&tab, "tell(['started', 1, 7], ['queued', 1], ['finished', 1, 7])");
     assert_eq!(browser.eval(&tab, order), "2,1");
-    // Only the ends of these are on the record.
+    // The record has only the ends of these.
     browser.run(&tab, "for (let n = 10; n < 5000; n += 1) tell(['wrote', n, 7], ['finished', n, 7])");
     let kept = browser.eval(&tab, "told.stories.size");
     assert!(kept.as_u64() < Some(600), "{kept}");
@@ -784,7 +785,7 @@ fn the_queue_keeps_its_order_and_an_incomplete_record_stays_bounded() {
 #[test]
 fn the_requests_of_a_page_carry_the_operators_token() {
     let Some(browser) = Browser::start() else { return };
-    // With signs that an address may have encoded, or not.
+    // The token has characters that an address may have encoded or not.
     let server = Server::start(&["--control-token", "s3+c/r%65t=="]);
     assert_eq!(get(server.control, "/").0, 403);
     let tab = browser.first_tab();
@@ -801,7 +802,7 @@ fn the_requests_of_a_page_carry_the_operators_token() {
 }
 
 #[test]
-fn the_page_asks_only_its_own_server_and_says_when_that_is_gone() {
+fn the_page_contacts_only_its_own_server_and_says_when_that_is_gone() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start(&[]);
     let page = get(server.control, "/").1;
@@ -813,11 +814,11 @@ fn the_page_asks_only_its_own_server_and_says_when_that_is_gone() {
     );
     press(&browser, &tab, "#open-tab");
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"1\"]')?.dataset.state === 'streaming'");
-    // Nothing but the page, its events and the order.
+    // Only the page, its events and the order are requested.
     let asked = "performance.getEntriesByType('resource').map(it => new URL(it.name)).filter(it => it.protocol !== 'data:').every(it => it.host === location.host)";
     assert_eq!(browser.eval(&tab, asked), true);
     assert_eq!(browser.eval(&tab, "violations.length"), 0);
-    // What would come from elsewhere, or stands in an attribute, does not run.
+    // Code from another server or in an attribute does not run.
     browser.run(
         &tab,
         "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.2:9/x.png\"><b id=b style=\"color: red\" onclick=\"window.ran = 1\">b</b>');
@@ -833,14 +834,14 @@ fn the_page_asks_only_its_own_server_and_says_when_that_is_gone() {
     browser.wait_for(&tab, "document.querySelector('#connection').textContent.includes('out of date')");
     press(&browser, &tab, "#reap");
     browser.wait_for(&tab, "document.getElementById('answer').textContent.includes('cannot be reached')");
-    // Time stops while nothing is known.
+    // The clocks of the page stop while there is no news.
     let now = browser.eval(&tab, "feed.now()");
     browser.wait_for(&tab, "performance.now() - feed.heardAt > 1500");
     assert_eq!(browser.eval(&tab, "feed.now()"), now);
 }
 
 #[test]
-fn a_flood_of_events_leaves_the_page_its_size() {
+fn a_flood_of_events_does_not_grow_the_page() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "50ms"]);
     let tab = dashboard(&browser, &server);
@@ -876,13 +877,13 @@ fn a_flood_of_events_leaves_the_page_its_size() {
     let kept = browser.eval(&tab, "[feed.stories.size, feed.log.length, feed.queue.size]");
     let kept: Vec<u64> = serde_json::from_value(kept).unwrap();
     assert!(kept[0] < 1000 && kept[1] <= 120, "{kept:?}");
-    // What it shows is right again once it is quiet.
+    // The page is correct again once there are few events.
     agree(&browser, &tab, &server);
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 
-/// A page of another site that tries every way in which a browser can be made to send a GET, to
-/// `TARGET` with a query that tells them apart.
+/// A page of another site that tries every way to make a browser send a GET to `TARGET`. Each has a
+/// different query.
 const ATTACK: &str = r#"<!doctype html><title>loading</title><meta name=referrer content=no-referrer>
 <img referrerpolicy=no-referrer src="TARGET?img"><script src="TARGET?script"></script>
 <link rel=stylesheet href="TARGET?style"><iframe src="TARGET?iframe"></iframe>
@@ -897,7 +898,7 @@ form.submit(); post.submit();
 addEventListener('load', () => Promise.allSettled(tried).then(() => setTimeout(() => { document.title = 'done'; }, 500)));
 </script>"#;
 
-/// Serves this page to everyone, on a port of its own, until the test ends.
+/// Serves this page to every client, on a separate port, until the test ends.
 fn attacker(page: String) -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -930,7 +931,7 @@ fn a_page_of_another_site_cannot_halt_the_server_under_an_allowed_name() {
     let stats = server.stats();
     assert_eq!((&stats["streams"]["open"], &stats["streams"]["reaped"]), (&json!(1), &json!(0)));
 
-    // A person may open the page by that name; without a token it shows and changes nothing.
+    // A user may open the page by that name. Without a token it shows and changes nothing.
     browser.goto(&tab, &format!("http://ninetabs.test:{}/", server.control.port()));
     browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
     let press =
@@ -1008,7 +1009,7 @@ fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "60", "--threads", "2:2"]);
     let tab = dashboard(&browser, &server);
-    // What the live page knew after each of these orders, and at which event.
+    // The state of the live page after each of these orders, and the number of the event.
     let state = "JSON.stringify([[...shown.record.lanes.values()].map(lane => [lane.number, lane.state, lane.current?.story.name]), shown.record.todo().map(story => story.name)])";
     let mut seen = Vec::new();
     for (path, streams, waiting) in
@@ -1048,7 +1049,7 @@ fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
 }
 
 #[test]
-fn the_lanes_are_one_tab_stop_and_a_table_says_the_same() {
+fn the_lanes_are_one_tab_stop_and_a_table_shows_the_same() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&["--update-rate", "60", "--threads", "16:16"]);
     let tab = dashboard(&browser, &server);

@@ -30,7 +30,7 @@ fn the_sixth_tab_waits_for_a_connection_and_gets_an_empty_200() {
     server.wait_for_stats("waiting tab", |stats| stats["database"]["waiting"] == 1);
     let mut page = ask(&server, "/");
     let full = json!({ "size": 5, "busy": 5, "waiting": 2, "checkout_timeouts": 0 });
-    // The database pool is empty, and not Puma's.
+    // The database pool is exhausted, not Puma's.
     let stats = server.wait_for_stats("waiting for connections", |stats| stats["database"] == full);
     assert_eq!(
         (&stats["pool_capacity"], &stats["backlog"], &stats["running"]),

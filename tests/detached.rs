@@ -80,7 +80,7 @@ fn a_hundred_listeners_hold_no_thread_and_cost_one_query_per_change() {
             assert!(event.starts_with(&format!("id: {n}\ndata: [{{\"id\":{n},")), "{event:?}");
         }
     }
-    // One to make each, and one to tell all of it.
+    // One query creates each model, and one sends it to all.
     assert_eq!(server.stats()["queries"].as_u64().unwrap() - before, 6);
     drop(all);
     listeners(&server, 0);
@@ -108,7 +108,8 @@ fn a_listener_begins_as_a_stream_does_and_resumes_after_its_last_event_id() {
     let all = first(PUSH, "Last-Event-ID: 0\r\n", "id: 120\n");
     let ends: Vec<_> = all.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
     assert_eq!(ends, ["0", "50", "100", "120"], "in pieces");
-    // An id of another database: better once more than never.
+    // After an id of another database, all models are sent again, because the client may have none
+    // of them.
     assert!(first(PUSH, "Last-Event-ID: 999\r\n", "id: 50\n").contains("id: 0\n"));
 
     let html = first(PARTIALS, "Last-Event-ID: 118\r\n", "model_120");
@@ -135,7 +136,7 @@ fn an_event_reaches_all_listeners_and_only_our_own_forms_may_send_one() {
 #[test]
 fn a_stalled_reader_is_cut_off_without_delaying_others() {
     let server = Server::start(&["--write-timeout", "2", "--keep-models", "100000"]);
-    // More than the buffers between them hold.
+    // This is more than the buffers between them hold.
     create_large(server.app, 300);
     let stopped: Vec<_> = (0..8).map(|_| send(server.app, listen_request("0").as_bytes())).collect();
     let mut fast = listen(server.app, PUSH, "");
@@ -157,14 +158,14 @@ fn listen_request(last_event_id: &str) -> String {
 fn memory_stays_within_the_buffer_with_many_stalled_readers() {
     let server =
         Server::start(&["--push-buffer", "262144", "--write-timeout", "600", "--keep-models", "1000000"]);
-    // It comes back, if it falls behind as well.
+    // It reconnects, if it falls behind as well.
     let fast = open_tab_at(&server, PUSH, "fast", "0");
     fast.wait_for(|tab| tab.events > 0, PATIENCE).expect("its greeting");
     let stopped: Vec<_> = (0..200).map(|_| send(server.app, listen_request("").as_bytes())).collect();
     listeners(&server, 201);
     create_large(server.app, 20);
     let before = proc_status(server.child.id(), "VmRSS");
-    // 5 MB for each of the 200: a gigabyte, if it were kept.
+    // 5 MB for each of the 200 readers would be a gigabyte if it were stored.
     create_large(server.app, 300);
     models::wait_for_id(&server, &fast, 320);
     assert_gapless(&received_as(&fast, ids), 1, "fast");
@@ -204,13 +205,13 @@ fn a_thousand_cuts_lose_and_repeat_nothing() {
     });
 }
 
-/// Asks for what comes after this model, and reads the answer to its end, or leaves in the middle
-/// of it: what it then has.
+/// Requests the models after this one, and reads the answer to its end or closes in the middle of
+/// it. Returns what it has received.
 fn ask_or_leave(app: SocketAddr, path: &str, since: i64) -> Option<String> {
     let request = format!("GET {path}={since} HTTP/1.0\r\n\r\n");
     let mut stream = send(app, request.as_bytes());
     if fastrand::bool() {
-        // Before the answer, or some way into it.
+        // Before the answer, or in the middle of it.
         let _ = stream.set_read_timeout(Some(Duration::from_millis(fastrand::u64(1..6))));
         let _ = stream.read(&mut vec![0; fastrand::usize(1..400)]);
         return None;
@@ -279,7 +280,7 @@ fn a_long_poll_holds_no_thread_and_misses_no_model() {
         assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
     }
     listeners(&server, 0);
-    // Existing models are answered at once. A new one is answered to all with one query.
+    // Existing models are sent at once. A new one is sent to all with one query.
     assert_eq!(ids(&get(server.app, "/fixes/long-poll/poll?since=0").1), [1]);
     let together: Vec<_> = (0..20)
         .map(|_| send(server.app, b"GET /fixes/long-poll/poll?since=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
@@ -402,9 +403,9 @@ fn ten_thousand_listeners_join_and_leave_without_a_trace() {
         for (n, mut listener) in all.into_iter().enumerate() {
             ports.insert(listener.local_addr().unwrap().port());
             match n % 3 {
-                // It has read its head, and goes in good order.
+                // It has read its head, and closes cleanly.
                 0 => drop(read_head(&mut listener)),
-                // It goes with bytes that it has not read: its kernel resets.
+                // It closes with unread bytes, so its kernel sends a reset.
                 1 => drop(listener),
                 _ => {
                     let _ = listener.write_all(b"garbage \r\n\r\n");
@@ -423,7 +424,7 @@ fn a_quiet_stream_has_a_heartbeat() {
     let server = Server::start(&[]);
     let mut listener = listen(server.app, PUSH, "");
     read_until(&mut listener, ":\n\n");
-    // An EventSource sees nothing of it.
+    // An EventSource does not report it.
     let tab = open_tab_at(&server, PUSH, "tab", "");
     read_until(&mut listener, ":\n\n");
     let happened: Vec<_> = tab.happenings().try_iter().collect();
@@ -437,7 +438,7 @@ fn a_quiet_stream_has_a_heartbeat() {
 fn store_extremes(theirs: &Connection) {
     let integers = ["0", "-1", "-1000", "-9223372036854775808", "9223372036854775807", "253402300800000000"];
     let names = ["''", "char(0, 27)", "CAST(x'61ff62' AS TEXT)", "printf('%.*c', 20000, 'x')", "-1", "1e300"];
-    // In a table without types these are stored as they are; in our own they are refused, or converted.
+    // A table without types stores these unchanged. Our own table refuses or converts them.
     let others = ["NULL", "0.5", "-1e300", "9e999", "x'00ff80'", "'1969'"];
     let stored = integers.iter().map(|time| ("'x'", *time));
     let stored = stored.chain(names.iter().map(|name| (*name, "1")));
@@ -461,7 +462,7 @@ fn rows_of_any_type_from_another_program_are_shown_and_reach_every_listener_once
         store_extremes(&theirs);
         let stream = |path: &str| open_tab_at(&server, path, path, "0");
         let tabs = [PUSH, "/models/live_stream", "/fixes/short-stream/stream", PARTIALS].map(stream);
-        // The answer of `path` after the id, until all have come.
+        // The answer of `path` after the id, repeated until all have arrived.
         let poll = |path: &str, last: i64| {
             let mut all: Vec<i64> = Vec::new();
             wait_for("all rows", || {
@@ -497,7 +498,7 @@ fn rows_of_any_type_from_another_program_are_shown_and_reach_every_listener_once
         for received in &received {
             assert_gapless(received, 1, table);
         }
-        // Ids at the ends: the listeners live, and the greatest one reaches them.
+        // With ids at both limits, the listeners survive, and the greatest id reaches them.
         let push = open_tab_at(&server, PUSH, "push", &received[0].last().unwrap().to_string());
         push.wait_for(|tab| tab.events > 0, PATIENCE).expect("its greeting");
         for id in [i64::MIN, -1, 0, i64::MAX] {
@@ -592,7 +593,7 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_continues() {
         assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
     }
     assert!(events.ended().recv_timeout(PATIENCE).is_err_and(|error| error.is_disconnected()));
-    assert!(services.ended().is_empty(), "it was told to end");
+    assert!(services.ended().is_empty(), "it ended by itself");
 }
 
 #[test]
@@ -618,7 +619,7 @@ fn a_dropped_loop_closes_its_connections_without_a_last_piece() {
     assert!(services.ended().is_empty(), "it was stopped");
 }
 
-/// The real Turbo takes what is pushed as its own.
+/// The real Turbo accepts what is pushed.
 #[test]
 fn the_real_turbo_inserts_the_rows() {
     let Some(browser) = Browser::start() else { return };
@@ -646,7 +647,7 @@ fn the_real_turbo_inserts_the_rows() {
         browser.eval(&tab, "[...document.querySelectorAll('#models > li')].map(it => it.id).join()"),
         "model_2,model_1"
     );
-    // Left as Turbo leaves a page, the element closes its stream.
+    // When Turbo leaves the page, the element closes its stream.
     browser.run(&tab, "document.querySelector('turbo-stream-source').remove()");
     listeners(&server, 0);
 }

@@ -275,7 +275,7 @@ fn run_all(documents: &[PathBuf], shell: &str) {
     if ["curl", "pkill"].iter().any(|program| common::program(program).is_none()) {
         return;
     }
-    // A missing shell is no failure, even if CI is set: bash covers every document.
+    // A missing shell is not a failure, even if CI is set: bash covers every document.
     if Command::new(shell).args(["-c", "true"]).status().is_err() {
         eprintln!("skipped: {shell} is not installed");
         return;

@@ -1,6 +1,6 @@
-//! Every case of `tests/data/eventsource_cases.json`, each of which agreed with real
-//! Chromium or real Firefox: through a socket and a [`Tab`], and through the parser
-//! alone, however the bytes are cut.
+//! Plays every case of `tests/data/eventsource_cases.json` through a socket and a [`Tab`], and
+//! through the parser alone, however the bytes are cut. Each case was verified with the real
+//! Chromium or Firefox.
 
 use std::sync::mpsc;
 use std::thread;
@@ -45,7 +45,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Parses `pieces` as one connection and says what a page and the next request see.
+/// Parses `pieces` as one connection, and returns what the page and the next request see.
 fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<ReceivedEvent>, Option<Duration>, String) {
     let mut parser = Parser::default();
     let mut events = Vec::new();
@@ -57,7 +57,7 @@ fn parse<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<ReceivedEvent>,
 }
 
 #[test]
-fn the_parser_gives_the_same_however_the_bytes_are_cut() {
+fn the_parser_gives_the_same_events_however_the_bytes_are_cut() {
     for case in cases().iter().filter(|case| case.expect.reconnects) {
         let whole: Vec<u8> = case.chunks().concat();
         let expected = parse([whole.as_slice()]);
@@ -95,17 +95,17 @@ enum Ending {
 }
 
 #[test]
-fn a_tab_sees_what_a_browser_sees_when_the_connection_is_the_end() {
+fn a_tab_sees_what_a_browser_sees_if_a_body_ends_with_the_connection() {
     all_cases(Ending::Close);
 }
 
 #[test]
-fn a_tab_sees_what_a_browser_sees_through_the_chunked_coding() {
+fn a_tab_sees_what_a_browser_sees_in_a_chunked_body() {
     all_cases(Ending::Chunked);
 }
 
 fn all_cases(ending: Ending) {
-    // Most of a case is waiting for pauses, so a few run side by side.
+    // A case mostly waits for pauses, so a few run at the same time.
     let (tasks, queue) = crossbeam_channel::unbounded();
     cases().into_iter().for_each(|case| tasks.send(case).unwrap());
     drop(tasks);
@@ -143,7 +143,7 @@ fn through_a_socket(case: Case, ending: Ending) {
             write(stream, "0\r\n\r\n");
         }
     });
-    // Short, so that the second request of the many cases without `retry:` comes soon.
+    // It is short, because many cases have no `retry:` and their second request should come soon.
     let default = Duration::from_millis(5);
     let settings = Settings { name: name.clone(), reconnect_after: default, ..Settings::default() };
     let tab = Tab::open(&server.url("/stream"), settings).unwrap();
@@ -184,11 +184,11 @@ fn through_a_socket(case: Case, ending: Ending) {
 /// The result of a tab whose server gives one answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Becomes {
-    /// These are the data of its events; it comes back after them.
+    /// It gets events with these data, and then reconnects.
     Gets(&'static [&'static str]),
-    /// It comes back without an event.
+    /// It reconnects without an event.
     ComesBack,
-    /// It fails for good, with a reason that has these words.
+    /// It fails for good, with a reason that contains these words.
     FailsFor(&'static str),
 }
 use Becomes::{ComesBack, FailsFor, Gets};
@@ -200,7 +200,7 @@ fn answer(head: &str, body: &[u8]) -> Vec<u8> {
     [head.replace('\n', "\r\n").as_bytes(), b"\r\n\r\n", body].concat()
 }
 
-/// 200 with these fields besides its type.
+/// A 200 with these fields in addition to its type.
 fn stream(fields: &str, body: &[u8]) -> Vec<u8> {
     answer(&format!("HTTP/1.1 200 OK\nContent-Type: text/event-stream{fields}"), body)
 }
@@ -260,9 +260,9 @@ fn check(rows: Vec<(&str, Vec<u8>, Becomes)>) {
     });
 }
 
-/// Each row was tried with an EventSource in Chromium 156. It opens where a row says so. Where
-/// a row fails for good Chromium does so as well, or it asks again without an end, which is
-/// marked with "retry": an answer that will not be better is not asked for again here.
+/// Each row was tried with an EventSource in Chromium 156. If the stream of a row opens, it also
+/// opens in Chromium. If a row fails for good, Chromium fails as well, or retries forever, which is
+/// marked with "retry". This client does not repeat a request whose answer cannot improve.
 #[test]
 fn heads_that_chromium_accepts_are_accepted() {
     let head = |status_line: &str| {
@@ -443,7 +443,7 @@ fn types_are_extracted_as_the_fetch_standard_says() {
 }
 
 #[test]
-fn codings_are_undone_or_refused_by_name() {
+fn codings_are_decoded_or_refused_by_name() {
     let coded = |coding: &str, body: &[u8]| stream(&format!("\nContent-Encoding: {coding}"), body);
     let gzipped = gzip(EVENT);
     // A block of br that is not compressed.
@@ -465,11 +465,11 @@ fn codings_are_undone_or_refused_by_name() {
         ("br", coded("br", &br), Gets(&["br"])),
         ("identity", coded("identity", EVENT), A),
         ("an empty field", coded("", EVENT), A),
-        // From here on Chromium hands on the bytes as they are, or a part of them.
+        // From here on, Chromium passes on the bytes unchanged, or a part of them.
         ("empty elements", coded(",gzip,", &gzipped), A),
         ("identity and gzip", coded("identity, gzip", &gzipped), A),
         ("two members", coded("gzip", &two), Gets(&["1", "2"])),
-        ("what is not gzip, retry", coded("gzip", EVENT), FailsFor("not coded as gzip")),
+        ("what is not gzip, retry", coded("gzip", EVENT), FailsFor("not encoded as gzip")),
         ("compress", coded("compress", EVENT), FailsFor("\"compress\"")),
         ("zstd, which Chromium undoes", coded("zstd", EVENT), FailsFor("\"zstd\"")),
         ("an unknown one", coded("foo", EVENT), FailsFor("\"foo\"")),

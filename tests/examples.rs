@@ -21,7 +21,7 @@ impl Drop for Example {
 }
 
 impl Example {
-    /// Starts it at an address that is free.
+    /// Starts it at a free address.
     fn start(name: &str, more: &[&str]) -> Example {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         Example::start_at(free, name, &[&[&*free.to_string()], more].concat())
@@ -42,7 +42,8 @@ impl Example {
     }
 }
 
-/// Where cargo has put it: beside the folder of the tests. A run of this test alone builds it first.
+/// The path of the example, which cargo puts beside the folder of the tests. If only this test runs, it
+/// builds the example first.
 fn built(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap().join("examples");

@@ -106,7 +106,7 @@ fn a_poll_gets_each_model_once_however_many_there_are() {
         for rung in RUNGS {
             assert_eq!(poll_all(server.app, rung, 0).0, [0; 0], "{rung}: there are none");
         }
-        // More than fit into one answer, and more than the shared answer keeps.
+        // There are more than fit into one answer, and more than the shared answer keeps.
         for n in 1..=260 {
             assert_eq!(create(server.app, &format!("model {n}")).0, 201);
         }
@@ -232,7 +232,7 @@ fn beyond_the_cap_a_stream_is_refused_at_once_and_accepted_when_one_ends() {
 }
 
 #[test]
-fn a_fix_that_needs_flags_is_on_where_the_server_was_started_with_them() {
+fn a_fix_that_needs_flags_is_on_if_the_server_was_started_with_them() {
     let plain = Server::start(&[]);
     for (name, flags, words) in [
         ("reaper", &[][..], "the maximum age is 5"),
@@ -306,7 +306,7 @@ fn a_short_stream_ends_with_a_retry_and_loses_no_model() {
             parser.feed(body.as_bytes(), |event| models.extend(ids(&event.data))).unwrap();
             (models, parser.last_event_id().to_owned())
         };
-        // A new client gets no model, and its position.
+        // A new client gets its position, but no model.
         assert_eq!(visit(""), (vec![], "0".to_owned()));
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -403,7 +403,7 @@ fn each_page_shows_its_fix_at_work_and_is_accessible() {
         browser
             .wait_for(&tab, &format!("document.getElementById('models').textContent.includes('for {name}')"));
     }
-    // The other rungs, on the open page.
+    // The other rungs are tried on the open page.
     browser.wait_for(&tab, "Number(document.getElementById('unchanged').textContent) >= 1");
     for rung in ["naive", "etag"] {
         browser.click(&tab, &format!("[value={rung}]"));
@@ -562,7 +562,7 @@ fn every_page_recovers_from_a_refused_connection_and_a_502_without_a_reload() {
 }
 
 #[test]
-fn a_page_that_was_left_between_two_tries_opens_one_connection_after_its_return() {
+fn a_page_that_was_left_between_two_retries_opens_one_connection_after_its_return() {
     let Some(browser) = Browser::start() else { return };
     let mut server = Server::start(&[]);
     let tab = browser.first_tab();
@@ -580,7 +580,7 @@ fn a_page_that_was_left_between_two_tries_opens_one_connection_after_its_return(
         browser.wait_for(&tab, &said(lost));
         fire("pagehide");
         server = stopped.start_again(&[]);
-        // A try that was not canceled would be made in this time.
+        // A retry that was not canceled would happen in this time.
         thread::sleep(Duration::from_secs(4));
         fire("pageshow");
         browser.wait_for(&tab, &said(connected));

@@ -15,7 +15,7 @@ use serde_json::Value;
 /// 2^46 bytes: a process that allocates them at once ends.
 const HUGE: &str = "70368744177664";
 
-/// Method, further headers, what follows the head, and the status that it gets.
+/// The method, additional headers, the bytes after the head, and the status of the answer.
 fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
     let length = |length: &str| format!("Content-Length: {length}\r\n");
     let both = |one: &str, other: &str| length(one) + &length(other);
@@ -35,7 +35,7 @@ fn bodies() -> Vec<(&'static str, String, Vec<u8>, u16)> {
         ("POST", chunked() + &length(HUGE), none(), 413),
         ("POST", chunked(), chunk(2001), 413),
         ("GET", chunked(), chunk(1025), 413),
-        // Nothing of these bodies ever comes.
+        // No byte of these bodies ever arrives.
         ("GET", chunked(), none(), 413),
         ("GET", length("5") + "Expect: 100-continue\r\n", none(), 413),
         ("GET", length("1025"), none(), 413),
@@ -58,7 +58,7 @@ fn request((method, headers, body, _): &(&str, String, Vec<u8>, u16)) -> Vec<u8>
 }
 
 #[test]
-fn a_body_over_a_limit_is_refused_and_the_process_lives() {
+fn a_body_over_a_limit_is_refused_and_the_process_survives() {
     let server = Server::on("tiny-http", &["--max-body-bytes", "2000"]);
     let mut kept = Vec::new();
     for row in bodies() {
@@ -76,7 +76,7 @@ fn a_body_over_a_limit_is_refused_and_the_process_lives() {
 }
 
 #[test]
-fn what_follows_a_refused_request_holds_no_thread() {
+fn bytes_after_a_refused_request_hold_no_thread() {
     let server = Server::on("tiny-http", &["--max-body-bytes", "2000", "--threads", "1:1"]);
     let mut kept = Vec::new();
     for row in bodies().iter().filter(|row| matches!(row.3, 400 | 413)) {
@@ -165,7 +165,7 @@ fn pipelined_requests_are_answered_in_their_order() {
     }
 }
 
-/// A page's head has one, and another each time.
+/// The head of a page without its nonce, which is different each time.
 fn without_nonce(head: &str) -> String {
     match head.split_once("'nonce-") {
         Some((_, rest)) => head.replace(rest.split('\'').next().unwrap_or_default(), ""),
@@ -181,7 +181,7 @@ fn a_head_request_gets_the_head_only() {
         client.write_all(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let head = read_head(&mut client);
         client.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
-        // Had the first one a body, this would not begin with a head.
+        // If the first answer had a body, this would not begin with a head.
         assert_eq!(without_nonce(&read_answer(&mut client).head), without_nonce(&head), "{path}");
     }
     client.write_all(b"HEAD /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -235,7 +235,7 @@ fn garbage_is_refused_without_harm_to_other_clients() {
         assert!(answer.starts_with(beginning) && !answer.contains(" 200 "), "{bytes:?}: {answer:?}");
         assert_eq!(get(server.app, "/up").0, 200, "after {bytes:?}");
     }
-    // The last answer is out a moment before its thread is free.
+    // The last answer is sent a moment before its thread is free.
     server.wait_for_stats("a free thread", |stats| stats["busy_threads"] == 0);
 }
 
@@ -273,7 +273,7 @@ fn tiny_http_listens_on_loopback_only() {
     }
 }
 
-/// Does so again and again until the server has ended, and says how.
+/// Repeats this until the server has ended, and returns how it ended.
 fn until_it_ends(server: &mut Server, mut again: impl FnMut()) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -282,7 +282,7 @@ fn until_it_ends(server: &mut Server, mut again: impl FnMut()) -> ExitStatus {
         }
         assert!(Instant::now() < deadline, "still there: {}", server.log());
         again();
-        // Connections closer together, and tiny_http leaves some of them unread.
+        // If connections were closer together, tiny_http would leave some of them unread.
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -313,7 +313,7 @@ fn a_dead_listener_is_noticed_while_kept_connections_leave_no_pause() {
     let mut client = TcpStream::connect(address).unwrap();
     let busy = std::thread::spawn(move || {
         let mut answers = 0;
-        // Until the server has ended.
+        // This repeats until the server has ended.
         while client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").is_ok()
             && client.read(&mut [0; 1024]).is_ok_and(|read| read > 0)
         {
@@ -335,7 +335,7 @@ fn the_control_server_answers_while_every_thread_is_held() {
         for n in 0..300 {
             let bytes: &[u8] = if n % 2 == 0 { b"" } else { b"GET /models/live_stream HTTP/1.1\r\n\r\n" };
             open.push(send(server.app, bytes));
-            // Closer together, and tiny_http leaves some of them unread.
+            // If they were closer together, tiny_http would leave some of them unread.
             std::thread::sleep(Duration::from_millis(3));
         }
         let is_full =
@@ -345,7 +345,7 @@ fn the_control_server_answers_while_every_thread_is_held() {
         for path in ["/stats", "/threads", "/timeline?after=0"] {
             let asked = Instant::now();
             assert_eq!(json(server.control, "GET", path).0, 200);
-            // It takes some milliseconds; a page of the app would never come.
+            // It takes some milliseconds. A page of the app would never be answered.
             assert!(asked.elapsed() < Duration::from_secs(5), "{path} took {:?}", asked.elapsed());
         }
         let mut page = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -354,7 +354,7 @@ fn the_control_server_answers_while_every_thread_is_held() {
     }
 }
 
-/// A row per rule, for both servers and both fronts; the control server is always on Puma's.
+/// Has one row per rule, for both servers and both fronts. The control server always has the Puma front.
 #[test]
 fn a_malformed_host_or_authority_is_refused_on_both_servers_and_fronts() {
     let rows = [
@@ -390,7 +390,7 @@ fn a_malformed_host_or_authority_is_refused_on_both_servers_and_fronts() {
                     let mut client = send(address, bytes.as_bytes());
                     let answer = read_answer(&mut client);
                     assert_eq!(answer.status, expected, "{front} {address} {bytes:?}: {answer:?}");
-                    // tiny_http closes a connection only where its client asked for that.
+                    // tiny_http closes a connection only if its client asked for that.
                     if expected == 400 && !(front == "tiny-http" && address == server.app) {
                         assert_eq!(answer.header("connection"), Some("close"), "{bytes:?}");
                         assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed: {bytes:?}");
@@ -408,7 +408,7 @@ fn close_wins_over_keep_alive_on_both_fronts() {
         let server = Server::on(front, &[]);
         for version in ["1.0", "1.1"] {
             let lines: &[&str] = match front {
-                // tiny_http reads the first of several lines.
+                // tiny_http reads only the first of several lines.
                 "tiny-http" => &["close, keep-alive", "keep-alive, close"],
                 _ => &[
                     "close, keep-alive",

@@ -1,5 +1,5 @@
-//! Fairness on the Puma front: other clients are served beside clients that pipeline without end, ten
-//! thousand idle ones, and thousands that reset.
+//! Fairness on the Puma front: other clients are served while some pipeline without end, ten thousand
+//! are idle, or thousands reset.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -26,7 +26,7 @@ fn be_greedy(server: SocketAddr, is_over: &AtomicBool, answers: &AtomicU64) {
     let mut client = send(server, b"");
     let (mut buffer, mut held) = ([0; 16 * 1024], Vec::new());
     while !is_over.load(Ordering::Relaxed) {
-        // The server closes after its 999th answer; the greedy come back.
+        // The server closes after its 999th answer, and the greedy clients reconnect.
         if client.write_all(&one.repeat(BATCH)).is_err() {
             (client, held) = (send(server, b""), Vec::new());
             continue;
@@ -43,7 +43,7 @@ fn be_greedy(server: SocketAddr, is_over: &AtomicBool, answers: &AtomicU64) {
     }
 }
 
-/// Removes what is whole: each answer of `/up` ends with its body.
+/// Removes complete answers: each answer of `/up` ends with its body.
 fn take_answers(held: &mut Vec<u8>) -> usize {
     let end = b"\r\n\r\nup\n";
     let mut count = 0;
@@ -54,8 +54,8 @@ fn take_answers(held: &mut Vec<u8>) -> usize {
     count
 }
 
-/// How many requests of others were begun between the moment when this visitor was
-/// queued and the one when its turn came. None: the timeline has forgotten.
+/// How many requests of other clients were started between the moment when this visitor was queued
+/// and the start of its own request. `None` if the timeline no longer has these moments.
 fn begun_before(server: &Server, port: u16) -> Option<usize> {
     let moments = models::timeline(server);
     let is_visitors =
@@ -77,7 +77,7 @@ fn a_visitor_waits_for_one_request_of_each_greedy_client() {
             (0..GREEDY).map(|_| scope.spawn(|| be_greedy(server.app, &is_over, &answers))).collect();
         let mut waits = Vec::new();
         wait_for("ten visits", || {
-            // They are at it, and not yet at their end.
+            // The greedy clients are active, and have not ended yet.
             let before = answers.load(Ordering::Relaxed);
             wait_for("greed", || (answers.load(Ordering::Relaxed) > before).then_some(()));
             let mut visitor = send(server.app, PAGE);
@@ -90,24 +90,25 @@ fn a_visitor_waits_for_one_request_of_each_greedy_client() {
         let most = *waits.iter().max().unwrap();
         let served = answers.load(Ordering::Relaxed);
         eprintln!("{served} answers for the greedy; before a visitor at most {most} requests were begun");
-        // One of each in todo before it, and one of each thread that was under way.
+        // One request of each greedy client may be before it in todo, and one may be in progress on
+        // each thread.
         assert!(most <= GREEDY + THREADS, "{waits:?}");
     });
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
-/// How many clients the limit of descriptors allows, on this side and, since the child
-/// inherits it, on the other.
+/// How many clients the limit of descriptors allows in this process and, since the child inherits the
+/// limit, in the server.
 fn as_many_as_allowed() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Where it fails the soft limit stays what it is.
+    // If this fails, the soft limit stays unchanged.
     let _ = setrlimit(Resource::Nofile, limit);
     let most = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |most| most as usize);
     most.saturating_sub(500).min(10_000)
 }
 
-/// All threads but the control server's, which come and go as it is asked.
+/// All threads except the control server's, which start and end with its requests.
 fn threads_of(pid: u32) -> usize {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     // A thread that ends at this moment no longer has a name.
@@ -159,7 +160,7 @@ fn idle_connections_cost_no_thread_and_little_memory() {
     assert_eq!(threads_of(pid), threads);
 }
 
-/// Closes with RST: what is left of the connection is thrown away.
+/// Closes with RST, which discards the rest of the connection.
 fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
@@ -193,7 +194,7 @@ fn clients_that_reset_leave_nothing() {
         server.wait_for_stats(kind, |stats| {
             stats["pool_capacity"] == 8 && stats["backlog"] == 0 && stats["connections"]["open"] == 0
         });
-        // The control server's own connection may be there while we look.
+        // The connection to the control server may be counted as well.
         wait_for("what was there before", || {
             (threads_of(pid) <= before.0 && descriptors(&server) <= before.1).then_some(())
         });

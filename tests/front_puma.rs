@@ -1,5 +1,5 @@
-//! Puma's own front door keeps its limits, whatever comes in: each test says bytes on a
-//! socket of its own and waits for what must come of them, never for a moment in time.
+//! The Puma front keeps its limits, whatever clients send. Each test sends bytes on a socket of its
+//! own, and waits for the result, never for a fixed time.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn start(flags: &str) -> Server {
     Server::start_with(&format!("--front puma {flags}"))
 }
 
-/// All that comes until the end, which must come. A reset is an end, too.
+/// Reads to the end of the connection, which must come. A reset is an end as well.
 fn read_to_end(client: &mut TcpStream) -> String {
     let (mut all, mut buffer) = (Vec::new(), [0; 4096]);
     let deadline = Instant::now() + PATIENCE;
@@ -41,7 +41,7 @@ fn read_to_end(client: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-/// One line and the end: that is a refusal.
+/// Expects a refusal: one line, and the end of the connection.
 fn expect_refusal(client: &mut TcpStream, status: u16, of: &str) {
     let answer = read_answer(client);
     assert_eq!(answer.status, status, "{of}: {answer:?}");
@@ -79,7 +79,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
     let head = |framing: &str| format!("POST /models HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n");
     for length in ["2001", "70368744177664", "18446744073709551616", "99999999999999999999999"] {
         let bytes = head(&format!("Content-Length: {length}\r\n"));
-        // Not a byte of the body is sent: the head alone decides.
+        // No byte of the body is sent, so only the head can decide.
         expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, length);
     }
     let mut client = send(server.app, head("Transfer-Encoding: chunked\r\n").as_bytes());
@@ -88,7 +88,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
     }
     client.write_all(b"1\r\na").unwrap();
     expect_refusal(&mut client, 413, "chunks in total");
-    // The declared size of a chunk needs no byte of it, either.
+    // The declared size of a chunk is enough as well, without a byte of the chunk.
     for size in ["7d1", "000007d1;name=value", "ffffffff", "ffffffffffffffff", "ffffffffffffffffff"] {
         let bytes = head("Transfer-Encoding: chunked\r\n") + size + "\r\n";
         expect_refusal(&mut send(server.app, bytes.as_bytes()), 413, size);
@@ -97,7 +97,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn unfinished_requests_of_all_clients_together_have_a_bound() {
+fn unfinished_requests_of_all_clients_have_a_common_limit() {
     const MOST: usize = 1_000_000;
     let server = start(&format!("--max-pending-bytes {MOST} --first-data-timeout 600 --head-timeout 600"));
     let pending = |stats: &Value| stats["connections"]["pending_bytes"].as_u64().unwrap() as usize;
@@ -130,7 +130,7 @@ fn unfinished_requests_of_all_clients_together_have_a_bound() {
             clients.push(client);
         }
         assert!(clients.len() > refused + 3, "only {} were accepted", clients.len() - refused);
-        // A page that comes in one read needs none of it.
+        // A request that arrives in one read needs none of it.
         assert_eq!(get(server.app, "/up").0, 200);
         drop(clients);
         server.wait_for_stats("nothing pending", |stats| pending(stats) == 0);
@@ -288,7 +288,7 @@ fn a_connection_is_kept_for_999_requests() {
 fn a_connection_over_the_limit_evicts_the_longest_idle_one() {
     let server = start("--max-connections 3");
     let request = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    // It is idle from the moment at which its pool thread returns it, which is after its answer.
+    // It becomes idle when its pool thread returns it, which is after its answer.
     let kept = |client: &mut TcpStream, waiting: usize| {
         client.write_all(request).unwrap();
         assert_eq!(read_answer(client).status, 200);
@@ -302,7 +302,7 @@ fn a_connection_over_the_limit_evicts_the_longest_idle_one() {
         clients.push(client);
     }
     let [mut first, mut second, mut third]: [TcpStream; 3] = clients.try_into().unwrap();
-    // The first has waited longest until it asks again; then the second has.
+    // The first has waited longest until it sends another request. From then on, the second has.
     kept(&mut first, 3);
     let mut fourth = send(server.app, request);
     assert_eq!(read_answer(&mut fourth).status, 200);
@@ -325,7 +325,7 @@ fn an_evicted_incomplete_request_gets_the_reason() {
 }
 
 #[test]
-fn a_client_that_holds_all_connections_locks_out_no_other() {
+fn a_client_that_holds_all_connections_does_not_lock_out_others() {
     let server = start("--max-connections 20");
     let control = crowd_of_silent(server.control, 64);
     let app = crowd_of_silent(server.app, 60);
@@ -334,7 +334,7 @@ fn a_client_that_holds_all_connections_locks_out_no_other() {
         assert_eq!(get(server.app, "/up").0, 200);
         assert_eq!(json(server.control, "GET", "/stats").0, 200);
     }
-    // They would be closed by themselves after 30 s.
+    // Silent connections close by themselves only after 30 s, so they were evicted.
     assert!(silent.elapsed() < Duration::from_secs(20));
     assert_eq!(json(server.control, "POST", "/reap").0, 200);
     drop((control, app));
@@ -393,7 +393,7 @@ fn every_client_over_the_limit_is_refused_while_refused_ones_linger() {
 fn a_lingering_connection_is_not_in_use() {
     let server = start("--max-connections 1");
     let mut lingering = Vec::new();
-    // It lingers a moment after its client has read the answer.
+    // It lingers for a moment after its client has read the answer.
     wait_for("a page while another connection lingers", || {
         let mut refused = send(server.app, b"nonsense\r\n\r\n");
         assert!([400, 503].contains(&read_answer(&mut refused).status));
@@ -459,7 +459,7 @@ fn an_answer_without_a_body_keeps_the_connection_in_step() {
         client.write_all(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         let head = read_head(&mut client);
         client.write_all(b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        // Had the HEAD a body, this would not begin with a head.
+        // If the answer to HEAD had a body, this would not begin with a head.
         assert_eq!(read_answer(&mut client).body, "up\n", "after {head}");
     }
     assert_eq!(server.stats()["streams"]["opened"], 0);
@@ -492,7 +492,7 @@ fn pipelined_requests_are_answered_in_their_order() {
     assert_eq!(read_to_end(&mut client), "", "nothing is answered behind a close");
 }
 
-/// All answers, and then the end: a reset fails the test.
+/// Reads all answers and then the end. A reset fails the test.
 fn read_answers(client: &mut TcpStream, of: &str) -> usize {
     let mut all = Vec::new();
     client.read_to_end(&mut all).unwrap_or_else(|error| panic!("{of}: {error} after {} bytes", all.len()));
@@ -531,7 +531,7 @@ fn bytes_after_the_last_request_do_not_reset_its_answer() {
 }
 
 #[test]
-fn a_last_request_with_nothing_behind_it_is_closed_at_once() {
+fn the_connection_of_a_last_request_is_closed_at_once_if_nothing_follows() {
     let server = start("");
     for _ in 0..20 {
         let mut client = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -567,14 +567,14 @@ fn answers_before_a_stop_arrive_and_an_incomplete_request_gets_503() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
 }
 
-/// After SIGCONT the deadlines are over, and the requests have been there all the time.
+/// After SIGCONT the deadlines have passed, but the requests had arrived in time.
 #[test]
 fn a_request_that_arrived_in_time_is_answered_although_the_process_was_stopped() {
     let server = start("--persistent-timeout 8 --first-data-timeout 8 --head-timeout 8");
     let up = b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let post = b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\
         Content-Type: application/x-www-form-urlencoded\r\n\r\nname=a";
-    // Half of a request now, and the other half while the process is stopped.
+    // One half of a request is sent now, and the other half while the process is stopped.
     let mut clients = Vec::new();
     for n in 0..1_300 {
         let (before, rest, status): (&[u8], &[u8], u16) = match n % 4 {
@@ -601,7 +601,7 @@ fn a_request_that_arrived_in_time_is_answered_although_the_process_was_stopped()
     }
 }
 
-/// Closing at once would make the client's kernel throw away the answer that came.
+/// If the server closed at once, the client's kernel would discard the answer that has arrived.
 #[test]
 fn a_refusal_arrives_although_the_client_continues_to_send() {
     let server = start("--max-body-bytes 2000 --threads 1:1");
@@ -613,7 +613,7 @@ fn a_refusal_arrives_although_the_client_continues_to_send() {
         }
         expect_refusal(&mut client, 413, framing);
     }
-    // A client that sends forever is closed, and holds nothing.
+    // The connection of a client that sends forever is closed, and holds no resources.
     let mut endless = send(server.app, b"no request\r\n\r\n");
     let deadline = Instant::now() + PATIENCE;
     while endless.write_all(&[b'a'; 10_000]).is_ok() {
@@ -626,7 +626,7 @@ fn a_refusal_arrives_although_the_client_continues_to_send() {
 #[test]
 fn a_client_that_closes_while_it_is_queued_is_counted_and_not_served() {
     let server = start("--threads 1:1 --update-rate 100ms");
-    // Of a connection that has been kept, the reactor knows.
+    // For a kept connection, the reactor has noticed the close.
     let kept = || {
         let mut client = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(read_answer(&mut client).status, 200);
@@ -690,7 +690,7 @@ fn a_queued_connection_is_listed_whether_or_not_the_reactor_has_read_it() {
     });
 }
 
-/// Sends this for as long as the server lets it, at most so many times.
+/// Sends this for as long as the server accepts it, but at most this many times.
 fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
     for _ in 0..times {
         if client.write_all(bytes).is_err() {
@@ -701,7 +701,7 @@ fn send_on(client: &mut TcpStream, bytes: &[u8], times: usize) {
 
 #[test]
 fn endless_input_takes_no_memory() {
-    // Enough memory for all of the bodies, so that nothing else ends them.
+    // The limit is enough for all of the bodies, so that nothing else ends them.
     let server = start("--max-body-bytes 1000000000");
     assert_eq!(get(server.app, "/").0, 200);
     let before = proc_status(server.child.id(), "VmHWM");
@@ -728,7 +728,7 @@ fn endless_input_takes_no_memory() {
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
 }
 
-/// The control server answers, and does not wait for others to leave.
+/// Checks that the control server answers without waiting for clients to leave.
 fn ask_control(server: &Server, clients: usize) {
     let asked = Instant::now();
     assert_eq!(json(server.control, "GET", "/threads").0, 200, "with {clients} clients");
@@ -736,17 +736,17 @@ fn ask_control(server: &Server, clients: usize) {
     assert!(took < Duration::from_secs(10), "with {clients} clients it took {took:?}");
 }
 
-/// A crowd that connects and says nothing.
+/// Connects this many clients, which send nothing.
 fn crowd(server: &Server, count: usize, mut each: impl FnMut(usize)) -> Vec<TcpStream> {
     let connect = |n| {
         each(n);
-        // A full listen queue accepts no connection, which this test needs.
+        // A full listen queue would refuse a connection that this test needs.
         TcpStream::connect_timeout(&server.app, Duration::from_millis(200)).ok()
     };
     (0..count).filter_map(connect).collect()
 }
 
-/// Waits until pages are answered again, and all have gone.
+/// Waits until pages are answered again and all connections have ended.
 fn expect_recovery(server: &Server) {
     wait_for("a page", || {
         let mut client = send(server.app, b"GET /up HTTP/1.0\r\n\r\n");
@@ -793,7 +793,7 @@ fn no_more_connections_than_descriptors_are_accepted() {
         "{said}"
     );
     let clients = crowd(&server, 300, |_| ());
-    // All of its share at a time.
+    // It uses its whole share at once.
     let mut askers: Vec<_> = (0..64).map(|_| send(server.control, b"GET /up")).collect();
     for asker in &mut askers {
         asker.write_all(b" HTTP/1.0\r\n\r\n").unwrap();
@@ -802,7 +802,7 @@ fn no_more_connections_than_descriptors_are_accepted() {
     expect_service_beside(&server, clients);
 }
 
-/// What the app may have is what the others leave, and that may be nothing.
+/// The app gets the descriptors that the other parts leave, which may be none.
 #[test]
 fn with_too_few_descriptors_for_any_connection_the_start_fails() {
     let folder = tempfile::tempdir().unwrap();
@@ -833,7 +833,7 @@ fn an_acceptor_without_descriptors_pauses_and_recovers() {
     assert!(log.contains("accepting paused: Too many open files"), "{log}");
 }
 
-/// A large body that has begun to come, and lies in a temporary file by now.
+/// Begins to send a large body. Returns when it is in a temporary file.
 fn begun_upload(server: &Server) -> TcpStream {
     let head = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n";
     let client = send(server.app, head.as_bytes());
@@ -904,7 +904,7 @@ fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
         ("HTTP/1.0", "GET /up HTTP/1.0\r\n\r\n"),
     ] {
         let mut client = TcpStream::connect(server.app).unwrap();
-        // A client that reads slowly: the rest of the answer stays with the kernel.
+        // The client reads slowly, so the rest of the answer stays in the kernel.
         SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(format!("GET /models.json {last}\r\n\r\n").as_bytes()).unwrap();
@@ -929,7 +929,7 @@ fn a_reaped_stream_whose_client_stays_is_dropped_and_the_reactor_rests() {
     });
     let before = reactor_ticks(server.child.id());
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
-    // A hundredth of a second each: it has been woken a few times.
+    // A tick is a hundredth of a second, so the reactor may have been woken a few times.
     assert!(reactor_ticks(server.child.id()) - before < 20, "it spins");
     read_to_end(&mut client);
 }

@@ -1,8 +1,8 @@
-//! Streams on Puma's own front door: with the socket in hand nothing that a client does,
-//! or leaves undone, holds a thread for longer than was promised.
+//! Streams on the Puma front: because the server has the socket, no client can hold a thread for longer
+//! than promised, whatever it does or does not do.
 //!
-//! Where a write is blocked here the write timeout is ten minutes, so that whatever ends
-//! the write within the patience of a test is not that timeout.
+//! If a test blocks a write, its write timeout is ten minutes, so that the write cannot end because of that
+//! timeout.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -37,7 +37,7 @@ fn port(client: &TcpStream) -> u16 {
     client.local_addr().unwrap().port()
 }
 
-/// Whether nothing at all has come.
+/// Whether no byte has arrived.
 fn got_nothing(client: &TcpStream) -> bool {
     client.set_nonblocking(true).unwrap();
     let read = (&*client).read(&mut [0]);
@@ -58,7 +58,7 @@ fn a_quota_of_five_allows_exactly_five_more_streams() {
     for (key, value) in [("running", 13), ("io_threads", 13), ("busy_threads", 15), ("pool_capacity", 0)] {
         assert_eq!(stats[key], value, "{key}: {stats}");
     }
-    // Time passes in rounds of the streams.
+    // Time is measured in rounds of the streams.
     let first = port(&streams[0]);
     let before = writes(&server, first);
     wait_for("ten rounds", || (writes(&server, first) >= before + 10).then_some(()));
@@ -97,7 +97,7 @@ fn block_every_thread(server: &Server, threads: usize) -> Holders {
     holders
 }
 
-/// Waits until so many answers have gone out for the most part, and go no further.
+/// Waits until this many answers have been sent for the most part, and no more of them is sent.
 fn wait_for_blocked_writes(server: &Server, count: usize) {
     let (mut last, mut since) = (Vec::new(), Instant::now());
     wait_for("blocked writes", || {
@@ -112,7 +112,8 @@ fn wait_for_blocked_writes(server: &Server, count: usize) {
     });
 }
 
-/// The longest time from the order to end to the end, in seconds, and how many had it.
+/// The longest time from an interrupt to the end of the stream, in seconds, and the number of interrupted
+/// streams.
 fn longest_way_out(server: &Server) -> (usize, f64) {
     let moments = timeline(server);
     let ways: Vec<f64> = moments
@@ -129,7 +130,7 @@ fn longest_way_out(server: &Server) -> (usize, f64) {
     (ways.len(), ways.iter().copied().fold(0.0, f64::max))
 }
 
-/// All threads are free again, the registry is empty, and streams are served.
+/// Expects that all threads are free again, that the registry is empty, and that streams are served.
 fn expect_freedom(server: &Server, threads: usize) -> Value {
     let stats = server.wait_for_stats("free pool", |stats| {
         stats["pool_capacity"] == threads && stats["streams"]["open"] == 0
@@ -151,7 +152,7 @@ fn no_stream_outlives_its_age_while_its_client_does_not_read() {
     let server = start("--write-timeout 600 --update-rate 50ms --reap-every 100ms");
     let holders = block_every_thread(&server, 8);
     let oldest = server.stats()["streams"]["oldest_age_s"].as_f64().unwrap();
-    // From here on none may be a second older than the oldest is.
+    // From here on, no stream may be more than a second older than the oldest one now.
     let max_age = oldest.ceil() + 1.0;
     let (status, answer) = json(server.control, "POST", &format!("/max-stream-age?secs={max_age}"));
     assert_eq!(status, 200, "{answer}");
@@ -177,7 +178,7 @@ fn an_order_to_reap_cuts_a_blocked_write_at_once() {
     drop(holders);
 }
 
-/// An event that was cut in the middle must not look whole: its client asks again.
+/// An event that was cut in the middle must not look complete: its client requests it again.
 #[test]
 fn an_answer_that_was_cut_off_does_not_look_complete() {
     let server = start("--write-timeout 600 --threads 1:1");
@@ -188,7 +189,7 @@ fn an_answer_that_was_cut_off_does_not_look_complete() {
     assert_eq!(json(server.control, "POST", "/reap").1["reaped"], 1);
     server.wait_for_stats("free thread", |stats| stats["pool_capacity"] == 1);
     let mut all = Vec::new();
-    // A reset in the place of the end says as much.
+    // A reset instead of the end is as clear.
     let _ = client.read_to_end(&mut all);
     assert!(all.len() > 60_000, "only {} bytes came", all.len());
     assert!(!all.ends_with(b"0\r\n\r\n") && !all.ends_with(b"\n\n\r\n"), "it ends as if it were whole");
@@ -201,8 +202,8 @@ fn an_answer_that_was_cut_off_does_not_look_complete() {
 #[test]
 fn by_poll_a_close_is_noticed_without_a_write() {
     let server = start("--notice-close poll --update-rate 3600");
-    // One closes; the other only says that it will send no more, and is taken for gone,
-    // too: that is the trade.
+    // One client closes. The other half-closes, and is taken for closed as well, which is the price of this
+    // option.
     let closes: [fn(TcpStream) -> Option<TcpStream>; 2] = [
         |client| {
             drop(client);
@@ -218,7 +219,7 @@ fn by_poll_a_close_is_noticed_without_a_write() {
         let port = port(&client);
         server.wait_for_stats("held thread", |stats| stats["pool_capacity"] == 7);
         let is_write = |what: &What| matches!(what, What::Wrote { .. });
-        // The record of a write may come behind its bytes.
+        // A write may be recorded after its bytes have arrived.
         wait_for("the first write", || (writes(&server, port) == 1).then_some(()));
         let half_open = close(client);
         server.wait_for_stats("free pool", |stats| stats["pool_capacity"] == 8);
@@ -240,7 +241,7 @@ fn by_poll_a_close_is_noticed_without_a_write() {
 
 #[test]
 fn a_stop_does_not_wait_for_a_blocked_write() {
-    // Were it waited for, it would be until the stop is forced, and be told.
+    // If the stop waited for the write, it would do so until it is forced, and the log would say so.
     let mut server = start("--write-timeout 600 --force-shutdown-after 60 --update-rate 50ms --threads 2:2");
     let holders = block_every_thread(&server, 2);
     let asked = Instant::now();
@@ -251,8 +252,8 @@ fn a_stop_does_not_wait_for_a_blocked_write() {
     drop(holders);
 }
 
-/// Streams that are cut hundreds of times, by age and by order, with models made all the
-/// while: each tab gets each model once.
+/// Streams are cut hundreds of times, by age and by order, while models are created. Each tab gets each
+/// model once.
 #[test]
 fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
     let server = start(
@@ -278,7 +279,7 @@ fn over_hundreds_of_cuts_no_model_is_lost_or_repeated() {
     assert!(connections >= 300, "{connections}");
 }
 
-/// Its kernel takes a few kilobytes, and it reads nothing.
+/// A client that reads nothing, and whose kernel takes only a few kilobytes.
 fn stalled_reader_of_a_page(server: &Server) -> TcpStream {
     send_with_small_buffer(server.app, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
@@ -308,7 +309,7 @@ fn a_page_waits_for_a_slow_reader_and_not_for_a_stalled_one() {
     server.wait_for_stats("two blocked pages", |stats| {
         stats["busy_threads"] == 2 && stats["connections"]["unsent_bytes"].as_u64() > Some(0)
     });
-    // A little at a time, and all of it.
+    // It reads a little at a time, to the end.
     let slow = thread::spawn(move || {
         let (mut all, mut part) = (Vec::new(), vec![0; 12 * 1024]);
         let head = common::read_head(&mut slow).to_lowercase();
@@ -333,7 +334,7 @@ fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
     wait_for("eight blocked pages", || {
         let threads = json(server.control, "GET", "/threads").1;
         let taken: Vec<_> = threads.as_array()?.iter().filter_map(|it| it["bytes"].as_u64()).collect();
-        // Twice the buffer, which is what Linux makes of it, and as much again for the client's.
+        // Linux doubles the buffer, and the client's buffer holds as much again.
         (taken.len() == 8 && taken.iter().all(|bytes| (1..256 * 1024).contains(bytes))).then_some(())
     });
     let stats = server.stats();
@@ -344,8 +345,8 @@ fn the_kernel_keeps_a_bounded_part_of_a_page_for_each_client() {
 
 #[test]
 fn a_request_behind_a_reaped_stream_is_answered_and_nothing_is_reset() {
-    // A socket that is waited on for its client's close cannot be used again; a stream that is reaped
-    // just before it waits is followed by an answer.
+    // If the server is waiting on the socket for its client's close, the socket cannot be used again. If a
+    // stream is reaped just before it waits, an answer follows it.
     for (notice, fewest) in [("write", 2), ("poll", 1)] {
         let server = start(&format!("--update-rate 60 --notice-close {notice}"));
         let mut client = send(server.app, &[STREAM_REQUEST, &PAGE.repeat(600)].concat());

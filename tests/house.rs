@@ -1,16 +1,17 @@
-//! Which module may use which, where no crate boundary says so; and that each file of `tests/` is a module at all.
+//! Checks which module may use which, where no crate boundary enforces it, and that each file of `tests/` is a
+//! module.
 //!
-//! The server (`crates/ninetabs-server`) cannot know anything of this package. Inside it the thread pool knows
-//! no HTTP, and the reactor knows descriptors and deadlines only. In this package `app` uses the server, `fixes`
-//! the app, `control` all but the fixes; `lab` is the client half and knows of the server only its record and
-//! how it escapes text, and how threads are started and stopped. `control` also uses the lab's clients, which its
-//! buttons open. The crate of a database engine is named in the app's adapters only.
+//! The server (`crates/ninetabs-server`) cannot use anything of this package. Within it, the thread pool knows
+//! nothing about HTTP, and the reactor knows only descriptors and deadlines. In this package, `app` uses the
+//! server, `fixes` uses the app, and `control` uses everything but the fixes. `lab` is the client half. Of the
+//! server it uses only the record, the escaping of text, and the starting and stopping of threads. `control` also
+//! uses the lab's clients, which its buttons open. Only the app's adapters name the crate of a database engine.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each module, and the modules that it may use besides itself.
+/// Each module, and the other modules that it may use.
 const RULES: &[(&str, &[&str])] = &[
     ("app", &[]),
     ("fixes", &["app"]),
@@ -20,7 +21,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("cli", &["app", "fixes", "front", "control", "lab"]),
 ];
 
-/// Words that a module must not even know.
+/// Words that must not appear in a module.
 const FOREIGN: &[(&str, &[&str])] = &[
     ("crates/ninetabs-server/src", &["rusqlite", "minijinja", "tiny_http"]),
     ("crates/ninetabs-server/src/thread_pool.rs", &["http"]),
@@ -41,7 +42,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
 /// tests either.
 const ENGINES: (&[&str], &str) = (&["rusqlite"], "src/app/adapters");
 
-/// Modules of the server crate that the lab may use: it must work against a server that others wrote.
+/// Modules of the server crate that the lab may use. It must work against a server that someone else wrote.
 const LAB_MAY_USE: &[&str] = &["timeline", "escape", "threads"];
 
 #[test]
@@ -115,7 +116,7 @@ fn the_lab_uses_only_the_record_of_the_server() {
     }
 }
 
-/// Its readers ask `lab/state.rs` which request a thread has, and keep no account of their own.
+/// All readers ask `lab/state.rs` which request a thread has, and none of them tracks it separately.
 #[test]
 fn one_module_of_the_lab_follows_which_request_a_thread_has() {
     for file in ["src/lab", "src/cli"].iter().flat_map(|place| files_of(place)) {
@@ -128,7 +129,7 @@ fn one_module_of_the_lab_follows_which_request_a_thread_has() {
 
 #[test]
 fn threads_are_started_in_one_place() {
-    // The pool's locks and threads are replaced by those of a schedule explorer in its tests.
+    // The pool's tests replace its locks and threads with those of a schedule explorer.
     let may_start = ["threads.rs", "thread_pool.rs"];
     for file in [files_of("src"), files_of("crates/ninetabs-server/src")].concat() {
         let name = file.file_name().unwrap().to_str().unwrap();
@@ -155,13 +156,13 @@ fn no_file_of_tests_is_left_out() {
     assert!(looked_at > 30, "only {looked_at} files were found");
 }
 
-/// No module of the server crate uses one that uses it, be it by way of others. Every module stands above all
-/// that it uses.
+/// No module of the server crate uses one that directly or indirectly uses it, so that the modules can be
+/// ordered.
 #[test]
 fn the_modules_of_the_server_have_no_circular_use() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/ninetabs-server/src");
     let lib = fs::read_to_string(root.join("lib.rs")).unwrap();
-    // A name that the crate itself offers, and the module that it is from.
+    // A name that the crate re-exports, and its module.
     let offered: HashMap<String, String> = lib
         .lines()
         .filter_map(|line| line.strip_prefix("pub use ")?.split_once("::"))
@@ -171,7 +172,7 @@ fn the_modules_of_the_server_have_no_circular_use() {
     for file in files_of("crates/ninetabs-server/src") {
         let place = file.strip_prefix(&root).unwrap().to_str().unwrap();
         let module = place.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
-        // In a file of a folder `super` is the folder's own module.
+        // In a file of a folder, `super` is the folder's own module.
         let from: &[&str] = if place.contains('/') { &["crate::"] } else { &["crate::", "super::"] };
         if place == "lib.rs" || place.ends_with("/tests.rs") {
             continue;
@@ -192,7 +193,7 @@ fn the_modules_of_the_server_have_no_circular_use() {
         }
     }
     assert!(uses.len() > 20, "only {} modules use another", uses.len());
-    // A module that uses none of the others that are left stands at the bottom, and is taken away.
+    // Repeatedly removes the modules that use none of the remaining ones.
     while !uses.is_empty() {
         let (above, bottom): (BTreeMap<_, _>, BTreeMap<_, _>) =
             uses.iter().partition(|(_, used)| used.iter().any(|it| uses.contains_key(it)));
@@ -201,8 +202,8 @@ fn the_modules_of_the_server_have_no_circular_use() {
     }
 }
 
-/// The walk in docs/architecture.md is what the code has: each file and function that it names is there. A page
-/// and a stream pass few files each, and none of them more than twice.
+/// The walk in docs/architecture.md matches the code: each file and function that it names exists. A page and a
+/// stream each pass few files, and none of them more than twice.
 #[test]
 fn a_request_makes_few_stops_and_the_walk_names_each() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -282,7 +283,7 @@ fn no_two_types_have_the_same_name() {
     assert!(types.len() > 300, "only {} types were found", types.len());
 }
 
-/// The words of a line: names, without what stands between them.
+/// The words of a line: its names, without the characters between them.
 fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
@@ -302,14 +303,14 @@ fn files_of(place: &str) -> Vec<PathBuf> {
     files
 }
 
-/// The lines of a file that are code, up to its tests.
+/// The lines of code in a file, up to its tests.
 fn code(file: &Path) -> Vec<(usize, String)> {
     let mut lines = code_and_tests(file);
     lines.truncate(lines.iter().take_while(|(_, line)| line != "#[cfg(test)]").count());
     lines
 }
 
-/// All lines of a file but its comments.
+/// All lines of a file except its comments.
 fn code_and_tests(file: &Path) -> Vec<(usize, String)> {
     let text = fs::read_to_string(file).unwrap();
     text.lines()

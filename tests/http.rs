@@ -1,4 +1,4 @@
-//! The lab's HTTP client against answers of every shape, and against none.
+//! The lab's HTTP client with answers of every form, and with none.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! The lab's crowd: a browser's six connections, zombies, and the real programs.
+//! The lab's clients: a browser's six connections, zombies, and the real programs.
 //!
-//! A real program that is missing must be said to be missing, and nothing else.
+//! If a real program is missing, the error must say so.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: cl
     new EventSource('/stream').onmessage = event => document.title = event.data\
     </script>";
 
-/// A page at `/`, a stream at `/stream` that says one thing and stays.
+/// Serves a page at `/`, and a stream at `/stream` that sends one event and stays open.
 fn app() -> Server {
     Server::start(|asked, stream| match asked.path() {
         "/" => write(stream, PAGE),
@@ -55,7 +55,7 @@ fn on_one_host_the_seventh_page_is_not_even_requested() {
     assert_eq!(server.accepted(), 12, "six pages and six streams");
     assert_eq!(seventh.page_port(), None);
 
-    // Another host has connections of its own, and another browser too.
+    // Another host has separate connections, and so has another browser.
     let elsewhere = browser.open(&format!("http://tab1.localhost:{}/", server.port), "stream").unwrap();
     reaches(&elsewhere, TabState::Streaming);
     let other = Browser::new().open(&server.url("/"), "stream").unwrap();
@@ -107,8 +107,8 @@ fn a_failed_page_or_stream_has_a_reason() {
     reaches(&no_stream, TabState::Failed(TabFailure::Stream(Reason::Status(404))));
 }
 
-/// A server that writes as fast as it can until its write blocks, and tells from
-/// which port it was asked, and when the client is gone.
+/// A server that writes as fast as it can until its write blocks. It reports the client's port, and
+/// when the client is gone.
 fn firehose() -> (Server, Arc<AtomicUsize>, mpsc::Receiver<u16>) {
     let written = Arc::new(AtomicUsize::new(0));
     let (tell, gone) = mpsc::channel();

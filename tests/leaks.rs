@@ -1,5 +1,5 @@
 //! Threads, descriptors and memory of the process before and after thousands of clients. Clients that reset
-//! are only tested on tiny_http here, and only measured; `front_fairness.rs` tests that they leave nothing on
+//! are tested here only on tiny_http, and only measured. `front_fairness.rs` tests that they leave nothing on
 //! the Puma front.
 //!
 //! All figures are read from /proc, without any request to the server: each request would keep one more of
@@ -17,7 +17,7 @@ use crate::common::{FRONTS, Server, get, open_stream, send, wait_for};
 const CLIENTS: usize = 2_000;
 /// Clients of each kind that reset.
 const RESETS: usize = 1_000;
-/// Memory that may stay: the timeline's ring fills, the allocator keeps its arenas.
+/// Memory that may remain: the timeline's ring fills, and the allocator keeps its arenas.
 const SLACK_KB: u64 = 16 * 1024;
 /// Longer than tiny_http's idle threads stay.
 const IDLE: Duration = Duration::from_secs(6);
@@ -45,8 +45,7 @@ impl Footprint {
         }
     }
 
-    /// Waits until threads and descriptors have stayed as they are for longer than
-    /// an idle thread lives.
+    /// Waits until the threads and descriptors have not changed for longer than an idle thread lives.
     fn settled(server: &Server) -> Footprint {
         let mut last = Footprint::of(server);
         let mut since = Instant::now();
@@ -61,26 +60,26 @@ impl Footprint {
     }
 }
 
-/// A server that has seen every kind of client, and what it is like afterwards.
+/// A server that has had every kind of client, and its footprint afterward.
 fn start(front: &str) -> (Server, Footprint) {
     let server = Server::on(front, &["--update-rate", "10ms"]);
     // tiny_http starts its threads when it begins to accept, which may be a while after the greeting.
     assert_eq!(get(server.app, "/").0, 200);
     let fresh = Footprint::of(&server);
-    // Every database connection opens its files with its first query, and every
-    // thread its part of the heap.
+    // Every database connection opens its files at its first query, and every thread gets its part of the
+    // heap when it first runs.
     let streams: Vec<_> = (0..8).map(|_| open_stream(server.app)).collect();
     server.wait_for_stats("held pool", |stats| stats["pool_capacity"] == 0);
     drop(streams);
     (0..100).for_each(|n| come_and_close(&server, n));
     let warm = Footprint::settled(&server);
-    // Idle threads of tiny_http go together, and fewer may be left than it began
-    // with; it starts them again up to that number, and keeps them.
+    // Idle threads of tiny_http end together, so fewer may remain than at its start. It starts threads again
+    // up to that number, and keeps them.
     let before = Footprint { threads: warm.threads.max(fresh.threads), ..warm };
     (server, before)
 }
 
-/// A page or a stream, read, and closed with FIN.
+/// Requests a page or a stream, reads it, and closes with FIN.
 fn come_and_close(server: &Server, n: usize) {
     if n.is_multiple_of(2) {
         assert_eq!(get(server.app, "/").0, 200);

@@ -4,7 +4,7 @@ use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{Server, create, npm};
 
 const STREAMS: &str = "document.getElementById('stream-state').textContent === 'streams'";
-/// How many pages are gone to, one after the other.
+/// How many pages are visited, one after the other.
 const VISITS: usize = 20;
 
 /// A library that swaps pages: where it is fetched, and the script that makes it visit a page.
@@ -12,7 +12,7 @@ struct Swapper {
     package: &'static str,
     file: &'static str,
     visit: &'static str,
-    /// Whether it runs the scripts of a page out of its cache with their nonce.
+    /// Whether it runs the scripts of a page from its cache with their nonce.
     knows_nonces: bool,
 }
 
@@ -53,7 +53,7 @@ fn open(browser: &Browser, tab: &Tab, server: &Server, swapper: &Swapper, query:
 
 fn go(browser: &Browser, tab: &Tab, how: &str, to: &str) {
     browser.run(tab, how);
-    // The address changes before the body does, and the first page's is the beginning of each other page's.
+    // The address changes before the body does, and the address of the first page is a prefix of all others.
     browser.wait_for(
         tab,
         &format!(
@@ -63,7 +63,7 @@ fn go(browser: &Browser, tab: &Tab, how: &str, to: &str) {
 }
 
 #[test]
-fn twenty_visits_leave_no_stream_behind_also_back_and_forward() {
+fn twenty_visits_and_going_back_and_forward_leave_no_stream_behind() {
     let Some(browser) = Browser::start() else { return };
     let home = browser.first_tab();
     for swapper in [TURBO, TURBOLINKS] {
@@ -111,7 +111,7 @@ fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_ca
     let Some(browser) = Browser::start() else { return };
     let server = server();
     let tab = browser.first_tab();
-    // With the query its page listens for more.
+    // With this query, the page handles more events.
     if !open(&browser, &tab, &server, &TURBO, "?hidden=close") {
         return;
     }

@@ -81,7 +81,7 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
 
     let endless = json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000], [[5], 5, 3000]]);
     for (name, writes, log) in [
-        // At 0, 2 and 4 s; its time is over after 5.
+        // It writes at 0, 2 and 4 s. Its time is up after 5 s.
         ("reaper", json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000]]), json!([])),
         ("short-stream", json!([[[2], 2, 2000]]), json!([])),
         ("cap", endless.clone(), json!(["client disconnected"])),

@@ -1,4 +1,5 @@
-//! The promises, one a module, in one binary: it is linked once, and the tests of all run side by side.
+//! All promises, one per module, in one binary. It is linked once, and the tests of all modules run in
+//! parallel.
 
 mod common;
 

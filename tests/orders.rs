@@ -1,4 +1,4 @@
-//! An order does all of what its answer says, or nothing; and a reset restores what orders change.
+//! An order does everything that its answer says, or nothing. A reset restores what orders have changed.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -16,7 +16,7 @@ fn descriptors(server: &Server) -> usize {
     fs::read_dir(format!("/proc/{}/fd", server.child.id())).unwrap().count()
 }
 
-/// The names of its threads, those left out that the control server starts for a request and ends.
+/// The names of its threads, without those that the control server starts and ends with a request.
 fn threads(server: &Server) -> Vec<String> {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.child.id())).unwrap();
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
@@ -26,7 +26,7 @@ fn threads(server: &Server) -> Vec<String> {
     names
 }
 
-/// What an order could change, of a server that nothing but the test asks.
+/// The state that an order could change, of a server that only the test uses.
 #[derive(Debug, PartialEq)]
 struct State {
     descriptors: usize,
@@ -38,7 +38,7 @@ struct State {
 
 impl State {
     fn of(server: &Server) -> State {
-        // Whatever an order opens for itself has closed by then.
+        // Everything that an order opens temporarily is closed by then.
         let mut stats = server.wait_for_stats("a server at rest", |stats| stats["connections"]["open"] == 0);
         stats["queries"].take();
         State {
@@ -94,7 +94,7 @@ fn an_order_that_is_refused_changes_nothing() {
         });
         assert_eq!(after, before, "after {path}: {said}");
     }
-    // The next orders are those of before.
+    // The next orders have the same results as before.
     assert_eq!(order(&server, "/resize?max=10"), (200, json!({ "min": 8, "max": 10 })));
 }
 
@@ -135,7 +135,7 @@ fn a_reset_restores_all_that_orders_have_changed() {
     ] {
         assert_eq!(order(&server, path).0, 200, "{path}");
     }
-    // Connections that are out of the pool while it shrinks.
+    // These connections are checked out while the pool shrinks.
     let held: Vec<_> = (0..10).map(|_| open_stream(server.app)).collect();
     server
         .wait_for_stats("streams of tests and tabs", |stats| stats["database"]["busy"].as_u64() >= Some(10));
@@ -152,7 +152,7 @@ fn a_reset_restores_all_that_orders_have_changed() {
     });
     assert_eq!((state.lab, state.size), (fresh.lab, fresh.size));
     assert_eq!(state.stats["streams"]["open"], 0);
-    // The next grows and shrinks cost no descriptor: SQLite uses those again that it keeps.
+    // Further growing and shrinking takes no descriptors: SQLite reuses those that it keeps.
     let kept = descriptors(&server);
     for _ in 0..3 {
         assert_eq!(order(&server, "/resize?max=20").0, 200);

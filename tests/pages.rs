@@ -40,7 +40,7 @@ fn text(browser: &Browser, tab: &Tab, id: &str) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
-/// Types a name, of so many letters, and sends the form as its button does.
+/// Types a name of this many letters, and sends the form as its button does.
 fn submit(browser: &Browser, tab: &Tab, name: &str) {
     let name = object!(name);
     browser.run(
@@ -70,7 +70,7 @@ fn axe_finds_nothing_serious_on_the_page_in_light_and_dark() {
     });
 }
 
-/// What a page that streams can come to show; its server must have a pause of some length.
+/// Shows every state of a page that streams. The `retry:` of its server must be long enough.
 fn in_each_state(browser: &Browser, tab: &Tab, server: &Server, mut look: impl FnMut(&str)) {
     look("streaming");
     submit(browser, tab, &"x".repeat(16 * 1024 + 1));
@@ -175,7 +175,7 @@ fn page_with_a_frame_of(height: u16, src: String, header: &'static str) -> Strin
 }
 
 #[test]
-fn in_a_frame_of_a_local_page_the_state_and_the_models_are_seen() {
+fn a_frame_of_a_local_page_shows_the_state_and_the_models() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--produce-every", "200ms"]);
     let tab = browser.first_tab();
@@ -217,7 +217,7 @@ fn a_tile_shows_only_the_newest_row() {
 }
 
 #[test]
-fn in_a_frame_of_a_page_that_is_not_local_there_is_nothing() {
+fn a_frame_of_a_page_that_is_not_local_is_empty() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);
     let tab = browser.first_tab();
@@ -242,7 +242,7 @@ fn a_new_row_can_be_read_from_its_first_moment_on() {
     browser.wait_for(&tab, "document.querySelector('tr.new td') !== null");
     for scheme in ["light", "dark"] {
         browser.prefer(&tab, scheme);
-        // Colors as they are painted: each layer over the one below.
+        // Calculates the colors as they are painted: each layer over the one below.
         let contrast = browser.eval(
             &tab,
             "(() => {
@@ -334,7 +334,7 @@ fn a_form_that_waits_for_a_thread_says_that_it_waits() {
 }
 
 #[test]
-fn when_the_browser_comes_back_is_what_the_server_said() {
+fn the_browser_reconnects_when_the_server_said() {
     let Some(browser) = Browser::start() else { return };
     for (flags, wanted) in [
         (&["--retry", "50"][..], "reconnects in about "),
@@ -365,7 +365,7 @@ fn a_page_that_waits_says_no_more_than_it_knows() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--threads", "1", "--retry", "2"]);
     let tab = open(&browser, &server.url("/"));
-    // Another client is in todo, so that it has the thread when the page comes back.
+    // Another client is in todo, so that it has the thread when the page reconnects.
     let other = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     server.wait_for_stats("queued client", |stats| stats["backlog"] == 1);
     assert_eq!(json(server.control, "POST", "/reap").0, 200);

@@ -1,10 +1,10 @@
 //! One scenario with nine tabs, run against the real Puma and against ninetabs.
 //!
 //! Puma runs a Rack app (`data/live_stream.ru`) whose stream is the article's loop, and which records each
-//! write that it tries; ninetabs records them itself. "At which write" is therefore counted, and not timed.
-//! Each row has the behavior that both must have. Where ninetabs differs on purpose, the row says why, and a
-//! difference that no longer exists fails like a new one. `cargo test --test all parity:: -- --nocapture`
-//! prints the table. It takes some seconds, most of them waiting for rounds.
+//! write that it attempts. ninetabs records its writes itself. "At which write" is therefore counted, not
+//! timed. Each row has the behavior that both must have. Where ninetabs differs on purpose, the row says
+//! why, and a difference that no longer exists fails like a new one. `cargo test --test all parity:: --
+//! --nocapture` prints the table. It takes some seconds, in which it mostly waits for rounds.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ const UPDATE_RATE: Duration = Duration::from_millis(500);
 trait Peer {
     fn app(&self) -> SocketAddr;
     fn control(&self) -> SocketAddr;
-    /// When it attempted each write of this tab's stream, failed ones included.
+    /// When it attempted each write of this tab's stream, including failed ones.
     fn writes(&self, tab: usize) -> Vec<SystemTime>;
     /// Whether this tab's action has been left.
     fn has_left(&self, tab: usize) -> bool;
@@ -76,7 +76,7 @@ struct Puma {
 }
 
 impl Puma {
-    /// `None`, with a word why, where it is not installed.
+    /// Returns `None` after a message if it is not installed.
     fn start() -> Option<Puma> {
         let puma = program("puma")?;
         program("ruby")?;
@@ -142,13 +142,13 @@ impl Peer for Puma {
 
 /// The observations of a server during the scenario.
 struct Seen {
-    /// For tabs 1 to 9, while all are open.
+    /// Which of tabs 1 to 9 stream while all are open.
     streaming: String,
     page: &'static str,
     held: Value,
-    /// At which of its writes after tab 3 had closed the server left that stream.
+    /// The number of the write after tab 3's close at which the server ended that stream.
     noticed_at_write: [usize; 2],
-    /// Events that the median of the other tabs got from that close to tab 9's first byte.
+    /// How many events the other tabs received from that close to tab 9's first byte (median).
     rounds: u64,
     ninth_streams: bool,
     capacity_after: u64,
@@ -162,7 +162,7 @@ fn play(peer: &dyn Peer) -> Seen {
     let url = |n| format!("http://{}/models/live_stream?tab={n}", peer.app());
     let open = |n| Tab::open(&url(n), Settings { name: format!("tab {n}"), ..Settings::default() }).unwrap();
     let events = |tab: &Tab| tab.progress().events;
-    // Time passes in rounds: an event is one turn of a stream's loop.
+    // Time is measured in rounds: an event is one turn of a stream's loop.
     let wait_for_round = |tab: &Tab, rounds| {
         let count = events(tab) + rounds;
         tab.wait_for(|tab| tab.events >= count, PATIENCE).expect("another event");
@@ -212,8 +212,8 @@ fn play(peer: &dyn Peer) -> Seen {
         streaming,
         page,
         held,
-        // The same number twice, unless a write fell between the two looks: then the
-        // close may have been before it or after.
+        // Both numbers are equal unless a write happened between the two reads. In that case the close may
+        // have been before or after the write.
         noticed_at_write: [third_writes.len() - written_after, third_writes.len() - written_before],
         rounds,
         ninth_streams,
@@ -229,7 +229,7 @@ fn arrivals(tab: &Tab, wanted: impl Fn(&Happens) -> bool) -> Vec<SystemTime> {
     happenings.map(|happening| SystemTime::now() - happening.at.elapsed()).collect()
 }
 
-/// Zero where two clocks' readings cross over.
+/// Zero if the readings of two clocks are in the wrong order.
 fn since(earlier: SystemTime, later: SystemTime) -> Duration {
     later.duration_since(earlier).unwrap_or_default()
 }
@@ -264,13 +264,13 @@ impl Table {
         self.rows.last_mut().unwrap()
     }
 
-    /// Both must show this.
+    /// Expects this value from both.
     fn same(&mut self, what: &'static str, expected: &str, look: impl Fn(&Seen) -> String) {
         let row = self.row(what, look, "the same");
         row.held = row.puma == expected && row.ours == expected;
     }
 
-    /// Puma must show the one, we the other, for this reason.
+    /// Expects one value from Puma and another from ninetabs, for this reason.
     fn differs(
         &mut self,
         what: &'static str,
@@ -295,7 +295,7 @@ fn ms(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
-/// The clocks of two records are compared, so that values below a millisecond have no meaning.
+/// The clocks of two records are compared, so values below a millisecond are meaningless.
 fn about_ms(duration: Duration) -> String {
     if duration < Duration::from_millis(1) { "under 1 ms".into() } else { ms(duration) }
 }
@@ -306,7 +306,7 @@ fn nine_tabs_get_the_same_from_ninetabs_and_puma() {
     let Some(puma) = Puma::start() else { return };
     let rate = humantime::format_duration(UPDATE_RATE).to_string();
     let ours = Server::start(&["--threads", "8:8", "--loop", "faithful", "--update-rate", &rate]);
-    // Side by side: neither gets a quieter machine than the other.
+    // Both run at the same time, so that neither has a quieter machine.
     let version = puma.version.clone();
     let (puma, ours) = std::thread::scope(|scope| {
         let puma = scope.spawn(|| play(&puma));

@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
-/// Positions as a client says them, and which of the models 1, 2, 3 it is then sent: by a list, and
-/// by a stream. Of five models that were made, the last two are deleted.
+/// Positions as a client sends them, and which of the models 1, 2 and 3 it then gets from a list
+/// and from a stream. Five models were created, and the last two deleted.
 const CASES: [(Option<&str>, &[i64], &[i64]); 10] = [
     (None, &[1, 2, 3], &[]),
     (Some("0"), &[1, 2, 3], &[1, 2, 3]),
@@ -46,7 +46,7 @@ fn query(name: &str, position: Option<&str>) -> String {
 fn a_position_means_the_same_to_every_list() {
     let server = Server::start(&["--produce-every", "off"]);
     make_table(&server);
-    // As the server remembers it, and as it finds it at a start.
+    // The last id is tested as the server remembers it, and as it reads it at its start.
     let check = |server: &Server| {
         for (position, wanted, _) in CASES {
             let since = query("since", position);
@@ -66,7 +66,7 @@ fn a_position_means_the_same_to_every_list() {
     check(&server.restart(&[]));
 }
 
-/// A stream, and how the ids of models stand in it.
+/// A stream, and the format of ids in it.
 struct Listening {
     case: String,
     wanted: Vec<i64>,
@@ -80,7 +80,7 @@ fn ids_of_events(text: &str) -> Vec<i64> {
     data.filter(|data| data.starts_with('[')).flat_map(ids).collect()
 }
 
-/// The ids in what `partials` pushes.
+/// The ids in the data of `partials`.
 fn ids_of_rows(text: &str) -> Vec<i64> {
     text.split("<li id=\"model_").skip(1).filter_map(|row| row.split_once('"')?.0.parse().ok()).collect()
 }
@@ -96,7 +96,7 @@ fn a_position_means_the_same_to_every_stream() {
             let request =
                 format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", header.unwrap_or_default());
             let mut stream = send(server.app, request.as_bytes());
-            // The greeting, or what comes at once.
+            // The greeting, or the first models.
             let begun = read_until(&mut stream, "\n\n");
             assert!(begun.starts_with("HTTP/1.1 200 "), "{path}: {begun}");
             let case = format!("{path}, {position:?}");
@@ -127,7 +127,7 @@ fn a_position_means_the_same_to_every_stream() {
         let since = query("last_event_id", position);
         let whole = ask(server.app, &format!("GET /fixes/short-stream/stream?{since} HTTP/1.0\r\n\r\n"));
         assert_eq!(ids_of_events(&whole), wanted, "short-stream, {position:?}");
-        // Two in one address: the greater one, or the only one that is an id.
+        // Of two positions in one address, the greater one counts, or the only one that is an id.
         let is_id = position.is_some_and(|id| id.parse::<i64>().is_ok_and(|id| id >= 0));
         let both = format!("last_event_id=0&{}", query("lastEventId", position));
         let wanted = if is_id { wanted } else { &[1, 2, 3] };
@@ -181,7 +181,7 @@ fn a_gap_that_opens_while_a_stream_runs_is_named_and_counted() {
         read_until(&mut stream, "data: []");
         (path, stream)
     });
-    // As if more were created between two looks than are kept.
+    // This has the same effect as more models between two queries than are kept.
     theirs(&server)
         .execute_batch(
             "BEGIN; WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10)
@@ -227,7 +227,8 @@ fn a_gap_between_two_events_of_a_client_that_catches_up_is_named_and_counted() {
     }
 }
 
-/// A client of `cable` that has subscribed with this `since`: the kind of answer, and the socket.
+/// Subscribes a client of `cable` with this `since`. Returns the kind of the answer, and the
+/// socket.
 fn subscribe(app: SocketAddr, since: &Value) -> (String, WebSocket<TcpStream>) {
     let stream = TcpStream::connect(app).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -316,11 +317,11 @@ fn a_tag_does_not_match_another_table_with_the_same_ids() {
         assert_eq!(poll(&one, rung, 1, &tag).0, 304, "{rung}");
         assert_eq!(poll(&other, rung, 1, &tag).0, 200, "{rung}");
     }
-    // The table is the same after a start.
+    // The table has the same identity after a restart.
     let (_, tag, _) = poll(&one, "etag", 0, "");
     let one = one.restart(&[]);
     assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
-    // A deleted tail is nothing new, and what comes behind it is.
+    // A deleted tail does not change the tag, but a model after it does.
     theirs(&one).execute("DELETE FROM models", []).unwrap();
     assert_eq!(poll(&one, "etag", 1, &tag).0, 304);
     assert_eq!(create(one.app, "a model").0, 201);
@@ -328,7 +329,7 @@ fn a_tag_does_not_match_another_table_with_the_same_ids() {
 }
 
 #[test]
-fn clients_that_are_connected_get_all_of_a_table_whose_ids_begin_anew() {
+fn connected_clients_get_all_of_a_table_whose_ids_restart() {
     let server = Server::start(&["--update-rate", "50ms"]);
     make_table(&server);
     let streams = ["/models/live_stream", "/fixes/push/stream"].map(|path| {

@@ -1,11 +1,11 @@
-//! Puma's own observed behaviour as a table of cases, played against our front door and
+//! The observed behavior of Puma as a table of cases, which are played against our front door and
 //! against the real Puma 5.
 //!
-//! Ours must pass every case. Puma must pass all but those that the table says it does
-//! not pass, and those where we are stricter on purpose; so the table's word about Puma
-//! is checked as well, and each difference between the two is a row with its reason
-//! (`cargo test --test all puma_cases:: -- --nocapture` prints them). Some cases wait for a
-//! time limit to run out: a run takes half a minute.
+//! Our front door must pass every case. Puma must pass all cases except those that the table marks
+//! as failing, and those where we are stricter on purpose. The table's statements about Puma are
+//! therefore tested as well, and each difference between the two is a row with its reason (`cargo
+//! test --test all puma_cases:: -- --nocapture` prints them). Some cases wait for a time limit, so
+//! a run takes half a minute.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,7 +19,7 @@ use crate::common::cases::{Case, is_alive, play};
 use crate::common::{Server, program, wait_for};
 use ninetabs::lab::program::Program;
 
-/// How many cases are played at a time.
+/// How many cases are played at the same time.
 const AT_A_TIME: usize = 8;
 
 type Verdict = (String, Result<(), String>);
@@ -28,7 +28,8 @@ fn table() -> Vec<Case> {
     serde_json::from_str(include_str!("data/puma_cases.json")).unwrap()
 }
 
-/// What each case came to, and what was seen; the server must be there after each.
+/// Plays all cases. Returns the result of each, and what was observed. The server must answer after
+/// each case.
 fn play_all(cases: &[Case], server: SocketAddr) -> BTreeMap<&str, Verdict> {
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(BTreeMap::new());
@@ -46,8 +47,8 @@ fn play_all(cases: &[Case], server: SocketAddr) -> BTreeMap<&str, Verdict> {
     verdicts.into_inner().unwrap()
 }
 
-/// Plays a case once more, alone: on a slow machine a time limit of the server's may have
-/// run out while the case was still at its steps.
+/// Plays a case once more, alone. On a slow machine, a time limit of the server may have passed
+/// during the steps of the case.
 fn play_alone(case: &Case, server: SocketAddr, why: &str) -> Verdict {
     eprintln!("{} is played again, alone: {why}", case.name);
     let (seen, verdict) = play(case, server);

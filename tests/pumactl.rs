@@ -1,5 +1,4 @@
-//! Debian's own pumactl against our control server: what it asks, what it says of
-//! the answer, and with which status it ends.
+//! Debian's pumactl with our control server: its requests, its output, and its exit status.
 
 use std::io::Read;
 use std::path::Path;
@@ -12,7 +11,7 @@ use crate::common::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// pumactl in a folder in which there is no configuration that it would read.
+/// Runs pumactl in a folder without a configuration that it would read.
 fn pumactl(program: &Path, folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(args).current_dir(folder).stdin(Stdio::null());
@@ -22,7 +21,7 @@ fn pumactl(program: &Path, folder: &Path, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// What it printed, if it ended with this status.
+/// Its output, if it ended with this status.
 fn said(output: &Output, status: i32) -> String {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -128,9 +127,9 @@ fn it_halts_the_server_in_the_middle_of_a_stream() {
 }
 
 #[test]
-fn a_halt_ends_a_stop_that_would_last() {
+fn a_halt_ends_a_stop_that_is_blocked() {
     let Some(program) = program("pumactl") else { return };
-    // On the other front the stop would cut the write, and not last.
+    // On the other front, the stop would cut the write and end at once.
     let front = ["--front", "tiny-http"];
     let long = ["--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
     let flags = [&front[..], &long].concat();
@@ -143,7 +142,7 @@ fn a_halt_ends_a_stop_that_would_last() {
         if by_signal {
             server.signal(Signal::TERM);
         } else {
-            // Again and again changes nothing, and fills nothing up.
+            // Repeating the order changes nothing, and fills no queue.
             for _ in 0..4 {
                 assert_eq!(said(&ask("stop"), 0), "Command stop sent success\n");
             }
@@ -160,7 +159,7 @@ fn a_halt_ends_a_stop_that_would_last() {
 }
 
 #[test]
-fn a_token_is_wanted_by_flag_or_state_file() {
+fn a_token_is_required_by_flag_or_state_file() {
     let Some(program) = program("pumactl") else { return };
     // Bare digits are a number to Puma's state file, and 007 would be 7.
     for token in ["s3cret_-+/=", "007", "1.50"] {

@@ -1,6 +1,5 @@
-//! The stream reaper against everything that holds a thread: tabs that are more
-//! than the threads, readers that stay and do not read, and a wait for a database
-//! connection.
+//! The stream reaper against everything that holds a thread: more tabs than threads, clients that stay but
+//! do not read, and a wait for a database connection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -16,13 +15,12 @@ use serde_json::Value;
 
 /// What a slow machine may add to a promised age.
 const SCHEDULING_DELAY: f64 = 10.0;
-/// After so long without a byte, and without a thread at work, a write is blocked.
+/// A write counts as blocked if no byte is sent and no thread works for this long.
 const STILL: Duration = Duration::from_millis(1500);
 /// Models of 16 KiB that no pair of send and receive buffers holds.
 const LARGE_MODELS: u32 = 400;
 
-/// Twelve tabs on eight threads until each has had so many turns, with a maximum
-/// age in seconds.
+/// Runs twelve tabs on eight threads until each has had this many turns, with a maximum age in seconds.
 fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
     let server = Server::start_with(&format!(
         "--max-stream-age {max_age} --reap-every 100ms --retry 100ms \
@@ -53,14 +51,14 @@ fn twelve_tabs_take_turns(max_age: f64, turns: u64, patience: Duration) {
 
 #[test]
 fn twelve_tabs_on_eight_threads_take_turns_and_miss_no_model() {
-    // At full length, a minute of 5 s each, it is the same code.
+    // The full length, a minute with turns of 5 s, runs the same code.
     match std::env::var_os("NINETABS_TEST_A_MINUTE") {
         Some(_) => twelve_tabs_take_turns(5.0, 6, 8 * PATIENCE),
         None => twelve_tabs_take_turns(1.0, 5, 2 * PATIENCE),
     }
 }
 
-/// The ages in ms at which so many streams, that come in eights, were told to end.
+/// The ages in ms at which this many streams were interrupted. They are opened eight at a time.
 fn ages_at_the_end(jitter: &str, count: usize) -> Vec<u64> {
     let server = Server::start_with(&format!(
         "--max-stream-age 1s --max-stream-age-jitter {jitter} --reap-every 10ms --update-rate 3600 --retry 10ms"
@@ -89,8 +87,8 @@ fn a_jitter_spreads_the_ages_and_never_lengthens_them() {
     assert!(*min < 1000, "{spread:?}");
 }
 
-/// A server whose eight threads are held by eight of these readers, who read no
-/// more, while streams may grow as old as they like.
+/// A server without a maximum age whose eight threads are held by eight of these readers, which have stopped
+/// reading.
 fn held_by<R>(front: &str, flags: &str, open: impl Fn(&str) -> R) -> (Server, Vec<R>) {
     let server =
         Server::start_with(&format!("--front {front} --update-rate 50ms --reap-every 100ms {flags}"));
@@ -118,7 +116,7 @@ fn wait_until_free(server: &Server) -> Value {
 }
 
 #[test]
-fn zombies_that_never_fill_a_buffer_are_ended_by_their_age_alone() {
+fn only_the_maximum_age_ends_zombies_that_never_fill_a_buffer() {
     for front in FRONTS {
         let (server, zombies) = held_by(front, "", |url| Zombie::open(url).unwrap());
         // The writes succeed, so nothing else would ever end these streams.
@@ -134,9 +132,9 @@ fn zombies_that_never_fill_a_buffer_are_ended_by_their_age_alone() {
     }
 }
 
-/// Large models come while the eight read no more, so that their streams' writes
-/// block; then streams may be a second old. On tiny-http, where the write must end
-/// first; `front_streams.rs` has those that are cut.
+/// Large models are created while the eight clients do not read, so that the writes of their streams block.
+/// Then the maximum age becomes a second. This tests tiny-http, on which a write must end first;
+/// `front_streams.rs` tests writes that are cut.
 fn held_by_blocked_writes<R>(who: &str, open: impl Fn(&str) -> R) {
     let (server, readers) = held_by("tiny-http", "--write-timeout 8s", open);
     create_large_models(&server, LARGE_MODELS);
@@ -180,7 +178,7 @@ fn is_at_work(server: &Server) -> bool {
     })
 }
 
-/// How many connections have such a moment in the record.
+/// How many connections have a moment of this kind in the record.
 fn connections(server: &Server, wanted: impl Fn(&What) -> bool) -> usize {
     let its = |moment: Moment| moment.subject.filter(|_| wanted(&moment.what)).map(|it| it.connection);
     timeline(server).into_iter().filter_map(its).collect::<BTreeSet<_>>().len()

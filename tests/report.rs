@@ -89,7 +89,7 @@ fn a_path_that_cannot_be_written_is_reported_before_the_first_act() {
         ["/no/such/folder/x", folder.path().to_str().unwrap(), &new_folder, too_long.to_str().unwrap()];
     for flag in ["--report", "--trace", "--svg"] {
         for path in paths {
-            // Without --json, so that an act that began would have printed something.
+            // The command runs without --json, so that an act that began would have printed something.
             let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
             command.args(["reproduce", "--fast", "--act", "1", flag, path]).stdin(Stdio::null());
             let output = command.output().unwrap();

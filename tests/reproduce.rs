@@ -1,4 +1,4 @@
-//! `reproduce`, as a person and as a program run it.
+//! `reproduce`, as users and as programs run it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,7 +17,8 @@ fn reproduce(arguments: &[&str]) -> Output {
     command.arg("reproduce").args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The command with these arguments, nothing to read and nothing to say, and its temporary files in this folder.
+/// The command with these arguments, without input and output, and with its temporary files in this
+/// folder.
 fn quiet(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(arguments).env("TMPDIR", folder);
@@ -41,7 +42,7 @@ fn measured<'a>(report: &'a Value, claim: &str) -> &'a str {
 #[test]
 fn every_act_is_as_expected_on_both_fronts_and_in_json() {
     for tool in ["chromium", "curl", "ab"] {
-        // Without them the acts go on and claim less; where CI is set they must be there.
+        // Without these programs the acts make fewer claims. If CI is set, they must be installed.
         program(tool);
     }
     for front in FRONTS {
@@ -81,8 +82,7 @@ fn the_claims_follow_from_the_plan() {
     assert_eq!(measured(&report, "tabs that wait in todo"), "1");
 }
 
-/// A server that is given fewer threads than the plan says is caught out: the
-/// claims are measured, not repeated.
+/// Claims are measured, so they fail if the server has fewer threads than the plan says.
 #[test]
 fn a_claim_can_fail() {
     let folder = tempfile::tempdir().unwrap();
@@ -231,7 +231,7 @@ fn another_encoding_and_a_dumb_terminal_get_ascii_and_no_color_gets_no_color() {
     for (variables, is_colored) in [(&[("NO_COLOR", "1")][..], false), (&[], true)] {
         let Some(terminal) = Terminal::start(&arguments, variables, (80, 24)) else { return };
         terminal.wait_for("its end", |screen| screen.contains("See it live"));
-        assert_eq!(terminal.has_colours(), is_colored, "{variables:?}");
+        assert_eq!(terminal.has_colors(), is_colored, "{variables:?}");
     }
 }
 
@@ -269,7 +269,7 @@ fn an_animated_picture_tells_the_second_act() {
         ">Nine tabs open, each with an event stream.<",
         ">All 8 threads are held. Tab 9 waits in the queue.<",
         ">Tab 3 closed. The server does not know it: the thread stays held.<",
-        // How many writes come before depends on how slow the machine is.
+        // The number of writes before that depends on the speed of the machine.
         " fails with EPIPE: the thread is freed.<",
         ">Tab 9 takes the thread of tab 3, and streams.<",
         "prefers-reduced-motion: no-preference",
@@ -313,14 +313,15 @@ fn a_wrong_argument_is_answered_with_what_is_accepted() {
     }
 }
 
-/// At any time: before the server is up, among the tabs, with a browser open.
+/// The interrupt comes at different times: before the server listens, between the tabs, with an
+/// open browser.
 #[test]
 fn an_interrupt_leaves_nothing_behind() {
     for (act, after_ms) in [("1", 0), ("1", 150), ("1", 600), ("3", 1500), ("4", 1500), ("5", 700)] {
         let folder = tempfile::tempdir().unwrap();
         let mut child =
             quiet(folder.path(), &["reproduce", "--act", act]).stdout(Stdio::piped()).spawn().unwrap();
-        // It listens for signals before it says a word.
+        // It listens for signals before it prints anything.
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(after_ms));
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
@@ -351,7 +352,7 @@ fn a_killed_run_leaves_no_server_and_no_browser() {
     }
 }
 
-/// From its first moment on: what is made is made after what clears it away.
+/// This holds from its first moment on: everything is created after the process that removes it.
 #[test]
 fn a_run_killed_at_any_moment_leaves_nothing() {
     for (command, after_ms) in [
@@ -373,7 +374,7 @@ fn a_run_killed_at_any_moment_leaves_nothing() {
     }
 }
 
-/// The second one, at whatever the first has not ended yet.
+/// The second interrupt comes while the first one is still being handled.
 #[test]
 fn a_second_interrupt_ends_the_run_at_once_and_leaves_nothing() {
     for command in ["reproduce", "compare"] {
@@ -384,7 +385,7 @@ fn a_second_interrupt_ends_the_run_at_once_and_leaves_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(500));
         for _ in 0..2 {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-            // Two that come closer together count as one.
+            // Two interrupts that are closer together count as one.
             std::thread::sleep(REPEATS_WITHIN * 3 / 2);
         }
         let status = wait_for("its end", || child.try_wait().unwrap());
@@ -407,7 +408,7 @@ fn each_prompt_names_what_enter_does_and_an_interrupt_is_reported() {
     common::hear(&mut stdout, "[Enter] run act 1");
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
     common::hear(&mut stdout, "[Enter] show the verdict");
-    // The end of its standard input would be an Enter.
+    // The end of its standard input would count as Enter.
     let stdin = child.stdin.take();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -432,7 +433,7 @@ fn processes_of(folder: &str) -> BTreeSet<String> {
 const SHORT: [&str; 6] = ["reproduce", "--fast", "--act", "1", "--tabs", "1"];
 
 #[test]
-fn a_picture_on_standard_output_replaces_nothing_in_the_file_behind_it() {
+fn a_picture_on_standard_output_replaces_nothing_in_the_file_it_goes_to() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     for is_appended in [true, false] {

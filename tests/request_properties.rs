@@ -1,5 +1,5 @@
-//! Properties of any bytes, however the network cuts them: they give the same requests (or chunks, or
-//! events), nothing panics, and the kept bytes are limited.
+//! Properties of any bytes, however the network cuts them: the requests (or chunks, or events) are the
+//! same, nothing panics, and the kept bytes are limited.
 //!
 //! The bytes are those of the case files, unchanged and damaged; `fuzz/` searches for more with the same
 //! properties.
@@ -88,18 +88,18 @@ fn damaged(cases: &[Case], chosen: Index, damages: &[Damage]) -> Vec<u8> {
             }
         }
     }
-    // Over every limit; what is longer takes its time and shows nothing more.
+    // This exceeds every limit. Longer input takes more time and shows nothing more.
     bytes.truncate(20 * 1024);
     bytes
 }
 
-/// Some damages, and the lengths of the pieces.
+/// A few kinds of damage, and the lengths of the pieces.
 fn how() -> impl Strategy<Value = (Index, Vec<Damage>, Vec<usize>)> {
     (any::<Index>(), vec(damage(), 0..5), vec(prop_oneof![2..100_usize, 1..5_000_usize], 1..8))
 }
 
 fn config() -> ProptestConfig {
-    // A failure's bytes are in its message, and no file of them is kept.
+    // The message of a failure contains the bytes, so no file is written.
     ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() }
 }
 

@@ -1,5 +1,5 @@
-//! `ninetabs serve` as a command: what it refuses and how it says so, what it
-//! takes from the environment, what it says, and what it writes.
+//! `ninetabs serve` as a command: its refusals and their messages, its use of the environment, its
+//! output, and its files.
 
 use std::fs;
 use std::io::BufReader;
@@ -13,8 +13,8 @@ use crate::common::{
 };
 use rustix::process::Signal;
 
-/// The program in a folder of its own. What it should have refused ends at once,
-/// since its standard input has ended, and ends with 0.
+/// Runs the program in a folder of its own. If it starts although it should have refused, it ends at
+/// once with status 0, because its standard input has ended.
 fn ninetabs(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.args(args).current_dir(folder).stdin(Stdio::null());
@@ -40,7 +40,7 @@ fn serve(folder: &Path, args: &[&str]) -> Output {
     ninetabs(folder, &[&["serve"], args].concat()).output().unwrap()
 }
 
-/// What it said on stderr: one line, which has these words.
+/// Its output on stderr, which must be one line with these words.
 fn one_line(output: &Output, status: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
@@ -52,7 +52,7 @@ fn one_line(output: &Output, status: i32, words: &[&str]) {
 }
 
 #[test]
-fn more_connections_than_descriptors_is_one_line_that_names_the_pool() {
+fn a_pool_with_more_connections_than_descriptors_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let plain = ninetabs(folder.path(), &["serve", "--db-pool", "1000"]);
     let mut command = Command::new("sh");
@@ -126,7 +126,8 @@ fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
     one_line(&ninetabs(folder.path(), &["nonesuch"]).output().unwrap(), 2, &["nonesuch", "--help"]);
     let by_environment = ninetabs(folder.path(), &["serve"]).env("NINETABS_THREADS", "x").output().unwrap();
     one_line(&by_environment, 2, &["ninetabs: NINETABS_THREADS=x: ", "8:8"]);
-    // The same for an error that shows only at the start, and for a flag that wins.
+    // The same for an error that appears only at the start, and for a flag that overrides the
+    // variable.
     let mut late = ninetabs(folder.path(), &["serve"]);
     one_line(
         &late.env("NINETABS_VIEWS", "/nowhere").output().unwrap(),
@@ -139,7 +140,7 @@ fn a_wrong_value_is_one_line_with_the_flag_the_value_and_a_valid_one() {
 }
 
 #[test]
-fn the_longest_times_and_greatest_numbers_are_served() {
+fn the_longest_times_and_greatest_numbers_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let mut args = Vec::new();
     for flag in [
@@ -188,7 +189,7 @@ fn a_port_in_use_is_reported_with_the_flag_and_what_to_do() {
 }
 
 #[test]
-fn a_database_that_is_not_ours_is_left_as_it_is() {
+fn a_database_that_is_not_ours_is_not_changed() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     fs::write(path("text"), "dear diary").unwrap();
@@ -233,7 +234,7 @@ fn a_database_that_is_not_ours_is_left_as_it_is() {
 }
 
 #[test]
-fn missing_views_and_a_state_that_cannot_be_written() {
+fn missing_views_and_an_unwritable_state_file_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::create_dir_all(path("half/models")).unwrap();
@@ -344,8 +345,8 @@ fn help_man_page_and_completions_are_printed() {
     one_line(&ninetabs(folder.path(), &["completions", "tcsh"]).output().unwrap(), 2, &["tcsh", "bash"]);
 }
 
-/// A command that prints, with any standard output: a full disk is a line and status 1, a closed pipe
-/// is a success. (Rust opens /dev/null in the place of a closed descriptor.)
+/// Every command that prints reports a full disk in one line and with status 1, and treats a closed
+/// pipe as success. (Rust opens /dev/null in place of a closed descriptor.)
 #[test]
 fn lost_output_is_not_success() {
     let server = Server::start(&[]);
@@ -380,7 +381,7 @@ fn lost_output_is_not_success() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains("standard output") && said.contains("No space left"), "{args:?}: {said}");
-        // Its status says whether the claims hold on this machine.
+        // Its status depends on whether the claims hold on this machine.
         let is_measured = args[0] == "compare";
         if !is_measured {
             assert_eq!(with(closed_pipe().into()).status.code(), Some(0), "{args:?}, closed pipe");
@@ -418,7 +419,7 @@ fn it_keeps_serving_while_its_output_is_not_read() {
     assert_eq!(wrong.stderr(closed_pipe()).status().unwrap().code(), Some(2));
 }
 
-/// Whether a child ended in time; one that did not is killed.
+/// The output of a child that must end in time. Otherwise it is killed.
 fn output_in_time(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let ended = common::poll(common::PATIENCE, || child.try_wait().unwrap());
@@ -487,7 +488,7 @@ fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
     fs::write(path("old"), "old").unwrap();
     let before = names(folder.path());
     let temporary = tempfile::tempdir().unwrap();
-    // The last of these shows only when it is written.
+    // The last of these errors appears only at the first write.
     for bad in [path("nowhere/x"), path("fifo"), "/dev/full".to_owned()] {
         for (flag, other) in [("--state", "--trace"), ("--trace", "--state")] {
             for good in ["old", "new"] {
@@ -500,7 +501,7 @@ fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
             }
         }
     }
-    // A database that was there stays, with what is in it.
+    // An existing database stays, with its contents.
     let mut given = ninetabs(temporary.path(), &["serve", "--database", &path("database")]);
     assert_eq!(output_in_time(given).status.code(), Some(0));
     given = ninetabs(temporary.path(), &["serve", "--database", &path("database"), "--state", "/dev/full"]);
@@ -509,7 +510,7 @@ fn a_start_that_is_refused_for_a_path_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn standard_output_by_its_path_is_written_behind_what_is_in_the_file() {
+fn a_write_to_the_path_of_standard_output_appends_to_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     for (flag, wanted) in [("--state", "control_url:"), ("--trace", "process_name")] {
@@ -585,7 +586,7 @@ fn one_device_may_be_named_by_two_flags() {
 }
 
 #[test]
-fn what_is_at_the_path_of_a_written_file_survives_the_stop() {
+fn devices_pipes_and_links_at_a_written_path_survive_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let has_device = make("mknod", &path("device"), &["c", "1", "3"]);
@@ -622,10 +623,10 @@ fn what_is_at_the_path_of_a_written_file_survives_the_stop() {
     drop(reader);
 }
 
-/// Reads all that comes through a pipe, until it is dropped.
+/// Reads everything from a pipe, until it is dropped.
 fn open_pipe(path: &Path) -> std::thread::JoinHandle<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    // For both, so that it neither waits for a writer nor ends with one.
+    // It is opened for both, so that it neither waits for a writer nor ends with one.
     let file = fs::OpenOptions::new().read(true).write(true).custom_flags(0).open(path).unwrap();
     std::thread::spawn(move || {
         let mut file = file;
@@ -819,9 +820,9 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
             assert_eq!(addresses(&address).len(), 1, "{page}: {address}");
             said += &address;
         }
-        // A stream does not end, so its answer is asked for elsewhere.
+        // A stream does not end, so another test checks its answer.
         for address in addresses(&said).into_iter().filter(|it| !it.ends_with("live_stream")) {
-            // The app takes this parameter for nothing.
+            // The app ignores this parameter.
             let opened = match flags.contains(&"--control-token") && !address.contains('?') {
                 true => format!("{address}?token={token}"),
                 false => address.to_owned(),
@@ -837,9 +838,9 @@ fn every_printed_address_answers_200_on_every_kind_of_bind() {
     }
 }
 
-/// As Kubernetes sets them for a service that is called ninetabs.
+/// Kubernetes sets such variables for a service that is named ninetabs.
 #[test]
-fn variables_of_a_kubernetes_service_are_named_and_stop_nothing() {
+fn variables_of_a_kubernetes_service_are_reported_and_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let service = [
         ("NINETABS_PORT", "tcp://10.0.0.1:80"),
@@ -891,7 +892,7 @@ fn a_variable_of_a_flag_that_the_command_lacks_has_no_effect() {
         assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
         assert!(!said.contains("NINETABS_"), "{args:?}: {said}");
     }
-    // One variable, which the server takes as tcp:// only and the clients as unix:// also.
+    // The server accepts only tcp:// in this variable, and the clients accept unix:// as well.
     for args in [&["ctl", "stats"][..], &["ctl", "status"], &["top", "--once"]] {
         let mut command = ninetabs(folder.path(), args);
         let output = command.env("NINETABS_CONTROL_URL", "unix:///nowhere/x").output().unwrap();
@@ -903,7 +904,7 @@ fn a_variable_of_a_flag_that_the_command_lacks_has_no_effect() {
 }
 
 #[test]
-fn what_is_typed_overrides_the_environment() {
+fn the_command_line_overrides_the_environment() {
     let server = Server::start(&["--control-token", "s3cret"]);
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("token"), "s3cret\n").unwrap();
@@ -942,7 +943,7 @@ fn what_is_typed_overrides_the_environment() {
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    // Within one source they are a conflict, which names that source.
+    // Two values from the same source are a conflict, and the error names that source.
     for args in ["ctl stats", "serve", "top --once"] {
         let both = ctl(args, &[(token, "s3cret"), (file, "token")]);
         one_line(
@@ -962,7 +963,7 @@ fn what_is_typed_overrides_the_environment() {
     one_line(&ctl("serve", &[(token, "a b")]), 2, &["ninetabs: NINETABS_CONTROL_TOKEN: give a token"]);
 }
 
-/// As compose files write it: `NINETABS_THREADS=`.
+/// Compose files write it in this way: `NINETABS_THREADS=`.
 #[test]
 fn an_empty_variable_counts_as_unset() {
     let folder = tempfile::tempdir().unwrap();
@@ -1023,7 +1024,7 @@ fn the_name_of_a_page_as_a_command_prints_its_address() {
 fn the_name_of_a_page_without_a_server_says_that_the_page_belongs_to_serve() {
     let folder = tempfile::tempdir().unwrap();
     for (command, said) in [("wall", "the wall is a page"), ("fixes", "the list of fixes is a page")] {
-        // Port 1 is below those that are handed out.
+        // Port 1 is below the ephemeral ports.
         let output =
             ninetabs(folder.path(), &[command, "--control-url", "http://127.0.0.1:1"]).output().unwrap();
         let words =
@@ -1058,7 +1059,7 @@ fn no_help_prints_the_value_of_a_secret_from_the_environment() {
 fn start_up_message(flags: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut command = ninetabs(folder.path(), &[&["serve"], flags].concat());
-    // The end of standard input stops it, also if the test fails.
+    // The end of standard input stops it, even if the test fails.
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let said = hear(&mut stdout, "Ctrl-C stops.");

@@ -1,6 +1,6 @@
-//! Every way in which `ninetabs serve` ends: by a signal, by two, by the end of its
-//! standard input; with streams whose clients reconnect, and with clients that
-//! would hold it up forever.
+//! Every way in which `ninetabs serve` ends: by one signal, by two signals, or by the end of its
+//! standard input; with streams whose clients reconnect, and with clients that would delay the end
+//! forever.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -17,8 +17,8 @@ use ninetabs::cli::interrupt::REPEATS_WITHIN;
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// A server whose one thread a reader that does not read holds up for as long as it
-/// stays, on the front that cannot cut its write.
+/// A server whose only thread is held by a stalled reader for as long as it stays connected,
+/// because this front cannot cut the write.
 const HELD_UP: [&str; 8] =
     ["--front", "tiny-http", "--threads", "1:1", "--write-timeout", "600", "--force-shutdown-after", "600"];
 
@@ -55,7 +55,7 @@ fn the_first_signal_after_another_order_to_stop_ends_it_at_once() {
     expect_end_at_once(|server| drop(server.child.stdin.take()), Signal::TERM);
 }
 
-/// A server that was told to stop, and waits for its reader.
+/// Expects the end of a server that was asked to stop and waits for its reader.
 fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
     let (mut server, mut stdout, _) = start_and_hear(&HELD_UP, "Ctrl-C stops.");
     create_large(server.app, 500);
@@ -68,7 +68,7 @@ fn expect_end_at_once(stop: impl FnOnce(&mut Server), signal: Signal) {
     drop(reader);
 }
 
-/// A server with everything that a stop clears away, and the folder of its database.
+/// A server with everything that a stop removes, and the folder of its database.
 fn with_state_folder_and_trace(flags: &[&str]) -> (Server, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let temporary = folder.path().join("tmp");
@@ -90,7 +90,7 @@ fn expect_nothing_left(server: &Server, temporary: &Path) {
     assert!(!events.as_array().unwrap().is_empty());
 }
 
-/// As npm, foreman and nested `timeout`s deliver them.
+/// npm, foreman and nested `timeout`s deliver signals in this way.
 #[test]
 fn two_signals_within_milliseconds_stop_it_as_one() {
     for second in [Signal::TERM, Signal::INT] {
@@ -119,7 +119,7 @@ fn a_second_signal_leaves_no_state_file_no_folder_and_a_whole_trace() {
     drop(reader);
 }
 
-/// A stop that waits for a lock does not hear a second signal, but the process ends.
+/// A stop that waits for a lock does not notice a second signal, but the process ends.
 #[test]
 fn a_second_signal_ends_a_stop_that_is_blocked() {
     let mut server = Server::start(&["--produce-every", "1ms", "--force-shutdown-after", "600"]);
@@ -164,11 +164,11 @@ fn a_stop_does_not_wait_for_another_program_that_writes() {
     let mut other = rusqlite::Connection::open(server.database()).unwrap();
     other.busy_timeout(common::PATIENCE).unwrap();
     let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).unwrap();
-    // Its wait for the lock was in vain once, and a millisecond later it waits again.
+    // It has waited for the lock once without success, and waits again a millisecond later.
     wait_for("a write in vain", || server.log().contains("database is locked").then_some(()));
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
-    assert!(server.log().contains("its write still waits"), "{}", server.log());
+    assert!(server.log().contains("a write still waits"), "{}", server.log());
     drop(lock);
 }
 
@@ -221,7 +221,7 @@ fn it_ends_with_its_standard_input_if_the_flag_says_so() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "it was served until it was told");
 }
 
-/// As a process that shares the pipe or the terminal leaves it.
+/// Another process that shares the pipe or the terminal may have left it so.
 #[test]
 fn a_standard_input_that_does_not_block_has_not_ended() {
     let (reader, mut writer) = std::io::pipe().unwrap();
@@ -271,7 +271,7 @@ fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
         command.env("NINETABS_DATABASE", &database).env("RUST_LOG", "off");
         let mut child = command.spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&child);
-        // It takes signals from here on.
+        // It handles signals from here on.
         let takes_them = || threads_of(child.id()).contains(&"start".to_owned()).then_some(());
         wait_for("the thread that starts", takes_them);
         rustix::process::kill_process(pid, signal).unwrap();
@@ -289,7 +289,7 @@ fn a_signal_or_the_end_of_standard_input_ends_a_start_that_waits() {
     drop(lock);
 }
 
-/// A start that goes on within its grace ends as it was asked to.
+/// A start that completes within its grace time ends as it was asked to.
 #[test]
 fn a_halt_during_a_start_does_not_become_a_stop() {
     let mut before = Server::start(&[]);
@@ -302,7 +302,7 @@ fn a_halt_during_a_start_does_not_become_a_stop() {
         (&[Signal::QUIT], "Stopping immediately!"),
         (&[Signal::QUIT, Signal::TERM], "Stopping immediately!"),
     ] {
-        // The start may be too slow for its grace once.
+        // The start may exceed its grace time once.
         wait_for("a start that ends within its grace", || {
             let mut lock = rusqlite::Connection::open(&database).unwrap();
             lock.execute_batch("PRAGMA locking_mode = EXCLUSIVE").unwrap();
@@ -314,7 +314,7 @@ fn a_halt_during_a_start_does_not_become_a_stop() {
             wait_for("the thread that starts", takes_them);
             for signal in signals {
                 rustix::process::kill_process(rustix::process::Pid::from_child(&child), *signal).unwrap();
-                // It is taken before the next one comes.
+                // It is received before the next one is sent.
                 thread::sleep(Duration::from_millis(20));
             }
             drop(held);
@@ -380,7 +380,7 @@ fn every_signal_has_its_effect() {
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
-/// QUIT is as `/halt`: it cuts what a stop would wait for, also during a stop.
+/// QUIT has the effect of `/halt`: it cuts what a stop would wait for, even during a stop.
 #[test]
 fn quit_does_not_wait_for_readers() {
     for stop_first in [false, true] {
@@ -402,14 +402,14 @@ fn quit_does_not_wait_for_readers() {
 fn nothing_waits_for_a_log_that_is_not_read() {
     let (reader, mut filler) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&filler, true).unwrap();
-    // Full before it starts: not one line can be written.
+    // The pipe is full before the start, so no line can be written.
     while filler.write(&[b'\n'; 4096]).is_ok() {}
     while filler.write(b"\n").is_ok() {}
     rustix::io::ioctl_fionbio(&filler, false).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut command = Server::command(folder.path());
     command.args(["--update-rate", "10ms", "--max-stream-age", "300ms", "--reap-every", "100ms"]);
-    // A line that is due before the server starts.
+    // This causes a line before the server starts.
     command.env("NINETABS_PORT", "tcp://10.0.0.1:80");
     command.env("RUST_LOG", "debug").stdout(filler.try_clone().unwrap()).stderr(filler);
     let mut server = Server::spawn(command, folder);
@@ -417,7 +417,7 @@ fn nothing_waits_for_a_log_that_is_not_read() {
     for stream in &mut streams {
         read_until(stream, "0\r\n\r\n");
     }
-    // More lines than are kept.
+    // These are more lines than are kept.
     let bad = b"GET /models/live_stream HTTP/1.0\r\nHost: localhost\r\n\r\n";
     for _ in 0..3 {
         read_until(&mut send(server.app, bad), "retry: ");
@@ -442,9 +442,10 @@ fn a_file_that_reaches_the_size_limit_costs_one_answer() {
     command.stdin(Stdio::piped()).stdout(Stdio::null());
     command.stderr(std::fs::File::create(folder.path().join("log")).unwrap());
     let mut server = Server::spawn(command, folder);
-    // A body that goes to the disk, and is larger than the limit, whatever the shell's blocks are.
+    // This body is written to the disk, and exceeds the limit whatever the size of the shell's
+    // blocks.
     assert_eq!(create(server.app, &"x".repeat(900_000)).0, 503, "{}", server.log());
-    // And a database that cannot grow.
+    // The database cannot grow either.
     let name = "x".repeat(16_000);
     let refused = (0..200).map(|_| create(server.app, &name).0).find(|status| *status != 201);
     assert_eq!(refused, Some(500), "{}", server.log());

@@ -1,7 +1,7 @@
-//! slowhttptest, in each of its modes, with hundreds of slow clients: pages answer
-//! meanwhile, and no thread is spent on them.
+//! slowhttptest in each of its modes, with hundreds of slow clients: pages are still answered, and slow clients
+//! hold no thread.
 //!
-//! Skipped with a word where slowhttptest is not installed.
+//! Skipped with a message if slowhttptest is not installed.
 #![cfg(target_os = "linux")]
 
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use crate::common::{Server, get, proc_status, program};
 
 /// Slow clients.
 const CLIENTS: u64 = 300;
-/// How long each mode goes on, in seconds.
+/// The duration of each mode, in seconds.
 const SECONDS: &str = "10";
 /// Nine of ten pages are faster than this, also on a slow machine: on a fast one they take some milliseconds.
 /// benches/crowd.sh measures the slowest. Here one may wait for seconds, because other tests flood the loopback
@@ -21,7 +21,7 @@ const PAGE: Duration = Duration::from_secs(1);
 /// Threads of the control server start and end with its requests.
 const OTHER_THREADS: u64 = 4;
 
-/// Runs one mode against a server of its own, with pages all the while.
+/// Runs one mode against a separate server, and requests pages all the time.
 fn withstands(mode: &[&str], path: &str) {
     let Some(slowhttptest) = program("slowhttptest") else { return };
     let server = Server::start_with("--front puma");

@@ -31,7 +31,7 @@ fn the_binary_does_not_name_the_folder_where_it_was_built() {
     let home =
         cargo_home.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let home = home.unwrap().to_str().unwrap().to_owned();
-    // What a debugger reads names the folders of C sources; a release has none of it.
+    // Debug information names the folders of C sources. A release has none.
     let Some(strip) = common::program("strip") else { return };
     let folder = tempfile::tempdir().unwrap();
     let stripped = folder.path().join("ninetabs");

@@ -1,4 +1,4 @@
-//! Request smuggling: whatever a request says of its length, the bytes after it are answered as a second
+//! Request smuggling: whatever length a request declares, the bytes after it are answered as a second
 //! request only if every parser takes them for one. A proxy might take them for the body.
 //!
 //! Each row is sent on a socket of its own, in one piece and cut in two. The test counts the answers, and
@@ -14,15 +14,15 @@ use crate::common::{PATIENCE, Server, create, get, json};
 /// The request that is hidden: it leaves a model behind if it is ever served.
 const HIDDEN: &str = "POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\nConnection: close\r\n\r\nname=smuggled";
 
-/// What is answered to the bytes of a row: the statuses, in order.
+/// The answers to the bytes of a row: their statuses, in order.
 type Answers = &'static [u16];
 
-/// A request with these fields, and the hidden one right behind its head.
+/// A request with these fields, and the hidden one directly after its head.
 fn behind_head(method: &str, fields: &str) -> Vec<u8> {
     format!("{method} /up HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n{HIDDEN}").into_bytes()
 }
 
-/// A chunked request with this for its body, and the hidden one behind that.
+/// A chunked request with this body, followed by the hidden one.
 fn behind_chunks(fields: &str, body: &str) -> Vec<u8> {
     let head = "POST /nothing HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n";
     format!("{head}{fields}\r\n{body}{HIDDEN}").into_bytes()
@@ -31,7 +31,7 @@ fn behind_chunks(fields: &str, body: &str) -> Vec<u8> {
 /// Fields that make the end of a request uncertain.
 fn fields() -> Vec<(String, Answers)> {
     let rows: &[(&str, Answers)] = &[
-        // Twice given.
+        // Given twice.
         ("Content-Length: 0\r\nContent-Length: 0\r\n", &[400]),
         ("Content-Length: 0\r\nContent-Length: 120\r\n", &[400]),
         ("Content-Length: 120\r\ncontent-length: 0\r\n", &[400]),
@@ -55,7 +55,7 @@ fn fields() -> Vec<(String, Answers)> {
         ("Content-Length: 0\0\r\n", &[400]),
         ("Content-Length: 0\x0b\r\n", &[400]),
         ("Content-Length: 0;x\r\n", &[400]),
-        // Past u64: a server that wraps around sees 0.
+        // Beyond u64: a server that wraps around sees 0.
         ("Content-Length: 18446744073709551616\r\n", &[413]),
         ("Content-Length: 340282366920938463463374607431768211456\r\n", &[413]),
         // A field's name and its end.
@@ -93,13 +93,13 @@ fn fields() -> Vec<(String, Answers)> {
         ("Transfer-Encoding: chunked\r\n", &[400]),
         ("Transfer-Encoding: cHuNkEd\r\nContent-Length: 120\r\n", &[400]),
         ("Content-Length: 120\r\nTransfer-Encoding: chunked\r\n", &[400]),
-        // Two hosts, or none that is meant.
+        // Two hosts, or an invalid one.
         ("Host: elsewhere\r\n", &[400]),
     ];
     rows.iter().map(|(fields, answers)| ((*fields).to_owned(), *answers)).collect()
 }
 
-/// Chunked bodies that are none, or that are not alone in saying where they end.
+/// Chunked bodies that are invalid, or whose end is also declared in another way.
 fn bodies() -> Vec<(&'static str, String, Answers)> {
     let large = "x".repeat(5_000);
     let rows: Vec<(&str, String, Answers)> = vec![
@@ -122,12 +122,12 @@ fn bodies() -> Vec<(&'static str, String, Answers)> {
         ("", "0\r\nX: 1\n\r\n".into(), &[400]),
         ("", "10000000000000000\r\n\r\n".into(), &[413]),
         ("", "10000000000000001\r\nx\r\n0\r\n\r\n".into(), &[413]),
-        // Neither the extensions nor the trailers end.
+        // The extensions, and the trailers, do not end.
         ("", format!("1;{large}\r\nx\r\n0\r\n\r\n"), &[400]),
         ("", "1;xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\nx\r\n".repeat(2_000) + "0\r\n\r\n", &[400]),
         ("", format!("0\r\nX: {large}\r\n\r\n"), &[400]),
         ("", format!("0\r\n{}\r\n", "X: 1\r\n".repeat(5_000)), &[400]),
-        // Served, but nothing behind it: a length was given as well.
+        // The request is served, but nothing after it, because a length was given as well.
         ("Content-Length: 5\r\n", "0\r\n\r\n".into(), &[404]),
         ("Content-Length: 500\r\n", "0\r\n\r\n".into(), &[404]),
         ("Content-Length: 0\r\n", "1\r\nx\r\n0\r\n\r\n".into(), &[404]),
@@ -161,13 +161,13 @@ fn in_a_body() -> Vec<(Vec<u8>, Answers)> {
     rows
 }
 
-/// The statuses of all that is answered until the server closes, or has nothing more to say.
+/// The statuses of all answers, until the server closes or sends nothing more.
 fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
     for piece in pieces {
-        // It may have been answered and closed in the middle.
+        // The server may have answered and closed in the middle.
         if stream.write_all(piece).is_err() {
             break;
         }
@@ -177,7 +177,7 @@ fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
     }
     let mut answer = Vec::new();
     let mut buffer = [0; 4_096];
-    // Kept connections are closed once the last answer is there, which is at once.
+    // Kept connections are closed once the last answer has arrived, which is at once.
     stream.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
     let mut patience = PATIENCE;
     loop {
@@ -193,7 +193,7 @@ fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
             Err(_) => break,
         }
     }
-    // It is gone already where the server was the first to close.
+    // The connection is already gone if the server closed first.
     let _ = stream.shutdown(Shutdown::Both);
     let text = String::from_utf8_lossy(&answer);
     let statuses =
@@ -201,7 +201,7 @@ fn answers(to: SocketAddr, pieces: &[&[u8]]) -> Vec<u16> {
     statuses.filter(|status| *status != 100).collect()
 }
 
-/// Each row whole and in two pieces; none of them leaves a model behind.
+/// Checks each row in one piece and in two. None of them may create a model.
 fn check(rows: Vec<(Vec<u8>, Answers)>) {
     let server = Server::start(&["--front", "puma"]);
     for (bytes, expected) in &rows {
@@ -213,7 +213,7 @@ fn check(rows: Vec<(Vec<u8>, Answers)>) {
     }
     let models = json(server.app, "GET", "/models.json?since=0").1;
     assert_eq!(models, serde_json::json!([]), "a hidden request was served");
-    // The same bytes where every parser takes them for a request.
+    // The same bytes create a model if every parser takes them for a request.
     assert_eq!(create(server.app, "smuggled").0, 201);
     assert_eq!(answers(server.app, &[HIDDEN.as_bytes()]), [201]);
     assert_eq!(get(server.app, "/up").0, 200);

@@ -1,5 +1,5 @@
-//! A mixed soak: everything that clients do, all at once, for `NINETABS_SOAK_SECONDS`
-//! (20 unless it is set); and what is left of it in the process afterwards.
+//! A mixed soak test: everything that clients do, all at once, for `NINETABS_SOAK_SECONDS` (20 unless it is
+//! set), and what remains of it in the process afterward.
 //!
 //! Some tabs stay, others come and go. Clients post models, read pages, send garbage, reset, or open a stream
 //! and never read. The reaper ends streams all the time. Afterward, threads, descriptors, memory, streams and
@@ -75,7 +75,7 @@ impl Footprint {
 }
 
 impl Soak {
-    /// Repeats this until the time is over.
+    /// Repeats this until the time is up.
     fn keep_on(&self, mut once: impl FnMut(u64)) {
         let mut round = 0;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -90,7 +90,7 @@ impl Soak {
         self.created.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Four posts a second, or so.
+    /// Sends about four posts per second.
     fn posts(&self) {
         self.keep_on(|round| {
             self.post(&format!("model {round}"));
@@ -127,7 +127,7 @@ impl Soak {
             let bytes = GARBAGE[round as usize % GARBAGE.len()];
             let mut stream = TcpStream::connect(self.server.app).unwrap();
             stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            // It may be answered, be closed, or be left to its time limits.
+            // It may be answered or closed, or wait for its time limit.
             let _ = stream.write_all(bytes).and_then(|()| stream.read(&mut [0; 4_096]));
         });
     }
@@ -143,7 +143,7 @@ impl Soak {
         });
     }
 
-    /// Whether a part of the large models, and not all of them, is out.
+    /// Whether a part of the large models, but not all of them, has been sent.
     fn is_blocked(&self, port: u16) -> bool {
         let threads = json(self.server.control, "GET", "/threads").1;
         let its = threads.as_array().unwrap().iter().find(|it| it["port"] == port);
@@ -151,7 +151,7 @@ impl Soak {
             .is_some_and(|bytes| bytes > 0 && bytes < LARGE as u64 * 16 * 1024)
     }
 
-    /// Two at a time, each for longer than the maximum age.
+    /// Opens two at a time, each for longer than the maximum age.
     fn stopped_readers(&self) {
         self.keep_on(|_| {
             let path = "/models/live_stream?last_event_id=0";
@@ -168,7 +168,7 @@ impl Soak {
     }
 }
 
-/// Every thread of the pool has run, and every database connection is open.
+/// Makes every thread of the pool run, and opens every database connection.
 fn warm_up(server: &Server) {
     let streams: Vec<_> = (0..12).map(|_| common::open_stream(server.app)).collect();
     server.wait_for_stats("held pool", |stats| stats["pool_capacity"] == 0);
@@ -191,8 +191,8 @@ fn nothing_leaks_and_no_model_is_lost() {
     let server = Server::start_with(FLAGS);
     create_large(server.app, LARGE);
     warm_up(&server);
-    // Only now: on a slow machine, large models would not arrive within that time, and their reader would
-    // start again and again.
+    // The age is set only now: on a slow machine, large models would not arrive within that time, and their
+    // reader would start over repeatedly.
     assert_eq!(json(server.control, "POST", "/max-stream-age?secs=2").0, 200);
     let before = Footprint::of(&server);
     let soak = Soak {
@@ -268,7 +268,7 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
         Server::start_with("--threads 12:12 --max-io-threads 0 --keep-models 1000000 --write-timeout 30s");
     let theirs = rusqlite::Connection::open(server.database()).unwrap();
     theirs.busy_timeout(common::PATIENCE).unwrap();
-    // Rows of another program, with names far beyond the limit, and as many as are allowed.
+    // Another program writes as many rows as are allowed, with names far beyond the limit.
     for (count, bytes) in [(10, 20_000_000), (300, 16_000)] {
         let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
             INSERT INTO models (name, created_at_us) SELECT CAST(zeroblob(?) AS TEXT), 1 FROM n";
@@ -278,7 +278,7 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
     let mut slow = Vec::new();
     for n in 0..ON_EACH {
         let position = n * 310 / ON_EACH;
-        // First those that hold no thread; the others then wait for one.
+        // Those that hold no thread come first. The others then wait for one.
         for path in [
             format!("/fixes/push/stream?last_event_id={position}"),
             format!("/fixes/partials/stream?last_event_id={position}"),
@@ -304,7 +304,7 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
     assert!(most <= bound, "{most} KiB, and {bound} are the bound");
 }
 
-/// A client with a small window that has asked for this and reads nothing.
+/// A client with a small window that requests this path and reads nothing.
 fn slow_client(server: &Server, path: &str) -> TcpStream {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     send_with_small_buffer(server.app, request.as_bytes())

@@ -1,4 +1,4 @@
-//! Streams over real sockets: what they deliver, when they notice that their client is gone, and how they
+//! Streams over real sockets: what they deliver, when they detect that their client is gone, and how they
 //! end.
 
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! What a tab does when a server redirects, refuses, ends, breaks off or says too
-//! much: the table of a browser's reactions, row by row, over sockets.
+//! How a tab reacts to a server that redirects, refuses, ends, breaks off or sends too much: the
+//! table of a browser's reactions, row by row, over sockets.
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -36,7 +36,7 @@ fn next_event(tab: &Tab) -> ReceivedEvent {
     }
 }
 
-/// Skips to the next end of a connection that will be tried again.
+/// Skips to the next end of a connection after which the tab reconnects.
 fn next_end(tab: &Tab) -> (Cause, Duration) {
     loop {
         match next(tab) {
@@ -52,7 +52,7 @@ fn failure(tab: &Tab) -> Reason {
 }
 
 #[test]
-fn a_stream_opens_before_its_first_event_and_close_is_heard_by_the_server() {
+fn a_stream_opens_before_its_first_event_and_the_server_notices_its_close() {
     let (tell, closed) = mpsc::channel();
     let server = Server::start(move |asked, stream| {
         write(stream, STREAM);
@@ -88,7 +88,7 @@ fn a_tab_without_an_answer_waits_and_can_still_be_closed() {
 }
 
 #[test]
-fn final_answers_are_asked_for_once() {
+fn a_request_with_a_final_answer_is_not_repeated() {
     for status in [204, 205, 206, 304, 400, 401, 404, 408, 429, 500, 502, 503] {
         let server = Server::start(move |_, stream| {
             let head = format!(
@@ -105,7 +105,7 @@ fn final_answers_are_asked_for_once() {
 }
 
 #[test]
-fn a_503_is_final_for_a_stream_that_was_fine_before() {
+fn a_503_is_final_even_for_a_stream_that_worked_before() {
     let server = Server::start(|asked, stream| match asked.number {
         0 => write(stream, format!("{STREAM}retry: 1\nid: 1\ndata: fine\n\n")),
         _ => write(stream, "HTTP/1.1 503 Full\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"),
@@ -117,7 +117,7 @@ fn a_503_is_final_for_a_stream_that_was_fine_before() {
 }
 
 #[test]
-fn another_type_is_final() {
+fn an_answer_of_another_type_is_final() {
     for (header, named) in [
         ("Content-Type: text/html; charset=utf-8\r\n", "text/html"),
         ("Content-Type: text/event-stream,text/html\r\n", "text/event-stream,text/html"),
@@ -171,7 +171,7 @@ fn a_redirect_without_a_target_or_to_https_is_final() {
 }
 
 #[test]
-fn a_loop_of_redirects_is_given_up_and_tried_again() {
+fn a_loop_of_redirects_is_abandoned_and_retried() {
     let server = Server::start(|asked, stream| {
         let next = asked.number + 1;
         write(stream, format!("HTTP/1.1 307 X\r\nLocation: /{next}\r\nContent-Length: 0\r\n\r\n"));
@@ -201,7 +201,7 @@ fn a_refused_tab_reconnects_until_a_server_listens() {
 }
 
 #[test]
-fn retry_stays_in_force_over_connections_and_the_default_is_three_seconds() {
+fn retry_stays_in_effect_across_connections_and_the_default_is_three_seconds() {
     let server = Server::start(|asked, stream| match asked.number {
         0 => write(stream, format!("{STREAM}retry: 7\n")),
         1 => write(stream, STREAM),
@@ -216,7 +216,7 @@ fn retry_stays_in_force_over_connections_and_the_default_is_three_seconds() {
 }
 
 #[test]
-fn the_last_event_id_goes_raw_and_from_the_first_request_on_if_given() {
+fn the_last_event_id_is_sent_unencoded_and_with_the_first_request_if_given() {
     let (tell, asked) = mpsc::channel::<Asked>();
     let server = Server::start(move |request, stream| {
         tell.send(request.clone()).unwrap();
@@ -234,18 +234,18 @@ fn the_last_event_id_goes_raw_and_from_the_first_request_on_if_given() {
 }
 
 #[test]
-fn every_way_to_end_early_keeps_what_was_whole_and_is_named() {
+fn every_early_end_keeps_complete_events_and_has_its_own_cause() {
     let chunked = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let counted = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 999\r\n\r\n";
     let whole = "id: 1\ndata: whole\n\n";
     let in_a_chunk = format!("{chunked}{:x}\r\n{whole}", whole.len());
     for (answer, named) in [
         (format!("{STREAM}{whole}id: 2\ndata: lost"), "the server ended the stream"),
-        (format!("{counted}{whole}id: 2\ndata: lost"), "ended before it was whole"),
-        // The line end behind the chunk never comes; its event has.
-        (in_a_chunk.clone(), "ended before it was whole"),
-        (format!("{in_a_chunk}\r\n"), "ended before it was whole"),
-        (format!("{in_a_chunk}\r\nno number\r\n"), "framed wrongly"),
+        (format!("{counted}{whole}id: 2\ndata: lost"), "ended before it was complete"),
+        // The line end after the chunk never arrives, but its event has arrived.
+        (in_a_chunk.clone(), "ended before it was complete"),
+        (format!("{in_a_chunk}\r\n"), "ended before it was complete"),
+        (format!("{in_a_chunk}\r\nno number\r\n"), "is invalid"),
         (format!("{in_a_chunk}\r\n0\r\n\r\n"), "the server ended the stream"),
     ] {
         let (tell, ids) = mpsc::channel();
@@ -273,7 +273,7 @@ fn a_reset_within_an_event_and_an_end_without_a_byte_are_different_causes() {
         0 => {}
         1 => {
             write(stream, format!("{STREAM}data: whole\n\ndata: lo"));
-            // RST throws away what the client has not read.
+            // RST discards what the client has not read.
             reset_now.recv_timeout(PATIENCE).unwrap();
             reset(stream);
         }
@@ -337,7 +337,7 @@ fn hundreds_of_cuts_within_events_lose_and_repeat_nothing() {
 }
 
 #[test]
-fn an_event_without_an_end_is_bounded() {
+fn an_event_without_an_end_is_limited() {
     let server = Server::start(|_, stream| {
         write(stream, format!("{STREAM}data: small\n\ndata: "));
         for _ in 0..100 {
@@ -355,7 +355,7 @@ fn an_event_without_an_end_is_bounded() {
 }
 
 #[test]
-fn an_endless_head_is_bounded_and_fails_for_good() {
+fn an_endless_head_is_limited_and_fails_for_good() {
     let server = Server::start(|_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nA: ");
         write(stream, vec![b'x'; MAX_HEAD_BYTES + 1]);
@@ -397,7 +397,7 @@ fn a_refusal_names_the_host_and_all_of_its_addresses() {
 }
 
 #[test]
-fn user_and_password_of_the_url_are_sent_after_a_401_and_then_from_the_start() {
+fn user_and_password_of_the_url_are_sent_after_a_401_and_then_with_every_request() {
     let (tell, asked) = mpsc::channel();
     let server = Server::start(move |request, stream| {
         let authorization = request.header("Authorization").map(str::to_owned);
@@ -425,7 +425,7 @@ fn user_and_password_of_the_url_are_sent_after_a_401_and_then_from_the_start() {
 }
 
 #[test]
-fn a_redirect_to_another_origin_is_read_if_that_one_allows_it() {
+fn a_redirect_to_another_origin_is_read_if_that_origin_allows_it() {
     let other = Server::start(|asked, stream| {
         let allowed = match (asked.path(), asked.header("Origin")) {
             ("/open", Some(origin)) => format!("Access-Control-Allow-Origin: {origin}\r\n"),
@@ -440,7 +440,7 @@ fn a_redirect_to_another_origin_is_read_if_that_one_allows_it() {
         write(stream, format!("HTTP/1.1 307 X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"));
     });
     let open = Tab::open(&first.url("/open"), soon()).unwrap();
-    // The second time it goes straight there.
+    // The second time, it connects directly there.
     assert_eq!(next_event(&open).data, "other");
     assert_eq!(next_event(&open).data, "other");
     open.close();
@@ -449,18 +449,18 @@ fn a_redirect_to_another_origin_is_read_if_that_one_allows_it() {
 }
 
 #[test]
-fn an_event_comes_out_of_a_coding_as_soon_as_it_was_flushed() {
+fn an_encoded_event_is_delivered_as_soon_as_it_was_flushed() {
     use std::io::Write;
     let (tell, go_on) = crossbeam_channel::bounded(0);
     let server = Server::start(move |_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
         let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::default());
         for number in 0..3 {
-            // The last one is larger than any buffer between here and there.
+            // The last one is larger than any buffer between the two sides.
             let filler = "x".repeat(if number == 2 { 1_000_000 } else { 0 });
             write!(gzip, "data: {number}{filler}\n\n").unwrap();
             gzip.flush().unwrap();
-            // Nothing follows until it has come.
+            // Nothing follows until it has arrived.
             go_on.recv_timeout(PATIENCE).unwrap();
         }
     });
@@ -473,7 +473,7 @@ fn an_event_comes_out_of_a_coding_as_soon_as_it_was_flushed() {
 }
 
 #[test]
-fn a_compression_bomb_is_bounded_like_any_event() {
+fn a_compression_bomb_is_limited_like_any_event() {
     let server = Server::start(move |_, stream| {
         write(stream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\r\n");
         let mut gzip = flate2::write::GzEncoder::new(&mut *stream, flate2::Compression::best());
@@ -487,7 +487,7 @@ fn a_compression_bomb_is_bounded_like_any_event() {
     assert!(tab.progress().bytes < 4_000_000, "{:?}", tab.progress());
 }
 
-/// Whatever a server answers: at once, with no delay before the next, or with a redirect.
+/// This holds whatever a server answers: at once, with no reconnect delay, or with a redirect.
 #[test]
 fn no_answer_makes_a_tab_connect_more_often_than_the_stated_rate() {
     let answers = [
@@ -580,7 +580,7 @@ fn a_tab_whose_connection_hangs_can_be_closed_at_once() {
     assert!(began.elapsed() < PATIENCE, "it waited for the connection");
 }
 
-/// Random bytes, and answers that are almost right: whatever comes, the tab goes on or fails.
+/// Sends random bytes, and answers that are almost valid. In every case the tab continues or fails.
 #[test]
 fn no_answer_of_a_server_makes_a_tab_panic() {
     let pieces: [&[u8]; 24] = [
@@ -624,7 +624,7 @@ fn no_answer_of_a_server_makes_a_tab_panic() {
     for _ in 0..400 {
         let url = format!("http://me:pw@127.0.0.1:{}/", server.port);
         let tab = Tab::open(&url, settings.clone()).unwrap();
-        // A thread that panics ends without a word.
+        // A thread that panics ends silently.
         loop {
             match next(&tab) {
                 Happens::Ended { .. } | Happens::Failed { .. } => break,
@@ -634,7 +634,7 @@ fn no_answer_of_a_server_makes_a_tab_panic() {
     }
 }
 
-/// A pipe that takes not one byte more, and the end that reads it.
+/// A full pipe, and its reading end.
 fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
     let (reader, mut writer) = io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, true).unwrap();
@@ -671,7 +671,7 @@ fn the_command_ends_at_its_time_and_at_the_first_signal_while_its_output_is_bloc
         wait_until("it has asked", || server.accepted() > asked);
         let what = format!("{blocked} {arguments:?} {signal:?}");
         if let Some(signal) = signal {
-            // Until it waits for the pipe.
+            // Waits until it is blocked by the pipe.
             thread::sleep(Duration::from_millis(200));
             kill_process(Pid::from_child(&child), signal).unwrap();
         }

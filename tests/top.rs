@@ -1,5 +1,5 @@
-//! `ninetabs top` in a terminal: what stands on its screen, what its keys do, and
-//! that the terminal is left as it was found.
+//! `ninetabs top` in a terminal: the contents of its screen, the effects of its keys, and the
+//! terminal's state after it.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ fn url(server: &Server) -> String {
     format!("tcp://{}", server.control)
 }
 
-/// The stream of tab N, without a word yet.
+/// Requests the stream of tab N, and reads nothing yet.
 fn tab(app: SocketAddr, number: usize) -> TcpStream {
     let request = format!("GET /models/live_stream?tab={number} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     send(app, request.as_bytes())
@@ -54,7 +54,7 @@ fn is_full(screen: &str) -> bool {
             .all(|it| screen.contains(it))
 }
 
-/// What the command printed without a terminal.
+/// The output of the command without a terminal.
 fn output(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
     command.arg("top").args(args).stdin(Stdio::null());
@@ -62,7 +62,7 @@ fn output(args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// What it complained of: one line with these words, and nothing on stdout.
+/// Its error, which must be one line with these words, with nothing on stdout.
 fn complaint(output: &Output, status: i32, words: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{words:?}: {said}");
@@ -83,9 +83,9 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_the_queue() {
     assert!(terminal.is_taken());
     let mut tabs = nine_tabs(&server);
     terminal.wait_for("eight held lanes and one in todo", is_full);
-    assert!(terminal.has_colours());
+    assert!(terminal.has_colors());
 
-    // One tab closes. The ninth gets its thread, and the log has a line for each of both.
+    // One tab closes. The ninth gets its thread, and the log has a line for each.
     drop(tabs.remove(0));
     terminal.wait_for("the ninth tab on a thread", |screen| {
         screen.lines().any(|line| line.starts_with("tp ") && line.ends_with("tab 9"))
@@ -121,7 +121,7 @@ fn a_late_start_shows_the_same_lanes() {
         screen.contains("8 of 9 threads held")
             && (1..=8).all(|number| screen.lines().any(|line| line.ends_with(&format!("tab {number}"))))
     });
-    assert!(!terminal.has_colours());
+    assert!(!terminal.has_colors());
 }
 
 #[test]
@@ -194,12 +194,12 @@ fn a_server_that_stops_and_starts_again_is_followed() {
     let _stream = open_stream(first.app);
     terminal.wait_for_text("1 of 5");
 
-    // Stopped, it answers nothing, and the keyboard is heard all the same.
+    // While the server is stopped, it answers nothing, but the keys still work.
     first.signal(Signal::STOP);
     terminal.press("?");
     terminal.wait_for_text("back to the lanes");
     terminal.press("?");
-    terminal.wait_for_text("no whole answer within 5s");
+    terminal.wait_for_text("no complete answer within 5s");
     first.signal(Signal::CONT);
     terminal.wait_for("an answer", |screen| !screen.contains("no answer for"));
 
@@ -246,7 +246,7 @@ fn the_real_puma_shows_its_numbers() {
     };
     let args = ["top", "--every", "100ms", "--control-url", &puma.control, "--control-token", "s3cret"];
     let Some(terminal) = Terminal::start(&args, &[], (100, 30)) else { return };
-    // A worker tells its numbers every five seconds.
+    // A worker reports its numbers every five seconds.
     terminal.wait_for("two workers", |screen| {
         screen.contains("0 of 4 threads held")
             && ["worker 0 (pid ", "worker 1 (pid "]
@@ -259,7 +259,7 @@ fn the_real_puma_shows_its_numbers() {
 fn once_prints_one_screen_as_text() {
     let server = Server::start(&["--threads", "8:8", "--update-rate", "60"]);
     let _tabs = nine_tabs(&server);
-    // Until its lane is long enough to be seen.
+    // Waits until its lane is long enough to be seen.
     let state = server.folder.path().join("state");
     let printed = common::wait_for("a full picture", || {
         let output = output(&["--once", "--state", state.to_str().unwrap()]);
@@ -308,7 +308,7 @@ fn another_program(answer: &'static str) -> (String, JoinHandle<()>) {
 }
 
 #[test]
-fn a_mistake_or_an_unusable_server_is_one_line() {
+fn a_mistake_or_an_unusable_server_is_reported_in_one_line() {
     let server = Server::start(&["--control-token", "s3cret"]);
     let url = url(&server);
     complaint(
@@ -331,9 +331,9 @@ fn a_mistake_or_an_unusable_server_is_one_line() {
         &[&nobody, "cannot connect to", "--control-url"],
     );
 
-    // Another program, whose words do not reach the terminal as they are.
+    // Another program's text must not reach the terminal unchanged.
     for (answer, words) in [
-        ("200 OK\r\n\r\n{\"uptime\":7}", ["stats", "no number of Puma's"]),
+        ("200 OK\r\n\r\n{\"uptime\":7}", ["stats", "none of Puma's numbers"]),
         ("404 Not Found\r\n\r\n\x1b]0;title\x07no\nsuch \x1b[31mpage", ["has no stats", "such"]),
     ] {
         let (other, listener) = another_program(answer);
@@ -343,7 +343,7 @@ fn a_mistake_or_an_unusable_server_is_one_line() {
         listener.join().unwrap();
     }
 
-    // In a terminal, too, which is not touched.
+    // The same in a terminal, which stays as it was.
     let Some(mut terminal) = Terminal::start(&["top", "--control-url", &nobody], &[], (80, 24)) else {
         return;
     };
@@ -351,7 +351,7 @@ fn a_mistake_or_an_unusable_server_is_one_line() {
     terminal.wait_for_text("cannot connect to");
 }
 
-/// Numbers and texts that no ninetabs sends: a screen, or one line and status 1.
+/// Numbers and texts that no ninetabs sends result in a screen, or in one line and status 1.
 #[test]
 fn no_answer_of_a_server_causes_a_panic() {
     let most = u64::MAX;

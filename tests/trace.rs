@@ -1,5 +1,5 @@
-//! A trace can be opened: that of a run of `reproduce`, and that of a server,
-//! however the server ended.
+//! A trace can be opened, whether it is of a run of `reproduce` or of a server, and however the
+//! server ended.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -31,7 +31,7 @@ fn an_act_is_a_process_with_one_thread_per_pool_thread() {
         let wanted = format!("puma srv tp {number:03}");
         assert!(names.values().any(|name| *name == wanted), "no {wanted} in {names:?}");
     }
-    // Eight stream and write, each on its thread; the ninth waits to the end.
+    // Eight stream and write, each on its thread, and the ninth waits until the end.
     for tab in 1..=8 {
         let begin = trace::events_of(&events, "B", &format!("tab {tab}"))[0];
         assert_eq!(begin["args"]["path"], format!("/models/live_stream?tab={tab}"));
@@ -49,7 +49,7 @@ fn an_act_is_a_process_with_one_thread_per_pool_thread() {
     assert!(end["ts"].as_u64() > begin["ts"].as_u64());
 }
 
-/// A server of two threads, which are held, and a page that waits; and its trace.
+/// A server whose two threads are held and on which a page waits, and its trace.
 fn busy_server(threads: &str) -> (Server, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
@@ -77,10 +77,10 @@ fn the_trace_of_a_stopped_server_is_complete() {
     assert!(names.values().any(|name| name == "puma srv tp 002"), "{names:?}");
     let begun = trace::events_of(&events, "B", "/models/live_stream");
     assert_eq!(begun.len(), 2);
-    // They were reaped, so that the waiting one got a thread.
-    assert_eq!(trace::events_of(&events, "i", "told to end").len(), 2);
+    // They were interrupted, so that the waiting one got a thread.
+    assert_eq!(trace::events_of(&events, "i", "interrupted").len(), 2);
     let end = trace::events_of(&events, "E", "/models/live_stream")[0];
-    assert!(end["args"]["ended"].as_str().unwrap().starts_with("told to end"), "{end}");
+    assert!(end["args"]["ended"].as_str().unwrap().starts_with("interrupted"), "{end}");
     assert_eq!(trace::events_of(&events, "B", "late").len(), 1);
 }
 
@@ -117,7 +117,7 @@ fn a_trace_that_cannot_be_written_is_reported_before_the_server_listens() {
 fn a_trace_is_not_written_over_the_database() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("models.sqlite3");
-    fs::write(&database, "somebody's models").unwrap();
+    fs::write(&database, "existing models").unwrap();
     let mut command = Server::command(folder.path());
     command
         .arg("--trace")
@@ -126,18 +126,18 @@ fn a_trace_is_not_written_over_the_database() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--database and --trace name the same file"), "{said}");
-    assert_eq!(fs::read_to_string(&database).unwrap(), "somebody's models");
+    assert_eq!(fs::read_to_string(&database).unwrap(), "existing models");
 }
 
-/// The limit of a file's size stands for a full disk: the write fails in the same way.
+/// A limit on the file size simulates a full disk: the write fails in the same way.
 #[test]
 fn a_disk_that_fills_up_ends_the_trace_and_not_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.json");
     let plain = Server::command(folder.path());
     let mut command = Command::new("sh");
-    // In blocks of 512 or 1,024 bytes, with room for the database; the signal that goes
-    // with it would end the server.
+    // The limit is in blocks of 512 or 1,024 bytes, and is enough for the database. Unhandled, the
+    // limit's signal would end the server.
     command.args(["-c", "trap '' XFSZ; ulimit -f 256 && exec \"$@\"", "sh"]);
     command.arg(plain.get_program()).args(plain.get_args()).arg("--trace").arg(&path);
     command.args(["--update-rate", "0.01"]);
@@ -166,7 +166,7 @@ fn full_pipe(folder: &Path) -> (PathBuf, fs::File) {
     (path, pipe)
 }
 
-/// As the pipe of a terminal that is paused, or of a reader that is slow to begin.
+/// This is like the pipe of a paused terminal, or of a reader that is slow to start.
 #[test]
 fn a_start_does_not_wait_for_the_reader_of_a_full_pipe() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A vanished peer: its cable is unplugged, and it sends nothing any more, not even a FIN. The kernel
+//! A vanished peer: its cable is unplugged, and it sends nothing more, not even a FIN. The kernel
 //! retransmits for about 15 minutes before it gives up, unless `--tcp-user-timeout` shortens this.
 //!
 //! The cable is a pair of virtual interfaces between two network namespaces. The test runs itself again in
@@ -26,7 +26,7 @@ fn run(line: &str) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A second namespace, connected to ours by a cable; it lasts as long as the program.
+/// A second namespace, connected to ours by a cable. It exists as long as the program.
 struct There {
     program: Program,
 }
@@ -52,7 +52,7 @@ impl There {
         there
     }
 
-    /// The beginning of a command line that runs there.
+    /// The prefix of a command line that runs there.
     fn inside(&self) -> String {
         format!("nsenter -t {} -n", self.program.id())
     }

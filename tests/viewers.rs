@@ -40,17 +40,17 @@ fn reduce(lines: &[String]) -> Option<Vec<Value>> {
     Some(answers.iter().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
-/// What a thread of the model does.
+/// The work of one thread of the model.
 #[derive(Debug, Clone, Default)]
 struct Working {
     subject: Subject,
-    /// None as long as it reads.
+    /// `None` while it is reading.
     target: Option<String>,
     is_stream: bool,
     writes: u64,
-    /// Its answer has ended, and the thread has not said that it is done.
+    /// Its answer has ended, but the thread has not recorded that it is done.
     is_answered: bool,
-    /// It was put aside and is in todo again before its thread has said so.
+    /// It was set aside and is in todo again before its thread has recorded that.
     is_aside: bool,
 }
 
@@ -60,15 +60,15 @@ struct Thread {
     works: Option<Working>,
 }
 
-/// A server that does anything a server may do, in any order. The folds are compared with
-/// it, and it shares no code with them.
+/// A model of a server that does everything that a server may do, in any order. The folds are
+/// compared with it, and it shares no code with them.
 struct Model {
     rng: Rng,
     timeline: Timeline,
     threads: BTreeMap<usize, Thread>,
-    /// With the target, if it was peeked at.
+    /// The requests in todo, with the target of those that were peeked at.
     todo: VecDeque<(Subject, Option<String>)>,
-    /// Idle, or not read whole.
+    /// Connections that are idle or whose request is incomplete.
     reactor: Vec<Subject>,
     connections: u64,
     requests: u64,
@@ -131,7 +131,7 @@ impl Model {
         }
     }
 
-    /// The port is one of few, so it is another client's at times.
+    /// The port is one of a few, so several clients have the same port.
     fn connect(&mut self) {
         self.connections += 1;
         let port = self.rng.u16(40_000..40_010);
@@ -172,7 +172,7 @@ impl Model {
         }
     }
 
-    /// By the acceptor: it is in todo at no time.
+    /// The acceptor refuses a connection, which is never in todo.
     fn refuse(&mut self) {
         self.connections += 1;
         let subject = Subject { connection: self.connections, port: 1, request: self.next_request() };
@@ -182,7 +182,7 @@ impl Model {
     fn peek(&mut self) {
         let target = self.target();
         if self.rng.u8(..4) == 0 {
-            // It has left todo meanwhile, or its answer has ended.
+            // It has left todo in the meantime, or its answer has ended.
             let subject = Subject { connection: 1, port: 1, request: self.rng.u64(..=self.requests) };
             if self.todo.iter().all(|(queued, _)| queued.request != subject.request) {
                 self.say(None, subject, What::peeked("GET", target));
@@ -207,7 +207,7 @@ impl Model {
         thread.works = Some(Working { subject, target, ..Working::default() });
         let number = *number;
         self.say(Some(number), subject, What::Started);
-        // It reads: what was seen in todo is not known to be what it gets.
+        // It is reading, and may get a different request than was seen in todo.
         match self.rng.u8(..12) {
             0 => self.put_aside(number),
             1 => {
@@ -242,7 +242,7 @@ impl Model {
         let works = self.threads.get_mut(&number).unwrap().works.as_mut().unwrap();
         let subject = works.subject;
         if self.rng.bool() {
-            // The reactor has it whole before the thread has turned to something else.
+            // The reactor has read all of it before the thread continues with something else.
             works.is_aside = true;
             self.queue(subject);
         } else {
@@ -266,14 +266,14 @@ impl Model {
         }
     }
 
-    /// Many moments at once: a slow reader falls behind the ring.
+    /// Records many moments at once, so that a slow reader falls behind the ring.
     fn burst(&mut self) {
         if self.rng.u8(..10) == 0 {
             (0..CAPACITY / 2).for_each(|_| self.work());
         }
     }
 
-    /// One of the threads at work goes on.
+    /// One of the busy threads continues.
     fn work(&mut self) {
         let busy: Vec<usize> = self
             .threads
@@ -325,13 +325,13 @@ impl Model {
 
     fn end_answer(&mut self, number: usize) {
         let subject = self.threads[&number].works.as_ref().unwrap().subject;
-        // It may be longer than all that is remembered.
+        // It may be longer than the whole ring.
         let duration_us = self.rng.u64(..self.timeline.now_us().max(1));
         self.say(Some(number), subject, What::Answered { status: 200, bytes: 9, duration_us });
         self.answered(number);
     }
 
-    /// A kept connection's next request is there, or is to come; or the connection ends.
+    /// The next request of a kept connection has arrived or will arrive, or the connection ends.
     fn go_on(&mut self, number: usize) {
         let request = self.next_request();
         let subject = self.threads[&number].works.as_ref().unwrap().subject;
@@ -355,7 +355,7 @@ impl Model {
         }
     }
 
-    /// What `/threads` and `/stats` would say.
+    /// What `/threads` and `/stats` would show.
     fn truth(&self) -> Value {
         let works = |works: &Working| {
             let target = works.target.as_deref();
@@ -381,7 +381,7 @@ impl Model {
     }
 }
 
-/// Of a snapshot what a model says.
+/// The part of a snapshot that the model has.
 fn in_short(snapshot: &Value) -> Value {
     let held = |held: &Value| match held {
         Value::Null => Value::Null,
@@ -397,12 +397,12 @@ fn in_short(snapshot: &Value) -> Value {
     object!({ "threads": threads.collect::<BTreeMap<_, _>>(), "todo": todo.collect::<Vec<_>>() })
 }
 
-/// A page: the last moment that it has, and how often it asks.
+/// A page: the last moment that it has, and the interval of its requests.
 struct Viewer {
     name: String,
     seq: Option<u64>,
     every: u32,
-    /// How often it had to begin anew.
+    /// How often it had to start over.
     anew: usize,
 }
 
@@ -417,7 +417,7 @@ impl Viewer {
 }
 
 #[test]
-fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
+fn a_viewer_that_joins_late_or_is_slow_sees_the_true_state() {
     let mut seen = (0, 0);
     for seed in 1..=3 {
         let mut model = Model::new(seed);
@@ -427,7 +427,8 @@ fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
         for step in 0..30_000 {
             model.step();
             if step == 0 || rng.u32(..2_500) == 0 {
-                // Some ask at each tick, and some so seldom that the ring has forgotten meanwhile.
+                // Some ask at each tick, and some so rarely that the ring has forgotten moments in
+                // the meantime.
                 let every = [10, 100, 20_000][rng.usize(..3)];
                 let name = format!("seed {seed}, viewer {} from step {step}, every {every}", viewers.len());
                 let mut viewer = Viewer { name, seq: None, every, anew: 0 };
@@ -466,7 +467,7 @@ fn a_viewer_that_joins_late_or_is_slow_sees_what_is_true() {
 }
 
 #[test]
-fn a_request_that_another_thread_has_after_a_gap_is_there_and_not_ended() {
+fn a_request_that_another_thread_has_after_a_gap_has_not_ended() {
     let timeline = Timeline::simulated();
     let subject = Subject { connection: 3, port: 1, request: 7 };
     let say = |thread, what| timeline.record(thread, Some(subject), what);
@@ -476,7 +477,7 @@ fn a_request_that_another_thread_has_after_a_gap_is_there_and_not_ended() {
     let mut lines = Vec::new();
     let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
     viewer.hear(&timeline, &mut lines);
-    // It is put aside and taken by the other thread, and more is written than the ring keeps.
+    // It is set aside and taken by the other thread, and more is recorded than the ring keeps.
     say(Some(2), What::Finished);
     say(None, What::Queued);
     say(Some(1), What::Started);
@@ -502,7 +503,8 @@ fn a_request_that_ended_in_a_gap_is_drawn_up_to_the_gap() {
     let mut lines = Vec::new();
     let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
     viewer.hear(&timeline, &mut lines);
-    // Its end and the thread's are lost; another thread fills the record, and the first is started anew.
+    // Its end and the thread's are lost. Another thread fills the record, and the first one is
+    // started again.
     say(Some(first), What::Finished);
     say(None, What::Exited);
     let other = Some(Subject { connection: 4, port: 2, request: 8 });
@@ -545,7 +547,7 @@ fn the_pages_name_a_request_as_the_lab_does() {
     let Some(answers) = reduce(&lines.map(|line| line.to_string())) else { return };
     let named = targets.map(|target| {
         let name = name_of(target);
-        // The pages tell a tab's page from its stream.
+        // The pages distinguish a tab's page from its stream.
         if target.starts_with("/?") { format!("{name}’s page") } else { name }
     });
     assert_eq!(answers[0]["names"], object!(named));
@@ -576,11 +578,11 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
     say(None, 2, What::Queued);
     say(None, 2, What::peeked("GET", zombie));
     hear(&mut lines);
-    // Another address uses the same port meanwhile.
+    // A client at another address uses the same port in the meantime.
     say(Some(2), 3, What::Started);
     say(Some(2), 3, What::accepted("GET", "/up"));
     hear(&mut lines);
-    // It is put aside, and queued again.
+    // It is set aside, and queued again.
     say(Some(1), 2, What::Started);
     say(None, 2, What::Queued);
     say(Some(1), 2, What::Finished);
@@ -589,11 +591,11 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
     say(Some(2), 4, What::accepted("GET", page));
     say(Some(2), 4, What::Finished);
     hear(&mut lines);
-    // Even a client that asks for the same is another one.
+    // Even a client with the same request is a different one.
     say(Some(2), 5, What::Started);
     say(Some(2), 5, What::accepted("GET", page));
     hear(&mut lines);
-    // A tab that comes back has another port.
+    // A tab that reconnects has another port.
     lines.push(object!({ "viewer": "v", "clients": clients(40_001) }).to_string());
     let Some(answers) = reduce(&lines) else { return };
     let none = Value::Null;
@@ -624,7 +626,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
     let mut client = send(server.app, b"");
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     match rng.u8(..9) {
-        // One page after the other, or all at once.
+        // It requests one page after the other, or all at once.
         0..3 => {
             for _ in 0..rng.usize(1..5) {
                 let count = rng.usize(1..4);
@@ -638,7 +640,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
             client.write_all(page.repeat(3).as_bytes()).unwrap();
             None
         }
-        // A stream behind a page, which ends or stays.
+        // It requests a stream after a page, and closes or stays.
         4 => {
             client.write_all((page.to_owned() + &stream).as_bytes()).unwrap();
             assert_eq!(read_answer(&mut client).status, 200);
@@ -666,7 +668,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
 }
 
 #[test]
-fn what_viewers_of_a_real_server_know_is_what_it_says() {
+fn viewers_of_a_real_server_have_the_state_that_it_reports() {
     if program("node").is_none() {
         return;
     }
@@ -689,7 +691,7 @@ fn what_viewers_of_a_real_server_know_is_what_it_says() {
                 }
             }
         }
-        // Now nothing begins or ends but writes.
+        // From now on, nothing but writes begins or ends.
         let of = |stats: &Value| {
             ["backlog", "busy_threads", "requests_count", "running", "io_threads"]
                 .map(|key| stats[key].clone())

@@ -9,7 +9,7 @@ use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{self, Server, json, wait_for};
 use serde_json::{Value, json as object};
 
-/// How long a step of the tour may take, on the slowest of machines.
+/// How long a step of the tour may take on the slowest machine.
 const STEP: Duration = Duration::from_secs(180);
 
 /// A server that peeks into its queue.
@@ -106,7 +106,7 @@ fn ninth_waits(browser: &Browser, front: &str) {
     assert!(said.starts_with("Tab 3 closed: write ") && said.contains("(EPIPE)"), "{said}");
     assert!(said.contains("and took tab 9’s page, which had waited "), "{said}");
 
-    // Opened again, it is at the end of the queue.
+    // When it is opened again, it is at the end of the queue.
     browser.click(&wall, "[data-tab='3'] .tab-close");
     wait_for_states(browser, &wall, &[("streaming", 2), ("waiting-for-thread", 1), ("streaming", 6)]);
     let elsewhere = "performance.getEntriesByType('resource').filter(it => it.initiatorType !== 'iframe' && new URL(it.name).origin !== location.origin).length";
@@ -148,13 +148,13 @@ fn on_one_host_three_tabs_stay_in_the_browser_and_two_threads_are_idle() {
     assert_eq!(state(&browser, &wall, 3), "closed");
     assert_quiet(&browser, &wall);
 
-    // One host each, by the switch.
+    // The switch gives each tab a host of its own.
     browser.click(&wall, "[name='hosts'][value='many']");
     wait_for_states(&browser, &wall, &[("streaming", 8), ("waiting-for-thread", 1)]);
     assert_eq!(browser.eval(&wall, "new URL(location).searchParams.get('hosts')"), "many");
     assert_quiet(&browser, &wall);
 
-    // An address with too many tabs.
+    // The address asks for too many tabs.
     open(&browser, &server, "?tabs=99");
     assert_eq!(
         text(&browser, &wall, "said"),
@@ -178,7 +178,7 @@ fn with_three_threads_and_one_host_both_limits_are_distinguished() {
 
 #[test]
 fn a_browser_that_does_not_resolve_the_hosts_gets_an_explanation() {
-    // As in Safari, which asks the system's resolver.
+    // Safari, which asks the system's resolver, is such a browser.
     let Some(browser) = Browser::start_with(&["--host-resolver-rules=MAP *.localhost ^NOTFOUND"]) else {
         return;
     };
@@ -260,7 +260,7 @@ fn the_state_of_a_tab_follows_from_moments_alone() {
         (with(&answered, &[]), 5, "loading"),
         (with(&answered, &[]), 6, "waiting-for-socket"),
         (with(&answered, &["queued stream", "peeked stream"]), 0, "waiting-for-thread"),
-        // It has a thread and got no byte: it may wait for the database.
+        // It has a thread but has received no byte: it may wait for the database.
         (with(&streams, &[]), 0, "loading"),
         (with(&streams, &["finished stream"]), 0, "reconnecting"),
         (with(&wrote, &[]), 5, "streaming"),
@@ -285,7 +285,7 @@ fn open_tour(browser: &Browser, server: &Server) -> Tab {
     wall
 }
 
-/// Loads the page with its tour, by the button.
+/// Uses the button to load the page with its tour.
 fn start_tour(browser: &Browser, wall: &Tab) {
     browser.run(wall, "window.isOld = true");
     browser.click(wall, "#tour-toggle");
@@ -369,7 +369,7 @@ fn each_step_of_the_tour_is_as_expected_and_a_reset_restores_the_server() {
 }
 
 #[test]
-fn the_step_about_the_database_pool_works_where_that_is_small_from_the_start() {
+fn the_step_about_the_database_pool_works_if_the_pool_is_small_from_the_start() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&["--update-rate", "500ms", "--db-pool", "5", "--db-checkout-timeout", "1"]);
     let wall = open_tour(&browser, &server);
@@ -397,7 +397,7 @@ fn a_step_that_is_not_as_expected_says_so_and_a_step_can_be_stopped() {
         found.contains("the write that failed after the close: ") && found.contains("(expected: 2)"),
         "{found}"
     );
-    // Seven waited for two threads; which of them streams next is not determined.
+    // Seven waited for two threads, and any of them may stream next.
     assert!(found.contains("waited before and streams now: tab "), "{found}");
 }
 
@@ -505,7 +505,8 @@ fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
             ),
         );
         assert_eq!(cut, object!([]), "{at}");
-        // Nothing is smaller than 14 pixels; headline, count and numbers of the tiles can be read from afar.
+        // No text is smaller than 14 pixels. The headline, the count and the numbers of the tiles can be
+        // read from a distance.
         let sizes = browser.eval(
             &wall,
             "['#headline', '.meter-count', '.tab-name', '.tab-words', '.lane-name', '.legend li', '.controls label', '.controls button']
@@ -531,7 +532,7 @@ fn on_a_projector_everything_is_visible_and_no_text_is_cut() {
     assert_quiet(&browser, &wall);
 }
 
-/// The headline, the meter and the tiles, against the server's own numbers.
+/// Compares the headline, the meter and the tiles with the server's own numbers.
 fn agree(browser: &Browser, wall: &Tab, server: &Server) {
     let stats = server.stats();
     let threads = json(server.control, "GET", "/threads").1;
@@ -587,12 +588,12 @@ fn headline_meter_and_tiles_agree_with_the_server_and_a_gone_client_is_shown_unt
     let words = text(&browser, &wall, "frames");
     assert!(words.contains(" freed after "), "{words}");
     agree(&browser, &wall, &server);
-    // The order and the close are drawn, and so is who took what from the queue.
+    // The order and the close are drawn, and so is which thread took which request from the queue.
     assert_eq!(browser.eval(&wall, "feed.marks().map(it => it.text).includes('tab 3 closed')"), true);
     let taken = "feed.waits.filter(it => it.story.tab === '9' && it.thread !== null).length";
     assert!(browser.eval(&wall, taken).as_u64() >= Some(1));
 
-    // Someone who opens a dashboard now sees the same pool.
+    // A dashboard that is opened now shows the same pool.
     assert_eq!(json(server.control, "POST", "/lab/zombies?count=2").0, 200);
     headline("All 8 threads are held. 2 wait, the first for ");
     agree(&browser, &wall, &server);
@@ -644,12 +645,12 @@ fn the_wall_starts_empty_if_asked_and_its_keys_do_what_they_say() {
     let server = server(&["--update-rate", "300ms"]);
     let wall = open(&browser, &server, "?tour=1");
     browser.wait_for(&wall, "feed.state !== null && !document.getElementById('tour').hidden");
-    // With the tour, nothing is asked for before the first press.
+    // With the tour, nothing is requested before the first key.
     browser.run(&wall, "window.told = 0; feed.on(change => { told += change === 'state'; })");
     browser.wait_for(&wall, "told > 3");
     assert_eq!(server.stats()["requests_count"], 0);
     assert_eq!(browser.eval(&wall, "document.querySelectorAll('iframe').length"), 0);
-    // A guess is kept, and a presenter's key runs the step.
+    // A prediction is kept, and a presenter's key runs the step.
     browser.click(&wall, "#guesses button:nth-child(1)");
     browser.run(&wall, "document.activeElement.blur()");
     browser.press(&wall, "\u{e014}");
@@ -705,7 +706,7 @@ fn the_wall_starts_empty_if_asked_and_its_keys_do_what_they_say() {
     browser.press(&wall, "?");
     assert_eq!(browser.eval(&wall, "document.getElementById('keys').open"), true);
     browser.run(&wall, "document.getElementById('keys').close()");
-    // In a field they are letters, and ?keys=off turns them off.
+    // In a field, keys type letters, and ?keys=off disables them.
     browser.run(&wall, "document.getElementById('count').focus()");
     browser.press(&wall, "o");
     assert_eq!(browser.eval(&wall, frames), 0);
@@ -750,7 +751,7 @@ fn the_window_grows_with_the_oldest_band_to_a_minute() {
     let (one, two) = (wide(21.0), wide(21.1));
     assert!(20.0 < one && one < two && two < 21.0, "{one} {two}");
     assert_eq!(wide(500.0), 60.0);
-    // When it has ended the window narrows again, little by little.
+    // When it has ended, the window gradually becomes narrower again.
     browser.run(&wall, "seen.feed.lanes.clear()");
     let later = wide(501.0);
     assert!(15.0 < later && later < 60.0, "{later}");

@@ -381,7 +381,7 @@ impl Announcements {
         self.kept.push_back(announcement);
     }
 
-    /// Drops everything that is kept: there is no listener, or all of them restart from the table.
+    /// Drops everything that is kept, when the last listener has left or all of them restart from the table.
     fn begin_with_the_table(&mut self, newest: i64) {
         self.first += self.kept.len() as u64;
         self.kept.clear();

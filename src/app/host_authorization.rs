@@ -61,7 +61,7 @@ impl HostAuthorization {
     pub fn check(&self, request: &Request) -> Result<(), Response> {
         match request.authority() {
             Some(authority) if !self.allows(&authority.host) => {
-                Err(Response::line(StatusCode::FORBIDDEN, "Blocked host; --allow-host admits it"))
+                Err(Response::line(StatusCode::FORBIDDEN, "Blocked host; allow it with --allow-host"))
             }
             _ => Ok(()),
         }

@@ -107,7 +107,7 @@ impl ModelsController {
         let Some(name) = posted(request, "name") else {
             return Response::line(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "name: must be given, in a form or a JSON object",
+                "name: give one, in a form or a JSON object",
             );
         };
         if name.is_empty() {
@@ -115,7 +115,7 @@ impl ModelsController {
         }
         if name.contains('\0') {
             // PostgreSQL cannot store U+0000 in a text, and some programs end a text there.
-            return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't have U+0000");
+            return Response::line(StatusCode::UNPROCESSABLE_ENTITY, "name: can't contain U+0000");
         }
         if name.len() > MAX_NAME_BYTES {
             return Response::line(

@@ -60,14 +60,14 @@ pub(super) fn look(follower: &mut dyn Follower, database: &Database) -> Result<(
         Some(Change::Replaced { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program replaced the table: its last id is {last_id}, and was {}; every client gets all models",
+                "another program replaced the table: its last id is now {last_id}, after {}; every client gets all models",
                 known.newest
             );
         }
         Some(Change::BeganAnew { table, last_id }) => {
             database.began_anew(table, last_id);
             log::warn!(
-                "another program restarted the ids of the table: the last one is {last_id}, and was {}; every client gets all models",
+                "another program restarted the ids of the table: the last one is now {last_id}, after {}; every client gets all models",
                 known.newest
             );
         }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notification_counts_once_however_often_it_comes_and_also_after_a_failed_look() {
+    fn a_notification_counts_once_however_often_it_comes_and_even_after_a_failed_look() {
         let scripted = Scripted::new(Numbers::AtCommit);
         let database = Database::open(scripted.open(), 1, Duration::from_secs(60), LeaseFor::Query).unwrap();
         let (tell, told) = unbounded();
@@ -102,7 +102,7 @@ mod tests {
         for id in [3, 2, 3, 1] {
             scripted.notify(id);
         }
-        // There is no notification of the last one.
+        // The last one comes without a notification.
         scripted.look_at_the_table();
         assert_eq!([heard(), heard()], [Ok(3), Ok(4)]);
         drop(watched);

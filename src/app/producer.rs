@@ -84,7 +84,7 @@ impl Producer {
     pub fn stop(self, at_most: Duration) {
         if !self.thread.end_within(at_most) {
             log::warn!(
-                "producer: its write still waits for the lock of another program; the stop does not wait for it"
+                "producer: a write still waits for the lock of another program; the stop does not wait for it"
             );
         }
     }

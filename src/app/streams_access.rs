@@ -85,7 +85,8 @@ fn name_origin(answer: Response, origin: Option<&str>) -> Response {
 }
 
 fn refusal() -> Response {
-    let text = "this page is of another site; --allow-origin with its origin lets it open streams";
+    let text =
+        "this page belongs to another site; to let it open streams, give its origin with --allow-origin";
     Response::line(StatusCode::FORBIDDEN, text).with_header("cache-control", "no-store")
 }
 

@@ -75,7 +75,7 @@ pub enum BootError {
     #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
     NoDatabase { path: PathBuf, error: FileError },
     #[error(
-        "{flag} tcp://{address} is in use; stop what listens there, or give another port (0 takes a free one)"
+        "{flag} tcp://{address} is in use; stop the program that listens there, or give another port (0 takes a free one)"
     )]
     AddressInUse { flag: &'static str, address: SocketAddr },
     #[error("{flag}: {error}")]
@@ -197,7 +197,7 @@ impl Running {
         *opened = Some(Arc::clone(&database));
         let max_connections = match args.front {
             FrontDoor::Puma => descriptors::for_the_app(limit, size, args.max_connections)?,
-            // tiny_http has no limit.
+            // tiny_http does not limit connections.
             FrontDoor::TinyHttp => usize::MAX,
         };
         let settings = StreamSettings {
@@ -396,7 +396,9 @@ impl Running {
         match self.shut_the_app_down(left) {
             None => return Stop::AtOnce,
             Some(Shutdown::Abandoned { threads }) => {
-                log::warn!("{threads} threads were still busy after {force_shutdown_after:?}, and are left");
+                log::warn!(
+                    "{threads} threads were still busy after {force_shutdown_after:?}, and are abandoned"
+                );
             }
             Some(Shutdown::Drained | Shutdown::Forced) => {}
         }
@@ -439,7 +441,7 @@ impl Running {
         let (tell, ended) = bounded(1);
         let app = Arc::clone(&self.app);
         let waiter = threads::spawn("stop", move || {
-            // After a halt, there is no receiver.
+            // After a halt, the receiver is gone.
             let _ = tell.send(app.shutdown(timeout));
         });
         if let Err(error) = waiter {

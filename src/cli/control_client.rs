@@ -32,16 +32,16 @@ pub struct ControlAnswer {
     pub body: String,
 }
 
-/// The reason why there is no answer.
+/// Why a request was not answered.
 #[derive(Debug, Error)]
 pub enum AskError {
     #[error("cannot connect: {0}")]
     Unreachable(HttpError),
     #[error("the connection broke: {0}")]
     Broken(HttpError),
-    #[error("no whole answer within {0:?}")]
+    #[error("no complete answer within {0:?}")]
     TimedOut(Duration),
-    #[error("its answer is not a whole HTTP/1.x response, so it is probably not a control server")]
+    #[error("its answer is not a complete HTTP/1.x response, so it is probably not a control server")]
     NoControlServer,
 }
 

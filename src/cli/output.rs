@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_all_errors_only_a_closed_pipe_is_success() {
+    fn only_a_closed_pipe_counts_as_success() {
         assert!(check(Ok(())).is_ok() && check(Err(ErrorKind::BrokenPipe.into())).is_ok());
         for kind in [ErrorKind::StorageFull, ErrorKind::WriteZero, ErrorKind::Other] {
             assert!(check(Err(kind.into())).is_err_and(|it| it.to_string().contains("standard output")));

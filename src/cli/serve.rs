@@ -206,7 +206,7 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
                 running.halt();
             }
         }
-        // After a second signal, there is no receiver.
+        // After a second signal, the receiver is gone.
         let _ = tell.send(());
     };
     let (hand, handed) = bounded(1);

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_is_a_line_and_the_number_asked_for_ends_it() {
+    fn each_event_is_a_line_and_the_given_number_ends_the_command() {
         let (url, server) = serve(TWO_EVENTS);
         let args = typed(&["--events", "2", "--last-event-id", "7", &url]).unwrap();
         let (out, mut notes) = (Written::default(), Written::default());
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn time_an_interruption_and_a_failure_end_it_differently() {
+    fn a_time_limit_an_interrupt_and_a_failure_end_the_command_differently() {
         let (url, server) = serve(TWO_EVENTS);
         let args = typed(&["--for", "50ms", &url]).unwrap();
         let mut notes = Written::default();

@@ -133,7 +133,7 @@ impl Trace {
     /// Removes the last piece if it was not written completely.
     fn cut(&self) {
         if let Err(error) = self.output.cut(self.whole) {
-            log::warn!("--trace {}: its last line is not whole: {error}", self.path.display());
+            log::warn!("--trace {}: its last line is incomplete: {error}", self.path.display());
         }
     }
 }

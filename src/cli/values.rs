@@ -105,7 +105,7 @@ pub fn pool_size(text: &str) -> Result<PoolSize, String> {
     let (min, max) = text.split_once(':').unwrap_or((text, text));
     let size = min.parse().ok().zip(max.parse().ok()).and_then(|(min, max)| PoolSize::new(min, max).ok());
     size.filter(|size| size.max() <= MOST).ok_or_else(|| {
-        format!("give MIN:MAX, such as 8:8 or 0:5, MAX from 1 to {MOST} and MIN no more than that")
+        format!("give MIN:MAX, such as 8:8 or 0:5, with MAX from 1 to {MOST} and MIN at most MAX")
     })
 }
 

@@ -105,12 +105,12 @@ impl Guard {
         let field = odd_field(request);
         if asks != Asks::ToChange {
             return format!(
-                "refused: the field {field} shows a browser, and nothing shows that a page of this server asks; open the address itself"
+                "refused: the field {field} shows that a browser sent this request, and nothing shows that it came from a page of this server; open the address itself"
             );
         }
         if !names_loopback(request) {
             return format!(
-                "refused: an order without a token needs a loopback name, such as localhost, as Host; ask there, {SET_TOKEN}"
+                "refused: an order without a token needs a loopback name, such as localhost, as Host; use such a name, {SET_TOKEN}"
             );
         }
         match Sender::of(request) {
@@ -121,7 +121,7 @@ impl Guard {
             }
             Sender::Browser => {
                 format!(
-                    "refused: the field {field} shows a browser, and a browser gives orders on this server's own pages only; leave the field out"
+                    "refused: the field {field} shows that a browser sent this order, and browsers may give orders only on this server's own pages; leave the field out"
                 )
             }
             _ => format!(
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_without_a_token_names_the_field_and_what_would_do() {
+    fn a_refusal_without_a_token_names_the_field_and_the_remedy() {
         let guard = guard(None);
         for (fields, asks, words) in [
             (&[LOCAL, ("X-Request-Id", "1")][..], Asks::ToChange, ["X-Request-Id", "--control-token"]),
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_page_gives_orders_by_its_token_and_listens_by_it_where_nothing_else_says_so() {
+    fn our_own_page_gives_orders_and_may_listen_with_its_token() {
         let guard = guard(None);
         let token = guard.page_token().to_owned();
         let brings = (TOKEN_HEADER, token.as_str());
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_everything_to_programs_under_any_name_that_is_answered() {
+    fn a_token_gives_programs_access_to_everything_from_any_allowed_host() {
         let guard = guard(Some("s3cret"));
         let (with, without) = ("/halt?token=s3cret", "/halt?token=s3cre");
         for fields in [&[][..], &[LOCAL], &[NAME], &[NAME, ("X-Forwarded-For", "203.0.113.7")]] {

@@ -43,7 +43,7 @@ pub(super) enum LabError {
     #[error("{MAX_TABS} tabs are open; close one")]
     TooManyTabs,
     #[error(
-        "{wanted} more zombies would be more than {MAX_ZOMBIES}; there are {there}, and a reset closes them"
+        "{wanted} more zombies would be more than {MAX_ZOMBIES}; {there} are open, and a reset closes them"
     )]
     TooManyZombies { wanted: usize, there: usize },
     #[error("{MAX_PAGES} page requests wait already; a reset ends them")]
@@ -175,7 +175,7 @@ impl Laboratory {
     pub fn open_tab(&self, wanted: Option<u32>) -> Result<ShownTab, LabError> {
         let (reserved, number) = self.reserve_tab(wanted)?;
         let settings = Settings { name: format!("lab tab {number}"), ..Settings::default() };
-        // Its events have no receiver: the server records what happens to it.
+        // Nothing receives its events: the server records what happens to it.
         let (to, _) = bounded(0);
         let tab = Tab::open_into(&self.url(&tab_target(number)), settings, to)?;
         let shown = show_tab(number, &tab);
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_after_a_reset_opens_what_it_says() {
+    fn an_order_after_a_reset_opens_its_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let laboratory = Laboratory::new(listener.local_addr().unwrap());
         laboratory.close_all();

@@ -120,8 +120,8 @@ const NONE: &[Parameter] = &[];
 const TAB: Takes = Takes::Number { what: "the number of a tab", least: 1, most: MAX_TABS as u64 };
 const ZOMBIES: Takes = Takes::Number { what: "a number of zombies", least: 1, most: MAX_ZOMBIES as u64 };
 const MOMENT: Takes = Takes::Number { what: "the number of a moment", least: 0, most: u64::MAX };
-const MIN: Takes = Takes::Number { what: "a minimum of threads", least: 0, most: MAX_THREADS };
-const MAX: Takes = Takes::Number { what: "a maximum of threads", least: 1, most: MAX_THREADS };
+const MIN: Takes = Takes::Number { what: "a minimum number of threads", least: 0, most: MAX_THREADS };
+const MAX: Takes = Takes::Number { what: "a maximum number of threads", least: 1, most: MAX_THREADS };
 const THREADS: Takes =
     Takes::Number { what: "a number of threads, as minimum and maximum,", least: 1, most: MAX_THREADS };
 
@@ -301,7 +301,7 @@ impl Takes {
         match self {
             Takes::Seconds => "a number of seconds, such as 30 or 0.5".to_owned(),
             Takes::SecondsOrOff => "a number of seconds above 0, such as 30 or 0.5, or off".to_owned(),
-            Takes::Number { what, least, most: u64::MAX } => format!("{what} from {least} on"),
+            Takes::Number { what, least, most: u64::MAX } => format!("{what}, at least {least}"),
             Takes::Number { what, least, most } => format!("{what} from {least} to {most}"),
         }
     }

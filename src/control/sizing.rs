@@ -24,12 +24,12 @@ pub(super) enum SizeError {
     #[error("the database pool cannot grow: {size} connections do not fit: {why}")]
     NoRoom { size: usize, why: String },
     #[error(
-        "the database pool cannot grow: {size} connections leave room for {room} connections of clients, and {open} are open"
+        "the database pool cannot grow: {size} connections would allow only {room} connections of clients, and {open} are open"
     )]
     TooManyClients { size: usize, room: usize, open: usize },
     #[error("the database pool cannot grow: {0}")]
     Database(OpenError),
-    #[error("size: {size} is more than the {most} connections of the start; give a size from 1 to {most}")]
+    #[error("size: {size} is more than the {most} connections at the start; give a size from 1 to {most}")]
     MoreThanAtStart { size: usize, most: usize },
 }
 

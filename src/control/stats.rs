@@ -58,7 +58,7 @@ struct VersionsJson {
 #[derive(Serialize)]
 struct ConnectionsJson {
     open: Option<usize>,
-    /// Maximum number of connections; null on tiny-http, which has no limit.
+    /// Maximum number of connections; null on tiny-http, which does not limit them.
     max: Option<usize>,
     /// Connections without a complete request that were closed to make room for others, since the start.
     evicted: u64,

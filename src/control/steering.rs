@@ -184,8 +184,8 @@ fn label(ask: Ask, given: &Given) -> Option<String> {
             None => "max age off".to_owned(),
         },
         Ask::Resize => match (given.number("min"), given.number("max")) {
-            (_, Some(max)) => format!("{max} threads at most"),
-            (Some(min), None) => format!("{min} threads at least"),
+            (_, Some(max)) => format!("at most {max} threads"),
+            (Some(min), None) => format!("at least {min} threads"),
             (None, None) => return None,
         },
         Ask::SetThreads => format!("{} threads", number("count")),

@@ -25,7 +25,8 @@ impl Token {
         if !text.is_empty() && text.bytes().all(stands_for_itself) {
             return Ok(Token(text.to_owned()));
         }
-        Err("give a token of ASCII letters, digits and signs, without a blank, &, ;, # or a quote".to_owned())
+        Err("give a token of ASCII letters, digits and punctuation, without spaces, &, ;, # and quotes"
+            .to_owned())
     }
 
     /// How many characters it has.
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_stands_for_itself_in_a_query_and_in_a_file() {
+    fn a_token_needs_no_encoding_in_a_query_or_in_a_file() {
         assert_eq!(Token::new("s3cret_-+/=.~").map(|it| it.reveal().to_owned()), Ok("s3cret_-+/=.~".into()));
         for wrong in ["", "a b", "a&b", "a;b", "a#b", "\"a\"", "a\r\nb", "äöü", "a\0b"] {
             let refusal = Token::new(wrong).unwrap_err();
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_itself_alone_and_is_not_shown() {
+    fn a_token_equals_only_its_own_text_and_is_never_printed() {
         let token = Token::new("s3cret").unwrap();
         assert!(token.is("s3cret"));
         for other in ["", "s3cre", "s3cret1", "S3cret"] {

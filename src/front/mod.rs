@@ -79,7 +79,7 @@ impl AppServer {
         either!(self, server => server.fill());
     }
 
-    /// Returns the maximum number of connections, or `None` with tiny_http, which has no limit.
+    /// Returns the maximum number of connections, or `None` with tiny_http, which does not limit them.
     pub fn max_connections(&self) -> Option<usize> {
         match self {
             AppServer::Puma(server) => Some(server.max_connections()),

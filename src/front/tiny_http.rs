@@ -10,8 +10,8 @@
 //!   declares an unwanted body (over 1 KiB, or of unknown length), or one over `max_body_bytes`, is therefore answered
 //!   through `upgrade()`, and its connection is leaked on purpose: two descriptors and a thread of tiny_http, instead of
 //!   the process. A request that is still queued when the server stops is leaked for the same reason.
-//! - A client that declares a wanted body of a permitted size and sends it slowly holds its pool thread meanwhile. A
-//!   read timeout is not possible, since it would end the listener as well.
+//! - A client that declares a wanted body of a permitted size and sends it slowly holds its pool thread for that time.
+//!   A read timeout is not possible, since it would end the listener as well.
 //! - Each request that a client pipelines behind its own open stream holds a pool thread until that stream ends.
 //! - A request in HTTP/2.0 or 3.0 is never answered. tiny_http waits for it to be dropped, and its thread and
 //!   descriptors are lost.
@@ -127,7 +127,7 @@ pub struct TinyHttpServer {
 
 /// The listener, and the acceptor: a thread that takes requests from tiny_http and pushes them into `todo`.
 struct TinyHttpFront {
-    /// None after a stop. The listener closes when the last reference is dropped.
+    /// `None` after a stop. The listener closes when the last reference is dropped.
     server: Mutex<Option<Arc<tiny_http::Server>>>,
     address: SocketAddr,
     acceptor: StoppableThread,
@@ -276,7 +276,7 @@ struct TinyHttpAcceptor {
 }
 
 impl TinyHttpAcceptor {
-    /// Runs until it is stopped (None), or until the listener has ended by itself (the reason).
+    /// Runs until it is stopped, and returns `None`. If the listener ends by itself, returns the reason.
     fn run(mut self, stop: &StopSignal) -> Option<String> {
         let mut looked = Instant::now();
         loop {

@@ -56,7 +56,7 @@ pub enum ChromiumError {
     #[error("Chromium's DevTools: {0}")]
     Call(#[from] CallError),
     /// DevTools sent an unexpected answer.
-    #[error("Chromium's DevTools answered {0}")]
+    #[error("Chromium's DevTools gave an unexpected answer: {0}")]
     Unexpected(Value),
 }
 

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_names_what_was_expected_only_if_it_did_not_come_true() {
+    fn a_claim_names_the_expected_value_only_if_it_did_not_hold() {
         let mut claims = Claims::default();
         claims.equal("tabs", 8, 8).says("8 tabs stream");
         claims.equal("tabs", 8, 2).says("2 tabs stream");

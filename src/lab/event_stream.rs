@@ -38,7 +38,7 @@ pub struct ReceivedEvent {
 ///
 /// The parser cannot be used any further for this connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an event of the stream is larger than {limit} bytes and still not finished")]
+#[error("an event of the stream has more than {limit} bytes and is still incomplete")]
 pub struct EventTooLarge {
     /// The limit in bytes.
     pub limit: usize,
@@ -188,7 +188,7 @@ impl Parser {
         }
     }
 
-    /// A blank line: the id counts even when there is no data to dispatch.
+    /// A blank line: the id counts even without data to dispatch.
     fn dispatch(&mut self) -> Option<ReceivedEvent> {
         let mut data = std::mem::take(&mut self.pending.data);
         let event_type = std::mem::take(&mut self.pending.event_type);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_retry_puts_the_default_back_and_a_bad_one_changes_nothing() {
+    fn an_empty_retry_restores_the_default_and_an_invalid_one_changes_nothing() {
         let mut parser = Parser::default();
         events(&mut parser, b"retry: 0000000000000000000000000800\nretry: 1 \n");
         assert_eq!(parser.retry(), Some(Duration::from_millis(800)));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finished_is_bounded_in_the_line_and_over_lines() {
+    fn an_unfinished_event_is_limited_within_a_line_and_over_lines() {
         let mut long_line = Parser::with_limit(100);
         assert_eq!(long_line.feed(&[b'x'; 101], |_| ()), Err(EventTooLarge { limit: 100 }));
         let mut whole_line = Parser::with_limit(100);

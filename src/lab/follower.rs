@@ -54,7 +54,7 @@ impl RecordFollower {
         Ok(RecordFollower { followed, _thread: thread })
     }
 
-    /// Returns what `look` makes of the record so far. The follower waits meanwhile.
+    /// Returns the result of `look` on the record so far. The follower waits until `look` returns.
     pub fn record<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
         look(&lock(&self.followed).record)
     }
@@ -79,6 +79,6 @@ impl FollowedRecord {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // After a panic in the middle of an update, a story may lack a field, but has no wrong one.
+    // After a panic in the middle of an update, a story may lack a field, but its other fields are correct.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@
 //!
 //! Everything blocks the calling thread: [`get`], [`post`] and [`request`] for at most their timeout, a bare
 //! [`Connection`] until its deadline. A [`Closer`] ends either from another thread. Only the name resolver, which is
-//! used for names that are not loopback, has no time limit.
+//! used for names that are not loopback, may block for longer.
 
 pub mod address;
 pub mod body;
@@ -43,7 +43,7 @@ pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The text is not a URL, or not one that can be requested.
-    #[error("{url:?} is not a URL with a host that can be asked: {why}; give http://HOST[:PORT]/PATH")]
+    #[error("{url:?} is not the URL of a server: {why}; give http://HOST[:PORT]/PATH")]
     BadUrl {
         /// The text.
         url: String,
@@ -51,7 +51,7 @@ pub enum HttpError {
         why: String,
     },
     /// The scheme is not `http`.
-    #[error("{url} is {scheme}, and only plain http is spoken here: give the server's http:// address")]
+    #[error("{url} uses {scheme}, but only plain http is supported; give the server's http:// address")]
     NotHttp {
         /// The text.
         url: String,
@@ -59,13 +59,13 @@ pub enum HttpError {
         scheme: String,
     },
     /// A header value contains CR, LF or NUL.
-    #[error("the value of {name} has a line break or a NUL, which a header cannot carry")]
+    #[error("the value of {name} has a line break or a NUL, which a header cannot contain")]
     BadHeaderValue {
         /// The header.
         name: &'static str,
     },
     /// The resolver does not know the name.
-    #[error("the name {host} was not resolved: {source}")]
+    #[error("cannot resolve {host}: {source}")]
     Resolve {
         /// The name.
         host: String,
@@ -79,7 +79,7 @@ pub enum HttpError {
         to: String,
     },
     /// The connection was not made in time.
-    #[error("{to} did not take the connection within {after:?}")]
+    #[error("{to} did not accept the connection within {after:?}")]
     ConnectTimedOut {
         /// Name, port and addresses.
         to: String,
@@ -87,10 +87,10 @@ pub enum HttpError {
         after: Duration,
     },
     /// Another thread ended the attempt to connect.
-    #[error("the attempt to connect was given up on this side")]
+    #[error("the attempt to connect was canceled on this side")]
     GivenUp,
     /// The connection could not be made, for any other cause.
-    #[error("no connection to {to}: {source}")]
+    #[error("cannot connect to {to}: {source}")]
     Connect {
         /// Name, port and addresses.
         to: String,
@@ -98,10 +98,10 @@ pub enum HttpError {
         source: io::Error,
     },
     /// The request was sent, but no byte of an answer arrived in time.
-    #[error("connected, but not a byte of an answer came in time")]
+    #[error("connected, but received no byte of an answer in time")]
     NoFirstByte,
     /// The time was up in the middle of the request or of the answer.
-    #[error("time was up in the middle of the exchange")]
+    #[error("the time was up in the middle of the exchange")]
     TimedOut,
     /// The server closed the connection without a byte.
     #[error("the server closed the connection without an answer")]
@@ -113,7 +113,7 @@ pub enum HttpError {
         source: io::Error,
     },
     /// The connection ended in the middle of the head, or before the body's end.
-    #[error("the answer ended before it was whole")]
+    #[error("the answer ended before it was complete")]
     EndedEarly,
     /// The head is larger than [`MAX_HEAD_BYTES`] or has more than [`MAX_HEADERS`] fields.
     #[error("the head of the answer is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")]
@@ -126,7 +126,7 @@ pub enum HttpError {
     },
     /// A coding that cannot be undone.
     #[error(
-        "the answer's {field} is {coding:?}, which cannot be undone here; gzip, deflate and br can: \
+        "the answer's {field} is {coding:?}, which is not supported; gzip, deflate and br are: \
          let the server send it without"
     )]
     UnknownCoding {
@@ -136,7 +136,7 @@ pub enum HttpError {
         coding: String,
     },
     /// Its length, its chunks or its coding are invalid.
-    #[error("the body of the answer is framed wrongly: {what}")]
+    #[error("the framing of the answer's body is invalid: {what}")]
     BadFraming {
         /// What is wrong with it.
         what: String,
@@ -313,7 +313,7 @@ pub fn parse_url(text: &str) -> Result<Url, HttpError> {
 pub(crate) fn bad_url(text: &str, error: &url::ParseError) -> HttpError {
     let has_zone = *error == url::ParseError::InvalidIpv6Address && text.contains('%');
     let why = match error {
-        _ if has_zone => "an address in a URL has no zone, so leave out % and what follows it".to_owned(),
+        _ if has_zone => "an address in a URL cannot have a zone; leave out % and what follows it".to_owned(),
         url::ParseError::RelativeUrlWithoutBase => "it does not begin with http://".to_owned(),
         error => error.to_string(),
     };
@@ -328,7 +328,7 @@ pub fn check_url(url: &Url) -> Result<(), HttpError> {
     }
     match (url.host(), url.port()) {
         (None, _) => bad("it has no host"),
-        (Some(_), Some(0)) => bad("port 0 is not one that a server can have"),
+        (Some(_), Some(0)) => bad("a server cannot have port 0"),
         _ => Ok(()),
     }
 }

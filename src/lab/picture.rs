@@ -42,7 +42,7 @@ pub struct PictureError(#[from] minijinja::Error);
 /// How a scene is drawn.
 #[derive(Debug, Clone, Default)]
 pub struct PictureLook<'a> {
-    /// The title of a separate file, which contains its style. A picture in a page has no title.
+    /// The title of a separate file, which contains its style. A picture in a page is drawn without one.
     pub title: Option<&'a str>,
     /// What a screen reader says.
     pub label: &'a str,

@@ -433,7 +433,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn of_many_ended_stories_the_newest_are_kept() {
+    fn only_the_newest_of_many_ended_stories_are_kept() {
         let mut record = two_threads();
         for (request, story) in &mut record.stories {
             (story.queued_us, story.finished_us) = (0, (*request < 3).then_some(request * 1000));

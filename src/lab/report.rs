@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_says_what_was_tested_and_what_came_out() {
+    fn the_page_states_what_was_tested_and_the_result() {
         let page = page(true, None);
         assert!(
             page.contains("Three browser tabs, each with an event stream, were opened on a model of Puma"),

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_when_it_is_dropped_and_when_its_owner_has_gone() {
+    fn a_folder_is_removed_when_it_is_dropped_and_when_its_owner_has_ended() {
         let scratch = Scratch::make("ninetabs-test").unwrap();
         let path = scratch.path().to_owned();
         fs::write(path.join("file"), "").unwrap();

@@ -82,7 +82,7 @@ impl Story {
         self.started.map(|(at_us, _)| at_us).or(self.finished_us)
     }
 
-    /// Its name on screen. A connection that has no request yet is a spare one.
+    /// Its name on screen. A connection on which no request has arrived yet is a spare one.
     pub fn name(&self) -> String {
         if self.target.is_empty() { "spare connection".to_owned() } else { name_of(&self.target) }
     }

@@ -145,7 +145,7 @@ pub enum Cause {
     #[error("the connection was cut on this side")]
     Cut,
     /// More redirects in a row than [`MAX_REDIRECTS`].
-    #[error("the server redirects in a circle")]
+    #[error("the server redirects in a loop")]
     TooManyRedirects,
     /// The connection was not made, or broke.
     #[error("{0}")]
@@ -163,7 +163,7 @@ pub enum Reason {
     Unauthorized(String),
     /// A redirect to another origin, which does not allow the page's origin to read the answer.
     #[error(
-        "{origin} is another origin than the stream's own, and its answer does not allow it: \
+        "{origin} is not the stream's own origin, and its answer does not allow that one: \
          let it send Access-Control-Allow-Origin, or give its address"
     )]
     OtherOrigin {
@@ -183,7 +183,7 @@ pub enum Reason {
 
 fn status_in_words(status: u16) -> String {
     let why = match status {
-        401 => "; a user and a password can stand in the URL: http://USER:PASSWORD@HOST/",
+        401 => "; the URL may contain a user and a password: http://USER:PASSWORD@HOST/",
         _ => "",
     };
     format!("the server answered {status}, which ends an EventSource for good{why}")
@@ -331,7 +331,7 @@ impl Tab {
     }
 
     /// Drops the connection, even in the middle of an event, as a broken network would. The tab then reconnects by
-    /// its rules. Returns `false` if there was no connection.
+    /// its rules. Returns `false` if the tab had none.
     pub fn cut(&self) -> bool {
         let mut state = self.shared.state();
         let Some(closer) = state.closer.clone() else { return false };

@@ -129,7 +129,7 @@ fn collect(mut pipe: impl Read + Send + 'static) -> Result<JoinHandle<String>, S
         let mut kept = Vec::new();
         let read = pipe.by_ref().take(MAX_OUTPUT_BYTES).read_to_end(&mut kept);
         if let Err(error) = read.and_then(|_| io::copy(&mut pipe, &mut io::sink())) {
-            log::debug!("a visitor's output broke off: {error}");
+            log::debug!("the output of a program could not be read to its end: {error}");
         }
         String::from_utf8_lossy(&kept).into_owned()
     })

@@ -1,5 +1,4 @@
-//! A connection on which answers are read one by one, each to its end and no further, whatever a server sends
-//! instead.
+//! A connection on which answers are read one by one, each exactly to its end, whatever a server sends.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};

@@ -15,12 +15,12 @@ pub struct Axe {
 }
 
 impl Axe {
-    /// Fetches it; `None` as [`npm::fetch`] has it.
+    /// Fetches it. Returns `None` when [`npm::fetch`] does.
     pub fn fetch() -> Option<Axe> {
         npm::fetch(PACKAGE, "axe.min.js").map(|source| Axe { source })
     }
 
-    /// Serious and critical findings in a tab's page at this moment: each rule with the elements that violate
+    /// The current serious and critical findings in a tab's page: each rule with the elements that violate
     /// it.
     pub fn serious(&self, browser: &Browser, tab: &Tab) -> Vec<String> {
         let begin = "window.found = undefined;

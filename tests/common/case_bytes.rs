@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-/// The bytes that the case of that name sends.
+/// The bytes that the case with this name sends.
 pub struct Case {
     pub name: String,
     pub bytes: Vec<u8>,

@@ -3,7 +3,7 @@
 //! A case sends its steps in order, with the waits in them, reads the answers that it expects, and then
 //! checks the connection: is it kept (a further `GET /up` is answered, and nothing else arrives), did the
 //! server decide to close it, or was it closed when a time limit ran out? A write that fails because the
-//! server has already closed is not a failure by itself. Each case blocks for its own time limit at most.
+//! server has already closed is not a failure by itself. Each case blocks for at most its own time limit.
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, SocketAddr};
@@ -15,11 +15,11 @@ use serde_json::Value;
 use super::answers::{Answer, Halt, Wire};
 use super::case_bytes::base64;
 
-/// How long nothing must arrive until it counts as nothing.
+/// How long no byte must arrive before the test concludes that none will.
 const QUIET: Duration = Duration::from_millis(120);
 /// A close within this time is a decision of the server, a later one is a timeout.
 const PROMPT: Duration = Duration::from_millis(2_500);
-/// For a case without a limit of its own.
+/// The limit of a case that has none of its own.
 const LIMIT_MS: u64 = 6_000;
 
 #[derive(Debug, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Case {
     pub expect: Expect,
     #[serde(default = "limit")]
     timeout_ms: u64,
-    /// Puma itself does not pass it, but a good server does.
+    /// Whether Puma itself does not pass it, although a good server does.
     #[serde(default)]
     pub stricter: bool,
     #[serde(default)]
@@ -83,9 +83,9 @@ pub struct Expect {
 #[serde(rename_all = "kebab-case")]
 enum Connection {
     KeepAlive,
-    /// The answer says `close`, and the connection ends.
+    /// The answer has `close`, and the connection ends.
     Close,
-    /// The connection ends, whatever the answer says.
+    /// The connection ends, whatever the answer has.
     ClosedByServer,
 }
 

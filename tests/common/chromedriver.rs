@@ -1,4 +1,4 @@
-//! The real Chromium with a chromedriver of a test's own, driven through WebDriver.
+//! The real Chromium, with a separate chromedriver for each test, driven through WebDriver.
 //!
 //! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the
 //! driver has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call
@@ -82,7 +82,7 @@ impl Browser {
         Browser::start_with(&[])
     }
 
-    /// The same, for a browser that was started with these switches as well.
+    /// The same, for a browser that is started with these additional switches.
     pub fn start_with(switches: &[&str]) -> Option<Browser> {
         super::program("chromium")?;
         let driver = super::program("chromedriver")?;

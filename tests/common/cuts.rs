@@ -49,7 +49,7 @@ pub fn cut<'a>(bytes: &'a [u8], lengths: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// Reads requests until one is refused or the last of a connection, as Client does.
+/// Reads requests until one is refused or is the last of its connection, as Client does.
 pub fn requests(pieces: &[&[u8]]) -> Requests {
     let mut reader = RequestReader::new(MAX_HEAD_BYTES, MAX_BODY_BYTES);
     let mut seen = Requests { whole: Vec::new(), refused: None };
@@ -120,12 +120,12 @@ pub fn same_requests(bytes: &[u8], lengths: &[usize]) {
     same(bytes, lengths, requests);
 }
 
-/// As [`same_requests`], for a chunked body.
+/// Like [`same_requests`], for a chunked body.
 pub fn same_chunks(bytes: &[u8], lengths: &[usize]) {
     same(bytes, lengths, chunks);
 }
 
-/// As [`same_requests`], for an event stream.
+/// Like [`same_requests`], for an event stream.
 pub fn same_events(bytes: &[u8], lengths: &[usize]) {
     same(bytes, lengths, events);
 }

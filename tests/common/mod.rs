@@ -61,8 +61,8 @@ impl Stopped {
 }
 
 impl Server {
-    /// Starts it with these flags besides its addresses, database and state file, and waits until it listens.
-    /// There is no producer unless the flags enable it.
+    /// Starts it with its addresses, database and state file and with these additional flags, and waits until
+    /// it listens. There is no producer unless the flags enable it.
     pub fn start(flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command(folder.path());
@@ -70,12 +70,12 @@ impl Server {
         Server::spawn(command, folder)
     }
 
-    /// As `start`, with that front door.
+    /// Like `start`, with this front door.
     pub fn on(front: &str, flags: &[&str]) -> Server {
         Server::start(&[&["--front", front], flags].concat())
     }
 
-    /// As `start`, with at most this many descriptors.
+    /// Like `start`, with at most this many descriptors.
     pub fn with_descriptors(limit: u32, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let plain = Server::command(folder.path());
@@ -88,7 +88,7 @@ impl Server {
         Server::spawn(command, folder)
     }
 
-    /// As `start`, with its app on this address instead of loopback.
+    /// Like `start`, with its app on this address instead of loopback.
     pub fn bound_to(address: &str, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command_on(address, folder.path());
@@ -96,7 +96,7 @@ impl Server {
         Server::spawn(command, folder)
     }
 
-    /// Starts another one on the same database.
+    /// Starts another server on the same database.
     pub fn beside(&self, flags: &[&str]) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Server::command(folder.path());
@@ -117,7 +117,7 @@ impl Server {
         Stopped { folder, app: self.app }
     }
 
-    /// As `start`, with the flags as on a command line.
+    /// Like `start`, with the flags as on a command line.
     pub fn start_with(flags: &str) -> Server {
         Server::start(&flags.split_whitespace().collect::<Vec<_>>())
     }
@@ -258,7 +258,7 @@ pub fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A whole exchange, as pumactl asks: status and body.
+/// Sends a request as pumactl does, and returns the status and the body.
 pub fn call(to: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let (head, body) = answer(to, method, path);
     (head.status, body)
@@ -328,8 +328,8 @@ pub fn stopped_reader(server: &Server) -> TcpStream {
     client
 }
 
-/// Waits until the write to this client is blocked: some bytes were sent, and no more follow. There is a
-/// pause between two events as well, but a shorter one.
+/// Waits until the write to this client is blocked: some bytes were sent, and no more follow. The pause
+/// between two events is shorter than that.
 pub fn wait_until_blocked(server: &Server, client: &TcpStream) {
     let port = u64::from(client.local_addr().unwrap().port());
     let (mut last, mut since) = (0, Instant::now());
@@ -387,7 +387,7 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not come in {PATIENCE:?}"))
 }
 
-/// Repeats `look` until it returns something, for that long at most.
+/// Repeats `look` until it returns something, but for at most this time.
 pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
     loop {

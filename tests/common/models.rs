@@ -34,7 +34,7 @@ pub fn ids(json: &str) -> Vec<i64> {
     models.iter().map(|model| model["id"].as_i64().unwrap()).collect()
 }
 
-/// The ids of the models that the app has.
+/// The ids of the app's models.
 pub fn ids_there(server: &Server) -> Vec<i64> {
     common::all_models(server.app).iter().map(|model| model["id"].as_i64().unwrap()).collect()
 }
@@ -61,8 +61,8 @@ pub fn assert_gapless(ids: &[i64], first: i64, who: &str) {
     }
 }
 
-/// Waits until the tab has received this model. The pages that are requested in this time are useful:
-/// tiny_http leaves a connection of a burst unread until another one ends.
+/// Waits until the tab has received this model. It requests pages in the meantime for a reason: tiny_http
+/// leaves a connection of a burst unread until another one ends.
 pub fn wait_for_id(server: &Server, tab: &Tab, id: i64) {
     common::wait_for("the last model", || {
         assert_eq!(common::get(server.app, "/up").0, 200);

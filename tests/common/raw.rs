@@ -16,7 +16,7 @@ pub fn send(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// As [`send`], from a client whose kernel takes a few kilobytes: a reader that stalls soon.
+/// Like [`send`], from a client whose kernel takes only a few kilobytes, so that it stalls soon.
 pub fn send_with_small_buffer(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -27,7 +27,7 @@ pub fn send_with_small_buffer(to: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// A whole exchange of HTTP/1.0, so that its end is the connection's end.
+/// Sends an HTTP/1.0 request and reads to the end of the connection.
 pub fn ask(to: SocketAddr, request: &str) -> String {
     read_to_end(&mut send(to, request.as_bytes()))
 }
@@ -46,7 +46,7 @@ pub fn split(answer: &str) -> (u16, String) {
     (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body.to_owned())
 }
 
-/// Opens a stream and reads until its first event is whole.
+/// Opens a stream and reads until its first event is complete.
 pub fn open_stream(to: SocketAddr) -> TcpStream {
     let mut stream = send(to, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     read_until(&mut stream, "data: ");
@@ -81,13 +81,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's value; names in any case.
+    /// The value of a header. Names are case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
 }
 
-/// The value of a header in this head; names in any case.
+/// The value of a header in this head. Names are case-insensitive.
 pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().skip(1).find_map(|line| {
         let (given, value) = line.split_once(": ")?;
@@ -95,7 +95,7 @@ pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// Reads one answer and not a byte more.
+/// Reads exactly one answer.
 pub fn read_answer(stream: &mut TcpStream) -> Answer {
     let head = read_head(stream);
     let mut answer = Answer { status: split(&head).0, head, body: String::new() };
@@ -106,7 +106,7 @@ pub fn read_answer(stream: &mut TcpStream) -> Answer {
     answer
 }
 
-/// Reads a head, up to and with its empty line, and not a byte more.
+/// Reads a head to the end of its empty line, and not a byte more.
 pub fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];

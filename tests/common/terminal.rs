@@ -98,7 +98,7 @@ impl Terminal {
     }
 
     /// Whether any cell has a color.
-    pub fn has_colours(&self) -> bool {
+    pub fn has_colors(&self) -> bool {
         let parser = self.screen.lock().unwrap();
         let (rows, columns) = parser.screen().size();
         (0..rows.get()).any(|row| {

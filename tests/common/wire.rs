@@ -24,7 +24,7 @@ impl Asked {
         self.head.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// A header's value; names in any case.
+    /// The value of a header. Names are case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         super::header(&self.head, name)
     }
@@ -123,7 +123,7 @@ pub fn reset(stream: &TcpStream) {
     socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Blocks until `condition` holds; panics with `what` when it does not for long.
+/// Blocks until `condition` holds. Panics with `what` if that takes too long.
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {

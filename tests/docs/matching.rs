@@ -78,7 +78,7 @@ fn masked(line: &str) -> String {
     out
 }
 
-/// Digits, and a fraction behind them.
+/// The length of digits with an optional fraction.
 fn number_length(text: &str) -> usize {
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let whole = digits(text);

@@ -8,7 +8,7 @@ use super::root;
 use crate::common::Server;
 use crate::common::chromedriver::Browser;
 
-/// The most bytes that the picture may have.
+/// Maximum size of the picture, in bytes.
 const MOST_BYTES: usize = 150 * 1024;
 
 #[test]
@@ -19,7 +19,7 @@ fn the_wall_with_nine_tabs_makes_the_picture_of_the_readme() {
     browser.goto(&wall, &format!("http://{}/wall", server.control));
     let of = |state: &str| format!("document.querySelectorAll('[data-tab][data-state=\"{state}\"]').length");
     browser.wait_for(&wall, &format!("{} === 8 && {} === 1", of("streaming"), of("waiting-for-thread")));
-    // The lanes show a few writes of each stream then.
+    // The lanes then show a few writes of each stream.
     server.wait_for_stats("streams of 8 s", |stats| stats["streams"]["oldest_age_s"].as_f64() > Some(8.0));
     let picture = browser.screenshot(&wall);
     assert!(picture.starts_with(b"\x89PNG") && picture.len() <= MOST_BYTES, "{} bytes", picture.len());

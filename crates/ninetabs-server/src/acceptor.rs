@@ -69,7 +69,7 @@ impl Acceptor {
                 if !has_client(&self.listener) {
                     return self.go_on();
                 }
-                if !self.server.make_room_at_once() {
+                if !self.server.close_one_at_once() {
                     return self.pause(&"too many connections");
                 }
             }

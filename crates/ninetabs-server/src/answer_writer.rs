@@ -240,7 +240,7 @@ impl AnswerWriter {
         match self.state {
             WriteState::Open if due.is_empty() => {}
             WriteState::Open => {
-                // The timeline has the failure. There is no client left to report it to.
+                // The timeline has the failure, and the client is gone.
                 let _ = self.send([&due[..], &[], &[]]);
                 due.clear();
             }

@@ -1,9 +1,9 @@
 //! Framing: where a body ends and the next message begins.
 //!
-//! The framing of a request is decided in one pure function, [`of_request`]. Its result is no body, a counted
-//! body, a chunked body, or a refusal with its status; every known smuggling attempt is a row of its test
-//! table. The framing of an answer is an [`AnswerFraming`]. Models the decisions of Puma::Client#setup_body,
-//! and is stricter where docs/puma.md says so.
+//! The framing of a request is decided in one pure function, [`of_request`]. The result is one of four:
+//! without a body, a counted body, a chunked body, or a refusal with its status; every known smuggling
+//! attempt is a row of its test table. The framing of an answer is an [`AnswerFraming`]. Models the decisions
+//! of Puma::Client#setup_body, and is stricter where docs/puma.md says so.
 
 use super::first_line::Version;
 use super::head::RequestHead;
@@ -12,7 +12,7 @@ use super::refusal::Refusal;
 /// How the end of an answer's body is marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerFraming {
-    /// The answer has no body.
+    /// Nothing follows the head.
     None,
     /// The body has this many bytes.
     Counted(usize),
@@ -50,7 +50,7 @@ impl AfterAnswer {
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// The request has no body.
+    /// Nothing follows the head.
     None,
     /// The body has this many bytes.
     Counted(u64),

@@ -39,7 +39,7 @@ pub(super) struct PoolState<W> {
     pub(super) starting: bool,
     pub(super) shutdown: bool,
     /// Dropped when the last thread leaves during a shutdown, which disconnects the receiver.
-    somebody_here: Option<Sender<Infallible>>,
+    threads_left: Option<Sender<Infallible>>,
     timeline: Arc<Timeline>,
 }
 
@@ -130,7 +130,7 @@ impl<W> PoolState<W> {
         size: PoolSize,
         max_io: usize,
         timeline: Arc<Timeline>,
-        somebody_here: Sender<Infallible>,
+        threads_left: Sender<Infallible>,
     ) -> Self {
         PoolState {
             size,
@@ -145,7 +145,7 @@ impl<W> PoolState<W> {
             works_started: 0,
             starting: true,
             shutdown: false,
-            somebody_here: Some(somebody_here),
+            threads_left: Some(threads_left),
             timeline,
         }
     }
@@ -234,7 +234,7 @@ impl<W> PoolState<W> {
     }
 
     /// Whether a thread is free: it waits, and no work in todo is meant for it.
-    pub(super) fn is_anybody_waiting(&self) -> bool {
+    pub(super) fn has_free_thread(&self) -> bool {
         self.waiting > self.todo.len()
     }
 
@@ -242,7 +242,7 @@ impl<W> PoolState<W> {
     /// its end are then recorded for this request. An abandoned thread may continue as well, but is not
     /// listed.
     pub(super) fn goes_on_with(&mut self, number: usize, subject: Subject) -> bool {
-        let goes_on = self.is_anybody_waiting();
+        let goes_on = self.has_free_thread();
         if goes_on && let Some(thread) = self.processors.get_mut(&number) {
             thread.running = Some(subject);
         }
@@ -313,7 +313,7 @@ impl<W> PoolState<W> {
 
     /// Requests a trim. Returns whether a thread must leave, so that the caller wakes one to check.
     pub(super) fn trim(&mut self, trim: Trim) -> bool {
-        let asked = (trim == Trim::Forced || self.is_anybody_waiting())
+        let asked = (trim == Trim::Forced || self.has_free_thread())
             && self.spawned() > self.size.min.saturating_add(self.trim_requested);
         self.trim_requested += usize::from(asked);
         asked
@@ -362,7 +362,7 @@ impl<W> PoolState<W> {
 
     fn tell_if_all_left(&mut self) {
         if self.shutdown && self.processors.is_empty() && self.abandoned == 0 {
-            self.somebody_here = None;
+            self.threads_left = None;
         }
     }
 }

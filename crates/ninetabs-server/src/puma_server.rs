@@ -151,7 +151,7 @@ impl PumaServer {
         let connection = self.let_in.fetch_add(1, Ordering::Relaxed) + 1;
         let subject = Subject { connection, port: peer.port(), request: self.next_request() };
         let client = Client::new(Arc::new(socket), subject, Arc::clone(&self.limits), &self.pending);
-        if self.is_full() && !self.make_room() {
+        if self.is_full() && !self.evict_one() {
             return self.refuse(client, Refusal::TooManyConnections, None);
         }
         self.push(client);
@@ -392,13 +392,13 @@ impl PumaServer {
     }
 
     /// Evicts a connection. Returns false if there is none that can be evicted.
-    fn make_room(&self) -> bool {
+    fn evict_one(&self) -> bool {
         self.evict(|client| self.linger(client))
     }
 
     /// Closes a connection before this returns: the one that has lingered longest, or, if none lingers,
     /// an evicted one.
-    pub fn make_room_at_once(&self) -> bool {
+    pub fn close_one_at_once(&self) -> bool {
         let lingering = self.reactor.get().and_then(Reactor::take_longest_lingering);
         match lingering {
             Some(mut client) => {

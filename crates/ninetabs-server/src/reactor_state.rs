@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_waiting_is_taken_first_and_a_served_one_waits_anew() {
+    fn the_connection_that_waited_longest_is_taken_first_and_starts_over_once_served() {
         let mut state = ReactorState::new();
         let start = Instant::now();
         let at = |n: usize| start + Duration::from_secs(n as u64);

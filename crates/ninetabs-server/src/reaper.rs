@@ -29,7 +29,8 @@ impl Reaper {
             while stop.sleep(every) {
                 let told = streams.reap_aged();
                 if told > 0 {
-                    log::info!("stream reaper: interrupted {told} at their maximum age");
+                    let streams = if told == 1 { "stream" } else { "streams" };
+                    log::info!("stream reaper: interrupted {told} {streams} at the maximum age");
                 }
             }
             Ok(())

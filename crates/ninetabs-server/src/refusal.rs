@@ -63,7 +63,7 @@ impl Refusal {
     }
 
     /// Returns the complete answer. A request with an unreadable request line is answered in HTTP/1.0, as in
-    /// Puma, because the client's version is unknown. An answer to HEAD has no body.
+    /// Puma, because the client's version is unknown. An answer to HEAD is sent without a body.
     pub fn answer(self, version: Version, is_for_head: bool) -> Vec<u8> {
         let line = format!("{self}\n");
         // Every 503 is temporary.

@@ -163,7 +163,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let began = Instant::now();
                     let left = patience.total.saturating_sub(*waited);
-                    let room = self.wait_for_room(left.min(patience.stall.saturating_sub(stalled)));
+                    let room = self.wait_until_writable(left.min(patience.stall.saturating_sub(stalled)));
                     *waited += began.elapsed();
                     stalled += began.elapsed();
                     room?;
@@ -204,7 +204,7 @@ impl Socket {
     }
 
     /// Waits until the kernel takes more bytes. Fails when the time is up or the stream is cut.
-    fn wait_for_room(&self, left: Duration) -> io::Result<()> {
+    fn wait_until_writable(&self, left: Duration) -> io::Result<()> {
         if left.is_zero() {
             return Err(io::ErrorKind::WouldBlock.into());
         }

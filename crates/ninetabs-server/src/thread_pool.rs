@@ -127,8 +127,8 @@ impl<W: Work> ThreadPool<W> {
         process: impl Fn(W, &Processor<W>) + Send + Sync + 'static,
     ) -> Result<Self, PoolStartError> {
         let PoolOptions { name, min, max, max_io } = options;
-        let (somebody_here, all_left) = crossbeam_channel::bounded(0);
-        let state = PoolState::new(PoolSize::new(min, max)?, max_io, timeline, somebody_here);
+        let (threads_left, all_left) = crossbeam_channel::bounded(0);
+        let state = PoolState::new(PoolSize::new(min, max)?, max_io, timeline, threads_left);
         let (not_empty, not_full) = (Condvar::new(), Condvar::new());
         let process: Box<ProcessWork<W>> = Box::new(process);
         let shared = Arc::new(SharedPool { name, process, state: Mutex::new(state), not_empty, not_full });

@@ -136,7 +136,7 @@ pub enum Failure {
     /// Another connection held its lock for longer than the timeout.
     #[error("{0}")]
     Busy(EngineCause),
-    #[error("another program has used the greatest id there is ({}); {remedy}", i64::MAX)]
+    #[error("another program has used the greatest possible id ({}); {remedy}", i64::MAX)]
     OutOfIds { remedy: &'static str },
     /// Anything else.
     #[error("{0}")]

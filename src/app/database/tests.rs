@@ -113,5 +113,5 @@ fn a_model_beyond_the_greatest_id_is_refused_with_the_cause() {
     theirs::at(&path(&folder)).execute("INSERT INTO models VALUES (9223372036854775807, 'theirs', 1)");
     let error = database.lease().create("ours", 9).unwrap_err();
     assert!(matches!(error, CreateError::OutOfIds(_)), "{error}");
-    assert!(error.to_string().contains("the greatest id there is (9223372036854775807)"), "{error}");
+    assert!(error.to_string().contains("the greatest possible id (9223372036854775807)"), "{error}");
 }

@@ -18,7 +18,7 @@ pub struct Claimed {
 }
 
 impl Claimed {
-    /// Creates an empty file if there is no file: SQLite takes it for a new database. Errors are left to
+    /// Creates an empty file if none exists: SQLite takes it for a new database. Errors are left to
     /// SQLite, which describes them better.
     pub fn at(path: &Path) -> Claimed {
         let path = FilePlace::of(path).map_or_else(|_| path.to_owned(), |place| place.real);

@@ -58,9 +58,9 @@ pub enum FileError {
     Socket,
     #[error("this descriptor is open for reading only")]
     ReadOnly,
-    #[error("nothing came through it in {SMALL_WITHIN:?}")]
+    #[error("no data came through it within {SMALL_WITHIN:?}")]
     Silent,
-    #[error("it did not end in {SMALL_WITHIN:?}")]
+    #[error("it did not end within {SMALL_WITHIN:?}")]
     Unended,
     #[error("the path has a symbolic link in a folder where every user can create one")]
     SharedLink,

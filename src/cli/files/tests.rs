@@ -81,7 +81,7 @@ fn a_file_of_another_process_is_never_removed() {
 }
 
 #[test]
-fn of_a_link_the_target_is_written_and_the_link_stays() {
+fn a_link_stays_and_its_target_is_written() {
     let desk = Desk::new().with("real", "old");
     symlink("real", desk.at("link")).unwrap();
     symlink(desk.at("link"), desk.at("link to link")).unwrap();
@@ -96,7 +96,7 @@ fn of_a_link_the_target_is_written_and_the_link_stays() {
 }
 
 #[test]
-fn a_link_in_a_folder_where_everyone_can_make_one_is_not_followed() {
+fn a_link_in_a_folder_where_every_user_can_create_one_is_not_followed() {
     let desk = Desk::new().with("real", "old");
     fs::create_dir(desk.at("shared")).unwrap();
     fs::set_permissions(desk.at("shared"), fs::Permissions::from_mode(0o1777)).unwrap();
@@ -157,7 +157,7 @@ fn a_file_that_is_replaced_passes_its_mode_and_owner_on() {
 }
 
 #[test]
-fn a_file_that_another_is_mounted_on_is_written_in_place() {
+fn a_file_that_is_a_mount_point_is_written_in_place() {
     let desk = Desk::new().with("outside", "an old text that is longer").with("inside", "");
     let mount = |args: &[&str]| Command::new("mount").args(args).stderr(Stdio::null()).status();
     let (outside, inside) = (desk.at("outside"), desk.at("inside"));
@@ -217,7 +217,7 @@ fn a_claimed_database_is_removed_unless_it_was_there_or_is_in_use() {
 }
 
 #[test]
-fn a_descriptor_of_this_process_is_written_behind_what_was_written_to_it() {
+fn a_write_to_a_descriptor_of_this_process_follows_earlier_output() {
     let desk = Desk::new();
     for (name, is_appended) in [("appended", true), ("written", false)] {
         fs::write(desk.at(name), if is_appended { "before " } else { "" }).unwrap();
@@ -270,7 +270,7 @@ fn a_socket_is_written_to_by_its_descriptor_and_refused_by_its_path() {
 }
 
 #[test]
-fn a_silent_pipe_is_named_as_such_after_its_time() {
+fn a_pipe_without_data_is_reported_after_the_time_limit() {
     let desk = Desk::new();
     let (silent, unended) = (desk.fifo("silent"), desk.fifo("unended"));
     let open = |path| OpenOptions::new().read(true).write(true).open(path).unwrap();
@@ -279,8 +279,8 @@ fn a_silent_pipe_is_named_as_such_after_its_time() {
     io::Write::write_all(&mut writer, b"text").unwrap();
     let waits = [silent, unended].map(|path| thread::spawn(move || read_small(&path)));
     let [silent, unended] = waits.map(|it| it.join().unwrap().unwrap_err().to_string());
-    assert_eq!(silent, "nothing came through it in 5s");
-    assert_eq!(unended, "it did not end in 5s");
+    assert_eq!(silent, "no data came through it within 5s");
+    assert_eq!(unended, "it did not end within 5s");
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_pipe_with_a_reader_is_written_to_and_stays() {
 }
 
 #[test]
-fn a_reader_that_stops_reading_is_not_waited_for_forever() {
+fn a_write_does_not_wait_forever_for_a_reader_that_stops_reading() {
     let desk = Desk::new();
     let fifo = desk.fifo("fifo");
     let _reader =
@@ -391,7 +391,7 @@ fn a_folder_and_a_database_are_refused() {
 }
 
 #[test]
-fn what_cannot_be_a_state_file_is_not_read_to_its_end() {
+fn a_file_too_large_for_a_state_file_is_not_read_to_its_end() {
     let desk = Desk::new().with("long", &"x".repeat(70_000)).with("short", "pid: 1\n");
     assert!(matches!(read_small(Path::new("/dev/zero")), Err(FileError::TooLong)));
     assert!(matches!(read_small(&desk.at("long")), Err(FileError::TooLong)));
@@ -400,7 +400,7 @@ fn what_cannot_be_a_state_file_is_not_read_to_its_end() {
 }
 
 #[test]
-fn two_flags_that_lead_to_one_file_are_found_by_whatever_name() {
+fn two_flags_that_lead_to_one_file_are_found_under_any_name() {
     let desk = Desk::new().with("there", "").with("view.html", "");
     fs::create_dir(desk.at("views")).unwrap();
     fs::write(desk.at("views/page.html"), "").unwrap();

@@ -76,7 +76,7 @@ fn io_bound_threads_raise_the_number_of_streams() {
 }
 
 #[test]
-fn more_threads_than_a_person_opens_tabs_let_all_nine_stream() {
+fn with_more_threads_than_a_user_opens_tabs_all_nine_stream() {
     let text = with(|it| (it.threads, it.leased_connections) = (PoolSize::new(64, 64).unwrap(), None));
     line(&text, "All nine tabs stream; the limit is 64.");
     assert!(text.contains("http://tab9.localhost:9292/?tab=9"), "{text}");

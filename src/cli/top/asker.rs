@@ -29,14 +29,14 @@ pub struct Answers {
     pub inside: Option<Excerpt>,
 }
 
-/// Why there are no answers.
+/// Why the server's answers cannot be shown.
 #[derive(Debug, Error)]
 pub enum AskerError {
     #[error(transparent)]
     Control(#[from] ControlError),
     #[error("{url}: cannot parse its answer to {order}: {why}; it is probably not a control server")]
     NotUnderstood { url: ControlUrl, order: &'static str, why: serde_json::Error },
-    #[error("{url}: its stats have no number of Puma's, so it is probably not a control server")]
+    #[error("{url}: its stats have none of Puma's numbers, so it is probably not a control server")]
     NoPuma { url: ControlUrl },
 }
 

@@ -16,7 +16,7 @@ pub const LABEL: u16 = 8;
 pub struct Canvas<'a> {
     pub buffer: &'a mut Buffer,
     pub area: Rect,
-    pub colours: bool,
+    pub colors: bool,
 }
 
 /// Writes on one row from left to right, up to its end.
@@ -61,13 +61,13 @@ impl Canvas<'_> {
     }
 
     /// The style in this color, if colors may be used.
-    pub fn colour(&self, style: Style, colour: Color) -> Style {
-        if self.colours { style.fg(colour) } else { style }
+    pub fn color(&self, style: Style, color: Color) -> Style {
+        if self.colors { style.fg(color) } else { style }
     }
 
     /// The style of a number that needs attention, if it does.
     pub fn alarm(&self, is_on: bool) -> Style {
-        if is_on { self.colour(bold(), Color::Yellow) } else { Style::new() }
+        if is_on { self.color(bold(), Color::Yellow) } else { Style::new() }
     }
 
     /// Writes names and numbers. The first one that does not fit is left out, with all after it.
@@ -90,28 +90,28 @@ impl Canvas<'_> {
 
     /// A lane: its label, its cells, and the request that holds it.
     pub fn lane(&mut self, y: u16, lane: &Lane, columns: usize) {
-        let colours = self.colours;
+        let colors = self.colors;
         let mut pen = self.pen(y);
         // The time before the server started stays blank.
         let blank = (columns - lane.cells.len()) as u16;
         pen.put(&lane.label, Style::new()).tab(LABEL + blank);
         for run in lane.cells.chunk_by(|a, b| a == b) {
             let text: String = run.iter().map(|cell| cell.glyph()).collect();
-            pen.put(&text, style(run[0], colours));
+            pen.put(&text, style(run[0], colors));
         }
         pen.put(" ", Style::new()).put(&lane.holder, Style::new());
     }
 
     /// The legend of the cells, as far as it fits.
     pub fn legend(&mut self, y: u16) {
-        let colours = self.colours;
+        let colors = self.colors;
         let mut pen = self.pen(y);
         for (cell, word) in LEGEND {
             let glyph = cell.glyph().to_string();
             if console::measure_text_width(word) + 2 > usize::from(pen.right.saturating_sub(pen.x)) {
                 return;
             }
-            pen.put(&glyph, style(cell, colours)).put(&format!(" {word}  "), dim());
+            pen.put(&glyph, style(cell, colors)).put(&format!(" {word}  "), dim());
         }
     }
 }
@@ -153,8 +153,8 @@ pub(super) fn text_of(row: &[ratatui::buffer::Cell]) -> String {
 }
 
 /// The colors of the lanes of `reproduce`.
-fn style(cell: Cell, colours: bool) -> Style {
-    let (style, colour) = match cell {
+fn style(cell: Cell, colors: bool) -> Style {
+    let (style, color) = match cell {
         Cell::Empty => return Style::new(),
         Cell::Idle => return dim(),
         Cell::Held | Cell::ClientGone => (Style::new(), Color::Cyan),
@@ -163,7 +163,7 @@ fn style(cell: Cell, colours: bool) -> Style {
         Cell::Reaped => (bold(), Color::Magenta),
         Cell::Failed => (bold(), Color::Red),
     };
-    if colours { style.fg(colour) } else { style }
+    if colors { style.fg(color) } else { style }
 }
 
 pub fn bold() -> Style {

@@ -28,7 +28,7 @@ impl Canvas<'_> {
         // Threads that are marked as IO-bound do not count toward the maximum.
         let max = max.max(pool.running.unwrap_or_default());
         let is_full = pool.pool_capacity == Some(0);
-        let style = self.colour(Style::new(), if is_full { Color::Yellow } else { Color::Cyan });
+        let style = self.color(Style::new(), if is_full { Color::Yellow } else { Color::Cyan });
         let width = (self.area.width / 4).clamp(8, 32);
         let mut pen = self.pen(1);
         pen.put("threads", dim()).tab(LABEL).put(&bar(count, max, width), style);

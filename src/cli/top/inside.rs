@@ -35,7 +35,7 @@ impl Canvas<'_> {
             Tone::Error => Color::Red,
             Tone::Answered => Color::Green,
         };
-        self.colour(Style::new(), color)
+        self.color(Style::new(), color)
     }
 
     pub fn inside(&mut self, view: &TopView, record: &Record, look: &Look<'_>, bottom: u16) -> Scrolled {
@@ -57,7 +57,7 @@ impl Canvas<'_> {
         for (number, line) in waiters.iter().take(shares.waiters).enumerate() {
             let hidden = waiters.len() - number - 1;
             let is_last = number + 1 == shares.waiters && hidden > 0;
-            let style = self.colour(Style::new(), Color::Yellow);
+            let style = self.color(Style::new(), Color::Yellow);
             let line = if is_last { format!("and {} more", hidden + 1) } else { line.clone() };
             self.pen(y).tab(LABEL).put(&line, style);
             y += 1;

@@ -10,7 +10,7 @@ pub struct Look<'a> {
     pub scroll: usize,
     pub paused: bool,
     pub help: bool,
-    pub colours: bool,
+    pub colors: bool,
     /// Whether there is a keyboard, so that the keys are shown.
     pub keys: bool,
     /// Why no answers arrive now, which may also happen during a pause.

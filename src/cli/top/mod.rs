@@ -119,7 +119,7 @@ fn is_terminal() -> bool {
         && std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
-fn has_colours() -> bool {
+fn has_colors() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
@@ -129,7 +129,7 @@ fn print(view: &TopView) -> ExitCode {
         console::Term::stdout().size_checked().map_or(ONCE_WIDTH, |(_, columns)| columns.max(LEAST.0));
     let area = Rect::new(0, 0, width, screen::height_of_all(view, ONCE_EVENTS));
     let mut buffer = Buffer::empty(area);
-    let look = Look { scroll: 0, paused: false, help: false, colours: false, keys: false, silence: None };
+    let look = Look { scroll: 0, paused: false, help: false, colors: false, keys: false, silence: None };
     screen::draw(view, &look, area, &mut buffer);
     let rows = buffer.content().chunks(usize::from(width));
     let rows = rows.map(canvas::text_of);
@@ -180,13 +180,13 @@ struct Top {
     help: bool,
     scroll: usize,
     scrolled: Scrolled,
-    colours: bool,
+    colors: bool,
 }
 
 impl Top {
     fn new(view: TopView) -> Top {
         let scrolled = Scrolled::default();
-        Top { view, paused: None, help: false, scroll: 0, scrolled, colours: has_colours() }
+        Top { view, paused: None, help: false, scroll: 0, scrolled, colors: has_colors() }
     }
 
     fn draw(&mut self, terminal: &mut DefaultTerminal) -> io::Result<()> {
@@ -195,7 +195,7 @@ impl Top {
             scroll: self.scroll,
             paused: self.paused.is_some(),
             help: self.help,
-            colours: self.colours,
+            colors: self.colors,
             keys: true,
             silence: silence.as_deref(),
         };

@@ -48,8 +48,7 @@ impl Canvas<'_> {
         let in_use: String =
             shown().map(|pool| level(pool.taken(), pool.max_threads.unwrap_or_default())).collect();
         let backlog: String = shown().map(|pool| level(pool.backlog, most_backlog)).collect();
-        let (cyan, yellow) =
-            (self.colour(Style::new(), Color::Cyan), self.colour(Style::new(), Color::Yellow));
+        let (cyan, yellow) = (self.color(Style::new(), Color::Cyan), self.color(Style::new(), Color::Yellow));
         self.pen(y).put("held", dim()).tab(LABEL).put(&in_use, cyan);
         self.pen(y + 1).put("backlog", dim()).tab(LABEL).put(&backlog, yellow);
         y + 2

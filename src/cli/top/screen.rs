@@ -44,7 +44,7 @@ const HELP: [&str; 19] = [
 
 /// Draws the screen.
 pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) -> Scrolled {
-    let mut canvas = Canvas { buffer, area, colours: look.colours };
+    let mut canvas = Canvas { buffer, area, colors: look.colors };
     if area.width < LEAST.0 || area.height < LEAST.1 {
         canvas.too_small();
         return Scrolled::default();
@@ -119,7 +119,7 @@ impl Canvas<'_> {
 
     fn foot(&mut self, look: &Look<'_>, y: u16, lines: &[String]) {
         let style = match (look.silence, look.paused) {
-            (Some(_), _) => self.colour(bold(), Color::Red),
+            (Some(_), _) => self.color(bold(), Color::Red),
             (None, true) => bold(),
             (None, false) => dim(),
         };
@@ -183,7 +183,7 @@ mod tests {
     use ninetabs_server::timeline::{Subject, Timeline, What};
 
     fn look() -> Look<'static> {
-        Look { scroll: 0, paused: false, help: false, colours: true, keys: true, silence: None }
+        Look { scroll: 0, paused: false, help: false, colors: true, keys: true, silence: None }
     }
 
     /// This many threads, the first two of which stream; a page waits.
@@ -318,7 +318,7 @@ mod tests {
         let now = Instant::now();
         let mut view = TopView::new(answers(2), now);
         assert_eq!(view.silence(now), None);
-        view.miss("nobody".into());
+        view.miss("a reason".into());
         let still = view.clone();
         let silence = view.silence(now + Duration::from_secs(65));
         let foot = |view: &TopView, paused, silence: Option<&str>| {
@@ -326,7 +326,7 @@ mod tests {
             assert!(rows[5].ends_with("tab 1"), "{}", rows[5]);
             rows.pop().unwrap()
         };
-        assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: nobody");
+        assert_eq!(foot(&view, false, silence.as_deref()), "no answer for 1 min 5 s, asking again: a reason");
         assert!(foot(&still, true, silence.as_deref()).starts_with("paused: p resumes; no answer for 1 min"));
         // Answers arrive again, but the paused picture stays.
         view.take(answers(2), now);

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_of_pumas_is_answered_with_the_one_that_is_meant() {
+    fn an_option_of_puma_is_answered_with_the_equivalent_option() {
         for (line, said) in [
             ("-p 3000", "unknown option '-p'. To listen on port 3000: --bind tcp://127.0.0.1:3000"),
             ("serve -p3000", "unknown option '-p'. To listen on port 3000: --bind tcp://127.0.0.1:3000"),

@@ -30,7 +30,7 @@ pub enum CallError {
     TimedOut { method: &'static str, within: Duration },
     #[error("interrupted")]
     Interrupted,
-    #[error("{method} is refused: {why}")]
+    #[error("{method} was refused: {why}")]
     Refused { method: &'static str, why: String },
 }
 

@@ -304,7 +304,7 @@ fn stuck(claims: &mut Claims, row: &Row) {
 fn free(claims: &mut Claims, row: &Row, bound_s: f64) {
     let measured = row.pool_free_s.map_or_else(|| "not free".to_owned(), |s| format!("free after {s:.2} s"));
     let is_free = row.pool_free_s.is_some_and(|s| s <= bound_s * JUDGED_AT);
-    let bound = format!("free after {bound_s:.1} s or so");
+    let bound = format!("free after about {bound_s:.1} s");
     claims
         .push(ABANDONED, bound, &measured, is_free)
         .says(format!("pool with clients that never read: {measured}"));

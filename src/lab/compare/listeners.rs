@@ -401,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_says_what_has_come_since_the_last_look() {
+    fn a_title_shows_the_models_received_since_the_last_check() {
         let notes = Notes::default();
         let got = || notes.all().iter().map(|seen| seen.id).collect::<Vec<_>>();
         for title in ["leave: a way out", "model x (1), a", "model 5 (1), a"] {

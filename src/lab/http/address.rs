@@ -17,7 +17,11 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(both.map(|ip| SocketAddr::new(ip, port)).to_vec());
     }
     let found: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
-    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+    if found.is_empty() {
+        Err(io::Error::other("the name does not resolve to an address"))
+    } else {
+        Ok(found)
+    }
 }
 
 /// Whether the name is `localhost` or one under it.

@@ -88,7 +88,7 @@ impl<R: BufRead> Read for ChunkedReader<R> {
                 }
                 At::DataEnd => {
                     if !self.line(MAX_LINE_BYTES)?.is_empty() {
-                        return Err(broken("a chunk is longer than it said"));
+                        return Err(broken("a chunk is longer than its declared size"));
                     }
                     At::Size
                 }

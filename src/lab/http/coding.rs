@@ -51,7 +51,7 @@ impl Coding {
             }
         }
         if codings.len() > MAX_CODINGS {
-            let coding = format!("{} codings on top of each other", codings.len());
+            let coding = format!("{} nested codings", codings.len());
             return Err(HttpError::UnknownCoding { field, coding });
         }
         Ok(codings)
@@ -239,7 +239,7 @@ fn broken(coding: Coding) -> io::Error {
         Coding::Deflate => "deflate",
         Coding::Brotli => "br",
     };
-    io::Error::new(ErrorKind::InvalidData, format!("what came is not coded as {name}"))
+    io::Error::new(ErrorKind::InvalidData, format!("the body is not encoded as {name}"))
 }
 
 #[cfg(test)]
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn each_coding_is_undone() {
+    fn each_coding_is_decoded() {
         let text: Vec<u8> = (0..50_000_u32).flat_map(|n| format!("data: {n}\n\n").into_bytes()).collect();
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
         zlib.write_all(&text).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn members_follow_each_other_and_garbage_behind_them_is_passed_over() {
+    fn several_members_are_decoded_and_garbage_after_them_is_skipped() {
         let two = [gzip(b"one "), gzip(b"two")].concat();
         assert_eq!(undone(Coding::Gzip, &two), (b"one two".to_vec(), None));
         let trailed = [gzip(b"one"), b"garbage\x1f\x8b".to_vec()].concat();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_coded_so_is_broken() {
+    fn a_body_in_another_coding_is_invalid() {
         for coding in [Coding::Gzip, Coding::Deflate, Coding::Brotli] {
             assert_eq!(undone(coding, b"id: 1\ndata: a\n\n").1, Some(ErrorKind::InvalidData), "{coding:?}");
         }
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_flushed_comes_out_before_more_is_asked_for() {
+    fn flushed_bytes_are_returned_before_more_input_is_read() {
         // Repetitive, so that few bytes of input hold more than a buffer of output.
         let events: Vec<Vec<u8>> = [1, 100, 100_000].map(|size| vec![b'x'; size]).to_vec();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());

@@ -286,7 +286,7 @@ fn connect(
 
 fn connect_error(to: String, options: &Options, failures: Vec<io::Error>) -> HttpError {
     let source = address::most_telling(failures);
-    let source = source.unwrap_or_else(|| io::Error::other("the name has no address"));
+    let source = source.unwrap_or_else(|| io::Error::other("the name does not resolve to an address"));
     match source.kind() {
         ErrorKind::ConnectionRefused => HttpError::Refused { to },
         ErrorKind::ConnectionReset => HttpError::Reset { source },
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_urls_host_is_resolved_as_a_browser_does() {
+    fn a_urls_host_is_resolved_as_in_a_browser() {
         for (url, expected) in [
             ("http://localhost:1/", &["[::1]:1", "127.0.0.1:1"][..]),
             ("http://TAB9.localhost./", &["[::1]:80", "127.0.0.1:80"]),
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_is_not_wanted_is_not_made() {
+    fn an_attempt_that_is_not_allowed_is_not_made() {
         let url = Url::parse("http://localhost:1/").unwrap();
         let mut attempts = 0;
         let refused = Connection::open_with(&url, &Options::within(Duration::from_secs(9)), |_| {

@@ -98,7 +98,7 @@ mod tests {
             (&[(LENGTH, "15, 16")], None),
             (&[(LENGTH, "15"), (LENGTH, "16")], None),
             (&[(LENGTH, "15"), (LENGTH, "015")], None),
-            // Chromium treats these as if there were no length.
+            // Chromium treats these like a missing length.
             (&[(LENGTH, "+15")], plain(Framing::UntilClose)),
             (&[(LENGTH, "-15")], plain(Framing::UntilClose)),
             (&[(LENGTH, "1 5")], plain(Framing::UntilClose)),

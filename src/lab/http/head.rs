@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_ended_early_may_be_http_only_if_it_began_as_it() {
+    fn an_answer_that_ended_early_may_be_http_only_if_it_began_like_http() {
         for bytes in ["", "H", "HTT", "http", "\r\n", "\r\nHT"] {
             assert!(may_become_http(bytes.as_bytes()), "{bytes:?}");
         }
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_reads_fields_in_odd_shapes_and_passes_over_what_is_none() {
+    fn a_browser_reads_fields_in_odd_forms_and_skips_lines_that_are_not_fields() {
         let head = b"HTTP/1.1 200 OK\r\n first: folded into nothing\r\nA : b\r\nno field\r\n not: folded\r\n: x\r\nx y: z\r\n\
                      C:\r\n\td\n  e\rF:\xff\x01\r\n\r\n";
         let head = parse_as_browser(head).unwrap();

@@ -104,7 +104,9 @@ impl Fetch {
         let target = self.url.join(&location).map_err(|error| bad_url(&location, &error));
         let target = match target.and_then(|target| check_url(&target).map(|()| target)) {
             Ok(target) => target,
-            Err(error) => return Next::Failed(Reason::Unusable(format!("a redirect leads astray: {error}"))),
+            Err(error) => {
+                return Next::Failed(Reason::Unusable(format!("a redirect has an unusable target: {error}")));
+            }
         };
         let (from, to) = (self.url.origin(), target.origin());
         let is_foreign = self.is_cross || to != self.page;
@@ -126,13 +128,13 @@ impl Fetch {
             return failed("the user and the password of the URL are not accepted".to_owned());
         }
         if percent_decode_str(self.url.username()).any(|byte| byte == b':') {
-            return failed("the user of the URL has a colon, which Basic cannot carry".to_owned());
+            return failed("the user in the URL contains a colon, which Basic does not allow".to_owned());
         }
         let schemes = challenges(head);
         // An answer that names no scheme can only mean Basic.
         if !schemes.is_empty() && !schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("basic")) {
             return failed(format!(
-                "the server asks for {}, and Basic alone is spoken here",
+                "the server asks for {}, but only Basic is supported",
                 schemes.join(" or ")
             ));
         }
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_are_sent_after_a_401_and_no_further() {
+    fn user_and_password_are_sent_after_a_401_and_only_to_their_own_origin() {
         let asks = |challenge: &str| head(401, &[("WWW-Authenticate", challenge)]);
         let mut fetch = fetch(HOME);
         assert_eq!(sent(&fetch, "Authorization"), None);
@@ -325,7 +327,7 @@ mod tests {
         };
         assert_eq!(next("http://a.test/", &["Basic realm=x"]), Next::Failed(Reason::Status(401)));
         let digest = next(HOME, &["Digest realm=\"Basic, Basic\", nonce = \"a\\\", b\"", "Bearer"]);
-        let says = "the server asks for Digest or Bearer, and Basic alone is spoken here";
+        let says = "the server asks for Digest or Bearer, but only Basic is supported";
         assert_eq!(digest, Next::Failed(Reason::Unauthorized(says.to_owned())));
         for challenge in ["basic", "Digest realm=x, BASIC realm=y", "Negotiate, Basic realm=\"x\""] {
             assert_eq!(next(HOME, &[challenge]), Next::Ask, "{challenge}");

@@ -1,7 +1,7 @@
 //! Writes moments as a trace in the Trace Event Format, which Perfetto and chrome://tracing open.
 //!
 //! A server is a process, and a pool thread is a thread. Each request is an interval on its thread, from the time when the
-//! thread took it to its end. A request in the queue has no thread, so its wait is a pair of asynchronous events. The
+//! thread took it to its end. A request in the queue is not on a thread, so its wait is a pair of asynchronous events. The
 //! module does no I/O, and works moment by moment: it keeps only the requests in flight. It uses only the timeline's
 //! types, so that a server can be drawn from outside, or write its own trace.
 //!
@@ -140,7 +140,7 @@ impl TraceProcess {
                 What::Answered { .. } => (at_us, "answered"),
                 What::Finished => (at_us, "finished"),
                 What::Rejected { why, .. } => (at_us, why.as_str()),
-                What::Left => (at_us, "its client had left"),
+                What::Left => (at_us, "its client had closed"),
                 _ => (at_us, UNSEEN),
             };
             self.close(thread, held, at_us, how);
@@ -173,7 +173,7 @@ impl TraceProcess {
             What::Reaped { age_ms, why } => {
                 let args =
                     json!({ "request": subject.request, "thread": thread, "age_ms": age_ms, "why": why });
-                return self.tracks.by_the_reaper("told to end", at_us, args);
+                return self.tracks.by_the_reaper("interrupted", at_us, args);
             }
             _ => return,
         };
@@ -230,12 +230,12 @@ impl TraceProcess {
                 self.tracks.wait(held, None, since_us, "a thread took it");
             }
             let args = json!({ "request": request, "connection": connection, "ended": how });
-            return self.tracks.lasted(thread, since_us, at_us, "reads, and has no whole request", args);
+            return self.tracks.lasted(thread, since_us, at_us, "reads an incomplete request", args);
         };
         let ended = match (&held.reaped, &held.gone) {
             _ if how == OPEN => OPEN.to_owned(),
             _ if begun.panicked => "panicked".to_owned(),
-            (Some(reaped), _) => format!("told to end: {}", reaped.why),
+            (Some(reaped), _) => format!("interrupted: {}", reaped.why),
             (None, Some(gone)) => format!("write {} failed: {}", gone.write, gone.error),
             (None, None) => how.to_owned(),
         };
@@ -346,13 +346,13 @@ mod tests {
         let in_todo = lines(&[queued.clone(), refused(None)]);
         assert_eq!(in_todo, ["todo: request 9 10", "todo: request 9 20 no HTTP", "refused 20"]);
         let unread = lines(&[queued.clone(), (on, of, What::Started), refused(on), finished.clone()]);
-        let reads = "reads, and has no whole request 20 for 10 no HTTP";
+        let reads = "reads an incomplete request 20 for 10 no HTTP";
         let waits = ["todo: request 9 10", "todo: request 9 20 a thread took it"];
         assert_eq!(unread, [&waits[..], &[reads, "refused 30"]].concat());
         // The thread reads the next request of a connection, which does not pass through the queue.
         assert_eq!(lines(&[(on, None, What::Spawned), refused(on)]), ["spawned 10", "refused 20"]);
         let left = lines(&[(on, of, What::Started), (on, of, asks("/up")), (on, of, What::Left), finished]);
-        assert_eq!(left, ["/up 10", "/up 30 its client had left", "left 30"]);
+        assert_eq!(left, ["/up 10", "/up 30 its client had closed", "left 30"]);
     }
 
     #[test]
@@ -371,7 +371,7 @@ mod tests {
         let lines = [
             "b todo: request 9 10",
             "e todo: request 9 20",
-            "X reads, and has no whole request 20",
+            "X reads an incomplete request 20",
             "b todo: /up 30",
             "e todo: /up 40",
             "B /up 40",

@@ -35,9 +35,9 @@ impl Sqlite3Session {
         Sqlite3Session { db }
     }
 
-    /// The greatest id, or 0 if there are no models. Models with ids below 1, which only another program
-    /// inserts, are on the page but not in a stream: a position stands for all ids up to it, and the least
-    /// position is 0.
+    /// The greatest id, or 0 in an empty table. Models with ids below 1, which only another program inserts,
+    /// are on the page but not in a stream: a position stands for all ids up to it, and the least position is
+    /// 0.
     fn newest_id(&self) -> rusqlite::Result<i64> {
         let sql = "SELECT id FROM models WHERE typeof(id) = 'integer' ORDER BY id DESC LIMIT 1";
         let newest: Option<i64> = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
@@ -83,8 +83,8 @@ impl Sqlite3Session {
 }
 
 impl Session for Sqlite3Session {
-    /// The limit applies to waiting for the lock of another writer. There is no limit for a disk that does
-    /// not answer.
+    /// The limit applies to waiting for the lock of another writer. The wait for a disk that does not answer
+    /// is unlimited.
     fn set_timeout(&mut self, at_most: Duration) -> Result<(), Failure> {
         Ok(self.db.busy_timeout(at_most)?)
     }
