@@ -122,7 +122,7 @@ told() { case $1 in alone) echo "no other client" ;; idle) echo "$idle idle conn
 echo "$("$ninetabs" --version), $(date -u +%F), $(nproc) cores, Linux $(uname -r); load average $load before;"
 echo "pages by wrk, 8 connections, $seconds s each, medians of $rounds rounds."
 echo
-echo "| load | connected | pages per second | their p99, ms | as a multiple of alone |"
+echo "| load | connected | pages per second | their p99, ms | p99 as a multiple of alone |"
 echo "|---|---|---|---|---|"
 alone=$(median p99.alone)
 for kind in "${kinds[@]}"; do

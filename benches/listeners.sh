@@ -120,7 +120,7 @@ for kind in "${kinds[@]}"; do case $kind in push | cable) printf ' `%s` |' "$kin
 printf '\n|---|'
 printf -- '---|%.0s' "${kinds[@]}"
 echo
-row "published to heard, median, ms" 1
+row "published to received, median, ms" 1
 row "the same, p99, ms" 2
 printf '| p99 as a multiple of the loop |'
 for kind in "${kinds[@]}"; do awk -v a="$(median "$kind" 2)" -v b="$(median bare 2)" 'BEGIN { printf " %.2f |", a / b }'; done

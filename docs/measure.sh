@@ -4,9 +4,9 @@
 #   cargo build --release && docs/measure.sh
 #   FRONT=tiny-http docs/measure.sh
 #
-# Needs bash, curl, awk and ab (apt-get install curl apache2-utils). Where Puma is installed
-# (apt-get install puma), it is measured in the same run. The script takes about two minutes,
-# works in a temporary folder and ends every process that it started.
+# Needs bash, curl, awk and ab (apt-get install curl apache2-utils). If Puma is installed (apt-get
+# install puma), it is measured in the same run. The script takes about two minutes, works in a
+# temporary folder and ends every process that it started.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -42,7 +42,7 @@ stop() {
 stat() { curl -s "http://$control/stats" | grep -o "\"$1\":[0-9]*" | head -1 | cut -d: -f2; }
 threads() { awk '/^Threads/ { print $2 }' "/proc/$server/status"; }
 resident() { awk '/^VmRSS/ { print $2 }' "/proc/$server/status"; }
-# The part of it that is in the threads' stacks: mappings of 2 MiB, the size of a stack.
+# The part of the resident memory in the threads' stacks: mappings of 2 MiB, the size of a stack.
 in_stacks() { awk '/^Size:/ { size = $2 } /^Rss:/ && size >= 2044 && size <= 2052 { sum += $2 } END { print sum + 0 }' "/proc/$server/smaps"; }
 descriptors() { ls "/proc/$server/fd" | wc -l; }
 # Opens $1 connections that send $2 and are never read, into the array fds.
@@ -52,7 +52,7 @@ connect() {
         exec {fd}<> "/dev/tcp/${app%:*}/${app#*:}"
         [ -z "$2" ] || printf '%b' "$2" >&"$fd"
         fds+=("$fd")
-        # A burst strands connections in tiny_http.
+        # A burst of connections leaves some of them stranded in tiny_http.
         sleep 0.003
     done
 }
@@ -63,7 +63,7 @@ page() { curl -s -o /dev/null -w '%{time_total}\n' "http://$1/up"; }
 pages() {
     ab -q -n 4000 -c "$2" "http://$1/up" 2> /dev/null |
         awk '/^Requests per second/ { rate = $4 } /^ +50%/ { half = $2 } /^ +99%/ { most = $2 }
-             END { printf "%d a second; median %d ms, p99 %d ms", rate, half, most }'
+             END { printf "%d per second; median %d ms, p99 %d ms", rate, half, most }'
 }
 port_of_the_next() { shuf -i 20000-29999 -n 1; }
 

@@ -22,7 +22,7 @@ trap 'rm -f "$all" "$used"' EXIT
 if [ "${1:-}" = --check ]; then
     status=0
     while IFS=$'\t' read -r name _ license _; do
-        # A choice that offers MIT or Apache-2.0 is covered by our own two license texts.
+        # Our own two license texts cover a choice that includes MIT or Apache-2.0.
         case $license in *AND*) ;; *MIT* | *Apache-2.0*) continue ;; esac
         grep -q "\`$name\`" THIRD-PARTY.md || { echo "THIRD-PARTY.md does not name $name ($license)" >&2; status=1; }
     done < <(crates)

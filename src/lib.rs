@@ -20,7 +20,7 @@
 //! | [`cli`] | parses the command line and connects the modules | all |
 //! | [`timestamp`] | writes times as text | none |
 //!
-//! `docs/architecture.md` has the way of a request through the files, and the invariants.
+//! `docs/architecture.md` has the path of a request through the files, and the invariants.
 
 pub mod app;
 pub mod cli;

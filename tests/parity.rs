@@ -326,13 +326,13 @@ fn nine_tabs_get_the_same_from_ninetabs_and_puma() {
     table.differs(
         "backlog meanwhile",
         [if is_5 { "0" } else { "1" }, "1"],
-        "Puma 5 stops accepting while all threads are busy: tab 9 waits in the kernel. With Puma 8 and us it is in todo",
+        "Puma 5 stops accepting while all threads are busy: tab 9 waits in the kernel. With Puma 8 and ninetabs it is in the queue",
         stat("backlog"),
     );
     table.differs(
         "busy_threads meanwhile",
         [if is_5 { "-" } else { "9" }, "9"],
-        "Puma 5 does not tell; with Puma 8 and us what waits in todo counts as busy",
+        "Puma 5 does not report it; with Puma 8 and ninetabs, queued requests count as busy",
         stat("busy_threads"),
     );
     table.same("tab 3 has closed: its stream ends at which write", "2", |seen| {

@@ -22,7 +22,7 @@ for shell in bash zsh fish; do "$target/release/ninetabs" completions "$shell" >
 docs/third-party.sh > "$generated/THIRD-PARTY.txt"
 cargo deb --no-build --locked --output "$folder/"
 package=$(ls -t "$folder"/ninetabs_*.deb | head -1)
-# cargo-deb takes the documentation's path for a homepage, which has to be an address.
+# cargo-deb uses the path of the documentation as the homepage, which has to be an address.
 dpkg-deb --raw-extract "$package" "$root/package"
 sed -i '/^Homepage:/d' "$root/package/DEBIAN/control"
 dpkg-deb --root-owner-group --build "$root/package" "$package" > /dev/null
@@ -34,7 +34,7 @@ echo "== install in a clean root"
 mkdir -p "$root"/{var/lib/dpkg/{info,updates,triggers},tmp,etc,dev,usr/{bin,lib,lib64,sbin}}
 for link in bin lib lib64 sbin; do ln -s "usr/$link" "$root/$link"; done
 touch "$root/var/lib/dpkg/status"
-# The root gets the files of the packages that this one depends on, and dpkg's entries for them; nothing else.
+# The root gets only the files of the packages that this one depends on, and dpkg's entries for them.
 for needed in $(dpkg-deb --field "$package" Depends | sed 's/([^)]*)//g; s/,/ /g') $(
     dpkg-query --showformat '${Depends}' --show libc6 | sed 's/([^)]*)//g; s/,/ /g'); do
     dpkg-query --status "$needed" >> "$root/var/lib/dpkg/status"
@@ -69,7 +69,7 @@ warnings=$(man --warnings -l "$root/usr/share/man/man1/ninetabs.1.gz" 2>&1 > /de
 [ -z "$warnings" ] || { echo "$warnings" >&2; exit 1; }
 echo "the manual page is well-formed"
 if command -v systemd-analyze > /dev/null; then
-    # The check wants the program of the unit on this machine.
+    # The check requires that the unit's program exists on this machine.
     sed 's,/usr/bin/ninetabs,/bin/true,' "$root/usr/lib/systemd/system/ninetabs.service" > "$root/tmp/ninetabs.service"
     systemd-analyze verify --man=no "$root/tmp/ninetabs.service"
     echo "the unit is well-formed"
