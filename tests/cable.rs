@@ -296,7 +296,7 @@ fn the_page_receives_models_and_reconnects_with_its_position() {
     browser.wait_for(&tab, "document.getElementById('received').textContent === '2'");
 }
 
-/// Rails' own client, in a real browser: it connects, receives, survives a restart and comes back.
+/// Rails' own client, in a real browser: it connects, receives, survives a restart and reconnects.
 #[test]
 fn the_client_of_rails_connects_receives_and_survives_a_restart() {
     let Some(browser) = Browser::start() else { return };

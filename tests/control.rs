@@ -592,7 +592,7 @@ fn a_page_cannot_stop_the_server() {
 }
 
 #[test]
-fn every_answer_is_one_line_and_closes() {
+fn every_answer_is_one_line_and_closes_the_connection() {
     let server = Server::start(&[]);
     create(server.app, "x");
     for (method, path) in [

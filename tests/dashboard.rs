@@ -269,7 +269,7 @@ fn sixteen_viewers_hold_no_thread_and_a_seventeenth_is_refused() {
         viewer.next("state");
     }
     assert_eq!(server.stats()["busy_threads"], 0);
-    // When a viewer has gone, another one is admitted.
+    // When a viewer has closed, another one is admitted.
     viewers.pop();
     let mut late = wait_for("a free place", || {
         let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");

@@ -473,7 +473,7 @@ fn codings_are_decoded_or_refused_by_name() {
         ("compress", coded("compress", EVENT), FailsFor("\"compress\"")),
         ("zstd, which Chromium undoes", coded("zstd", EVENT), FailsFor("\"zstd\"")),
         ("an unknown one", coded("foo", EVENT), FailsFor("\"foo\"")),
-        ("too many", coded("gzip,gzip,gzip,gzip,gzip", &gzipped), FailsFor("5 codings")),
+        ("too many", coded("gzip,gzip,gzip,gzip,gzip", &gzipped), FailsFor("5 nested codings")),
     ]);
 }
 

@@ -97,7 +97,7 @@ fn block_every_thread(server: &Server, threads: usize) -> Holders {
     holders
 }
 
-/// Waits until this many answers have been sent for the most part, and no more of them is sent.
+/// Waits until most of this many answers has been sent, and no more of them is sent.
 fn wait_for_blocked_writes(server: &Server, count: usize) {
     let (mut last, mut since) = (Vec::new(), Instant::now());
     wait_for("blocked writes", || {

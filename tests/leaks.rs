@@ -115,7 +115,8 @@ fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
-/// Measures what these clients leave, since that is up to tiny_http; the server must continue to answer.
+/// Only measures what these clients leave behind, since that depends on tiny_http. The server must continue
+/// to answer.
 fn clients_that_reset(kind: &str, visit: fn(&Server) -> TcpStream) {
     let (server, before) = start("tiny-http");
     (0..RESETS).for_each(|_| reset(visit(&server)));

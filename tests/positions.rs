@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 /// Positions as a client sends them, and which of the models 1, 2 and 3 it then gets from a list
-/// and from a stream. Five models were created, and the last two deleted.
+/// and from a stream. Five models were created, and the last two were deleted.
 const CASES: [(Option<&str>, &[i64], &[i64]); 10] = [
     (None, &[1, 2, 3], &[]),
     (Some("0"), &[1, 2, 3], &[1, 2, 3]),

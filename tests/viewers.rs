@@ -157,7 +157,7 @@ impl Model {
         }
     }
 
-    /// The front door evicts a connection. The client may have sent its request meanwhile.
+    /// The front door evicts a connection. The client may have sent its request in the meantime.
     fn withdraw(&mut self) {
         if self.todo.is_empty() {
             return;

@@ -76,7 +76,7 @@ pub struct Database {
     most: AtomicUsize,
     /// The size that was asked for: connections beyond it are closed when they are returned.
     wanted: AtomicUsize,
-    /// Held while `wanted` changes and `size` follows.
+    /// Held while `wanted` is changed and `size` is adjusted to it.
     sizing: Mutex<()>,
     waiting: AtomicUsize,
     checkout_timeouts: AtomicU64,

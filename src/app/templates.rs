@@ -36,8 +36,8 @@ enum PageError {
     Template(#[from] minijinja::Error),
 }
 
-/// The text without indentation and empty lines, and without lines that are comments in scripts and styles. What
-/// stands in `<pre>` stays as it is.
+/// The text without indentation and empty lines, and without lines that are comments in scripts and styles. The
+/// contents of `<pre>` are not changed.
 ///
 /// A smaller page costs less to send. The page of models has another reason: clients that read slowly hold no
 /// thread as long as the kernel buffers their answers.

@@ -1,4 +1,4 @@
-//! `completions` and `man`: the definitions behind `--help`, in two more formats.
+//! `completions` and `man`: the definitions of `--help` in two more formats.
 
 use std::io;
 use std::process::ExitCode;

@@ -83,7 +83,7 @@ impl ControlUrl {
         self.connect(patience).map(drop)
     }
 
-    /// Sends a request and reads the whole answer. `target` is a path and a query, already encoded.
+    /// Sends a request and reads the complete answer. `target` is a path and a query, already encoded.
     pub fn ask(&self, method: &str, target: &str, patience: Duration) -> Result<ControlAnswer, AskError> {
         let deadline = Instant::now() + patience;
         let mut connection = self.connect(patience)?;

@@ -187,7 +187,7 @@ pub struct ServeArgs {
         help_heading = "Streams"
     )]
     pub notice_close: Notice,
-    /// Reconnection delay told to clients [seconds; default: 3]
+    /// Reconnection delay sent to clients [seconds; default: 3]
     ///
     /// It is sent when a stream begins and when the server ends it.
     #[arg(long, value_name = "SECS", env = "NINETABS_RETRY", default_value = "3", value_parser = duration::seconds, help_heading = "Streams")]
@@ -273,7 +273,7 @@ pub struct ServeArgs {
     pub max_pending_bytes: Option<u64>,
     /// Maximum client connections [default: as many as descriptors permit]
     ///
-    /// Beyond it, the connection that has waited longest without a whole request is closed. If there is
+    /// Beyond it, the connection that has waited longest without a complete request is closed. If there is
     /// none, the new connection is refused with 503. The limit of descriptors is an upper bound as well.
     /// Not with tiny-http.
     #[arg(long, value_name = "N", env = "NINETABS_MAX_CONNECTIONS", value_parser = values::one_or_more, help_heading = "Limits")]

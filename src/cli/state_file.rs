@@ -2,7 +2,7 @@
 //!
 //! Models Puma::StateFile: one line per key. `pid`, `control_url`, `control_auth_token` and `running_from` are Puma's;
 //! `bind`, the address of the app, is ours. Unlike Puma's, the file is removed when the server has stopped, and it is
-//! written whole, so that a program that waits for it never reads half of it.
+//! written in one step, so that a program that waits for it never reads half of it.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

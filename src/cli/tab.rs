@@ -119,7 +119,7 @@ fn in_time(
     let (tell, ended) = bounded(1);
     let mut notes = notes_to.clone();
     let follower = StoppableThread::start("events", move |stop| {
-        // Nothing may be waiting for it any more.
+        // It may no longer have a receiver.
         let _ = tell.send(follow(args, stop, &mut events_to, &mut notes));
     });
     let follower = match follower {

@@ -131,7 +131,7 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a whole answer. The connection closes when it is dropped.
+/// Writes a complete answer. The connection closes when it is dropped.
 fn send(detached: &Detached, version: Version, answer: &AsideAnswer) -> io::Result<()> {
     let mut client = PatientWriter { detached, left: READ_WITHIN };
     match answer {

@@ -121,7 +121,7 @@ struct LabPage {
     outcome: Arc<Mutex<Option<Result<u16, String>>>>,
 }
 
-/// What is open, as `GET /lab` shows it.
+/// The open clients, as `GET /lab` shows them.
 #[derive(Serialize)]
 pub(super) struct LabShown {
     tabs: Vec<ShownTab>,
@@ -288,7 +288,7 @@ impl Laboratory {
         drop((tabs, zombies));
     }
 
-    /// What is open.
+    /// The open clients.
     pub fn show(&self) -> LabShown {
         let open = self.open();
         LabShown {
@@ -345,7 +345,7 @@ impl Laboratory {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        // Every change under this lock is one insertion or removal, whole even after a panic.
+        // Every change under this lock is one insertion or removal, which is complete even after a panic.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -123,7 +123,7 @@ const MOMENT: Takes = Takes::Number { what: "the number of a moment", least: 0, 
 const MIN: Takes = Takes::Number { what: "a minimum number of threads", least: 0, most: MAX_THREADS };
 const MAX: Takes = Takes::Number { what: "a maximum number of threads", least: 1, most: MAX_THREADS };
 const THREADS: Takes =
-    Takes::Number { what: "a number of threads, as minimum and maximum,", least: 1, most: MAX_THREADS };
+    Takes::Number { what: "a number of threads (the minimum and the maximum)", least: 1, most: MAX_THREADS };
 
 const CONNECTIONS: Takes =
     Takes::Number { what: "a number of database connections", least: 1, most: MAX_THREADS };

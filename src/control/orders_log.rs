@@ -2,7 +2,7 @@
 //! pages draw a line through the lanes for each order, and show for how long a thread is held by a client
 //! that has closed.
 //!
-//! Both are bounded, and only the newest are kept.
+//! Both lists have a maximum length, and keep only the newest entries.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,7 +66,7 @@ impl OrdersLog {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Every change is one insertion or removal, whole even after a panic.
+        // Every change is one insertion or removal, which is complete even after a panic.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

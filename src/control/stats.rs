@@ -91,7 +91,7 @@ pub(super) struct StateJson {
     pub orders: Vec<OrderShown>,
     /// The newest of the lab's clients that were closed.
     pub closed: Vec<ClosedClient>,
-    /// The most serious first.
+    /// The warnings, most serious first.
     pub warnings: Vec<Warning>,
 }
 

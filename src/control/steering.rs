@@ -49,7 +49,7 @@ impl Steering {
     /// Carries out an order, or answers 422 with a sentence that names the parameter.
     pub fn obey(&self, ask: Ask, given: &Given) -> Response {
         let number = |name| given.number(name).and_then(|number| usize::try_from(number).ok());
-        // The table has read the tab's number within its bounds.
+        // The table of orders has already checked the bounds of the tab's number.
         let tab = || number("tab").and_then(|tab| u32::try_from(tab).ok());
         let laboratory = &self.view.laboratory;
         let at_us = self.view.timeline.now_us();
@@ -77,7 +77,7 @@ impl Steering {
             }
             Ask::Page => told(laboratory.ask_for_page()),
             Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline => {
-                Err("it changes nothing; ask by GET".to_owned())
+                Err("it changes nothing; use GET".to_owned())
             }
         };
         if done.is_ok() {

@@ -50,7 +50,7 @@ pub(super) struct WarningInput<'a> {
     pub openings: (usize, usize),
 }
 
-/// The most serious first.
+/// Returns the warnings, most serious first.
 pub(super) fn warnings(seen: &WarningInput<'_>) -> Vec<Warning> {
     let all = [
         listen_queue(seen),
@@ -164,7 +164,7 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Takes in what is new.
+    /// Takes in the new moments.
     pub fn look(&mut self, timeline: &Timeline) {
         let new = timeline.next_after(self.snapshot.seq, MOST_MOMENTS);
         for moment in &new.moments {

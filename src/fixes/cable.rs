@@ -152,7 +152,7 @@ struct CableClient {
 }
 
 struct Subscription {
-    /// As the client sent it: answers contain the same bytes.
+    /// The identifier as the client sent it: answers contain the same bytes.
     identifier: String,
     cursor: Cursor,
 }

@@ -84,7 +84,7 @@ const SCRIPT: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 /// all processes of its group are killed and the folder is removed.
 #[derive(Debug)]
 pub struct Process {
-    // Dropped in this order: nothing writes into the folder any more when it is removed.
+    // Dropped in this order: when the folder is removed, nothing writes into it.
     program: Program,
     folder: Scratch,
 }

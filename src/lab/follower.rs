@@ -36,7 +36,7 @@ impl RecordFollower {
         let thread = StoppableThread::start("follower", move |stop| {
             while stop.sleep(ASK_EVERY) {
                 let last_seq = lock(&to).record.last_seq();
-                // The act that waits for the server notices that it has ended.
+                // If the server has ended, the act that waits for it notices that.
                 let Ok(answer) = http::get(&format!("{control}/timeline?after={last_seq}"), ANSWER_WITHIN)
                 else {
                     continue;

@@ -228,7 +228,7 @@ impl Head {
     }
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Its head.
@@ -298,7 +298,7 @@ pub fn request(url: &Url, request: &ClientRequest, timeout: Duration) -> Result<
     Ok(Answer { head, body, local_port, first_byte })
 }
 
-/// Reads a URL as a browser's address bar does, and refuses what this client cannot speak to.
+/// Reads a URL as a browser's address bar does, and refuses a URL that this client does not support.
 pub fn parse_url(text: &str) -> Result<Url, HttpError> {
     let url = Url::parse(text).map_err(|error| bad_url(text, &error))?;
     if url.scheme() != "http" && !text.contains("//") {
@@ -320,7 +320,7 @@ pub(crate) fn bad_url(text: &str, error: &url::ParseError) -> HttpError {
     HttpError::BadUrl { url: text.to_owned(), why }
 }
 
-/// Refuses a URL that this client cannot speak to, such as the target of a redirect.
+/// Refuses a URL that this client does not support, such as the target of a redirect.
 pub fn check_url(url: &Url) -> Result<(), HttpError> {
     let bad = |why: &str| Err(HttpError::BadUrl { url: url.to_string(), why: why.to_owned() });
     if url.scheme() != "http" {

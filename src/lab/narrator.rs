@@ -101,7 +101,7 @@ impl Narrator {
         let (mut line, mut used) = (String::new(), 0);
         for (cell, word) in LEGEND {
             let width = console::measure_text_width(word) + 4;
-            // The gap behind the last entry is not counted.
+            // The gap after the last entry is not counted.
             if used + width - 1 > self.width() {
                 self.line(line.trim_end());
                 (line, used) = (String::new(), 0);
@@ -195,7 +195,7 @@ impl Narrator {
     /// The prompt was answered, by Enter or by the end of standard input.
     pub fn answered(&mut self, is_entered: bool) {
         if self.is_answered_in_place() {
-            // Without Enter, the cursor is still behind the prompt.
+            // Without Enter, the cursor is still after the prompt.
             if !is_entered {
                 self.write(format_args!("\n"));
             }

@@ -129,7 +129,7 @@ impl TestedServer {
         self.program.id()
     }
 
-    /// What it has recorded so far.
+    /// The record so far.
     pub fn follower(&self) -> &RecordFollower {
         &self.follower
     }

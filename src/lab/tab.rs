@@ -119,7 +119,7 @@ pub enum Happens {
         /// Since the connection began.
         after: Duration,
     },
-    /// A whole event.
+    /// A complete event.
     Event(ReceivedEvent),
     /// The connection ended: the page's `error`, with `readyState` 0.
     Ended {

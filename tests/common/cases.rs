@@ -1,4 +1,4 @@
-//! Black-box cases of HTTP as data: bytes to send in steps, and what must come back.
+//! Black-box cases of HTTP as data: bytes to send in steps, and the expected answers.
 //!
 //! A case sends its steps in order, with the waits in them, reads the answers that it expects, and then
 //! checks the connection: is it kept (a further `GET /up` is answered, and nothing else arrives), did the

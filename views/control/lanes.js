@@ -156,7 +156,7 @@ class Picture {
     e.stopPropagation();
   }
 
-  // Which row the Tab key leads to.
+  // The row that the Tab key leads to.
   choose(number) {
     this.current = number;
     this.rows.forEach(row => {

@@ -1,5 +1,5 @@
-// The maximum age and the number of threads, on the wall and on the dashboard: the fields show
-// what the server has, and send what is chosen.
+// The maximum age and the number of threads, on the wall and on the dashboard: the fields show the
+// server's values, and send what the user chooses.
 class Limits {
   // `carryOut(path, words)` sends an order; `refuse(words)` says what is wrong with an input.
   constructor(feed, carryOut, refuse) {

@@ -112,8 +112,8 @@ class Wall {
   }
 
   hostOf(number) {
-    // Not the name in this page's own address: the browser counts the six connections of that site
-    // apart from those of frames, together with other tabs of the app.
+    // This is not the name in this page's own address: the browser counts the six connections of
+    // that site separately from those of frames, together with other tabs of the app.
     const one = location.hostname === 'localhost' ? '127.0.0.1' : 'localhost';
     return this.hosts === 'one' ? one : 'tab' + number + '.localhost';
   }

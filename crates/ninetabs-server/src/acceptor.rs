@@ -22,7 +22,7 @@ use crate::log_limit::limited;
 /// How long the acceptor pauses when it cannot accept a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The listener died, so no client can connect any more.
+/// The listener died, so clients can no longer connect.
 #[derive(Debug, Clone, Error)]
 #[error("the listener on {address} died: {why}")]
 pub struct ListenerDied {
@@ -91,8 +91,8 @@ impl Acceptor {
         }
     }
 
-    /// Called when no client is waiting any more. Logging at the first accepted connection instead would
-    /// alternate between both messages for as long as the load lasts.
+    /// Called when the last waiting client has been accepted. Logging at the first accepted connection
+    /// instead would alternate between both messages for as long as the load lasts.
     fn go_on(&mut self) {
         if self.is_pausing {
             self.is_pausing = false;

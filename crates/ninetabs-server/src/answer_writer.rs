@@ -154,8 +154,8 @@ impl AnswerWriter {
         self.framing = AnswerFraming::None;
     }
 
-    /// Whether it is too late for a different answer: something has been sent, or nothing can be sent any
-    /// more. The client may have been seen to close before the first write.
+    /// Whether it is too late for a different answer: something has been sent, or nothing can be sent. The
+    /// client may have been seen to close before the first write.
     pub(super) fn has_begun(&self) -> bool {
         self.writes > 0 || self.state == WriteState::Broken
     }
@@ -372,7 +372,7 @@ impl Transport {
     }
 }
 
-/// Writes all pieces. Each call of `write` waits at most for the socket's own timeout (SO_SNDTIMEO), and
+/// Writes all pieces. Each call of `write` waits for at most the socket's own timeout (SO_SNDTIMEO), and
 /// writes less than it was given only after that timeout, so the total time is checked between the calls.
 fn write_out(
     writer: &mut (dyn Write + Send),

@@ -3,7 +3,7 @@
 //! Models Puma::Client. The socket never blocks. A pool thread or the reactor reads the bytes that have
 //! arrived until a request is complete; each read returns a [`ReadProgress`]. [`RequestReader`] does the
 //! parsing, and no client can make it store more than [`ClientLimits`] allows. `glance.rs` has the part that
-//! looks at a client in todo.
+//! examines a client in todo.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};

@@ -11,8 +11,8 @@
 //! has been sent. The peer takes the content from a [`Feed`], which the loop owns and refreshes before it
 //! asks any peer, so a piece for all peers is made once.
 //!
-//! Neither may block. A panic in one of them costs one piece. The loop and the connection go on, unless the
-//! peer panics repeatedly (see `connection`).
+//! Neither may block. A panic in one of them costs one piece. The loop and the connection continue, unless
+//! the peer panics repeatedly (see `connection`).
 
 mod connection;
 mod goodbyes;

@@ -4,8 +4,8 @@
 //!
 //! A connection is pushed into todo unread, as in Puma 8. Beyond `max_connections` an idle connection is
 //! evicted first, or the new one is refused. A pool thread reads what has arrived. An incomplete request goes
-//! to the reactor, where it needs no thread, and comes back into todo once it is complete. After an answer on
-//! a kept connection, the thread continues with the next request if that has arrived and another thread is
+//! to the reactor, where it needs no thread, and returns to todo once it is complete. After an answer on a
+//! kept connection, the thread continues with the next request if that has arrived and another thread is
 //! free. Otherwise the connection goes to the end of todo, so that no connection keeps a thread while others
 //! are queued. Models Puma::Server's `handle_servers`, `process_client` and `reactor_wakeup`.
 //!
@@ -303,7 +303,7 @@ impl PumaServer {
     fn linger(&self, mut client: Box<Client>) {
         client.count_lingering(&self.lingering);
         if let Some(reactor) = self.reactor.get() {
-            // It comes back only if the server has stopped. Then it is closed.
+            // It is returned only if the server has stopped. Then it is closed.
             let _ = reactor.linger(client);
         }
     }
@@ -334,7 +334,7 @@ impl PumaServer {
     }
 
     /// Hands a served client to the reactor. If the reactor has been notified of it since it was last read,
-    /// the client comes back and must be read. Bytes that arrive later will wake the reactor.
+    /// the client is returned and must be read. Bytes that arrive later will wake the reactor.
     fn watch_unless_told(&self, mut client: Box<Client>) -> Option<Box<Client>> {
         if !client.is_idle() || client.is_ending {
             return Some(client);
@@ -360,7 +360,7 @@ impl PumaServer {
     /// Processes a client that woke in the reactor. Models Puma::Server#reactor_wakeup.
     fn on_wake(&self, mut client: Box<Client>, wake: Wake) -> After<Box<Client>> {
         // One read per wake-up, so that a client that sends a lot does not delay the others. A deadline does
-        // not tell whether bytes have arrived: it counts only if there is nothing to read.
+        // not show whether bytes have arrived: it counts only if there is nothing to read.
         let progress = match wake {
             Wake::Shutdown => client.finish_within(LAST_READS),
             Wake::Readable | Wake::Expired => client.try_to_finish(),
@@ -441,7 +441,7 @@ impl PumaServer {
         false
     }
 
-    /// Takes the first client out of todo that has not sent a complete head.
+    /// Takes out of todo the first client that has not sent a complete head.
     fn take_from_todo(&self) -> Option<Box<Client>> {
         let pool = self.pool()?;
         let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance_if_silent());

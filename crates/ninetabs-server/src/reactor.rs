@@ -8,7 +8,7 @@
 //! edges: one report for whatever has arrived since the connection was last read empty. Puma registers and
 //! deregisters a connection each time it enters and leaves the reactor, which costs two system calls and a
 //! wake-up of the reactor's thread per request. Here a connection keeps its slot while a pool thread owns it,
-//! and readiness that arrives meanwhile is stored in the slot. The pool thread parks the connection again
+//! and readiness that arrives in that time is stored in the slot. The pool thread parks the connection again
 //! under a lock, and wakes the reactor's thread only if that would otherwise sleep for too long.
 
 use std::io;
@@ -327,7 +327,7 @@ impl<W: Watched, F: FnMut(W, Wake) -> After<W>> ReactorThread<W, F> {
             After::Again(it) => self.shared.put(it, Input::MoreToRead, ReactorPhase::Closed).err(),
             After::Done => None,
         };
-        // It comes back only if the kernel refuses to watch it.
+        // It is returned only if the kernel refuses to watch it.
         drop(not_taken);
     }
 }

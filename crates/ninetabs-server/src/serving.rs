@@ -340,7 +340,7 @@ mod tests {
             first.join().unwrap();
         });
         assert_eq!(serving.unsent_bytes(), 0);
-        // A thread number is not a size: a large one takes no memory.
+        // The slots are a map by thread number, so a large number takes no memory.
         serving.serve_to(&request(usize::MAX), Box::new(io::sink()));
     }
 

@@ -1,4 +1,4 @@
-//! The database engines. Only this module knows SQL, and the crates that speak to an engine.
+//! The database engines. Only this module uses SQL, and the crates for an engine.
 //!
 //! The rest of the app uses three traits:
 //!

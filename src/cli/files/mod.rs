@@ -203,7 +203,7 @@ impl FilePlace {
     }
 
     /// Opens the existing file for writing, and changes nothing in it. If a link has taken its place in
-    /// the meantime, it is not followed, and a pipe is not waited for.
+    /// the meantime, it is not followed. Does not wait for a pipe.
     fn open_file(&self) -> io::Result<File> {
         let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY).bits();
         OpenOptions::new().write(true).custom_flags(flags as i32).open(&self.real)

@@ -68,7 +68,7 @@ impl ReservedFile {
         self.special.is_some()
     }
 
-    /// Writes a whole file there. Waits at most 5 s for the reader of a full pipe.
+    /// Writes a complete file there. Waits at most 5 s for the reader of a full pipe.
     pub fn put(self, bytes: &[u8]) -> Result<Put, FileError> {
         if let Some(mut output) = self.special {
             let deadline = Instant::now() + READ_WITHIN;

@@ -126,7 +126,7 @@ fn waiters(view: &TopView, record: &Record) -> Vec<String> {
     let mut lines: Vec<String> = record.todo().map(line).collect();
     let unknown = view.stats.pool.backlog.unwrap_or_default().saturating_sub(lines.len() as u64);
     if unknown > 0 && record.forgotten > 0 {
-        lines.push(format!("and {unknown} more, whose names are not recorded any more"));
+        lines.push(format!("and {unknown} more, whose names are no longer recorded"));
     }
     lines
 }

@@ -151,8 +151,8 @@ fn open_all(
     for tab in 1..=stage.plan.tabs {
         tabs.push(browser.open(&url(tab))?);
         let stream = format!("tab={tab}");
-        // A tab that is expected to stream gets the time that a slow machine needs. Once a tab has waited in vain,
-        // the tabs after it need no such patience.
+        // A tab that is expected to stream gets the time that a slow machine needs. Once a tab has waited without
+        // success, the tabs after it get less time.
         let patience = match tab {
             _ if is_full => PATIENCE / 10,
             1..=SIX => PATIENCE * JUDGED_AT,

@@ -8,7 +8,7 @@ use crate::lab::claim::Claims;
 use crate::lab::stage::{ActError, JUDGED_AT, Plan, Stage, Theater, spoken};
 use crate::lab::story::Story;
 
-/// The front behind which only a write can detect a close.
+/// The front on which only a write can detect a close.
 const HIDES_THE_SOCKET: &str = "tiny-http";
 /// The measured value of a thread that is still held when the act stops waiting for it.
 const DID_NOT_COME_BACK: &str = "it did not come back";

@@ -75,7 +75,7 @@ impl Notes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Seen>> {
-        // A panic leaves the list as it is.
+        // A panic does not change the list.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -58,7 +58,7 @@ fn holds_nothing(row: &Row) -> bool {
     row.pool_threads_held == Some(0)
 }
 
-/// The row that delivers first, of those that hold no thread.
+/// The row that delivers first among those that hold no thread.
 fn soonest(measured: &[&Row]) -> Option<String> {
     let timed =
         measured.iter().filter(|row| holds_nothing(row)).filter_map(|row| Some((row.event_ms.p50?, row)));

@@ -36,7 +36,7 @@ pub struct ChunkedReader<R> {
 }
 
 impl<R: BufRead> ChunkedReader<R> {
-    /// A body that begins at the source's next byte.
+    /// Creates a reader of a body that begins at the source's next byte.
     pub fn new(source: R) -> Self {
         ChunkedReader { source, at: At::Size, line: Vec::new() }
     }

@@ -57,7 +57,7 @@ impl TraceProcess {
         self.tracks.drain()
     }
 
-    /// Takes in the next moment, in the order of their numbers.
+    /// Takes in the next moment. Moments must be passed in the order of their numbers.
     pub fn take(&mut self, moment: &Moment) {
         let forgotten = moment.seq.saturating_sub(self.state.seq() + 1);
         if forgotten > 0 {

@@ -67,7 +67,7 @@ impl Timeline {
             Some(first) if first.seq == 1 || first.at_us < from_us => from_us,
             Some(first) => first.at_us,
             None if snapshot.seq == 0 => from_us,
-            // So many were recorded in the meantime that the ring has forgotten all of these.
+            // In the meantime, so many were recorded that the ring has forgotten all of these.
             None => now_us,
         };
         moments.retain(|moment| moment.at_us >= since_us);

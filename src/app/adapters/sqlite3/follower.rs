@@ -12,7 +12,7 @@ use super::word;
 /// The interval between two looks, and thus the maximum delay until a row of another program is found.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Looks at the version.
+/// The follower, which compares the version.
 #[derive(Debug)]
 pub(super) struct DataVersion {
     session: Sqlite3Session,
@@ -106,7 +106,7 @@ mod tests {
         theirs.add("theirs");
         look();
         let first = database.table();
-        // With more ids, and then without a number, so that one must be drawn.
+        // The other database first has more ids, and then has no number, so that one must be drawn.
         for word in [7, 0] {
             let before = database.table();
             theirs.execute(&format!("PRAGMA user_version = {word}"));
