@@ -508,7 +508,7 @@ fn views_are_read_at_each_request() {
     }
     fs::remove_file(&index).unwrap();
     assert_eq!(get(server.app, "/"), (500, "Internal Server Error\n".into()));
-    assert_eq!(server.log().matches("ERROR").count(), 4, "each said why: {}", server.log());
+    assert_eq!(server.log().matches("ERROR").count(), 4, "each logged the reason: {}", server.log());
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 

@@ -61,7 +61,7 @@ fn on_nine_hosts_the_ninth_page_waits_for_a_thread() {
     for tab in &tabs {
         wait_for_models(&browser, tab, 2);
     }
-    assert_eq!(browser.title(&ninth), "about:blank", "its page has not come");
+    assert_eq!(browser.title(&ninth), "about:blank", "its page has not arrived");
 
     browser.close_tab(tabs.remove(2));
     wait_until_it_streams(&browser, &ninth);
@@ -102,7 +102,7 @@ fn on_one_host_the_seventh_page_waits_in_the_browser() {
     assert_eq!((&stats["pool_capacity"], &stats["backlog"]), (&2.into(), &0.into()));
     assert_eq!(stats["requests_count"], asked, "nothing of tabs 7 to 9 has reached the server");
     for tab in &waiting {
-        assert_eq!(browser.title(tab), "about:blank", "its page has not come");
+        assert_eq!(browser.title(tab), "about:blank", "its page has not arrived");
     }
     assert_eq!(get(server.app, "/up").0, 200, "another client is answered");
 

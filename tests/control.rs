@@ -49,7 +49,7 @@ fn stats_have_the_names_of_puma_in_its_order_and_then_ours() {
         "connections",
     ] {
         let found = line[at..].find(&format!("\"{key}\":"));
-        at += found.unwrap_or_else(|| panic!("{key} is not where it belongs in {line}"));
+        at += found.unwrap_or_else(|| panic!("{key} is in the wrong place in {line}"));
     }
     let without = get(Server::on("tiny-http", &[]).control, "/stats").1;
     assert!(!without.contains("reactor_max"), "there is no reactor: {without}");
@@ -717,7 +717,7 @@ fn a_request_needs_the_token_to_read_and_a_page_needs_its_own_to_change() {
     }
     for server in [&open, &token] {
         let answer = ask(server.control, "GET /nowhere HTTP/1.0\r\nHost: evil.example\r\n\r\n");
-        assert_eq!(split(&answer).0, 403, "a stranger learns not even what there is");
+        assert_eq!(split(&answer).0, 403, "a stranger must not learn which paths exist");
     }
 }
 

@@ -299,7 +299,7 @@ fn a_viewer_that_does_not_read_is_dropped() {
         })
     };
     while !was_dropped() {
-        assert!(Instant::now() < end, "it is served still");
+        assert!(Instant::now() < end, "it is still served");
         for _ in 0..50 {
             assert_eq!(get(server.app, &path).0, 200);
         }

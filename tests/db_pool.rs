@@ -69,7 +69,7 @@ fn the_sixth_tab_reconnects_and_waits_until_one_leaves() {
     let server = Server::start_with("--db-pool 5 --db-checkout-timeout 200ms --update-rate 50ms");
     let mut tabs: Vec<_> = (0..5).map(|_| open_stream(server.app)).collect();
     let sixth = open_tab(&server, "tab 6", "");
-    let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("it comes back");
+    let progress = sixth.wait_for(|tab| tab.connections >= 4, PATIENCE).expect("it reconnects");
     assert_eq!((progress.events, progress.bytes, progress.failed), (0, 0, None));
     assert!(server.stats()["pool_capacity"].as_u64() >= Some(2));
 

@@ -277,7 +277,7 @@ fn a_long_poll_holds_no_thread_and_misses_no_model() {
         let answer = read_answer(&mut waiting);
         assert_eq!((answer.status, ids(&answer.body)), (200, vec![1]));
         assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
-        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
+        assert_eq!(waiting.read(&mut [0; 9]).unwrap(), 0, "no further byte");
     }
     listeners(&server, 0);
     // Existing models are sent at once. A new one is sent to all with one query.
@@ -590,7 +590,7 @@ fn a_panic_of_a_peer_or_of_the_feed_costs_one_piece_and_the_loop_continues() {
     events.stop(Instant::now() + PATIENCE);
     for stream in &mut all[..3] {
         assert_eq!(read_until(stream, "\n"), "goodbye\n");
-        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
+        assert_eq!(stream.read(&mut [0; 9]).unwrap(), 0, "no further byte");
     }
     assert!(events.ended().recv_timeout(PATIENCE).is_err_and(|error| error.is_disconnected()));
     assert!(services.ended().is_empty(), "it ended by itself");

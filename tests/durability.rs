@@ -67,7 +67,7 @@ fn every_model_that_was_answered_with_201_survives_kill_9() {
             .collect();
         let answered = answered.lock().unwrap();
         for (id, name) in answered.iter() {
-            assert_eq!(there.get(id), Some(&name.as_str()), "model {id} is not there after round {round}");
+            assert_eq!(there.get(id), Some(&name.as_str()), "model {id} is missing after round {round}");
         }
     }
 }
@@ -120,7 +120,7 @@ fn with_a_full_disk_only_creates_fail_until_space_is_freed() {
     assert_eq!(common::get(server.app, "/").0, 200);
     drop(common::open_stream(server.app));
     disk.grow();
-    assert_eq!(create(server.app, "there is space again").0, 201);
+    assert_eq!(create(server.app, "space is available again").0, 201);
     let kept = statuses.iter().filter(|status| **status == 201).count();
     let database = rusqlite::Connection::open(disk.0.path().join("models.sqlite3")).unwrap();
     let rows: i64 = database.query_row("SELECT count(*) FROM models", [], |row| row.get(0)).unwrap();

@@ -224,7 +224,7 @@ fn beyond_the_cap_a_stream_is_refused_at_once_and_accepted_when_one_ends() {
         );
 
         let late = open_tab(&server, "late", "");
-        late.wait_for(|tab| tab.connections >= 2, PATIENCE).expect("it asks again");
+        late.wait_for(|tab| tab.connections >= 2, PATIENCE).expect("it reconnects");
         assert_eq!(late.progress().events, 0);
         two.pop();
         late.wait_for(|tab| tab.events > 0, PATIENCE).expect("the cap allows one more");

@@ -71,7 +71,7 @@ fn a_body_over_a_limit_is_refused_and_the_process_survives() {
     assert_eq!(get(server.app, "/up"), (200, "up\n".into()));
     drop(kept);
     assert_eq!(get(server.app, "/up").0, 200);
-    assert!(proc_status(server.child.id(), "VmHWM") < 256 * 1024, "grew with what was declared");
+    assert!(proc_status(server.child.id(), "VmHWM") < 256 * 1024, "the memory grew with the declared length");
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
@@ -112,7 +112,7 @@ fn each_version_gets_an_answer_that_it_can_read() {
         let old = ask(server.app, "GET /up HTTP/1.0\r\n\r\n");
         let head = "HTTP/1.0 200 OK\r\ncontent-type: text/html; charset=utf-8\r\n\
             content-security-policy: default-src 'none'\r\ncontent-length: 3\r\n\r\n";
-        assert_eq!(old, format!("{head}up\n"), "field-less, and its end is the connection's");
+        assert_eq!(old, format!("{head}up\n"), "without fields, and ended by the connection's end");
 
         let closing = ask(server.app, "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         assert!(closing.starts_with("HTTP/1.1 200 OK\r\n") && closing.contains("connection: close\r\n"));
@@ -121,7 +121,7 @@ fn each_version_gets_an_answer_that_it_can_read() {
         let head = read_head(&mut old_stream);
         assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("transfer-encoding"), "{head}");
         let first = common::read_until(&mut old_stream, "data: []\n\n");
-        assert!(first.starts_with(": a stream of models\n"), "bare bytes, no chunk: {first:?}");
+        assert!(first.starts_with(": a stream of models\n"), "bare bytes, not a chunk: {first:?}");
     }
 }
 
@@ -280,7 +280,7 @@ fn until_it_ends(server: &mut Server, mut again: impl FnMut()) -> ExitStatus {
         if let Some(status) = server.child.try_wait().unwrap() {
             return status;
         }
-        assert!(Instant::now() < deadline, "still there: {}", server.log());
+        assert!(Instant::now() < deadline, "it still runs: {}", server.log());
         again();
         // If connections were closer together, tiny_http would leave some of them unread.
         std::thread::sleep(Duration::from_millis(10));
@@ -324,7 +324,7 @@ fn a_dead_listener_is_noticed_while_kept_connections_leave_no_pause() {
     let mut clients = Vec::new();
     let status = until_it_ends(&mut server, || clients.extend(TcpStream::connect(address)));
     assert_eq!(status.code(), Some(1), "{}", server.log());
-    assert!(busy.join().unwrap() > 0, "the door's death was what it should be noticed beside");
+    assert!(busy.join().unwrap() > 0, "the test should have seen the listener die beside busy connections");
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn an_incomplete_request_gets_408_and_a_silent_connection_is_closed() {
     ] {
         expect_refusal(&mut send(server.app, half.as_bytes()), 408, half);
     }
-    assert_eq!(read_to_end(&mut send(server.app, b"")), "", "it said nothing");
+    assert_eq!(read_to_end(&mut send(server.app, b"")), "", "the connection was silent");
     let mut kept = send(server.app, b"GET /up HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!(read_answer(&mut kept).status, 200);
     assert_eq!(read_to_end(&mut kept), "", "it was idle");
@@ -560,9 +560,9 @@ fn answers_before_a_stop_arrive_and_an_incomplete_request_gets_503() {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     let all = String::from_utf8_lossy(&all);
-    assert!(all.contains("the server is stopping"), "its last words arrive: {all:?}");
-    assert_eq!(all.matches("connection: close").count(), 1, "and one more answer, which says that it ends");
-    assert_eq!(idle.read(&mut [0; 9]).unwrap(), 0, "nothing is due on it");
+    assert!(all.contains("the server is stopping"), "its last bytes arrive: {all:?}");
+    assert_eq!(all.matches("connection: close").count(), 1, "and one more answer, which announces the end");
+    assert_eq!(idle.read(&mut [0; 9]).unwrap(), 0, "no answer is due on it");
     expect_refusal(&mut half, 503, "half a request");
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
 }
@@ -670,7 +670,7 @@ fn a_client_that_closes_after_a_second_request_is_answered_only_the_first() {
     client.shutdown(Shutdown::Write).unwrap();
     drop(stream);
     assert_eq!(read_answer(&mut client).status, 201);
-    assert_eq!(client.read(&mut [0; 9]).unwrap(), 0, "not a byte more");
+    assert_eq!(client.read(&mut [0; 9]).unwrap(), 0, "no further byte");
     assert_eq!(json(server.app, "GET", "/models.json").1.as_array().unwrap().len(), 1);
 }
 
@@ -682,7 +682,7 @@ fn a_queued_connection_is_listed_whether_or_not_the_reactor_has_read_it() {
     let _stream = open_stream(server.app);
     kept.write_all(b"GET /?tab=kept HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     let _new = send(server.app, b"GET /?tab=new HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    wait_for("both by their names", || {
+    wait_for("both with their names", || {
         let timeline = json(server.control, "GET", "/timeline").1;
         let moments = timeline["moments"].as_array().unwrap();
         let names = |target: &str| moments.iter().any(|it| it["peeked"] == true && it["target"] == target);
@@ -930,7 +930,7 @@ fn a_reaped_stream_whose_client_stays_is_dropped_and_the_reactor_rests() {
     let before = reactor_ticks(server.child.id());
     server.wait_for_stats("no connection", |stats| stats["connections"]["open"] == 0);
     // A tick is a hundredth of a second, so the reactor may have been woken a few times.
-    assert!(reactor_ticks(server.child.id()) - before < 20, "it spins");
+    assert!(reactor_ticks(server.child.id()) - before < 20, "the reactor is busy");
     read_to_end(&mut client);
 }
 

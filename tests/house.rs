@@ -64,7 +64,7 @@ fn every_module_uses_only_the_modules_that_it_may() {
                 }
                 assert!(
                     !line.contains("use crate::{"),
-                    "{}:{number}: one module per line, please",
+                    "{}:{number}: import one module per line",
                     file.display()
                 );
             }
@@ -183,7 +183,7 @@ fn the_modules_of_the_server_have_no_circular_use() {
                 Some(several) => several.split('}').next().unwrap_or_default(),
                 None => words(used).next().unwrap_or_default(),
             };
-            assert!(!names.contains('{'), "{}: braces in braces hide what is used", file.display());
+            assert!(!names.contains('{'), "{}: nested braces hide what is used", file.display());
             for name in words(names) {
                 let used = offered.get(name).map_or(name, String::as_str);
                 if used != module && root.join(used).with_extension("rs").exists() {
@@ -197,7 +197,7 @@ fn the_modules_of_the_server_have_no_circular_use() {
     while !uses.is_empty() {
         let (above, bottom): (BTreeMap<_, _>, BTreeMap<_, _>) =
             uses.iter().partition(|(_, used)| used.iter().any(|it| uses.contains_key(it)));
-        assert!(!bottom.is_empty(), "a circle is among {above:?}");
+        assert!(!bottom.is_empty(), "there is a circle among {above:?}");
         uses = above.into_iter().map(|(module, used)| (module.clone(), used.clone())).collect();
     }
 }

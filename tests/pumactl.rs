@@ -54,7 +54,7 @@ fn it_shows_the_numbers_and_the_threads() {
     assert_eq!(threads.iter().filter(serves).count(), 1);
 
     assert_eq!(said(&ask("status"), 0), "Puma is started\n");
-    assert_eq!(get(server.app, "/up").0, 200, "nothing of this has changed anything");
+    assert_eq!(get(server.app, "/up").0, 200, "none of these commands changed anything");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_halt_ends_a_stop_that_is_blocked() {
         }
         hear(&mut stdout, "Gracefully stopping");
         wait_for("a refusal", || std::net::TcpStream::connect(server.app).is_err().then_some(()));
-        assert_eq!(answer(&said(&ask("stats"), 0))["busy_threads"], 1, "it answers all the while");
+        assert_eq!(answer(&said(&ask("stats"), 0))["busy_threads"], 1, "it answers during the stop");
         assert!(server.child.try_wait().unwrap().is_none());
         assert_eq!(said(&ask("halt"), 0), "Command halt sent success\n");
         assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());

@@ -229,7 +229,7 @@ fn a_database_that_is_not_ours_is_not_changed() {
         let output = serve(temporary.path(), &["--database", file.to_str().unwrap()]);
         one_line(&output, 1, &["--database", file.to_str().unwrap(), word, "another path"]);
         assert_eq!(fs::read(&file).ok(), bytes, "{name} was changed");
-        assert_eq!(names(folder.path()), before, "{name}: something lies beside it");
+        assert_eq!(names(folder.path()), before, "{name}: another file is beside it");
     }
 }
 
@@ -297,7 +297,7 @@ fn the_state_file_has_the_addresses_and_is_removed_at_the_end() {
     );
     assert_eq!(fs::read_to_string(&state).unwrap(), wanted);
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&state).unwrap().permissions());
-    assert_eq!(mode & 0o077, 0, "it has the token in it");
+    assert_eq!(mode & 0o077, 0, "it contains the token");
     assert_eq!(json(server.control, "GET", "/stats?token=s3cret").0, 200);
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0));

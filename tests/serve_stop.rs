@@ -179,7 +179,7 @@ fn a_connection_during_a_stop_is_refused() {
     let reader = stopped_reader(&server);
     server.signal(Signal::TERM);
     wait_for("a refusal", || TcpStream::connect(server.app).is_err().then_some(()));
-    assert!(server.child.try_wait().unwrap().is_none(), "it waits for its reader all the while");
+    assert!(server.child.try_wait().unwrap().is_none(), "it still waits for its reader");
     drop(reader);
     assert_eq!(server.wait_for_exit().code(), Some(0));
 }
@@ -218,7 +218,7 @@ fn it_ends_with_its_standard_input_if_the_flag_says_so() {
     let mut server = Server::spawn(command, folder);
     assert_eq!(create(server.app, "x").0, 201);
     server.signal(Signal::INT);
-    assert_eq!(server.wait_for_exit().code(), Some(0), "it was served until it was told");
+    assert_eq!(server.wait_for_exit().code(), Some(0), "it was served until the end of standard input");
 }
 
 /// Another process that shares the pipe or the terminal may have left it so.

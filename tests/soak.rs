@@ -232,7 +232,7 @@ fn nothing_leaks_and_no_model_is_lost() {
     let blocked = blocked.into_inner();
     let there = ids_there(&server);
     let last = *there.last().unwrap();
-    assert_eq!(there.len() as u64, created.into_inner(), "models that were answered, and no others");
+    assert_eq!(there.len() as u64, created.into_inner(), "exactly the models that were answered");
     for tab in &staying {
         wait_for("the last model", || (tab.progress().last_event_id == last.to_string()).then_some(()));
         tab.close();

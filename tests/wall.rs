@@ -48,7 +48,7 @@ fn wait_long(browser: &Browser, wall: &Tab, expression: &str) {
     let end = Instant::now() + STEP;
     while browser.eval(wall, expression) != Value::Bool(true) {
         if Instant::now() > end {
-            panic!("{expression} did not come true in {STEP:?}: {}", what_it_shows(browser, wall));
+            panic!("{expression} did not become true within {STEP:?}: {}", what_it_shows(browser, wall));
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -86,7 +86,7 @@ pub(super) fn connect(fixes: &Fixes, request: &Request) -> Response {
         .with_header("connection", "Upgrade")
         .with_header("sec-websocket-accept", derive_accept_key(key.as_bytes()));
     let mut wanted = request.header_list("sec-websocket-protocol");
-    // The first of the client's protocols that we know. Without any, the connection works as well.
+    // The first of the client's protocols that the server supports. The connection also works without one.
     match wanted.find_map(|it| PROTOCOLS.into_iter().find(|known| *known == it)) {
         Some(protocol) => response.with_header("sec-websocket-protocol", protocol),
         None => response,

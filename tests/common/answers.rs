@@ -108,7 +108,7 @@ impl Wire {
                     .to_owned());
             }
             if self.buffer.len() > MAX_LINE_BYTES {
-                return Err(Halt::Broken("a line without end".into()));
+                return Err(Halt::Broken("a line without an end".into()));
             }
             self.more()?;
         }

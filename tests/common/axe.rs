@@ -31,7 +31,7 @@ impl Axe {
         browser.wait_for(tab, "found !== undefined");
         let found = browser.eval(tab, "found");
         let violations = found["violations"].as_array().unwrap_or_else(|| panic!("axe failed: {found}"));
-        assert!(found["passes"].as_u64() > Some(0), "axe looked at nothing: {found}");
+        assert!(found["passes"].as_u64() > Some(0), "axe examined nothing: {found}");
         let is_serious = |it: &&serde_json::Value| it["impact"] == "serious" || it["impact"] == "critical";
         let tell = |it: &serde_json::Value| {
             let nodes = it["nodes"].as_array().into_iter().flatten();

@@ -134,7 +134,7 @@ impl Browser {
     }
 
     /// The value of an expression in a tab's page; null while it throws, as it does in a page that is partly
-    /// loaded. Blocks, for 30 s, while nothing of the page has arrived.
+    /// loaded. Blocks for up to 30 s while nothing of the page has arrived.
     pub fn eval(&self, tab: &Tab, expression: &str) -> Value {
         self.look_at(tab);
         self.eval_here(expression)
@@ -202,7 +202,10 @@ impl Browser {
         while self.eval(tab, expression) != Value::Bool(true) {
             if Instant::now() > end {
                 let page = self.eval(tab, "location.href + document.documentElement.outerHTML");
-                panic!("{expression} did not come true in {PATIENCE:?}: {page}\n{:?}", self.console(tab));
+                panic!(
+                    "{expression} did not become true within {PATIENCE:?}: {page}\n{:?}",
+                    self.console(tab)
+                );
             }
             thread::sleep(LOOK_EVERY);
         }

@@ -384,7 +384,7 @@ pub fn set_mode(path: &Path, mode: u32) {
 
 /// Waits until `look` returns something.
 pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not come in {PATIENCE:?}"))
+    poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not happen within {PATIENCE:?}"))
 }
 
 /// Repeats `look` until it returns something, but for at most this time.

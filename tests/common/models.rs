@@ -57,7 +57,7 @@ pub fn received_as(tab: &Tab, ids: impl Fn(&str) -> Vec<i64>) -> Vec<i64> {
 /// Fails unless the ids are `first`, `first + 1`, … without a gap or a repetition.
 pub fn assert_gapless(ids: &[i64], first: i64, who: &str) {
     for (expected, id) in (first..).zip(ids) {
-        assert_eq!(*id, expected, "{who}: {id} came where {expected} was due");
+        assert_eq!(*id, expected, "{who}: {id} arrived instead of {expected}");
     }
 }
 

@@ -35,7 +35,7 @@ pub fn check(events: &[Value], is_whole: bool) -> BTreeMap<(u64, u64), String> {
         used.insert(of);
         if !"be".contains(phase) {
             let before = last.insert(of, ts).unwrap_or_default();
-            assert!(before <= ts, "{before} stands before {event}");
+            assert!(before <= ts, "{before} precedes {event}");
         }
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text in {event}")).to_owned();
         let wait = || (number("pid"), text(&event["cat"]), text(&event["id2"]["local"]));

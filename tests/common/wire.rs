@@ -127,7 +127,7 @@ pub fn reset(stream: &TcpStream) {
 pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}");
+        assert!(Instant::now() < end, "waited {PATIENCE:?} without success: {what}");
         thread::sleep(Duration::from_millis(2));
     }
 }

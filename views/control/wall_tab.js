@@ -90,7 +90,7 @@ class WallTab {
     this.wall.show();
   }
 
-  // Takes in what is new of its requests.
+  // Takes in the new moments of its requests.
   follow() {
     const closing = this.closing;
     if (closing && closing.story.lastWriteAt < closing.closedAt) {

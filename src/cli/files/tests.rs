@@ -441,7 +441,7 @@ fn two_flags_that_lead_to_one_file_are_found_under_any_name() {
     let fifo = desk.fifo("fifo");
     for stream in [Path::new("/dev/null"), &fifo] {
         let both = [("--a", Use::File, Some(stream)), ("--b", Use::File, Some(stream))];
-        assert_eq!(same_file(&both), None, "in a stream nothing is written over");
+        assert_eq!(same_file(&both), None, "a write to a stream replaces nothing");
     }
     let file = File::open(desk.at("there")).unwrap();
     let (path, open) = (desk.at("there"), PathBuf::from(format!("/dev/fd/{}", file.as_raw_fd())));
