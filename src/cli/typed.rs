@@ -1,6 +1,6 @@
 //! Converts the typed words and the environment to [`Arguments`], and prints the help.
 //!
-//! [`environment`] decides which variables are read, and [`mistakes`] makes one line of a mistake.
+//! `environment` decides which variables are read, and `mistakes` makes one line of a mistake.
 
 mod environment;
 mod mistakes;
