@@ -1,4 +1,4 @@
-//! The real Chromium, with a separate chromedriver for each test, driven through WebDriver.
+//! The real Chromium. Each one has its own chromedriver, and is driven through WebDriver.
 //!
 //! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the
 //! driver has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call
