@@ -245,7 +245,7 @@ fn every_early_end_keeps_complete_events_and_has_its_own_cause() {
         // The line end after the chunk never arrives, but its event has arrived.
         (in_a_chunk.clone(), "ended before it was complete"),
         (format!("{in_a_chunk}\r\n"), "ended before it was complete"),
-        (format!("{in_a_chunk}\r\nno number\r\n"), "is invalid"),
+        (format!("{in_a_chunk}\r\nno number\r\n"), "framing of the answer's body is invalid"),
         (format!("{in_a_chunk}\r\n0\r\n\r\n"), "the server ended the stream"),
     ] {
         let (tell, ids) = mpsc::channel();
