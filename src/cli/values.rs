@@ -55,7 +55,7 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 pub fn tcp_user_timeout(text: &str) -> Result<OrOff, String> {
     let value = time_or_off(text)?;
     if cfg!(not(target_os = "linux")) && value.0.is_some() {
-        return Err("this option works on Linux only; leave it off".to_owned());
+        return Err("this option works on Linux only; leave it out".to_owned());
     }
     Ok(value)
 }

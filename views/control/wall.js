@@ -206,7 +206,7 @@ class Wall {
     document.querySelector('[name="hosts"][value="' + hosts + '"]').checked = true;
   }
 
-  // As many tabs, all closed, on these hosts.
+  // Replaces the tabs with this many closed ones on these hosts.
   prepare(count, hosts) {
     this.closeAll();
     this.setHosts(hosts);

@@ -184,7 +184,7 @@ pub fn measure(
     let created = created(&servers.other)?;
     tell("the tabs leave");
     let got: Vec<Vec<Seen>> = live.iter().map(|notes| notes.all()).collect();
-    // Without the tab that stopped reading, whose rows are late for that reason.
+    // The tab that stopped reading is left out, because its rows are late for that reason.
     let stalled = tabs.stalled();
     let steady = notes.iter().enumerate().filter(|(number, _)| Some(*number) != stalled);
     let steady: Vec<Seen> = steady.flat_map(|(_, notes)| notes.all()).collect();
