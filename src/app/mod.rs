@@ -19,6 +19,7 @@ pub mod origin;
 pub mod outside_writers;
 pub mod position;
 pub mod producer;
+mod shorten;
 pub mod stream_log;
 pub mod streams_access;
 pub mod table;

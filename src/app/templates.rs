@@ -1,7 +1,7 @@
 //! The template engine of all pages, which escapes every value.
 //!
 //! Templates are compiled into the binary, so that it runs in any folder. With `--views DIR` they are read
-//! from a folder at each request instead, so that an edit shows at the next reload.
+//! from a folder at each request instead, so that an edit shows at the next reload. They are sent [`shortened`].
 
 use std::fs;
 use std::io;
@@ -12,6 +12,7 @@ use minijinja::{Environment, ErrorKind, Value, context};
 use thiserror::Error;
 
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
+use super::shorten::shortened;
 use ninetabs_server::Response;
 use ninetabs_server::log_limit::limited;
 
@@ -34,30 +35,6 @@ enum PageError {
     Nonce(#[from] getrandom::Error),
     #[error("{0:#}")]
     Template(#[from] minijinja::Error),
-}
-
-/// The text without indentation and empty lines, and without lines that are comments in scripts and styles. The
-/// contents of `<pre>` are not changed.
-///
-/// A smaller page costs less to send. The page of models has another reason: clients that read slowly hold no
-/// thread as long as the kernel buffers their answers.
-fn shortened(name: &str, text: &str) -> String {
-    let is_script = name.ends_with(".js");
-    let is_style = name.ends_with(".css");
-    let mut short = String::with_capacity(text.len());
-    let mut is_pre = false;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        let is_comment = (is_script && trimmed.starts_with("//"))
-            || (is_style && trimmed.starts_with("/*") && trimmed.ends_with("*/"));
-        is_pre |= trimmed.contains("<pre");
-        if is_pre || !(trimmed.is_empty() || is_comment) {
-            short.push_str(if is_pre { line } else { trimmed });
-            short.push('\n');
-        }
-        is_pre &= !trimmed.contains("</pre>");
-    }
-    short
 }
 
 /// Reads a template from a folder. None if there is no such file. A name leads to no other folder.
@@ -131,32 +108,5 @@ impl Templates {
                 environment.get_template(name)?.render(context)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_are_sent_without_indentation_and_comment_lines() {
-        let script = "// Why.\nif (a) {\n  b('// c'); // d\n\n}\n";
-        assert_eq!(shortened("a.js", script), "if (a) {\nb('// c'); // d\n}\n");
-        assert_eq!(shortened("a.css", "/* Why. */\na {\n  /* f */ b: c;\n}\n"), "a {\n/* f */ b: c;\n}\n");
-        assert_eq!(shortened("a.html", "<p>\n  // e\n</p>"), "<p>\n// e\n</p>\n");
-        // A text over several lines would lose its indentation.
-        for folder in ["control", "fixes", "models"] {
-            let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/views")).join(folder);
-            for file in fs::read_dir(folder).unwrap() {
-                let path = file.unwrap().path();
-                let name = path.file_name().unwrap().to_str().unwrap();
-                if name.ends_with(".js") {
-                    let sent = shortened(name, &fs::read_to_string(&path).unwrap());
-                    assert!(!sent.contains('`'), "{name} has a template literal");
-                }
-            }
-        }
-        let listing = "  <pre>def a\n\n  b\nend</pre>\n  <p>c\n";
-        assert_eq!(shortened("a.html", listing), "  <pre>def a\n\n  b\nend</pre>\n<p>c\n");
     }
 }
