@@ -8,17 +8,19 @@
 //! their reaper. It knows nothing about SQL, templates or routes. Read its first page, then
 //! [`ninetabs_server::thread_pool`].
 //!
-//! Read the modules in this order. Each but `timestamp` uses the server crate; the last column has what else it uses.
+//! Read the modules in this order. Each but `timestamp` and `words` uses the server crate; the last column has what
+//! else it uses.
 //!
 //! | module | contents | uses |
 //! |---|---|---|
-//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections | [`timestamp`] |
+//! | [`app`] | the Rails app of the article. [`app::models_controller`] is its controller, line by line; [`app::database`] is the pool of database connections | [`timestamp`], [`words`] |
 //! | [`fixes`] | the remedies, one per file. [`fixes::Fixes`] wraps the app: it serves the paths of the remedies and passes every other request on | [`app`] |
 //! | [`front`] | starts the app's server, either the crate's or tiny_http in front of the same pool | none |
-//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which says what it expects before it runs. It reaches every server over sockets, and uses of the crate only the record, the escaping of text, and threads | [`timestamp`] |
+//! | [`lab`] | the client half: tabs, browsers, zombies, and the acts of `ninetabs reproduce`, each of which says what it expects before it runs. It reaches every server over sockets, and uses of the crate only the record, the escaping of text, and threads | [`timestamp`], [`words`] |
 //! | [`control`] | the second server, which answers while the first cannot, and its dashboard. Its buttons open clients of the lab | [`app`], [`front`], [`lab`], [`timestamp`] |
 //! | [`cli`] | parses the command line and connects the modules | all |
 //! | [`timestamp`] | writes times as text | none |
+//! | [`words`] | the words for states and events on every screen | none |
 //!
 //! `docs/architecture.md` has the path of a request through the files, and the invariants.
 
@@ -31,3 +33,4 @@ pub mod lab;
 #[cfg(test)]
 mod test_request;
 pub mod timestamp;
+pub mod words;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::common::{PATIENCE, Server, json, program, read_answer, read_head, send, wait_for};
 use fastrand::Rng;
 use ninetabs::lab::story::name_of;
+use ninetabs::words;
 use ninetabs_server::timeline::{CAPACITY, Subject, Timeline, TimelineNews, What};
 use serde_json::{Value, json as object};
 
@@ -22,7 +23,9 @@ fn reduce(lines: &[String]) -> Option<Vec<Value>> {
     let folder = env!("CARGO_MANIFEST_DIR");
     let mut node = Command::new(program("node")?)
         .arg(format!("{folder}/tests/common/reducer.js"))
-        .args(["story", "words", "record"].map(|name| format!("{folder}/views/control/{name}.js")))
+        .args(["story", "record", "words"].map(|name| format!("{folder}/views/control/{name}.js")))
+        .env("STATE_WORDS", words::json(words::STATES))
+        .env("EVENT_WORDS", words::json(words::EVENTS))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

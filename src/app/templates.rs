@@ -3,6 +3,7 @@
 //! Templates are compiled into the binary, so that it runs in any folder. With `--views DIR` they are read
 //! from a folder at each request instead, so that an edit shows at the next reload. They are sent [`shortened`].
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::shorten::shortened;
+use crate::words;
 use ninetabs_server::Response;
 use ninetabs_server::log_limit::limited;
 
@@ -68,7 +70,7 @@ impl Templates {
                 return Err(ViewsError::Missing(name));
             }
         }
-        let mut environment = Environment::new();
+        let mut environment = with_words();
         // Each template is compiled at its first use: compiling all of them would take a third of the
         // start-up time.
         environment.set_loader(move |name| {
@@ -102,11 +104,23 @@ impl Templates {
         match &self.folder {
             None => self.embedded.get_template(name)?.render(context),
             Some(folder) => {
-                let mut environment = Environment::new();
+                let mut environment = with_words();
                 let folder = folder.clone();
                 environment.set_loader(move |name| read(&folder, name));
                 environment.get_template(name)?.render(context)
             }
         }
     }
+}
+
+/// An environment in which every template can use the [`words`] for states and events: `words.held` in the text of a
+/// page, and all of them as JSON in its scripts.
+fn with_words() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let states: BTreeMap<&str, &str> = words::STATES.iter().copied().collect();
+    environment.add_global("words", Value::from(states));
+    for (name, table) in [("state_words", words::STATES), ("event_words", words::EVENTS)] {
+        environment.add_global(name, Value::from_safe_string(words::json(table)));
+    }
+    environment
 }

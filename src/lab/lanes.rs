@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::record::Record;
 use super::story::Story;
+use crate::words;
 
 /// What a thread did during one column. If it did several things, the last one in this list is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,14 +66,14 @@ impl Cell {
 
 /// The cells that a legend explains, each with its description.
 pub const LEGEND: [(Cell, &str); 8] = [
-    (Cell::Wrote, "write"),
-    (Cell::Held, "held"),
-    (Cell::ClientGone, "client gone"),
-    (Cell::Idle, "idle"),
-    (Cell::Queued, "waiting"),
-    (Cell::Failed, "write failed"),
-    (Cell::Reaped, "reaped"),
-    (Cell::Blocked, "write blocked"),
+    (Cell::Wrote, words::WRITE),
+    (Cell::Held, words::HELD),
+    (Cell::ClientGone, words::CLIENT_GONE),
+    (Cell::Idle, words::IDLE),
+    (Cell::Queued, words::WAITING),
+    (Cell::Failed, words::WRITE_FAILED),
+    (Cell::Reaped, words::REAPED),
+    (Cell::Blocked, words::WRITE_BLOCKED),
 ];
 
 /// One row.
@@ -88,7 +89,7 @@ pub struct Lane {
 }
 
 /// The label of the queue's lane.
-pub const QUEUE: &str = "queue";
+pub const QUEUE: &str = words::QUEUE;
 
 /// The columns that one request occupies in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]

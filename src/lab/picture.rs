@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::record::Record;
 use super::stage::Scene;
 use super::story::Story;
+use crate::words;
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
 /// The shapes' colors by name. A page that contains pictures needs this once, and [`PALETTE`].
@@ -92,7 +93,7 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
         animation => look.animation.as_str(),
         from_y => if look.title.is_some() { 0 } else { BELOW_TITLE },
         threads,
-        folded => (idle > 0).then(|| format!("{idle} more {} idle", if idle == 1 { "thread," } else { "threads," })),
+        folded => (idle > 0).then(|| format!("{idle} more {}, {}", if idle == 1 { "thread" } else { "threads" }, words::IDLE)),
         folded_y => y(rows.len()),
         waits,
         queue_y => y(queue_row),
@@ -135,7 +136,8 @@ fn stay(story: &Story, row: usize, scale: &PictureScale) -> Option<Value> {
     let hollow = story.closed_us.filter(|closed_us| *closed_us < until_us).and_then(|closed_us| {
         let (x, width) = scale.bar(closed_us.max(from_us), until_us)?;
         let writes = marks(&mut story.writes_us.iter().copied().filter(is_gone));
-        let labels = [format!("{} closed, client gone", story.name()), "client gone".to_owned()];
+        let gone = words::CLIENT_GONE.to_owned();
+        let labels = [format!("{} {}, {gone}", story.name(), words::CLOSED), gone];
         let label = labels.into_iter().find(|label| text_width(label) + 3.0 * MARGIN <= width);
         let label_width = label.as_ref().map(|label| round(text_width(label) + 6.0));
         let label_x = round(x + MARGIN);
@@ -234,14 +236,16 @@ fn wait(story: &Story, row: usize, taken_by: Option<usize>, scale: &PictureScale
 /// What a sign means, and its place below the picture.
 #[derive(Debug)]
 struct LegendEntry {
+    /// The name of its shape in the template.
     kind: &'static str,
+    word: &'static str,
     x: f64,
     row: usize,
 }
 
 impl LegendEntry {
     fn value(&self) -> Value {
-        context! { kind => self.kind, x => self.x, row => self.row }
+        context! { kind => self.kind, word => self.word, x => self.x, row => self.row }
     }
 }
 
@@ -251,25 +255,33 @@ fn legend(record: &Record, waiters: &[(usize, &Story)], scale: &PictureScale) ->
     let is_shown = |at_us: &u64| (scale.from_us..=scale.to_us).contains(at_us);
     let any = |has: &dyn Fn(&Story) -> bool| shown.iter().any(|story| has(story));
     let entries = [
-        ("held", any(&|story| !is_answered_page(story))),
-        ("write", any(&|story| story.writes_us.iter().any(is_shown))),
-        ("write blocked", any(&|story| story.blocked_us.iter().any(|(_, until_us)| is_shown(until_us)))),
-        ("client gone", any(&|story| story.closed_us.as_ref().is_some_and(is_shown))),
-        ("write failed", any(&|story| story.gone.as_ref().is_some_and(|gone| is_shown(&gone.at_us)))),
-        ("reaped", any(&|story| story.reaped_us.as_ref().is_some_and(is_shown))),
-        ("page answered", any(&is_answered_page)),
-        ("idle", true),
-        ("waiting", waiters.iter().any(|(_, story)| !is_spare(story))),
-        ("spare connection", waiters.iter().any(|(_, story)| is_spare(story))),
+        ("held", words::HELD, any(&|story| !is_answered_page(story))),
+        ("write", words::WRITE, any(&|story| story.writes_us.iter().any(is_shown))),
+        (
+            "blocked",
+            words::WRITE_BLOCKED,
+            any(&|story| story.blocked_us.iter().any(|(_, until_us)| is_shown(until_us))),
+        ),
+        ("gone", words::CLIENT_GONE, any(&|story| story.closed_us.as_ref().is_some_and(is_shown))),
+        (
+            "failed",
+            words::WRITE_FAILED,
+            any(&|story| story.gone.as_ref().is_some_and(|gone| is_shown(&gone.at_us))),
+        ),
+        ("reaped", words::REAPED, any(&|story| story.reaped_us.as_ref().is_some_and(is_shown))),
+        ("answered", words::ANSWERED, any(&is_answered_page)),
+        ("idle", words::IDLE, true),
+        ("waiting", words::WAITING, waiters.iter().any(|(_, story)| !is_spare(story))),
+        ("spare", words::SPARE_CONNECTION, waiters.iter().any(|(_, story)| is_spare(story))),
     ];
     let (mut x, mut row) = (LEFT, 0);
     let mut legend = Vec::new();
-    for (kind, _) in entries.into_iter().filter(|(_, is_there)| *is_there) {
-        let width = text_width(kind) + 40.0;
+    for (kind, word, _) in entries.into_iter().filter(|(_, _, is_there)| *is_there) {
+        let width = text_width(word) + 40.0;
         if x + width > LEFT + SPAN {
             (x, row) = (LEFT, row + 1);
         }
-        legend.push(LegendEntry { kind, x: round(x), row });
+        legend.push(LegendEntry { kind, word, x: round(x), row });
         x += width;
     }
     legend
@@ -382,7 +394,7 @@ mod tests {
             ("client gone", false),
             ("reaped", false),
             ("write blocked", false),
-            ("page answered", false),
+            ("answered", false),
             ("spare connection", false),
         ] {
             assert_eq!(has(&scene, kind), is_there, "{kind}");

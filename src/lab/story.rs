@@ -1,5 +1,6 @@
 //! The story of one request, and its name.
 
+use crate::words;
 use ninetabs_server::escape::is_printable;
 use ninetabs_server::timeline::{FailedWrite, Held, Subject};
 
@@ -84,7 +85,7 @@ impl Story {
 
     /// Its name on screen. A connection on which no request has arrived yet is a spare one.
     pub fn name(&self) -> String {
-        if self.target.is_empty() { "spare connection".to_owned() } else { name_of(&self.target) }
+        if self.target.is_empty() { words::SPARE_CONNECTION.to_owned() } else { name_of(&self.target) }
     }
 }
 

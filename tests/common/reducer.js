@@ -6,7 +6,8 @@ const fs = require('fs');
 const vm = require('vm');
 const readline = require('readline');
 
-const sources = process.argv.slice(2).map(path => fs.readFileSync(path, 'utf8')).join('\n');
+const words = 'const WORDS = ' + process.env.STATE_WORDS + '; const EVENT_WORDS = ' + process.env.EVENT_WORDS + ';';
+const sources = [words, ...process.argv.slice(2).map(path => fs.readFileSync(path, 'utf8'))].join('\n');
 const { Record } = vm.runInThisContext(sources + '\n;({ Record });');
 const viewers = new Map();
 const request = story => story ? story.request : null;

@@ -2,8 +2,8 @@
 // their places, and draws what `shown` has of them.
 const MOST_BARS = 3;
 const ENDS = { gone: ['×', 'error'], reaped: ['R', 'reaped'], panicked: ['!', 'error'], unseen: ['?', 'quiet'] };
-const GONE_WORDS = ['client gone', 'gone'];
-const SPARE_WORDS = 'spare connection (no request yet)';
+const GONE_WORDS = [WORDS.gone, 'gone'];
+const SPARE_WORDS = WORDS.spare + ' (no request yet)';
 // Orders that follow each other this closely share a label.
 const SHARED_US = 200e3;
 

@@ -93,7 +93,7 @@ class Meter {
     }
     this.shown = shown;
     const count = element('b', 'meter-count', held + ' / ' + max);
-    const waits = waiting.length ? element('b', 'meter-waits', '+' + waiting.length + ' waiting') : null;
+    const waits = waiting.length ? element('b', 'meter-waits', '+' + waiting.length + ' ' + WORDS.waiting) : null;
     const striped = Array.from({ length: Math.min(waiting.length, MOST_WAITING_BLOCKS) }, () => this.block('waiting'));
     this.place.replaceChildren(this.threads(max, held, gone), count, ...striped, ...(waits ? [waits] : []));
     this.place.setAttribute('aria-label', held + ' of ' + many(max, 'thread') + ' held' + (gone ? ', ' + gone + ' by a client that is gone' : '') +

@@ -13,7 +13,7 @@ const MANY_LANES = 12;
 const DRAW_EVERY_MS = 60;
 
 const STATES = {
-  absent: 'not started', left: 'ended', idle: 'idle', running: 'held by', streaming: 'held by the stream of',
+  absent: 'not started', left: 'ended', idle: WORDS.idle, running: WORDS.held + ' by', streaming: WORDS.held + ' by the stream of',
 };
 
 // The words of one span, for the tooltip.
@@ -36,16 +36,16 @@ function spanWords(span, now, goneAt) {
     words.push('writes blocked for ' + seconds(sum) + ' in total: its client did not read');
   }
   if (goneAt !== null) {
-    words.push('client gone for ' + seconds((span.to ?? now) - goneAt));
+    words.push(WORDS.gone + ' for ' + seconds((span.to ?? now) - goneAt));
   }
   if (span.end === 'gone') {
     words.push('write ' + story.gone.write + ' failed (' + story.gone.error + ')');
   } else if (span.end === 'reaped') {
-    words.push('reaped: ' + story.reaped.why);
+    words.push(WORDS.reaped + ': ' + story.reaped.why);
   } else if (span.end === 'panicked') {
     words.push('its action panicked');
   } else if (span.end === 'unseen') {
-    words.push('its end was not recorded');
+    words.push('its end was ' + WORDS.unrecorded);
   }
   return words;
 }
@@ -174,7 +174,7 @@ class Picture {
     set(data, 'request', story ? String(story.request) : '');
     set(data, 'path', story?.target ?? '');
     const word = STATES[state === 'absent' && lane?.to ? 'left' : state];
-    const gone = story && this.shown.goneAt(story) !== null ? ', client gone' : '';
+    const gone = story && this.shown.goneAt(story) !== null ? ', ' + WORDS.gone : '';
     const words = 'thread ' + number + (story ? ' ' + word + ' ' + story.name + gone : ' ' + word);
     if (row.words !== words) {
       row.words = words;

@@ -22,6 +22,8 @@ const MOST_WAITS = 64;
 const ENDING = new Set(['answered', 'rejected', 'left']);
 // Moments of these kinds are about a thread and whatever it has.
 const OF_THREAD = new Set(['finished', 'marked_io_bound']);
+// The kind and the text of a moment's line in the log, or null. Only a page with a log has words (words.js).
+let wordsOf = () => null;
 
 class Record {
   constructor() {

@@ -38,7 +38,7 @@ class Story {
 
   // A name to show: tab 3, zombie-1, or its path.
   get name() {
-    return this.called || 'spare connection';
+    return this.called || WORDS.spare;
   }
 
   // A shorter name, which does not tell the page of a tab from its stream.

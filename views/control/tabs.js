@@ -10,8 +10,8 @@ const CONNECTIONS_A_HOST = 6;
 const STREAM_PATH = '/models/live_stream';
 
 const STATE_WORDS = {
-  'loading': 'loading', 'waiting-for-socket': 'in the browser', 'waiting-for-thread': 'waiting',
-  'streaming': 'streams', 'reaped': 'reaped', 'reconnecting': 'reconnects', 'closed': 'closed',
+  'loading': WORDS.loading, 'waiting-for-socket': WORDS.browser, 'waiting-for-thread': WORDS.waiting,
+  'streaming': WORDS.streams, 'reaped': WORDS.reaped, 'reconnecting': WORDS.reconnects, 'closed': WORDS.closed,
 };
 
 const isStreaming = story => story.state === 'streaming' && story.writes > 0;

@@ -5,6 +5,7 @@ use ratatui::style::{Color, Style};
 use super::canvas::{Canvas, LABEL, bar, bold, dim};
 use super::view::TopView;
 use super::words::long_span;
+use crate::words;
 
 impl Canvas<'_> {
     pub fn title(&mut self, view: &TopView) {
@@ -32,7 +33,8 @@ impl Canvas<'_> {
         let width = (self.area.width / 4).clamp(8, 32);
         let mut pen = self.pen(1);
         pen.put("threads", dim()).tab(LABEL).put(&bar(count, max, width), style);
-        pen.put(&format!(" {count} of {max}"), bold()).put_if_it_fits(" threads held", Style::new());
+        pen.put(&format!(" {count} of {max}"), bold())
+            .put_if_it_fits(&format!(" threads {}", words::HELD), Style::new());
     }
 
     pub fn numbers(&mut self, view: &TopView) {
@@ -56,12 +58,12 @@ impl Canvas<'_> {
             ("open", streams.open, false),
             ("opened", streams.opened, false),
             ("failed", streams.disconnected, false),
-            ("reaped", streams.reaped, false),
+            (words::REAPED, streams.reaped, false),
             ("database", database.busy, database.busy == database.size),
             ("of", database.size, database.busy == database.size),
         ];
         if database.waiting > 0 {
-            items.push(("waiting", database.waiting, true));
+            items.push((words::WAITING, database.waiting, true));
         }
         if let Some(open) = view.stats.connections.and_then(|connections| connections.open) {
             items.push(("connections", open, false));

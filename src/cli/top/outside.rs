@@ -7,6 +7,7 @@ use super::canvas::{Canvas, LABEL, dim, level};
 use super::look::{HEAD, Look, Scrolled};
 use super::numbers::{Pool, WorkerAnswer};
 use super::view::TopView;
+use crate::words;
 
 impl Canvas<'_> {
     pub fn workers(
@@ -26,7 +27,7 @@ impl Canvas<'_> {
                 line.push_str("  not booted yet");
             }
             let taken = worker.last_status.taken().zip(max_threads);
-            let taken = taken.map(|(taken, max)| format!("  {taken} of {max} held"));
+            let taken = taken.map(|(taken, max)| format!("  {taken} of {max} {}", words::HELD));
             let item = |name, value: Option<u64>| value.map(|value| format!("  {name} {value}"));
             let items =
                 [item("backlog", backlog), item("capacity", pool_capacity), item("requests", requests_count)];
@@ -49,7 +50,7 @@ impl Canvas<'_> {
             shown().map(|pool| level(pool.taken(), pool.max_threads.unwrap_or_default())).collect();
         let backlog: String = shown().map(|pool| level(pool.backlog, most_backlog)).collect();
         let (cyan, yellow) = (self.color(Style::new(), Color::Cyan), self.color(Style::new(), Color::Yellow));
-        self.pen(y).put("held", dim()).tab(LABEL).put(&in_use, cyan);
+        self.pen(y).put(words::HELD, dim()).tab(LABEL).put(&in_use, cyan);
         self.pen(y + 1).put("backlog", dim()).tab(LABEL).put(&backlog, yellow);
         y + 2
     }

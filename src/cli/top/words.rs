@@ -1,8 +1,11 @@
-//! The text of an event, for the last lines of the screen.
+//! The line of an event, for the last lines of the screen, in the [words](crate::words) of the dashboard's log.
 //!
 //! The lanes show what happens to each request all the time. These lines are for the other events.
 
+use std::fmt::Display;
+
 use crate::lab::record::Record;
+use crate::words;
 use ninetabs_server::timeline::{Moment, What};
 
 /// A shorter wait in the queue, or a shorter response, gets no line: a server under load has thousands of them per
@@ -28,45 +31,49 @@ pub enum Tone {
     Answered,
 }
 
+/// No further part of a line.
+const NONE: [(&str, &dyn Display); 2] = [("", &""), ("", &"")];
+
 /// The line for a moment that the record has taken in, if it gets one.
 pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
     let story = moment.subject.and_then(|subject| record.stories.get(&subject.request));
-    let lasts = |us: u64| (us >= PASSING_US).then(|| span(us));
-    let thread = || moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
-    let name = || match (story, moment.subject) {
+    let lasting = |us: u64| (us >= PASSING_US).then_some(us);
+    let thread = moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
+    let name = match (story, moment.subject) {
         (Some(story), _) if !story.target.is_empty() => story.name(),
         (_, Some(subject)) => format!("request {}", subject.request),
         _ => String::new(),
     };
-    let text = match &moment.what {
-        What::Spawned => format!("{} started", thread()),
-        What::Exited => format!("{} ended", thread()),
+    let (words, time_us, more): (&str, u64, [(&str, &dyn Display); 2]) = match &moment.what {
+        What::Spawned => (words::SPAWNED, 0, NONE),
+        What::Exited => (words::EXITED, 0, NONE),
         What::Started => {
-            let waited = lasts(moment.at_us.saturating_sub(story?.queued_us))?;
-            format!("{} got {} after {waited} in the queue", name(), thread())
+            let waited_us = moment.at_us.saturating_sub(story?.queued_us);
+            (words::STARTED, lasting(waited_us)?, NONE)
         }
-        What::MarkedIoBound => format!("{} was marked IO-bound: {} no longer counts", name(), thread()),
-        What::Streaming => format!("{} streams and holds {}", name(), thread()),
-        What::Blocked { us } => format!("{}: a write was blocked for {}", name(), span(*us)),
-        What::Disconnected { write, error } => format!("{}: write {write} failed ({error})", name()),
+        What::MarkedIoBound => (words::IO_BOUND, 0, NONE),
+        What::Streaming => (words::STREAMING, 0, NONE),
+        What::Blocked { us } => (words::BLOCKED, *us, NONE),
+        What::Disconnected { write, error } => (words::DISCONNECTED, 0, [("write", write), ("error", error)]),
         What::Reaped { age_ms, why } => {
-            format!("{} was reaped after {}: {why}", name(), span(age_ms.saturating_mul(1000)))
+            (words::REAPED_AT, age_ms.saturating_mul(1000), [("why", why), ("", &"")])
         }
-        What::Withdrawn => format!("{} left the queue: its connection was closed to make room", name()),
-        What::Left => format!("{} was not answered: its client closed while it waited", name()),
-        What::Rejected { status, why } => format!("{} was refused with {status}: {why}", name()),
-        What::Panicked { message } => format!("{} panicked: {message}", name()),
+        What::Withdrawn => (words::WITHDRAWN, 0, NONE),
+        What::Left => (words::LEFT, 0, NONE),
+        What::Rejected { status, why } => (words::REJECTED, 0, [("status", status), ("why", why)]),
+        What::Panicked { message } => (words::PANICKED, 0, [("message", message), ("", &"")]),
         What::Answered { duration_us, .. } if story.is_some_and(|story| story.is_stream) => {
-            format!("{} ended after {}, {} freed", name(), span(*duration_us), thread())
+            (words::ENDED, *duration_us, NONE)
         }
-        What::Answered { duration_us, .. } => {
-            let served = lasts(*duration_us)?;
-            format!("{} was answered by {} in {served}", name(), thread())
-        }
+        What::Answered { duration_us, .. } => (words::ANSWERED_IN, lasting(*duration_us)?, NONE),
         What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown => {
             return None;
         }
     };
+    let [one, other] = more;
+    let parts: [(&str, &dyn Display); 5] =
+        [("name", &name), ("thread", &thread), ("time", &span(time_us)), one, other];
+    let text = words::line(words, &parts);
     let tone = match &moment.what {
         What::Streaming | What::Started => Tone::Held,
         What::Blocked { .. } | What::Withdrawn | What::Left => Tone::Waiting,
@@ -145,9 +152,9 @@ mod tests {
             told,
             [
                 "tp 003 started",
-                "tab 9 got tp 003 after 2.0 s in the queue",
-                "tab 9 streams and holds tp 003",
-                "tab 9: write 2 failed (EPIPE)",
+                "tp 003 took tab 9 after 2.0 s in the queue",
+                "tab 9 streams on tp 003",
+                "write 2 to tab 9 failed (EPIPE) on tp 003",
                 "tab 9 ended after 4.0 s, tp 003 freed",
             ]
         );

@@ -6,6 +6,7 @@ use super::super::lanes::{self, Cell, Lane};
 use super::super::record::Record;
 use super::super::signs::Signs;
 use super::wrapped;
+use crate::words;
 
 /// Columns of a lane's label.
 pub const LABEL: usize = 10;
@@ -76,7 +77,7 @@ impl Picture<'_> {
         }
         let label = format!("{} more", lanes.len());
         let whose = if names.is_empty() {
-            "idle".to_owned()
+            words::IDLE.to_owned()
         } else {
             first_line(&names, self.width.saturating_sub(LABEL))
         };
