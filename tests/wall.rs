@@ -402,6 +402,45 @@ fn a_step_that_is_not_as_expected_says_so_and_a_step_can_be_stopped() {
 }
 
 #[test]
+fn a_step_is_loaded_when_it_is_opened_and_one_that_cannot_be_loaded_says_so() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&[]);
+    let wall = open(&browser, &server, "?tour=1&step=2");
+    let loaded = || {
+        let names = browser.eval(
+            &wall,
+            "performance.getEntriesByType('resource').map(it => new URL(it.name).pathname).filter(it => it.startsWith('/tour/')).join()",
+        );
+        names.as_str().unwrap_or_default().to_owned()
+    };
+    let title = |words: &str| {
+        browser.wait_for(
+            &wall,
+            &format!("document.getElementById('step-title').textContent.startsWith('{words}')"),
+        );
+    };
+    title("2. Tab 3 closes");
+    assert_eq!(loaded(), "", "the page contains the step of its address");
+    browser.click(&wall, "#next");
+    title("3. One host");
+    browser.click(&wall, "#back");
+    title("2. Tab 3 closes");
+    browser.click(&wall, "#next");
+    title("3. One host");
+    assert_eq!(loaded(), "/tour/3.js", "once");
+    assert_quiet(&browser, &wall);
+
+    drop(server);
+    browser.wait_for(&wall, "document.body.dataset.connection === 'lost'");
+    browser.click(&wall, "#steps li:nth-child(5) button");
+    browser.wait_for(
+        &wall,
+        "document.getElementById('needs').textContent.startsWith('This step cannot be loaded')",
+    );
+    assert_eq!(browser.eval(&wall, "document.getElementById('do').ariaDisabled"), "true");
+}
+
+#[test]
 fn axe_finds_nothing_serious_on_the_wall_and_nothing_overflows() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };

@@ -43,6 +43,7 @@ use aside::{Aside, AsideAnswer, SMALL, WhenFull};
 use command::PumaCommand;
 use guard::Asks;
 use orders::{Ask, Given, Wrong};
+use pages::STEPS;
 use steering::Steering;
 use viewers::Viewers;
 
@@ -149,9 +150,11 @@ impl Control {
 
     /// Answers a request for a page, or for a row of the table of orders.
     fn answer(&self, request: &Request, path: &str) -> Result<Response, Wrong> {
-        if PAGES.contains(&path) {
-            return match request.method().as_str() {
-                "GET" | "HEAD" => Ok(self.page(request, path)),
+        let step = step_of(path);
+        if PAGES.contains(&path) || step.is_some() {
+            return match (request.method().as_str(), step) {
+                ("GET" | "HEAD", None) => Ok(self.page(request, path)),
+                ("GET" | "HEAD", Some(step)) => Ok(self.pages.step(step)),
                 _ => Err(Wrong::method(path, "GET, HEAD")),
             };
         }
@@ -225,6 +228,7 @@ impl Control {
             app_port => self.view.server.addr().port(),
             query => self.guard.query(),
             tour => asks_for_the_tour(request),
+            step => step_asked(request),
             page => name.trim_start_matches("control/").trim_end_matches(".html"),
             threads => self.steering.threads_at_the_start(),
         };
@@ -241,6 +245,16 @@ impl Control {
 /// Whether the address of the wall has `tour=1` or a `step`. Without them the page leaves the tour out.
 fn asks_for_the_tour(request: &Request) -> bool {
     request.param("step").is_some() || request.param("tour").as_deref() == Some("1")
+}
+
+/// The step of the tour that the page contains; the others are loaded when they are opened.
+fn step_asked(request: &Request) -> usize {
+    request.param("step").and_then(|number| number.parse().ok()).unwrap_or(1).clamp(1, STEPS)
+}
+
+/// The step whose script has this path.
+fn step_of(path: &str) -> Option<usize> {
+    (1..=STEPS).find(|step| path == format!("/tour/{step}.js"))
 }
 
 /// The right to do something alone, released when dropped.

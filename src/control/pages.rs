@@ -1,16 +1,18 @@
 //! The control server's own pages.
 //!
 //! A page is one request: it contains its style and its scripts, with a nonce, and its icon is
-//! `data:`. No other script runs in it, and it sends nothing to other addresses. It contains the
+//! `data:`. Only the steps of the tour are loaded when they are opened. No other script runs in it, and it sends nothing to other addresses. It contains the
 //! token without which a browser can change nothing here.
 
 use std::path::Path;
 
+use http::StatusCode;
 use minijinja::{Value, context};
 
 use crate::app::content_security_policy::ContentSecurityPolicy;
 use crate::app::templates::{TemplateSource, Templates, ViewsError};
 use ninetabs_server::Response;
+use ninetabs_server::log_limit::limited;
 
 /// Every view, by its name in the folder `views/`.
 const EMBEDDED: &[TemplateSource] = &[
@@ -38,6 +40,13 @@ const EMBEDDED: &[TemplateSource] = &[
     ("control/shown.js", include_str!("../../views/control/shown.js")),
     ("control/story.js", include_str!("../../views/control/story.js")),
     ("control/tabs.js", include_str!("../../views/control/tabs.js")),
+    ("control/steps/1.js", include_str!("../../views/control/steps/1.js")),
+    ("control/steps/2.js", include_str!("../../views/control/steps/2.js")),
+    ("control/steps/3.js", include_str!("../../views/control/steps/3.js")),
+    ("control/steps/4.js", include_str!("../../views/control/steps/4.js")),
+    ("control/steps/5.js", include_str!("../../views/control/steps/5.js")),
+    ("control/steps/6.js", include_str!("../../views/control/steps/6.js")),
+    ("control/steps/7.js", include_str!("../../views/control/steps/7.js")),
     ("control/tour.css", include_str!("../../views/control/tour.css")),
     ("control/tour.html", include_str!("../../views/control/tour.html")),
     ("control/tour.js", include_str!("../../views/control/tour.js")),
@@ -50,6 +59,9 @@ const EMBEDDED: &[TemplateSource] = &[
     ("control/words.js", include_str!("../../views/control/words.js")),
     ("palette.css", include_str!("../../views/palette.css")),
 ];
+
+/// Steps of the tour.
+pub(super) const STEPS: usize = 7;
 
 /// The pages.
 pub struct Pages {
@@ -67,5 +79,18 @@ impl Pages {
     pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
         let policy = ContentSecurityPolicy { frames, ..Default::default() };
         self.templates.page(name, None, &policy, context! { token, ..more })
+    }
+
+    /// The script of a step of the tour, from 1 to [`STEPS`].
+    pub(super) fn step(&self, number: usize) -> Response {
+        match self.templates.render(&format!("control/steps/{number}.js"), Value::UNDEFINED) {
+            Ok(script) => Response::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
+                .with_header("cache-control", "no-cache, private")
+                .with_header("x-content-type-options", "nosniff"),
+            Err(error) => {
+                limited!(Error, "step {number} of the tour: {error}");
+                Response::status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 // The guided tour: steps for a presenter. Each asks a question, is run on the server at hand, and
-// shows what was found. What a step does and claims is in tour_steps.js; this file runs one at a time.
+// shows what was found. What a step does and claims is in tour_steps.js and steps/; this file runs one
+// at a time.
+const NONCE = document.currentScript.nonce;
 
 // A step was stopped, by the presenter or because another step was chosen.
 class Stopped extends Error {}
@@ -110,6 +112,7 @@ class Tour {
     this.act = null;
     this.verdicts = STEPS.map(() => 'none');
     this.guesses = STEPS.map(() => null);
+    this.loading = [];
     this.buttons = STEPS.map((step, number) => {
       const button = element('button', '', String(number + 1));
       button.addEventListener('click', () => this.goTo(number));
@@ -128,7 +131,6 @@ class Tour {
         this.showPlan();
       }
     });
-    this.goTo(0);
   }
 
   // A button that can do nothing now keeps the focus.
@@ -161,6 +163,10 @@ class Tour {
     if (this.act) {
       return true;
     }
+    if (!STEPS[this.step]) {
+      this.goTo(this.step);
+      return true;
+    }
     const isOver = !['none', 'running'].includes(this.place.dataset.verdict);
     if (isOver || at('do').ariaDisabled === 'true') {
       this.goToOther(this.step + 1);
@@ -185,7 +191,7 @@ class Tour {
     }
   }
 
-  goTo(number) {
+  async goTo(number) {
     this.stop();
     this.step = Math.min(Math.max(number, 0), STEPS.length - 1);
     this.place.dataset.step = this.step + 1;
@@ -198,12 +204,45 @@ class Tour {
     });
     this.enable('back', this.step > 0);
     this.enable('next', this.step < STEPS.length - 1);
-    const by = STEPS[this.step].byHand?.() ?? [];
+    this.clean('none');
+    if (await this.load(this.step)) {
+      this.show(STEPS[this.step]);
+    }
+  }
+
+  // Loads a step once. Says whether it is there, and still the chosen one.
+  async load(number) {
+    if (!STEPS[number]) {
+      for (const id of ['step-title', 'question', 'by-hand', 'guesses']) {
+        at(id).textContent = '';
+      }
+      this.need('The step is loaded.');
+      this.loading[number] ??= this.fetch(number);
+      await this.loading[number];
+      this.loading[number] = undefined;
+    }
+    if (this.step === number && !STEPS[number]) {
+      this.need('This step cannot be loaded: the control server does not answer. Choose it again.');
+    }
+    return this.step === number && STEPS[number] !== null;
+  }
+
+  fetch(number) {
+    return new Promise(resolve => {
+      const script = element('script');
+      script.nonce = NONCE;
+      script.src = '/tour/' + (number + 1) + '.js?' + new URLSearchParams({ token: TOKEN });
+      script.onload = script.onerror = resolve;
+      document.head.append(script);
+    });
+  }
+
+  show(step) {
+    const by = step.byHand?.() ?? [];
     at('by-hand').replaceChildren(...by);
     at('by-hand').hidden = !by.length;
     // In a step without frames the lanes take their place.
-    set(at('stage').dataset, 'empty', String(STEPS[this.step].noFrames === true));
-    this.clean('none');
+    set(at('stage').dataset, 'empty', String(step.noFrames === true));
     this.showPlan();
     this.showGuesses();
     if (!this.place.hidden) {
@@ -230,25 +269,29 @@ class Tour {
       button.dataset.verdict = this.verdicts[number];
       button.setAttribute('aria-label', 'step ' + (number + 1) + words);
     });
-    this.enable('do', verdict !== 'running' && at('needs').hidden);
+    this.enable('do', verdict !== 'running' && STEPS[this.step] !== null && at('needs').hidden);
     this.enable('stop', verdict === 'running');
   }
 
   showPlan() {
-    if (this.act) {
+    const step = STEPS[this.step];
+    if (this.act || !step) {
       return;
     }
-    const step = STEPS[this.step];
     // The question stays beside the findings.
     if (this.place.dataset.verdict === 'none') {
       this.plan = planFor(feed.state?.max ?? 8, feed.state?.stats.database.size ?? 8);
       write(at('step-title'), (this.step + 1) + '. ' + step.title(this.plan));
       write(at('question'), step.question(this.plan));
     }
-    const needs = feed.state ? step.needs?.(feed.state) ?? '' : 'Waiting for the first numbers of the server.';
-    write(at('needs'), needs);
-    at('needs').hidden = !needs;
-    this.enable('do', !needs && this.act === null);
+    this.need(feed.state ? step.needs?.(feed.state) ?? '' : 'Waiting for the first numbers of the server.');
+  }
+
+  // Why the step cannot be run now, or ''.
+  need(words) {
+    write(at('needs'), words);
+    at('needs').hidden = !words;
+    this.enable('do', !words && STEPS[this.step] !== null && this.act === null);
   }
 
   showGuesses() {
@@ -294,7 +337,7 @@ class Tour {
       why = await STEPS[this.step].run(act, this.plan);
       const held = act.claims.length > 0 && act.claims.every(Boolean);
       verdict = held ? 'held' : 'not-held';
-      last = held ? 'As expected ✓' : 'Not as expected ✗ (' + act.claims.filter(it => !it).length + ' of ' + many(act.claims.length, 'claim') + ')';
+      last = held ? WORDS.expected : WORDS.unexpected + ' (' + act.claims.filter(it => !it).length + ' of ' + many(act.claims.length, 'claim') + ')';
     } catch (error) {
       if (error instanceof Stopped) {
         last = 'Stopped.';
