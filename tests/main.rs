@@ -50,3 +50,4 @@ mod trace;
 mod vanished_peer;
 mod viewers;
 mod wall;
+mod words;
