@@ -100,7 +100,7 @@ class Act {
     this.claims.push(held);
     const item = element('li');
     item.dataset.held = held;
-    item.append(element('span', 'sign', held ? '✓' : '✗'), element('span', '', claim + ': ' + measured + (held && String(expected) === String(measured) ? '' : ' (expected: ' + expected + ')')));
+    item.append(element('span', 'sign', held ? '✓' : '✗'), element('span', '', claim + ': ' + measured + (held ? '' : ' (expected: ' + expected + ')')));
     at('findings').append(item);
   }
 }

@@ -1,6 +1,6 @@
 // Step 1. Nine tabs, eight threads.
 STEPS[0] = {
-  title: plan => many(plan.tabs, 'tab') + ', ' + many(plan.threads, 'thread'),
+  title: plan => inWords(plan.tabs) + ' tabs, ' + (plan.threads === 1 ? 'one thread' : inWords(plan.threads).toLowerCase() + ' threads'),
   question: plan => plan.waiting ? 'Which request waits, and where?' : 'Does a request wait, and where?',
   guesses: plan => plan.waiting ? ['In the browser', 'In the kernel', 'In Puma’s queue'] : ['Yes, in Puma’s queue', 'No'],
   answer: plan => plan.waiting ? 2 : 1,
@@ -15,8 +15,7 @@ STEPS[0] = {
     const spare = () => feed.todo().filter(story => story.isSpare).length;
     const busy = () => feed.state.stats.busy_threads;
     await act.until(() => busy() === plan.tabs + spare());
-    const expected = plan.tabs + (spare() ? ', and ' + many(spare(), 'spare connection') : '');
-    act.claim('busy_threads', expected, busy(), busy() === plan.tabs + spare());
+    act.equal('busy_threads' + (spare() ? ', with ' + many(spare(), 'spare connection') : ''), plan.tabs + spare(), busy());
     act.equal('pool_capacity', plan.threads - plan.streaming, feed.state.stats.pool_capacity);
     const page = await askForPage(act);
     if (!plan.waiting) {
