@@ -30,6 +30,8 @@ const BELOW_TITLE: usize = TOP - 6;
 /// The width of a character, and the least distance between a name and the edge of its bar.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
+/// The width of the narrowest bar.
+const NARROWEST: f64 = 2.0;
 /// A wait in the queue that is shorter than this fraction of the picture is not drawn.
 const PASSING: u64 = 100;
 /// Maximum number of ticks on the time axis.
@@ -120,13 +122,46 @@ fn is_idle(record: &Record, thread: usize, scale: &PictureScale) -> bool {
 
 /// One thread: its requests, and what happened to each of their writes.
 fn lane(record: &Record, thread: usize, row: usize, scale: &PictureScale) -> Value {
-    let own = record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == thread));
-    let stays: Vec<Value> = own.filter_map(|story| stay(story, row, scale)).collect();
-    context! { label => format!("tp {thread:03}"), y => y(row), stays }
+    let own = || record.stories.values().filter(|story| story.started.is_some_and(|(_, of)| of == thread));
+    let stays: Vec<Value> = own().filter_map(|story| stay(story, row, scale)).collect();
+    // Thousands of writes and of short pages share a path, so that a report stays small.
+    let shown = || own().filter(|story| scale.shows(story));
+    let is_drawn = |story: &Story, at_us: u64| {
+        !is_answered_page(story) && story.closed_us.is_none_or(|closed_us| at_us <= closed_us)
+    };
+    let writes = shown().flat_map(|story| {
+        story.writes_us.iter().filter(|at_us| is_drawn(story, **at_us)).filter_map(|at_us| scale.x(*at_us))
+    });
+    let pages = shown()
+        .filter(|story| is_short_page(story, scale))
+        .filter_map(|story| scale.x(story.started?.0.max(scale.from_us)));
+    context! {
+        label => format!("tp {thread:03}"),
+        y => y(row),
+        stays,
+        writes => strokes(writes.map(|x| x + 1.5), y(row) + 2, 20),
+        // Also without colors, a page that was answered is lower than a held thread.
+        pages => strokes(pages.map(|x| x + 1.0), y(row) + 8, 14),
+    }
+}
+
+/// A path of vertical strokes.
+fn strokes(places: impl Iterator<Item = f64>, top: usize, height: usize) -> String {
+    places.map(|x| format!("M{} {top}v{height}", round(x))).collect()
+}
+
+/// A page that was answered within the narrowest bar.
+fn is_short_page(story: &Story, scale: &PictureScale) -> bool {
+    let width = |from_us: u64, until_us: u64| scale.bar(from_us, until_us).map(|(_, width)| width);
+    let times = story.started.zip(story.finished_us);
+    is_answered_page(story)
+        && story.gone.is_none()
+        && story.blocked_us.is_empty()
+        && times.is_some_and(|((from_us, _), until_us)| width(from_us, until_us) == Some(NARROWEST))
 }
 
 fn stay(story: &Story, row: usize, scale: &PictureScale) -> Option<Value> {
-    if !scale.shows(story) {
+    if !scale.shows(story) || is_short_page(story, scale) {
         return None;
     }
     let (from_us, until_us) = (story.started?.0, story.finished_us.unwrap_or(scale.to_us));
@@ -135,7 +170,8 @@ fn stay(story: &Story, row: usize, scale: &PictureScale) -> Option<Value> {
     let marks = |times: &mut dyn Iterator<Item = u64>| times.filter_map(|at| scale.x(at)).collect::<Vec<_>>();
     let hollow = story.closed_us.filter(|closed_us| *closed_us < until_us).and_then(|closed_us| {
         let (x, width) = scale.bar(closed_us.max(from_us), until_us)?;
-        let writes = marks(&mut story.writes_us.iter().copied().filter(is_gone));
+        let writes = story.writes_us.iter().copied().filter(is_gone).filter_map(|at_us| scale.x(at_us));
+        let writes = strokes(writes.map(|x| x + 1.5), y(row) + 2, 20);
         let gone = words::CLIENT_GONE.to_owned();
         let labels = [format!("{} {}, {gone}", story.name(), words::CLOSED), gone];
         let label = labels.into_iter().find(|label| text_width(label) + 3.0 * MARGIN <= width);
@@ -145,14 +181,12 @@ fn stay(story: &Story, row: usize, scale: &PictureScale) -> Option<Value> {
     });
     let end_of_name = scale.x(story.closed_us.unwrap_or(until_us).min(scale.to_us)).unwrap_or(x);
     let is_open = !is_answered_page(story);
-    let is_drawn = |at_us: &u64| is_open && !is_gone(at_us);
     let name = name_that_fits(story, end_of_name.min(x + width) - x);
     Some(context! {
         x, width,
         is_open,
         name_width => round(text_width(&name) + 6.0),
         name,
-        writes => marks(&mut story.writes_us.iter().copied().filter(is_drawn)),
         blocked => blocked(story, row, scale),
         hollow,
         failed => marks(&mut story.gone.iter().map(|gone| gone.at_us)),
@@ -325,7 +359,7 @@ impl PictureScale {
     /// The left edge and the width of a bar. `None` if it ended before the picture begins.
     fn bar(&self, from_us: u64, until_us: u64) -> Option<(f64, f64)> {
         let (x, end) = (self.x(from_us.max(self.from_us))?, self.x(until_us.min(self.to_us))?);
-        Some((x, round((end - x).max(2.0))))
+        Some((x, round((end - x).max(NARROWEST))))
     }
 
     /// The ticks of the time axis, in whole steps.
