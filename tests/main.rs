@@ -37,6 +37,7 @@ mod reaper;
 mod report;
 mod reproduce;
 mod request_properties;
+mod screenshots;
 mod serve_cli;
 mod serve_stop;
 mod slowhttptest;
