@@ -47,6 +47,7 @@ const EMBEDDED: &[TemplateSource] = &[
     ("control/steps/5.js", include_str!("../../views/control/steps/5.js")),
     ("control/steps/6.js", include_str!("../../views/control/steps/6.js")),
     ("control/steps/7.js", include_str!("../../views/control/steps/7.js")),
+    ("control/steps/zombies.js", include_str!("../../views/control/steps/zombies.js")),
     ("control/tour.css", include_str!("../../views/control/tour.css")),
     ("control/tour.html", include_str!("../../views/control/tour.html")),
     ("control/tour.js", include_str!("../../views/control/tour.js")),

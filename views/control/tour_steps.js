@@ -8,9 +8,6 @@
 const STEPS = Array(7).fill(null);
 const LEAVER = 3;
 const FEWEST_TABS = 9;
-const STRANDED_AFTER_MS = 10e3;
-const MOST_STRANDED = 4;
-const MOST_ZOMBIES = 64;
 const DATABASE_POOL = 5;
 
 // How many tabs do what, by the server's number of threads.
@@ -44,28 +41,4 @@ async function openNine(act, plan) {
   wall.begin(plan.tabs, 'many');
   act.says('Opening tabs, one after the other.');
   await act.until(() => wall.tabs.every(tab => tab.isOpen && isSettled(tab.is, feed.state, tab.isLoaded)));
-}
-
-function nineAreThere(plan) {
-  const counts = wall.counts();
-  return wall.hosts === 'many' && wall.tabs.length === plan.tabs && feed.state.max_stream_age_s === null &&
-    counts['streaming'] === plan.streaming && (counts['waiting-for-thread'] ?? 0) === plan.waiting;
-}
-
-const needsZombies = ({ max }) => max > MOST_ZOMBIES ? 'This server has ' + max + ' threads, and the lab opens at most ' + MOST_ZOMBIES + ' zombies. Choose fewer threads.' : '';
-
-// Opens zombies, each when the one before holds its thread. tiny_http may leave a connection unread
-// forever; then another one is opened.
-async function raise(act, plan) {
-  const names = new Set();
-  const stories = () => [...feed.stories.values()].filter(story => names.has(story.tab));
-  const holding = () => stories().filter(isStreaming).length;
-  act.says('Opening zombies, one after the other.');
-  for (let tries = 0; holding() < plan.threads && tries < plan.threads + MOST_STRANDED; tries += 1) {
-    const held = holding();
-    const { zombies } = await act.order('/lab/zombies');
-    names.add('zombie-' + zombies[0].zombie);
-    await act.until(() => holding() > held, STRANDED_AFTER_MS);
-  }
-  return stories;
 }

@@ -40,3 +40,9 @@ STEPS[1] = {
     return 'The kernel accepts the first write after the close, and the browser’s side answers it with a reset. Nothing wakes a loop that sleeps, so only the second write fails.';
   },
 };
+
+function nineAreThere(plan) {
+  const counts = wall.counts();
+  return wall.hosts === 'many' && wall.tabs.length === plan.tabs && feed.state.max_stream_age_s === null &&
+    counts['streaming'] === plan.streaming && (counts['waiting-for-thread'] ?? 0) === plan.waiting;
+}

@@ -1,4 +1,5 @@
 // Step 4. Zombies.
+{% include "control/steps/zombies.js" %}
 STEPS[3] = {
   title: plan => 'Zombies hold ' + many(plan.threads, 'thread'),
   noFrames: true,

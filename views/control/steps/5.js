@@ -1,4 +1,5 @@
 // Step 5. A maximum age.
+{% include "control/steps/zombies.js" %}
 const MAX_AGE_S = 4;
 const TURNS = 2;
 
