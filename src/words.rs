@@ -73,6 +73,8 @@ table! {
     PANICKED "panicked" "the action of {name} panicked: {message}"
     LEFT "left" "{name} was not answered: its client closed while it waited"
     ANSWERED_IN "answered" "{name} was answered by {thread} in {time}"
+    CLIENT_CLOSED "client_closed" "{name}: its client closed"
+    ORDERED "ordered" "order: {text}"
     /// The answer of a stream.
     ENDED "ended" "{name} ended after {time}, {thread} freed"
 }

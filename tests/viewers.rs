@@ -55,6 +55,8 @@ struct Working {
     is_answered: bool,
     /// It was set aside and is in todo again before its thread has recorded that.
     is_aside: bool,
+    /// When its client closed, if the record was told.
+    closed_us: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -69,8 +71,8 @@ struct Model {
     rng: Rng,
     timeline: Timeline,
     threads: BTreeMap<usize, Thread>,
-    /// The requests in todo, with the target of those that were peeked at.
-    todo: VecDeque<(Subject, Option<String>)>,
+    /// The requests in todo, with the target of those that were peeked at, and when their clients closed.
+    todo: VecDeque<(Subject, Option<String>, Option<u64>)>,
     /// Connections that are idle or whose request is incomplete.
     reactor: Vec<Subject>,
     connections: u64,
@@ -130,6 +132,8 @@ impl Model {
             110..140 => self.peek(),
             140..300 => self.take(),
             300..305 => self.burst(),
+            305..310 => self.timeline.record(None, None, What::Ordered { text: "max age 5 s".into() }),
+            310..315 => self.close(),
             _ => self.work(),
         }
     }
@@ -144,7 +148,26 @@ impl Model {
 
     fn queue(&mut self, subject: Subject) {
         self.say(None, subject, What::Queued);
-        self.todo.push_back((subject, None));
+        self.todo.push_back((subject, None, None));
+    }
+
+    /// A client closes, and its owner says so: of a request that waits, has a thread, or has ended.
+    fn close(&mut self) {
+        let request = self.rng.u64(..=self.requests);
+        let queued = self.todo.iter().map(|(subject, ..)| *subject);
+        let on_threads = self.threads.values().filter_map(|thread| Some(thread.works.as_ref()?.subject));
+        let live: Vec<Subject> = queued.chain(on_threads).collect();
+        let subject = match self.rng.usize(..=live.len()) {
+            at if at < live.len() => live[at],
+            _ => Subject { connection: 1, port: 1, request },
+        };
+        self.say(None, subject, What::ClientClosed);
+        let now_us = self.timeline.now_us();
+        let works = self.threads.values_mut().filter_map(|thread| thread.works.as_mut());
+        let works = works.filter(|works| works.subject.request == subject.request);
+        works.for_each(|works| _ = works.closed_us.get_or_insert(now_us));
+        let todo = self.todo.iter_mut().filter(|(queued, ..)| queued.request == subject.request);
+        todo.for_each(|(.., closed_us)| _ = closed_us.get_or_insert(now_us));
     }
 
     /// The reactor has read the rest of a request, or gives up on it.
@@ -166,7 +189,7 @@ impl Model {
             return;
         }
         let at = self.rng.usize(..self.todo.len());
-        let (subject, _) = self.todo.remove(at).unwrap();
+        let (subject, ..) = self.todo.remove(at).unwrap();
         self.say(None, subject, What::Withdrawn);
         match self.rng.u8(..3) {
             0 => self.queue(subject),
@@ -187,12 +210,12 @@ impl Model {
         if self.rng.u8(..4) == 0 {
             // It has left todo in the meantime, or its answer has ended.
             let subject = Subject { connection: 1, port: 1, request: self.rng.u64(..=self.requests) };
-            if self.todo.iter().all(|(queued, _)| queued.request != subject.request) {
+            if self.todo.iter().all(|(queued, ..)| queued.request != subject.request) {
                 self.say(None, subject, What::peeked("GET", target));
             }
         } else if !self.todo.is_empty() {
             let at = self.rng.usize(..self.todo.len());
-            let (subject, name) = &mut self.todo[at];
+            let (subject, name, _) = &mut self.todo[at];
             if name.is_none() {
                 *name = Some(target.clone());
                 let subject = *subject;
@@ -206,8 +229,8 @@ impl Model {
         else {
             return;
         };
-        let Some((subject, target)) = self.todo.pop_front() else { return };
-        thread.works = Some(Working { subject, target, ..Working::default() });
+        let Some((subject, target, closed_us)) = self.todo.pop_front() else { return };
+        thread.works = Some(Working { subject, target, closed_us, ..Working::default() });
         let number = *number;
         self.say(Some(number), subject, What::Started);
         // It is reading, and may get a different request than was seen in todo.
@@ -364,17 +387,17 @@ impl Model {
             let target = works.target.as_deref();
             object!({
                 "request": works.subject.request, "connection": works.subject.connection, "port": works.subject.port,
-                "target": target, "is_stream": works.is_stream, "writes": works.writes,
+                "target": target, "is_stream": works.is_stream, "writes": works.writes, "closed_us": works.closed_us,
             })
         };
         let thread = |(number, thread): (&usize, &Thread)| {
             let holds = thread.works.as_ref().filter(|works| !works.is_answered).map(works);
             (number.to_string(), object!({ "io_bound": thread.io_bound, "holds": holds }))
         };
-        let todo = self.todo.iter().map(|(subject, target)| {
+        let todo = self.todo.iter().map(|(subject, target, closed_us)| {
             object!({
                 "request": subject.request, "connection": subject.connection, "port": subject.port,
-                "target": target, "is_stream": false, "writes": 0,
+                "target": target, "is_stream": false, "writes": 0, "closed_us": closed_us,
             })
         });
         object!({
@@ -389,7 +412,7 @@ fn in_short(snapshot: &Value) -> Value {
     let held = |held: &Value| match held {
         Value::Null => Value::Null,
         held => {
-            let keys = ["request", "connection", "port", "target", "is_stream", "writes"];
+            let keys = ["request", "connection", "port", "target", "is_stream", "writes", "closed_us"];
             keys.iter().map(|key| ((*key).to_owned(), held[key].clone())).collect()
         }
     };

@@ -22,6 +22,8 @@ pub struct Record {
     pub forgotten: u64,
     /// All moments, for a trace. A reader that follows a server for days clears them.
     pub moments: Vec<Moment>,
+    /// The orders to the server, in a few words each, with their times. The oldest are dropped first.
+    pub orders: Vec<(u64, String)>,
     /// Spans of time whose stories may be missing: they were dropped ([`Record::forget_before`]) or lost.
     pub unknown_us: Vec<(u64, u64)>,
     state: RecordState,
@@ -58,7 +60,14 @@ impl Record {
         match (moment.thread, moment.subject) {
             (Some(thread), Some(subject)) => self.on_thread(thread, subject, moment),
             (None, Some(subject)) => self.at_the_door(subject, moment),
-            (_, None) => {}
+            (None, None) => self.of_the_server(moment),
+            (Some(_), None) => {}
+        }
+    }
+
+    fn of_the_server(&mut self, moment: &Moment) {
+        if let What::Ordered { text } = &moment.what {
+            self.orders.push((moment.at_us, text.clone()));
         }
     }
 
@@ -93,6 +102,12 @@ impl Record {
                 let refused = Story { queued_us: moment.at_us, ..Story::new(subject) };
                 let story = self.stories.entry(subject.request).or_insert(refused);
                 story.finished_us.get_or_insert(moment.at_us);
+            }
+            What::ClientClosed => {
+                let story = self.stories.get_mut(&subject.request);
+                if let Some(story) = story.filter(|story| story.finished_us.is_none()) {
+                    story.closed_us.get_or_insert(moment.at_us);
+                }
             }
             _ => {}
         }
@@ -157,6 +172,8 @@ impl Record {
         let at_us = at_us.max(newest.unwrap_or_default());
         self.unknown_us.retain(|(_, until_us)| *until_us > at_us);
         self.unknown_us.push((0, at_us));
+        let outdated = self.orders.partition_point(|(ordered_us, _)| *ordered_us < at_us);
+        self.orders.drain(..outdated.max(self.orders.len().saturating_sub(most)));
         self.stories.retain(|_, story| story.finished_us.is_none_or(|finished_us| finished_us >= at_us));
         for story in self.stories.values_mut() {
             story.writes_us.retain(|wrote_us| *wrote_us >= at_us);

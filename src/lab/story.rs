@@ -41,6 +41,7 @@ impl Story {
     pub(super) fn in_todo(held: &Held) -> Story {
         let mut story = Story::new(held.subject);
         story.learn_target(held);
+        story.closed_us = held.closed_us;
         story.queued_us = held.queued_us.unwrap_or_default();
         story
     }
@@ -49,6 +50,7 @@ impl Story {
     pub(super) fn on_thread(&mut self, thread: usize, held: &Held) {
         let started_us = held.started_us.unwrap_or_default();
         self.learn_target(held);
+        self.closed_us = self.closed_us.or(held.closed_us);
         self.queued_us = started_us.saturating_sub(held.waited_us.unwrap_or_default());
         self.started = Some((started_us, thread));
         self.is_stream = held.is_stream;

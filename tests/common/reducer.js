@@ -16,7 +16,7 @@ function held(story) {
   return {
     connection: story.connection, port: story.port, request: story.request, method: story.method, target: story.target,
     named_seq: story.namedSeq, peeked: story.peeked, queued_us: story.queuedAt, waited_us: story.waited, started_us: story.startedAt,
-    is_stream: story.isStream, writes: story.writes, last_write_us: story.lastWriteAt,
+    is_stream: story.isStream, writes: story.writes, last_write_us: story.lastWriteAt, closed_us: story.closedAt,
     gone: story.gone && { at_us: story.gone.at, write: story.gone.write, error: story.gone.error },
     reaped: story.reaped && { at_us: story.reaped.at, age_ms: story.reaped.age / 1000, why: story.reaped.why },
   };

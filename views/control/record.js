@@ -9,6 +9,7 @@
 //   record.waits              stays in the queue that are over: { story, from, to, thread }
 //   record.ofTab('3')         stories with ?tab=3, the newest last
 //   record.ofClient(client)   the story of a client of the lab, { target, local_port }, or undefined
+//   record.orders             orders to the server: { at, text }
 //   record.log                the last lines in words (words.js): { line, at, kind, text }
 //   record.since              the record is complete from here on, in µs; null before the first news
 //   record.gaps               what it lacks after that: [{ from, to }]
@@ -18,6 +19,7 @@ const MOST_WRITES = 256;
 const MOST_DONE = 512;
 const MOST_LINES = 120;
 const MOST_WAITS = 64;
+const MOST_ORDERS = 64;
 // A moment of these kinds ends the request of its thread.
 const ENDING = new Set(['answered', 'rejected', 'left']);
 // Moments of these kinds are about a thread and whatever it has.
@@ -40,6 +42,7 @@ class Record {
     this.lanes = new Map();
     this.gaps = [];
     this.waits = [];
+    this.orders = [];
     this.log = [];
     this.lines = 0;
     // The request of each client of the lab, by the client's target.
@@ -178,7 +181,7 @@ class Record {
     }
     Object.assign(story, {
       namedSeq: held.named_seq, peeked: held.peeked, queuedAt: held.queued_us, waited: held.waited_us,
-      startedAt: held.started_us, isStream: held.is_stream, writes: held.writes, lastWriteAt: held.last_write_us, endedAt: null,
+      startedAt: held.started_us, isStream: held.is_stream, writes: held.writes, lastWriteAt: held.last_write_us, endedAt: null, closedAt: held.closed_us ?? null,
       gone: held.gone && { at: held.gone.at_us, write: held.gone.write, error: held.gone.error },
       reaped: held.reaped && { at: held.reaped.at_us, age: held.reaped.age_ms * 1000, why: held.reaped.why },
     });
@@ -187,7 +190,10 @@ class Record {
   // ---- One moment: what it begins, notes or ends.
 
   take(moment) {
-    if (moment.thread === undefined) {
+    if (moment.kind === 'ordered') {
+      keep(this.orders, { at: moment.at_us, text: moment.text }, MOST_ORDERS);
+      this.describe(moment);
+    } else if (moment.thread === undefined) {
       this.takeAtTheDoor(moment);
     } else if (moment.request === undefined) {
       this.takeOfThread(this.lane(moment.thread), moment);
@@ -244,6 +250,14 @@ class Record {
         this.end(story, at);
         break;
       }
+      case 'client_closed':
+        // A request that is queued again may still be with the thread that took it first.
+        for (const story of [queued, ...[...this.lanes.values()].filter(lane => lane.has(moment.request)).map(lane => lane.current.story)]) {
+          if (story) {
+            story.closedAt ??= at;
+          }
+        }
+        break;
     }
   }
 
@@ -421,6 +435,7 @@ class Record {
     }
     this.gaps = this.gaps.filter(gap => gap.to >= from).slice(-MOST_WRITES);
     this.waits = this.waits.filter(wait => wait.to >= from);
+    this.orders = this.orders.filter(order => order.at >= from);
   }
 
   // ---- Words.

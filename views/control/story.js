@@ -3,7 +3,7 @@
 // A story: request, connection, port, method, target (null until it is read or peeked at),
 // namedSeq (the moment that named the target), path, tab, name, peeked, isStream, queuedAt
 // (while it is in the queue), waited, startedAt, thread (while it runs), lane (the last thread),
-// writes, lastWriteAt, reaped, gone (the write that failed), rejected, left, answered, endedAt;
+// writes, lastWriteAt, closedAt (when its client closed, where the server was told), reaped, gone (the write that failed), rejected, left, answered, endedAt;
 // and state, one of 'waiting' (in the queue), 'running' (a thread has it), 'streaming', 'ended'.
 // A lane: number, alive, ioBound, from and to (when its thread began and ended, null where
 // unknown), current (a span or null), spans (those that are over), short (a Map of tenths of a
@@ -19,7 +19,7 @@ class Story {
     Object.assign(this, {
       request, connection, port, method: null, target: null, namedSeq: null, path: null, tab: null, called: '', peeked: false,
       isStream: false, queuedAt: null, waited: null, startedAt: null, thread: null, lane: null,
-      writes: 0, lastWriteAt: null, reaped: null, gone: null, rejected: null, left: null, answered: null, endedAt: null,
+      writes: 0, lastWriteAt: null, closedAt: null, reaped: null, gone: null, rejected: null, left: null, answered: null, endedAt: null,
     });
   }
 

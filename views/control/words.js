@@ -14,6 +14,7 @@ const LINES = {
   reaped: ({ age_ms: age, why }) => ['reaped', { time: seconds(age * 1000), why }],
   panicked: ({ message }) => ['panicked', { message: plain(message, LONGEST_LINE) }],
   left: () => ['left'],
+  ordered: ({ text }) => ['ordered', { text }],
   answered: ({ duration_us: lasted }, story, lane) => !story.isStream && !lane.current.end && ['answered', { time: seconds(lasted) }],
 };
 

@@ -53,7 +53,7 @@ pub struct Subject {
     pub request: u64,
 }
 
-/// What happened. The variants are in the order of a request's life.
+/// What happened. The variants are in the order of a request's life, and then those that are about something else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
@@ -133,6 +133,14 @@ pub enum What {
     Finished,
     /// A pool thread ended, because of a trim or a shutdown.
     Exited,
+    /// The client of the request has closed, as the client's owner says. The server itself notices that only
+    /// when a write fails. The thread that the client holds is not named, because it does not know.
+    ClientClosed,
+    /// An order to the server was carried out. It is about no thread and no request.
+    Ordered {
+        /// The order, in a few words.
+        text: String,
+    },
     /// An event that this version does not know, received from a newer server.
     #[cfg_attr(feature = "serde", serde(other))]
     Unknown,
@@ -158,7 +166,8 @@ impl What {
         if let What::Disconnected { error: text, .. }
         | What::Reaped { why: text, .. }
         | What::Rejected { why: text, .. }
-        | What::Panicked { message: text } = self
+        | What::Panicked { message: text }
+        | What::Ordered { text } = self
             && text.len() > LONGEST_TEXT
         {
             *text = cut(mem::take(text));
@@ -173,7 +182,8 @@ impl What {
             What::Disconnected { error: text, .. }
             | What::Reaped { why: text, .. }
             | What::Rejected { why: text, .. }
-            | What::Panicked { message: text } => text.len(),
+            | What::Panicked { message: text }
+            | What::Ordered { text } => text.len(),
             _ => 0,
         }
     }
@@ -513,6 +523,22 @@ mod tests {
         assert_eq!(json["kind"], "wrote");
         assert_eq!((&json["bytes"], &json["request"], &json["thread"]), (&12.into(), &1.into(), &3.into()));
         assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn an_order_is_an_event_without_a_thread_and_a_request() {
+        let timeline = Timeline::default();
+        timeline.record(None, None, What::Ordered { text: "é".repeat(LONGEST_TEXT) });
+        let moment = &timeline.after(0).moments[0];
+        let json = serde_json::to_value(moment).unwrap();
+        let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["at_us", "kind", "seq", "text"]);
+        assert_eq!((&json["kind"], json["text"].as_str().unwrap().len()), (&"ordered".into(), LONGEST_TEXT));
+        assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
+        // No thread has done anything, and nothing waits.
+        let snapshot = timeline.snapshot();
+        assert!(snapshot.seq == 1 && snapshot.threads.is_empty() && snapshot.todo.is_empty());
     }
 
     #[cfg(feature = "serde")]

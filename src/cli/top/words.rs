@@ -66,6 +66,8 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
             (words::ENDED, *duration_us, NONE)
         }
         What::Answered { duration_us, .. } => (words::ANSWERED_IN, lasting(*duration_us)?, NONE),
+        What::ClientClosed => (words::CLIENT_CLOSED, 0, NONE),
+        What::Ordered { text } => (words::ORDERED, 0, [("text", text), ("", &"")]),
         What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown => {
             return None;
         }

@@ -67,8 +67,15 @@ impl TraceProcess {
             (Some(thread), Some(subject)) => self.on_thread(thread, subject, moment),
             (Some(thread), None) => self.of_thread(thread, moment),
             (None, Some(subject)) => self.at_the_door(subject, moment),
-            (None, None) => drop(self.state.take(moment)),
+            (None, None) => self.of_the_server(moment),
         }
+    }
+
+    fn of_the_server(&mut self, moment: &Moment) {
+        if let What::Ordered { text } = &moment.what {
+            self.tracks.ordered(text, moment.at_us);
+        }
+        self.state.take(moment);
     }
 
     /// Ends all open intervals, because the record is over.
@@ -104,6 +111,14 @@ impl TraceProcess {
                 self.leaves_todo(subject, at_us, why);
                 let args = json!({ "request": subject.request, "status": status, "why": why });
                 self.tracks.at_the_front_door("refused", at_us, args);
+            }
+            What::ClientClosed => {
+                let holds = self.state.held().find(|(_, held)| held.subject.request == subject.request);
+                let args = json!({ "request": subject.request });
+                match holds {
+                    Some((thread, _)) => self.tracks.instant(thread, at_us, "client closed", args),
+                    None => self.tracks.at_the_front_door("client closed", at_us, args),
+                }
             }
             _ => {}
         }

@@ -80,6 +80,11 @@ impl Tracks {
         self.push("request", Phase::Instant { s: "t" }, at_us, FRONT_DOOR, name.to_owned(), args);
     }
 
+    /// An order to the server: a line through all of its tracks.
+    pub fn ordered(&mut self, order: &str, at_us: u64) {
+        self.push("order", Phase::Instant { s: "p" }, at_us, FRONT_DOOR, order.to_owned(), json!({}));
+    }
+
     pub fn by_the_reaper(&mut self, name: &str, at_us: u64, args: Value) {
         self.push("stream", Phase::Instant { s: "t" }, at_us, STREAM_REAPER, name.to_owned(), args);
     }

@@ -67,6 +67,9 @@ pub struct Held {
     pub writes: u64,
     /// When the last write was, in microseconds.
     pub last_write_us: Option<u64>,
+    /// When its client closed, in microseconds, if the client's owner has said so.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub closed_us: Option<u64>,
     /// The write that failed, if one did.
     pub gone: Option<FailedWrite>,
     /// The interrupt, if the stream was interrupted.
@@ -189,6 +192,14 @@ impl Snapshot {
                     self.todo.remove(at);
                 }
             }
+            What::ClientClosed => {
+                // A request that is queued again may still be with the thread that took it first.
+                let queued = place().and_then(|at| self.todo.get_mut(at));
+                let on_threads = self.threads.values_mut().filter_map(|thread| thread.holds.as_mut());
+                for held in on_threads.filter(|held| held.is(subject)).chain(queued) {
+                    held.closed_us.get_or_insert(moment.at_us);
+                }
+            }
             _ => {}
         }
     }
@@ -290,6 +301,8 @@ fn place(todo: &VecDeque<Box<Held>>, request: u64) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::Timeline;
     use super::*;
 
@@ -315,6 +328,26 @@ mod tests {
         let subject = Subject { connection: 1, port: 9, request: 1 };
         timeline.record(None, Some(subject), What::peeked("GET", "/"));
         assert_eq!(timeline.snapshot(), Snapshot { seq: 1, ..Snapshot::default() });
+    }
+
+    #[test]
+    fn a_request_remembers_that_its_client_has_closed_until_it_ends() {
+        let timeline = Timeline::simulated();
+        let subject = Subject { connection: 1, port: 9, request: 1 };
+        let say = |thread, what| {
+            timeline.let_pass(Duration::from_micros(10));
+            timeline.record(thread, Some(subject), what);
+            let Snapshot { threads, todo, .. } = timeline.snapshot();
+            let held = threads.values().filter_map(|thread| thread.holds.as_ref()).chain(&todo);
+            held.map(|held| held.closed_us).collect::<Vec<_>>()
+        };
+        timeline.record(Some(1), None, What::Spawned);
+        assert_eq!(say(None, What::ClientClosed), [], "it is not known");
+        assert_eq!(say(None, What::Queued), [None]);
+        assert_eq!(say(None, What::ClientClosed), [Some(30)]);
+        assert_eq!(say(Some(1), What::Started), [Some(30)]);
+        assert_eq!(say(None, What::ClientClosed), [Some(30)], "a client closes once");
+        assert_eq!(say(Some(1), What::Finished), []);
     }
 
     /// A pool of three threads that records what a real one would. Impossible choices are ignored.
@@ -357,6 +390,13 @@ mod tests {
                 (4, _) => {
                     if let Some(subject) = self.todo.remove(number) {
                         self.say(None, Some(subject), What::Withdrawn);
+                    }
+                }
+                (18, _) => self.say(None, None, What::Ordered { text: "reap".into() }),
+                (19, Some(Some((subject, _)))) => self.say(None, Some(subject), What::ClientClosed),
+                (19, _) => {
+                    if let Some(subject) = self.todo.get(number).copied() {
+                        self.say(None, Some(subject), What::ClientClosed);
                     }
                 }
                 (_, None) => {
@@ -407,7 +447,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_batch_of_moments_yields_the_same_state_as_single_moments(
-            steps in proptest::collection::vec((0_u8..18, 0_usize..3), 1..400),
+            steps in proptest::collection::vec((0_u8..20, 0_usize..3), 1..400),
             pieces in proptest::collection::vec(1_usize..100, 1..20),
         ) {
             let mut pool = Pool::default();
