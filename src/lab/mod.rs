@@ -10,7 +10,7 @@
 //!
 //! The [`acts`] of `reproduce` use these. [`subject`] is the server under test; [`follower`] fetches its [`record`] (the
 //! [`story`] of each request, by the [`state`] of the server); [`stage`] has the verbs that acts are written in.
-//! [`claim`], [`lanes`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result; [`report`] and [`trace`]
+//! [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result; [`report`] and [`trace`]
 //! keep it. [`compare`] measures all fixes.
 //!
 //! Nothing in here depends on the server half. It uses sockets only, so that it works in the same way against another
@@ -28,6 +28,7 @@ pub mod http;
 pub mod interrupt;
 pub mod lanes;
 pub mod narrator;
+pub mod orders;
 pub mod pacing;
 pub mod picture;
 pub mod program;

@@ -7,6 +7,7 @@
 use minijinja::{Environment, Value, context};
 use thiserror::Error;
 
+use super::orders;
 use super::record::Record;
 use super::stage::Scene;
 use super::story::Story;
@@ -25,8 +26,9 @@ const RIGHT: f64 = 24.0;
 const TOP: usize = 68;
 const BELOW: usize = 56;
 const LEGEND_ROW: usize = 20;
-/// The top of a picture whose title is in the page.
+/// The top of a picture whose title is in the page, and the height of the labels of orders.
 const BELOW_TITLE: usize = TOP - 6;
+const LABELS: usize = 16;
 /// The width of a character, and the least distance between a name and the edge of its bar.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
@@ -84,6 +86,12 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
     let waits: Vec<Value> = waiters.iter().map(wait).collect();
     let bottom = y(queue_row + queue_rows);
     let legend = legend(record, &waiters, &scale);
+    let marks = marks(record, &scale);
+    let unknown = unknown(record, &scale);
+    let hatching = |(x, width): &(f64, f64)| {
+        (0..rows.len()).map(|row| context! { hatching => stripes(*x, *width, y(row)) }).collect::<Vec<_>>()
+    };
+    let labels = if marks.is_empty() { 0 } else { LABELS };
     let mut environment = Environment::new();
     environment.add_template("palette.css", PALETTE)?;
     environment.add_template("lanes.css", STYLE)?;
@@ -93,9 +101,14 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
         label => look.label,
         lines => look.lines.clone(),
         animation => look.animation.as_str(),
-        from_y => if look.title.is_some() { 0 } else { BELOW_TITLE },
+        from_y => if look.title.is_some() { 0 } else { BELOW_TITLE - labels },
+        unknown => unknown.iter().flat_map(hatching).collect::<Vec<_>>(),
+        marks,
         threads,
-        folded => (idle > 0).then(|| format!("{idle} more {}, {}", if idle == 1 { "thread" } else { "threads" }, words::IDLE)),
+        folded => (idle > 0).then(|| {
+            let more = if rows.is_empty() { "" } else { "more " };
+            format!("{idle} {more}{}, {}", if idle == 1 { "thread" } else { "threads" }, words::IDLE)
+        }),
         folded_y => y(rows.len()),
         waits,
         queue_y => y(queue_row),
@@ -267,6 +280,30 @@ fn wait(story: &Story, row: usize, taken_by: Option<usize>, scale: &PictureScale
     }
 }
 
+/// The orders: a line through all lanes for each, and its label to the right or left of the line. The newest label has
+/// precedence where there is no space for all of them.
+fn marks(record: &Record, scale: &PictureScale) -> Vec<Value> {
+    let mut free = LEFT + SPAN;
+    let labels = orders::labels(&record.orders).into_iter().rev();
+    let shown = labels.filter_map(|(at_us, text)| Some((scale.x(at_us)?, text)));
+    let mark = |(x, text): (f64, String)| {
+        let width = text_width(&text) + 6.0;
+        let left = if x + width < free { x + 4.0 } else { x - width };
+        let fits = left >= LEFT - 60.0 && left + width - 4.0 <= free;
+        if fits {
+            free = left.min(x) - 6.0;
+        }
+        context! { x, label => fits.then_some(text), label_x => round(left), label_width => round(width - 2.0) }
+    };
+    shown.map(mark).collect()
+}
+
+/// The bars of the times that are not recorded. Those before the picture are not drawn.
+fn unknown(record: &Record, scale: &PictureScale) -> Vec<(f64, f64)> {
+    let spans = record.unknown_us.iter().filter(|(_, until_us)| *until_us > scale.from_us);
+    spans.filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us)).collect()
+}
+
 /// What a sign means, and its place below the picture.
 #[derive(Debug)]
 struct LegendEntry {
@@ -307,6 +344,7 @@ fn legend(record: &Record, waiters: &[(usize, &Story)], scale: &PictureScale) ->
         ("idle", words::IDLE, true),
         ("waiting", words::WAITING, waiters.iter().any(|(_, story)| !is_spare(story))),
         ("spare", words::SPARE_CONNECTION, waiters.iter().any(|(_, story)| is_spare(story))),
+        ("unrecorded", words::NOT_RECORDED, !unknown(record, scale).is_empty()),
     ];
     let (mut x, mut row) = (LEFT, 0);
     let mut legend = Vec::new();
@@ -364,9 +402,11 @@ impl PictureScale {
 
     /// The ticks of the time axis, in whole steps.
     fn ticks(&self) -> Vec<Value> {
-        let steps_us = [100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 60_000_000];
-        let fits = |step_us: &&u64| self.span_us() / **step_us <= TICKS;
-        let step_us = steps_us.iter().find(fits).copied().unwrap_or(self.span_us());
+        let steps_us = [100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 30_000_000]
+            .into_iter()
+            .chain([1, 2, 5, 10, 30, 60, 120, 360].map(|minutes| minutes * 60_000_000));
+        let fits = |step_us: &u64| self.span_us() / *step_us <= TICKS;
+        let step_us = { steps_us }.find(fits).unwrap_or(self.span_us());
         let tick = |at_us: u64| {
             let x = self.x(self.from_us + at_us)?;
             Some(context! { x, seconds => format!("{} s", at_us as f64 / 1e6) })
