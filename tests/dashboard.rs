@@ -995,10 +995,29 @@ fn orders_closed_clients_and_warnings_come_with_the_numbers_and_are_shown() {
     browser.wait_for(&tab, "document.querySelector('.lane[data-tab=\"4\"]')?.dataset.state === 'streaming'");
     let marks = browser.eval(&tab, "feed.marks().map(it => it.text)");
     assert_eq!(marks, json!(["opened tab 3", "opened tab 4", "closed tab 3"]));
+    // A late viewer gets both from the record.
     let mut viewer = Viewer::open(&server, "");
-    let (_, state) = viewer.next("state");
-    assert_eq!(state["closed"][0]["target"], "/models/live_stream?tab=3");
-    assert!(state["closed"][0]["at_us"].as_u64() <= state["now_us"].as_u64());
+    let (_, past) = viewer.next("moments");
+    let of = |kind: &str| {
+        let moments = past["moments"].as_array().unwrap().iter();
+        moments.filter(|moment| moment["kind"] == kind).cloned().collect::<Vec<_>>()
+    };
+    let closed = &of("client_closed")[0];
+    let asked = |moment: &Value| (moment["request"].clone(), moment["target"].clone());
+    assert_eq!(
+        of("accepted").iter().map(asked).find(|(request, _)| *request == closed["request"]).unwrap().1,
+        "/models/live_stream?tab=3"
+    );
+    assert!(closed["at_us"].as_u64() <= past["now_us"].as_u64() && closed["thread"].is_null());
+    let orders: Vec<_> = of("ordered").iter().map(|moment| moment["text"].clone()).collect();
+    assert_eq!(orders, ["opened tab 3", "opened tab 4", "closed tab 3"]);
+    assert!(
+        browser
+            .eval(&tab, "document.getElementById('log').textContent")
+            .as_str()
+            .unwrap()
+            .contains("order: closed tab 3")
+    );
     let others = order(&server, "/lab/database?size=9999");
     assert!(others.0 == 422 && others.1.as_str().unwrap().starts_with("size: "), "{others:?}");
     assert_eq!(errors(&browser, &tab), [""; 0]);

@@ -16,7 +16,6 @@ use crossbeam_channel::bounded;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::orders_log::ClosedClient;
 use crate::lab::http::{ClientRequest, Closer, Connection, HttpError, Options, parse_url};
 use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
 use crate::lab::zombies::Zombie;
@@ -121,6 +120,13 @@ struct LabPage {
     outcome: Arc<Mutex<Option<Result<u16, String>>>>,
 }
 
+/// A client with an open connection. Its target and its port together identify its request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LabClient {
+    pub target: String,
+    pub local_port: u16,
+}
+
 /// The open clients, as `GET /lab` shows them.
 #[derive(Serialize)]
 pub(super) struct LabShown {
@@ -141,6 +147,12 @@ pub(super) struct ShownTab {
     events: u64,
     /// Why it failed permanently.
     failed: Option<String>,
+}
+
+impl ShownTab {
+    pub fn number(&self) -> u32 {
+        self.tab
+    }
 }
 
 #[derive(Serialize)]
@@ -198,9 +210,10 @@ impl Laboratory {
         Ok((Reserved { laboratory: self, what: Kind::Tab(number), generation }, number))
     }
 
-    /// Closes a tab as its page would, with a FIN.
-    pub fn close_tab(&self, number: u32) -> Result<u32, LabError> {
+    /// Closes a tab as its page would, with a FIN. Calls `before` with it just before.
+    pub fn close_tab(&self, number: u32, before: impl FnOnce(&[LabClient])) -> Result<u32, LabError> {
         let tab = self.open().tabs.remove(&number).ok_or(LabError::NotOpen(number))?;
+        before(&Vec::from_iter(client_of_tab(number, &tab)));
         tab.close();
         Ok(number)
     }
@@ -277,13 +290,19 @@ impl Laboratory {
     }
 
     /// Closes everything that is open, and ends the orders that are opening something: whatever they have opened
-    /// is closed as well. Blocks until the tabs' threads have ended.
-    pub fn close_all(&self) {
+    /// is closed as well. Calls `before` with the clients just before. Blocks until the tabs' threads have ended.
+    pub fn close_all(&self, before: impl FnOnce(&[LabClient])) {
         let (tabs, zombies, pages) = {
             let mut open = self.open();
             open.generation += 1;
             (mem::take(&mut open.tabs), mem::take(&mut open.zombies), mem::take(&mut open.pages))
         };
+        let waiting = pages.values().filter(|page| page.is_waiting());
+        let clients = waiting
+            .map(|page| LabClient { target: page.target.clone(), local_port: page.local_port })
+            .chain(zombies.iter().map(|(number, zombie)| client_of_zombie(*number, zombie)))
+            .chain(tabs.iter().filter_map(|(number, tab)| client_of_tab(*number, tab)));
+        before(&clients.collect::<Vec<_>>());
         pages.values().for_each(|page| page.closer.close());
         drop((tabs, zombies));
     }
@@ -296,24 +315,6 @@ impl Laboratory {
             zombies: open.zombies.iter().map(|(number, zombie)| show_zombie(*number, zombie)).collect(),
             pages: open.pages.iter().map(|(number, page)| page.show(*number)).collect(),
         }
-    }
-
-    /// This tab, or everything that is open, as clients that are closed at this time. A tab that has not
-    /// connected yet is left out.
-    pub fn clients(&self, at_us: u64, tab: Option<u32>) -> Vec<ClosedClient> {
-        let LabShown { tabs, zombies, pages } = self.show();
-        let client = |name, target, local_port| ClosedClient { at_us, target, local_port, name };
-        let is_meant = |it: &ShownTab| tab.is_none_or(|tab| tab == it.tab);
-        let tabs = tabs.into_iter().filter(is_meant).filter_map(|it| {
-            let port = it.local_port?;
-            Some(client(format!("tab {}", it.tab), it.target, port))
-        });
-        let zombies =
-            zombies.into_iter().map(|it| client(format!("zombie-{}", it.zombie), it.target, it.local_port));
-        let pages = pages.into_iter().filter(|it| it.answered.is_none());
-        let pages = pages.map(|it| client(format!("page-{}", it.page), it.target, it.local_port));
-        let others = zombies.chain(pages).filter(|_| tab.is_none());
-        tabs.chain(others).collect()
     }
 
     fn url(&self, target: &str) -> String {
@@ -382,6 +383,15 @@ fn zombie_target(number: usize) -> String {
     format!("/models/live_stream?tab=zombie-{number}")
 }
 
+/// A tab that has not connected yet is none.
+fn client_of_tab(number: u32, tab: &Tab) -> Option<LabClient> {
+    Some(LabClient { target: tab_target(number), local_port: tab.local_port()? })
+}
+
+fn client_of_zombie(number: usize, zombie: &Zombie) -> LabClient {
+    LabClient { target: zombie_target(number), local_port: zombie.local_port() }
+}
+
 fn show_zombie(number: usize, zombie: &Zombie) -> ShownZombie {
     ShownZombie { zombie: number, target: zombie_target(number), local_port: zombie.local_port() }
 }
@@ -445,7 +455,7 @@ mod tests {
             while opening() != (2, 1) {
                 thread::sleep(Duration::from_millis(1));
             }
-            laboratory.close_all();
+            laboratory.close_all(|_| ());
             assert_eq!(opening(), (2, 1), "both orders still wait for their connections");
             drop(filled);
             listener.set_nonblocking(true).unwrap();
@@ -467,10 +477,13 @@ mod tests {
     fn an_order_after_a_reset_opens_its_clients() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let laboratory = Laboratory::new(listener.local_addr().unwrap());
-        laboratory.close_all();
+        laboratory.close_all(|_| ());
         assert_eq!(laboratory.leave_zombies(2).unwrap().len(), 2);
-        assert_eq!(laboratory.show().zombies.len(), 2);
-        laboratory.close_all();
+        let ports: Vec<_> = laboratory.show().zombies.iter().map(|it| it.local_port).collect();
+        assert_eq!(ports.len(), 2);
+        let mut closing = Vec::new();
+        laboratory.close_all(|clients| closing.extend(clients.iter().map(|client| client.local_port)));
+        assert_eq!(closing, ports);
         assert!(laboratory.show().zombies.is_empty());
     }
 }

@@ -11,7 +11,6 @@ mod command;
 mod guard;
 mod laboratory;
 pub mod orders;
-mod orders_log;
 mod pages;
 mod sizing;
 mod stats;
@@ -214,7 +213,13 @@ impl Control {
     /// Answers when the order was accepted, before it is carried out.
     fn stop(&self, how: Stop) -> Response {
         match self.stops.send(how) {
-            Ok(()) => Response::new(StatusCode::OK, JSON, r#"{ "status": "ok" }"#),
+            Ok(()) => {
+                self.view.ordered(match how {
+                    Stop::Gracefully => "stop",
+                    Stop::AtOnce => "halt",
+                });
+                Response::new(StatusCode::OK, JSON, r#"{ "status": "ok" }"#)
+            }
             Err(_) => unavailable("stop"),
         }
     }

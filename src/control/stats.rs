@@ -11,7 +11,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::laboratory;
-use super::orders_log::{ClosedClient, OrderShown};
 use super::warnings::Warning;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::database::{self, Database};
@@ -87,10 +86,6 @@ pub(super) struct StateJson {
     pub max: usize,
     pub max_stream_age_s: Option<f64>,
     pub lab: laboratory::LabShown,
-    /// The newest orders, oldest first.
-    pub orders: Vec<OrderShown>,
-    /// The newest of the lab's clients that were closed.
-    pub closed: Vec<ClosedClient>,
     /// The warnings, most serious first.
     pub warnings: Vec<Warning>,
 }

@@ -11,13 +11,14 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
+use super::laboratory::{LabClient, ShownTab};
 use super::one_line;
 use super::orders::{Ask, Given};
-use super::orders_log::ClosedClient;
 use super::sizing::{Growth, Sizing};
 use super::view::View;
 use ninetabs_server::Response;
 use ninetabs_server::thread_pool::PoolSize;
+use ninetabs_server::timeline::{Held, What};
 
 /// The settings that a reset restores.
 struct Start {
@@ -52,8 +53,7 @@ impl Steering {
         // The table of orders has already checked the bounds of the tab's number.
         let tab = || number("tab").and_then(|tab| u32::try_from(tab).ok());
         let laboratory = &self.view.laboratory;
-        let at_us = self.view.timeline.now_us();
-        let closes = self.closes(ask, tab(), at_us);
+        let mut opened = None;
         let done = match ask {
             Ask::Reap => {
                 let at_least = given.seconds("older-than").unwrap_or_default();
@@ -67,9 +67,14 @@ impl Steering {
             Ask::SetThreads => self.set_threads(number("count").unwrap_or_default()),
             Ask::SetDatabase => self.set_database(number("size").unwrap_or_default()),
             Ask::Reset => self.reset(),
-            Ask::OpenTab => told(laboratory.open_tab(tab())),
+            Ask::OpenTab => {
+                let tab = laboratory.open_tab(tab());
+                opened = tab.as_ref().ok().map(ShownTab::number);
+                told(tab)
+            }
             Ask::CloseTab => {
-                told(laboratory.close_tab(tab().unwrap_or_default()).map(|tab| json!({ "closed": tab })))
+                let closed = laboratory.close_tab(tab().unwrap_or_default(), |clients| self.closes(clients));
+                told(closed.map(|tab| json!({ "closed": tab })))
             }
             Ask::Zombies => {
                 let zombies = laboratory.leave_zombies(number("count").unwrap_or(1));
@@ -80,21 +85,28 @@ impl Steering {
                 Err("it changes nothing; use GET".to_owned())
             }
         };
-        if done.is_ok() {
-            closes.into_iter().for_each(|client| self.view.orders.closed(client));
-            if let Some(label) = label(ask, given) {
-                self.view.orders.ordered(at_us, label);
-            }
+        if let Some(label) = label(ask, given, opened).filter(|_| done.is_ok()) {
+            self.view.ordered(label);
         }
         done.unwrap_or_else(|wrong| Response::line(StatusCode::UNPROCESSABLE_ENTITY, &wrong))
     }
 
-    /// The clients of the lab that an order will close.
-    fn closes(&self, ask: Ask, tab: Option<u32>, at_us: u64) -> Vec<ClosedClient> {
-        match ask {
-            Ask::CloseTab => self.view.laboratory.clients(at_us, tab),
-            Ask::Reset => self.view.laboratory.clients(at_us, None),
-            _ => Vec::new(),
+    /// Records that these clients of the lab close now. Those without a request are left out.
+    fn closes(&self, clients: &[LabClient]) {
+        if clients.is_empty() {
+            return;
+        }
+        // A request that waits unread has a target only then.
+        self.view.server.look_at_todo();
+        let snapshot = self.view.timeline.snapshot();
+        let on_threads = || snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
+        for LabClient { target, local_port } in clients {
+            let is_its = |held: &&Held| {
+                held.subject.port == *local_port && held.target.as_deref() == Some(target.as_str())
+            };
+            if let Some(held) = on_threads().chain(snapshot.todo.iter().map(|held| &**held)).find(is_its) {
+                self.view.timeline.record(None, Some(held.subject), What::ClientClosed);
+            }
         }
     }
 
@@ -157,7 +169,7 @@ impl Steering {
             self.sizing.restore(&self.view, size)
         };
         sized.map_err(|error| error.to_string())?;
-        self.view.laboratory.close_all();
+        self.view.laboratory.close_all(|clients| self.closes(clients));
         self.view.live.set_max_age(max_stream_age);
         self.view.server.fill();
         self.trim();
@@ -174,8 +186,8 @@ impl Steering {
     }
 }
 
-/// The label in the lanes of an order that was carried out.
-fn label(ask: Ask, given: &Given) -> Option<String> {
+/// The text of an order that was carried out, for the record. `opened` is the tab that it has opened.
+fn label(ask: Ask, given: &Given, opened: Option<u32>) -> Option<String> {
     let number = |name| given.number(name).unwrap_or(1);
     Some(match ask {
         Ask::Reap => "reap".to_owned(),
@@ -195,10 +207,7 @@ fn label(ask: Ask, given: &Given) -> Option<String> {
         Ask::Zombies if number("count") == 1 => "a zombie".to_owned(),
         Ask::Zombies => format!("{} zombies", number("count")),
         Ask::Page => "asked for a page".to_owned(),
-        Ask::OpenTab => match given.number("tab") {
-            Some(tab) => format!("opened tab {tab}"),
-            None => "opened a tab".to_owned(),
-        },
+        Ask::OpenTab => format!("opened tab {}", opened?),
         Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline => return None,
     })
 }

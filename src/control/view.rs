@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::laboratory::Laboratory;
-use super::orders_log::OrdersLog;
 use super::stats::{self, StateJson, StatsJson, ThreadJson};
 use super::warnings::{WarningInput, Watcher, warnings};
 use crate::app::broadcaster::Broadcaster;
@@ -14,7 +13,7 @@ use crate::front::AppServer;
 use ninetabs_server::Streams;
 use ninetabs_server::handle::ServerStats;
 use ninetabs_server::services::Services;
-use ninetabs_server::timeline::Timeline;
+use ninetabs_server::timeline::{Timeline, What};
 
 /// The server and its parts.
 #[derive(Clone)]
@@ -26,7 +25,6 @@ pub struct View {
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
     pub(super) services: Services,
-    pub(super) orders: Arc<OrdersLog>,
     /// A word that no other run of a server has.
     pub(super) run: Arc<str>,
 }
@@ -42,17 +40,7 @@ impl View {
         services: Services,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.addr()));
-        View {
-            server,
-            live,
-            database,
-            broadcaster,
-            timeline,
-            laboratory,
-            services,
-            orders: Arc::default(),
-            run: word_of_this_run(),
-        }
+        View { server, live, database, broadcaster, timeline, laboratory, services, run: word_of_this_run() }
     }
 
     /// The stats for pumactl. Reading them restarts the numbers that count since the last such request.
@@ -66,6 +54,11 @@ impl View {
 
     pub(super) fn threads(&self) -> Vec<ThreadJson> {
         stats::threads(&self.server)
+    }
+
+    /// Records an order that was carried out.
+    pub(super) fn ordered(&self, text: impl Into<String>) {
+        self.timeline.record(None, None, What::Ordered { text: text.into() });
     }
 
     /// Everything that a viewer is sent besides the timeline. Resets nothing. `queued` is how many connections
@@ -83,13 +76,12 @@ impl View {
         let reactor = glance.connections.map(|all| all.saturating_sub(glance.pool.backlog + held));
         let size = self.server.size();
         watcher.look(&self.timeline);
-        let (now_us, closed) = (self.timeline.now_us(), self.orders.clients());
+        let now_us = self.timeline.now_us();
         let warnings = warnings(&WarningInput {
             now_us,
             snapshot: watcher.snapshot(),
             max_threads: size.max(),
             max_stream_age: self.live.max_age(),
-            closed: &closed,
             database: &self.database.stats(),
             listen_queue: queued,
             openings: watcher.openings(),
@@ -104,8 +96,6 @@ impl View {
             min: size.min(),
             max: size.max(),
             lab: self.laboratory.show(),
-            orders: self.orders.orders(),
-            closed,
             warnings,
             max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
         }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::orders_log::ClosedClient;
 use crate::app::database;
+use crate::lab::acts::capitalized;
+use crate::lab::story::name_of;
 use ninetabs_server::timeline::{Held, Moment, Snapshot, Timeline, What};
 
 /// Maximum number of warnings at one time.
@@ -42,7 +43,6 @@ pub(super) struct WarningInput<'a> {
     pub snapshot: &'a Snapshot,
     pub max_threads: usize,
     pub max_stream_age: Option<Duration>,
-    pub closed: &'a [ClosedClient],
     pub database: &'a database::Stats,
     /// Connections that wait in the kernel, if they have waited for a second.
     pub listen_queue: usize,
@@ -123,25 +123,20 @@ fn reconnect_loop(seen: &WarningInput<'_>) -> Option<Warning> {
 }
 
 fn client_gone(seen: &WarningInput<'_>) -> Option<Warning> {
-    let is_held = |client: &&ClosedClient| {
-        streams(seen).any(|held| {
-            held.subject.port == client.local_port && held.target.as_deref() == Some(client.target.as_str())
-        })
-    };
-    let gone: Vec<_> = seen.closed.iter().filter(is_held).collect();
+    let gone: Vec<_> = streams(seen).filter(|held| held.closed_us.is_some()).collect();
     let first = gone.first()?;
     // A client with unread bytes resets its connection when it closes, so that the next write fails.
-    let has_unread = gone.iter().any(|client| client.target.contains("tab=zombie-"));
+    let has_unread = gone.iter().any(|held| name(held).starts_with("zombie-"));
     let write = if has_unread { "a write" } else { "the second write" };
     let text = match gone.len() {
-        1 => {
-            let mut name = first.name.clone();
-            name[..1].make_ascii_uppercase();
-            format!("{name} has closed; its thread is held until {write} fails.")
-        }
+        1 => format!("{} has closed; its thread is held until {write} fails.", capitalized(&name(first))),
         many => format!("{many} clients have closed; their threads are held until {write} fails."),
     };
     warning(text, "With --notice-close poll a thread is freed within milliseconds.")
+}
+
+fn name(held: &Held) -> String {
+    held.target.as_deref().map_or_else(|| "a client".to_owned(), name_of)
 }
 
 fn old_streams(seen: &WarningInput<'_>) -> Option<Warning> {
@@ -248,7 +243,6 @@ mod tests {
             snapshot,
             max_threads: 2,
             max_stream_age: None,
-            closed: &[],
             database: &DATABASE,
             listen_queue: 0,
             openings: (0, 0),
@@ -295,35 +289,31 @@ mod tests {
 
     #[test]
     fn a_closed_client_is_a_warning_as_long_as_its_thread_is_held() {
-        let held_by = snapshot(vec![stream(1, NOW - 1), stream(2, NOW - 1)], Vec::new());
-        let client = |port, tab: u32| ClosedClient {
-            at_us: NOW,
-            target: format!("/models/live_stream?tab={tab}"),
-            local_port: port,
-            name: format!("tab {tab}"),
-        };
-        assert_eq!(texts(&seen(&held_by)), [""; 0]);
-        // The port alone could be that of a later client.
-        let (other, closed) = ([client(40_001, 7)], [client(40_001, 1)]);
-        assert_eq!(texts(&WarningInput { closed: &other, ..seen(&held_by) }), [""; 0]);
+        let mut streams = vec![stream(1, NOW - 1), stream(2, NOW - 1)];
+        assert_eq!(texts(&seen(&snapshot(streams.clone(), Vec::new()))), [""; 0]);
+        streams[0].closed_us = Some(NOW);
         assert_eq!(
-            texts(&WarningInput { closed: &closed, ..seen(&held_by) }),
+            texts(&seen(&snapshot(streams.clone(), Vec::new()))),
             ["Tab 1 has closed; its thread is held until the second write fails."]
         );
+        streams[1].closed_us = Some(NOW);
+        assert_eq!(
+            texts(&seen(&snapshot(streams, Vec::new()))),
+            ["2 clients have closed; their threads are held until the second write fails."]
+        );
+        // A client that waited holds no thread.
+        let mut waits = held(9, "/models/live_stream?tab=9", None, Some(NOW));
+        waits.closed_us = Some(NOW);
+        assert_eq!(texts(&seen(&snapshot(Vec::new(), vec![waits]))), [""; 0]);
     }
 
     #[test]
     fn a_closed_zombie_has_unread_bytes_so_any_write_may_fail() {
         let target = "/models/live_stream?tab=zombie-1";
-        let held_by = snapshot(vec![held(1, target, Some(NOW - 1), None)], Vec::new());
-        let closed = [ClosedClient {
-            at_us: NOW,
-            target: target.to_owned(),
-            local_port: 40_001,
-            name: "zombie-1".to_owned(),
-        }];
+        let mut zombie = held(1, target, Some(NOW - 1), None);
+        zombie.closed_us = Some(NOW);
         assert_eq!(
-            texts(&WarningInput { closed: &closed, ..seen(&held_by) }),
+            texts(&seen(&snapshot(vec![zombie], Vec::new()))),
             ["Zombie-1 has closed; its thread is held until a write fails."]
         );
     }

@@ -320,16 +320,18 @@ class Drawing {
     const shared = [];
     for (const mark of this.shown.marks()) {
       const last = shared.at(-1);
+      // Several tabs that are opened at once share their words.
+      const [, what, number] = /^(.*?)(?: (\d+))?$/.exec(mark.text);
       if (last && mark.at - last.at < SHARED_US) {
-        last.counts.set(mark.text, (last.counts.get(mark.text) ?? 0) + 1);
+        last.words.set(what, [...last.words.get(what) ?? [], number]);
       } else {
-        shared.push({ at: mark.at, counts: new Map([[mark.text, 1]]) });
+        shared.push({ at: mark.at, words: new Map([[what, [number]]]) });
       }
     }
     let free = this.width;
     this.font(this.small, 400);
-    for (const { at: us, counts } of shared.reverse()) {
-      const text = [...counts].map(([words, count]) => words + (count > 1 ? ' ×' + count : '')).join(', ');
+    for (const { at: us, words } of shared.reverse()) {
+      const text = [...words].map(([what, numbers]) => what + (numbers[0] ? ' ' + numbers.join(', ') : numbers.length > 1 ? ' ×' + numbers.length : '')).join(', ');
       const at = this.x(us);
       if (at < 0) {
         break;

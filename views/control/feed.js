@@ -8,8 +8,9 @@
 //   feed.now()                µs on the server's clock, which runs on between two events
 //   feed.clock()              the same, without a limit: when something happened on this page
 //   feed.state                the newest numbers: { stats, threads, min, max, … }, or null
-//   feed.goneAt               Map of request number to when its client closed, where that is known
-//   feed.marks()              what was ordered, and what this page closed: [{ at, text }]
+//   feed.goneAt               Map of request number to when this page closed its client
+//   feed.ownMarks             what this page closed: [{ at, text }]
+//   feed.marks()              that, and what was ordered
 //   feed.closed(story, text)  this page has closed the client of a story
 const SILENT_AFTER_MS = 3000;
 const COME_BACK_MS = 5000;
@@ -106,7 +107,7 @@ class Feed extends Record {
     }
     copy.queue = new Map([...this.queue].map(([request, story]) => [request, copied(story)]));
     copy.waits = this.waits.map(wait => ({ ...wait, story: copied(wait.story) }));
-    return Object.assign(copy, { seq: this.seq, since: this.since, lastAt: this.lastAt, gaps: [...this.gaps] });
+    return Object.assign(copy, { seq: this.seq, since: this.since, lastAt: this.lastAt, gaps: [...this.gaps], orders: [...this.orders] });
   }
 
   // ---- What was closed and ordered.
@@ -129,8 +130,7 @@ class Feed extends Record {
   }
 
   marks() {
-    const ordered = (this.state?.orders ?? []).map(({ at_us: at, text }) => ({ at, text }));
-    return [...ordered, ...this.ownMarks].sort((a, b) => a.at - b.at);
+    return [...this.orders, ...this.ownMarks].sort((a, b) => a.at - b.at);
   }
 
   // ---- What the server says.
@@ -154,13 +154,6 @@ class Feed extends Record {
     this.state = state;
     this.keepClients(Object.values(state.lab).flat());
     this.prune(state.now_us);
-    for (const { target, local_port: port, at_us: at } of state.closed ?? []) {
-      const story = [...this.stories.values()].findLast(it => it.port === port && it.target === target);
-      // The client of a reaped stream may close long after its thread was freed.
-      if (story && (story.endedAt === null || story.endedAt > at)) {
-        this.gone(story, at);
-      }
-    }
   }
 
   takeMoments(news) {

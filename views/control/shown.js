@@ -33,14 +33,15 @@ class Shown {
     return this.frozen ? this.frozen.at : this.feed.now();
   }
 
-  goneAt({ request }) {
-    const gone = this.feed.goneAt.get(request);
-    return gone !== undefined && gone <= this.now() ? gone : null;
+  goneAt({ request, closedAt }) {
+    const gone = this.feed.goneAt.get(request) ?? closedAt;
+    return gone !== null && gone <= this.now() ? gone : null;
   }
 
   marks() {
     const now = this.now();
-    return this.feed.marks().filter(mark => mark.at <= now);
+    const marks = [...this.record.orders, ...this.feed.ownMarks].filter(mark => mark.at <= now);
+    return marks.sort((a, b) => a.at - b.at);
   }
 
   // The window begins narrow, and grows as soon as the oldest band would leave it.
