@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crate::common::axe::Axe;
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{
-    PATIENCE, Server, ask, get, json, open_stream, read_head, read_to_end, read_until, send,
-    send_with_small_buffer, split, wait_for,
+    PATIENCE, Server, ask, create_large, get, json, open_stream, read_head, read_to_end, read_until, send,
+    send_with_small_buffer, split, stopped_reader, wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -1065,6 +1065,36 @@ fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
     browser.wait_for(&tab, &format!("{headline}.startsWith('All 2 threads are held. Tab 3 has waited ')"));
     assert_eq!(browser.eval(&tab, state), seen[2].1);
     assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+#[test]
+fn a_write_that_its_reader_blocks_is_a_warning() {
+    let server = Server::start(&["--threads", "2:2", "--write-timeout", "60"]);
+    create_large(server.app, 500);
+    let _reader = stopped_reader(&server);
+    server.wait_for_stats("the warning", |stats| {
+        stats["warnings"].as_array().unwrap().iter().any(|warning| {
+            let text = warning["text"].as_str().unwrap();
+            text.starts_with("A write to ") && text.contains(" has been blocked for ")
+        })
+    });
+}
+
+#[test]
+fn frames_that_wait_in_the_browser_are_a_warning_for_as_long_as_a_wall_says_so() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "60", "--threads", "16:16"]);
+    let wall = browser.first_tab();
+    browser.goto(&wall, &format!("http://{}/wall?tabs=9&hosts=one", server.control));
+    let warns = |words: &str| {
+        server.wait_for_stats(words, |stats| {
+            let warnings = stats["warnings"].as_array().unwrap();
+            warnings.iter().any(|warning| warning["text"].as_str().unwrap() == words)
+        });
+    };
+    warns("3 tabs are in the browser: 6 connections to one host are in use.");
+    browser.goto(&wall, &format!("http://{}/", server.control));
+    server.wait_for_stats("no warning", |stats| stats["warnings"].as_array().unwrap().is_empty());
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod token;
 mod view;
 mod viewers;
 mod warnings;
+mod watcher;
 
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -165,7 +166,7 @@ impl Control {
             Ask::Lab => one_line(&self.view.laboratory.show()),
             Ask::Threads => one_line(&self.view.threads()),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
-            Ask::Reap | Ask::MaxStreamAge => self.steering.obey(ask, &given),
+            Ask::Reap | Ask::MaxStreamAge | Ask::Frames => self.steering.obey(ask, &given),
             Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
                 match OnlyOne::take(&self.is_sizing) {
                     // This may occupy one pool thread. Further orders wait on threads of their own.

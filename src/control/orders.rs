@@ -58,6 +58,7 @@ pub(super) enum Ask {
     CloseTab,
     Zombies,
     Page,
+    Frames,
     SetThreads,
     SetDatabase,
     Reset,
@@ -119,6 +120,8 @@ const fn post(path: &'static str, ask: Ask, parameters: &'static [Parameter]) ->
 const NONE: &[Parameter] = &[];
 const TAB: Takes = Takes::Number { what: "the number of a tab", least: 1, most: MAX_TABS as u64 };
 const ZOMBIES: Takes = Takes::Number { what: "a number of zombies", least: 1, most: MAX_ZOMBIES as u64 };
+const FRAMES: Takes =
+    Takes::Number { what: "the number of frames that wait", least: 0, most: MAX_TABS as u64 };
 const MOMENT: Takes = Takes::Number { what: "the number of a moment", least: 0, most: u64::MAX };
 const MIN: Takes = Takes::Number { what: "a minimum number of threads", least: 0, most: MAX_THREADS };
 const MAX: Takes = Takes::Number { what: "a maximum number of threads", least: 1, most: MAX_THREADS };
@@ -141,6 +144,7 @@ pub const ALL: &[Order] = &[
     post("/lab/tabs/close", Ask::CloseTab, &[needed("tab", TAB)]),
     post("/lab/zombies", Ask::Zombies, &[optional("count", ZOMBIES)]),
     post("/lab/page", Ask::Page, NONE),
+    post("/lab/frames", Ask::Frames, &[needed("waiting", FRAMES)]),
     post("/lab/threads", Ask::SetThreads, &[needed("count", THREADS)]),
     post("/lab/database", Ask::SetDatabase, &[needed("size", CONNECTIONS)]),
     post("/lab/reset", Ask::Reset, NONE),

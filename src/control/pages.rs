@@ -25,6 +25,7 @@ const EMBEDDED: &[TemplateSource] = &[
     ("control/feed.js", include_str!("../../views/control/feed.js")),
     ("control/freeze.js", include_str!("../../views/control/freeze.js")),
     ("control/headline.js", include_str!("../../views/control/headline.js")),
+    ("control/in_browser.js", include_str!("../../views/control/in_browser.js")),
     ("control/keys.js", include_str!("../../views/control/keys.js")),
     ("control/lab.js", include_str!("../../views/control/lab.js")),
     ("control/lanes.js", include_str!("../../views/control/lanes.js")),

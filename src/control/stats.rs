@@ -38,13 +38,16 @@ pub(super) struct StatsJson {
     reactor_max: Option<usize>,
     versions: VersionsJson,
     streams: StreamStats,
-    database: database::Stats,
+    pub database: database::Stats,
     connections: ConnectionsJson,
     /// Queries of the app since the start.
     queries: u64,
     /// How often a client asked for rows that `--keep-models` had deleted, since the start.
     gaps: u64,
     listeners: Counts,
+    /// The most serious first. A viewer gets them beside the numbers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warnings: Option<Vec<Warning>>,
 }
 
 #[derive(Serialize)]
@@ -122,6 +125,7 @@ pub(super) fn stats(
         queries: database.queries(),
         gaps: database.gaps(),
         listeners: broadcaster.counts(),
+        warnings: None,
     }
 }
 
@@ -149,9 +153,8 @@ impl ThreadJson {
     }
 }
 
-pub(super) fn threads(server: &AppServer) -> Vec<ThreadJson> {
-    server
-        .threads()
+pub(super) fn threads(threads: Vec<ThreadView>) -> Vec<ThreadJson> {
+    threads
         .into_iter()
         .map(|thread| {
             let request = thread.request.as_ref();

@@ -81,6 +81,11 @@ impl Steering {
                 told(zombies.map(|zombies| json!({ "zombies": zombies })))
             }
             Ask::Page => told(laboratory.ask_for_page()),
+            Ask::Frames => {
+                let waiting = number("waiting").unwrap_or_default();
+                self.view.watcher().frames_wait(waiting);
+                told(Ok::<_, String>(json!({ "waiting": waiting })))
+            }
             Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline => {
                 Err("it changes nothing; use GET".to_owned())
             }
@@ -208,6 +213,8 @@ fn label(ask: Ask, given: &Given, opened: Option<u32>) -> Option<String> {
         Ask::Zombies => format!("{} zombies", number("count")),
         Ask::Page => "asked for a page".to_owned(),
         Ask::OpenTab => format!("opened tab {}", opened?),
+        // A wall reports the state of its frames, which orders nothing.
+        Ask::Frames => return None,
         Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline => return None,
     })
 }

@@ -1,17 +1,18 @@
 //! Everything that can be read from a running server, in one place.
 
 use std::process;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::laboratory::Laboratory;
 use super::stats::{self, StateJson, StatsJson, ThreadJson};
-use super::warnings::{WarningInput, Watcher, warnings};
+use super::warnings::{Warning, WarningInput, warnings};
+use super::watcher::Watcher;
 use crate::app::broadcaster::Broadcaster;
-use crate::app::database::Database;
+use crate::app::database::{self, Database};
 use crate::front::AppServer;
 use ninetabs_server::Streams;
-use ninetabs_server::handle::ServerStats;
+use ninetabs_server::handle::ThreadView;
 use ninetabs_server::services::Services;
 use ninetabs_server::timeline::{Timeline, What};
 
@@ -25,6 +26,7 @@ pub struct View {
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
     pub(super) services: Services,
+    watcher: Arc<Mutex<Watcher>>,
     /// A word that no other run of a server has.
     pub(super) run: Arc<str>,
 }
@@ -40,20 +42,29 @@ impl View {
         services: Services,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.addr()));
-        View { server, live, database, broadcaster, timeline, laboratory, services, run: word_of_this_run() }
+        View {
+            server,
+            live,
+            database,
+            broadcaster,
+            timeline,
+            laboratory,
+            services,
+            watcher: Arc::default(),
+            run: word_of_this_run(),
+        }
     }
 
     /// The stats for pumactl. Reading them restarts the numbers that count since the last such request.
     pub(super) fn stats(&self) -> StatsJson {
-        self.stats_of(self.server.stats())
-    }
-
-    fn stats_of(&self, stats: ServerStats) -> StatsJson {
-        stats::stats(&self.server, &self.live, &self.database, &self.broadcaster, stats)
+        let View { server, live, database, broadcaster, .. } = self;
+        let mut stats = stats::stats(server, live, database, broadcaster, server.stats());
+        stats.warnings = Some(self.warnings(&server.threads(), &stats.database).0);
+        stats
     }
 
     pub(super) fn threads(&self) -> Vec<ThreadJson> {
-        stats::threads(&self.server)
+        stats::threads(self.server.threads())
     }
 
     /// Records an order that was carried out.
@@ -61,35 +72,50 @@ impl View {
         self.timeline.record(None, None, What::Ordered { text: text.into() });
     }
 
-    /// Everything that a viewer is sent besides the timeline. Resets nothing. `queued` is how many connections
-    /// have waited in the kernel for a second.
-    pub(super) fn state(
+    /// The warnings of now, and the length of the listen queue.
+    pub(super) fn warnings(
         &self,
-        listen_queue: Option<usize>,
-        queued: usize,
-        watcher: &mut Watcher,
-    ) -> StateJson {
-        let glance = self.server.glance();
-        let threads = self.threads();
+        threads: &[ThreadView],
+        database: &database::Stats,
+    ) -> (Vec<Warning>, Option<usize>) {
+        let mut watcher = self.watcher();
+        watcher.look(&self.timeline, threads);
+        let (listen_queue, lasting) = watcher.listen_queue(self.server.addr());
+        let warnings = warnings(&WarningInput {
+            now_us: self.timeline.now_us(),
+            snapshot: watcher.snapshot(),
+            max_threads: self.server.size().max(),
+            max_stream_age: self.live.max_age(),
+            writing: &watcher.writing(),
+            database,
+            listen_queue: lasting,
+            openings: watcher.openings(),
+            frames: watcher.frames(),
+        });
+        (warnings, listen_queue)
+    }
+
+    pub(super) fn watcher(&self) -> MutexGuard<'_, Watcher> {
+        // A panic leaves it behind by some moments at most, which the next look takes in.
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that a viewer is sent besides the timeline. Resets nothing.
+    pub(super) fn state(&self) -> StateJson {
+        let View { server, live, database, broadcaster, .. } = self;
+        let (glance, threads) = (server.glance(), server.threads());
+        let (connections, backlog) = (glance.connections, glance.pool.backlog);
+        let stats = stats::stats(server, live, database, broadcaster, glance);
+        let (warnings, listen_queue) = self.warnings(&threads, &stats.database);
+        let threads = stats::threads(threads);
         let held = threads.iter().filter(|thread| thread.is_busy()).count();
         // Each connection is in todo, with a pool thread, or watched by the reactor.
-        let reactor = glance.connections.map(|all| all.saturating_sub(glance.pool.backlog + held));
-        let size = self.server.size();
-        watcher.look(&self.timeline);
-        let now_us = self.timeline.now_us();
-        let warnings = warnings(&WarningInput {
-            now_us,
-            snapshot: watcher.snapshot(),
-            max_threads: size.max(),
-            max_stream_age: self.live.max_age(),
-            database: &self.database.stats(),
-            listen_queue: queued,
-            openings: watcher.openings(),
-        });
+        let reactor = connections.map(|all| all.saturating_sub(backlog + held));
+        let size = server.size();
         StateJson {
-            now_us,
+            now_us: self.timeline.now_us(),
             server: Arc::clone(&self.run),
-            stats: self.stats_of(glance),
+            stats,
             threads,
             reactor,
             listen_queue,
@@ -97,7 +123,7 @@ impl View {
             max: size.max(),
             lab: self.laboratory.show(),
             warnings,
-            max_stream_age_s: self.live.max_age().map(|age| age.as_secs_f64()),
+            max_stream_age_s: live.max_age().map(|age| age.as_secs_f64()),
         }
     }
 }

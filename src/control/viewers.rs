@@ -22,9 +22,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use serde::Serialize;
 
-use super::stats;
 use super::view::View;
-use super::warnings::Watcher;
 use ninetabs_server::escape;
 use ninetabs_server::event_loop::{EventLoop, Feed, NextPiece, Peer};
 use ninetabs_server::log_limit::limited;
@@ -37,8 +35,6 @@ const MAX_VIEWERS: usize = 16;
 const TICK: Duration = Duration::from_millis(100);
 /// How often the numbers are sent.
 const STATE_EVERY: Duration = Duration::from_millis(250);
-/// The interval of reading the listen queue from the kernel, whose table is long on a busy machine.
-const LISTEN_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// How long a viewer may read nothing.
 const STOPPED_AFTER: Duration = Duration::from_secs(10);
 /// Every stream begins with this: reconnect after a second if the connection is lost.
@@ -98,12 +94,7 @@ impl Viewers {
 struct ViewersFeed {
     view: View,
     state_clock: ViewersClock,
-    listen_queue_clock: ViewersClock,
     tick: ViewersClock,
-    listen_queue: Option<usize>,
-    /// The value a second earlier.
-    listen_queue_before: Option<usize>,
-    watcher: Watcher,
     /// The newest numbers, and how often there were new ones.
     state: Rc<[u8]>,
     states: u64,
@@ -124,11 +115,7 @@ impl ViewersFeed {
         ViewersFeed {
             view,
             state_clock: ViewersClock::new(STATE_EVERY),
-            listen_queue_clock: ViewersClock::new(LISTEN_QUEUE_EVERY),
             tick: ViewersClock::new(TICK),
-            listen_queue: None,
-            listen_queue_before: None,
-            watcher: Watcher::default(),
             state: Rc::from([]),
             states: 0,
             tick_seq: 0,
@@ -141,13 +128,8 @@ impl ViewersFeed {
         self.made.clear();
         self.view.server.look_at_todo();
         self.tick_seq = self.view.timeline.last_seq();
-        if self.listen_queue_clock.is_due() {
-            self.listen_queue_before = self.listen_queue;
-            self.listen_queue = stats::listen_queue(self.view.server.addr());
-        }
         if wants_state {
-            let queued = self.listen_queue_before.min(self.listen_queue).unwrap_or(0);
-            self.state = event("state", None, &self.view.state(self.listen_queue, queued, &mut self.watcher));
+            self.state = event("state", None, &self.view.state());
             self.states += 1;
         }
     }

@@ -1,18 +1,16 @@
 //! What is wrong with the server now, in words, each with its remedy. The pages only display it.
 //!
-//! [`Watcher`] follows the timeline for the state of the threads and for the streams of the last second;
-//! everything else is the numbers of one moment.
+//! A pure function of the numbers of one moment and of what the [watcher](super::watcher) has seen.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::watcher::WriteSeen;
 use crate::app::database;
 use crate::lab::acts::capitalized;
 use crate::lab::story::name_of;
-use ninetabs_server::timeline::{Held, Moment, Snapshot, Timeline, What};
+use ninetabs_server::timeline::{Held, Snapshot};
 
 /// Maximum number of warnings at one time.
 const MOST: usize = 3;
@@ -20,10 +18,11 @@ const MOST: usize = 3;
 const FULL_FOR_US: u64 = 5_000_000;
 /// A stream of this age is old.
 const OLD_US: u64 = 60_000_000;
-/// The time over which openings are counted.
+/// How long a write must not have ended before there is a warning.
+const BLOCKED_US: u64 = 5_000_000;
+/// Maximum number of connections of a browser to one host over HTTP/1.1.
+const CONNECTIONS_PER_HOST: usize = 6;
 const SECOND_US: u64 = 1_000_000;
-/// Maximum number of moments that are examined at one time.
-const MOST_MOMENTS: usize = 2_048;
 /// Fewer openings per second than this are not reported as a loop.
 const FEWEST_OPENINGS: usize = 4;
 
@@ -43,10 +42,14 @@ pub(super) struct WarningInput<'a> {
     pub snapshot: &'a Snapshot,
     pub max_threads: usize,
     pub max_stream_age: Option<Duration>,
+    /// The result of [`Watcher::writing`](super::watcher::Watcher::writing).
+    pub writing: &'a [WriteSeen],
     pub database: &'a database::Stats,
     /// Connections that wait in the kernel, if they have waited for a second.
     pub listen_queue: usize,
-    /// The result of [`Watcher::openings`].
+    /// Frames of a wall that wait in the browser.
+    pub frames: usize,
+    /// The result of [`Watcher::openings`](super::watcher::Watcher::openings).
     pub openings: (usize, usize),
 }
 
@@ -57,6 +60,8 @@ pub(super) fn warnings(seen: &WarningInput<'_>) -> Vec<Warning> {
         full_pool(seen),
         empty_database_pool(seen),
         reconnect_loop(seen),
+        write_blocked(seen),
+        in_the_browser(seen),
         client_gone(seen),
         old_streams(seen),
     ];
@@ -122,6 +127,32 @@ fn reconnect_loop(seen: &WarningInput<'_>) -> Option<Warning> {
     warning(text, "Check --retry and the status that refused clients get.")
 }
 
+fn write_blocked(seen: &WarningInput<'_>) -> Option<Warning> {
+    let lasts_us = |write: &WriteSeen| seen.now_us.saturating_sub(write.since_us);
+    let blocked = || seen.writing.iter().filter(|write| lasts_us(write) >= BLOCKED_US);
+    let longest = blocked().max_by_key(|write| lasts_us(write))?;
+    let seconds = lasts_us(longest) / SECOND_US;
+    let text = match blocked().count() {
+        1 => {
+            let holds = seen.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
+            let held = holds.into_iter().find(|held| held.subject.request == longest.request)?;
+            format!("A write to {} has been blocked for {seconds} s.", name(held))
+        }
+        many => format!("Writes to {many} clients have been blocked, the longest for {seconds} s."),
+    };
+    warning(text, "Lower --write-timeout, or set --max-stream-age.")
+}
+
+/// The page knows which of its frames have no connection, and the record whether six are in use.
+fn in_the_browser(seen: &WarningInput<'_>) -> Option<Warning> {
+    let holds = seen.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
+    let in_use = holds.chain(seen.snapshot.todo.iter().map(|held| &**held)).count();
+    (seen.frames > 0 && in_use >= CONNECTIONS_PER_HOST).then_some(())?;
+    let tabs = if seen.frames == 1 { "1 tab is".to_owned() } else { format!("{} tabs are", seen.frames) };
+    let text = format!("{tabs} in the browser: {CONNECTIONS_PER_HOST} connections to one host are in use.");
+    warning(text, "Use one host per tab, or a fix that shares one connection.")
+}
+
 fn client_gone(seen: &WarningInput<'_>) -> Option<Warning> {
     let gone: Vec<_> = streams(seen).filter(|held| held.closed_us.is_some()).collect();
     let first = gone.first()?;
@@ -146,62 +177,6 @@ fn old_streams(seen: &WarningInput<'_>) -> Option<Warning> {
     let are = if old == 1 { "is held by a stream" } else { "are held by streams" };
     let text = format!("{old} of {} {are} older than 60 s.", count(seen.max_threads, "thread"));
     warning(text, "Set --max-stream-age 60.")
-}
-
-/// Follows the timeline: the state of the threads and the queue, and the streams of the last second.
-#[derive(Debug, Default)]
-pub(super) struct Watcher {
-    snapshot: Snapshot,
-    /// Requests that were read and may become streams, by number.
-    asked: HashMap<u64, (u64, Arc<str>)>,
-    /// The streams that were opened: when, the request, and its target.
-    opened: VecDeque<(u64, u64, Arc<str>)>,
-}
-
-impl Watcher {
-    /// Takes in the new moments.
-    pub fn look(&mut self, timeline: &Timeline) {
-        let new = timeline.next_after(self.snapshot.seq, MOST_MOMENTS);
-        for moment in &new.moments {
-            self.notice(moment);
-        }
-        if new.forgotten > 0 || new.moments.len() == MOST_MOMENTS {
-            self.snapshot = timeline.snapshot();
-        } else {
-            new.moments.iter().for_each(|moment| self.snapshot.take(moment));
-        }
-        let since = timeline.now_us().saturating_sub(SECOND_US);
-        self.asked.retain(|_, (at_us, _)| *at_us >= since);
-        self.opened.retain(|(at_us, ..)| *at_us >= since);
-    }
-
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
-    }
-
-    /// How many streams were opened within the last second and have ended again, and by how many different tabs.
-    pub fn openings(&self) -> (usize, usize) {
-        let holds = self.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
-        let held: HashSet<_> = holds.map(|held| held.subject.request).collect();
-        let over = || self.opened.iter().filter(|(_, request, _)| !held.contains(request));
-        let tabs: HashSet<_> = over().map(|(.., target)| target).collect();
-        (over().count(), tabs.len())
-    }
-
-    fn notice(&mut self, moment: &Moment) {
-        let Some(subject) = moment.subject else { return };
-        match &moment.what {
-            What::Accepted { target, peeked: false, .. } => {
-                self.asked.insert(subject.request, (moment.at_us, Arc::clone(target)));
-            }
-            What::Streaming => {
-                if let Some((_, target)) = self.asked.remove(&subject.request) {
-                    self.opened.push_back((moment.at_us, subject.request, target));
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
@@ -243,8 +218,10 @@ mod tests {
             snapshot,
             max_threads: 2,
             max_stream_age: None,
+            writing: &[],
             database: &DATABASE,
             listen_queue: 0,
+            frames: 0,
             openings: (0, 0),
         }
     }
@@ -308,6 +285,44 @@ mod tests {
     }
 
     #[test]
+    fn a_write_that_has_not_ended_for_five_seconds_is_a_warning() {
+        let mut zombie = stream(2, NOW - 9_000_000);
+        zombie.target = Some("/models/live_stream?tab=zombie-2".into());
+        let held_by = snapshot(vec![stream(1, NOW - 1), zombie], Vec::new());
+        let writes = |since: &[(u64, u64)]| {
+            let seen_at = |(request, ago_us): &(u64, u64)| WriteSeen::of(*request, NOW - ago_us);
+            let writing: Vec<_> = since.iter().map(seen_at).collect();
+            texts(&WarningInput { writing: &writing, ..seen(&held_by) })
+        };
+        assert_eq!(writes(&[(2, 4_900_000)]), [""; 0]);
+        assert_eq!(writes(&[(2, 7_900_000), (1, 1_000)]), ["A write to zombie-2 has been blocked for 7 s."]);
+        assert_eq!(
+            writes(&[(2, 7_000_000), (1, 6_000_000)]),
+            ["Writes to 2 clients have been blocked, the longest for 7 s."]
+        );
+    }
+
+    #[test]
+    fn frames_without_a_connection_are_a_warning_while_six_connections_are_in_use() {
+        let six = snapshot((1..=6).map(|request| stream(request, NOW - 1)).collect(), Vec::new());
+        let five = snapshot((1..=5).map(|request| stream(request, NOW - 1)).collect(), Vec::new());
+        let said = |frames, snapshot| texts(&WarningInput { frames, max_threads: 8, ..seen(snapshot) });
+        assert_eq!(said(0, &six), [""; 0]);
+        assert_eq!(said(3, &five), [""; 0]);
+        assert_eq!(said(3, &six), ["3 tabs are in the browser: 6 connections to one host are in use."]);
+        assert_eq!(said(1, &six), ["1 tab is in the browser: 6 connections to one host are in use."]);
+    }
+
+    #[test]
+    fn more_openings_than_tabs_in_a_second_are_a_reconnect_loop() {
+        let quiet = snapshot(Vec::new(), Vec::new());
+        let warned = texts(&WarningInput { openings: (5, 2), ..seen(&quiet) });
+        assert_eq!(warned, ["Clients reconnect in a loop: 5 streams opened in the last second."]);
+        assert_eq!(texts(&WarningInput { openings: (9, 9), ..seen(&quiet) }), [""; 0]);
+        assert_eq!(texts(&WarningInput { openings: (3, 1), ..seen(&quiet) }), [""; 0]);
+    }
+
+    #[test]
     fn a_closed_zombie_has_unread_bytes_so_any_write_may_fail() {
         let target = "/models/live_stream?tab=zombie-1";
         let mut zombie = held(1, target, Some(NOW - 1), None);
@@ -332,34 +347,5 @@ mod tests {
                 "All 5 database connections are held; 1 thread waits for one.",
             ]
         );
-    }
-
-    #[test]
-    fn openings_count_the_ended_streams_of_the_last_second_and_their_tabs() {
-        let timeline = Timeline::simulated();
-        let mut watcher = Watcher::default();
-        let mut open = |thread: usize, request: u64, tab: u64, lasts_ms: u64| {
-            let subject = Subject { connection: request, port: 1, request };
-            let target = format!("/models/live_stream?tab={tab}");
-            if !watcher.snapshot().threads.contains_key(&thread) {
-                timeline.record(Some(thread), None, What::Spawned);
-            }
-            timeline.record(Some(thread), Some(subject), What::Started);
-            timeline.record(Some(thread), Some(subject), What::accepted("GET", target));
-            timeline.record(Some(thread), Some(subject), What::Streaming);
-            timeline.let_pass(Duration::from_millis(lasts_ms));
-            watcher.look(&timeline);
-            watcher.openings()
-        };
-        let counts: Vec<_> = (1..=8).map(|request| open(1, request, request % 2, 160)).collect();
-        assert_eq!(counts[0], (0, 0), "the first stream is still open");
-        assert_eq!(counts[7], (5, 2));
-        let quiet = snapshot(Vec::new(), Vec::new());
-        let warned = texts(&WarningInput { openings: counts[7], ..seen(&quiet) });
-        assert_eq!(warned, ["Clients reconnect in a loop: 5 streams opened in the last second."]);
-        assert_eq!(texts(&WarningInput { openings: (9, 9), ..seen(&quiet) }), [""; 0]);
-        // Several streams of one address that stay open, as `ab` opens them, are not a loop.
-        let at_once: Vec<_> = (2..=9).map(|thread| open(thread, 10 + thread as u64, 1, 1)).collect();
-        assert!(at_once.iter().all(|(opened, _)| *opened <= counts[7].0), "{at_once:?}");
     }
 }

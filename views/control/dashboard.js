@@ -85,11 +85,11 @@ function showSparks(pool) {
   }
 }
 
-// ---- Warnings, which the control server computes.
+// ---- Warnings, which the control server computes. They are about now.
 
 function showWarnings() {
   const list = at('warnings');
-  const warnings = feed.state.warnings ?? [];
+  const warnings = shown.frozen ? [] : feed.state.warnings ?? [];
   while (list.children.length > warnings.length) {
     list.lastChild.remove();
   }

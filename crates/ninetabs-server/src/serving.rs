@@ -36,6 +36,8 @@ pub struct RequestView {
     pub age: Duration,
     /// Bytes of its answer that the kernel has taken.
     pub bytes: u64,
+    /// Bytes of the write in progress that the kernel has not taken yet. It is 0 between two writes.
+    pub unsent: u64,
 }
 
 /// The state that the pool threads share while they serve.
@@ -117,6 +119,7 @@ impl Serving {
             target: Arc::clone(&begun.target),
             age: begun.at.elapsed(),
             bytes: progress.bytes.load(Ordering::Relaxed),
+            unsent: progress.unsent.load(Ordering::Relaxed),
         })
     }
 
