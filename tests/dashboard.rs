@@ -12,7 +12,7 @@ use crate::common::axe::Axe;
 use crate::common::chromedriver::{Browser, Tab};
 use crate::common::{
     PATIENCE, Server, ask, create_large, get, json, open_stream, read_head, read_to_end, read_until, send,
-    send_with_small_buffer, split, stopped_reader, wait_for,
+    send_with_small_buffer, split, stopped_reader, trace, wait_for,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -1064,6 +1064,58 @@ fn a_frozen_picture_moves_through_the_record_and_returns_to_what_it_was() {
     browser.wait_for(&tab, "!freeze.isFrozen");
     browser.wait_for(&tab, &format!("{headline}.startsWith('All 2 threads are held. Tab 3 has waited ')"));
     assert_eq!(browser.eval(&tab, state), seen[2].1);
+    assert_eq!(errors(&browser, &tab), [""; 0]);
+}
+
+/// A file that the page saves, as the browser would: its name, its text and the address that it is from.
+fn saved_file(browser: &Browser, tab: &Tab, button: &str) -> (String, String, String) {
+    browser.run(
+        tab,
+        "window.file = null;
+         const fetched = window.fetched ??= window.fetch;
+         window.fetch = (path, how) => { window.asked = path; return fetched(path, how); };
+         const made = window.made ??= URL.createObjectURL;
+         URL.createObjectURL = blob => { window.blob = blob; return made(blob); };
+         HTMLAnchorElement.prototype.click = function () {
+           window.blob.text().then(text => { window.file = [this.download, text, window.asked]; });
+         }",
+    );
+    press(browser, tab, button);
+    browser.wait_for(tab, "window.file !== null");
+    let said = browser.eval(tab, "document.getElementById('answer').textContent");
+    let file: Vec<String> = serde_json::from_value(browser.eval(tab, "window.file")).unwrap();
+    assert_eq!(said, format!("{} is saved.", file[0]));
+    (file[0].clone(), file[1].clone(), file[2].clone())
+}
+
+#[test]
+fn the_last_minute_or_the_frozen_picture_can_be_saved() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&["--update-rate", "60", "--threads", "2:2"]);
+    let tab = dashboard(&browser, &server);
+    assert_eq!(order(&server, "/lab/tabs/open?tab=1").0, 200);
+    browser.wait_for(&tab, "feed.orders.length === 1");
+    let (name, page, path) = saved_file(&browser, &tab, "#save-report");
+    assert!(name.starts_with("ninetabs-report-2") && name.ends_with(".html"), "{name}");
+    assert!(page.contains("<h1>1 of 2 threads is held. Nothing waits.</h1>"), "{page}");
+    assert_eq!(path, "/report?last=60");
+
+    // The frozen picture has the state of its event, whatever happened since.
+    browser.click(&tab, "#freeze");
+    browser.wait_for(&tab, "freeze.isFrozen && freeze.moments.length > 0");
+    assert_eq!(order(&server, "/lab/tabs/open?tab=2").0, 200);
+    server.wait_for_stats("two streams", |stats| stats["streams"]["open"] == 2);
+    let (_, page, path) = saved_file(&browser, &tab, "#save-report");
+    assert!(path.starts_with("/report?from=") && path.contains("&to="), "{path}");
+    assert!(page.contains("<h1>1 of 2 threads is held. Nothing waits.</h1>"), "{page}");
+    browser.run(&tab, "freeze.goTo(freeze.moments.findIndex(it => it.kind === 'spawned'))");
+    let (_, page, _) = saved_file(&browser, &tab, "#save-report");
+    assert!(page.contains("<h1>All 2 threads are idle. Nothing waits.</h1>"), "{page}");
+    let (name, text, path) = saved_file(&browser, &tab, "#save-trace");
+    assert!(name.starts_with("ninetabs-trace-2") && path.starts_with("/trace?from="), "{name} {path}");
+    let events: Vec<Value> = serde_json::from_str(&text).unwrap();
+    trace::check(&events, true);
+    assert!(events.iter().all(|event| event["ph"] != "B"), "{text}");
     assert_eq!(errors(&browser, &tab), [""; 0]);
 }
 

@@ -1,14 +1,19 @@
-//! `reproduce --report` and `compare --report`: pages that need nothing else and begin with what failed.
+//! `reproduce --report` and `compare --report`: pages that need nothing else and begin with what failed. `GET /report`: a
+//! page of the same kind about a running server.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use crate::common::axe::Axe;
 use crate::common::chromedriver::Browser;
-use crate::common::{self, names, wait_for, with_two_threads};
+use crate::common::{
+    self, Server, call, get, json, names, read_head, read_to_end, send, wait_for, with_two_threads,
+};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::{Value, json as object};
 
 fn reproduce(path: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
@@ -144,7 +149,7 @@ fn a_report_is_accessible_and_fits_a_phone() {
     browser.goto(&tab, &format!("file://{}", path.display()));
     browser.wait_for(&tab, "document.readyState === 'complete' && document.querySelector('svg') !== null");
     for (width, lanes_move) in [(1280, false), (390, true), (280, true)] {
-        let size = json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        let size = object!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
         browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
         browser.wait_for(&tab, &format!("innerWidth === {width}"));
         let fits = "(it => it.scrollWidth <= it.clientWidth)(document.documentElement)";
@@ -198,10 +203,10 @@ fn the_printed_comparison_has_all_its_columns() {
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("file://{}", path.display()));
     browser.wait_for(&tab, "document.readyState === 'complete' && document.querySelector('.wide') !== null");
-    browser.devtools(&tab, "Emulation.setEmulatedMedia", &json!({ "media": "print" }));
+    browser.devtools(&tab, "Emulation.setEmulatedMedia", &object!({ "media": "print" }));
     // A4 landscape without its margins, at 96 pixels per inch.
     let width = (297 - 20) * 96 * 10 / 254;
-    let size = json!({ "width": width, "height": 700, "deviceScaleFactor": 1, "mobile": false });
+    let size = object!({ "width": width, "height": 700, "deviceScaleFactor": 1, "mobile": false });
     browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
     browser.wait_for(&tab, &format!("innerWidth === {width}"));
     let columns = "document.querySelectorAll('.wide thead tr:last-child th').length";
@@ -209,4 +214,191 @@ fn the_printed_comparison_has_all_its_columns() {
     let beyond = "[...document.querySelectorAll('.wide :is(th, td)')].filter(cell => \
                   cell.getBoundingClientRect().right > innerWidth || cell.scrollWidth > cell.clientWidth + 1).length";
     assert_eq!(browser.eval(&tab, beyond), 0);
+}
+
+/// The head and the body of an answer of the control server.
+fn saved(server: &Server, path: &str) -> (String, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut stream = send(server.control, request.as_bytes());
+    let (head, body) = (read_head(&mut stream), read_to_end(&mut stream));
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}{body}");
+    (head, body)
+}
+
+/// The rows of the table of threads: thread, state, path.
+fn states(page: &str) -> Vec<(String, String, String)> {
+    let table = page.split("<table class=\"states\">").nth(1).unwrap().split("</table>").next().unwrap();
+    let text = |row: &str, from: &str, to: &str| {
+        let found = row.split_once(from).map_or("", |(_, rest)| rest.split(to).next().unwrap());
+        found.replace("&#x2f;", "/").replace("&amp;", "&")
+    };
+    let rows = table.split("<tbody>").nth(1).unwrap().split("</tr>").filter(|row| row.contains("<th"));
+    rows.map(|row| {
+        let name = text(row, "<th scope=\"row\">", "<");
+        (name, text(row, "data-label=\"state\">", "<"), text(row, "data-path=\"", "\""))
+    })
+    .collect()
+}
+
+#[test]
+fn the_saved_report_of_a_server_agrees_with_its_threads_and_its_record() {
+    let server = Server::start(&["--threads", "2:2", "--update-rate", "60", "--control-token", "none"]);
+    let order = |path: &str| assert_eq!(json(server.control, "POST", path).0, 200, "{path}");
+    for tab in [1, 2] {
+        order(&format!("/lab/tabs/open?tab={tab}"));
+        server.wait_for_stats("its stream", |stats| stats["streams"]["open"] == tab);
+    }
+    order("/lab/tabs/open?tab=3");
+    server.wait_for_stats("its wait", |stats| stats["backlog"] == 1);
+    order("/max-stream-age?secs=99");
+    order("/lab/tabs/close?tab=2");
+
+    let (head, page) = saved(&server, "/report?last=60");
+    assert!(head.contains("\r\ncontent-type: text/html; charset=utf-8\r\n"), "{head}");
+    assert!(head.contains("\r\ncontent-disposition: attachment; filename=\"ninetabs-report-2"), "{head}");
+    for seen in [
+        "<h1>2 of 2 threads are held. Tab 3 has waited ",
+        ">tp 001<",
+        ">client gone</text>",
+        "Tab 2 has closed; its thread is held until the second write fails.",
+        "<dd>99 s</dd>",
+        "--threads 2:2",
+        "--control-token …",
+    ] {
+        assert!(page.contains(seen), "{seen} is missing in {page}");
+    }
+    for loads in
+        ["<script", "@import", "url(", "src=", "<link rel=\"stylesheet\"", "<iframe", "<base", "href=\"http"]
+    {
+        assert!(!page.contains(loads), "{loads} in {page}");
+    }
+    // The threads and the queue at its end.
+    let threads = json(server.control, "GET", "/threads").1;
+    let rows = states(&page);
+    let (rows, queue): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.0 != "queue");
+    let paths: Vec<_> = rows.iter().map(|row| row.2.as_str()).collect();
+    let held: Vec<_> = threads.as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, held);
+    let states: Vec<_> = rows.iter().map(|row| row.1.as_str()).collect();
+    assert_eq!(states.iter().filter(|state| **state == "held, client gone").count(), 1, "{rows:?}");
+    let waits: Vec<_> = queue.iter().map(|row| (row.1.as_str(), row.2.as_str())).collect();
+    assert_eq!(waits, [("waiting", "/models/live_stream?tab=3")]);
+    // The orders of the record.
+    let moments = json(server.control, "GET", "/timeline").1["moments"].clone();
+    let moments = moments.as_array().unwrap();
+    let orders: Vec<_> = moments.iter().filter(|it| it["kind"] == "ordered").collect();
+    let texts: Vec<_> = orders.iter().map(|it| it["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["opened tab 1", "opened tab 2", "opened tab 3", "max age 99 s", "closed tab 2"]);
+    let listed = page.matches("<td data-label=\"order\">").count();
+    assert_eq!(listed, texts.len());
+
+    // A window in the past has the state of its end, and no order that came later.
+    let wrote: Vec<_> = moments.iter().filter(|it| it["kind"] == "wrote").collect();
+    let to = wrote[1]["at_us"].as_f64().unwrap() / 1e6;
+    let (_, past) = saved(&server, &format!("/report?from=0&to={to}"));
+    assert!(past.contains("<h1>2 of 2 threads are held. Nothing waits.</h1>"), "{past}");
+    assert!(past.contains(">opened tab 1</td>") && !past.contains("opened tab 3"), "{past}");
+    assert!(!past.contains("client gone") && !past.contains("has closed"), "{past}");
+}
+
+#[test]
+fn a_saved_file_follows_the_rules_of_the_record() {
+    let server = Server::start(&["--control-token", "secret-of-the-test"]);
+    for path in ["/report", "/trace"] {
+        let (status, said) = get(server.control, path);
+        assert_eq!((status, said.trim()), (403, "Invalid auth token"));
+        let with = |query: &str| format!("{path}?token=secret-of-the-test{query}");
+        assert_eq!(call(server.control, "HEAD", &with("")).0, 200);
+        assert_eq!(call(server.control, "POST", &with("")).0, 405);
+        for (query, status, words) in [
+            ("&older=60", 400, "unknown parameter \"older\"; "),
+            ("&last=60&last=60", 400, "last: give it once"),
+            ("&last=soon", 422, "last: give a number of seconds above 0, such as 30 or 0.5, not \"soon\""),
+            ("&last=-1", 422, "last: give a number of seconds"),
+            ("&last=5&from=2", 422, "last: give last alone, or from and to"),
+            ("&from=9&to=1", 422, "from: give a number of seconds below "),
+        ] {
+            let answer = get(server.control, &with(query));
+            assert_eq!(answer.0, status, "{query}: {}", answer.1);
+            assert!(answer.1.starts_with(words) && answer.1.trim().lines().count() == 1, "{}", answer.1);
+        }
+        let (status, file) = get(server.control, &with(""));
+        assert_eq!(status, 200);
+        assert!(!file.contains("secret-of-the-test") && file.contains("--control-token …"), "{file}");
+    }
+}
+
+/// More events than the record keeps.
+pub fn overflow(server: &Server) {
+    wait_for("more events than the record keeps", || {
+        let after = json(server.control, "GET", "/timeline?after=0").1;
+        (after["forgotten"].as_u64().unwrap() > 1_000).then_some(())
+    });
+}
+
+#[test]
+fn a_saved_report_says_what_the_record_has_lost_and_shows_older_streams() {
+    let server = Server::start(&["--threads", "3:3", "--update-rate", "0.001", "--produce-every", "off"]);
+    let _streams: Vec<_> = (1..=3)
+        .map(|tab| {
+            let path = format!("GET /models/live_stream?tab={tab} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let stream = send(server.app, path.as_bytes());
+            let mut reads = stream.try_clone().unwrap();
+            thread::spawn(move || io::copy(&mut reads, &mut io::sink()));
+            stream
+        })
+        .collect();
+    overflow(&server);
+    let (_, page) = saved(&server, "/report?last=3600");
+    assert!(
+        page.contains(" were not recorded: there were more events than the record keeps."),
+        "{page:.2000}"
+    );
+    assert!(page.contains(">not recorded</text>") && page.contains("events not recorded"), "{page:.2000}");
+    let mut paths: Vec<_> = states(&page).into_iter().map(|row| row.2).collect();
+    paths.sort();
+    assert_eq!(paths, [1, 2, 3].map(|tab| format!("/models/live_stream?tab={tab}")));
+    // The size is bounded by that of the record.
+    assert!(page.len() < 8_000_000, "{} bytes", page.len());
+    let (_, page) = saved(&server, "/report?last=0.05");
+    assert!(!page.contains("ot recorded") && page.contains(">tab 3</text>"), "{page:.2000}");
+}
+
+#[test]
+fn a_saved_report_is_accessible_fits_a_phone_and_prints_on_a4() {
+    let (Some(browser), Some(axe)) = (Browser::start(), Axe::fetch()) else { return };
+    let server = Server::start(&["--threads", "2:2", "--update-rate", "0.5"]);
+    for path in ["/lab/tabs/open", "/lab/tabs/open", "/lab/zombies?count=3", "/lab/tabs/close?tab=1"] {
+        assert_eq!(json(server.control, "POST", path).0, 200);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("saved.html");
+    fs::write(&path, saved(&server, "/report").1).unwrap();
+    let tab = browser.first_tab();
+    browser.goto(&tab, &format!("file://{}", path.display()));
+    browser.wait_for(&tab, "document.readyState === 'complete' && document.querySelector('svg') !== null");
+    let size = |width: usize| {
+        let size = object!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false });
+        browser.devtools(&tab, "Emulation.setDeviceMetricsOverride", &size);
+        browser.wait_for(&tab, &format!("innerWidth === {width}"));
+    };
+    for width in [1280, 390] {
+        size(width);
+        let fits = "(it => it.scrollWidth <= it.clientWidth)(document.documentElement)";
+        assert_eq!(browser.eval(&tab, fits), true, "{width}");
+        for scheme in ["light", "dark"] {
+            browser.prefer(&tab, scheme);
+            assert_eq!(axe.serious(&browser, &tab), [""; 0], "{width}, {scheme}");
+        }
+    }
+    // A4 without its margins, at 96 pixels per inch.
+    browser.devtools(&tab, "Emulation.setEmulatedMedia", &object!({ "media": "print" }));
+    size((210 - 28) * 96 * 10 / 254);
+    let cut = "[...document.querySelectorAll('body *:not(svg *)')].filter(it => \
+               it.getBoundingClientRect().right > innerWidth + 1 || it.scrollWidth > it.clientWidth + 1 && getComputedStyle(it).display !== 'inline').map(it => it.outerHTML.slice(0, 80))";
+    assert_eq!(browser.eval(&tab, cut), object!([]));
+    assert_eq!(browser.console(&tab), [""; 0]);
+    let Some(chromium) = common::program("chromium") else { return };
+    let pages = printed_pages(&chromium, &path);
+    assert!((1..=2).contains(&pages), "{pages} pages");
 }

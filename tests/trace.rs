@@ -1,13 +1,14 @@
-//! A trace can be opened, whether it is of a run of `reproduce` or of a server, and however the
-//! server ended.
+//! A trace can be opened, whether it is of a run of `reproduce`, of a server, however the server ended, or of a window of
+//! a server's record.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::{Server, get, open_stream, send, trace, wait_for};
+use crate::common::{Server, get, json, open_stream, send, trace, wait_for};
 use rustix::process::Signal;
+use serde_json::Value;
 
 #[test]
 fn an_act_is_a_process_with_one_thread_per_pool_thread() {
@@ -203,4 +204,92 @@ fn a_server_stops_although_its_trace_is_not_read_and_leaves_no_state_file() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.log());
     assert!(server.log().contains("nothing reads this pipe"), "{}", server.log());
     assert!(!server.folder.path().join("state").exists());
+}
+
+/// The trace of a window of this server's record.
+fn saved(server: &Server, query: &str) -> Vec<Value> {
+    let (status, text) = get(server.control, &format!("/trace{query}"));
+    assert_eq!(status, 200, "{text}");
+    assert!(text.starts_with("[\n") && text.ends_with("]\n"), "{text:.200}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn a_saved_trace_agrees_with_the_threads_and_the_record() {
+    let server = Server::start(&["--threads", "2:2", "--update-rate", "60"]);
+    let order = |path: &str| assert_eq!(json(server.control, "POST", path).0, 200, "{path}");
+    for tab in [1, 2] {
+        order(&format!("/lab/tabs/open?tab={tab}"));
+        server.wait_for_stats("its stream", |stats| stats["streams"]["open"] == tab);
+    }
+    order("/lab/page");
+    server.wait_for_stats("its wait", |stats| stats["backlog"] == 1);
+    order("/lab/tabs/close?tab=2");
+    let events = saved(&server, "?last=60");
+    let names = trace::check(&events, true);
+    assert!(names.values().any(|name| name == "puma srv tp 002"), "{names:?}");
+    let labels = &trace::events_of(&events, "M", "process_labels")[0]["args"]["labels"];
+    assert!(labels.as_str().unwrap().contains("--threads 2:2"), "{labels}");
+    // Each thread has the request that /threads says.
+    for held in json(server.control, "GET", "/threads").1.as_array().unwrap() {
+        let is_its = |event: &&Value| event["ph"] == "B" && event["args"]["request"] == held["request"];
+        let begin = events.iter().find(is_its).unwrap();
+        assert_eq!(begin["args"]["path"], held["path"]);
+        assert_eq!(names[&(begin["pid"].as_u64().unwrap(), begin["tid"].as_u64().unwrap())], held["name"]);
+    }
+    // Each order and write of the record is there, at its time.
+    let moments = json(server.control, "GET", "/timeline").1["moments"].clone();
+    let times = |wanted: &str| {
+        let moments = moments.as_array().unwrap().iter().filter(|moment| moment["kind"] == wanted);
+        moments.map(|moment| moment["at_us"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let of = |is_one: &dyn Fn(&Value) -> bool| {
+        events
+            .iter()
+            .filter(|event| is_one(event))
+            .map(|event| event["ts"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(of(&|event| event["cat"] == "order"), times("ordered"));
+    assert_eq!(of(&|event| event["name"] == "write"), times("wrote"));
+    assert_eq!(of(&|event| event["name"] == "client closed"), times("client_closed"));
+    assert_eq!(trace::events_of(&events, "i", "closed tab 2").len(), 1);
+    // A window after all of it begins with the streams that go on.
+    let last = times("ordered").pop().unwrap() as f64 / 1e6;
+    let events = saved(&server, &format!("?from={}", last + 0.000_001));
+    trace::check(&events, true);
+    let begun: Vec<_> = events.iter().filter(|event| event["ph"] == "B").collect();
+    assert_eq!(begun.len(), 2);
+    for begin in begun {
+        assert!(begin["args"]["since_us"].as_u64() < begin["ts"].as_u64(), "{begin}");
+    }
+    assert!(events.iter().all(|event| event["cat"] != "order"), "{events:?}");
+}
+
+#[test]
+fn a_saved_trace_says_how_much_the_record_has_lost() {
+    let server = Server::start(&["--threads", "2:2", "--update-rate", "0.001", "--produce-every", "off"]);
+    let streams = [open_stream(server.app), open_stream(server.app)];
+    for stream in streams {
+        std::thread::spawn(move || std::io::copy(&mut { stream }, &mut std::io::sink()));
+    }
+    crate::report::overflow(&server);
+    let events = saved(&server, "?last=3600");
+    trace::check(&events, true);
+    let forgotten = trace::events_of(&events, "M", "forgotten");
+    assert!(forgotten[0]["args"]["moments"].as_u64() > Some(1_000), "{forgotten:?}");
+    assert_eq!(trace::events_of(&events, "B", "/models/live_stream").len(), 2);
+    assert!(trace::events_of(&events, "i", "write").len() > 10_000);
+    let recent = saved(&server, "?last=0.05");
+    trace::check(&recent, true);
+    assert!(trace::events_of(&recent, "M", "forgotten").is_empty());
+    assert_eq!(trace::events_of(&recent, "B", "/models/live_stream").len(), 2);
+}
+
+#[test]
+fn the_trace_of_a_quiet_server_is_valid() {
+    let server = Server::start(&["--threads", "0:2"]);
+    let events = saved(&server, "");
+    trace::check(&events, true);
+    assert!(events.iter().all(|event| event["ph"] == "M"), "{events:?}");
 }

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use socket2::{Domain, Socket, Type};
 use thiserror::Error;
 
+use super::command_line;
 use super::descriptors::{self, CONTROL_CONNECTIONS};
 use super::earlier_rows::EarlierRows;
 use super::files::claimed::Claimed;
@@ -318,6 +319,7 @@ impl Running {
                 Arc::clone(&broadcaster),
                 Arc::clone(&timeline),
                 services.clone(),
+                &command_line::typed(),
             ),
             stop,
             growth,

@@ -14,9 +14,9 @@ use clap::builder::PossibleValuesParser;
 use console::Term;
 use serde::Serialize;
 
+use super::command_line;
 use super::files::clash::{Use, same_file};
 use super::files::whole::WholeFile;
-use super::reproduce::typed;
 use super::{failed, interrupt, misused, output, values};
 use crate::lab::compare::contenders::{self, Contender};
 use crate::lab::compare::report::{self, CompareReport};
@@ -134,7 +134,7 @@ pub fn run(args: &CompareArgs) -> ExitCode {
         plan: &plan,
         rows: &rows,
         broken: broken.as_deref(),
-        command: &typed(),
+        command: &command_line::typed(),
         began,
         took: clock.elapsed(),
     };

@@ -7,6 +7,7 @@
 pub mod about;
 pub mod addresses;
 pub mod boot;
+mod command_line;
 pub mod compare;
 pub mod control_client;
 pub mod control_server;

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use crossbeam_channel::{bounded, select};
 use serde::Serialize;
 
+use super::command_line;
 use super::files::clash::{Use, same_file};
 use super::keepsakes::Keepsakes;
 use super::serve_args::FrontDoor;
@@ -170,7 +171,7 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
         plan: &plan,
         outcomes: &outcomes,
         broken: broken.as_deref(),
-        command: &typed(),
+        command: &command_line::typed(),
         began,
         took,
     };
@@ -186,18 +187,6 @@ pub fn run(args: &ReproduceArgs) -> ExitCode {
             output::check(narrator.written()).map_or_else(failed, |()| status)
         }
     }
-}
-
-/// The command line, quoted for a shell.
-pub(super) fn typed() -> String {
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    std::iter::once("ninetabs".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
-}
-
-fn quoted(word: String) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%".contains(c);
-    let is_plain = !word.is_empty() && word.chars().all(plain);
-    if is_plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// Announces what is about to be played. The time is known only for the default numbers.
@@ -284,7 +273,7 @@ fn again(args: &ReproduceArgs) -> String {
         words.push("--front tiny-http".to_owned());
     }
     if let Some(program) = &args.program {
-        words.push(format!("--program {}", quoted(program.to_string_lossy().into_owned())));
+        words.push(format!("--program {}", command_line::quoted(program.to_string_lossy().into_owned())));
     }
     words.join(" ")
 }

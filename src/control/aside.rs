@@ -34,8 +34,8 @@ pub(super) type Make = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + Send>;
 /// An answer of any size.
 pub(super) enum AsideAnswer {
     Whole(Response),
-    /// An answer with this content type.
-    Made(&'static str, Make),
+    /// The status and the header fields of this response, whose body is empty, and a body.
+    Made(Response, Make),
 }
 
 /// What happens when the maximum is reached.
@@ -143,12 +143,11 @@ fn send(detached: &Detached, version: Version, answer: &AsideAnswer) -> io::Resu
             bytes.extend_from_slice(body);
             client.write_all(&bytes)
         }
-        AsideAnswer::Made(content_type, make) => {
+        AsideAnswer::Made(response, make) => {
             let mut counter = Counter { bytes: 0, detached };
             make(&mut counter)?;
-            let response = Response::new(StatusCode::OK, content_type, Vec::new()).with_default_headers();
             let mut buffered = BufWriter::with_capacity(BUFFER, client);
-            buffered.write_all(&last_head(version, &response, counter.bytes))?;
+            buffered.write_all(&last_head(version, response, counter.bytes))?;
             make(&mut buffered)?;
             buffered.flush()
         }

@@ -12,6 +12,7 @@ mod guard;
 mod laboratory;
 pub mod orders;
 mod pages;
+mod saved;
 mod sizing;
 mod stats;
 mod steering;
@@ -44,6 +45,7 @@ use command::PumaCommand;
 use guard::Asks;
 use orders::{Ask, Given, Wrong};
 use pages::STEPS;
+use saved::SavedWindow;
 use steering::Steering;
 use viewers::Viewers;
 
@@ -166,6 +168,10 @@ impl Control {
             Ask::Lab => one_line(&self.view.laboratory.show()),
             Ask::Threads => one_line(&self.view.threads()),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
+            Ask::Report | Ask::Trace => {
+                let window = SavedWindow::of(&given, self.view.timeline.now_us())?;
+                self.saved(request, ask, window)
+            }
             Ask::Reap | Ask::MaxStreamAge | Ask::Frames => self.steering.obey(ask, &given),
             Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
                 match OnlyOne::take(&self.is_sizing) {
@@ -196,8 +202,19 @@ impl Control {
         self.answers.run(request, move || {
             let excerpt = timeline.after(after);
             let write = move |to: &mut dyn Write| write_excerpt(to, &excerpt);
-            AsideAnswer::Made(JSON, Box::new(write))
+            let head = Response::new(StatusCode::OK, JSON, Vec::new()).with_default_headers();
+            AsideAnswer::Made(head, Box::new(write))
         })
+    }
+
+    /// A report or a trace of a window of the record. It is made and written by a thread of its own.
+    fn saved(&self, request: &Request, ask: Ask, window: SavedWindow) -> Response {
+        self.view.server.look_at_todo();
+        if request.method() == "HEAD" {
+            return saved::with_head(Response::detach(drop), ask, &window);
+        }
+        let view = self.view.clone();
+        self.answers.run(request, move || saved::answer(&view, ask, &window))
     }
 
     /// Models Puma::App::Status#call.

@@ -51,6 +51,8 @@ pub(super) enum Ask {
     Lab,
     Threads,
     Timeline,
+    Report,
+    Trace,
     Reap,
     Resize,
     MaxStreamAge,
@@ -87,6 +89,8 @@ pub struct Parameter {
 pub enum Takes {
     /// Seconds, with or without a fraction.
     Seconds,
+    /// More than 0 seconds.
+    SecondsAboveZero,
     /// More than 0 seconds, or `off`.
     SecondsOrOff,
     /// An integer within these bounds.
@@ -131,12 +135,21 @@ const THREADS: Takes =
 const CONNECTIONS: Takes =
     Takes::Number { what: "a number of database connections", least: 1, most: MAX_THREADS };
 
+/// The window of a saved file.
+const WINDOW: &[Parameter] = &[
+    optional("last", Takes::SecondsAboveZero),
+    optional("from", Takes::Seconds),
+    optional("to", Takes::Seconds),
+];
+
 /// All of them.
 pub const ALL: &[Order] = &[
     get("/events", Ask::Events, NONE),
     get("/lab", Ask::Lab, NONE),
     get("/threads", Ask::Threads, NONE),
     get("/timeline", Ask::Timeline, &[optional("after", MOMENT)]),
+    get("/report", Ask::Report, WINDOW),
+    get("/trace", Ask::Trace, WINDOW),
     post("/reap", Ask::Reap, &[optional("older-than", Takes::Seconds)]),
     post("/resize", Ask::Resize, &[optional("min", MIN), optional("max", MAX)]),
     post("/max-stream-age", Ask::MaxStreamAge, &[needed("secs", Takes::SecondsOrOff)]),
@@ -174,6 +187,11 @@ impl Given {
             Some(Value::Number(number)) => Some(number),
             _ => None,
         }
+    }
+
+    /// Whether this parameter was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.value(name).is_some()
     }
 
     /// Seconds; `None` if `off` or not given.
@@ -258,7 +276,7 @@ fn bad_request(text: String) -> Wrong {
     Wrong { status: StatusCode::BAD_REQUEST, text, allow: None }
 }
 
-fn unprocessable(text: String) -> Wrong {
+pub(super) fn unprocessable(text: String) -> Wrong {
     Wrong { status: StatusCode::UNPROCESSABLE_ENTITY, text, allow: None }
 }
 
@@ -292,6 +310,7 @@ impl Takes {
             Takes::SecondsOrOff if text == "off" => Some(Value::Off),
             Takes::SecondsOrOff => seconds(text).filter(|it| !it.is_zero()).map(Value::Seconds),
             Takes::Seconds => seconds(text).map(Value::Seconds),
+            Takes::SecondsAboveZero => seconds(text).filter(|it| !it.is_zero()).map(Value::Seconds),
             Takes::Number { least, most, .. } => {
                 let number = text.parse().ok().filter(|number| (least..=most).contains(number));
                 number.map(Value::Number)
@@ -304,6 +323,7 @@ impl Takes {
     pub fn says(self) -> String {
         match self {
             Takes::Seconds => "a number of seconds, such as 30 or 0.5".to_owned(),
+            Takes::SecondsAboveZero => "a number of seconds above 0, such as 30 or 0.5".to_owned(),
             Takes::SecondsOrOff => "a number of seconds above 0, such as 30 or 0.5, or off".to_owned(),
             Takes::Number { what, least, most: u64::MAX } => format!("{what}, at least {least}"),
             Takes::Number { what, least, most } => format!("{what} from {least} to {most}"),
@@ -312,7 +332,7 @@ impl Takes {
 
     fn placeholder(self) -> &'static str {
         match self {
-            Takes::Seconds => "SECS",
+            Takes::Seconds | Takes::SecondsAboveZero => "SECS",
             Takes::SecondsOrOff => "SECS|off",
             Takes::Number { .. } => "N",
         }

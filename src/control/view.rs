@@ -27,12 +27,15 @@ pub struct View {
     pub(super) laboratory: Arc<Laboratory>,
     pub(super) services: Services,
     watcher: Arc<Mutex<Watcher>>,
+    /// The command line that started the server, without secrets.
+    pub(super) command: Arc<str>,
     /// A word that no other run of a server has.
     pub(super) run: Arc<str>,
 }
 
 impl View {
-    /// Creates a view of the app's server, to which the lab's clients connect.
+    /// Creates a view of the app's server, to which the lab's clients connect. `command` is the command line that
+    /// started it, without secrets.
     pub fn new(
         server: Arc<AppServer>,
         live: Arc<Streams>,
@@ -40,6 +43,7 @@ impl View {
         broadcaster: Arc<Broadcaster>,
         timeline: Arc<Timeline>,
         services: Services,
+        command: &str,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.addr()));
         View {
@@ -51,6 +55,7 @@ impl View {
             laboratory,
             services,
             watcher: Arc::default(),
+            command: command.into(),
             run: word_of_this_run(),
         }
     }

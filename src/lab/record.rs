@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ninetabs_server::timeline::{Excerpt, Held, Moment, Subject, What};
+use ninetabs_server::timeline::{Excerpt, Held, Moment, Stretch, Subject, What};
 
 use super::state::RecordState;
 use super::story::Story;
@@ -30,6 +30,23 @@ pub struct Record {
 }
 
 impl Record {
+    /// Folds a stretch of a server's record that ends at this time.
+    pub fn of_stretch(stretch: &Stretch, now_us: u64) -> Record {
+        let Stretch { before, moments } = stretch;
+        let mut record = Record::default();
+        if before.seq > 0 {
+            let since_us = stretch.since_us().unwrap_or(now_us);
+            record.take(Excerpt {
+                now_us: since_us,
+                forgotten: before.seq,
+                moments: Vec::new(),
+                snapshot: Some(before.clone()),
+            });
+        }
+        record.take(Excerpt { now_us, forgotten: 0, moments: moments.clone(), snapshot: None });
+        record
+    }
+
     /// Takes in the moments since the last call.
     pub fn take(&mut self, excerpt: Excerpt) {
         let Excerpt { now_us, forgotten, moments, snapshot } = excerpt;
@@ -189,6 +206,11 @@ impl Record {
     /// The numbers of the living threads, in order.
     pub fn threads(&self) -> impl ExactSizeIterator<Item = usize> {
         self.state.threads()
+    }
+
+    /// The writes of the request that this thread has, from its start on.
+    pub fn writes_on(&self, thread: usize) -> u64 {
+        self.state.held_by(thread).map_or(0, |held| held.writes)
     }
 
     /// The newest story whose client had this port. The lab identifies its own clients by their ports.

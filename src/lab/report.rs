@@ -16,6 +16,8 @@ use super::stage::{Plan, Scene, spoken};
 use super::story::Story;
 use crate::timestamp;
 
+pub mod window;
+
 /// The parts of the page, by their names in the folder `views/`.
 const TEMPLATES: &[(&str, &str)] = &[
     ("palette.css", picture::PALETTE),

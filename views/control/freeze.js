@@ -33,6 +33,16 @@ class Freeze {
     this.isFrozen ? this.end() : this.begin();
   }
 
+  // What a saved file covers: the picture that stands still, or the last minute.
+  query() {
+    if (!this.isFrozen) {
+      return '?last=60';
+    }
+    const to = this.shown.now();
+    const seconds = us => (Math.max(us, 0) / 1e6).toFixed(6);
+    return '?from=' + seconds(to - this.shown.window(to)) + '&to=' + seconds(to);
+  }
+
   // At once the live record stands still; it can be moved when the whole record has come.
   async begin() {
     const { feed } = this.shown;

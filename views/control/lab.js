@@ -147,7 +147,8 @@ async function openUpToNine() {
 }
 
 const toolbar = document.querySelector('[role="toolbar"]');
-rove([...toolbar.querySelectorAll(':scope > button')]);
+// One tab stop for both rows.
+rove([...toolbar.querySelectorAll(':scope > button'), ...document.querySelectorAll('.keep > button')]);
 click('open-tab', '/lab/tabs/open', said => 'Tab ' + said.tab + ' asks for its stream.');
 at('open-nine').addEventListener('click', openNine);
 at('first-nine').addEventListener('click', openNine);
@@ -161,9 +162,18 @@ const freeze = new Freeze(shown, picture, at('freeze'), () => {
   tick();
   if (feed.state) {
     showNumbers();
+    showWarnings();
     showTable();
   }
 });
+async function download(what) {
+  const { ok, said } = await save('/' + what + freeze.query());
+  answer(ok, ok ? said + ' is saved.' : said);
+}
+
+at('save-report').addEventListener('click', () => download('report'));
+at('save-trace').addEventListener('click', () => download('trace'));
+
 onKeys({
   ' ': () => freeze.toggle(),
   End: () => freeze.isFrozen ? freeze.end() : false,

@@ -14,9 +14,33 @@ function look(path) {
   return ask(path, 'GET');
 }
 
+// Saves what the server answers as a file, by the name that the server gives it.
+async function save(path) {
+  try {
+    const answer = await send(path, 'GET');
+    if (!answer.ok) {
+      return { ok: false, said: refusalWords((await answer.text()).trim()) };
+    }
+    const link = element('a');
+    link.download = /filename="(.*)"/.exec(answer.headers.get('content-disposition'))?.[1] ?? '';
+    link.href = URL.createObjectURL(await answer.blob());
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60e3);
+    return { ok: true, said: link.download };
+  } catch {
+    return { ok: false, said: UNREACHABLE };
+  }
+}
+
+const UNREACHABLE = 'the control server cannot be reached';
+
+function send(path, method) {
+  return fetch(path, { method, headers: { 'x-ninetabs-token': TOKEN } });
+}
+
 async function ask(path, method) {
   try {
-    const answer = await fetch(path, { method, headers: { 'x-ninetabs-token': TOKEN } });
+    const answer = await send(path, method);
     const text = await answer.text();
     let said = text.trim();
     try {
@@ -26,7 +50,7 @@ async function ask(path, method) {
     }
     return { ok: answer.ok, said: answer.ok ? said : refusalWords(said) };
   } catch {
-    return { ok: false, said: 'the control server cannot be reached' };
+    return { ok: false, said: UNREACHABLE };
   }
 }
 

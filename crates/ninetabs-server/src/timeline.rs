@@ -9,6 +9,7 @@
 
 mod follow;
 mod snapshot;
+mod stretch;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 pub use follow::{Past, TimelineNews};
 pub use snapshot::{FailedWrite, Held, Reaped, Snapshot, Thread};
+pub use stretch::Stretch;
 
 /// How many moments the ring holds before the oldest are forgotten.
 pub const CAPACITY: usize = 16_384;

@@ -10,11 +10,12 @@
 
 mod format;
 mod tracks;
+mod window;
 
 use std::collections::BTreeMap;
 use std::mem;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::state::RecordState;
 use super::story::{name_of, tab_of};
@@ -210,12 +211,7 @@ impl TraceProcess {
         if waited.waited_us.is_some() {
             self.tracks.wait(waited, Some(&name), held.started_us.unwrap_or(at_us), "a thread took it");
         }
-        let Subject { connection, request, .. } = held.subject;
-        let mut args =
-            json!({ "method": held.method, "path": target, "request": request, "connection": connection });
-        if let Some(tab) = tab_of(target) {
-            args["tab"] = tab.into();
-        }
+        let args = arguments(&held, target);
         self.tracks.on_thread(thread, held.started_us.unwrap_or(at_us), Phase::Begin, name, args);
         self.tracks.go_on(thread, at_us);
         self.begun.insert(thread, Begun::default());
@@ -268,6 +264,17 @@ impl TraceProcess {
             }
         }
     }
+}
+
+/// The arguments of the event that begins a request.
+fn arguments(held: &Held, target: &str) -> Value {
+    let Subject { connection, request, .. } = held.subject;
+    let mut args =
+        json!({ "method": held.method, "path": target, "request": request, "connection": connection });
+    if let Some(tab) = tab_of(target) {
+        args["tab"] = tab.into();
+    }
+    args
 }
 
 /// The name of a request, if it is known, or its number.

@@ -22,12 +22,14 @@ pub(super) const POOL: usize = 100;
 pub(super) struct Tracks {
     pid: u32,
     last_us: BTreeMap<usize, u64>,
+    /// No event is before this time.
+    floor_us: u64,
     events: Vec<TraceEvent>,
 }
 
 impl Tracks {
     pub fn new(pid: u32, name: &str) -> Tracks {
-        let mut tracks = Tracks { pid, last_us: BTreeMap::new(), events: Vec::new() };
+        let mut tracks = Tracks { pid, last_us: BTreeMap::new(), floor_us: 0, events: Vec::new() };
         tracks.metadata(FRONT_DOOR, "process_name", json!({ "name": name }));
         tracks.name_thread(FRONT_DOOR, "front door");
         tracks.name_thread(STREAM_REAPER, "stream reaper");
@@ -38,11 +40,27 @@ impl Tracks {
         mem::take(&mut self.events)
     }
 
-    /// Writes an event of a pool thread, never at an earlier time than the thread's last one.
-    pub fn on_thread(&mut self, thread: usize, at_us: u64, phase: Phase, name: String, args: Value) {
-        if !self.last_us.contains_key(&thread) {
+    /// Drops all events so far. Later intervals that began before this time begin at it.
+    pub fn skip_to(&mut self, at_us: u64) {
+        self.events.retain(|event| event.phase == Phase::Metadata);
+        self.floor_us = at_us;
+    }
+
+    /// Gives the process a line of text beside its name.
+    pub fn label(&mut self, text: &str) {
+        self.metadata(FRONT_DOOR, "process_labels", json!({ "labels": text }));
+    }
+
+    /// Gives a pool thread its track.
+    pub fn add(&mut self, thread: usize) {
+        if self.last_us.insert(thread, self.last_us(thread)).is_none() {
             self.name_thread(POOL + thread, &format!("puma srv tp {thread:03}"));
         }
+    }
+
+    /// Writes an event of a pool thread, never at an earlier time than the thread's last one.
+    pub fn on_thread(&mut self, thread: usize, at_us: u64, phase: Phase, name: String, args: Value) {
+        self.add(thread);
         let at_us = at_us.max(self.last_us(thread));
         self.go_on(thread, at_us);
         self.push("request", phase, at_us, POOL + thread, name, args);
@@ -50,7 +68,7 @@ impl Tracks {
 
     /// The time of this thread's last event.
     pub fn last_us(&self, thread: usize) -> u64 {
-        self.last_us.get(&thread).copied().unwrap_or_default()
+        self.last_us.get(&thread).copied().unwrap_or_default().max(self.floor_us)
     }
 
     /// Makes sure that the thread's next event is not before this time.
@@ -65,6 +83,7 @@ impl Tracks {
 
     /// Writes something that the thread did between these times.
     pub fn lasted(&mut self, thread: usize, since_us: u64, until_us: u64, name: &str, args: Value) {
+        let since_us = since_us.max(self.floor_us);
         let dur = until_us.saturating_sub(since_us);
         self.on_thread(thread, since_us, Phase::Complete { dur }, name.to_owned(), args);
         self.go_on(thread, since_us + dur);
@@ -131,6 +150,7 @@ impl Tracks {
             Value::Object(args) => args,
             _ => Map::new(),
         };
+        let ts = if phase == Phase::Metadata { ts } else { ts.max(self.floor_us) };
         self.events.push(TraceEvent { name, cat, phase, ts, pid: self.pid, tid, args });
     }
 }
