@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::common::puma::Puma;
 use crate::common::terminal::Terminal;
-use crate::common::{self, Server, get, open_stream, read_until, send};
+use crate::common::{self, Server, get, open_stream, read_until, send, wait_for};
 use rustix::process::Signal;
 
 fn url(server: &Server) -> String {
@@ -271,6 +271,25 @@ fn once_prints_one_screen_as_text() {
     });
     assert!(!printed.contains('\x1b') && printed.lines().all(|line| line.trim_end() == line), "{printed}");
     assert!(printed.contains("tab 8 streams on tp 00"), "{printed}");
+}
+
+#[test]
+fn the_warnings_of_the_server_are_above_the_lanes() {
+    let server = Server::start(&["--threads", "1:1", "--update-rate", "60"]);
+    let url = url(&server);
+    let screen = || String::from_utf8(output(&["--once", "--control-url", &url]).stdout).unwrap();
+    assert!(!screen().contains('▲'));
+    for tab in [1, 2] {
+        let path = format!("/lab/tabs/open?tab={tab}");
+        assert_eq!(crate::common::json(server.control, "POST", &path).0, 200);
+    }
+    let screen = wait_for("the warning", || {
+        let screen = screen();
+        screen.contains("▲ The only thread is held by a stream; 1 request waits, for ").then_some(screen)
+    });
+    assert!(screen.contains("fix that holds no thread."), "{screen}");
+    assert!(screen.find('▲') < screen.find("lanes "), "{screen}");
+    assert!(screen.contains("order: opened tab 2"), "{screen}");
 }
 
 #[test]

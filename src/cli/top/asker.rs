@@ -44,11 +44,11 @@ pub enum AskerError {
 #[derive(Debug)]
 pub struct Asker {
     args: ControlServerArgs,
-    heard: Heard,
+    heard: LastHeard,
 }
 
 #[derive(Debug, Default)]
-struct Heard {
+struct LastHeard {
     started_at: Option<String>,
     /// The time of the last answer, on the timeline's clock.
     now_us: u64,
@@ -57,7 +57,7 @@ struct Heard {
 
 impl Asker {
     pub fn new(args: ControlServerArgs) -> Asker {
-        Asker { args, heard: Heard::default() }
+        Asker { args, heard: LastHeard::default() }
     }
 
     /// Asks for everything once. Blocks for at most three times [`PATIENCE`].
@@ -72,7 +72,7 @@ impl Asker {
         }
         let known = self.heard.started_at.as_ref() == Some(&stats.started_at);
         if stats.versions.ninetabs.is_none() {
-            self.heard = Heard { started_at: Some(stats.started_at.clone()), ..Heard::default() };
+            self.heard = LastHeard { started_at: Some(stats.started_at.clone()), ..LastHeard::default() };
             return Ok(Answers { url, anew: !known, stats, inside: None });
         }
         let timeline = |after: u64| -> Result<Excerpt, AskerError> {
@@ -86,7 +86,7 @@ impl Asker {
         }
         let last = excerpt.snapshot.as_ref().map(|snapshot| snapshot.seq);
         let last = last.or_else(|| excerpt.moments.last().map(|moment| moment.seq));
-        self.heard = Heard {
+        self.heard = LastHeard {
             started_at: Some(stats.started_at.clone()),
             now_us: excerpt.now_us,
             last_seq: last.unwrap_or(if anew { 0 } else { self.heard.last_seq }),

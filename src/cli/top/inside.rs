@@ -3,7 +3,7 @@
 use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim};
-use super::look::{HEAD, Look, Scrolled};
+use super::look::{Look, Scrolled};
 use super::view::TopView;
 use super::words::{Tone, span};
 use crate::lab::lanes::{self, Lane};
@@ -38,9 +38,17 @@ impl Canvas<'_> {
         self.color(Style::new(), color)
     }
 
-    pub fn inside(&mut self, view: &TopView, record: &Record, look: &Look<'_>, bottom: u16) -> Scrolled {
+    /// Draws from the row `top` up to the row `bottom`.
+    pub fn inside(
+        &mut self,
+        view: &TopView,
+        record: &Record,
+        look: &Look<'_>,
+        top: u16,
+        bottom: u16,
+    ) -> Scrolled {
         let waiters = waiters(view, record);
-        let room = usize::from(bottom.saturating_sub(HEAD + 2));
+        let room = usize::from(bottom.saturating_sub(top + 2));
         let shares = share(room, record.threads().len(), waiters.len(), view.events.len());
         let scrolled = Scrolled { rows: record.threads().len(), shown: shares.rows };
         let first = look.scroll.min(scrolled.last());
@@ -48,8 +56,8 @@ impl Canvas<'_> {
         let columns = usize::from(self.area.width.saturating_sub(LABEL + HOLDER + 1));
         let lanes = recent(record, columns);
         let (threads, todo) = lanes.split_at(lanes.len().saturating_sub(1));
-        self.lanes_title(HEAD, columns, scrolled, first);
-        let mut y = HEAD + 1;
+        self.lanes_title(top, columns, scrolled, first);
+        let mut y = top + 1;
         for lane in threads.iter().skip(first).take(shares.rows).chain(todo) {
             self.lane(y, lane, columns);
             y += 1;

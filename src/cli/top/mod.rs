@@ -13,6 +13,7 @@ mod numbers;
 mod outside;
 mod screen;
 mod view;
+mod warnings;
 mod words;
 
 use std::io::{self, IsTerminal};
@@ -127,7 +128,7 @@ fn has_colors() -> bool {
 fn print(view: &TopView) -> ExitCode {
     let width =
         console::Term::stdout().size_checked().map_or(ONCE_WIDTH, |(_, columns)| columns.max(LEAST.0));
-    let area = Rect::new(0, 0, width, screen::height_of_all(view, ONCE_EVENTS));
+    let area = Rect::new(0, 0, width, screen::height_of_all(view, ONCE_EVENTS, width));
     let mut buffer = Buffer::empty(area);
     let look = Look { scroll: 0, paused: false, help: false, colors: false, keys: false, silence: None };
     screen::draw(view, &look, area, &mut buffer);

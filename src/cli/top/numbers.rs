@@ -19,6 +19,8 @@ pub struct StatsAnswer {
     pub database: Option<DatabaseAnswer>,
     /// Only from a ninetabs.
     pub connections: Option<ConnectionsAnswer>,
+    /// Only from a ninetabs, the most serious first.
+    pub warnings: Vec<WarningAnswer>,
     /// The workers of a cluster, which has no numbers except theirs.
     pub worker_status: Option<Vec<WorkerAnswer>>,
 }
@@ -66,6 +68,21 @@ pub struct DatabaseAnswer {
 #[serde(default)]
 pub struct ConnectionsAnswer {
     pub open: Option<u64>,
+}
+
+/// What is wrong with a ninetabs, and what helps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct WarningAnswer {
+    pub text: String,
+    pub remedy: String,
+}
+
+impl WarningAnswer {
+    /// Both, in one line.
+    pub fn whole(&self) -> String {
+        format!("{} {}", self.text, self.remedy).trim().to_owned()
+    }
 }
 
 /// A process of Puma's cluster.

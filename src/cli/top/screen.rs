@@ -1,8 +1,8 @@
 //! The screen: a pure drawing of a [`TopView`] into cells.
 //!
-//! From top to bottom: the server, its gauge and its numbers ([`super::head`]); for a ninetabs the lanes, the queue
-//! and the latest events ([`super::inside`]), for a Puma the history of its numbers ([`super::outside`]); the legend
-//! and the keys.
+//! From top to bottom: the server, its gauge and its numbers ([`super::head`]); for a ninetabs its warnings
+//! ([`super::warnings`]), the lanes, the queue and the latest events ([`super::inside`]), for a Puma the history of
+//! its numbers ([`super::outside`]); the legend and the keys.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -12,6 +12,7 @@ use super::canvas::{Canvas, bold, dim};
 use super::inside;
 use super::look::{HEAD, Look, Scrolled};
 use super::view::TopView;
+use super::warnings;
 use ninetabs_server::escape::printable;
 
 /// The smallest terminal on which the screen is drawn.
@@ -70,7 +71,10 @@ pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) ->
         canvas.legend(bottom);
     }
     let scrolled = match (&view.record, &view.stats.worker_status) {
-        (Some(record), _) => canvas.inside(view, record, look, bottom),
+        (Some(record), _) => {
+            let top = canvas.warnings(view, bottom);
+            canvas.inside(view, record, look, top, bottom)
+        }
         (None, Some(workers)) => canvas.workers(view, workers, look, bottom),
         (None, None) => {
             canvas.history(view, HEAD);
@@ -81,10 +85,17 @@ pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) ->
     scrolled
 }
 
-/// The height of a screen that shows all rows and this many events.
-pub fn height_of_all(view: &TopView, events: usize) -> u16 {
+/// The height of a screen of this width that shows all rows, all warnings and this many events.
+pub fn height_of_all(view: &TopView, events: usize, width: u16) -> u16 {
     let rows = match (&view.record, &view.stats.worker_status) {
-        (Some(record), _) => inside::height_of_all(view, record, events),
+        (Some(record), _) => {
+            let rows = inside::height_of_all(view, record, events);
+            // As many as the warnings need, if they are to be whole.
+            match warnings::height_of_all(view, width) {
+                0 => rows,
+                lines => rows.max(warnings::REST) + lines,
+            }
+        }
         (None, Some(workers)) => workers.len() + 3,
         (None, None) => 3,
     };
@@ -138,7 +149,7 @@ impl Canvas<'_> {
 }
 
 /// Breaks a text between words into at most [`MOST_FOOT`] lines. A word that is longer than a line is split.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         let mut rest = word;
@@ -178,7 +189,7 @@ mod tests {
 
     use super::super::asker::Answers;
     use super::super::canvas::text_of;
-    use super::super::numbers::StatsAnswer;
+    use super::super::numbers::{StatsAnswer, WarningAnswer};
     use super::*;
     use ninetabs_server::timeline::{Subject, Timeline, What};
 
@@ -258,9 +269,61 @@ mod tests {
         assert_eq!(scrolled, Scrolled { rows: 2, shown: 2 });
     }
 
+    fn warned(threads: usize) -> TopView {
+        let warning = |text: &str, remedy: &str| WarningAnswer { text: text.into(), remedy: remedy.into() };
+        let mut view = ours(threads);
+        view.stats.warnings = vec![
+            warning(
+                "All 8 threads are held by streams; 12 requests wait, the first for 120 s.",
+                "Set a maximum age, or use a fix that holds no thread.",
+            ),
+            warning(
+                "2 clients have closed; their threads are held until the second write fails.",
+                "With --notice-close poll a thread is freed within milliseconds.",
+            ),
+            warning("A write to zombie-2 has been blocked for 7 s.", "Lower --write-timeout."),
+            warning("A fourth.", "It is left out."),
+        ];
+        view
+    }
+
+    #[test]
+    fn warnings_are_above_the_lanes_with_their_remedies_where_there_is_space() {
+        let (rows, _) = drawn(&warned(8), &look(), 80, 40);
+        assert_eq!(
+            rows[4..10],
+            [
+                "▲ All 8 threads are held by streams; 12 requests wait, the first for 120 s. Set",
+                "  a maximum age, or use a fix that holds no thread.",
+                "▲ 2 clients have closed; their threads are held until the second write fails.",
+                "  With --notice-close poll a thread is freed within milliseconds.",
+                "▲ A write to zombie-2 has been blocked for 7 s. Lower --write-timeout.",
+                "lanes   the last 26 s                                     now",
+            ]
+        );
+        // All threads and the queue are on a screen of 24 rows.
+        let (rows, scrolled) = drawn(&warned(8), &look(), 80, 24);
+        assert_eq!(
+            rows[4..8],
+            [
+                "▲ All 8 threads are held by streams; 12 requests wait, the first for 120 s.",
+                "▲ 2 clients have closed; their threads are held until the second write fails.",
+                "▲ A write to zombie-2 has been blocked for 7 s.",
+                "lanes   the last 26 s                                     now",
+            ]
+        );
+        assert_eq!((scrolled.rows, scrolled.shown), (8, 8));
+        assert!(rows.iter().all(|row| console::measure_text_width(row) <= 80), "{rows:?}");
+        let (rows, _) = drawn(&warned(2), &look(), 80, 14);
+        assert!(rows[4].starts_with("lanes "), "{rows:?}");
+        assert!(
+            usize::from(height_of_all(&warned(8), 10, 80)) > usize::from(height_of_all(&ours(8), 10, 80))
+        );
+    }
+
     #[test]
     fn every_size_of_a_terminal_is_drawn_without_a_panic() {
-        let views = [ours(0), ours(40)];
+        let views = [ours(0), ours(40), warned(3)];
         for view in &views {
             for (width, height) in
                 (0..60).flat_map(|width| [0, 1, 3, 9, 10, 11, 14, 40].map(|height| (width, height)))

@@ -1,0 +1,56 @@
+//! The warnings of a ninetabs, above the lanes: its control server computes them, the most serious first.
+
+use ratatui::style::{Color, Style};
+
+use super::canvas::Canvas;
+use super::look::HEAD;
+use super::numbers::WarningAnswer;
+use super::screen::wrapped;
+use super::view::TopView;
+use ninetabs_server::escape::printable;
+
+/// The most warnings that are shown.
+const MOST: usize = 3;
+/// What each begins with, and the columns that it takes.
+const SIGN: &str = "▲ ";
+const INDENT: usize = 2;
+/// The rows that stay for lanes, queue and events, if there is too little space for everything.
+pub const REST: usize = 15;
+
+/// The rows of all warnings with their remedies, in this many columns.
+pub fn height_of_all(view: &TopView, width: u16) -> usize {
+    shown(view).map(|warning| lines(&warning.whole(), width).len()).sum()
+}
+
+fn shown(view: &TopView) -> impl Iterator<Item = &WarningAnswer> {
+    view.stats.warnings.iter().take(MOST)
+}
+
+fn lines(text: &str, width: u16) -> Vec<String> {
+    wrapped(&printable(text), usize::from(width).saturating_sub(INDENT))
+}
+
+impl Canvas<'_> {
+    /// Draws the warnings below the numbers, and returns the first row below them. The remedies are left out if
+    /// they would take the space of the lanes, and so are warnings for which there is no row.
+    pub fn warnings(&mut self, view: &TopView, bottom: u16) -> u16 {
+        let width = self.area.width;
+        let room = usize::from(bottom.saturating_sub(HEAD)).saturating_sub(REST);
+        let is_whole = height_of_all(view, width) <= room;
+        let style = self.color(Style::new(), Color::Yellow);
+        let mut y = HEAD;
+        for warning in shown(view) {
+            let text = if is_whole { warning.whole() } else { warning.text.clone() };
+            let lines = lines(&text, width);
+            if usize::from(y - HEAD) + lines.len() > room {
+                break;
+            }
+            for (number, line) in lines.iter().enumerate() {
+                let sign = if number == 0 { SIGN } else { "" };
+                self.pen(y).put(sign, style).tab(INDENT as u16).put(line, style);
+                y += 1;
+            }
+        }
+        y
+    }
+}
