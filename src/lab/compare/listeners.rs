@@ -344,11 +344,11 @@ impl PageClients {
     }
 }
 
-/// Reads a title such as `model 17 (13), …`: the newest model, and how many have been received so far. Several may
-/// have been received since the last check: as many as the count says, up to the newest.
+/// Reads a title such as `row 17 (13), …`: the newest row, and how many have been received so far. Several may have
+/// been received since the last check: as many as the count says, up to the newest.
 fn follow(title: &str, notes: &Notes) {
     let parsed = title
-        .strip_prefix("model ")
+        .strip_prefix("row ")
         .and_then(|rest| rest.split_once(" ("))
         .and_then(|(id, rest)| Some((id.parse::<i64>().ok()?, rest.split_once(')')?.0.parse::<i64>().ok()?)));
     let Some((id, shown)) = parsed else { return };
@@ -404,12 +404,12 @@ mod tests {
     fn a_title_shows_the_models_received_since_the_last_check() {
         let notes = Notes::default();
         let got = || notes.all().iter().map(|seen| seen.id).collect::<Vec<_>>();
-        for title in ["leave: a way out", "model x (1), a", "model 5 (1), a"] {
+        for title in ["leave: a fix", "row x (1), a", "row 5 (1), a"] {
             follow(title, &notes);
         }
         assert_eq!(got(), [5]);
-        follow("model 8 (4), a", &notes);
-        follow("model 8 (4), a", &notes);
+        follow("row 8 (4), a", &notes);
+        follow("row 8 (4), a", &notes);
         assert_eq!(got(), [5, 6, 7, 8]);
     }
 
