@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::origin::{Origin, Said};
 use http::StatusCode;
-use ninetabs_server::{Host, Request, Response};
+use ninetabs_server::{Authority, Host, Request, Response};
 
 /// The allowed hosts.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +75,12 @@ impl HostAuthorization {
             Said::Nothing => request.header("sec-fetch-site") == Some("cross-site"),
         };
         if foreign { Err(Response::line(StatusCode::FORBIDDEN, "Blocked origin")) } else { Ok(()) }
+    }
+
+    /// Whether this origin is the server at this port, under a name that is allowed.
+    pub fn has_at(&self, origin: &Origin, port: u16) -> bool {
+        let Authority { host, port: named } = origin.authority();
+        origin.is_http() && named.unwrap_or(80) == port && self.allows(host)
     }
 
     /// The same hosts as sources of a Content-Security-Policy, on any port. A policy cannot name an IPv6

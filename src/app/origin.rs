@@ -49,6 +49,11 @@ impl Origin {
         })
     }
 
+    /// Its host and port.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// Whether its pages were served without TLS, as this server's are.
     pub fn is_http(&self) -> bool {
         !self.is_https

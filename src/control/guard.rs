@@ -79,6 +79,14 @@ impl Guard {
         })
     }
 
+    /// The origin of the requesting page, if the app on this port served that page. With a token there is
+    /// none: those pages do not have it.
+    pub(super) fn page_of_app<'a>(&self, request: &'a Request, port: u16) -> Option<&'a str> {
+        let said = request.only_header("origin").filter(|_| self.token.is_none())?;
+        let is_ours = self.hosts.check(request).is_ok() && self.hosts.has_at(&Origin::parse(said)?, port);
+        is_ours.then_some(said)
+    }
+
     fn may(&self, request: &Request, asks: Asks) -> bool {
         let brings = |token: &Token| request.header(TOKEN_HEADER).is_some_and(|said| token.is(said));
         let is_of_our_page = || brings(&self.page_token) || has_in_query(request, &self.page_token);

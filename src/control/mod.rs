@@ -12,6 +12,7 @@ mod guard;
 mod laboratory;
 pub mod orders;
 mod pages;
+mod pool;
 mod saved;
 mod sizing;
 mod stats;
@@ -45,6 +46,7 @@ use command::PumaCommand;
 use guard::Asks;
 use orders::{Ask, Given, Wrong};
 use pages::STEPS;
+use pool::PoolStrip;
 use saved::SavedWindow;
 use steering::Steering;
 use viewers::Viewers;
@@ -83,6 +85,7 @@ pub struct Control {
     pages: Pages,
     view: View,
     viewers: Viewers,
+    pool_strip: PoolStrip,
     steering: Arc<Steering>,
     answers: Aside,
     /// Whether a pool thread is changing the number of the app's threads.
@@ -106,6 +109,7 @@ impl Control {
             guard,
             pages,
             viewers: Viewers::start(view.clone())?,
+            pool_strip: PoolStrip::default(),
             steering: Arc::new(Steering::new(view.clone(), growth)),
             view,
             answers: Aside::new("puma ctl answer", MOST_ANSWERS, WhenFull::CutTheFirst),
@@ -126,11 +130,17 @@ impl Control {
             (None, "GET" | "HEAD") => Asks::ToLook,
             (None, _) => Asks::ToChange,
         };
-        let answer = match (self.guard.check(request, asks), command) {
+        // Pages of the app may read the numbers of the pool, and nothing else here.
+        let page_of_app = (path == pool::PATH && asks == Asks::ToLook)
+            .then(|| self.guard.page_of_app(request, self.view.server.addr().port()))
+            .flatten();
+        let checked = page_of_app.map_or_else(|| self.guard.check(request, asks), |_| Ok(()));
+        let answer = match (checked, command) {
             (Err(refusal), _) => refusal,
             (Ok(()), Some(command)) => self.command(request, command).unwrap_or_else(refuse),
             (Ok(()), None) => self.answer(request, path).unwrap_or_else(refuse),
         };
+        let answer = if path == pool::PATH { pool::open_to(answer, page_of_app) } else { answer };
         self.aside_if_large(request, answer.with_default_headers()).with_header("connection", "close")
     }
 
@@ -166,6 +176,7 @@ impl Control {
         Ok(match ask {
             Ask::Events => self.viewers.admit(request),
             Ask::Lab => one_line(&self.view.laboratory.show()),
+            Ask::Pool => one_line(&self.pool_strip.look(&self.view)),
             Ask::Threads => one_line(&self.view.threads()),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             Ask::Report | Ask::Trace => {

@@ -49,6 +49,7 @@ impl Method {
 pub(super) enum Ask {
     Events,
     Lab,
+    Pool,
     Threads,
     Timeline,
     Report,
@@ -146,6 +147,7 @@ const WINDOW: &[Parameter] = &[
 pub const ALL: &[Order] = &[
     get("/events", Ask::Events, NONE),
     get("/lab", Ask::Lab, NONE),
+    get(super::pool::PATH, Ask::Pool, NONE),
     get("/threads", Ask::Threads, NONE),
     get("/timeline", Ask::Timeline, &[optional("after", MOMENT)]),
     get("/report", Ask::Report, WINDOW),

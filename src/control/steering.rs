@@ -86,7 +86,7 @@ impl Steering {
                 self.view.watcher().frames_wait(waiting);
                 told(Ok::<_, String>(json!({ "waiting": waiting })))
             }
-            Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline | Ask::Report | Ask::Trace => {
+            Ask::Events | Ask::Lab | Ask::Pool | Ask::Threads | Ask::Timeline | Ask::Report | Ask::Trace => {
                 Err("it changes nothing; use GET".to_owned())
             }
         };
@@ -215,7 +215,7 @@ fn label(ask: Ask, given: &Given, opened: Option<u32>) -> Option<String> {
         Ask::OpenTab => format!("opened tab {}", opened?),
         // A wall reports the state of its frames, which orders nothing.
         Ask::Frames => return None,
-        Ask::Events | Ask::Lab | Ask::Threads | Ask::Timeline | Ask::Report | Ask::Trace => return None,
+        Ask::Events | Ask::Lab | Ask::Pool | Ask::Threads | Ask::Timeline | Ask::Report | Ask::Trace => return None,
     })
 }
 
