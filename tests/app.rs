@@ -64,12 +64,48 @@ fn the_page_shows_the_models_and_links_to_tabs_and_fixes() {
         let link = format!("<a href=\"http://tab{n}.localhost:{port}/?tab={n}\" target=\"_blank\"");
         assert_eq!(page.matches(&link).count(), 1, "{link}");
     }
-    assert_eq!(page.matches("aria-current=\"page\"").count(), 1);
+    assert_eq!(page.matches("aria-current=\"page\"").count(), 1, "the app, in the links on top");
+    assert_eq!(page.matches("aria-current=\"true\"").count(), 1, "tab 4");
+    let control = server.control;
+    for link in [
+        "<a href=\"/\" aria-current=\"page\">App</a>".to_owned(),
+        format!("<a href=\"http:&#x2f;&#x2f;{control}/wall\" target=\"_blank\" rel=\"noopener\">Wall</a>"),
+        format!("<a href=\"http:&#x2f;&#x2f;{control}/\" target=\"_blank\" rel=\"noopener\">Dashboard</a>"),
+        "<a href=\"/fixes\">Fixes</a>".to_owned(),
+        format!(
+            "<a href=\"http:&#x2f;&#x2f;{control}/\" target=\"_blank\" rel=\"noopener\">See the threads</a>"
+        ),
+    ] {
+        assert_eq!(page.matches(&link).count(), 1, "{link}: {page}");
+    }
 
     let odd = ask(server.app, "GET /?tab=%22%3E%3Cscript%3E HTTP/1.0\r\nHost: localhost:1%22\r\n\r\n");
     assert!(odd.starts_with("HTTP/1.0 400 "), "a port that is not a number: {odd}");
     let odd = ask(server.app, "GET /?tab=%22%3E%3Cscript%3E HTTP/1.0\r\nHost: localhost:1\r\n\r\n");
     assert!(!odd.contains("\"><script>") && !odd.contains("%22"), "{odd}");
+}
+
+#[test]
+fn the_first_sentence_of_the_page_follows_from_the_limits_in_force() {
+    for (flags, words) in [
+        (&[][..], "Each open tab holds one of this server&#x27;s 8 threads. Open nine; the ninth waits."),
+        (&["--threads", "1"], "holds this server&#x27;s only thread. Open two; the second waits."),
+        (&["--fix", "io-threads"], "one of this server&#x27;s 8 + 5 threads. Open 14; the 14th waits."),
+        (&["--fix", "reaper"], "8 threads, for at most 5 s. Open nine; they take turns."),
+        (&["--fix", "cap"], "and at most six may stream. Open seven; the seventh is refused at once."),
+        (&["--fix", "more-threads"], "one of this server&#x27;s 64 threads. Open 65; the 65th waits."),
+        (&["--db-pool", "5"], "one of 5 database connections. Open six; the sixth gets an empty answer."),
+        (&["--fix", "other-server"], "is on another server, http:&#x2f;&#x2f;127.0.0.1:9294."),
+    ] {
+        let server = Server::start(flags);
+        let page = get(server.app, "/").1;
+        assert!(page.contains(words), "{flags:?}: {page}");
+    }
+    let server = Server::start(&[]);
+    assert_eq!(json(server.control, "POST", "/resize?max=3&min=3").0, 200);
+    assert_eq!(json(server.control, "POST", "/max-stream-age?secs=2.5").0, 200);
+    let page = get(server.app, "/").1;
+    assert!(page.contains("3 threads, for at most 2.5 s. Open four; they take turns."), "{page}");
 }
 
 #[test]
@@ -180,7 +216,7 @@ fn a_posted_model_is_created_or_refused_with_one_line() {
 }
 
 #[test]
-fn who_may_post() {
+fn forms_of_other_origins_and_for_other_hosts_are_refused() {
     let server = Server::start(&["--allow-host", "example.com"]);
     let own = format!("Host: {}\r\n", server.app);
     let origin = |origin: &str| format!("{own}Origin: {origin}\r\n");
@@ -483,14 +519,15 @@ fn views_are_read_at_each_request() {
     create(server.app, "<b>bold</b>");
     let embedded = Server::start(&[]);
     create(embedded.app, "<b>bold</b>");
-    // Times and nonces differ.
-    let what_stays = |page: String| -> String {
+    // Times, nonces and the addresses of the control servers differ.
+    let what_stays = |server: &Server| -> String {
+        let page = get(server.app, "/").1.replace(&server.control.to_string(), "");
         let page: Vec<_> = page.lines().filter(|line| !line.contains("<tr><td>")).collect();
         let page = page.join("\n");
         let nonce = page.split_once("nonce=\"").unwrap().1.split_once('"').unwrap().0;
         page.replace(nonce, "")
     };
-    assert_eq!(what_stays(get(server.app, "/").1), what_stays(get(embedded.app, "/").1));
+    assert_eq!(what_stays(&server), what_stays(&embedded));
 
     let index = folder.path().join("models/index.html");
     for (source, status, body) in [

@@ -65,7 +65,7 @@ fn on_nine_hosts_the_ninth_page_waits_for_a_thread() {
 
     browser.close_tab(tabs.remove(2));
     wait_until_it_streams(&browser, &ninth);
-    assert_eq!(browser.eval(&ninth, "document.title"), "tab 9");
+    assert_eq!(browser.eval(&ninth, "document.title"), "tab 9 · streams");
     for tab in tabs.iter().chain([&ninth]) {
         assert_eq!(browser.eval(tab, STREAMS), true);
         assert_eq!(errors(&browser, tab), [""; 0]);
@@ -110,7 +110,9 @@ fn on_one_host_the_seventh_page_waits_in_the_browser() {
     // the end, six tabs stream again.
     browser.close_tab(tabs.remove(0));
     wait_for("one of the waiting pages, and its stream", || {
-        waiting.iter().find(|tab| browser.title(tab) == "models" && browser.eval(tab, STREAMS) == true)
+        waiting
+            .iter()
+            .find(|tab| browser.title(tab) == "Live rows · streams" && browser.eval(tab, STREAMS) == true)
     });
     let stats = server.wait_for_stats("six streams", |stats| stats["streams"]["open"] == 6);
     assert_eq!(stats["pool_capacity"], 2);
@@ -254,7 +256,7 @@ fn the_labs_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
         profile.exists() && !profile.join("DevToolsActivePort").exists(),
         "no other user can drive it by a port"
     );
-    assert!(pages.iter().any(|it| it.id == page && it.title == "tab 1"), "{pages:?}");
+    assert!(pages.iter().any(|it| it.id == page && it.title.starts_with("tab 1 · ")), "{pages:?}");
     chromium.close(&page).unwrap();
     server.wait_for_stats("free thread", |stats| stats["streams"]["open"] == 0);
 

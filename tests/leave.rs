@@ -57,7 +57,7 @@ fn go(browser: &Browser, tab: &Tab, how: &str, to: &str) {
     browser.wait_for(
         tab,
         &format!(
-            "location.pathname === '{to}' && document.querySelector('[aria-current]').getAttribute('href').split('?')[0] === '{to}'"
+            "location.pathname === '{to}' && document.querySelector('.ways [aria-current]').getAttribute('href').split('?')[0] === '{to}'"
         ),
     );
 }

@@ -1,5 +1,5 @@
 //! The app's page is accessible, fits into a frame, says only what it knows, and requests nothing but itself and
-//! its stream. The palette of all pages has enough contrast.
+//! its stream. The palette of all pages has enough contrast, and the app's pages have no other colors.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -238,10 +238,11 @@ fn a_new_row_can_be_read_from_its_first_moment_on() {
     let server = server(&["--retry", "600"]);
     let tab = open(&browser, &tab_url(&server, 4));
     browser.wait_for(&tab, STREAMS);
-    create(server.app, "new");
-    browser.wait_for(&tab, "document.querySelector('tr.new td') !== null");
     for scheme in ["light", "dark"] {
         browser.prefer(&tab, scheme);
+        create(server.app, scheme);
+        browser
+            .wait_for(&tab, &format!("document.querySelector('tr.new').cells[1].textContent === '{scheme}'"));
         // Calculates the colors as they are painted: each layer over the one below.
         let contrast = browser.eval(
             &tab,
@@ -383,6 +384,10 @@ fn the_page_can_be_used_by_keyboard_alone() {
     let tab = open(&browser, &tab_url(&server, 5));
     let focused = || browser.eval(&tab, "document.activeElement.id || document.activeElement.textContent");
     let press = |keys: &str| browser.press(&tab, keys);
+    for link in ["App", "Wall", "Dashboard", "Fixes", "See the threads"] {
+        press("\u{E004}");
+        assert_eq!(focused(), link);
+    }
     press("\u{E004}");
     assert_eq!(focused(), "toggle");
     press("\u{E004}");
@@ -394,6 +399,193 @@ fn the_page_can_be_used_by_keyboard_alone() {
     assert_eq!(focused(), "Create");
     press("\u{E004}");
     assert_eq!(focused(), "tab 1");
+}
+
+#[test]
+fn the_title_and_the_icon_show_the_state_of_the_stream() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&["--retry", "600"]);
+    let icon = "document.querySelector('link[rel=icon]').href";
+    let tab = open(&browser, &tab_url(&server, 3));
+    browser.wait_for(&tab, "document.title === 'tab 3 · streams'");
+    let mut icons = vec![browser.eval(&tab, icon)];
+    assert_eq!(json(server.control, "POST", "/reap").0, 200);
+    browser.wait_for(&tab, "document.title === 'tab 3 · reconnects'");
+    icons.push(browser.eval(&tab, icon));
+    browser.click(&tab, "#toggle");
+    browser.wait_for(&tab, "document.title === 'tab 3 · closed'");
+    icons.push(browser.eval(&tab, icon));
+    // Green, amber and gray: those of the palette.
+    let palette = palette();
+    for (icon, token) in icons.iter().zip(["answered", "waiting", "edge"]) {
+        let icon = icon.as_str().unwrap();
+        let [red, green, blue] = palette[token][0].map(|channel| (channel * 255.0).round());
+        let color = format!("fill%3D%22rgb({red}%2C%20{green}%2C%20{blue})%22");
+        assert!(icon.starts_with("data:image/svg+xml,") && icon.contains(&color), "{token}: {icon}");
+    }
+    // The policy lets images alone be data.
+    let picture = format!(
+        "new Promise(done => {{ const it = new Image(); it.onload = () => done(true); it.onerror = () => done(false); it.src = {icon}; }})"
+    );
+    browser.run(&tab, &format!("{picture}.then(drawn => {{ window.drawn = drawn }})"));
+    browser.wait_for(&tab, "window.drawn === true");
+    let severe: Vec<_> =
+        browser.console(&tab).into_iter().filter(|line| line.starts_with("SEVERE")).collect();
+    assert_eq!(severe, [""; 0], "nothing that the policy refused");
+}
+
+#[test]
+fn a_note_moves_nothing_that_is_below_it() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&["--threads", "1", "--retry", "1"]);
+    let tab = open(&browser, &tab_url(&server, 1));
+    let places = "['#stream', '#create', '.note', '#nine', '#newest', '#models'].map(it => {
+        const { left, top, right } = document.querySelector(it).getBoundingClientRect();
+        return [left, top + scrollY, right].map(Math.round);
+      }).join(' ')";
+    for width in [280, 390, 700, 1280] {
+        browser.devtools(
+            &tab,
+            "Emulation.setDeviceMetricsOverride",
+            &object!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false }),
+        );
+        browser.wait_for(&tab, &format!("innerWidth === {width}"));
+        browser.wait_for(&tab, &format!("{STREAMS} && document.getElementById('hint').textContent === ''"));
+        browser.run(&tab, "note(''); scrollTo(0, 0)");
+        let before = browser.eval(&tab, places);
+        // The longest notes of the form.
+        for words in [
+            "No answer: the connection ended. If the row was created, a stream will show it.",
+            "Row 123456 was created; the streams deliver it. This tab shows it once it streams again.",
+        ] {
+            browser.run(&tab, &format!("note('{words}', true)"));
+            assert_eq!(browser.eval(&tab, places), before, "{width}: {words}");
+            let fits = "(it => it.scrollHeight <= it.clientHeight)(document.querySelector('.note'))";
+            assert_eq!(browser.eval(&tab, fits), true, "{width}: {words}");
+        }
+        browser.run(&tab, "note('')");
+        // Another client gets the thread, and the page has no answer.
+        let other = send(server.app, b"GET /models/live_stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        server.wait_for_stats("queued client", |stats| stats["backlog"].as_u64() >= Some(1));
+        assert_eq!(json(server.control, "POST", "/reap").0, 200);
+        wait_for_text(&browser, &tab, "hint", "the page cannot tell which");
+        assert_eq!(browser.eval(&tab, places), before, "{width}: with the hint");
+        drop(other);
+    }
+}
+
+/// The pages' own style, and the colors that each property may have.
+#[test]
+fn the_styles_of_the_app_have_no_color_but_those_of_the_palette() {
+    let palette = palette();
+    let texts = ["ink", "paper", "quiet", "state-text"];
+    let fills = ["paper", "card", "ink", "held", "held-tint", "state", "none", "transparent"];
+    let borders = ["line", "edge", "ink", "state", "held", "answered", "error"];
+    for (file, css) in [
+        ("application.css", include_str!("../views/application.css")),
+        ("fixes.css", include_str!("../views/fixes/fixes.css")),
+    ] {
+        assert!(!css.contains("light-dark("), "{file}");
+        for (number, line) in css.lines().enumerate() {
+            let place = format!("{file}:{}: {line}", number + 1);
+            for word in ["rgb(", "rgba(", "hsl(", "oklch(", "color-mix(", "accent)"] {
+                assert!(!line.contains(word), "{place}");
+            }
+            // `#` begins selectors, and a value only if it is a color. A mask's black is not seen.
+            let declared = line.split_once('{').map_or(line, |(_, rest)| rest);
+            let declared = declared.replace("linear-gradient(to right, #000", "");
+            assert!(!declared.contains(": #") && !declared.contains(" #0"), "{place}");
+            for name in line.split("var(--").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+                assert!(palette.contains_key(name) || name.starts_with("state"), "{place}: {name}");
+            }
+            for declaration in declared.split(['{', ';', '}']).map(str::trim) {
+                let Some((property, value)) = declaration.split_once(": ") else { continue };
+                let used: Vec<_> =
+                    value.split("var(--").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+                let may: &[&str] = match property {
+                    "color" => &texts,
+                    "background" => &fills,
+                    _ if property.starts_with("border") => &borders,
+                    _ => continue,
+                };
+                let is_text = property == "color" && used.iter().all(|name| name.ends_with("-text"));
+                assert!(is_text || used.iter().all(|name| may.contains(name)), "{place}: {property}");
+            }
+        }
+    }
+    // Labels and states on each ground that they have there.
+    for (front, back, least) in [
+        ("paper", "ink", 4.5),
+        ("answered-text", "card", 4.5),
+        ("waiting-text", "card", 4.5),
+        ("error-text", "paper", 4.5),
+        ("quiet", "held-tint", 4.5),
+        ("answered", "card", 3.0),
+        ("waiting", "card", 3.0),
+        ("edge", "card", 3.0),
+        ("held", "card", 3.0),
+        ("held", "paper", 3.0),
+        ("error", "card", 3.0),
+    ] {
+        for (mode, name) in ["light", "dark"].into_iter().enumerate() {
+            let ratio = contrast(palette[front][mode], palette[back][mode]);
+            assert!(ratio >= least, "{front} on {back}, {name}: {ratio:.2}");
+        }
+    }
+}
+
+#[test]
+fn links_are_ink_and_underlined_and_the_focus_ring_is_ink() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&[]);
+    let tab = browser.first_tab();
+    for path in ["/?tab=1", "/fixes", "/fixes/push", "/fixes/reaper"] {
+        browser.goto(&tab, &server.url(path));
+        browser.wait_for(&tab, "document.readyState === 'complete'");
+        for scheme in ["light", "dark"] {
+            browser.prefer(&tab, scheme);
+            let odd = browser.eval(
+                &tab,
+                "[...document.links].filter(link => {
+                   const { color, textDecorationLine } = getComputedStyle(link);
+                   const ink = getComputedStyle(document.body).color;
+                   return color !== ink || textDecorationLine !== 'underline' && !link.hasAttribute('aria-current');
+                 }).map(link => link.outerHTML).join()",
+            );
+            assert_eq!(odd, "", "{path}, {scheme}");
+        }
+        browser.press(&tab, "\u{E004}");
+        let ring = browser.eval(
+            &tab,
+            "(it => [it.outlineWidth, it.outlineOffset, it.outlineColor === getComputedStyle(document.body).color].join())
+               (getComputedStyle(document.activeElement))",
+        );
+        assert_eq!(ring, "3px,2px,true", "{path}");
+    }
+}
+
+#[test]
+fn on_a_phone_every_control_is_44_pixels_high() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&[]);
+    let tab = browser.first_tab();
+    for path in ["/?tab=1", "/fixes", "/fixes/push", "/fixes/cap", "/fixes/reaper", "/fixes/poll"] {
+        browser.goto(&tab, &server.url(path));
+        browser.devtools(
+            &tab,
+            "Emulation.setDeviceMetricsOverride",
+            &object!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": false }),
+        );
+        browser.wait_for(&tab, "innerWidth === 390 && document.readyState === 'complete'");
+        let small = browser.eval(
+            &tab,
+            "[...document.querySelectorAll('button, input, .pages a, nav li a')]
+               .map(it => it.type === 'radio' ? it.closest('label') : it)
+               .filter(it => it.offsetHeight > 0 && it.offsetHeight < 44).map(it => it.outerHTML).join()",
+        );
+        assert_eq!(small, "", "{path}");
+        assert_eq!(browser.eval(&tab, OVERFLOW), 0, "{path}");
+    }
 }
 
 /// The values of palette.css by name: light, then dark.

@@ -318,6 +318,11 @@ impl Database {
         }
     }
 
+    /// The number of connections, if an action keeps one until it returns.
+    pub fn leased_for_actions(&self) -> Option<usize> {
+        (self.lease_for == LeaseFor::Action).then(|| self.size.load(Ordering::Acquire))
+    }
+
     pub fn stats(&self) -> Stats {
         let (size, idle) = (self.size.load(Ordering::Acquire), self.idle.len());
         Stats {

@@ -12,6 +12,7 @@ pub mod broadcaster;
 pub mod browser;
 pub mod content_security_policy;
 pub mod database;
+mod first_sentence;
 pub mod host_authorization;
 pub mod model;
 pub mod models_controller;
@@ -19,6 +20,7 @@ pub mod origin;
 pub mod outside_writers;
 pub mod position;
 pub mod producer;
+pub mod servers;
 mod shorten;
 pub mod stream_log;
 pub mod streams_access;
@@ -38,6 +40,7 @@ use content_security_policy::ContentSecurityPolicy;
 use database::Database;
 use host_authorization::HostAuthorization;
 use models_controller::ModelsController;
+use servers::RunningServers;
 use streams_access::StreamsAccess;
 use views::Views;
 
@@ -58,12 +61,16 @@ pub struct AppSettings {
     pub update_rate: Duration,
     /// How many models are kept, the newest first.
     pub keep_models: u64,
-    /// Whether a stream marks its thread IO-bound.
-    pub mark_io_bound: bool,
+    /// The maximum number of threads at the start.
+    pub threads: usize,
+    /// How many threads may be marked IO-bound. Above 0, each stream marks its thread.
+    pub max_io_threads: usize,
     /// The origin of the server that serves the streams of this server's pages; `None`: this server.
     pub streams_at: Option<String>,
     /// Origins whose pages may open streams of this server.
     pub allowed_origins: Vec<String>,
+    /// Both servers, once they have started.
+    pub servers: RunningServers,
 }
 
 /// The path of the app's stream.

@@ -16,6 +16,7 @@ use url::form_urlencoded;
 use super::batch::{BATCH, Batch, Limit};
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
 use super::database::{CreateError, Database};
+use super::first_sentence::{StreamLimits, first_sentence};
 use super::model::{MAX_NAME_BYTES, to_json};
 use super::position;
 use super::stream_log::{Left, StreamLog};
@@ -59,16 +60,34 @@ impl ModelsController {
         };
         // The original loop sends no `retry:`, so the browser chooses how long it waits.
         let retry = (self.settings.stream_loop == Loop::ById).then(|| self.live.retry());
-        let shown = Shown { batch: &batch, before };
+        let shown = Shown {
+            batch: &batch,
+            before,
+            first_sentence: first_sentence(&self.limits()),
+            control: self.settings.servers.control(request),
+        };
         match self.views.index(request, &shown, &nonce, retry, self.settings.streams_at.as_deref()) {
             Ok(page) => self.policy.page(&nonce, page),
             Err(error) => failed(request, &error),
         }
     }
 
+    /// The limits that are in force now.
+    fn limits(&self) -> StreamLimits<'_> {
+        let AppSettings { servers, threads, max_io_threads, streams_at, .. } = &self.settings;
+        StreamLimits {
+            threads: servers.threads(*threads),
+            max_io_threads: *max_io_threads,
+            stream_cap: self.live.cap(),
+            max_stream_age: self.live.max_age(),
+            leased_connections: self.database.leased_for_actions(),
+            streams_at: streams_at.as_deref(),
+        }
+    }
+
     /// `GET /models/live_stream`: models that are created from then on.
     pub(super) fn live_stream(&self, request: &Request) -> Response {
-        if self.settings.mark_io_bound {
+        if self.settings.max_io_threads > 0 {
             request.mark_as_io_bound();
         }
         let (database, settings) = (Arc::clone(&self.database), self.settings.clone());

@@ -8,23 +8,34 @@ use minijinja::{Value, context};
 
 use super::batch::Batch;
 use super::content_security_policy::Nonce;
-use super::templates::{Templates, ViewsError};
+use super::servers::is_local;
+use super::templates::{TemplateSource, Templates, ViewsError};
 use ninetabs_server::Request;
 
 /// All views, with their names in the folder `views/`.
-const EMBEDDED: &[(&str, &str)] = &[
+const EMBEDDED: &[TemplateSource] = &[
     ("application.css", include_str!("../../views/application.css")),
     ("models/index.html", include_str!("../../views/models/index.html")),
     ("models/index.js", include_str!("../../views/models/index.js")),
+    PALETTE,
+    PAGES,
 ];
+
+/// The colors of every page.
+pub const PALETTE: TemplateSource = ("palette.css", include_str!("../../views/palette.css"));
+/// The links to the pages of both servers.
+pub const PAGES: TemplateSource = ("models/_pages.html", include_str!("../../views/models/_pages.html"));
 
 /// How many tabs the index page links to.
 const TABS: u32 = 9;
 
-/// The models of a page: the newest of all, or the newest before an id.
+/// The contents of the page: the newest models of all, or the newest before an id, and what surrounds them.
 pub(super) struct Shown<'a> {
     pub batch: &'a Batch,
     pub before: Option<i64>,
+    pub first_sentence: String,
+    /// The origin of the control server's pages.
+    pub control: Option<String>,
 }
 
 /// The views.
@@ -47,7 +58,7 @@ impl Views {
         retry: Option<Duration>,
         streams_at: Option<&str>,
     ) -> Result<String, minijinja::Error> {
-        let Shown { batch: Batch { models, is_all, .. }, before } = shown;
+        let Shown { batch: Batch { models, is_all, .. }, before, first_sentence, control } = shown;
         let rows: Vec<Value> = models
             .iter()
             .map(|model| {
@@ -55,12 +66,15 @@ impl Views {
                 context! { id => model.id, name, created_at => model.created_at_iso8601() }
             })
             .collect();
-        let port = port(request);
+        let port = port(request).filter(|_| is_local(request));
         self.templates.render(
             "models/index.html",
             context! {
                 models => rows,
                 before,
+                first_sentence,
+                control,
+                page => "app",
                 older_than => models.last().filter(|_| !is_all).map(|model| model.id),
                 newest_id => models.first().map_or(0, |model| model.id.max(0)),
                 tab => request.param("tab").and_then(|tab| tab.parse::<u32>().ok()),

@@ -33,6 +33,7 @@ use crate::app::database::{Database, LeaseFor, OpenError};
 use crate::app::host_authorization::HostAuthorization;
 use crate::app::outside_writers::{OutsideWriters, WatchError};
 use crate::app::producer::{Lull, Producer, ProducerError};
+use crate::app::servers::{RunningServers, Started};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{AppSettings, Loop, Rails};
@@ -219,6 +220,7 @@ impl Running {
             bound.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(IpAddr::to_string);
         let hosts = HostAuthorization::new(args.allow_host.iter().cloned().chain(bound).collect());
 
+        let servers = RunningServers::default();
         let settings = AppSettings {
             stream_loop: match args.stream_loop {
                 StreamLoop::ById => Loop::ById,
@@ -226,9 +228,11 @@ impl Running {
             },
             update_rate: args.update_rate,
             keep_models: args.keep_models,
-            mark_io_bound: args.max_io_threads > 0,
+            threads: max,
+            max_io_threads: args.max_io_threads,
             streams_at: args.streams_at.clone(),
             allowed_origins: args.allow_origin.clone(),
+            servers: servers.clone(),
         };
         let rails = Rails::new(settings, Arc::clone(&database), Arc::clone(&live), views, hosts.clone());
         let broadcaster = Broadcaster::start(
@@ -337,6 +341,14 @@ impl Running {
             .services(services.clone())
             .start(move |request| control.call(request))
             .map_err(|error| not_started("--control-url", error))?;
+        let pool = Arc::downgrade(&app);
+        servers.set(Started {
+            app: app.addr(),
+            control: control.addr(),
+            needs_token: args.control_token.0.is_some(),
+            // The server has the app, which has these facts: a counted reference would keep both forever.
+            threads: Box::new(move || pool.upgrade().map(|server| server.size().max())),
+        });
 
         let outside_writers = Some(OutsideWriters::watch(&database, &services)?);
         let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);

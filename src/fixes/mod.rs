@@ -35,7 +35,7 @@ use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
 use crate::app::producer::Lull;
 use crate::app::templates::{TemplateSource, Templates, ViewsError};
-use crate::app::views::port;
+use crate::app::views::{PAGES, PALETTE, port};
 use ninetabs_server::Streams;
 use ninetabs_server::{Request, Response};
 
@@ -65,6 +65,8 @@ const FRAME: &[TemplateSource] = &[
     ("fixes/layout.html", include_str!("../../views/fixes/layout.html")),
     ("fixes/models.js", include_str!("../../views/fixes/models.js")),
     ("fixes/stream.js", include_str!("../../views/fixes/stream.js")),
+    PALETTE,
+    PAGES,
     shared_worker::WORKER,
 ];
 

@@ -14,8 +14,11 @@ var MOST_ROWS = 1000;
 // After this time without an answer, the page explains why (milliseconds).
 var WORTH_A_WORD = 1000;
 
-var WHO_WAITS = 'The request may wait for a thread of the server, or for one of the six connections that a browser ' +
-  'opens per host; the page cannot tell which.';
+var WHO_WAITS = 'It waits for a thread, or for one of the six connections that a browser opens per host; the page ' +
+  'cannot tell which.';
+// The words after the tab's name in the title.
+var TITLES = { loading: 'connecting', streaming: 'streams', reconnecting: 'reconnects', closed: 'closed' };
+var NAME = document.title;
 
 // The pause before the browser reconnects. Scripts cannot read it, so the server renders into this page the
 // `retry:` that it sends; the original loop sends none.
@@ -42,8 +45,22 @@ function show(state, words, why) {
   write('state', words);
   closedWhy = why || '';
   write('toggle', state === 'closed' ? 'Open' : 'Close');
+  showInTabStrip(state);
   toggle.setAttribute('aria-label', toggle.textContent + ' the stream');
   tick();
+}
+
+// The title, and an icon in the color of the page's own dot. A page that has not loaded can set neither, so its
+// tab shows the browser's spinner.
+function showInTabStrip(state) {
+  var title = NAME + ' · ' + TITLES[state];
+  if (document.title === title) {
+    return;
+  }
+  document.title = title;
+  var color = getComputedStyle(document.getElementById('state'), '::before').backgroundColor;
+  document.querySelector('link[rel=icon]').href = 'data:image/svg+xml,' + encodeURIComponent(
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><circle cx="8" cy="8" r="7" fill="' + color + '"/></svg>');
 }
 
 // Changes only what differs, so that screen readers, selections and focus are not disturbed.
@@ -95,7 +112,7 @@ function tick() {
   var posting = postedAt === null ? 0 : performance.now() - postedAt;
   write('waited', posting >= WORTH_A_WORD ? 'Waiting for ' + span(posting) + '.' : '');
   if (posting >= WORTH_A_WORD) {
-    note('No answer yet. ' + WHO_WAITS);
+    note('No answer yet: the form needs a thread and a connection as well.');
   }
 }
 
@@ -116,11 +133,11 @@ function openSource() {
     failures = 0;
     refusals = 0;
     arrived = 0;
-    show('streaming', 'streaming');
+    show('streaming', 'streams');
   };
 
   source.onmessage = function(e) {
-    show('streaming', 'streaming');
+    show('streaming', 'streams');
     newestId = e.lastEventId || newestId;
     var models = JSON.parse(e['data']);
     if (models.length == 0) {
@@ -136,11 +153,11 @@ function openSource() {
       refusals += 1;
       var pause = Math.min(FIRST_PAUSE * Math.pow(2, refusals - 1), LONGEST_PAUSE) * (0.5 + Math.random());
       comeBack = setTimeout(openSource, pause);
-      show('closed', 'stream failed',
+      show('closed', 'failed',
         'the answer was not a stream; the page reconnects in ' + Math.ceil(pause / 1000) + ' s');
     } else {
       failures += 1;
-      show('reconnecting', 'stream ended');
+      show('reconnecting', 'ended');
     }
   };
 }
@@ -200,7 +217,7 @@ form.addEventListener('submit', function(e) {
       nameField.value = '';
     });
   }).catch(function() {
-    note('The connection ended before an answer arrived. If the row was created, a stream will show it.', true);
+    note('No answer: the connection ended. If the row was created, a stream will show it.', true);
   }).then(function() {
     postedAt = null;
     form.querySelector('button').removeAttribute('aria-disabled');
