@@ -1,4 +1,5 @@
-//! The Ruby listings of the fix pages: Ruby accepts each without a warning, and the controllers do what their page says.
+//! The listings of the fix pages: Ruby and Node accept each without a warning, and the controllers do what their page
+//! says, on stand-ins for Rails and in the real one.
 
 use std::fs;
 use std::path::Path;
@@ -35,8 +36,9 @@ fn ruby(program: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Each Ruby listing of the pages, in a file of its own: the page's name, the listing, and the file.
-fn ruby_files(folder: &TempDir) -> Vec<(&'static str, String, String)> {
+/// Each listing of the pages in this language, in a file of its own with this ending: the page's name, the listing, and
+/// the file.
+fn files(folder: &TempDir, language: &str, ending: &str) -> Vec<(&'static str, String, String)> {
     let server = Server::start(&[]);
     let mut files = Vec::new();
     for name in NAMES {
@@ -44,9 +46,9 @@ fn ruby_files(folder: &TempDir) -> Vec<(&'static str, String, String)> {
         let code = page.split("<h2 id=\"rails\">").nth(1).unwrap();
         assert_eq!(code.matches("<pre").count(), listings(code).len(), "{name}: a listing names no language");
         assert!(!listings(code).is_empty(), "{name} has no listing");
-        for (n, (language, code)) in listings(code).into_iter().enumerate() {
-            if language == "ruby" {
-                let file = folder.path().join(format!("{name}_{n}.rb"));
+        for (n, (of, code)) in listings(code).into_iter().enumerate() {
+            if of == language {
+                let file = folder.path().join(format!("{name}_{n}.{ending}"));
                 fs::write(&file, &code).unwrap();
                 files.push((name, code, file.to_str().unwrap().to_owned()));
             }
@@ -59,10 +61,46 @@ fn ruby_files(folder: &TempDir) -> Vec<(&'static str, String, String)> {
 fn ruby_accepts_each_listing_without_a_warning() {
     let Some(program) = program("ruby") else { return };
     let folder = tempfile::tempdir().unwrap();
-    let files = ruby_files(&folder);
-    assert!(files.len() >= 10, "{files:?}");
+    let files = files(&folder, "ruby", "rb");
+    assert!(files.len() >= 12, "{files:?}");
     for (name, _, file) in &files {
         assert_eq!(ruby(&program, &["-wc", file]).trim(), "Syntax OK", "{name}");
+    }
+}
+
+#[test]
+fn node_accepts_each_listing_as_a_module() {
+    let Some(program) = program("node") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let files = files(&folder, "javascript", "mjs");
+    assert!(files.len() >= 6, "{files:?}");
+    for (name, code, file) in &files {
+        let output = Command::new(&program).args(["--check", file]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{name}: {errors}");
+        // What a listing calls, it defines.
+        assert!(!code.contains("show(") || code.contains("const show ="), "{name}: {code}");
+    }
+}
+
+#[test]
+fn each_listing_names_its_language() {
+    let server = Server::start(&[]);
+    for name in NAMES {
+        let (_, page) = get(server.app, &format!("/fixes/{name}"));
+        let code = page.split("<h2 id=\"rails\">").nth(1).unwrap();
+        for (before, (language, _)) in code.split(MARK).zip(listings(code)) {
+            let label = before.rsplit("<p>").next().unwrap();
+            let word = match language.as_str() {
+                "ruby" => "Ruby",
+                "javascript" => "JavaScript",
+                "erb" => "ERB",
+                "yaml" => "YAML",
+                "procfile" => "<code>Procfile</code>",
+                other => panic!("{name}: {other}"),
+            };
+            assert!(label.starts_with(word), "{name}: {label}");
+        }
     }
 }
 
@@ -71,9 +109,10 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
     let Some(program) = program("ruby") else { return };
     let folder = tempfile::tempdir().unwrap();
     let is_controller = |code: &str| code.contains("< ApplicationController");
-    let files: Vec<_> = ruby_files(&folder).into_iter().filter(|(_, code, _)| is_controller(code)).collect();
+    let files = files(&folder, "ruby", "rb").into_iter();
+    let files: Vec<_> = files.filter(|(_, code, _)| is_controller(code)).collect();
     let names: Vec<_> = files.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(names, ["reaper", "cap", "io-threads", "short-stream", "push", "poll"]);
+    assert_eq!(names, ["reaper", "cap", "io-threads", "other-server", "short-stream", "push", "poll"]);
     let run = |name: &str, last_event_id: &str, rows: &str, held: &str| -> Value {
         let (_, _, file) = files.iter().find(|it| it.0 == name).unwrap();
         serde_json::from_str(&ruby(&program, &["-w", STUB, file, last_event_id, rows, held])).unwrap()
@@ -85,7 +124,8 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
         ("reaper", json!([[[2], 2, 3000], [[3], 3, 3000], [[4], 4, 3000]]), json!([])),
         ("short-stream", json!([[[2], 2, 2000]]), json!([])),
         ("cap", endless.clone(), json!(["client disconnected"])),
-        ("io-threads", endless, json!(["client disconnected"])),
+        ("io-threads", endless.clone(), json!(["client disconnected"])),
+        ("other-server", endless, json!(["client disconnected"])),
     ] {
         let done = run(name, "1", "2", "0");
         assert_eq!(done["writes"], writes, "{name}");
@@ -102,9 +142,12 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
     assert_eq!(refused["writes"], json!([[[], 1, 3000]]), "no row, and the position stays");
     assert_eq!((&refused["permits"], &refused["closed"]), (&json!(0), &json!(1)));
 
-    let hijacked = run("push", "", "0", "0");
+    let hijacked = run("push", "", "2", "0");
     assert_eq!(hijacked["head"], json!(["ok", "text/event-stream"]));
-    assert_eq!(hijacked["listeners"], 1);
+    // Two listeners are cut: one took three bytes, and the other is gone.
+    let event = "id: 2\ndata: [1,2]\n\n";
+    assert_eq!(hijacked["got"], json!([[event, event], ["id:"], []]));
+    assert_eq!((&hijacked["cut"], &hijacked["listeners"]), (&json!([false, true, true]), &json!(1)));
 
     let polled = run("poll", "", "3", "0");
     assert_eq!((&polled["json"], &polled["etag"]), (&json!([1, 2, 3]), &json!(3)));

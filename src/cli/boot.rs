@@ -251,6 +251,7 @@ impl Running {
             update_rate: args.update_rate,
             database: args.database.clone(),
             lull: Arc::clone(&lull),
+            servers: servers.clone(),
         };
         let fixes = Fixes::new(
             rails,

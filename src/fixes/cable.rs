@@ -30,7 +30,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::{Fix, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::model::to_json;
 use crate::app::origin::{Origin, Said};
@@ -41,7 +41,9 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "cable",
-    does: "a WebSocket that speaks Action Cable’s protocol, outside the pool",
+    does: "A WebSocket outside the pool carries the rows, in Action Cable’s protocol.",
+    group: FixGroup::FreeTheThread,
+    measured_as: "cable",
     view: ("fixes/cable.html", include_str!("../../views/fixes/cable.html")),
     detaches: true,
     ..PLAIN

@@ -8,11 +8,14 @@
 //! All of the code is in the view. There are several pages, so that one can go from one to another.
 //! `?listener=off` removes the listener, to show its effect.
 
-use super::{Fix, PLAIN};
+use super::{Fix, FixGroup, PLAIN};
 
 pub(super) const FIX: Fix = Fix {
     name: "leave",
-    does: "the page closes its stream however the user leaves it",
+    does: "The page closes its stream however the user leaves it.",
+    group: FixGroup::OpenFewerStreams,
+    measured_as: "leave",
+    has_beside: false,
     view: ("fixes/leave.html", include_str!("../../views/fixes/leave.html")),
     pages: &["1", "2", "3"],
     is_swapped: true,

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Fix, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::position;
 use ninetabs_server::event_loop::{NextPiece, Peer};
@@ -16,7 +16,9 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "long-poll",
-    does: "a request leaves the pool and waits up to 25 seconds for the next commit",
+    does: "A request leaves the pool and waits up to 25 s for the next commit.",
+    group: FixGroup::FreeTheThread,
+    measured_as: "long-poll",
     view: ("fixes/long-poll.html", include_str!("../../views/fixes/long-poll.html")),
     streams: &["poll"],
     detaches: true,

@@ -8,8 +8,11 @@
 //! The pages have the same order: the idea, the remedy at work, its cost, the system that it models, and how to write
 //! it in Rails. No page changes its server.
 
+mod arithmetic;
 mod cable;
 mod cap;
+mod commands;
+mod compared;
 mod io_threads;
 mod leave;
 mod long_poll;
@@ -34,6 +37,7 @@ use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
 use crate::app::producer::Lull;
+use crate::app::servers::{RunningServers, is_local};
 use crate::app::templates::{TemplateSource, Templates, ViewsError};
 use crate::app::views::{PAGES, PALETTE, port};
 use ninetabs_server::Streams;
@@ -41,29 +45,53 @@ use ninetabs_server::{Request, Response};
 
 /// Every fix, in the order of the list that `/fixes` shows.
 const ALL: &[Fix] = &[
-    reaper::FIX,
     more_threads::FIX,
-    cap::FIX,
     io_threads::FIX,
     other_server::FIX,
+    reaper::FIX,
+    cap::FIX,
     leave::FIX,
-    short_stream::FIX,
     shared_worker::FIX,
     push::FIX,
     partials::FIX,
     cable::FIX,
-    poll::FIX,
     long_poll::FIX,
+    short_stream::FIX,
+    poll::FIX,
+];
+
+/// What a fix changes: the headings of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FixGroup {
+    MoveTheLimit,
+    BoundTheStreams,
+    OpenFewerStreams,
+    FreeTheThread,
+    DoNotStream,
+}
+
+/// The groups, in the order of the list, each with its heading.
+const GROUPS: &[(FixGroup, &str)] = &[
+    (FixGroup::MoveTheLimit, "Move the limit"),
+    (FixGroup::BoundTheStreams, "Bound the streams"),
+    (FixGroup::OpenFewerStreams, "Open fewer streams"),
+    (FixGroup::FreeTheThread, "Free the thread"),
+    (FixGroup::DoNotStream, "Do not stream"),
 ];
 
 /// The templates that all pages share.
 const FRAME: &[TemplateSource] = &[
     ("application.css", include_str!("../../views/application.css")),
+    ("fixes/_cells.html", include_str!("../../views/fixes/_cells.html")),
+    ("fixes/_start_one.html", include_str!("../../views/fixes/_start_one.html")),
+    ("fixes/arithmetic.js", include_str!("../../views/fixes/arithmetic.js")),
+    ("fixes/code.js", include_str!("../../views/fixes/code.js")),
     ("fixes/configured.html", include_str!("../../views/fixes/configured.html")),
     ("fixes/fixes.css", include_str!("../../views/fixes/fixes.css")),
     ("fixes/index.html", include_str!("../../views/fixes/index.html")),
     ("fixes/layout.html", include_str!("../../views/fixes/layout.html")),
     ("fixes/models.js", include_str!("../../views/fixes/models.js")),
+    ("fixes/pool.js", include_str!("../../views/fixes/pool.js")),
     ("fixes/stream.js", include_str!("../../views/fixes/stream.js")),
     PALETTE,
     PAGES,
@@ -74,8 +102,13 @@ const FRAME: &[TemplateSource] = &[
 struct Fix {
     /// Its name in paths.
     name: &'static str,
-    /// What it does, as a phrase.
+    /// What it does, in one sentence.
     does: &'static str,
+    group: FixGroup,
+    /// The name of its row in `compare`.
+    measured_as: &'static str,
+    /// Whether the wall can show it beside a plain server.
+    has_beside: bool,
     view: TemplateSource,
     /// Whether it is enabled on this server; some remedies need a flag.
     is_on: fn(&Fixes) -> bool,
@@ -103,6 +136,9 @@ struct Fix {
 const PLAIN: Fix = Fix {
     name: "",
     does: "",
+    group: FixGroup::MoveTheLimit,
+    measured_as: "",
+    has_beside: true,
     view: ("", ""),
     is_on: |_| true,
     streams: &[],
@@ -130,6 +166,8 @@ pub struct Told {
     pub database: PathBuf,
     /// Pauses the producer.
     pub lull: Arc<Lull>,
+    /// Both servers, once they have started.
+    pub servers: RunningServers,
 }
 
 /// The app with its fixes.
@@ -204,7 +242,7 @@ impl Fixes {
 
     fn get(&self, request: &Request, below: &str) -> Option<Response> {
         if below.is_empty() {
-            return Some(self.index());
+            return Some(self.index(request));
         }
         match named(below)? {
             (fix, page) if page.is_empty() || fix.pages.contains(&page) => {
@@ -219,38 +257,106 @@ impl Fixes {
         }
     }
 
-    fn index(&self) -> Response {
-        let fixes: Vec<Value> =
-            ALL.iter().map(|fix| context! { name => fix.name, does => fix.does }).collect();
-        self.templates.page("fixes/index.html", None, &self.policy(), context! { fixes })
+    fn index(&self, request: &Request) -> Response {
+        let beside = self.beside(request);
+        let shown = |fix: &Fix| {
+            let beside = beside.as_ref().filter(|_| fix.has_beside).map(|wall| wall.to_owned() + fix.name);
+            context! {
+                name => fix.name,
+                does => fix.does,
+                is_on => (fix.is_on)(self) && self.works(fix),
+                beside,
+                cells => compared::cells(fix.measured_as).map(Value::from),
+            }
+        };
+        let group = |&(group, name): &(FixGroup, &str)| {
+            let fixes: Vec<Value> = ALL.iter().filter(|fix| fix.group == group).map(shown).collect();
+            context! { name, fixes }
+        };
+        let max_age = self.live.max_age().map(|age| age.as_secs_f64());
+        let (threads, age) = (self.threads(), max_age.unwrap_or(arithmetic::REAPER_AGE_S));
+        let more = context! {
+            page => "fixes",
+            groups => GROUPS.iter().map(group).collect::<Vec<_>>(),
+            plain => compared::cells(compared::PLAIN).map(Value::from),
+            date => compared::DATE,
+            viewers => arithmetic::VIEWERS,
+            age => age.to_string(),
+            is_reaped => max_age.is_some(),
+            costs => Value::from(arithmetic::costs(arithmetic::VIEWERS, threads, age)),
+        };
+        self.rendered(request, "fixes/index.html", None, self.policy(request), more)
+    }
+
+    /// The address of the wall that shows a fix beside this server, up to the name of the fix. The wall
+    /// refuses this if the app can be reached from other machines.
+    fn beside(&self, request: &Request) -> Option<String> {
+        let app = self.server.servers.started()?.app.ip().to_canonical();
+        let control = self.server.servers.control(request).filter(|_| app.is_loopback())?;
+        Some(format!("{control}/wall?beside="))
+    }
+
+    /// Whether this server's front door can serve the fix.
+    fn works(&self, fix: &Fix) -> bool {
+        self.server.can_detach || !fix.detaches
+    }
+
+    /// The maximum number of threads that is in force.
+    fn threads(&self) -> usize {
+        self.server.servers.threads(self.server.threads)
     }
 
     fn page(&self, request: &Request, fix: &Fix, page: &str) -> Response {
+        let started = self.server.servers.started();
+        let database = &*self.server.database;
+        let is_shared = fix.name == other_server::FIX.name;
+        let database = if is_shared { other_server::shared(database) } else { database };
+        let start = commands::start(fix.name, started, database);
         let more = context! {
+            page => "fix",
             name => fix.name,
             does => fix.does,
-            page,
+            subpage => page,
             listener => request.param("listener"),
             hidden => request.param("hidden"),
             is_on => (fix.is_on)(self),
-            detaches => fix.detaches,
-            can_detach => self.server.can_detach,
+            works => self.works(fix),
             newest => self.database.newest(),
             cap => self.live.cap(),
             max_age => self.live.max_age().map(|age| age.as_secs_f64().to_string()),
-            threads => self.server.threads,
             max_io_threads => self.server.max_io_threads,
             streams_at => self.server.streams_at.as_deref(),
             update_rate_s => self.server.update_rate.as_secs_f64().to_string(),
             lull_s => poll::LULL.as_secs(),
             other_server => self.other_server(request),
-            port => port(request).map(|port| format!(":{port}")).unwrap_or_default(),
+            start,
+            takes_addresses => started.is_some(),
+            tabs => tabs(request),
         };
         // Without random bytes there is no nonce here; `page` then fails to draw one as well, and logs it.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
-        let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy() };
-        self.templates.page(fix.view.0, nonce, &policy, more)
+        let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy(request) };
+        self.rendered(request, fix.view.0, nonce, policy, more)
+    }
+
+    /// A page with what all of them have.
+    fn rendered(
+        &self,
+        request: &Request,
+        view: &str,
+        nonce: Option<Nonce>,
+        policy: ContentSecurityPolicy,
+        more: Value,
+    ) -> Response {
+        let servers = &self.server.servers;
+        let more = context! {
+            control => servers.control(request),
+            pool_at => servers.pool_at(request),
+            threads => self.threads(),
+            ..more
+        };
+        self.templates.page(view, nonce, &policy, more)
     }
 
     /// The command that starts a second server for the streams of pages with this request's host.
@@ -265,11 +371,21 @@ impl Fixes {
         other_server::command(streams_at, &pages.join(","), &self.server.database)
     }
 
-    /// The policy of all pages of the remedies.
-    fn policy(&self) -> ContentSecurityPolicy {
-        let connects = self.server.streams_at.iter().cloned().collect();
+    /// The policy of all pages of the remedies: they connect to this server, to the one with the streams,
+    /// and to the control server for the numbers of the pool.
+    fn policy(&self, request: &Request) -> ContentSecurityPolicy {
+        let pool_at = self.server.servers.pool_at(request);
+        let connects = self.server.streams_at.iter().cloned().chain(pool_at).collect();
         ContentSecurityPolicy { connects, ..Default::default() }
     }
+}
+
+/// Origins of this server for more tabs: each has six connections of its own in a browser. There are none if
+/// the names below `localhost` do not lead here.
+fn tabs(request: &Request) -> Vec<String> {
+    let port = port(request).map(|port| format!(":{port}")).unwrap_or_default();
+    let origin = |tab: u32| format!("http://tab{tab}.localhost{port}");
+    if is_local(request) { (1..=3).map(origin).collect() } else { Vec::new() }
 }
 
 /// The remedy of a path below `/fixes`, and the rest of the path.

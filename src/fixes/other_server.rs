@@ -6,11 +6,15 @@
 
 use std::path::Path;
 
-use super::{Fix, PLAIN};
+use super::commands::for_a_shell;
+use super::{Fix, FixGroup, PLAIN};
 
 pub(super) const FIX: Fix = Fix {
     name: "other-server",
-    does: "the streams are on a second server, with a pool of its own",
+    does: "A second server with a pool of its own has the streams.",
+    group: FixGroup::MoveTheLimit,
+    measured_as: "other-server",
+    has_beside: false,
     view: ("fixes/other-server.html", include_str!("../../views/fixes/other-server.html")),
     is_on: |fixes| fixes.server.streams_at.is_some(),
     ..PLAIN
@@ -19,6 +23,11 @@ pub(super) const FIX: Fix = Fix {
 /// The second server's address, unless `--streams-at` names another one.
 pub const STREAMS_AT: &str = "http://127.0.0.1:9294";
 
+/// The file of both servers. They must share one to see each other's models.
+pub(super) fn shared(database: &Path) -> &Path {
+    if database == Path::new(":memory:") { Path::new("FILE") } else { database }
+}
+
 /// The command that starts a server at `streams_at` for pages of these origins, separated by commas.
 pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     let authority = streams_at.split_once("://").map_or(streams_at, |(_, authority)| authority);
@@ -26,22 +35,11 @@ pub fn command(streams_at: &str, pages: &str, database: &Path) -> String {
     let bind = port.map_or_else(|| format!("{authority}:80"), |_: u16| authority.to_owned());
     // Its control server uses the next port.
     let control = port.unwrap_or(80).checked_add(1).unwrap_or_default();
-    // Two servers must share a file to see each other's models.
-    let database = if database == Path::new(":memory:") { Path::new("FILE") } else { database };
     format!(
         "ninetabs serve --bind tcp://{bind} --control-url tcp://127.0.0.1:{control} --database {} --allow-origin {}",
-        for_a_shell(&database.display().to_string()),
+        for_a_shell(&shared(database).display().to_string()),
         for_a_shell(pages)
     )
-}
-
-/// An argument for a shell command, quoted if necessary.
-fn for_a_shell(argument: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+:@%,".contains(&byte);
-    if !argument.is_empty() && argument.bytes().all(is_plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

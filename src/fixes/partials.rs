@@ -9,14 +9,16 @@ use std::sync::Arc;
 use minijinja::{Value, context};
 
 use super::push::{self, PushShape};
-use super::{Fix, PLAIN};
+use super::{Fix, FixGroup, PLAIN};
 use crate::app::model::Model;
 use crate::app::templates::{TemplateSource, Templates};
 use ninetabs_server::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
     name: "partials",
-    does: "a partial is rendered once per commit and pushed as HTML, which the page inserts",
+    does: "A row is rendered once per commit and pushed as HTML, which the page inserts.",
+    group: FixGroup::FreeTheThread,
+    measured_as: "partials",
     view: ("fixes/partials.html", include_str!("../../views/fixes/partials.html")),
     streams: &["stream"],
     detaches: true,

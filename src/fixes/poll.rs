@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Fix, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN};
 use crate::app::batch::BATCH;
 use crate::app::batch::{Batch, Limit};
 use crate::app::database::{Database, QueryError};
@@ -23,7 +23,9 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "poll",
-    does: "the page asks every two seconds, and all tabs share one answer",
+    does: "The page asks every two seconds, and all tabs share one answer.",
+    group: FixGroup::DoNotStream,
+    measured_as: "poll-shared",
     view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
     streams: &["models.json"],
     action,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Fix, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::model::to_json;
@@ -24,7 +24,9 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "push",
-    does: "the connection leaves the pool, and one loop sends each commit to all",
+    does: "The connection leaves the pool, and one loop sends each commit to all tabs.",
+    group: FixGroup::FreeTheThread,
+    measured_as: "push",
     view: ("fixes/push.html", include_str!("../../views/fixes/push.html")),
     streams: &["stream"],
     detaches: true,

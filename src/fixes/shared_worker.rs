@@ -7,13 +7,15 @@
 use http::StatusCode;
 use minijinja::context;
 
-use super::{Fix, Fixes, PLAIN, TemplateSource};
+use super::{Fix, FixGroup, Fixes, PLAIN, TemplateSource};
 use crate::app::models_controller::failed;
 use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "shared-worker",
-    does: "one stream for all tabs of a browser, in a SharedWorker",
+    does: "All tabs of a browser share one stream, in a SharedWorker.",
+    group: FixGroup::OpenFewerStreams,
+    measured_as: "shared-worker",
     view: ("fixes/shared-worker.html", include_str!("../../views/fixes/shared-worker.html")),
     has_worker: true,
     action,

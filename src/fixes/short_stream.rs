@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Fix, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN};
 use crate::app::batch::BATCH;
 use crate::app::model::to_json;
 use crate::app::models_controller::{GREETING, rescue};
@@ -17,7 +17,9 @@ use ninetabs_server::{Request, Response};
 
 pub(super) const FIX: Fix = Fix {
     name: "short-stream",
-    does: "the action ends after one batch, and EventSource reconnects by itself",
+    does: "The action ends after one batch, and EventSource reconnects by itself.",
+    group: FixGroup::DoNotStream,
+    measured_as: "short-stream",
     view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
     streams: &["stream"],
     action,

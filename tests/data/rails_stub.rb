@@ -23,7 +23,9 @@ end
 Process.singleton_class.remove_method(:clock_gettime)
 def Process.clock_gettime(_clock) = $now
 
-Row = Struct.new(:id)
+Row = Struct.new(:id) do
+  def to_json(*) = id.to_s
+end
 
 class ApplicationRecord
   def self.after_commit(on: nil, &block) = (@commits ||= []) << block
@@ -66,6 +68,8 @@ module ActionController
 end
 
 module Concurrent
+  Array = ::Array
+
   class Semaphore
     attr_reader :permits
 
@@ -77,8 +81,8 @@ end
 
 module Rails
   Cache = Struct.new(:version) do
-    def increment(_key) = self.version += 1
-    def read(_key, raw:) = version
+    def read(_key) = version
+    def write(_key, version) = self.version = version
     def fetch(_key, race_condition_ttl:) = yield
   end
 
@@ -120,7 +124,22 @@ Integer(held).times { streams.try_acquire }
 ModelsController.new(last_event_id).public_send(actions.first)
 $done[:permits] = streams.permits if streams
 if (hijack = $done[:headers]['rack.hijack'])
-  hijack.call(:io)
+  # A listener that takes everything, one that takes a part, and one that is gone.
+  Listener = Struct.new(:takes, :got, :is_closed) do
+    def write_nonblock(bytes)
+      raise Errno::EPIPE unless takes
+
+      got << bytes[0, takes]
+      [takes, bytes.bytesize].min
+    end
+
+    def close = self.is_closed = true
+  end
+  listeners = [1000, 3, nil].map { |takes| Listener.new(takes, [], false) }
+  listeners.each(&hijack)
+  2.times { ModelsController.push(Model.last(2)) }
+  $done[:got] = listeners.map(&:got)
+  $done[:cut] = listeners.map(&:is_closed)
   $done[:listeners] = ModelsController::LISTENERS.size
 end
 puts JSON.generate($done)
