@@ -153,3 +153,73 @@ fn each_controller_of_a_listing_does_what_its_page_says() {
     assert_eq!((&polled["json"], &polled["etag"]), (&json!([1, 2, 3]), &json!(3)));
     assert_eq!(run("poll", "", "0", "0")["json"], json!([]));
 }
+
+/// Whether Debian's Rails is installed. If not, returns false after a message; with `CI` set, it fails.
+fn has_rails(ruby: &Path) -> bool {
+    let required = "require 'action_controller/railtie'; require 'action_cable/engine'; require 'sqlite3'";
+    let has_it = Command::new(ruby).args(["-e", required]).output().unwrap().status.success();
+    if !has_it {
+        assert!(std::env::var_os("CI").is_none(), "Rails is not installed, and CI is set");
+        eprintln!("skipped: Rails is not installed (ruby-rails, ruby-sqlite3)");
+    }
+    has_it
+}
+
+#[test]
+fn each_listing_works_in_a_real_rails_app() {
+    let Some(program) = program("ruby").filter(|program| has_rails(program)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let app = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rails_app.rb");
+    let files = files(&folder, "ruby", "rb").into_iter();
+    // The others configure Puma.
+    let mut files: Vec<_> = files.filter(|(_, code, _)| code.starts_with("class ")).collect();
+    assert_eq!(files.len(), 14, "{files:?}");
+    let run = |file: &str| -> Value {
+        let database = format!("{file}.sqlite3");
+        let output = Command::new(&program).args([app, file, &database]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{file}: {errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    for (name, code, file) in files.drain(..) {
+        let done = run(&file);
+        let case = format!("{name}: {done}\n{code}");
+        let body = done["body"].as_str().unwrap_or_default();
+        match name {
+            "poll" if code.contains("< ApplicationRecord") => assert!(done["version"].is_string(), "{case}"),
+            "poll" => {
+                let rows: Value = serde_json::from_str(body).unwrap();
+                assert_eq!(rows.as_array().map(Vec::len), Some(3), "{case}");
+                assert_eq!((&done["status"], &done["again"]), (&json!(200), &json!(304)), "{case}");
+            }
+            "push" if code.contains("SseRailsEngine") => {
+                assert_eq!(done["sent"][2], json!(["models", [3]]), "{case}")
+            }
+            "push" if code.contains("< ApplicationRecord") => {
+                assert_eq!(done["sent"][2], json!(["push", [3]]), "{case}")
+            }
+            "push" => {
+                assert!(body.starts_with("id: 3\ndata: [{\"id\":3,") && body.ends_with("}]\n\n"), "{case}");
+                assert_eq!(done["listeners"], 1, "{case}");
+            }
+            "partials" => assert_eq!(done["sent"][2], json!(["models", "prepend"]), "{case}"),
+            "cable" if code.contains("Channel") && !code.contains("< ApplicationRecord") => {
+                assert_eq!(done["channel"], "ApplicationCable::Channel", "{case}");
+            }
+            "cable" => assert_eq!(done["broadcast"], json!([1, 2, 3]), "{case}"),
+            "long-poll" => assert_eq!(done["sent"][2], json!(["/models", 3]), "{case}"),
+            _ => {
+                let retry = if name == "short-stream" { 2000 } else { 3000 };
+                assert!(body.contains(&format!("retry: {retry}\n")) && body.contains("id: 3\n"), "{case}");
+                assert!(body.contains("data: [{\"id\":2,"), "{case}");
+                assert_eq!(done["headers"]["Content-Type"], "text/event-stream", "{case}");
+                assert_eq!(
+                    done["log"],
+                    name != "short-stream",
+                    "the action ends when its client leaves: {case}"
+                );
+                assert_eq!(done["marked"] == true, name == "io-threads", "{case}");
+            }
+        }
+    }
+}
