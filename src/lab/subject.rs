@@ -1,6 +1,6 @@
 //! The server under test: a child `ninetabs serve` on free ports.
 //!
-//! Its addresses are read from its state file, and its database is a temporary one. It stops when its standard input
+//! Its addresses are read from its state file. It stops when its standard input
 //! ends, so that even a `kill -9` of this process leaves neither a server nor a folder ([`super::scratch`]). Dropping
 //! ends it, and blocks until it has ended.
 
@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -48,16 +48,36 @@ pub enum SubjectError {
     NoJson(#[from] serde_json::Error),
 }
 
-/// A running server, and its record.
+/// What a server is started with.
+#[derive(Debug, Clone, Copy)]
+pub struct Launch<'a> {
+    pub program: &'a Path,
+    /// The address of the app (`tcp://…`).
+    pub bind: &'a str,
+    pub database: &'a Path,
+    /// Additional flags.
+    pub flags: &'a [String],
+    /// Variables of its environment, for values that no other user may see.
+    pub variables: &'a [(&'static str, String)],
+}
+
+/// A running `ninetabs serve`. Dropping it ends it, and blocks until it has ended.
 #[derive(Debug)]
-pub struct TestedServer {
-    // Dropped in this order: first the client of the server, last the folder.
-    follower: RecordFollower,
+pub struct ChildServer {
+    // Dropped in this order: the folder last.
     program: Program,
     app: String,
     control: String,
     interrupt: Interrupt,
     _folder: Scratch,
+}
+
+/// A running server, and its record.
+#[derive(Debug)]
+pub struct TestedServer {
+    // Dropped in this order: first the client of the server.
+    follower: RecordFollower,
+    server: ChildServer,
 }
 
 impl TestedServer {
@@ -79,6 +99,60 @@ impl TestedServer {
         flags: &[String],
         interrupt: &Interrupt,
     ) -> Result<TestedServer, SubjectError> {
+        let server =
+            ChildServer::start(Launch { program, bind, database, flags, variables: &[] }, interrupt)?;
+        let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
+        let follower = RecordFollower::start(server.control()).map_err(|error| not_started(error.into()))?;
+        Ok(TestedServer { follower, server })
+    }
+
+    /// An address of the app.
+    pub fn url(&self, path: &str) -> String {
+        self.server.url(path)
+    }
+
+    /// The app's port, for addresses with another name of this machine.
+    pub fn port(&self) -> &str {
+        self.server.app.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// The address that it listens on, as `start_at` takes it.
+    pub fn bind(&self) -> String {
+        self.server.app.replace("http://", "tcp://")
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// The record so far.
+    pub fn follower(&self) -> &RecordFollower {
+        &self.follower
+    }
+
+    /// Its current stats.
+    pub fn stats(&self) -> Result<Value, SubjectError> {
+        Ok(http::get(&format!("{}/stats", self.server.control), ANSWER_WITHIN)?.json()?)
+    }
+
+    /// Stops it, and waits. Returns whether it ended by itself and with success.
+    pub fn stop(mut self) -> bool {
+        self.server.ask_to_stop();
+        let ended = self.server.program.wait(Instant::now() + STOP_WITHIN);
+        matches!(ended, Ok(Some(status)) if status.success())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.server.program.status(), Ok(None))
+    }
+}
+
+impl ChildServer {
+    /// Starts it, and blocks until it listens. It does not inherit NINETABS_ variables of the environment.
+    pub fn start(launch: Launch<'_>, interrupt: &Interrupt) -> Result<ChildServer, SubjectError> {
+        let Launch { program, bind, database, flags, variables } = launch;
         let not_started = |error| SubjectError::NotStarted { program: program.to_owned(), error };
         let mut folder = Scratch::make("ninetabs")?;
         let state = folder.path().join("state");
@@ -94,6 +168,7 @@ impl TestedServer {
             .args(flags)
             .env("TMPDIR", folder.path())
             .env("RUST_LOG", "off")
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -105,8 +180,7 @@ impl TestedServer {
             line.map(|address| address.trim().replace("tcp://", "http://")).ok_or(SubjectError::NotReady)
         };
         let (app, control) = (address("bind:")?, address("control_url:")?);
-        let follower = RecordFollower::start(&control).map_err(|error| not_started(error.into()))?;
-        Ok(TestedServer { follower, program, app, control, interrupt: interrupt.clone(), _folder: folder })
+        Ok(ChildServer { program, app, control, interrupt: interrupt.clone(), _folder: folder })
     }
 
     /// An address of the app.
@@ -114,14 +188,9 @@ impl TestedServer {
         format!("{}{path}", self.app)
     }
 
-    /// The app's port, for addresses with another name of this machine.
-    pub fn port(&self) -> &str {
-        self.app.rsplit(':').next().unwrap_or_default()
-    }
-
-    /// The address that it listens on, as `start_at` takes it.
-    pub fn bind(&self) -> String {
-        self.app.replace("http://", "tcp://")
+    /// The address of its control server: `http://HOST:PORT`.
+    pub fn control(&self) -> &str {
+        &self.control
     }
 
     /// Its process id.
@@ -129,38 +198,26 @@ impl TestedServer {
         self.program.id()
     }
 
-    /// The record so far.
-    pub fn follower(&self) -> &RecordFollower {
-        &self.follower
+    /// Its exit status, if it has ended by itself.
+    pub fn status(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.program.status()
     }
 
-    /// Its current stats.
-    pub fn stats(&self) -> Result<Value, SubjectError> {
-        Ok(http::get(&format!("{}/stats", self.control), ANSWER_WITHIN)?.json()?)
-    }
-
-    /// Stops it, and waits. Returns whether it ended by itself and with success.
-    pub fn stop(mut self) -> bool {
+    /// Asks it to stop. Does not block.
+    pub fn ask_to_stop(&mut self) {
         drop(self.program.child().stdin.take());
-        let ended = self.program.wait(Instant::now() + STOP_WITHIN);
-        matches!(ended, Ok(Some(status)) if status.success())
-    }
-
-    /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> bool {
-        !matches!(self.program.status(), Ok(None))
     }
 }
 
-impl Drop for TestedServer {
+impl Drop for ChildServer {
     fn drop(&mut self) {
-        drop(self.program.child().stdin.take());
+        self.ask_to_stop();
         // After an interrupt, this does not wait for a stop: dropping the program kills it.
         if self.interrupt.has_come() {
             return;
         }
         if let Ok(None) = self.program.wait(Instant::now() + STOP_WITHIN) {
-            log::warn!("the server under test did not stop, and is killed");
+            log::warn!("server process {} did not stop, and is killed", self.program.id());
         }
     }
 }
