@@ -134,6 +134,11 @@ impl Rails {
         &self.streams
     }
 
+    /// The hosts whose pages may show a page of the app in a frame.
+    pub fn framers(&self) -> Vec<String> {
+        self.hosts.sources()
+    }
+
     /// Refuses a request for a host that is not ours. Call this before any page.
     pub fn check_host(&self, request: &Request) -> Result<(), Response> {
         self.hosts.check(request)

@@ -376,7 +376,8 @@ impl Fixes {
     fn policy(&self, request: &Request) -> ContentSecurityPolicy {
         let pool_at = self.server.servers.pool_at(request);
         let connects = self.server.streams_at.iter().cloned().chain(pool_at).collect();
-        ContentSecurityPolicy { connects, ..Default::default() }
+        // As those of the app: the wall shows them.
+        ContentSecurityPolicy { connects, frame_ancestors: self.rails.framers(), ..Default::default() }
     }
 }
 

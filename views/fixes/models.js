@@ -5,6 +5,19 @@ const TITLE = document.title;
 let shown = 0;
 const at = id => document.getElementById(id);
 
+// In a tile of the wall, only the newest row is shown, and the requests carry the number of the tile.
+const ADDRESS = new URLSearchParams(location.search);
+const IS_TILE = ADDRESS.get('view') === 'tile';
+if (IS_TILE) {
+  document.documentElement.dataset.view = 'tile';
+}
+
+// The path with the name of this tab, by which the server's record knows it.
+function named(path, name) {
+  const tab = ADDRESS.get('tab') ?? name;
+  return tab === null ? path : path + (path.includes('?') ? '&' : '?') + 'tab=' + encodeURIComponent(tab);
+}
+
 function write(id, text) {
   at(id).textContent = text;
 }
@@ -25,8 +38,11 @@ function showModel(model) {
   at('models').children[MOST_ROWS]?.remove();
 }
 
-// Until the answer arrives, the waiting time is shown.
+// Until the answer arrives, the waiting time is shown. The wall measures the latency itself.
 async function askForAPage() {
+  if (IS_TILE) {
+    return;
+  }
   const began = performance.now();
   const waits = setInterval(() => write('page', 'waiting for ' + Math.round((performance.now() - began) / 1000) + ' s'), ASK_EVERY_MS);
   try {
