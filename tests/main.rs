@@ -4,6 +4,7 @@
 mod common;
 
 mod app;
+mod beside;
 mod cable;
 mod chromium;
 mod compare;

@@ -21,6 +21,7 @@ use super::files::claimed::Claimed;
 use super::files::output::PreparedOutput;
 use super::files::whole::{ReservedFile, unwritable};
 use super::files::{FileError, check_database};
+use super::second_server;
 use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::temporary_folder::MEMORY;
@@ -37,7 +38,7 @@ use crate::app::servers::{RunningServers, Started};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{AppSettings, Loop, Rails};
-use crate::control::{self, Control, Growth, Guard, Pages, Stop, Token, View};
+use crate::control::{self, Beside, Control, Growth, Guard, Pages, Stop, Token, View};
 use crate::fixes::{Fixes, Told};
 use crate::front::tiny_http::TinyHttpSettings;
 use crate::front::{AppServer, TinyHttpServer};
@@ -130,6 +131,8 @@ pub struct Running {
     outside_writers: Option<OutsideWriters>,
     pub control: Handle,
     pub app: Arc<AppServer>,
+    /// The second server of the wall.
+    beside: Arc<Beside>,
     /// Receives the orders to end that the control server got.
     pub stops: Receiver<Stop>,
     live: Arc<Streams>,
@@ -314,6 +317,7 @@ impl Running {
             }),
         });
         let (stop, stops) = orders;
+        let beside = Arc::new(Beside::new(second_server::settings(args, path)));
         let control = Control::new(
             Guard::new(hosts, args.control_token.0.clone())?,
             pages,
@@ -325,6 +329,7 @@ impl Running {
                 Arc::clone(&timeline),
                 services.clone(),
                 &command_line::typed(),
+                Arc::clone(&beside),
             ),
             stop,
             growth,
@@ -350,6 +355,7 @@ impl Running {
             // The server has the app, which has these facts: a counted reference would keep both forever.
             threads: Box::new(move || pool.upgrade().map(|server| server.size().max())),
         });
+        beside.listens_at(control.addr().port());
 
         let outside_writers = Some(OutsideWriters::watch(&database, &services)?);
         let produce = |every| Producer::start(&database, &services, every, args.keep_models, lull);
@@ -361,6 +367,7 @@ impl Running {
             outside_writers,
             control,
             app,
+            beside,
             stops,
             live,
             broadcaster,
@@ -402,6 +409,7 @@ impl Running {
         // The limit of a day keeps the clock from overflowing.
         let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
         self.app.stop_accepting();
+        self.beside.end("this server stops");
         let told = self.live.stop();
         if told > 0 {
             log::info!("{told} streams were ended, and their clients reconnect");
@@ -478,6 +486,7 @@ impl Running {
     /// Ends without notice to the clients. Only the control server completes its responses, one of which answers the
     /// order to halt.
     pub fn halt(mut self) {
+        self.beside.end("this server stops");
         self.control.shutdown(CONTROL_GRACE);
         drop(self.trace.take());
         // Its end would wait for the database.

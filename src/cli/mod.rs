@@ -23,6 +23,7 @@ pub mod logging;
 pub mod outlet;
 pub mod output;
 pub mod reproduce;
+mod second_server;
 pub mod serve;
 pub mod serve_args;
 pub mod signals;

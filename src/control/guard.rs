@@ -32,6 +32,8 @@ pub(super) enum Asks {
     ToLook,
     /// To read one of the control server's pages, to which a link may lead.
     ForPage,
+    /// The same, for a page that a page of another address may show in a frame, as its policy says.
+    ForFramedPage,
     ToChange,
 }
 
@@ -96,13 +98,17 @@ impl Guard {
             (_, Some(_), _) => is_of_our_page(),
             (Sender::Program, None, Asks::ToChange) => names_loopback(request),
             (Sender::Unknown, None, Asks::ToChange) => false,
-            (Sender::Program | Sender::Unknown, None, Asks::ToLook | Asks::ForPage) => true,
+            (Sender::Program | Sender::Unknown, None, _) => true,
             (Sender::Browser, None, Asks::ToLook) => {
                 let is_of_our_page = || is_of_our_page() || is_referred_by_us(request);
                 is_typed(request) || is_ours(request) || (has_no_origin(request) && is_of_our_page())
             }
             (Sender::Browser, None, Asks::ForPage) => {
                 is_typed(request) || is_ours(request) || is_followed(request)
+            }
+            (Sender::Browser, None, Asks::ForFramedPage) => {
+                let is_for_a_page = is_typed(request) || is_ours(request) || is_followed(request);
+                is_for_a_page || is_framed(request)
             }
         }
     }
@@ -263,6 +269,12 @@ fn is_followed(request: &Request) -> bool {
     let is_navigation = says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document");
     let is_unsaid = request.header("sec-fetch-site").is_none() && says("upgrade-insecure-requests", "1");
     has_no_origin(request) && (is_navigation || is_unsaid)
+}
+
+/// Whether the browser opens the page in a frame.
+fn is_framed(request: &Request) -> bool {
+    let says = |name, value| request.header(name) == Some(value);
+    has_no_origin(request) && says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "iframe")
 }
 
 #[cfg(test)]

@@ -28,9 +28,9 @@ pub(super) const MAX_ZOMBIES: usize = 64;
 /// Maximum number of unanswered page requests at one time.
 pub(super) const MAX_PAGES: usize = 16;
 /// The longest time that connecting may take: the listen queue may be full.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// After how long the client of a page gives up.
-const PAGE_WITHIN: Duration = Duration::from_secs(600);
+pub(super) const PAGE_WITHIN: Duration = Duration::from_secs(600);
 
 /// Why an order of the lab was not carried out.
 #[derive(Debug, Error)]
@@ -317,7 +317,8 @@ impl Laboratory {
         }
     }
 
-    fn url(&self, target: &str) -> String {
+    /// An address of the app.
+    pub fn url(&self, target: &str) -> String {
         format!("{}{target}", self.app)
     }
 
@@ -368,7 +369,8 @@ impl LabPage {
     }
 }
 
-fn read_whole(connection: Connection) -> Result<u16, HttpError> {
+/// Reads an answer to its end. Returns its status.
+pub(super) fn read_whole(connection: Connection) -> Result<u16, HttpError> {
     let (head, mut body) = connection.response()?;
     let mut buffer = [0; 4_096];
     while body.read(&mut buffer).map_err(HttpError::from_body)? > 0 {}

@@ -7,6 +7,8 @@
 //! docs/puma.md says what each counts.
 
 mod aside;
+mod beside;
+mod beside_latency;
 mod command;
 mod guard;
 mod laboratory;
@@ -33,6 +35,7 @@ use crossbeam_channel::Sender;
 use http::StatusCode;
 use minijinja::context;
 use serde::Serialize;
+use serde_json::json;
 
 use ninetabs_server::escape;
 use ninetabs_server::log_limit::limited;
@@ -51,6 +54,7 @@ use saved::SavedWindow;
 use steering::Steering;
 use viewers::Viewers;
 
+pub use beside::{Beside, BesideSettings};
 pub use guard::Guard;
 pub use pages::Pages;
 pub use sizing::Growth;
@@ -126,6 +130,9 @@ impl Control {
         let command = PumaCommand::of(path);
         let asks = match (command, method) {
             (Some(command), _) => command.asks(),
+            (None, "GET" | "HEAD") if path == WALL && self.view.beside.framed_by().is_some() => {
+                Asks::ForFramedPage
+            }
             (None, "GET" | "HEAD") if PAGES.contains(&path) => Asks::ForPage,
             (None, "GET" | "HEAD") => Asks::ToLook,
             (None, _) => Asks::ToChange,
@@ -178,12 +185,13 @@ impl Control {
             Ask::Lab => one_line(&self.view.laboratory.show()),
             Ask::Pool => one_line(&self.pool_strip.look(&self.view)),
             Ask::Threads => one_line(&self.view.threads()),
+            Ask::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             Ask::Report | Ask::Trace => {
                 let window = SavedWindow::of(&given, self.view.timeline.now_us())?;
                 self.saved(request, ask, window)
             }
-            Ask::Reap | Ask::MaxStreamAge | Ask::Frames => self.steering.obey(ask, &given),
+            Ask::Reap | Ask::MaxStreamAge | Ask::Frames | Ask::FramedBy => self.steering.obey(ask, &given),
             Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
                 match OnlyOne::take(&self.is_sizing) {
                     // This may occupy one pool thread. Further orders wait on threads of their own.
@@ -191,7 +199,7 @@ impl Control {
                     None => self.carry_out(&self.orders, request, ask, given),
                 }
             }
-            Ask::OpenTab | Ask::CloseTab | Ask::Zombies | Ask::Page => {
+            Ask::OpenTab | Ask::CloseTab | Ask::Zombies | Ask::Page | Ask::Latency | Ask::Beside => {
                 self.carry_out(&self.lab_orders, request, ask, given)
             }
         })
@@ -254,19 +262,34 @@ impl Control {
     }
 
     fn page(&self, request: &Request, path: &str) -> Response {
-        let (name, frames) = match path {
-            WALL => ("control/wall.html", self.hosts_of_tabs()),
-            _ => ("control/dashboard.html", Vec::new()),
+        let is_wall = path == WALL;
+        let beside = request.param("beside").filter(|_| is_wall);
+        // The wall of a second server, in a frame of the first one's page.
+        let framed_by = self.view.beside.framed_by().filter(|_| is_wall && request.param("bare").is_some());
+        let mut frames = if is_wall { self.hosts_of_tabs() } else { Vec::new() };
+        if beside.is_some() {
+            // The port of the second server is not known before it has started.
+            frames.push("http://127.0.0.1:*".to_owned());
+        }
+        let name = match (is_wall, framed_by.is_some(), beside.is_some()) {
+            (true, true, _) => "control/beside_frame.html",
+            (true, false, true) => "control/beside.html",
+            (true, false, false) => "control/wall.html",
+            (false, ..) => "control/dashboard.html",
         };
         let more = context! {
             app_port => self.view.server.addr().port(),
             query => self.guard.query(),
             tour => asks_for_the_tour(request),
             step => step_asked(request),
-            page => name.trim_start_matches("control/").trim_end_matches(".html"),
+            page => if is_wall { "wall" } else { "dashboard" },
             threads => self.steering.threads_at_the_start(),
+            own_fix => self.view.beside.own_fix(),
+            beside,
+            framed_by,
         };
-        self.pages.show(name, self.guard.page_token(), frames, more)
+        let framers = framed_by.map(framers_at).unwrap_or_default();
+        self.pages.show(name, self.guard.page_token(), frames, framers, more)
     }
 
     /// The addresses of the app that a frame may show, with loopback names only.
@@ -274,6 +297,11 @@ impl Control {
         let port = self.view.server.addr().port();
         ["*.localhost", "localhost", "127.0.0.1"].map(|host| format!("http://{host}:{port}")).into()
     }
+}
+
+/// The addresses of a control server at this port of this machine. A policy cannot name an IPv6 address.
+fn framers_at(port: u16) -> Vec<String> {
+    ["127.0.0.1", "localhost", "*.localhost"].map(|host| format!("http://{host}:{port}")).into()
 }
 
 /// Whether the address of the wall has `tour=1` or a `step`. Without them the page leaves the tour out.

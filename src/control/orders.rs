@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::StatusCode;
 use url::form_urlencoded;
 
+use super::beside;
 use super::laboratory::{MAX_TABS, MAX_ZOMBIES};
 use ninetabs_server::Request;
 
@@ -65,6 +66,10 @@ pub(super) enum Ask {
     SetThreads,
     SetDatabase,
     Reset,
+    Beside,
+    FramedBy,
+    Latency,
+    Viewers,
 }
 
 /// One row.
@@ -96,6 +101,8 @@ pub enum Takes {
     SecondsOrOff,
     /// An integer within these bounds.
     Number { what: &'static str, least: u64, most: u64 },
+    /// One of these names.
+    Name(&'static [&'static str]),
 }
 
 /// A value that was read.
@@ -104,6 +111,7 @@ pub enum Value {
     Off,
     Seconds(Duration),
     Number(u64),
+    Name(&'static str),
 }
 
 const fn optional(name: &'static str, takes: Takes) -> Parameter {
@@ -133,6 +141,8 @@ const MAX: Takes = Takes::Number { what: "a maximum number of threads", least: 1
 const THREADS: Takes =
     Takes::Number { what: "a number of threads (the minimum and the maximum)", least: 1, most: MAX_THREADS };
 
+const FIX: Takes = Takes::Name(beside::NAMES);
+const PORT: Takes = Takes::Number { what: "a port", least: 1, most: u16::MAX as u64 };
 const CONNECTIONS: Takes =
     Takes::Number { what: "a number of database connections", least: 1, most: MAX_THREADS };
 
@@ -163,6 +173,11 @@ pub const ALL: &[Order] = &[
     post("/lab/threads", Ask::SetThreads, &[needed("count", THREADS)]),
     post("/lab/database", Ask::SetDatabase, &[needed("size", CONNECTIONS)]),
     post("/lab/reset", Ask::Reset, NONE),
+    post("/lab/beside", Ask::Beside, &[needed("fix", FIX)]),
+    // A server gives these two to the second one, which it has started.
+    post("/lab/framed-by", Ask::FramedBy, &[needed("port", PORT)]),
+    get("/lab/viewers", Ask::Viewers, NONE),
+    post("/lab/latency", Ask::Latency, NONE),
 ];
 
 /// The row of a path.
@@ -200,6 +215,14 @@ impl Given {
     pub fn seconds(&self, name: &str) -> Option<Duration> {
         match self.value(name) {
             Some(Value::Seconds(seconds)) => Some(seconds),
+            _ => None,
+        }
+    }
+
+    /// One of the names that its row has.
+    pub fn name(&self, name: &str) -> Option<&'static str> {
+        match self.value(name) {
+            Some(Value::Name(text)) => Some(text),
             _ => None,
         }
     }
@@ -317,6 +340,7 @@ impl Takes {
                 let number = text.parse().ok().filter(|number| (least..=most).contains(number));
                 number.map(Value::Number)
             }
+            Takes::Name(names) => names.iter().find(|name| **name == text).map(|name| Value::Name(name)),
         };
         value.ok_or_else(|| self.says())
     }
@@ -329,6 +353,7 @@ impl Takes {
             Takes::SecondsOrOff => "a number of seconds above 0, such as 30 or 0.5, or off".to_owned(),
             Takes::Number { what, least, most: u64::MAX } => format!("{what}, at least {least}"),
             Takes::Number { what, least, most } => format!("{what} from {least} to {most}"),
+            Takes::Name(names) => format!("one of {}", names.join(", ")),
         }
     }
 
@@ -337,6 +362,7 @@ impl Takes {
             Takes::Seconds | Takes::SecondsAboveZero => "SECS",
             Takes::SecondsOrOff => "SECS|off",
             Takes::Number { .. } => "N",
+            Takes::Name(_) => "NAME",
         }
     }
 }
@@ -392,7 +418,10 @@ mod tests {
                         );
                     }
                 }
-                let works = "5";
+                let works = match takes {
+                    Takes::Name(names) => names[0],
+                    _ => "5",
+                };
                 assert!(ask(method, &format!("{path}?{name}={works}&token=x")).is_ok(), "{path}");
                 let twice = ask(method, &format!("{path}?{name}={works}&{name}={works}")).unwrap_err();
                 assert_eq!((twice.status.as_u16(), twice.text.contains("once")), (400, true), "{path}");

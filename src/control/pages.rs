@@ -16,6 +16,14 @@ use ninetabs_server::log_limit::limited;
 
 /// Every view, by its name in the folder `views/`.
 const EMBEDDED: &[TemplateSource] = &[
+    ("control/beside.css", include_str!("../../views/control/beside.css")),
+    ("control/beside.html", include_str!("../../views/control/beside.html")),
+    ("control/beside.js", include_str!("../../views/control/beside.js")),
+    ("control/beside_fix.js", include_str!("../../views/control/beside_fix.js")),
+    ("control/beside_frame.html", include_str!("../../views/control/beside_frame.html")),
+    ("control/beside_frame.js", include_str!("../../views/control/beside_frame.js")),
+    ("control/beside_half.html", include_str!("../../views/control/beside_half.html")),
+    ("control/beside_words.js", include_str!("../../views/control/beside_words.js")),
     ("control/connection.js", include_str!("../../views/control/connection.js")),
     ("control/control.css", include_str!("../../views/control/control.css")),
     ("control/dashboard.css", include_str!("../../views/control/dashboard.css")),
@@ -76,10 +84,17 @@ impl Pages {
         Ok(Pages { templates: Templates::new(EMBEDDED.to_vec(), folder)? })
     }
 
-    /// A page with this token. It may show frames of these addresses: sources of a
-    /// Content-Security-Policy, or none if that is empty.
-    pub(super) fn show(&self, name: &str, token: &str, frames: Vec<String>, more: Value) -> Response {
-        let policy = ContentSecurityPolicy { frames, ..Default::default() };
+    /// A page with this token. It may show frames of these addresses, and pages of these framers may show it in
+    /// a frame: sources of a Content-Security-Policy, or none if they are empty.
+    pub(super) fn show(
+        &self,
+        name: &str,
+        token: &str,
+        frames: Vec<String>,
+        framers: Vec<String>,
+        more: Value,
+    ) -> Response {
+        let policy = ContentSecurityPolicy { frames, frame_ancestors: framers, ..Default::default() };
         self.templates.page(name, None, &policy, context! { token, ..more })
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::beside::BesideShown;
 use super::laboratory;
 use super::warnings::Warning;
 use crate::app::broadcaster::Broadcaster;
@@ -89,6 +90,9 @@ pub(super) struct StateJson {
     pub max: usize,
     pub max_stream_age_s: Option<f64>,
     pub lab: laboratory::LabShown,
+    /// The second server that was started last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beside: Option<BesideShown>,
     /// The warnings, most serious first.
     pub warnings: Vec<Warning>,
 }

@@ -86,7 +86,21 @@ impl Steering {
                 self.view.watcher().frames_wait(waiting);
                 told(Ok::<_, String>(json!({ "waiting": waiting })))
             }
-            Ask::Events | Ask::Lab | Ask::Pool | Ask::Threads | Ask::Timeline | Ask::Report | Ask::Trace => {
+            Ask::Latency => told(self.view.latency.measure().map(|waits| json!({ "waits": waits }))),
+            Ask::Beside => told(self.view.beside.start(given.name("fix").unwrap_or_default())),
+            Ask::FramedBy => {
+                let port = number("port").and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+                self.view.beside.show_in_frames_of(port);
+                told(Ok::<_, String>(json!({ "port": port })))
+            }
+            Ask::Events
+            | Ask::Lab
+            | Ask::Pool
+            | Ask::Threads
+            | Ask::Timeline
+            | Ask::Report
+            | Ask::Trace
+            | Ask::Viewers => {
                 Err("it changes nothing; use GET".to_owned())
             }
         };
@@ -174,6 +188,7 @@ impl Steering {
             self.sizing.restore(&self.view, size)
         };
         sized.map_err(|error| error.to_string())?;
+        self.view.beside.end("it was reset");
         self.view.laboratory.close_all(|clients| self.closes(clients));
         self.view.live.set_max_age(max_stream_age);
         self.view.server.fill();
@@ -213,9 +228,17 @@ fn label(ask: Ask, given: &Given, opened: Option<u32>) -> Option<String> {
         Ask::Zombies => format!("{} zombies", number("count")),
         Ask::Page => "asked for a page".to_owned(),
         Ask::OpenTab => format!("opened tab {}", opened?),
-        // A wall reports the state of its frames, which orders nothing.
-        Ask::Frames => return None,
-        Ask::Events | Ask::Lab | Ask::Pool | Ask::Threads | Ask::Timeline | Ask::Report | Ask::Trace => return None,
+        Ask::Beside => format!("second server: {}", given.name("fix").unwrap_or_default()),
+        // A wall reports the state of its frames, and two walls measure, which orders nothing.
+        Ask::Frames | Ask::FramedBy | Ask::Latency => return None,
+        Ask::Events
+        | Ask::Lab
+        | Ask::Pool
+        | Ask::Threads
+        | Ask::Timeline
+        | Ask::Report
+        | Ask::Trace
+        | Ask::Viewers => return None,
     })
 }
 

@@ -4,6 +4,8 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::beside::Beside;
+use super::beside_latency::Latency;
 use super::laboratory::Laboratory;
 use super::stats::{self, StateJson, StatsJson, ThreadJson};
 use super::warnings::{Warning, WarningInput, warnings};
@@ -25,6 +27,8 @@ pub struct View {
     pub(super) broadcaster: Arc<Broadcaster>,
     pub(super) timeline: Arc<Timeline>,
     pub(super) laboratory: Arc<Laboratory>,
+    pub(super) latency: Arc<Latency>,
+    pub(super) beside: Arc<Beside>,
     pub(super) services: Services,
     watcher: Arc<Mutex<Watcher>>,
     /// The command line that started the server, without secrets.
@@ -44,8 +48,10 @@ impl View {
         timeline: Arc<Timeline>,
         services: Services,
         command: &str,
+        beside: Arc<Beside>,
     ) -> Self {
         let laboratory = Arc::new(Laboratory::new(server.addr()));
+        let latency = Arc::new(Latency::new(&laboratory));
         View {
             server,
             live,
@@ -53,6 +59,8 @@ impl View {
             broadcaster,
             timeline,
             laboratory,
+            latency,
+            beside,
             services,
             watcher: Arc::default(),
             command: command.into(),
@@ -127,6 +135,7 @@ impl View {
             min: size.min(),
             max: size.max(),
             lab: self.laboratory.show(),
+            beside: self.beside.shown(),
             warnings,
             max_stream_age_s: live.max_age().map(|age| age.as_secs_f64()),
         }

@@ -78,6 +78,11 @@ impl Viewers {
             .with_header("cache-control", "no-cache")
     }
 
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+
     fn seat(&self) -> Option<Seat> {
         let one_more = |taken| (taken < MAX_VIEWERS).then_some(taken + 1);
         let taken = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);

@@ -148,9 +148,14 @@ impl Browser {
 
     /// The value of an expression in the page of a tab's first frame, as `eval` returns it.
     pub fn eval_in_frame(&self, tab: &Tab, expression: &str) -> Value {
+        self.eval_in_frame_of(tab, "iframe", expression)
+    }
+
+    /// The same for the first frame that this selector matches.
+    pub fn eval_in_frame_of(&self, tab: &Tab, selector: &str, expression: &str) -> Value {
         self.look_at(tab);
         self.driven().runtime.block_on(async {
-            self.driven().client.find(Locator::Css("iframe")).await.unwrap().enter_frame().await.unwrap();
+            self.driven().client.find(Locator::Css(selector)).await.unwrap().enter_frame().await.unwrap();
         });
         self.eval_here(expression)
     }

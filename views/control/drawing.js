@@ -4,6 +4,7 @@ const MOST_BARS = 3;
 const ENDS = { gone: ['×', 'error'], reaped: ['R', 'reaped'], panicked: ['!', 'error'], unseen: ['?', 'quiet'] };
 const GONE_WORDS = [WORDS.gone, 'gone'];
 const SPARE_WORDS = WORDS.spare + ' (no request yet)';
+const PROBE_WORDS = 'a page, to measure its latency';
 // Orders that follow each other this closely share a label.
 const SHARED_US = 200e3;
 
@@ -205,8 +206,8 @@ class Drawing {
   // One bar for each request that waits, and for those that waited. A bar keeps its place.
   bars() {
     const { record } = this.shown;
-    const open = record.todo().filter(story => !story.isSpare).map(story => ({ story, from: story.queuedAt, to: null, thread: null }));
-    const over = record.waits.filter(wait => !wait.story.isSpare && this.x(wait.to) > 0);
+    const open = record.todo().filter(story => !story.isUncounted).map(story => ({ story, from: story.queuedAt, to: null, thread: null }));
+    const over = record.waits.filter(wait => !wait.story.isUncounted && this.x(wait.to) > 0);
     const all = [...over, ...open];
     const keys = new Map(all.map(bar => [bar, bar.story.request + '/' + bar.from]));
     const known = new Set(keys.values());
@@ -234,7 +235,8 @@ class Drawing {
 
   queue({ rows, queue: { top, tall } }) {
     const { ink, colors } = this;
-    const spare = this.shown.record.todo().find(story => story.isSpare);
+    const todo = this.shown.record.todo();
+    const spare = todo.find(story => story.isProbe) ?? todo.find(story => story.isSpare);
     ink.fillStyle = colors.line;
     const bars = this.bars();
     const count = Math.max(...bars.filter(bar => bar.to === null).map(bar => bar.slot + 1), 1);
@@ -262,12 +264,13 @@ class Drawing {
       ink.fillStyle = colors.quiet;
       ink.fillRect(from, y - 2, this.width - from, 4);
       this.font(this.small, 400);
-      const wide = this.wide(SPARE_WORDS);
+      const words = spare.isProbe ? PROBE_WORDS : SPARE_WORDS;
+      const wide = this.wide(words);
       const left = from - wide - 8 > 0 ? from - wide - 8 : this.width - wide - 12;
       ink.fillStyle = colors.paper;
       ink.fillRect(left - 4, y - this.small / 2, wide + 8, this.small);
       ink.fillStyle = colors.quiet;
-      ink.fillText(SPARE_WORDS, left, y + 1);
+      ink.fillText(words, left, y + 1);
     }
   }
 

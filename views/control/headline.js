@@ -15,8 +15,7 @@ function poolOf(record, now, max, goneAt) {
     held: held.length,
     gone: held.filter(lane => goneAt(lane.current.story) !== null).length,
     ioBound: held.filter(lane => lane.ioBound).length,
-    // Puma counts a spare connection as well, but it has not asked for anything.
-    waiting: record.todo().filter(story => !story.isSpare),
+    waiting: record.todo().filter(story => !story.isUncounted),
     zombies: held.filter(({ current: { story } }) => story.isStream && story.tab?.startsWith('zombie-')).length,
   };
 }

@@ -293,7 +293,7 @@ class Waiting {
       set(item.dataset, 'path', story.target ?? '');
       write(item, story.name);
     });
-    const hidden = record.todo().filter(story => !story.isSpare).length - MOST_BARS;
+    const hidden = record.todo().filter(story => !story.isUncounted).length - MOST_BARS;
     if (this.name) {
       write(this.name, hidden > 0 ? '+' + hidden : '');
     }

@@ -13,6 +13,7 @@
 const SHORT_US = 100e3;
 const LONGEST_NAME = 40;
 const LONGEST_LINE = 200;
+const PROBE = 'page-latency';
 
 class Story {
   constructor({ request, connection, port }) {
@@ -49,6 +50,16 @@ class Story {
   // A browser opens some connections in advance; the server has seen no request on this one.
   get isSpare() {
     return this.target === null;
+  }
+
+  // The request by which the latency of a page is measured (beside_latency.rs).
+  get isProbe() {
+    return this.tab === PROBE;
+  }
+
+  // Puma counts it as waiting, but it has not asked for anything, or only measures.
+  get isUncounted() {
+    return this.isSpare || this.isProbe;
   }
 
   // Its request line, for the tooltips.

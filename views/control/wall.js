@@ -8,10 +8,14 @@
 //   keys=off                  no keys
 const MOST_TABS = 16;
 const NUMBERS = ['No', 'One', 'Two', 'Three', 'Four', 'Five', 'Six', 'Seven', 'Eight', 'Nine', 'Ten'];
+// The wall of a second server has none: the page that shows it has those of both (beside.html).
+const HAS_CONTROLS = at('open-all') !== null;
 const feed = new Feed(TOKEN);
 const shown = new Shown(feed);
 // The tour is part of the page if the address asks for it.
 let tour = null;
+// On a second server: the fix whose page is in the frames (beside_fix.js).
+let fix = null;
 
 // In words up to ten, as in a sentence.
 function inWords(count) {
@@ -38,6 +42,7 @@ class Wall {
     // The line under the meter: what became of the tab that was closed last, or a message.
     this.lastClosed = null;
     this.message = '';
+    this.warns = true;
     // Nothing has been opened yet, so the headline asks a question.
     this.asks = true;
     this.headline = new Headline(at('headline'), at('spoken'));
@@ -68,7 +73,7 @@ class Wall {
   show() {
     this.tabs.forEach(tab => tab.show());
     const told = this.lastClosed?.closing;
-    const warning = feed.state?.warnings?.[0];
+    const warning = this.warns && feed.state?.warnings?.[0];
     write(at('said'), told ? afterClosing({ ...told, next: this.nextOf(told.story) }) : this.message || (warning ? warning.text + ' ' + warning.remedy : ''));
     at('unknown-hosts').hidden = !this.tabs.some(tab => tab.isOpen && tab.host.endsWith('.localhost') && tab.isLoaded && !tab.stories.length);
     this.tick();
@@ -118,9 +123,21 @@ class Wall {
     return this.hosts === 'one' ? one : 'tab' + number + '.localhost';
   }
 
+  // The page in the frames.
+  get path() {
+    return fix?.path ?? '/';
+  }
+
+  stateOf(tab) {
+    return fix ? fix.stateOf(tab) : tabState(tab);
+  }
+
   // How many connections of its host the other frames hold.
   taken(tab) {
     const others = this.tabs.filter(other => other !== tab && other.isOpen && other.host === tab.host);
+    if (fix?.keepsConnections) {
+      return others.filter(other => fix.listens(other)).length;
+    }
     return connectionsOf(others.flatMap(other => other.stories)).size;
   }
 
@@ -155,7 +172,9 @@ class Wall {
       tab.show();
     }
     set(this.list.dataset, 'many', String(count > 9));
-    write(at('open-all'), 'Open ' + inWords(count).toLowerCase());
+    if (HAS_CONTROLS) {
+      write(at('open-all'), 'Open ' + inWords(count).toLowerCase());
+    }
   }
 
   openAll() {
@@ -203,7 +222,9 @@ class Wall {
 
   setHosts(hosts) {
     this.hosts = hosts;
-    document.querySelector('[name="hosts"][value="' + hosts + '"]').checked = true;
+    if (HAS_CONTROLS) {
+      document.querySelector('[name="hosts"][value="' + hosts + '"]').checked = true;
+    }
   }
 
   // Replaces the tabs with this many closed ones on these hosts.
@@ -211,7 +232,9 @@ class Wall {
     this.closeAll();
     this.setHosts(hosts);
     this.setCount(count);
-    at('count').value = count;
+    if (HAS_CONTROLS) {
+      at('count').value = count;
+    }
     this.keepAddress();
   }
 

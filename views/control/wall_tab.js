@@ -64,7 +64,7 @@ class WallTab {
     frame.addEventListener('load', () => {
       this.loadedAt = feed.clock();
     });
-    frame.src = 'http://' + this.host + ':' + document.body.dataset.appPort + '/?tab=' + this.number + '&view=tile';
+    frame.src = 'http://' + this.host + ':' + document.body.dataset.appPort + this.wall.path + '?tab=' + this.number + '&view=tile';
     this.frame = frame;
     this.place.append(frame);
     this.labelButton();
@@ -120,7 +120,7 @@ class WallTab {
   }
 
   show() {
-    const is = tabState({
+    const is = this.wall.stateOf({
       isOpen: this.isOpen, stories: this.stories, taken: this.wall.taken(this), seenAt: this.wall.looks[0], isLoaded: this.isLoaded, turns: this.turns.size,
     });
     this.is = is;

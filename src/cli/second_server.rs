@@ -1,0 +1,81 @@
+//! What `/wall?beside=NAME` starts a second server with: the database of this one, and the flags that decide how
+//! its pool and its streams behave.
+
+use std::fmt::Display;
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use super::serve_args::ServeArgs;
+use crate::control::BesideSettings;
+use crate::lab::stage::in_seconds;
+
+/// For a server with these flags, whose database is this file.
+pub fn settings(args: &ServeArgs, database: &Path) -> BesideSettings {
+    BesideSettings {
+        database: std::path::absolute(database).unwrap_or_else(|_| database.to_owned()),
+        flags: flags(args),
+        token: args.control_token.0.clone(),
+        own_fix: args.fix.map(name),
+        is_local: [args.bind, args.control_url].iter().all(|it| it.ip().to_canonical().is_loopback()),
+    }
+}
+
+fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
+    let mut flags = vec![
+        ("--threads", format!("{}:{}", args.threads.min(), args.threads.max())),
+        ("--max-io-threads", args.max_io_threads.to_string()),
+        ("--front", name(args.front)),
+        ("--update-rate", in_seconds(args.update_rate)),
+        ("--max-stream-age", or(args.max_stream_age.0.map(in_seconds), "off")),
+        ("--reap-every", in_seconds(args.reap_every)),
+        ("--stream-cap", or(args.stream_cap.0, "off")),
+        ("--notice-close", name(args.notice_close)),
+        ("--retry", in_seconds(args.retry)),
+        ("--loop", name(args.stream_loop)),
+        ("--keep-models", args.keep_models.to_string()),
+        ("--db-pool", or(args.db_pool.0, "auto")),
+        ("--db-checkout-timeout", in_seconds(args.db_checkout_timeout)),
+        ("--db-lease", name(args.db_lease)),
+        ("--write-timeout", in_seconds(args.write_timeout)),
+    ];
+    flags.extend(args.views.iter().map(|folder| ("--views", folder.display().to_string())));
+    flags
+}
+
+/// A value as it is written on the command line.
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+fn or(value: Option<impl Display>, none: &str) -> String {
+    value.map_or_else(|| none.to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Arguments, Command};
+    use clap::Parser;
+
+    #[test]
+    fn the_flags_of_a_server_give_the_same_server_again() {
+        let given = "--threads 2:5 --max-io-threads 3 --front tiny-http --update-rate 200ms --max-stream-age 1.5 \
+                     --reap-every 0.5 --stream-cap 4 --notice-close write --retry 0.25 --loop faithful \
+                     --keep-models 7 --db-pool 4 --db-checkout-timeout 2 --db-lease query --write-timeout 3";
+        for given in ["", given] {
+            let once = parse(given.split_whitespace().map(str::to_owned).collect());
+            let again = flags(&once).into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+            let twice = parse(again);
+            assert_eq!(format!("{once:?}"), format!("{twice:?}"));
+        }
+    }
+
+    fn parse(flags: Vec<String>) -> ServeArgs {
+        let all = ["ninetabs".to_owned(), "serve".to_owned()].into_iter().chain(flags);
+        match Arguments::try_parse_from(all).unwrap().command {
+            Some(Command::Serve(args)) => *args,
+            _ => unreachable!("it is serve"),
+        }
+    }
+}
