@@ -32,7 +32,9 @@ class SecondWall {
   async start() {
     this.end('The second server starts.', false);
     const { ok, said } = await order('/lab/beside?fix=' + encodeURIComponent(NAME));
-    ok ? this.show(said) : this.end(said);
+    // What cannot be shown beside a plain server is refused each time.
+    ok ? this.show(said) : this.end(said, !String(said).startsWith('fix: '));
+    write(at('again'), 'Try again');
     return ok;
   }
 
@@ -97,6 +99,7 @@ class SecondWall {
     if (!this.frame || !beside) {
       return;
     }
+    write(at('again'), 'Start it again');
     this.isKnown ||= beside.control === this.origin;
     if (this.isKnown && beside.control !== this.origin) {
       this.end('Another page has started a second server, with ' + beside.fix + ', in place of this one.');

@@ -3,6 +3,7 @@
 // The latency is that of a request which the control server sends to its own app, once a second if
 // none is under way. When it was queued and answered is in the record.
 const MEASURE_EVERY_MS = 1000;
+const LONGEST_PART = 35;
 
 const asked = new URLSearchParams(location.search);
 // The headline asks no question, and the control server's warnings count the request that measures.
@@ -38,6 +39,8 @@ function latencyOf(record, now) {
 }
 
 function showLatency() {
+  // Each part of the headline stands on a line of its own.
+  set(at('headline').dataset, 'long', String([...at('headline').children].some(part => part.textContent.length > LONGEST_PART)));
   const [words, waits] = latencyOf(feed, feed.now()) ?? ['page: not measured yet', false];
   write(at('latency'), words);
   set(at('latency').dataset, 'waits', String(waits));
