@@ -198,8 +198,9 @@ mod tests {
         let arguments = Arguments::command();
         let ctl = arguments.find_subcommand("ctl").unwrap();
         // A report and a trace are files, not answers of one line.
-        let of_pages =
-            |path: &str| path.starts_with("/lab") || ["/events", "/pool", "/report", "/trace"].contains(&path);
+        let of_pages = |path: &str| {
+            path.starts_with("/lab") || ["/events", "/pool", "/report", "/trace"].contains(&path)
+        };
         for order in orders::ALL.iter().filter(|order| !of_pages(order.path)) {
             let command = ctl.find_subcommand(&order.path[1..]);
             let command = command.unwrap_or_else(|| panic!("ctl has no {}", order.path));

@@ -49,7 +49,7 @@ use command::PumaCommand;
 use guard::Asks;
 use orders::{Ask, Given, Wrong};
 use pages::STEPS;
-use pool::PoolStrip;
+use pool::PoolShown;
 use saved::SavedWindow;
 use steering::Steering;
 use viewers::Viewers;
@@ -89,7 +89,6 @@ pub struct Control {
     pages: Pages,
     view: View,
     viewers: Viewers,
-    pool_strip: PoolStrip,
     steering: Arc<Steering>,
     answers: Aside,
     /// Whether a pool thread is changing the number of the app's threads.
@@ -113,7 +112,6 @@ impl Control {
             guard,
             pages,
             viewers: Viewers::start(view.clone())?,
-            pool_strip: PoolStrip::default(),
             steering: Arc::new(Steering::new(view.clone(), growth)),
             view,
             answers: Aside::new("puma ctl answer", MOST_ANSWERS, WhenFull::CutTheFirst),
@@ -183,7 +181,7 @@ impl Control {
         Ok(match ask {
             Ask::Events => self.viewers.admit(request),
             Ask::Lab => one_line(&self.view.laboratory.show()),
-            Ask::Pool => one_line(&self.pool_strip.look(&self.view)),
+            Ask::Pool => one_line(&PoolShown::of(&self.view)),
             Ask::Threads => one_line(&self.view.threads()),
             Ask::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
             Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),

@@ -5,20 +5,13 @@
 //! connection: a page that kept one would use up one of the six that a browser opens to the control server,
 //! and the dashboard needs them.
 
-use std::sync::{Mutex, PoisonError};
-
 use serde::Serialize;
 
 use super::view::View;
-use super::warnings::Watcher;
 use ninetabs_server::Response;
 
 /// The path.
 pub(super) const PATH: &str = "/pool";
-
-/// The record, up to the last look. A look only reads what is new.
-#[derive(Default)]
-pub(super) struct PoolStrip(Mutex<Watcher>);
 
 /// The numbers, as the wall's meter counts them.
 #[derive(Debug, Serialize)]
@@ -31,13 +24,12 @@ pub(super) struct PoolShown {
     waiting: usize,
 }
 
-impl PoolStrip {
+impl PoolShown {
     /// The numbers of this moment.
-    pub fn look(&self, view: &View) -> PoolShown {
+    pub fn of(view: &View) -> PoolShown {
         view.server.look_at_todo();
-        // After a panic the record is as it was, or complete.
-        let mut watcher = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watcher.look(&view.timeline);
+        let mut watcher = view.watcher();
+        watcher.look(&view.timeline, &view.server.threads());
         let snapshot = watcher.snapshot();
         PoolShown {
             threads: view.server.size().max(),

@@ -100,9 +100,7 @@ impl Steering {
             | Ask::Timeline
             | Ask::Report
             | Ask::Trace
-            | Ask::Viewers => {
-                Err("it changes nothing; use GET".to_owned())
-            }
+            | Ask::Viewers => Err("it changes nothing; use GET".to_owned()),
         };
         if let Some(label) = label(ask, given, opened).filter(|_| done.is_ok()) {
             self.view.ordered(label);

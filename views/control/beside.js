@@ -32,7 +32,7 @@ class SecondWall {
   async start() {
     this.end('The second server starts.', false);
     const { ok, said } = await order('/lab/beside?fix=' + encodeURIComponent(NAME));
-    // What cannot be shown beside a plain server is refused each time.
+    // A fix that cannot be shown beside a plain server is refused each time.
     ok ? this.show(said) : this.end(said, !String(said).startsWith('fix: '));
     write(at('again'), 'Try again');
     return ok;
