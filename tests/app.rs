@@ -509,10 +509,13 @@ fn views_are_read_at_each_request() {
     let copy = |name: &Path| fs::copy(views.join(name), folder.path().join(name)).unwrap();
     copy(Path::new("application.css"));
     copy(Path::new("palette.css"));
-    for room in ["models", "control"] {
-        fs::create_dir(folder.path().join(room)).unwrap();
-        for entry in fs::read_dir(views.join(room)).unwrap() {
-            copy(&Path::new(room).join(entry.unwrap().file_name()));
+    for below in ["models", "control", "control/steps"] {
+        fs::create_dir(folder.path().join(below)).unwrap();
+        for entry in fs::read_dir(views.join(below)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_file() {
+                copy(&Path::new(below).join(entry.file_name()));
+            }
         }
     }
     let server = Server::start(&["--views", folder.path().to_str().unwrap()]);

@@ -38,7 +38,7 @@ use crate::app::servers::{RunningServers, Started};
 use crate::app::templates::ViewsError;
 use crate::app::views::Views;
 use crate::app::{AppSettings, Loop, Rails};
-use crate::control::{self, Beside, Control, Growth, Guard, Pages, Stop, Token, View};
+use crate::control::{self, Beside, Control, Growth, Guard, Pages, ServerParts, Stop, Token, View};
 use crate::fixes::{Fixes, Told};
 use crate::front::tiny_http::TinyHttpSettings;
 use crate::front::{AppServer, TinyHttpServer};
@@ -318,19 +318,18 @@ impl Running {
         });
         let (stop, stops) = orders;
         let beside = Arc::new(Beside::new(second_server::settings(args, path)));
+        let parts = ServerParts {
+            server: Arc::clone(&app),
+            live: Arc::clone(&live),
+            database: Arc::clone(&database),
+            broadcaster: Arc::clone(&broadcaster),
+            timeline: Arc::clone(&timeline),
+            services: services.clone(),
+        };
         let control = Control::new(
             Guard::new(hosts, args.control_token.0.clone())?,
             pages,
-            View::new(
-                Arc::clone(&app),
-                Arc::clone(&live),
-                Arc::clone(&database),
-                Arc::clone(&broadcaster),
-                Arc::clone(&timeline),
-                services.clone(),
-                &command_line::typed(),
-                Arc::clone(&beside),
-            ),
+            View::new(parts, &command_line::typed(), Arc::clone(&beside)),
             stop,
             growth,
         );

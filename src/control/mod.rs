@@ -59,7 +59,7 @@ pub use guard::Guard;
 pub use pages::Pages;
 pub use sizing::Growth;
 pub use token::{SAFE as SAFE_TOKEN, SHORTEST as SHORTEST_TOKEN, Token};
-pub use view::View;
+pub use view::{ServerParts, View};
 
 /// Threads of the control server. No client and no order holds one for long: see `aside`.
 pub const THREADS: RangeInclusive<usize> = 1..=4;

@@ -37,19 +37,21 @@ pub struct View {
     pub(super) run: Arc<str>,
 }
 
+/// The parts of a running server that a view reads.
+pub struct ServerParts {
+    pub server: Arc<AppServer>,
+    pub live: Arc<Streams>,
+    pub database: Arc<Database>,
+    pub broadcaster: Arc<Broadcaster>,
+    pub timeline: Arc<Timeline>,
+    pub services: Services,
+}
+
 impl View {
     /// Creates a view of the app's server, to which the lab's clients connect. `command` is the command line that
     /// started it, without secrets.
-    pub fn new(
-        server: Arc<AppServer>,
-        live: Arc<Streams>,
-        database: Arc<Database>,
-        broadcaster: Arc<Broadcaster>,
-        timeline: Arc<Timeline>,
-        services: Services,
-        command: &str,
-        beside: Arc<Beside>,
-    ) -> Self {
+    pub fn new(parts: ServerParts, command: &str, beside: Arc<Beside>) -> Self {
+        let ServerParts { server, live, database, broadcaster, timeline, services } = parts;
         let laboratory = Arc::new(Laboratory::new(server.addr()));
         let latency = Arc::new(Latency::new(&laboratory));
         View {
