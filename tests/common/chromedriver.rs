@@ -34,7 +34,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How many browsers run at once.
-const BROWSERS: usize = 4;
+const BROWSERS: usize = 3;
 
 static POOL: Pool =
     Pool { browsers: Mutex::new(Browsers { borrowed: 0, idle: Vec::new() }), returned: Condvar::new() };
