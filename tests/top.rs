@@ -89,9 +89,7 @@ fn nine_tabs_are_eight_held_lanes_and_one_in_the_queue() {
     drop(tabs.remove(0));
     terminal.wait_for("the ninth tab on a thread", |screen| {
         screen.lines().any(|line| line.starts_with("tp ") && line.ends_with("tab 9"))
-            && ["backlog 0", "to tab 1 failed (E", "took tab 9 after"]
-                .iter()
-                .all(|it| screen.contains(it))
+            && ["backlog 0", "to tab 1 failed (E", "took tab 9 after"].iter().all(|it| screen.contains(it))
     });
     terminal.press("q");
     assert_eq!(terminal.wait_for_exit().code(), Some(0));
