@@ -57,7 +57,7 @@ table! {
 }
 
 table! {
-    /// The line for a moment in a log, by the kind of the moment. [`line`] fills in the parts in braces.
+    /// The line for a moment in a log, by the kind of the moment. [`line()`] fills in the parts in braces.
     EVENTS;
     SPAWNED "spawned" "{thread} started"
     EXITED "exited" "{thread} ended"

@@ -1,7 +1,7 @@
 //! The template engine of all pages, which escapes every value.
 //!
 //! Templates are compiled into the binary, so that it runs in any folder. With `--views DIR` they are read
-//! from a folder at each request instead, so that an edit shows at the next reload. They are sent [`shortened`].
+//! from a folder at each request instead, so that an edit shows at the next reload. They are sent without comments and indentation.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The line of an event, for the last lines of the screen, in the [words](crate::words) of the dashboard's log.
+//! The line of an event, for the last lines of the screen, in the [words] of the dashboard's log.
 //!
 //! The lanes show what happens to each request all the time. These lines are for the other events.
 
