@@ -303,7 +303,7 @@ mod tests {
             for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 if path.extension().is_some_and(|it| it == "html") {
                     let page = fs::read_to_string(&path).unwrap();
-                    let is_whole = |line: &str| line.matches('`').count() % 2 == 0;
+                    let is_whole = |line: &str| line.matches('`').count().is_multiple_of(2);
                     assert!(page.lines().all(is_whole), "{} has a long template literal", path.display());
                 }
             }
