@@ -80,35 +80,59 @@ struct Open {
     generation: u64,
 }
 
-/// A reserved place, released when dropped.
+/// A reserved place. It is released when what it was reserved for is open, or when it is dropped.
 struct Reserved<'a> {
     laboratory: &'a Laboratory,
-    what: Kind,
+    /// `None` once it is released.
+    what: Option<Kind>,
     generation: u64,
 }
 
 enum Kind {
     Tab(u32),
-    Zombie,
+    Zombies(usize),
     Page,
 }
 
-impl Reserved<'_> {
-    /// Like [`Laboratory::keep`]. From then on the client counts as open.
-    fn keep<T>(self, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
-        self.laboratory.keep(self.generation, opened, insert)
+impl Kind {
+    fn release(self, open: &mut Open) {
+        match self {
+            Kind::Tab(number) => {
+                open.opening_tabs.remove(&number);
+            }
+            Kind::Zombies(count) => open.opening_zombies -= count,
+            Kind::Page => open.opening_pages -= 1,
+        }
+    }
+}
+
+impl<'a> Reserved<'a> {
+    fn new(laboratory: &'a Laboratory, what: Kind, generation: u64) -> Self {
+        Reserved { laboratory, what: Some(what), generation }
+    }
+
+    /// Keeps what was opened. Under the same lock the place is released, so that no client is counted twice.
+    /// After a reset the client is dropped, which closes it.
+    fn keep<T>(mut self, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
+        let mut open = self.laboratory.open();
+        if open.generation != self.generation {
+            // Dropping a tab joins its thread, so the lock is released first.
+            drop(open);
+            drop(opened);
+            return Err(LabError::Reset);
+        }
+        insert(&mut open, opened);
+        if let Some(what) = self.what.take() {
+            what.release(&mut open);
+        }
+        Ok(())
     }
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        let mut open = self.laboratory.open();
-        match self.what {
-            Kind::Tab(number) => {
-                open.opening_tabs.remove(&number);
-            }
-            Kind::Zombie => open.opening_zombies -= 1,
-            Kind::Page => open.opening_pages -= 1,
+        if let Some(what) = self.what.take() {
+            what.release(&mut self.laboratory.open());
         }
     }
 }
@@ -206,8 +230,7 @@ impl Laboratory {
             None => (1..=MAX_TABS).find(|number| !is_taken(*number)).ok_or(LabError::TooManyTabs)?,
         };
         open.opening_tabs.insert(number);
-        let generation = open.generation;
-        Ok((Reserved { laboratory: self, what: Kind::Tab(number), generation }, number))
+        Ok((Reserved::new(self, Kind::Tab(number), open.generation), number))
     }
 
     /// Closes a tab as its page would, with a FIN. Calls `before` with it just before.
@@ -220,26 +243,24 @@ impl Laboratory {
 
     /// Opens this many clients that request a stream and never read it.
     pub fn leave_zombies(&self, count: usize) -> Result<Vec<ShownZombie>, LabError> {
-        let (reserved, generation): (Vec<Reserved<'_>>, u64) = {
+        let reserved = {
             let mut open = self.open();
             let there = open.zombies.len() + open.opening_zombies;
             if there.saturating_add(count) > MAX_ZOMBIES {
                 return Err(LabError::TooManyZombies { wanted: count, there });
             }
             open.opening_zombies += count;
-            let generation = open.generation;
-            let reserve = |_| Reserved { laboratory: self, what: Kind::Zombie, generation };
-            ((0..count).map(reserve).collect(), generation)
+            Reserved::new(self, Kind::Zombies(count), open.generation)
         };
         // Opens all of them or none: if one fails, those that were opened are closed again.
         let mut opened = Vec::new();
-        for _ in &reserved {
-            self.check(generation)?;
+        for _ in 0..count {
+            self.check(reserved.generation)?;
             let number = self.count();
             opened.push((number, Zombie::open(&self.url(&zombie_target(number)))?));
         }
         let left = opened.iter().map(|(number, zombie)| show_zombie(*number, zombie)).collect();
-        self.keep(generation, opened, |open, opened| open.zombies.extend(opened))?;
+        reserved.keep(opened, |open, opened| open.zombies.extend(opened))?;
         Ok(left)
     }
 
@@ -257,7 +278,7 @@ impl Laboratory {
                 open.pages.remove(&oldest);
             }
             open.opening_pages += 1;
-            Reserved { laboratory: self, what: Kind::Page, generation: open.generation }
+            Reserved::new(self, Kind::Page, open.generation)
         };
         let number = self.count();
         let target = format!("/?tab=page-{number}");
@@ -325,19 +346,6 @@ impl Laboratory {
     /// Whether nothing was closed since an order of this generation began.
     fn check(&self, generation: u64) -> Result<(), LabError> {
         if self.open().generation == generation { Ok(()) } else { Err(LabError::Reset) }
-    }
-
-    /// Keeps what an order of this generation has opened. After a reset it is dropped, which closes it.
-    fn keep<T>(&self, generation: u64, opened: T, insert: impl FnOnce(&mut Open, T)) -> Result<(), LabError> {
-        let mut open = self.open();
-        if open.generation != generation {
-            // Dropping a tab joins its thread, so the lock is released first.
-            drop(open);
-            drop(opened);
-            return Err(LabError::Reset);
-        }
-        insert(&mut open, opened);
-        Ok(())
     }
 
     fn count(&self) -> usize {
