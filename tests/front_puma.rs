@@ -915,7 +915,7 @@ fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
         // end the kernel has the rest, and the thread is free.
         let mut body = Vec::new();
         server.wait_for_stats("a thread that has written all", |stats| {
-            client.by_ref().take(100).read_to_end(&mut body).unwrap();
+            Read::by_ref(&mut client).take(100).read_to_end(&mut body).unwrap();
             stats["busy_threads"] == 0
         });
         client.write_all(stray.as_bytes()).unwrap();
