@@ -29,6 +29,7 @@ pub mod serve_args;
 pub mod signals;
 pub mod state_file;
 pub mod tab;
+mod tab_notes;
 mod temporary_folder;
 pub mod token_file;
 pub mod top;

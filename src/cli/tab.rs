@@ -20,9 +20,10 @@ use super::duration::seconds;
 use super::failed;
 use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
+use super::tab_notes::Notes;
 use crate::lab::event_stream::ReceivedEvent;
 use crate::lab::http::parse_url;
-use crate::lab::tab::{Cause, Happens, Settings, Tab};
+use crate::lab::tab::{Happens, Settings, Tab};
 use ninetabs_server::escape;
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 
@@ -151,15 +152,20 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
         }
     };
     let mut left = args.events;
-    let mut has_ended = false;
+    let mut notes = Notes::default();
     loop {
         let what = select! {
             recv(happenings) -> happening => match happening {
                 Ok(happening) => happening.what,
                 Err(_) => return TabEnd::Failed,
             },
+            recv(notes.due()) -> _ => {
+                notes.opened().iter().for_each(|text| note(notes_to, text));
+                continue;
+            }
             recv(stop.receiver()) -> _ => return TabEnd::Done,
         };
+        notes.on(&what).iter().for_each(|text| note(notes_to, text));
         match what {
             Happens::Event(event) => match print(events_to, &event) {
                 Ok(()) => left = left.map(|left| left - 1),
@@ -169,42 +175,13 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
                     return TabEnd::Failed;
                 }
             },
-            Happens::Failed { reason } => {
-                note(notes_to, &format!("failed for good: {reason}"));
-                return TabEnd::Failed;
-            }
-            // The first time, the note also says that the tab keeps trying.
-            other @ Happens::Ended { .. } if !std::mem::replace(&mut has_ended, true) => {
-                note(notes_to, &format!("{}, as an EventSource does. Ctrl-C stops", describe(&other)));
-            }
-            other => note(notes_to, &describe(&other)),
+            Happens::Failed { .. } => return TabEnd::Failed,
+            _ => {}
         }
         if left == Some(0) {
             return TabEnd::Done;
         }
     }
-}
-
-fn describe(what: &Happens) -> String {
-    match what {
-        Happens::Connecting { local_port } => {
-            format!("connected from port {local_port}, waiting for an answer")
-        }
-        Happens::FirstByte { after } => format!("first byte after {:.1} ms", ms(*after)),
-        Happens::Opened { after } => format!("open after {:.1} ms", ms(*after)),
-        Happens::Ended { cause: Cause::Network(error), reconnect_in } => {
-            format!("{error}; trying again every {:.1} s", reconnect_in.as_secs_f64())
-        }
-        Happens::Ended { cause, reconnect_in } => {
-            format!("{cause}; reconnecting in {:.1} s", reconnect_in.as_secs_f64())
-        }
-        Happens::Failed { reason } => reason.to_string(),
-        Happens::Event(event) => event.data.clone(),
-    }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }
 
 fn print(to: &mut impl Write, event: &ReceivedEvent) -> io::Result<()> {
@@ -296,7 +273,7 @@ mod tests {
                         {\"type\":\"message\",\"data\":\"2\",\"lastEventId\":\"8\"}\n";
         assert_eq!(out.text(), expected);
         let notes = notes.text();
-        assert!(notes.contains("connected from port") && notes.contains("open after"), "{notes}");
+        assert!(notes.contains("connected from port") && notes.contains("streams after"), "{notes}");
         assert!(server.join().unwrap().contains("\r\nLast-Event-ID: 7\r\n"));
     }
 
