@@ -12,6 +12,9 @@ use thiserror::Error;
 
 use super::database::{CheckoutError, QueryError};
 
+/// What the lab's zombies put before their number.
+const ZOMBIE: &str = "zombie-";
+
 /// Why a stream's action ended.
 #[derive(Debug, Error)]
 pub enum Left {
@@ -23,7 +26,7 @@ pub enum Left {
 
 /// The log of one stream.
 pub struct StreamLog {
-    /// `tab 3`, or the connection's number in the record if the client sent no number of a tab.
+    /// `tab 3`, `zombie-3`, or the connection's number in the record for another client.
     name: String,
     thread: usize,
     began: Instant,
@@ -32,11 +35,9 @@ pub struct StreamLog {
 
 impl StreamLog {
     pub fn of(request: &Request) -> StreamLog {
-        let tab: Option<u32> = request.param("tab").and_then(|tab| tab.parse().ok());
-        let name = tab.map_or_else(
-            || format!("connection {}", request.subject().connection),
-            |tab| format!("tab {tab}"),
-        );
+        let connection = request.subject().connection;
+        let name = request.param("tab").and_then(|tab| client(&tab));
+        let name = name.unwrap_or_else(|| format!("connection {connection}"));
         StreamLog { name, thread: request.thread(), began: Instant::now(), is_open: false }
     }
 
@@ -81,6 +82,15 @@ impl StreamLog {
     }
 }
 
+/// The name of a client that says by `?tab=` what it is, as the pages show it. Other text stays out of the log.
+fn client(tab: &str) -> Option<String> {
+    let number = |text: &str| text.parse::<u32>().ok();
+    match tab.strip_prefix(ZOMBIE) {
+        Some(zombie) => number(zombie).map(|number| format!("{ZOMBIE}{number}")),
+        None => number(tab).map(|number| format!("tab {number}")),
+    }
+}
+
 fn lost(error: &WriteError) -> String {
     match &error.cause {
         // No write failed: the close was detected on the socket.
@@ -92,6 +102,20 @@ fn lost(error: &WriteError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_is_named_by_its_number_and_never_by_other_text() {
+        for (tab, name) in [
+            ("3", Some("tab 3")),
+            ("zombie-12", Some("zombie-12")),
+            ("zombie-", None),
+            ("zombie-1\n2", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(client(tab).as_deref(), name, "{tab:?}");
+        }
+    }
 
     #[test]
     fn a_failed_write_is_named_by_its_number_and_errno() {
