@@ -47,7 +47,7 @@ use ninetabs_server::{Request, Response};
 use aside::{Aside, AsideAnswer, SMALL, WhenFull};
 use command::PumaCommand;
 use guard::Asks;
-use orders::{Ask, Given, Wrong};
+use orders::{Ask, Deed, Given, Look, SavedFile, Wrong};
 use pages::STEPS;
 use pool::PoolShown;
 use saved::SavedWindow;
@@ -177,36 +177,49 @@ impl Control {
         }
         let Some(order) = orders::of_path(path) else { return Ok(unsupported()) };
         let given = order.read(request)?;
-        let ask = order.ask;
-        Ok(match ask {
-            Ask::Events => self.viewers.admit(request),
-            Ask::Lab => one_line(&self.view.laboratory.show()),
-            Ask::Pool => one_line(&PoolShown::of(&self.view)),
-            Ask::Threads => one_line(&self.view.threads()),
-            Ask::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
-            Ask::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
-            Ask::Report | Ask::Trace => {
-                let window = SavedWindow::of(&given, self.view.timeline.now_us())?;
-                self.saved(request, ask, window)
-            }
-            Ask::Reap | Ask::MaxStreamAge | Ask::Frames | Ask::FramedBy => self.steering.obey(ask, &given),
-            Ask::Resize | Ask::SetThreads | Ask::SetDatabase | Ask::Reset => {
-                match OnlyOne::take(&self.is_sizing) {
-                    // This may occupy one pool thread. Further orders wait on threads of their own.
-                    Some(_only) => self.steering.obey(ask, &given),
-                    None => self.carry_out(&self.orders, request, ask, given),
-                }
-            }
-            Ask::OpenTab | Ask::CloseTab | Ask::Zombies | Ask::Page | Ask::Latency | Ask::Beside => {
-                self.carry_out(&self.lab_orders, request, ask, given)
+        match order.ask {
+            Ask::Look(look) => self.look(request, look, &given),
+            Ask::Obey(deed) => Ok(self.order(request, deed, given)),
+        }
+    }
+
+    fn look(&self, request: &Request, look: Look, given: &Given) -> Result<Response, Wrong> {
+        Ok(match look {
+            Look::Events => self.viewers.admit(request),
+            Look::Lab => one_line(&self.view.laboratory.show()),
+            Look::Pool => one_line(&PoolShown::of(&self.view)),
+            Look::Threads => one_line(&self.view.threads()),
+            Look::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
+            Look::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
+            Look::Saved(file) => {
+                let window = SavedWindow::of(given, self.view.timeline.now_us())?;
+                self.saved(request, file, window)
             }
         })
     }
 
+    fn order(&self, request: &Request, deed: Deed, given: Given) -> Response {
+        match deed {
+            Deed::Reap | Deed::MaxStreamAge | Deed::Frames | Deed::FramedBy => {
+                self.steering.obey(deed, &given)
+            }
+            Deed::Resize | Deed::SetThreads | Deed::SetDatabase | Deed::Reset => {
+                match OnlyOne::take(&self.is_sizing) {
+                    // This may occupy one pool thread. Further orders wait on threads of their own.
+                    Some(_only) => self.steering.obey(deed, &given),
+                    None => self.carry_out(&self.orders, request, deed, given),
+                }
+            }
+            Deed::OpenTab | Deed::CloseTab | Deed::Zombies | Deed::Page | Deed::Latency | Deed::Beside => {
+                self.carry_out(&self.lab_orders, request, deed, given)
+            }
+        }
+    }
+
     /// Carries out an order that may wait for something.
-    fn carry_out(&self, aside: &Aside, request: &Request, ask: Ask, given: Given) -> Response {
+    fn carry_out(&self, aside: &Aside, request: &Request, deed: Deed, given: Given) -> Response {
         let steering = Arc::clone(&self.steering);
-        aside.run(request, move || AsideAnswer::Whole(steering.obey(ask, &given).with_default_headers()))
+        aside.run(request, move || AsideAnswer::Whole(steering.obey(deed, &given).with_default_headers()))
     }
 
     /// The timeline may be megabytes long, and is written while it is read.
@@ -225,13 +238,13 @@ impl Control {
     }
 
     /// A report or a trace of a window of the record. It is made and written by a thread of its own.
-    fn saved(&self, request: &Request, ask: Ask, window: SavedWindow) -> Response {
+    fn saved(&self, request: &Request, file: SavedFile, window: SavedWindow) -> Response {
         self.view.server.look_at_todo();
         if request.method() == "HEAD" {
-            return saved::with_head(Response::detach(drop), ask, &window);
+            return saved::with_head(Response::detach(drop), file, &window);
         }
         let view = self.view.clone();
-        self.answers.run(request, move || saved::answer(&view, ask, &window))
+        self.answers.run(request, move || saved::answer(&view, file, &window))
     }
 
     /// Models Puma::App::Status#call.

@@ -48,13 +48,32 @@ impl Method {
 /// The meaning of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
+    Look(Look),
+    Obey(Deed),
+}
+
+/// What a GET reads. It changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
     Events,
     Lab,
     Pool,
     Threads,
     Timeline,
+    Saved(SavedFile),
+    Viewers,
+}
+
+/// A file of a window of the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SavedFile {
     Report,
     Trace,
+}
+
+/// What a POST changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Deed {
     Reap,
     Resize,
     MaxStreamAge,
@@ -69,7 +88,6 @@ pub(super) enum Ask {
     Beside,
     FramedBy,
     Latency,
-    Viewers,
 }
 
 /// One row.
@@ -122,12 +140,12 @@ const fn needed(name: &'static str, takes: Takes) -> Parameter {
     Parameter { name, takes, is_needed: true }
 }
 
-const fn get(path: &'static str, ask: Ask, parameters: &'static [Parameter]) -> Order {
-    Order { path, method: Method::Get, parameters, ask }
+const fn get(path: &'static str, look: Look, parameters: &'static [Parameter]) -> Order {
+    Order { path, method: Method::Get, parameters, ask: Ask::Look(look) }
 }
 
-const fn post(path: &'static str, ask: Ask, parameters: &'static [Parameter]) -> Order {
-    Order { path, method: Method::Post, parameters, ask }
+const fn post(path: &'static str, deed: Deed, parameters: &'static [Parameter]) -> Order {
+    Order { path, method: Method::Post, parameters, ask: Ask::Obey(deed) }
 }
 
 const NONE: &[Parameter] = &[];
@@ -155,29 +173,29 @@ const WINDOW: &[Parameter] = &[
 
 /// All of them.
 pub const ALL: &[Order] = &[
-    get("/events", Ask::Events, NONE),
-    get("/lab", Ask::Lab, NONE),
-    get(super::pool::PATH, Ask::Pool, NONE),
-    get("/threads", Ask::Threads, NONE),
-    get("/timeline", Ask::Timeline, &[optional("after", MOMENT)]),
-    get("/report", Ask::Report, WINDOW),
-    get("/trace", Ask::Trace, WINDOW),
-    post("/reap", Ask::Reap, &[optional("older-than", Takes::Seconds)]),
-    post("/resize", Ask::Resize, &[optional("min", MIN), optional("max", MAX)]),
-    post("/max-stream-age", Ask::MaxStreamAge, &[needed("secs", Takes::SecondsOrOff)]),
-    post("/lab/tabs/open", Ask::OpenTab, &[optional("tab", TAB)]),
-    post("/lab/tabs/close", Ask::CloseTab, &[needed("tab", TAB)]),
-    post("/lab/zombies", Ask::Zombies, &[optional("count", ZOMBIES)]),
-    post("/lab/page", Ask::Page, NONE),
-    post("/lab/frames", Ask::Frames, &[needed("waiting", FRAMES)]),
-    post("/lab/threads", Ask::SetThreads, &[needed("count", THREADS)]),
-    post("/lab/database", Ask::SetDatabase, &[needed("size", CONNECTIONS)]),
-    post("/lab/reset", Ask::Reset, NONE),
-    post("/lab/beside", Ask::Beside, &[needed("fix", FIX)]),
+    get("/events", Look::Events, NONE),
+    get("/lab", Look::Lab, NONE),
+    get(super::pool::PATH, Look::Pool, NONE),
+    get("/threads", Look::Threads, NONE),
+    get("/timeline", Look::Timeline, &[optional("after", MOMENT)]),
+    get("/report", Look::Saved(SavedFile::Report), WINDOW),
+    get("/trace", Look::Saved(SavedFile::Trace), WINDOW),
+    post("/reap", Deed::Reap, &[optional("older-than", Takes::Seconds)]),
+    post("/resize", Deed::Resize, &[optional("min", MIN), optional("max", MAX)]),
+    post("/max-stream-age", Deed::MaxStreamAge, &[needed("secs", Takes::SecondsOrOff)]),
+    post("/lab/tabs/open", Deed::OpenTab, &[optional("tab", TAB)]),
+    post("/lab/tabs/close", Deed::CloseTab, &[needed("tab", TAB)]),
+    post("/lab/zombies", Deed::Zombies, &[optional("count", ZOMBIES)]),
+    post("/lab/page", Deed::Page, NONE),
+    post("/lab/frames", Deed::Frames, &[needed("waiting", FRAMES)]),
+    post("/lab/threads", Deed::SetThreads, &[needed("count", THREADS)]),
+    post("/lab/database", Deed::SetDatabase, &[needed("size", CONNECTIONS)]),
+    post("/lab/reset", Deed::Reset, NONE),
+    post("/lab/beside", Deed::Beside, &[needed("fix", FIX)]),
     // A server gives these two to the second one, which it has started.
-    post("/lab/framed-by", Ask::FramedBy, &[needed("port", PORT)]),
-    get("/lab/viewers", Ask::Viewers, NONE),
-    post("/lab/latency", Ask::Latency, NONE),
+    post("/lab/framed-by", Deed::FramedBy, &[needed("port", PORT)]),
+    get("/lab/viewers", Look::Viewers, NONE),
+    post("/lab/latency", Deed::Latency, NONE),
 ];
 
 /// The row of a path.
@@ -379,6 +397,15 @@ mod tests {
     fn ask(method: &'static str, target: &str) -> Result<Given, Wrong> {
         let request = Request::builder().method(method).path(target).build().unwrap();
         of_path(request.path()).unwrap().read(&request)
+    }
+
+    #[test]
+    fn every_path_that_is_read_is_documented() {
+        let text = include_str!("../../docs/puma.md");
+        for order in ALL.iter().filter(|order| order.method == Method::Get) {
+            let is_there = ["`", "?"].iter().any(|end| text.contains(&format!("`GET {}{end}", order.path)));
+            assert!(is_there, "docs/puma.md lacks GET {}", order.path);
+        }
     }
 
     #[test]

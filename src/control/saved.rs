@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 
 use super::aside::AsideAnswer;
-use super::orders::{Ask, Given, Wrong, unprocessable};
+use super::orders::{Given, SavedFile, Wrong, unprocessable};
 use super::view::View;
 use crate::front::AppServer;
 use crate::lab::record::Record;
@@ -48,7 +48,7 @@ impl SavedWindow {
         if from_us < to_us {
             return Ok(SavedWindow { from_us, to_us, now_us });
         }
-        Err(unprocessable(match given.has("from") {
+        Err(unprocessable(match given.has("from") && to_us > 0 {
             true => {
                 format!("from: give a number of seconds below {}, where the window ends", to_us as f64 / 1e6)
             }
@@ -63,27 +63,27 @@ impl SavedWindow {
 }
 
 /// The header fields of a file to be saved.
-pub(super) fn with_head(response: Response, ask: Ask, window: &SavedWindow) -> Response {
+pub(super) fn with_head(response: Response, file: SavedFile, window: &SavedWindow) -> Response {
     // Digits only, so that the name is one on every system.
     let stamp: String =
         timestamp::seconds(window.until()).to_string().chars().filter(char::is_ascii_digit).collect();
-    let (content_type, name) = match ask {
-        Ask::Report => ("text/html; charset=utf-8", format!("ninetabs-report-{stamp}.html")),
-        _ => ("application/json", format!("ninetabs-trace-{stamp}.json")),
+    let (content_type, name) = match file {
+        SavedFile::Report => ("text/html; charset=utf-8", format!("ninetabs-report-{stamp}.html")),
+        SavedFile::Trace => ("application/json", format!("ninetabs-trace-{stamp}.json")),
     };
     let response = response
         .with_header("content-type", content_type)
         .with_header("content-disposition", format!("attachment; filename=\"{name}\""))
         .with_header("cache-control", "no-store")
         .with_header("x-content-type-options", "nosniff");
-    if ask == Ask::Report { response.with_header("content-security-policy", POLICY) } else { response }
+    if file == SavedFile::Report { response.with_header("content-security-policy", POLICY) } else { response }
 }
 
 /// Makes the file.
-pub(super) fn answer(view: &View, ask: Ask, window: &SavedWindow) -> AsideAnswer {
+pub(super) fn answer(view: &View, file: SavedFile, window: &SavedWindow) -> AsideAnswer {
     let stretch = view.timeline.until(window.to_us);
-    let head = with_head(Response::bare(StatusCode::OK), ask, window);
-    if ask == Ask::Report {
+    let head = with_head(Response::bare(StatusCode::OK), file, window);
+    if file == SavedFile::Report {
         return AsideAnswer::Whole(match report(view, &stretch, window) {
             Ok(page) => head.with_body(page),
             Err(error) => {
@@ -182,6 +182,7 @@ mod tests {
             ("?from=5&to=5", "from: give a number of seconds below 5, where the window ends"),
             ("?from=200", "from: give a number of seconds below 100.5, where the window ends"),
             ("?to=0", "to: give a number of seconds above 0"),
+            ("?from=0&to=0", "to: give a number of seconds above 0"),
         ] {
             assert_eq!(window(query, 100_500_000), Err(text.to_owned()), "{query}");
         }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::laboratory::{LabClient, ShownTab};
 use super::one_line;
-use super::orders::{Ask, Given};
+use super::orders::{Deed, Given};
 use super::sizing::{Growth, Sizing};
 use super::view::View;
 use ninetabs_server::Response;
@@ -48,61 +48,53 @@ impl Steering {
     }
 
     /// Carries out an order, or answers 422 with a sentence that names the parameter.
-    pub fn obey(&self, ask: Ask, given: &Given) -> Response {
+    pub fn obey(&self, deed: Deed, given: &Given) -> Response {
         let number = |name| given.number(name).and_then(|number| usize::try_from(number).ok());
         // The table of orders has already checked the bounds of the tab's number.
         let tab = || number("tab").and_then(|tab| u32::try_from(tab).ok());
         let laboratory = &self.view.laboratory;
         let mut opened = None;
-        let done = match ask {
-            Ask::Reap => {
+        let done = match deed {
+            Deed::Reap => {
                 let at_least = given.seconds("older-than").unwrap_or_default();
                 told(Ok::<_, String>(json!({ "reaped": self.view.live.reap(at_least) })))
             }
-            Ask::MaxStreamAge => {
+            Deed::MaxStreamAge => {
                 self.view.live.set_max_age(given.seconds("secs"));
                 told(Ok::<_, String>(json!({ "max_stream_age_s": self.max_age_s() })))
             }
-            Ask::Resize => self.resize(number("min"), number("max")),
-            Ask::SetThreads => self.set_threads(number("count").unwrap_or_default()),
-            Ask::SetDatabase => self.set_database(number("size").unwrap_or_default()),
-            Ask::Reset => self.reset(),
-            Ask::OpenTab => {
+            Deed::Resize => self.resize(number("min"), number("max")),
+            Deed::SetThreads => self.set_threads(number("count").unwrap_or_default()),
+            Deed::SetDatabase => self.set_database(number("size").unwrap_or_default()),
+            Deed::Reset => self.reset(),
+            Deed::OpenTab => {
                 let tab = laboratory.open_tab(tab());
                 opened = tab.as_ref().ok().map(ShownTab::number);
                 told(tab)
             }
-            Ask::CloseTab => {
+            Deed::CloseTab => {
                 let closed = laboratory.close_tab(tab().unwrap_or_default(), |clients| self.closes(clients));
                 told(closed.map(|tab| json!({ "closed": tab })))
             }
-            Ask::Zombies => {
+            Deed::Zombies => {
                 let zombies = laboratory.leave_zombies(number("count").unwrap_or(1));
                 told(zombies.map(|zombies| json!({ "zombies": zombies })))
             }
-            Ask::Page => told(laboratory.ask_for_page()),
-            Ask::Frames => {
+            Deed::Page => told(laboratory.ask_for_page()),
+            Deed::Frames => {
                 let waiting = number("waiting").unwrap_or_default();
                 self.view.watcher().frames_wait(waiting);
                 told(Ok::<_, String>(json!({ "waiting": waiting })))
             }
-            Ask::Latency => told(self.view.latency.measure().map(|waits| json!({ "waits": waits }))),
-            Ask::Beside => told(self.view.beside.start(given.name("fix").unwrap_or_default())),
-            Ask::FramedBy => {
+            Deed::Latency => told(self.view.latency.measure().map(|waits| json!({ "waits": waits }))),
+            Deed::Beside => told(self.view.beside.start(given.name("fix").unwrap_or_default())),
+            Deed::FramedBy => {
                 let port = number("port").and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
                 self.view.beside.show_in_frames_of(port);
                 told(Ok::<_, String>(json!({ "port": port })))
             }
-            Ask::Events
-            | Ask::Lab
-            | Ask::Pool
-            | Ask::Threads
-            | Ask::Timeline
-            | Ask::Report
-            | Ask::Trace
-            | Ask::Viewers => Err("it changes nothing; use GET".to_owned()),
         };
-        if let Some(label) = label(ask, given, opened).filter(|_| done.is_ok()) {
+        if let Some(label) = label(deed, given, opened).filter(|_| done.is_ok()) {
             self.view.ordered(label);
         }
         done.unwrap_or_else(|wrong| Response::line(StatusCode::UNPROCESSABLE_ENTITY, &wrong))
@@ -205,38 +197,30 @@ impl Steering {
 }
 
 /// The text of an order that was carried out, for the record. `opened` is the tab that it has opened.
-fn label(ask: Ask, given: &Given, opened: Option<u32>) -> Option<String> {
+fn label(deed: Deed, given: &Given, opened: Option<u32>) -> Option<String> {
     let number = |name| given.number(name).unwrap_or(1);
-    Some(match ask {
-        Ask::Reap => "reap".to_owned(),
-        Ask::MaxStreamAge => match given.seconds("secs") {
+    Some(match deed {
+        Deed::Reap => "reap".to_owned(),
+        Deed::MaxStreamAge => match given.seconds("secs") {
             Some(age) => format!("max age {} s", age.as_secs_f64()),
             None => "max age off".to_owned(),
         },
-        Ask::Resize => match (given.number("min"), given.number("max")) {
+        Deed::Resize => match (given.number("min"), given.number("max")) {
             (_, Some(max)) => format!("at most {max} threads"),
             (Some(min), None) => format!("at least {min} threads"),
             (None, None) => return None,
         },
-        Ask::SetThreads => format!("{} threads", number("count")),
-        Ask::SetDatabase => format!("{} database connections", number("size")),
-        Ask::Reset => "reset".to_owned(),
-        Ask::CloseTab => format!("closed tab {}", number("tab")),
-        Ask::Zombies if number("count") == 1 => "a zombie".to_owned(),
-        Ask::Zombies => format!("{} zombies", number("count")),
-        Ask::Page => "asked for a page".to_owned(),
-        Ask::OpenTab => format!("opened tab {}", opened?),
-        Ask::Beside => format!("second server: {}", given.name("fix").unwrap_or_default()),
+        Deed::SetThreads => format!("{} threads", number("count")),
+        Deed::SetDatabase => format!("{} database connections", number("size")),
+        Deed::Reset => "reset".to_owned(),
+        Deed::CloseTab => format!("closed tab {}", number("tab")),
+        Deed::Zombies if number("count") == 1 => "a zombie".to_owned(),
+        Deed::Zombies => format!("{} zombies", number("count")),
+        Deed::Page => "asked for a page".to_owned(),
+        Deed::OpenTab => format!("opened tab {}", opened?),
+        Deed::Beside => format!("second server: {}", given.name("fix").unwrap_or_default()),
         // A wall reports the state of its frames, and two walls measure, which orders nothing.
-        Ask::Frames | Ask::FramedBy | Ask::Latency => return None,
-        Ask::Events
-        | Ask::Lab
-        | Ask::Pool
-        | Ask::Threads
-        | Ask::Timeline
-        | Ask::Report
-        | Ask::Trace
-        | Ask::Viewers => return None,
+        Deed::Frames | Deed::FramedBy | Deed::Latency => return None,
     })
 }
 
