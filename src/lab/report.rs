@@ -16,7 +16,10 @@ use super::stage::{Plan, Scene, spoken};
 use super::story::Story;
 use crate::timestamp;
 
+pub mod size;
 pub mod window;
+
+use size::Detail;
 
 /// The parts of the page, by their names in the folder `views/`.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -49,9 +52,13 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// The page.
+    /// The page. It has at most [`size::MOST_BYTES`] as long as it can have them without pictures.
     pub fn html(&self) -> Result<String, ReportError> {
-        let acts = self.outcomes.iter().map(act).collect::<Result<Vec<_>, _>>()?;
+        size::fitting(|detail| self.render(detail))
+    }
+
+    fn render(&self, detail: Detail) -> Result<String, ReportError> {
+        let acts = self.outcomes.iter().map(|outcome| act(outcome, detail)).collect::<Result<Vec<_>, _>>()?;
         let claims = || self.outcomes.iter().flat_map(|outcome| &outcome.verdict.claims);
         let plan = self.plan;
         let mut environment = Environment::new();
@@ -60,6 +67,7 @@ impl Report<'_> {
         }
         Ok(environment.get_template("report/report.html")?.render(context! {
             acts,
+            left_out => detail.left_out(),
             broken => self.broken,
             claims => claims().count(),
             failed => claims().filter(|claim| !claim.held).count(),
@@ -119,7 +127,7 @@ pub fn date(time: SystemTime) -> String {
     format!("{} {} {}, {} UTC", number(8..10), month.unwrap_or(&""), part(0..4), part(11..16))
 }
 
-fn act(outcome: &Outcome) -> Result<Value, PictureError> {
+fn act(outcome: &Outcome, detail: Detail) -> Result<Value, PictureError> {
     let Outcome { verdict, heading, expects, why, conclusion, scenes, .. } = outcome;
     let figures = outcome.main_scene().map(figures).unwrap_or_default();
     Ok(context! {
@@ -130,14 +138,14 @@ fn act(outcome: &Outcome) -> Result<Value, PictureError> {
         expects,
         why,
         conclusion => capitalized(conclusion),
-        pictures => scenes.iter().map(picture).collect::<Result<Vec<_>, _>>()?,
+        pictures => scenes.iter().map(|scene| picture(scene, detail)).collect::<Result<Vec<_>, _>>()?,
         figures,
     })
 }
 
-fn picture(scene: &Scene) -> Result<Value, PictureError> {
+fn picture(scene: &Scene, detail: Detail) -> Result<Value, PictureError> {
     let look = PictureLook { label: &scene.caption, folds_idle: true, ..PictureLook::default() };
-    Ok(context! { caption => capitalized(&scene.caption), svg => picture::draw(scene, &look)? })
+    Ok(context! { caption => capitalized(&scene.caption), svg => detail.draw(scene, look)? })
 }
 
 /// A claim as the templates show it.

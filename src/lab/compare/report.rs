@@ -7,8 +7,9 @@ use minijinja::{Environment, Value, context};
 
 use super::super::narrator::wrapped;
 use super::super::picture::{self, PictureLook};
+use super::super::report::size::{self, Detail};
 use super::super::report::{ReportError, claim, date};
-use super::super::stage::spoken;
+use super::super::stage::{Scene, spoken};
 use super::columns::{COLUMNS, CellTone, Column, Group};
 use super::{ComparePlan, Row, summary};
 
@@ -124,8 +125,12 @@ pub struct CompareReport<'a> {
 }
 
 impl CompareReport<'_> {
-    /// The page.
+    /// The page. It has at most [`size::MOST_BYTES`].
     pub fn html(&self) -> Result<String, ReportError> {
+        size::fitting(|detail| self.render(detail))
+    }
+
+    fn render(&self, detail: Detail) -> Result<String, ReportError> {
         let CompareReport { plan, rows, .. } = self;
         // All pictures have the same time span: that of the shortest one.
         let scenes = || rows.iter().filter_map(|row| row.scene.as_ref());
@@ -141,7 +146,9 @@ impl CompareReport<'_> {
             .iter()
             .filter_map(|column| Some(format!("{} {}", column.heading, column.same_in_all(rows, plan)?)))
             .collect();
-        let measured = |row: &Row| measured(row, &shown, plan, span_us);
+        let measured = |row: &Row| measured(row, &shown, plan, span_us, detail);
+        let until_us = |scene: &Scene| span_us.map(|span_us| scene.from_us + span_us);
+        let legend = picture::legend(scenes(), until_us)?;
         let claims = || rows.iter().flat_map(|row| &row.claims);
         let pace = &plan.pace;
         let mut environment = Environment::new();
@@ -150,6 +157,8 @@ impl CompareReport<'_> {
         }
         Ok(environment.get_template("report/compare.html")?.render(context! {
             rows => rows.iter().map(measured).collect::<Result<Vec<_>, _>>()?,
+            left_out => detail.left_out(),
+            legend,
             groups => groups.into_iter().collect::<Vec<_>>(),
             same => (!same.is_empty()).then(|| same.join(", ")),
             headline => summary::headline(rows, plan),
@@ -182,20 +191,25 @@ fn measured(
     shown: &[&Column],
     plan: &ComparePlan,
     span_us: Option<u64>,
+    detail: Detail,
 ) -> Result<Value, ReportError> {
     let label = format!("Lanes of {}", row.fix);
     let lanes = row.scene.as_ref().map(|scene| {
         let until_us = span_us.map(|span_us| scene.from_us + span_us);
-        picture::draw(
-            scene,
-            &PictureLook { label: &label, until_us, folds_idle: true, ..PictureLook::default() },
-        )
+        let look = PictureLook {
+            label: &label,
+            until_us,
+            folds_idle: true,
+            without_legend: true,
+            ..PictureLook::default()
+        };
+        detail.draw(scene, look)
     });
     // In the order of the groups.
     let columns = Group::ALL.into_iter().flat_map(|group| shown.iter().filter(move |it| it.group == group));
     let cells = columns.map(|column| {
         let cell = column.cell(row, plan);
-        context! { heading => column.heading, text => cell.text, class => cell.tone.class() }
+        context! { text => cell.text, class => cell.tone.class() }
     });
     Ok(context! {
         fix => row.fix,
@@ -203,7 +217,7 @@ fn measured(
         held => row.held(),
         cells => cells.collect::<Vec<_>>(),
         claims => row.claims.iter().map(claim).collect::<Vec<_>>(),
-        lanes => lanes.transpose()?,
+        lanes => lanes.transpose()?.flatten(),
     })
 }
 
@@ -212,6 +226,8 @@ mod tests {
     use super::super::Spread;
     use super::super::tests::{plan, rows};
     use super::*;
+    use crate::lab::record::tests::two_threads;
+    use crate::lab::story::Story;
 
     fn with_unmeasured() -> Vec<Row> {
         let unmeasured = Row { fix: "shared-worker", note: Some("none".into()), ..Row::default() };
@@ -247,6 +263,40 @@ mod tests {
         assert!(text.contains("| `naive` | 8 | never | 1012.5 / never |"), "{text}");
         let columns = text.lines().map(|line| line.matches('|').count()).collect::<Vec<_>>();
         assert_eq!(columns, [18; 5]);
+    }
+
+    /// A row of a busy server: eight threads with many streams, and pages on each of them.
+    fn busy(pages: u64) -> Row {
+        let mut record = two_threads();
+        let (stream, page) = (record.stories[&2].clone(), record.stories[&3].clone());
+        record.stories.clear();
+        let mut add = |of: &Story, thread: usize, from_us: u64, for_us: u64| {
+            let request = record.stories.len() as u64 + 1;
+            let mut story = Story { request, started: Some((from_us, thread)), ..of.clone() };
+            (story.queued_us, story.finished_us) = (from_us, Some(from_us + for_us));
+            story.writes_us = (0..20).map(|write| from_us + write * for_us / 20).collect();
+            record.stories.insert(request, story);
+        };
+        for thread in 1..=8 {
+            (0..6).for_each(|turn| add(&stream, thread, 50_000 + turn * 1_000_000, 400_000));
+            (0..pages).for_each(|number| add(&page, thread, 500_000 + number * 7_000_000 / pages, 300));
+        }
+        record.now_us = 8_000_000;
+        let scene = Some(Scene { caption: "busy".into(), record, from_us: 0 });
+        Row { scene, claims: vec![rows()[1].claims[0].clone(); 9], ..rows()[1].clone() }
+    }
+
+    #[test]
+    fn the_page_of_sixteen_busy_rows_has_at_most_a_hundred_thousand_bytes() {
+        for pages in [20, 400, 4_000] {
+            let (plan, rows) = (plan(), vec![busy(pages); 16]);
+            let (command, began) = ("ninetabs compare", SystemTime::UNIX_EPOCH);
+            let took = Duration::from_secs(1);
+            let report = CompareReport { plan: &plan, rows: &rows, broken: None, command, began, took };
+            let page = report.html().unwrap();
+            assert!(page.len() <= size::MOST_BYTES, "{pages}: {}", page.len());
+            assert_eq!(page.matches("<svg").count(), 17, "{pages}: the lanes and their legend are there");
+        }
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use minijinja::{Environment, Value, context};
 
+use super::size::{self, MOST_ROWS};
 use super::{ReportError, TEMPLATES, date, figures};
 use crate::lab::acts::{capitalized, spelled};
-use crate::lab::picture::{self, PictureLook};
+use crate::lab::picture::PictureLook;
 use crate::lab::record::Record;
 use crate::lab::stage::{Scene, spoken};
 use crate::lab::story::Story;
@@ -47,13 +48,14 @@ impl WindowReport<'_> {
         }
         let seconds = |at_us: u64| format!("{:.1} s", at_us.saturating_sub(from_us) as f64 / 1e6);
         let orders = record.orders.iter().map(|(at_us, text)| (seconds(*at_us), text.clone()));
-        let orders: Vec<_> = orders.collect();
-        let states = states(&record);
+        let mut orders: Vec<_> = orders.collect();
+        let older_orders = orders.len().saturating_sub(MOST_ROWS);
+        let mut states = states(&record);
+        let more_states = states.len().saturating_sub(MOST_ROWS);
+        states.truncate(MOST_ROWS);
         let headline = headline(&record, max_threads);
         let folds_idle = record.threads().len() > MOST_IDLE;
         let scene = Scene { caption: "lanes and queue".to_owned(), record, from_us };
-        let look = PictureLook { label: "Lanes of the server", folds_idle, ..PictureLook::default() };
-        let svg = picture::draw(&scene, &look)?;
         let mut environment = Environment::new();
         for (name, source) in TEMPLATES.iter().chain([&TEMPLATE]) {
             environment.add_template(name, source)?;
@@ -62,7 +64,7 @@ impl WindowReport<'_> {
             ("ninetabs", env!("CARGO_PKG_VERSION").to_owned()),
             ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
         ];
-        Ok(environment.get_template(TEMPLATE.0)?.render(context! {
+        let page = context! {
             headline,
             until => date(until),
             span => spoken(Duration::from_micros(span_us)),
@@ -72,13 +74,20 @@ impl WindowReport<'_> {
             missing => (missing_us > 0).then(|| spoken(Duration::from_micros(missing_us))),
             forgotten => scene.record.forgotten,
             warnings,
-            svg,
             states,
-            orders,
+            more_states,
+            orders => orders.split_off(older_orders),
+            older_orders,
             figures => figures(&scene),
             configuration => configuration.into_iter().chain(ours).collect::<Vec<_>>(),
             command,
-        })?)
+        };
+        size::fitting(|detail| {
+            let look = PictureLook { label: "Lanes of the server", folds_idle, ..PictureLook::default() };
+            let svg = detail.draw(&scene, look)?;
+            let left_out = detail.left_out();
+            Ok(environment.get_template(TEMPLATE.0)?.render(context! { svg, left_out, ..page.clone() })?)
+        })
     }
 }
 
@@ -105,8 +114,12 @@ fn headline(record: &Record, max_threads: usize) -> String {
     format!("{pool} {waits}")
 }
 
+/// Maximum length of a target in the page, in characters.
+const LONGEST_PATH: usize = 300;
+
 /// The state of each thread and of the queue at the end: thread, state, request, how long, writes.
 fn states(record: &Record) -> Vec<Value> {
+    let path = |story: &Story| story.target.chars().take(LONGEST_PATH).collect::<String>();
     let of_thread = |thread: usize| {
         let is_on = |story: &&Story| story.is_running() && story.started.is_some_and(|(_, of)| of == thread);
         let story = record.stories.values().find(is_on);
@@ -119,7 +132,7 @@ fn states(record: &Record) -> Vec<Value> {
             thread => name,
             state => if is_gone { "held, client gone" } else { "held" },
             request => story.name(),
-            path => story.target.as_str(),
+            path => path(story),
             lasts => lasts(record, started_us),
             writes => record.writes_on(thread),
         }
@@ -127,7 +140,7 @@ fn states(record: &Record) -> Vec<Value> {
     let in_queue = |story: &Story| {
         let state = if story.target.is_empty() { "no request yet" } else { "waiting" };
         let lasts = lasts(record, story.queued_us);
-        context! { thread => "queue", state, request => story.name(), path => story.target.as_str(), lasts }
+        context! { thread => "queue", state, request => story.name(), path => path(story), lasts }
     };
     record.threads().map(of_thread).chain(record.todo().map(in_queue)).collect()
 }
