@@ -61,6 +61,8 @@ const EMBEDDED: &[TemplateSource] = &[
     ("control/tour.html", include_str!("../../views/control/tour.html")),
     ("control/tour.js", include_str!("../../views/control/tour.js")),
     ("control/tour_steps.js", include_str!("../../views/control/tour_steps.js")),
+    ("control/wall_bar.html", include_str!("../../views/control/wall_bar.html")),
+    ("control/wall_bar.js", include_str!("../../views/control/wall_bar.js")),
     ("control/wall.css", include_str!("../../views/control/wall.css")),
     ("control/wall.html", include_str!("../../views/control/wall.html")),
     ("control/wall.js", include_str!("../../views/control/wall.js")),

@@ -83,6 +83,7 @@ const GROUPS: &[(FixGroup, &str)] = &[
 const FRAME: &[TemplateSource] = &[
     ("application.css", include_str!("../../views/application.css")),
     ("fixes/_cells.html", include_str!("../../views/fixes/_cells.html")),
+    ("fixes/_live_loop.html", include_str!("../../views/fixes/_live_loop.html")),
     ("fixes/_start_one.html", include_str!("../../views/fixes/_start_one.html")),
     ("fixes/arithmetic.js", include_str!("../../views/fixes/arithmetic.js")),
     ("fixes/code.js", include_str!("../../views/fixes/code.js")),
@@ -376,7 +377,7 @@ impl Fixes {
     fn policy(&self, request: &Request) -> ContentSecurityPolicy {
         let pool_at = self.server.servers.pool_at(request);
         let connects = self.server.streams_at.iter().cloned().chain(pool_at).collect();
-        // As those of the app: the wall shows them.
+        // The wall shows these pages in frames, as it does the app's.
         ContentSecurityPolicy { connects, frame_ancestors: self.rails.framers(), ..Default::default() }
     }
 }

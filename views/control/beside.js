@@ -9,10 +9,7 @@ const NAME = MAIN.dataset.fix;
 // With a host for each tab, each would have a worker of its own.
 const ONE_HOST = ['shared-worker'];
 const SILENT_FRAME_MS = 3000;
-const LARGEST = 2;
-const SMALLEST = 0.6;
 const stacks = matchMedia('(max-width: 47.9rem)');
-let scale = 1;
 
 // The frame on the right, and what its wall said last.
 class SecondWall {
@@ -180,37 +177,7 @@ const toggleTab = number => {
   }
 };
 
-function setWindow(mode) {
-  shown.mode = mode;
-  at('window').value = mode;
-  second.look();
-}
-
-function resize(by) {
-  scale = by === 0 ? 1 : Math.min(Math.max(scale * by, SMALLEST), LARGEST);
-  document.documentElement.style.setProperty('--scale', scale);
-  second.look();
-}
-
-const KEYS = {
-  o: openAll,
-  x: closeAll,
-  w: () => {
-    shown.nextMode();
-    setWindow(shown.mode);
-  },
-  '+': () => resize(1.1),
-  '=': () => resize(1.1),
-  '-': () => resize(1 / 1.1),
-  0: () => resize(0),
-  k: () => set(document.body.dataset, 'bare', String(document.body.dataset.bare !== 'true')),
-  d: () => {
-    toggleScheme(picture.drawing.colors);
-    second.look();
-  },
-  Escape: () => wall.endFull(),
-  ...Object.fromEntries([...'123456789'].map(number => [number, () => toggleTab(Number(number))])),
-};
+const KEYS = wallKeys({ openAll, closeAll, toggleTab, changed: () => second.look() });
 
 // The tabs of both begin when the second wall is there, or will not come. A wall that is started
 // again opens what is open on the left.
@@ -237,28 +204,19 @@ setInterval(() => {
   showSentence();
 }, 250);
 
-at('count').addEventListener('change', e => {
-  const count = countWanted(e.target.value);
-  if (count === null) {
-    wall.say('Give a number of tabs from 1 to ' + MOST_TABS + ', not ' + (e.target.value || 'nothing') + '.');
-    e.target.value = wall.tabs.length;
-    return;
-  }
-  const more = wall.tabs.some(tab => tab.isOpen || wall.wanted.has(tab.number));
-  both(() => wall.setCount(count), { deed: 'count', count });
-  if (more) {
-    openAll();
-  }
-  wall.keepAddress();
-});
+onCount(count => both(() => wall.setCount(count), { deed: 'count', count }), openAll);
 document.querySelectorAll('[name="hosts"]').forEach(radio => radio.addEventListener('change', () => beginBoth(radio.value)));
 at('open-all').addEventListener('click', openAll);
 at('close-all').addEventListener('click', closeAll);
 at('again').addEventListener('click', () => second.start());
-at('window').addEventListener('change', e => setWindow(e.target.value));
+at('window').addEventListener('change', e => {
+  setMode(e.target.value);
+  second.look();
+});
 at('reset').addEventListener('click', () => {
+  const wasThere = second.frame !== null;
   wall.closeAll();
-  carryOut('/lab/reset', said => resetWords(said) + ' The second server has ended.');
+  carryOut('/lab/reset', said => resetWords(said) + (wasThere ? ' The second server has ended.' : ''));
 });
 
 if (/^(127\.0\.0\.1|localhost|.+\.localhost)$/.test(location.hostname)) {

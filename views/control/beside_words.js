@@ -10,11 +10,6 @@ const asked = new URLSearchParams(location.search);
 wall.begun();
 wall.warns = false;
 
-function countWanted(text) {
-  const count = Number(text);
-  return Number.isInteger(count) && count >= 1 && count <= MOST_TABS ? count : null;
-}
-
 // The numbers of the sentence above the walls.
 function sideOf(wall) {
   const pool = poolOf(feed, feed.now(), feed.state?.max ?? 0, story => shown.goneAt(story));

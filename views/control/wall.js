@@ -17,12 +17,18 @@ let tour = null;
 // On a second server: the fix whose page is in the frames (beside_fix.js).
 let fix = null;
 
+// The number of tabs in a text, or null.
+function countWanted(text) {
+  const count = Number(text);
+  return Number.isInteger(count) && count >= 1 && count <= MOST_TABS ? count : null;
+}
+
 // In words up to ten, as in a sentence.
 function inWords(count) {
   return NUMBERS[count] ?? String(count);
 }
 
-// On the wall [data-tab] is a tile, and only that.
+// On the wall, [data-tab] selects tiles and nothing else.
 class WallPicture extends Picture {
   show(row, number) {
     super.show(row, number);
