@@ -25,9 +25,11 @@ fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
     let mut flags = vec![
         ("--threads", format!("{}:{}", args.threads.min(), args.threads.max())),
         ("--max-io-threads", args.max_io_threads.to_string()),
+        ("--auto-trim-time", in_seconds(args.auto_trim_time)),
         ("--front", name(args.front)),
         ("--update-rate", in_seconds(args.update_rate)),
         ("--max-stream-age", or(args.max_stream_age.0.map(in_seconds), "off")),
+        ("--max-stream-age-jitter", format!("{}%", args.max_stream_age_jitter * 100.0)),
         ("--reap-every", in_seconds(args.reap_every)),
         ("--stream-cap", or(args.stream_cap.0, "off")),
         ("--notice-close", name(args.notice_close)),
@@ -37,8 +39,10 @@ fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
         ("--db-pool", or(args.db_pool.0, "auto")),
         ("--db-checkout-timeout", in_seconds(args.db_checkout_timeout)),
         ("--db-lease", name(args.db_lease)),
+        ("--tcp-user-timeout", or(args.tcp_user_timeout.0.map(in_seconds), "off")),
         ("--write-timeout", in_seconds(args.write_timeout)),
     ];
+    flags.extend(args.push_buffer.map(|bytes| ("--push-buffer", bytes.to_string())));
     flags.extend(args.views.iter().map(|folder| ("--views", folder.display().to_string())));
     flags
 }
@@ -60,14 +64,54 @@ mod tests {
 
     #[test]
     fn the_flags_of_a_server_give_the_same_server_again() {
-        let given = "--threads 2:5 --max-io-threads 3 --front tiny-http --update-rate 200ms --max-stream-age 1.5 \
-                     --reap-every 0.5 --stream-cap 4 --notice-close write --retry 0.25 --loop faithful \
+        let given = "--threads 2:5 --max-io-threads 3 --auto-trim-time 7 --update-rate 200ms --max-stream-age 1.5 \
+                     --max-stream-age-jitter 25% --tcp-user-timeout 9 --push-buffer 4096 --reap-every 0.5 --stream-cap 4 --notice-close write --retry 0.25 --loop faithful \
                      --keep-models 7 --db-pool 4 --db-checkout-timeout 2 --db-lease query --write-timeout 3";
-        for given in ["", given] {
+        for given in ["", given, "--front tiny-http"] {
             let once = parse(given.split_whitespace().map(str::to_owned).collect());
             let again = flags(&once).into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
             let twice = parse(again);
             assert_eq!(format!("{once:?}"), format!("{twice:?}"));
+        }
+    }
+
+    /// Flags whose values belong to one server: its addresses, files and tokens, what may reach it, and its end.
+    const OF_ONE_SERVER: [&str; 22] = [
+        "bind",
+        "control-url",
+        "control-token",
+        "control-token-file",
+        "allow-host",
+        "allow-origin",
+        "streams-at",
+        "state",
+        "trace",
+        "database",
+        "produce-every",
+        "fix",
+        "stop-with-stdin",
+        "force-shutdown-after",
+        // Limits of single requests and of memory, which no wall shows.
+        "first-data-timeout",
+        "head-timeout",
+        "persistent-timeout",
+        "max-head-bytes",
+        "max-pending-bytes",
+        "max-connections",
+        "max-answer-time",
+        "max-body-bytes",
+    ];
+
+    #[test]
+    fn every_flag_that_changes_pool_or_streams_is_passed_on() {
+        let given = "--push-buffer 4096 --views /tmp";
+        let passed = flags(&parse(given.split_whitespace().map(str::to_owned).collect()));
+        let command = <Arguments as clap::CommandFactory>::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        for flag in serve.get_arguments().filter_map(clap::Arg::get_long) {
+            let is_passed = passed.iter().any(|(name, _)| *name == format!("--{flag}"));
+            let is_global = matches!(flag, "help" | "version");
+            assert!(is_passed != OF_ONE_SERVER.contains(&flag) || is_global, "--{flag}");
         }
     }
 

@@ -225,7 +225,7 @@ impl Beside {
             now.starting = Some(asks);
             interrupt
         };
-        self.end_running(&format!("one with {} has taken its place", fix.name));
+        self.end_running(&format!("one with {} was ordered instead", fix.name));
         let started = self.launch(fix, &interrupt).and_then(|child| {
             self.ask(child.control(), "POST", &format!("/lab/framed-by?port={port}")).map(|_| child)
         });
@@ -322,11 +322,12 @@ impl Beside {
     }
 
     fn end_of(&self, number: u64, why: &str) {
-        log::info!("the second server ended: {why}");
         let ended = {
             let mut now = self.now();
             let ended = now.running.take_if(|it| it.number == number);
+            // A reset may have ended it first.
             if ended.is_some() {
+                log::info!("the second server ended: {why}");
                 now.end_shown(why);
             }
             ended
