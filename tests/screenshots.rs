@@ -7,7 +7,7 @@
 //! A test cannot judge whether a picture is clear. These take pictures, and check only that they could be taken.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,9 @@ use crate::common::{PATIENCE, Server, get, json, program};
 use serde_json::json as object;
 
 const SIZES: [(u32, u32); 4] = [(1280, 720), (1920, 1080), (1024, 768), (390, 844)];
-const SCHEMES: [&str; 2] = ["light", "dark"];
+const COLORED: &[&str] = &["light", "dark"];
+/// Chromium keeps the black canvas of forced colors, so their pictures have a browser of their own.
+const FORCED: &[&str] = &["forced"];
 
 /// The folder for the pictures. None if the variable is not set.
 fn folder() -> Option<PathBuf> {
@@ -30,14 +32,17 @@ struct Camera {
     browser: Browser,
     tab: Tab,
     folder: PathBuf,
+    schemes: &'static [&'static str],
 }
 
 impl Camera {
-    fn new() -> Option<Camera> {
+    fn new(schemes: &'static [&'static str]) -> Option<Camera> {
         let folder = folder()?;
         let browser = Browser::start()?;
         let tab = browser.first_tab();
-        Some(Camera { browser, tab, folder })
+        let camera = Camera { browser, tab, folder, schemes };
+        camera.set(SIZES[0], schemes[0]);
+        Some(camera)
     }
 
     fn open(&self, url: &str) {
@@ -59,13 +64,7 @@ impl Camera {
         let size =
             object!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.browser.devtools(&self.tab, "Emulation.setDeviceMetricsOverride", &size);
-        let feature = |name: &str, value: &str| object!({ "name": name, "value": value });
-        let dark = if scheme == "light" { "light" } else { "dark" };
-        let mut features = vec![feature("prefers-color-scheme", dark)];
-        if scheme == "forced" {
-            features.push(feature("forced-colors", "active"));
-        }
-        self.browser.devtools(&self.tab, "Emulation.setEmulatedMedia", &object!({ "features": features }));
+        self.browser.prefer(&self.tab, scheme);
         // The canvas is drawn again.
         thread::sleep(Duration::from_millis(250));
     }
@@ -74,33 +73,46 @@ impl Camera {
         fs::write(self.folder.join(format!("{name}.png")), self.browser.screenshot(&self.tab)).unwrap();
     }
 
+    /// The page in one size, in the camera's first scheme.
+    fn take_one(&self, name: &str, size: (u32, u32)) {
+        self.set(size, self.schemes[0]);
+        self.take(&format!("{name}-{}x{}-{}", size.0, size.1, self.schemes[0]));
+    }
+
     /// The page in every size and scheme.
     fn take_all(&self, name: &str) {
         for size in SIZES {
-            for scheme in SCHEMES {
+            for scheme in self.schemes {
                 self.set(size, scheme);
                 self.take(&format!("{name}-{}x{}-{scheme}", size.0, size.1));
             }
         }
     }
 
-    /// The page in forced colors. Chromium keeps their black canvas afterward, so nothing is taken after these.
-    fn take_forced(&self, name: &str) {
-        for size in SIZES {
-            self.set(size, "forced");
-            self.take(&format!("{name}-{}x{}-forced", size.0, size.1));
-        }
-    }
-
     /// The whole page, also what is below the edge of the screen.
     fn take_whole(&self, name: &str) {
         for width in [1280, 390] {
-            for scheme in SCHEMES {
+            for scheme in self.schemes {
                 self.set((width, 844), scheme);
                 let tall = self.browser.eval(&self.tab, "document.documentElement.scrollHeight");
                 self.set((width, u32::try_from(tall.as_u64().unwrap()).unwrap().clamp(200, 12_000)), scheme);
                 self.take(&format!("{name}-{width}-{scheme}"));
             }
+        }
+    }
+
+    /// The page on paper as a PDF, and its pages in shades of gray if pdftoppm is installed. Paper has no forced colors.
+    fn print(&self, name: &str) {
+        if self.schemes != COLORED {
+            return;
+        }
+        let pdf = self.folder.join(format!("{name}.pdf"));
+        self.browser.devtools(&self.tab, "Emulation.clearDeviceMetricsOverride", &object!({}));
+        fs::write(&pdf, self.browser.print(&self.tab)).unwrap();
+        if let Some(pdftoppm) = program("pdftoppm") {
+            let mut command = Command::new(pdftoppm);
+            command.args(["-gray", "-r", "60", "-png"]).arg(&pdf);
+            command.arg(pdf.with_file_name(format!("{name}-print"))).output().unwrap();
         }
     }
 }
@@ -112,12 +124,21 @@ fn server() -> Server {
 #[test]
 #[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
 fn of_the_wall_and_its_tour() {
-    let Some(camera) = Camera::new() else { return };
+    wall_and_its_tour(COLORED);
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_the_wall_and_its_tour_in_forced_colors() {
+    wall_and_its_tour(FORCED);
+}
+
+fn wall_and_its_tour(schemes: &'static [&'static str]) {
+    let Some(camera) = Camera::new(schemes) else { return };
     let server = server();
     let states = |count: usize| {
         camera.wait(&format!("wall.tabs.filter(tab => tab.state === 'streaming').length === {count}"));
     };
-    camera.set(SIZES[0], "light");
     camera.open_control(&server, "/wall?start=no");
     camera.take_all("wall-empty");
     camera.browser.run(&camera.tab, "wall.openAll()");
@@ -125,12 +146,11 @@ fn of_the_wall_and_its_tour() {
     camera.wait("wall.tabs[8].state === 'waiting-for-thread'");
     thread::sleep(Duration::from_secs(6));
     camera.take_all("wall-nine");
+    camera.print("wall-nine");
     camera.browser.run(&camera.tab, "wall.tabs[2].close()");
     thread::sleep(Duration::from_millis(300));
-    camera.set(SIZES[0], "light");
-    camera.take("wall-closed-1280x720-light");
-    camera.set(SIZES[1], "dark");
-    camera.take("wall-closed-1920x1080-dark");
+    camera.take_one("wall-closed", SIZES[0]);
+    camera.take_one("wall-closed", SIZES[1]);
     camera.wait("wall.tabs[8].state === 'streaming'");
     camera.take_all("wall-freed");
     camera.browser.run(&camera.tab, "freeze.toggle()");
@@ -155,10 +175,9 @@ fn of_the_wall_and_its_tour() {
     assert_eq!(json(server.control, "POST", "/lab/reset").0, 200);
 
     for step in 1..=7 {
-        camera.set(SIZES[0], "light");
         camera.open_control(&server, &format!("/wall?tour=1&step={step}"));
         camera.wait("document.getElementById('guesses').children.length > 1");
-        camera.take(&format!("tour-{step}-asks-1280x720"));
+        camera.take_one(&format!("tour-{step}-asks"), SIZES[0]);
         if step <= 6 {
             camera.browser.click(&camera.tab, "#guesses button");
             camera.browser.click(&camera.tab, "#do");
@@ -178,15 +197,23 @@ fn of_the_wall_and_its_tour() {
     drop(server);
     camera.wait("document.body.dataset.connection !== 'live'");
     camera.take_all("wall-server-gone");
-    camera.take_forced("wall-server-gone");
 }
 
 #[test]
 #[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
 fn of_the_dashboard() {
-    let Some(camera) = Camera::new() else { return };
+    dashboard(COLORED);
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_the_dashboard_in_forced_colors() {
+    dashboard(FORCED);
+}
+
+fn dashboard(schemes: &'static [&'static str]) {
+    let Some(camera) = Camera::new(schemes) else { return };
     let server = server();
-    camera.set(SIZES[0], "light");
     camera.open_control(&server, "/");
     camera.take_all("dashboard-empty");
     let order = |path: &str| assert_eq!(json(server.control, "POST", path).0, 200, "{path}");
@@ -196,7 +223,7 @@ fn of_the_dashboard() {
     camera.take_all("dashboard-nine");
     order("/lab/tabs/close?tab=3");
     thread::sleep(Duration::from_millis(300));
-    camera.take("dashboard-closed");
+    camera.take_one("dashboard-closed", SIZES[0]);
     camera.wait("feed.state.stats.streams.disconnected > 0");
     camera.take_all("dashboard-freed");
     camera.browser.run(
@@ -204,6 +231,7 @@ fn of_the_dashboard() {
         "document.getElementById('as-table').click(); document.getElementById('explain').click()",
     );
     camera.take_whole("dashboard-whole");
+    camera.print("dashboard-whole");
     camera.browser.run(&camera.tab, "freeze.toggle()");
     camera.wait("freeze.moments.length > 0");
     camera.take_all("dashboard-frozen");
@@ -219,19 +247,51 @@ fn of_the_dashboard() {
     drop(server);
     camera.wait("document.body.dataset.connection !== 'live'");
     camera.take_all("dashboard-server-gone");
-    camera.take_forced("dashboard-server-gone");
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_two_servers() {
+    two_servers(COLORED);
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_two_servers_in_forced_colors() {
+    two_servers(FORCED);
+}
+
+fn two_servers(schemes: &'static [&'static str]) {
+    let Some(camera) = Camera::new(schemes) else { return };
+    let server = server();
+    camera.open_control(&server, "/wall?beside=push");
+    camera.wait("wall.tabs.filter(tab => tab.state === 'streaming').length === 8");
+    thread::sleep(Duration::from_secs(6));
+    camera.take_all("beside-nine");
+    camera.print("beside-nine");
+    assert_eq!(json(server.control, "POST", "/lab/reset").0, 200);
 }
 
 #[test]
 #[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
 fn of_the_app_and_the_fixes() {
-    let Some(camera) = Camera::new() else { return };
+    app_and_the_fixes(COLORED);
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_the_app_and_the_fixes_in_forced_colors() {
+    app_and_the_fixes(FORCED);
+}
+
+fn app_and_the_fixes(schemes: &'static [&'static str]) {
+    let Some(camera) = Camera::new(schemes) else { return };
     let server = server();
-    camera.set(SIZES[0], "light");
     camera.open(&server.url("/?tab=1"));
     camera.wait("document.body.dataset.state === 'streaming'");
     thread::sleep(Duration::from_secs(3));
     camera.take_whole("app");
+    camera.print("app");
     let (_, list) = get(server.app, "/fixes");
     let links = list.split("href=\"/fixes/").skip(1);
     let mut fixes: Vec<_> = links.map(|rest| rest.split(['"', '?', '#', '/']).next().unwrap()).collect();
@@ -240,19 +300,19 @@ fn of_the_app_and_the_fixes() {
     camera.open(&server.url("/fixes"));
     thread::sleep(Duration::from_secs(1));
     camera.take_whole("fixes");
+    camera.print("fixes");
     for fix in fixes {
         camera.open(&server.url(&format!("/fixes/{fix}")));
         thread::sleep(Duration::from_secs(2));
         camera.take_whole(&format!("fix-{fix}"));
+        camera.print(&format!("fix-{fix}"));
     }
-    camera.open(&server.url("/fixes/reaper"));
-    camera.take_forced("fix-reaper");
 }
 
 #[test]
 #[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
 fn without_script() {
-    let Some(camera) = Camera::new() else { return };
+    let Some(camera) = Camera::new(COLORED) else { return };
     let server = server();
     camera.browser.devtools(&camera.tab, "Emulation.setScriptExecutionDisabled", &object!({ "value": true }));
     for (name, url) in [
@@ -280,7 +340,17 @@ fn without_script() {
 #[test]
 #[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
 fn of_the_reports() {
-    let Some(camera) = Camera::new() else { return };
+    reports(COLORED);
+}
+
+#[test]
+#[ignore = "takes pictures for a person to look at; set NINETABS_SCREENSHOTS to a folder"]
+fn of_the_reports_in_forced_colors() {
+    reports(FORCED);
+}
+
+fn reports(schemes: &'static [&'static str]) {
+    let Some(camera) = Camera::new(schemes) else { return };
     let run = |arguments: &[&str], name: &str| {
         let path = camera.folder.join(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ninetabs"));
@@ -297,21 +367,6 @@ fn of_the_reports() {
     for (name, path) in &reports {
         camera.open(&format!("file://{}", path.display()));
         camera.take_whole(name);
-        print_in_gray(path, name);
+        camera.print(name);
     }
-    camera.take_forced("report-compare");
-}
-
-/// The printed pages of a document in shades of gray, if pdftoppm is installed.
-fn print_in_gray(document: &Path, name: &str) {
-    let (Some(chromium), Some(pdftoppm)) = (program("chromium"), program("pdftoppm")) else { return };
-    let profile = tempfile::tempdir().unwrap();
-    let pdf = document.with_file_name(format!("{name}.pdf"));
-    let mut command = Command::new(chromium);
-    command.args(["--headless", "--no-sandbox", "--no-pdf-header-footer"]);
-    command.arg(format!("--user-data-dir={}", profile.path().display()));
-    command.arg(format!("--print-to-pdf={}", pdf.display())).arg(document).output().unwrap();
-    let mut command = Command::new(pdftoppm);
-    command.args(["-gray", "-r", "60"]).arg(&pdf).arg(document.with_file_name(format!("{name}-print")));
-    command.output().unwrap();
 }

@@ -30,6 +30,8 @@ use tokio::runtime::{Builder, Runtime};
 
 /// How long a test waits for something that must happen, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The color schemes in which every page can be read: light, dark, and the few colors that a user has forced.
+pub const SCHEMES: [&str; 3] = ["light", "dark", "forced"];
 /// The interval of checks. Each check uses some time of the browser as well.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -173,17 +175,28 @@ impl Browser {
         });
     }
 
-    /// A command of the DevTools protocol to a tab.
-    pub fn devtools(&self, tab: &Tab, command: &str, parameters: &Value) {
+    /// A command of the DevTools protocol to a tab, and its result.
+    pub fn devtools(&self, tab: &Tab, command: &str, parameters: &Value) -> Value {
         self.look_at(tab);
         let asked = json!({ "cmd": command, "params": parameters }).to_string();
-        self.driven().post("goog/cdp/execute", asked).unwrap_or_else(|error| panic!("{command}: {error}"));
+        let answer = self.driven().post("goog/cdp/execute", asked);
+        let answer = answer.unwrap_or_else(|error| panic!("{command}: {error}"));
+        answer.json().map(|mut answer| answer["value"].take()).unwrap_or_default()
     }
 
-    /// Makes a tab prefer `light` or `dark`.
+    /// A tab's page on A4, as a PDF. The page's own size and margins have precedence.
+    pub fn print(&self, tab: &Tab) -> Vec<u8> {
+        let paper = json!({ "paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": true });
+        let printed = self.devtools(tab, "Page.printToPDF", &paper);
+        super::case_bytes::base64(printed["data"].as_str().unwrap_or_else(|| panic!("no PDF: {printed}")))
+    }
+
+    /// Makes a tab prefer one of [`SCHEMES`].
     pub fn prefer(&self, tab: &Tab, scheme: &str) {
-        let scheme = json!({ "name": "prefers-color-scheme", "value": scheme });
-        self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": [scheme] }));
+        let (scheme, forced) = if scheme == "forced" { ("dark", "active") } else { (scheme, "none") };
+        let feature = |name: &str, value: &str| json!({ "name": name, "value": value });
+        let features = [feature("prefers-color-scheme", scheme), feature("forced-colors", forced)];
+        self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": features }));
     }
 
     /// A tab's title from DevTools; `about:blank` until its page has arrived. WebDriver cannot be used for
