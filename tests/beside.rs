@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, Tab};
+use crate::common::chromedriver::{Browser, SCHEMES, Tab};
 use crate::common::{self, Server, ask, json, send, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -320,6 +320,12 @@ fn a_page_that_cannot_have_a_second_server_says_why_and_shows_the_first() {
         browser.wait_for(&wall, &format!("document.getElementById('why').textContent.includes('{reason}')"));
         browser.wait_for(&wall, "document.querySelectorAll('.tab[data-state=\"streaming\"]').length === 2");
         assert!(text(&browser, &wall, "sentence").contains(": not running."));
+        browser.click(&wall, "#reset");
+        browser.wait_for(
+            &wall,
+            "document.getElementById('said').textContent.startsWith('Everything is closed.')",
+        );
+        assert!(!text(&browser, &wall, "said").contains("second server"), "none was there to end");
     }
     assert_eq!(children(&server), []);
 }
@@ -332,7 +338,7 @@ fn axe_finds_nothing_serious_on_two_walls_and_nothing_overflows() {
     let wall = open(&browser, &server, "?beside=push");
     browser.wait_for(&wall, &format!("{RIGHT}.streaming === 9"));
     browser.wait_for(&wall, "document.querySelectorAll('.tab[data-state=\"streaming\"]').length === 8");
-    for scheme in ["light", "dark"] {
+    for scheme in SCHEMES {
         browser.prefer(&wall, scheme);
         assert_eq!(axe.serious(&browser, &wall), [""; 0], "{scheme}");
     }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, Tab};
+use crate::common::chromedriver::{Browser, SCHEMES, Tab};
 use crate::common::{
     PATIENCE, Server, ask, create_large, get, json, open_stream, read_head, read_to_end, read_until, send,
     send_with_small_buffer, split, stopped_reader, trace, wait_for,
@@ -632,13 +632,40 @@ fn in_each_state(browser: &Browser, tab: &Tab, mut server: Server, mut look: imp
 }
 
 #[test]
-fn axe_finds_nothing_serious_in_either_scheme() {
+fn the_longest_headline_leaves_space_for_the_meter() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let tab = dashboard(&browser, &server);
+    for path in ["/lab/zombies?count=8", "/lab/page"] {
+        assert_eq!(order(&server, path).0, 200);
+    }
+    browser.wait_for(
+        &tab,
+        "document.getElementById('headline').textContent.startsWith('8 zombies hold all 8 threads. A page')",
+    );
+    // With and without a scroll bar.
+    for width in [1280, 1265] {
+        browser.devtools(
+            &tab,
+            "Emulation.setDeviceMetricsOverride",
+            &json!({ "width": width, "height": 720, "deviceScaleFactor": 1, "mobile": false }),
+        );
+        browser.wait_for(&tab, &format!("innerWidth === {width}"));
+        let over = "(edge => edge('.meter-waits') - edge('.summary'))
+             (selector => document.querySelector(selector).getBoundingClientRect().right)";
+        let over = browser.eval(&tab, over).as_f64().unwrap();
+        assert!(over <= 0.5, "the meter is cut by {over} px of {width}");
+    }
+}
+
+#[test]
+fn axe_finds_nothing_serious_in_any_color_scheme() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };
     let server = Server::start(&[]);
     let tab = dashboard(&browser, &server);
     in_each_state(&browser, &tab, server, |state| {
-        for scheme in ["light", "dark"] {
+        for scheme in SCHEMES {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{state}, {scheme}");
         }

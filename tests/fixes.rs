@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::Browser;
+use crate::common::chromedriver::{Browser, SCHEMES};
 use crate::common::models::{assert_gapless, ids, open_tab};
 use crate::common::{
     FRONTS, PATIENCE, Server, ask, call, create, get, open_stream, read_until, send, split, wait_for,
@@ -415,7 +415,7 @@ fn each_page_shows_its_fix_at_work_and_is_accessible() {
 
     for page in ["/fixes".to_owned()].into_iter().chain(NAMES.map(|name| format!("/fixes/{name}"))) {
         browser.goto(&tab, &server.url(&page));
-        for scheme in ["light", "dark"] {
+        for scheme in SCHEMES {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{page}, {scheme}");
         }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, Tab};
+use crate::common::chromedriver::{Browser, SCHEMES, Tab};
 use crate::common::{Server, ask, create, get, json, send, wait_for};
 use serde_json::json as object;
 
@@ -57,13 +57,13 @@ fn wait_for_text(browser: &Browser, tab: &Tab, id: &str, words: &str) {
 }
 
 #[test]
-fn axe_finds_nothing_serious_on_the_page_in_light_and_dark() {
+fn axe_finds_nothing_serious_on_the_page_in_any_color_scheme() {
     let Some(browser) = Browser::start() else { return };
     let Some(axe) = Axe::fetch() else { return };
     let server = server(&["--retry", "600"]);
     let tab = open(&browser, &tab_url(&server, 1));
     in_each_state(&browser, &tab, &server, |state| {
-        for scheme in ["light", "dark"] {
+        for scheme in SCHEMES {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{state}, {scheme}");
         }
@@ -531,6 +531,31 @@ fn the_styles_of_the_app_have_no_color_but_those_of_the_palette() {
             let ratio = contrast(palette[front][mode], palette[back][mode]);
             assert!(ratio >= least, "{front} on {back}, {name}: {ratio:.2}");
         }
+    }
+}
+
+/// A browser puts a plate of the page's color behind text, and thus hid the text of a filled button.
+#[test]
+fn filled_buttons_keep_their_colors_where_the_user_forces_colors() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&[]);
+    let tab = browser.first_tab();
+    browser.prefer(&tab, "forced");
+    let control = |path: &str| format!("http://{}{path}", server.control);
+    let app = ["/?tab=1", "/fixes/push"].map(|path| server.url(path));
+    for url in app.into_iter().chain(["/", "/wall?tour=1", "/wall?beside=leave"].map(control)) {
+        browser.goto(&tab, &url);
+        browser.wait_for(
+            &tab,
+            "document.readyState === 'complete' && matchMedia('(forced-colors: active)').matches",
+        );
+        let styles = browser.eval(
+            &tab,
+            "[...document.querySelectorAll('.main')].map(it => getComputedStyle(it))
+               .map(it => it.forcedColorAdjust === 'none' && it.color !== it.backgroundColor)",
+        );
+        let styles = styles.as_array().unwrap();
+        assert!(!styles.is_empty() && styles.iter().all(|it| *it == true), "{url}: {styles:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::Browser;
+use crate::common::chromedriver::{Browser, SCHEMES};
 use crate::common::{
     self, Server, call, get, json, names, read_head, read_to_end, send, wait_for, with_two_threads,
 };
@@ -156,7 +156,7 @@ fn a_report_is_accessible_and_fits_a_phone() {
         assert_eq!(browser.eval(&tab, fits), true, "{width}");
         let box_is_wider = "(it => it.scrollWidth > it.clientWidth)(document.querySelector('.box'))";
         assert_eq!(browser.eval(&tab, box_is_wider), Value::Bool(lanes_move), "{width}");
-        for scheme in ["light", "dark"] {
+        for scheme in SCHEMES {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{width}, {scheme}");
         }
@@ -386,7 +386,7 @@ fn a_saved_report_is_accessible_fits_a_phone_and_prints_on_a4() {
         size(width);
         let fits = "(it => it.scrollWidth <= it.clientWidth)(document.documentElement)";
         assert_eq!(browser.eval(&tab, fits), true, "{width}");
-        for scheme in ["light", "dark"] {
+        for scheme in SCHEMES {
             browser.prefer(&tab, scheme);
             assert_eq!(axe.serious(&browser, &tab), [""; 0], "{width}, {scheme}");
         }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::axe::Axe;
-use crate::common::chromedriver::{Browser, Tab};
+use crate::common::chromedriver::{Browser, SCHEMES, Tab};
 use crate::common::{self, Server, json, wait_for};
 use serde_json::{Value, json as object};
 
@@ -448,7 +448,7 @@ fn axe_finds_nothing_serious_on_the_wall_and_nothing_overflows() {
     let wall = open(&browser, &server, "?tabs=9&hosts=one");
     wait_for_states(&browser, &wall, &[("streaming", 6), ("waiting-for-socket", 3)]);
     let look = |state: &str| {
-        for scheme in ["light", "dark"] {
+        for scheme in SCHEMES {
             browser.prefer(&wall, scheme);
             assert_eq!(axe.serious(&browser, &wall), [""; 0], "{state}, {scheme}");
         }
@@ -464,6 +464,41 @@ fn axe_finds_nothing_serious_on_the_wall_and_nothing_overflows() {
         browser.devtools(&wall, "Emulation.setDeviceMetricsOverride", &size);
         wait_for("the new width", || (browser.eval(&wall, "innerWidth") == width).then_some(()));
         assert_eq!(browser.eval(&wall, overflow), 0, "{width} wide");
+    }
+}
+
+#[test]
+fn paper_has_the_numbers_of_the_tiles_and_a_picture_in_light_colors() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&[]);
+    for query in ["?tabs=2", "?tabs=2&beside=leave"] {
+        let wall = open(&browser, &server, query);
+        wait_for_states(&browser, &wall, &[("streaming", 2)]);
+        browser.prefer(&wall, "dark");
+        // From here on, the picture is drawn only for paper.
+        browser.run(
+            &wall,
+            "window.requestAnimationFrame = () => 0;
+             window.setTimeout(() => { picture.drawing.draw = () => { window.drawnIn = picture.drawing.colors.ink } }, 200)",
+        );
+        browser.wait_for(&wall, "Object.hasOwn(picture.drawing, 'draw')");
+        browser.devtools(
+            &wall,
+            "Emulation.setEmulatedMedia",
+            &object!({ "media": "print", "features": [{ "name": "prefers-color-scheme", "value": "dark" }] }),
+        );
+        let light = "(it => { it.style.color = 'var(--ink)'; document.body.append(it); return getComputedStyle(it).color })(document.createElement('i'))";
+        browser.wait_for(&wall, &format!("matchMedia('print').matches && window.drawnIn === {light}"));
+        assert_eq!(browser.eval(&wall, light), "rgb(28, 30, 33)");
+        let is_there = |selector: &str| {
+            let script = format!(
+                "[...document.querySelectorAll('{selector}')].filter(it => it.getClientRects().length).length"
+            );
+            browser.eval(&wall, &script)
+        };
+        assert_eq!(is_there(".tab-name"), 2, "{query}: a tile without its number");
+        assert_eq!(is_there("#open-all, .tab-close, .button"), 0, "{query}: paper shows controls");
+        browser.devtools(&wall, "Emulation.setEmulatedMedia", &object!({ "media": "", "features": [] }));
     }
 }
 

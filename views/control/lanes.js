@@ -70,6 +70,8 @@ class Picture {
     shown.feed.on(() => this.arrange());
     addEventListener('keydown', e => e.key === 'Escape' && this.hideTip());
     new ResizeObserver(() => this.draw()).observe(place);
+    // Paper has other colors and another width.
+    matchMedia('print').addEventListener('change', () => this.draw());
     // The times in it grow.
     setInterval(() => this.again?.(), 500);
     const frame = time => {
