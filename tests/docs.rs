@@ -20,6 +20,8 @@ use clap::Parser;
 use ninetabs::cli::Arguments;
 use tempfile::TempDir;
 
+#[path = "docs/compared.rs"]
+mod compared;
 #[path = "docs/links.rs"]
 mod links;
 #[path = "docs/matching.rs"]
