@@ -92,7 +92,8 @@ fn pages_of_the_app(server: &Server) -> Vec<String> {
 /// Paths of the control server's pages.
 fn pages_of_the_control_server() -> Vec<String> {
     let steps = (1..=7).map(|step| format!("/wall?tour=1&step={step}"));
-    [vec!["/".to_owned(), "/wall".into(), "/wall?start=no".into()], steps.collect()].concat()
+    let walls = ["/", "/wall", "/wall?start=no", "/wall?beside=push"].map(str::to_owned);
+    walls.into_iter().chain(steps).collect()
 }
 
 /// The page as it is sent, scripts included: that is what a page without its script shows, and every text that its
