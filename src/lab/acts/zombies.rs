@@ -130,7 +130,7 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
     let story = |stage: &mut Stage<'_>| {
         stage.record(|record| record.stories.values().find(|story| story.name() == "curl").cloned())
     };
-    // After its second write, the whole sleep before the third one is left.
+    // Right after its second write, the thread has its whole sleep before it.
     stage.wait_until(limit, |stage| story(stage).filter(|story| story.writes_us.len() >= 2))?;
     let before = story(stage);
     let port = before.as_ref().map(|story| story.port);
