@@ -1,22 +1,28 @@
-# A Rails app in one file, into which one listing of a page is loaded.
+# A Rails app in one file, which loads the listings of the pages.
 #
-#     ruby rails_app.rb LISTING DATABASE
+#     ruby rails_app.rb LISTING…
 #
-# Runs what the listing defines in the real Rails, on a table with three rows, and prints as JSON what came of it. The
-# gems that Debian does not have are replaced by the one method that a listing calls.
+# Runs what each listing defines in the real Rails, on a table with three rows, and prints one line for each: as JSON,
+# what came of it. Rails is loaded once. Each listing then has a process of its own, because several define a class of
+# the same name. The gems that Debian does not have are replaced by the one method that a listing calls.
+#
+# Ends with status 3 if Rails is not installed.
 require 'json'
 require 'logger'
 require 'socket'
-require 'action_controller/railtie'
-require 'active_record/railtie'
-require 'action_cable/engine'
-require 'action_cable/subscription_adapter/test'
+begin
+  require 'action_controller/railtie'
+  require 'active_record/railtie'
+  require 'action_cable/engine'
+  require 'action_cable/subscription_adapter/test'
+  require 'sqlite3'
+rescue LoadError
+  exit 3
+end
 
-listing, database = ARGV
-code = File.read(listing)
-ENV['DATABASE_URL'] = "sqlite3:#{database}"
+# Nothing connects to this one. Each listing has a database in a file beside it.
+ENV['DATABASE_URL'] = 'sqlite3::memory:'
 LINES = StringIO.new
-done = { rails: Rails.version }
 
 class App < Rails::Application
   config.load_defaults Rails::VERSION::STRING.to_f
@@ -30,7 +36,6 @@ end
 App.initialize!
 ActionCable.server.config.cable = { 'adapter' => 'test' }
 ActiveRecord::Schema.verbose = false
-ActiveRecord::Schema.define { create_table(:models) { |table| table.string :name } }
 
 SENT = []
 module SseRailsEngine
@@ -57,49 +62,60 @@ class OtherController
   def self.push(models) = SENT << ['push', models.map(&:id)]
 end
 
-load listing
-ModelsController = OtherController if code.include?('{ ModelsController.push')
-Object.const_set(:Model, Class.new(ApplicationRecord)) unless defined?(Model)
-3.times { |row| Model.create!(name: "row #{row + 1}") }
-done[:sent] = SENT
-done[:broadcast] = ActionCable.server.pubsub.broadcasts('models').map { |text| JSON.parse(text)['id'] }
-done[:version] = Rails.cache.read('models/version')
-done[:channel] = ModelsChannel.superclass.name if defined?(ModelsChannel)
-
 def ask(path, fields = {})
   App.call(Rack::MockRequest.env_for(path, fields))
 end
 
-if defined?(ModelsController) && ModelsController < ApplicationController
-  App.routes.draw do
-    get '/models', to: 'models#index'
-    get '/models/live_stream', to: 'models#live_stream'
+def run(listing)
+  code = File.read(listing)
+  done = { rails: Rails.version }
+  ActiveRecord::Base.establish_connection("sqlite3:#{listing}.sqlite3")
+  ActiveRecord::Schema.define { create_table(:models) { |table| table.string :name } }
+  load listing
+  Object.const_set(:ModelsController, OtherController) if code.include?('{ ModelsController.push')
+  Object.const_set(:Model, Class.new(ApplicationRecord)) unless defined?(Model)
+  3.times { |row| Model.create!(name: "row #{row + 1}") }
+  done[:sent] = SENT
+  done[:broadcast] = ActionCable.server.pubsub.broadcasts('models').map { |text| JSON.parse(text)['id'] }
+  done[:version] = Rails.cache.read('models/version')
+  done[:channel] = ModelsChannel.superclass.name if defined?(ModelsChannel)
+
+  if defined?(ModelsController) && ModelsController < ApplicationController
+    App.routes.draw do
+      get '/models', to: 'models#index'
+      get '/models/live_stream', to: 'models#live_stream'
+    end
+    marked = -> { done[:marked] = true }
+    streams = ModelsController.method_defined?(:live_stream)
+    path = streams ? '/models/live_stream' : '/models'
+    status, headers, body = ask(path, 'HTTP_LAST_EVENT_ID' => '1', 'puma.mark_as_io_bound' => marked)
+    done.merge!(status: status, headers: headers.to_h.select { |_, value| value.is_a?(String) })
+    if (hijack = headers['rack.hijack'])
+      ours, theirs = UNIXSocket.pair
+      gone, closed = UNIXSocket.pair
+      [theirs, closed].each(&hijack)
+      gone.close
+      2.times { ModelsController.push(Model.order(:id).last(1)) }
+      done[:body] = ours.readpartial(4096)
+      done[:listeners] = ModelsController::LISTENERS.size
+    elsif streams
+      # A client that leaves after the first event: the action ends at its next write.
+      done[:body] = +''
+      body.each { |piece| break if (done[:body] << piece).end_with?("\n\n") }
+      body.close
+      logged = -> { LINES.string.include?('client disconnected') }
+      end_of_patience = Process.clock_gettime(Process::CLOCK_MONOTONIC) + (code.include?('ClientDisconnected') ? 60 : 0)
+      sleep 0.1 until logged.call || Process.clock_gettime(Process::CLOCK_MONOTONIC) > end_of_patience
+      done[:log] = logged.call
+    else
+      body.each { |piece| done[:body] = piece }
+      done[:again] = ask(path, 'HTTP_IF_NONE_MATCH' => headers['ETag'])[0]
+    end
   end
-  marked = -> { done[:marked] = true }
-  streams = ModelsController.method_defined?(:live_stream)
-  path = streams ? '/models/live_stream' : '/models'
-  status, headers, body = ask(path, 'HTTP_LAST_EVENT_ID' => '1', 'puma.mark_as_io_bound' => marked)
-  done.merge!(status: status, headers: headers.to_h.select { |_, value| value.is_a?(String) })
-  if (hijack = headers['rack.hijack'])
-    ours, theirs = UNIXSocket.pair
-    gone, closed = UNIXSocket.pair
-    [theirs, closed].each(&hijack)
-    gone.close
-    2.times { ModelsController.push(Model.order(:id).last(1)) }
-    done[:body] = ours.readpartial(4096)
-    done[:listeners] = ModelsController::LISTENERS.size
-  elsif streams
-    # A client that leaves after the first event: the action ends at its next write.
-    done[:body] = +''
-    body.each { |piece| break if (done[:body] << piece).end_with?("\n\n") }
-    body.close
-    logged = -> { LINES.string.include?('client disconnected') }
-    end_of_patience = Process.clock_gettime(Process::CLOCK_MONOTONIC) + (code.include?('ClientDisconnected') ? 60 : 0)
-    sleep 0.1 until logged.call || Process.clock_gettime(Process::CLOCK_MONOTONIC) > end_of_patience
-    done[:log] = logged.call
-  else
-    body.each { |piece| done[:body] = piece }
-    done[:again] = ask(path, 'HTTP_IF_NONE_MATCH' => headers['ETag'])[0]
-  end
+  done
 end
-puts JSON.generate(done)
+
+ARGV.each do |listing|
+  Process.wait(fork { puts JSON.generate(run(listing)) })
+  abort "#{listing}: #{$?}" unless $?.success?
+end
