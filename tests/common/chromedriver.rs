@@ -33,7 +33,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The color schemes in which every page can be read: light, dark, and the few colors that a user has forced.
 pub const SCHEMES: [&str; 3] = ["light", "dark", "forced"];
 /// The interval of checks. Each check uses some time of the browser as well.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How many browsers run at once.
 const BROWSERS: usize = 3;
@@ -197,6 +197,13 @@ impl Browser {
         let feature = |name: &str, value: &str| json!({ "name": name, "value": value });
         let features = [feature("prefers-color-scheme", scheme), feature("forced-colors", forced)];
         self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// Makes a tab prefer reduced motion, until `prefer` is called. A wall then draws its picture once per second and
+    /// marks new rows without fading, which takes less than half the processor time of the other way.
+    pub fn calm(&self, tab: &Tab) {
+        let motion = json!({ "name": "prefers-reduced-motion", "value": "reduce" });
+        self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": [motion] }));
     }
 
     /// A tab's title from DevTools; `about:blank` until its page has arrived. WebDriver cannot be used for
