@@ -31,6 +31,7 @@ pub mod narrator;
 pub mod orders;
 pub mod pacing;
 pub mod picture;
+pub mod probe;
 pub mod program;
 pub mod record;
 pub mod report;

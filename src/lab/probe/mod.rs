@@ -1,0 +1,10 @@
+//! How many streams a server holds, and which limit stops it.
+//!
+//! Models what a person does who opens tabs until one stays empty: [`procedure`](run) opens one stream after
+//! another, asks for the pages beside each, and tries a few short experiments at the limit. It fills a
+//! [`Measured`](measured::Measured). [`findings`] says what the figures mean, [`export`] prints them.
+
+pub mod findings;
+pub mod measured;
+pub mod plan;
+pub mod progress;

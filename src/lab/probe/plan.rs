@@ -1,0 +1,87 @@
+//! What one run of the probe does: its target, its limits, and the experiments that were asked for.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use url::Url;
+
+/// Default of `--tabs`.
+pub const DEFAULT_TABS: usize = 40;
+
+/// What `--tabs` accepts.
+pub const TABS: std::ops::RangeInclusive<usize> = 2..=1000;
+
+/// How long the first tab and waiting tabs are watched, unless `--patience` says otherwise.
+pub const WAITING_PATIENCE: Duration = Duration::from_secs(12);
+
+/// How old the oldest stream becomes once a limit is found, unless `--patience` says otherwise.
+pub const LISTENING_PATIENCE: Duration = Duration::from_secs(33);
+
+/// How long zombies are watched, unless `--patience` says otherwise.
+pub const ZOMBIE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The plan of a run. The command line has checked it.
+#[derive(Clone)]
+pub struct Plan {
+    /// The stream. It may contain `{tab}`, percent-encoded or not.
+    pub url: Url,
+    /// Pages of the same host, at least one.
+    pub pages: Vec<Url>,
+    /// The one address that every connection goes to.
+    pub address: SocketAddr,
+    /// Maximum number of connections held at the same time.
+    pub tabs: usize,
+    /// `--patience`, in place of the three defaults above.
+    pub patience: Option<Duration>,
+    /// `--zombies`.
+    pub zombies: Option<usize>,
+    /// `--http10`.
+    pub http10: bool,
+    /// `--http2`.
+    pub http2: bool,
+    /// The stream's method.
+    pub method: String,
+    /// The stream's body.
+    pub body: Option<Vec<u8>>,
+    /// Header fields of every request, after those of an EventSource or a page, which they replace by name.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// `--cookie`: sent with every request.
+    pub cookie: Option<String>,
+    /// `--other-cookie`: sent in its place for the other user. `None` sends no cookie.
+    pub other_cookie: Option<String>,
+    /// `--insecure`.
+    pub is_insecure: bool,
+    /// `--control-url`, and the token to send.
+    pub control: Option<Control>,
+}
+
+/// A control server of ninetabs or Puma.
+#[derive(Clone)]
+pub struct Control {
+    /// `http://HOST:PORT`.
+    pub url: Url,
+    /// Sent as `token`, if there is one.
+    pub token: Option<String>,
+}
+
+impl Plan {
+    /// How long the first tab, and each tab that waits, is watched.
+    pub fn waiting_patience(&self) -> Duration {
+        self.patience.unwrap_or(WAITING_PATIENCE)
+    }
+
+    /// How old the oldest stream becomes once a limit is found.
+    pub fn listening_patience(&self) -> Duration {
+        self.patience.unwrap_or(LISTENING_PATIENCE)
+    }
+
+    /// How long zombies are watched.
+    pub fn zombie_patience(&self) -> Duration {
+        self.patience.unwrap_or(ZOMBIE_PATIENCE)
+    }
+
+    /// Whether a request carries a cookie, by `--cookie` or by a header.
+    pub fn has_cookie(&self) -> bool {
+        self.cookie.is_some() || self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("cookie"))
+    }
+}
