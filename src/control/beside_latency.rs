@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::laboratory::{CONNECT_WITHIN, LabError, Laboratory, PAGE_WITHIN, read_whole};
-use crate::lab::http::{ClientRequest, Connection, Options, parse_url};
+use crate::lab::http::{ClientRequest, Connection, Options, field, parse_url};
 use ninetabs_server::threads;
 
 /// What it asks for. The script of the wall knows the name (`PROBE`).
@@ -45,7 +45,7 @@ impl Latency {
         let url = parse_url(&self.url)?;
         let mut connection = Connection::open_with(&url, &Options::within(CONNECT_WITHIN), |_| true)?;
         connection.set_deadline(Some(Instant::now() + PAGE_WITHIN));
-        let close = vec![("Connection", b"close".to_vec())];
+        let close = vec![field("Connection", "close")];
         connection.send(&url, &ClientRequest { headers: close, ..ClientRequest::default() })?;
         threads::spawn("lab latency", move || {
             let _turn = turn;

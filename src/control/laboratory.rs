@@ -16,7 +16,7 @@ use crossbeam_channel::bounded;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::lab::http::{ClientRequest, Closer, Connection, HttpError, Options, parse_url};
+use crate::lab::http::{ClientRequest, Closer, Connection, HttpError, Options, field, parse_url};
 use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
 use crate::lab::zombies::Zombie;
 use ninetabs_server::threads::{self, SpawnError};
@@ -288,7 +288,7 @@ impl Laboratory {
         connection.set_deadline(Some(Instant::now() + PAGE_WITHIN));
         connection.send(
             &url,
-            &ClientRequest { headers: vec![("Connection", b"close".to_vec())], ..ClientRequest::default() },
+            &ClientRequest { headers: vec![field("Connection", "close")], ..ClientRequest::default() },
         )?;
         let page = LabPage {
             target,

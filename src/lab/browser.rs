@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use url::Url;
 
-use super::http::{ClientRequest, Closer, Connection, HttpError, Options, Reading, bad_url, parse_url};
+use super::http::{
+    ClientRequest, Closer, Connection, HttpError, Options, Reading, bad_url, field, parse_url,
+};
 use super::sockets::HostSockets;
 use super::tab::{ReadyState, Reason, Settings, Tab, TabError, Waiting};
 
@@ -224,7 +226,7 @@ impl Loader {
         self.page.progress().local_port = Some(connection.local_port());
         let headers =
             [("Connection", "close"), ("User-Agent", "ninetabs"), ("Accept", "text/html,*/*;q=0.8")];
-        let headers = headers.map(|(name, value)| (name, value.as_bytes().to_vec())).into();
+        let headers = headers.map(|(name, value)| field(name, value)).into();
         connection.send(&self.page_url, &ClientRequest { headers, ..ClientRequest::default() })?;
         let (head, mut body) = connection.response()?;
         io::copy(&mut body, &mut io::sink()).map_err(HttpError::from_body)?;

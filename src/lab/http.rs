@@ -19,7 +19,9 @@ pub mod connection;
 mod framing;
 pub mod head;
 pub mod mime;
+mod request;
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,9 @@ pub use body::Body;
 pub use coding::Content;
 pub use connection::{Closer, Connection, Options};
 pub use head::Reading;
+pub use request::{
+    ClientRequest, Field, FieldError, Version, check_method, field, parse_field, replace_fields,
+};
 
 /// Maximum size of a response's head: 256 KiB, as in Chromium.
 pub const MAX_HEAD_BYTES: usize = 256 * 1024;
@@ -58,11 +63,25 @@ pub enum HttpError {
         /// Its scheme.
         scheme: String,
     },
+    /// The method is not a token, or cannot be read by this client.
+    #[error("cannot send the method {method:?}: {why}")]
+    BadMethod {
+        /// The method.
+        method: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A header name is not a token.
+    #[error("{name:?} is not the name of a header")]
+    BadHeaderName {
+        /// The name.
+        name: Cow<'static, str>,
+    },
     /// A header value contains CR, LF or NUL.
     #[error("the value of {name} has a line break or a NUL, which a header cannot contain")]
     BadHeaderValue {
         /// The header.
-        name: &'static str,
+        name: Cow<'static, str>,
     },
     /// The resolver does not know the name.
     #[error("cannot resolve {host}: {source}")]
@@ -159,6 +178,8 @@ impl HttpError {
         match self {
             HttpError::BadUrl { .. }
             | HttpError::NotHttp { .. }
+            | HttpError::BadMethod { .. }
+            | HttpError::BadHeaderName { .. }
             | HttpError::BadHeaderValue { .. }
             | HttpError::HeadTooLarge
             | HttpError::BadHead { .. }
@@ -191,17 +212,6 @@ impl HttpError {
             _ => HttpError::Failed { source: error },
         }
     }
-}
-
-/// A request, apart from its URL.
-#[derive(Debug, Clone, Default)]
-pub struct ClientRequest {
-    /// The method; `GET` if empty.
-    pub method: &'static str,
-    /// Sent in this order, after `Host`. Values are bytes: a `Last-Event-ID` is raw UTF-8.
-    pub headers: Vec<(&'static str, Vec<u8>)>,
-    /// The body, which is sent with its `Content-Length` if there is one.
-    pub body: Option<Vec<u8>>,
 }
 
 /// The head of an answer.
@@ -271,17 +281,13 @@ pub fn post(
     body: impl Into<Vec<u8>>,
     timeout: Duration,
 ) -> Result<Answer, HttpError> {
-    let content_type = ("Content-Type", content_type.as_bytes().to_vec());
+    let content_type = field("Content-Type", content_type);
     request(&parse_url(url)?, &closing("POST", vec![content_type], Some(body.into())), timeout)
 }
 
-fn closing(
-    method: &'static str,
-    mut headers: Vec<(&'static str, Vec<u8>)>,
-    body: Option<Vec<u8>>,
-) -> ClientRequest {
-    headers.push(("Connection", b"close".to_vec()));
-    ClientRequest { method, headers, body }
+fn closing(method: &'static str, mut headers: Vec<Field>, body: Option<Vec<u8>>) -> ClientRequest {
+    headers.push(field("Connection", "close"));
+    ClientRequest { method: method.into(), headers, body, ..ClientRequest::default() }
 }
 
 /// Sends `request` on a connection of its own and reads the whole answer. Blocks for

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::http::{ClientRequest, Connection, HttpError, parse_url};
+use super::http::{ClientRequest, Connection, HttpError, field, parse_url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -22,7 +22,7 @@ impl Zombie {
     pub fn open(url: &str) -> Result<Zombie, HttpError> {
         let url = parse_url(url)?;
         let mut connection = Connection::open(&url, CONNECT_TIMEOUT)?;
-        let headers = vec![("Accept", b"text/event-stream".to_vec())];
+        let headers = vec![field("Accept", "text/event-stream")];
         connection.send(&url, &ClientRequest { headers, ..ClientRequest::default() })?;
         Ok(Zombie { connection })
     }

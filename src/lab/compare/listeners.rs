@@ -230,9 +230,9 @@ const BATCH: usize = 50;
 
 fn ask(url: &str, tag: &str) -> Result<(u16, String, Vec<u8>), HttpError> {
     let url = http::parse_url(url)?;
-    let mut headers = vec![("Connection", b"close".to_vec())];
+    let mut headers = vec![http::field("Connection", "close")];
     if !tag.is_empty() {
-        headers.push(("If-None-Match", tag.as_bytes().to_vec()));
+        headers.push(http::field("If-None-Match", tag));
     }
     let answer = http::request(&url, &ClientRequest { headers, ..ClientRequest::default() }, ASK_WITHIN)?;
     Ok((answer.status(), answer.head.header("etag").unwrap_or_default(), answer.body))

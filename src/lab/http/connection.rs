@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
-use url::{Host, Position, Url};
+use url::{Host, Url};
 
 use super::framing::Framing;
 use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
@@ -140,7 +140,7 @@ impl Connection {
 
     /// Sends a request for `url` with its head and body. Blocks while the server's buffers are full.
     pub fn send(&mut self, url: &Url, request: &ClientRequest) -> Result<(), HttpError> {
-        let bytes = encode(url, request)?;
+        let bytes = request.encode(url)?;
         self.wire.get_mut().write_all(&bytes).map_err(HttpError::from_body)
     }
 
@@ -234,28 +234,6 @@ impl Connection {
     }
 }
 
-fn encode(url: &Url, request: &ClientRequest) -> Result<Vec<u8>, HttpError> {
-    let method = if request.method.is_empty() { "GET" } else { request.method };
-    let target = &url[Position::BeforePath..Position::AfterQuery];
-    let host = &url[Position::BeforeHost..Position::AfterPort];
-    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n").into_bytes();
-    for (name, value) in &request.headers {
-        if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-            return Err(HttpError::BadHeaderValue { name });
-        }
-        bytes.extend_from_slice(name.as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    if let Some(body) = &request.body {
-        bytes.extend_from_slice(format!("Content-Length: {}\r\n", body.len()).as_bytes());
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(request.body.as_deref().unwrap_or_default());
-    Ok(bytes)
-}
-
 /// The host without brackets.
 fn host(url: &Url) -> String {
     match url.host() {
@@ -331,30 +309,6 @@ impl Write for Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sent(url: &str, request: &ClientRequest) -> String {
-        String::from_utf8(encode(&Url::parse(url).unwrap(), request).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_request_names_its_host_and_omits_the_fragment() {
-        let request = ClientRequest { headers: vec![("A", b"b".to_vec())], ..ClientRequest::default() };
-        let expected = "GET /a?b=c HTTP/1.1\r\nHost: tab1.localhost:9292\r\nA: b\r\n\r\n";
-        assert_eq!(sent("http://user@tab1.localhost:9292/a?b=c#d", &request), expected);
-        assert!(
-            sent("http://[::1]:80", &ClientRequest::default())
-                .starts_with("GET / HTTP/1.1\r\nHost: [::1]\r\n")
-        );
-    }
-
-    #[test]
-    fn a_header_value_cannot_add_a_line() {
-        let url = Url::parse("http://localhost/").unwrap();
-        for value in [&b"a\r\nB: c"[..], b"a\nb", b"a\0b"] {
-            let request = ClientRequest { headers: vec![("A", value.to_vec())], ..ClientRequest::default() };
-            assert!(matches!(encode(&url, &request), Err(HttpError::BadHeaderValue { name: "A" })));
-        }
-    }
 
     #[test]
     fn a_urls_host_is_resolved_as_in_a_browser() {

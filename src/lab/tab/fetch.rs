@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use url::{Origin, Url};
 
 use super::Reason;
-use crate::lab::http::{Head, bad_url, check_url, mime};
+use crate::lab::http::{Field, Head, bad_url, check_url, field, mime};
 
 /// One request, from its first address to its last.
 #[derive(Debug)]
@@ -59,13 +59,13 @@ impl Fetch {
     }
 
     /// The header fields in addition to the usual ones.
-    pub(super) fn headers(&self) -> Vec<(&'static str, Vec<u8>)> {
+    pub(super) fn headers(&self) -> Vec<Field> {
         let mut headers = Vec::new();
         if self.is_cross {
-            headers.push(("Origin", self.origin().into_bytes()));
+            headers.push(field("Origin", self.origin()));
         }
         if self.is_authorized {
-            headers.push(("Authorization", authorization(&self.url)));
+            headers.push(field("Authorization", authorization(&self.url)));
         }
         headers
     }
@@ -218,7 +218,7 @@ mod tests {
 
     fn sent(fetch: &Fetch, name: &str) -> Option<String> {
         let headers = fetch.headers();
-        let found = headers.iter().find(|(given, _)| *given == name);
+        let found = headers.iter().find(|(given, _)| given == name);
         found.map(|(_, value)| String::from_utf8(value.clone()).unwrap())
     }
 

@@ -20,7 +20,9 @@ use url::{Origin, Url};
 use super::fetch::{Fetch, Next};
 use super::{Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting};
 use crate::lab::event_stream::Parser;
-use crate::lab::http::{Body, ClientRequest, Connection, Content, Head, HttpError, Options, Reading};
+use crate::lab::http::{
+    Body, ClientRequest, Connection, Content, Field, Head, HttpError, Options, Reading, field,
+};
 use crate::lab::pacing::Pacing;
 use crate::lab::sockets::Slot;
 
@@ -58,7 +60,7 @@ impl Source {
         to: Sender<Happening>,
     ) -> Result<Source, HttpError> {
         if settings.last_event_id.contains(['\r', '\n', '\0']) {
-            return Err(HttpError::BadHeaderValue { name: "Last-Event-ID" });
+            return Err(HttpError::BadHeaderValue { name: "Last-Event-ID".into() });
         }
         let mut parser = Parser::with_limit(settings.max_event_bytes);
         parser.resume_from(&settings.last_event_id);
@@ -176,19 +178,19 @@ impl Source {
     }
 
     fn request(&self, fetch: &Fetch) -> ClientRequest {
-        let mut headers: Vec<(&'static str, Vec<u8>)> = [
+        let mut headers: Vec<Field> = [
             ("Connection", "keep-alive"),
             ("Pragma", "no-cache"),
             ("Cache-Control", "no-cache"),
             ("User-Agent", "ninetabs"),
             ("Accept", "text/event-stream"),
         ]
-        .map(|(name, value)| (name, value.as_bytes().to_vec()))
+        .map(|(name, value)| field(name, value))
         .into();
         let id = self.parser.last_event_id();
         if !id.is_empty() {
             // The blanks around a header's value are lost in transit in any case.
-            headers.push(("Last-Event-ID", id.trim_matches([' ', '\t']).as_bytes().to_vec()));
+            headers.push(field("Last-Event-ID", id.trim_matches([' ', '\t'])));
         }
         headers.extend(fetch.headers());
         ClientRequest { headers, ..ClientRequest::default() }
