@@ -1,8 +1,8 @@
 //! A small HTTP/1.1 client that distinguishes every kind of failure.
 //!
 //! The lab studies failures: a server that accepts and never answers, one that refuses, one that cuts an answer short.
-//! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies nor TLS, and requests no
-//! compression. A [`Connection`] carries one request. The caller knows its local port, and can find the request by it in
+//! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies, requests no compression,
+//! and has TLS only where its caller allows it ([`Options::tls`]). A [`Connection`] carries one request. The caller knows its local port, and can find the request by it in
 //! the server's own records.
 //!
 //! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and decodes the body ([`Content`]).
@@ -20,6 +20,8 @@ mod framing;
 pub mod head;
 pub mod mime;
 mod request;
+pub mod tls;
+mod wire;
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
@@ -29,11 +31,13 @@ use url::Url;
 
 pub use body::Body;
 pub use coding::Content;
-pub use connection::{Closer, Connection, Options};
+pub use connection::{Connection, Options};
 pub use head::Reading;
 pub use request::{
     ClientRequest, Field, FieldError, Version, check_method, field, parse_field, replace_fields,
 };
+pub use tls::{Tls, Verification};
+pub use wire::Closer;
 
 /// Maximum size of a response's head: 256 KiB, as in Chromium.
 pub const MAX_HEAD_BYTES: usize = 256 * 1024;
@@ -43,6 +47,15 @@ pub const MAX_HEADERS: usize = 256;
 
 /// Maximum size of a body that [`request`] collects: 64 MiB.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The schemes of the URLs that a caller allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schemes {
+    /// `http`
+    Http,
+    /// `http` and `https`
+    HttpOrHttps,
+}
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +71,16 @@ pub enum HttpError {
     /// The scheme is not `http`.
     #[error("{url} uses {scheme}, but only plain http is supported; give the server's http:// address")]
     NotHttp {
+        /// The text.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// The scheme is neither `http` nor `https`.
+    #[error(
+        "{url} uses {scheme}, but only http and https are supported; give the server's https:// or http:// address"
+    )]
+    NotHttpOrHttps {
         /// The text.
         url: String,
         /// Its scheme.
@@ -115,6 +138,22 @@ pub enum HttpError {
         to: String,
         /// The system's error.
         source: io::Error,
+    },
+    /// The server's certificate was not accepted.
+    #[error("cannot verify the certificate of {to}: {why}; --insecure skips the verification")]
+    Certificate {
+        /// Name, port and addresses.
+        to: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The server does not speak TLS, or not as this client does.
+    #[error("cannot agree on TLS with {to}: {why}")]
+    Tls {
+        /// Name, port and addresses.
+        to: String,
+        /// What is wrong.
+        why: String,
     },
     /// The request was sent, but no byte of an answer arrived in time.
     #[error("connected, but received no byte of an answer in time")]
@@ -178,9 +217,12 @@ impl HttpError {
         match self {
             HttpError::BadUrl { .. }
             | HttpError::NotHttp { .. }
+            | HttpError::NotHttpOrHttps { .. }
             | HttpError::BadMethod { .. }
             | HttpError::BadHeaderName { .. }
             | HttpError::BadHeaderValue { .. }
+            | HttpError::Certificate { .. }
+            | HttpError::Tls { .. }
             | HttpError::HeadTooLarge
             | HttpError::BadHead { .. }
             | HttpError::UnknownCoding { .. }
@@ -304,14 +346,19 @@ pub fn request(url: &Url, request: &ClientRequest, timeout: Duration) -> Result<
     Ok(Answer { head, body, local_port, first_byte })
 }
 
-/// Reads a URL as a browser's address bar does, and refuses a URL that this client does not support.
+/// Reads a URL as a browser's address bar does, and refuses a URL that this client does not support, or `https`.
 pub fn parse_url(text: &str) -> Result<Url, HttpError> {
+    parse_url_of(text, Schemes::Http)
+}
+
+/// Like [`parse_url`], with these schemes.
+pub fn parse_url_of(text: &str, schemes: Schemes) -> Result<Url, HttpError> {
     let url = Url::parse(text).map_err(|error| bad_url(text, &error))?;
-    if url.scheme() != "http" && !text.contains("//") {
+    if !matches!(url.scheme(), "http" | "https") && !text.contains("//") {
         // `localhost:9292/path` is a URL of the scheme `localhost`.
         return Err(bad_url(text, &url::ParseError::RelativeUrlWithoutBase));
     }
-    check_url(&url)?;
+    check_url(&url, schemes)?;
     Ok(url)
 }
 
@@ -327,10 +374,13 @@ pub(crate) fn bad_url(text: &str, error: &url::ParseError) -> HttpError {
 }
 
 /// Refuses a URL that this client does not support, such as the target of a redirect.
-pub fn check_url(url: &Url) -> Result<(), HttpError> {
+pub fn check_url(url: &Url, schemes: Schemes) -> Result<(), HttpError> {
     let bad = |why: &str| Err(HttpError::BadUrl { url: url.to_string(), why: why.to_owned() });
-    if url.scheme() != "http" {
-        return Err(HttpError::NotHttp { url: url.to_string(), scheme: url.scheme().to_owned() });
+    let (url_text, scheme) = (url.to_string(), url.scheme().to_owned());
+    match (url.scheme(), schemes) {
+        ("http", _) | ("https", Schemes::HttpOrHttps) => {}
+        (_, Schemes::Http) => return Err(HttpError::NotHttp { url: url_text, scheme }),
+        (_, Schemes::HttpOrHttps) => return Err(HttpError::NotHttpOrHttps { url: url_text, scheme }),
     }
     match (url.host(), url.port()) {
         (None, _) => bad("it has no host"),

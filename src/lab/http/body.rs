@@ -4,14 +4,15 @@
 //! `UnexpectedEof`, never a short success. A body without a length ends with the connection.
 //!
 //! Reading blocks until bytes have arrived, the connection's deadline passes (`WouldBlock`), or its
-//! [`Closer`](super::Closer) is used.
+//! [`Closer`] is used.
 
 use std::io::{self, BufReader, ErrorKind, Read};
+use std::time::Instant;
 
 use super::chunked::ChunkedReader;
 use super::coding::Coding;
-use super::connection::Wire;
 use super::framing::Framing;
+use super::wire::{Closer, Wire};
 
 /// The rest of an answer. It owns the connection.
 #[derive(Debug)]
@@ -37,10 +38,48 @@ impl Body {
         Body { rest, codings }
     }
 
+    /// From now on, reading fails once `deadline` has passed. `None` means no deadline.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.rest.wire_mut().set_deadline(deadline);
+    }
+
+    /// Returns a handle that ends the connection from another thread.
+    pub fn closer(&self) -> Closer {
+        self.rest.wire().closer()
+    }
+
+    /// Returns whether the server has neither closed nor reset the connection, also after the end of the body.
+    /// Never blocks. Outside Linux, bytes that have not been read hide the end.
+    pub fn is_open(&self) -> bool {
+        self.rest.wire().is_open()
+    }
+
+    /// Returns whether only the end of the connection ends the body, so that a body that was cut off looks
+    /// complete.
+    pub fn ends_with_connection(&self) -> bool {
+        matches!(self.rest, Rest::UntilClose(_))
+    }
+
     /// The transfer codings other than the chunks. Reading the body does not decode them;
     /// [`super::Content`] does.
     pub(super) fn transfer_codings(&self) -> &[Coding] {
         &self.codings
+    }
+}
+
+impl Rest {
+    fn wire(&self) -> &Wire {
+        match self {
+            Rest::Counted { wire, .. } | Rest::UntilClose(wire) => wire.get_ref(),
+            Rest::Chunked(reader) => reader.source().get_ref(),
+        }
+    }
+
+    fn wire_mut(&mut self) -> &mut Wire {
+        match self {
+            Rest::Counted { wire, .. } | Rest::UntilClose(wire) => wire.get_mut(),
+            Rest::Chunked(reader) => reader.source_mut().get_mut(),
+        }
     }
 }
 

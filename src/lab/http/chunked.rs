@@ -41,6 +41,16 @@ impl<R: BufRead> ChunkedReader<R> {
         ChunkedReader { source, at: At::Size, line: Vec::new() }
     }
 
+    /// The reader below, whose bytes may be part of the coding.
+    pub(super) fn source(&self) -> &R {
+        &self.source
+    }
+
+    /// Like [`source`](Self::source). Reading from it would break the coding.
+    pub(super) fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
     /// The next line without its end. An incomplete line is kept in `self.line`, so that a timeout
     /// in the middle of it loses nothing.
     fn line(&mut self, limit: usize) -> io::Result<Vec<u8>> {

@@ -3,13 +3,13 @@
 //! The socket has one owner: when the [`Connection`] (or the [`Body`] that it became) is dropped, the socket
 //! is closed, even if a [`Closer`] still exists.
 //!
-//! Opening blocks for at most the timeout, however many addresses the host has (see [`super::address`]).
-//! Sending and reading block until the deadline, or forever without one. [`Closer::close`] ends any of them
-//! at once.
+//! Opening blocks for at most the timeout, however many addresses the host has (see [`super::address`]), and
+//! TLS included. Sending and reading block until the deadline, or forever without one. [`Closer::close`] ends
+//! any of them at once.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::Shutdown;
-use std::sync::{Arc, Weak};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -17,21 +17,40 @@ use url::{Host, Url};
 
 use super::framing::Framing;
 use super::head::{self, Reading, TELLING, may_become_http, status_line_start};
-use super::{Body, ClientRequest, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, address, check_url};
+use super::tls::Tls;
+use super::wire::{Closer, Line, PlainWire, Wire};
+use super::{
+    Body, ClientRequest, Head, HttpError, MAX_ANSWER_BYTES, MAX_HEAD_BYTES, Schemes, address, check_url,
+};
 
 /// How a connection is made, and how its answers are read.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long connecting may take, over all of the host's addresses.
+    /// How long connecting may take, over all of the host's addresses, TLS included.
     pub connect_timeout: Duration,
     /// How strictly answers are read.
     pub reading: Reading,
+    /// The address to connect to. `None` resolves the host. The host is still the one that TLS verifies.
+    pub to: Option<SocketAddr>,
+    /// The local address to connect from. `None` leaves it to the system.
+    pub from: Option<IpAddr>,
+    /// Size of the socket's receive buffer in bytes, which the system may round. `None` means its default.
+    pub receive_buffer: Option<usize>,
+    /// Allows `https` URLs, and says how. `None` refuses them.
+    pub tls: Option<Tls>,
 }
 
 impl Options {
     /// Options with this timeout that read strictly.
     pub fn within(connect_timeout: Duration) -> Options {
-        Options { connect_timeout, reading: Reading::Strict }
+        Options {
+            connect_timeout,
+            reading: Reading::Strict,
+            to: None,
+            from: None,
+            receive_buffer: None,
+            tls: None,
+        }
     }
 }
 
@@ -40,21 +59,6 @@ impl Options {
 pub struct Connection {
     wire: BufReader<Wire>,
     reading: Reading,
-}
-
-/// Ends a connection from another thread. Does not keep the socket open.
-#[derive(Debug, Clone)]
-pub struct Closer(Weak<Socket>);
-
-impl Closer {
-    /// Sends FIN and wakes the thread that connects, reads or writes. Does nothing if the
-    /// connection has ended already. Never blocks.
-    pub fn close(&self) {
-        if let Some(socket) = self.0.upgrade() {
-            // It fails if the peer closed first, and then there is nothing to do.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
 }
 
 impl Connection {
@@ -70,21 +74,48 @@ impl Connection {
         options: &Options,
         attempt: impl FnMut(Closer) -> bool,
     ) -> Result<Connection, HttpError> {
-        check_url(url)?;
-        Connection::open_host(&host(url), url.port_or_known_default().unwrap_or(80), options, attempt)
+        check_url(url, options.tls.as_ref().map_or(Schemes::Http, |_| Schemes::HttpOrHttps))?;
+        let tls = options.tls.as_ref().filter(|_| url.scheme() == "https");
+        Connection::open_named(&host(url), url.port_or_known_default().unwrap_or(80), tls, options, attempt)
     }
 
-    /// Like [`open_with`](Self::open_with), with a host without brackets and a port.
+    /// Like [`open_with`](Self::open_with), with a host without brackets and a port, and without TLS.
     pub fn open_host(
         host: &str,
         port: u16,
         options: &Options,
         attempt: impl FnMut(Closer) -> bool,
     ) -> Result<Connection, HttpError> {
-        let resolved = address::resolve(host, port);
+        Connection::open_named(host, port, None, options, attempt)
+    }
+
+    fn open_named(
+        host: &str,
+        port: u16,
+        tls: Option<&Tls>,
+        options: &Options,
+        attempt: impl FnMut(Closer) -> bool,
+    ) -> Result<Connection, HttpError> {
+        let resolved = options.to.map_or_else(|| address::resolve(host, port), |to| Ok(vec![to]));
         let resolved = resolved.map_err(|source| HttpError::Resolve { host: host.to_owned(), source })?;
         let addresses: Vec<SockAddr> = resolved.iter().map(|it| SockAddr::from(*it)).collect();
-        Connection::open_any(&addresses, options, attempt, || address::spoken(host, port, &resolved))
+        let to = || address::spoken(host, port, &resolved);
+        let deadline = Instant::now() + options.connect_timeout;
+        let line = connect_any(&addresses, deadline, options, attempt, to)?;
+        let Some(tls) = tls else {
+            return Ok(Connection::over(Wire::Plain(PlainWire::new(line, None)), options));
+        };
+        let secured = tls.handshake(PlainWire::new(line, Some(deadline)), host, &to());
+        let mut wire = Wire::Tls(secured.map_err(|error| match error {
+            HttpError::TimedOut => HttpError::ConnectTimedOut { to: to(), after: options.connect_timeout },
+            error => error,
+        })?);
+        wire.set_deadline(None);
+        Ok(Connection::over(wire, options))
+    }
+
+    fn over(wire: Wire, options: &Options) -> Connection {
+        Connection { wire: BufReader::new(wire), reading: options.reading }
     }
 
     /// Connects to a Unix socket: by its path, or by `@NAME` if it is abstract.
@@ -92,63 +123,55 @@ impl Connection {
         let to = || format!("unix://{path}");
         let name = path.strip_prefix('@').map_or_else(|| path.to_owned(), |name| format!("\0{name}"));
         let address = SockAddr::unix(name).map_err(|source| HttpError::Connect { to: to(), source })?;
-        Connection::open_any(&[address], options, |_| true, to)
-    }
-
-    /// Connects to the first of these addresses that accepts. `to` names them in an error.
-    fn open_any(
-        addresses: &[SockAddr],
-        options: &Options,
-        mut attempt: impl FnMut(Closer) -> bool,
-        to: impl FnOnce() -> String,
-    ) -> Result<Connection, HttpError> {
         let deadline = Instant::now() + options.connect_timeout;
-        let mut failures = Vec::new();
-        for (tried, address) in addresses.iter().enumerate() {
-            let Some(within) = address::share(deadline, addresses.len() - tried) else {
-                failures.push(ErrorKind::TimedOut.into());
-                break;
-            };
-            match connect(address, within, &mut attempt) {
-                Ok(Some(socket)) => {
-                    let wire = BufReader::new(Wire { socket, deadline: None });
-                    return Ok(Connection { wire, reading: options.reading });
-                }
-                Ok(None) => return Err(HttpError::GivenUp),
-                Err(error) => failures.push(error),
-            }
-        }
-        Err(connect_error(to(), options, failures))
+        let line = connect_any(&[address], deadline, options, |_| true, to)?;
+        Ok(Connection::over(Wire::Plain(PlainWire::new(line, None)), options))
     }
 
     /// Returns a handle that ends this connection from another thread.
     pub fn closer(&self) -> Closer {
-        Closer(Arc::downgrade(&self.wire.get_ref().socket))
+        self.wire.get_ref().closer()
     }
 
     /// Returns the local port, by which the server's records identify the connection, or 0 once the
     /// connection is gone.
     pub fn local_port(&self) -> u16 {
-        let address = self.wire.get_ref().socket.local_addr().ok();
-        address.and_then(|address| address.as_socket()).map_or(0, |address| address.port())
+        self.local_addr().map_or(0, |address| address.port())
+    }
+
+    /// Returns the local address, or `None` for a Unix socket and once the connection is gone.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.wire.get_ref().local_addr()
+    }
+
+    /// Returns whether the server has neither closed nor reset the connection. Never blocks. Outside Linux, bytes
+    /// that have not been read hide the end.
+    pub fn is_open(&self) -> bool {
+        self.wire.get_ref().is_open()
     }
 
     /// From now on, reading and writing fail once `deadline` has passed. `None` means no deadline.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
-        self.wire.get_mut().deadline = deadline;
+        self.wire.get_mut().set_deadline(deadline);
     }
 
     /// Sends a request for `url` with its head and body. Blocks while the server's buffers are full.
     pub fn send(&mut self, url: &Url, request: &ClientRequest) -> Result<(), HttpError> {
         let bytes = request.encode(url)?;
-        self.wire.get_mut().write_all(&bytes).map_err(HttpError::from_body)
+        self.write(&bytes)
     }
 
     /// Sends an HTTP/1.0 request without a header, as pumactl does. No control server takes it for a
     /// browser's request. `target` is a path with a query, already encoded.
     pub fn send_plain(&mut self, method: &str, target: &str) -> Result<(), HttpError> {
         let bytes = format!("{method} {target} HTTP/1.0\r\n\r\n");
-        self.wire.get_mut().write_all(bytes.as_bytes()).map_err(HttpError::from_body)
+        self.write(bytes.as_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), HttpError> {
+        let wire = self.wire.get_mut();
+        // TLS may hold back bytes until they are flushed.
+        wire.write_all(bytes).and_then(|()| wire.flush()).map_err(HttpError::from_body)
     }
 
     /// Blocks until the answer's first byte has arrived.
@@ -244,22 +267,53 @@ fn host(url: &Url) -> String {
     }
 }
 
+/// Connects to the first of these addresses that accepts. `to` names them in an error.
+fn connect_any(
+    addresses: &[SockAddr],
+    deadline: Instant,
+    options: &Options,
+    mut attempt: impl FnMut(Closer) -> bool,
+    to: impl FnOnce() -> String,
+) -> Result<Arc<Line>, HttpError> {
+    let mut failures = Vec::new();
+    for (tried, address) in addresses.iter().enumerate() {
+        let Some(within) = address::share(deadline, addresses.len() - tried) else {
+            failures.push(ErrorKind::TimedOut.into());
+            break;
+        };
+        match connect(address, within, options, &mut attempt) {
+            Ok(Some(line)) => return Ok(line),
+            Ok(None) => return Err(HttpError::GivenUp),
+            Err(error) => failures.push(error),
+        }
+    }
+    Err(connect_error(to(), options, failures))
+}
+
 /// Returns `None` if `attempt` does not allow it.
 fn connect(
     address: &SockAddr,
     within: Duration,
+    options: &Options,
     attempt: &mut impl FnMut(Closer) -> bool,
-) -> io::Result<Option<Arc<Socket>>> {
+) -> io::Result<Option<Arc<Line>>> {
     let domain = Domain::from(i32::from(address.family()));
-    let socket = Arc::new(Socket::new(domain, Type::STREAM, None)?);
-    if !attempt(Closer(Arc::downgrade(&socket))) {
+    let line = Line::new(Socket::new(domain, Type::STREAM, None)?);
+    if !attempt(Closer::new(&line)) {
         return Ok(None);
     }
-    socket.connect_timeout(address, within)?;
-    if !address.is_unix() {
-        socket.set_tcp_nodelay(true)?;
+    // The window that is offered to the server depends on the buffer at the time of connecting.
+    if let Some(bytes) = options.receive_buffer {
+        line.socket.set_recv_buffer_size(bytes)?;
     }
-    Ok(Some(socket))
+    if let Some(from) = options.from {
+        line.socket.bind(&SockAddr::from(SocketAddr::new(from, 0)))?;
+    }
+    line.socket.connect_timeout(address, within)?;
+    if !address.is_unix() {
+        line.socket.set_tcp_nodelay(true)?;
+    }
+    Ok(Some(line))
 }
 
 fn connect_error(to: String, options: &Options, failures: Vec<io::Error>) -> HttpError {
@@ -270,39 +324,6 @@ fn connect_error(to: String, options: &Options, failures: Vec<io::Error>) -> Htt
         ErrorKind::ConnectionReset => HttpError::Reset { source },
         ErrorKind::TimedOut => HttpError::ConnectTimedOut { to, after: options.connect_timeout },
         _ => HttpError::Connect { to, source },
-    }
-}
-
-/// The socket with a deadline. Each read and write may take the time that is left.
-#[derive(Debug)]
-pub(super) struct Wire {
-    socket: Arc<Socket>,
-    deadline: Option<Instant>,
-}
-
-impl Wire {
-    fn time_left(&self) -> io::Result<Option<Duration>> {
-        let Some(deadline) = self.deadline else { return Ok(None) };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.time_left()?)?;
-        (&*self.socket).read(buffer)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(self.time_left()?)?;
-        (&*self.socket).write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use percent_encoding::percent_decode_str;
 use url::{Origin, Url};
 
 use super::Reason;
-use crate::lab::http::{Field, Head, bad_url, check_url, field, mime};
+use crate::lab::http::{Field, Head, Schemes, bad_url, check_url, field, mime};
 
 /// One request, from its first address to its last.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Fetch {
             return Next::Failed(Reason::Status(head.status));
         };
         let target = self.url.join(&location).map_err(|error| bad_url(&location, &error));
-        let target = match target.and_then(|target| check_url(&target).map(|()| target)) {
+        let target = match target.and_then(|target| check_url(&target, Schemes::Http).map(|()| target)) {
             Ok(target) => target,
             Err(error) => {
                 return Next::Failed(Reason::Unusable(format!("a redirect has an unusable target: {error}")));

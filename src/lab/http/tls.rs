@@ -1,0 +1,183 @@
+//! TLS for the lab's client, by rustls, without a runtime.
+//!
+//! The system's certificates are loaded when the first connection needs them: for most runs nothing is read.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    StreamOwned,
+};
+
+use super::HttpError;
+use super::wire::PlainWire;
+
+/// Whether and how a server's certificate is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verification {
+    /// Against the certificates that the system trusts.
+    #[default]
+    System,
+    /// Not at all: any certificate is accepted.
+    Skipped,
+}
+
+/// How connections are secured. Clones share the loaded certificates and the sessions.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    verification: Verification,
+    config: Arc<OnceLock<ClientConfig>>,
+}
+
+impl Tls {
+    /// TLS with this verification. Reads nothing yet.
+    pub fn new(verification: Verification) -> Tls {
+        Tls { verification, config: Arc::default() }
+    }
+
+    /// The configuration that offers these protocols, the first of which is preferred. Reads the system's
+    /// certificates the first time. `to` names the server in an error.
+    pub(crate) fn config(&self, protocols: &[&[u8]], to: &str) -> Result<Arc<ClientConfig>, HttpError> {
+        let config = match self.config.get() {
+            Some(config) => config,
+            None => {
+                let made = self.make(to)?;
+                self.config.get_or_init(|| made)
+            }
+        };
+        let mut config = config.clone();
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        Ok(Arc::new(config))
+    }
+
+    fn make(&self, to: &str) -> Result<ClientConfig, HttpError> {
+        let failed = |error: rustls::Error| HttpError::Tls { to: to.to_owned(), why: error.to_string() };
+        match self.verification {
+            Verification::System => verifying(system_roots(to)?).map_err(failed),
+            Verification::Skipped => unverified().map_err(failed),
+        }
+    }
+
+    /// Agrees on TLS with the server named `host`. Blocks until the wire's deadline.
+    pub(super) fn handshake(
+        &self,
+        mut wire: PlainWire,
+        host: &str,
+        to: &str,
+    ) -> Result<Box<StreamOwned<ClientConnection, PlainWire>>, HttpError> {
+        let config = self.config(&[b"http/1.1"], to)?;
+        let mut connection = ClientConnection::new(config, server_name(host, to)?)
+            .map_err(|error| HttpError::Tls { to: to.to_owned(), why: error.to_string() })?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut wire).map_err(|error| handshake_error(error, to))?;
+        }
+        Ok(Box::new(StreamOwned::new(connection, wire)))
+    }
+}
+
+/// The name by which a server's certificate is looked up. `host` is a name or an address without brackets.
+pub(crate) fn server_name(host: &str, to: &str) -> Result<ServerName<'static>, HttpError> {
+    let name = host.strip_suffix('.').unwrap_or(host).to_owned();
+    let bad =
+        |_| HttpError::Tls { to: to.to_owned(), why: "no certificate can have this host name".to_owned() };
+    ServerName::try_from(name).map_err(bad)
+}
+
+/// Why a handshake failed. An error of the socket is left to the caller's own rules.
+pub(crate) fn handshake_error(error: io::Error, to: &str) -> HttpError {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let to = to.to_owned();
+    match cause {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            HttpError::Certificate { to, why: certificate_in_words(why) }
+        }
+        Some(other) => HttpError::Tls { to, why: other.to_string() },
+        None if error.kind() == io::ErrorKind::UnexpectedEof => HttpError::NoAnswer,
+        None => HttpError::from_body(error),
+    }
+}
+
+fn certificate_in_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "no authority that this system trusts has signed it".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another host".to_owned()
+        }
+        CertificateError::Revoked => "it was revoked".to_owned(),
+        // The server presents the certificate of an authority as its own, as self-signed ones often are.
+        CertificateError::Other(other) => format!("it is self-signed or malformed ({other})"),
+        other => other.to_string(),
+    }
+}
+
+fn system_roots(to: &str) -> Result<RootCertStore, HttpError> {
+    let loaded = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(loaded.certs);
+    if usable == 0 {
+        let cause = loaded.errors.first().map(|error| format!(": {error}")).unwrap_or_default();
+        let why = format!("this system has no certificates of authorities{cause}");
+        return Err(HttpError::Certificate { to: to.to_owned(), why });
+    }
+    Ok(roots)
+}
+
+fn verifying(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn unverified() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_safe_default_protocol_versions()?.dangerous();
+    Ok(builder.with_custom_certificate_verifier(Arc::new(AcceptAny(provider))).with_no_client_auth())
+}
+
+/// Accepts every certificate and every signature.
+#[derive(Debug)]
+struct AcceptAny(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAny {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
