@@ -49,6 +49,7 @@ mod smuggling;
 mod soak;
 mod streams;
 mod tab;
+mod tab_tls;
 mod top;
 mod trace;
 mod vanished_peer;

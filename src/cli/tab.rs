@@ -22,7 +22,7 @@ use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
 use super::tab_notes::Notes;
 use crate::lab::event_stream::ReceivedEvent;
-use crate::lab::http::parse_url;
+use crate::lab::http::{Schemes, Tls, Verification, parse_field, parse_url_of};
 use crate::lab::tab::{Happens, Settings, Tab};
 use ninetabs_server::escape;
 use ninetabs_server::threads::{StopSignal, StoppableThread};
@@ -41,14 +41,15 @@ good, 130 if interrupted.
 
 Examples:
   ninetabs tab --events 3 http://127.0.0.1:9292/models/live_stream
-  ninetabs tab --last-event-id 0 http://tab1.localhost:9292/models/live_stream | jq -r .data";
+  ninetabs tab --last-event-id 0 http://tab1.localhost:9292/models/live_stream | jq -r .data
+  ninetabs tab -H 'Authorization: Bearer TOKEN' https://example.com/events";
 
 /// Follow one event stream as a browser's EventSource does
 ///
 /// Each event is one line of JSON on standard output. Notes on the connection go to standard error.
 #[derive(Debug, Clone, Args)]
 pub struct TabArgs {
-    /// Address of the stream, as http://HOST:PORT/PATH
+    /// Address of the stream, as http://HOST:PORT/PATH or https://HOST/PATH
     ///
     /// Names below localhost are this machine.
     #[arg(value_name = "URL", value_parser = stream_url)]
@@ -65,10 +66,23 @@ pub struct TabArgs {
     /// Resume after the event with this id, sent as Last-Event-ID [default: none]
     #[arg(long, value_name = "ID", value_parser = event_id, default_value = "", hide_default_value = true)]
     pub last_event_id: String,
+
+    /// Header to send with each request, as 'Name: value'; repeatable
+    ///
+    /// It replaces the header of that name that an EventSource sends. Without a value, that header is not sent at
+    /// all. After a redirect to another origin, Authorization and Cookie are not sent.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_field)]
+    pub headers: Vec<(String, Vec<u8>)>,
+
+    /// Do not verify the certificate of an https server
+    ///
+    /// Otherwise the authorities that the system trusts are accepted, or those in the file that SSL_CERT_FILE names.
+    #[arg(short = 'k', long)]
+    pub insecure: bool,
 }
 
 fn stream_url(text: &str) -> Result<Url, String> {
-    parse_url(text).map_err(|error| error.to_string())
+    parse_url_of(text, Schemes::HttpOrHttps).map_err(|error| error.to_string())
 }
 
 fn event_count(text: &str) -> Result<u64, String> {
@@ -142,7 +156,13 @@ fn in_time(
 
 /// Prints events until the stream ends or `stop` comes.
 fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to: &mut impl Write) -> TabEnd {
-    let settings = Settings { last_event_id: args.last_event_id, ..Settings::default() };
+    let verification = if args.insecure { Verification::Skipped } else { Verification::System };
+    let settings = Settings {
+        last_event_id: args.last_event_id,
+        headers: args.headers,
+        tls: Some(Tls::new(verification)),
+        ..Settings::default()
+    };
     let (to, happenings) = bounded(1);
     let _tab = match Tab::open_into(args.url.as_str(), settings, to) {
         Ok(tab) => tab,
@@ -312,11 +332,14 @@ mod tests {
     #[test]
     fn a_refusal_of_a_value_says_what_to_give() {
         for (arguments, says) in [
-            (&["https://localhost/"][..], "http://"),
+            (&["ftp://localhost/"][..], "https://"),
             (&["localhost:9292/x"], "http://"),
             (&["--for", "soon", "http://localhost/"], "500ms"),
             (&["--events", "0", "http://localhost/"], "give 1 or more"),
             (&["--events", "many", "http://localhost/"], "give 1 or more"),
+            (&["-H", "Accept", "http://localhost/"], "give 'Name: value'"),
+            (&["-H", "A b: c", "http://localhost/"], "give 'Name: value'"),
+            (&["-H", "Content-Length: 1", "http://localhost/"], "follows from the body"),
             (&["--last-event-id", "a\nb", "http://localhost/"], "one line"),
         ] {
             let error = typed(arguments).unwrap_err();

@@ -28,7 +28,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use ninetabs_server::threads::{SpawnError, StoppableThread};
 
 use super::event_stream::{EventTooLarge, MAX_EVENT_BYTES, ReceivedEvent};
-use super::http::{Closer, HttpError, parse_url};
+use super::http::{Closer, HttpError, Schemes, Tls, parse_url_of};
 use super::sockets::HostSockets;
 use source::Source;
 
@@ -53,6 +53,11 @@ pub struct Settings {
     pub max_event_bytes: usize,
     /// The connections of the browser that has this tab. `None` means no limit.
     pub sockets: Option<HostSockets>,
+    /// Header fields that a browser's page could not set. They replace those of an EventSource by name. After a
+    /// redirect to another origin, `Authorization` and `Cookie` among them are not sent.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// Allows `https`, for the stream and for redirects. `None` refuses it.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Settings {
@@ -64,7 +69,16 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(30),
             max_event_bytes: MAX_EVENT_BYTES,
             sockets: None,
+            headers: Vec::new(),
+            tls: None,
         }
+    }
+}
+
+impl Settings {
+    /// The schemes that the stream and its redirects may have.
+    fn schemes(&self) -> Schemes {
+        if self.tls.is_some() { Schemes::HttpOrHttps } else { Schemes::Http }
     }
 }
 
@@ -176,7 +190,7 @@ pub enum Reason {
     /// An event grew past [`Settings::max_event_bytes`].
     #[error("{0}")]
     EventTooLarge(#[from] EventTooLarge),
-    /// The request cannot be sent, for example because of a redirect to https.
+    /// The request cannot be sent, for example because of a redirect to ftp, or the certificate was not accepted.
     #[error("{0}")]
     Unusable(String),
 }
@@ -284,7 +298,7 @@ impl Tab {
         to: Sender<Happening>,
         happenings: Receiver<Happening>,
     ) -> Result<Tab, TabError> {
-        let url = parse_url(url)?;
+        let url = parse_url_of(url, settings.schemes())?;
         let shared = Arc::new(Shared::default());
         shared.state().progress.last_event_id.clone_from(&settings.last_event_id);
         let name = settings.name.clone();

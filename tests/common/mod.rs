@@ -13,6 +13,7 @@ pub mod puma;
 mod raw;
 pub mod stopped;
 pub mod terminal;
+pub mod tls;
 pub mod trace;
 pub mod wire;
 

@@ -9,19 +9,22 @@
 //!   `Access-Control-Allow-Origin` with `*` or the page's origin.
 //! - The user and password of a URL are sent after a 401, and only to the page's own origin. The
 //!   target of a redirect may have its own user and password, unless it is at another origin.
+//! - The header fields that a user gave are sent to every origin, except `Authorization` and `Cookie`.
+//! - A page by https reads no stream by http, unless that comes from this machine (mixed content).
 
 use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
-use url::{Origin, Url};
+use url::{Host, Origin, Url};
 
 use super::Reason;
-use crate::lab::http::{Field, Head, Schemes, bad_url, check_url, field, mime};
+use crate::lab::http::{Field, Head, Schemes, address, bad_url, check_url, field, mime};
 
 /// One request, from its first address to its last.
 #[derive(Debug)]
 pub(super) struct Fetch {
     page: Origin,
     url: Url,
+    schemes: Schemes,
     /// Whether it has been at another origin. If so, answers must allow the page's origin.
     is_cross: bool,
     /// Whether it went from one foreign origin to another. If so, the page's origin is not sent.
@@ -43,9 +46,9 @@ pub(super) enum Next {
 impl Fetch {
     /// Creates a request of a page with this origin. `is_authorized` means that the URL's user and
     /// password have been accepted before.
-    pub(super) fn new(page: Origin, url: Url, is_authorized: bool) -> Fetch {
+    pub(super) fn new(page: Origin, url: Url, schemes: Schemes, is_authorized: bool) -> Fetch {
         let is_cross = url.origin() != page;
-        Fetch { page, url, is_cross, is_tainted: false, is_authorized }
+        Fetch { page, url, schemes, is_cross, is_tainted: false, is_authorized }
     }
 
     /// The URL of the next request.
@@ -68,6 +71,12 @@ impl Fetch {
             headers.push(field("Authorization", authorization(&self.url)));
         }
         headers
+    }
+
+    /// Whether a header field that a user gave may be sent to where the request is now.
+    pub(super) fn may_send(&self, name: &str) -> bool {
+        let is_secret = ["authorization", "cookie"].iter().any(|secret| name.eq_ignore_ascii_case(secret));
+        !(is_secret && self.is_cross)
     }
 
     fn origin(&self) -> String {
@@ -102,7 +111,7 @@ impl Fetch {
             return Next::Failed(Reason::Status(head.status));
         };
         let target = self.url.join(&location).map_err(|error| bad_url(&location, &error));
-        let target = match target.and_then(|target| check_url(&target, Schemes::Http).map(|()| target)) {
+        let target = match target.and_then(|target| check_url(&target, self.schemes).map(|()| target)) {
             Ok(target) => target,
             Err(error) => {
                 return Next::Failed(Reason::Unusable(format!("a redirect has an unusable target: {error}")));
@@ -112,6 +121,10 @@ impl Fetch {
         let is_foreign = self.is_cross || to != self.page;
         if is_foreign && has_credentials(&target) {
             let what = "a redirect to another origin has a user or a password, which a browser refuses";
+            return Next::Failed(Reason::Unusable(what.to_owned()));
+        }
+        if is_mixed(&self.page, &target) {
+            let what = "a redirect leads from https to http, which a browser refuses";
             return Next::Failed(Reason::Unusable(what.to_owned()));
         }
         self.is_tainted |= to != from && from != self.page;
@@ -141,6 +154,18 @@ impl Fetch {
         self.is_authorized = true;
         Next::Ask
     }
+}
+
+/// Whether the page came by https, and the target would come over a network without it.
+fn is_mixed(page: &Origin, target: &Url) -> bool {
+    let is_secure = matches!(page, Origin::Tuple(scheme, ..) if scheme == "https");
+    let is_local = match target.host() {
+        Some(Host::Domain(name)) => address::is_local(name),
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    };
+    is_secure && target.scheme() == "http" && !is_local
 }
 
 fn credentials(url: &Url) -> (&str, Option<&str>) {
@@ -204,7 +229,7 @@ mod tests {
 
     fn fetch(url: &str) -> Fetch {
         let url = Url::parse(url).unwrap();
-        Fetch::new(url.origin(), url, false)
+        Fetch::new(url.origin(), url, Schemes::Http, false)
     }
 
     fn head(status: u16, fields: &[(&str, &str)]) -> Head {
@@ -317,6 +342,35 @@ mod tests {
         assert!(matches!(fetch.judge(&to("http://you:p@b.test/")), Next::Failed(Reason::Unusable(_))));
         assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
         assert_eq!(sent(&fetch, "Authorization"), None);
+    }
+
+    #[test]
+    fn given_secrets_are_not_sent_to_another_origin_and_not_after_it() {
+        let mut fetch = fetch("http://a.test/");
+        assert_eq!(fetch.judge(&to("http://a.test/x")), Next::Ask);
+        assert!(fetch.may_send("Authorization") && fetch.may_send("Cookie") && fetch.may_send("X"));
+        assert_eq!(fetch.judge(&to("http://b.test/")), Next::Ask);
+        assert!(!fetch.may_send("authorization") && !fetch.may_send("COOKIE") && fetch.may_send("X"));
+        let back = head(302, &[("Location", "http://a.test/"), ("Access-Control-Allow-Origin", "*")]);
+        assert_eq!(fetch.judge(&back), Next::Ask);
+        assert!(!fetch.may_send("Authorization"));
+    }
+
+    #[test]
+    fn a_redirect_may_lead_to_https_but_from_https_only_to_http_of_this_machine() {
+        let next = |url: &str, target: &str| {
+            let url = Url::parse(url).unwrap();
+            let mut fetch = Fetch::new(url.origin(), url, Schemes::HttpOrHttps, false);
+            (fetch.judge(&to(target)), sent(&fetch, "Origin"))
+        };
+        let origin = |text: &str| Some(text.to_owned());
+        assert_eq!(next("http://a.test/", "https://a.test/"), (Next::Ask, origin("http://a.test")));
+        assert_eq!(next("https://a.test/", "https://a.test:443/x"), (Next::Ask, None));
+        for local in ["http://localhost:3000/", "http://x.localhost/", "http://127.0.0.2/", "http://[::1]/"] {
+            assert_eq!(next("https://a.test/", local), (Next::Ask, origin("https://a.test")), "{local}");
+        }
+        let (refused, _) = next("https://a.test/", "http://a.test/");
+        assert!(matches!(refused, Next::Failed(Reason::Unusable(why)) if why.contains("from https to http")));
     }
 
     #[test]

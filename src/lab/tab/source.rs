@@ -21,7 +21,7 @@ use super::fetch::{Fetch, Next};
 use super::{Cause, Happening, Happens, MAX_REDIRECTS, ReadyState, Reason, Settings, Shared, Waiting};
 use crate::lab::event_stream::Parser;
 use crate::lab::http::{
-    Body, ClientRequest, Connection, Content, Field, Head, HttpError, Options, Reading, field,
+    Body, ClientRequest, Connection, Content, Field, Head, HttpError, Options, Reading, field, replace_fields,
 };
 use crate::lab::pacing::Pacing;
 use crate::lab::sockets::Slot;
@@ -116,7 +116,8 @@ impl Source {
 
     /// One connection, from its first attempt to its end.
     fn connection(&mut self) -> SourceLeft {
-        let mut fetch = Fetch::new(self.page.clone(), self.url.clone(), self.is_authorized);
+        let mut fetch =
+            Fetch::new(self.page.clone(), self.url.clone(), self.settings.schemes(), self.is_authorized);
         for _ in 0..MAX_REDIRECTS {
             let pause = self.pacing.next(Instant::now());
             if !pause.is_zero() && self.is_stopped_within(pause) {
@@ -152,7 +153,11 @@ impl Source {
     }
 
     fn ask(&self, fetch: &Fetch, began: Instant) -> Result<(Head, Body), HttpError> {
-        let options = Options { reading: Reading::Browser, ..Options::within(self.settings.connect_timeout) };
+        let options = Options {
+            reading: Reading::Browser,
+            tls: self.settings.tls.clone(),
+            ..Options::within(self.settings.connect_timeout)
+        };
         self.shared.change(|state| state.cut = false);
         let url = fetch.url();
         let mut connection = Connection::open_with(url, &options, |closer| {
@@ -193,6 +198,8 @@ impl Source {
             headers.push(field("Last-Event-ID", id.trim_matches([' ', '\t'])));
         }
         headers.extend(fetch.headers());
+        let given = self.settings.headers.iter().filter(|(name, _)| fetch.may_send(name));
+        replace_fields(&mut headers, given.cloned());
         ClientRequest { headers, ..ClientRequest::default() }
     }
 
