@@ -258,7 +258,7 @@ impl Connection {
 }
 
 /// The host without brackets.
-fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),

@@ -5,6 +5,7 @@
 //! [`Measured`](measured::Measured). [`findings`] says what the figures mean, [`export`] prints them.
 
 pub mod findings;
+pub mod http2;
 pub mod measured;
 pub mod plan;
 pub mod progress;

@@ -1,0 +1,180 @@
+//! The experiment `--http2`: how many streams flow on one HTTP/2 connection, and what stops the next one.
+//!
+//! HTTP/2 has its own limits: the server announces a maximum of concurrent streams, and may refuse one with
+//! `REFUSED_STREAM`. As a browser does, the client keeps a request beyond the announced maximum to itself. Whether
+//! the limit belongs to the connection shows on a second one.
+//!
+//! No other module uses a runtime. It has one thread, that of the caller, and ends with [`measure`], which blocks.
+//! Each wait has a limit. On every way out all connections are closed; after a stop signal they are reset.
+
+mod first_event;
+mod link;
+mod request;
+mod stream;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use ninetabs_server::threads::StopSignal;
+use socket2::Socket;
+use tokio::time::{interval, sleep};
+
+use super::measured::{Baseline, Http2, Http2Stop};
+use super::plan::Plan;
+use link::Link;
+use stream::{Outcome, Stream};
+
+/// How often the stop signal is checked.
+const STOP_CHECK: Duration = Duration::from_millis(20);
+/// How long a stream after the first may take to its first event.
+const EVENT_WITHIN: Duration = Duration::from_secs(3);
+/// How long a stream is watched that the announced maximum holds back: in case the server has raised it.
+const BEYOND_WITHIN: Duration = Duration::from_millis(500);
+/// How long a canceled stream's slot may take to return.
+const RETURN_WITHIN: Duration = Duration::from_secs(15);
+/// How long the connections may take to say goodbye.
+const CLOSE_WITHIN: Duration = Duration::from_millis(300);
+
+/// The error of a measurement that was stopped.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// Measures the streams of one HTTP/2 connection, and adds the requests that it sends to `requests`.
+///
+/// The page with the fastest of `baselines` is asked beside the streams; without a baseline, none is. Blocks for at
+/// most the time of `--tabs` streams of 3 s each and 60 s more, or until `stop` comes.
+pub fn measure(plan: &Plan, baselines: &[Baseline], stop: &StopSignal, requests: &mut usize) -> Http2 {
+    let mut found = Http2::default();
+    // Handles by which a stop resets the connections.
+    let mut sockets = Vec::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Http2 { error: Some(format!("cannot start HTTP/2: {error}")), ..found },
+    };
+    let experiment = Experiment { plan, found: &mut found, requests, sockets: &mut sockets };
+    let ended = runtime.block_on(unless_stopped(experiment.run(baselines), stop));
+    match ended {
+        Some(Ok(())) => {}
+        Some(Err(why)) => found.error = Some(why),
+        None => {
+            found.error = Some(INTERRUPTED.to_owned());
+            for socket in &sockets {
+                // It fails if the server was faster.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
+        }
+    }
+    // The runtime owns the connections, and must be gone before the last handle of their sockets.
+    drop(runtime);
+    drop(sockets);
+    found
+}
+
+/// Returns `None` if `stop` came first.
+async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &StopSignal) -> Option<T> {
+    let mut work = pin!(work);
+    let mut tick = interval(STOP_CHECK);
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(done));
+        }
+        while tick.poll_tick(context).is_ready() {
+            if stop.has_come() {
+                return Poll::Ready(None);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// One run, whose results stay behind if it is dropped half-way.
+struct Experiment<'a> {
+    plan: &'a Plan,
+    found: &'a mut Http2,
+    requests: &'a mut usize,
+    sockets: &'a mut Vec<Socket>,
+}
+
+impl Experiment<'_> {
+    async fn run(mut self, baselines: &[Baseline]) -> Result<(), String> {
+        let mut first = Link::open(self.plan, self.sockets).await?;
+        self.found.announced = first.announced().await?;
+        let mut streams = Vec::new();
+        let mut beyond = self.climb(&mut first, &mut streams).await?;
+        self.found.page = self.page(&mut first, baselines).await?;
+        if beyond.is_none() && self.is_full(streams.len()) {
+            let (stream, outcome) = self.stream(&mut first, streams.len() + 1, BEYOND_WITHIN).await?;
+            match outcome {
+                Outcome::Flows => self.found.reached += 1,
+                Outcome::Waits => self.found.stopped_by = Some(Http2Stop::Settings),
+                Outcome::Stopped(stop) => self.found.stopped_by = Some(stop),
+            }
+            beyond = stream;
+        }
+        if self.found.reached > 0 {
+            let mut second = Link::open(self.plan, self.sockets).await?;
+            let (other, outcome) = self.stream(&mut second, streams.len() + 2, EVENT_WITHIN).await?;
+            self.found.second_connection = Some(outcome == Outcome::Flows);
+            // Dropping a stream cancels it. The one that waits goes first, so that it does not take over a slot.
+            drop((beyond, other));
+            streams.clear();
+            second.close(CLOSE_WITHIN).await;
+            let (again, outcome) = self.stream(&mut first, 1, RETURN_WITHIN).await?;
+            self.found.after_cancel = Some(outcome == Outcome::Flows);
+            drop(again);
+        }
+        // The last cancellation is on its way before the connection ends.
+        sleep(STOP_CHECK).await;
+        first.close(CLOSE_WITHIN).await;
+        Ok(())
+    }
+
+    /// Opens one stream after another, up to the announced maximum. Returns the one that got nothing, if it is open.
+    async fn climb(&mut self, link: &mut Link, streams: &mut Vec<Stream>) -> Result<Option<Stream>, String> {
+        let announced = self.found.announced.and_then(|most| usize::try_from(most).ok());
+        for tab in 1..=announced.map_or(self.plan.tabs, |most| most.min(self.plan.tabs)) {
+            let within = if tab == 1 { self.plan.waiting_patience() } else { EVENT_WITHIN };
+            let (stream, outcome) = self.stream(link, tab, within).await?;
+            self.found.stopped_by = match outcome {
+                Outcome::Flows => {
+                    streams.extend(stream);
+                    let flowing = streams.iter().filter(|stream| stream.flows()).count();
+                    self.found.reached = self.found.reached.max(flowing);
+                    continue;
+                }
+                Outcome::Waits => Some(Http2Stop::Waits),
+                Outcome::Stopped(stop) => Some(stop),
+            };
+            return Ok(stream);
+        }
+        Ok(None)
+    }
+
+    /// Whether this many streams are all that the server announced.
+    fn is_full(&self, streams: usize) -> bool {
+        self.found.announced.is_some_and(|most| usize::try_from(most).is_ok_and(|most| most <= streams))
+    }
+
+    async fn stream(
+        &mut self,
+        link: &mut Link,
+        tab: usize,
+        within: Duration,
+    ) -> Result<(Option<Stream>, Outcome), String> {
+        let request = request::stream(self.plan, tab)?;
+        *self.requests += 1;
+        Ok(Stream::open(link, request, within).await)
+    }
+
+    /// Asks for the fastest page.
+    async fn page(&mut self, link: &mut Link, baselines: &[Baseline]) -> Result<Option<bool>, String> {
+        let pages = self.plan.pages.iter().zip(baselines);
+        let Some((url, baseline)) = pages.min_by_key(|(_, baseline)| baseline.time) else { return Ok(None) };
+        let request = request::page(self.plan, url)?;
+        *self.requests += 1;
+        Ok(Some(stream::is_answered(link, request, baseline).await))
+    }
+}

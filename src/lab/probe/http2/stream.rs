@@ -1,0 +1,159 @@
+//! One stream of an HTTP/2 connection, judged by its first event, and one page.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{Request, Response};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::first_event::{FirstEvent, Shown};
+use super::link::Link;
+use crate::lab::http::Head;
+use crate::lab::probe::measured::{Baseline, Http2Stop};
+
+/// What became of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It has an event and is open.
+    Flows,
+    /// Neither an event nor an end came in time.
+    Waits,
+    /// It ended.
+    Stopped(Http2Stop),
+}
+
+/// What was seen of a stream so far.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    shown: Shown,
+    end: Option<Http2Stop>,
+}
+
+/// An open stream. Its events are read and discarded, so that it never blocks the connection's window. Canceled by
+/// RST_STREAM when dropped.
+pub(super) struct Stream {
+    send: SendStream<Bytes>,
+    seen: watch::Receiver<Seen>,
+}
+
+impl Stream {
+    /// Sends a request, and waits for its first event or its end for at most `within`. The stream is `None` if it
+    /// could not be opened at all.
+    pub(super) async fn open(
+        link: &mut Link,
+        request: Request<Bytes>,
+        within: Duration,
+    ) -> (Option<Stream>, Outcome) {
+        let judged = async {
+            let (response, send) = match send(link, request).await {
+                Ok(sent) => sent,
+                Err(error) => return (None, Outcome::Stopped(stop(&error))),
+            };
+            let (tell, seen) = watch::channel(Seen { shown: Shown::Nothing, end: None });
+            tokio::spawn(read(response, tell));
+            let mut stream = Stream { send, seen };
+            let is_judged = |seen: &Seen| seen.shown == Shown::Event || seen.end.is_some();
+            // The reader keeps the sender until the stream has ended.
+            let _ = timeout(within, stream.seen.wait_for(is_judged)).await;
+            let outcome = stream.outcome();
+            (Some(stream), outcome)
+        };
+        // Sending itself waits for the server only if an earlier request is still held back.
+        timeout(2 * within, judged).await.unwrap_or((None, Outcome::Waits))
+    }
+
+    /// Whether it has had an event and is still open.
+    pub(super) fn flows(&self) -> bool {
+        self.outcome() == Outcome::Flows
+    }
+
+    fn outcome(&self) -> Outcome {
+        match *self.seen.borrow() {
+            Seen { end: Some(stop), .. } => Outcome::Stopped(stop),
+            Seen { shown: Shown::Nothing, .. } => Outcome::Waits,
+            Seen { .. } => Outcome::Flows,
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.send.send_reset(Reason::CANCEL);
+    }
+}
+
+/// Whether a page is answered completely, with the status of its baseline and within its limit.
+pub(super) async fn is_answered(link: &mut Link, request: Request<Bytes>, baseline: &Baseline) -> bool {
+    let answered = async {
+        let (response, _send) = send(link, request).await.ok()?;
+        let (head, mut body) = response.await.ok()?.into_parts();
+        while let Some(data) = body.data().await {
+            release(&mut body, data.ok()?.len());
+        }
+        Some(head.status.as_u16() == baseline.status)
+    };
+    // Dropping the request's handles cancels it.
+    timeout(baseline.limit(), answered).await.is_ok_and(|answered| answered == Some(true))
+}
+
+async fn send(
+    link: &mut Link,
+    request: Request<Bytes>,
+) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+    let (head, body) = request.into_parts();
+    let mut sender = link.sender.clone().ready().await?;
+    let (response, mut send) = sender.send_request(Request::from_parts(head, ()), body.is_empty())?;
+    if !body.is_empty() {
+        send.send_data(body, true)?;
+    }
+    Ok((response, send))
+}
+
+/// Reads a response until it ends.
+async fn read(response: ResponseFuture, tell: watch::Sender<Seen>) {
+    let end = match response.await {
+        Ok(response) => read_body(response, &tell).await,
+        Err(error) => stop(&error),
+    };
+    tell.send_modify(|seen| seen.end = Some(end));
+}
+
+async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<Seen>) -> Http2Stop {
+    let (head, mut body) = response.into_parts();
+    if head.status != http::StatusCode::OK {
+        return Http2Stop::Reset;
+    }
+    let fields = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
+    let head = Head { status: head.status.as_u16(), headers: fields.collect(), minor_version: 1 };
+    let mut first = Some(FirstEvent::of(&head));
+    while let Some(data) = body.data().await {
+        let bytes = match data {
+            Ok(bytes) => bytes,
+            Err(error) => return stop(&error),
+        };
+        release(&mut body, bytes.len());
+        let Some(judge) = &mut first else { continue };
+        let Ok(shown) = judge.feed(&bytes) else { return Http2Stop::Reset };
+        tell.send_modify(|seen| seen.shown = shown);
+        if shown == Shown::Event {
+            first = None;
+        }
+    }
+    Http2Stop::Reset
+}
+
+/// Lets the server send as many bytes again.
+fn release(body: &mut RecvStream, bytes: usize) {
+    // It fails only for more bytes than have come.
+    let _ = body.flow_control().release_capacity(bytes);
+}
+
+fn stop(error: &h2::Error) -> Http2Stop {
+    match error.reason() {
+        Some(Reason::REFUSED_STREAM) => Http2Stop::RefusedStream,
+        _ => Http2Stop::Reset,
+    }
+}
