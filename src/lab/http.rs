@@ -34,7 +34,7 @@ pub use coding::Content;
 pub use connection::{Connection, Options};
 pub use head::Reading;
 pub use request::{
-    ClientRequest, Field, FieldError, Version, check_method, field, parse_field, replace_fields,
+    ClientRequest, Field, FieldError, RequestVersion, check_method, field, parse_field, replace_fields,
 };
 pub use tls::{Tls, Verification};
 pub use wire::Closer;

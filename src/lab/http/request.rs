@@ -64,7 +64,7 @@ pub fn parse_field(text: &str) -> Result<(String, Vec<u8>), FieldError> {
 
 /// The version of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Version {
+pub enum RequestVersion {
     /// HTTP/1.0. It is sent with a `Host` nevertheless, as `curl --http1.0` does.
     Http10,
     /// HTTP/1.1.
@@ -82,7 +82,7 @@ pub struct ClientRequest {
     /// The body, which is sent with its `Content-Length` if there is one.
     pub body: Option<Vec<u8>>,
     /// The version of the request line.
-    pub version: Version,
+    pub version: RequestVersion,
 }
 
 impl ClientRequest {
@@ -92,8 +92,8 @@ impl ClientRequest {
         check_method(method)?;
         let target = &url[Position::BeforePath..Position::AfterQuery];
         let version = match self.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
+            RequestVersion::Http10 => "HTTP/1.0",
+            RequestVersion::Http11 => "HTTP/1.1",
         };
         let mut bytes = format!("{method} {target} {version}\r\n").into_bytes();
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -171,7 +171,7 @@ mod tests {
             method: "POST".to_owned().into(),
             headers: vec![field("host", "other")],
             body: Some(b"{}".to_vec()),
-            version: Version::Http10,
+            version: RequestVersion::Http10,
         };
         let expected = "POST /x HTTP/1.0\r\nhost: other\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(sent("http://localhost/x", &request), expected);

@@ -19,7 +19,7 @@ const LINES: [&str; 6] = [
 
 /// What the bytes of a response have shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum StreamSign {
     Nothing,
     /// A comment or `retry:`, which counts as an event if none comes.
     SignOfLife,
@@ -32,12 +32,12 @@ pub(super) struct FirstEvent {
     parser: Parser,
     /// Bytes before the first line end.
     line: usize,
-    comment: Comment,
+    comment: CommentLine,
 }
 
 /// Whether the line that is being read is a comment.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Comment {
+enum CommentLine {
     AtLineStart,
     Begun,
     No,
@@ -53,11 +53,11 @@ impl FirstEvent {
             _ => Unit::Chunk,
         };
         let parser = Parser::with_limit(MAX_EVENT_BYTES);
-        FirstEvent { unit, parser, line: 0, comment: Comment::AtLineStart }
+        FirstEvent { unit, parser, line: 0, comment: CommentLine::AtLineStart }
     }
 
     /// Takes the next bytes. Fails if an unfinished event becomes too large.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Shown, ()> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<StreamSign, ()> {
         let has_event = match self.unit {
             Unit::Sse | Unit::SignOfLife => {
                 let mut has_event = false;
@@ -75,21 +75,21 @@ impl FirstEvent {
             }
             Unit::Chunk => !bytes.is_empty(),
         };
-        let is_alive = self.comment == Comment::Seen || self.parser.retry().is_some();
+        let is_alive = self.comment == CommentLine::Seen || self.parser.retry().is_some();
         Ok(match (has_event, is_alive) {
-            (true, _) => Shown::Event,
-            (false, true) => Shown::SignOfLife,
-            (false, false) => Shown::Nothing,
+            (true, _) => StreamSign::Event,
+            (false, true) => StreamSign::SignOfLife,
+            (false, false) => StreamSign::Nothing,
         })
     }
 
     fn note_comments(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.comment = match (self.comment, byte) {
-                (Comment::Seen, _) | (Comment::Begun, b'\r' | b'\n') => Comment::Seen,
-                (Comment::AtLineStart, b':') | (Comment::Begun, _) => Comment::Begun,
-                (_, b'\r' | b'\n') => Comment::AtLineStart,
-                (Comment::AtLineStart | Comment::No, _) => Comment::No,
+                (CommentLine::Seen, _) | (CommentLine::Begun, b'\r' | b'\n') => CommentLine::Seen,
+                (CommentLine::AtLineStart, b':') | (CommentLine::Begun, _) => CommentLine::Begun,
+                (_, b'\r' | b'\n') => CommentLine::AtLineStart,
+                (CommentLine::AtLineStart | CommentLine::No, _) => CommentLine::No,
             };
         }
     }
@@ -99,25 +99,25 @@ impl FirstEvent {
 mod tests {
     use super::*;
 
-    fn shown(essence: &str, pieces: &[&str]) -> Result<Shown, ()> {
+    fn shown(essence: &str, pieces: &[&str]) -> Result<StreamSign, ()> {
         let headers = vec![("content-type".to_owned(), essence.as_bytes().to_vec())];
         let mut first = FirstEvent::of(&Head { status: 200, headers, minor_version: 1 });
-        pieces.iter().try_fold(Shown::Nothing, |_, piece| first.feed(piece.as_bytes()))
+        pieces.iter().try_fold(StreamSign::Nothing, |_, piece| first.feed(piece.as_bytes()))
     }
 
     #[test]
     fn the_unit_of_a_response_decides_what_its_first_event_is() {
         for (essence, pieces, expected) in [
-            ("text/event-stream", &["data: 1\n", "\n"][..], Shown::Event),
-            ("text/event-stream", &["data: 1\n"], Shown::Nothing),
-            ("text/event-stream; charset=utf-8", &["retry: 5\n"], Shown::SignOfLife),
-            ("text/event-stream", &["data: x\n:", "p", "ing\r\n"], Shown::SignOfLife),
-            ("text/event-stream", &["data: :x\n"], Shown::Nothing),
-            ("text/event-stream", &[":ping"], Shown::Nothing),
-            ("application/x-ndjson", &["{", "}"], Shown::Nothing),
-            ("application/x-ndjson", &["{}", "\n"], Shown::Event),
-            ("text/plain", &[""], Shown::Nothing),
-            ("text/plain", &["x"], Shown::Event),
+            ("text/event-stream", &["data: 1\n", "\n"][..], StreamSign::Event),
+            ("text/event-stream", &["data: 1\n"], StreamSign::Nothing),
+            ("text/event-stream; charset=utf-8", &["retry: 5\n"], StreamSign::SignOfLife),
+            ("text/event-stream", &["data: x\n:", "p", "ing\r\n"], StreamSign::SignOfLife),
+            ("text/event-stream", &["data: :x\n"], StreamSign::Nothing),
+            ("text/event-stream", &[":ping"], StreamSign::Nothing),
+            ("application/x-ndjson", &["{", "}"], StreamSign::Nothing),
+            ("application/x-ndjson", &["{}", "\n"], StreamSign::Event),
+            ("text/plain", &[""], StreamSign::Nothing),
+            ("text/plain", &["x"], StreamSign::Event),
         ] {
             assert_eq!(shown(essence, pieces), Ok(expected), "{essence} {pieces:?}");
         }

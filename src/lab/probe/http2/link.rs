@@ -25,14 +25,14 @@ const SETTINGS_CHECK: Duration = Duration::from_millis(2);
 const UNKNOWN: usize = usize::MAX - 1;
 
 /// A connection. Closed when dropped together with its runtime.
-pub(super) struct Link {
+pub(super) struct Http2Link {
     pub(super) sender: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
 }
 
-impl Link {
+impl Http2Link {
     /// Connects to the plan's address, and agrees on HTTP/2. Adds a handle of the socket to `sockets`.
-    pub(super) async fn open(plan: &Plan, sockets: &mut Vec<Socket>) -> Result<Link, String> {
+    pub(super) async fn open(plan: &Plan, sockets: &mut Vec<Socket>) -> Result<Http2Link, String> {
         let to = plan.address.to_string();
         let opening = async {
             let stream = TcpStream::connect(plan.address).await;
@@ -77,7 +77,7 @@ impl Link {
     }
 }
 
-async fn secure(plan: &Plan, stream: TcpStream, to: &str) -> Result<Link, String> {
+async fn secure(plan: &Plan, stream: TcpStream, to: &str) -> Result<Http2Link, String> {
     let verification = if plan.is_insecure { Verification::Skipped } else { Verification::System };
     let words = |error: HttpError| error.to_string();
     let config = Tls::new(verification).config(&[b"h2"], to).map_err(words)?;
@@ -90,7 +90,7 @@ async fn secure(plan: &Plan, stream: TcpStream, to: &str) -> Result<Link, String
     }
 }
 
-async fn agree<T>(stream: T) -> Result<Link, String>
+async fn agree<T>(stream: T) -> Result<Http2Link, String>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -102,5 +102,5 @@ where
         .handshake::<_, Bytes>(stream)
         .await;
     let (sender, connection) = agreed.map_err(|error| format!("cannot agree on HTTP/2: {error}"))?;
-    Ok(Link { sender, driver: tokio::spawn(connection) })
+    Ok(Http2Link { sender, driver: tokio::spawn(connection) })
 }

@@ -23,8 +23,8 @@ use tokio::time::{interval, sleep};
 
 use super::measured::{Baseline, Http2, Http2Stop};
 use super::plan::Plan;
-use link::Link;
-use stream::{Outcome, Stream};
+use link::Http2Link;
+use stream::{Http2Stream, StreamVerdict};
 
 /// How often the stop signal is checked.
 const STOP_CHECK: Duration = Duration::from_millis(20);
@@ -53,7 +53,7 @@ pub fn measure(plan: &Plan, baselines: &[Baseline], stop: &StopSignal, requests:
         Ok(runtime) => runtime,
         Err(error) => return Http2 { error: Some(format!("cannot start HTTP/2: {error}")), ..found },
     };
-    let experiment = Experiment { plan, found: &mut found, requests, sockets: &mut sockets };
+    let experiment = Http2Experiment { plan, found: &mut found, requests, sockets: &mut sockets };
     let ended = runtime.block_on(unless_stopped(experiment.run(baselines), stop));
     match ended {
         Some(Ok(())) => {}
@@ -91,16 +91,16 @@ async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &StopSignal) -> 
 }
 
 /// One run, whose results stay behind if it is dropped half-way.
-struct Experiment<'a> {
+struct Http2Experiment<'a> {
     plan: &'a Plan,
     found: &'a mut Http2,
     requests: &'a mut usize,
     sockets: &'a mut Vec<Socket>,
 }
 
-impl Experiment<'_> {
+impl Http2Experiment<'_> {
     async fn run(mut self, baselines: &[Baseline]) -> Result<(), String> {
-        let mut first = Link::open(self.plan, self.sockets).await?;
+        let mut first = Http2Link::open(self.plan, self.sockets).await?;
         self.found.announced = first.announced().await?;
         let mut streams = Vec::new();
         let mut beyond = self.climb(&mut first, &mut streams).await?;
@@ -108,22 +108,22 @@ impl Experiment<'_> {
         if beyond.is_none() && self.is_full(streams.len()) {
             let (stream, outcome) = self.stream(&mut first, streams.len() + 1, BEYOND_WITHIN).await?;
             match outcome {
-                Outcome::Flows => self.found.reached += 1,
-                Outcome::Waits => self.found.stopped_by = Some(Http2Stop::Settings),
-                Outcome::Stopped(stop) => self.found.stopped_by = Some(stop),
+                StreamVerdict::Flows => self.found.reached += 1,
+                StreamVerdict::Waits => self.found.stopped_by = Some(Http2Stop::Settings),
+                StreamVerdict::Stopped(stop) => self.found.stopped_by = Some(stop),
             }
             beyond = stream;
         }
         if self.found.reached > 0 {
-            let mut second = Link::open(self.plan, self.sockets).await?;
+            let mut second = Http2Link::open(self.plan, self.sockets).await?;
             let (other, outcome) = self.stream(&mut second, streams.len() + 2, EVENT_WITHIN).await?;
-            self.found.second_connection = Some(outcome == Outcome::Flows);
+            self.found.second_connection = Some(outcome == StreamVerdict::Flows);
             // Dropping a stream cancels it. The one that waits goes first, so that it does not take over a slot.
             drop((beyond, other));
             streams.clear();
             second.close(CLOSE_WITHIN).await;
             let (again, outcome) = self.stream(&mut first, 1, RETURN_WITHIN).await?;
-            self.found.after_cancel = Some(outcome == Outcome::Flows);
+            self.found.after_cancel = Some(outcome == StreamVerdict::Flows);
             drop(again);
         }
         // The last cancellation is on its way before the connection ends.
@@ -133,20 +133,24 @@ impl Experiment<'_> {
     }
 
     /// Opens one stream after another, up to the announced maximum. Returns the one that got nothing, if it is open.
-    async fn climb(&mut self, link: &mut Link, streams: &mut Vec<Stream>) -> Result<Option<Stream>, String> {
+    async fn climb(
+        &mut self,
+        link: &mut Http2Link,
+        streams: &mut Vec<Http2Stream>,
+    ) -> Result<Option<Http2Stream>, String> {
         let announced = self.found.announced.and_then(|most| usize::try_from(most).ok());
         for tab in 1..=announced.map_or(self.plan.tabs, |most| most.min(self.plan.tabs)) {
             let within = if tab == 1 { self.plan.waiting_patience() } else { EVENT_WITHIN };
             let (stream, outcome) = self.stream(link, tab, within).await?;
             self.found.stopped_by = match outcome {
-                Outcome::Flows => {
+                StreamVerdict::Flows => {
                     streams.extend(stream);
                     let flowing = streams.iter().filter(|stream| stream.flows()).count();
                     self.found.reached = self.found.reached.max(flowing);
                     continue;
                 }
-                Outcome::Waits => Some(Http2Stop::Waits),
-                Outcome::Stopped(stop) => Some(stop),
+                StreamVerdict::Waits => Some(Http2Stop::Waits),
+                StreamVerdict::Stopped(stop) => Some(stop),
             };
             return Ok(stream);
         }
@@ -160,17 +164,17 @@ impl Experiment<'_> {
 
     async fn stream(
         &mut self,
-        link: &mut Link,
+        link: &mut Http2Link,
         tab: usize,
         within: Duration,
-    ) -> Result<(Option<Stream>, Outcome), String> {
+    ) -> Result<(Option<Http2Stream>, StreamVerdict), String> {
         let request = request::stream(self.plan, tab)?;
         *self.requests += 1;
-        Ok(Stream::open(link, request, within).await)
+        Ok(Http2Stream::open(link, request, within).await)
     }
 
     /// Asks for the fastest page.
-    async fn page(&mut self, link: &mut Link, baselines: &[Baseline]) -> Result<Option<bool>, String> {
+    async fn page(&mut self, link: &mut Http2Link, baselines: &[Baseline]) -> Result<Option<bool>, String> {
         let pages = self.plan.pages.iter().zip(baselines);
         let Some((url, baseline)) = pages.min_by_key(|(_, baseline)| baseline.time) else { return Ok(None) };
         let request = request::page(self.plan, url)?;

@@ -9,14 +9,15 @@ use http::{Request, Response};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::first_event::{FirstEvent, Shown};
-use super::link::Link;
+use super::EVENT_WITHIN;
+use super::first_event::{FirstEvent, StreamSign};
+use super::link::Http2Link;
 use crate::lab::http::Head;
 use crate::lab::probe::measured::{Baseline, Http2Stop};
 
 /// What became of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum StreamVerdict {
     /// It has an event and is open.
     Flows,
     /// Neither an event nor an end came in time.
@@ -27,66 +28,70 @@ pub(super) enum Outcome {
 
 /// What was seen of a stream so far.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
-    shown: Shown,
+struct StreamSeen {
+    shown: StreamSign,
     end: Option<Http2Stop>,
 }
 
 /// An open stream. Its events are read and discarded, so that it never blocks the connection's window. Canceled by
 /// RST_STREAM when dropped.
-pub(super) struct Stream {
+pub(super) struct Http2Stream {
     send: SendStream<Bytes>,
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<StreamSeen>,
 }
 
-impl Stream {
+impl Http2Stream {
     /// Sends a request, and waits for its first event or its end for at most `within`. The stream is `None` if it
     /// could not be opened at all.
     pub(super) async fn open(
-        link: &mut Link,
+        link: &mut Http2Link,
         request: Request<Bytes>,
         within: Duration,
-    ) -> (Option<Stream>, Outcome) {
+    ) -> (Option<Http2Stream>, StreamVerdict) {
         let judged = async {
             let (response, send) = match send(link, request).await {
                 Ok(sent) => sent,
-                Err(error) => return (None, Outcome::Stopped(stop(&error))),
+                Err(error) => return (None, StreamVerdict::Stopped(stop(&error))),
             };
-            let (tell, seen) = watch::channel(Seen { shown: Shown::Nothing, end: None });
+            let (tell, seen) = watch::channel(StreamSeen { shown: StreamSign::Nothing, end: None });
             tokio::spawn(read(response, tell));
-            let mut stream = Stream { send, seen };
-            let is_judged = |seen: &Seen| seen.shown == Shown::Event || seen.end.is_some();
-            // The reader keeps the sender until the stream has ended.
-            let _ = timeout(within, stream.seen.wait_for(is_judged)).await;
+            let mut stream = Http2Stream { send, seen };
+            let has_event = |seen: &StreamSeen| seen.shown == StreamSign::Event || seen.end.is_some();
+            let is_alive = |seen: &StreamSeen| seen.shown != StreamSign::Nothing || seen.end.is_some();
+            // The reader keeps the sender until the stream has ended. A sign of life counts if no event comes.
+            let soon = within.min(EVENT_WITHIN);
+            if timeout(soon, stream.seen.wait_for(has_event)).await.is_err() {
+                let _ = timeout(within - soon, stream.seen.wait_for(is_alive)).await;
+            }
             let outcome = stream.outcome();
             (Some(stream), outcome)
         };
         // Sending itself waits for the server only if an earlier request is still held back.
-        timeout(2 * within, judged).await.unwrap_or((None, Outcome::Waits))
+        timeout(2 * within, judged).await.unwrap_or((None, StreamVerdict::Waits))
     }
 
     /// Whether it has had an event and is still open.
     pub(super) fn flows(&self) -> bool {
-        self.outcome() == Outcome::Flows
+        self.outcome() == StreamVerdict::Flows
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> StreamVerdict {
         match *self.seen.borrow() {
-            Seen { end: Some(stop), .. } => Outcome::Stopped(stop),
-            Seen { shown: Shown::Nothing, .. } => Outcome::Waits,
-            Seen { .. } => Outcome::Flows,
+            StreamSeen { end: Some(stop), .. } => StreamVerdict::Stopped(stop),
+            StreamSeen { shown: StreamSign::Nothing, .. } => StreamVerdict::Waits,
+            StreamSeen { .. } => StreamVerdict::Flows,
         }
     }
 }
 
-impl Drop for Stream {
+impl Drop for Http2Stream {
     fn drop(&mut self) {
         self.send.send_reset(Reason::CANCEL);
     }
 }
 
 /// Whether a page is answered completely, with the status of its baseline and within its limit.
-pub(super) async fn is_answered(link: &mut Link, request: Request<Bytes>, baseline: &Baseline) -> bool {
+pub(super) async fn is_answered(link: &mut Http2Link, request: Request<Bytes>, baseline: &Baseline) -> bool {
     let answered = async {
         let (response, _send) = send(link, request).await.ok()?;
         let (head, mut body) = response.await.ok()?.into_parts();
@@ -100,7 +105,7 @@ pub(super) async fn is_answered(link: &mut Link, request: Request<Bytes>, baseli
 }
 
 async fn send(
-    link: &mut Link,
+    link: &mut Http2Link,
     request: Request<Bytes>,
 ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
     let (head, body) = request.into_parts();
@@ -113,7 +118,7 @@ async fn send(
 }
 
 /// Reads a response until it ends.
-async fn read(response: ResponseFuture, tell: watch::Sender<Seen>) {
+async fn read(response: ResponseFuture, tell: watch::Sender<StreamSeen>) {
     let end = match response.await {
         Ok(response) => read_body(response, &tell).await,
         Err(error) => stop(&error),
@@ -121,7 +126,7 @@ async fn read(response: ResponseFuture, tell: watch::Sender<Seen>) {
     tell.send_modify(|seen| seen.end = Some(end));
 }
 
-async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<Seen>) -> Http2Stop {
+async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<StreamSeen>) -> Http2Stop {
     let (head, mut body) = response.into_parts();
     if head.status != http::StatusCode::OK {
         return Http2Stop::Reset;
@@ -138,7 +143,7 @@ async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<Seen>) -
         let Some(judge) = &mut first else { continue };
         let Ok(shown) = judge.feed(&bytes) else { return Http2Stop::Reset };
         tell.send_modify(|seen| seen.shown = shown);
-        if shown == Shown::Event {
+        if shown == StreamSign::Event {
             first = None;
         }
     }
