@@ -2,8 +2,8 @@
 //!
 //! The lab studies failures: a server that accepts and never answers, one that refuses, one that cuts an answer short.
 //! [`HttpError`] distinguishes them. The client has neither a connection pool nor cookies, requests no compression,
-//! and has TLS only where its caller allows it ([`Options::tls`]). A [`Connection`] carries one request. The caller knows its local port, and can find the request by it in
-//! the server's own records.
+//! and has TLS only where its caller allows it ([`Options::tls`]). A [`Connection`] carries one request. The caller
+//! knows its local port, and can find the request by it in the server's own records.
 //!
 //! A check of a server reads strictly. A tab reads as a browser does ([`Reading`]), and decodes the body ([`Content`]).
 //!
@@ -14,12 +14,12 @@
 pub mod address;
 pub mod body;
 pub mod chunked;
+mod client_request;
 pub mod coding;
 pub mod connection;
 mod framing;
 pub mod head;
 pub mod mime;
-mod request;
 pub mod tls;
 mod wire;
 
@@ -30,12 +30,12 @@ use std::time::{Duration, Instant};
 use url::Url;
 
 pub use body::Body;
+pub use client_request::{
+    ClientRequest, Field, FieldError, RequestVersion, check_method, field, parse_field, replace_fields,
+};
 pub use coding::Content;
 pub use connection::{Connection, Options};
 pub use head::Reading;
-pub use request::{
-    ClientRequest, Field, FieldError, RequestVersion, check_method, field, parse_field, replace_fields,
-};
 pub use tls::{Tls, Verification};
 pub use wire::Closer;
 
