@@ -207,7 +207,7 @@ fn tls_has_the_same_ends_and_deadlines_as_a_plain_connection() {
 }
 
 #[test]
-fn a_server_without_tls_and_one_that_never_answers_are_told_apart() {
+fn a_server_without_tls_and_one_that_never_answers_are_distinguished() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
     let tls = || Some(Tls::new(Verification::Skipped));

@@ -197,7 +197,7 @@ fn an_announced_maximum_stops_streams_and_pages_on_one_connection_only() {
 }
 
 #[test]
-fn a_refused_stream_and_one_that_waits_are_told_apart() {
+fn a_refused_stream_and_a_waiting_one_are_distinguished() {
     for (beyond, stop) in [
         (Beyond::Refused, Http2Stop::RefusedStream),
         (Beyond::Waits, Http2Stop::Waits),

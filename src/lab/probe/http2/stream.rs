@@ -15,7 +15,7 @@ use super::link::Http2Link;
 use crate::lab::http::Head;
 use crate::lab::probe::measured::{Baseline, Http2Stop};
 
-/// What became of a stream.
+/// The judgment of a stream at its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StreamVerdict {
     /// It has an event and is open.
@@ -26,7 +26,7 @@ pub(super) enum StreamVerdict {
     Stopped(Http2Stop),
 }
 
-/// What was seen of a stream so far.
+/// The state of a stream so far.
 #[derive(Debug, Clone, Copy)]
 struct StreamSeen {
     shown: StreamSign,
