@@ -49,6 +49,12 @@ impl Closer {
         }
     }
 
+    /// The local address, also while the connection is being made. `None` before that, and once it is gone.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        let address = self.0.upgrade()?.socket.local_addr().ok()?.as_socket()?;
+        (address.port() != 0).then_some(address)
+    }
+
     /// Wakes the thread that connects, reads or writes. RST is sent instead of FIN once that thread drops the
     /// connection, which it has to do at once: reading from it returns the end, as if the server had closed.
     /// Does nothing if the connection has ended already. Never blocks.
