@@ -1,0 +1,188 @@
+//! Where a request waits, read from the kernel's table of sockets.
+//!
+//! On Linux, and on loopback, where the server's end of a connection is a socket of this machine. No privileges
+//! are needed. Elsewhere nothing is known.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::measured::Place;
+
+/// One row of the kernel's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) state: u8,
+    /// Bytes that the other end has not acknowledged.
+    pub(super) unsent: u64,
+    /// Bytes that the program has not read. For a listening socket, the connections that it has not accepted.
+    pub(super) unread: u64,
+    /// 0 for a connection that no program has accepted.
+    pub(super) inode: u64,
+}
+
+/// States as the kernel numbers them.
+const ESTABLISHED: u8 = 0x01;
+const SYN_SENT: u8 = 0x02;
+const SYN_RECV: u8 = 0x03;
+const CLOSE_WAIT: u8 = 0x08;
+pub(super) const LISTEN: u8 = 0x0a;
+
+/// Where the request from `ours` to `server` waits. `None` if that cannot be known.
+pub(super) fn of(server: SocketAddr, ours: Option<SocketAddr>) -> Option<Place> {
+    if !server.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    place_in(&rows()?, server, ours?)
+}
+
+/// Bytes that the server has written to `ours`, and that the client's kernel has not taken.
+pub(super) fn unsent(server: SocketAddr, ours: &[SocketAddr]) -> Option<u64> {
+    if !server.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let rows = rows()?;
+    Some(ours.iter().filter_map(|ours| server_end(&rows, server, *ours)).map(|row| row.unsent).sum())
+}
+
+/// All TCP sockets of this machine that are visible. `None` where the kernel has no such table.
+pub(super) fn rows() -> Option<Vec<Row>> {
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let v4 = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    // Without IPv6 there is no second table.
+    let v6 = std::fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
+    Some(v4.lines().chain(v6.lines()).filter_map(row).collect())
+}
+
+fn server_end(rows: &[Row], server: SocketAddr, ours: SocketAddr) -> Option<&Row> {
+    let is_ours = |remote: SocketAddr| {
+        remote.port() == ours.port() && remote.ip().to_canonical() == ours.ip().to_canonical()
+    };
+    rows.iter().find(|row| row.local.port() == server.port() && is_ours(row.remote))
+}
+
+fn place_in(rows: &[Row], server: SocketAddr, ours: SocketAddr) -> Option<Place> {
+    let Some(row) = server_end(rows, server, ours) else {
+        let is_asked = |row: &Row| row.local.port() == ours.port() && row.remote.port() == server.port();
+        let is_connecting = rows.iter().any(|row| is_asked(row) && row.state == SYN_SENT);
+        // On loopback, the kernel drops a SYN only if the accept queue is full.
+        return Some(if is_connecting { Place::AcceptQueueFull } else { Place::Refused });
+    };
+    Some(match row.state {
+        SYN_RECV => Place::AcceptQueueFull,
+        ESTABLISHED | CLOSE_WAIT if row.inode == 0 => Place::Kernel,
+        ESTABLISHED | CLOSE_WAIT if row.unread > 0 => Place::Unread,
+        ESTABLISHED | CLOSE_WAIT => Place::Read,
+        _ => Place::Refused,
+    })
+}
+
+/// Reads a row. The heading and anything else is `None`.
+fn row(line: &str) -> Option<Row> {
+    let mut fields = line.split_ascii_whitespace();
+    let local = address(fields.nth(1)?)?;
+    let remote = address(fields.next()?)?;
+    let state = u8::from_str_radix(fields.next()?, 16).ok()?;
+    let (unsent, unread) = fields.next()?.split_once(':')?;
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (unsent, unread) = (hex(unsent)?, hex(unread)?);
+    let inode = fields.nth(4)?.parse().ok()?;
+    Some(Row { local, remote, state, unsent, unread, inode })
+}
+
+/// Reads `0100007F:1F90`: words of the machine's byte order, in hexadecimal. IPv4-mapped addresses become IPv4.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| u32::from_str_radix(ip.get(8 * at..8 * at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let ip = match ip.len() {
+        8 => IpAddr::from(word(0)?),
+        32 => {
+            let mut bytes = [0; 16];
+            for at in 0..4 {
+                bytes[4 * at..4 * at + 4].copy_from_slice(&word(at)?);
+            }
+            IpAddr::from(bytes).to_canonical()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+
+    /// A server on port 8080 (1F90), and clients on ports 4096 (1000) and up.
+    fn table(rows: &[(&str, &str, &str, &str, u64)]) -> Vec<Row> {
+        let text = rows.iter().enumerate().map(|(n, (local, remote, state, queues, inode))| {
+            format!(
+                "{n:4}: {local} {remote} {state} {queues} 00:00000000 00000000  1000        0 {inode} 1 0 20"
+            )
+        });
+        text.filter_map(|line| row(&line)).collect()
+    }
+
+    fn at(ip: &str, port: u16) -> SocketAddr {
+        SocketAddr::new(ip.parse().unwrap(), port)
+    }
+
+    #[test]
+    fn the_heading_is_no_row() {
+        let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+        assert_eq!(row(heading), None);
+        assert_eq!(row(""), None);
+    }
+
+    #[test]
+    fn the_servers_end_tells_where_a_request_waits() {
+        const SERVER: &str = "0100007F:1F90";
+        for (state, queues, inode, place) in [
+            ("01", "00000000:00000000", 7, Place::Read),
+            ("01", "00000000:0000004D", 7, Place::Unread),
+            ("01", "00000000:0000004D", 0, Place::Kernel),
+            ("08", "00000000:0000004D", 0, Place::Kernel),
+            ("03", "00000000:00000000", 0, Place::AcceptQueueFull),
+            ("06", "00000000:00000000", 0, Place::Refused),
+        ] {
+            let rows = table(&[
+                (SERVER, "00000000:0000", "0A", "00000000:00000003", 5),
+                ("0100007F:1000", SERVER, "01", "00000000:00000000", 9),
+                (SERVER, "0100007F:1000", state, queues, inode),
+            ]);
+            let found = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4096));
+            assert_eq!(found, Some(place), "{state} {queues} {inode}");
+            // A connection of another client.
+            let other = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4097));
+            assert_eq!(other, Some(Place::Refused));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_is_being_made_waits_for_the_accept_queue() {
+        let rows = table(&[("0100007F:1000", "0100007F:1F90", "02", "00000001:00000000", 9)]);
+        let found = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4096));
+        assert_eq!(found, Some(Place::AcceptQueueFull));
+    }
+
+    #[test]
+    fn a_dual_stack_listener_has_ipv4_mapped_rows() {
+        let mapped = "0000000000000000FFFF00000100007F";
+        let (server, ours) = (format!("{mapped}:1F90"), format!("{mapped}:1000"));
+        let rows = table(&[(&server, &ours, "01", "00000010:00000000", 7)]);
+        let found = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4096));
+        assert_eq!((found, rows[0].unsent), (Some(Place::Read), 16));
+        let own6 = "00000000000000000000000001000000:1F90";
+        let rows = table(&[(own6, "00000000000000000000000001000000:1000", "01", "00000000:00000000", 0)]);
+        assert_eq!(place_in(&rows, at("::1", 8080), at("::1", 4096)), Some(Place::Kernel));
+    }
+
+    #[test]
+    fn only_loopback_has_the_servers_end_on_this_machine() {
+        assert_eq!(of(at("192.0.2.1", 80), Some(at("192.0.2.2", 4096))), None);
+        assert_eq!(of(at("127.0.0.1", 80), None), None);
+    }
+}
