@@ -1,11 +1,17 @@
 //! How many streams a server holds, and which limit stops it.
 //!
-//! Models what a person does who opens tabs until one stays empty: [`procedure`](run) opens one stream after
+//! Models what a person does who opens tabs until one stays empty: [`run`] opens one stream after
 //! another, asks for the pages beside each, and tries a few short experiments at the limit. It fills a
 //! [`Measured`](measured::Measured). [`findings`] says what the figures mean, [`export`] prints them.
 
 pub mod findings;
 pub mod http2;
+mod listeners;
 pub mod measured;
+mod place;
 pub mod plan;
+mod procedure;
 pub mod progress;
+mod statistics;
+
+pub use procedure::run;

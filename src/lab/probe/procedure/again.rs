@@ -1,0 +1,45 @@
+//! Step 9: two more climbs, if the first one may have been luck.
+
+use super::Run;
+use super::connections::Flow;
+use super::staircase::Climbing;
+use crate::lab::probe::measured::Stopped;
+use crate::lab::probe::progress::Progress;
+
+/// Further climbs.
+const CLIMBS: usize = 2;
+
+impl Run<'_> {
+    /// Climbs again, if a page was answered only sometimes or the slots came back unevenly.
+    pub(super) fn climb_again(&mut self, first: &Climbing) -> Flow<()> {
+        let steps = first.steps.iter().chain(&first.beyond);
+        let is_partial = steps.flat_map(|step| &step.pages).any(|asks| asks.is_partial());
+        if first.is_blind || !(is_partial || self.has_uneven_returns()) {
+            return Ok(());
+        }
+        for number in 1..=CLIMBS {
+            let up_to = std::time::Duration::from_secs(20);
+            let what = format!("climbing again ({number} of {CLIMBS})");
+            (self.tell)(Progress::Doing { what: &what, up_to });
+            self.climb_once_more(true)?;
+        }
+        Ok(())
+    }
+
+    /// One further climb, and what comes back afterwards. Returns the streams that flowed.
+    pub(super) fn climb_once_more(&mut self, asks_pages: bool) -> Flow<usize> {
+        let mut climb = Climbing { asks_pages, ..Climbing::default() };
+        self.climb(&mut climb)?;
+        let (figures, _) = self.figures(&climb);
+        if asks_pages {
+            (self.tell)(Progress::Climb(&figures));
+            self.measured.climbs.push(figures);
+        }
+        let free = self.leave()?;
+        if free.page.is_none() || free.stream.is_none() {
+            return Err(Stopped::Leak);
+        }
+        self.net.pause((self.usual_gap() * 3 / 2).min(std::time::Duration::from_secs(2)))?;
+        Ok(climb.streams)
+    }
+}

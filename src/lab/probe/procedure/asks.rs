@@ -1,0 +1,287 @@
+//! Asks the pages beside the streams.
+//!
+//! Each ask has a new connection: one kept from before the streams can be answered where a new visitor is not. A path
+//! is asked three times, because one ask is luck where several queues exist.
+
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::connection::{Connection, Kind};
+use super::connections::{Flow, Opening};
+use super::exchange::Purpose;
+use super::observation::{End, Id};
+use super::requests;
+use crate::lab::probe::measured::{Baseline, CloseBy, LatePage, PageAsk, PageAsks, PageOutcome};
+
+/// How often a path is asked beside a tab.
+pub(super) const ASKS: usize = 3;
+
+/// Connections that the pages and the waiting tabs may use together, beside the streams.
+const BESIDE: usize = 3;
+
+/// A page, as the baseline has found it.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub(super) url: url::Url,
+    pub(super) baseline: Baseline,
+    /// The `Server` header of its response.
+    pub(super) server: Option<String>,
+}
+
+impl Page {
+    /// After this time without an answer, the other pages are asked first.
+    fn short_limit(&self) -> Duration {
+        (self.baseline.time * 5).max(Duration::from_millis(250))
+    }
+}
+
+/// A page ask that goes unanswered, and is listened to until the streams are closed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LateAsk {
+    pub(super) id: Id,
+    pub(super) page: usize,
+}
+
+/// The asks of one path that were not all answered at once.
+struct Slow {
+    page: usize,
+    /// Asks that are still to be sent.
+    due: usize,
+    open: Vec<Id>,
+}
+
+impl Run<'_> {
+    /// Sends one ask of this page.
+    pub(super) fn open_page(&mut self, page: usize) -> Flow<Id> {
+        let url = self.pages[page].url.clone();
+        self.open_page_at(page, url, Purpose::Read)
+    }
+
+    /// Sends one ask of this page, at another address.
+    pub(super) fn open_page_at(&mut self, page: usize, url: url::Url, purpose: Purpose) -> Flow<Id> {
+        let kind = if purpose == Purpose::Keep { Kind::Held } else { Kind::Page(page) };
+        let name = requests::path_of(&self.plan.pages[page]);
+        let request = requests::page(self.plan, purpose == Purpose::Keep);
+        let opening = Opening { kind, name, url, request, purpose, from: None, receive_buffer: None };
+        self.net.open(opening)
+    }
+
+    /// What became of an ask, once that is decided.
+    pub(super) fn settled(&self, id: Id, page: usize) -> Option<PageAsk> {
+        settled(self.net.get(id)?, self.pages[page].baseline.status)
+    }
+
+    /// Asks a page once, and waits for the answer for at most `within`. An unanswered ask stays open.
+    pub(super) fn ask_once(&mut self, page: usize, within: Duration) -> Flow<(Id, Option<PageAsk>)> {
+        let id = self.open_page(page)?;
+        let ask = self.wait_for_page(id, page, Instant::now() + within)?;
+        Ok((id, ask))
+    }
+
+    pub(super) fn wait_for_page(&mut self, id: Id, page: usize, until: Instant) -> Flow<Option<PageAsk>> {
+        let status = self.pages[page].baseline.status;
+        let ask = self.wait(until, |net| settled(net.get(id)?, status))?;
+        self.note_head(id);
+        Ok(ask)
+    }
+
+    /// How many asks may be open at the same time now.
+    fn asks_at_once(&self) -> usize {
+        // In blind mode, all streams wait.
+        if self.measured.is_blind || self.net.waiting().is_empty() {
+            BESIDE - usize::from(self.has_late_ask())
+        } else {
+            1
+        }
+    }
+
+    /// Asks these pages, in this order, three times each.
+    pub(super) fn ask_pages(&mut self, pages: &[usize]) -> Flow<Vec<PageAsks>> {
+        let mut found: Vec<PageAsks> = pages.iter().map(|page| self.no_asks(*page)).collect();
+        let mut slow: Vec<Slow> = Vec::new();
+        for (place, &page) in pages.iter().enumerate() {
+            while found[place].asks.len() < ASKS {
+                let open: usize = slow.iter().map(|it| it.open.len()).sum();
+                let may_leave_it = open + 1 < self.asks_at_once();
+                let limit = self.pages[page].baseline.limit();
+                let within = if may_leave_it { self.pages[page].short_limit().min(limit) } else { limit };
+                match self.ask_once(page, within)? {
+                    (_, Some(ask)) => found[place].asks.push(ask),
+                    (id, None) if may_leave_it => {
+                        let due = ASKS - found[place].asks.len() - 1;
+                        slow.push(Slow { page, due, open: vec![id] });
+                        break;
+                    }
+                    (id, None) => {
+                        let is_last = found[place].asks.len() + 1 == ASKS;
+                        let ask = self.give_up(id, page, is_last && open == 0);
+                        found[place].asks.push(ask);
+                    }
+                }
+            }
+        }
+        self.finish_slow(slow, pages, &mut found)?;
+        Ok(found)
+    }
+
+    /// Asks these pages once each. Asks that are not answered soon stay open and are returned.
+    pub(super) fn ask_pages_beside_the_first(
+        &mut self,
+        pages: &[usize],
+    ) -> Flow<(Vec<PageAsks>, Vec<LateAsk>)> {
+        let (mut found, mut pending) = (Vec::new(), Vec::new());
+        for &page in pages {
+            let mut asks = self.no_asks(page);
+            let within = self.pages[page].short_limit().min(self.pages[page].baseline.limit());
+            while asks.asks.len() < ASKS {
+                match self.ask_once(page, within)? {
+                    (_, Some(ask)) => asks.asks.push(ask),
+                    (id, None) => {
+                        pending.push(LateAsk { id, page });
+                        break;
+                    }
+                }
+            }
+            found.push(asks);
+        }
+        Ok((found, pending))
+    }
+
+    /// Waits for asks that stayed open, each until its own limit. The newest of those that go unanswered stays open.
+    pub(super) fn settle(&mut self, mut pending: Vec<LateAsk>) -> Flow<Vec<(usize, PageAsk)>> {
+        let mut found = Vec::new();
+        while !pending.is_empty() {
+            let LateAsk { id, page } = pending.remove(0);
+            let opened = self.net.get(id).map_or_else(Instant::now, |it| it.opened);
+            let until = opened + self.pages[page].baseline.limit();
+            let ask = match self.wait_for_page(id, page, until)? {
+                Some(ask) => ask,
+                None => self.give_up(id, page, pending.is_empty()),
+            };
+            found.push((page, ask));
+        }
+        Ok(found)
+    }
+
+    fn finish_slow(&mut self, mut slow: Vec<Slow>, pages: &[usize], found: &mut [PageAsks]) -> Flow<()> {
+        loop {
+            let at_once = self.asks_at_once();
+            let mut open: usize = slow.iter().map(|it| it.open.len()).sum();
+            for number in 0..slow.len() {
+                while slow[number].due > 0 && open < at_once {
+                    let id = self.open_page(slow[number].page)?;
+                    slow[number].open.push(id);
+                    slow[number].due -= 1;
+                    open += 1;
+                }
+            }
+            if open == 0 {
+                return Ok(());
+            }
+            let ids: Vec<(Id, usize, Instant)> = slow
+                .iter()
+                .flat_map(|it| it.open.iter().map(|id| (*id, it.page)))
+                .map(|(id, page)| {
+                    let opened = self.net.get(id).map_or_else(Instant::now, |it| it.opened);
+                    (id, page, opened + self.pages[page].baseline.limit())
+                })
+                .collect();
+            let until = ids.iter().map(|(_, _, until)| *until).min().unwrap_or_else(Instant::now);
+            let statuses: Vec<u16> = self.pages.iter().map(|page| page.baseline.status).collect();
+            self.wait(until, |net| {
+                ids.iter()
+                    .find(|(id, page, _)| net.get(*id).and_then(|it| settled(it, statuses[*page])).is_some())
+                    .map(|_| ())
+            })?;
+            let now = Instant::now();
+            for (id, page, until) in ids {
+                let ask = match self.settled(id, page) {
+                    Some(ask) => ask,
+                    None if until <= now => {
+                        let left: usize = slow.iter().map(|it| it.open.len() + it.due).sum();
+                        self.give_up(id, page, left == 1)
+                    }
+                    None => continue,
+                };
+                self.note_head(id);
+                if let Some(it) = slow.iter_mut().find(|it| it.page == page) {
+                    it.open.retain(|open| *open != id);
+                }
+                if let Some(place) = pages.iter().position(|it| *it == page) {
+                    found[place].asks.push(ask);
+                }
+            }
+        }
+    }
+
+    /// Gives up an ask that was not answered in time. `stays_open`: it is listened to until the streams are closed, in
+    /// place of an earlier one.
+    pub(super) fn give_up(&mut self, id: Id, page: usize, stays_open: bool) -> PageAsk {
+        let place = self.net.look_up_place(id);
+        let time = self.net.get(id).map_or(Duration::ZERO, |it| it.opened.elapsed());
+        if stays_open {
+            self.end_late_ask();
+            self.late_ask = Some(LateAsk { id, page });
+        } else {
+            self.net.close(id, CloseBy::Fin);
+        }
+        PageAsk { outcome: PageOutcome::Nothing, time, place }
+    }
+
+    /// Whether an unanswered ask is still open.
+    pub(super) fn has_late_ask(&self) -> bool {
+        let open = self.late_ask.and_then(|late| self.net.get(late.id));
+        open.is_some_and(Connection::is_open)
+    }
+
+    /// Records how the ask that was listened to ended, and closes it. One that ended tells more than one that did not.
+    pub(super) fn end_late_ask(&mut self) {
+        let Some(LateAsk { id, page }) = self.late_ask.take() else { return };
+        self.note_head(id);
+        let Some(connection) = self.net.get(id) else { return };
+        let nothing = PageAsk {
+            outcome: PageOutcome::Nothing,
+            time: connection.opened.elapsed(),
+            place: connection.place,
+        };
+        let mut ask = self.settled(id, page).unwrap_or(nothing);
+        ask.place = connection.place;
+        let server = connection.head.as_ref().map(|(_, head)| super::server_of(head));
+        let is_from_another_sender = server.is_some_and(|server| server != self.pages[page].server);
+        let late = LatePage { path: self.pages[page].baseline.path.clone(), ask, is_from_another_sender };
+        let is_better = self.measured.late_page.as_ref().is_none_or(|known| {
+            known.ask.outcome == PageOutcome::Nothing || late.ask.outcome != PageOutcome::Nothing
+        });
+        if is_better {
+            self.measured.late_page = Some(late);
+        }
+        self.net.close(id, CloseBy::Fin);
+    }
+
+    fn no_asks(&self, page: usize) -> PageAsks {
+        PageAsks { path: self.pages[page].baseline.path.clone(), asks: Vec::new() }
+    }
+
+    /// The pages, the fastest first.
+    pub(super) fn fastest_first(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.pages.len()).collect();
+        order.sort_by_key(|page| self.pages[*page].baseline.time);
+        order
+    }
+}
+
+/// What became of a page's connection, once that is decided. `status` is that of the baseline.
+fn settled(connection: &Connection, status: u16) -> Option<PageAsk> {
+    let outcome = match (connection.is_complete(), connection.status()) {
+        (true, Some(found)) if found == status => PageOutcome::Answered,
+        (true, Some(found)) => PageOutcome::Status(found),
+        _ => match connection.server_end()?.1 {
+            End::Reset => PageOutcome::Reset,
+            End::NotConnected(_) | End::OwnLimit(_) | End::Certificate(_) => PageOutcome::NotConnected,
+            End::Complete | End::Early | End::Closed | End::Unusable(_) => PageOutcome::Closed,
+        },
+    };
+    let ended = connection.server_end().map(|(at, _)| at).or(connection.parked_at)?;
+    let time = ended.saturating_duration_since(connection.opened);
+    Some(PageAsk { outcome, time, place: connection.place })
+}

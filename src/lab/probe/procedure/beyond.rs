@@ -1,0 +1,355 @@
+//! Step 3: the first tab that gets nothing.
+//!
+//! Where it waits, what another user, another address and the pages get at the same time, and whether it was only late.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::connection::Connection;
+use super::connections::Flow;
+use super::exchange::Purpose;
+use super::observation::Id;
+use super::requests::{self, Variant};
+use super::staircase::{Climbing, EVENT_WITHIN, Step};
+use crate::lab::probe::measured::{
+    CloseBy, Moment, OtherAddress, PageAsks, PageOutcome, Tries, UncachedPage,
+};
+
+/// Asks of each variant.
+const TRIES: usize = 3;
+
+/// A tab that ends sooner was refused.
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Tabs that may wait at the same time.
+const WAITING: usize = 2;
+
+/// Tabs that end by themselves are replaced until this many have ended.
+const ENDED: usize = 3;
+
+/// A waiting tab's place is looked up at this age, and at the end.
+const PLACE_AT: Duration = Duration::from_millis(500);
+
+/// How long further climbs watch a waiting tab.
+const AGAIN_WITHIN: Duration = Duration::from_secs(6);
+
+/// What the tabs beyond the last step are at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Beyond {
+    waiting: usize,
+    /// Ended by the server, or took over a slot.
+    over: usize,
+}
+
+/// What to do while tabs wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The count is known.
+    Done,
+    /// One more tab joins or replaces another.
+    Open,
+    Watch,
+}
+
+/// Decides what to do while tabs wait. `is_old`: the first one has been watched for long enough.
+fn next(beyond: Beyond, at_once: usize, may_open: bool, is_old: bool) -> Next {
+    let known = beyond.waiting + beyond.over;
+    match beyond {
+        Beyond { over, .. } if over >= ENDED => Next::Done,
+        _ if is_old => Next::Done,
+        Beyond { waiting, .. } if may_open && waiting < at_once && known < ENDED => Next::Open,
+        Beyond { waiting: 0, .. } => Next::Done,
+        _ => Next::Watch,
+    }
+}
+
+impl Run<'_> {
+    /// Makes the experiments at the limit and watches the waiting tabs. Returns whether the climb goes on, because a
+    /// tab was only late.
+    pub(super) fn beyond(&mut self, climb: &mut Climbing) -> Flow<bool> {
+        if climb.is_first {
+            self.look_at_limit()?;
+            if self.is_session_lock(climb)? {
+                climb.is_session_lock = true;
+                return Ok(false);
+            }
+            self.try_other_address(climb)?;
+            self.ask_pages_at_limit(climb)?;
+        }
+        self.watch(climb)
+    }
+
+    /// Looks at the listening processes and at the statistics.
+    pub(super) fn look_at_limit(&mut self) -> Flow<()> {
+        self.measured.listeners_at_limit = crate::lab::probe::listeners::of(self.plan.address);
+        self.measured.statistics.retain(|it| it.moment != Moment::AtLimit);
+        self.ask_statistics(Moment::AtLimit)
+    }
+
+    /// Three streams of another user, while one stream flows and the next waits. Another user's streams have another
+    /// session, so that its lock does not stop them.
+    fn is_session_lock(&mut self, climb: &Climbing) -> Flow<bool> {
+        let Some(step) = climb.beyond.last() else { return Ok(false) };
+        let (id, number) = (step.id, step.number);
+        let waits = |run: &Self| run.net.get(id).is_some_and(Connection::waits);
+        if !self.plan.has_cookie() || !waits(self) || self.net.flowing().len() != 1 {
+            return Ok(false);
+        }
+        let mut tries = Tries::default();
+        while tries.of < TRIES && tries.flowed == tries.of && self.net.has_room() {
+            let variant = Variant { is_other_user: true, ..Variant::default() };
+            let other = self.open_stream(number, "other cookie", variant)?;
+            self.judge(other, EVENT_WITHIN)?;
+            tries.of += 1;
+            tries.flowed += usize::from(self.net.get(other).is_some_and(Connection::has_flowed));
+            self.net.close(other, CloseBy::Fin);
+            // The server holds the session until it notices.
+            let pause = self.usual_gap() * 5 / 2;
+            self.net.pause(pause)?;
+        }
+        self.measured.other_cookie = Some(tries);
+        Ok(tries.flowed == TRIES && waits(self))
+    }
+
+    /// Three streams from another address and three from ours, by turns, after a refusal.
+    fn try_other_address(&mut self, climb: &Climbing) -> Flow<()> {
+        let Some(step) = climb.beyond.last() else { return Ok(()) };
+        let number = step.number;
+        let end = self.net.get(step.id).and_then(|it| Some((it.opened, it.server_end()?.0)));
+        let is_refused = end.is_some_and(|(from, to)| to.saturating_duration_since(from) < REFUSED_WITHIN);
+        let is_this_machine = self.plan.address.ip() == IpAddr::from(Ipv4Addr::LOCALHOST);
+        // Elsewhere, 127.0.0.2 is not an address of this machine unless it was set up.
+        if !is_refused || !is_this_machine || !cfg!(target_os = "linux") {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut found = OtherAddress::default();
+        for _ in 0..TRIES {
+            for from in [Some(IpAddr::from(Ipv4Addr::new(127, 0, 0, 2))), None] {
+                if !self.net.has_room() {
+                    return Ok(());
+                }
+                let name = if from.is_some() { "from 127.0.0.2" } else { "from 127.0.0.1" };
+                let variant = Variant::default();
+                let id = self.open_stream_with(number, name, variant, Purpose::Read, from, None)?;
+                self.judge(id, EVENT_WITHIN)?;
+                let tries = if from.is_some() { &mut found.other } else { &mut found.own };
+                tries.of += 1;
+                tries.flowed += usize::from(self.net.get(id).is_some_and(Connection::has_flowed));
+                self.net.close(id, CloseBy::Fin);
+            }
+        }
+        found.a_stream_ended = self.net.was_cut_since(began);
+        self.measured.other_address = Some(found);
+        Ok(())
+    }
+
+    /// Asks the pages again that still answer, also past a cache.
+    pub(super) fn ask_pages_at_limit(&mut self, climb: &mut Climbing) -> Flow<()> {
+        self.finish_first_asks(climb)?;
+        let pages: Vec<usize> =
+            self.fastest_first().into_iter().filter(|page| !climb.dead.contains(page)).collect();
+        let found = self.ask_pages(&pages)?;
+        let number = climb.beyond.last().map_or(climb.opened, |step| step.number);
+        let beside = if climb.is_blind { climb.opened } else { self.net.flowing().len() };
+        self.note_pages(climb, number, beside, &found);
+        self.measured.uncached_pages.clear();
+        for (page, asks) in pages.into_iter().zip(&found).filter(|(_, asks)| asks.answered() > 0) {
+            let url = requests::uncached(&self.pages[page].url);
+            let id = self.open_page_at(page, url, Purpose::Read)?;
+            let until = Instant::now() + self.pages[page].baseline.limit();
+            let ask = self.wait_for_page(id, page, until)?;
+            if ask.is_none() {
+                self.give_up(id, page, false);
+            }
+            let uncached = ask.is_some_and(|ask| ask.outcome == PageOutcome::Answered);
+            self.measured.uncached_pages.push(UncachedPage {
+                path: asks.path.clone(),
+                plain: true,
+                uncached,
+            });
+        }
+        if let Some(step) = climb.beyond.last_mut() {
+            step.pages = found;
+        }
+        if let Some(step) = climb.beyond.last() {
+            self.tell_waiting(step);
+        }
+        Ok(())
+    }
+
+    /// Makes the two asks that were left out beside the first stream, one at a time.
+    fn finish_first_asks(&mut self, climb: &mut Climbing) -> Flow<()> {
+        if climb.steps.len() != 1 {
+            return Ok(());
+        }
+        let is_unfinished =
+            |asks: &PageAsks| asks.asks.len() < super::asks::ASKS && asks.answered() < asks.asks.len();
+        let mut pages = climb.steps[0].pages.clone();
+        for asks in pages.iter_mut().filter(|asks| is_unfinished(asks)) {
+            let Some(page) = self.pages.iter().position(|page| page.baseline.path == asks.path) else {
+                continue;
+            };
+            while asks.asks.len() < super::asks::ASKS {
+                let (id, ask) = self.ask_once(page, self.pages[page].baseline.limit())?;
+                let is_last = asks.asks.len() + 1 == super::asks::ASKS;
+                asks.asks.push(ask.unwrap_or_else(|| self.give_up(id, page, is_last)));
+            }
+        }
+        self.note_pages(climb, climb.steps[0].number, 1, &pages);
+        climb.steps[0].pages = pages;
+        let tab = self.tab(&climb.steps[0]);
+        (self.tell)(crate::lab::probe::progress::Progress::TabJudged(&tab));
+        Ok(())
+    }
+
+    /// Watches the waiting tabs until the first one is old enough. Returns whether all of them were late.
+    fn watch(&mut self, climb: &mut Climbing) -> Flow<bool> {
+        let (patience, at_once) = match climb.is_first {
+            true => (self.plan.waiting_patience(), WAITING),
+            false => (self.plan.waiting_patience().min(AGAIN_WITHIN), 1),
+        };
+        loop {
+            let was_late = self.sort_out(climb)?;
+            if was_late && self.beyond_now(climb).waiting == 0 {
+                return Ok(true);
+            }
+            let opened = self.first_beyond(climb).unwrap_or_else(Instant::now);
+            let deadline = opened + patience;
+            let may_open = climb.opened < self.plan.tabs && self.net.has_room();
+            match next(self.beyond_now(climb), at_once, may_open, Instant::now() >= deadline) {
+                Next::Done => break,
+                Next::Open => {
+                    let Some(id) = self.open_tab(climb)? else { break };
+                    let step = Step::new(id, climb.opened);
+                    self.tell_waiting(&step);
+                    climb.beyond.push(step);
+                }
+                Next::Watch => self.watch_until(climb, deadline)?,
+            }
+        }
+        for step in &climb.beyond {
+            if self.net.get(step.id).is_some_and(Connection::waits) {
+                self.net.look_up_place(step.id);
+                self.tell_waiting(step);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until a waiting tab changes, or its place is to be looked up.
+    fn watch_until(&mut self, climb: &Climbing, deadline: Instant) -> Flow<()> {
+        let waiting: Vec<Id> = self.waiting_of(climb);
+        let unplaced = waiting.iter().filter_map(|id| self.net.get(*id).filter(|it| it.place.is_none()));
+        let until = unplaced.map(|it| it.opened + PLACE_AT).filter(|at| *at > Instant::now()).min();
+        let until = until.map_or(deadline, |at| at.min(deadline));
+        self.wait(until, |net| {
+            waiting.iter().any(|id| !net.get(*id).is_some_and(Connection::waits)).then_some(())
+        })?;
+        for id in waiting {
+            self.note_head(id);
+            let is_due =
+                self.net.get(id).is_some_and(|it| it.place.is_none() && it.opened.elapsed() >= PLACE_AT);
+            if is_due && self.net.get(id).is_some_and(Connection::waits) {
+                self.net.look_up_place(id);
+            }
+            if let Some(step) = climb.beyond.iter().find(|step| step.id == id) {
+                self.tell_waiting(step);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes steps of the tabs that were only late, and marks those that took over a slot. Returns whether one was late.
+    fn sort_out(&mut self, climb: &mut Climbing) -> Flow<bool> {
+        let has_flowed = |run: &Self, step: &Step| {
+            !step.took_over && run.net.get(step.id).is_some_and(Connection::has_flowed)
+        };
+        let mut was_late = false;
+        while let Some(at) = climb.beyond.iter().position(|step| has_flowed(self, step)) {
+            // The threads of two connections may report in any order.
+            self.net.pause(Duration::from_millis(10))?;
+            if self.saw_a_cut(climb.beyond[at].id) {
+                climb.beyond[at].took_over = true;
+                self.tell_waiting(&climb.beyond[at]);
+                continue;
+            }
+            let mut step = climb.beyond.remove(at);
+            let at_limit = std::mem::take(&mut step.pages);
+            self.ask_beside(climb, &mut step)?;
+            if step.pages.is_empty() {
+                step.pages = at_limit;
+            }
+            climb.steps.push(step);
+            climb.streams = climb.streams.max(self.flowing_steps(climb));
+            was_late = true;
+        }
+        // A refusal whose body does not end is closed.
+        let refused = climb.beyond.iter().map(|step| step.id).filter(|id| {
+            self.net.get(*id).is_some_and(|it| it.is_open() && it.status().is_some_and(|it| it != 200))
+        });
+        for id in refused.collect::<Vec<_>>() {
+            self.judge(id, Duration::ZERO)?;
+        }
+        Ok(was_late)
+    }
+
+    fn waiting_of(&self, climb: &Climbing) -> Vec<Id> {
+        let ids = climb.beyond.iter().map(|step| step.id);
+        ids.filter(|id| self.net.get(*id).is_some_and(Connection::waits)).collect()
+    }
+
+    fn beyond_now(&self, climb: &Climbing) -> Beyond {
+        let waiting = self.waiting_of(climb).len();
+        let over = climb.beyond.iter().filter(|step| {
+            let is_over = step.took_over || !self.net.get(step.id).is_some_and(Connection::is_open);
+            is_over && step.number > climb.last_step()
+        });
+        Beyond { waiting, over: over.count() }
+    }
+
+    /// When the first tab was opened that still waits, or else the first one beyond the last step.
+    fn first_beyond(&self, climb: &Climbing) -> Option<Instant> {
+        let opened = |step: &Step| self.net.get(step.id).map(|it| it.opened);
+        let beyond = climb.beyond.iter().filter(|step| step.number > climb.last_step());
+        let all: Vec<Instant> = beyond.filter_map(opened).collect();
+        let waiting = self.waiting_of(climb);
+        let first_waiting = waiting.first().and_then(|id| self.net.get(*id)).map(|it| it.opened);
+        all.into_iter().chain(first_waiting).min()
+    }
+
+    /// The usual time between two events, or a second if it is unknown.
+    pub(super) fn usual_gap(&self) -> Duration {
+        let gap = self.net.gap().unwrap_or(Duration::from_secs(1));
+        gap.clamp(Duration::from_millis(20), Duration::from_secs(5))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(waiting: usize, over: usize) -> Next {
+        next(Beyond { waiting, over }, WAITING, true, false)
+    }
+
+    #[test]
+    fn at_most_two_tabs_wait_and_three_ends_are_enough() {
+        assert_eq!(at(1, 0), Next::Open);
+        assert_eq!(at(2, 0), Next::Watch);
+        assert_eq!(at(1, 1), Next::Open);
+        assert_eq!(at(1, 2), Next::Watch, "the one that waits may be the third");
+        assert_eq!(at(0, 1), Next::Open);
+        assert_eq!(at(0, 2), Next::Open);
+        assert_eq!(at(0, 3), Next::Done);
+    }
+
+    #[test]
+    fn the_watch_ends_with_the_age_of_the_first_tab_or_when_no_tab_may_be_opened() {
+        assert_eq!(next(Beyond { waiting: 2, over: 0 }, WAITING, true, true), Next::Done);
+        assert_eq!(next(Beyond { waiting: 0, over: 1 }, WAITING, false, false), Next::Done);
+        assert_eq!(next(Beyond { waiting: 1, over: 1 }, WAITING, false, false), Next::Watch);
+        assert_eq!(next(Beyond { waiting: 1, over: 0 }, 1, true, false), Next::Watch);
+    }
+}

@@ -1,0 +1,226 @@
+//! The thread of one connection: it connects, sends, reads, and reports what happens with its time.
+//!
+//! It blocks in the kernel until bytes come or its [`Line`] is closed, so that no connection delays another.
+//! Of the body only counts are reported.
+
+use std::io::{ErrorKind, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use url::Url;
+
+use super::events::UnitReader;
+use super::observation::{End, Id, Observation, Parked, What};
+use crate::lab::http::{Body, ClientRequest, Closer, Connection, Content, Head, HttpError, Options};
+use crate::lab::probe::measured::CloseBy;
+
+/// No wait of a connection is longer. A run ends long before.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+const READ_BYTES: usize = 16 * 1024;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Reads a response until its end.
+    Read,
+    /// Reads a response until its end, and keeps the connection open.
+    Keep,
+    /// Sends nothing.
+    Silence,
+    /// Reads until the first event, and then no more.
+    Stall,
+}
+
+/// One exchange, before it begins.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) id: Id,
+    pub(super) url: Url,
+    pub(super) request: ClientRequest,
+    pub(super) options: Options,
+    pub(super) purpose: Purpose,
+}
+
+/// The way to a connection from outside its thread.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line(Arc<Mutex<LineState>>);
+
+#[derive(Debug, Default)]
+struct LineState {
+    closer: Option<Closer>,
+    order: Option<CloseBy>,
+}
+
+impl Line {
+    /// Closes the connection, now or as soon as it is made. Never blocks.
+    pub(super) fn close(&self, by: CloseBy) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.order = Some(by);
+        if let Some(closer) = &state.closer {
+            match by {
+                CloseBy::Fin => closer.close(),
+                CloseBy::Rst => closer.reset(),
+            }
+        }
+    }
+
+    /// Our end's address, also while the connection is being made.
+    pub(super) fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).closer.as_ref()?.local_addr()
+    }
+
+    /// Takes the closer of the next attempt to connect. Returns whether the attempt may be made.
+    fn begin(&self, closer: Closer) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closer = Some(closer);
+        state.order.is_none()
+    }
+}
+
+impl Exchange {
+    /// Runs until the connection has ended, is closed through its line, or is parked.
+    pub(super) fn run(self, line: &Line, to: &Sender<Observation>) {
+        let teller = Teller { id: self.id, to };
+        match self.exchange(line, &teller) {
+            Ok(Some(parked)) => teller.tell(What::Parked(parked)),
+            Ok(None) => teller.tell(What::Ended(End::Complete)),
+            Err(end) => teller.tell(What::Ended(end)),
+        };
+    }
+
+    fn exchange(&self, line: &Line, teller: &Teller<'_>) -> Result<Option<Parked>, End> {
+        let connection = Connection::open_with(&self.url, &self.options, |closer| line.begin(closer));
+        let mut connection = connection.map_err(connect_end)?;
+        connection.set_deadline(Instant::now().checked_add(LONGEST_WAIT));
+        teller.tell(What::Connected(connection.local_addr()));
+        if self.purpose == Purpose::Silence {
+            return Ok(Some(Parked::Silent(connection)));
+        }
+        connection.send(&self.url, &self.request).map_err(end_of)?;
+        teller.tell(What::Sent);
+        connection.wait_for_first_byte().map_err(end_of)?;
+        teller.tell(What::FirstByte);
+        let (head, body) = connection.response().map_err(end_of)?;
+        let reader = UnitReader::of(&head, is_open_ended(&head, &body));
+        teller.tell(What::Head(Box::new(head.clone()), reader.unit()));
+        match self.purpose {
+            Purpose::Keep => keep(body, teller).map(|body| Some(Parked::Answered(body))),
+            purpose => {
+                let content = Content::of(&head, body).map_err(end_of)?;
+                self.read(content, reader, purpose, teller)
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        mut content: Content,
+        mut reader: UnitReader,
+        purpose: Purpose,
+        teller: &Teller<'_>,
+    ) -> Result<Option<Parked>, End> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let read = match content.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(end_of(HttpError::from_body(error))),
+            };
+            let arrival = reader.feed(&buffer[..read]).map_err(|error| End::Unusable(error.to_string()))?;
+            if !teller.tell(What::Arrived(arrival)) {
+                return Ok(None);
+            }
+            if purpose == Purpose::Stall && arrival.events > 0 {
+                return Ok(Some(Parked::Stalled(content)));
+            }
+        }
+    }
+}
+
+/// Whether the body has no length, so that it may be a stream.
+fn is_open_ended(head: &Head, body: &Body) -> bool {
+    body.ends_with_connection() || head.values("transfer-encoding").next().is_some()
+}
+
+/// Reads a page to its end. The connection stays open unless the body ends with it.
+fn keep(mut body: Body, teller: &Teller<'_>) -> Result<Body, End> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match body.read(&mut buffer) {
+            Ok(0) => return Ok(body),
+            Ok(bytes) => {
+                let arrival = super::events::Arrival { bytes, ..Default::default() };
+                teller.tell(What::Arrived(arrival));
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(end_of(HttpError::from_body(error))),
+        }
+    }
+}
+
+struct Teller<'a> {
+    id: Id,
+    to: &'a Sender<Observation>,
+}
+
+impl Teller<'_> {
+    /// Returns whether the run still listens. Blocks while the channel is full, which is when the server sends
+    /// faster than the run can count.
+    fn tell(&self, what: What) -> bool {
+        self.to.send(Observation { id: self.id, at: Instant::now(), what }).is_ok()
+    }
+}
+
+/// How an attempt to connect ended.
+fn connect_end(error: HttpError) -> End {
+    match &error {
+        HttpError::Certificate { .. } => End::Certificate(error.to_string()),
+        HttpError::Connect { source, .. } if is_own_limit(source) => End::OwnLimit(source.to_string()),
+        HttpError::Reset { .. } => End::Reset,
+        HttpError::NoAnswer => End::Closed,
+        HttpError::GivenUp => End::Closed,
+        _ => End::NotConnected(error.to_string()),
+    }
+}
+
+/// How a connection that had been made ended.
+fn end_of(error: HttpError) -> End {
+    match &error {
+        HttpError::NoAnswer => End::Closed,
+        HttpError::Reset { .. } => End::Reset,
+        HttpError::EndedEarly | HttpError::TimedOut | HttpError::NoFirstByte => End::Early,
+        HttpError::Failed { source } if is_own_limit(source) => End::OwnLimit(source.to_string()),
+        HttpError::Failed { .. } => End::Early,
+        _ => End::Unusable(error.to_string()),
+    }
+}
+
+/// Whether this process ran out of descriptors or ports.
+fn is_own_limit(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| own.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn running_out_of_descriptors_or_ports_is_not_a_finding_about_the_server() {
+        let failed = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            connect_end(HttpError::Connect { to: "x".to_owned(), source })
+        };
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL] {
+            assert!(matches!(failed(errno.raw_os_error()), End::OwnLimit(_)), "{errno}");
+        }
+        assert!(matches!(failed(Errno::NETUNREACH.raw_os_error()), End::NotConnected(_)));
+    }
+}

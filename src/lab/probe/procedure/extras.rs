@@ -1,0 +1,114 @@
+//! Step 10: experiments on request.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::connection::Connection;
+use super::connections::Flow;
+use super::exchange::Purpose;
+use super::observation::Id;
+use super::requests::Variant;
+use super::staircase::EVENT_WITHIN;
+use crate::lab::probe::measured::{CloseBy, Http10, PageOutcome, Stopped, Zombies};
+use crate::lab::probe::progress::Progress;
+use crate::lab::probe::{http2, place};
+
+/// Receive buffer of a zombie, so that the server's buffers fill soon. The kernel doubles it.
+const SMALL_BUFFER: usize = 2048;
+
+impl Run<'_> {
+    pub(super) fn extras(&mut self) -> Flow<()> {
+        if let Some(n) = self.plan.zombies {
+            self.zombies(n)?;
+            (self.tell)(Progress::Extra(&self.measured));
+        }
+        if self.plan.http2 {
+            self.http2()?;
+            (self.tell)(Progress::Extra(&self.measured));
+        }
+        if self.plan.http10 {
+            self.http10()?;
+            (self.tell)(Progress::Extra(&self.measured));
+        }
+        Ok(())
+    }
+
+    /// Streams that stop reading after their first event, one tab and one page beside them.
+    fn zombies(&mut self, n: usize) -> Flow<()> {
+        let patience = self.plan.zombie_patience();
+        let what = format!("watching {n} clients that do not read");
+        (self.tell)(Progress::Doing { what: &what, up_to: patience });
+        let mut ids = Vec::new();
+        for number in 1..=n {
+            if self.net.held() + 1 >= self.plan.tabs {
+                break;
+            }
+            let name = format!("zombie {number}");
+            let (purpose, buffer) = (Purpose::Stall, Some(SMALL_BUFFER));
+            let id = self.open_stream_with(number, &name, Variant::default(), purpose, None, buffer)?;
+            ids.push(id);
+            self.judge(id, EVENT_WITHIN)?;
+        }
+        let began = Instant::now();
+        let tab = match self.net.has_room() {
+            true => Some(self.open_stream(n + 1, "tab beside zombies", Variant::default())?),
+            false => None,
+        };
+        let page = self.stopped_page();
+        let ask = self.open_page(page)?;
+        let until = began + patience;
+        self.wait(until, |net| {
+            let tab_is_served = tab.is_none_or(|tab| net.get(tab).is_some_and(Connection::has_flowed));
+            let page_is_served = net.get(ask).is_some_and(|it| !it.is_open());
+            (tab_is_served && page_is_served).then_some(())
+        })?;
+        let first = tab.and_then(|tab| self.net.get(tab)).filter(|it| it.has_flowed());
+        let tab = first.and_then(|it| it.first_event).map(|at| at.saturating_duration_since(began));
+        let answered = self.settled(ask, page).filter(|ask| ask.outcome == PageOutcome::Answered);
+        let unsent = self.unsent(&ids);
+        let mut zombies = Zombies {
+            n: ids.len(),
+            watched: began.elapsed(),
+            tab,
+            page: answered.map(|ask| ask.time),
+            unsent,
+            free: None,
+        };
+        self.measured.zombies = Some(zombies.clone());
+        zombies.free = Some(self.leave()?);
+        self.measured.zombies = Some(zombies);
+        Ok(())
+    }
+
+    fn unsent(&self, ids: &[Id]) -> Option<u64> {
+        let ours: Vec<SocketAddr> = ids.iter().filter_map(|id| self.net.get(*id)?.local).collect();
+        place::unsent(self.plan.address, &ours)
+    }
+
+    /// Streams on one HTTP/2 connection.
+    fn http2(&mut self) -> Flow<()> {
+        let what = "counting the streams of one HTTP/2 connection";
+        (self.tell)(Progress::Doing { what, up_to: Duration::from_secs(60) });
+        let mut requests = 0;
+        let found = http2::measure(self.plan, &self.measured.baseline, self.stop, &mut requests);
+        self.net.requests += requests;
+        self.measured.http2 = Some(found);
+        if self.stop.has_come() { Err(Stopped::Interrupted) } else { Ok(()) }
+    }
+
+    /// One stream by HTTP/1.0, and a climb without pages: fewer streams than before mean a leak.
+    fn http10(&mut self) -> Flow<()> {
+        let variant = Variant { is_http10: true, ..Variant::default() };
+        let id = self.open_stream(0, "HTTP/1.0", variant)?;
+        self.judge(id, EVENT_WITHIN)?;
+        let flowed = self.net.get(id).is_some_and(Connection::has_flowed);
+        self.net.pause(self.usual_gap() * 2)?;
+        self.net.close(id, CloseBy::Fin);
+        self.measured.http10 = Some(Http10 { flowed, streams_after: None });
+        self.net.pause((self.usual_gap() * 3).min(Duration::from_secs(4)))?;
+        let streams = self.climb_once_more(false)?;
+        self.measured.http10 = Some(Http10 { flowed, streams_after: Some(streams) });
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Step 7: connections that hold nothing but themselves. Do they stop the page as streams do?
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::connection::{Connection, Kind};
+use super::connections::{Flow, Opening};
+use super::exchange::Purpose;
+use super::observation::Id;
+use crate::lab::probe::measured::{CloseBy, HeldConnections, PageOutcome, Place};
+use crate::lab::probe::progress::Progress;
+
+/// Silent connections are as old before the pages are asked.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long one connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+
+/// A stream that was closed just before is noticed within this time.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+
+impl Run<'_> {
+    /// Silent connections, and then connections that were answered.
+    pub(super) fn idle_and_kept(&mut self, n: usize) -> Flow<()> {
+        if n == 0 {
+            return Ok(());
+        }
+        let noticed = (self.usual_gap() * 3 / 2).min(NOTICED_WITHIN);
+        self.net.pause(noticed)?;
+        let mut counts = vec![n];
+        if n * 2 <= self.plan.tabs {
+            counts.push(n * 2);
+        }
+        let mut kept = n.min(self.plan.tabs);
+        for n in counts.into_iter().filter(|n| *n <= self.plan.tabs) {
+            if !self.page_is_back()? {
+                return Ok(());
+            }
+            let held = self.hold(n, Purpose::Silence)?;
+            (self.tell)(Progress::Idle(&held));
+            let stops = stops_a_page(&held);
+            self.measured.idle.push(held);
+            if stops {
+                kept = n;
+                break;
+            }
+        }
+        if !self.page_is_back()? {
+            return Ok(());
+        }
+        let held = self.hold(kept, Purpose::Keep)?;
+        (self.tell)(Progress::Kept(&held));
+        self.measured.kept = Some(held);
+        Ok(())
+    }
+
+    /// Opens N such connections, one after another, and asks the pages beside them.
+    fn hold(&mut self, n: usize, purpose: Purpose) -> Flow<HeldConnections> {
+        let ids = match purpose {
+            Purpose::Keep => self.open_kept(n)?,
+            _ => self.open_silent(n)?,
+        };
+        if purpose == Purpose::Silence {
+            self.net.pause(SETTLE)?;
+        }
+        let open =
+            |run: &Self| ids.iter().filter(|id| run.net.get(**id).is_some_and(Connection::is_open)).count();
+        let open_before = open(self);
+        let place = self.usual_place(&ids);
+        let mut pages = Vec::new();
+        for page in self.fastest_first() {
+            let within = self.pages[page].baseline.limit();
+            let (id, ask) = self.ask_once(page, within)?;
+            let ask = ask.unwrap_or_else(|| self.give_up(id, page, false));
+            pages.push((self.pages[page].baseline.path.clone(), ask));
+        }
+        let open_after = open(self);
+        for id in ids {
+            self.net.close(id, CloseBy::Fin);
+        }
+        Ok(HeldConnections { n, open_before, open_after, pages, place })
+    }
+
+    fn open_silent(&mut self, n: usize) -> Flow<Vec<Id>> {
+        let mut ids = Vec::new();
+        for number in 1..=n {
+            let opening = Opening {
+                kind: Kind::Held,
+                name: format!("idle {number}"),
+                url: self.plan.url.clone(),
+                request: Default::default(),
+                purpose: Purpose::Silence,
+                from: None,
+                receive_buffer: None,
+            };
+            let id = self.net.open(opening)?;
+            ids.push(id);
+            let until = Instant::now() + CONNECT_WITHIN;
+            self.wait(until, |net| {
+                let it = net.get(id)?;
+                (it.parked.is_some() || it.ended.is_some()).then_some(())
+            })?;
+        }
+        Ok(ids)
+    }
+
+    /// Stops at the first that is not answered: it waits as the page would.
+    fn open_kept(&mut self, n: usize) -> Flow<Vec<Id>> {
+        let page = self.stopped_page();
+        let mut ids = Vec::new();
+        for _ in 0..n {
+            let id = self.open_page_at(page, self.pages[page].url.clone(), Purpose::Keep)?;
+            ids.push(id);
+            let until = Instant::now() + self.pages[page].baseline.limit();
+            if self.wait_for_page(id, page, until)?.is_none_or(|ask| ask.outcome == PageOutcome::Nothing) {
+                break;
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The most frequent place of these connections.
+    fn usual_place(&mut self, ids: &[Id]) -> Option<Place> {
+        let mut counts: HashMap<Place, usize> = HashMap::new();
+        for id in ids {
+            if let Some(place) = self.net.look_up_place(*id) {
+                *counts.entry(place).or_default() += 1;
+            }
+        }
+        counts.into_iter().max_by_key(|(place, count)| (*count, *place as u8)).map(|(place, _)| place)
+    }
+}
+
+/// Whether these connections stop a page, also if the server ended some of them to answer it.
+fn stops_a_page(held: &HeldConnections) -> bool {
+    let all_answered = held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered);
+    !all_answered || held.were_closed_for_the_page()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lab::probe::measured::PageAsk;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_is_answered_when_the_server_closes_some_counts_as_stopped() {
+        let held = |open_after, outcome| {
+            let ask = PageAsk { outcome, time: Duration::ZERO, place: None };
+            let pages = vec![("/".to_owned(), ask)];
+            HeldConnections { n: 4, open_before: 4, open_after, pages, place: None }
+        };
+        assert!(!stops_a_page(&held(4, PageOutcome::Answered)));
+        assert!(stops_a_page(&held(3, PageOutcome::Answered)));
+        assert!(stops_a_page(&held(4, PageOutcome::Nothing)));
+        assert!(stops_a_page(&held(4, PageOutcome::Status(503))));
+    }
+}

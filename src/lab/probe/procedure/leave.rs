@@ -1,0 +1,146 @@
+//! Step 6: closes everything as a browser does, and waits for the page and a fresh stream.
+
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::connection::Connection;
+use super::connections::Flow;
+use super::observation::Id;
+use super::requests::Variant;
+use crate::lab::probe::measured::{CloseBy, Free, PageOutcome, Stopped};
+use crate::lab::probe::progress::Progress;
+
+/// Whatever does not come back in this time has leaked.
+const LEAKED_AFTER: Duration = Duration::from_secs(30);
+
+/// The fresh stream has at least this time.
+const STREAM_WITHIN: Duration = Duration::from_secs(5);
+
+/// A second page joins the first one after this time, in case the first is in the wrong queue.
+const SECOND_PAGE_AFTER: Duration = Duration::from_secs(5);
+
+/// The pause before an ask that ended is repeated.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Events of the fresh stream.
+const EVENTS: usize = 3;
+
+/// The fresh stream is kept for at most this time.
+const EVENTS_WITHIN: Duration = Duration::from_secs(10);
+
+impl Run<'_> {
+    /// Closes everything, and measures how long the page and a fresh stream take. `Leak` if they do not come.
+    pub(super) fn leave(&mut self) -> Flow<Free> {
+        self.end_late_ask();
+        (self.tell)(Progress::Doing {
+            what: "closing everything and waiting for a page",
+            up_to: LEAKED_AFTER,
+        });
+        let left = Instant::now();
+        self.net.close_all(CloseBy::Fin);
+        let mut free = Free { page: self.page_comes(left)?, stream: None };
+        if free.page.is_some() && !self.measured.is_blind {
+            let stream = self.stream_comes(left)?;
+            free.stream = stream.map(|(_, after)| after);
+            if let Some((id, _)) = stream {
+                let gaps = self.gaps_of(id)?;
+                if self.measured.lone_gaps.is_empty() {
+                    self.measured.lone_gaps = gaps;
+                }
+                // RST, so that the server notices at its next write.
+                self.net.close(id, CloseBy::Rst);
+            }
+        }
+        Ok(free)
+    }
+
+    /// Like [`leave`](Self::leave), at the end of the first climb: records it, and ends the run at a leak.
+    pub(super) fn leave_first(&mut self) -> Flow<()> {
+        let free = self.leave()?;
+        self.measured.free = Some(free);
+        (self.tell)(Progress::Free(&free));
+        let is_free = free.page.is_some() && (free.stream.is_some() || self.measured.is_blind);
+        if is_free { Ok(()) } else { Err(Stopped::Leak) }
+    }
+
+    /// Keeps one ask of the page pending, and a second one after a while.
+    fn page_comes(&mut self, left: Instant) -> Flow<Option<Duration>> {
+        let page = self.stopped_page();
+        let status = self.pages[page].baseline.status;
+        let until = left + LEAKED_AFTER;
+        let mut pending: Vec<Id> = vec![self.open_page(page)?];
+        let mut has_second = false;
+        let found = loop {
+            let seen = pending.clone();
+            let step = if has_second { until } else { (left + SECOND_PAGE_AFTER).min(until) };
+            self.wait(step, |net| {
+                seen.iter().filter_map(|id| net.get(*id)).any(|it| !it.is_open()).then_some(())
+            })?;
+            let answered = pending.iter().filter_map(|id| {
+                let ask = self.settled(*id, page)?;
+                let at = self.net.get(*id)?.opened + ask.time;
+                (ask.outcome == PageOutcome::Answered).then_some(at)
+            });
+            if let Some(at) = answered.min() {
+                break Some(at.saturating_duration_since(left));
+            }
+            if Instant::now() >= until {
+                break None;
+            }
+            pending.retain(|id| self.net.get(*id).is_some_and(Connection::is_open));
+            if pending.is_empty() {
+                self.net.pause(AGAIN_AFTER)?;
+                pending.push(self.open_page(page)?);
+            }
+            if !has_second && left.elapsed() >= SECOND_PAGE_AFTER {
+                has_second = true;
+                pending.push(self.open_page(page)?);
+            }
+        };
+        debug_assert!(status < 500, "the baseline has no such page");
+        for id in pending {
+            self.net.close(id, CloseBy::Fin);
+        }
+        Ok(found)
+    }
+
+    /// One fresh stream, which is asked for again if it ends.
+    fn stream_comes(&mut self, left: Instant) -> Flow<Option<(Id, Duration)>> {
+        let until = (left + LEAKED_AFTER).max(Instant::now() + STREAM_WITHIN);
+        loop {
+            let id = self.open_stream(0, "fresh stream", Variant::default())?;
+            let within = until.saturating_duration_since(Instant::now());
+            self.judge(id, within)?;
+            let Some(connection) = self.net.get(id) else { return Ok(None) };
+            if let Some(first) = connection.first_event.filter(|_| connection.has_flowed()) {
+                return Ok(Some((id, first.saturating_duration_since(left))));
+            }
+            let is_over = !connection.is_open();
+            self.net.close(id, CloseBy::Fin);
+            if !is_over || Instant::now() + AGAIN_AFTER >= until {
+                return Ok(None);
+            }
+            self.net.pause(AGAIN_AFTER)?;
+        }
+    }
+
+    /// Keeps a stream for three events. Returns the times between them.
+    fn gaps_of(&mut self, id: Id) -> Flow<Vec<Duration>> {
+        let until = Instant::now() + (self.usual_gap() * 4 + Duration::from_secs(1)).min(EVENTS_WITHIN);
+        self.wait(until, |net| {
+            let connection = net.get(id)?;
+            (connection.ticks.len() >= EVENTS || !connection.is_open()).then_some(())
+        })?;
+        Ok(self.net.get(id).map(|it| it.gaps_since(self.net.began())).unwrap_or_default())
+    }
+
+    /// Waits until the page is answered. Returns `false` if it is not.
+    pub(super) fn page_is_back(&mut self) -> Flow<bool> {
+        Ok(self.page_comes(Instant::now())?.is_some())
+    }
+
+    /// The first page that stopped, or the fastest one.
+    pub(super) fn stopped_page(&self) -> usize {
+        self.first_dead.or_else(|| self.fastest_first().first().copied()).unwrap_or(0)
+    }
+}

@@ -1,0 +1,283 @@
+//! The procedure: opens streams one after another until one gets nothing, and tries a few experiments at the limit.
+//!
+//! It knows sockets only. Each connection has a thread that blocks in the kernel and reports what happens
+//! ([`exchange`]); [`connections`] folds the reports; each step of the procedure is a module that waits for what it
+//! needs, always with a deadline. Everything is closed when the run ends, on every way out.
+
+mod again;
+mod asks;
+mod baseline;
+mod beyond;
+mod blind;
+mod compression;
+mod connection;
+mod connections;
+mod descriptors;
+mod events;
+mod exchange;
+mod extras;
+mod held;
+mod lanes;
+mod leave;
+mod listen;
+mod observation;
+mod requests;
+mod slots;
+mod staircase;
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{bounded, select};
+use ninetabs_server::threads::{self, StopSignal};
+
+use self::asks::{LateAsk, Page};
+use self::connection::{Connection, Kind};
+use self::connections::{Connections, Flow};
+use self::observation::Id;
+use self::staircase::Climbing;
+use super::measured::{Measured, Moment, Statistics, Stopped, Target};
+use super::plan::Plan;
+use super::progress::Progress;
+use super::{listeners, statistics};
+use crate::lab::http::{Head, mime};
+
+/// Arrivals whose size is reported.
+const MAX_ARRIVALS: usize = 4096;
+
+/// Fewer flowing streams are listened to before they are closed.
+const FEW: usize = 3;
+
+/// Runs the probe, and returns what it measured, also if it ended early.
+///
+/// Blocks for about a minute, and for at most 0.2 s after `stop` has come. `tell` is called on this thread.
+pub fn run(plan: &Plan, stop: &StopSignal, tell: &mut dyn FnMut(Progress<'_>)) -> Measured {
+    descriptors::raise_limit();
+    let mut run = Run::new(plan, stop, tell);
+    let mut climb = Climbing::first();
+    let stopped = run.steps(&mut climb).err();
+    run.finish(&climb, stopped)
+}
+
+/// A run that is going on.
+struct Run<'a> {
+    plan: &'a Plan,
+    stop: &'a StopSignal,
+    tell: &'a mut dyn FnMut(Progress<'_>),
+    net: Connections<'a>,
+    measured: Measured,
+    pages: Vec<Page>,
+    /// `Accept-Encoding` of the streams, if it is not the usual one.
+    encoding: Option<String>,
+    /// The page ask that is listened to until the streams are closed.
+    late_ask: Option<LateAsk>,
+    /// The first page that stopped.
+    first_dead: Option<usize>,
+    /// When the count was known.
+    counted_at: Option<Instant>,
+    /// Whether the tabs of the first climb will not change any more.
+    is_recorded: bool,
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, stop: &'a StopSignal, tell: &'a mut dyn FnMut(Progress<'_>)) -> Run<'a> {
+        let target = Target {
+            url: without_credentials(plan),
+            method: plan.method.clone(),
+            has_cookie: plan.has_cookie(),
+            tabs: plan.tabs,
+            address: Some(plan.address.ip()),
+            patience: plan.waiting_patience(),
+            ..Target::default()
+        };
+        Run {
+            plan,
+            stop,
+            tell,
+            net: Connections::new(plan, stop),
+            measured: Measured { target, ..Measured::default() },
+            pages: Vec::new(),
+            encoding: None,
+            late_ask: None,
+            first_dead: None,
+            counted_at: None,
+            is_recorded: false,
+        }
+    }
+
+    /// All steps, in order.
+    fn steps(&mut self, climb: &mut Climbing) -> Flow<()> {
+        self.baseline()?;
+        self.measured.listeners_before = listeners::of(self.plan.address);
+        self.ask_statistics(Moment::Before)?;
+        (self.tell)(Progress::Ready(&self.measured));
+
+        self.climb(climb)?;
+        self.first_dead = climb.first_dead;
+        self.record(climb);
+        self.counted_at = Some(Instant::now());
+        (self.tell)(Progress::Count(&self.measured));
+
+        let has_limit = self.met_a_limit(climb) || climb.page_stopped_at.is_some();
+        self.listen_and_close(climb, has_limit)?;
+        self.record(climb);
+        self.is_recorded = true;
+        self.leave_first()?;
+        self.ask_statistics(Moment::After)?;
+        if climb.is_session_lock {
+            return Ok(());
+        }
+        if has_limit {
+            self.idle_and_kept(climb.n())?;
+        }
+        if !self.page_is_back()? {
+            return Err(Stopped::Leak);
+        }
+        self.compression()?;
+        self.climb_again(climb)?;
+        self.extras()
+    }
+
+    /// Steps 4 and 5. Few streams are listened to first, because closing them would leave none.
+    fn listen_and_close(&mut self, climb: &mut Climbing, has_limit: bool) -> Flow<()> {
+        let flowing = self.net.flowing().len();
+        let closes = self.met_a_limit(climb) && !climb.is_blind;
+        if closes && flowing >= FEW && !climb.is_session_lock {
+            self.slot_returns(climb)?;
+            return self.listen(has_limit);
+        }
+        self.listen(has_limit)?;
+        match (closes, has_limit || climb.is_blind) {
+            (true, _) => self.slot_returns(climb),
+            (false, false) => self.try_late_tab(climb),
+            (false, true) => Ok(()),
+        }
+    }
+
+    /// Waits as [`Connections::wait`] does, and tells about streams that the server ended meanwhile.
+    fn wait<T>(
+        &mut self,
+        until: Instant,
+        look: impl FnMut(&Connections<'a>) -> Option<T>,
+    ) -> Flow<Option<T>> {
+        let found = self.net.wait(until, look);
+        let told = self.measured.cuts.len();
+        for cut in &self.net.cuts()[told..] {
+            self.measured.cuts.push(*cut);
+            (self.tell)(Progress::Cut(cut));
+        }
+        found
+    }
+
+    /// Records the first climb as it is now.
+    fn record(&mut self, climb: &Climbing) {
+        let (figures, waiting) = self.figures(climb);
+        self.measured.climbs = vec![figures];
+        self.measured.waiting = waiting;
+    }
+
+    /// Notes what the head of a response says about the server.
+    fn note_head(&mut self, id: Id) {
+        let Some((_, head)) = self.net.get(id).and_then(|it| it.head.as_ref()) else { return };
+        let target = &mut self.measured.target;
+        if target.http.is_empty() {
+            target.http = format!("1.{}", head.minor_version);
+            target.server = server_of(head);
+        }
+        target.names_a_cache |= listen::is_cache_hit(head);
+        for cookie in head.values("set-cookie").map(cookie_name) {
+            if !target.sets_cookies.contains(&cookie) && target.sets_cookies.len() < MAX_COOKIES {
+                target.sets_cookies.push(cookie);
+            }
+        }
+    }
+
+    /// Asks the control server, on a thread, so that a signal ends the wait.
+    fn ask_statistics(&mut self, moment: Moment) -> Flow<()> {
+        let Some(control) = self.plan.control.clone() else { return Ok(()) };
+        let (to, from) = bounded(1);
+        let asked = threads::spawn("statistics", move || {
+            let _ = to.send(statistics::ask(&control));
+        });
+        if let Err(error) = asked {
+            return Err(Stopped::OwnLimit { why: error.to_string(), held: self.net.held() });
+        }
+        let figures = select! {
+            recv(from) -> figures => figures.unwrap_or(None),
+            recv(self.stop.receiver()) -> _ => return Err(Stopped::Interrupted),
+            default(statistics::WITHIN + Duration::from_millis(500)) => None,
+        };
+        self.measured.statistics.push(Statistics { moment, figures });
+        Ok(())
+    }
+
+    /// Completes the measurements. Dropping the run closes everything.
+    fn finish(mut self, climb: &Climbing, stopped: Option<Stopped>) -> Measured {
+        if !self.is_recorded && climb.opened > 0 {
+            self.record(climb);
+        }
+        self.end_late_ask();
+        self.measured.cuts = self.net.cuts().to_vec();
+        self.note_late_events();
+        let streams = || self.net.iter().filter(|(_, it)| matches!(it.kind, Kind::Stream(_)));
+        self.measured.watched = streams().map(|(_, it)| watched(it)).max().unwrap_or_default();
+        // The first arrival has whatever was ready when the stream began.
+        let arrivals = streams().flat_map(|(_, it)| it.arrivals.iter().skip(1).copied());
+        self.measured.arrivals = arrivals.take(MAX_ARRIVALS).collect();
+        self.measured.lanes = self.lanes();
+        self.net.close_all(if self.stop.has_come() {
+            super::measured::CloseBy::Rst
+        } else {
+            super::measured::CloseBy::Fin
+        });
+        self.measured.requests = self.net.requests;
+        self.measured.abandoned_pages = self.net.abandoned_pages;
+        self.measured.abandoned_streams = self.net.abandoned_streams;
+        self.measured.stopped = stopped;
+        self.measured
+    }
+}
+
+/// Names of cookies that are kept.
+const MAX_COOKIES: usize = 20;
+
+fn watched(stream: &Connection) -> Duration {
+    let end = stream.server_end().map(|(at, _)| at).or(stream.closed.map(|(at, _)| at));
+    end.unwrap_or_else(Instant::now).saturating_duration_since(stream.opened)
+}
+
+/// The `Server` header, without control characters.
+fn server_of(head: &Head) -> Option<String> {
+    head.header("server").map(|server| plain(&server, 80))
+}
+
+fn cookie_name(value: &[u8]) -> String {
+    let text = String::from_utf8_lossy(value);
+    plain(text.split('=').next().unwrap_or_default().trim(), 80)
+}
+
+/// Text of a server, shortened and without control characters.
+fn plain(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Status and type of a response, for a message.
+fn spoken_head(connection: &Connection) -> String {
+    match &connection.head {
+        Some((_, head)) => {
+            format!("{} {}", head.status, plain(&mime::spoken(head), 80)).trim_end().to_owned()
+        }
+        None => match connection.server_end() {
+            Some((_, observation::End::Reset)) => "a reset without a response".to_owned(),
+            Some((_, observation::End::Unusable(why))) => plain(why, 200),
+            _ => "a closed connection without a response".to_owned(),
+        },
+    }
+}
+
+fn without_credentials(plan: &Plan) -> String {
+    let mut url = plan.url.clone();
+    // Both fail only for URLs that have no host.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}

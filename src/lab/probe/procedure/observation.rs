@@ -1,0 +1,80 @@
+//! What the threads of connections report, each with the time at which it happened.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::events::Arrival;
+use crate::lab::http::{Body, Connection, Content, Head};
+use crate::lab::probe::measured::Unit;
+
+/// Identifies a connection of a run. Numbers are never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Id(pub(super) u32);
+
+/// Something that happened on a connection.
+#[derive(Debug)]
+pub(super) struct Observation {
+    pub(super) id: Id,
+    pub(super) at: Instant,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// The connection is made, TLS included.
+    Connected(Option<SocketAddr>),
+    /// The request was written.
+    Sent,
+    FirstByte,
+    /// The head is complete. The unit is `None` if the response cannot be a stream.
+    Head(Box<Head>, Option<Unit>),
+    /// Bytes of the body.
+    Arrived(Arrival),
+    /// The connection stays open without a thread. It is closed when this is dropped.
+    Parked(Parked),
+    /// Nothing more will come.
+    Ended(End),
+}
+
+/// An open connection that is not read.
+#[derive(Debug)]
+pub(super) enum Parked {
+    /// No request was sent.
+    Silent(Connection),
+    /// A page was answered, and the server keeps the connection alive.
+    Answered(Body),
+    /// A stream that is no longer read.
+    Stalled(#[expect(dead_code, reason = "kept only to keep the socket open")] Content),
+}
+
+impl Parked {
+    /// Whether the server has not ended it. A stream that is not read counts as open.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Parked::Silent(connection) => connection.is_open(),
+            Parked::Answered(body) => body.is_open(),
+            Parked::Stalled(_) => true,
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// The response is complete by its framing.
+    Complete,
+    /// The connection ended in the middle of the response.
+    Early,
+    /// The server closed the connection without a byte.
+    Closed,
+    /// The server reset the connection.
+    Reset,
+    /// There was no connection.
+    NotConnected(String),
+    /// This process has no descriptor, port or thread left.
+    OwnLimit(String),
+    /// The certificate was not accepted.
+    Certificate(String),
+    /// The response is not one that can be read.
+    Unusable(String),
+}

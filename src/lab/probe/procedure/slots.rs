@@ -1,0 +1,195 @@
+//! Step 4: closes three streams, and measures how long each slot takes to come back.
+
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::connection::Connection;
+use super::connections::Flow;
+use super::observation::Id;
+use super::requests::Variant;
+use super::staircase::{Climbing, EVENT_WITHIN};
+use crate::lab::probe::measured::{CloseBy, Place, SlotReturn};
+use crate::lab::probe::progress::Progress;
+
+/// How the streams are closed: as tabs are closed, and as a killed program's connections are.
+const CLOSES: [CloseBy; 3] = [CloseBy::Fin, CloseBy::Fin, CloseBy::Rst];
+
+/// A slot that takes longer is lost.
+const LOST_AFTER: Duration = Duration::from_secs(15);
+
+/// The pause after a tab that ended by itself.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// Fresh tabs after a slot did not come to the waiting one.
+const FRESH_TABS: usize = 3;
+
+/// A new waiting tab waits for this long before a stream is closed, so that it is in its queue.
+const QUEUED_AFTER: Duration = Duration::from_millis(300);
+
+/// How a measurement ended.
+enum Returned {
+    /// A tab received its first event.
+    At(Instant),
+    /// No tab received an event in time.
+    No,
+}
+
+impl Run<'_> {
+    /// Measures up to three returns of a slot.
+    pub(super) fn slot_returns(&mut self, climb: &mut Climbing) -> Flow<()> {
+        let tabs_wait = !self.net.waiting().is_empty();
+        for (number, by) in CLOSES.into_iter().enumerate() {
+            if tabs_wait && self.net.waiting().is_empty() {
+                if climb.is_session_lock || !self.queue_a_tab(climb)? {
+                    break;
+                }
+            }
+            let Some(id) = self.ripe_stream()? else { break };
+            let what = format!("closing a stream to see when its slot comes back ({} of 3)", number + 1);
+            (self.tell)(Progress::Doing { what: &what, up_to: LOST_AFTER });
+            let slot_return = self.slot_return(climb, id, by, tabs_wait)?;
+            self.measured.slot_returns.push(slot_return);
+            (self.tell)(Progress::SlotReturn(&slot_return));
+        }
+        Ok(())
+    }
+
+    /// Opens a tab that waits. Returns `false` if none may be opened. One that flows at once is left open, and another
+    /// one is tried.
+    fn queue_a_tab(&mut self, climb: &Climbing) -> Flow<bool> {
+        for _ in 0..2 {
+            let Some(id) = self.open_fresh(climb)? else { return Ok(false) };
+            self.judge(id, QUEUED_AFTER)?;
+            if self.net.get(id).is_some_and(Connection::waits) {
+                return Ok(true);
+            }
+        }
+        // Tabs do not wait any more, so that the measurement asks afresh.
+        Ok(true)
+    }
+
+    /// A stream that is not a step of the climb. `None` if there is no room.
+    fn open_fresh(&mut self, climb: &Climbing) -> Flow<Option<Id>> {
+        if !self.net.has_room() {
+            return Ok(None);
+        }
+        self.open_stream(climb.opened + 1, "fresh tab", Variant::default()).map(Some)
+    }
+
+    /// The youngest stream that has flowed for two gaps. Waits for one to become so old.
+    fn ripe_stream(&mut self) -> Flow<Option<Id>> {
+        let age = self.usual_gap() * 2;
+        let until = Instant::now() + age + Duration::from_secs(1);
+        loop {
+            let now = Instant::now();
+            let flowing: Vec<(Id, Instant)> = self
+                .net
+                .flowing()
+                .into_iter()
+                .filter_map(|id| Some((id, self.net.get(id)?.first_event?)))
+                .collect();
+            let ripe = flowing.iter().rev().find(|(_, first)| *first + age <= now);
+            if let Some((id, _)) = ripe {
+                return Ok(Some(*id));
+            }
+            let Some(next) = flowing.iter().map(|(_, first)| *first + age).min().filter(|_| now < until)
+            else {
+                return Ok(None);
+            };
+            self.wait(next.min(until), |_| None::<()>)?;
+        }
+    }
+
+    fn slot_return(&mut self, climb: &Climbing, id: Id, by: CloseBy, tabs_wait: bool) -> Flow<SlotReturn> {
+        let mut waiting = self.net.waiting();
+        let mut is_void = false;
+        for id in &waiting {
+            // The kernel would retry the handshake at times of its own.
+            let place = self.net.look_up_place(*id);
+            is_void |=
+                place == Some(Place::AcceptQueueFull) || !self.net.get(*id).is_some_and(|it| it.is_connected);
+        }
+        let closed = Instant::now();
+        self.net.close(id, by);
+        if waiting.is_empty() || self.measured.slot_went_to_a_fresh_tab {
+            waiting.extend(self.open_fresh(climb)?);
+        }
+        let until = closed + LOST_AFTER;
+        let (returned, ends_between) = self.first_event_of(climb, &mut waiting, until)?;
+        is_void |= self.net.was_cut_since(closed);
+        let after = match returned {
+            Returned::At(at) => Some(at.saturating_duration_since(closed)),
+            Returned::No => None,
+        };
+        if after.is_none() && tabs_wait && !climb.is_session_lock && !self.measured.slot_went_to_a_fresh_tab {
+            // The slot is not lost if a tab in another queue gets it; when it came back is unknown.
+            is_void |= self.try_fresh_tabs(climb)?;
+        }
+        Ok(SlotReturn { by, after, ends_between, is_void })
+    }
+
+    /// Waits for the first event of any of these tabs. Those that end are asked for afresh, and counted.
+    fn first_event_of(
+        &mut self,
+        climb: &Climbing,
+        tabs: &mut Vec<Id>,
+        until: Instant,
+    ) -> Flow<(Returned, usize)> {
+        let mut ends = 0;
+        loop {
+            let seen = tabs.clone();
+            let flowed = |it: &Connection| it.has_flowed().then_some(it.first_event).flatten();
+            let is_over = |it: &Connection| !it.is_open() || it.status().is_some_and(|status| status != 200);
+            self.wait(until, |net| {
+                let any = seen.iter().filter_map(|id| net.get(*id));
+                any.into_iter().any(|it| flowed(it).is_some() || is_over(it)).then_some(())
+            })?;
+            let first = tabs.iter().filter_map(|id| flowed(self.net.get(*id)?));
+            if let Some(at) = first.min() {
+                return Ok((Returned::At(at), ends));
+            }
+            if Instant::now() >= until {
+                return Ok((Returned::No, ends));
+            }
+            for id in std::mem::take(tabs) {
+                if self.net.get(id).is_some_and(is_over) {
+                    ends += 1;
+                    self.judge(id, Duration::ZERO)?;
+                } else {
+                    tabs.push(id);
+                }
+            }
+            if tabs.is_empty() {
+                if climb.is_session_lock {
+                    return Ok((Returned::No, ends));
+                }
+                self.net.pause(AGAIN_AFTER)?;
+                tabs.extend(self.open_fresh(climb)?);
+                if tabs.is_empty() {
+                    return Ok((Returned::No, ends));
+                }
+            }
+        }
+    }
+
+    /// Up to three fresh tabs, one after another. Returns whether one flowed.
+    fn try_fresh_tabs(&mut self, climb: &Climbing) -> Flow<bool> {
+        for _ in 0..FRESH_TABS {
+            let Some(id) = self.open_fresh(climb)? else { break };
+            self.judge(id, EVENT_WITHIN)?;
+            if self.net.get(id).is_some_and(Connection::has_flowed) {
+                self.measured.slot_went_to_a_fresh_tab = true;
+                return Ok(true);
+            }
+            self.net.close(id, CloseBy::Fin);
+        }
+        Ok(false)
+    }
+
+    /// Whether the slots came back unevenly, as they do with several queues.
+    pub(super) fn has_uneven_returns(&self) -> bool {
+        let returns = || self.measured.slot_returns.iter().filter(|it| !it.is_void);
+        let some = returns().any(|it| it.after.is_some());
+        self.measured.slot_went_to_a_fresh_tab || (some && returns().any(|it| it.after.is_none()))
+    }
+}

@@ -1,0 +1,417 @@
+//! Step 2: one tab after another, and the pages beside each.
+
+use std::time::{Duration, Instant};
+
+use super::Run;
+use super::asks::LateAsk;
+use super::connection::{Connection, Kind};
+use super::connections::{Flow, Opening};
+use super::exchange::Purpose;
+use super::observation::{End, Id};
+use super::requests::{self, Variant};
+use crate::lab::probe::measured::{Climb, CloseBy, CutHow, Outcome, PageAsks, Stopped, Tab, Unit};
+use crate::lab::probe::progress::Progress;
+
+/// How long a tab may take to its first event. The first tab has the patience of the plan.
+pub(super) const EVENT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the body of a refusal is read.
+const BODY_WITHIN: Duration = Duration::from_secs(1);
+
+/// After the first event, cuts are counted for this long: the threads of two connections may report in any order.
+const CUTS_SETTLE: Duration = Duration::from_millis(10);
+
+/// Tabs in a row that end before the next one is judged, after which nothing can be counted.
+const ENDLESS: usize = 3;
+
+/// A chunked page is complete sooner.
+const STREAM_LASTS: Duration = Duration::from_secs(1);
+
+/// A tab of a staircase.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) id: Id,
+    pub(super) number: usize,
+    pub(super) pages: Vec<PageAsks>,
+    /// Its first event came after another stream was cut.
+    pub(super) took_over: bool,
+    /// It ended before the next tab was judged.
+    pub(super) is_cut: bool,
+}
+
+impl Step {
+    pub(super) fn new(id: Id, number: usize) -> Step {
+        Step { id, number, pages: Vec::new(), took_over: false, is_cut: false }
+    }
+}
+
+/// A staircase that is being climbed.
+#[derive(Debug, Default)]
+pub(super) struct Climbing {
+    /// Tabs that were opened.
+    pub(super) opened: usize,
+    /// Tabs that flowed, in order.
+    pub(super) steps: Vec<Step>,
+    /// Tabs that did not flow, or took over a slot, in order.
+    pub(super) beyond: Vec<Step>,
+    /// Pages that were answered 0 of 3 times. They are not asked again.
+    pub(super) dead: Vec<usize>,
+    /// The first page that stopped.
+    pub(super) first_dead: Option<usize>,
+    /// Asks beside the first stream that went unanswered for a moment.
+    pub(super) pending: Vec<LateAsk>,
+    /// The most tabs that flowed at one moment.
+    pub(super) streams: usize,
+    pub(super) pages_until: usize,
+    /// The tab at which the first page stopped.
+    pub(super) page_stopped_at: Option<usize>,
+    /// Further climbs have fewer experiments.
+    pub(super) is_first: bool,
+    pub(super) asks_pages: bool,
+    /// Another user's tabs flow while this one's wait.
+    pub(super) is_session_lock: bool,
+    pub(super) is_blind: bool,
+}
+
+impl Climbing {
+    /// The first climb of a run.
+    pub(super) fn first() -> Climbing {
+        Climbing { is_first: true, asks_pages: true, ..Climbing::default() }
+    }
+
+    /// The number of the last tab that flowed.
+    pub(super) fn last_step(&self) -> usize {
+        self.steps.last().map_or(0, |step| step.number)
+    }
+
+    /// Streams, or those held when the page stopped if none flowed.
+    pub(super) fn n(&self) -> usize {
+        if self.streams > 0 { self.streams } else { self.page_stopped_at.unwrap_or(0) }
+    }
+}
+
+/// How the next tab was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is a step.
+    Flows,
+    /// It got nothing, or took over a slot.
+    Beyond,
+    /// The climb has opened all tabs.
+    NoMoreTabs,
+}
+
+impl Run<'_> {
+    /// Opens a stream. The caller has checked that there is room.
+    pub(super) fn open_stream(&mut self, tab: usize, name: &str, variant: Variant) -> Flow<Id> {
+        self.open_stream_with(tab, name, variant, Purpose::Read, None, None)
+    }
+
+    pub(super) fn open_stream_with(
+        &mut self,
+        tab: usize,
+        name: &str,
+        mut variant: Variant,
+        purpose: Purpose,
+        from: Option<std::net::IpAddr>,
+        receive_buffer: Option<usize>,
+    ) -> Flow<Id> {
+        variant.encoding = variant.encoding.or_else(|| self.encoding.clone());
+        let (url, request) = requests::stream(self.plan, tab.max(1), &variant);
+        let (kind, name) = (Kind::Stream(tab), name.to_owned());
+        self.net.open(Opening { kind, name, url, request, purpose, from, receive_buffer })
+    }
+
+    /// Opens the next tab of a climb, if it may open one more.
+    pub(super) fn open_tab(&mut self, climb: &mut Climbing) -> Flow<Option<Id>> {
+        if climb.opened >= self.plan.tabs || !self.net.has_room() {
+            return Ok(None);
+        }
+        climb.opened += 1;
+        let number = climb.opened;
+        let id = self.open_stream(number, &format!("tab {number}"), Variant::default())?;
+        Ok(Some(id))
+    }
+
+    /// Climbs until a tab gets nothing or all tabs are open, with the experiments at the limit.
+    pub(super) fn climb(&mut self, climb: &mut Climbing) -> Flow<()> {
+        loop {
+            match self.next_tab(climb)? {
+                Verdict::Flows => {}
+                Verdict::Beyond if !self.beyond(climb)? => break,
+                Verdict::Beyond => {}
+                Verdict::NoMoreTabs => break,
+            }
+        }
+        self.settle_pending(climb)?;
+        if !climb.is_blind {
+            climb.streams = climb.streams.max(self.flowing_steps(climb));
+        }
+        Ok(())
+    }
+
+    /// The steps that flow at this moment. Tabs that took over a slot are not counted.
+    pub(super) fn flowing_steps(&self, climb: &Climbing) -> usize {
+        climb.steps.iter().filter(|step| self.net.get(step.id).is_some_and(Connection::flows)).count()
+    }
+
+    /// Whether a tab of this climb got nothing, other than one that ended before another one flowed.
+    pub(super) fn met_a_limit(&self, climb: &Climbing) -> bool {
+        climb.beyond.iter().any(|step| {
+            step.number > climb.last_step() || self.net.get(step.id).is_some_and(Connection::waits)
+        })
+    }
+
+    /// Opens the next tab, judges it, and asks the pages if it flows.
+    fn next_tab(&mut self, climb: &mut Climbing) -> Flow<Verdict> {
+        let Some(id) = self.open_tab(climb)? else { return Ok(Verdict::NoMoreTabs) };
+        let step = Step::new(id, climb.opened);
+        self.tell_tab(&step);
+        let is_very_first = climb.opened == 1 && climb.is_first;
+        let limit = if is_very_first { self.plan.waiting_patience() } else { EVENT_WITHIN };
+        self.judge(id, limit)?;
+        if is_very_first && !self.net.get(id).is_some_and(Connection::has_flowed) {
+            return self.first_tab_is_silent(climb, step);
+        }
+        self.settle_pending(climb)?;
+        self.add_judged(climb, step)
+    }
+
+    /// Waits until it is known what became of a stream, at most until it has this age.
+    pub(super) fn judge(&mut self, id: Id, limit: Duration) -> Flow<()> {
+        let Some(opened) = self.net.get(id).map(|it| it.opened) else { return Ok(()) };
+        let is_decided = |it: &Connection| {
+            it.ended.is_some() || it.has_flowed() || it.status().is_some_and(|it| it != 200)
+        };
+        self.wait(opened + limit, |net| is_decided(net.get(id)?).then_some(()))?;
+        let now = Instant::now();
+        match self.net.get(id) {
+            Some(it) if it.has_flowed() => {
+                self.wait(now + CUTS_SETTLE, |_| None::<()>)?;
+            }
+            Some(it) if it.is_open() && it.status().is_some_and(|status| status != 200) => {
+                self.wait(now + BODY_WITHIN, |net| net.get(id)?.ended.as_ref().map(|_| ()))?;
+            }
+            _ => {}
+        }
+        self.note_head(id);
+        let is_refusal = |it: &Connection| it.is_open() && it.status().is_some_and(|status| status != 200);
+        if self.net.get(id).is_some_and(is_refusal) {
+            self.net.close(id, CloseBy::Fin);
+        }
+        Ok(())
+    }
+
+    /// Whether a stream was cut while this one had no event.
+    pub(super) fn saw_a_cut(&self, id: Id) -> bool {
+        let Some(connection) = self.net.get(id) else { return false };
+        let from = self.net.at(connection.opened);
+        let to = connection.first_event.map(|at| self.net.at(at) + CUTS_SETTLE);
+        let at = |cut: Duration| cut >= from && to.is_none_or(|to| cut <= to);
+        self.net.cuts().iter().any(|cut| at(cut.at))
+    }
+
+    /// Adds a judged tab to its climb. One that flows is a step, with the pages beside it.
+    pub(super) fn add_judged(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<Verdict> {
+        self.check_finished(climb)?;
+        climb.streams = climb.streams.max(self.flowing_steps(climb));
+        if let Some(previous) = climb.steps.last_mut() {
+            let is_over = self.net.get(previous.id).is_some_and(|it| it.server_end().is_some());
+            previous.is_cut |= is_over;
+        }
+        self.check_endless(climb)?;
+        let has_flowed = self.net.get(step.id).is_some_and(Connection::has_flowed);
+        step.took_over = has_flowed && self.saw_a_cut(step.id);
+        if !has_flowed || step.took_over {
+            self.net.look_up_place(step.id);
+            self.tell_waiting(&step);
+            climb.beyond.push(step);
+            return Ok(Verdict::Beyond);
+        }
+        self.note_unit(step.id);
+        self.tell_tab(&step);
+        self.ask_beside(climb, &mut step)?;
+        climb.steps.push(step);
+        if climb.steps.len() == 1 {
+            self.check_is_a_stream(climb)?;
+        }
+        Ok(Verdict::Flows)
+    }
+
+    /// Asks the pages beside the newest step.
+    pub(super) fn ask_beside(&mut self, climb: &mut Climbing, step: &mut Step) -> Flow<()> {
+        if !climb.asks_pages {
+            return Ok(());
+        }
+        let beside = if climb.is_blind { climb.opened } else { self.net.flowing().len() };
+        let pages: Vec<usize> =
+            self.fastest_first().into_iter().filter(|page| !climb.dead.contains(page)).collect();
+        let is_first_stream = beside == 1 && climb.is_first && !climb.is_blind;
+        if is_first_stream {
+            (step.pages, climb.pending) = self.ask_pages_beside_the_first(&pages)?;
+        } else {
+            step.pages = self.ask_pages(&pages)?;
+        }
+        self.note_pages(climb, step.number, beside, &step.pages);
+        let tab = self.tab(step);
+        (self.tell)(Progress::TabJudged(&tab));
+        Ok(())
+    }
+
+    /// Notes which of the pages beside this many streams stopped.
+    pub(super) fn note_pages(
+        &mut self,
+        climb: &mut Climbing,
+        number: usize,
+        beside: usize,
+        pages: &[PageAsks],
+    ) {
+        for asks in pages {
+            let page = self.pages.iter().position(|page| page.baseline.path == asks.path);
+            if let Some(page) = page.filter(|_| asks.is_dead() && asks.asks.len() >= super::asks::ASKS) {
+                climb.dead.push(page);
+                climb.first_dead.get_or_insert(page);
+                climb.page_stopped_at.get_or_insert(number);
+            }
+        }
+        let all_asked = climb.pending.is_empty() && pages.len() == self.pages.len();
+        if all_asked && pages.iter().all(|asks| !asks.asks.is_empty() && asks.answered() == asks.asks.len()) {
+            climb.pages_until = climb.pages_until.max(beside);
+        }
+    }
+
+    /// Settles the asks beside the first stream.
+    pub(super) fn settle_pending(&mut self, climb: &mut Climbing) -> Flow<()> {
+        if climb.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut climb.pending);
+        let settled = self.settle(pending)?;
+        let mut is_whole = true;
+        for (page, ask) in settled {
+            is_whole &= ask.outcome == crate::lab::probe::measured::PageOutcome::Answered;
+            let path = self.pages[page].baseline.path.clone();
+            let Some(step) = climb.steps.first_mut() else { continue };
+            match step.pages.iter_mut().find(|asks| asks.path == path) {
+                Some(asks) => asks.asks.push(ask),
+                None => step.pages.push(PageAsks { path, asks: vec![ask] }),
+            }
+        }
+        if is_whole {
+            climb.pages_until = climb.pages_until.max(1);
+        }
+        if let Some(step) = climb.steps.first() {
+            let tab = self.tab(step);
+            (self.tell)(Progress::TabJudged(&tab));
+        }
+        Ok(())
+    }
+
+    /// Ends the run if an answer was complete: then nothing can be counted.
+    fn check_finished(&self, climb: &Climbing) -> Flow<()> {
+        let finished = self.net.cuts().iter().find(|cut| cut.how == CutHow::Finished);
+        match finished {
+            Some(cut) if climb.is_first => Err(Stopped::StreamsFinish { after: cut.age }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the run if every stream ends before the next tab is judged.
+    fn check_endless(&self, climb: &Climbing) -> Flow<()> {
+        let all_cut = climb.steps.iter().all(|step| step.is_cut);
+        if climb.is_first && climb.steps.len() >= ENDLESS && all_cut && climb.streams == 0 {
+            let after = self.net.cuts().iter().map(|cut| cut.age).max().unwrap_or_default();
+            return Err(Stopped::StreamsFinish { after });
+        }
+        Ok(())
+    }
+
+    /// Ends the run if the first response was a chunked page.
+    fn check_is_a_stream(&self, climb: &Climbing) -> Flow<()> {
+        let Some(first) = climb.steps.first().and_then(|step| self.net.get(step.id)) else { return Ok(()) };
+        let lasted = match (first.server_end(), first.first_event) {
+            (Some((at, End::Complete)), Some(event)) => at.saturating_duration_since(event),
+            _ => return Ok(()),
+        };
+        if first.unit == Some(Unit::Chunk) && lasted < STREAM_LASTS {
+            return Err(Stopped::NotAStream { what: super::spoken_head(first) });
+        }
+        Ok(())
+    }
+
+    fn note_unit(&mut self, id: Id) {
+        if self.measured.target.unit.is_none() {
+            self.measured.target.unit = self.net.get(id).and_then(|it| it.unit);
+        }
+    }
+
+    pub(super) fn tell_tab(&mut self, step: &Step) {
+        let tab = self.tab(step);
+        (self.tell)(Progress::Tab(&tab));
+    }
+
+    pub(super) fn tell_waiting(&mut self, step: &Step) {
+        let tab = self.tab_as(step, true);
+        (self.tell)(Progress::Waiting(&tab));
+    }
+
+    /// The figures of a tab, as they are now.
+    pub(super) fn tab(&self, step: &Step) -> Tab {
+        self.tab_as(step, false)
+    }
+
+    /// The figures of a tab. `is_beyond`: it did not flow at its own limit, so that a later event was another tab's
+    /// slot, and says nothing about this one.
+    fn tab_as(&self, step: &Step, is_beyond: bool) -> Tab {
+        let mut tab = Tab { number: step.number, pages: step.pages.clone(), ..Tab::default() };
+        let Some(connection) = self.net.get(step.id) else { return tab };
+        let since = |at: Instant| at.saturating_duration_since(connection.opened);
+        tab.opened_at = self.net.at(connection.opened);
+        tab.outcome = outcome(connection, step, is_beyond);
+        tab.status = connection.status();
+        tab.first_byte = connection.first_byte.map(since);
+        let is_served_later = is_beyond && !step.took_over && connection.has_flowed();
+        tab.first_event = connection.first_event.map(since).filter(|_| !is_served_later);
+        tab.ended = connection.server_end().map(|(at, _)| since(at)).filter(|_| !is_served_later);
+        let until = connection.closed.map_or_else(Instant::now, |(at, _)| at);
+        let until = connection.first_event.filter(|_| is_served_later).unwrap_or(until);
+        tab.watched = tab.ended.unwrap_or_else(|| since(until));
+        tab.place = connection.place;
+        tab.saw_a_cut = self.saw_a_cut(step.id);
+        let server = connection.head.as_ref().map(|(_, head)| super::server_of(head));
+        let usual = self.pages.first().and_then(|page| page.server.clone());
+        tab.is_from_another_sender = server.is_some_and(|server| server != usual);
+        tab
+    }
+
+    /// The figures of a climb, as they are now.
+    pub(super) fn figures(&self, climb: &Climbing) -> (Climb, Vec<Tab>) {
+        let tabs = climb.steps.iter().map(|step| self.tab(step)).collect();
+        let waiting = climb.beyond.iter().map(|step| self.tab_as(step, true)).collect();
+        let (streams, pages_until) = (climb.streams, climb.pages_until);
+        (Climb { streams, pages_until, tabs, met_a_limit: self.met_a_limit(climb) }, waiting)
+    }
+}
+
+fn outcome(connection: &Connection, step: &Step, is_beyond: bool) -> Outcome {
+    if connection.has_flowed() {
+        let took = connection.first_event.map(|at| at.saturating_duration_since(connection.opened));
+        return match took {
+            _ if step.took_over || is_beyond => Outcome::Waits,
+            _ if step.is_cut => Outcome::Cut,
+            Some(took) if took > EVENT_WITHIN => Outcome::Late,
+            _ => Outcome::Flows,
+        };
+    }
+    match (connection.server_end(), connection.status()) {
+        (_, Some(status)) if status != 200 => Outcome::Status,
+        (Some(_), Some(_)) => Outcome::Empty,
+        (Some((_, End::Reset)), None) => Outcome::Reset,
+        (Some((_, End::NotConnected(_) | End::OwnLimit(_) | End::Certificate(_))), None) => {
+            Outcome::NotConnected
+        }
+        (Some(_), None) => Outcome::Closed,
+        (None, _) if connection.first_byte.is_some() => Outcome::NoEvent,
+        (None, _) => Outcome::Waits,
+    }
+}
