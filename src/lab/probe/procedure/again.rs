@@ -39,7 +39,7 @@ impl Run<'_> {
         if free.page.is_none() || free.stream.is_none() {
             return Err(Stopped::Leak);
         }
-        self.net.pause((self.usual_gap() * 3 / 2).min(std::time::Duration::from_secs(2)))?;
+        self.pause((self.usual_gap() * 3 / 2).min(std::time::Duration::from_secs(2)))?;
         Ok(climb.streams)
     }
 }

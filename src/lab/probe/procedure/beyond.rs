@@ -38,8 +38,10 @@ const AGAIN_WITHIN: Duration = Duration::from_secs(6);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Beyond {
     waiting: usize,
-    /// Ended by the server, or took over a slot.
-    over: usize,
+    /// Ended by the server.
+    ended: usize,
+    /// Flow since another stream was cut.
+    took_over: usize,
 }
 
 /// What to do while tabs wait.
@@ -54,12 +56,12 @@ enum Next {
 
 /// Decides what to do while tabs wait. `is_old`: the first one has been watched for long enough.
 fn next(beyond: Beyond, at_once: usize, may_open: bool, is_old: bool) -> Next {
-    let known = beyond.waiting + beyond.over;
-    match beyond {
-        Beyond { over, .. } if over >= ENDED => Next::Done,
-        _ if is_old => Next::Done,
-        Beyond { waiting, .. } if may_open && waiting < at_once && known < ENDED => Next::Open,
-        Beyond { waiting: 0, .. } => Next::Done,
+    let Beyond { waiting, ended, took_over } = beyond;
+    let has_room = waiting + took_over < at_once && waiting + took_over + ended < ENDED;
+    match (waiting, took_over) {
+        _ if ended >= ENDED || is_old => Next::Done,
+        _ if may_open && has_room => Next::Open,
+        (0, 0) => Next::Done,
         _ => Next::Watch,
     }
 }
@@ -69,7 +71,6 @@ impl Run<'_> {
     /// tab was only late.
     pub(super) fn beyond(&mut self, climb: &mut Climbing) -> Flow<bool> {
         if climb.is_first {
-            self.look_at_limit()?;
             if self.is_session_lock(climb)? {
                 climb.is_session_lock = true;
                 return Ok(false);
@@ -80,10 +81,9 @@ impl Run<'_> {
         self.watch(climb)
     }
 
-    /// Looks at the listening processes and at the statistics.
+    /// Looks at the listening processes and at the statistics, once the count is known.
     pub(super) fn look_at_limit(&mut self) -> Flow<()> {
         self.measured.listeners_at_limit = crate::lab::probe::listeners::of(self.plan.address);
-        self.measured.statistics.retain(|it| it.moment != Moment::AtLimit);
         self.ask_statistics(Moment::AtLimit)
     }
 
@@ -106,7 +106,7 @@ impl Run<'_> {
             self.net.close(other, CloseBy::Fin);
             // The server holds the session until it notices.
             let pause = self.usual_gap() * 5 / 2;
-            self.net.pause(pause)?;
+            self.pause(pause)?;
         }
         self.measured.other_cookie = Some(tries);
         Ok(tries.flowed == TRIES && waits(self))
@@ -181,7 +181,7 @@ impl Run<'_> {
 
     /// Makes the two asks that were left out beside the first stream, one at a time.
     fn finish_first_asks(&mut self, climb: &mut Climbing) -> Flow<()> {
-        if climb.steps.len() != 1 {
+        if climb.steps.len() != 1 || climb.is_blind {
             return Ok(());
         }
         let is_unfinished =
@@ -225,6 +225,8 @@ impl Run<'_> {
                     let step = Step::new(id, climb.opened);
                     self.tell_waiting(&step);
                     climb.beyond.push(step);
+                    // Refusals come one after another as well.
+                    self.judge(id, PLACE_AT)?;
                 }
                 Next::Watch => self.watch_until(climb, deadline)?,
             }
@@ -269,8 +271,8 @@ impl Run<'_> {
         let mut was_late = false;
         while let Some(at) = climb.beyond.iter().position(|step| has_flowed(self, step)) {
             // The threads of two connections may report in any order.
-            self.net.pause(Duration::from_millis(10))?;
-            if self.saw_a_cut(climb.beyond[at].id) {
+            self.pause(Duration::from_millis(10))?;
+            if self.saw_a_cut(climb.beyond[at].id, self.first_beyond(climb)) {
                 climb.beyond[at].took_over = true;
                 self.tell_waiting(&climb.beyond[at]);
                 continue;
@@ -301,12 +303,15 @@ impl Run<'_> {
     }
 
     fn beyond_now(&self, climb: &Climbing) -> Beyond {
-        let waiting = self.waiting_of(climb).len();
-        let over = climb.beyond.iter().filter(|step| {
-            let is_over = step.took_over || !self.net.get(step.id).is_some_and(Connection::is_open);
-            is_over && step.number > climb.last_step()
-        });
-        Beyond { waiting, over: over.count() }
+        let mut beyond = Beyond { waiting: self.waiting_of(climb).len(), ..Beyond::default() };
+        for step in climb.beyond.iter().filter(|step| step.number > climb.last_step()) {
+            if step.took_over {
+                beyond.took_over += 1;
+            } else if !self.net.get(step.id).is_some_and(Connection::is_open) {
+                beyond.ended += 1;
+            }
+        }
+        beyond
     }
 
     /// When the first tab was opened that still waits, or else the first one beyond the last step.
@@ -330,26 +335,33 @@ impl Run<'_> {
 mod tests {
     use super::*;
 
-    fn at(waiting: usize, over: usize) -> Next {
-        next(Beyond { waiting, over }, WAITING, true, false)
+    fn at(waiting: usize, ended: usize, took_over: usize) -> Next {
+        next(Beyond { waiting, ended, took_over }, WAITING, true, false)
     }
 
     #[test]
     fn at_most_two_tabs_wait_and_three_ends_are_enough() {
-        assert_eq!(at(1, 0), Next::Open);
-        assert_eq!(at(2, 0), Next::Watch);
-        assert_eq!(at(1, 1), Next::Open);
-        assert_eq!(at(1, 2), Next::Watch, "the one that waits may be the third");
-        assert_eq!(at(0, 1), Next::Open);
-        assert_eq!(at(0, 2), Next::Open);
-        assert_eq!(at(0, 3), Next::Done);
+        assert_eq!(at(1, 0, 0), Next::Open);
+        assert_eq!(at(2, 0, 0), Next::Watch);
+        assert_eq!(at(1, 1, 0), Next::Open);
+        assert_eq!(at(1, 2, 0), Next::Watch, "the one that waits may be the third");
+        assert_eq!(at(0, 1, 0), Next::Open);
+        assert_eq!(at(0, 2, 0), Next::Open);
+        assert_eq!(at(0, 3, 0), Next::Done);
+    }
+
+    #[test]
+    fn tabs_that_took_over_a_slot_are_not_replaced() {
+        assert_eq!(at(1, 0, 1), Next::Watch);
+        assert_eq!(at(0, 0, 2), Next::Watch);
     }
 
     #[test]
     fn the_watch_ends_with_the_age_of_the_first_tab_or_when_no_tab_may_be_opened() {
-        assert_eq!(next(Beyond { waiting: 2, over: 0 }, WAITING, true, true), Next::Done);
-        assert_eq!(next(Beyond { waiting: 0, over: 1 }, WAITING, false, false), Next::Done);
-        assert_eq!(next(Beyond { waiting: 1, over: 1 }, WAITING, false, false), Next::Watch);
-        assert_eq!(next(Beyond { waiting: 1, over: 0 }, 1, true, false), Next::Watch);
+        let beyond = |waiting, ended| Beyond { waiting, ended, took_over: 0 };
+        assert_eq!(next(beyond(2, 0), WAITING, true, true), Next::Done);
+        assert_eq!(next(beyond(0, 1), WAITING, false, false), Next::Done);
+        assert_eq!(next(beyond(1, 1), WAITING, false, false), Next::Watch);
+        assert_eq!(next(beyond(1, 0), 1, true, false), Next::Watch);
     }
 }

@@ -77,7 +77,6 @@ impl Run<'_> {
         self.net.look_up_place(step.id);
         self.tell_waiting(&step);
         climb.beyond.push(step);
-        self.look_at_limit()?;
         self.ask_pages_at_limit(climb)
     }
 }

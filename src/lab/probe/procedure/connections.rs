@@ -202,11 +202,6 @@ impl<'a> Connections<'a> {
         }
     }
 
-    /// Watches for this time.
-    pub(super) fn pause(&mut self, time: Duration) -> Flow<()> {
-        self.wait(Instant::now() + time, |_| None::<()>).map(|_| ())
-    }
-
     fn heed_signs(&mut self) -> Option<Instant> {
         let now = Instant::now();
         self.all.values_mut().filter_map(|connection| connection.heed_signs(now)).min()

@@ -103,10 +103,10 @@ impl Run<'_> {
         let id = self.open_stream(0, "HTTP/1.0", variant)?;
         self.judge(id, EVENT_WITHIN)?;
         let flowed = self.net.get(id).is_some_and(Connection::has_flowed);
-        self.net.pause(self.usual_gap() * 2)?;
+        self.pause(self.usual_gap() * 2)?;
         self.net.close(id, CloseBy::Fin);
         self.measured.http10 = Some(Http10 { flowed, streams_after: None });
-        self.net.pause((self.usual_gap() * 3).min(Duration::from_secs(4)))?;
+        self.pause((self.usual_gap() * 3).min(Duration::from_secs(4)))?;
         let streams = self.climb_once_more(false)?;
         self.measured.http10 = Some(Http10 { flowed, streams_after: Some(streams) });
         Ok(())

@@ -14,6 +14,9 @@ use crate::lab::probe::progress::Progress;
 /// Silent connections are as old before the pages are asked.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// A server that ends a connection after its answer has done so by then.
+const KEPT_SETTLE: Duration = Duration::from_millis(300);
+
 /// How long one connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -27,7 +30,7 @@ impl Run<'_> {
             return Ok(());
         }
         let noticed = (self.usual_gap() * 3 / 2).min(NOTICED_WITHIN);
-        self.net.pause(noticed)?;
+        self.pause(noticed)?;
         let mut counts = vec![n];
         if n * 2 <= self.plan.tabs {
             counts.push(n * 2);
@@ -49,7 +52,10 @@ impl Run<'_> {
         if !self.page_is_back()? {
             return Ok(());
         }
-        let held = self.hold(kept, Purpose::Keep)?;
+        let mut held = self.hold(kept, Purpose::Keep)?;
+        if expired(&held) {
+            held = self.hold(kept, Purpose::Keep)?;
+        }
         (self.tell)(Progress::Kept(&held));
         self.measured.kept = Some(held);
         Ok(())
@@ -61,9 +67,7 @@ impl Run<'_> {
             Purpose::Keep => self.open_kept(n)?,
             _ => self.open_silent(n)?,
         };
-        if purpose == Purpose::Silence {
-            self.net.pause(SETTLE)?;
-        }
+        self.pause(if purpose == Purpose::Silence { SETTLE } else { KEPT_SETTLE })?;
         let open =
             |run: &Self| ids.iter().filter(|id| run.net.get(**id).is_some_and(Connection::is_open)).count();
         let open_before = open(self);
@@ -130,6 +134,13 @@ impl Run<'_> {
         }
         counts.into_iter().max_by_key(|(place, count)| (*count, *place as u8)).map(|(place, _)| place)
     }
+}
+
+/// Whether all kept connections ended just when the page was asked, as they do if their time was up. It says nothing:
+/// a server that makes room for a page ends as few as it has to.
+fn expired(held: &HeldConnections) -> bool {
+    let all_answered = held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered);
+    all_answered && held.open_before > 1 && held.open_after == 0
 }
 
 /// Whether these connections stop a page, also if the server ended some of them to answer it.

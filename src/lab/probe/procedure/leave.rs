@@ -89,7 +89,7 @@ impl Run<'_> {
             }
             pending.retain(|id| self.net.get(*id).is_some_and(Connection::is_open));
             if pending.is_empty() {
-                self.net.pause(AGAIN_AFTER)?;
+                self.pause(AGAIN_AFTER)?;
                 pending.push(self.open_page(page)?);
             }
             if !has_second && left.elapsed() >= SECOND_PAGE_AFTER {
@@ -120,7 +120,7 @@ impl Run<'_> {
             if !is_over || Instant::now() + AGAIN_AFTER >= until {
                 return Ok(None);
             }
-            self.net.pause(AGAIN_AFTER)?;
+            self.pause(AGAIN_AFTER)?;
         }
     }
 

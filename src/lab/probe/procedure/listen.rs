@@ -89,7 +89,7 @@ impl Run<'_> {
         }
         let id = self.open_stream(self.plan.tabs, "late tab", variant)?;
         self.judge(id, EVENT_WITHIN)?;
-        self.net.pause(FIRST_READ)?;
+        self.pause(FIRST_READ)?;
         let Some(connection) = self.net.get(id) else { return Ok((0, false)) };
         let names_a_cache = connection.head.as_ref().is_some_and(|(_, head)| names_a_cache(head));
         Ok((connection.first_events, names_a_cache))

@@ -113,11 +113,14 @@ impl<'a> Run<'a> {
 
         self.climb(climb)?;
         self.first_dead = climb.first_dead;
+        let has_limit = self.met_a_limit(climb) || climb.page_stopped_at.is_some();
+        if has_limit {
+            self.look_at_limit()?;
+        }
         self.record(climb);
         self.counted_at = Some(Instant::now());
         (self.tell)(Progress::Count(&self.measured));
 
-        let has_limit = self.met_a_limit(climb) || climb.page_stopped_at.is_some();
         self.listen_and_close(climb, has_limit)?;
         self.record(climb);
         self.is_recorded = true;
@@ -166,6 +169,11 @@ impl<'a> Run<'a> {
             (self.tell)(Progress::Cut(cut));
         }
         found
+    }
+
+    /// Watches for this time.
+    fn pause(&mut self, time: Duration) -> Flow<()> {
+        self.wait(Instant::now() + time, |_| None::<()>).map(|_| ())
     }
 
     /// Records the first climb as it is now.

@@ -37,7 +37,11 @@ enum Returned {
 impl Run<'_> {
     /// Measures up to three returns of a slot.
     pub(super) fn slot_returns(&mut self, climb: &mut Climbing) -> Flow<()> {
-        let tabs_wait = !self.net.waiting().is_empty();
+        if self.net.flowing().is_empty() {
+            return Ok(());
+        }
+        let took_over = climb.beyond.iter().any(|step| step.took_over);
+        let tabs_wait = took_over || !self.net.waiting().is_empty();
         for (number, by) in CLOSES.into_iter().enumerate() {
             if tabs_wait && self.net.waiting().is_empty() {
                 if climb.is_session_lock || !self.queue_a_tab(climb)? {
@@ -54,18 +58,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Opens a tab that waits. Returns `false` if none may be opened. One that flows at once is left open, and another
-    /// one is tried.
+    /// Opens a tab that waits. Returns `false` if there is none. One that flows at once is left open, and another one is
+    /// tried: a free slot would be measured in place of the one that comes back.
     fn queue_a_tab(&mut self, climb: &Climbing) -> Flow<bool> {
-        for _ in 0..2 {
+        for _ in 0..FRESH_TABS {
             let Some(id) = self.open_fresh(climb)? else { return Ok(false) };
             self.judge(id, QUEUED_AFTER)?;
             if self.net.get(id).is_some_and(Connection::waits) {
                 return Ok(true);
             }
         }
-        // Tabs do not wait any more, so that the measurement asks afresh.
-        Ok(true)
+        Ok(false)
     }
 
     /// A stream that is not a step of the climb. `None` if there is no room.
@@ -163,7 +166,7 @@ impl Run<'_> {
                 if climb.is_session_lock {
                     return Ok((Returned::No, ends));
                 }
-                self.net.pause(AGAIN_AFTER)?;
+                self.pause(AGAIN_AFTER)?;
                 tabs.extend(self.open_fresh(climb)?);
                 if tabs.is_empty() {
                     return Ok((Returned::No, ends));
@@ -179,6 +182,10 @@ impl Run<'_> {
             self.judge(id, EVENT_WITHIN)?;
             if self.net.get(id).is_some_and(Connection::has_flowed) {
                 self.measured.slot_went_to_a_fresh_tab = true;
+                // Slots that did not come back before were in the other queue as well.
+                for earlier in self.measured.slot_returns.iter_mut().filter(|it| it.after.is_none()) {
+                    earlier.is_void = true;
+                }
                 return Ok(true);
             }
             self.net.close(id, CloseBy::Fin);

@@ -187,7 +187,7 @@ impl Run<'_> {
         let now = Instant::now();
         match self.net.get(id) {
             Some(it) if it.has_flowed() => {
-                self.wait(now + CUTS_SETTLE, |_| None::<()>)?;
+                self.pause(CUTS_SETTLE)?;
             }
             Some(it) if it.is_open() && it.status().is_some_and(|status| status != 200) => {
                 self.wait(now + BODY_WITHIN, |net| net.get(id)?.ended.as_ref().map(|_| ()))?;
@@ -202,10 +202,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a stream was cut while this one had no event.
-    pub(super) fn saw_a_cut(&self, id: Id) -> bool {
+    /// Whether a stream was cut while this one had no event, or while an earlier one waited.
+    pub(super) fn saw_a_cut(&self, id: Id, waiting_since: Option<Instant>) -> bool {
         let Some(connection) = self.net.get(id) else { return false };
-        let from = self.net.at(connection.opened);
+        let opened = waiting_since.map_or(connection.opened, |since| since.min(connection.opened));
+        let from = self.net.at(opened);
         let to = connection.first_event.map(|at| self.net.at(at) + CUTS_SETTLE);
         let at = |cut: Duration| cut >= from && to.is_none_or(|to| cut <= to);
         self.net.cuts().iter().any(|cut| at(cut.at))
@@ -221,7 +222,7 @@ impl Run<'_> {
         }
         self.check_endless(climb)?;
         let has_flowed = self.net.get(step.id).is_some_and(Connection::has_flowed);
-        step.took_over = has_flowed && self.saw_a_cut(step.id);
+        step.took_over = has_flowed && self.saw_a_cut(step.id, None);
         if !has_flowed || step.took_over {
             self.net.look_up_place(step.id);
             self.tell_waiting(&step);
@@ -377,7 +378,7 @@ impl Run<'_> {
         let until = connection.first_event.filter(|_| is_served_later).unwrap_or(until);
         tab.watched = tab.ended.unwrap_or_else(|| since(until));
         tab.place = connection.place;
-        tab.saw_a_cut = self.saw_a_cut(step.id);
+        tab.saw_a_cut = step.took_over || self.saw_a_cut(step.id, None);
         let server = connection.head.as_ref().map(|(_, head)| super::server_of(head));
         let usual = self.pages.first().and_then(|page| page.server.clone());
         tab.is_from_another_sender = server.is_some_and(|server| server != usual);
