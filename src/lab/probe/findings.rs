@@ -1,12 +1,37 @@
 //! From what was measured to what it means: exactly one limit, and any number of notes.
 //!
-//! [`infer`] is a pure function. A limit is the first kind, in the order of [`LimitKind`], whose rule holds.
+//! [`infer`] is a pure function. A limit is the first kind, in the order of [`LimitKind`], whose rule holds. Each
+//! rule is a function of its own, in one file per group; `facts` has what they share, and every threshold is a
+//! named constant. [`kinds`] is the table of names and descriptions from which `docs/probe-kinds.md` is made.
+
+mod evidence;
+mod facts;
+pub mod kinds;
+mod limits;
+mod measurable;
+mod notes;
+mod products;
+mod remedies;
+mod verdict;
+
+#[cfg(test)]
+pub mod tests;
 
 use serde_json::{Map, Value};
 
+pub use self::facts::pages_stop_at;
+pub use self::kinds::{FindingKind, UnknownKind, kinds_markdown};
+pub use self::measurable::{NotMeasured, is_measured};
+pub use self::verdict::verdict;
+
+use self::facts::Facts;
+use self::products::Recognized;
 use super::measured::Measured;
 
 /// The kinds of limit, in the order in which their rules are tried.
+///
+/// [`Descriptors`](LimitKind::Descriptors) is the exception: it is [`Connections`](LimitKind::Connections) with
+/// the evidence of a full table of descriptors, so it is tried right before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LimitKind {
     SessionLock,
@@ -58,9 +83,10 @@ pub struct Finding<K> {
     pub kind: K,
     /// Figures by name. Never adjectives.
     pub evidence: Map<String, Value>,
-    /// One or two sentences with those figures, for people.
+    /// One to three sentences with those figures, for people. A note's text follows its name and a colon, so it
+    /// begins in lower case.
     pub text: String,
-    /// What to do, in the words of the server where it was recognized.
+    /// What to do, in the words of the server where it was recognized. Empty if there is nothing to do.
     pub remedy: String,
     /// A name of `/fixes` that shows the remedy.
     pub fix: Option<&'static str>,
@@ -85,7 +111,44 @@ pub struct Findings {
     pub advice: Vec<String>,
 }
 
-/// Infers the limit and the notes.
+impl Findings {
+    /// The note of a kind, if there is one.
+    pub fn note(&self, kind: NoteKind) -> Option<&Finding<NoteKind>> {
+        self.notes.iter().find(|note| note.kind == kind)
+    }
+
+    /// Whether the limit or a note is of a kind. A second reading does not count.
+    pub fn has(&self, kind: FindingKind) -> bool {
+        match kind {
+            FindingKind::Limit(kind) => self.limit.as_ref().is_some_and(|limit| limit.kind == kind),
+            FindingKind::Note(kind) => self.note(kind).is_some(),
+        }
+    }
+}
+
+/// Infers the limit and the notes. The same measurements give the same findings.
 pub fn infer(measured: &Measured) -> Findings {
-    todo!()
+    let recognized = Recognized::of(measured);
+    let facts = Facts::of(measured);
+    let limit = match measurable::obstacle(measured, facts.as_ref()) {
+        Some(_) => None,
+        None => facts.as_ref().map(|facts| limits::of(facts, &recognized)),
+    };
+    let (limit, or) = limit.map_or((None, Vec::new()), |found| (Some(found.limit), found.or));
+    let notes = notes::of(measured, facts.as_ref(), limit.as_ref().map(|limit| limit.kind), &recognized);
+    let behind = limit.is_some() && facts.as_ref().is_some_and(Facts::is_behind);
+    Findings { limit, or, behind, notes, advice: advice(measured) }
+}
+
+/// Lines that are no finding.
+fn advice(measured: &Measured) -> Vec<String> {
+    let target = &measured.target;
+    let mut lines = Vec::new();
+    if let (Some(name), false) = (target.sets_cookies.first(), target.has_cookie) {
+        lines.push(format!(
+            "The server sets the cookie {name}, and none was given. Tabs of one browser share it: run again \
+             with --cookie '{name}=VALUE' to test for a session lock."
+        ));
+    }
+    lines
 }

@@ -1,0 +1,387 @@
+//! What several rules ask of the measurements, each question once.
+
+use std::time::Duration;
+
+use super::super::measured::{
+    Climb, HeldConnections, Listener, Measured, Moment, Outcome, PageAsk, PageOutcome, Place, StatFigures,
+    Tab,
+};
+use super::evidence::{is_within, median};
+
+/// An end within this time is a refusal; a later one ends a wait.
+pub(super) const REFUSED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Ends belong together if they lie within this fraction of their median.
+const SAME_T: f64 = 0.05;
+
+/// Ends that belong together before they count as one T.
+const ENDS_OF_ONE_T: usize = 2;
+
+/// A tab that ends this close to a cut was ended by it.
+const AT_A_CUT: Duration = Duration::from_millis(500);
+
+/// Descriptors that a full process may lack to its limit.
+const SPARE_DESCRIPTORS: u64 = 2;
+
+/// The lowest and the highest count of all climbs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub low: usize,
+    pub high: usize,
+}
+
+impl Extent {
+    fn of(counts: impl Iterator<Item = usize> + Clone) -> Extent {
+        Extent { low: counts.clone().min().unwrap_or(0), high: counts.max().unwrap_or(0) }
+    }
+
+    /// `5`, or `3 to 5`.
+    pub(super) fn words(self) -> String {
+        if self.low == self.high { self.low.to_string() } else { format!("{} to {}", self.low, self.high) }
+    }
+}
+
+/// What became of the tab beyond the last that flowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NextTab {
+    /// Every tab flowed.
+    None,
+    /// No event and no end, until something else ended.
+    Waits,
+    /// It ended after [`REFUSED_WITHIN`] or later.
+    EndsLate,
+    /// It ended earlier.
+    Refused,
+}
+
+/// Ends after the same time.
+#[derive(Debug, Clone)]
+pub(super) struct CommonEnd<'a> {
+    /// Median of the tabs' ends.
+    pub t: Duration,
+    /// The tabs that ended so.
+    pub tabs: Vec<&'a Tab>,
+    /// The pages that failed so.
+    pub pages: Vec<(&'a str, PageAsk)>,
+}
+
+/// What one path does beside the streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PathBeside<'a> {
+    pub path: &'a str,
+    /// The number of streams from which it was not always answered.
+    pub stops_at: Option<usize>,
+}
+
+/// The measurements of a run with at least one climb.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub measured: &'a Measured,
+    /// The first climb, which has all details.
+    pub climb: &'a Climb,
+}
+
+/// The tab beside which a page stopped being answered three times of three, for good. `None` if it never did.
+pub fn pages_stop_at(measured: &Measured, path: &str) -> Option<usize> {
+    Facts::of(measured)?.stops_at(path)
+}
+
+impl<'a> Facts<'a> {
+    /// `None` if no tab was opened.
+    pub(super) fn of(measured: &'a Measured) -> Option<Facts<'a>> {
+        let climb = measured.climbs.first()?;
+        let has_tabs = !climb.tabs.is_empty() || !measured.waiting.is_empty();
+        has_tabs.then_some(Facts { measured, climb })
+    }
+
+    /// Streams that flowed at the same time.
+    pub(super) fn streams(&self) -> Extent {
+        Extent::of(self.measured.climbs.iter().map(|climb| climb.streams))
+    }
+
+    /// Streams beside which every page was answered.
+    pub(super) fn pages_until(&self) -> Extent {
+        Extent::of(self.measured.climbs.iter().map(|climb| climb.pages_until))
+    }
+
+    /// Streams of the first climb.
+    pub(super) fn n(&self) -> usize {
+        self.climb.streams
+    }
+
+    /// Streams that the server held at the limit: those that flowed, else the one at which a page stopped.
+    pub(super) fn held(&self) -> usize {
+        if self.n() > 0 {
+            return self.n();
+        }
+        self.paths().filter_map(|path| path.stops_at).min().unwrap_or(self.climb.tabs.len())
+    }
+
+    /// Whether no stream delivered an event while pages were asked.
+    pub(super) fn nothing_flows(&self) -> bool {
+        self.n() == 0
+    }
+
+    /// Whether every tab flowed, up to the maximum.
+    pub(super) fn all_flow(&self) -> bool {
+        self.n() > 0 && self.next() == NextTab::None
+    }
+
+    /// The tab that decides what the next tab gets: the first beyond the last that flowed whose end is not that
+    /// of a cut.
+    pub(super) fn next_tab(&self) -> Option<&'a Tab> {
+        let waiting = &self.measured.waiting;
+        waiting.iter().find(|tab| !self.ends_with_a_cut(tab)).or(waiting.first())
+    }
+
+    /// What became of it.
+    pub(super) fn next(&self) -> NextTab {
+        match self.next_tab() {
+            Some(tab) => self.fate(tab),
+            None if self.climb.met_a_limit || self.nothing_flows() => NextTab::Waits,
+            None => NextTab::None,
+        }
+    }
+
+    /// What became of a tab beyond the last that flowed. One that got an event later has taken over a slot: it
+    /// waited.
+    pub(super) fn fate(&self, tab: &Tab) -> NextTab {
+        if tab.first_event.is_some() || matches!(tab.outcome, Outcome::Flows | Outcome::Late | Outcome::Cut) {
+            return NextTab::Waits;
+        }
+        match end_of(tab) {
+            None => NextTab::Waits,
+            Some(_) if self.ends_with_a_cut(tab) => NextTab::Waits,
+            Some(end) if end < REFUSED_WITHIN => NextTab::Refused,
+            Some(_) => NextTab::EndsLate,
+        }
+    }
+
+    /// Whether a stream was cut at the moment at which a tab ended.
+    fn ends_with_a_cut(&self, tab: &Tab) -> bool {
+        let Some(end) = end_of(tab) else { return false };
+        self.is_at_a_cut(tab.opened_at + end)
+    }
+
+    fn is_at_a_cut(&self, moment: Duration) -> bool {
+        self.measured.cuts.iter().any(|cut| cut.at.abs_diff(moment) <= AT_A_CUT)
+    }
+
+    /// Where the next tab's request waits; without a waiting tab, where the unanswered page's does.
+    pub(super) fn place(&self) -> Option<Place> {
+        let mut tabs = self.measured.waiting.iter();
+        let by_tab = tabs.find_map(|tab| tab.place.filter(|place| *place != Place::Refused));
+        by_tab.or_else(|| self.page_place())
+    }
+
+    /// Where the unanswered page waits.
+    pub(super) fn page_place(&self) -> Option<Place> {
+        let late = self.measured.late_page.as_ref().and_then(|late| late.ask.place);
+        late.or_else(|| {
+            let asks = self.all_tabs().flat_map(|tab| &tab.pages).flat_map(|page| &page.asks);
+            asks.filter(|ask| ask.outcome != PageOutcome::Answered).find_map(|ask| ask.place)
+        })
+    }
+
+    /// The tabs of the first climb, then those beyond the last that flowed.
+    fn all_tabs(&self) -> impl Iterator<Item = &'a Tab> + use<'a> {
+        self.climb.tabs.iter().chain(&self.measured.waiting)
+    }
+
+    /// Every path, and the stream at which it stopped.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBeside<'a>> + '_ {
+        let paths = self.measured.baseline.iter();
+        paths.map(|page| PathBeside { path: &page.path, stops_at: self.stops_at(&page.path) })
+    }
+
+    /// The first tab from which on a path was never again answered each time. A path that only a cache answered
+    /// has stopped with the last stream.
+    fn stops_at(&self, path: &str) -> Option<usize> {
+        let mut stop = None;
+        for tab in self.all_tabs() {
+            for page in tab.pages.iter().filter(|page| page.path == path && !page.asks.is_empty()) {
+                match page.answered() == page.asks.len() {
+                    true => stop = None,
+                    false => stop = stop.or(Some(tab.number)),
+                }
+            }
+        }
+        stop.or_else(|| self.is_answered_by_a_cache_only(path).then_some(self.n().max(1)))
+    }
+
+    /// Whether a path was answered at the limit, and not with a random query parameter.
+    pub(super) fn is_answered_by_a_cache_only(&self, path: &str) -> bool {
+        let pages = &self.measured.uncached_pages;
+        pages.iter().any(|page| page.path == path && page.plain && !page.uncached)
+    }
+
+    /// The paths that stop, in the order in which they were given.
+    pub(super) fn stopped_paths(&self) -> Vec<&'a str> {
+        self.paths().filter(|path| path.stops_at.is_some()).map(|path| path.path).collect()
+    }
+
+    /// The paths that answer beside all streams.
+    pub(super) fn answering_paths(&self) -> Vec<&'a str> {
+        self.paths().filter(|path| path.stops_at.is_none()).map(|path| path.path).collect()
+    }
+
+    /// Whether a page stops.
+    pub(super) fn a_page_stops(&self) -> bool {
+        self.paths().any(|path| path.stops_at.is_some())
+    }
+
+    /// Whether every page stops.
+    pub(super) fn every_page_stops(&self) -> bool {
+        self.a_page_stops() && self.paths().all(|path| path.stops_at.is_some())
+    }
+
+    /// Whether one path stops and another never does.
+    pub(super) fn is_behind(&self) -> bool {
+        self.a_page_stops() && !self.every_page_stops()
+    }
+
+    /// Whether an ask of a page that stopped was waiting when the next tab was opened: nothing had come.
+    pub(super) fn a_page_waited(&self) -> bool {
+        let stopped = self.stopped_paths();
+        let asks = self.climb.tabs.iter().flat_map(|tab| &tab.pages);
+        let mut asks = asks.filter(|page| stopped.contains(&&*page.path)).flat_map(|page| &page.asks);
+        asks.any(|ask| ask.outcome == PageOutcome::Nothing)
+    }
+
+    /// The last asks of each path in the staircase and at the limit.
+    pub(super) fn last_asks(&self) -> impl Iterator<Item = (&'a str, &'a [PageAsk])> + '_ {
+        self.measured.baseline.iter().map(|page| {
+            let all = self.all_tabs().flat_map(|tab| &tab.pages);
+            let last = all.filter(|asks| asks.path == page.path && !asks.asks.is_empty()).last();
+            (&*page.path, last.map_or(&[][..], |asks| &asks.asks))
+        })
+    }
+
+    /// The time after which tabs, and perhaps pages, end: at least two within ± 5 %, one of them a tab.
+    pub(super) fn common_end(&self) -> Option<CommonEnd<'a>> {
+        let ending = self.measured.waiting.iter().filter(|tab| self.fate(tab) == NextTab::EndsLate);
+        let ending: Vec<(&Tab, Duration)> = ending.filter_map(|tab| Some((tab, end_of(tab)?))).collect();
+        let times: Vec<Duration> = ending.iter().map(|(_, time)| *time).collect();
+        let t = median(&times)?;
+        let same = |time: Duration| is_within(time, t, SAME_T);
+        let tabs: Vec<&Tab> = ending.iter().filter(|(_, time)| same(*time)).map(|(tab, _)| *tab).collect();
+        let pages: Vec<_> = self.page_failures().into_iter().filter(|(_, ask)| same(ask.time)).collect();
+        (tabs.len() + pages.len() >= ENDS_OF_ONE_T).then_some(CommonEnd { t, tabs, pages })
+    }
+
+    /// Page asks that ended without the usual answer after a wait.
+    fn page_failures(&self) -> Vec<(&'a str, PageAsk)> {
+        let late = self.measured.late_page.iter().map(|late| (&*late.path, late.ask));
+        let asks = self.all_tabs().flat_map(|tab| &tab.pages);
+        let asks = asks.flat_map(|page| page.asks.iter().map(|ask| (&*page.path, *ask)));
+        let failed = |ask: &PageAsk| !matches!(ask.outcome, PageOutcome::Answered | PageOutcome::Nothing);
+        late.chain(asks).filter(|(_, ask)| failed(ask) && ask.time >= REFUSED_WITHIN).collect()
+    }
+
+    /// Whether a page was pending for much longer than this without an end, which speaks against a common T.
+    pub(super) fn a_page_outlasts(&self, t: Duration) -> bool {
+        let late = self.measured.late_page.as_ref();
+        late.is_some_and(|late| {
+            late.ask.outcome == PageOutcome::Nothing && late.ask.time > t.mul_f64(1.0 + SAME_T)
+        })
+    }
+
+    /// Whether idle connections stop a page; `None` if that was not measured.
+    pub(super) fn idle_stops(&self) -> Option<bool> {
+        stops(&self.measured.idle)
+    }
+
+    /// Whether kept connections stop a page; `None` if that was not measured, or the server closed them first.
+    pub(super) fn kept_stops(&self) -> Option<bool> {
+        stops(self.measured.kept.as_slice())
+    }
+
+    /// Whether the server closed idle connections at once to accept the page.
+    pub(super) fn closes_idle_ones_for_a_page(&self) -> bool {
+        let mut idle = self.measured.idle.iter().filter(|held| !held.is_untestable());
+        idle.any(|held| {
+            let at_once = |ask: &PageAsk| ask.outcome == PageOutcome::Answered && ask.time < REFUSED_WITHIN;
+            held.were_closed_for_the_page() && held.pages.iter().all(|(_, ask)| at_once(ask))
+        })
+    }
+
+    /// The process of the listener that has no descriptor left, give or take two.
+    pub(super) fn full_listener(&self) -> Option<&'a Listener> {
+        let full = |listener: &&Listener| {
+            listener.limit > 0 && listener.descriptors as u64 + SPARE_DESCRIPTORS >= listener.limit
+        };
+        self.measured.listeners_at_limit.iter().find(full)
+    }
+
+    /// The control server's figures at the limit.
+    pub(super) fn figures_at_limit(&self) -> Option<&'a StatFigures> {
+        figures(self.measured, Moment::AtLimit)
+    }
+
+    /// Requests that the statistics say could start at the limit.
+    pub(super) fn idle_threads(&self) -> Option<u64> {
+        let figures = self.figures_at_limit()?;
+        figures.pool_capacity.or_else(|| figures.max_threads?.checked_sub(figures.busy_threads?))
+    }
+
+    /// The gap between two events of an open stream.
+    pub(super) fn gap(&self) -> Option<Duration> {
+        median(&self.measured.crowded_gaps).or_else(|| median(&self.measured.lone_gaps))
+    }
+
+    /// Whether a stream was cut while the pages beside a tab were asked.
+    pub(super) fn was_cut_beside(&self, tab: &Tab) -> bool {
+        let next = self.all_tabs().map(|tab| tab.opened_at).filter(|at| *at > tab.opened_at).min();
+        let mut cuts = self.measured.cuts.iter();
+        cuts.any(|cut| cut.at >= tab.opened_at && next.is_none_or(|next| cut.at < next))
+    }
+
+    /// Whether the next tab waited for a while, also if it ended then.
+    pub(super) fn the_next_tab_waits(&self) -> bool {
+        matches!(self.next(), NextTab::Waits | NextTab::EndsLate)
+    }
+
+    /// Tabs beyond the last that flowed, by what became of them.
+    pub(super) fn tabs_that(&self, fate: NextTab) -> impl Iterator<Item = &'a Tab> + '_ {
+        self.measured.waiting.iter().filter(move |tab| self.fate(tab) == fate)
+    }
+
+    /// Tabs that flowed without waiting for another's slot, in order.
+    pub(super) fn flowing_tabs(&self) -> impl Iterator<Item = &'a Tab> + use<'a> {
+        let flowed = |tab: &&Tab| tab.first_event.is_some() && !tab.saw_a_cut;
+        self.climb.tabs.iter().filter(flowed)
+    }
+}
+
+/// When a tab without an event ended, from the first SYN. A status counts from its first byte on; a handshake
+/// that does not finish is no end.
+pub(super) fn end_of(tab: &Tab) -> Option<Duration> {
+    if tab.first_event.is_some() {
+        return None;
+    }
+    let without_end = match tab.outcome {
+        Outcome::Status => tab.first_byte,
+        Outcome::NotConnected if tab.place != Some(Place::AcceptQueueFull) => Some(Duration::ZERO),
+        _ => None,
+    };
+    tab.ended.or(without_end)
+}
+
+/// Whether held connections stop a page. A page that was answered because the server closed some of them counts
+/// as stopped.
+fn stops(held: &[HeldConnections]) -> Option<bool> {
+    let testable = held.iter().filter(|held| held.n > 0 && !held.is_untestable() && !held.pages.is_empty());
+    testable.map(stops_a_page).reduce(|one, other| one || other)
+}
+
+/// Whether these connections stop a page.
+pub(super) fn stops_a_page(held: &HeldConnections) -> bool {
+    let unanswered = held.pages.iter().any(|(_, ask)| ask.outcome != PageOutcome::Answered);
+    unanswered || held.were_closed_for_the_page()
+}
+
+/// The figures of the control server at a moment.
+pub(super) fn figures(measured: &Measured, moment: Moment) -> Option<&StatFigures> {
+    let mut at = measured.statistics.iter().filter(|statistics| statistics.moment == moment);
+    at.find_map(|statistics| statistics.figures.as_ref())
+}

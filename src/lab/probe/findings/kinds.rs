@@ -1,0 +1,478 @@
+//! The table of kinds: names, what each means, and what shows it. `docs/probe-kinds.md` is generated from it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::lab::acts::ACTS;
+
+use super::evidence::Evidence;
+use super::{Finding, LimitKind, NoteKind};
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+struct KindRow {
+    /// In kebab case.
+    name: &'static str,
+    /// One sentence for the list of kinds.
+    means: &'static str,
+    /// Acts that show the failure. The first that exists is named.
+    acts: &'static [u8],
+    /// A name of `/fixes` that shows the remedy.
+    fix: Option<&'static str>,
+    /// The command that shows it, where no act does.
+    command: Option<&'static str>,
+}
+
+impl KindRow {
+    const fn new(name: &'static str, means: &'static str) -> KindRow {
+        KindRow { name, means, acts: &[], fix: None, command: None }
+    }
+
+    const fn acts(self, acts: &'static [u8]) -> KindRow {
+        KindRow { acts, ..self }
+    }
+
+    const fn fix(self, fix: &'static str) -> KindRow {
+        KindRow { fix: Some(fix), ..self }
+    }
+
+    const fn command(self, command: &'static str) -> KindRow {
+        KindRow { command: Some(command), ..self }
+    }
+
+    /// The first of its acts that this program plays.
+    fn act(&self) -> Option<u8> {
+        self.acts.iter().copied().find(|act| ACTS.iter().any(|it| it.number == usize::from(*act)))
+    }
+
+    /// The command that shows it: an act, else a server with a flag or a fix.
+    fn see(&self) -> Option<String> {
+        let by_act = self.act().map(|act| format!("ninetabs reproduce --act {act}"));
+        let by_flag = self.command.map(str::to_owned);
+        let by_fix = self.fix.map(|fix| format!("ninetabs serve  # then open /fixes/{fix}"));
+        by_act.or(by_flag).or(by_fix)
+    }
+
+    /// Its row in the list of the documentation.
+    fn markdown(&self) -> String {
+        let act = self.act().map(|act| format!("`ninetabs reproduce --act {act}`"));
+        let command = self.command.map(|command| format!("`{command}`"));
+        let fix = self.fix.map(|fix| format!("fix `{fix}`"));
+        let shown: Vec<String> = [act, command, fix].into_iter().flatten().collect();
+        let shown = if shown.is_empty() { "–".to_owned() } else { shown.join(", ") };
+        format!("| `{}` | {} | {shown} |\n", self.name, self.means)
+    }
+}
+
+impl LimitKind {
+    /// All kinds, in the order in which their rules are tried.
+    pub const ALL: [LimitKind; 14] = [
+        LimitKind::SessionLock,
+        LimitKind::BlockedLoop,
+        LimitKind::OneAtATime,
+        LimitKind::DatabasePool,
+        LimitKind::QueueTimeout,
+        LimitKind::RefusedPerClient,
+        LimitKind::Connections,
+        LimitKind::Descriptors,
+        LimitKind::Refused,
+        LimitKind::Workers,
+        LimitKind::StreamCapWaits,
+        LimitKind::SharedSlots,
+        LimitKind::Http2Streams,
+        LimitKind::NoneFound,
+    ];
+
+    fn row(self) -> KindRow {
+        match self {
+            LimitKind::SessionLock => KindRow::new(
+                "session-lock",
+                "Requests with the same session cookie wait for each other; another session is served.",
+            ),
+            LimitKind::BlockedLoop => KindRow::new(
+                "blocked-loop",
+                "The first stream delivers no event, and the server accepts no further connection: the \
+                 stream's loop runs inside the event loop.",
+            ),
+            LimitKind::OneAtATime => KindRow::new(
+                "one-at-a-time",
+                "One stream occupies the server: the next tab and the pages wait until it ends.",
+            )
+            .acts(&[1]),
+            LimitKind::DatabasePool => KindRow::new(
+                "database-pool",
+                "Streams hold all database connections: further tabs and pages that query fail after the \
+                 pool's timeout.",
+            )
+            .acts(&[6]),
+            LimitKind::QueueTimeout => KindRow::new(
+                "queue-timeout",
+                "Tabs and pages wait in a queue, which turns them away after a fixed time.",
+            )
+            .fix("cap")
+            .command("ninetabs serve --fix cap"),
+            LimitKind::RefusedPerClient => KindRow::new(
+                "refused-per-client",
+                "A limit per client address: further tabs are refused, and another address is served.",
+            )
+            .fix("shared-worker"),
+            LimitKind::Connections => KindRow::new(
+                "connections",
+                "The server counts connections: idle ones and kept ones stop the pages as streams do.",
+            )
+            .fix("shared-worker")
+            .command("ninetabs serve --max-connections 8"),
+            LimitKind::Descriptors => KindRow::new(
+                "descriptors",
+                "The server's process has as many open descriptors as its limit permits.",
+            )
+            .command("ninetabs serve --max-connections 8"),
+            LimitKind::Refused => {
+                KindRow::new("refused", "A further stream is refused at once, although nothing waits.")
+                    .fix("cap")
+                    .command("ninetabs serve --fix cap")
+            }
+            LimitKind::Workers => KindRow::new(
+                "workers",
+                "Streams hold all threads or processes: the next tab and the pages wait.",
+            )
+            .acts(&[1, 2])
+            .fix("reaper"),
+            LimitKind::StreamCapWaits => KindRow::new(
+                "stream-cap-waits",
+                "Streams have a limit or a pool of their own: the next one waits, and all pages answer.",
+            )
+            .fix("io-threads")
+            .command("ninetabs serve --fix io-threads"),
+            LimitKind::SharedSlots => KindRow::new(
+                "shared-slots",
+                "All tabs flow, but they take turns: the gap between events grows with the number of tabs.",
+            )
+            .fix("push"),
+            LimitKind::Http2Streams => KindRow::new(
+                "http2-streams",
+                "One HTTP/2 connection carries no further stream, and a second connection does.",
+            )
+            .fix("shared-worker"),
+            LimitKind::NoneFound => {
+                KindRow::new("none-found", "All tabs flow at the same time, and every page answers.")
+                    .acts(&[3])
+            }
+        }
+    }
+}
+
+impl NoteKind {
+    /// All kinds, in the order in which they are listed.
+    pub const ALL: [NoteKind; 21] = [
+        NoteKind::Buffered,
+        NoteKind::Quiet,
+        NoteKind::Compressed,
+        NoteKind::Lumps,
+        NoteKind::LateFirstEvent,
+        NoteKind::Grows,
+        NoteKind::Cut,
+        NoteKind::SlotReturn,
+        NoteKind::Leak,
+        NoteKind::ZombiesStay,
+        NoteKind::ZombiesFreed,
+        NoteKind::SeveralQueues,
+        NoteKind::QueueFull,
+        NoteKind::AcceptQueue,
+        NoteKind::Cached,
+        NoteKind::StatsDisagree,
+        NoteKind::StatsSilent,
+        NoteKind::BrowsersSix,
+        NoteKind::OwnLimit,
+        NoteKind::NotAStream,
+        NoteKind::Unreachable,
+    ];
+
+    fn row(self) -> KindRow {
+        match self {
+            NoteKind::Buffered => KindRow::new(
+                "buffered",
+                "The server runs streams whose events are held back on their way to the client.",
+            )
+            .acts(&[7]),
+            NoteKind::Quiet => KindRow::new(
+                "quiet",
+                "The stream's first event comes alone after more than 12 s: there is nothing to send.",
+            ),
+            NoteKind::Compressed => KindRow::new(
+                "compressed",
+                "The stream delivers no event where the client accepts compression.",
+            ),
+            NoteKind::Lumps => KindRow::new(
+                "lumps",
+                "The body arrives in pieces of the size of a buffer, not event by event.",
+            ),
+            NoteKind::LateFirstEvent => KindRow::new(
+                "late-first-event",
+                "The first event of each tab comes after the same delay, also on an idle server.",
+            ),
+            NoteKind::Grows => KindRow::new(
+                "grows",
+                "Some tabs or pages took longer while the server started threads or processes.",
+            )
+            .command("ninetabs serve --threads 0:8"),
+            NoteKind::Cut => {
+                KindRow::new("cut", "The server ended streams at the same age.").acts(&[5]).fix("reaper")
+            }
+            NoteKind::SlotReturn => {
+                KindRow::new("slot-return", "The time after which a closed stream's slot serves another tab.")
+                    .acts(&[2])
+                    .fix("reaper")
+            }
+            NoteKind::Leak => {
+                KindRow::new("leak", "The server did not recover after all clients had left.").acts(&[4, 7])
+            }
+            NoteKind::ZombiesStay => KindRow::new(
+                "zombies-stay",
+                "Clients that stopped reading kept their slots for as long as they were watched.",
+            )
+            .acts(&[4]),
+            NoteKind::ZombiesFreed => {
+                KindRow::new("zombies-freed", "The server freed the slots of clients that stopped reading.")
+                    .acts(&[4])
+            }
+            NoteKind::SeveralQueues => KindRow::new(
+                "several-queues",
+                "Requests wait in several queues: one can be full while another is free.",
+            )
+            .fix("other-server"),
+            NoteKind::QueueFull => {
+                KindRow::new("queue-full", "After some waiting requests, the queue refuses the next one.")
+                    .acts(&[4])
+            }
+            NoteKind::AcceptQueue => KindRow::new(
+                "accept-queue",
+                "The kernel's queue of connections is full: a further connection does not complete.",
+            )
+            .acts(&[4]),
+            NoteKind::Cached => {
+                KindRow::new("cached", "A cache answers in place of the application.").fix("poll")
+            }
+            NoteKind::StatsDisagree => KindRow::new(
+                "stats-disagree",
+                "The server's statistics report free capacity while the next tab waits.",
+            )
+            .acts(&[6]),
+            NoteKind::StatsSilent => {
+                KindRow::new("stats-silent", "The server's statistics did not answer at the limit.")
+            }
+            NoteKind::BrowsersSix => KindRow::new(
+                "browsers-six",
+                "Tabs of one browser stop at six streams on any server that speaks HTTP/1.1.",
+            )
+            .acts(&[3]),
+            NoteKind::OwnLimit => {
+                KindRow::new("own-limit", "The machine that probes has no descriptor or port left.")
+            }
+            NoteKind::NotAStream => {
+                KindRow::new("not-a-stream", "The response has no event, and its body ended.")
+            }
+            NoteKind::Unreachable => {
+                KindRow::new("unreachable", "There is no connection, or no byte of an answer.")
+            }
+        }
+    }
+}
+
+/// Adds the functions that both enums have.
+macro_rules! named {
+    ($kind:ty) => {
+        impl $kind {
+            /// The name in kebab case.
+            pub fn name(self) -> &'static str {
+                self.row().name
+            }
+
+            /// The title on the terminal: `DATABASE POOL`.
+            pub fn title(self) -> String {
+                self.name().replace('-', " ").to_uppercase().replace("HTTP2", "HTTP/2")
+            }
+
+            /// What it means, in one sentence.
+            pub fn means(self) -> &'static str {
+                self.row().means
+            }
+
+            /// A finding of this kind, with the fix, the act and the command of the table.
+            pub(super) fn found(
+                self,
+                evidence: Evidence,
+                text: impl Into<String>,
+                remedy: impl Into<String>,
+            ) -> Finding<$kind> {
+                let row = self.row();
+                Finding {
+                    kind: self,
+                    evidence: evidence.into_map(),
+                    text: text.into(),
+                    remedy: remedy.into(),
+                    fix: row.fix,
+                    act: row.act(),
+                    see: row.see(),
+                }
+            }
+        }
+
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+named!(LimitKind);
+named!(NoteKind);
+
+/// A limit or a note: what `--fail-on` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FindingKind {
+    Limit(LimitKind),
+    Note(NoteKind),
+}
+
+impl FindingKind {
+    /// All limits, then all notes.
+    pub fn all() -> impl Iterator<Item = FindingKind> {
+        let limits = LimitKind::ALL.into_iter().map(FindingKind::Limit);
+        limits.chain(NoteKind::ALL.into_iter().map(FindingKind::Note))
+    }
+
+    /// The name in kebab case.
+    pub fn name(self) -> &'static str {
+        match self {
+            FindingKind::Limit(kind) => kind.name(),
+            FindingKind::Note(kind) => kind.name(),
+        }
+    }
+}
+
+impl fmt::Display for FindingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for FindingKind {
+    type Err = UnknownKind;
+
+    fn from_str(name: &str) -> Result<FindingKind, UnknownKind> {
+        FindingKind::all()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| UnknownKind { name: name.to_owned() })
+    }
+}
+
+/// A name that is not in the table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind `{}`; the kinds are {}", name.escape_debug(), names())]
+pub struct UnknownKind {
+    /// As it was given.
+    pub name: String,
+}
+
+/// All names, for the error.
+fn names() -> String {
+    let names: Vec<&str> = FindingKind::all().map(FindingKind::name).collect();
+    names.join(", ")
+}
+
+/// The list of kinds for the documentation: the content of `docs/probe-kinds.md`.
+pub fn kinds_markdown() -> String {
+    let mut text = "\
+# What `ninetabs probe` can find
+
+A measured run has exactly one limit, and any number of notes. `--fail-on KIND` accepts each name. This page is generated from
+the code. Terms are in the [glossary](glossary.md), the fixes in [fixes](fixes.md).
+
+## Limits
+
+The first one whose rule holds is reported. If a second reading fits the evidence as well, the output adds it with *or*.
+
+| kind | meaning | shown by |
+|---|---|---|
+"
+    .to_owned();
+    text.extend(LimitKind::ALL.map(|kind| kind.row().markdown()));
+    text += "\n## Notes\n\n| kind | meaning | shown by |\n|---|---|---|\n";
+    text.extend(NoteKind::ALL.map(|kind| kind.row().markdown()));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[test]
+    fn every_name_is_read_back_and_is_unique() {
+        let mut names: Vec<&str> = FindingKind::all().map(FindingKind::name).collect();
+        for name in &names {
+            assert_eq!(name.parse::<FindingKind>().map(FindingKind::name), Ok(*name));
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-' || byte == b'2'),
+                "{name}"
+            );
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), LimitKind::ALL.len() + NoteKind::ALL.len());
+    }
+
+    #[test]
+    fn the_lists_have_the_order_of_the_enums() {
+        assert!(LimitKind::ALL.is_sorted() && NoteKind::ALL.is_sorted());
+    }
+
+    #[test]
+    fn an_unknown_name_lists_all_names() {
+        let error = "worker".parse::<FindingKind>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown kind `worker`; the kinds are session-lock, "), "{error}");
+        assert!(error.contains("workers") && error.ends_with("unreachable"), "{error}");
+    }
+
+    #[test]
+    fn titles_are_upper_case() {
+        assert_eq!(LimitKind::DatabasePool.title(), "DATABASE POOL");
+        assert_eq!(LimitKind::Http2Streams.title(), "HTTP/2 STREAMS");
+    }
+
+    #[test]
+    fn every_fix_has_a_page_and_every_act_is_played() {
+        let rows = LimitKind::ALL.map(LimitKind::row).into_iter().chain(NoteKind::ALL.map(NoteKind::row));
+        for row in rows {
+            if let Some(fix) = row.fix {
+                assert!(root().join(format!("views/fixes/{fix}.html")).is_file(), "{}: {fix}", row.name);
+            }
+            if let Some(act) = row.act() {
+                assert!(ACTS.iter().any(|it| it.number == usize::from(act)), "{}: {act}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn of_several_acts_the_first_is_named() {
+        assert_eq!(LimitKind::Workers.row().act(), Some(1));
+        assert_eq!(LimitKind::Workers.row().see().as_deref(), Some("ninetabs reproduce --act 1"));
+        assert_eq!(LimitKind::Refused.row().see().as_deref(), Some("ninetabs serve --fix cap"));
+        assert_eq!(LimitKind::SessionLock.row().see(), None);
+    }
+
+    #[test]
+    fn the_documentation_has_the_list_that_the_code_generates() {
+        let path = root().join("docs/probe-kinds.md");
+        let page = fs::read_to_string(&path).unwrap();
+        assert_eq!(page, kinds_markdown(), "{} differs from kinds_markdown()", path.display());
+    }
+}

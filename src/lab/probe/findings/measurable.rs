@@ -1,0 +1,109 @@
+//! Whether a run measured anything: exit status 3 or not.
+
+use std::time::Duration;
+
+use super::super::measured::{Measured, SharedStream, Stopped};
+use super::Findings;
+use super::evidence::{count, time};
+use super::facts::Facts;
+
+/// Why nothing was measured, as one sentence with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotMeasured {
+    #[error("cannot measure the streams: the run was interrupted")]
+    Interrupted,
+    #[error(
+        "cannot measure the streams: {path} did not settle before the first of them ({answers}); give a page that \
+         always answers alike with --page"
+    )]
+    UnstablePage { path: String, answers: String },
+    #[error("cannot reach the server: {why}")]
+    Unreachable { why: String },
+    #[error(
+        "cannot measure the streams: the response is not a stream ({what}); check the URL, and what -H and -X send"
+    )]
+    NotAStream { what: String },
+    #[error("cannot reach the server: its certificate was not accepted ({why}); --insecure skips the check")]
+    Certificate { why: String },
+    #[error(
+        "cannot measure the streams: they finish by themselves after {} while the next tab is still judged; ask for an \
+         answer that lasts at least 30 s", time(*after)
+    )]
+    StreamsFinish { after: Duration },
+    #[error(
+        "cannot measure the streams: this machine permits no more than {held} connections ({why}); raise the limit of \
+         descriptors (ulimit -n), or lower --tabs"
+    )]
+    OwnLimit { why: String, held: usize },
+    #[error(
+        "cannot measure the streams: none of {} delivered an event in {}, and no page stopped; try --patience {}",
+        count(*tabs, "stream"), time(*patience), proposed(*patience)
+    )]
+    NothingFlows { tabs: usize, patience: Duration },
+    #[error(
+        "cannot measure the application: a cache answered the streams (a late tab began with all {events} events of \
+         the first); put {{tab}} into the URL, so that each tab has an address of its own"
+    )]
+    SharedStream { events: usize },
+    #[error("cannot measure the streams: the run ended before the first tab")]
+    NoTab,
+}
+
+/// Whether the run was measured. Thresholds that need a figure of their own are checked elsewhere.
+///
+/// # Errors
+///
+/// The reason, if the findings have no limit: exit status 3, or 130 for [`NotMeasured::Interrupted`].
+pub fn is_measured(measured: &Measured, findings: &Findings) -> Result<(), NotMeasured> {
+    match findings.limit {
+        Some(_) => Ok(()),
+        None => Err(obstacle(measured, Facts::of(measured).as_ref()).unwrap_or(NotMeasured::NoTab)),
+    }
+}
+
+/// Why there can be no limit.
+pub(super) fn obstacle(measured: &Measured, facts: Option<&Facts<'_>>) -> Option<NotMeasured> {
+    if let Some(stopped) = &measured.stopped
+        && let Some(why) = by_an_early_end(stopped, facts)
+    {
+        return Some(why);
+    }
+    let Some(facts) = facts else { return Some(NotMeasured::NoTab) };
+    if let Some(shared) = cached_stream(measured) {
+        return Some(NotMeasured::SharedStream { events: shared.events_of_the_first });
+    }
+    let is_silent = facts.nothing_flows() && !facts.a_page_stops();
+    is_silent.then(|| NotMeasured::NothingFlows {
+        tabs: facts.climb.tabs.len().max(facts.climb.pages_until),
+        patience: measured.target.patience,
+    })
+}
+
+/// A leak ends a run that has been measured. Our own limit does so if the server's had been found before.
+fn by_an_early_end(stopped: &Stopped, facts: Option<&Facts<'_>>) -> Option<NotMeasured> {
+    Some(match stopped.clone() {
+        Stopped::Leak => return None,
+        Stopped::OwnLimit { .. } if facts.is_some_and(|facts| facts.climb.met_a_limit) => return None,
+        Stopped::OwnLimit { why, held } => NotMeasured::OwnLimit { why, held },
+        Stopped::Interrupted => NotMeasured::Interrupted,
+        Stopped::UnstablePage { path, answers } => NotMeasured::UnstablePage { path, answers },
+        Stopped::Unreachable { why } => NotMeasured::Unreachable { why },
+        Stopped::NotAStream { what } => NotMeasured::NotAStream { what },
+        Stopped::Certificate { why } => NotMeasured::Certificate { why },
+        Stopped::StreamsFinish { after } => NotMeasured::StreamsFinish { after },
+    })
+}
+
+/// The late tab that shared the first one's events from a cache: a header names one, and a new address began anew.
+/// Without these an application replays its history.
+pub(super) fn cached_stream(measured: &Measured) -> Option<SharedStream> {
+    let shared = measured.shared_stream?;
+    let has_all = shared.events_of_the_first > 0 && shared.events_at_once >= shared.events_of_the_first;
+    let is_cached = measured.target.names_a_cache && shared.a_new_address_begins_anew == Some(true);
+    (has_all && is_cached).then_some(shared)
+}
+
+/// Five times the patience, at least a minute, in whole seconds.
+fn proposed(patience: Duration) -> u64 {
+    (patience.as_secs() * 5).max(60)
+}

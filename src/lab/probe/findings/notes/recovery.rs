@@ -1,0 +1,178 @@
+//! Whether slots come back: after a tab is closed, after all have left, and from clients that stop reading.
+
+use std::time::Duration;
+
+use super::super::super::measured::{SlotReturn, Stopped};
+use super::super::evidence::{Evidence, count, time};
+use super::super::facts::NextTab;
+use super::super::remedies;
+use super::super::{Finding, NoteKind};
+use super::NoteFacts;
+
+/// A slot that returns within this time was freed at once.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// A slot that returns within this number of gaps was freed at a write.
+const GAPS_OF_A_WRITE: u32 = 4;
+
+/// How a slot came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SlotClass {
+    AtOnce,
+    AtAWrite,
+    Slow,
+    Lost,
+}
+
+impl SlotClass {
+    fn of(after: Option<Duration>, gap: Option<Duration>) -> SlotClass {
+        match after {
+            None => SlotClass::Lost,
+            Some(after) if after < AT_ONCE => SlotClass::AtOnce,
+            Some(after) if gap.is_some_and(|gap| after <= gap * GAPS_OF_A_WRITE) => SlotClass::AtAWrite,
+            Some(_) => SlotClass::Slow,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            SlotClass::AtOnce => "at-once",
+            SlotClass::AtAWrite => "at-a-write",
+            SlotClass::Slow => "slow",
+            SlotClass::Lost => "lost",
+        }
+    }
+}
+
+/// Always, if a return was measured: the class of the median (lost if one was), the median, the worst, and how many
+/// tabs ended in between.
+pub(super) fn slot_return(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
+    let valid: Vec<&SlotReturn> = asked.measured.slot_returns.iter().filter(|slot| !slot.is_void).collect();
+    let mut times: Vec<Option<Duration>> = valid.iter().map(|slot| slot.after).collect();
+    times.sort_by_key(|after| after.unwrap_or(Duration::MAX));
+    let median = *times.get(times.len().checked_sub(1)? / 2)?;
+    let worst = *times.last()?;
+    let class = if worst.is_none() { SlotClass::Lost } else { SlotClass::of(median, asked.facts.gap()) };
+    let ends = valid.iter().map(|slot| slot.ends_between).max().unwrap_or(0);
+    let free = asked.measured.free;
+    let evidence = Evidence::new()
+        .with("class", class.name())
+        .seconds("median_s", median)
+        .seconds("worst_s", worst)
+        .with("measured", valid.len())
+        .with("lost", times.iter().filter(|after| after.is_none()).count())
+        .with("ends_between", ends)
+        .seconds("gap_s", asked.facts.gap())
+        .seconds("free_page_s", free.and_then(|free| free.page))
+        .seconds("free_stream_s", free.and_then(|free| free.stream));
+    let between = match ends {
+        0 => String::new(),
+        ends => format!(", {} before", count(ends, "ended tab")),
+    };
+    let of = valid.len();
+    let text = match (class, median, worst) {
+        (SlotClass::Lost, ..) => {
+            let lost = times.iter().filter(|after| after.is_none()).count();
+            format!("{lost} of {of} did not come back in 15 s{between}.")
+        }
+        (class, Some(median), Some(worst)) => {
+            let when = match class {
+                SlotClass::AtOnce => "at once",
+                SlotClass::AtAWrite => "at a write",
+                SlotClass::Slow | SlotClass::Lost => "later than four gaps",
+            };
+            format!("{when}, after {} (worst of {of}: {}){between}.", time(median), time(worst))
+        }
+        _ => return None,
+    };
+    let is_good = matches!(class, SlotClass::AtOnce | SlotClass::AtAWrite);
+    let remedy = if is_good { String::new() } else { remedies::slot_return() };
+    Some(NoteKind::SlotReturn.found(evidence, text, remedy))
+}
+
+/// 30 s after everything was closed, the page or a fresh stream did not come, or fewer streams flow after a request
+/// by HTTP/1.0. Where no stream delivers an event, a fresh one says nothing.
+pub(super) fn leak(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
+    let measured = asked.measured;
+    let free = measured.free;
+    let no_page = free.is_some_and(|free| free.page.is_none());
+    let no_stream = free.is_some_and(|free| free.stream.is_none()) && !asked.facts.nothing_flows();
+    let has_stopped = measured.stopped == Some(Stopped::Leak);
+    let streams = asked.facts.streams();
+    let after = measured.http10.as_ref().and_then(|http10| http10.streams_after);
+    let fewer = after.filter(|after| *after < streams.low);
+    (no_page || no_stream || has_stopped || fewer.is_some()).then(|| {
+        let evidence = Evidence::new()
+            .seconds("free_page_s", free.and_then(|free| free.page))
+            .seconds("free_stream_s", free.and_then(|free| free.stream))
+            .with("streams_before", streams.low)
+            .with("streams_after_http10", after);
+        let text = match fewer {
+            Some(after) => format!(
+                "{} flow after one request by HTTP/1.0, {} did before.",
+                count(after, "stream"),
+                streams.low
+            ),
+            None => {
+                let missing = match (no_page, no_stream) {
+                    (true, false) => "no page was answered",
+                    (false, true) => "no fresh stream delivered an event",
+                    _ => "neither a page nor a fresh stream was answered",
+                };
+                format!("30 s after all clients had left, {missing}.")
+            }
+        };
+        NoteKind::Leak.found(evidence, text, remedies::leak(asked.recognized))
+    })
+}
+
+/// Clients that stopped reading kept the next tab or the page waiting to the end of the watch.
+pub(super) fn zombies_stay(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
+    let zombies = asked.measured.zombies.as_ref()?;
+    let is_freed = zombies.tab.is_some() && zombies.page.is_some();
+    (!is_freed).then(|| {
+        let seen = match zombies.unsent {
+            Some(unsent) => format!("not noticed yet, with {} unsent", count(unsent as usize, "byte")),
+            None => "not noticed yet".to_owned(),
+        };
+        let waits = match (zombies.tab, zombies.page) {
+            (None, None) => "the next tab and the page wait",
+            (None, Some(_)) => "the next tab waits",
+            (Some(_), _) => "the page waits",
+        };
+        let text = format!(
+            "{} stopped reading; after {} {waits}: {seen}.",
+            count(zombies.n, "client"),
+            time(zombies.watched)
+        );
+        NoteKind::ZombiesStay.found(zombie_evidence(asked), text, remedies::zombies(asked.recognized))
+    })
+}
+
+/// Beside clients that stopped reading, the next tab and the page were served in the end.
+pub(super) fn zombies_freed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
+    let zombies = asked.measured.zombies.as_ref()?;
+    let (tab, page) = (zombies.tab?, zombies.page?);
+    let text = format!(
+        "beside {} that stopped reading, the next tab got its event after {} and the page its answer after {}.",
+        count(zombies.n, "client"),
+        time(tab),
+        time(page)
+    );
+    Some(NoteKind::ZombiesFreed.found(zombie_evidence(asked), text, String::new()))
+}
+
+fn zombie_evidence(asked: &NoteFacts<'_>) -> Evidence {
+    let zombies = asked.measured.zombies.as_ref();
+    Evidence::new()
+        .with("n", zombies.map(|zombies| zombies.n))
+        .seconds("watched_s", zombies.map(|zombies| zombies.watched))
+        .seconds("tab_s", zombies.and_then(|zombies| zombies.tab))
+        .seconds("page_s", zombies.and_then(|zombies| zombies.page))
+        .with("unsent_bytes", zombies.and_then(|zombies| zombies.unsent))
+}
+
+/// Whether the next tab waited before it was served or ended.
+pub(super) fn a_tab_waited(asked: &NoteFacts<'_>) -> bool {
+    asked.facts.tabs_that(NextTab::Waits).next().is_some()
+}

@@ -1,0 +1,44 @@
+//! What belongs to the client's side and to the run itself.
+
+use super::super::super::measured::{Measured, Stopped};
+use super::super::evidence::Evidence;
+use super::super::{Finding, LimitKind, NoteKind};
+use super::NoteFacts;
+
+/// Connections that a browser opens to one HTTP/1.1 host.
+const BROWSERS_CONNECTIONS: usize = 6;
+
+/// By HTTP/1.1, pages answer beside six streams or more, or no limit was found: a browser stops earlier.
+pub(super) fn browsers_six(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
+    let http = &*asked.measured.target.http;
+    let pages = asked.facts.pages_until().low;
+    let holds_more = asked.limit == Some(LimitKind::NoneFound) || pages >= BROWSERS_CONNECTIONS;
+    (http == "1.1" && asked.limit.is_some() && holds_more).then(|| {
+        let evidence = Evidence::new().with("http", http).with("pages_until", pages);
+        let text = "tabs of one browser stop at six streams per host on any server, because it opens six connections.";
+        let remedy = "Share one stream per browser (a SharedWorker or a BroadcastChannel), or serve HTTP/2.";
+        NoteKind::BrowsersSix.found(evidence, text, remedy)
+    })
+}
+
+/// The note that names why a run ended early, where there is one.
+pub(super) fn of_an_early_end(measured: &Measured) -> Option<Finding<NoteKind>> {
+    match measured.stopped.as_ref()? {
+        Stopped::OwnLimit { why, held } => Some(NoteKind::OwnLimit.found(
+            Evidence::new().with("held", *held).with("error", &**why),
+            format!("this machine permits no more than {held} connections: {why}."),
+            "Raise the limit of descriptors (ulimit -n), or lower --tabs.",
+        )),
+        Stopped::NotAStream { what } => Some(NoteKind::NotAStream.found(
+            Evidence::new().with("response", &**what),
+            format!("the response has no event, and its body ended: {what}."),
+            "Check the URL, and whether the stream needs a header, a cookie or another method (-H, --cookie, -X).",
+        )),
+        Stopped::Unreachable { why } => Some(NoteKind::Unreachable.found(
+            Evidence::new().with("error", &**why),
+            format!("no byte of an answer: {why}."),
+            "Check the address and that the server runs.",
+        )),
+        _ => None,
+    }
+}

@@ -1,0 +1,220 @@
+//! Which program serves, as far as the responses, the listener and the statistics say.
+
+use super::super::measured::Measured;
+
+/// A server or proxy whose settings the remedies name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Product {
+    Ninetabs,
+    Puma,
+    Unicorn,
+    Passenger,
+    Falcon,
+    Thin,
+    WebRick,
+    Gunicorn,
+    Waitress,
+    Uwsgi,
+    Werkzeug,
+    Uvicorn,
+    Hypercorn,
+    Daphne,
+    Cheroot,
+    Tornado,
+    Aiohttp,
+    PhpFpm,
+    PhpCli,
+    Tomcat,
+    Jetty,
+    Undertow,
+    Node,
+    Kestrel,
+    Iis,
+    Nginx,
+    Apache,
+    HaProxy,
+    Caddy,
+    Traefik,
+    Envoy,
+    Lighttpd,
+    Varnish,
+}
+
+use Product::*;
+
+/// Words of a `Server` header, of statistics or of a process's name, in lower case. The first that occurs decides, so a
+/// word stands before another one that its header also has.
+const HEADER_WORDS: &[(&str, Product)] = &[
+    ("ninetabs", Ninetabs),
+    ("passenger", Passenger),
+    ("puma", Puma),
+    ("unicorn", Unicorn),
+    ("falcon", Falcon),
+    ("webrick", WebRick),
+    ("gunicorn", Gunicorn),
+    ("waitress", Waitress),
+    ("uwsgi", Uwsgi),
+    ("werkzeug", Werkzeug),
+    ("uvicorn", Uvicorn),
+    ("hypercorn", Hypercorn),
+    ("daphne", Daphne),
+    ("cheroot", Cheroot),
+    ("cherrypy", Cheroot),
+    ("tornado", Tornado),
+    ("aiohttp", Aiohttp),
+    ("tomcat", Tomcat),
+    ("coyote", Tomcat),
+    ("jetty", Jetty),
+    ("undertow", Undertow),
+    ("wildfly", Undertow),
+    ("jboss", Undertow),
+    ("kestrel", Kestrel),
+    ("iis", Iis),
+    ("node", Node),
+    ("openresty", Nginx),
+    ("nginx", Nginx),
+    ("haproxy", HaProxy),
+    ("caddy", Caddy),
+    ("traefik", Traefik),
+    ("envoy", Envoy),
+    ("lighttpd", Lighttpd),
+    ("varnish", Varnish),
+    ("apache", Apache),
+    ("thin", Thin),
+];
+
+/// Words of a process's name that its header would not have.
+const PROCESS_WORDS: &[(&str, Product)] = &[("fpm", PhpFpm), ("php", PhpCli), ("httpd", Apache)];
+
+/// Programs that stand in front of others.
+const FRONTS: [Product; 7] = [Nginx, Apache, HaProxy, Caddy, Traefik, Envoy, Varnish];
+
+/// What an application is written in, as far as a cookie's name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Runtime {
+    Php,
+    Java,
+    Ruby,
+    Python,
+    JavaScript,
+    DotNet,
+}
+
+/// What was recognized.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recognized {
+    /// The program that answers: by the statistics, the `Server` header, or the listener's name.
+    pub product: Option<Product>,
+    /// What the application is written in.
+    pub runtime: Option<Runtime>,
+    /// Whether the statistics say that it is Puma, or a model of it.
+    statistics_say_puma: bool,
+}
+
+impl Recognized {
+    /// Looks at the statistics, the header, the cookies and the processes.
+    pub(super) fn of(measured: &Measured) -> Recognized {
+        let program = measured.statistics.iter().find_map(|asked| asked.figures.as_ref());
+        let program = program.map(|figures| figures.program.to_lowercase());
+        let by_statistics = program.as_deref().and_then(|name| find(HEADER_WORDS, name));
+        let header = measured.target.server.as_deref().map(str::to_lowercase);
+        let by_header = header.as_deref().and_then(|header| find(HEADER_WORDS, header));
+        let listeners = measured.listeners_before.iter().chain(&measured.listeners_at_limit);
+        let by_process = listeners
+            .map(|listener| listener.name.to_lowercase())
+            .find_map(|name| find(PROCESS_WORDS, &name).or_else(|| find(HEADER_WORDS, &name)));
+        let runtime = measured.target.sets_cookies.iter().find_map(|name| runtime_of_cookie(name));
+        Recognized {
+            product: by_statistics.or(by_header).or(by_process),
+            runtime: runtime.or_else(|| by_header.or(by_process).and_then(runtime_of)),
+            statistics_say_puma: matches!(by_statistics, Some(Puma | Ninetabs)),
+        }
+    }
+
+    pub(super) fn is_puma_by_statistics(&self) -> bool {
+        self.statistics_say_puma
+    }
+
+    /// Whether the program that answers can be a front of another one.
+    pub(super) fn is_front(&self) -> bool {
+        self.product.is_some_and(|product| FRONTS.contains(&product))
+    }
+}
+
+/// The first product with a word that begins a part of the text: `TornadoServer`, `Apache-Coyote`, `hypercorn-h11`.
+fn find(words: &[(&str, Product)], text: &str) -> Option<Product> {
+    let has = |word: &str| text.split(|c: char| !c.is_alphanumeric()).any(|part| part.starts_with(word));
+    words.iter().find(|(word, _)| has(word)).map(|(_, product)| *product)
+}
+
+/// By the cookie that each framework sets for a session.
+fn runtime_of_cookie(name: &str) -> Option<Runtime> {
+    let name = name.to_lowercase();
+    let rails = name.starts_with('_') && name.ends_with("_session");
+    Some(match &*name {
+        "phpsessid" | "laravel_session" | "ci_session" => Runtime::Php,
+        "jsessionid" => Runtime::Java,
+        "rack.session" | "_session_id" => Runtime::Ruby,
+        _ if rails => Runtime::Ruby,
+        "sessionid" | "csrftoken" => Runtime::Python,
+        "connect.sid" => Runtime::JavaScript,
+        _ if name.starts_with(".aspnetcore") || name == "asp.net_sessionid" => Runtime::DotNet,
+        _ => return None,
+    })
+}
+
+/// What programs of this kind serve.
+fn runtime_of(product: Product) -> Option<Runtime> {
+    Some(match product {
+        Puma | Unicorn | Passenger | Falcon | Thin | WebRick => Runtime::Ruby,
+        Gunicorn | Waitress | Uwsgi | Werkzeug | Uvicorn | Hypercorn | Daphne | Cheroot | Tornado
+        | Aiohttp => Runtime::Python,
+        PhpFpm | PhpCli => Runtime::Php,
+        Tomcat | Jetty | Undertow => Runtime::Java,
+        Node => Runtime::JavaScript,
+        Kestrel | Iis => Runtime::DotNet,
+        Ninetabs | Nginx | Apache | HaProxy | Caddy | Traefik | Envoy | Lighttpd | Varnish => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::measured::{Listener, Moment, StatFigures, Statistics, Target};
+    use super::*;
+
+    fn by_header(header: &str) -> Option<Product> {
+        let target = Target { server: Some(header.to_owned()), ..Target::default() };
+        Recognized::of(&Measured { target, ..Measured::default() }).product
+    }
+
+    #[test]
+    fn a_server_header_names_the_program() {
+        assert_eq!(by_header("gunicorn"), Some(Gunicorn));
+        assert_eq!(by_header("Werkzeug/3.0.1 Python/3.11.2"), Some(Werkzeug));
+        assert_eq!(by_header("nginx/1.22.1 + Phusion Passenger(R) 6.0"), Some(Passenger));
+        assert_eq!(by_header("Apache-Coyote/1.1"), Some(Tomcat));
+        assert_eq!(by_header("Apache/2.4.57 (Debian)"), Some(Apache));
+        assert_eq!(by_header("Microsoft-IIS/10.0"), Some(Iis));
+        assert_eq!(by_header("something of ours"), None);
+    }
+
+    #[test]
+    fn statistics_are_more_certain_than_a_header() {
+        let figures = StatFigures { program: "Puma".to_owned(), ..StatFigures::default() };
+        let target = Target { server: Some("nginx".to_owned()), ..Target::default() };
+        let statistics = vec![Statistics { moment: Moment::Before, figures: Some(figures) }];
+        let recognized = Recognized::of(&Measured { target, statistics, ..Measured::default() });
+        assert_eq!(recognized.product, Some(Puma));
+        assert!(recognized.is_puma_by_statistics());
+    }
+
+    #[test]
+    fn a_process_or_a_cookie_is_asked_last() {
+        let listener = Listener { pid: 1, name: "php".to_owned(), threads: 1, descriptors: 4, limit: 1024 };
+        let measured = Measured { listeners_before: vec![listener], ..Measured::default() };
+        assert_eq!(Recognized::of(&measured).product, Some(PhpCli));
+        let target = Target { sets_cookies: vec!["_shop_session".to_owned()], ..Target::default() };
+        let recognized = Recognized::of(&Measured { target, ..Measured::default() });
+        assert_eq!((recognized.product, recognized.runtime), (None, Some(Runtime::Ruby)));
+    }
+}

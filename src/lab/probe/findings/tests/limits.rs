@@ -1,0 +1,394 @@
+//! A run for every limit, and what is next to it.
+
+use super::super::{LimitKind, infer, is_measured, verdict};
+use super::literals::*;
+use crate::lab::probe::measured::{
+    HeldConnections, Http2, Http2Stop, LateEvents, LatePage, Measured, OtherAddress, Outcome, PageOutcome,
+    Place, Tab, UncachedPage,
+};
+
+/// The limit and its second readings.
+pub fn limit(measured: &Measured) -> (LimitKind, Vec<LimitKind>) {
+    let findings = infer(measured);
+    assert_eq!(is_measured(measured, &findings), Ok(()));
+    let limit = findings.limit.unwrap();
+    assert!(!limit.text.is_empty() && limit.text.ends_with('.'), "{}", limit.text);
+    assert!(!limit.remedy.is_empty(), "{}", limit.kind);
+    (limit.kind, findings.or)
+}
+
+fn only(kind: LimitKind) -> (LimitKind, Vec<LimitKind>) {
+    (kind, Vec::new())
+}
+
+/// One stream flows, the page stops with it, the next tab waits, and the other cookie flows.
+pub fn session_lock() -> Measured {
+    let mut measured = staircase(1, &[("/page", Some(1))]);
+    measured.target.has_cookie = true;
+    measured.target.sets_cookies = vec!["PHPSESSID".to_owned()];
+    measured.waiting = vec![waits(2, Place::Read)];
+    measured.other_cookie = Some(tries(3));
+    measured
+}
+
+#[test]
+fn another_session_that_flows_shows_a_session_lock() {
+    let measured = session_lock();
+    assert_eq!(limit(&measured), only(LimitKind::SessionLock));
+    let findings = infer(&measured);
+    assert!(findings.limit.as_ref().unwrap().remedy.contains("session_write_close()"));
+    assert_eq!(
+        verdict(&measured, &findings),
+        "1 stream at a time per session, and that session's pages wait as well. Other sessions are served."
+    );
+}
+
+#[test]
+fn another_session_that_waits_too_shows_no_session_lock() {
+    let mut measured = session_lock();
+    measured.other_cookie = Some(tries(2));
+    assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
+    measured.other_cookie = None;
+    assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
+}
+
+#[test]
+fn two_streams_of_one_session_show_no_session_lock() {
+    let mut measured = neither_stops(2, staircase(2, &[("/page", Some(2))]));
+    measured.waiting = vec![waits(3, Place::Read)];
+    measured.other_cookie = Some(tries(3));
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn a_silent_stream_that_keeps_the_page_in_the_kernel_blocks_the_loop() {
+    let mut measured = blind(1, &[("/page", Some(1)), ("/up", Some(1))]);
+    measured.waiting = vec![waits(2, Place::Kernel)];
+    assert_eq!(limit(&measured), only(LimitKind::BlockedLoop));
+}
+
+#[test]
+fn a_page_that_was_read_beside_a_silent_stream_can_be_one_at_a_time() {
+    let mut measured = blind(1, &[("/page", None)]);
+    measured.climbs[0].pages_until = 0;
+    measured.climbs[0].tabs[0].pages = vec![dead("/page", Place::Read)];
+    measured.waiting = vec![waits(2, Place::Read)];
+    assert_eq!(limit(&measured), (LimitKind::BlockedLoop, vec![LimitKind::OneAtATime]));
+}
+
+#[test]
+fn a_quiet_stream_on_one_worker_does_not_block_the_loop() {
+    let mut measured = blind(1, &[("/page", Some(1))]);
+    measured.waiting = vec![waits(2, Place::Kernel)];
+    measured.late_events = Some(LateEvents { after: secs(15.0), at_once: 1 });
+    assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
+}
+
+#[test]
+fn a_page_that_answers_beside_a_silent_stream_does_not_block_the_loop() {
+    let mut measured = neither_stops(1, blind(1, &[("/page", Some(1)), ("/static", None)]));
+    measured.waiting = vec![waits(2, Place::Read)];
+    assert_eq!(limit(&measured), (LimitKind::Workers, vec![LimitKind::OneAtATime]));
+}
+
+#[test]
+fn a_second_tab_that_fails_after_the_pools_timeout_is_not_one_at_a_time() {
+    let mut measured = staircase(1, &[("/page", Some(1))]);
+    measured.waiting = vec![ends(2, Outcome::Empty, Some(200), 5.0), ends(3, Outcome::Empty, Some(200), 5.0)];
+    assert_eq!(limit(&measured), only(LimitKind::DatabasePool));
+}
+
+#[test]
+fn a_single_path_that_fails_after_the_same_time_shows_a_database_pool() {
+    let mut measured = staircase(5, &[("/page", Some(5))]);
+    measured.waiting =
+        vec![ends(6, Outcome::Status, Some(500), 2.0), ends(7, Outcome::Status, Some(500), 2.05)];
+    measured.climbs[0].tabs[4].pages = vec![failed("/page", PageOutcome::Status(500), secs(2.0))];
+    assert_eq!(limit(&measured), only(LimitKind::DatabasePool));
+}
+
+#[test]
+fn a_single_end_has_no_common_time() {
+    let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
+    measured.waiting = vec![waits(6, Place::Read), ends(7, Outcome::Empty, Some(200), 5.0)];
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn ends_after_different_times_have_no_common_time() {
+    let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
+    measured.waiting = [2.0, 4.0, 7.0].map(|after| ends(6, Outcome::Empty, Some(200), after)).to_vec();
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn a_page_that_outlasts_the_ends_shows_no_database_pool() {
+    let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
+    measured.waiting = [5.0, 5.0].map(|after| ends(6, Outcome::Empty, Some(200), after)).to_vec();
+    let pending = ask(PageOutcome::Nothing, secs(30.0));
+    measured.late_page =
+        Some(LatePage { path: "/page".to_owned(), ask: pending, is_from_another_sender: false });
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+/// Tabs and the page wait in a proxy's queue, and get this status after 3 s.
+pub fn queue_timeout(status: u16) -> Measured {
+    let mut measured = staircase(4, &[("/page", Some(4))]);
+    let refused =
+        |number| Tab { is_from_another_sender: true, ..ends(number, Outcome::Status, Some(status), 3.0) };
+    measured.waiting = (5..8).map(refused).collect();
+    let late = ask(PageOutcome::Status(status), secs(3.01));
+    measured.late_page = Some(LatePage { path: "/page".to_owned(), ask: late, is_from_another_sender: true });
+    measured
+}
+
+#[test]
+fn a_proxys_status_after_the_same_time_is_a_queue_timeout() {
+    let measured = queue_timeout(503);
+    assert_eq!(limit(&measured), only(LimitKind::QueueTimeout));
+    let found = infer(&measured).limit.unwrap();
+    assert_eq!((&found.evidence["status"], &found.evidence["sender"]), (&503.into(), &"proxy".into()));
+    assert_eq!(limit(&queue_timeout(504)), (LimitKind::QueueTimeout, vec![LimitKind::Workers]));
+}
+
+#[test]
+fn a_500_after_the_same_time_is_no_queue_timeout() {
+    assert_eq!(limit(&queue_timeout(500)), only(LimitKind::DatabasePool));
+}
+
+#[test]
+fn tabs_that_end_as_a_stream_is_cut_are_no_queue_timeout() {
+    use crate::lab::probe::measured::CutHow;
+    let mut measured = neither_stops(4, queue_timeout(503));
+    measured.late_page = None;
+    measured.cuts = measured
+        .waiting
+        .iter()
+        .map(|tab| cut(1, (tab.opened_at + secs(3.0)).as_secs_f64(), 30.0, CutHow::Abrupt))
+        .collect();
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+/// The next tab gets a 503 at once, and pages answer.
+pub fn refused() -> Measured {
+    let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
+    measured.waiting = (5..8).map(|number| ends(number, Outcome::Status, Some(503), 0.004)).collect();
+    measured
+}
+
+#[test]
+fn a_refusal_while_nothing_waits_is_a_cap() {
+    assert_eq!(limit(&refused()), only(LimitKind::Refused));
+    let mut bare = refused();
+    bare.waiting = (5..8).map(|number| ends(number, Outcome::Closed, None, 0.004)).collect();
+    assert_eq!(limit(&bare), only(LimitKind::Refused));
+    let mut polite = refused();
+    polite.waiting = (5..8).map(|number| ends(number, Outcome::Empty, Some(200), 0.004)).collect();
+    assert_eq!(limit(&polite), only(LimitKind::Refused));
+}
+
+#[test]
+fn a_refusal_after_a_page_waited_is_a_full_queue_of_workers() {
+    let mut measured = refused();
+    measured.climbs[0].tabs[3].pages = vec![dead("/page", Place::Read)];
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn a_reset_at_the_moment_of_a_cut_is_no_refusal() {
+    use crate::lab::probe::measured::CutHow;
+    let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
+    let reset = ends(5, Outcome::Reset, None, 0.6);
+    measured.cuts = vec![cut(1, reset.opened_at.as_secs_f64() + 0.6, 30.0, CutHow::Abrupt)];
+    measured.waiting = vec![reset];
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn another_address_that_flows_shows_a_limit_per_client() {
+    let mut measured = refused();
+    measured.other_address = Some(OtherAddress { other: tries(3), own: tries(0), a_stream_ended: false });
+    assert_eq!(limit(&measured), only(LimitKind::RefusedPerClient));
+}
+
+#[test]
+fn luck_is_no_limit_per_client() {
+    for (other, own, a_stream_ended) in [(3, 1, false), (2, 0, false), (3, 0, true)] {
+        let mut measured = refused();
+        measured.other_address = Some(OtherAddress { other: tries(other), own: tries(own), a_stream_ended });
+        assert_eq!(limit(&measured), only(LimitKind::Refused), "{other} {own} {a_stream_ended}");
+    }
+}
+
+/// Idle and kept connections stop the page as streams do.
+pub fn connections() -> Measured {
+    let mut measured = both_stop(10, staircase(10, &[("/page", Some(10))]));
+    measured.waiting = vec![waits(11, Place::Kernel)];
+    measured
+}
+
+#[test]
+fn idle_and_kept_connections_that_stop_the_page_are_counted() {
+    assert_eq!(limit(&connections()), (LimitKind::Connections, vec![LimitKind::Descriptors]));
+    let mut known = connections();
+    known.listeners_at_limit = vec![listener("haproxy", 30, 1024)];
+    assert_eq!(limit(&known), only(LimitKind::Connections));
+    let mut refusing = known;
+    refusing.waiting = vec![ends(11, Outcome::Status, Some(503), 0.001)];
+    assert_eq!(limit(&refusing), only(LimitKind::Connections));
+}
+
+#[test]
+fn twice_as_many_idle_connections_count_as_well() {
+    let mut measured = connections();
+    measured.idle = vec![held(10, &[("/page", true)]), held(20, &[("/page", false)])];
+    assert_eq!(limit(&measured).0, LimitKind::Connections);
+}
+
+#[test]
+fn idle_connections_that_are_closed_for_a_page_are_counted() {
+    let mut measured = connections();
+    measured.idle = vec![HeldConnections { open_after: 9, ..held(10, &[("/page", true)]) }];
+    measured.kept = Some(closed_first(10));
+    assert_eq!(limit(&measured).0, LimitKind::Connections);
+}
+
+#[test]
+fn pages_that_are_closed_at_once_are_counted_connections() {
+    let mut measured = neither_stops(10, staircase(10, &[("/page", Some(10)), ("/up", Some(10))]));
+    let closed = |path| failed(path, PageOutcome::Closed, ms(1));
+    measured.climbs[0].tabs[9].pages = vec![closed("/page"), closed("/up")];
+    measured.waiting = vec![ends(11, Outcome::Closed, None, 0.001)];
+    assert_eq!(limit(&measured).0, LimitKind::Connections);
+    // One path answers: the server reads requests before it refuses them.
+    measured.climbs[0].tabs[9].pages = vec![closed("/page"), answered("/up")];
+    assert_eq!(limit(&measured), only(LimitKind::Refused));
+}
+
+#[test]
+fn idle_connections_alone_hold_workers() {
+    let mut measured = connections();
+    measured.kept = Some(held(10, &[("/page", true)]));
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+    measured.kept = Some(closed_first(10));
+    assert_eq!(limit(&measured), (LimitKind::Workers, vec![LimitKind::Connections]));
+}
+
+#[test]
+fn kept_connections_alone_hold_processes() {
+    let mut measured = connections();
+    measured.idle = vec![held(10, &[("/page", true)])];
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn idle_connections_that_a_worker_gives_up_show_a_late_page() {
+    let mut measured = connections();
+    let mut idle = HeldConnections { open_after: 6, ..held(10, &[("/page", true)]) };
+    idle.pages[0].1.time = secs(1.7);
+    measured.idle = vec![idle];
+    measured.kept = Some(held(10, &[("/page", true)]));
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn connections_of_a_process_at_its_limit_are_descriptors() {
+    let mut measured = connections();
+    measured.listeners_at_limit = vec![listener("master", 8, 1024), listener("puma", 38, 40)];
+    assert_eq!(limit(&measured), only(LimitKind::Descriptors));
+    measured.listeners_at_limit = vec![listener("puma", 37, 40)];
+    assert_eq!(limit(&measured), only(LimitKind::Connections));
+}
+
+#[test]
+fn workers_of_a_process_near_its_limit_are_workers() {
+    let mut measured = neither_stops(10, connections());
+    measured.listeners_at_limit = vec![listener("puma", 39, 40)];
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn a_page_that_only_a_cache_answers_has_stopped() {
+    let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
+    measured.waiting = vec![waits(5, Place::Read)];
+    assert_eq!(limit(&measured), only(LimitKind::StreamCapWaits));
+    measured.uncached_pages = vec![UncachedPage { path: "/page".to_owned(), plain: true, uncached: true }];
+    assert_eq!(limit(&measured), only(LimitKind::StreamCapWaits));
+    measured.uncached_pages[0].uncached = false;
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
+fn tabs_that_end_late_beside_pages_that_answer_wait_for_a_limit_of_their_own() {
+    let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
+    measured.waiting = [3.0, 3.0].map(|after| ends(5, Outcome::Status, Some(503), after)).to_vec();
+    assert_eq!(limit(&measured), (LimitKind::StreamCapWaits, vec![LimitKind::QueueTimeout]));
+}
+
+/// 40 streams flow, each with an event every 1.9 s in place of 1.0 s.
+pub fn shared_slots() -> Measured {
+    let mut measured = without_limit(40, &[("/page", None)]);
+    measured.crowded_gaps = [1.7, 1.8, 1.9, 1.9, 2.0].map(secs).to_vec();
+    measured.lone_gaps = [1.0, 1.01].map(secs).to_vec();
+    measured
+}
+
+#[test]
+fn gaps_that_grow_with_the_tabs_are_shared_slots() {
+    let measured = shared_slots();
+    assert_eq!(limit(&measured), only(LimitKind::SharedSlots));
+    let findings = infer(&measured);
+    assert_eq!(findings.limit.as_ref().unwrap().evidence["slots"], 21);
+    assert_eq!(
+        verdict(&measured, &findings),
+        "40 streams flow at the same time, but they share about 21 slots: an event comes every 1.9 s, alone every 1.0 s."
+    );
+}
+
+#[test]
+fn gaps_of_a_busy_machine_are_no_shared_slots() {
+    let mut measured = shared_slots();
+    measured.lone_gaps = [1.0, 1.9].map(secs).to_vec();
+    assert_eq!(limit(&measured), only(LimitKind::NoneFound));
+    let mut measured = shared_slots();
+    measured.crowded_gaps = vec![secs(1.1); 5];
+    assert_eq!(limit(&measured), only(LimitKind::NoneFound));
+}
+
+#[test]
+fn a_second_connection_that_flows_shows_the_limit_of_http2() {
+    let mut measured = without_limit(40, &[("/page", None)]);
+    let http2 = Http2 {
+        announced: Some(8),
+        reached: 8,
+        stopped_by: Some(Http2Stop::Settings),
+        second_connection: Some(true),
+        ..Http2::default()
+    };
+    measured.http2 = Some(http2.clone());
+    assert_eq!(limit(&measured), only(LimitKind::Http2Streams));
+    measured.http2 = Some(Http2 { announced: Some(128), reached: 40, stopped_by: None, ..http2.clone() });
+    assert_eq!(limit(&measured), only(LimitKind::NoneFound));
+    measured.http2 = Some(Http2 { second_connection: Some(false), ..http2 });
+    assert_eq!(limit(&measured), only(LimitKind::NoneFound));
+}
+
+#[test]
+fn slower_pages_are_said_beside_no_limit() {
+    let mut measured = without_limit(40, &[("/page", None)]);
+    measured.climbs[0].tabs[39].pages[0].asks[0].time = ms(57);
+    let findings = infer(&measured);
+    assert_eq!(findings.limit.as_ref().unwrap().evidence["slower"], true);
+    assert_eq!(
+        verdict(&measured, &findings),
+        "40 streams flow at the same time, and every page answers, though more slowly."
+    );
+    measured.climbs[0].tabs[39].pages[0].asks[0].time = ms(56);
+    assert_eq!(infer(&measured).limit.unwrap().evidence["slower"], false);
+}
+
+#[test]
+fn a_page_that_stops_beside_streams_that_all_flow_is_a_limit() {
+    let measured = without_limit(40, &[("/page", Some(8)), ("/up", None)]);
+    assert_eq!(limit(&measured).0, LimitKind::Workers);
+}

@@ -1,0 +1,219 @@
+//! A run in a few words.
+//!
+//! `staircase(4, &[("/page", Some(4))])` is four streams, the page of which stops beside the fourth. What waits beyond
+//! them, and every experiment, is added as a field.
+
+use std::time::Duration;
+
+use crate::lab::probe::measured::{
+    Baseline, Climb, Cut, CutHow, HeldConnections, Listener, Measured, Moment, Outcome, PageAsk, PageAsks,
+    PageOutcome, Place, SlotReturn, StatFigures, Statistics, Tab, Target, Tries, Unit,
+};
+
+/// The usual time of a page.
+pub const BASELINE: Duration = Duration::from_millis(2);
+
+/// The interval at which tabs are opened.
+pub const STEP: Duration = Duration::from_millis(500);
+
+/// How long a tab waits without an event.
+pub const WATCH: Duration = Duration::from_secs(12);
+
+pub fn secs(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+pub fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// So many streams flow beside these paths; each path stops at a stream, or never. A limit is met; [`without_limit`]
+/// takes it back.
+pub fn staircase(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
+    let baseline = paths.iter().map(|(path, _)| baseline(path)).collect();
+    let tabs =
+        (1..=streams).map(|number| Tab { pages: pages_beside(number, paths), ..flows(number, 1) }).collect();
+    let pages_until = paths.iter().filter_map(|(_, stop)| *stop).min().map_or(streams, |stop| stop - 1);
+    let climb = Climb { streams, pages_until: pages_until.min(streams), tabs, met_a_limit: true };
+    let target = Target {
+        url: "http://127.0.0.1:9292/stream".to_owned(),
+        method: "GET".to_owned(),
+        http: "1.1".to_owned(),
+        unit: Some(Unit::Sse),
+        tabs: 40,
+        patience: WATCH,
+        ..Target::default()
+    };
+    Measured { target, baseline, climbs: vec![climb], watched: secs(33.0), ..Measured::default() }
+}
+
+/// Every tab flows.
+pub fn without_limit(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
+    let mut measured = staircase(streams, paths);
+    measured.climbs[0].met_a_limit = false;
+    measured.target.tabs = streams;
+    measured.watched = WATCH;
+    measured
+}
+
+/// No stream delivers an event; the paths stop at a stream, or never, and one more tab is open.
+pub fn blind(held: usize, paths: &[(&str, Option<usize>)]) -> Measured {
+    let mut measured = staircase(held, paths);
+    measured.is_blind = true;
+    let climb = &mut measured.climbs[0];
+    climb.streams = 0;
+    for tab in &mut climb.tabs {
+        tab.outcome = Outcome::NoEvent;
+        tab.first_event = None;
+        tab.watched = WATCH;
+    }
+    measured
+}
+
+pub fn baseline(path: &str) -> Baseline {
+    Baseline { path: path.to_owned(), status: 200, time: BASELINE }
+}
+
+fn pages_beside(number: usize, paths: &[(&str, Option<usize>)]) -> Vec<PageAsks> {
+    // A path that is dead is not asked again.
+    let asked = paths.iter().filter(|(_, stop)| stop.is_none_or(|stop| number <= stop));
+    asked
+        .map(|(path, stop)| if *stop == Some(number) { dead(path, Place::Kernel) } else { answered(path) })
+        .collect()
+}
+
+/// Answered three times of three.
+pub fn answered(path: &str) -> PageAsks {
+    page(path, [ask(PageOutcome::Answered, BASELINE); 3])
+}
+
+/// Never answered: nothing came.
+pub fn dead(path: &str, place: Place) -> PageAsks {
+    page(path, [PageAsk { place: Some(place), ..ask(PageOutcome::Nothing, secs(3.0)) }; 3])
+}
+
+/// Three asks that ended alike.
+pub fn failed(path: &str, outcome: PageOutcome, time: Duration) -> PageAsks {
+    page(path, [ask(outcome, time); 3])
+}
+
+/// Answered once of three times.
+pub fn partial(path: &str) -> PageAsks {
+    page(path, [ask(PageOutcome::Answered, BASELINE), unanswered(Place::Kernel), unanswered(Place::Kernel)])
+}
+
+pub fn page(path: &str, asks: [PageAsk; 3]) -> PageAsks {
+    PageAsks { path: path.to_owned(), asks: asks.to_vec() }
+}
+
+pub fn ask(outcome: PageOutcome, time: Duration) -> PageAsk {
+    PageAsk { outcome, time, place: None }
+}
+
+pub fn unanswered(place: Place) -> PageAsk {
+    PageAsk { place: Some(place), ..ask(PageOutcome::Nothing, secs(3.0)) }
+}
+
+/// A tab that flows, with its first event after so many milliseconds.
+pub fn flows(number: usize, first_event_ms: u64) -> Tab {
+    Tab {
+        number,
+        opened_at: STEP * number as u32,
+        outcome: Outcome::Flows,
+        status: Some(200),
+        first_byte: Some(ms(first_event_ms)),
+        first_event: Some(ms(first_event_ms)),
+        watched: secs(30.0),
+        ..Tab::default()
+    }
+}
+
+/// A tab that waits to the end of the watch.
+pub fn waits(number: usize, place: Place) -> Tab {
+    Tab { number, opened_at: STEP * number as u32, watched: WATCH, place: Some(place), ..Tab::default() }
+}
+
+/// A tab that the server ends without an event.
+pub fn ends(number: usize, outcome: Outcome, status: Option<u16>, after: f64) -> Tab {
+    Tab {
+        number,
+        opened_at: STEP * number as u32 * 10,
+        outcome,
+        status,
+        first_byte: status.map(|_| secs(after)),
+        ended: Some(secs(after)),
+        ..Tab::default()
+    }
+}
+
+/// So many connections, all of which stay open; each path is answered or not.
+pub fn held(n: usize, pages: &[(&str, bool)]) -> HeldConnections {
+    let outcome = |is_answered| match is_answered {
+        true => ask(PageOutcome::Answered, BASELINE),
+        false => unanswered(Place::Kernel),
+    };
+    HeldConnections {
+        n,
+        open_before: n,
+        open_after: n,
+        pages: pages.iter().map(|(path, is_answered)| ((*path).to_owned(), outcome(*is_answered))).collect(),
+        place: None,
+    }
+}
+
+/// So many connections that the server closed before the page was asked.
+pub fn closed_first(n: usize) -> HeldConnections {
+    HeldConnections { open_before: 0, open_after: 0, ..held(n, &[("/page", true)]) }
+}
+
+/// Neither experiment stops `/page`.
+pub fn neither_stops(n: usize, measured: Measured) -> Measured {
+    let free = held(n, &[("/page", true)]);
+    Measured { idle: vec![free.clone()], kept: Some(free), ..measured }
+}
+
+/// Both experiments stop `/page`.
+pub fn both_stop(n: usize, measured: Measured) -> Measured {
+    let full = held(n, &[("/page", false)]);
+    Measured { idle: vec![full.clone()], kept: Some(full), ..measured }
+}
+
+/// Slots that returned after so many seconds.
+pub fn slots(after: &[f64]) -> Vec<SlotReturn> {
+    use crate::lab::probe::measured::CloseBy::{Fin, Rst};
+    let by = [Fin, Fin, Rst];
+    let slots = after.iter().zip(by);
+    slots
+        .map(|(after, by)| SlotReturn { by, after: Some(secs(*after)), ends_between: 0, is_void: false })
+        .collect()
+}
+
+/// A stream that the server ended.
+pub fn cut(tab: usize, at: f64, age: f64, how: CutHow) -> Cut {
+    Cut { tab, at: secs(at), age: secs(age), how, is_polite: false }
+}
+
+pub fn tries(flowed: usize) -> Tries {
+    Tries { flowed, of: 3 }
+}
+
+/// Puma's statistics: before the first tab with all threads free, and at the limit with this capacity.
+pub fn puma(threads: u64, capacity_at_limit: u64) -> Vec<Statistics> {
+    let figures = |capacity| StatFigures {
+        program: "Puma".to_owned(),
+        max_threads: Some(threads),
+        running: Some(threads),
+        busy_threads: None,
+        backlog: Some(0),
+        pool_capacity: Some(capacity),
+    };
+    vec![
+        Statistics { moment: Moment::Before, figures: Some(figures(threads)) },
+        Statistics { moment: Moment::AtLimit, figures: Some(figures(capacity_at_limit)) },
+    ]
+}
+
+/// A process with so many descriptors of its limit.
+pub fn listener(name: &str, descriptors: usize, limit: u64) -> Listener {
+    Listener { pid: 4242, name: name.to_owned(), threads: 9, descriptors, limit }
+}
