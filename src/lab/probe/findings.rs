@@ -107,7 +107,7 @@ pub struct Findings {
     pub behind: bool,
     /// In the order of [`NoteKind`].
     pub notes: Vec<Finding<NoteKind>>,
-    /// Lines of advice that are no finding, such as a cookie that the server sets.
+    /// Lines of advice that are not findings, such as a cookie that the server sets.
     pub advice: Vec<String>,
 }
 
@@ -140,7 +140,7 @@ pub fn infer(measured: &Measured) -> Findings {
     Findings { limit, or, behind, notes, advice: advice(measured) }
 }
 
-/// Lines that are no finding.
+/// Lines that are not findings.
 fn advice(measured: &Measured) -> Vec<String> {
     let target = &measured.target;
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! What several rules ask of the measurements, each question once.
+//! The questions that several rules ask of the measurements, each once.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Extent {
     }
 }
 
-/// What became of the tab beyond the last that flowed.
+/// The outcome of the tab beyond the last that flowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextTab {
     /// Every tab flowed.
@@ -65,7 +65,7 @@ pub(super) struct CommonEnd<'a> {
     pub pages: Vec<(&'a str, PageAsk)>,
 }
 
-/// What one path does beside the streams.
+/// The answers of one path beside the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathBeside<'a> {
     pub path: &'a str,
@@ -134,7 +134,7 @@ impl<'a> Facts<'a> {
         waiting.iter().find(|tab| !self.ends_with_a_cut(tab)).or(waiting.first())
     }
 
-    /// What became of it.
+    /// The outcome of that tab.
     pub(super) fn next(&self) -> NextTab {
         match self.next_tab() {
             Some(tab) => self.fate(tab),
@@ -143,7 +143,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// What became of a tab beyond the last that flowed. One that got an event later has taken over a slot: it
+    /// The outcome of a tab beyond the last that flowed. One that got an event later has taken over a slot: it
     /// waited.
     pub(super) fn fate(&self, tab: &Tab) -> NextTab {
         if tab.first_event.is_some() || matches!(tab.outcome, Outcome::Flows | Outcome::Late | Outcome::Cut) {
@@ -305,7 +305,7 @@ impl<'a> Facts<'a> {
         })
     }
 
-    /// The process of the listener that has no descriptor left, give or take two.
+    /// The process of the listener that has used up its descriptors, give or take two.
     pub(super) fn full_listener(&self) -> Option<&'a Listener> {
         let full = |listener: &&Listener| {
             listener.limit > 0 && listener.descriptors as u64 + SPARE_DESCRIPTORS >= listener.limit
@@ -354,7 +354,7 @@ impl<'a> Facts<'a> {
 }
 
 /// When a tab without an event ended, from the first SYN. A status counts from its first byte on; a handshake
-/// that does not finish is no end.
+/// that does not finish is not an end.
 pub(super) fn end_of(tab: &Tab) -> Option<Duration> {
     if tab.first_event.is_some() {
         return None;

@@ -1,5 +1,8 @@
 //! The table of kinds: names, what each means, and what shows it. `docs/probe-kinds.md` is generated from it.
 
+mod limits;
+mod notes;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -61,221 +64,6 @@ impl KindRow {
         let shown: Vec<String> = [act, command, fix].into_iter().flatten().collect();
         let shown = if shown.is_empty() { "–".to_owned() } else { shown.join(", ") };
         format!("| `{}` | {} | {shown} |\n", self.name, self.means)
-    }
-}
-
-impl LimitKind {
-    /// All kinds, in the order in which their rules are tried.
-    pub const ALL: [LimitKind; 14] = [
-        LimitKind::SessionLock,
-        LimitKind::BlockedLoop,
-        LimitKind::OneAtATime,
-        LimitKind::DatabasePool,
-        LimitKind::QueueTimeout,
-        LimitKind::RefusedPerClient,
-        LimitKind::Connections,
-        LimitKind::Descriptors,
-        LimitKind::Refused,
-        LimitKind::Workers,
-        LimitKind::StreamCapWaits,
-        LimitKind::SharedSlots,
-        LimitKind::Http2Streams,
-        LimitKind::NoneFound,
-    ];
-
-    fn row(self) -> KindRow {
-        match self {
-            LimitKind::SessionLock => KindRow::new(
-                "session-lock",
-                "Requests with the same session cookie wait for each other; another session is served.",
-            ),
-            LimitKind::BlockedLoop => KindRow::new(
-                "blocked-loop",
-                "The first stream delivers no event, and the server accepts no further connection: the \
-                 stream's loop runs inside the event loop.",
-            ),
-            LimitKind::OneAtATime => KindRow::new(
-                "one-at-a-time",
-                "One stream occupies the server: the next tab and the pages wait until it ends.",
-            )
-            .acts(&[1]),
-            LimitKind::DatabasePool => KindRow::new(
-                "database-pool",
-                "Streams hold all database connections: further tabs and pages that query fail after the \
-                 pool's timeout.",
-            )
-            .acts(&[6]),
-            LimitKind::QueueTimeout => KindRow::new(
-                "queue-timeout",
-                "Tabs and pages wait in a queue, which turns them away after a fixed time.",
-            )
-            .fix("cap")
-            .command("ninetabs serve --fix cap"),
-            LimitKind::RefusedPerClient => KindRow::new(
-                "refused-per-client",
-                "A limit per client address: further tabs are refused, and another address is served.",
-            )
-            .fix("shared-worker"),
-            LimitKind::Connections => KindRow::new(
-                "connections",
-                "The server counts connections: idle ones and kept ones stop the pages as streams do.",
-            )
-            .fix("shared-worker")
-            .command("ninetabs serve --max-connections 8"),
-            LimitKind::Descriptors => KindRow::new(
-                "descriptors",
-                "The server's process has as many open descriptors as its limit permits.",
-            )
-            .command("ninetabs serve --max-connections 8"),
-            LimitKind::Refused => {
-                KindRow::new("refused", "A further stream is refused at once, although nothing waits.")
-                    .fix("cap")
-                    .command("ninetabs serve --fix cap")
-            }
-            LimitKind::Workers => KindRow::new(
-                "workers",
-                "Streams hold all threads or processes: the next tab and the pages wait.",
-            )
-            .acts(&[1, 2])
-            .fix("reaper"),
-            LimitKind::StreamCapWaits => KindRow::new(
-                "stream-cap-waits",
-                "Streams have a limit or a pool of their own: the next one waits, and all pages answer.",
-            )
-            .fix("io-threads")
-            .command("ninetabs serve --fix io-threads"),
-            LimitKind::SharedSlots => KindRow::new(
-                "shared-slots",
-                "All tabs flow, but they take turns: the gap between events grows with the number of tabs.",
-            )
-            .fix("push"),
-            LimitKind::Http2Streams => KindRow::new(
-                "http2-streams",
-                "One HTTP/2 connection carries no further stream, and a second connection does.",
-            )
-            .fix("shared-worker"),
-            LimitKind::NoneFound => {
-                KindRow::new("none-found", "All tabs flow at the same time, and every page answers.")
-                    .acts(&[3])
-            }
-        }
-    }
-}
-
-impl NoteKind {
-    /// All kinds, in the order in which they are listed.
-    pub const ALL: [NoteKind; 21] = [
-        NoteKind::Buffered,
-        NoteKind::Quiet,
-        NoteKind::Compressed,
-        NoteKind::Lumps,
-        NoteKind::LateFirstEvent,
-        NoteKind::Grows,
-        NoteKind::Cut,
-        NoteKind::SlotReturn,
-        NoteKind::Leak,
-        NoteKind::ZombiesStay,
-        NoteKind::ZombiesFreed,
-        NoteKind::SeveralQueues,
-        NoteKind::QueueFull,
-        NoteKind::AcceptQueue,
-        NoteKind::Cached,
-        NoteKind::StatsDisagree,
-        NoteKind::StatsSilent,
-        NoteKind::BrowsersSix,
-        NoteKind::OwnLimit,
-        NoteKind::NotAStream,
-        NoteKind::Unreachable,
-    ];
-
-    fn row(self) -> KindRow {
-        match self {
-            NoteKind::Buffered => KindRow::new(
-                "buffered",
-                "The server runs streams whose events are held back on their way to the client.",
-            )
-            .acts(&[7]),
-            NoteKind::Quiet => KindRow::new(
-                "quiet",
-                "The stream's first event comes alone after more than 12 s: there is nothing to send.",
-            ),
-            NoteKind::Compressed => KindRow::new(
-                "compressed",
-                "The stream delivers no event where the client accepts compression.",
-            ),
-            NoteKind::Lumps => KindRow::new(
-                "lumps",
-                "The body arrives in pieces of the size of a buffer, not event by event.",
-            ),
-            NoteKind::LateFirstEvent => KindRow::new(
-                "late-first-event",
-                "The first event of each tab comes after the same delay, also on an idle server.",
-            ),
-            NoteKind::Grows => KindRow::new(
-                "grows",
-                "Some tabs or pages took longer while the server started threads or processes.",
-            )
-            .command("ninetabs serve --threads 0:8"),
-            NoteKind::Cut => {
-                KindRow::new("cut", "The server ended streams at the same age.").acts(&[5]).fix("reaper")
-            }
-            NoteKind::SlotReturn => {
-                KindRow::new("slot-return", "The time after which a closed stream's slot serves another tab.")
-                    .acts(&[2])
-                    .fix("reaper")
-            }
-            NoteKind::Leak => {
-                KindRow::new("leak", "The server did not recover after all clients had left.").acts(&[4, 7])
-            }
-            NoteKind::ZombiesStay => KindRow::new(
-                "zombies-stay",
-                "Clients that stopped reading kept their slots for as long as they were watched.",
-            )
-            .acts(&[4]),
-            NoteKind::ZombiesFreed => {
-                KindRow::new("zombies-freed", "The server freed the slots of clients that stopped reading.")
-                    .acts(&[4])
-            }
-            NoteKind::SeveralQueues => KindRow::new(
-                "several-queues",
-                "Requests wait in several queues: one can be full while another is free.",
-            )
-            .fix("other-server"),
-            NoteKind::QueueFull => {
-                KindRow::new("queue-full", "After some waiting requests, the queue refuses the next one.")
-                    .acts(&[4])
-            }
-            NoteKind::AcceptQueue => KindRow::new(
-                "accept-queue",
-                "The kernel's queue of connections is full: a further connection does not complete.",
-            )
-            .acts(&[4]),
-            NoteKind::Cached => {
-                KindRow::new("cached", "A cache answers in place of the application.").fix("poll")
-            }
-            NoteKind::StatsDisagree => KindRow::new(
-                "stats-disagree",
-                "The server's statistics report free capacity while the next tab waits.",
-            )
-            .acts(&[6]),
-            NoteKind::StatsSilent => {
-                KindRow::new("stats-silent", "The server's statistics did not answer at the limit.")
-            }
-            NoteKind::BrowsersSix => KindRow::new(
-                "browsers-six",
-                "Tabs of one browser stop at six streams on any server that speaks HTTP/1.1.",
-            )
-            .acts(&[3]),
-            NoteKind::OwnLimit => {
-                KindRow::new("own-limit", "The machine that probes has no descriptor or port left.")
-            }
-            NoteKind::NotAStream => {
-                KindRow::new("not-a-stream", "The response has no event, and its body ended.")
-            }
-            NoteKind::Unreachable => {
-                KindRow::new("unreachable", "There is no connection, or no byte of an answer.")
-            }
-        }
     }
 }
 
@@ -473,6 +261,7 @@ mod tests {
     fn the_documentation_has_the_list_that_the_code_generates() {
         let path = root().join("docs/probe-kinds.md");
         let page = fs::read_to_string(&path).unwrap();
-        assert_eq!(page, kinds_markdown(), "{} differs from kinds_markdown()", path.display());
+        let expected = kinds_markdown();
+        assert!(page == expected, "{} is out of date. Its content has to be:\n{expected}", path.display());
     }
 }

@@ -53,7 +53,7 @@ pub enum NotMeasured {
 ///
 /// # Errors
 ///
-/// The reason, if the findings have no limit: exit status 3, or 130 for [`NotMeasured::Interrupted`].
+/// The reason, if the findings lack a limit: exit status 3, or 130 for [`NotMeasured::Interrupted`].
 pub fn is_measured(measured: &Measured, findings: &Findings) -> Result<(), NotMeasured> {
     match findings.limit {
         Some(_) => Ok(()),
@@ -61,7 +61,7 @@ pub fn is_measured(measured: &Measured, findings: &Findings) -> Result<(), NotMe
     }
 }
 
-/// Why there can be no limit.
+/// The reason why a limit cannot be named.
 pub(super) fn obstacle(measured: &Measured, facts: Option<&Facts<'_>>) -> Option<NotMeasured> {
     if let Some(stopped) = &measured.stopped
         && let Some(why) = by_an_early_end(stopped, facts)

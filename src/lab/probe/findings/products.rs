@@ -100,7 +100,7 @@ pub(super) enum Runtime {
     DotNet,
 }
 
-/// What was recognized.
+/// The server, as far as it was recognized.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recognized {
     /// The program that answers: by the statistics, the `Server` header, or the listener's name.
@@ -163,7 +163,7 @@ fn runtime_of_cookie(name: &str) -> Option<Runtime> {
     })
 }
 
-/// What programs of this kind serve.
+/// The language of the applications that a program serves.
 fn runtime_of(product: Product) -> Option<Runtime> {
     Some(match product {
         Puma | Unicorn | Passenger | Falcon | Thin | WebRick => Runtime::Ruby,
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(by_header("Apache-Coyote/1.1"), Some(Tomcat));
         assert_eq!(by_header("Apache/2.4.57 (Debian)"), Some(Apache));
         assert_eq!(by_header("Microsoft-IIS/10.0"), Some(Iis));
-        assert_eq!(by_header("something of ours"), None);
+        assert_eq!(by_header("custom"), None);
     }
 
     #[test]

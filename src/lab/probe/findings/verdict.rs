@@ -73,7 +73,7 @@ fn nothing_flows(facts: &Facts<'_>) -> String {
 /// How many streams flow, and beside how many the pages answer.
 fn counted(facts: &Facts<'_>, kind: LimitKind, findings: &Findings) -> String {
     let is_cut = findings.note(NoteKind::Cut).is_some();
-    let when = if is_cut { "at a time" } else { "at the same time" };
+    let when = if is_cut || facts.streams().high == 1 { "at a time" } else { "at the same time" };
     format!("{} {when}; {}.", streams(facts.streams()), pages(facts, kind, is_cut))
 }
 
@@ -130,8 +130,10 @@ fn cut_ages(findings: &Findings) -> Option<String> {
     }
     let low = cut.evidence.get("low_s")?.as_f64()?;
     let high = cut.evidence.get("high_s")?.as_f64()?;
-    let (low, high) = (low.floor(), high.ceil());
-    let ages =
-        if high - low < 2.0 { format!("about {high:.0} s") } else { format!("{low:.0} to {high:.0} s") };
+    let ages = if high - low < 1.0 {
+        format!("about {:.0} s", (low + high) / 2.0)
+    } else {
+        format!("{:.0} to {:.0} s", low.floor(), high.ceil())
+    };
     Some(format!(" Each is cut after {ages}."))
 }

@@ -1,4 +1,4 @@
-//! What belongs to the client's side and to the run itself.
+//! Notes about the client's side and about the run itself.
 
 use super::super::super::measured::{Measured, Stopped};
 use super::super::evidence::Evidence;
@@ -31,7 +31,7 @@ pub(super) fn of_an_early_end(measured: &Measured) -> Option<Finding<NoteKind>> 
         )),
         Stopped::NotAStream { what } => Some(NoteKind::NotAStream.found(
             Evidence::new().with("response", &**what),
-            format!("the response has no event, and its body ended: {what}."),
+            format!("the response ended without an event: {what}."),
             "Check the URL, and whether the stream needs a header, a cookie or another method (-H, --cookie, -X).",
         )),
         Stopped::Unreachable { why } => Some(NoteKind::Unreachable.found(

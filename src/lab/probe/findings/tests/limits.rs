@@ -1,4 +1,4 @@
-//! A run for every limit, and what is next to it.
+//! A run for every limit, and its near misses.
 
 use super::super::{LimitKind, infer, is_measured, verdict};
 use super::literals::*;
@@ -108,14 +108,14 @@ fn a_single_path_that_fails_after_the_same_time_shows_a_database_pool() {
 }
 
 #[test]
-fn a_single_end_has_no_common_time() {
+fn a_single_end_does_not_make_a_common_time() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
     measured.waiting = vec![waits(6, Place::Read), ends(7, Outcome::Empty, Some(200), 5.0)];
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
 
 #[test]
-fn ends_after_different_times_have_no_common_time() {
+fn ends_after_different_times_do_not_make_a_common_time() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
     measured.waiting = [2.0, 4.0, 7.0].map(|after| ends(6, Outcome::Empty, Some(200), after)).to_vec();
     assert_eq!(limit(&measured), only(LimitKind::Workers));
@@ -152,12 +152,12 @@ fn a_proxys_status_after_the_same_time_is_a_queue_timeout() {
 }
 
 #[test]
-fn a_500_after_the_same_time_is_no_queue_timeout() {
+fn a_500_after_the_same_time_is_not_a_queue_timeout() {
     assert_eq!(limit(&queue_timeout(500)), only(LimitKind::DatabasePool));
 }
 
 #[test]
-fn tabs_that_end_as_a_stream_is_cut_are_no_queue_timeout() {
+fn tabs_that_end_as_a_stream_is_cut_are_not_a_queue_timeout() {
     use crate::lab::probe::measured::CutHow;
     let mut measured = neither_stops(4, queue_timeout(503));
     measured.late_page = None;
@@ -195,7 +195,7 @@ fn a_refusal_after_a_page_waited_is_a_full_queue_of_workers() {
 }
 
 #[test]
-fn a_reset_at_the_moment_of_a_cut_is_no_refusal() {
+fn a_reset_at_the_moment_of_a_cut_is_not_a_refusal() {
     use crate::lab::probe::measured::CutHow;
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
     let reset = ends(5, Outcome::Reset, None, 0.6);
@@ -212,7 +212,7 @@ fn another_address_that_flows_shows_a_limit_per_client() {
 }
 
 #[test]
-fn luck_is_no_limit_per_client() {
+fn luck_is_not_a_limit_per_client() {
     for (other, own, a_stream_ended) in [(3, 1, false), (2, 0, false), (3, 0, true)] {
         let mut measured = refused();
         measured.other_address = Some(OtherAddress { other: tries(other), own: tries(own), a_stream_ended });
@@ -346,7 +346,7 @@ fn gaps_that_grow_with_the_tabs_are_shared_slots() {
 }
 
 #[test]
-fn gaps_of_a_busy_machine_are_no_shared_slots() {
+fn gaps_of_a_busy_machine_are_not_shared_slots() {
     let mut measured = shared_slots();
     measured.lone_gaps = [1.0, 1.9].map(secs).to_vec();
     assert_eq!(limit(&measured), only(LimitKind::NoneFound));

@@ -1,7 +1,7 @@
 //! A run in a few words.
 //!
-//! `staircase(4, &[("/page", Some(4))])` is four streams, the page of which stops beside the fourth. What waits beyond
-//! them, and every experiment, is added as a field.
+//! `staircase(4, &[("/page", Some(4))])` is four streams, the page of which stops beside the fourth. Waiting tabs and
+//! experiments are added as fields.
 
 use std::time::Duration;
 

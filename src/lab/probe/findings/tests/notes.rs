@@ -188,7 +188,7 @@ fn a_void_return_is_not_measured() {
 }
 
 #[test]
-fn what_does_not_come_back_after_everyone_left_is_a_leak() {
+fn a_page_or_stream_that_does_not_come_back_is_a_leak() {
     let free = |page: Option<f64>, stream: Option<f64>| {
         let free = Free { page: page.map(secs), stream: stream.map(secs) };
         Measured { free: Some(free), ..four() }
@@ -331,7 +331,7 @@ fn more_than_five_streams_meet_the_browsers_six() {
 }
 
 #[test]
-fn a_tab_that_took_over_a_slot_is_no_growth() {
+fn a_tab_that_took_over_a_slot_is_not_growth() {
     let mut measured = first_events([10, 11, 12, 11]);
     measured.climbs[0].tabs[1] = Tab { saw_a_cut: true, ..flows(2, 2500) };
     has_not(&measured, NoteKind::Grows);

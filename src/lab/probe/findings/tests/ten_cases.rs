@@ -1,4 +1,4 @@
-//! What was measured in ten real set-ups, and what has to be found.
+//! The measurements of ten real set-ups, and the findings that they have to give.
 
 use super::super::{Findings, LimitKind, NoteKind, infer, is_measured, verdict};
 use super::literals::*;
@@ -24,7 +24,7 @@ fn first_events(measured: &mut Measured, milliseconds: &[u64]) {
 }
 
 #[test]
-fn node_has_no_limit() {
+fn node_holds_all_tabs() {
     let measured = without_limit(40, &[("/page", None)]);
     let (kind, or, notes, findings) = found(&measured);
     assert_eq!((kind, or), (LimitKind::NoneFound, vec![]));
@@ -134,7 +134,7 @@ fn flask_dev_1_serves_one_at_a_time() {
     let (kind, or, notes, findings) = found(&measured);
     assert_eq!((kind, or), (LimitKind::OneAtATime, vec![]));
     assert_eq!(notes, [NoteKind::SlotReturn]);
-    assert_eq!(verdict(&measured, &findings), "1 stream at the same time; no page answers beside it.");
+    assert_eq!(verdict(&measured, &findings), "1 stream at a time; no page answers beside it.");
     assert!(findings.limit.unwrap().remedy.contains("threaded=True"));
 }
 
@@ -252,4 +252,14 @@ fn puma5_fd40_is_out_of_descriptors() {
     let limit = findings.limit.unwrap();
     assert!(limit.text.contains("40 of 40 descriptors"), "{}", limit.text);
     assert!(limit.remedy.contains("LimitNOFILE="), "{}", limit.remedy);
+}
+
+#[test]
+fn streams_that_are_cut_within_a_second_have_one_age() {
+    let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
+    measured.waiting = vec![waits(6, Place::Kernel)];
+    measured.cuts = [30.0, 30.1, 30.4].map(|age| cut(1, 35.0 + age, age, CutHow::Clean)).to_vec();
+    let findings = infer(&measured);
+    let text = verdict(&measured, &findings);
+    assert_eq!(text, "5 streams at a time; pages answer beside 4. Each is cut after about 30 s.");
 }

@@ -1,0 +1,147 @@
+//! Remedies of notes.
+
+use std::time::Duration;
+
+use super::super::evidence::time;
+use super::super::products::Product::*;
+use super::super::products::Recognized;
+
+pub(in super::super) fn buffered(recognized: &Recognized) -> String {
+    match recognized.product {
+        Some(Nginx) => "Send X-Accel-Buffering: no, or set proxy_buffering off. Then probe again: the limit stays.",
+        Some(Apache) => "Set flushpackets=on on the ProxyPass line, and exclude the stream from mod_deflate.",
+        Some(Caddy) => "Set flush_interval -1 in reverse_proxy.",
+        Some(HaProxy) => "Remove option http-buffer-request and compression for the stream.",
+        Some(Varnish) => "Set beresp.do_stream = true, or pass the stream with return (pipe).",
+        Some(PhpFpm | PhpCli) => "Call ob_end_flush() and flush() after each event; behind nginx, set fastcgi_buffering off.",
+        Some(Puma | Ninetabs) => "Look for what computes an ETag or a length of the body: set Last-Modified, or Rack::ETag \
+                                  holds the stream back.",
+        _ => "Send X-Accel-Buffering: no, or switch the proxy's buffering off. Inside the application, look for what \
+              computes an ETag or a length, and for output buffers.",
+    }
+    .to_owned()
+}
+
+pub(in super::super) fn compressed(recognized: &Recognized) -> String {
+    match recognized.product {
+        Some(Nginx) => "Leave text/event-stream out of gzip_types.",
+        Some(Apache) => "Set SetEnvIf Request_URI the stream's path no-gzip, or leave it out of AddOutputFilterByType DEFLATE.",
+        Some(Caddy) => "Leave text/event-stream out of encode's match.",
+        Some(Tomcat) => "Leave text/event-stream out of compressibleMimeType.",
+        Some(Node) => "Leave text/event-stream out of compression()'s filter, or call res.flush() after each event.",
+        Some(Puma | Ninetabs | Unicorn | Falcon) => "Leave text/event-stream out of Rack::Deflater, or flush after each event.",
+        _ => "Leave text/event-stream out of the compression, or flush it after each event.",
+    }
+    .to_owned()
+}
+
+pub(in super::super) fn late_first_event(recognized: &Recognized) -> String {
+    if recognized.is_puma_by_statistics() {
+        return "It is Puma's, once per stream: see docs/puma.md.".to_owned();
+    }
+    String::new()
+}
+
+pub(in super::super) fn grows(recognized: &Recognized) -> String {
+    match recognized.product {
+        Some(Puma) => "Set the minimum of threads to the maximum (-t 8:8), and preload workers.",
+        Some(Ninetabs) => "Set the minimum of threads to the maximum (--threads 8:8).",
+        Some(Apache) => "Raise MinSpareServers or MinSpareThreads, and StartServers.",
+        Some(PhpFpm) => "Set pm = static, or raise pm.min_spare_servers.",
+        Some(Passenger) => "Set passenger_min_instances to the maximum of the pool.",
+        Some(Uwsgi) => "Set a fixed number of processes in place of cheaper.",
+        Some(Tomcat) => "Raise minSpareThreads.",
+        Some(Kestrel | Iis) => "Raise ThreadPool.SetMinThreads.",
+        _ => "Keep more spare threads or processes, or a fixed number.",
+    }
+    .to_owned()
+}
+
+pub(in super::super) fn cut(recognized: &Recognized, how: &str, age: Option<Duration>) -> String {
+    if how == "finished" {
+        return "The streams finish by themselves. To measure a limit, ask for an answer that lasts longer."
+            .to_owned();
+    }
+    let age = age.map_or_else(|| "that age".to_owned(), time);
+    let resume = "Make clients resume by id (Last-Event-ID).";
+    match recognized.product {
+        Some(Gunicorn) => {
+            "gunicorn's --timeout counts a stream as a worker that hangs; threads or -k gevent do not."
+                .to_owned()
+        }
+        Some(Nginx) => format!(
+            "Look for a timeout of {age}: proxy_read_timeout, send_timeout, or the server behind nginx. {resume}"
+        ),
+        Some(HaProxy) => {
+            format!("Look for a timeout of {age}: timeout server, timeout client, timeout tunnel. {resume}")
+        }
+        Some(Apache) => {
+            format!("Look for a timeout of {age}: Timeout, ProxyTimeout, RequestReadTimeout. {resume}")
+        }
+        Some(PhpFpm | PhpCli) => {
+            format!("Look for {age} in max_execution_time and request_terminate_timeout. {resume}")
+        }
+        Some(Unicorn) => {
+            format!("timeout in unicorn.rb kills a worker after {age}: a stream counts as one that hangs.")
+        }
+        Some(Uwsgi) => format!("Look for {age} in harakiri and http-timeout. {resume}"),
+        Some(Puma | Ninetabs) => {
+            format!("Look for {age} in worker_timeout, Rack::Timeout, or a maximum age. {resume}")
+        }
+        Some(Passenger) => format!("Look for {age} in passenger_max_request_time. {resume}"),
+        Some(Tomcat | Jetty | Undertow) => format!(
+            "Look for {age} in the asynchronous request's timeout (SseEmitter, AsyncContext). {resume}"
+        ),
+        Some(Node) => format!("Look for {age} in server.requestTimeout and server.timeout. {resume}"),
+        _ => format!("Look for a timeout of {age} in the server and in each proxy before it. {resume}"),
+    }
+}
+
+pub(in super::super) fn slot_return() -> String {
+    "Write a heartbeat every few seconds, so that a closed client is noticed; give streams a maximum age."
+        .to_owned()
+}
+
+pub(in super::super) fn leak(recognized: &Recognized) -> String {
+    let restart = match recognized.product {
+        Some(Puma) => "Restart the server now (pumactl restart).",
+        Some(Ninetabs) => "Restart the server now (ninetabs ctl restart).",
+        Some(Gunicorn) => "Restart the workers now (kill -HUP).",
+        Some(PhpFpm) => "Restart PHP-FPM now.",
+        _ => "Restart the server now.",
+    };
+    format!(
+        "{restart} Then give streams a maximum age and heartbeats, so that a client that left is noticed."
+    )
+}
+
+pub(in super::super) fn zombies(recognized: &Recognized) -> String {
+    match recognized.product {
+        Some(Nginx) => "Set send_timeout and a maximum age for streams.",
+        Some(HaProxy) => "Set timeout client and a maximum age for streams.",
+        Some(Ninetabs) => "Set --max-stream-age: nothing else ends a write that blocks.",
+        _ => "Set a write timeout and a maximum age for streams.",
+    }
+    .to_owned()
+}
+
+pub(in super::super) fn several_queues(recognized: &Recognized) -> String {
+    match recognized.product {
+        Some(Puma) => {
+            "One process with as many threads (-w 0 -t 16:16), or a balancer that counts connections."
+        }
+        Some(Gunicorn) => {
+            "One worker with as many threads (-w 1 -k gthread --threads N), or a balancer that counts \
+                           connections."
+        }
+        Some(Nginx) => "Set least_conn in the upstream, or use one process with as many threads.",
+        Some(HaProxy) => "Set balance leastconn, or use one process with as many threads.",
+        _ => "One process with as many threads, or a balancer that counts connections.",
+    }
+    .to_owned()
+}
+
+pub(in super::super) fn stats_disagree(program: &str) -> String {
+    let program = if program.is_empty() { "the server" } else { program };
+    format!("The limit is not {program}'s pool of threads: it lies behind or before it. See the limit.")
+}
