@@ -4,6 +4,8 @@
 //! another, asks for the pages beside each, and tries a few short experiments at the limit. It fills a
 //! [`Measured`](measured::Measured). [`findings`] says what the figures mean, [`export`] prints them.
 
+pub mod budget;
+pub mod export;
 pub mod findings;
 pub mod http2;
 mod listeners;
@@ -13,5 +15,6 @@ pub mod plan;
 mod procedure;
 pub mod progress;
 mod statistics;
+pub mod thresholds;
 
 pub use procedure::run;

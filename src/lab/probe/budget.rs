@@ -1,0 +1,62 @@
+//! The maximum number of requests of a run, which is printed before it begins.
+
+use super::plan::Plan;
+
+/// Asks of the baseline per page.
+const BASELINE: usize = 6;
+/// Asks of a page beside a tab.
+const BESIDE: usize = 3;
+/// Climbs with all steps: the first, and two more if it may have been luck.
+const CLIMBS: usize = 3;
+/// Tabs beyond the last that flows, with those that replace them.
+const BEYOND: usize = 8;
+/// Three asks with the other cookie, three from another address, and three from this one beside them.
+const OTHERS: usize = 9;
+/// Closed streams whose slots are waited for.
+const RETURNS: usize = 3;
+/// Asks of a stream until a slot has returned: every 200 ms for 15 s, and three fresh tabs.
+const ASKS_OF_A_RETURN: usize = 78;
+/// Asks of a page, or of a stream, after everything has been closed: every 200 ms for 30 s, and a second one.
+const ASKS_AFTERWARDS: usize = 152;
+/// Experiments with held connections: idle ones twice, and kept ones.
+const HELD: usize = 3;
+/// Late tabs that may share the stream of the first, and one with another coding.
+const LATE: usize = 3;
+
+/// The most requests of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Streams, with the method of the plan.
+    pub streams: usize,
+    /// Pages, by GET.
+    pub pages: usize,
+}
+
+impl Budget {
+    /// That of a plan. Most runs need a tenth: the bound is for a server that refuses at once.
+    pub fn of(plan: &Plan) -> Budget {
+        let (tabs, pages) = (plan.tabs, plan.pages.len().max(1));
+        let leave = ASKS_AFTERWARDS;
+        let zombies = plan.zombies.map_or(0, |zombies| zombies + 1 + leave);
+        let http2 = if plan.http2 { tabs + BEYOND } else { 0 };
+        let http10 = if plan.http10 { 1 + tabs + BEYOND + leave } else { 0 };
+        let climbs = CLIMBS * (tabs + BEYOND + leave);
+        let extras = usize::from(plan.zombies.is_some()) + usize::from(plan.http10);
+        Budget {
+            streams: climbs + OTHERS + RETURNS * ASKS_OF_A_RETURN + LATE + zombies + http2 + http10,
+            pages: pages * BASELINE
+                + CLIMBS * (pages * BESIDE * (tabs + BEYOND) + leave)
+                // Plain, and past a cache.
+                + pages * (BESIDE + 1)
+                + HELD * (leave + pages)
+                + tabs
+                + extras * (1 + leave)
+                + usize::from(plan.http2),
+        }
+    }
+
+    /// All of them.
+    pub fn requests(self) -> usize {
+        self.streams + self.pages
+    }
+}

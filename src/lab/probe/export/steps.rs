@@ -1,0 +1,137 @@
+//! The tabs of a staircase in groups that read alike, for the terminal and for the tables.
+
+use std::time::Duration;
+
+use super::super::measured::{Outcome, PageAsks, Tab};
+use super::words::{self, ended, place, times};
+
+/// First events that differ by less than this are alike.
+const ALIKE: Duration = Duration::from_millis(50);
+/// First events that differ by less than this fraction are alike as well.
+const ALIKE_FRACTION: f64 = 0.5;
+
+/// Tabs in a row that read alike, apart from their times.
+#[derive(Debug, Clone)]
+pub struct TabGroup<T = Tab> {
+    tabs: Vec<T>,
+}
+
+impl<T: AsRef<Tab>> TabGroup<T> {
+    /// A group of one tab.
+    pub fn of(tab: T) -> TabGroup<T> {
+        TabGroup { tabs: vec![tab] }
+    }
+
+    /// Adds a tab that reads like the first, and returns any other.
+    pub fn join(&mut self, tab: T) -> Result<(), T> {
+        match self.tabs.first() {
+            Some(first) if !are_alike(first.as_ref(), tab.as_ref()) => Err(tab),
+            _ => {
+                self.tabs.push(tab);
+                Ok(())
+            }
+        }
+    }
+
+    /// Its tabs.
+    pub fn tabs(&self) -> impl Iterator<Item = &Tab> + Clone {
+        self.tabs.iter().map(AsRef::as_ref)
+    }
+
+    /// `tabs 1-4`.
+    pub fn label(&self) -> String {
+        words::tabs(&self.tabs().map(|tab| tab.number).collect::<Vec<_>>())
+    }
+
+    /// The pages beside its tabs, which are the same beside each.
+    pub fn pages(&self) -> &[PageAsks] {
+        self.tabs.first().map_or(&[], |tab| &tab.as_ref().pages)
+    }
+
+    /// The outcome of its tabs: `first event 204-219 ms`, `read; empty 200 after 5.0 s`.
+    pub fn text(&self) -> String {
+        let Some(first) = self.tabs().next() else { return String::new() };
+        let events = times(self.tabs().filter_map(|tab| tab.first_event));
+        let event = events.map_or_else(|| "first event".to_owned(), |events| format!("first event {events}"));
+        let place = first.place.map(place);
+        match first.outcome {
+            Outcome::Flows => event,
+            Outcome::Late => format!("{event}, late"),
+            Outcome::Cut => format!("{event}, then cut"),
+            Outcome::NoEvent if first.number == 1 => {
+                format!("no event (the first: {})", words::whole(first.watched))
+            }
+            Outcome::Waits => match place {
+                Some(place) => format!("{}, {place}", ended(first)),
+                None => ended(first),
+            },
+            _ => {
+                let ends = times(self.tabs().filter_map(|tab| tab.ended.or(tab.first_byte)));
+                let ended = match ends {
+                    Some(ends) if self.tabs.len() > 1 && ends.contains(['-', 't']) => {
+                        let without = Tab { ended: None, first_byte: None, ..first.clone() };
+                        format!("{} after {ends}", words::ended(&without))
+                    }
+                    _ => ended(first),
+                };
+                match place.filter(|_| !matches!(first.outcome, Outcome::NotConnected)) {
+                    Some(place) => format!("{place}; {ended}"),
+                    None => ended,
+                }
+            }
+        }
+    }
+}
+
+impl AsRef<Tab> for Tab {
+    fn as_ref(&self) -> &Tab {
+        self
+    }
+}
+
+/// Consecutive tabs in groups.
+pub fn groups<'a>(tabs: impl Iterator<Item = &'a Tab>) -> Vec<TabGroup<&'a Tab>> {
+    let mut groups: Vec<TabGroup<&Tab>> = Vec::new();
+    for tab in tabs {
+        match groups.last_mut().map(|group| group.join(tab)) {
+            Some(Ok(())) => {}
+            _ => groups.push(TabGroup::of(tab)),
+        }
+    }
+    groups
+}
+
+/// Whether two tabs can share a line.
+fn are_alike(one: &Tab, other: &Tab) -> bool {
+    let asks = |tab: &Tab| {
+        let asks = tab.pages.iter().map(|page| (page.path.clone(), page.answered(), page.asks.len()));
+        asks.collect::<Vec<_>>()
+    };
+    let events = match (one.first_event, other.first_event) {
+        (Some(one), Some(other)) => {
+            let (low, high) = (one.min(other), one.max(other));
+            high - low < ALIKE.max(high.mul_f64(ALIKE_FRACTION))
+        }
+        (one, other) => one == other,
+    };
+    events
+        && (one.outcome, one.status, one.place) == (other.outcome, other.status, other.place)
+        && asks(one) == asks(other)
+}
+
+/// `/page 3/3`, or blank if the path was not asked; each path keeps its column.
+pub fn cells<'a>(paths: impl Iterator<Item = &'a str>, pages: &[PageAsks]) -> String {
+    const LONGEST: usize = 40;
+    let mut line = String::new();
+    for path in paths {
+        let shown = words::short(path, LONGEST);
+        let asks = pages.iter().find(|page| page.path == path && !page.asks.is_empty());
+        let cell = match asks {
+            Some(page) => format!("{shown} {}/{}", page.answered(), page.asks.len()),
+            None => " ".repeat(console::measure_text_width(&shown) + " 3/3".len()),
+        };
+        line.push_str(&cell);
+        line.push_str("   ");
+    }
+    line.trim_end().to_owned()
+}
