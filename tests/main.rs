@@ -34,6 +34,7 @@ mod pages;
 mod parity;
 mod pool;
 mod positions;
+mod probe_cli;
 mod probe_http2;
 mod puma_cases;
 mod pumactl;

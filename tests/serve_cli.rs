@@ -453,6 +453,7 @@ fn no_path_flag_waits_for_a_pipe_or_replaces_anything_but_a_file() {
         (&["reproduce"], "--svg"),
         (&["reproduce"], "--trace"),
         (&["compare"], "--report"),
+        (&["probe", "http://127.0.0.1:1/"], "--report"),
         (&["ctl", "stats"], "--state"),
         (&["top", "--once"], "--state"),
     ] {

@@ -3,7 +3,7 @@
 use std::env;
 
 /// The text in the place of a secret.
-const HIDDEN: &str = "…";
+pub(super) const HIDDEN: &str = "…";
 
 /// The command line of this process.
 pub(super) fn typed() -> String {

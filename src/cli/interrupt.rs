@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, bounded};
 
 use crate::lab::interrupt::Interrupt;
-use ninetabs_server::threads;
+use ninetabs_server::threads::{self, StopSignal};
 
 /// The exit status of a command that a signal ended.
 pub const INTERRUPTED: u8 = 130;
@@ -107,6 +107,23 @@ pub fn ends_all() -> Result<Interrupt, ctrlc::Error> {
         StopRequest::Second => process::exit(INTERRUPTED.into()),
     })?;
     Ok(interrupt)
+}
+
+/// For a command that has connections to close. The first signal asks it to end; twice 600 ms later, or at a second
+/// signal, the process ends, and the kernel closes what is left. May be called once per process.
+pub fn stop_signal() -> Result<StopSignal, ctrlc::Error> {
+    let (asks, stop) = StopSignal::new();
+    let mut asks = Some(asks);
+    let requests = StopRequests::default();
+    ctrlc::set_handler(move || match requests.count(Instant::now()) {
+        StopRequest::First => {
+            drop(asks.take());
+            end_after(WITHIN * 2, || {});
+        }
+        StopRequest::Repeated => {}
+        StopRequest::Second => process::exit(INTERRUPTED.into()),
+    })?;
+    Ok(stop)
 }
 
 /// Ends the process with 130 after this time, or at once if the thread that waits cannot be started.

@@ -2,7 +2,7 @@
 //!
 //! [`Arguments`] defines what can be typed. The same definitions make `--help`, the manual page and the completions.
 //! Each command's file converts its arguments and runs the command. Exit statuses: 0 done, 1 failed, or a claim did
-//! not hold, 2 wrong usage, 130 interrupted.
+//! not hold, 2 wrong usage, 3 not measured (`probe`), 130 interrupted.
 
 pub mod about;
 pub mod addresses;
@@ -22,6 +22,7 @@ pub mod keepsakes;
 pub mod logging;
 pub mod outlet;
 pub mod output;
+pub mod probe;
 pub mod reproduce;
 mod second_server;
 pub mod serve;
@@ -51,7 +52,8 @@ Examples:
   ninetabs                         serve, then open http://127.0.0.1:9293/wall
   ninetabs --max-stream-age 5      the same; more tabs than threads take turns
   ninetabs reproduce               play all acts and check each claim
-  ninetabs tab http://HOST/PATH    follow a stream of your own server
+  ninetabs probe http://HOST/PATH  find the limit of your own server
+  ninetabs tab http://HOST/PATH    follow one of its streams
 
 Flags: `ninetabs serve -h` lists those of the server, `ninetabs COMMAND --help`
 explains those of a command.";
@@ -77,6 +79,9 @@ pub enum Command {
     /// Measure every fix under the same nine tabs, in one table
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::CompareArgs),
+    /// Find out how many streams any server holds, and which limit stops it
+    #[command(after_help = probe::EXAMPLES)]
+    Probe(Box<probe::ProbeArgs>),
     /// Follow one event stream as a browser's EventSource does
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
@@ -123,6 +128,7 @@ fn run_command(arguments: Arguments, from_environment: &typed::FromEnvironment) 
         Some(Command::Tab(tab)) => {
             interrupt::first_of_two().map_or_else(failed, |signals| tab::run(tab, &signals))
         }
+        Some(Command::Probe(probe)) => probe::run(&probe, from_environment),
         Some(Command::Top(top)) => top::run(top, from_environment),
         Some(Command::Ctl(ctl)) => ctl::run(&ctl, from_environment),
         Some(Command::Wall(args)) => addresses::run(addresses::NamedPage::Wall, &args, from_environment),

@@ -36,6 +36,11 @@ impl FromEnvironment {
         )
     }
 
+    /// Whether the value of this flag came from the environment.
+    pub fn sets(&self, flag: &str) -> bool {
+        self.0.iter().any(|(name, _)| name == flag)
+    }
+
     /// Appends to this message the variables that the flags in it came from.
     pub fn named(&self, message: &str) -> String {
         let is_in_it = |flag: &str| {
