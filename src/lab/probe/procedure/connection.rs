@@ -53,7 +53,8 @@ pub(super) struct Connection {
     pub(super) first_event: Option<Instant>,
     /// Events that came together with the first one.
     pub(super) first_events: usize,
-    first_sign: Option<Instant>,
+    /// Comments and `retry:` before they count.
+    early_signs: Vec<Instant>,
     pub(super) is_alive_by_signs: bool,
     ends_with_sign: bool,
     is_done: bool,
@@ -62,6 +63,8 @@ pub(super) struct Connection {
     /// Sizes of arrivals, the last of which may still grow.
     pub(super) arrivals: Vec<usize>,
     last_bytes: Option<Instant>,
+    /// Whether the size of the present arrival is kept.
+    keeps_arrival: bool,
     pub(super) parked: Option<Parked>,
     pub(super) parked_at: Option<Instant>,
     pub(super) ended: Option<(Instant, End)>,
@@ -87,7 +90,7 @@ impl Connection {
             events: 0,
             first_event: None,
             first_events: 0,
-            first_sign: None,
+            early_signs: Vec::new(),
             is_alive_by_signs: false,
             ends_with_sign: false,
             is_done: false,
@@ -95,6 +98,7 @@ impl Connection {
             recent: VecDeque::new(),
             arrivals: Vec::new(),
             last_bytes: None,
+            keeps_arrival: false,
             parked: None,
             parked_at: None,
             ended: None,
@@ -123,8 +127,9 @@ impl Connection {
                 if arrival.events > 0 || arrival.signs > 0 {
                     self.ends_with_sign = arrival.ends_with_sign;
                 }
-                if arrival.signs > 0 {
-                    self.first_sign.get_or_insert(at);
+                let is_early = arrival.signs > 0 && self.first_event.is_none();
+                if is_early && self.early_signs.len() < MAX_TICKS {
+                    self.early_signs.push(at);
                 }
                 if arrival.events > 0 || (arrival.signs > 0 && self.is_alive_by_signs) {
                     self.tick(at, arrival.events);
@@ -156,21 +161,23 @@ impl Connection {
         self.bytes += bytes;
         let is_next = self.last_bytes.is_none_or(|last| at.saturating_duration_since(last) >= ONE_ARRIVAL);
         self.last_bytes = Some(at);
-        if is_next && self.arrivals.len() < MAX_ARRIVALS {
-            self.arrivals.push(0);
-        }
-        // Bytes after the last arrival that is kept would enlarge it.
-        if is_next || self.arrivals.len() < MAX_ARRIVALS {
-            if let Some(last) = self.arrivals.last_mut() {
-                *last += bytes;
+        if is_next {
+            self.keeps_arrival = self.arrivals.len() < MAX_ARRIVALS;
+            if self.keeps_arrival {
+                self.arrivals.push(0);
             }
+        }
+        if self.keeps_arrival
+            && let Some(last) = self.arrivals.last_mut()
+        {
+            *last += bytes;
         }
     }
 
     /// Lets signs of life count if no event has come for long enough. Returns when to look again, if they may
     /// count later.
     pub(super) fn heed_signs(&mut self, now: Instant) -> Option<Instant> {
-        let sign = self.first_sign?;
+        self.early_signs.first()?;
         if self.first_event.is_some() || !self.is_open() {
             return None;
         }
@@ -180,7 +187,9 @@ impl Connection {
         }
         self.is_alive_by_signs = true;
         self.unit = Some(Unit::SignOfLife);
-        self.tick(sign, 1);
+        for sign in std::mem::take(&mut self.early_signs) {
+            self.tick(sign, 1);
+        }
         None
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Connections<'a> {
     ended: Receiver<Infallible>,
     /// Streams that the server ended, in order.
     cuts: Vec<Cut>,
+    /// Their connections.
+    cut_ids: Vec<Id>,
     began: Instant,
     /// Requests sent.
     pub(super) requests: usize,
@@ -79,6 +81,7 @@ impl<'a> Connections<'a> {
             running: Some(running),
             ended,
             cuts: Vec::new(),
+            cut_ids: Vec::new(),
             began: Instant::now(),
             requests: 0,
             abandoned_pages: 0,
@@ -231,6 +234,7 @@ impl<'a> Connections<'a> {
             let is_polite = connection.ends_with_sign();
             let at = ended.saturating_duration_since(self.began);
             self.cuts.push(Cut { tab, at, age, how, is_polite });
+            self.cut_ids.push(id);
         }
         Ok(())
     }
@@ -238,6 +242,12 @@ impl<'a> Connections<'a> {
     /// Streams that the server ended so far.
     pub(super) fn cuts(&self) -> &[Cut] {
         &self.cuts
+    }
+
+    /// The times at which the server ended other streams than this one.
+    pub(super) fn cuts_of_others(&self, id: Id) -> impl Iterator<Item = Duration> {
+        let others = self.cuts.iter().zip(&self.cut_ids).filter(move |(_, cut)| **cut != id);
+        others.map(|(cut, _)| cut.at)
     }
 
     /// Whether the server ended a stream since that moment.

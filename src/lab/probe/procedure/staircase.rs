@@ -208,8 +208,7 @@ impl Run<'_> {
         let opened = waiting_since.map_or(connection.opened, |since| since.min(connection.opened));
         let from = self.net.at(opened);
         let to = connection.first_event.map(|at| self.net.at(at) + CUTS_SETTLE);
-        let at = |cut: Duration| cut >= from && to.is_none_or(|to| cut <= to);
-        self.net.cuts().iter().any(|cut| at(cut.at))
+        self.net.cuts_of_others(id).any(|cut| cut >= from && to.is_none_or(|to| cut <= to))
     }
 
     /// Adds a judged tab to its climb. One that flows is a step, with the pages beside it.
@@ -224,7 +223,9 @@ impl Run<'_> {
         let has_flowed = self.net.get(step.id).is_some_and(Connection::has_flowed);
         step.took_over = has_flowed && self.saw_a_cut(step.id, None);
         if !has_flowed || step.took_over {
-            self.net.look_up_place(step.id);
+            if self.net.get(step.id).is_some_and(Connection::waits) {
+                self.net.look_up_place(step.id);
+            }
             self.tell_waiting(&step);
             climb.beyond.push(step);
             return Ok(Verdict::Beyond);
