@@ -155,7 +155,7 @@ impl Run<'_> {
             let opened = self.net.get(id).map_or_else(Instant::now, |it| it.opened);
             let until = opened + self.pages[page].baseline.limit();
             let ask = match self.wait_for_page(id, page, until)? {
-                Some(ask) => ask,
+                Some(ask) => self.in_time(ask, page),
                 None => self.give_up(id, page, pending.is_empty()),
             };
             found.push((page, ask));
@@ -167,11 +167,10 @@ impl Run<'_> {
         loop {
             let at_once = self.asks_at_once();
             let mut open: usize = slow.iter().map(|it| it.open.len()).sum();
-            for number in 0..slow.len() {
-                while slow[number].due > 0 && open < at_once {
-                    let id = self.open_page(slow[number].page)?;
-                    slow[number].open.push(id);
-                    slow[number].due -= 1;
+            for it in &mut slow {
+                while it.due > 0 && open < at_once {
+                    it.open.push(self.open_page(it.page)?);
+                    it.due -= 1;
                     open += 1;
                 }
             }
@@ -196,7 +195,7 @@ impl Run<'_> {
             let now = Instant::now();
             for (id, page, until) in ids {
                 let ask = match self.settled(id, page) {
-                    Some(ask) => ask,
+                    Some(ask) => self.in_time(ask, page),
                     None if until <= now => {
                         let left: usize = slow.iter().map(|it| it.open.len() + it.due).sum();
                         self.give_up(id, page, left == 1)
@@ -212,6 +211,12 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// An answer that came too late, while other pages were asked, is none.
+    fn in_time(&self, ask: PageAsk, page: usize) -> PageAsk {
+        let is_late = ask.outcome == PageOutcome::Answered && ask.time > self.pages[page].baseline.limit();
+        if is_late { PageAsk { outcome: PageOutcome::Nothing, ..ask } } else { ask }
     }
 
     /// Gives up an ask that was not answered in time. `stays_open`: it is listened to until the streams are closed, in

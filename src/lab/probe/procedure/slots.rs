@@ -43,10 +43,9 @@ impl Run<'_> {
         let took_over = climb.beyond.iter().any(|step| step.took_over);
         let tabs_wait = took_over || !self.net.waiting().is_empty();
         for (number, by) in CLOSES.into_iter().enumerate() {
-            if tabs_wait && self.net.waiting().is_empty() {
-                if climb.is_session_lock || !self.queue_a_tab(climb)? {
-                    break;
-                }
+            let needs_a_tab = tabs_wait && self.net.waiting().is_empty();
+            if needs_a_tab && (climb.is_session_lock || !self.queue_a_tab(climb)?) {
+                break;
             }
             let Some(id) = self.ripe_stream()? else { break };
             let what = format!("closing a stream to see when its slot comes back ({} of 3)", number + 1);
