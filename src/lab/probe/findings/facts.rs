@@ -197,16 +197,11 @@ impl<'a> Facts<'a> {
     /// The first tab from which on a path was never again answered each time. A path that only a cache answered
     /// has stopped with the last stream.
     fn stops_at(&self, path: &str) -> Option<usize> {
-        let mut stop = None;
-        for tab in self.all_tabs() {
-            for page in tab.pages.iter().filter(|page| page.path == path && !page.asks.is_empty()) {
-                match page.answered() == page.asks.len() {
-                    true => stop = None,
-                    false => stop = stop.or(Some(tab.number)),
-                }
-            }
-        }
-        stop.or_else(|| self.is_answered_by_a_cache_only(path).then_some(self.n().max(1)))
+        // Where several queues exist, luck may answer a page throughout the first climb.
+        let mut later = self.measured.climbs.iter().skip(1);
+        stop_in(self.all_tabs(), path)
+            .or_else(|| self.is_answered_by_a_cache_only(path).then_some(self.n().max(1)))
+            .or_else(|| later.find_map(|climb| stop_in(climb.tabs.iter(), path)))
     }
 
     /// Whether a path was answered at the limit, and not with a random query parameter.
@@ -365,6 +360,20 @@ pub(super) fn end_of(tab: &Tab) -> Option<Duration> {
         _ => None,
     };
     tab.ended.or(without_end)
+}
+
+/// The tab beside which a path was not answered each time, nor beside a later one.
+fn stop_in<'a>(tabs: impl Iterator<Item = &'a Tab>, path: &str) -> Option<usize> {
+    let mut stop = None;
+    for tab in tabs {
+        for page in tab.pages.iter().filter(|page| page.path == path && !page.asks.is_empty()) {
+            match page.answered() == page.asks.len() {
+                true => stop = None,
+                false => stop = stop.or(Some(tab.number)),
+            }
+        }
+    }
+    stop
 }
 
 /// Whether held connections stop a page. A page that was answered because the server closed some of them counts

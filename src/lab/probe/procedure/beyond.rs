@@ -29,7 +29,7 @@ const WAITING: usize = 2;
 const ENDED: usize = 3;
 
 /// A waiting tab's place is looked up at this age, and at the end.
-const PLACE_AT: Duration = Duration::from_millis(500);
+pub(super) const PLACE_AT: Duration = Duration::from_millis(500);
 
 /// How long further climbs watch a waiting tab.
 const AGAIN_WITHIN: Duration = Duration::from_secs(6);

@@ -285,11 +285,19 @@ impl<'a> Connections<'a> {
 
     /// Looks up where the connection's request waits, and keeps it. Blocks for as long as it takes to read the
     /// kernel's table.
+    ///
+    /// Only a connection that could not be made was refused. One that the server has ended, perhaps a moment ago,
+    /// keeps the place of an earlier look; so does one whose other end is on another machine behind an address
+    /// of this one.
     pub(super) fn look_up_place(&mut self, id: Id) -> Option<Place> {
         let address = self.plan.address;
         let connection = self.all.get_mut(&id)?;
         let ours = connection.local.or_else(|| connection.line.local_addr());
-        connection.place = place::of(address, ours);
+        let is_refused = matches!(connection.server_end(), Some((_, End::NotConnected(_))));
+        match place::of(address, ours) {
+            Some(Place::Refused) if !is_refused => {}
+            place => connection.place = place,
+        }
         connection.place
     }
 

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Run;
 use super::asks::LateAsk;
+use super::beyond::PLACE_AT;
 use super::connection::{Connection, Kind};
 use super::connections::{Flow, Opening};
 use super::exchange::Purpose;
@@ -183,7 +184,12 @@ impl Run<'_> {
         let is_decided = |it: &Connection| {
             it.ended.is_some() || it.has_flowed() || it.status().is_some_and(|it| it != 200)
         };
-        self.wait(opened + limit, |net| is_decided(net.get(id)?).then_some(()))?;
+        // A request that ends late waited somewhere before.
+        let early = self.wait(opened + limit.min(PLACE_AT), |net| is_decided(net.get(id)?).then_some(()))?;
+        if early.is_none() {
+            self.net.look_up_place(id);
+            self.wait(opened + limit, |net| is_decided(net.get(id)?).then_some(()))?;
+        }
         let now = Instant::now();
         match self.net.get(id) {
             Some(it) if it.has_flowed() => {
@@ -378,7 +384,7 @@ impl Run<'_> {
         let until = connection.closed.map_or_else(Instant::now, |(at, _)| at);
         let until = connection.first_event.filter(|_| is_served_later).unwrap_or(until);
         tab.watched = tab.ended.unwrap_or_else(|| since(until));
-        tab.place = connection.place;
+        tab.place = connection.place.filter(|_| tab.outcome != Outcome::Flows);
         tab.saw_a_cut = step.took_over || self.saw_a_cut(step.id, None);
         let server = connection.head.as_ref().map(|(_, head)| super::server_of(head));
         let usual = self.pages.first().and_then(|page| page.server.clone());

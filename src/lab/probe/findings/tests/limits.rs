@@ -319,6 +319,14 @@ fn a_page_that_only_a_cache_answers_has_stopped() {
 }
 
 #[test]
+fn a_page_that_stops_in_a_later_climb_has_stopped() {
+    let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
+    measured.waiting = vec![waits(5, Place::Read)];
+    measured.climbs.extend(staircase(3, &[("/page", Some(3))]).climbs);
+    assert_eq!(limit(&measured), only(LimitKind::Workers));
+}
+
+#[test]
 fn tabs_that_end_late_beside_pages_that_answer_wait_for_a_limit_of_their_own() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
     measured.waiting = [3.0, 3.0].map(|after| ends(5, Outcome::Status, Some(503), after)).to_vec();
