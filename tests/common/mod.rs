@@ -3,14 +3,17 @@
 
 mod answers;
 pub mod axe;
+pub mod batch;
 pub mod case_bytes;
 pub mod cases;
 pub mod chromedriver;
 pub mod cuts;
 pub mod models;
 pub mod npm;
+pub mod probed;
 pub mod puma;
 mod raw;
+pub mod scripted;
 pub mod stopped;
 pub mod terminal;
 pub mod tls;

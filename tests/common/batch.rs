@@ -1,0 +1,123 @@
+//! Tests that mostly wait, run at the same time, whatever the number of libtest's threads is.
+//!
+//! The first test of a batch that runs starts the bodies of all the others that the command line selects. To
+//! see where a body panicked, run its test alone.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex};
+use std::thread::JoinHandle;
+
+/// A test: its full path and its body.
+pub type Body = (&'static str, fn());
+
+/// Bodies that run on threads of their own.
+pub struct Batch {
+    bodies: &'static [&'static [Body]],
+    /// How many run at the same time.
+    width: usize,
+    started: Mutex<Option<HashMap<&'static str, JoinHandle<()>>>>,
+    running: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Batch {
+    pub const fn new(width: usize, bodies: &'static [&'static [Body]]) -> Batch {
+        Batch { bodies, width, started: Mutex::new(None), running: Mutex::new(0), ended: Condvar::new() }
+    }
+
+    /// Runs this body, or waits until it has run, and panics if it panicked.
+    pub fn run(&'static self, path: &str) {
+        let thread = {
+            let mut started = self.started.lock().unwrap();
+            started.get_or_insert_with(|| self.start()).remove(path)
+        };
+        match thread.map(JoinHandle::join) {
+            Some(Ok(())) => {}
+            Some(Err(panic)) => panic!("{}", message(&*panic)),
+            None => (self.body(path))(),
+        }
+    }
+
+    fn body(&self, path: &str) -> fn() {
+        let found = self.bodies.iter().copied().flatten().find(|(name, _)| *name == path);
+        found.unwrap_or_else(|| panic!("no body {path}")).1
+    }
+
+    fn start(&'static self) -> HashMap<&'static str, JoinHandle<()>> {
+        let selection = Selection::of(std::env::args().skip(1));
+        let bodies = self.bodies.iter().copied().flatten();
+        let selected = bodies.filter(|(name, _)| selection.has(name));
+        selected.map(|(name, body)| (*name, std::thread::spawn(|| self.in_turn(*body)))).collect()
+    }
+
+    fn in_turn(&self, body: fn()) {
+        let running = self.running.lock().unwrap();
+        *self.ended.wait_while(running, |running| *running >= self.width).unwrap() += 1;
+        let _turn = Turn(self);
+        body();
+    }
+}
+
+/// One body that runs.
+struct Turn<'a>(&'a Batch);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.running.lock().unwrap() -= 1;
+        self.0.ended.notify_one();
+    }
+}
+
+/// The tests that libtest's arguments select. A body that is missed here runs on its test's own thread.
+struct Selection {
+    wanted: Vec<String>,
+    skipped: Vec<String>,
+}
+
+impl Selection {
+    fn of(mut args: impl Iterator<Item = String>) -> Selection {
+        let mut selection = Selection { wanted: Vec::new(), skipped: Vec::new() };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--skip" => selection.skipped.extend(args.next()),
+                "--test-threads" | "--logfile" | "--color" | "--format" | "--shuffle-seed" | "-Z" => {
+                    args.next();
+                }
+                flag if flag.starts_with('-') => {}
+                _ => selection.wanted.push(arg),
+            }
+        }
+        selection
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let is_wanted = self.wanted.is_empty() || self.wanted.iter().any(|part| name.contains(part));
+        is_wanted && !self.skipped.iter().any(|part| name.contains(part))
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the body panicked")
+}
+
+/// Makes a test of each of these functions, whose bodies run at the same time, and lists them as `BODIES` for
+/// the batch.
+macro_rules! batch {
+    ($batch:path: $($name:ident),* $(,)?) => {
+        pub const BODIES: &[crate::common::batch::Body] =
+            &[$((concat!(module_path!(), "::at_once::", stringify!($name)), $name as fn())),*];
+
+        mod at_once {
+            $(
+                #[test]
+                fn $name() {
+                    $batch.run(concat!(module_path!(), "::", stringify!($name)));
+                }
+            )*
+        }
+    };
+}
+
+pub(crate) use batch;

@@ -1,0 +1,201 @@
+//! What arrives of a stream: nothing, lumps, late or compressed events, lines, chunks.
+
+use std::io::Write;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
+use ninetabs::lab::probe::measured::{Outcome, Unit};
+
+use super::{app, plan, probe, probe_with};
+use crate::common::batch::batch;
+use crate::common::scripted::{Client, GAP, Scripted, Slots};
+
+batch! { super::super::BATCH:
+    a_proxy_that_buffers_hides_a_full_server,
+    a_stream_that_has_nothing_to_say,
+    a_stream_that_flows_no_event_and_stops_no_page,
+    events_that_are_compressed_and_never_flushed,
+    events_that_are_compressed_and_flushed,
+    a_first_event_that_the_kernel_holds_back,
+    events_that_arrive_in_lumps,
+    comments_are_a_sign_of_life,
+    lines_are_events_of_another_type,
+    another_chunked_body_counts_by_its_first_chunk,
+}
+
+/// Three threads; the stream is held and nothing of it is delivered.
+fn a_proxy_that_buffers_hides_a_full_server() {
+    let threads = Slots::new(3);
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            if request.path == "/static" {
+                return client.page();
+            }
+            let _thread = threads.take();
+            if !request.is_stream() {
+                return client.page();
+            }
+            // The proxy closes its connection when the client leaves, and the application notices at a write.
+            while !client.has_left() && client.pause(GAP) {}
+            false
+        });
+    });
+    let found = probe_with(&server, &plan(&server, &["/page", "/static"]));
+    found.counts(0, 2).limit(LimitKind::Workers).note(NoteKind::Buffered).no_note(NoteKind::Leak);
+    assert!(found.findings.behind && found.measured.is_blind, "{found}");
+    found.no_note(NoteKind::Quiet);
+}
+
+/// One event alone, later than the watch, while others wait for a thread.
+fn a_stream_that_has_nothing_to_say() {
+    let server = Scripted::start(|client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.page();
+            }
+            client.begin("");
+            for _ in 0..220 {
+                if client.has_left() || !client.pause(Duration::from_millis(20)) {
+                    return false;
+                }
+            }
+            client.event(1);
+            while !client.has_left() && client.pause(GAP) {}
+            false
+        });
+    });
+    let found = probe(&server);
+    found.nothing_measured(NoteKind::Quiet);
+    assert!(found.measured.is_blind, "{found}");
+}
+
+fn a_stream_that_flows_no_event_and_stops_no_page() {
+    let server = Scripted::start(|client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.page();
+            }
+            client.begin("");
+            while !client.has_left() && client.pause(GAP) {}
+            false
+        });
+    });
+    let found = probe(&server);
+    assert!(found.findings.limit.is_none(), "{found}");
+    assert!(found.measured.is_blind, "{found}");
+    assert!(server.record.most_open() <= 9, "{}", server.record.most_open());
+}
+
+/// Identity flows. A client that accepts gzip gets a compressed stream, which `flush` writes after each event
+/// or never.
+fn compressing(flush: bool) -> Scripted {
+    Scripted::start(move |client| {
+        client.each(|client, request| {
+            if !request.is_stream() || !request.accepts_gzip() {
+                return app(client, request);
+            }
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+            // The header of gzip is sent at once: a byte that is no event.
+            let _ = encoder.flush();
+            let mut is_open =
+                client.begin("Content-Encoding: gzip\r\n") && client.chunk(std::mem::take(encoder.get_mut()));
+            while is_open {
+                let _ = encoder.write_all(b"data: 1\n\n");
+                if flush {
+                    let _ = encoder.flush();
+                    is_open = client.chunk(std::mem::take(encoder.get_mut()));
+                }
+                is_open = is_open && !client.has_left() && client.pause(GAP);
+            }
+            false
+        });
+    })
+}
+
+fn events_that_are_compressed_and_never_flushed() {
+    let found = probe(&compressing(false));
+    found.counts(8, 8).limit(LimitKind::NoneFound).note(NoteKind::Compressed);
+}
+
+fn events_that_are_compressed_and_flushed() {
+    let found = probe(&compressing(true));
+    found.counts(8, 8).limit(LimitKind::NoneFound).no_note(NoteKind::Compressed);
+}
+
+/// As Puma's `TCP_CORK` does for 200 ms.
+fn a_first_event_that_the_kernel_holds_back() {
+    let server = Scripted::start(|client| {
+        client.each(|client, request| {
+            if request.is_stream() {
+                client.pause(Duration::from_millis(200));
+            }
+            app(client, request)
+        });
+    });
+    let found = probe(&server);
+    found.counts(8, 8).limit(LimitKind::NoneFound).note(NoteKind::LateFirstEvent).no_note(NoteKind::Grows);
+}
+
+/// A buffer of 4 KiB in between.
+fn events_that_arrive_in_lumps() {
+    let server = Scripted::start(|client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.page();
+            }
+            let event = format!("data: {}\n\n", "x".repeat(504));
+            let mut is_open = client.begin("") && client.event(1);
+            while is_open {
+                is_open = client.pause(GAP) && client.chunk(event.repeat(8));
+            }
+            false
+        });
+    });
+    probe(&server).counts(8, 8).limit(LimitKind::NoneFound).note(NoteKind::Lumps);
+}
+
+/// The server of this type of stream, with three threads.
+fn sending(head: &'static str, body: impl Fn(&mut Client) -> bool + Send + Sync + 'static) -> Scripted {
+    let threads = Slots::new(3);
+    Scripted::start(move |client| {
+        client.each(|client, request| {
+            let _thread = threads.take();
+            if !request.is_stream() {
+                return client.page();
+            }
+            let mut is_open = client.send(head);
+            while is_open {
+                is_open = body(client) && client.pause(GAP);
+            }
+            false
+        });
+    })
+}
+
+fn comments_are_a_sign_of_life() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let server = sending(head, |client| client.chunk(": ping\n\n"));
+    let mut plan = plan(&server, &["/page"]);
+    plan.patience = Some(Duration::from_secs(5));
+    let found = probe_with(&server, &plan);
+    found.counts(3, 2).limit(LimitKind::Workers);
+    assert_eq!(found.measured.target.unit, Some(Unit::SignOfLife), "{found}");
+}
+
+fn lines_are_events_of_another_type() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let server = sending(head, |client| client.chunk("{\"n\":") && client.chunk("1}\n"));
+    let found = probe(&server);
+    found.counts(3, 2).limit(LimitKind::Workers);
+    assert_eq!(found.measured.target.unit, Some(Unit::Line), "{found}");
+}
+
+fn another_chunked_body_counts_by_its_first_chunk() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let server = sending(head, |client| client.chunk("word "));
+    let found = probe(&server);
+    found.counts(3, 2).limit(LimitKind::Workers).next_tab(Outcome::Waits, found.measured.waiting[0].place);
+    assert_eq!(found.measured.target.unit, Some(Unit::Chunk), "{found}");
+}
