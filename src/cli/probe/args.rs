@@ -163,7 +163,7 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "N", value_parser = values::number(1..=*TABS.end()), help_heading = "Thresholds")]
     pub fail_below: Option<usize>,
 
-    /// Exit 1 if a slot took longer to return [seconds]
+    /// Exit 1 if a slot took longer to return [seconds; default: no limit]
     ///
     /// A slot is what a stream holds: a thread, a worker, a connection. One that is lost exceeds every limit.
     #[arg(long, value_name = "SECS", value_parser = values::some_time, help_heading = "Thresholds")]
