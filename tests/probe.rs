@@ -18,9 +18,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{Findings, LimitKind, NoteKind, infer};
-use ninetabs::lab::probe::measured::{Climb, Measured, Outcome, Place, Stopped};
-use ninetabs::lab::probe::plan::Plan;
-use ninetabs::lab::probe::progress::Progress;
+use ninetabs::lab::probe::measured::{Climb, Measured, Stopped, TabOutcome, WaitPlace};
+use ninetabs::lab::probe::plan::ProbePlan;
+use ninetabs::lab::probe::progress::ProbeProgress;
 use ninetabs::lab::probe::run;
 use ninetabs_server::threads::StopSignal;
 use url::Url;
@@ -52,9 +52,9 @@ static BATCH: Batch = Batch::new(
 const WATCH: Duration = Duration::from_secs(3);
 
 /// A plan for this server: its stream, these pages, and at most eight tabs.
-fn plan(server: &Scripted, pages: &[&str]) -> Plan {
+fn plan(server: &Scripted, pages: &[&str]) -> ProbePlan {
     let url = |path: &str| Url::parse(&server.url(path)).unwrap();
-    Plan {
+    ProbePlan {
         url: url("/stream"),
         pages: pages.iter().map(|path| url(path)).collect(),
         address: server.address,
@@ -87,7 +87,7 @@ fn probe(server: &Scripted) -> Found {
 }
 
 /// Once more if a page did not settle: on a busy machine, that is no fault of the server.
-fn probe_with(server: &Scripted, plan: &Plan) -> Found {
+fn probe_with(server: &Scripted, plan: &ProbePlan) -> Found {
     let mut found = probe_once(server, plan);
     for _ in 0..3 {
         if matches!(found.measured.stopped, Some(Stopped::UnstablePage { .. })) {
@@ -97,10 +97,10 @@ fn probe_with(server: &Scripted, plan: &Plan) -> Found {
     found
 }
 
-fn probe_once(server: &Scripted, plan: &Plan) -> Found {
+fn probe_once(server: &Scripted, plan: &ProbePlan) -> Found {
     let mut open_at_the_count = None;
-    let mut tell = |progress: Progress<'_>| {
-        if matches!(progress, Progress::Count(_)) {
+    let mut tell = |progress: ProbeProgress<'_>| {
+        if matches!(progress, ProbeProgress::Count(_)) {
             open_at_the_count = Some(server.record.most_open());
         }
     };
@@ -160,7 +160,7 @@ impl Found {
 
     /// Checks what became of the first tab that got nothing, and where its request waited.
     #[track_caller]
-    fn next_tab(&self, outcome: Outcome, place: Option<Place>) -> &Found {
+    fn next_tab(&self, outcome: TabOutcome, place: Option<WaitPlace>) -> &Found {
         let next = self.measured.waiting.first().unwrap_or_else(|| panic!("every tab flowed: {self}"));
         assert_eq!((next.outcome, next.place), (outcome, place), "{self}");
         self

@@ -12,7 +12,7 @@ use h2::server::{Builder, SendResponse};
 use http::{Request, Response};
 use ninetabs::lab::probe::http2::{INTERRUPTED, measure};
 use ninetabs::lab::probe::measured::{Baseline, Http2, Http2Stop};
-use ninetabs::lab::probe::plan::Plan;
+use ninetabs::lab::probe::plan::ProbePlan;
 use ninetabs_server::threads::StopSignal;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -82,10 +82,10 @@ impl Http2Server {
         server
     }
 
-    fn plan(&self, scheme: &str) -> Plan {
+    fn plan(&self, scheme: &str) -> ProbePlan {
         let url =
             |path: &str| Url::parse(&format!("{scheme}://localhost:{}{path}", self.address.port())).unwrap();
-        Plan {
+        ProbePlan {
             url: url("/stream?tab={tab}"),
             pages: vec![url("/page")],
             address: self.address,
@@ -238,14 +238,14 @@ fn by_https_the_certificate_and_alpn_decide() {
     let server = Http2Server::behind(Script { announced: Some(2), ..USUAL }, Some(config));
     let refused = server.measure("https").error.unwrap();
     assert!(refused.contains("cannot verify the certificate") && refused.contains("--insecure"), "{refused}");
-    let plan = Plan { is_insecure: true, ..server.plan("https") };
+    let plan = ProbePlan { is_insecure: true, ..server.plan("https") };
     let found = measure(&plan, &baseline(), &StopSignal::never(), &mut 0);
     assert_eq!((found.error, found.announced, found.reached), (None, Some(2), 2));
 
     for protocols in [&[&b"http/1.1"[..]][..], &[]] {
         let (config, _) = server_config(protocols);
         let server = Http2Server::behind(USUAL, Some(config));
-        let plan = Plan { is_insecure: true, ..server.plan("https") };
+        let plan = ProbePlan { is_insecure: true, ..server.plan("https") };
         let found = measure(&plan, &baseline(), &StopSignal::never(), &mut 0);
         assert!(found.error.is_some() && found.reached == 0, "{found:?}");
     }
@@ -269,7 +269,7 @@ fn a_server_without_http2_is_an_error_and_not_a_limit() {
 #[test]
 fn a_stop_signal_ends_it_and_closes_every_connection() {
     let server = Http2Server::start(Script { workers: 2, ..USUAL });
-    let plan = Plan { patience: Some(PATIENCE), ..server.plan("http") };
+    let plan = ProbePlan { patience: Some(PATIENCE), ..server.plan("http") };
     let (stop, signal) = StopSignal::new();
     let (tell, ended) = mpsc::channel();
     let measuring = thread::spawn(move || {

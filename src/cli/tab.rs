@@ -20,7 +20,7 @@ use super::duration::seconds;
 use super::failed;
 use super::interrupt::{FirstOfTwo, INTERRUPTED};
 use super::outlet::Outlet;
-use super::tab_notes::Notes;
+use super::tab_notes::TabNotes;
 use crate::lab::event_stream::ReceivedEvent;
 use crate::lab::http::{Schemes, Tls, Verification, parse_field, parse_url_of};
 use crate::lab::tab::{Happens, Settings, Tab};
@@ -172,7 +172,7 @@ fn follow(args: TabArgs, stop: &StopSignal, events_to: &mut impl Write, notes_to
         }
     };
     let mut left = args.events;
-    let mut notes = Notes::default();
+    let mut notes = TabNotes::default();
     loop {
         let what = select! {
             recv(happenings) -> happening => match happening {

@@ -17,13 +17,13 @@ const SETTLES: Duration = Duration::from_millis(100);
 
 /// The notes so far.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct TabNotes {
     /// A stream that is not noted yet: how long it took to open, and when its note is due.
     opened: Option<(Duration, Receiver<Instant>)>,
     has_ended: bool,
 }
 
-impl Notes {
+impl TabNotes {
     /// Receives when the note on a stream that has opened is due.
     pub fn due(&self) -> Receiver<Instant> {
         self.opened.as_ref().map_or_else(never, |(_, due)| due.clone())
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_ends_at_once_without_an_event_is_not_called_a_stream() {
-        let mut notes = Notes::default();
+        let mut notes = TabNotes::default();
         assert!(notes.on(&Happens::Opened { after: TOOK }).is_empty());
         let note = "answered after 1.5 ms with an empty 200; reconnecting in 3.0 s";
         assert_eq!(notes.on(&ENDED), [format!("{note}, as an EventSource does. Ctrl-C stops")]);
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_noted_when_it_has_lasted_or_has_sent_an_event() {
-        let mut notes = Notes::default();
+        let mut notes = TabNotes::default();
         notes.on(&Happens::Opened { after: TOOK });
         notes.due().recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(notes.opened().as_deref(), Some("streams after 1.5 ms"));

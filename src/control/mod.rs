@@ -47,7 +47,7 @@ use ninetabs_server::{Request, Response};
 use aside::{Aside, AsideAnswer, SMALL, WhenFull};
 use command::PumaCommand;
 use guard::Asks;
-use orders::{Ask, Deed, Given, Look, SavedFile, Wrong};
+use orders::{Ask, Deed, Given, ReadOnly, SavedFile, Wrong};
 use pages::STEPS;
 use pool::PoolShown;
 use saved::SavedWindow;
@@ -178,20 +178,20 @@ impl Control {
         let Some(order) = orders::of_path(path) else { return Ok(unsupported()) };
         let given = order.read(request)?;
         match order.ask {
-            Ask::Look(look) => self.look(request, look, &given),
+            Ask::ReadOnly(look) => self.look(request, look, &given),
             Ask::Obey(deed) => Ok(self.order(request, deed, given)),
         }
     }
 
-    fn look(&self, request: &Request, look: Look, given: &Given) -> Result<Response, Wrong> {
+    fn look(&self, request: &Request, look: ReadOnly, given: &Given) -> Result<Response, Wrong> {
         Ok(match look {
-            Look::Events => self.viewers.admit(request),
-            Look::Lab => one_line(&self.view.laboratory.show()),
-            Look::Pool => one_line(&PoolShown::of(&self.view)),
-            Look::Threads => one_line(&self.view.threads()),
-            Look::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
-            Look::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
-            Look::Saved(file) => {
+            ReadOnly::Events => self.viewers.admit(request),
+            ReadOnly::Lab => one_line(&self.view.laboratory.show()),
+            ReadOnly::Pool => one_line(&PoolShown::of(&self.view)),
+            ReadOnly::Threads => one_line(&self.view.threads()),
+            ReadOnly::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
+            ReadOnly::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
+            ReadOnly::Saved(file) => {
                 let window = SavedWindow::of(given, self.view.timeline.now_us())?;
                 self.saved(request, file, window)
             }

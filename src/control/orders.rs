@@ -48,13 +48,13 @@ impl Method {
 /// The meaning of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ask {
-    Look(Look),
+    ReadOnly(ReadOnly),
     Obey(Deed),
 }
 
 /// What a GET reads. It changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum ReadOnly {
     Events,
     Lab,
     Pool,
@@ -140,8 +140,8 @@ const fn needed(name: &'static str, takes: Takes) -> Parameter {
     Parameter { name, takes, is_needed: true }
 }
 
-const fn get(path: &'static str, look: Look, parameters: &'static [Parameter]) -> Order {
-    Order { path, method: Method::Get, parameters, ask: Ask::Look(look) }
+const fn get(path: &'static str, look: ReadOnly, parameters: &'static [Parameter]) -> Order {
+    Order { path, method: Method::Get, parameters, ask: Ask::ReadOnly(look) }
 }
 
 const fn post(path: &'static str, deed: Deed, parameters: &'static [Parameter]) -> Order {
@@ -173,13 +173,13 @@ const WINDOW: &[Parameter] = &[
 
 /// All of them.
 pub const ALL: &[Order] = &[
-    get("/events", Look::Events, NONE),
-    get("/lab", Look::Lab, NONE),
-    get(super::pool::PATH, Look::Pool, NONE),
-    get("/threads", Look::Threads, NONE),
-    get("/timeline", Look::Timeline, &[optional("after", MOMENT)]),
-    get("/report", Look::Saved(SavedFile::Report), WINDOW),
-    get("/trace", Look::Saved(SavedFile::Trace), WINDOW),
+    get("/events", ReadOnly::Events, NONE),
+    get("/lab", ReadOnly::Lab, NONE),
+    get(super::pool::PATH, ReadOnly::Pool, NONE),
+    get("/threads", ReadOnly::Threads, NONE),
+    get("/timeline", ReadOnly::Timeline, &[optional("after", MOMENT)]),
+    get("/report", ReadOnly::Saved(SavedFile::Report), WINDOW),
+    get("/trace", ReadOnly::Saved(SavedFile::Trace), WINDOW),
     post("/reap", Deed::Reap, &[optional("older-than", Takes::Seconds)]),
     post("/resize", Deed::Resize, &[optional("min", MIN), optional("max", MAX)]),
     post("/max-stream-age", Deed::MaxStreamAge, &[needed("secs", Takes::SecondsOrOff)]),
@@ -194,7 +194,7 @@ pub const ALL: &[Order] = &[
     post("/lab/beside", Deed::Beside, &[needed("fix", FIX)]),
     // A server gives these two to the second one, which it has started.
     post("/lab/framed-by", Deed::FramedBy, &[needed("port", PORT)]),
-    get("/lab/viewers", Look::Viewers, NONE),
+    get("/lab/viewers", ReadOnly::Viewers, NONE),
     post("/lab/latency", Deed::Latency, NONE),
 ];
 

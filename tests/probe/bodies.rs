@@ -6,7 +6,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
-use ninetabs::lab::probe::measured::{Outcome, Unit};
+use ninetabs::lab::probe::measured::{TabOutcome, Unit};
 
 use super::{app, plan, probe, probe_with};
 use crate::common::batch::batch;
@@ -196,6 +196,6 @@ fn another_chunked_body_counts_by_its_first_chunk() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
     let server = sending(head, |client| client.chunk("word "));
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Workers).next_tab(Outcome::Waits, found.measured.waiting[0].place);
+    found.counts(3, 2).limit(LimitKind::Workers).next_tab(TabOutcome::Waits, found.measured.waiting[0].place);
     assert_eq!(found.measured.target.unit, Some(Unit::Chunk), "{found}");
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
-use ninetabs::lab::probe::measured::{Outcome, Place};
+use ninetabs::lab::probe::measured::{TabOutcome, WaitPlace};
 
 use super::{app, probe};
 use crate::common::batch::batch;
@@ -30,7 +30,7 @@ fn a_cached_page_hides_that_the_threads_are_gone() {
         });
     });
     let found = probe(&server);
-    found.limit(LimitKind::Workers).note(NoteKind::Cached).next_tab(Outcome::Waits, Some(Place::Read));
+    found.limit(LimitKind::Workers).note(NoteKind::Cached).next_tab(TabOutcome::Waits, Some(WaitPlace::Read));
     assert_eq!(found.first().streams, 3, "{found}");
     assert!(found.measured.uncached_pages.iter().any(|page| page.plain && !page.uncached), "{found}");
     found.has_slots_again(&server, 3);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind, infer};
-use ninetabs::lab::probe::measured::{Listener, Outcome, Place};
+use ninetabs::lab::probe::measured::{ListeningProcess, TabOutcome, WaitPlace};
 
 use super::{app, plan, probe, probe_with};
 use crate::common::batch::batch;
@@ -24,7 +24,7 @@ fn connections_that_wait_for_others_to_close() {
     let connections = Slots::new(3);
     let server = Scripted::admitting(move || connections.take(), |client, _connection| client.each(app));
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Connections).next_tab(Outcome::Waits, Some(Place::Kernel));
+    found.counts(3, 2).limit(LimitKind::Connections).next_tab(TabOutcome::Waits, Some(WaitPlace::Kernel));
     found.no_note(NoteKind::Leak).has_slots_again(&server, 3);
 }
 
@@ -47,7 +47,7 @@ fn connections_that_are_answered_with_503() {
         None => client.each(|client, _| client.answer("503 Service Unavailable", "", "busy\n")),
     });
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Connections).next_tab(Outcome::Status, None);
+    found.counts(3, 2).limit(LimitKind::Connections).next_tab(TabOutcome::Status, None);
     found.has_slots_again(&server, 3);
 }
 
@@ -57,7 +57,7 @@ fn descriptors_are_named_only_with_evidence() {
     let mut measured = probe(&server).measured;
     let listener = |descriptors| {
         let name = "server".to_owned();
-        vec![Listener { pid: 1, name, threads: 4, descriptors, limit: 12 }]
+        vec![ListeningProcess { pid: 1, name, threads: 4, descriptors, limit: 12 }]
     };
     (measured.listeners_before, measured.listeners_at_limit) = (listener(8), listener(11));
     let limit = infer(&measured).limit.map(|limit| limit.kind);
@@ -86,7 +86,7 @@ fn a_process_per_connection_that_sends_something() {
         }
     });
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Workers).next_tab(Outcome::Waits, Some(Place::Unread));
+    found.counts(3, 2).limit(LimitKind::Workers).next_tab(TabOutcome::Waits, Some(WaitPlace::Unread));
     found.has_slots_again(&server, 3);
 }
 

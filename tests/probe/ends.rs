@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
 use ninetabs::lab::probe::measured::{CutHow, Stopped};
 
-use super::{plan, probe, probe_with};
+use super::{plan, probe_with};
 use crate::common::batch::batch;
 use crate::common::scripted::{Client, GAP, Scripted, Slots};
 
@@ -87,11 +87,11 @@ fn answers_that_are_complete_before_the_next_tab() {
             if !request.is_stream() {
                 return client.page();
             }
-            client.begin("")
-                && client.event(1)
-                && client.chunk("data: [DONE]\n\n")
-                && client.finish()
-                && false
+            client.begin("");
+            client.event(1);
+            client.chunk("data: [DONE]\n\n");
+            client.finish();
+            false
         });
     });
     let mut plan = plan(&server, &["/page"]);
@@ -114,13 +114,15 @@ fn answers_that_end_by_themselves_later() {
                 return client.page();
             }
             until(client, GAP * 16);
-            client.chunk("data: [DONE]\n\n") && client.finish() && false
+            client.chunk("data: [DONE]\n\n");
+            client.finish();
+            false
         });
     });
     let mut plan = plan(&server, &["/page"]);
     plan.method = "POST".to_owned();
     plan.patience = Some(Duration::from_secs(8));
-    let found = probe(&server);
+    let found = probe_with(&server, &plan);
     found.counts(8, 8).limit(LimitKind::NoneFound);
     assert!(found.measured.cuts.iter().all(|cut| cut.how == CutHow::Finished), "{found}");
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
-use ninetabs::lab::probe::measured::{Outcome, Place, Tries};
+use ninetabs::lab::probe::measured::{TabOutcome, Tries, WaitPlace};
 
 use super::{app, plan, probe, probe_with};
 use crate::common::batch::batch;
@@ -38,7 +38,7 @@ fn threads_that_are_taken_before_the_next_accept() {
         },
     );
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Workers).or(&[]).next_tab(Outcome::Waits, Some(Place::Kernel));
+    found.counts(3, 2).limit(LimitKind::Workers).or(&[]).next_tab(TabOutcome::Waits, Some(WaitPlace::Kernel));
     found.note(NoteKind::SlotReturn).no_note(NoteKind::Leak).no_note(NoteKind::SeveralQueues);
     found.has_slots_again(&server, 3);
 }
@@ -57,7 +57,7 @@ fn threads_that_read_their_requests_themselves() {
         }
     });
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Workers).or(&[]).next_tab(Outcome::Waits, Some(Place::Unread));
+    found.counts(3, 2).limit(LimitKind::Workers).or(&[]).next_tab(TabOutcome::Waits, Some(WaitPlace::Unread));
     found.has_slots_again(&server, 3);
 }
 
@@ -71,7 +71,7 @@ fn threads_that_take_requests_that_were_read() {
         });
     });
     let found = probe(&server);
-    found.counts(3, 2).limit(LimitKind::Workers).or(&[]).next_tab(Outcome::Waits, Some(Place::Read));
+    found.counts(3, 2).limit(LimitKind::Workers).or(&[]).next_tab(TabOutcome::Waits, Some(WaitPlace::Read));
     found.has_slots_again(&server, 3);
 }
 
@@ -99,7 +99,7 @@ fn a_page_that_queries_waits_for_the_pool_of_the_database() {
     // Until three tabs have ended.
     plan.patience = Some(Duration::from_secs(6));
     let found = probe_with(&server, &plan);
-    found.counts(3, 2).limit(LimitKind::DatabasePool).next_tab(Outcome::Empty, Some(Place::Read));
+    found.counts(3, 2).limit(LimitKind::DatabasePool).next_tab(TabOutcome::Empty, Some(WaitPlace::Read));
     found.has_slots_again(&server, 3);
 }
 
@@ -112,7 +112,7 @@ fn one_lock_around_the_whole_application() {
         });
     });
     let found = probe(&server);
-    found.counts(1, 0).limit(LimitKind::OneAtATime).next_tab(Outcome::Waits, Some(Place::Read));
+    found.counts(1, 0).limit(LimitKind::OneAtATime).next_tab(TabOutcome::Waits, Some(WaitPlace::Read));
     found.has_slots_again(&server, 1);
 }
 
@@ -131,7 +131,7 @@ fn one_session_is_locked_and_another_flows() {
     let mut plan = plan(&server, &["/page"]);
     (plan.cookie, plan.other_cookie) = (Some("id=one".to_owned()), Some("id=two".to_owned()));
     let found = probe_with(&server, &plan);
-    found.counts(1, 0).limit(LimitKind::SessionLock).next_tab(Outcome::Waits, Some(Place::Read));
+    found.counts(1, 0).limit(LimitKind::SessionLock).next_tab(TabOutcome::Waits, Some(WaitPlace::Read));
     assert_eq!(found.measured.other_cookie, Some(Tries { flowed: 3, of: 3 }), "{found}");
     let mine = |request: &&_| is_mine(request);
     let requests = server.record.requests();
@@ -175,7 +175,7 @@ fn streams_that_wait_for_their_own_pool() {
         });
     });
     let found = probe(&server);
-    found.counts(3, 3).limit(LimitKind::StreamCapWaits).next_tab(Outcome::Waits, Some(Place::Read));
+    found.counts(3, 3).limit(LimitKind::StreamCapWaits).next_tab(TabOutcome::Waits, Some(WaitPlace::Read));
     found.has_slots_again(&server, 3);
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
-use ninetabs::lab::probe::measured::{Outcome, Stopped};
+use ninetabs::lab::probe::measured::{Stopped, TabOutcome};
 
 use super::{app, plan, probe, probe_with};
 use crate::common::batch::batch;
@@ -63,7 +63,7 @@ fn a_tab_that_is_late_is_not_refused() {
     (plan.tabs, plan.patience) = (5, Some(Duration::from_secs(8)));
     let found = probe_with(&server, &plan);
     found.counts(5, 5).limit(LimitKind::NoneFound);
-    let late = found.first().tabs.iter().find(|tab| tab.outcome == Outcome::Late);
+    let late = found.first().tabs.iter().find(|tab| tab.outcome == TabOutcome::Late);
     assert_eq!(late.map(|tab| tab.number), Some(3), "{found}");
 }
 

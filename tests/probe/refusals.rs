@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
-use ninetabs::lab::probe::measured::{Outcome, Place};
+use ninetabs::lab::probe::measured::{TabOutcome, WaitPlace};
 
 use super::{Found, app, plan, probe, probe_with};
 use crate::common::batch::batch;
@@ -45,7 +45,7 @@ fn streams_beyond_a_cap_are_answered_503() {
         client.answer("503 Service Unavailable", "", "too many streams\n");
     });
     let found = probe(&server);
-    found.counts(3, 3).limit(LimitKind::Refused).next_tab(Outcome::Status, None);
+    found.counts(3, 3).limit(LimitKind::Refused).next_tab(TabOutcome::Status, None);
     found.has_slots_again(&server, 3);
 }
 
@@ -55,7 +55,7 @@ fn streams_beyond_a_cap_get_an_empty_200() {
         client.finish();
     });
     let found = probe(&server);
-    found.counts(3, 3).limit(LimitKind::Refused).next_tab(Outcome::Empty, None);
+    found.counts(3, 3).limit(LimitKind::Refused).next_tab(TabOutcome::Empty, None);
     found.has_slots_again(&server, 3);
 }
 
@@ -67,14 +67,14 @@ fn streams_beyond_a_cap_are_told_when_to_come_back() {
         client.finish();
     });
     let found = probe(&server);
-    found.counts(3, 3).limit(LimitKind::Refused).next_tab(Outcome::Empty, None);
+    found.counts(3, 3).limit(LimitKind::Refused).next_tab(TabOutcome::Empty, None);
     found.has_slots_again(&server, 3);
 }
 
 fn streams_beyond_a_cap_are_closed() {
     let server = with_a_cap(|_| ());
     let found = probe(&server);
-    found.counts(3, 3).limit(LimitKind::Refused).next_tab(Outcome::Closed, None);
+    found.counts(3, 3).limit(LimitKind::Refused).next_tab(TabOutcome::Closed, None);
     found.has_slots_again(&server, 3);
 }
 
@@ -93,7 +93,7 @@ fn each_address_has_its_own_limit() {
         });
     });
     let found = probe_with(&server, &plan(&server, &["/page", "/static"]));
-    found.counts(3, 2).limit(LimitKind::RefusedPerClient).next_tab(Outcome::Status, None);
+    found.counts(3, 2).limit(LimitKind::RefusedPerClient).next_tab(TabOutcome::Status, None);
     found.has_slots_again(&server, 3);
 }
 
@@ -118,7 +118,7 @@ fn probe_for_longer(server: &Scripted) -> Found {
 fn a_proxy_that_gives_up_its_own_queue() {
     let server = queueing("503 Service Unavailable");
     let found = probe_for_longer(&server);
-    found.counts(3, 2).limit(LimitKind::QueueTimeout).next_tab(Outcome::Status, Some(Place::Read));
+    found.counts(3, 2).limit(LimitKind::QueueTimeout).next_tab(TabOutcome::Status, Some(WaitPlace::Read));
     found.has_slots_again(&server, 3);
 }
 

@@ -1,8 +1,8 @@
 //! A control server beside the application: Puma's `/stats`.
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
-use ninetabs::lab::probe::measured::Moment;
-use ninetabs::lab::probe::plan::Control;
+use ninetabs::lab::probe::measured::StatsMoment;
+use ninetabs::lab::probe::plan::ControlAddress;
 use url::Url;
 
 use super::{Found, app, plan, probe_with};
@@ -39,7 +39,7 @@ fn probe_with_statistics(report: impl Fn(&Slots) -> Option<usize> + Send + Sync 
     });
     let mut plan = plan(&server, &["/page"]);
     let url = Url::parse(&control.url("")).unwrap();
-    plan.control = Some(Control { url, token: Some("t0ken".to_owned()) });
+    plan.control = Some(ControlAddress { url, token: Some("t0ken".to_owned()) });
     let found = probe_with(&server, &plan);
     found.counts(3, 2).limit(LimitKind::Workers).has_slots_again(&server, 3);
     assert!(control.record.requests().iter().all(|request| request.path == "/stats"));
@@ -55,7 +55,7 @@ fn statistics_that_agree() {
     let found = probe_with_statistics(|threads| Some(threads.free()));
     found.no_note(NoteKind::StatsDisagree).no_note(NoteKind::StatsSilent);
     let moments: Vec<_> = found.measured.statistics.iter().map(|it| it.moment).collect();
-    assert_eq!(moments, [Moment::Before, Moment::AtLimit, Moment::After], "{found}");
+    assert_eq!(moments, [StatsMoment::Before, StatsMoment::AtLimit, StatsMoment::After], "{found}");
 }
 
 fn statistics_that_do_not_answer_at_the_limit() {
@@ -68,7 +68,7 @@ fn a_token_is_sent_to_the_control_server_only() {
     let control = Scripted::start(|client| client.each(|client, _| client.answer("403 Forbidden", "", "")));
     let mut plan = plan(&server, &["/page"]);
     let url = Url::parse(&control.url("")).unwrap();
-    plan.control = Some(Control { url, token: Some("t0ken".to_owned()) });
+    plan.control = Some(ControlAddress { url, token: Some("t0ken".to_owned()) });
     probe_with(&server, &plan).counts(8, 8).limit(LimitKind::NoneFound);
     let asked = control.record.requests();
     let with_token = |request: &crate::common::scripted::Request| request.head.contains("t0ken");

@@ -14,7 +14,7 @@ use crate::lab::probe::export::narration::{Narration, PrintManner};
 use crate::lab::probe::export::{ProbedRun, conclusion, json, markdown};
 use crate::lab::probe::export::{Signs, TextLook};
 use crate::lab::probe::measured::Measured;
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::thresholds::ThresholdVerdict;
 
 /// How long the last facts wait for a paused terminal. Every connection is closed by then.
@@ -74,7 +74,7 @@ impl ProbeOutput {
     }
 
     /// Prints what has become known. Does not block.
-    pub fn hear(&mut self, progress: Progress<'_>) {
+    pub fn hear(&mut self, progress: ProbeProgress<'_>) {
         if let Some((narration, _)) = &mut self.facts {
             narration.hear(progress);
         }

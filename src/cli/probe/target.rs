@@ -9,22 +9,22 @@ use super::given::Wanted;
 use super::mistake::{ProbeError, ProbeMistake};
 use crate::cli::files::cause;
 use crate::lab::http::address::resolve;
-use crate::lab::probe::measured::Target;
-use crate::lab::probe::plan::{Control, Plan};
+use crate::lab::probe::measured::ProbeTarget;
+use crate::lab::probe::plan::{ControlAddress, ProbePlan};
 
 /// How long each of several addresses is tried.
 const TRY_WITHIN: Duration = Duration::from_secs(1);
 
 /// A plan, and the addresses of which one is used.
 pub struct PlannedRun {
-    plan: Plan,
+    plan: ProbePlan,
     addresses: Vec<SocketAddr>,
     is_this_machine: bool,
 }
 
 impl PlannedRun {
     /// The plan with the first of the addresses.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &ProbePlan {
         &self.plan
     }
 
@@ -35,7 +35,7 @@ impl PlannedRun {
 
     /// Chooses the address: the first that accepts a connection, if the name has several. `localhost` has two, and a
     /// server may listen on one of them. Blocks for at most 1 s per address.
-    pub fn connected(self) -> Plan {
+    pub fn connected(self) -> ProbePlan {
         let PlannedRun { mut plan, addresses, .. } = self;
         if addresses.len() > 1 {
             let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, TRY_WITHIN).is_ok();
@@ -69,11 +69,11 @@ pub fn plan(wanted: Wanted) -> Result<PlannedRun, ProbeError> {
     let control = match &wanted.control {
         None => None,
         Some((host, port, token)) => {
-            Some(Control { url: control(host, *port, wanted.is_confirmed)?, token: token.clone() })
+            Some(ControlAddress { url: control(host, *port, wanted.is_confirmed)?, token: token.clone() })
         }
     };
     let Wanted { url, pages, tabs, patience, zombies, http10, http2, method, body, headers, .. } = wanted;
-    let plan = Plan {
+    let plan = ProbePlan {
         url,
         pages,
         address,
@@ -121,12 +121,12 @@ fn is_loopback(ip: IpAddr) -> bool {
 }
 
 /// The target in the output of a run that cannot begin.
-pub fn unreached(wanted: &Wanted) -> Target {
-    Target {
+pub fn unreached(wanted: &Wanted) -> ProbeTarget {
+    ProbeTarget {
         url: wanted.url.to_string(),
         method: wanted.method.clone(),
         tabs: wanted.tabs,
-        ..Target::default()
+        ..ProbeTarget::default()
     }
 }
 

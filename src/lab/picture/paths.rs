@@ -18,7 +18,7 @@ pub(super) struct Shapes {
     pub hatching: String,
     pub gone: String,
     pub gone_writes: String,
-    pub reaped: Signs,
+    pub reaped: SignShapes,
     pub failed: String,
     pub spare: String,
     pub taken: String,
@@ -41,7 +41,7 @@ pub(super) struct Label {
 
 /// The same letter in several places.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub(super) struct SignShapes {
     pub boxes: String,
     pub x: String,
     pub y: String,
@@ -57,7 +57,7 @@ impl Shapes {
         } = self;
         let Shapes { reaped, failed, spare, taken, waiting, stripes, orders, plates, names, labels, .. } =
             self;
-        let Signs { boxes, x, y, letters } = reaped;
+        let SignShapes { boxes, x, y, letters } = reaped;
         context! {
             grid, idle, unknown, held, answered, pages, writes, hatching, gone, gone_writes, failed, spare, taken,
             waiting, stripes, orders, plates,
@@ -73,7 +73,7 @@ pub(super) fn values(labels: Vec<Label>) -> Vec<Value> {
     labels.into_iter().map(|Label { x, y, text }| context! { x, y, text }).collect()
 }
 
-impl Signs {
+impl SignShapes {
     /// Adds a letter in a box around this place.
     pub fn add(&mut self, letter: char, x: f64, y: usize) {
         self.boxes += &rect(x - 7.0, y as f64 - 8.0, 14.0, 16.0);

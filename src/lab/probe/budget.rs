@@ -1,6 +1,6 @@
 //! The maximum number of requests of a run, which is printed before it begins.
 
-use super::plan::Plan;
+use super::plan::ProbePlan;
 
 /// Asks of the baseline per page.
 const BASELINE: usize = 6;
@@ -34,7 +34,7 @@ pub struct Budget {
 
 impl Budget {
     /// That of a plan. Most runs need a tenth: the bound is for a server that refuses at once.
-    pub fn of(plan: &Plan) -> Budget {
+    pub fn of(plan: &ProbePlan) -> Budget {
         let (tabs, pages) = (plan.tabs, plan.pages.len().max(1));
         let leave = ASKS_AFTERWARDS;
         let zombies = plan.zombies.map_or(0, |zombies| zombies + 1 + leave);

@@ -4,15 +4,15 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use super::measured::Listener;
-use super::place::{self, LISTEN, Row};
+use super::measured::ListeningProcess;
+use super::place::{self, LISTEN, SocketRow};
 
 /// Characters of a process's name that are kept.
 const MAX_NAME: usize = 32;
 
 /// The processes that listen at this address, by process id. Empty where that cannot be known. Blocks for as long
 /// as it takes to read the descriptors of all processes.
-pub(super) fn of(server: SocketAddr) -> Vec<Listener> {
+pub(super) fn of(server: SocketAddr) -> Vec<ListeningProcess> {
     if !server.ip().to_canonical().is_loopback() {
         return Vec::new();
     }
@@ -22,13 +22,13 @@ pub(super) fn of(server: SocketAddr) -> Vec<Listener> {
     }
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut found: Vec<Listener> = pids.filter_map(|pid| listener(pid, &inodes)).collect();
+    let mut found: Vec<ListeningProcess> = pids.filter_map(|pid| listener(pid, &inodes)).collect();
     found.sort_unstable_by_key(|listener| listener.pid);
     found
 }
 
 /// The inodes of the sockets that listen at this address, or at all addresses.
-fn listening(rows: &[Row], server: SocketAddr) -> Vec<u64> {
+fn listening(rows: &[SocketRow], server: SocketAddr) -> Vec<u64> {
     let is_it = |ip: IpAddr| ip.is_unspecified() || ip == server.ip().to_canonical();
     let mine = rows.iter().filter(|row| {
         row.state == LISTEN && row.local.port() == server.port() && is_it(row.local.ip()) && row.inode != 0
@@ -36,7 +36,7 @@ fn listening(rows: &[Row], server: SocketAddr) -> Vec<u64> {
     mine.map(|row| row.inode).collect()
 }
 
-fn listener(pid: u32, inodes: &[u64]) -> Option<Listener> {
+fn listener(pid: u32, inodes: &[u64]) -> Option<ListeningProcess> {
     let folder = Path::new("/proc").join(pid.to_string());
     let descriptors: Vec<_> = fs::read_dir(folder.join("fd")).ok()?.flatten().collect();
     let holds = descriptors.iter().any(|entry| {
@@ -49,7 +49,7 @@ fn listener(pid: u32, inodes: &[u64]) -> Option<Listener> {
     let name = fs::read_to_string(folder.join("comm")).ok()?;
     let status = fs::read_to_string(folder.join("status")).ok()?;
     let limits = fs::read_to_string(folder.join("limits")).ok()?;
-    Some(Listener {
+    Some(ListeningProcess {
         pid,
         name: plain(name.trim_end()),
         threads: threads(&status)?,
@@ -100,7 +100,7 @@ mod tests {
     fn a_socket_that_listens_at_all_addresses_listens_at_this_one() {
         let row = |local: &str, state, inode| {
             let remote = SocketAddr::from(([0, 0, 0, 0], 0));
-            Row { local: local.parse().unwrap(), remote, state, unsent: 0, unread: 0, inode }
+            SocketRow { local: local.parse().unwrap(), remote, state, unsent: 0, unread: 0, inode }
         };
         let rows = [
             row("0.0.0.0:80", LISTEN, 1),

@@ -13,7 +13,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
     /// What was probed.
-    pub target: Target,
+    pub target: ProbeTarget,
     /// One entry per page, in the order in which they were given.
     pub baseline: Vec<Baseline>,
     /// Whether the first tab received no event in time, so that tabs were judged by the pages alone.
@@ -22,7 +22,7 @@ pub struct Measured {
     pub climbs: Vec<Climb>,
     /// The tabs of the first climb beyond the last that flowed: the one that got nothing, a second one, and
     /// their replacements, in the order in which they were opened.
-    pub waiting: Vec<Tab>,
+    pub waiting: Vec<ProbedTab>,
     /// The page ask that stayed open until the streams were closed.
     pub late_page: Option<LatePage>,
     /// The three asks with the other cookie.
@@ -58,9 +58,9 @@ pub struct Measured {
     /// The `/stats` of the control URL, in the order in which it was asked.
     pub statistics: Vec<Statistics>,
     /// The processes that hold the listening socket, before the first tab.
-    pub listeners_before: Vec<Listener>,
+    pub listeners_before: Vec<ListeningProcess>,
     /// The same at the limit.
-    pub listeners_at_limit: Vec<Listener>,
+    pub listeners_at_limit: Vec<ListeningProcess>,
     /// `--zombies`.
     pub zombies: Option<Zombies>,
     /// `--http2`.
@@ -78,12 +78,12 @@ pub struct Measured {
     /// Why the run ended early, if it did.
     pub stopped: Option<Stopped>,
     /// Everything that was seen on each connection, for the report.
-    pub lanes: Vec<Lane>,
+    pub lanes: Vec<ProbeLane>,
 }
 
 /// What was probed.
 #[derive(Debug, Clone, Default)]
-pub struct Target {
+pub struct ProbeTarget {
     /// Without user and password.
     pub url: String,
     /// `GET`, `POST`, …
@@ -147,20 +147,20 @@ pub struct Climb {
     /// The most streams beside which every path was answered 3 of 3. In blind mode, the most held streams.
     pub pages_until: usize,
     /// The tabs that were judged, in order, with the pages beside each.
-    pub tabs: Vec<Tab>,
+    pub tabs: Vec<ProbedTab>,
     /// Whether a tab beyond `streams` got nothing. Otherwise the climb ended at `--tabs`.
     pub met_a_limit: bool,
 }
 
 /// One tab of a staircase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tab {
+pub struct ProbedTab {
     /// 1 for the first.
     pub number: usize,
     /// When its connection was begun.
     pub opened_at: Duration,
     /// What became of it.
-    pub outcome: Outcome,
+    pub outcome: TabOutcome,
     /// The status of its response.
     pub status: Option<u16>,
     /// From the first SYN to the first byte.
@@ -172,7 +172,7 @@ pub struct Tab {
     /// How long it was watched without an end.
     pub watched: Duration,
     /// Where its request waited.
-    pub place: Option<Place>,
+    pub place: Option<WaitPlace>,
     /// Whether a stream was cut while it waited, in which case it may have taken over a slot.
     pub saw_a_cut: bool,
     /// Whether the response looks like that of another program than the pages': another `Server`, or none.
@@ -183,7 +183,7 @@ pub struct Tab {
 
 /// What became of a tab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub enum TabOutcome {
     /// An event came in time, and the stream was open when the next tab was judged.
     Flows,
     /// An event came after more than 3 s, without any stream having ended.
@@ -207,27 +207,27 @@ pub enum Outcome {
     Cut,
 }
 
-impl Outcome {
+impl TabOutcome {
     /// The name in JSON.
     pub fn name(self) -> &'static str {
         match self {
-            Outcome::Flows => "flows",
-            Outcome::Late => "late",
-            Outcome::Waits => "waits",
-            Outcome::NoEvent => "no-event",
-            Outcome::Empty => "empty",
-            Outcome::Status => "status",
-            Outcome::Closed => "closed",
-            Outcome::Reset => "reset",
-            Outcome::NotConnected => "not-connected",
-            Outcome::Cut => "cut",
+            TabOutcome::Flows => "flows",
+            TabOutcome::Late => "late",
+            TabOutcome::Waits => "waits",
+            TabOutcome::NoEvent => "no-event",
+            TabOutcome::Empty => "empty",
+            TabOutcome::Status => "status",
+            TabOutcome::Closed => "closed",
+            TabOutcome::Reset => "reset",
+            TabOutcome::NotConnected => "not-connected",
+            TabOutcome::Cut => "cut",
         }
     }
 }
 
 /// Where a request waits, read from the kernel's table of sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum WaitPlace {
     /// The connection is made and not accepted.
     Kernel,
     /// The handshake is not finished after the request was sent: the accept queue is full.
@@ -240,15 +240,15 @@ pub enum Place {
     Refused,
 }
 
-impl Place {
+impl WaitPlace {
     /// The name in JSON and on the terminal.
     pub fn name(self) -> &'static str {
         match self {
-            Place::Kernel => "kernel",
-            Place::AcceptQueueFull => "accept-queue",
-            Place::Unread => "unread",
-            Place::Read => "read",
-            Place::Refused => "refused",
+            WaitPlace::Kernel => "kernel",
+            WaitPlace::AcceptQueueFull => "accept-queue",
+            WaitPlace::Unread => "unread",
+            WaitPlace::Read => "read",
+            WaitPlace::Refused => "refused",
         }
     }
 }
@@ -287,7 +287,7 @@ pub struct PageAsk {
     /// To the complete answer, to the end, or to the moment at which it was given up.
     pub time: Duration,
     /// Where it waited, if it went unanswered.
-    pub place: Option<Place>,
+    pub place: Option<WaitPlace>,
 }
 
 /// What became of a page ask.
@@ -429,7 +429,7 @@ pub struct HeldConnections {
     /// One ask per path.
     pub pages: Vec<(String, PageAsk)>,
     /// Where the connections themselves were; the most frequent place.
-    pub place: Option<Place>,
+    pub place: Option<WaitPlace>,
 }
 
 impl HeldConnections {
@@ -470,7 +470,7 @@ pub struct Compression {
 
 /// When the statistics were asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Moment {
+pub enum StatsMoment {
     /// Before the first tab.
     Before,
     /// While the next tab waited.
@@ -483,7 +483,7 @@ pub enum Moment {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// When.
-    pub moment: Moment,
+    pub moment: StatsMoment,
     /// Its figures, or `None` if it did not answer.
     pub figures: Option<StatFigures>,
 }
@@ -507,7 +507,7 @@ pub struct StatFigures {
 
 /// A process that holds the listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
+pub struct ListeningProcess {
     /// Its process id.
     pub pid: u32,
     /// Its name, without control characters.
@@ -623,7 +623,7 @@ pub enum Stopped {
 
 /// Everything that was seen on one connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lane {
+pub struct ProbeLane {
     /// `tab 3`, `/page`, `idle`, …
     pub name: String,
     /// What it carried.
@@ -635,7 +635,7 @@ pub struct Lane {
     /// Its events. At most [`MAX_TICKS`] are kept.
     pub ticks: Vec<Duration>,
     /// From when to when it waited, and where.
-    pub wait: Option<(Duration, Duration, Option<Place>)>,
+    pub wait: Option<(Duration, Duration, Option<WaitPlace>)>,
     /// How it ended.
     pub end: LaneEnd,
 }

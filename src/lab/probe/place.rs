@@ -5,11 +5,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::measured::Place;
+use super::measured::WaitPlace;
 
 /// One row of the kernel's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Row {
+pub(super) struct SocketRow {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) state: u8,
@@ -29,7 +29,7 @@ const CLOSE_WAIT: u8 = 0x08;
 pub(super) const LISTEN: u8 = 0x0a;
 
 /// Where the request from `ours` to `server` waits. `None` if that cannot be known.
-pub(super) fn of(server: SocketAddr, ours: Option<SocketAddr>) -> Option<Place> {
+pub(super) fn of(server: SocketAddr, ours: Option<SocketAddr>) -> Option<WaitPlace> {
     if !server.ip().to_canonical().is_loopback() {
         return None;
     }
@@ -46,7 +46,7 @@ pub(super) fn unsent(server: SocketAddr, ours: &[SocketAddr]) -> Option<u64> {
 }
 
 /// All TCP sockets of this machine that are visible. `None` where the kernel has no such table.
-pub(super) fn rows() -> Option<Vec<Row>> {
+pub(super) fn rows() -> Option<Vec<SocketRow>> {
     if !cfg!(target_os = "linux") {
         return None;
     }
@@ -56,31 +56,32 @@ pub(super) fn rows() -> Option<Vec<Row>> {
     Some(v4.lines().chain(v6.lines()).filter_map(row).collect())
 }
 
-fn server_end(rows: &[Row], server: SocketAddr, ours: SocketAddr) -> Option<&Row> {
+fn server_end(rows: &[SocketRow], server: SocketAddr, ours: SocketAddr) -> Option<&SocketRow> {
     let is_ours = |remote: SocketAddr| {
         remote.port() == ours.port() && remote.ip().to_canonical() == ours.ip().to_canonical()
     };
     rows.iter().find(|row| row.local.port() == server.port() && is_ours(row.remote))
 }
 
-fn place_in(rows: &[Row], server: SocketAddr, ours: SocketAddr) -> Option<Place> {
+fn place_in(rows: &[SocketRow], server: SocketAddr, ours: SocketAddr) -> Option<WaitPlace> {
     let Some(row) = server_end(rows, server, ours) else {
-        let is_asked = |row: &Row| row.local.port() == ours.port() && row.remote.port() == server.port();
+        let is_asked =
+            |row: &SocketRow| row.local.port() == ours.port() && row.remote.port() == server.port();
         let is_connecting = rows.iter().any(|row| is_asked(row) && row.state == SYN_SENT);
         // On loopback, the kernel drops a SYN only if the accept queue is full.
-        return Some(if is_connecting { Place::AcceptQueueFull } else { Place::Refused });
+        return Some(if is_connecting { WaitPlace::AcceptQueueFull } else { WaitPlace::Refused });
     };
     Some(match row.state {
-        SYN_RECV => Place::AcceptQueueFull,
-        ESTABLISHED | CLOSE_WAIT if row.inode == 0 => Place::Kernel,
-        ESTABLISHED | CLOSE_WAIT if row.unread > 0 => Place::Unread,
-        ESTABLISHED | CLOSE_WAIT => Place::Read,
-        _ => Place::Refused,
+        SYN_RECV => WaitPlace::AcceptQueueFull,
+        ESTABLISHED | CLOSE_WAIT if row.inode == 0 => WaitPlace::Kernel,
+        ESTABLISHED | CLOSE_WAIT if row.unread > 0 => WaitPlace::Unread,
+        ESTABLISHED | CLOSE_WAIT => WaitPlace::Read,
+        _ => WaitPlace::Refused,
     })
 }
 
 /// Reads a row. The heading and anything else is `None`.
-fn row(line: &str) -> Option<Row> {
+fn row(line: &str) -> Option<SocketRow> {
     let mut fields = line.split_ascii_whitespace();
     let local = address(fields.nth(1)?)?;
     let remote = address(fields.next()?)?;
@@ -89,7 +90,7 @@ fn row(line: &str) -> Option<Row> {
     let hex = |text: &str| u64::from_str_radix(text, 16).ok();
     let (unsent, unread) = (hex(unsent)?, hex(unread)?);
     let inode = fields.nth(4)?.parse().ok()?;
-    Some(Row { local, remote, state, unsent, unread, inode })
+    Some(SocketRow { local, remote, state, unsent, unread, inode })
 }
 
 /// Reads `0100007F:1F90`: words of the machine's byte order, in hexadecimal. IPv4-mapped addresses become IPv4.
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     /// A server on port 8080 (1F90), and clients on ports 4096 (1000) and up.
-    fn table(rows: &[(&str, &str, &str, &str, u64)]) -> Vec<Row> {
+    fn table(rows: &[(&str, &str, &str, &str, u64)]) -> Vec<SocketRow> {
         let text = rows.iter().enumerate().map(|(n, (local, remote, state, queues, inode))| {
             format!(
                 "{n:4}: {local} {remote} {state} {queues} 00:00000000 00000000  1000        0 {inode} 1 0 20"
@@ -141,12 +142,12 @@ mod tests {
     fn the_servers_end_tells_where_a_request_waits() {
         const SERVER: &str = "0100007F:1F90";
         for (state, queues, inode, place) in [
-            ("01", "00000000:00000000", 7, Place::Read),
-            ("01", "00000000:0000004D", 7, Place::Unread),
-            ("01", "00000000:0000004D", 0, Place::Kernel),
-            ("08", "00000000:0000004D", 0, Place::Kernel),
-            ("03", "00000000:00000000", 0, Place::AcceptQueueFull),
-            ("06", "00000000:00000000", 0, Place::Refused),
+            ("01", "00000000:00000000", 7, WaitPlace::Read),
+            ("01", "00000000:0000004D", 7, WaitPlace::Unread),
+            ("01", "00000000:0000004D", 0, WaitPlace::Kernel),
+            ("08", "00000000:0000004D", 0, WaitPlace::Kernel),
+            ("03", "00000000:00000000", 0, WaitPlace::AcceptQueueFull),
+            ("06", "00000000:00000000", 0, WaitPlace::Refused),
         ] {
             let rows = table(&[
                 (SERVER, "00000000:0000", "0A", "00000000:00000003", 5),
@@ -157,7 +158,7 @@ mod tests {
             assert_eq!(found, Some(place), "{state} {queues} {inode}");
             // A connection of another client.
             let other = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4097));
-            assert_eq!(other, Some(Place::Refused));
+            assert_eq!(other, Some(WaitPlace::Refused));
         }
     }
 
@@ -165,7 +166,7 @@ mod tests {
     fn a_connection_that_is_being_made_waits_for_the_accept_queue() {
         let rows = table(&[("0100007F:1000", "0100007F:1F90", "02", "00000001:00000000", 9)]);
         let found = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4096));
-        assert_eq!(found, Some(Place::AcceptQueueFull));
+        assert_eq!(found, Some(WaitPlace::AcceptQueueFull));
     }
 
     #[test]
@@ -174,10 +175,10 @@ mod tests {
         let (server, ours) = (format!("{mapped}:1F90"), format!("{mapped}:1000"));
         let rows = table(&[(&server, &ours, "01", "00000010:00000000", 7)]);
         let found = place_in(&rows, at("127.0.0.1", 8080), at("127.0.0.1", 4096));
-        assert_eq!((found, rows[0].unsent), (Some(Place::Read), 16));
+        assert_eq!((found, rows[0].unsent), (Some(WaitPlace::Read), 16));
         let own6 = "00000000000000000000000001000000:1F90";
         let rows = table(&[(own6, "00000000000000000000000001000000:1000", "01", "00000000:00000000", 0)]);
-        assert_eq!(place_in(&rows, at("::1", 8080), at("::1", 4096)), Some(Place::Kernel));
+        assert_eq!(place_in(&rows, at("::1", 8080), at("::1", 4096)), Some(WaitPlace::Kernel));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub const ZOMBIE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The plan of a run. The command line has checked it.
 #[derive(Clone)]
-pub struct Plan {
+pub struct ProbePlan {
     /// The stream. It may contain `{tab}`, percent-encoded or not.
     pub url: Url,
     /// Pages of the same host, at least one.
@@ -52,19 +52,19 @@ pub struct Plan {
     /// `--insecure`.
     pub is_insecure: bool,
     /// `--control-url`, and the token to send.
-    pub control: Option<Control>,
+    pub control: Option<ControlAddress>,
 }
 
 /// A control server of ninetabs or Puma.
 #[derive(Clone)]
-pub struct Control {
+pub struct ControlAddress {
     /// `http://HOST:PORT`.
     pub url: Url,
     /// Sent as `token`, if there is one.
     pub token: Option<String>,
 }
 
-impl Plan {
+impl ProbePlan {
     /// How long the first tab, and each tab that waits, is watched.
     pub fn waiting_patience(&self) -> Duration {
         self.patience.unwrap_or(WAITING_PATIENCE)

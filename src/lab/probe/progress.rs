@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use super::measured::{Baseline, Climb, Cut, Free, HeldConnections, Measured, SlotReturn, Tab};
+use super::measured::{Baseline, Climb, Cut, Free, HeldConnections, Measured, ProbedTab, SlotReturn};
 
 /// One thing that has become known.
 #[derive(Debug, Clone, Copy)]
-pub enum Progress<'a> {
+pub enum ProbeProgress<'a> {
     /// A page is stable, before the first tab.
     Baseline(&'a Baseline),
     /// All pages are stable, and the control server has been asked. `target` and `statistics` are known.
     Ready(&'a Measured),
     /// A tab of the current staircase changed: it was opened, received its first event, or its pages answered.
-    Tab(&'a Tab),
+    ProbedTab(&'a ProbedTab),
     /// A tab of the current staircase was judged and its pages were asked. It will not change, unless it is cut.
-    TabJudged(&'a Tab),
+    TabJudged(&'a ProbedTab),
     /// A tab beyond the last that flowed waits or ended; told again whenever it changes.
-    Waiting(&'a Tab),
+    Waiting(&'a ProbedTab),
     /// The count is known, with what was measured until now. For the first climb only.
     Count(&'a Measured),
     /// The run is at something that takes a while: `listening until the oldest stream is 33 s old`.

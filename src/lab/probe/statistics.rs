@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::measured::StatFigures;
-use super::plan::Control;
+use super::plan::ControlAddress;
 use crate::lab::http;
 
 /// How long an answer may take. Later ones are none.
@@ -13,7 +13,7 @@ pub(super) const WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks for the statistics. `None` if no usable answer came in time, which is a finding and not an error. Blocks
 /// for at most [`WITHIN`].
-pub(super) fn ask(control: &Control) -> Option<StatFigures> {
+pub(super) fn ask(control: &ControlAddress) -> Option<StatFigures> {
     let mut url = control.url.clone();
     url.path_segments_mut().ok()?.pop_if_empty().push("stats");
     if let Some(token) = &control.token {

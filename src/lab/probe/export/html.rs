@@ -108,7 +108,7 @@ fn step_rows(measured: &Measured, paths: &[&str]) -> Vec<Value> {
     first.iter().map(row).chain([more]).chain(last.iter().map(row)).collect()
 }
 
-fn step_row(group: &TabGroup<&super::super::measured::Tab>, paths: &[&str]) -> Value {
+fn step_row(group: &TabGroup<&super::super::measured::ProbedTab>, paths: &[&str]) -> Value {
     let cell = |path: &&str| match group.pages().iter().find(|page| page.path == **path) {
         Some(page) if !page.asks.is_empty() => format!("{} of {}", page.answered(), page.asks.len()),
         _ => String::new(),

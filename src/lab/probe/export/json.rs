@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::super::findings::{Finding, pages_stop_at};
 use super::super::measured::{
-    Baseline, Climb, Free, HeldConnections, Http2, Http2Stop, Measured, Outcome, PageAsks, PageOutcome, Tab,
-    Unit, Zombies,
+    Baseline, Climb, Free, HeldConnections, Http2, Http2Stop, Measured, PageAsks, PageOutcome, ProbedTab,
+    TabOutcome, Unit, Zombies,
 };
 use super::super::thresholds::ThresholdVerdict;
 use super::ProbedRun;
@@ -231,9 +231,9 @@ fn object<'a>(run: &ProbedRun<'a>) -> ProbeJson<'a> {
 }
 
 /// The tabs of the first climb, and those beyond the last that flowed.
-pub fn steps(measured: &Measured) -> impl Iterator<Item = &Tab> + Clone {
+pub fn steps(measured: &Measured) -> impl Iterator<Item = &ProbedTab> + Clone {
     let climbed = measured.climbs.first().map_or(&[][..], |climb| &climb.tabs);
-    let is_new = |tab: &&Tab| climbed.iter().all(|it| it.number != tab.number);
+    let is_new = |tab: &&ProbedTab| climbed.iter().all(|it| it.number != tab.number);
     climbed.iter().chain(measured.waiting.iter().filter(is_new))
 }
 
@@ -255,13 +255,13 @@ fn note(note: &Finding<super::super::findings::NoteKind>) -> NoteJson<'_> {
     NoteJson { kind: kind.name(), text, evidence, remedy, fix: *fix, act: *act }
 }
 
-fn step(tab: &Tab) -> StepJson<'_> {
+fn step(tab: &ProbedTab) -> StepJson<'_> {
     StepJson {
         tab: tab.number,
         outcome: tab.outcome.name(),
         status: tab.status,
         first_event_ms: tab.first_event.map(milliseconds),
-        ended_s: tab.ended.or(tab.first_byte.filter(|_| tab.outcome == Outcome::Status)).map(seconds),
+        ended_s: tab.ended.or(tab.first_byte.filter(|_| tab.outcome == TabOutcome::Status)).map(seconds),
         waits: tab.place.map(|place| place.name()),
         pages: tab.pages.iter().map(asked).collect(),
     }

@@ -4,7 +4,7 @@ use console::{Style, measure_text_width};
 
 use super::super::super::narrator::wrapped;
 use super::super::super::signs::Signs;
-use super::super::measured::{Outcome, Tab};
+use super::super::measured::{ProbedTab, TabOutcome};
 use super::words::clean;
 
 /// Columns of every line.
@@ -20,7 +20,7 @@ const GAP: usize = 3;
 
 /// The sign of one tab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sign {
+pub enum TabSign {
     /// Its stream flows.
     Flows,
     /// It waits, or was refused.
@@ -31,36 +31,36 @@ pub enum Sign {
     Cut,
 }
 
-impl Sign {
+impl TabSign {
     /// The sign of a tab.
-    pub fn of(tab: &Tab) -> Sign {
+    pub fn of(tab: &ProbedTab) -> TabSign {
         match tab.outcome {
-            Outcome::Flows | Outcome::Late => Sign::Flows,
-            Outcome::Cut => Sign::Cut,
-            Outcome::NoEvent => Sign::NoEvent,
-            _ => Sign::Nothing,
+            TabOutcome::Flows | TabOutcome::Late => TabSign::Flows,
+            TabOutcome::Cut => TabSign::Cut,
+            TabOutcome::NoEvent => TabSign::NoEvent,
+            _ => TabSign::Nothing,
         }
     }
 
     fn glyph(self, signs: Signs) -> char {
         match (signs, self) {
-            (Signs::Unicode, Sign::Flows) => '●',
-            (Signs::Unicode, Sign::Nothing) => '○',
-            (Signs::Unicode, Sign::NoEvent) => '◌',
-            (Signs::Unicode, Sign::Cut) => '×',
-            (Signs::Plain, Sign::Flows) => '*',
-            (Signs::Plain, Sign::Nothing) => 'o',
-            (Signs::Plain, Sign::NoEvent) => '.',
-            (Signs::Plain, Sign::Cut) => 'x',
+            (Signs::Unicode, TabSign::Flows) => '●',
+            (Signs::Unicode, TabSign::Nothing) => '○',
+            (Signs::Unicode, TabSign::NoEvent) => '◌',
+            (Signs::Unicode, TabSign::Cut) => '×',
+            (Signs::Plain, TabSign::Flows) => '*',
+            (Signs::Plain, TabSign::Nothing) => 'o',
+            (Signs::Plain, TabSign::NoEvent) => '.',
+            (Signs::Plain, TabSign::Cut) => 'x',
         }
     }
 
     /// The colors of the other commands' lanes.
     fn style(self) -> Style {
         match self {
-            Sign::Flows => Style::new().cyan(),
-            Sign::Nothing | Sign::NoEvent => Style::new().yellow(),
-            Sign::Cut => Style::new().red(),
+            TabSign::Flows => Style::new().cyan(),
+            TabSign::Nothing | TabSign::NoEvent => Style::new().yellow(),
+            TabSign::Cut => Style::new().red(),
         }
     }
 }
@@ -91,7 +91,7 @@ pub struct FactRow {
     /// What it is about: `tabs 1-4`.
     pub label: String,
     /// The signs of its tabs. `None` for a fact that is not about tabs.
-    pub signs: Option<Vec<Sign>>,
+    pub signs: Option<Vec<TabSign>>,
     /// The fact.
     pub text: String,
     /// The pages beside it, or what the server says of itself.
@@ -105,7 +105,7 @@ impl FactRow {
     }
 
     /// A fact about tabs with these signs.
-    pub fn of_tabs(label: impl Into<String>, signs: Vec<Sign>, text: impl Into<String>) -> FactRow {
+    pub fn of_tabs(label: impl Into<String>, signs: Vec<TabSign>, text: impl Into<String>) -> FactRow {
         FactRow { signs: Some(signs), ..FactRow::fact(label, text) }
     }
 
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_right_part_has_its_column_or_ends_the_line() {
-        let mut row = FactRow::of_tabs("tab 5", vec![Sign::Flows], "first event 208 ms");
+        let mut row = FactRow::of_tabs("tab 5", vec![TabSign::Flows], "first event 208 ms");
         row.right = "/page 0/3   /up 3/3".to_owned();
         let line = "tab 5      ●      first event 208 ms                     /page 0/3   /up 3/3";
         assert_eq!(row.lines(PLAIN), [line]);
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn many_tabs_are_cut_and_a_long_text_is_wrapped() {
-        let row = FactRow::of_tabs("tabs 1-40", vec![Sign::Flows; 40], "word ".repeat(40));
+        let row = FactRow::of_tabs("tabs 1-40", vec![TabSign::Flows; 40], "word ".repeat(40));
         let lines = row.lines(PLAIN);
         assert!(lines[0].starts_with("tabs 1-40  ●●●●●… word word"), "{lines:?}");
         assert!(lines.len() > 1 && lines.iter().all(|line| measure_text_width(line) <= WIDTH));
@@ -225,14 +225,14 @@ mod tests {
     #[test]
     fn signs_without_utf_8_are_ascii_and_differ() {
         let look = TextLook { signs: Signs::Plain, colors: false };
-        let all = [Sign::Flows, Sign::Nothing, Sign::NoEvent, Sign::Cut];
+        let all = [TabSign::Flows, TabSign::Nothing, TabSign::NoEvent, TabSign::Cut];
         let line = FactRow::of_tabs("tabs 1-4", all.to_vec(), "a – b").lines(look);
         assert_eq!(line, ["tabs 1-4   *o.x   a - b"]);
     }
 
     #[test]
     fn colors_change_no_width() {
-        let row = FactRow::of_tabs("tabs 1-2", vec![Sign::Flows, Sign::Cut], "x");
+        let row = FactRow::of_tabs("tabs 1-2", vec![TabSign::Flows, TabSign::Cut], "x");
         let painted = &row.lines(TextLook { colors: true, ..PLAIN })[0];
         assert!(painted.contains('\u{1b}'), "{painted:?}");
         assert_eq!(console::strip_ansi_codes(painted), row.lines(PLAIN)[0]);

@@ -93,7 +93,7 @@ fn step_table(measured: &Measured) -> Vec<String> {
     lines
 }
 
-fn step_row(group: &TabGroup<&super::super::measured::Tab>, paths: &[&str]) -> String {
+fn step_row(group: &TabGroup<&super::super::measured::ProbedTab>, paths: &[&str]) -> String {
     let cell = |path: &&str| match group.pages().iter().find(|page| page.path == **path) {
         Some(page) if !page.asks.is_empty() => format!(" {}/{} |", page.answered(), page.asks.len()),
         _ => " |".to_owned(),
@@ -137,7 +137,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::measured::Tab;
+    use super::super::super::measured::ProbedTab;
     use super::super::samples;
     use super::*;
 
@@ -164,7 +164,7 @@ mod tests {
         let climb = &mut sample.measured.climbs[0];
         // Each of these tabs reads differently from the one before.
         climb.tabs = (1..1000)
-            .map(|number| Tab { number, status: Some(number as u16 % 2), ..climb.tabs[0].clone() })
+            .map(|number| ProbedTab { number, status: Some(number as u16 % 2), ..climb.tabs[0].clone() })
             .collect();
         let note = sample.findings.notes[0].clone();
         sample.findings.notes = vec![note; 40];

@@ -6,9 +6,9 @@
 use std::io::{self, Write};
 
 use super::super::measured::{
-    Baseline, Cut, HeldConnections, LatePage, Measured, PageOutcome, SlotReturn, Tab,
+    Baseline, Cut, HeldConnections, LatePage, Measured, PageOutcome, ProbedTab, SlotReturn,
 };
-use super::super::progress::Progress;
+use super::super::progress::ProbeProgress;
 use super::layout::{FactRow, TextLook};
 use super::steps::TabGroup;
 use super::{extras, rows, words};
@@ -33,7 +33,7 @@ enum Current {
     None,
     Baseline(Vec<Baseline>),
     Staircase(TabGroup),
-    Waiting(Vec<Tab>),
+    Waiting(Vec<ProbedTab>),
     Cuts { cuts: Vec<Cut>, took: Vec<usize> },
     Slots(Vec<SlotReturn>),
     Held { idle: Option<HeldConnections>, kept: Option<HeldConnections> },
@@ -46,14 +46,14 @@ pub struct Narration<W> {
     look: TextLook,
     current: Current,
     /// A tab that was opened and not judged yet.
-    open: Option<Tab>,
+    open: Option<ProbedTab>,
     /// The current step, if it takes a while.
     doing: Option<FactRow>,
     /// Lines of the current fact on the terminal.
     drawn: usize,
     pages: Vec<Baseline>,
     /// Every tab beyond the last that flowed, as it was last reported.
-    waited: Vec<Tab>,
+    waited: Vec<ProbedTab>,
     /// Whether a page was asked in the staircase and not answered each time.
     stopped: Vec<String>,
     flows: bool,
@@ -87,54 +87,54 @@ impl<W: Write> Narration<W> {
     }
 
     /// Takes up what has become known.
-    pub fn hear(&mut self, progress: Progress<'_>) {
-        if let Progress::Doing { what, up_to } = progress {
+    pub fn hear(&mut self, progress: ProbeProgress<'_>) {
+        if let ProbeProgress::Doing { what, up_to } = progress {
             self.doing = Some(rows::doing(what, up_to));
             self.draw();
             return;
         }
         self.doing = None;
         match progress {
-            Progress::Doing { .. } => {}
-            Progress::Baseline(page) => {
+            ProbeProgress::Doing { .. } => {}
+            ProbeProgress::Baseline(page) => {
                 self.pages.push(page.clone());
                 match &mut self.current {
                     Current::Baseline(pages) => pages.push(page.clone()),
                     _ => self.begin(Current::Baseline(vec![page.clone()])),
                 }
             }
-            Progress::Ready(measured) => {
+            ProbeProgress::Ready(measured) => {
                 self.current = Current::None;
                 self.pages.clone_from(&measured.baseline);
                 self.print(&[rows::baseline(&measured.baseline, words::server(measured))]);
             }
-            Progress::Tab(tab) => self.open = Some(tab.clone()),
-            Progress::TabJudged(tab) => self.judged(tab),
-            Progress::Waiting(tab) => self.waiting(tab),
-            Progress::Count(measured) => self.count(measured),
-            Progress::Cut(cut) => self.cut(*cut),
-            Progress::SlotReturn(slot) => match &mut self.current {
+            ProbeProgress::ProbedTab(tab) => self.open = Some(tab.clone()),
+            ProbeProgress::TabJudged(tab) => self.judged(tab),
+            ProbeProgress::Waiting(tab) => self.waiting(tab),
+            ProbeProgress::Count(measured) => self.count(measured),
+            ProbeProgress::Cut(cut) => self.cut(*cut),
+            ProbeProgress::SlotReturn(slot) => match &mut self.current {
                 Current::Slots(all) => all.push(*slot),
                 _ => self.begin(Current::Slots(vec![*slot])),
             },
-            Progress::Free(free) => {
+            ProbeProgress::Free(free) => {
                 self.settle();
                 let page = self.first_stopped();
                 self.print(&[rows::free(free, page.as_deref(), self.flows)]);
             }
-            Progress::Idle(held) => match &mut self.current {
+            ProbeProgress::Idle(held) => match &mut self.current {
                 Current::Held { idle, kept: None } => *idle = Some(held.clone()),
                 _ => self.begin(Current::Held { idle: Some(held.clone()), kept: None }),
             },
-            Progress::Kept(held) => match &mut self.current {
+            ProbeProgress::Kept(held) => match &mut self.current {
                 Current::Held { kept, .. } => *kept = Some(held.clone()),
                 _ => self.begin(Current::Held { idle: None, kept: Some(held.clone()) }),
             },
-            Progress::Climb(climb) => {
+            ProbeProgress::Climb(climb) => {
                 self.settle();
                 self.print(&[rows::climb(climb)]);
             }
-            Progress::Extra(measured) => {
+            ProbeProgress::Extra(measured) => {
                 self.settle();
                 self.extras(measured);
             }
@@ -164,7 +164,7 @@ impl<W: Write> Narration<W> {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    fn judged(&mut self, tab: &Tab) {
+    fn judged(&mut self, tab: &ProbedTab) {
         self.open = None;
         self.flows |= tab.first_event.is_some();
         self.note_stopped(tab);
@@ -183,7 +183,7 @@ impl<W: Write> Narration<W> {
         }
     }
 
-    fn waiting(&mut self, tab: &Tab) {
+    fn waiting(&mut self, tab: &ProbedTab) {
         self.open = None;
         self.note_stopped(tab);
         let known = self.waited.iter_mut().find(|it| it.number == tab.number);
@@ -263,7 +263,7 @@ impl<W: Write> Narration<W> {
         }
     }
 
-    fn note_stopped(&mut self, tab: &Tab) {
+    fn note_stopped(&mut self, tab: &ProbedTab) {
         for page in tab.pages.iter().filter(|page| !page.asks.is_empty() && page.answered() < page.asks.len())
         {
             if !self.stopped.contains(&page.path) {

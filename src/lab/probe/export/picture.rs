@@ -9,7 +9,7 @@ use std::time::Duration;
 use minijinja::{Environment, Value, context};
 
 use super::super::super::report::ReportError;
-use super::super::measured::{Lane, LaneEnd, LaneKind, Place};
+use super::super::measured::{LaneEnd, LaneKind, ProbeLane, WaitPlace};
 use super::words;
 
 const TEMPLATE: &str = include_str!("../../../../views/report/probe.svg");
@@ -54,10 +54,10 @@ pub struct ProbePicture {
 }
 
 /// Draws the lanes of a run.
-pub fn draw(lanes: &[Lane], label: &str) -> Result<ProbePicture, ReportError> {
+pub fn draw(lanes: &[ProbeLane], label: &str) -> Result<ProbePicture, ReportError> {
     let end = lanes.iter().map(|lane| lane.to).max().unwrap_or_default();
     let scale = TimeScale { seconds: end.as_secs_f64().max(0.001) };
-    let streams: Vec<&Lane> = lanes.iter().filter(|lane| lane.kind == LaneKind::Stream).collect();
+    let streams: Vec<&ProbeLane> = lanes.iter().filter(|lane| lane.kind == LaneKind::Stream).collect();
     let shown = &streams[..streams.len().min(MOST_STREAMS)];
     let gap = (shown.len() as f64 * SPAN / MOST_TICKS).max(LEAST_GAP);
     let mut is_thinned = false;
@@ -88,8 +88,8 @@ pub fn draw(lanes: &[Lane], label: &str) -> Result<ProbePicture, ReportError> {
 }
 
 /// Lanes that share one, by name, in the order in which they begin: pages first.
-fn shared(lanes: &[Lane]) -> Vec<(String, Vec<&Lane>)> {
-    let mut shared: Vec<(String, Vec<&Lane>)> = Vec::new();
+fn shared(lanes: &[ProbeLane]) -> Vec<(String, Vec<&ProbeLane>)> {
+    let mut shared: Vec<(String, Vec<&ProbeLane>)> = Vec::new();
     let of = |kind: LaneKind| lanes.iter().filter(move |lane| lane.kind == kind);
     for lane in of(LaneKind::Page).chain(of(LaneKind::Held)) {
         // `idle 3` is one of the idle ones.
@@ -106,7 +106,7 @@ fn shared(lanes: &[Lane]) -> Vec<(String, Vec<&Lane>)> {
     shared
 }
 
-fn stream(lane: &Lane, y: usize, scale: &TimeScale, gap: f64, is_thinned: &mut bool) -> Value {
+fn stream(lane: &ProbeLane, y: usize, scale: &TimeScale, gap: f64, is_thinned: &mut bool) -> Value {
     let (x, width) = scale.bar(lane.from, lane.to);
     let flows_from = lane.ticks.first().map(|first| scale.x(*first));
     let flows =
@@ -125,7 +125,7 @@ fn stream(lane: &Lane, y: usize, scale: &TimeScale, gap: f64, is_thinned: &mut b
     }
     let wait = lane.wait.map(|(from, to, place)| {
         let (x, width) = scale.bar(from, to);
-        let word = place.map(Place::name).unwrap_or_default();
+        let word = place.map(WaitPlace::name).unwrap_or_default();
         let fits = !word.is_empty() && word.len() as f64 * CHARACTER + 12.0 < width;
         let word = fits.then_some(word);
         context! { x, width, word, word_width => word.map(|word| round(word.len() as f64 * CHARACTER + 4.0)) }
@@ -140,7 +140,7 @@ fn stream(lane: &Lane, y: usize, scale: &TimeScale, gap: f64, is_thinned: &mut b
 }
 
 /// Connections that follow each other, or that are alike, in one lane.
-fn together(name: &str, lanes: &[&Lane], y: usize, scale: &TimeScale) -> Value {
+fn together(name: &str, lanes: &[&ProbeLane], y: usize, scale: &TimeScale) -> Value {
     let mut bars: Vec<Value> = Vec::new();
     let mut free_from = f64::MIN;
     let is_held = lanes.iter().all(|lane| lane.kind == LaneKind::Held);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::super::measured::{
-    Baseline, Climb, CloseBy, Cut, CutHow, Free, HeldConnections, LatePage, Measured, Outcome, PageOutcome,
-    SlotReturn, Tab,
+    Baseline, Climb, CloseBy, Cut, CutHow, Free, HeldConnections, LatePage, Measured, PageOutcome, ProbedTab,
+    SlotReturn, TabOutcome,
 };
-use super::layout::{FactRow, Sign};
+use super::layout::{FactRow, TabSign};
 use super::steps::{TabGroup, cells, groups};
 use super::words::{after, clean, count, page_end, short, statistics_at_limit, tabs, time, times};
 
@@ -27,26 +27,28 @@ pub fn baseline(pages: &[Baseline], server: Option<String>) -> FactRow {
 }
 
 /// Tabs of the staircase.
-pub fn group<T: AsRef<Tab>>(group: &TabGroup<T>, pages: &[Baseline]) -> FactRow {
-    let signs = group.tabs().map(Sign::of).collect();
+pub fn group<T: AsRef<ProbedTab>>(group: &TabGroup<T>, pages: &[Baseline]) -> FactRow {
+    let signs = group.tabs().map(TabSign::of).collect();
     let right = cells(pages.iter().map(|page| page.path.as_str()), group.pages());
     FactRow { right, ..FactRow::of_tabs(group.label(), signs, group.text()) }
 }
 
 /// A tab that was opened just now.
-pub fn opened(tab: &Tab) -> FactRow {
-    FactRow::of_tabs(tabs(&[tab.number]), vec![Sign::Nothing], "opened")
+pub fn opened(tab: &ProbedTab) -> FactRow {
+    FactRow::of_tabs(tabs(&[tab.number]), vec![TabSign::Nothing], "opened")
 }
 
 /// The tabs beyond the last that flowed. Those that ended alike were replaced by each other, so they share a line
 /// that counts them.
-pub fn waiting(all: &[Tab], pages: &[Baseline]) -> Vec<FactRow> {
-    let has_ended = |tab: &&Tab| {
-        tab.ended.is_some() && !matches!(tab.outcome, Outcome::Waits | Outcome::NoEvent | Outcome::Flows)
+pub fn waiting(all: &[ProbedTab], pages: &[Baseline]) -> Vec<FactRow> {
+    let has_ended = |tab: &&ProbedTab| {
+        tab.ended.is_some()
+            && !matches!(tab.outcome, TabOutcome::Waits | TabOutcome::NoEvent | TabOutcome::Flows)
     };
     let of = all.iter().filter(has_ended).count();
-    let (mut rows, mut replaced): (Vec<FactRow>, Vec<(&Tab, usize)>) = (Vec::new(), Vec::new());
-    let same = |one: &Tab, other: &Tab| (one.outcome, one.status) == (other.outcome, other.status);
+    let (mut rows, mut replaced): (Vec<FactRow>, Vec<(&ProbedTab, usize)>) = (Vec::new(), Vec::new());
+    let same =
+        |one: &ProbedTab, other: &ProbedTab| (one.outcome, one.status) == (other.outcome, other.status);
     for tab in all.iter().filter(has_ended) {
         match replaced.iter_mut().find(|(first, _)| same(first, tab)) {
             Some((_, number)) => *number += 1,
@@ -92,11 +94,11 @@ pub fn cuts(cuts: &[Cut], took: &[usize]) -> Vec<FactRow> {
     let ages = times(cuts.iter().map(|cut| cut.age)).unwrap_or_default();
     let label = format!("at {}", time(last.at));
     let mut rows =
-        vec![FactRow::of_tabs(label, vec![Sign::Cut; cuts.len()], format!("{which} {what}, {ages} old"))];
+        vec![FactRow::of_tabs(label, vec![TabSign::Cut; cuts.len()], format!("{which} {what}, {ages} old"))];
     if !took.is_empty() {
         let slots = if took.len() == 1 { "a slot" } else { "their slots" };
         let text = format!("{} took {slots}", tabs(took));
-        rows.push(FactRow::of_tabs("", vec![Sign::Flows; took.len()], text));
+        rows.push(FactRow::of_tabs("", vec![TabSign::Flows; took.len()], text));
     }
     rows
 }
@@ -138,11 +140,11 @@ pub fn slots(returns: &[SlotReturn], end: Option<&str>) -> FactRow {
 }
 
 /// How tabs end that do not wait, as a noun: `empty 200`.
-pub fn end_of_tabs(waiting: &[Tab]) -> Option<String> {
+pub fn end_of_tabs(waiting: &[ProbedTab]) -> Option<String> {
     let ended = waiting.iter().find(|tab| tab.ended.is_some())?;
     match (ended.outcome, ended.status) {
-        (Outcome::Empty, status) => Some(format!("empty {}", status.unwrap_or(200))),
-        (Outcome::Status, Some(status)) => Some(status.to_string()),
+        (TabOutcome::Empty, status) => Some(format!("empty {}", status.unwrap_or(200))),
+        (TabOutcome::Status, Some(status)) => Some(status.to_string()),
         _ => None,
     }
 }

@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::super::findings::{Finding, Findings, LimitKind, NoteKind};
 use super::super::measured::{
-    Baseline, Climb, CloseBy, Cut, CutHow, Free, HeldConnections, Lane, LaneEnd, LaneKind, LatePage,
-    Measured, Moment, Outcome, PageAsk, PageAsks, PageOutcome, Place, SlotReturn, StatFigures, Statistics,
-    Tab, Target, Unit,
+    Baseline, Climb, CloseBy, Cut, CutHow, Free, HeldConnections, LaneEnd, LaneKind, LatePage, Measured,
+    PageAsk, PageAsks, PageOutcome, ProbeLane, ProbeTarget, ProbedTab, SlotReturn, StatFigures, Statistics,
+    StatsMoment, TabOutcome, Unit, WaitPlace,
 };
-use super::super::progress::Progress;
+use super::super::progress::ProbeProgress;
 use super::super::thresholds::ThresholdVerdict;
 use super::ProbedRun;
 
@@ -36,33 +36,37 @@ impl Sample {
     }
 
     /// Tells the run as the procedure would.
-    pub fn tell(&self, mut hear: impl FnMut(Progress<'_>)) {
+    pub fn tell(&self, mut hear: impl FnMut(ProbeProgress<'_>)) {
         let measured = &self.measured;
-        measured.baseline.iter().for_each(|page| hear(Progress::Baseline(page)));
-        hear(Progress::Ready(measured));
+        measured.baseline.iter().for_each(|page| hear(ProbeProgress::Baseline(page)));
+        hear(ProbeProgress::Ready(measured));
         let climb = &measured.climbs[0];
         for tab in &climb.tabs {
-            hear(Progress::Tab(&Tab { number: tab.number, ..Tab::default() }));
-            hear(Progress::TabJudged(tab));
+            hear(ProbeProgress::ProbedTab(&ProbedTab { number: tab.number, ..ProbedTab::default() }));
+            hear(ProbeProgress::TabJudged(tab));
         }
         for tab in &measured.waiting {
-            hear(Progress::Waiting(&Tab { first_event: None, ended: None, ..tab.clone() }));
+            hear(ProbeProgress::Waiting(&ProbedTab { first_event: None, ended: None, ..tab.clone() }));
         }
         for tab in measured.waiting.iter().filter(|tab| tab.first_event.is_none()) {
-            hear(Progress::Waiting(tab));
+            hear(ProbeProgress::Waiting(tab));
         }
-        measured.cuts.iter().for_each(|cut| hear(Progress::Cut(cut)));
+        measured.cuts.iter().for_each(|cut| hear(ProbeProgress::Cut(cut)));
         for tab in measured.waiting.iter().filter(|tab| tab.first_event.is_some()) {
-            hear(Progress::Waiting(tab));
+            hear(ProbeProgress::Waiting(tab));
         }
         if !measured.waiting.is_empty() {
-            hear(Progress::Count(measured));
+            hear(ProbeProgress::Count(measured));
         }
-        hear(Progress::Doing { what: "listening to the open streams", up_to: s(33.0) });
-        measured.slot_returns.iter().filter(|it| !it.is_void).for_each(|it| hear(Progress::SlotReturn(it)));
-        measured.free.iter().for_each(|it| hear(Progress::Free(it)));
-        measured.idle.iter().for_each(|it| hear(Progress::Idle(it)));
-        measured.kept.iter().for_each(|it| hear(Progress::Kept(it)));
+        hear(ProbeProgress::Doing { what: "listening to the open streams", up_to: s(33.0) });
+        measured
+            .slot_returns
+            .iter()
+            .filter(|it| !it.is_void)
+            .for_each(|it| hear(ProbeProgress::SlotReturn(it)));
+        measured.free.iter().for_each(|it| hear(ProbeProgress::Free(it)));
+        measured.idle.iter().for_each(|it| hear(ProbeProgress::Idle(it)));
+        measured.kept.iter().for_each(|it| hear(ProbeProgress::Kept(it)));
     }
 }
 
@@ -100,26 +104,26 @@ fn page(path: &str, time_ms: f64) -> Baseline {
 fn asks(path: &str, answered: usize) -> PageAsks {
     let ask = |number: usize| match number < answered {
         true => PageAsk { outcome: PageOutcome::Answered, time: ms(2.0), place: None },
-        false => PageAsk { outcome: PageOutcome::Nothing, time: s(3.0), place: Some(Place::Kernel) },
+        false => PageAsk { outcome: PageOutcome::Nothing, time: s(3.0), place: Some(WaitPlace::Kernel) },
     };
     PageAsks { path: path.to_owned(), asks: (0..3).map(ask).collect() }
 }
 
-fn flows(number: usize, event_ms: f64, pages: Vec<PageAsks>) -> Tab {
-    Tab {
+fn flows(number: usize, event_ms: f64, pages: Vec<PageAsks>) -> ProbedTab {
+    ProbedTab {
         number,
-        outcome: Outcome::Flows,
+        outcome: TabOutcome::Flows,
         status: Some(200),
         first_byte: Some(ms(event_ms)),
         first_event: Some(ms(event_ms)),
         watched: s(33.0),
         pages,
-        ..Tab::default()
+        ..ProbedTab::default()
     }
 }
 
-fn target(url: &str, server: Option<&str>) -> Target {
-    Target {
+fn target(url: &str, server: Option<&str>) -> ProbeTarget {
+    ProbeTarget {
         url: url.to_owned(),
         method: "GET".to_owned(),
         http: "1.1".to_owned(),
@@ -127,7 +131,7 @@ fn target(url: &str, server: Option<&str>) -> Target {
         server: server.map(str::to_owned),
         tabs: 40,
         address: Some([127, 0, 0, 1].into()),
-        ..Target::default()
+        ..ProbeTarget::default()
     }
 }
 
@@ -149,17 +153,17 @@ fn slot(after: f64, ends_between: usize) -> SlotReturn {
 /// A Rails application with five database connections on eight threads.
 pub fn rails() -> Sample {
     let both = |number, event_ms, page| flows(number, event_ms, vec![asks("/page", page), asks("/up", 3)]);
-    let mut tabs: Vec<Tab> =
+    let mut tabs: Vec<ProbedTab> =
         [204.0, 219.0, 206.0, 207.0].iter().zip(1..).map(|(event, number)| both(number, *event, 3)).collect();
     tabs.push(both(5, 208.0, 0));
-    let empty = |number: usize, pages: Vec<PageAsks>| Tab {
+    let empty = |number: usize, pages: Vec<PageAsks>| ProbedTab {
         number,
-        outcome: Outcome::Empty,
+        outcome: TabOutcome::Empty,
         status: Some(200),
         ended: Some(s(5.0)),
-        place: Some(Place::Read),
+        place: Some(WaitPlace::Read),
         pages,
-        ..Tab::default()
+        ..ProbedTab::default()
     };
     let waiting = vec![empty(6, vec![asks("/up", 3)]), empty(7, vec![]), empty(8, vec![])];
     let figures = |capacity| StatFigures {
@@ -180,7 +184,7 @@ pub fn rails() -> Sample {
         free: Some(Free { page: Some(s(5.3)), stream: Some(s(5.5)) }),
         idle: vec![held(5, "/page", PageOutcome::Answered, 5), held(10, "/page", PageOutcome::Answered, 10)],
         kept: Some(held(5, "/page", PageOutcome::Answered, 5)),
-        statistics: vec![statistics(Moment::Before, 8), statistics(Moment::AtLimit, 3)],
+        statistics: vec![statistics(StatsMoment::Before, 8), statistics(StatsMoment::AtLimit, 3)],
         watched: s(33.0),
         requests: 61,
         abandoned_pages: 2,
@@ -216,14 +220,14 @@ pub fn rails() -> Sample {
 /// Three synchronous workers of gunicorn, which kills each after 8 s.
 pub fn gunicorn() -> Sample {
     let tab = |number, page| flows(number, 1.0, vec![asks("/page", page)]);
-    let waits = |number| Tab {
+    let waits = |number| ProbedTab {
         number,
-        outcome: Outcome::Waits,
+        outcome: TabOutcome::Waits,
         watched: s(3.0),
         first_event: Some(s(7.0)),
-        place: Some(Place::Kernel),
+        place: Some(WaitPlace::Kernel),
         saw_a_cut: true,
-        ..Tab::default()
+        ..ProbedTab::default()
     };
     let cut = |tab, at, age| Cut { tab, at: s(at), age: s(age), how: CutHow::Abrupt, is_polite: false };
     let climb =
@@ -271,17 +275,18 @@ pub fn gunicorn() -> Sample {
 
 /// Five threads behind an nginx that buffers.
 pub fn nginx() -> Sample {
-    let tab = |number: usize, pages: Vec<PageAsks>| Tab {
+    let tab = |number: usize, pages: Vec<PageAsks>| ProbedTab {
         number,
-        outcome: Outcome::NoEvent,
+        outcome: TabOutcome::NoEvent,
         watched: if number == 1 { s(12.0) } else { ms(500.0) },
         pages,
-        ..Tab::default()
+        ..ProbedTab::default()
     };
-    let mut tabs: Vec<Tab> =
+    let mut tabs: Vec<ProbedTab> =
         (1..=4).map(|number| tab(number, vec![asks("/page", 3), asks("/static", 3)])).collect();
     tabs.push(tab(5, vec![asks("/page", 0), asks("/static", 3)]));
-    let last = Tab { place: Some(Place::Read), status: Some(200), ..tab(6, vec![asks("/static", 3)]) };
+    let last =
+        ProbedTab { place: Some(WaitPlace::Read), status: Some(200), ..tab(6, vec![asks("/static", 3)]) };
     let measured = Measured {
         target: target("http://127.0.0.1/stream", Some("nginx")),
         baseline: vec![page("/page", 1.0), page("/static", 0.2)],
@@ -323,7 +328,7 @@ pub fn unreachable() -> Sample {
     let why = "127.0.0.1:1 refused the connection\u{1b}[31m".to_owned();
     Sample {
         measured: Measured {
-            target: Target { http: String::new(), unit: None, ..target("http://127.0.0.1:1/", None) },
+            target: ProbeTarget { http: String::new(), unit: None, ..target("http://127.0.0.1:1/", None) },
             stopped: Some(super::super::measured::Stopped::Unreachable { why }),
             ..Measured::default()
         },
@@ -344,29 +349,29 @@ pub fn unreachable() -> Sample {
 pub fn forty_lanes() -> Sample {
     let mut sample = rails();
     let ends = [LaneEnd::ClosedByUs, LaneEnd::Cut, LaneEnd::Refused(Some(503)), LaneEnd::Refused(None)];
-    let stream = |number: usize| Lane {
+    let stream = |number: usize| ProbeLane {
         name: format!("tab {number}"),
         from: ms(number as f64 * 300.0),
         to: s(45.0),
         ticks: (0..400).map(|tick| ms(number as f64 * 300.0 + f64::from(tick) * 80.0)).collect(),
-        wait: (number > 35).then(|| (ms(number as f64 * 300.0), s(30.0), Some(Place::Kernel))),
+        wait: (number > 35).then(|| (ms(number as f64 * 300.0), s(30.0), Some(WaitPlace::Kernel))),
         end: ends[number % ends.len()],
-        ..Lane::default()
+        ..ProbeLane::default()
     };
-    let ask = |number: usize, path: &str, end: LaneEnd| Lane {
+    let ask = |number: usize, path: &str, end: LaneEnd| ProbeLane {
         name: path.to_owned(),
         kind: LaneKind::Page,
         from: ms(number as f64 * 100.0),
         to: ms(number as f64 * 100.0 + 30.0),
         end,
-        ..Lane::default()
+        ..ProbeLane::default()
     };
-    let idle = |number: usize| Lane {
+    let idle = |number: usize| ProbeLane {
         name: format!("idle {number}"),
         kind: LaneKind::Held,
         from: s(40.0),
         to: s(42.0 + number as f64 / 10.0),
-        ..Lane::default()
+        ..ProbeLane::default()
     };
     let measured = &mut sample.measured;
     measured.lanes = (1..=40).map(stream).collect();

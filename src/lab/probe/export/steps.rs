@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::measured::{Outcome, PageAsks, Tab};
+use super::super::measured::{PageAsks, ProbedTab, TabOutcome};
 use super::words::{self, ended, place, times};
 
 /// First events that differ by less than this are alike.
@@ -12,11 +12,11 @@ const ALIKE_FRACTION: f64 = 0.5;
 
 /// Tabs in a row that read alike, apart from their times.
 #[derive(Debug, Clone)]
-pub struct TabGroup<T = Tab> {
+pub struct TabGroup<T = ProbedTab> {
     tabs: Vec<T>,
 }
 
-impl<T: AsRef<Tab>> TabGroup<T> {
+impl<T: AsRef<ProbedTab>> TabGroup<T> {
     /// A group of one tab.
     pub fn of(tab: T) -> TabGroup<T> {
         TabGroup { tabs: vec![tab] }
@@ -34,7 +34,7 @@ impl<T: AsRef<Tab>> TabGroup<T> {
     }
 
     /// Its tabs.
-    pub fn tabs(&self) -> impl Iterator<Item = &Tab> + Clone {
+    pub fn tabs(&self) -> impl Iterator<Item = &ProbedTab> + Clone {
         self.tabs.iter().map(AsRef::as_ref)
     }
 
@@ -55,13 +55,13 @@ impl<T: AsRef<Tab>> TabGroup<T> {
         let event = events.map_or_else(|| "first event".to_owned(), |events| format!("first event {events}"));
         let place = first.place.map(place);
         match first.outcome {
-            Outcome::Flows => event,
-            Outcome::Late => format!("{event}, late"),
-            Outcome::Cut => format!("{event}, then cut"),
-            Outcome::NoEvent if first.number == 1 => {
+            TabOutcome::Flows => event,
+            TabOutcome::Late => format!("{event}, late"),
+            TabOutcome::Cut => format!("{event}, then cut"),
+            TabOutcome::NoEvent if first.number == 1 => {
                 format!("no event (the first: {})", words::whole(first.watched))
             }
-            Outcome::Waits => match place {
+            TabOutcome::Waits => match place {
                 Some(place) => format!("{}, {place}", ended(first)),
                 None => ended(first),
             },
@@ -69,12 +69,12 @@ impl<T: AsRef<Tab>> TabGroup<T> {
                 let ends = times(self.tabs().filter_map(|tab| tab.ended.or(tab.first_byte)));
                 let ended = match ends {
                     Some(ends) if self.tabs.len() > 1 && ends.contains(['-', 't']) => {
-                        let without = Tab { ended: None, first_byte: None, ..first.clone() };
+                        let without = ProbedTab { ended: None, first_byte: None, ..first.clone() };
                         format!("{} after {ends}", words::ended(&without))
                     }
                     _ => ended(first),
                 };
-                match place.filter(|_| !matches!(first.outcome, Outcome::NotConnected)) {
+                match place.filter(|_| !matches!(first.outcome, TabOutcome::NotConnected)) {
                     Some(place) => format!("{place}; {ended}"),
                     None => ended,
                 }
@@ -83,15 +83,15 @@ impl<T: AsRef<Tab>> TabGroup<T> {
     }
 }
 
-impl AsRef<Tab> for Tab {
-    fn as_ref(&self) -> &Tab {
+impl AsRef<ProbedTab> for ProbedTab {
+    fn as_ref(&self) -> &ProbedTab {
         self
     }
 }
 
 /// Consecutive tabs in groups.
-pub fn groups<'a>(tabs: impl Iterator<Item = &'a Tab>) -> Vec<TabGroup<&'a Tab>> {
-    let mut groups: Vec<TabGroup<&Tab>> = Vec::new();
+pub fn groups<'a>(tabs: impl Iterator<Item = &'a ProbedTab>) -> Vec<TabGroup<&'a ProbedTab>> {
+    let mut groups: Vec<TabGroup<&ProbedTab>> = Vec::new();
     for tab in tabs {
         match groups.last_mut().map(|group| group.join(tab)) {
             Some(Ok(())) => {}
@@ -102,8 +102,8 @@ pub fn groups<'a>(tabs: impl Iterator<Item = &'a Tab>) -> Vec<TabGroup<&'a Tab>>
 }
 
 /// Whether two tabs can share a line.
-fn are_alike(one: &Tab, other: &Tab) -> bool {
-    let asks = |tab: &Tab| {
+fn are_alike(one: &ProbedTab, other: &ProbedTab) -> bool {
+    let asks = |tab: &ProbedTab| {
         let asks = tab.pages.iter().map(|page| (page.path.clone(), page.answered(), page.asks.len()));
         asks.collect::<Vec<_>>()
     };

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use console::measure_text_width;
 
 use super::super::super::signs::Signs;
-use super::super::progress::Progress;
+use super::super::progress::ProbeProgress;
 use super::super::thresholds::{FailedThreshold, FoundFigure, Threshold, ThresholdVerdict};
 use super::conclusion;
 use super::layout::{TextLook, WIDTH};
@@ -210,12 +210,12 @@ fn a_pipe_gets_each_fact_once_it_is_complete() {
     let mut printed = Vec::new();
     let mut narration = Narration::new(&mut printed, PrintManner::Lines, PLAIN);
     for tab in &tabs[..4] {
-        narration.hear(Progress::TabJudged(tab));
+        narration.hear(ProbeProgress::TabJudged(tab));
     }
     drop(narration);
     assert_eq!(printed, b"");
     let mut narration = Narration::new(&mut printed, PrintManner::Lines, PLAIN);
-    tabs.iter().for_each(|tab| narration.hear(Progress::TabJudged(tab)));
+    tabs.iter().for_each(|tab| narration.hear(ProbeProgress::TabJudged(tab)));
     drop(narration);
     assert!(String::from_utf8(printed).unwrap().starts_with("tabs 1-4   ●●●●   "));
 }

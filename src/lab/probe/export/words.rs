@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ninetabs_server::escape::printable;
 
-use super::super::measured::{Measured, Moment, Outcome, PageAsk, PageOutcome, Place, StatFigures, Tab};
+use super::super::measured::{
+    Measured, PageAsk, PageOutcome, ProbedTab, StatFigures, StatsMoment, TabOutcome, WaitPlace,
+};
 
 /// A time below this is `at once`.
 pub const AT_ONCE: Duration = Duration::from_millis(50);
@@ -70,29 +72,31 @@ pub fn tabs(numbers: &[usize]) -> String {
 }
 
 /// Where a request waits.
-pub fn place(place: Place) -> &'static str {
+pub fn place(place: WaitPlace) -> &'static str {
     match place {
-        Place::Kernel => "not accepted (kernel)",
-        Place::AcceptQueueFull => "accept queue full (kernel)",
-        Place::Unread => "accepted, not read",
-        Place::Read => "read",
-        Place::Refused => "no connection",
+        WaitPlace::Kernel => "not accepted (kernel)",
+        WaitPlace::AcceptQueueFull => "accept queue full (kernel)",
+        WaitPlace::Unread => "accepted, not read",
+        WaitPlace::Read => "read",
+        WaitPlace::Refused => "no connection",
     }
 }
 
 /// The outcome of a tab that did not flow, without the place where it waited: `empty 200 after 5.0 s`.
-pub fn ended(tab: &Tab) -> String {
+pub fn ended(tab: &ProbedTab) -> String {
     let end = tab.ended.or(tab.first_byte).map(|end| after(Some(end), "")).unwrap_or_default();
     let what = match tab.outcome {
-        Outcome::Flows | Outcome::Late | Outcome::Cut | Outcome::NoEvent => return "no event".to_owned(),
-        Outcome::Waits => return format!("no byte in {}", whole(tab.watched)),
-        Outcome::NotConnected => return "connection refused".to_owned(),
-        Outcome::Empty => format!("empty {}", tab.status.unwrap_or(200)),
-        Outcome::Status => {
+        TabOutcome::Flows | TabOutcome::Late | TabOutcome::Cut | TabOutcome::NoEvent => {
+            return "no event".to_owned();
+        }
+        TabOutcome::Waits => return format!("no byte in {}", whole(tab.watched)),
+        TabOutcome::NotConnected => return "connection refused".to_owned(),
+        TabOutcome::Empty => format!("empty {}", tab.status.unwrap_or(200)),
+        TabOutcome::Status => {
             tab.status.map_or_else(|| "another status".to_owned(), |status| status.to_string())
         }
-        Outcome::Closed => "closed without an answer".to_owned(),
-        Outcome::Reset => "reset without an answer".to_owned(),
+        TabOutcome::Closed => "closed without an answer".to_owned(),
+        TabOutcome::Reset => "reset without an answer".to_owned(),
     };
     format!("{what} {end}").trim_end().to_owned()
 }
@@ -112,7 +116,7 @@ pub fn page_end(ask: &PageAsk) -> Option<String> {
 
 /// The server's name, as far as it fits, and its threads if the statistics say them.
 pub fn server(measured: &Measured) -> Option<String> {
-    let figures = figures(measured, Moment::Before);
+    let figures = figures(measured, StatsMoment::Before);
     let by_listener = || measured.listeners_before.first().map(|listener| listener.name.as_str());
     let name = figures.map(|figures| figures.program.as_str());
     let name = name.or(measured.target.server.as_deref()).or_else(by_listener)?;
@@ -123,7 +127,7 @@ pub fn server(measured: &Measured) -> Option<String> {
 
 /// `Puma: 3 threads idle`, at the limit; `Puma: no answer` if the control server was silent.
 pub fn statistics_at_limit(measured: &Measured) -> Option<String> {
-    let at_limit = measured.statistics.iter().find(|it| it.moment == Moment::AtLimit)?;
+    let at_limit = measured.statistics.iter().find(|it| it.moment == StatsMoment::AtLimit)?;
     let Some(figures) = &at_limit.figures else { return Some("statistics: no answer".to_owned()) };
     let by_threads = || figures.max_threads?.checked_sub(figures.busy_threads?);
     let idle = figures.pool_capacity.or_else(by_threads)?;
@@ -131,7 +135,7 @@ pub fn statistics_at_limit(measured: &Measured) -> Option<String> {
     Some(format!("{}: {idle} {threads} idle", short(&figures.program, 10)))
 }
 
-fn figures(measured: &Measured, moment: Moment) -> Option<&StatFigures> {
+fn figures(measured: &Measured, moment: StatsMoment) -> Option<&StatFigures> {
     measured.statistics.iter().find(|it| it.moment == moment)?.figures.as_ref()
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::super::measured::Place;
+use super::super::measured::WaitPlace;
 
 /// Figures in the order in which a rule adds them. A figure that was not measured is null.
 #[derive(Debug, Clone, Default)]
@@ -36,8 +36,8 @@ impl Evidence {
     }
 
     /// The name of a place.
-    pub(super) fn place(self, place: Option<Place>) -> Evidence {
-        self.with("waits", place.map(Place::name))
+    pub(super) fn place(self, place: Option<WaitPlace>) -> Evidence {
+        self.with("waits", place.map(WaitPlace::name))
     }
 
     /// A number of a total: `{"flowed": 3, "of": 3}`.

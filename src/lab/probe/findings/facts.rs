@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::measured::{
-    Climb, HeldConnections, Listener, Measured, Moment, Outcome, PageAsk, PageOutcome, Place, StatFigures,
-    Tab,
+    Climb, HeldConnections, ListeningProcess, Measured, PageAsk, PageOutcome, ProbedTab, StatFigures,
+    StatsMoment, TabOutcome, WaitPlace,
 };
 use super::evidence::{is_within, median};
 
@@ -60,7 +60,7 @@ pub(super) struct CommonEnd<'a> {
     /// Median of the tabs' ends.
     pub t: Duration,
     /// The tabs that ended so.
-    pub tabs: Vec<&'a Tab>,
+    pub tabs: Vec<&'a ProbedTab>,
     /// The pages that failed so.
     pub pages: Vec<(&'a str, PageAsk)>,
 }
@@ -129,7 +129,7 @@ impl<'a> Facts<'a> {
 
     /// The tab that decides what the next tab gets: the first beyond the last that flowed whose end is not that
     /// of a cut.
-    pub(super) fn next_tab(&self) -> Option<&'a Tab> {
+    pub(super) fn next_tab(&self) -> Option<&'a ProbedTab> {
         let waiting = &self.measured.waiting;
         waiting.iter().find(|tab| !self.ends_with_a_cut(tab)).or(waiting.first())
     }
@@ -145,8 +145,10 @@ impl<'a> Facts<'a> {
 
     /// The outcome of a tab beyond the last that flowed. One that got an event later has taken over a slot: it
     /// waited.
-    pub(super) fn fate(&self, tab: &Tab) -> NextTab {
-        if tab.first_event.is_some() || matches!(tab.outcome, Outcome::Flows | Outcome::Late | Outcome::Cut) {
+    pub(super) fn fate(&self, tab: &ProbedTab) -> NextTab {
+        if tab.first_event.is_some()
+            || matches!(tab.outcome, TabOutcome::Flows | TabOutcome::Late | TabOutcome::Cut)
+        {
             return NextTab::Waits;
         }
         match end_of(tab) {
@@ -158,7 +160,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether a stream was cut at the moment at which a tab ended.
-    fn ends_with_a_cut(&self, tab: &Tab) -> bool {
+    fn ends_with_a_cut(&self, tab: &ProbedTab) -> bool {
         let Some(end) = end_of(tab) else { return false };
         self.is_at_a_cut(tab.opened_at + end)
     }
@@ -168,14 +170,14 @@ impl<'a> Facts<'a> {
     }
 
     /// Where the next tab's request waits; without a waiting tab, where the unanswered page's does.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<WaitPlace> {
         let mut tabs = self.measured.waiting.iter();
-        let by_tab = tabs.find_map(|tab| tab.place.filter(|place| *place != Place::Refused));
+        let by_tab = tabs.find_map(|tab| tab.place.filter(|place| *place != WaitPlace::Refused));
         by_tab.or_else(|| self.page_place())
     }
 
     /// Where the unanswered page waits.
-    pub(super) fn page_place(&self) -> Option<Place> {
+    pub(super) fn page_place(&self) -> Option<WaitPlace> {
         let late = self.measured.late_page.as_ref().and_then(|late| late.ask.place);
         late.or_else(|| {
             let asks = self.all_tabs().flat_map(|tab| &tab.pages).flat_map(|page| &page.asks);
@@ -184,7 +186,7 @@ impl<'a> Facts<'a> {
     }
 
     /// The tabs of the first climb, then those beyond the last that flowed.
-    fn all_tabs(&self) -> impl Iterator<Item = &'a Tab> + use<'a> {
+    fn all_tabs(&self) -> impl Iterator<Item = &'a ProbedTab> + use<'a> {
         self.climb.tabs.iter().chain(&self.measured.waiting)
     }
 
@@ -255,11 +257,13 @@ impl<'a> Facts<'a> {
     /// The time after which tabs, and perhaps pages, end: at least two within ± 5 %, one of them a tab.
     pub(super) fn common_end(&self) -> Option<CommonEnd<'a>> {
         let ending = self.measured.waiting.iter().filter(|tab| self.fate(tab) == NextTab::EndsLate);
-        let ending: Vec<(&Tab, Duration)> = ending.filter_map(|tab| Some((tab, end_of(tab)?))).collect();
+        let ending: Vec<(&ProbedTab, Duration)> =
+            ending.filter_map(|tab| Some((tab, end_of(tab)?))).collect();
         let times: Vec<Duration> = ending.iter().map(|(_, time)| *time).collect();
         let t = median(&times)?;
         let same = |time: Duration| is_within(time, t, SAME_T);
-        let tabs: Vec<&Tab> = ending.iter().filter(|(_, time)| same(*time)).map(|(tab, _)| *tab).collect();
+        let tabs: Vec<&ProbedTab> =
+            ending.iter().filter(|(_, time)| same(*time)).map(|(tab, _)| *tab).collect();
         let pages: Vec<_> = self.page_failures().into_iter().filter(|(_, ask)| same(ask.time)).collect();
         (tabs.len() + pages.len() >= ENDS_OF_ONE_T).then_some(CommonEnd { t, tabs, pages })
     }
@@ -301,8 +305,8 @@ impl<'a> Facts<'a> {
     }
 
     /// The process of the listener that has used up its descriptors, give or take two.
-    pub(super) fn full_listener(&self) -> Option<&'a Listener> {
-        let full = |listener: &&Listener| {
+    pub(super) fn full_listener(&self) -> Option<&'a ListeningProcess> {
+        let full = |listener: &&ListeningProcess| {
             listener.limit > 0 && listener.descriptors as u64 + SPARE_DESCRIPTORS >= listener.limit
         };
         self.measured.listeners_at_limit.iter().find(full)
@@ -310,7 +314,7 @@ impl<'a> Facts<'a> {
 
     /// The control server's figures at the limit.
     pub(super) fn figures_at_limit(&self) -> Option<&'a StatFigures> {
-        figures(self.measured, Moment::AtLimit)
+        figures(self.measured, StatsMoment::AtLimit)
     }
 
     /// Requests that the statistics say could start at the limit.
@@ -325,7 +329,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Whether a stream was cut while the pages beside a tab were asked.
-    pub(super) fn was_cut_beside(&self, tab: &Tab) -> bool {
+    pub(super) fn was_cut_beside(&self, tab: &ProbedTab) -> bool {
         let next = self.all_tabs().map(|tab| tab.opened_at).filter(|at| *at > tab.opened_at).min();
         let mut cuts = self.measured.cuts.iter();
         cuts.any(|cut| cut.at >= tab.opened_at && next.is_none_or(|next| cut.at < next))
@@ -337,33 +341,33 @@ impl<'a> Facts<'a> {
     }
 
     /// Tabs beyond the last that flowed, by what became of them.
-    pub(super) fn tabs_that(&self, fate: NextTab) -> impl Iterator<Item = &'a Tab> + '_ {
+    pub(super) fn tabs_that(&self, fate: NextTab) -> impl Iterator<Item = &'a ProbedTab> + '_ {
         self.measured.waiting.iter().filter(move |tab| self.fate(tab) == fate)
     }
 
     /// Tabs that flowed without waiting for another's slot, in order.
-    pub(super) fn flowing_tabs(&self) -> impl Iterator<Item = &'a Tab> + use<'a> {
-        let flowed = |tab: &&Tab| tab.first_event.is_some() && !tab.saw_a_cut;
+    pub(super) fn flowing_tabs(&self) -> impl Iterator<Item = &'a ProbedTab> + use<'a> {
+        let flowed = |tab: &&ProbedTab| tab.first_event.is_some() && !tab.saw_a_cut;
         self.climb.tabs.iter().filter(flowed)
     }
 }
 
 /// When a tab without an event ended, from the first SYN. A status counts from its first byte on; a handshake
 /// that does not finish is not an end.
-pub(super) fn end_of(tab: &Tab) -> Option<Duration> {
+pub(super) fn end_of(tab: &ProbedTab) -> Option<Duration> {
     if tab.first_event.is_some() {
         return None;
     }
     let without_end = match tab.outcome {
-        Outcome::Status => tab.first_byte,
-        Outcome::NotConnected if tab.place != Some(Place::AcceptQueueFull) => Some(Duration::ZERO),
+        TabOutcome::Status => tab.first_byte,
+        TabOutcome::NotConnected if tab.place != Some(WaitPlace::AcceptQueueFull) => Some(Duration::ZERO),
         _ => None,
     };
     tab.ended.or(without_end)
 }
 
 /// The tab beside which a path was not answered each time, nor beside a later one.
-fn stop_in<'a>(tabs: impl Iterator<Item = &'a Tab>, path: &str) -> Option<usize> {
+fn stop_in<'a>(tabs: impl Iterator<Item = &'a ProbedTab>, path: &str) -> Option<usize> {
     let mut stop = None;
     for tab in tabs {
         for page in tab.pages.iter().filter(|page| page.path == path && !page.asks.is_empty()) {
@@ -390,7 +394,7 @@ pub(super) fn stops_a_page(held: &HeldConnections) -> bool {
 }
 
 /// The figures of the control server at a moment.
-pub(super) fn figures(measured: &Measured, moment: Moment) -> Option<&StatFigures> {
+pub(super) fn figures(measured: &Measured, moment: StatsMoment) -> Option<&StatFigures> {
     let mut at = measured.statistics.iter().filter(|statistics| statistics.moment == moment);
     at.find_map(|statistics| statistics.figures.as_ref())
 }

@@ -179,11 +179,13 @@ fn runtime_of(product: Product) -> Option<Runtime> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::measured::{Listener, Moment, StatFigures, Statistics, Target};
+    use super::super::super::measured::{
+        ListeningProcess, ProbeTarget, StatFigures, Statistics, StatsMoment,
+    };
     use super::*;
 
     fn by_header(header: &str) -> Option<Product> {
-        let target = Target { server: Some(header.to_owned()), ..Target::default() };
+        let target = ProbeTarget { server: Some(header.to_owned()), ..ProbeTarget::default() };
         Recognized::of(&Measured { target, ..Measured::default() }).product
     }
 
@@ -201,8 +203,8 @@ mod tests {
     #[test]
     fn statistics_are_more_certain_than_a_header() {
         let figures = StatFigures { program: "Puma".to_owned(), ..StatFigures::default() };
-        let target = Target { server: Some("nginx".to_owned()), ..Target::default() };
-        let statistics = vec![Statistics { moment: Moment::Before, figures: Some(figures) }];
+        let target = ProbeTarget { server: Some("nginx".to_owned()), ..ProbeTarget::default() };
+        let statistics = vec![Statistics { moment: StatsMoment::Before, figures: Some(figures) }];
         let recognized = Recognized::of(&Measured { target, statistics, ..Measured::default() });
         assert_eq!(recognized.product, Some(Puma));
         assert!(recognized.is_puma_by_statistics());
@@ -210,10 +212,11 @@ mod tests {
 
     #[test]
     fn a_process_or_a_cookie_is_asked_last() {
-        let listener = Listener { pid: 1, name: "php".to_owned(), threads: 1, descriptors: 4, limit: 1024 };
+        let listener =
+            ListeningProcess { pid: 1, name: "php".to_owned(), threads: 1, descriptors: 4, limit: 1024 };
         let measured = Measured { listeners_before: vec![listener], ..Measured::default() };
         assert_eq!(Recognized::of(&measured).product, Some(PhpCli));
-        let target = Target { sets_cookies: vec!["_shop_session".to_owned()], ..Target::default() };
+        let target = ProbeTarget { sets_cookies: vec!["_shop_session".to_owned()], ..ProbeTarget::default() };
         let recognized = Recognized::of(&Measured { target, ..Measured::default() });
         assert_eq!((recognized.product, recognized.runtime), (None, Some(Runtime::Ruby)));
     }

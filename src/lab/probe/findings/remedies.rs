@@ -6,31 +6,31 @@ mod notes;
 pub(super) use limits::*;
 pub(super) use notes::*;
 
-use super::super::measured::{Outcome, Place, Tab};
+use super::super::measured::{ProbedTab, TabOutcome, WaitPlace};
 
 /// ` in the kernel`, ` unread`, or nothing where the place is unknown.
-pub(super) fn where_it_waits(place: Option<Place>) -> &'static str {
+pub(super) fn where_it_waits(place: Option<WaitPlace>) -> &'static str {
     match place {
-        Some(Place::Kernel) => " in the kernel",
-        Some(Place::AcceptQueueFull) => " for a full accept queue",
-        Some(Place::Unread) => " unread in an accepted connection",
-        Some(Place::Read) => " after its request was read",
-        Some(Place::Refused) | None => "",
+        Some(WaitPlace::Kernel) => " in the kernel",
+        Some(WaitPlace::AcceptQueueFull) => " for a full accept queue",
+        Some(WaitPlace::Unread) => " unread in an accepted connection",
+        Some(WaitPlace::Read) => " after its request was read",
+        Some(WaitPlace::Refused) | None => "",
     }
 }
 
 /// `an empty 200`, `a 503`, `a close without a response`.
-pub(super) fn what_a_tab_gets(tab: &Tab) -> String {
+pub(super) fn what_a_tab_gets(tab: &ProbedTab) -> String {
     match (tab.outcome, tab.status) {
-        (Outcome::Empty, Some(status)) => format!("an empty {status}"),
-        (Outcome::Empty, None) => "an empty response".to_owned(),
-        (Outcome::Status, Some(status)) => {
+        (TabOutcome::Empty, Some(status)) => format!("an empty {status}"),
+        (TabOutcome::Empty, None) => "an empty response".to_owned(),
+        (TabOutcome::Status, Some(status)) => {
             format!("{} {status}", if status / 100 == 8 { "an" } else { "a" })
         }
-        (Outcome::NoEvent, Some(status)) => format!("a {status} without an event"),
-        (Outcome::Closed, _) => "a close without a response".to_owned(),
-        (Outcome::Reset, _) => "a reset without a response".to_owned(),
-        (Outcome::NotConnected, _) => "no connection".to_owned(),
+        (TabOutcome::NoEvent, Some(status)) => format!("a {status} without an event"),
+        (TabOutcome::Closed, _) => "a close without a response".to_owned(),
+        (TabOutcome::Reset, _) => "a reset without a response".to_owned(),
+        (TabOutcome::NotConnected, _) => "no connection".to_owned(),
         _ => "no event".to_owned(),
     }
 }

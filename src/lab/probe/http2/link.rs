@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::lab::http::connection::host;
 use crate::lab::http::{HttpError, MAX_HEAD_BYTES, Tls, Verification, tls};
-use crate::lab::probe::plan::Plan;
+use crate::lab::probe::plan::ProbePlan;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
@@ -32,7 +32,7 @@ pub(super) struct Http2Link {
 
 impl Http2Link {
     /// Connects to the plan's address, and agrees on HTTP/2. Adds a handle of the socket to `sockets`.
-    pub(super) async fn open(plan: &Plan, sockets: &mut Vec<Socket>) -> Result<Http2Link, String> {
+    pub(super) async fn open(plan: &ProbePlan, sockets: &mut Vec<Socket>) -> Result<Http2Link, String> {
         let to = plan.address.to_string();
         let opening = async {
             let stream = TcpStream::connect(plan.address).await;
@@ -77,7 +77,7 @@ impl Http2Link {
     }
 }
 
-async fn secure(plan: &Plan, stream: TcpStream, to: &str) -> Result<Http2Link, String> {
+async fn secure(plan: &ProbePlan, stream: TcpStream, to: &str) -> Result<Http2Link, String> {
     let verification = if plan.is_insecure { Verification::Skipped } else { Verification::System };
     let words = |error: HttpError| error.to_string();
     let config = Tls::new(verification).config(&[b"h2"], to).map_err(words)?;

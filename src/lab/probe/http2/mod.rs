@@ -22,7 +22,7 @@ use socket2::Socket;
 use tokio::time::{interval, sleep};
 
 use super::measured::{Baseline, Http2, Http2Stop};
-use super::plan::Plan;
+use super::plan::ProbePlan;
 use link::Http2Link;
 use stream::{Http2Stream, StreamVerdict};
 
@@ -44,7 +44,7 @@ pub const INTERRUPTED: &str = "interrupted";
 ///
 /// The page with the fastest of `baselines` is asked beside the streams; without a baseline, none is. Blocks for at
 /// most the time of `--tabs` streams of 3 s each and 60 s more, or until `stop` comes.
-pub fn measure(plan: &Plan, baselines: &[Baseline], stop: &StopSignal, requests: &mut usize) -> Http2 {
+pub fn measure(plan: &ProbePlan, baselines: &[Baseline], stop: &StopSignal, requests: &mut usize) -> Http2 {
     let mut found = Http2::default();
     // Handles by which a stop resets the connections.
     let mut sockets = Vec::new();
@@ -92,7 +92,7 @@ async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &StopSignal) -> 
 
 /// One run, whose results stay behind if it is dropped half-way.
 struct Http2Experiment<'a> {
-    plan: &'a Plan,
+    plan: &'a ProbePlan,
     found: &'a mut Http2,
     requests: &'a mut usize,
     sockets: &'a mut Vec<Socket>,

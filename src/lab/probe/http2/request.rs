@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Request};
 use url::{Position, Url};
 
 use crate::lab::http::{Field, field, replace_fields};
-use crate::lab::probe::plan::Plan;
+use crate::lab::probe::plan::ProbePlan;
 
 const USER_AGENT: &str = concat!("ninetabs-probe/", env!("CARGO_PKG_VERSION"));
 
@@ -23,14 +23,14 @@ const LEFT_OUT: [&str; 9] = [
 ];
 
 /// The stream of the tab with this number.
-pub(super) fn stream(plan: &Plan, tab: usize) -> Result<Request<Bytes>, String> {
+pub(super) fn stream(plan: &ProbePlan, tab: usize) -> Result<Request<Bytes>, String> {
     let url = with_tab(&plan.url, tab)?;
     let fields = vec![field("accept", "text/event-stream"), field("cache-control", "no-cache")];
     let body = Bytes::from(plan.body.clone().unwrap_or_default());
     build(plan, &url, &plan.method, fields, body)
 }
 
-pub(super) fn page(plan: &Plan, url: &Url) -> Result<Request<Bytes>, String> {
+pub(super) fn page(plan: &ProbePlan, url: &Url) -> Result<Request<Bytes>, String> {
     build(plan, url, "GET", vec![field("accept", "text/html")], Bytes::new())
 }
 
@@ -43,7 +43,7 @@ fn with_tab(url: &Url, tab: usize) -> Result<Url, String> {
 }
 
 fn build(
-    plan: &Plan,
+    plan: &ProbePlan,
     url: &Url,
     method: &str,
     mut fields: Vec<Field>,

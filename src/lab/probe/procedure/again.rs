@@ -4,7 +4,7 @@ use super::Run;
 use super::connections::Flow;
 use super::staircase::Climbing;
 use crate::lab::probe::measured::Stopped;
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::progress::ProbeProgress;
 
 /// Further climbs.
 const CLIMBS: usize = 2;
@@ -20,7 +20,7 @@ impl Run<'_> {
         for number in 1..=CLIMBS {
             let up_to = std::time::Duration::from_secs(20);
             let what = format!("climbing again ({number} of {CLIMBS})");
-            (self.tell)(Progress::Doing { what: &what, up_to });
+            (self.tell)(ProbeProgress::Doing { what: &what, up_to });
             self.climb_once_more(true)?;
         }
         Ok(())
@@ -32,7 +32,7 @@ impl Run<'_> {
         self.climb(&mut climb)?;
         let (figures, _) = self.figures(&climb);
         if asks_pages {
-            (self.tell)(Progress::Climb(&figures));
+            (self.tell)(ProbeProgress::Climb(&figures));
             self.measured.climbs.push(figures);
         }
         let free = self.leave()?;

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::{Connection, Kind};
+use super::connection::{Carries, ProbedConnection};
 use super::connections::{Flow, Opening};
 use super::exchange::Purpose;
 use super::observation::{End, Id};
@@ -21,14 +21,14 @@ const BESIDE: usize = 3;
 
 /// A page, as the baseline has found it.
 #[derive(Debug, Clone)]
-pub(super) struct Page {
+pub(super) struct ProbedPage {
     pub(super) url: url::Url,
     pub(super) baseline: Baseline,
     /// The `Server` header of its response.
     pub(super) server: Option<String>,
 }
 
-impl Page {
+impl ProbedPage {
     /// After this time without an answer, the other pages are asked first.
     fn short_limit(&self) -> Duration {
         (self.baseline.time * 5).max(Duration::from_millis(250))
@@ -59,7 +59,7 @@ impl Run<'_> {
 
     /// Sends one ask of this page, at another address.
     pub(super) fn open_page_at(&mut self, page: usize, url: url::Url, purpose: Purpose) -> Flow<Id> {
-        let kind = if purpose == Purpose::Keep { Kind::Held } else { Kind::Page(page) };
+        let kind = if purpose == Purpose::Keep { Carries::Held } else { Carries::ProbedPage(page) };
         let name = requests::path_of(&self.plan.pages[page]);
         let request = requests::page(self.plan, purpose == Purpose::Keep);
         let opening = Opening { kind, name, url, request, purpose, from: None, receive_buffer: None };
@@ -236,7 +236,7 @@ impl Run<'_> {
     /// Whether an unanswered ask is still open.
     pub(super) fn has_late_ask(&self) -> bool {
         let open = self.late_ask.and_then(|late| self.net.get(late.id));
-        open.is_some_and(Connection::is_open)
+        open.is_some_and(ProbedConnection::is_open)
     }
 
     /// Records how the ask that was listened to ended, and closes it. One that ended tells more than one that did not.
@@ -276,7 +276,7 @@ impl Run<'_> {
 }
 
 /// What became of a page's connection, once that is decided. `status` is that of the baseline.
-fn settled(connection: &Connection, status: u16) -> Option<PageAsk> {
+fn settled(connection: &ProbedConnection, status: u16) -> Option<PageAsk> {
     let outcome = match (connection.is_complete(), connection.status()) {
         (true, Some(found)) if found == status => PageOutcome::Answered,
         (true, Some(found)) => PageOutcome::Status(found),

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::Run;
-use super::asks::Page;
+use super::asks::ProbedPage;
 use super::connections::Flow;
 use super::observation::End;
 use super::requests;
 use crate::lab::probe::measured::{Baseline, CloseBy, PageOutcome, Stopped};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::progress::ProbeProgress;
 
 /// Asks of a page until it has to be stable.
 const MAX_ASKS: usize = 6;
@@ -25,17 +25,17 @@ impl Run<'_> {
         for page in 0..self.plan.pages.len() {
             let url = self.plan.pages[page].clone();
             let baseline = Baseline { path: requests::path_of(&url), status: 200, time: Duration::ZERO };
-            self.pages.push(Page { url, baseline, server: None });
+            self.pages.push(ProbedPage { url, baseline, server: None });
             self.stable(page)?;
             let baseline = &self.pages[page].baseline;
             self.measured.baseline.push(baseline.clone());
-            (self.tell)(Progress::Baseline(baseline));
+            (self.tell)(ProbeProgress::Baseline(baseline));
         }
         Ok(())
     }
 
     fn stable(&mut self, page: usize) -> Flow<()> {
-        let mut answers: Vec<Answer> = Vec::new();
+        let mut answers: Vec<BaselineAnswer> = Vec::new();
         for _ in 0..MAX_ASKS {
             let (id, ask) = self.ask_once(page, FIRST_WITHIN)?;
             let Some(ask) = ask else {
@@ -52,7 +52,7 @@ impl Run<'_> {
                 self.pages[page].server = super::server_of(head);
             }
             let is_complete = matches!(ask.outcome, PageOutcome::Answered | PageOutcome::Status(_));
-            answers.push(Answer { status: status.filter(|_| is_complete), time });
+            answers.push(BaselineAnswer { status: status.filter(|_| is_complete), time });
             if let Some((status, time)) = agreed(&answers) {
                 let baseline = &mut self.pages[page].baseline;
                 (baseline.status, baseline.time) = (status, time);
@@ -62,22 +62,22 @@ impl Run<'_> {
         Err(self.unstable(page, &answers))
     }
 
-    fn unstable(&self, page: usize, answers: &[Answer]) -> Stopped {
+    fn unstable(&self, page: usize, answers: &[BaselineAnswer]) -> Stopped {
         let path = self.pages[page].baseline.path.clone();
-        let answers: Vec<String> = answers.iter().map(Answer::spoken).collect();
+        let answers: Vec<String> = answers.iter().map(BaselineAnswer::spoken).collect();
         Stopped::UnstablePage { path, answers: answers.join(", ") }
     }
 }
 
 /// One answer of a page.
 #[derive(Debug, Clone, Copy)]
-struct Answer {
+struct BaselineAnswer {
     /// `None` if it is incomplete.
     status: Option<u16>,
     time: Duration,
 }
 
-impl Answer {
+impl BaselineAnswer {
     fn spoken(&self) -> String {
         let status = self.status.map_or_else(|| "no complete answer".to_owned(), |status| status.to_string());
         format!("{status} in {} ms", self.time.as_millis())
@@ -86,7 +86,7 @@ impl Answer {
 
 /// Status and median time of the newest three answers, if they agree: the same status, and times within a factor of
 /// five or within 200 ms of each other.
-fn agreed(answers: &[Answer]) -> Option<(u16, Duration)> {
+fn agreed(answers: &[BaselineAnswer]) -> Option<(u16, Duration)> {
     let newest = answers.last_chunk::<AGREE>()?;
     let status = newest[0].status?;
     let mut times = newest.map(|answer| answer.time);
@@ -102,9 +102,9 @@ mod tests {
     use super::*;
 
     fn agree(answers: &[(u16, u64)]) -> Option<(u16, u64)> {
-        let answers: Vec<Answer> = answers
+        let answers: Vec<BaselineAnswer> = answers
             .iter()
-            .map(|(status, ms)| Answer {
+            .map(|(status, ms)| BaselineAnswer {
                 status: (*status != 0).then_some(*status),
                 time: Duration::from_millis(*ms),
             })

@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::Connection;
+use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::exchange::Purpose;
 use super::observation::Id;
 use super::requests::{self, Variant};
 use super::staircase::{Climbing, EVENT_WITHIN, Step};
 use crate::lab::probe::measured::{
-    CloseBy, Moment, OtherAddress, PageAsks, PageOutcome, Tries, UncachedPage,
+    CloseBy, OtherAddress, PageAsks, PageOutcome, StatsMoment, Tries, UncachedPage,
 };
 
 /// Asks of each variant.
@@ -46,7 +46,7 @@ struct Beyond {
 
 /// What to do while tabs wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum NextMove {
     /// The count is known.
     Done,
     /// One more tab joins or replaces another.
@@ -55,14 +55,14 @@ enum Next {
 }
 
 /// Decides what to do while tabs wait. `is_old`: the first one has been watched for long enough.
-fn next(beyond: Beyond, at_once: usize, may_open: bool, is_old: bool) -> Next {
+fn next(beyond: Beyond, at_once: usize, may_open: bool, is_old: bool) -> NextMove {
     let Beyond { waiting, ended, took_over } = beyond;
     let has_room = waiting + took_over < at_once && waiting + took_over + ended < ENDED;
     match (waiting, took_over) {
-        _ if ended >= ENDED || is_old => Next::Done,
-        _ if may_open && has_room => Next::Open,
-        (0, 0) => Next::Done,
-        _ => Next::Watch,
+        _ if ended >= ENDED || is_old => NextMove::Done,
+        _ if may_open && has_room => NextMove::Open,
+        (0, 0) => NextMove::Done,
+        _ => NextMove::Watch,
     }
 }
 
@@ -84,7 +84,7 @@ impl Run<'_> {
     /// Looks at the listening processes and at the statistics, once the count is known.
     pub(super) fn look_at_limit(&mut self) -> Flow<()> {
         self.measured.listeners_at_limit = crate::lab::probe::listeners::of(self.plan.address);
-        self.ask_statistics(Moment::AtLimit)
+        self.ask_statistics(StatsMoment::AtLimit)
     }
 
     /// Three streams of another user, while one stream flows and the next waits. Another user's streams have another
@@ -92,7 +92,7 @@ impl Run<'_> {
     fn is_session_lock(&mut self, climb: &Climbing) -> Flow<bool> {
         let Some(step) = climb.beyond.last() else { return Ok(false) };
         let (id, number) = (step.id, step.number);
-        let waits = |run: &Self| run.net.get(id).is_some_and(Connection::waits);
+        let waits = |run: &Self| run.net.get(id).is_some_and(ProbedConnection::waits);
         if !self.plan.has_cookie() || !waits(self) || self.net.flowing().len() != 1 {
             return Ok(false);
         }
@@ -102,7 +102,7 @@ impl Run<'_> {
             let other = self.open_stream(number, "other cookie", variant)?;
             self.judge(other, EVENT_WITHIN)?;
             tries.of += 1;
-            tries.flowed += usize::from(self.net.get(other).is_some_and(Connection::has_flowed));
+            tries.flowed += usize::from(self.net.get(other).is_some_and(ProbedConnection::has_flowed));
             self.net.close(other, CloseBy::Fin);
             // The server holds the session until it notices.
             let pause = self.usual_gap() * 5 / 2;
@@ -136,7 +136,7 @@ impl Run<'_> {
                 self.judge(id, EVENT_WITHIN)?;
                 let tries = if from.is_some() { &mut found.other } else { &mut found.own };
                 tries.of += 1;
-                tries.flowed += usize::from(self.net.get(id).is_some_and(Connection::has_flowed));
+                tries.flowed += usize::from(self.net.get(id).is_some_and(ProbedConnection::has_flowed));
                 self.net.close(id, CloseBy::Fin);
             }
         }
@@ -200,7 +200,7 @@ impl Run<'_> {
         self.note_pages(climb, climb.steps[0].number, 1, &pages);
         climb.steps[0].pages = pages;
         let tab = self.tab(&climb.steps[0]);
-        (self.tell)(crate::lab::probe::progress::Progress::TabJudged(&tab));
+        (self.tell)(crate::lab::probe::progress::ProbeProgress::TabJudged(&tab));
         Ok(())
     }
 
@@ -219,8 +219,8 @@ impl Run<'_> {
             let deadline = opened + patience;
             let may_open = climb.opened < self.plan.tabs && self.net.has_room();
             match next(self.beyond_now(climb), at_once, may_open, Instant::now() >= deadline) {
-                Next::Done => break,
-                Next::Open => {
+                NextMove::Done => break,
+                NextMove::Open => {
                     let Some(id) = self.open_tab(climb)? else { break };
                     let step = Step::new(id, climb.opened);
                     self.tell_waiting(&step);
@@ -228,11 +228,11 @@ impl Run<'_> {
                     // Refusals come one after another as well.
                     self.judge(id, PLACE_AT)?;
                 }
-                Next::Watch => self.watch_until(climb, deadline)?,
+                NextMove::Watch => self.watch_until(climb, deadline)?,
             }
         }
         for step in &climb.beyond {
-            if self.net.get(step.id).is_some_and(Connection::waits) {
+            if self.net.get(step.id).is_some_and(ProbedConnection::waits) {
                 self.net.look_up_place(step.id);
                 self.tell_waiting(step);
             }
@@ -247,13 +247,13 @@ impl Run<'_> {
         let until = unplaced.map(|it| it.opened + PLACE_AT).filter(|at| *at > Instant::now()).min();
         let until = until.map_or(deadline, |at| at.min(deadline));
         self.wait(until, |net| {
-            waiting.iter().any(|id| !net.get(*id).is_some_and(Connection::waits)).then_some(())
+            waiting.iter().any(|id| !net.get(*id).is_some_and(ProbedConnection::waits)).then_some(())
         })?;
         for id in waiting {
             self.note_head(id);
             let is_due =
                 self.net.get(id).is_some_and(|it| it.place.is_none() && it.opened.elapsed() >= PLACE_AT);
-            if is_due && self.net.get(id).is_some_and(Connection::waits) {
+            if is_due && self.net.get(id).is_some_and(ProbedConnection::waits) {
                 self.net.look_up_place(id);
             }
             if let Some(step) = climb.beyond.iter().find(|step| step.id == id) {
@@ -266,7 +266,7 @@ impl Run<'_> {
     /// Makes steps of the tabs that were only late, and marks those that took over a slot. Returns whether one was late.
     fn sort_out(&mut self, climb: &mut Climbing) -> Flow<bool> {
         let has_flowed = |run: &Self, step: &Step| {
-            !step.took_over && run.net.get(step.id).is_some_and(Connection::has_flowed)
+            !step.took_over && run.net.get(step.id).is_some_and(ProbedConnection::has_flowed)
         };
         let mut was_late = false;
         while let Some(at) = climb.beyond.iter().position(|step| has_flowed(self, step)) {
@@ -299,7 +299,7 @@ impl Run<'_> {
 
     fn waiting_of(&self, climb: &Climbing) -> Vec<Id> {
         let ids = climb.beyond.iter().map(|step| step.id);
-        ids.filter(|id| self.net.get(*id).is_some_and(Connection::waits)).collect()
+        ids.filter(|id| self.net.get(*id).is_some_and(ProbedConnection::waits)).collect()
     }
 
     fn beyond_now(&self, climb: &Climbing) -> Beyond {
@@ -307,7 +307,7 @@ impl Run<'_> {
         for step in climb.beyond.iter().filter(|step| step.number > climb.last_step()) {
             if step.took_over {
                 beyond.took_over += 1;
-            } else if !self.net.get(step.id).is_some_and(Connection::is_open) {
+            } else if !self.net.get(step.id).is_some_and(ProbedConnection::is_open) {
                 beyond.ended += 1;
             }
         }
@@ -335,33 +335,33 @@ impl Run<'_> {
 mod tests {
     use super::*;
 
-    fn at(waiting: usize, ended: usize, took_over: usize) -> Next {
+    fn at(waiting: usize, ended: usize, took_over: usize) -> NextMove {
         next(Beyond { waiting, ended, took_over }, WAITING, true, false)
     }
 
     #[test]
     fn at_most_two_tabs_wait_and_three_ends_are_enough() {
-        assert_eq!(at(1, 0, 0), Next::Open);
-        assert_eq!(at(2, 0, 0), Next::Watch);
-        assert_eq!(at(1, 1, 0), Next::Open);
-        assert_eq!(at(1, 2, 0), Next::Watch, "the one that waits may be the third");
-        assert_eq!(at(0, 1, 0), Next::Open);
-        assert_eq!(at(0, 2, 0), Next::Open);
-        assert_eq!(at(0, 3, 0), Next::Done);
+        assert_eq!(at(1, 0, 0), NextMove::Open);
+        assert_eq!(at(2, 0, 0), NextMove::Watch);
+        assert_eq!(at(1, 1, 0), NextMove::Open);
+        assert_eq!(at(1, 2, 0), NextMove::Watch, "the one that waits may be the third");
+        assert_eq!(at(0, 1, 0), NextMove::Open);
+        assert_eq!(at(0, 2, 0), NextMove::Open);
+        assert_eq!(at(0, 3, 0), NextMove::Done);
     }
 
     #[test]
     fn tabs_that_took_over_a_slot_are_not_replaced() {
-        assert_eq!(at(1, 0, 1), Next::Watch);
-        assert_eq!(at(0, 0, 2), Next::Watch);
+        assert_eq!(at(1, 0, 1), NextMove::Watch);
+        assert_eq!(at(0, 0, 2), NextMove::Watch);
     }
 
     #[test]
     fn the_watch_ends_with_the_age_of_the_first_tab_or_when_no_tab_may_be_opened() {
         let beyond = |waiting, ended| Beyond { waiting, ended, took_over: 0 };
-        assert_eq!(next(beyond(2, 0), WAITING, true, true), Next::Done);
-        assert_eq!(next(beyond(0, 1), WAITING, false, false), Next::Done);
-        assert_eq!(next(beyond(1, 1), WAITING, false, false), Next::Watch);
-        assert_eq!(next(beyond(1, 0), 1, true, false), Next::Watch);
+        assert_eq!(next(beyond(2, 0), WAITING, true, true), NextMove::Done);
+        assert_eq!(next(beyond(0, 1), WAITING, false, false), NextMove::Done);
+        assert_eq!(next(beyond(1, 1), WAITING, false, false), NextMove::Watch);
+        assert_eq!(next(beyond(1, 0), 1, true, false), NextMove::Watch);
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Run;
-use super::connection::Connection;
+use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::End;
 use super::requests::{self, Variant};
-use super::staircase::{Climbing, EVENT_WITHIN, Step, Verdict};
+use super::staircase::{Climbing, EVENT_WITHIN, Judged, Step};
 use crate::lab::probe::measured::{CloseBy, Compression, Stopped};
 
 /// How long each tab is open before the pages are asked.
@@ -15,7 +15,7 @@ const TAB_WITHIN: Duration = Duration::from_millis(500);
 
 impl Run<'_> {
     /// Goes on after the first tab received no event: without compression, or blind.
-    pub(super) fn first_tab_is_silent(&mut self, climb: &mut Climbing, step: Step) -> Flow<Verdict> {
+    pub(super) fn first_tab_is_silent(&mut self, climb: &mut Climbing, step: Step) -> Flow<Judged> {
         self.check_is_open(&step)?;
         if let Some(accepted) = requests::given_encoding(self.plan) {
             let identity = "identity".to_owned();
@@ -24,7 +24,7 @@ impl Run<'_> {
             let number = climb.opened;
             let id = self.open_stream(number, &format!("tab {number}"), variant)?;
             self.judge(id, self.plan.waiting_patience())?;
-            let identity_flows = self.net.get(id).is_some_and(Connection::has_flowed);
+            let identity_flows = self.net.get(id).is_some_and(ProbedConnection::has_flowed);
             self.measured.compression = self.net.get(step.id).map(|it| Compression {
                 accepted,
                 coding: it.head.as_ref().and_then(|(_, head)| head.header("content-encoding")),
@@ -40,7 +40,7 @@ impl Run<'_> {
             self.net.close(id, CloseBy::Fin);
         }
         self.climb_blind(climb, step)?;
-        Ok(Verdict::NoMoreTabs)
+        Ok(Judged::NoMoreTabs)
     }
 
     /// Ends the run if the first response is complete or is not a 200.

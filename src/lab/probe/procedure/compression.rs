@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Run;
-use super::connection::Connection;
+use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::requests::{self, Variant};
 use crate::lab::probe::measured::{CloseBy, Compression};
@@ -30,7 +30,7 @@ impl Run<'_> {
                 .first_event
                 .filter(|_| flows)
                 .map(|at| at.saturating_duration_since(connection.opened)),
-            identity_flows: if is_given { Connection::has_flowed(connection) } else { true },
+            identity_flows: if is_given { ProbedConnection::has_flowed(connection) } else { true },
             bytes: if flows { 0 } else { connection.bytes },
         });
         self.net.close(id, CloseBy::Rst);

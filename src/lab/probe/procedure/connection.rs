@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::exchange::Line;
-use super::observation::{End, Parked, What};
+use super::exchange::ConnectionLine;
+use super::observation::{End, Observed, ParkedConnection};
 use crate::lab::http::Head;
-use crate::lab::probe::measured::{CloseBy, CutHow, MAX_TICKS, Place, Unit};
+use crate::lab::probe::measured::{CloseBy, CutHow, MAX_TICKS, Unit, WaitPlace};
 
 /// How long a stream has to stay open without an event before a comment counts as a sign of life.
 pub(super) const SIGN_OF_LIFE_AFTER: Duration = Duration::from_secs(3);
@@ -23,23 +23,23 @@ const MAX_RECENT: usize = 512;
 
 /// What a connection carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Carries {
     /// A stream, with its number in a staircase, or 0.
     Stream(usize),
     /// The page with this index.
-    Page(usize),
+    ProbedPage(usize),
     /// Silent, or answered and kept.
     Held,
 }
 
 /// One connection of the run.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) kind: Kind,
+pub(super) struct ProbedConnection {
+    pub(super) kind: Carries,
     pub(super) name: String,
     /// Whether the request was `GET`: only then is a clean end of a stream a cut.
     pub(super) is_get: bool,
-    pub(super) line: Line,
+    pub(super) line: ConnectionLine,
     /// When its connection was begun, which is just before the first SYN.
     pub(super) opened: Instant,
     pub(super) local: Option<SocketAddr>,
@@ -65,21 +65,21 @@ pub(super) struct Connection {
     last_bytes: Option<Instant>,
     /// Whether the size of the present arrival is kept.
     keeps_arrival: bool,
-    pub(super) parked: Option<Parked>,
+    pub(super) parked: Option<ParkedConnection>,
     pub(super) parked_at: Option<Instant>,
     pub(super) ended: Option<(Instant, End)>,
     pub(super) closed: Option<(Instant, CloseBy)>,
     /// Where it waited when that was looked up last.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<WaitPlace>,
 }
 
-impl Connection {
-    pub(super) fn new(kind: Kind, name: String, is_get: bool, opened: Instant) -> Connection {
-        Connection {
+impl ProbedConnection {
+    pub(super) fn new(kind: Carries, name: String, is_get: bool, opened: Instant) -> ProbedConnection {
+        ProbedConnection {
             kind,
             name,
             is_get,
-            line: Line::default(),
+            line: ConnectionLine::default(),
             opened,
             local: None,
             is_connected: false,
@@ -108,19 +108,19 @@ impl Connection {
     }
 
     /// Takes what happened at this time.
-    pub(super) fn fold(&mut self, at: Instant, what: What) {
+    pub(super) fn fold(&mut self, at: Instant, what: Observed) {
         match what {
-            What::Connected(local) => {
+            Observed::Connected(local) => {
                 self.is_connected = true;
                 self.local = local.or(self.local);
             }
-            What::Sent => {}
-            What::FirstByte => self.first_byte = Some(at),
-            What::Head(head, unit) => {
+            Observed::Sent => {}
+            Observed::FirstByte => self.first_byte = Some(at),
+            Observed::Head(head, unit) => {
                 self.head = Some((at, head));
                 self.unit = unit;
             }
-            What::Arrived(arrival) => {
+            Observed::Arrived(arrival) => {
                 self.count_arrival(at, arrival.bytes);
                 self.events += arrival.events as u64;
                 self.is_done |= arrival.is_done;
@@ -135,11 +135,11 @@ impl Connection {
                     self.tick(at, arrival.events);
                 }
             }
-            What::Parked(parked) => {
+            Observed::ParkedConnection(parked) => {
                 self.parked = Some(parked);
                 self.parked_at = Some(at);
             }
-            What::Ended(end) => self.ended = Some((at, end)),
+            Observed::Ended(end) => self.ended = Some((at, end)),
         }
     }
 
@@ -199,12 +199,14 @@ impl Connection {
 
     /// Whether neither end has closed it, as far as is known.
     pub(super) fn is_open(&self) -> bool {
-        self.ended.is_none() && self.closed.is_none() && self.parked.as_ref().is_none_or(Parked::is_open)
+        self.ended.is_none()
+            && self.closed.is_none()
+            && self.parked.as_ref().is_none_or(ParkedConnection::is_open)
     }
 
     /// Whether it is a stream that has delivered an event, whether or not it is still open.
     pub(super) fn has_flowed(&self) -> bool {
-        matches!(self.kind, Kind::Stream(_)) && self.status() == Some(200) && self.first_event.is_some()
+        matches!(self.kind, Carries::Stream(_)) && self.status() == Some(200) && self.first_event.is_some()
     }
 
     /// Whether it is an open stream that has delivered an event.
@@ -214,7 +216,7 @@ impl Connection {
 
     /// Whether it is an open stream without an event.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.kind, Kind::Stream(_)) && self.is_open() && self.first_event.is_none()
+        matches!(self.kind, Carries::Stream(_)) && self.is_open() && self.first_event.is_none()
     }
 
     /// How the server ended it, unless we closed it first.
@@ -229,7 +231,7 @@ impl Connection {
     /// Whether its response is complete by its framing.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self.server_end(), Some((_, End::Complete)))
-            || matches!(self.parked, Some(Parked::Answered(_)))
+            || matches!(self.parked, Some(ParkedConnection::Answered(_)))
     }
 
     /// How the server ended a stream that had flowed.
@@ -266,11 +268,11 @@ mod tests {
     use super::super::events::Arrival;
     use super::*;
 
-    fn stream() -> (Connection, Instant) {
+    fn stream() -> (ProbedConnection, Instant) {
         let opened = Instant::now();
-        let mut stream = Connection::new(Kind::Stream(1), "tab 1".to_owned(), true, opened);
+        let mut stream = ProbedConnection::new(Carries::Stream(1), "tab 1".to_owned(), true, opened);
         let head = Head { status: 200, headers: Vec::new(), minor_version: 1 };
-        stream.fold(opened, What::Head(Box::new(head), Some(Unit::Sse)));
+        stream.fold(opened, Observed::Head(Box::new(head), Some(Unit::Sse)));
         (stream, opened)
     }
 
@@ -278,12 +280,12 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    fn events(n: usize) -> What {
-        What::Arrived(Arrival { bytes: 10 * n, events: n, ..Arrival::default() })
+    fn events(n: usize) -> Observed {
+        Observed::Arrived(Arrival { bytes: 10 * n, events: n, ..Arrival::default() })
     }
 
-    fn sign() -> What {
-        What::Arrived(Arrival { bytes: 10, signs: 1, ends_with_sign: true, ..Arrival::default() })
+    fn sign() -> Observed {
+        Observed::Arrived(Arrival { bytes: 10, signs: 1, ends_with_sign: true, ..Arrival::default() })
     }
 
     #[test]
@@ -314,7 +316,7 @@ mod tests {
     fn a_polite_cap_that_sends_retry_and_ends_never_flowed() {
         let (mut stream, t) = stream();
         stream.fold(t + ms(5), sign());
-        stream.fold(t + ms(6), What::Ended(End::Complete));
+        stream.fold(t + ms(6), Observed::Ended(End::Complete));
         assert_eq!(stream.heed_signs(t + ms(3000)), None);
         assert!(!stream.has_flowed() && stream.cut_how().is_none());
     }
@@ -330,13 +332,13 @@ mod tests {
             let (mut stream, t) = stream();
             stream.is_get = is_get;
             stream.fold(t + ms(5), events(1));
-            stream.fold(t + ms(900), What::Ended(end));
+            stream.fold(t + ms(900), Observed::Ended(end));
             assert_eq!(stream.cut_how(), Some(how));
         }
         let (mut stream, t) = stream();
         stream.fold(t + ms(5), events(1));
         stream.closed = Some((t + ms(10), CloseBy::Fin));
-        stream.fold(t + ms(11), What::Ended(End::Early));
+        stream.fold(t + ms(11), Observed::Ended(End::Early));
         assert_eq!(stream.cut_how(), None);
     }
 

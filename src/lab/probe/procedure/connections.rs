@@ -9,13 +9,13 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use ninetabs_server::threads::{self, StopSignal};
 use url::Url;
 
-use super::connection::{Connection, Kind, median};
+use super::connection::{Carries, ProbedConnection, median};
 use super::exchange::{Exchange, LONGEST_WAIT, Purpose};
 use super::observation::{End, Id, Observation};
 use crate::lab::http::{ClientRequest, Options, Reading, Tls, Verification};
-use crate::lab::probe::measured::{CloseBy, Cut, Place, Stopped};
+use crate::lab::probe::measured::{CloseBy, Cut, Stopped, WaitPlace};
 use crate::lab::probe::place;
-use crate::lab::probe::plan::Plan;
+use crate::lab::probe::plan::ProbePlan;
 
 /// Observations that may wait for the run. A server that sends faster is read more slowly.
 const MAX_UNREAD: usize = 16 * 1024;
@@ -32,7 +32,7 @@ pub(super) type Flow<T> = Result<T, Stopped>;
 /// What to open.
 #[derive(Debug)]
 pub(super) struct Opening {
-    pub(super) kind: Kind,
+    pub(super) kind: Carries,
     /// As the report names it.
     pub(super) name: String,
     pub(super) url: Url,
@@ -45,10 +45,10 @@ pub(super) struct Opening {
 
 /// The table of connections.
 pub(super) struct Connections<'a> {
-    plan: &'a Plan,
+    plan: &'a ProbePlan,
     stop: &'a StopSignal,
     tls: Option<Tls>,
-    all: BTreeMap<Id, Connection>,
+    all: BTreeMap<Id, ProbedConnection>,
     to: Sender<Observation>,
     from_threads: Receiver<Observation>,
     /// Each thread has a clone, so that `ended` is disconnected once all have ended.
@@ -66,7 +66,7 @@ pub(super) struct Connections<'a> {
 }
 
 impl<'a> Connections<'a> {
-    pub(super) fn new(plan: &'a Plan, stop: &'a StopSignal) -> Connections<'a> {
+    pub(super) fn new(plan: &'a ProbePlan, stop: &'a StopSignal) -> Connections<'a> {
         let (to, from_threads) = bounded(MAX_UNREAD);
         let (running, ended) = bounded(0);
         let verification = if plan.is_insecure { Verification::Skipped } else { Verification::System };
@@ -101,7 +101,7 @@ impl<'a> Connections<'a> {
 
     /// Streams and held connections that are open. Pages are not counted.
     pub(super) fn held(&self) -> usize {
-        self.iter().filter(|(_, it)| !matches!(it.kind, Kind::Page(_)) && it.is_open()).count()
+        self.iter().filter(|(_, it)| !matches!(it.kind, Carries::ProbedPage(_)) && it.is_open()).count()
     }
 
     /// Whether another stream or held connection may be opened.
@@ -114,7 +114,7 @@ impl<'a> Connections<'a> {
     /// A caller that opens a stream or a held connection asks [`has_room`](Self::has_room) first.
     pub(super) fn open(&mut self, opening: Opening) -> Flow<Id> {
         debug_assert!(
-            matches!(opening.kind, Kind::Page(_)) || self.has_room(),
+            matches!(opening.kind, Carries::ProbedPage(_)) || self.has_room(),
             "more than --tabs connections"
         );
         let id = Id(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
@@ -136,7 +136,7 @@ impl<'a> Connections<'a> {
             },
             purpose: opening.purpose,
         };
-        let connection = Connection::new(opening.kind, opening.name, is_get, Instant::now());
+        let connection = ProbedConnection::new(opening.kind, opening.name, is_get, Instant::now());
         let (line, to, running) = (connection.line.clone(), self.to.clone(), self.running.clone());
         let held = self.held();
         self.all.insert(id, connection);
@@ -154,8 +154,8 @@ impl<'a> Connections<'a> {
             return;
         }
         match connection.kind {
-            Kind::Page(_) if !connection.is_complete() => self.abandoned_pages += 1,
-            Kind::Stream(_) if connection.first_event.is_none() => self.abandoned_streams += 1,
+            Carries::ProbedPage(_) if !connection.is_complete() => self.abandoned_pages += 1,
+            Carries::Stream(_) if connection.first_event.is_none() => self.abandoned_streams += 1,
             _ => {}
         }
         connection.closed = Some((Instant::now(), by));
@@ -213,7 +213,7 @@ impl<'a> Connections<'a> {
     fn take(&mut self, observation: Observation) -> Flow<()> {
         let Observation { id, at, what } = observation;
         let Some(connection) = self.all.get_mut(&id) else { return Ok(()) };
-        if connection.closed.is_some() && matches!(what, super::observation::What::Parked(_)) {
+        if connection.closed.is_some() && matches!(what, super::observation::Observed::ParkedConnection(_)) {
             // Closed while it was being made: dropping it closes the socket.
             return Ok(());
         }
@@ -227,7 +227,7 @@ impl<'a> Connections<'a> {
             End::Certificate(why) => return Err(Stopped::Certificate { why: why.clone() }),
             _ => {}
         }
-        if let (Some(how), Some(first), Kind::Stream(tab)) =
+        if let (Some(how), Some(first), Carries::Stream(tab)) =
             (connection.cut_how(), connection.first_event, connection.kind)
         {
             let age = ended.saturating_duration_since(first);
@@ -256,11 +256,11 @@ impl<'a> Connections<'a> {
         self.cuts.iter().any(|cut| cut.at >= since)
     }
 
-    pub(super) fn get(&self, id: Id) -> Option<&Connection> {
+    pub(super) fn get(&self, id: Id) -> Option<&ProbedConnection> {
         self.all.get(&id)
     }
 
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Id, &Connection)> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (Id, &ProbedConnection)> {
         self.all.iter().map(|(id, connection)| (*id, connection))
     }
 
@@ -276,11 +276,11 @@ impl<'a> Connections<'a> {
 
     /// The median time between two events of the open streams. Falls back to those that are closed.
     pub(super) fn gap(&self) -> Option<Duration> {
-        let gaps = |is_it: fn(&Connection) -> bool| {
+        let gaps = |is_it: fn(&ProbedConnection) -> bool| {
             let streams = self.all.values().filter(|it| is_it(it));
             median(streams.flat_map(|it| it.gaps_since(self.began)).collect())
         };
-        gaps(Connection::flows).or_else(|| gaps(Connection::has_flowed))
+        gaps(ProbedConnection::flows).or_else(|| gaps(ProbedConnection::has_flowed))
     }
 
     /// Looks up where the connection's request waits, and keeps it. Blocks for as long as it takes to read the
@@ -289,13 +289,13 @@ impl<'a> Connections<'a> {
     /// Only a connection that could not be made was refused. One that the server has ended, perhaps a moment ago,
     /// keeps the place of an earlier look; so does one whose other end is on another machine behind an address
     /// of this one.
-    pub(super) fn look_up_place(&mut self, id: Id) -> Option<Place> {
+    pub(super) fn look_up_place(&mut self, id: Id) -> Option<WaitPlace> {
         let address = self.plan.address;
         let connection = self.all.get_mut(&id)?;
         let ours = connection.local.or_else(|| connection.line.local_addr());
         let is_refused = matches!(connection.server_end(), Some((_, End::NotConnected(_))));
         match place::of(address, ours) {
-            Some(Place::Refused) if !is_refused => {}
+            Some(WaitPlace::Refused) if !is_refused => {}
             place => connection.place = place,
         }
         connection.place

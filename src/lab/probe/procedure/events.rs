@@ -42,9 +42,9 @@ pub(super) struct Arrival {
 pub(super) enum UnitReader {
     Sse {
         parser: Box<Parser>,
-        signs: Signs,
+        signs: SignsOfLife,
     },
-    Line {
+    ConnectionLine {
         pending: usize,
     },
     Chunk,
@@ -59,9 +59,9 @@ impl UnitReader {
         match essence.as_str() {
             "text/event-stream" => UnitReader::Sse {
                 parser: Box::new(Parser::with_limit(MAX_EVENT_BYTES)),
-                signs: Signs::default(),
+                signs: SignsOfLife::default(),
             },
-            lines if LINES.contains(&lines) => UnitReader::Line { pending: 0 },
+            lines if LINES.contains(&lines) => UnitReader::ConnectionLine { pending: 0 },
             _ if is_open_ended => UnitReader::Chunk,
             _ => UnitReader::None,
         }
@@ -70,7 +70,7 @@ impl UnitReader {
     pub(super) fn unit(&self) -> Option<Unit> {
         match self {
             UnitReader::Sse { .. } => Some(Unit::Sse),
-            UnitReader::Line { .. } => Some(Unit::Line),
+            UnitReader::ConnectionLine { .. } => Some(Unit::ConnectionLine),
             UnitReader::Chunk => Some(Unit::Chunk),
             UnitReader::None => None,
         }
@@ -96,7 +96,7 @@ impl UnitReader {
                     }
                 }
             }
-            UnitReader::Line { pending } => {
+            UnitReader::ConnectionLine { pending } => {
                 for byte in bytes {
                     match byte {
                         b'\n' if *pending > 0 => {
@@ -120,12 +120,12 @@ impl UnitReader {
 
 /// Counts comments and `retry:` fields, which the parser of events does not report.
 #[derive(Debug, Default)]
-pub(super) struct Signs {
+pub(super) struct SignsOfLife {
     /// The first bytes of the unfinished line.
     begun: Vec<u8>,
 }
 
-impl Signs {
+impl SignsOfLife {
     const RETRY: &[u8] = b"retry:";
 
     /// Takes a line, or a part of one, with its end if it has one.

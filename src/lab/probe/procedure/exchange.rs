@@ -1,6 +1,6 @@
 //! The thread of one connection: it connects, sends, reads, and reports what happens with its time.
 //!
-//! It blocks in the kernel until bytes come or its [`Line`] is closed, so that no connection delays another.
+//! It blocks in the kernel until bytes come or its [`ConnectionLine`] is closed, so that no connection delays another.
 //! Of the body only counts are reported.
 
 use std::io::{ErrorKind, Read};
@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 use url::Url;
 
 use super::events::UnitReader;
-use super::observation::{End, Id, Observation, Parked, What};
+use super::observation::{End, Id, Observation, Observed, ParkedConnection};
 use crate::lab::http::{Body, ClientRequest, Closer, Connection, Content, Head, HttpError, Options};
 use crate::lab::probe::measured::CloseBy;
 
@@ -45,7 +45,7 @@ pub(super) struct Exchange {
 
 /// The way to a connection from outside its thread.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Line(Arc<Mutex<LineState>>);
+pub(super) struct ConnectionLine(Arc<Mutex<LineState>>);
 
 #[derive(Debug, Default)]
 struct LineState {
@@ -53,7 +53,7 @@ struct LineState {
     order: Option<CloseBy>,
 }
 
-impl Line {
+impl ConnectionLine {
     /// Closes the connection, now or as soon as it is made. Never blocks.
     pub(super) fn close(&self, by: CloseBy) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,32 +81,32 @@ impl Line {
 
 impl Exchange {
     /// Runs until the connection has ended, is closed through its line, or is parked.
-    pub(super) fn run(self, line: &Line, to: &Sender<Observation>) {
+    pub(super) fn run(self, line: &ConnectionLine, to: &Sender<Observation>) {
         let teller = Teller { id: self.id, to };
         match self.exchange(line, &teller) {
-            Ok(Some(parked)) => teller.tell(What::Parked(parked)),
-            Ok(None) => teller.tell(What::Ended(End::Complete)),
-            Err(end) => teller.tell(What::Ended(end)),
+            Ok(Some(parked)) => teller.tell(Observed::ParkedConnection(parked)),
+            Ok(None) => teller.tell(Observed::Ended(End::Complete)),
+            Err(end) => teller.tell(Observed::Ended(end)),
         };
     }
 
-    fn exchange(&self, line: &Line, teller: &Teller<'_>) -> Result<Option<Parked>, End> {
+    fn exchange(&self, line: &ConnectionLine, teller: &Teller<'_>) -> Result<Option<ParkedConnection>, End> {
         let connection = Connection::open_with(&self.url, &self.options, |closer| line.begin(closer));
         let mut connection = connection.map_err(connect_end)?;
         connection.set_deadline(Instant::now().checked_add(LONGEST_WAIT));
-        teller.tell(What::Connected(connection.local_addr()));
+        teller.tell(Observed::Connected(connection.local_addr()));
         if self.purpose == Purpose::Silence {
-            return Ok(Some(Parked::Silent(connection)));
+            return Ok(Some(ParkedConnection::Silent(connection)));
         }
         connection.send(&self.url, &self.request).map_err(end_of)?;
-        teller.tell(What::Sent);
+        teller.tell(Observed::Sent);
         connection.wait_for_first_byte().map_err(end_of)?;
-        teller.tell(What::FirstByte);
+        teller.tell(Observed::FirstByte);
         let (head, body) = connection.response().map_err(end_of)?;
         let reader = UnitReader::of(&head, is_open_ended(&head, &body));
-        teller.tell(What::Head(Box::new(head.clone()), reader.unit()));
+        teller.tell(Observed::Head(Box::new(head.clone()), reader.unit()));
         match self.purpose {
-            Purpose::Keep => keep(body, teller).map(|body| Some(Parked::Answered(body))),
+            Purpose::Keep => keep(body, teller).map(|body| Some(ParkedConnection::Answered(body))),
             purpose => {
                 let content = Content::of(&head, body).map_err(end_of)?;
                 self.read(content, reader, purpose, teller)
@@ -120,7 +120,7 @@ impl Exchange {
         mut reader: UnitReader,
         purpose: Purpose,
         teller: &Teller<'_>,
-    ) -> Result<Option<Parked>, End> {
+    ) -> Result<Option<ParkedConnection>, End> {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let read = match content.read(&mut buffer) {
@@ -130,11 +130,11 @@ impl Exchange {
                 Err(error) => return Err(end_of(HttpError::from_body(error))),
             };
             let arrival = reader.feed(&buffer[..read]).map_err(|error| End::Unusable(error.to_string()))?;
-            if !teller.tell(What::Arrived(arrival)) {
+            if !teller.tell(Observed::Arrived(arrival)) {
                 return Ok(None);
             }
             if purpose == Purpose::Stall && arrival.events > 0 {
-                return Ok(Some(Parked::Stalled(content)));
+                return Ok(Some(ParkedConnection::Stalled(content)));
             }
         }
     }
@@ -153,7 +153,7 @@ fn keep(mut body: Body, teller: &Teller<'_>) -> Result<Body, End> {
             Ok(0) => return Ok(body),
             Ok(bytes) => {
                 let arrival = super::events::Arrival { bytes, ..Default::default() };
-                teller.tell(What::Arrived(arrival));
+                teller.tell(Observed::Arrived(arrival));
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(end_of(HttpError::from_body(error))),
@@ -169,7 +169,7 @@ struct Teller<'a> {
 impl Teller<'_> {
     /// Returns whether the run still listens. Blocks while the channel is full, which is when the server sends
     /// faster than the run can count.
-    fn tell(&self, what: What) -> bool {
+    fn tell(&self, what: Observed) -> bool {
         self.to.send(Observation { id: self.id, at: Instant::now(), what }).is_ok()
     }
 }

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::Connection;
+use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::exchange::Purpose;
 use super::observation::Id;
 use super::requests::Variant;
 use super::staircase::EVENT_WITHIN;
 use crate::lab::probe::measured::{CloseBy, Http10, PageOutcome, Stopped, Zombies};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::{http2, place};
 
 /// Receive buffer of a zombie, so that the server's buffers fill soon. The kernel doubles it.
@@ -21,15 +21,15 @@ impl Run<'_> {
     pub(super) fn extras(&mut self) -> Flow<()> {
         if let Some(n) = self.plan.zombies {
             self.zombies(n)?;
-            (self.tell)(Progress::Extra(&self.measured));
+            (self.tell)(ProbeProgress::Extra(&self.measured));
         }
         if self.plan.http2 {
             self.http2()?;
-            (self.tell)(Progress::Extra(&self.measured));
+            (self.tell)(ProbeProgress::Extra(&self.measured));
         }
         if self.plan.http10 {
             self.http10()?;
-            (self.tell)(Progress::Extra(&self.measured));
+            (self.tell)(ProbeProgress::Extra(&self.measured));
         }
         Ok(())
     }
@@ -38,7 +38,7 @@ impl Run<'_> {
     fn zombies(&mut self, n: usize) -> Flow<()> {
         let patience = self.plan.zombie_patience();
         let what = format!("watching {n} clients that do not read");
-        (self.tell)(Progress::Doing { what: &what, up_to: patience });
+        (self.tell)(ProbeProgress::Doing { what: &what, up_to: patience });
         let mut ids = Vec::new();
         for number in 1..=n {
             if self.net.held() + 1 >= self.plan.tabs {
@@ -59,7 +59,7 @@ impl Run<'_> {
         let ask = self.open_page(page)?;
         let until = began + patience;
         self.wait(until, |net| {
-            let tab_is_served = tab.is_none_or(|tab| net.get(tab).is_some_and(Connection::has_flowed));
+            let tab_is_served = tab.is_none_or(|tab| net.get(tab).is_some_and(ProbedConnection::has_flowed));
             let page_is_served = net.get(ask).is_some_and(|it| !it.is_open());
             (tab_is_served && page_is_served).then_some(())
         })?;
@@ -89,7 +89,7 @@ impl Run<'_> {
     /// Streams on one HTTP/2 connection.
     fn http2(&mut self) -> Flow<()> {
         let what = "counting the streams of one HTTP/2 connection";
-        (self.tell)(Progress::Doing { what, up_to: Duration::from_secs(60) });
+        (self.tell)(ProbeProgress::Doing { what, up_to: Duration::from_secs(60) });
         let mut requests = 0;
         let found = http2::measure(self.plan, &self.measured.baseline, self.stop, &mut requests);
         self.net.requests += requests;
@@ -102,7 +102,7 @@ impl Run<'_> {
         let variant = Variant { is_http10: true, ..Variant::default() };
         let id = self.open_stream(0, "HTTP/1.0", variant)?;
         self.judge(id, EVENT_WITHIN)?;
-        let flowed = self.net.get(id).is_some_and(Connection::has_flowed);
+        let flowed = self.net.get(id).is_some_and(ProbedConnection::has_flowed);
         self.pause(self.usual_gap() * 2)?;
         self.net.close(id, CloseBy::Fin);
         self.measured.http10 = Some(Http10 { flowed, streams_after: None });

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::{Connection, Kind};
+use super::connection::{Carries, ProbedConnection};
 use super::connections::{Flow, Opening};
 use super::exchange::Purpose;
 use super::observation::Id;
-use crate::lab::probe::measured::{CloseBy, HeldConnections, PageOutcome, Place};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::measured::{CloseBy, HeldConnections, PageOutcome, WaitPlace};
+use crate::lab::probe::progress::ProbeProgress;
 
 /// Silent connections are as old before the pages are asked.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ impl Run<'_> {
                 return Ok(());
             }
             let held = self.hold(n, Purpose::Silence)?;
-            (self.tell)(Progress::Idle(&held));
+            (self.tell)(ProbeProgress::Idle(&held));
             let stops = stops_a_page(&held);
             self.measured.idle.push(held);
             if stops {
@@ -56,7 +56,7 @@ impl Run<'_> {
         if expired(&held) {
             held = self.hold(kept, Purpose::Keep)?;
         }
-        (self.tell)(Progress::Kept(&held));
+        (self.tell)(ProbeProgress::Kept(&held));
         self.measured.kept = Some(held);
         Ok(())
     }
@@ -68,8 +68,9 @@ impl Run<'_> {
             _ => self.open_silent(n)?,
         };
         self.pause(if purpose == Purpose::Silence { SETTLE } else { KEPT_SETTLE })?;
-        let open =
-            |run: &Self| ids.iter().filter(|id| run.net.get(**id).is_some_and(Connection::is_open)).count();
+        let open = |run: &Self| {
+            ids.iter().filter(|id| run.net.get(**id).is_some_and(ProbedConnection::is_open)).count()
+        };
         let open_before = open(self);
         let place = self.usual_place(&ids);
         let mut pages = Vec::new();
@@ -90,7 +91,7 @@ impl Run<'_> {
         let mut ids = Vec::new();
         for number in 1..=n {
             let opening = Opening {
-                kind: Kind::Held,
+                kind: Carries::Held,
                 name: format!("idle {number}"),
                 url: self.plan.url.clone(),
                 request: Default::default(),
@@ -125,8 +126,8 @@ impl Run<'_> {
     }
 
     /// The most frequent place of these connections.
-    fn usual_place(&mut self, ids: &[Id]) -> Option<Place> {
-        let mut counts: HashMap<Place, usize> = HashMap::new();
+    fn usual_place(&mut self, ids: &[Id]) -> Option<WaitPlace> {
+        let mut counts: HashMap<WaitPlace, usize> = HashMap::new();
         for id in ids {
             if let Some(place) = self.net.look_up_place(*id) {
                 *counts.entry(place).or_default() += 1;

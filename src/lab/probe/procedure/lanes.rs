@@ -1,34 +1,34 @@
 //! What was seen on each connection, for the report.
 
 use super::Run;
-use super::connection::{Connection, Kind};
-use crate::lab::probe::measured::{Lane, LaneEnd, LaneKind};
+use super::connection::{Carries, ProbedConnection};
+use crate::lab::probe::measured::{LaneEnd, LaneKind, ProbeLane};
 
 impl Run<'_> {
     /// One lane per connection, in the order in which they were opened.
-    pub(super) fn lanes(&self) -> Vec<Lane> {
+    pub(super) fn lanes(&self) -> Vec<ProbeLane> {
         self.net.iter().map(|(_, connection)| self.lane(connection)).collect()
     }
 
-    fn lane(&self, connection: &Connection) -> Lane {
+    fn lane(&self, connection: &ProbedConnection) -> ProbeLane {
         let net = &self.net;
         let end = connection.server_end().map(|(at, _)| at).or(connection.closed.map(|(at, _)| at));
         let to = end.unwrap_or_else(std::time::Instant::now);
         let kind = match connection.kind {
-            Kind::Stream(_) => LaneKind::Stream,
-            Kind::Page(_) => LaneKind::Page,
-            Kind::Held => LaneKind::Held,
+            Carries::Stream(_) => LaneKind::Stream,
+            Carries::ProbedPage(_) => LaneKind::ProbedPage,
+            Carries::Held => LaneKind::Held,
         };
         let answered = match connection.kind {
-            Kind::Stream(_) => connection.first_event,
-            Kind::Page(_) => connection.first_byte,
-            Kind::Held => Some(connection.opened),
+            Carries::Stream(_) => connection.first_event,
+            Carries::ProbedPage(_) => connection.first_byte,
+            Carries::Held => Some(connection.opened),
         };
         let waited_until = answered.unwrap_or(to);
         // Shorter waits cannot be seen.
         let is_wait = waited_until.saturating_duration_since(connection.opened).as_millis() >= 20;
         let wait = is_wait.then(|| (net.at(connection.opened), net.at(waited_until), connection.place));
-        Lane {
+        ProbeLane {
             name: connection.name.clone(),
             kind,
             from: net.at(connection.opened),
@@ -40,12 +40,12 @@ impl Run<'_> {
     }
 }
 
-fn lane_end(connection: &Connection) -> LaneEnd {
+fn lane_end(connection: &ProbedConnection) -> LaneEnd {
     match (connection.kind, connection.server_end()) {
         (_, None) => LaneEnd::ClosedByUs,
-        (Kind::Stream(_), Some(_)) if connection.has_flowed() => LaneEnd::Cut,
-        (Kind::Page(_), Some(_)) if connection.is_complete() => LaneEnd::Answered,
-        (Kind::Held, Some(_)) => LaneEnd::Cut,
+        (Carries::Stream(_), Some(_)) if connection.has_flowed() => LaneEnd::Cut,
+        (Carries::ProbedPage(_), Some(_)) if connection.is_complete() => LaneEnd::Answered,
+        (Carries::Held, Some(_)) => LaneEnd::Cut,
         (_, Some(_)) => LaneEnd::Refused(connection.status()),
     }
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::Connection;
+use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::Id;
 use super::requests::Variant;
 use crate::lab::probe::measured::{CloseBy, Free, PageOutcome, Stopped};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::progress::ProbeProgress;
 
 /// Whatever does not come back in this time has leaked.
 const LEAKED_AFTER: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ impl Run<'_> {
     /// Closes everything, and measures how long the page and a fresh stream take. `Leak` if they do not come.
     pub(super) fn leave(&mut self) -> Flow<Free> {
         self.end_late_ask();
-        (self.tell)(Progress::Doing {
+        (self.tell)(ProbeProgress::Doing {
             what: "closing everything and waiting for a page",
             up_to: LEAKED_AFTER,
         });
@@ -58,7 +58,7 @@ impl Run<'_> {
     pub(super) fn leave_first(&mut self) -> Flow<()> {
         let free = self.leave()?;
         self.measured.free = Some(free);
-        (self.tell)(Progress::Free(&free));
+        (self.tell)(ProbeProgress::Free(&free));
         let is_free = free.page.is_some() && (free.stream.is_some() || self.measured.is_blind);
         if is_free { Ok(()) } else { Err(Stopped::Leak) }
     }
@@ -86,7 +86,7 @@ impl Run<'_> {
             if Instant::now() >= until {
                 break None;
             }
-            pending.retain(|id| self.net.get(*id).is_some_and(Connection::is_open));
+            pending.retain(|id| self.net.get(*id).is_some_and(ProbedConnection::is_open));
             if pending.is_empty() {
                 self.pause(AGAIN_AFTER)?;
                 pending.push(self.open_page(page)?);

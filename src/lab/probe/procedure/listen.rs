@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::{Connection, Kind};
+use super::connection::{Carries, ProbedConnection};
 use super::connections::Flow;
 use super::requests::Variant;
 use super::staircase::{Climbing, EVENT_WITHIN};
 use crate::lab::http::Head;
 use crate::lab::probe::measured::{CloseBy, LateEvents, SharedStream};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::progress::ProbeProgress;
 
 /// How long is listened without a limit.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(12);
@@ -21,7 +21,7 @@ impl Run<'_> {
     /// Listens until the oldest stream is old enough or none is open.
     pub(super) fn listen(&mut self, has_limit: bool) -> Flow<()> {
         let began = Instant::now();
-        let is_stream = |it: &Connection| matches!(it.kind, Kind::Stream(_)) && it.is_open();
+        let is_stream = |it: &ProbedConnection| matches!(it.kind, Carries::Stream(_)) && it.is_open();
         let oldest = self.net.iter().filter(|(_, it)| is_stream(it)).map(|(_, it)| it.opened).min();
         let Some(oldest) = oldest else { return Ok(()) };
         let until = if has_limit { oldest + self.plan.listening_patience() } else { began + WITHOUT_LIMIT };
@@ -34,7 +34,7 @@ impl Run<'_> {
             }
             false => format!("listening for {} s", left.as_secs()),
         };
-        (self.tell)(Progress::Doing { what: &what, up_to: left });
+        (self.tell)(ProbeProgress::Doing { what: &what, up_to: left });
         self.wait(until, |net| (!net.iter().any(|(_, it)| is_stream(it))).then_some(()))?;
         // A listening that is shorter than a few events shows no gaps.
         let since = if left >= self.usual_gap() * 4 { began } else { self.counted_at.unwrap_or(began) };

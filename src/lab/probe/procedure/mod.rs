@@ -30,14 +30,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{bounded, select};
 use ninetabs_server::threads::{self, StopSignal};
 
-use self::asks::{LateAsk, Page};
-use self::connection::{Connection, Kind};
+use self::asks::{LateAsk, ProbedPage};
+use self::connection::{Carries, ProbedConnection};
 use self::connections::{Connections, Flow};
 use self::observation::Id;
 use self::staircase::Climbing;
-use super::measured::{Measured, Moment, Statistics, Stopped, Target};
-use super::plan::Plan;
-use super::progress::Progress;
+use super::measured::{Measured, ProbeTarget, Statistics, StatsMoment, Stopped};
+use super::plan::ProbePlan;
+use super::progress::ProbeProgress;
 use super::{listeners, statistics};
 use crate::lab::http::{Head, mime};
 
@@ -50,7 +50,7 @@ const FEW: usize = 3;
 /// Runs the probe, and returns what it measured, also if it ended early.
 ///
 /// Blocks for about a minute, and for at most 0.2 s after `stop` has come. `tell` is called on this thread.
-pub fn run(plan: &Plan, stop: &StopSignal, tell: &mut dyn FnMut(Progress<'_>)) -> Measured {
+pub fn run(plan: &ProbePlan, stop: &StopSignal, tell: &mut dyn FnMut(ProbeProgress<'_>)) -> Measured {
     descriptors::raise_limit();
     let mut run = Run::new(plan, stop, tell);
     let mut climb = Climbing::first();
@@ -60,12 +60,12 @@ pub fn run(plan: &Plan, stop: &StopSignal, tell: &mut dyn FnMut(Progress<'_>)) -
 
 /// A run that is going on.
 struct Run<'a> {
-    plan: &'a Plan,
+    plan: &'a ProbePlan,
     stop: &'a StopSignal,
-    tell: &'a mut dyn FnMut(Progress<'_>),
+    tell: &'a mut dyn FnMut(ProbeProgress<'_>),
     net: Connections<'a>,
     measured: Measured,
-    pages: Vec<Page>,
+    pages: Vec<ProbedPage>,
     /// `Accept-Encoding` of the streams, if it is not the usual one.
     encoding: Option<String>,
     /// The page ask that is listened to until the streams are closed.
@@ -79,15 +79,15 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, stop: &'a StopSignal, tell: &'a mut dyn FnMut(Progress<'_>)) -> Run<'a> {
-        let target = Target {
+    fn new(plan: &'a ProbePlan, stop: &'a StopSignal, tell: &'a mut dyn FnMut(ProbeProgress<'_>)) -> Run<'a> {
+        let target = ProbeTarget {
             url: without_credentials(plan),
             method: plan.method.clone(),
             has_cookie: plan.has_cookie(),
             tabs: plan.tabs,
             address: Some(plan.address.ip()),
             patience: plan.waiting_patience(),
-            ..Target::default()
+            ..ProbeTarget::default()
         };
         Run {
             plan,
@@ -108,8 +108,8 @@ impl<'a> Run<'a> {
     fn steps(&mut self, climb: &mut Climbing) -> Flow<()> {
         self.baseline()?;
         self.measured.listeners_before = listeners::of(self.plan.address);
-        self.ask_statistics(Moment::Before)?;
-        (self.tell)(Progress::Ready(&self.measured));
+        self.ask_statistics(StatsMoment::Before)?;
+        (self.tell)(ProbeProgress::Ready(&self.measured));
 
         self.climb(climb)?;
         self.first_dead = climb.first_dead;
@@ -119,13 +119,13 @@ impl<'a> Run<'a> {
         }
         self.record(climb);
         self.counted_at = Some(Instant::now());
-        (self.tell)(Progress::Count(&self.measured));
+        (self.tell)(ProbeProgress::Count(&self.measured));
 
         self.listen_and_close(climb, has_limit)?;
         self.record(climb);
         self.is_recorded = true;
         self.leave_first()?;
-        self.ask_statistics(Moment::After)?;
+        self.ask_statistics(StatsMoment::After)?;
         if climb.is_session_lock {
             return Ok(());
         }
@@ -166,7 +166,7 @@ impl<'a> Run<'a> {
         let told = self.measured.cuts.len();
         for cut in &self.net.cuts()[told..] {
             self.measured.cuts.push(*cut);
-            (self.tell)(Progress::Cut(cut));
+            (self.tell)(ProbeProgress::Cut(cut));
         }
         found
     }
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
     }
 
     /// Asks the control server, on a thread, so that a signal ends the wait.
-    fn ask_statistics(&mut self, moment: Moment) -> Flow<()> {
+    fn ask_statistics(&mut self, moment: StatsMoment) -> Flow<()> {
         let Some(control) = self.plan.control.clone() else { return Ok(()) };
         let (to, from) = bounded(1);
         let asked = threads::spawn("statistics", move || {
@@ -226,7 +226,7 @@ impl<'a> Run<'a> {
         self.end_late_ask();
         self.measured.cuts = self.net.cuts().to_vec();
         self.note_late_events();
-        let streams = || self.net.iter().filter(|(_, it)| matches!(it.kind, Kind::Stream(_)));
+        let streams = || self.net.iter().filter(|(_, it)| matches!(it.kind, Carries::Stream(_)));
         self.measured.watched = streams().map(|(_, it)| watched(it)).max().unwrap_or_default();
         // The first arrival has whatever was ready when the stream began.
         let arrivals = streams().flat_map(|(_, it)| it.arrivals.iter().skip(1).copied());
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
 /// Names of cookies that are kept.
 const MAX_COOKIES: usize = 20;
 
-fn watched(stream: &Connection) -> Duration {
+fn watched(stream: &ProbedConnection) -> Duration {
     let end = stream.server_end().map(|(at, _)| at).or(stream.closed.map(|(at, _)| at));
     end.unwrap_or_else(Instant::now).saturating_duration_since(stream.opened)
 }
@@ -269,7 +269,7 @@ fn plain(text: &str, most: usize) -> String {
 }
 
 /// Status and type of a response, for a message.
-fn spoken_head(connection: &Connection) -> String {
+fn spoken_head(connection: &ProbedConnection) -> String {
     match &connection.head {
         Some((_, head)) => {
             format!("{} {}", head.status, plain(&mime::spoken(head), 80)).trim_end().to_owned()
@@ -282,7 +282,7 @@ fn spoken_head(connection: &Connection) -> String {
     }
 }
 
-fn without_credentials(plan: &Plan) -> String {
+fn without_credentials(plan: &ProbePlan) -> String {
     let mut url = plan.url.clone();
     // Both fail only for URLs that have no host.
     let _ = url.set_username("");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::events::Arrival;
-use crate::lab::http::{Body, Connection, Content, Head};
+use crate::lab::http::{Body, Content, Head, ProbedConnection};
 use crate::lab::probe::measured::Unit;
 
 /// Identifies a connection of a run. Numbers are never used again.
@@ -16,11 +16,11 @@ pub(super) struct Id(pub(super) u32);
 pub(super) struct Observation {
     pub(super) id: Id,
     pub(super) at: Instant,
-    pub(super) what: What,
+    pub(super) what: Observed,
 }
 
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum Observed {
     /// The connection is made, TLS included.
     Connected(Option<SocketAddr>),
     /// The request was written.
@@ -31,29 +31,29 @@ pub(super) enum What {
     /// Bytes of the body.
     Arrived(Arrival),
     /// The connection stays open without a thread. It is closed when this is dropped.
-    Parked(Parked),
+    ParkedConnection(ParkedConnection),
     /// Nothing more will come.
     Ended(End),
 }
 
 /// An open connection that is not read.
 #[derive(Debug)]
-pub(super) enum Parked {
+pub(super) enum ParkedConnection {
     /// No request was sent.
-    Silent(Connection),
+    Silent(ProbedConnection),
     /// A page was answered, and the server keeps the connection alive.
     Answered(Body),
     /// A stream that is no longer read.
     Stalled(#[expect(dead_code, reason = "kept only to keep the socket open")] Content),
 }
 
-impl Parked {
+impl ParkedConnection {
     /// Whether the server has not ended it. A stream that is not read counts as open.
     pub(super) fn is_open(&self) -> bool {
         match self {
-            Parked::Silent(connection) => connection.is_open(),
-            Parked::Answered(body) => body.is_open(),
-            Parked::Stalled(_) => true,
+            ParkedConnection::Silent(connection) => connection.is_open(),
+            ParkedConnection::Answered(body) => body.is_open(),
+            ParkedConnection::Stalled(_) => true,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use url::Url;
 
 use crate::lab::http::{ClientRequest, Field, RequestVersion, field, replace_fields};
-use crate::lab::probe::plan::Plan;
+use crate::lab::probe::plan::ProbePlan;
 
 /// Sent as `User-Agent`.
 const AGENT: &str = concat!("ninetabs-probe/", env!("CARGO_PKG_VERSION"));
@@ -29,7 +29,7 @@ pub(super) struct Variant {
 }
 
 /// Stream number `tab`.
-pub(super) fn stream(plan: &Plan, tab: usize, variant: &Variant) -> (Url, ClientRequest) {
+pub(super) fn stream(plan: &ProbePlan, tab: usize, variant: &Variant) -> (Url, ClientRequest) {
     let mut headers = vec![
         field("Accept", "text/event-stream"),
         field("Cache-Control", "no-cache"),
@@ -52,7 +52,7 @@ pub(super) fn stream(plan: &Plan, tab: usize, variant: &Variant) -> (Url, Client
 }
 
 /// The page at this URL, on a connection that ends with it, or is kept.
-pub(super) fn page(plan: &Plan, is_kept: bool) -> ClientRequest {
+pub(super) fn page(plan: &ProbePlan, is_kept: bool) -> ClientRequest {
     let connection = if is_kept { "keep-alive" } else { "close" };
     let mut headers =
         vec![field("Accept", "text/html"), field("User-Agent", AGENT), field("Connection", connection)];
@@ -60,7 +60,7 @@ pub(super) fn page(plan: &Plan, is_kept: bool) -> ClientRequest {
     ClientRequest { headers, ..ClientRequest::default() }
 }
 
-fn add_given(plan: &Plan, headers: &mut Vec<Field>) {
+fn add_given(plan: &ProbePlan, headers: &mut Vec<Field>) {
     replace_fields(headers, plan.headers.clone());
     if let Some(cookie) = &plan.cookie {
         replace_fields(headers, [("Cookie", cookie.as_bytes().to_vec())]);
@@ -68,7 +68,7 @@ fn add_given(plan: &Plan, headers: &mut Vec<Field>) {
 }
 
 /// The given `Accept-Encoding`, if it allows anything but identity.
-pub(super) fn given_encoding(plan: &Plan) -> Option<String> {
+pub(super) fn given_encoding(plan: &ProbePlan) -> Option<String> {
     let given = plan.headers.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"))?;
     let value = String::from_utf8_lossy(&given.1).into_owned();
     let allows = |coding: &str| {
@@ -108,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn plan(url: &str) -> Plan {
-        Plan {
+    fn plan(url: &str) -> ProbePlan {
+        ProbePlan {
             url: Url::parse(url).unwrap(),
             pages: vec![Url::parse("http://127.0.0.1:1/").unwrap()],
             address: SocketAddr::from(([127, 0, 0, 1], 1)),

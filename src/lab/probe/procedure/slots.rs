@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::connection::Connection;
+use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::Id;
 use super::requests::Variant;
 use super::staircase::{Climbing, EVENT_WITHIN};
-use crate::lab::probe::measured::{CloseBy, Place, SlotReturn};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::measured::{CloseBy, SlotReturn, WaitPlace};
+use crate::lab::probe::progress::ProbeProgress;
 
 /// How the streams are closed: as tabs are closed, and as a killed program's connections are.
 const CLOSES: [CloseBy; 3] = [CloseBy::Fin, CloseBy::Fin, CloseBy::Rst];
@@ -49,10 +49,10 @@ impl Run<'_> {
             }
             let Some(id) = self.ripe_stream()? else { break };
             let what = format!("closing a stream to see when its slot comes back ({} of 3)", number + 1);
-            (self.tell)(Progress::Doing { what: &what, up_to: LOST_AFTER });
+            (self.tell)(ProbeProgress::Doing { what: &what, up_to: LOST_AFTER });
             let slot_return = self.slot_return(climb, id, by, tabs_wait)?;
             self.measured.slot_returns.push(slot_return);
-            (self.tell)(Progress::SlotReturn(&slot_return));
+            (self.tell)(ProbeProgress::SlotReturn(&slot_return));
         }
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Run<'_> {
         for _ in 0..FRESH_TABS {
             let Some(id) = self.open_fresh(climb)? else { return Ok(false) };
             self.judge(id, QUEUED_AFTER)?;
-            if self.net.get(id).is_some_and(Connection::waits) {
+            if self.net.get(id).is_some_and(ProbedConnection::waits) {
                 return Ok(true);
             }
         }
@@ -108,8 +108,8 @@ impl Run<'_> {
         for id in &waiting {
             // The kernel would retry the handshake at times of its own.
             let place = self.net.look_up_place(*id);
-            is_void |=
-                place == Some(Place::AcceptQueueFull) || !self.net.get(*id).is_some_and(|it| it.is_connected);
+            is_void |= place == Some(WaitPlace::AcceptQueueFull)
+                || !self.net.get(*id).is_some_and(|it| it.is_connected);
         }
         let closed = Instant::now();
         self.net.close(id, by);
@@ -140,8 +140,9 @@ impl Run<'_> {
         let mut ends = 0;
         loop {
             let seen = tabs.clone();
-            let flowed = |it: &Connection| it.has_flowed().then_some(it.first_event).flatten();
-            let is_over = |it: &Connection| !it.is_open() || it.status().is_some_and(|status| status != 200);
+            let flowed = |it: &ProbedConnection| it.has_flowed().then_some(it.first_event).flatten();
+            let is_over =
+                |it: &ProbedConnection| !it.is_open() || it.status().is_some_and(|status| status != 200);
             self.wait(until, |net| {
                 let any = seen.iter().filter_map(|id| net.get(*id));
                 any.into_iter().any(|it| flowed(it).is_some() || is_over(it)).then_some(())
@@ -179,7 +180,7 @@ impl Run<'_> {
         for _ in 0..FRESH_TABS {
             let Some(id) = self.open_fresh(climb)? else { break };
             self.judge(id, EVENT_WITHIN)?;
-            if self.net.get(id).is_some_and(Connection::has_flowed) {
+            if self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
                 self.measured.slot_went_to_a_fresh_tab = true;
                 // Slots that did not come back before were in the other queue as well.
                 for earlier in self.measured.slot_returns.iter_mut().filter(|it| it.after.is_none()) {

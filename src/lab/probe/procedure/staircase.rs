@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use super::Run;
 use super::asks::LateAsk;
 use super::beyond::PLACE_AT;
-use super::connection::{Connection, Kind};
+use super::connection::{Carries, ProbedConnection};
 use super::connections::{Flow, Opening};
 use super::exchange::Purpose;
 use super::observation::{End, Id};
 use super::requests::{self, Variant};
-use crate::lab::probe::measured::{Climb, CloseBy, CutHow, Outcome, PageAsks, Stopped, Tab, Unit};
-use crate::lab::probe::progress::Progress;
+use crate::lab::probe::measured::{Climb, CloseBy, CutHow, PageAsks, ProbedTab, Stopped, TabOutcome, Unit};
+use crate::lab::probe::progress::ProbeProgress;
 
 /// How long a tab may take to its first event. The first tab has the patience of the plan.
 pub(super) const EVENT_WITHIN: Duration = Duration::from_secs(3);
@@ -93,7 +93,7 @@ impl Climbing {
 
 /// How the next tab was judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Judged {
     /// It is a step.
     Flows,
     /// It got nothing, or took over a slot.
@@ -119,7 +119,7 @@ impl Run<'_> {
     ) -> Flow<Id> {
         variant.encoding = variant.encoding.or_else(|| self.encoding.clone());
         let (url, request) = requests::stream(self.plan, tab.max(1), &variant);
-        let (kind, name) = (Kind::Stream(tab), name.to_owned());
+        let (kind, name) = (Carries::Stream(tab), name.to_owned());
         self.net.open(Opening { kind, name, url, request, purpose, from, receive_buffer })
     }
 
@@ -138,10 +138,10 @@ impl Run<'_> {
     pub(super) fn climb(&mut self, climb: &mut Climbing) -> Flow<()> {
         loop {
             match self.next_tab(climb)? {
-                Verdict::Flows => {}
-                Verdict::Beyond if !self.beyond(climb)? => break,
-                Verdict::Beyond => {}
-                Verdict::NoMoreTabs => break,
+                Judged::Flows => {}
+                Judged::Beyond if !self.beyond(climb)? => break,
+                Judged::Beyond => {}
+                Judged::NoMoreTabs => break,
             }
         }
         self.settle_pending(climb)?;
@@ -153,25 +153,25 @@ impl Run<'_> {
 
     /// The steps that flow at this moment. Tabs that took over a slot are not counted.
     pub(super) fn flowing_steps(&self, climb: &Climbing) -> usize {
-        climb.steps.iter().filter(|step| self.net.get(step.id).is_some_and(Connection::flows)).count()
+        climb.steps.iter().filter(|step| self.net.get(step.id).is_some_and(ProbedConnection::flows)).count()
     }
 
     /// Whether a tab of this climb got nothing, other than one that ended before another one flowed.
     pub(super) fn met_a_limit(&self, climb: &Climbing) -> bool {
         climb.beyond.iter().any(|step| {
-            step.number > climb.last_step() || self.net.get(step.id).is_some_and(Connection::waits)
+            step.number > climb.last_step() || self.net.get(step.id).is_some_and(ProbedConnection::waits)
         })
     }
 
     /// Opens the next tab, judges it, and asks the pages if it flows.
-    fn next_tab(&mut self, climb: &mut Climbing) -> Flow<Verdict> {
-        let Some(id) = self.open_tab(climb)? else { return Ok(Verdict::NoMoreTabs) };
+    fn next_tab(&mut self, climb: &mut Climbing) -> Flow<Judged> {
+        let Some(id) = self.open_tab(climb)? else { return Ok(Judged::NoMoreTabs) };
         let step = Step::new(id, climb.opened);
         self.tell_tab(&step);
         let is_very_first = climb.opened == 1 && climb.is_first;
         let limit = if is_very_first { self.plan.waiting_patience() } else { EVENT_WITHIN };
         self.judge(id, limit)?;
-        if is_very_first && !self.net.get(id).is_some_and(Connection::has_flowed) {
+        if is_very_first && !self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
             return self.first_tab_is_silent(climb, step);
         }
         self.settle_pending(climb)?;
@@ -181,7 +181,7 @@ impl Run<'_> {
     /// Waits until it is known what became of a stream, at most until it has this age.
     pub(super) fn judge(&mut self, id: Id, limit: Duration) -> Flow<()> {
         let Some(opened) = self.net.get(id).map(|it| it.opened) else { return Ok(()) };
-        let is_decided = |it: &Connection| {
+        let is_decided = |it: &ProbedConnection| {
             it.ended.is_some() || it.has_flowed() || it.status().is_some_and(|it| it != 200)
         };
         // A request that ends late waited somewhere before.
@@ -201,7 +201,8 @@ impl Run<'_> {
             _ => {}
         }
         self.note_head(id);
-        let is_refusal = |it: &Connection| it.is_open() && it.status().is_some_and(|status| status != 200);
+        let is_refusal =
+            |it: &ProbedConnection| it.is_open() && it.status().is_some_and(|status| status != 200);
         if self.net.get(id).is_some_and(is_refusal) {
             self.net.close(id, CloseBy::Fin);
         }
@@ -218,7 +219,7 @@ impl Run<'_> {
     }
 
     /// Adds a judged tab to its climb. One that flows is a step, with the pages beside it.
-    pub(super) fn add_judged(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<Verdict> {
+    pub(super) fn add_judged(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<Judged> {
         self.check_finished(climb)?;
         climb.streams = climb.streams.max(self.flowing_steps(climb));
         if let Some(previous) = climb.steps.last_mut() {
@@ -226,15 +227,15 @@ impl Run<'_> {
             previous.is_cut |= is_over;
         }
         self.check_endless(climb)?;
-        let has_flowed = self.net.get(step.id).is_some_and(Connection::has_flowed);
+        let has_flowed = self.net.get(step.id).is_some_and(ProbedConnection::has_flowed);
         step.took_over = has_flowed && self.saw_a_cut(step.id, None);
         if !has_flowed || step.took_over {
-            if self.net.get(step.id).is_some_and(Connection::waits) {
+            if self.net.get(step.id).is_some_and(ProbedConnection::waits) {
                 self.net.look_up_place(step.id);
             }
             self.tell_waiting(&step);
             climb.beyond.push(step);
-            return Ok(Verdict::Beyond);
+            return Ok(Judged::Beyond);
         }
         self.note_unit(step.id);
         self.tell_tab(&step);
@@ -243,7 +244,7 @@ impl Run<'_> {
         if climb.steps.len() == 1 {
             self.check_is_a_stream(climb)?;
         }
-        Ok(Verdict::Flows)
+        Ok(Judged::Flows)
     }
 
     /// Asks the pages beside the newest step.
@@ -262,7 +263,7 @@ impl Run<'_> {
         }
         self.note_pages(climb, step.number, beside, &step.pages);
         let tab = self.tab(step);
-        (self.tell)(Progress::TabJudged(&tab));
+        (self.tell)(ProbeProgress::TabJudged(&tab));
         Ok(())
     }
 
@@ -310,7 +311,7 @@ impl Run<'_> {
         }
         if let Some(step) = climb.steps.first() {
             let tab = self.tab(step);
-            (self.tell)(Progress::TabJudged(&tab));
+            (self.tell)(ProbeProgress::TabJudged(&tab));
         }
         Ok(())
     }
@@ -355,23 +356,23 @@ impl Run<'_> {
 
     pub(super) fn tell_tab(&mut self, step: &Step) {
         let tab = self.tab(step);
-        (self.tell)(Progress::Tab(&tab));
+        (self.tell)(ProbeProgress::ProbedTab(&tab));
     }
 
     pub(super) fn tell_waiting(&mut self, step: &Step) {
         let tab = self.tab_as(step, true);
-        (self.tell)(Progress::Waiting(&tab));
+        (self.tell)(ProbeProgress::Waiting(&tab));
     }
 
     /// The figures of a tab, as they are now.
-    pub(super) fn tab(&self, step: &Step) -> Tab {
+    pub(super) fn tab(&self, step: &Step) -> ProbedTab {
         self.tab_as(step, false)
     }
 
     /// The figures of a tab. `is_beyond`: it did not flow at its own limit, so that a later event was another tab's
     /// slot, and says nothing about this one.
-    fn tab_as(&self, step: &Step, is_beyond: bool) -> Tab {
-        let mut tab = Tab { number: step.number, pages: step.pages.clone(), ..Tab::default() };
+    fn tab_as(&self, step: &Step, is_beyond: bool) -> ProbedTab {
+        let mut tab = ProbedTab { number: step.number, pages: step.pages.clone(), ..ProbedTab::default() };
         let Some(connection) = self.net.get(step.id) else { return tab };
         let since = |at: Instant| at.saturating_duration_since(connection.opened);
         tab.opened_at = self.net.at(connection.opened);
@@ -384,7 +385,7 @@ impl Run<'_> {
         let until = connection.closed.map_or_else(Instant::now, |(at, _)| at);
         let until = connection.first_event.filter(|_| is_served_later).unwrap_or(until);
         tab.watched = tab.ended.unwrap_or_else(|| since(until));
-        tab.place = connection.place.filter(|_| tab.outcome != Outcome::Flows);
+        tab.place = connection.place.filter(|_| tab.outcome != TabOutcome::Flows);
         tab.saw_a_cut = step.took_over || self.saw_a_cut(step.id, None);
         let server = connection.head.as_ref().map(|(_, head)| super::server_of(head));
         let usual = self.pages.first().and_then(|page| page.server.clone());
@@ -393,7 +394,7 @@ impl Run<'_> {
     }
 
     /// The figures of a climb, as they are now.
-    pub(super) fn figures(&self, climb: &Climbing) -> (Climb, Vec<Tab>) {
+    pub(super) fn figures(&self, climb: &Climbing) -> (Climb, Vec<ProbedTab>) {
         let tabs = climb.steps.iter().map(|step| self.tab(step)).collect();
         let waiting = climb.beyond.iter().map(|step| self.tab_as(step, true)).collect();
         let (streams, pages_until) = (climb.streams, climb.pages_until);
@@ -401,25 +402,25 @@ impl Run<'_> {
     }
 }
 
-fn outcome(connection: &Connection, step: &Step, is_beyond: bool) -> Outcome {
+fn outcome(connection: &ProbedConnection, step: &Step, is_beyond: bool) -> TabOutcome {
     if connection.has_flowed() {
         let took = connection.first_event.map(|at| at.saturating_duration_since(connection.opened));
         return match took {
-            _ if step.took_over || is_beyond => Outcome::Waits,
-            _ if step.is_cut => Outcome::Cut,
-            Some(took) if took > EVENT_WITHIN => Outcome::Late,
-            _ => Outcome::Flows,
+            _ if step.took_over || is_beyond => TabOutcome::Waits,
+            _ if step.is_cut => TabOutcome::Cut,
+            Some(took) if took > EVENT_WITHIN => TabOutcome::Late,
+            _ => TabOutcome::Flows,
         };
     }
     match (connection.server_end(), connection.status()) {
-        (_, Some(status)) if status != 200 => Outcome::Status,
-        (Some(_), Some(_)) => Outcome::Empty,
-        (Some((_, End::Reset)), None) => Outcome::Reset,
+        (_, Some(status)) if status != 200 => TabOutcome::Status,
+        (Some(_), Some(_)) => TabOutcome::Empty,
+        (Some((_, End::Reset)), None) => TabOutcome::Reset,
         (Some((_, End::NotConnected(_) | End::OwnLimit(_) | End::Certificate(_))), None) => {
-            Outcome::NotConnected
+            TabOutcome::NotConnected
         }
-        (Some(_), None) => Outcome::Closed,
-        (None, _) if connection.first_byte.is_some() => Outcome::NoEvent,
-        (None, _) => Outcome::Waits,
+        (Some(_), None) => TabOutcome::Closed,
+        (None, _) if connection.first_byte.is_some() => TabOutcome::NoEvent,
+        (None, _) => TabOutcome::Waits,
     }
 }

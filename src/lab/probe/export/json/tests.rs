@@ -5,7 +5,8 @@ use serde_json::json;
 use super::super::super::findings::{FindingKind, LimitKind, NoteKind};
 use super::super::super::measured::{CloseBy, LateEvents};
 use super::super::super::measured::{
-    Compression, Http10, OtherAddress, PageAsk, Place, SharedStream, SlotReturn, Stopped, Tries, UncachedPage,
+    Compression, Http10, OtherAddress, PageAsk, SharedStream, SlotReturn, Stopped, Tries, UncachedPage,
+    WaitPlace,
 };
 use super::super::samples::{self, Sample, ms, s};
 use super::*;
@@ -19,7 +20,7 @@ fn parsed(sample: &Sample, verdict: &ThresholdVerdict) -> Value {
 /// Measurements in which everything is there that others lack, and in which everything is missing.
 fn unusual() -> Vec<Sample> {
     let mut full = samples::rails();
-    let ask = PageAsk { outcome: PageOutcome::Reset, time: ms(3.0), place: Some(Place::AcceptQueueFull) };
+    let ask = PageAsk { outcome: PageOutcome::Reset, time: ms(3.0), place: Some(WaitPlace::AcceptQueueFull) };
     let free = Some(Free { page: None, stream: None });
     let measured = &mut full.measured;
     measured.zombies = Some(Zombies {
@@ -40,7 +41,7 @@ fn unusual() -> Vec<Sample> {
     measured.http10 = Some(Http10 { flowed: true, streams_after: Some(4) });
     measured.kept = measured.kept.take().map(|kept| HeldConnections {
         open_after: 2,
-        place: Some(Place::Kernel),
+        place: Some(WaitPlace::Kernel),
         pages: vec![("/page".to_owned(), ask)],
         ..kept
     });
@@ -59,19 +60,24 @@ fn unusual() -> Vec<Sample> {
         bytes: 10,
     });
     let outcomes = [
-        Outcome::Late,
-        Outcome::Waits,
-        Outcome::NoEvent,
-        Outcome::Status,
-        Outcome::Closed,
-        Outcome::Reset,
-        Outcome::NotConnected,
-        Outcome::Cut,
+        TabOutcome::Late,
+        TabOutcome::Waits,
+        TabOutcome::NoEvent,
+        TabOutcome::Status,
+        TabOutcome::Closed,
+        TabOutcome::Reset,
+        TabOutcome::NotConnected,
+        TabOutcome::Cut,
     ];
     measured.waiting = outcomes
         .into_iter()
         .zip(6..)
-        .map(|(outcome, number)| Tab { number, outcome, first_byte: Some(ms(2.0)), ..Tab::default() })
+        .map(|(outcome, number)| ProbedTab {
+            number,
+            outcome,
+            first_byte: Some(ms(2.0)),
+            ..ProbedTab::default()
+        })
         .collect();
     let empty = Sample {
         measured: Measured { stopped: Some(Stopped::Interrupted), ..Measured::default() },

@@ -1,6 +1,6 @@
 //! Limits of one: one stream per session, none at all, or one per server.
 
-use super::super::super::measured::Place;
+use super::super::super::measured::WaitPlace;
 use super::super::LimitKind;
 use super::super::evidence::{Evidence, list};
 use super::super::facts::{Facts, NextTab};
@@ -44,7 +44,7 @@ pub(super) fn blocked_loop(facts: &Facts<'_>, recognized: &Recognized) -> Option
         let watched = facts.climb.tabs.first().map(|tab| tab.watched);
         let evidence = Evidence::new()
             .seconds("watched_s", watched)
-            .with("page_waits", place.map(Place::name))
+            .with("page_waits", place.map(WaitPlace::name))
             .place(facts.place());
         let pages = list(&facts.stopped_paths());
         let verb = if facts.stopped_paths().len() == 1 { "waits" } else { "wait" };
@@ -52,7 +52,7 @@ pub(super) fn blocked_loop(facts: &Facts<'_>, recognized: &Recognized) -> Option
             "The first stream delivers no event, and from then on {pages} {verb}{}.",
             where_it_waits(place)
         );
-        let is_unaccepted = matches!(place, Some(Place::Kernel | Place::AcceptQueueFull));
+        let is_unaccepted = matches!(place, Some(WaitPlace::Kernel | WaitPlace::AcceptQueueFull));
         let or = if is_unaccepted { None } else { Some(LimitKind::OneAtATime) };
         let limit = LimitKind::BlockedLoop.found(evidence, text, remedies::blocked_loop(recognized));
         FoundLimit::only(limit).or(or)
@@ -68,7 +68,7 @@ pub(super) fn one_at_a_time(facts: &Facts<'_>, recognized: &Recognized) -> Optio
         let evidence = Evidence::new()
             .with("streams", facts.n())
             .with("page_stops_at", 1)
-            .with("page_waits", facts.page_place().map(Place::name))
+            .with("page_waits", facts.page_place().map(WaitPlace::name))
             .place(place);
         let pages = list(&facts.stopped_paths());
         let text =

@@ -1,6 +1,6 @@
 //! Limits whose waiting requests end after a time: a pool of database connections, and a queue.
 
-use super::super::super::measured::{Outcome, PageOutcome, Tab};
+use super::super::super::measured::{PageOutcome, ProbedTab, TabOutcome};
 use super::super::LimitKind;
 use super::super::evidence::{Evidence, list, time};
 use super::super::facts::{CommonEnd, Facts};
@@ -105,20 +105,20 @@ fn failing_page<'a>(end: &CommonEnd<'a>) -> Option<&'a str> {
 }
 
 /// An empty 200, or a 500.
-fn is_of_the_application(tab: &Tab) -> bool {
+fn is_of_the_application(tab: &ProbedTab) -> bool {
     match tab.outcome {
-        Outcome::Empty => true,
-        Outcome::NoEvent => tab.status == Some(200),
-        Outcome::Status => tab.status == Some(500),
+        TabOutcome::Empty => true,
+        TabOutcome::NoEvent => tab.status == Some(200),
+        TabOutcome::Status => tab.status == Some(500),
         _ => false,
     }
 }
 
 /// 502, 503 or 504, or a close without a response.
-fn is_of_a_queue(tab: &Tab) -> bool {
+fn is_of_a_queue(tab: &ProbedTab) -> bool {
     match tab.outcome {
-        Outcome::Status => tab.status.is_some_and(is_a_proxys_status),
-        Outcome::Closed | Outcome::Reset => true,
+        TabOutcome::Status => tab.status.is_some_and(is_a_proxys_status),
+        TabOutcome::Closed | TabOutcome::Reset => true,
         _ => false,
     }
 }

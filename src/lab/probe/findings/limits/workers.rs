@@ -1,6 +1,6 @@
 //! Limits of what serves requests: threads or processes, and a pool of streams' own.
 
-use super::super::super::measured::Place;
+use super::super::super::measured::WaitPlace;
 use super::super::LimitKind;
 use super::super::evidence::{Evidence, list, ordinal, time};
 use super::super::facts::{Facts, NextTab, end_of};
@@ -32,7 +32,7 @@ pub(super) fn found(facts: &Facts<'_>, recognized: &Recognized) -> FoundLimit {
     let listener = facts.measured.listeners_at_limit.first();
     let evidence = held_evidence(facts)
         .with("held", facts.held())
-        .with("page_waits", facts.page_place().map(Place::name))
+        .with("page_waits", facts.page_place().map(WaitPlace::name))
         .with("behind", facts.is_behind())
         .with("listener", listener.map(|listener| &*listener.name))
         .with("listener_threads", listener.map(|listener| listener.threads));

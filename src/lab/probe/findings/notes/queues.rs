@@ -1,6 +1,6 @@
 //! Where requests wait, if there is more than one place, or the place is full.
 
-use super::super::super::measured::{Outcome, PageOutcome, Place};
+use super::super::super::measured::{PageOutcome, TabOutcome, WaitPlace};
 use super::super::evidence::{Evidence, count, list};
 use super::super::facts::NextTab;
 use super::super::remedies;
@@ -59,7 +59,8 @@ pub(super) fn several_queues(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>>
 
 /// After some waiting requests, abandoned pages included, a further one was refused.
 pub(super) fn queue_full(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
-    let refused = asked.facts.tabs_that(NextTab::Refused).find(|tab| tab.outcome != Outcome::NotConnected)?;
+    let refused =
+        asked.facts.tabs_that(NextTab::Refused).find(|tab| tab.outcome != TabOutcome::NotConnected)?;
     let waiting = waiting_requests(asked, refused.number);
     (waiting > 0 && after_a_wait(asked, refused.number)).then(|| {
         let evidence = Evidence::new()
@@ -80,10 +81,10 @@ pub(super) fn queue_full(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
 /// A connect does not finish, or is refused after other requests waited: the kernel's queue is full.
 pub(super) fn accept_queue(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let waiting = &asked.measured.waiting;
-    let unfinished = waiting.iter().any(|tab| tab.place == Some(Place::AcceptQueueFull))
-        || asked.facts.page_place() == Some(Place::AcceptQueueFull);
+    let unfinished = waiting.iter().any(|tab| tab.place == Some(WaitPlace::AcceptQueueFull))
+        || asked.facts.page_place() == Some(WaitPlace::AcceptQueueFull);
     let refused = waiting.iter().find(|tab| {
-        tab.outcome == Outcome::NotConnected
+        tab.outcome == TabOutcome::NotConnected
             && asked.facts.fate(tab) == NextTab::Refused
             && after_a_wait(asked, tab.number)
     });

@@ -1,6 +1,6 @@
 //! What the control server says at the limit.
 
-use super::super::super::measured::Moment;
+use super::super::super::measured::StatsMoment;
 use super::super::evidence::Evidence;
 use super::super::facts::figures;
 use super::super::remedies;
@@ -25,11 +25,11 @@ pub(super) fn disagree(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
 /// The control server answered before the first tab, and did not at the limit.
 pub(super) fn silent(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let asks = &asked.measured.statistics;
-    let at_limit = asks.iter().filter(|asked| asked.moment == Moment::AtLimit);
+    let at_limit = asks.iter().filter(|asked| asked.moment == StatsMoment::AtLimit);
     let unanswered = at_limit.clone().filter(|asked| asked.figures.is_none()).count();
     let is_silent = unanswered > 0 && unanswered == at_limit.count();
-    let was_reachable = figures(asked.measured, Moment::Before).is_some()
-        || !asks.iter().any(|asked| asked.moment == Moment::Before);
+    let was_reachable = figures(asked.measured, StatsMoment::Before).is_some()
+        || !asks.iter().any(|asked| asked.moment == StatsMoment::Before);
     (is_silent && was_reachable).then(|| {
         let evidence = Evidence::new().with("asked", unanswered).with("answered", 0);
         let text = "the control server answered before the first tab, and not at the limit.";

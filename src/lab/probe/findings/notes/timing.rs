@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::super::measured::{Cut, CutHow, PageOutcome, Tab};
+use super::super::super::measured::{Cut, CutHow, PageOutcome, ProbedTab};
 use super::super::evidence::{Evidence, is_within, list, median, time, times};
 use super::super::remedies;
 use super::super::{Finding, NoteKind};
@@ -52,7 +52,7 @@ pub(super) fn late_first_event(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind
 /// Among the tabs that needed no wait, or the pages right after them, some took at least 200 ms and five times as
 /// long as the first, and later ones did not.
 pub(super) fn grows(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
-    let tabs: Vec<&Tab> = asked.facts.flowing_tabs().collect();
+    let tabs: Vec<&ProbedTab> = asked.facts.flowing_tabs().collect();
     let events: Vec<(usize, Duration)> =
         tabs.iter().filter_map(|tab| Some((tab.number, tab.first_event?))).collect();
     let mut slow = slow_between(&events);
@@ -91,7 +91,7 @@ fn slow_between(times: &[(usize, Duration)]) -> Vec<(usize, Duration)> {
 }
 
 /// How long the first ask of a path beside a tab took, if it was answered.
-fn first_answer(tab: &Tab, path: &str) -> Option<Duration> {
+fn first_answer(tab: &ProbedTab, path: &str) -> Option<Duration> {
     let ask = tab.pages.iter().find(|page| page.path == path)?.asks.first()?;
     (ask.outcome == PageOutcome::Answered).then_some(ask.time)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::super::measured::Place;
+use super::super::super::measured::WaitPlace;
 use super::super::evidence::time;
 use super::super::products::Product::*;
 use super::super::products::{Recognized, Runtime};
@@ -38,9 +38,9 @@ pub(in super::super) fn blocked_loop(recognized: &Recognized) -> String {
     .to_owned()
 }
 
-pub(in super::super) fn one_at_a_time(recognized: &Recognized, place: Option<Place>) -> String {
+pub(in super::super) fn one_at_a_time(recognized: &Recognized, place: Option<WaitPlace>) -> String {
     let general = match place {
-        Some(Place::Read) => {
+        Some(WaitPlace::Read) => {
             "The request is read, so a lock inside the application can be the cause: remove it, or add threads or \
              processes."
         }

@@ -3,8 +3,8 @@
 use super::super::{LimitKind, infer, is_measured, verdict};
 use super::literals::*;
 use crate::lab::probe::measured::{
-    HeldConnections, Http2, Http2Stop, LateEvents, LatePage, Measured, OtherAddress, Outcome, PageOutcome,
-    Place, Tab, UncachedPage,
+    HeldConnections, Http2, Http2Stop, LateEvents, LatePage, Measured, OtherAddress, PageOutcome, ProbedTab,
+    TabOutcome, UncachedPage, WaitPlace,
 };
 
 /// The limit and its second readings.
@@ -26,7 +26,7 @@ pub fn session_lock() -> Measured {
     let mut measured = staircase(1, &[("/page", Some(1))]);
     measured.target.has_cookie = true;
     measured.target.sets_cookies = vec!["PHPSESSID".to_owned()];
-    measured.waiting = vec![waits(2, Place::Read)];
+    measured.waiting = vec![waits(2, WaitPlace::Read)];
     measured.other_cookie = Some(tries(3));
     measured
 }
@@ -55,7 +55,7 @@ fn another_session_that_waits_too_shows_no_session_lock() {
 #[test]
 fn two_streams_of_one_session_show_no_session_lock() {
     let mut measured = neither_stops(2, staircase(2, &[("/page", Some(2))]));
-    measured.waiting = vec![waits(3, Place::Read)];
+    measured.waiting = vec![waits(3, WaitPlace::Read)];
     measured.other_cookie = Some(tries(3));
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
@@ -63,7 +63,7 @@ fn two_streams_of_one_session_show_no_session_lock() {
 #[test]
 fn a_silent_stream_that_keeps_the_page_in_the_kernel_blocks_the_loop() {
     let mut measured = blind(1, &[("/page", Some(1)), ("/up", Some(1))]);
-    measured.waiting = vec![waits(2, Place::Kernel)];
+    measured.waiting = vec![waits(2, WaitPlace::Kernel)];
     assert_eq!(limit(&measured), only(LimitKind::BlockedLoop));
 }
 
@@ -71,15 +71,15 @@ fn a_silent_stream_that_keeps_the_page_in_the_kernel_blocks_the_loop() {
 fn a_page_that_was_read_beside_a_silent_stream_can_be_one_at_a_time() {
     let mut measured = blind(1, &[("/page", None)]);
     measured.climbs[0].pages_until = 0;
-    measured.climbs[0].tabs[0].pages = vec![dead("/page", Place::Read)];
-    measured.waiting = vec![waits(2, Place::Read)];
+    measured.climbs[0].tabs[0].pages = vec![dead("/page", WaitPlace::Read)];
+    measured.waiting = vec![waits(2, WaitPlace::Read)];
     assert_eq!(limit(&measured), (LimitKind::BlockedLoop, vec![LimitKind::OneAtATime]));
 }
 
 #[test]
 fn a_quiet_stream_on_one_worker_does_not_block_the_loop() {
     let mut measured = blind(1, &[("/page", Some(1))]);
-    measured.waiting = vec![waits(2, Place::Kernel)];
+    measured.waiting = vec![waits(2, WaitPlace::Kernel)];
     measured.late_events = Some(LateEvents { after: secs(15.0), at_once: 1 });
     assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
 }
@@ -87,14 +87,15 @@ fn a_quiet_stream_on_one_worker_does_not_block_the_loop() {
 #[test]
 fn a_page_that_answers_beside_a_silent_stream_does_not_block_the_loop() {
     let mut measured = neither_stops(1, blind(1, &[("/page", Some(1)), ("/static", None)]));
-    measured.waiting = vec![waits(2, Place::Read)];
+    measured.waiting = vec![waits(2, WaitPlace::Read)];
     assert_eq!(limit(&measured), (LimitKind::Workers, vec![LimitKind::OneAtATime]));
 }
 
 #[test]
 fn a_second_tab_that_fails_after_the_pools_timeout_is_not_one_at_a_time() {
     let mut measured = staircase(1, &[("/page", Some(1))]);
-    measured.waiting = vec![ends(2, Outcome::Empty, Some(200), 5.0), ends(3, Outcome::Empty, Some(200), 5.0)];
+    measured.waiting =
+        vec![ends(2, TabOutcome::Empty, Some(200), 5.0), ends(3, TabOutcome::Empty, Some(200), 5.0)];
     assert_eq!(limit(&measured), only(LimitKind::DatabasePool));
 }
 
@@ -102,7 +103,7 @@ fn a_second_tab_that_fails_after_the_pools_timeout_is_not_one_at_a_time() {
 fn a_single_path_that_fails_after_the_same_time_shows_a_database_pool() {
     let mut measured = staircase(5, &[("/page", Some(5))]);
     measured.waiting =
-        vec![ends(6, Outcome::Status, Some(500), 2.0), ends(7, Outcome::Status, Some(500), 2.05)];
+        vec![ends(6, TabOutcome::Status, Some(500), 2.0), ends(7, TabOutcome::Status, Some(500), 2.05)];
     measured.climbs[0].tabs[4].pages = vec![failed("/page", PageOutcome::Status(500), secs(2.0))];
     assert_eq!(limit(&measured), only(LimitKind::DatabasePool));
 }
@@ -110,21 +111,21 @@ fn a_single_path_that_fails_after_the_same_time_shows_a_database_pool() {
 #[test]
 fn a_single_end_does_not_make_a_common_time() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
-    measured.waiting = vec![waits(6, Place::Read), ends(7, Outcome::Empty, Some(200), 5.0)];
+    measured.waiting = vec![waits(6, WaitPlace::Read), ends(7, TabOutcome::Empty, Some(200), 5.0)];
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
 
 #[test]
 fn ends_after_different_times_do_not_make_a_common_time() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
-    measured.waiting = [2.0, 4.0, 7.0].map(|after| ends(6, Outcome::Empty, Some(200), after)).to_vec();
+    measured.waiting = [2.0, 4.0, 7.0].map(|after| ends(6, TabOutcome::Empty, Some(200), after)).to_vec();
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
 
 #[test]
 fn a_page_that_outlasts_the_ends_shows_no_database_pool() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
-    measured.waiting = [5.0, 5.0].map(|after| ends(6, Outcome::Empty, Some(200), after)).to_vec();
+    measured.waiting = [5.0, 5.0].map(|after| ends(6, TabOutcome::Empty, Some(200), after)).to_vec();
     let pending = ask(PageOutcome::Nothing, secs(30.0));
     measured.late_page =
         Some(LatePage { path: "/page".to_owned(), ask: pending, is_from_another_sender: false });
@@ -134,8 +135,10 @@ fn a_page_that_outlasts_the_ends_shows_no_database_pool() {
 /// Tabs and the page wait in a proxy's queue, and get this status after 3 s.
 pub fn queue_timeout(status: u16) -> Measured {
     let mut measured = staircase(4, &[("/page", Some(4))]);
-    let refused =
-        |number| Tab { is_from_another_sender: true, ..ends(number, Outcome::Status, Some(status), 3.0) };
+    let refused = |number| ProbedTab {
+        is_from_another_sender: true,
+        ..ends(number, TabOutcome::Status, Some(status), 3.0)
+    };
     measured.waiting = (5..8).map(refused).collect();
     let late = ask(PageOutcome::Status(status), secs(3.01));
     measured.late_page = Some(LatePage { path: "/page".to_owned(), ask: late, is_from_another_sender: true });
@@ -172,7 +175,7 @@ fn tabs_that_end_as_a_stream_is_cut_are_not_a_queue_timeout() {
 /// The next tab gets a 503 at once, and pages answer.
 pub fn refused() -> Measured {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
-    measured.waiting = (5..8).map(|number| ends(number, Outcome::Status, Some(503), 0.004)).collect();
+    measured.waiting = (5..8).map(|number| ends(number, TabOutcome::Status, Some(503), 0.004)).collect();
     measured
 }
 
@@ -180,17 +183,17 @@ pub fn refused() -> Measured {
 fn a_refusal_while_nothing_waits_is_a_cap() {
     assert_eq!(limit(&refused()), only(LimitKind::Refused));
     let mut bare = refused();
-    bare.waiting = (5..8).map(|number| ends(number, Outcome::Closed, None, 0.004)).collect();
+    bare.waiting = (5..8).map(|number| ends(number, TabOutcome::Closed, None, 0.004)).collect();
     assert_eq!(limit(&bare), only(LimitKind::Refused));
     let mut polite = refused();
-    polite.waiting = (5..8).map(|number| ends(number, Outcome::Empty, Some(200), 0.004)).collect();
+    polite.waiting = (5..8).map(|number| ends(number, TabOutcome::Empty, Some(200), 0.004)).collect();
     assert_eq!(limit(&polite), only(LimitKind::Refused));
 }
 
 #[test]
 fn a_refusal_after_a_page_waited_is_a_full_queue_of_workers() {
     let mut measured = refused();
-    measured.climbs[0].tabs[3].pages = vec![dead("/page", Place::Read)];
+    measured.climbs[0].tabs[3].pages = vec![dead("/page", WaitPlace::Read)];
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
 
@@ -198,7 +201,7 @@ fn a_refusal_after_a_page_waited_is_a_full_queue_of_workers() {
 fn a_reset_at_the_moment_of_a_cut_is_not_a_refusal() {
     use crate::lab::probe::measured::CutHow;
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
-    let reset = ends(5, Outcome::Reset, None, 0.6);
+    let reset = ends(5, TabOutcome::Reset, None, 0.6);
     measured.cuts = vec![cut(1, reset.opened_at.as_secs_f64() + 0.6, 30.0, CutHow::Abrupt)];
     measured.waiting = vec![reset];
     assert_eq!(limit(&measured), only(LimitKind::Workers));
@@ -223,7 +226,7 @@ fn luck_is_not_a_limit_per_client() {
 /// Idle and kept connections stop the page as streams do.
 pub fn connections() -> Measured {
     let mut measured = both_stop(10, staircase(10, &[("/page", Some(10))]));
-    measured.waiting = vec![waits(11, Place::Kernel)];
+    measured.waiting = vec![waits(11, WaitPlace::Kernel)];
     measured
 }
 
@@ -234,7 +237,7 @@ fn idle_and_kept_connections_that_stop_the_page_are_counted() {
     known.listeners_at_limit = vec![listener("haproxy", 30, 1024)];
     assert_eq!(limit(&known), only(LimitKind::Connections));
     let mut refusing = known;
-    refusing.waiting = vec![ends(11, Outcome::Status, Some(503), 0.001)];
+    refusing.waiting = vec![ends(11, TabOutcome::Status, Some(503), 0.001)];
     assert_eq!(limit(&refusing), only(LimitKind::Connections));
 }
 
@@ -258,7 +261,7 @@ fn pages_that_are_closed_at_once_are_counted_connections() {
     let mut measured = neither_stops(10, staircase(10, &[("/page", Some(10)), ("/up", Some(10))]));
     let closed = |path| failed(path, PageOutcome::Closed, ms(1));
     measured.climbs[0].tabs[9].pages = vec![closed("/page"), closed("/up")];
-    measured.waiting = vec![ends(11, Outcome::Closed, None, 0.001)];
+    measured.waiting = vec![ends(11, TabOutcome::Closed, None, 0.001)];
     assert_eq!(limit(&measured).0, LimitKind::Connections);
     // One path answers: the server reads requests before it refuses them.
     measured.climbs[0].tabs[9].pages = vec![closed("/page"), answered("/up")];
@@ -310,7 +313,7 @@ fn workers_of_a_process_near_its_limit_are_workers() {
 #[test]
 fn a_page_that_only_a_cache_answers_has_stopped() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
-    measured.waiting = vec![waits(5, Place::Read)];
+    measured.waiting = vec![waits(5, WaitPlace::Read)];
     assert_eq!(limit(&measured), only(LimitKind::StreamCapWaits));
     measured.uncached_pages = vec![UncachedPage { path: "/page".to_owned(), plain: true, uncached: true }];
     assert_eq!(limit(&measured), only(LimitKind::StreamCapWaits));
@@ -321,7 +324,7 @@ fn a_page_that_only_a_cache_answers_has_stopped() {
 #[test]
 fn a_page_that_stops_in_a_later_climb_has_stopped() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
-    measured.waiting = vec![waits(5, Place::Read)];
+    measured.waiting = vec![waits(5, WaitPlace::Read)];
     measured.climbs.extend(staircase(3, &[("/page", Some(3))]).climbs);
     assert_eq!(limit(&measured), only(LimitKind::Workers));
 }
@@ -329,7 +332,7 @@ fn a_page_that_stops_in_a_later_climb_has_stopped() {
 #[test]
 fn tabs_that_end_late_beside_pages_that_answer_wait_for_a_limit_of_their_own() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", None)]));
-    measured.waiting = [3.0, 3.0].map(|after| ends(5, Outcome::Status, Some(503), after)).to_vec();
+    measured.waiting = [3.0, 3.0].map(|after| ends(5, TabOutcome::Status, Some(503), after)).to_vec();
     assert_eq!(limit(&measured), (LimitKind::StreamCapWaits, vec![LimitKind::QueueTimeout]));
 }
 

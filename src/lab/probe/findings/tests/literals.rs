@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use crate::lab::probe::measured::{
-    Baseline, Climb, Cut, CutHow, HeldConnections, Listener, Measured, Moment, Outcome, PageAsk, PageAsks,
-    PageOutcome, Place, SlotReturn, StatFigures, Statistics, Tab, Target, Tries, Unit,
+    Baseline, Climb, Cut, CutHow, HeldConnections, ListeningProcess, Measured, PageAsk, PageAsks,
+    PageOutcome, ProbeTarget, ProbedTab, SlotReturn, StatFigures, Statistics, StatsMoment, TabOutcome, Tries,
+    Unit, WaitPlace,
 };
 
 /// The usual time of a page.
@@ -31,18 +32,19 @@ pub fn ms(milliseconds: u64) -> Duration {
 /// takes it back.
 pub fn staircase(streams: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     let baseline = paths.iter().map(|(path, _)| baseline(path)).collect();
-    let tabs =
-        (1..=streams).map(|number| Tab { pages: pages_beside(number, paths), ..flows(number, 1) }).collect();
+    let tabs = (1..=streams)
+        .map(|number| ProbedTab { pages: pages_beside(number, paths), ..flows(number, 1) })
+        .collect();
     let pages_until = paths.iter().filter_map(|(_, stop)| *stop).min().map_or(streams, |stop| stop - 1);
     let climb = Climb { streams, pages_until: pages_until.min(streams), tabs, met_a_limit: true };
-    let target = Target {
+    let target = ProbeTarget {
         url: "http://127.0.0.1:9292/stream".to_owned(),
         method: "GET".to_owned(),
         http: "1.1".to_owned(),
         unit: Some(Unit::Sse),
         tabs: 40,
         patience: WATCH,
-        ..Target::default()
+        ..ProbeTarget::default()
     };
     Measured { target, baseline, climbs: vec![climb], watched: secs(33.0), ..Measured::default() }
 }
@@ -63,7 +65,7 @@ pub fn blind(held: usize, paths: &[(&str, Option<usize>)]) -> Measured {
     let climb = &mut measured.climbs[0];
     climb.streams = 0;
     for tab in &mut climb.tabs {
-        tab.outcome = Outcome::NoEvent;
+        tab.outcome = TabOutcome::NoEvent;
         tab.first_event = None;
         tab.watched = WATCH;
     }
@@ -78,7 +80,9 @@ fn pages_beside(number: usize, paths: &[(&str, Option<usize>)]) -> Vec<PageAsks>
     // A path that is dead is not asked again.
     let asked = paths.iter().filter(|(_, stop)| stop.is_none_or(|stop| number <= stop));
     asked
-        .map(|(path, stop)| if *stop == Some(number) { dead(path, Place::Kernel) } else { answered(path) })
+        .map(
+            |(path, stop)| if *stop == Some(number) { dead(path, WaitPlace::Kernel) } else { answered(path) },
+        )
         .collect()
 }
 
@@ -88,7 +92,7 @@ pub fn answered(path: &str) -> PageAsks {
 }
 
 /// Never answered: nothing came.
-pub fn dead(path: &str, place: Place) -> PageAsks {
+pub fn dead(path: &str, place: WaitPlace) -> PageAsks {
     page(path, [PageAsk { place: Some(place), ..ask(PageOutcome::Nothing, secs(3.0)) }; 3])
 }
 
@@ -99,7 +103,10 @@ pub fn failed(path: &str, outcome: PageOutcome, time: Duration) -> PageAsks {
 
 /// Answered once of three times.
 pub fn partial(path: &str) -> PageAsks {
-    page(path, [ask(PageOutcome::Answered, BASELINE), unanswered(Place::Kernel), unanswered(Place::Kernel)])
+    page(
+        path,
+        [ask(PageOutcome::Answered, BASELINE), unanswered(WaitPlace::Kernel), unanswered(WaitPlace::Kernel)],
+    )
 }
 
 pub fn page(path: &str, asks: [PageAsk; 3]) -> PageAsks {
@@ -110,39 +117,45 @@ pub fn ask(outcome: PageOutcome, time: Duration) -> PageAsk {
     PageAsk { outcome, time, place: None }
 }
 
-pub fn unanswered(place: Place) -> PageAsk {
+pub fn unanswered(place: WaitPlace) -> PageAsk {
     PageAsk { place: Some(place), ..ask(PageOutcome::Nothing, secs(3.0)) }
 }
 
 /// A tab that flows, with its first event after so many milliseconds.
-pub fn flows(number: usize, first_event_ms: u64) -> Tab {
-    Tab {
+pub fn flows(number: usize, first_event_ms: u64) -> ProbedTab {
+    ProbedTab {
         number,
         opened_at: STEP * number as u32,
-        outcome: Outcome::Flows,
+        outcome: TabOutcome::Flows,
         status: Some(200),
         first_byte: Some(ms(first_event_ms)),
         first_event: Some(ms(first_event_ms)),
         watched: secs(30.0),
-        ..Tab::default()
+        ..ProbedTab::default()
     }
 }
 
 /// A tab that waits to the end of the watch.
-pub fn waits(number: usize, place: Place) -> Tab {
-    Tab { number, opened_at: STEP * number as u32, watched: WATCH, place: Some(place), ..Tab::default() }
+pub fn waits(number: usize, place: WaitPlace) -> ProbedTab {
+    ProbedTab {
+        number,
+        opened_at: STEP * number as u32,
+        watched: WATCH,
+        place: Some(place),
+        ..ProbedTab::default()
+    }
 }
 
 /// A tab that the server ends without an event.
-pub fn ends(number: usize, outcome: Outcome, status: Option<u16>, after: f64) -> Tab {
-    Tab {
+pub fn ends(number: usize, outcome: TabOutcome, status: Option<u16>, after: f64) -> ProbedTab {
+    ProbedTab {
         number,
         opened_at: STEP * number as u32 * 10,
         outcome,
         status,
         first_byte: status.map(|_| secs(after)),
         ended: Some(secs(after)),
-        ..Tab::default()
+        ..ProbedTab::default()
     }
 }
 
@@ -150,7 +163,7 @@ pub fn ends(number: usize, outcome: Outcome, status: Option<u16>, after: f64) ->
 pub fn held(n: usize, pages: &[(&str, bool)]) -> HeldConnections {
     let outcome = |is_answered| match is_answered {
         true => ask(PageOutcome::Answered, BASELINE),
-        false => unanswered(Place::Kernel),
+        false => unanswered(WaitPlace::Kernel),
     };
     HeldConnections {
         n,
@@ -208,12 +221,12 @@ pub fn puma(threads: u64, capacity_at_limit: u64) -> Vec<Statistics> {
         pool_capacity: Some(capacity),
     };
     vec![
-        Statistics { moment: Moment::Before, figures: Some(figures(threads)) },
-        Statistics { moment: Moment::AtLimit, figures: Some(figures(capacity_at_limit)) },
+        Statistics { moment: StatsMoment::Before, figures: Some(figures(threads)) },
+        Statistics { moment: StatsMoment::AtLimit, figures: Some(figures(capacity_at_limit)) },
     ]
 }
 
 /// A process with so many descriptors of its limit.
-pub fn listener(name: &str, descriptors: usize, limit: u64) -> Listener {
-    Listener { pid: 4242, name: name.to_owned(), threads: 9, descriptors, limit }
+pub fn listener(name: &str, descriptors: usize, limit: u64) -> ListeningProcess {
+    ListeningProcess { pid: 4242, name: name.to_owned(), threads: 9, descriptors, limit }
 }

@@ -82,7 +82,7 @@ fn the_notes_name_what_stopped_the_run() {
 #[test]
 fn our_own_limit_after_the_servers_does_not_hide_it() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
-    measured.waiting = vec![waits(5, crate::lab::probe::measured::Place::Kernel)];
+    measured.waiting = vec![waits(5, crate::lab::probe::measured::WaitPlace::Kernel)];
     measured.stopped = Some(Stopped::OwnLimit { why: "EMFILE".to_owned(), held: 9 });
     let findings = infer(&measured);
     assert_eq!(findings.limit.as_ref().unwrap().kind, LimitKind::Workers);

@@ -5,8 +5,8 @@ use super::limits::{connections, refused};
 use super::literals::*;
 use super::ten_cases::rails_db5;
 use crate::lab::probe::measured::{
-    Climb, Compression, Cut, CutHow, Free, Http10, LateEvents, Measured, Moment, Outcome, Place, SlotReturn,
-    Statistics, Stopped, Tab, UncachedPage, Zombies,
+    Climb, Compression, Cut, CutHow, Free, Http10, LateEvents, Measured, ProbedTab, SlotReturn, Statistics,
+    StatsMoment, Stopped, TabOutcome, UncachedPage, WaitPlace, Zombies,
 };
 
 fn note(measured: &Measured, kind: NoteKind) -> Option<Finding<NoteKind>> {
@@ -35,7 +35,7 @@ fn text(measured: &Measured, kind: NoteKind) -> String {
 /// Four streams, the page of which stops, and a tab that waits.
 fn four() -> Measured {
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
-    measured.waiting = vec![waits(5, Place::Kernel)];
+    measured.waiting = vec![waits(5, WaitPlace::Kernel)];
     measured
 }
 
@@ -264,7 +264,7 @@ fn an_edge_a_cut_or_a_lost_slot_shows_no_several_queues() {
 #[test]
 fn a_refusal_after_requests_waited_is_a_full_queue() {
     let mut measured = four();
-    measured.waiting.push(ends(6, Outcome::Status, Some(503), 0.002));
+    measured.waiting.push(ends(6, TabOutcome::Status, Some(503), 0.002));
     assert_eq!(text(&measured, NoteKind::QueueFull), "with 4 requests waiting, tab 6 gets a 503.");
     has_not(&refused(), NoteKind::QueueFull);
     has_not(&four(), NoteKind::QueueFull);
@@ -273,15 +273,15 @@ fn a_refusal_after_requests_waited_is_a_full_queue() {
 #[test]
 fn a_handshake_that_does_not_finish_is_a_full_accept_queue() {
     let mut measured = four();
-    measured.waiting.push(waits(6, Place::AcceptQueueFull));
+    measured.waiting.push(waits(6, WaitPlace::AcceptQueueFull));
     has(&measured, NoteKind::AcceptQueue);
     has_not(&four(), NoteKind::AcceptQueue);
     // Silent connections can be withheld by deferred accept.
     let mut deferred = four();
-    deferred.idle[0].place = Some(Place::AcceptQueueFull);
+    deferred.idle[0].place = Some(WaitPlace::AcceptQueueFull);
     has_not(&deferred, NoteKind::AcceptQueue);
     let mut refused = four();
-    refused.waiting.push(ends(6, Outcome::NotConnected, None, 0.001));
+    refused.waiting.push(ends(6, TabOutcome::NotConnected, None, 0.001));
     has(&refused, NoteKind::AcceptQueue);
 }
 
@@ -308,7 +308,7 @@ fn free_threads_while_a_tab_waits_disagree() {
 #[test]
 fn a_control_server_that_stops_answering_is_silent() {
     let mut measured = Measured { statistics: puma(4, 0), ..four() };
-    measured.statistics[1] = Statistics { moment: Moment::AtLimit, figures: None };
+    measured.statistics[1] = Statistics { moment: StatsMoment::AtLimit, figures: None };
     has(&measured, NoteKind::StatsSilent);
     // One that never answered has another address.
     measured.statistics[0].figures = None;
@@ -320,7 +320,7 @@ fn a_control_server_that_stops_answering_is_silent() {
 fn more_than_five_streams_meet_the_browsers_six() {
     let with = |streams| {
         let measured = neither_stops(streams, staircase(streams, &[("/page", Some(streams))]));
-        Measured { waiting: vec![waits(streams + 1, Place::Kernel)], ..measured }
+        Measured { waiting: vec![waits(streams + 1, WaitPlace::Kernel)], ..measured }
     };
     has(&with(7), NoteKind::BrowsersSix);
     has_not(&with(6), NoteKind::BrowsersSix);
@@ -333,6 +333,6 @@ fn more_than_five_streams_meet_the_browsers_six() {
 #[test]
 fn a_tab_that_took_over_a_slot_is_not_growth() {
     let mut measured = first_events([10, 11, 12, 11]);
-    measured.climbs[0].tabs[1] = Tab { saw_a_cut: true, ..flows(2, 2500) };
+    measured.climbs[0].tabs[1] = ProbedTab { saw_a_cut: true, ..flows(2, 2500) };
     has_not(&measured, NoteKind::Grows);
 }

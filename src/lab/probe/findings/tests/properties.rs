@@ -12,8 +12,8 @@ use super::literals::*;
 use crate::lab::acts::ACTS;
 use crate::lab::probe::measured::{
     Climb, CloseBy, Cut, CutHow, Free, HeldConnections, Http2, Http2Stop, Http10, LateEvents, LatePage,
-    Listener, Measured, OtherAddress, Outcome, PageAsk, PageAsks, PageOutcome, Place, SharedStream,
-    SlotReturn, Stopped, Tab, Tries, UncachedPage, Zombies,
+    ListeningProcess, Measured, OtherAddress, PageAsk, PageAsks, PageOutcome, ProbedTab, SharedStream,
+    SlotReturn, Stopped, TabOutcome, Tries, UncachedPage, WaitPlace, Zombies,
 };
 
 const PATHS: [&str; 2] = ["/page", "/up"];
@@ -22,8 +22,8 @@ fn time() -> impl Strategy<Value = Duration> {
     prop_oneof![Just(Duration::ZERO), (0..2_000_u64).prop_map(ms), (0..40_000_u64).prop_map(ms)]
 }
 
-fn place() -> impl Strategy<Value = Option<Place>> {
-    use Place::*;
+fn place() -> impl Strategy<Value = Option<WaitPlace>> {
+    use WaitPlace::*;
     option::of(prop::sample::select(vec![Kernel, AcceptQueueFull, Unread, Read, Refused]))
 }
 
@@ -51,19 +51,19 @@ fn pages() -> impl Strategy<Value = Vec<PageAsks>> {
     prop::collection::vec(one, 0..3)
 }
 
-fn outcome() -> impl Strategy<Value = Outcome> {
-    use Outcome::*;
+fn outcome() -> impl Strategy<Value = TabOutcome> {
+    use TabOutcome::*;
     prop::sample::select(vec![Flows, Late, Waits, NoEvent, Empty, Status, Closed, Reset, NotConnected, Cut])
 }
 
-fn tab() -> impl Strategy<Value = Tab> {
+fn tab() -> impl Strategy<Value = ProbedTab> {
     let times = (time(), option::of(time()), option::of(time()), option::of(time()), time());
     (1..60_usize, outcome(), option::of(status()), times, place(), any::<(bool, bool)>(), pages()).prop_map(
         |(number, outcome, status, times, place, (saw_a_cut, is_from_another_sender), pages)| {
             let (opened_at, first_byte, first_event, ended, watched) = times;
-            let first_event =
-                first_event.filter(|_| matches!(outcome, Outcome::Flows | Outcome::Late | Outcome::Cut));
-            Tab {
+            let first_event = first_event
+                .filter(|_| matches!(outcome, TabOutcome::Flows | TabOutcome::Late | TabOutcome::Cut));
+            ProbedTab {
                 number,
                 opened_at,
                 outcome,
@@ -171,7 +171,7 @@ fn experiments() -> impl Strategy<Value = Measured> {
         plain,
         uncached,
     });
-    let listener = (0..50_usize, 0..50_u64).prop_map(|(descriptors, limit)| Listener {
+    let listener = (0..50_usize, 0..50_u64).prop_map(|(descriptors, limit)| ListeningProcess {
         pid: 1,
         name: "ruby".to_owned(),
         threads: 1,

@@ -3,8 +3,8 @@
 use super::super::{Findings, LimitKind, NoteKind, infer, is_measured, verdict};
 use super::literals::*;
 use crate::lab::probe::measured::{
-    CutHow, Free, LatePage, Measured, Moment, OtherAddress, Outcome, PageOutcome, Place, SlotReturn,
-    Statistics, Tab,
+    CutHow, Free, LatePage, Measured, OtherAddress, PageOutcome, ProbedTab, SlotReturn, Statistics,
+    StatsMoment, TabOutcome, WaitPlace,
 };
 
 /// The kind, the second readings and the notes; and that a run with a limit is measured.
@@ -37,7 +37,7 @@ fn node_holds_all_tabs() {
 fn puma5_is_out_of_workers() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
     first_events(&mut measured, &[204, 208, 206, 219, 205]);
-    measured.waiting = vec![waits(6, Place::Kernel), waits(7, Place::Kernel)];
+    measured.waiting = vec![waits(6, WaitPlace::Kernel), waits(7, WaitPlace::Kernel)];
     measured.crowded_gaps = vec![secs(1.0); 20];
     measured.lone_gaps = vec![secs(1.0); 2];
     measured.slot_returns = slots(&[1.9, 1.2, 0.7]);
@@ -63,7 +63,7 @@ fn puma5_is_out_of_workers() {
 fn gthread4_is_out_of_workers_and_idle_connections_hold_one_each() {
     let mut measured = staircase(4, &[("/page", Some(4))]);
     measured.target.server = Some("gunicorn".to_owned());
-    measured.waiting = vec![waits(5, Place::Unread), waits(6, Place::Unread)];
+    measured.waiting = vec![waits(5, WaitPlace::Unread), waits(6, WaitPlace::Unread)];
     measured.idle = vec![held(4, &[("/page", false)])];
     measured.kept = Some(held(4, &[("/page", true)]));
     measured.lone_gaps = vec![secs(1.0); 2];
@@ -80,7 +80,7 @@ fn gthread4_is_out_of_workers_and_idle_connections_hold_one_each() {
 fn waitress4_is_out_of_workers_and_notices_at_the_third_write() {
     let mut measured = neither_stops(4, staircase(4, &[("/page", Some(4))]));
     measured.target.server = Some("waitress".to_owned());
-    measured.waiting = vec![waits(5, Place::Read)];
+    measured.waiting = vec![waits(5, WaitPlace::Read)];
     measured.crowded_gaps = vec![secs(1.001); 20];
     measured.lone_gaps = vec![secs(1.0); 2];
     measured.slot_returns = slots(&[3.6, 2.9, 1.5]);
@@ -94,12 +94,12 @@ fn waitress4_is_out_of_workers_and_notices_at_the_third_write() {
 fn gsync3_t8_is_out_of_workers_or_connections_and_cuts() {
     let mut measured = staircase(3, &[("/page", Some(3))]);
     measured.target.server = Some("gunicorn".to_owned());
-    let took_over = |number, after| Tab {
+    let took_over = |number, after| ProbedTab {
         first_event: Some(secs(after)),
-        outcome: Outcome::Flows,
+        outcome: TabOutcome::Flows,
         status: Some(200),
         saw_a_cut: true,
-        ..waits(number, Place::Kernel)
+        ..waits(number, WaitPlace::Kernel)
     };
     measured.waiting = vec![took_over(4, 6.9), took_over(5, 4.1)];
     measured.cuts = [(1, 9.4, 9.1), (2, 9.4, 8.6), (3, 9.4, 8.2), (4, 18.9, 9.5), (5, 19.2, 9.8)]
@@ -128,7 +128,7 @@ fn gsync3_t8_is_out_of_workers_or_connections_and_cuts() {
 fn flask_dev_1_serves_one_at_a_time() {
     let mut measured = neither_stops(1, staircase(1, &[("/page", Some(1))]));
     measured.target.server = Some("Werkzeug/3.0.1 Python/3.11.2".to_owned());
-    measured.waiting = vec![waits(2, Place::Kernel)];
+    measured.waiting = vec![waits(2, WaitPlace::Kernel)];
     measured.lone_gaps = vec![secs(1.0); 2];
     measured.slot_returns = slots(&[1.9, 1.2, 0.7]);
     let (kind, or, notes, findings) = found(&measured);
@@ -142,10 +142,10 @@ fn flask_dev_1_serves_one_at_a_time() {
 pub fn rails_db5() -> Measured {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5)), ("/up", None)]));
     first_events(&mut measured, &[204, 208, 206, 219, 205]);
-    let empty = |number, after| Tab {
-        place: Some(Place::Read),
+    let empty = |number, after| ProbedTab {
+        place: Some(WaitPlace::Read),
         pages: vec![answered("/up")],
-        ..ends(number, Outcome::Empty, Some(200), after)
+        ..ends(number, TabOutcome::Empty, Some(200), after)
     };
     measured.waiting = vec![empty(6, 5.02), empty(7, 5.01), empty(8, 5.03)];
     let late = ask(PageOutcome::Status(500), secs(5.01));
@@ -192,7 +192,7 @@ fn rails_db5_is_out_of_database_connections() {
 fn nginx_default_buffers_and_hides_the_workers() {
     let mut measured = blind(5, &[("/page", Some(5)), ("/static", None)]);
     measured.target.server = Some("nginx".to_owned());
-    measured.waiting = vec![Tab { outcome: Outcome::Waits, ..waits(6, Place::Read) }];
+    measured.waiting = vec![ProbedTab { outcome: TabOutcome::Waits, ..waits(6, WaitPlace::Read) }];
     measured.waiting[0].pages = vec![answered("/static")];
     let free = held(5, &[("/page", true), ("/static", true)]);
     measured.idle = vec![free.clone()];
@@ -218,8 +218,10 @@ fn nginx_limitconn4_refuses_per_client() {
     measured.target.server = Some("nginx".to_owned());
     measured.climbs[0].tabs[3].pages =
         vec![answered("/static"), failed("/page", PageOutcome::Status(503), ms(1))];
-    let refused =
-        |number| Tab { pages: vec![answered("/static")], ..ends(number, Outcome::Status, Some(503), 0.002) };
+    let refused = |number| ProbedTab {
+        pages: vec![answered("/static")],
+        ..ends(number, TabOutcome::Status, Some(503), 0.002)
+    };
     measured.waiting = (5..8).map(refused).collect();
     measured.other_address = Some(OtherAddress { other: tries(3), own: tries(0), a_stream_ended: false });
     measured = Measured { ..neither_stops(4, measured) };
@@ -241,11 +243,11 @@ fn nginx_limitconn4_refuses_per_client() {
 fn puma5_fd40_is_out_of_descriptors() {
     let mut measured = both_stop(26, staircase(26, &[("/page", Some(26))]));
     first_events(&mut measured, &[204, 208, 206, 219, 205]);
-    measured.waiting = vec![waits(27, Place::Kernel), waits(28, Place::Kernel)];
+    measured.waiting = vec![waits(27, WaitPlace::Kernel), waits(28, WaitPlace::Kernel)];
     measured.listeners_before = vec![listener("puma 5.6.5", 14, 40)];
     measured.listeners_at_limit = vec![listener("puma 5.6.5", 40, 40)];
     measured.statistics = puma(60, 34);
-    measured.statistics[1] = Statistics { moment: Moment::AtLimit, figures: None };
+    measured.statistics[1] = Statistics { moment: StatsMoment::AtLimit, figures: None };
     let (kind, or, notes, findings) = found(&measured);
     assert_eq!((kind, or), (LimitKind::Descriptors, vec![]));
     assert_eq!(notes, [NoteKind::LateFirstEvent, NoteKind::StatsSilent, NoteKind::BrowsersSix]);
@@ -257,7 +259,7 @@ fn puma5_fd40_is_out_of_descriptors() {
 #[test]
 fn streams_that_are_cut_within_a_second_have_one_age() {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5))]));
-    measured.waiting = vec![waits(6, Place::Kernel)];
+    measured.waiting = vec![waits(6, WaitPlace::Kernel)];
     measured.cuts = [30.0, 30.1, 30.4].map(|age| cut(1, 35.0 + age, age, CutHow::Clean)).to_vec();
     let findings = infer(&measured);
     let text = verdict(&measured, &findings);
