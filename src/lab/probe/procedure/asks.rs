@@ -59,7 +59,7 @@ impl Run<'_> {
 
     /// Sends one ask of this page, at another address.
     pub(super) fn open_page_at(&mut self, page: usize, url: url::Url, purpose: Purpose) -> Flow<Id> {
-        let kind = if purpose == Purpose::Keep { Carries::Held } else { Carries::ProbedPage(page) };
+        let kind = if purpose == Purpose::Keep { Carries::Held } else { Carries::Page(page) };
         let name = requests::path_of(&self.plan.pages[page]);
         let request = requests::page(self.plan, purpose == Purpose::Keep);
         let opening = Opening { kind, name, url, request, purpose, from: None, receive_buffer: None };

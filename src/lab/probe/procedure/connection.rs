@@ -27,7 +27,7 @@ pub(super) enum Carries {
     /// A stream, with its number in a staircase, or 0.
     Stream(usize),
     /// The page with this index.
-    ProbedPage(usize),
+    Page(usize),
     /// Silent, or answered and kept.
     Held,
 }
@@ -135,7 +135,7 @@ impl ProbedConnection {
                     self.tick(at, arrival.events);
                 }
             }
-            Observed::ParkedConnection(parked) => {
+            Observed::Parked(parked) => {
                 self.parked = Some(parked);
                 self.parked_at = Some(at);
             }

@@ -101,7 +101,7 @@ impl<'a> Connections<'a> {
 
     /// Streams and held connections that are open. Pages are not counted.
     pub(super) fn held(&self) -> usize {
-        self.iter().filter(|(_, it)| !matches!(it.kind, Carries::ProbedPage(_)) && it.is_open()).count()
+        self.iter().filter(|(_, it)| !matches!(it.kind, Carries::Page(_)) && it.is_open()).count()
     }
 
     /// Whether another stream or held connection may be opened.
@@ -114,7 +114,7 @@ impl<'a> Connections<'a> {
     /// A caller that opens a stream or a held connection asks [`has_room`](Self::has_room) first.
     pub(super) fn open(&mut self, opening: Opening) -> Flow<Id> {
         debug_assert!(
-            matches!(opening.kind, Carries::ProbedPage(_)) || self.has_room(),
+            matches!(opening.kind, Carries::Page(_)) || self.has_room(),
             "more than --tabs connections"
         );
         let id = Id(u32::try_from(self.all.len()).unwrap_or(u32::MAX));
@@ -154,7 +154,7 @@ impl<'a> Connections<'a> {
             return;
         }
         match connection.kind {
-            Carries::ProbedPage(_) if !connection.is_complete() => self.abandoned_pages += 1,
+            Carries::Page(_) if !connection.is_complete() => self.abandoned_pages += 1,
             Carries::Stream(_) if connection.first_event.is_none() => self.abandoned_streams += 1,
             _ => {}
         }
@@ -213,7 +213,7 @@ impl<'a> Connections<'a> {
     fn take(&mut self, observation: Observation) -> Flow<()> {
         let Observation { id, at, what } = observation;
         let Some(connection) = self.all.get_mut(&id) else { return Ok(()) };
-        if connection.closed.is_some() && matches!(what, super::observation::Observed::ParkedConnection(_)) {
+        if connection.closed.is_some() && matches!(what, super::observation::Observed::Parked(_)) {
             // Closed while it was being made: dropping it closes the socket.
             return Ok(());
         }

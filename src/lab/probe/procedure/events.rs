@@ -70,7 +70,7 @@ impl UnitReader {
     pub(super) fn unit(&self) -> Option<Unit> {
         match self {
             UnitReader::Sse { .. } => Some(Unit::Sse),
-            UnitReader::ConnectionLine { .. } => Some(Unit::ConnectionLine),
+            UnitReader::ConnectionLine { .. } => Some(Unit::Line),
             UnitReader::Chunk => Some(Unit::Chunk),
             UnitReader::None => None,
         }

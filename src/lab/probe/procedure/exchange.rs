@@ -84,7 +84,7 @@ impl Exchange {
     pub(super) fn run(self, line: &ConnectionLine, to: &Sender<Observation>) {
         let teller = Teller { id: self.id, to };
         match self.exchange(line, &teller) {
-            Ok(Some(parked)) => teller.tell(Observed::ParkedConnection(parked)),
+            Ok(Some(parked)) => teller.tell(Observed::Parked(parked)),
             Ok(None) => teller.tell(Observed::Ended(End::Complete)),
             Err(end) => teller.tell(Observed::Ended(end)),
         };

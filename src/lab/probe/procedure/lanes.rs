@@ -16,12 +16,12 @@ impl Run<'_> {
         let to = end.unwrap_or_else(std::time::Instant::now);
         let kind = match connection.kind {
             Carries::Stream(_) => LaneKind::Stream,
-            Carries::ProbedPage(_) => LaneKind::ProbedPage,
+            Carries::Page(_) => LaneKind::Page,
             Carries::Held => LaneKind::Held,
         };
         let answered = match connection.kind {
             Carries::Stream(_) => connection.first_event,
-            Carries::ProbedPage(_) => connection.first_byte,
+            Carries::Page(_) => connection.first_byte,
             Carries::Held => Some(connection.opened),
         };
         let waited_until = answered.unwrap_or(to);
@@ -44,7 +44,7 @@ fn lane_end(connection: &ProbedConnection) -> LaneEnd {
     match (connection.kind, connection.server_end()) {
         (_, None) => LaneEnd::ClosedByUs,
         (Carries::Stream(_), Some(_)) if connection.has_flowed() => LaneEnd::Cut,
-        (Carries::ProbedPage(_), Some(_)) if connection.is_complete() => LaneEnd::Answered,
+        (Carries::Page(_), Some(_)) if connection.is_complete() => LaneEnd::Answered,
         (Carries::Held, Some(_)) => LaneEnd::Cut,
         (_, Some(_)) => LaneEnd::Refused(connection.status()),
     }

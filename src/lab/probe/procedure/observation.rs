@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::events::Arrival;
-use crate::lab::http::{Body, Content, Head, ProbedConnection};
+use crate::lab::http::{Body, Connection, Content, Head};
 use crate::lab::probe::measured::Unit;
 
 /// Identifies a connection of a run. Numbers are never used again.
@@ -31,7 +31,7 @@ pub(super) enum Observed {
     /// Bytes of the body.
     Arrived(Arrival),
     /// The connection stays open without a thread. It is closed when this is dropped.
-    ParkedConnection(ParkedConnection),
+    Parked(ParkedConnection),
     /// Nothing more will come.
     Ended(End),
 }
@@ -40,7 +40,7 @@ pub(super) enum Observed {
 #[derive(Debug)]
 pub(super) enum ParkedConnection {
     /// No request was sent.
-    Silent(ProbedConnection),
+    Silent(Connection),
     /// A page was answered, and the server keeps the connection alive.
     Answered(Body),
     /// A stream that is no longer read.
