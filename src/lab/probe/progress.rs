@@ -12,7 +12,7 @@ pub enum ProbeProgress<'a> {
     /// All pages are stable, and the control server has been asked. `target` and `statistics` are known.
     Ready(&'a Measured),
     /// A tab of the current staircase changed: it was opened, received its first event, or its pages answered.
-    ProbedTab(&'a ProbedTab),
+    Tab(&'a ProbedTab),
     /// A tab of the current staircase was judged and its pages were asked. It will not change, unless it is cut.
     TabJudged(&'a ProbedTab),
     /// A tab beyond the last that flowed waits or ended; told again whenever it changes.

@@ -108,7 +108,7 @@ impl<W: Write> Narration<W> {
                 self.pages.clone_from(&measured.baseline);
                 self.print(&[rows::baseline(&measured.baseline, words::server(measured))]);
             }
-            ProbeProgress::ProbedTab(tab) => self.open = Some(tab.clone()),
+            ProbeProgress::Tab(tab) => self.open = Some(tab.clone()),
             ProbeProgress::TabJudged(tab) => self.judged(tab),
             ProbeProgress::Waiting(tab) => self.waiting(tab),
             ProbeProgress::Count(measured) => self.count(measured),

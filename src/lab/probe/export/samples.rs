@@ -42,7 +42,7 @@ impl Sample {
         hear(ProbeProgress::Ready(measured));
         let climb = &measured.climbs[0];
         for tab in &climb.tabs {
-            hear(ProbeProgress::ProbedTab(&ProbedTab { number: tab.number, ..ProbedTab::default() }));
+            hear(ProbeProgress::Tab(&ProbedTab { number: tab.number, ..ProbedTab::default() }));
             hear(ProbeProgress::TabJudged(tab));
         }
         for tab in &measured.waiting {

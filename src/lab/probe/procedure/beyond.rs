@@ -11,7 +11,7 @@ use super::connections::Flow;
 use super::exchange::Purpose;
 use super::observation::Id;
 use super::requests::{self, Variant};
-use super::staircase::{Climbing, EVENT_WITHIN, Step};
+use super::staircase::{Climbing, EVENT_WITHIN, PLACE_AFTER, Step};
 use crate::lab::probe::measured::{
     CloseBy, OtherAddress, PageAsks, PageOutcome, StatsMoment, Tries, UncachedPage,
 };
@@ -27,9 +27,6 @@ const WAITING: usize = 2;
 
 /// Tabs that end by themselves are replaced until this many have ended.
 const ENDED: usize = 3;
-
-/// A waiting tab's place is looked up at this age, and at the end.
-pub(super) const PLACE_AT: Duration = Duration::from_millis(500);
 
 /// How long further climbs watch a waiting tab.
 const AGAIN_WITHIN: Duration = Duration::from_secs(6);
@@ -226,16 +223,15 @@ impl Run<'_> {
                     self.tell_waiting(&step);
                     climb.beyond.push(step);
                     // Refusals come one after another as well.
-                    self.judge(id, PLACE_AT)?;
+                    self.judge(id, PLACE_AFTER)?;
                 }
                 NextMove::Watch => self.watch_until(climb, deadline)?,
             }
         }
-        for step in &climb.beyond {
-            if self.net.get(step.id).is_some_and(ProbedConnection::waits) {
-                self.net.look_up_place(step.id);
-                self.tell_waiting(step);
-            }
+        let waiting = self.waiting_of(climb);
+        self.net.look_up_places(&waiting);
+        for step in climb.beyond.iter().filter(|step| waiting.contains(&step.id)) {
+            self.tell_waiting(step);
         }
         Ok(false)
     }
@@ -244,7 +240,7 @@ impl Run<'_> {
     fn watch_until(&mut self, climb: &Climbing, deadline: Instant) -> Flow<()> {
         let waiting: Vec<Id> = self.waiting_of(climb);
         let unplaced = waiting.iter().filter_map(|id| self.net.get(*id).filter(|it| it.place.is_none()));
-        let until = unplaced.map(|it| it.opened + PLACE_AT).filter(|at| *at > Instant::now()).min();
+        let until = unplaced.map(|it| it.opened + PLACE_AFTER).filter(|at| *at > Instant::now()).min();
         let until = until.map_or(deadline, |at| at.min(deadline));
         self.wait(until, |net| {
             waiting.iter().any(|id| !net.get(*id).is_some_and(ProbedConnection::waits)).then_some(())
@@ -252,7 +248,7 @@ impl Run<'_> {
         for id in waiting {
             self.note_head(id);
             let is_due =
-                self.net.get(id).is_some_and(|it| it.place.is_none() && it.opened.elapsed() >= PLACE_AT);
+                self.net.get(id).is_some_and(|it| it.place.is_none() && it.opened.elapsed() >= PLACE_AFTER);
             if is_due && self.net.get(id).is_some_and(ProbedConnection::waits) {
                 self.net.look_up_place(id);
             }
@@ -283,8 +279,8 @@ impl Run<'_> {
             if step.pages.is_empty() {
                 step.pages = at_limit;
             }
-            climb.steps.push(step);
-            climb.streams = climb.streams.max(self.flowing_steps(climb));
+            climb.add_step(step);
+            climb.streams = climb.streams.max(self.flowing_steps(climb, None));
             was_late = true;
         }
         // A refusal whose body does not end is closed.

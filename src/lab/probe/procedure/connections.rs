@@ -285,20 +285,21 @@ impl<'a> Connections<'a> {
 
     /// Looks up where the connection's request waits, and keeps it. Blocks for as long as it takes to read the
     /// kernel's table.
-    ///
-    /// Only a connection that could not be made was refused. One that the server has ended, perhaps a moment ago,
-    /// keeps the place of an earlier look; so does one whose other end is on another machine behind an address
-    /// of this one.
     pub(super) fn look_up_place(&mut self, id: Id) -> Option<WaitPlace> {
-        let address = self.plan.address;
-        let connection = self.all.get_mut(&id)?;
-        let ours = connection.local.or_else(|| connection.line.local_addr());
-        let is_refused = matches!(connection.server_end(), Some((_, End::NotConnected(_))));
-        match place::of(address, ours) {
-            Some(WaitPlace::Refused) if !is_refused => {}
-            place => connection.place = place,
+        self.look_up_places(&[id]).pop().flatten()
+    }
+
+    /// Like [`look_up_place`](Self::look_up_place), for several connections at the same moment.
+    pub(super) fn look_up_places(&mut self, ids: &[Id]) -> Vec<Option<WaitPlace>> {
+        let address = |id: &Id| self.all.get(id).and_then(|it| it.local.or_else(|| it.line.local_addr()));
+        let ours: Vec<_> = ids.iter().map(address).collect();
+        let places = place::of(self.plan.address, &ours);
+        for (id, place) in ids.iter().zip(&places) {
+            if let Some(connection) = self.all.get_mut(id) {
+                connection.place = *place;
+            }
         }
-        connection.place
+        places
     }
 
     /// Whether the threads of all connections have ended, waiting for at most `within`.

@@ -44,7 +44,7 @@ pub(super) enum UnitReader {
         parser: Box<Parser>,
         signs: SignsOfLife,
     },
-    ConnectionLine {
+    Line {
         pending: usize,
     },
     Chunk,
@@ -61,7 +61,7 @@ impl UnitReader {
                 parser: Box::new(Parser::with_limit(MAX_EVENT_BYTES)),
                 signs: SignsOfLife::default(),
             },
-            lines if LINES.contains(&lines) => UnitReader::ConnectionLine { pending: 0 },
+            lines if LINES.contains(&lines) => UnitReader::Line { pending: 0 },
             _ if is_open_ended => UnitReader::Chunk,
             _ => UnitReader::None,
         }
@@ -70,7 +70,7 @@ impl UnitReader {
     pub(super) fn unit(&self) -> Option<Unit> {
         match self {
             UnitReader::Sse { .. } => Some(Unit::Sse),
-            UnitReader::ConnectionLine { .. } => Some(Unit::Line),
+            UnitReader::Line { .. } => Some(Unit::Line),
             UnitReader::Chunk => Some(Unit::Chunk),
             UnitReader::None => None,
         }
@@ -96,7 +96,7 @@ impl UnitReader {
                     }
                 }
             }
-            UnitReader::ConnectionLine { pending } => {
+            UnitReader::Line { pending } => {
                 for byte in bytes {
                     match byte {
                         b'\n' if *pending > 0 => {

@@ -17,6 +17,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// A server that ends a connection after its answer has done so by then.
 const KEPT_SETTLE: Duration = Duration::from_millis(300);
 
+/// Connections that were opened together expire together, within this time.
+const EXPIRE_TOGETHER: Duration = Duration::from_millis(300);
+
 /// How long one connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 
@@ -40,7 +43,7 @@ impl Run<'_> {
             if !self.page_is_back()? {
                 return Ok(());
             }
-            let held = self.hold(n, Purpose::Silence)?;
+            let held = self.hold(n, Purpose::Silence, SETTLE)?;
             (self.tell)(ProbeProgress::Idle(&held));
             let stops = stops_a_page(&held);
             self.measured.idle.push(held);
@@ -52,27 +55,34 @@ impl Run<'_> {
         if !self.page_is_back()? {
             return Ok(());
         }
-        let mut held = self.hold(kept, Purpose::Keep)?;
-        if expired(&held) {
-            held = self.hold(kept, Purpose::Keep)?;
-        }
+        let held = self.hold(kept, Purpose::Keep, KEPT_SETTLE)?;
         (self.tell)(ProbeProgress::Kept(&held));
         self.measured.kept = Some(held);
         Ok(())
     }
 
-    /// Opens N such connections, one after another, and asks the pages beside them.
-    fn hold(&mut self, n: usize, purpose: Purpose) -> Flow<HeldConnections> {
+    /// Opens N such connections, one after another, and asks the pages beside them. Once more, and earlier, if the
+    /// connections expired just then.
+    fn hold(&mut self, n: usize, purpose: Purpose, settle: Duration) -> Flow<HeldConnections> {
+        match self.hold_once(n, purpose, settle)? {
+            (_, true) => Ok(self.hold_once(n, purpose, settle / 4)?.0),
+            (held, false) => Ok(held),
+        }
+    }
+
+    /// The second value says whether the connections expired while the pages were asked, which says nothing: a server
+    /// that makes room for a page ends as few as it has to.
+    fn hold_once(&mut self, n: usize, purpose: Purpose, settle: Duration) -> Flow<(HeldConnections, bool)> {
         let ids = match purpose {
             Purpose::Keep => self.open_kept(n)?,
             _ => self.open_silent(n)?,
         };
-        self.pause(if purpose == Purpose::Silence { SETTLE } else { KEPT_SETTLE })?;
+        self.pause(settle)?;
         let open = |run: &Self| {
             ids.iter().filter(|id| run.net.get(**id).is_some_and(ProbedConnection::is_open)).count()
         };
-        let open_before = open(self);
         let place = self.usual_place(&ids);
+        let open_before = open(self);
         let mut pages = Vec::new();
         for page in self.fastest_first() {
             let within = self.pages[page].baseline.limit();
@@ -81,10 +91,17 @@ impl Run<'_> {
             pages.push((self.pages[page].baseline.path.clone(), ask));
         }
         let open_after = open(self);
+        let held = HeldConnections { n, open_before, open_after, pages, place };
+        let mut expired = false;
+        if held.were_closed_for_the_page() && all_answered(&held) {
+            self.pause(EXPIRE_TOGETHER)?;
+            let left = open(self);
+            expired = left < open_after || left == 0;
+        }
         for id in ids {
             self.net.close(id, CloseBy::Fin);
         }
-        Ok(HeldConnections { n, open_before, open_after, pages, place })
+        Ok((held, expired))
     }
 
     fn open_silent(&mut self, n: usize) -> Flow<Vec<Id>> {
@@ -128,26 +145,20 @@ impl Run<'_> {
     /// The most frequent place of these connections.
     fn usual_place(&mut self, ids: &[Id]) -> Option<WaitPlace> {
         let mut counts: HashMap<WaitPlace, usize> = HashMap::new();
-        for id in ids {
-            if let Some(place) = self.net.look_up_place(*id) {
-                *counts.entry(place).or_default() += 1;
-            }
+        for place in self.net.look_up_places(ids).into_iter().flatten() {
+            *counts.entry(place).or_default() += 1;
         }
         counts.into_iter().max_by_key(|(place, count)| (*count, *place as u8)).map(|(place, _)| place)
     }
 }
 
-/// Whether all kept connections ended just when the page was asked, as they do if their time was up. It says nothing:
-/// a server that makes room for a page ends as few as it has to.
-fn expired(held: &HeldConnections) -> bool {
-    let all_answered = held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered);
-    all_answered && held.open_before > 1 && held.open_after == 0
-}
-
 /// Whether these connections stop a page, also if the server ended some of them to answer it.
 fn stops_a_page(held: &HeldConnections) -> bool {
-    let all_answered = held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered);
-    !all_answered || held.were_closed_for_the_page()
+    !all_answered(held) || held.were_closed_for_the_page()
+}
+
+fn all_answered(held: &HeldConnections) -> bool {
+    held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered)
 }
 
 #[cfg(test)]

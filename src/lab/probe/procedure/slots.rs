@@ -104,13 +104,10 @@ impl Run<'_> {
 
     fn slot_return(&mut self, climb: &Climbing, id: Id, by: CloseBy, tabs_wait: bool) -> Flow<SlotReturn> {
         let mut waiting = self.net.waiting();
-        let mut is_void = false;
-        for id in &waiting {
-            // The kernel would retry the handshake at times of its own.
-            let place = self.net.look_up_place(*id);
-            is_void |= place == Some(WaitPlace::AcceptQueueFull)
-                || !self.net.get(*id).is_some_and(|it| it.is_connected);
-        }
+        // The kernel would retry an unfinished handshake at times of its own.
+        let is_full = self.net.look_up_places(&waiting).contains(&Some(WaitPlace::AcceptQueueFull));
+        let is_made = |id: &Id| self.net.get(*id).is_some_and(|it| it.is_connected);
+        let mut is_void = is_full || !waiting.iter().all(is_made);
         let closed = Instant::now();
         self.net.close(id, by);
         if waiting.is_empty() || self.measured.slot_went_to_a_fresh_tab {

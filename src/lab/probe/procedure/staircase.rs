@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::Run;
 use super::asks::LateAsk;
-use super::beyond::PLACE_AT;
 use super::connection::{Carries, ProbedConnection};
 use super::connections::{Flow, Opening};
 use super::exchange::Purpose;
@@ -15,6 +14,9 @@ use crate::lab::probe::progress::ProbeProgress;
 
 /// How long a tab may take to its first event. The first tab has the patience of the plan.
 pub(super) const EVENT_WITHIN: Duration = Duration::from_secs(3);
+
+/// A tab without an event is looked up at this age.
+pub(super) const PLACE_AFTER: Duration = Duration::from_millis(400);
 
 /// How long the body of a refusal is read.
 const BODY_WITHIN: Duration = Duration::from_secs(1);
@@ -78,6 +80,12 @@ impl Climbing {
     /// The first climb of a run.
     pub(super) fn first() -> Climbing {
         Climbing { is_first: true, asks_pages: true, ..Climbing::default() }
+    }
+
+    /// Adds a step in the order of the tabs: one that was late comes after younger ones.
+    pub(super) fn add_step(&mut self, step: Step) {
+        let at = self.steps.partition_point(|other| other.number < step.number);
+        self.steps.insert(at, step);
     }
 
     /// The number of the last tab that flowed.
@@ -146,14 +154,20 @@ impl Run<'_> {
         }
         self.settle_pending(climb)?;
         if !climb.is_blind {
-            climb.streams = climb.streams.max(self.flowing_steps(climb));
+            climb.streams = climb.streams.max(self.flowing_steps(climb, None));
         }
         Ok(())
     }
 
-    /// The steps that flow at this moment. Tabs that took over a slot are not counted.
-    pub(super) fn flowing_steps(&self, climb: &Climbing) -> usize {
-        climb.steps.iter().filter(|step| self.net.get(step.id).is_some_and(ProbedConnection::flows)).count()
+    /// The steps that flow, or flowed at that moment. Tabs that took over a slot are not counted.
+    pub(super) fn flowing_steps(&self, climb: &Climbing, moment: Option<Instant>) -> usize {
+        let flows = |it: &ProbedConnection| match moment {
+            None => it.flows(),
+            Some(moment) => {
+                it.closed.is_none() && it.has_flowed() && it.server_end().is_none_or(|(at, _)| at > moment)
+            }
+        };
+        climb.steps.iter().filter(|step| self.net.get(step.id).is_some_and(flows)).count()
     }
 
     /// Whether a tab of this climb got nothing, other than one that ended before another one flowed.
@@ -184,12 +198,14 @@ impl Run<'_> {
         let is_decided = |it: &ProbedConnection| {
             it.ended.is_some() || it.has_flowed() || it.status().is_some_and(|it| it != 200)
         };
-        // A request that ends late waited somewhere before.
-        let early = self.wait(opened + limit.min(PLACE_AT), |net| is_decided(net.get(id)?).then_some(()))?;
-        if early.is_none() {
-            self.net.look_up_place(id);
-            self.wait(opened + limit, |net| is_decided(net.get(id)?).then_some(()))?;
+        // A tab that ends before its limit has waited somewhere as well.
+        if limit > PLACE_AFTER {
+            let is_early = self.wait(opened + PLACE_AFTER, |net| is_decided(net.get(id)?).then_some(()))?;
+            if is_early.is_none() {
+                self.net.look_up_place(id);
+            }
         }
+        self.wait(opened + limit, |net| is_decided(net.get(id)?).then_some(()))?;
         let now = Instant::now();
         match self.net.get(id) {
             Some(it) if it.has_flowed() => {
@@ -221,15 +237,18 @@ impl Run<'_> {
     /// Adds a judged tab to its climb. One that flows is a step, with the pages beside it.
     pub(super) fn add_judged(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<Judged> {
         self.check_finished(climb)?;
-        climb.streams = climb.streams.max(self.flowing_steps(climb));
+        let has_flowed = self.net.get(step.id).is_some_and(ProbedConnection::has_flowed);
+        step.took_over = has_flowed && self.saw_a_cut(step.id, None);
+        let is_beyond = !has_flowed || step.took_over;
+        // What ended while a tab waited had flowed together until then.
+        let moment = self.net.get(step.id).map(|it| it.opened).filter(|_| is_beyond);
+        climb.streams = climb.streams.max(self.flowing_steps(climb, moment));
         if let Some(previous) = climb.steps.last_mut() {
             let is_over = self.net.get(previous.id).is_some_and(|it| it.server_end().is_some());
             previous.is_cut |= is_over;
         }
         self.check_endless(climb)?;
-        let has_flowed = self.net.get(step.id).is_some_and(ProbedConnection::has_flowed);
-        step.took_over = has_flowed && self.saw_a_cut(step.id, None);
-        if !has_flowed || step.took_over {
+        if is_beyond {
             if self.net.get(step.id).is_some_and(ProbedConnection::waits) {
                 self.net.look_up_place(step.id);
             }
@@ -240,7 +259,7 @@ impl Run<'_> {
         self.note_unit(step.id);
         self.tell_tab(&step);
         self.ask_beside(climb, &mut step)?;
-        climb.steps.push(step);
+        climb.add_step(step);
         if climb.steps.len() == 1 {
             self.check_is_a_stream(climb)?;
         }
@@ -356,7 +375,7 @@ impl Run<'_> {
 
     pub(super) fn tell_tab(&mut self, step: &Step) {
         let tab = self.tab(step);
-        (self.tell)(ProbeProgress::ProbedTab(&tab));
+        (self.tell)(ProbeProgress::Tab(&tab));
     }
 
     pub(super) fn tell_waiting(&mut self, step: &Step) {
@@ -385,7 +404,7 @@ impl Run<'_> {
         let until = connection.closed.map_or_else(Instant::now, |(at, _)| at);
         let until = connection.first_event.filter(|_| is_served_later).unwrap_or(until);
         tab.watched = tab.ended.unwrap_or_else(|| since(until));
-        tab.place = connection.place.filter(|_| tab.outcome != TabOutcome::Flows);
+        tab.place = connection.place;
         tab.saw_a_cut = step.took_over || self.saw_a_cut(step.id, None);
         let server = connection.head.as_ref().map(|(_, head)| super::server_of(head));
         let usual = self.pages.first().and_then(|page| page.server.clone());
