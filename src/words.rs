@@ -51,6 +51,10 @@ table! {
     /// A tab that is on its way.
     LOADING "loading" "loading"
     CLOSED "closed" "closed"
+    /// An action on a thread of its own whose answer a pool thread writes.
+    ATTACHED "attached" "attached"
+    /// An action on a thread of its own that goes on without a pool thread and without a client.
+    ORPHANED "orphaned" "orphaned"
     /// The verdicts.
     AS_EXPECTED "expected" "As expected ✓"
     NOT_AS_EXPECTED "unexpected" "Not as expected ✗"
@@ -74,6 +78,9 @@ table! {
     LEFT "left" "{name} was not answered: its client closed while it waited"
     ANSWERED_IN "answered" "{name} was answered by {thread} in {time}"
     CLIENT_CLOSED "client_closed" "{name}: its client closed"
+    ACTION_BEGAN "action_began" "the action of {name} runs on {action}"
+    ACTION_ORPHANED "action_orphaned" "{action} is orphaned: {name} goes on without a client"
+    ACTION_ENDED "action_ended" "{action} ended: {name}"
     ORDERED "ordered" "order: {text}"
     /// The answer of a stream.
     ENDED "ended" "{name} ended after {time}, {thread} freed"

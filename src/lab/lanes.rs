@@ -1,6 +1,6 @@
 //! Lanes: what each pool thread did over time, in a given number of columns.
 //!
-//! A pure drawing of a [`Record`]: one row per thread, and one for the queue. The terminal prints the cells;
+//! A pure drawing of a [`Record`]: one row per thread, one per thread of an action, and one for the queue. The terminal prints the cells;
 //! [`super::picture`] draws the same record as SVG.
 
 use std::collections::BTreeMap;
@@ -186,7 +186,7 @@ pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
     (lanes(shown), lanes(folded))
 }
 
-/// The lanes of a record between two times on its clock: the threads, then the queue.
+/// The lanes of a record between two times on its clock: the pool threads, the threads of actions, then the queue.
 pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<Lane> {
     let scale = Scale { from_us, span_us: to_us.saturating_sub(from_us).max(1), columns };
     let lane = |thread: usize| {
@@ -201,12 +201,43 @@ pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<La
         let Some(lane) = story.started.and_then(|(_, thread)| lanes.get_mut(&thread)) else { continue };
         hold(&mut lane.cells, story, &scale, to_us);
         let started_us = story.started.map_or(to_us, |(at_us, _)| at_us);
-        lane.bands.extend(scale.band(started_us, story.finished_us.unwrap_or(to_us), story));
+        lane.bands.extend(scale.band(started_us, story.finished_us.unwrap_or(to_us), story.name()));
         if story.is_running() {
             lane.holder = story.name();
         }
     }
-    lanes.into_values().chain([queue(record, &scale, to_us)]).collect()
+    let actions = actions(record, &scale, to_us);
+    lanes.into_values().chain(actions).chain([queue(record, &scale, to_us)]).collect()
+}
+
+/// The lanes of the threads of actions. They are below the pool's, and have no lane while they are idle.
+fn actions(record: &Record, scale: &Scale, to_us: u64) -> impl Iterator<Item = Lane> {
+    let mut lanes: BTreeMap<usize, Lane> = BTreeMap::new();
+    for story in record.actions.all() {
+        let until_us = story.ended_us.unwrap_or(to_us);
+        if until_us < scale.from_us {
+            continue;
+        }
+        let lane = lanes.entry(story.worker).or_insert_with(|| Lane {
+            label: format!("act {:03}", story.worker),
+            cells: vec![Cell::Idle; scale.columns],
+            holder: String::new(),
+            bands: Vec::new(),
+        });
+        scale.fill(&mut lane.cells, story.began_us, until_us, Cell::Held);
+        if let Some(orphaned_us) = story.orphaned_us {
+            scale.fill(&mut lane.cells, orphaned_us, until_us, Cell::ClientGone);
+        }
+        let name = match story.orphaned_us {
+            Some(_) => format!("{} {}", story.name, words::ORPHANED),
+            None => story.name.clone(),
+        };
+        if story.ended_us.is_none() {
+            lane.holder.clone_from(&name);
+        }
+        lane.bands.extend(scale.band(story.began_us, until_us, name));
+    }
+    lanes.into_values()
 }
 
 fn hold(cells: &mut [Cell], story: &Story, scale: &Scale, to_us: u64) {
@@ -237,7 +268,7 @@ fn queue(record: &Record, scale: &Scale, to_us: u64) -> Lane {
         // Every request passes through the queue. Only those that stay for at least a column are drawn.
         if until_us.saturating_sub(story.queued_us) > scale.span_us / scale.columns.max(1) as u64 {
             scale.fill(&mut cells, story.queued_us, until_us, Cell::Queued);
-            bands.extend(scale.band(story.queued_us, until_us, story));
+            bands.extend(scale.band(story.queued_us, until_us, story.name()));
         }
     }
     let holder = record.todo().map(Story::name).collect::<Vec<_>>().join(", ");
@@ -269,9 +300,9 @@ impl Scale {
     }
 
     /// The band of a request between two times.
-    fn band(&self, from_us: u64, to_us: u64, story: &Story) -> Option<Band> {
+    fn band(&self, from_us: u64, to_us: u64, name: String) -> Option<Band> {
         let (from, to) = (self.column(from_us.max(self.from_us))?, self.column(to_us)?);
-        (from <= to).then(|| Band { from, to, name: story.name() })
+        (from <= to).then(|| Band { from, to, name })
     }
 
     /// Empties the cells that lie completely within this time.

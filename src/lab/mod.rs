@@ -16,6 +16,7 @@
 //! Nothing in here depends on the server half. It uses sockets only, so that it works in the same way against another
 //! server.
 
+pub mod actions;
 pub mod acts;
 pub mod animation;
 pub mod browser;

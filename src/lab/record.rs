@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use ninetabs_server::timeline::{Excerpt, Held, Moment, Stretch, Subject, What};
 
+use super::actions::Actions;
 use super::state::RecordState;
 use super::story::Story;
 
@@ -26,6 +27,8 @@ pub struct Record {
     pub orders: Vec<(u64, String)>,
     /// Spans of time whose stories may be missing: they were dropped ([`Record::forget_before`]) or lost.
     pub unknown_us: Vec<(u64, u64)>,
+    /// The actions that ran on threads of their own.
+    pub actions: Actions,
     state: RecordState,
 }
 
@@ -71,6 +74,7 @@ impl Record {
 
     fn take_moment(&mut self, moment: &Moment) {
         let before = self.state.take(moment);
+        self.actions.take(moment);
         if let (Some(thread), Some(held)) = (moment.thread, before) {
             self.end_unless_held(thread, &held, moment.at_us);
         }
@@ -173,6 +177,7 @@ impl Record {
                 story.finished_us = Some(until_us);
             }
         }
+        self.actions.settle(state.actions(), until_us);
         self.state = state;
     }
 
@@ -191,6 +196,7 @@ impl Record {
         self.unknown_us.push((0, at_us));
         let outdated = self.orders.partition_point(|(ordered_us, _)| *ordered_us < at_us);
         self.orders.drain(..outdated.max(self.orders.len().saturating_sub(most)));
+        self.actions.forget_before(at_us);
         self.stories.retain(|_, story| story.finished_us.is_none_or(|finished_us| finished_us >= at_us));
         for story in self.stories.values_mut() {
             story.writes_us.retain(|wrote_us| *wrote_us >= at_us);

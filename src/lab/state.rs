@@ -3,7 +3,7 @@
 //! It is the server's own [`Snapshot`], and follows the same rules. The lab and `top` take all starts and ends
 //! from here: they compare the state before a moment with the state after it.
 
-use ninetabs_server::timeline::{Held, Moment, Snapshot};
+use ninetabs_server::timeline::{Held, LiveAction, Moment, Snapshot};
 
 /// The state after the moments that were taken in.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,11 @@ impl RecordState {
     /// Requests that hold a thread, with its number.
     pub fn held(&self) -> impl Iterator<Item = (usize, &Held)> {
         self.0.threads.iter().filter_map(|(number, thread)| Some((*number, thread.holds.as_deref()?)))
+    }
+
+    /// The actions that run on threads of their own, by the number of the thread.
+    pub fn actions(&self) -> impl Iterator<Item = (usize, &LiveAction)> {
+        self.0.actions.iter().map(|(worker, action)| (*worker, action))
     }
 
     /// Requests in the queue, the oldest first.

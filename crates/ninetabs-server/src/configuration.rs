@@ -48,6 +48,8 @@ pub const MAX_PENDING_BYTES: usize = 64 * 1024 * 1024;
 pub const RETRY: Duration = Duration::from_secs(3);
 /// The largest fraction, from 0 to 1, by which a stream's maximum age is randomly shortened.
 pub const MAX_AGE_JITTER: f64 = 0.1;
+/// How long a thread of an action is kept after its action, if actions have threads of their own.
+pub const KEEP_IDLE_ACTION_THREADS: Duration = Duration::from_secs(60);
 /// How often the reaper checks the streams.
 pub const REAP_EVERY: Duration = Duration::from_secs(1);
 /// The shortest interval between two periodic checks. With an interval of zero, the checking thread would
@@ -76,6 +78,20 @@ pub(crate) struct ClientLimits {
     pub persistent_timeout: Duration,
     /// The maximum number of requests per connection.
     pub max_keep_alive: usize,
+}
+
+/// Which thread the action of a stream runs on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ActionsOn {
+    /// On the pool thread that took the request. A stream holds one thread, and the action is told of a failed write
+    /// by that write.
+    #[default]
+    PoolThread,
+    /// On a thread of its own, as ActionController::Live runs it. A stream holds two threads: the pool thread writes
+    /// what the action has put into a queue of ten chunks. After a failed write, the action is told at its next one.
+    /// An HTTP/1.0 client gets what has been written by the first write, and a clean end; the action goes on, and
+    /// nothing but an interrupt ends it.
+    OwnThread,
 }
 
 /// How long an answer waits for its client.
@@ -115,6 +131,8 @@ pub(crate) struct Configuration {
     /// How long written bytes may stay unacknowledged by the peer. With `None` the kernel's default applies,
     /// which is about 15 minutes.
     pub tcp_user_timeout: Option<Duration>,
+    /// Which thread an action runs on.
+    pub actions_on: ActionsOn,
     /// How often the reaper checks the streams. With `None` no reaper is started.
     pub reap_every: Option<Duration>,
     /// Receives a message if the reactor ends by itself.
@@ -140,6 +158,7 @@ impl Configuration {
             max_connections: usize::MAX,
             max_pending_bytes: MAX_PENDING_BYTES,
             tcp_user_timeout: None,
+            actions_on: ActionsOn::PoolThread,
             reap_every: Some(REAP_EVERY),
             services: Services::default(),
         }

@@ -11,6 +11,7 @@ use mio::{Interest, Poll, Token, Waker};
 
 use crate::acceptor::Acceptor;
 pub use crate::acceptor::ListenerDied;
+use crate::action_threads::{ActionThreadStats, ActionThreadView};
 use crate::app::App;
 use crate::client::Client;
 use crate::configuration::{Configuration, SHORTEST_ROUND};
@@ -87,6 +88,8 @@ pub struct ServerStats {
     pub connections: Option<usize>,
     /// How many connections without a complete request have been closed in favor of others since the start.
     pub evicted: u64,
+    /// Actions that run on threads of their own. `None` if actions run on pool threads.
+    pub action_threads: Option<ActionThreadStats>,
     /// Bytes of writes in progress that the kernel has not taken yet.
     pub unsent_bytes: u64,
     /// Memory of requests that no thread has taken yet. `None` if the server cannot see it.
@@ -103,6 +106,7 @@ impl ServerStats {
             reactor_max: None,
             connections: None,
             evicted: 0,
+            action_threads: serving.action_thread_stats(),
             unsent_bytes: serving.unsent_bytes(),
             pending_bytes: None,
         }
@@ -129,7 +133,8 @@ impl Handle {
         app: Arc<dyn App>,
     ) -> Result<Handle, StartError> {
         let limits = configuration.answer_limits();
-        let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits));
+        let serving = Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits);
+        let serving = Arc::new(serving.with_actions_on(configuration.actions_on));
         let server = PumaServer::new(&configuration, Arc::clone(&serving), Arc::clone(&timeline));
         let pool = Arc::new(ThreadPool::start(configuration.pool_options(), timeline, server.processing())?);
         let front = Front::open(listener, &configuration, server, &pool)?;
@@ -201,6 +206,11 @@ impl Handle {
         ThreadView::of(self.pool.processors(), &self.serving)
     }
 
+    /// Returns the threads of actions, lowest number first. Empty if actions run on pool threads.
+    pub fn action_threads(&self) -> Vec<ActionThreadView> {
+        self.serving.action_threads()
+    }
+
     /// Sets the minimum and maximum number of threads. Models Puma::Server#update_thread_pool_min_max: it
     /// neither starts nor ends a thread; see [`Handle::fill`] and [`Handle::trim`].
     pub fn resize(&self, min: usize, max: usize) -> Result<(), BadSize> {
@@ -243,8 +253,8 @@ impl Handle {
     /// Stops the server: accepts no further connections, interrupts the streams, serves what is queued, and
     /// closes.
     ///
-    /// Blocks for at most `timeout`. Time that remains when the pool has ended is for clients that have not
-    /// read their last answers.
+    /// Blocks for at most `timeout`. Time that remains when the pool has ended is for actions on threads of their
+    /// own, and then for clients that have not read their last answers.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         self.shutdown_with(timeout, Duration::ZERO)
     }
@@ -257,6 +267,7 @@ impl Handle {
         self.streams().stop();
         let server = &self.front.server;
         let shutdown = self.pool.shutdown_with(Some(timeout), grace, |client| server.give_up(client));
+        self.serving.await_actions(timeout.saturating_add(grace).saturating_sub(began.elapsed()));
         self.front.end(timeout.saturating_add(grace).saturating_sub(began.elapsed()).min(LINGER));
         shutdown
     }

@@ -50,7 +50,8 @@
 //!    or a deadline passes, and that pushes the connection into todo again once the request is complete.
 //! 3. [`serving::Serving`] calls the app. The app returns a [`Response`]; no byte has been sent yet.
 //! 4. A page is written at once. For a stream, `Serving` opens a [`Stream`] and runs the action on the same thread,
-//!    until the action returns or the stream is interrupted.
+//!    until the action returns or the stream is interrupted. With [`ActionsOn::OwnThread`], the action runs on one of
+//!    the [`action_threads`] instead, and the pool thread writes what it finds in the queue between the two.
 //! 5. A kept connection stays with its thread if its next request has arrived and another thread is free.
 //!    Otherwise it goes to the end of todo, or, if it is idle, to the reactor.
 //! 6. Any other connection ends in `PumaServer::end`: it is closed, or it lingers in the reactor until its client has
@@ -63,7 +64,7 @@
 //!
 //! A server has one acceptor, one reactor, the threads of the pool, one stream reaper
 //! (unless [`Server::without_reaper`] is set), and one thread that trims the pool if its minimum and maximum
-//! differ. Each [`event_loop`] that the program starts has one thread.
+//! differ. With [`ActionsOn::OwnThread`], it has a thread for each action as well. Each [`event_loop`] that the program starts has one thread.
 //!
 //! # Features
 //!
@@ -73,6 +74,7 @@
 #![deny(missing_docs)]
 
 mod acceptor;
+pub mod action_threads;
 mod answer_writer;
 mod app;
 pub mod authority;
@@ -91,6 +93,7 @@ pub mod handle;
 pub mod head;
 mod lingering;
 pub mod listen;
+mod live_queue;
 pub mod log_limit;
 mod pending;
 mod pool_state;
@@ -117,6 +120,7 @@ pub use answer_writer::{WriteError, WriteFailure};
 pub use app::App;
 pub use authority::{Authority, Host};
 pub use body::RequestBody;
+pub use configuration::ActionsOn;
 pub use event::Event;
 pub use handle::Handle;
 pub use listen::StartError;

@@ -13,7 +13,7 @@ use crate::listen::{ListenOptions, StartError, listen};
 use crate::services::Services;
 use crate::streams::{NoticeClose, StreamSettings, Streams};
 use crate::timeline::Timeline;
-use crate::{Request, Response};
+use crate::{ActionsOn, Request, Response};
 
 /// Builds a server. The defaults are those of [`configuration`](crate::configuration).
 ///
@@ -176,8 +176,32 @@ impl Server {
     }
 
     /// Sets how a stream detects that its client has closed [default: by the second write after the close].
+    /// [`NoticeClose::ByPoll`] has no effect with [`ActionsOn::OwnThread`], because an action on a thread of its own
+    /// does not have the socket.
     pub fn notice_close(mut self, how: NoticeClose) -> Server {
         self.streams.notice_close = how;
+        self
+    }
+
+    /// Sets which thread the action of a stream runs on [default: the pool thread that took the request]. With
+    /// [`ActionsOn::OwnThread`] a stream holds two threads, as in Rails, and the action may outlive its answer.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use ninetabs_server::{ActionsOn, Event, Response, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0").actions_on(ActionsOn::OwnThread).start(|_| {
+    ///     Response::events(|stream| loop {
+    ///         stream.send(Event::data("tick"))?;
+    ///         stream.sleep(Duration::from_secs(1))?;
+    ///     })
+    /// })?;
+    /// // After an HTTP/1.0 request, this is 1, and only a maximum age or a reap ends the action.
+    /// println!("{:?}", server.stats().action_threads.map(|it| it.orphaned));
+    /// # Ok::<(), ninetabs_server::StartError>(())
+    /// ```
+    pub fn actions_on(mut self, thread: ActionsOn) -> Server {
+        self.configuration.actions_on = thread;
         self
     }
 

@@ -4,6 +4,8 @@
 //! Models the middle of Puma::Server#process_client, after the request has been read. A panic in the app or
 //! in a stream's action is caught here. It costs one 500, or the rest of an answer that has begun.
 
+use std::any::Any;
+use std::fmt::Arguments;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,15 +15,18 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use rustc_hash::FxHashMap;
 
+use super::action_threads::{ActionRequest, ActionThreadStats, ActionThreadView, ActionThreads};
 use super::answer_writer::{AnswerWriter, SentSoFar, Transport};
 use super::app::App;
-use super::configuration::{AnswerLimits, MAX_STALL};
+use super::configuration::{ActionsOn, AnswerLimits, MAX_STALL};
+use super::first_line::Version;
 use super::framing::{AfterAnswer, AnswerEnd, AnswerFraming};
+use super::live_queue::{Drained, live_queue};
 use super::request::Request;
-use super::response::{self, DetachedHead, Response, ResponseBody, TakeOver};
+use super::response::{self, DetachedHead, Events, Response, ResponseBody, TakeOver};
 use crate::escape::Escaped;
 use crate::log_limit::limited;
-use crate::stream::Stream;
+use crate::stream::{OwnThread, Stream};
 use crate::streams::Streams;
 use crate::timeline::{Subject, Timeline, What};
 
@@ -43,6 +48,8 @@ pub struct RequestView {
 /// The state that the pool threads share while they serve.
 pub struct Serving {
     app: Arc<dyn App>,
+    /// `None` if an action runs on its pool thread.
+    action_threads: Option<ActionThreads>,
     timeline: Arc<Timeline>,
     streams: Arc<Streams>,
     limits: AnswerLimits,
@@ -84,12 +91,38 @@ impl Serving {
     ) -> Self {
         Serving {
             app,
+            action_threads: None,
             timeline,
             streams,
             limits,
             requests_count: AtomicU64::new(0),
             in_flight: Mutex::default(),
         }
+    }
+
+    /// Sets which thread actions run on [default: the pool thread].
+    pub fn with_actions_on(mut self, thread: ActionsOn) -> Self {
+        self.action_threads = match thread {
+            ActionsOn::PoolThread => None,
+            ActionsOn::OwnThread => Some(ActionThreads::new(Arc::clone(&self.timeline))),
+        };
+        self
+    }
+
+    /// Returns the numbers of the actions that run on threads of their own, or `None` if actions run on pool
+    /// threads.
+    pub fn action_thread_stats(&self) -> Option<ActionThreadStats> {
+        self.action_threads.as_ref().map(ActionThreads::stats)
+    }
+
+    /// Returns the threads of the actions, lowest number first. Empty if actions run on pool threads.
+    pub fn action_threads(&self) -> Vec<ActionThreadView> {
+        self.action_threads.as_ref().map_or_else(Vec::new, ActionThreads::views)
+    }
+
+    /// Blocks until no action runs on a thread of its own, for at most this time. Returns how many still run.
+    pub fn await_actions(&self, at_most: Duration) -> usize {
+        self.action_threads.as_ref().map_or(0, |threads| threads.await_end(at_most))
     }
 
     /// Returns the registry of open streams.
@@ -226,18 +259,10 @@ impl Serving {
                 }
                 return (status, Served::Detached(take_over));
             }
-            ResponseBody::Events(events) => {
-                let ended = panic::catch_unwind(AssertUnwindSafe(|| {
-                    let mut stream = Stream::open(&self.streams, &mut connection, request, events.dialect);
-                    // The reason why an action ended early is already in the record.
-                    let _ = (events.action)(&mut stream);
-                    stream.close()
-                }));
-                ended.unwrap_or_else(|panic| {
-                    self.report(request, panic.as_ref());
-                    AnswerEnd::Cut
-                })
-            }
+            ResponseBody::Events(events) => match &self.action_threads {
+                Some(threads) => self.drain(threads, request, events, &mut connection),
+                None => self.run(request, events, &mut connection),
+            },
         };
         if ended == AnswerEnd::Cut && !connection.has_begun() {
             return self.answer(
@@ -250,14 +275,81 @@ impl Serving {
         (status, served(connection.end(ended), after_this))
     }
 
-    fn report(&self, request: &Request, panic: &(dyn std::any::Any + Send)) {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        limited!(Error, "{request:?}: {}", Escaped(&message));
-        self.timeline.record(Some(request.thread()), Some(request.subject()), What::Panicked { message });
+    /// Runs the action of a stream on this thread.
+    fn run(&self, request: &Request, events: Events, connection: &mut AnswerWriter) -> AnswerEnd {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            let mut stream = Stream::open(&self.streams, connection, request, events.dialect);
+            // The reason why an action ended early is already in the record.
+            let _ = (events.action)(&mut stream);
+            stream.close()
+        }));
+        ended.unwrap_or_else(|panic| {
+            self.report(request, panic.as_ref());
+            AnswerEnd::Cut
+        })
+    }
+
+    /// Runs the action of a stream on a thread of its own, and writes its answer on this one.
+    fn drain(
+        &self,
+        threads: &ActionThreads,
+        request: &Request,
+        events: Events,
+        connection: &mut AnswerWriter,
+    ) -> AnswerEnd {
+        let (subject, thread) = (request.subject(), request.thread());
+        let writes = Arc::default();
+        let (queue, chunks) = live_queue(&writes);
+        let membership = self.streams.enter(subject, thread, connection.cutter());
+        let entered = membership.number();
+        let last_event_id = request.only_header("last-event-id").map(str::to_owned);
+        let (streams, timeline) = (Arc::clone(&self.streams), Arc::clone(&self.timeline));
+        let (shown, Events { dialect, action }) = (format!("{request:?}"), events);
+        let run = move |number: usize| {
+            let own = OwnThread { number, queue, membership, last_event_id };
+            let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+                let mut stream = Stream::open_on_own_thread(&streams, own, dialect);
+                // The reason why an action ended early is already in the record.
+                let _ = action(&mut stream);
+                stream.close();
+            }));
+            if let Err(panic) = ended {
+                // The pool thread may serve another request by now, so it is not named.
+                report(&timeline, format_args!("{shown}"), (None, subject), panic.as_ref());
+            }
+        };
+        let target = Arc::clone(&request.target);
+        let worker = match threads.run(ActionRequest { subject, target, pool_thread: thread, writes }, run) {
+            Ok(worker) => worker,
+            Err(error) => {
+                limited!(Error, "{request:?}: {error}");
+                return AnswerEnd::Cut;
+            }
+        };
+        let committed = || {
+            self.timeline.record(None, Some(subject), What::ActionCommitted { worker });
+        };
+        let drained = match request.version() {
+            Version::Http11 => chunks.drain(connection, committed),
+            Version::Http10 => chunks.take_committed(connection, committed),
+        };
+        match drained {
+            Drained::Ended(ended) => ended,
+            Drained::Left(ended) => {
+                self.streams.orphan(entered);
+                threads.orphan(worker, subject);
+                ended
+            }
+        }
+    }
+
+    fn report(&self, request: &Request, panic: &(dyn Any + Send)) {
+        report(
+            &self.timeline,
+            format_args!("{request:?}"),
+            (Some(request.thread()), request.subject()),
+            panic,
+        );
     }
 
     /// Notes that this thread holds a request now. A new thread gets the lowest free number, so there are
@@ -284,6 +376,23 @@ impl Serving {
         // Every change under this lock is to one entry, so the data is consistent even after a panic.
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Logs and records a panic. `at` is the pool thread, if it is still with the request, and the request.
+fn report(
+    timeline: &Timeline,
+    request: Arguments<'_>,
+    at: (Option<usize>, Subject),
+    panic: &(dyn Any + Send),
+) {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    limited!(Error, "{request}: {}", Escaped(&message));
+    let (thread, subject) = at;
+    timeline.record(thread, Some(subject), What::Panicked { message });
 }
 
 /// `is_whole` means that the client can tell where this answer ends.

@@ -4,7 +4,7 @@
 //! first event, and again when it is ended early. The `Bare` dialect sends exactly what the original
 //! controller sends.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::convert::Infallible;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use thiserror::Error;
 use super::event::{self, Event};
 use crate::answer_writer::{AnswerWriter, WriteError};
 use crate::framing::AnswerEnd;
+use crate::live_queue::ActionSide;
 use crate::request::Request;
 use crate::socket::Waited;
 use crate::streams::{Membership, NoticeClose, StreamInterrupt, Streams};
@@ -56,19 +57,49 @@ pub enum StreamError {
 
 /// An open stream. It is closed when its action returns, if not before.
 pub struct Stream<'a> {
-    connection: &'a mut AnswerWriter,
+    writes_to: WritesTo<'a>,
     streams: &'a Arc<Streams>,
-    request: &'a Request,
+    last_event_id: Option<Cow<'a, str>>,
+    /// The number of the action's own thread. `None` on a pool thread.
+    own_thread: Option<usize>,
     membership: Membership,
     /// `None` in the bare dialect.
     said: Option<Preamble>,
     state: StreamState,
 }
 
+/// Where the writes of a stream go.
+enum WritesTo<'a> {
+    /// To the client, on the pool thread.
+    Client(&'a mut AnswerWriter),
+    /// Into the queue of the pool thread that writes to the client.
+    Queue(ActionSide),
+}
+
+/// What a stream on a thread of its own is opened with.
+pub(crate) struct OwnThread {
+    /// The number of the thread.
+    pub number: usize,
+    pub queue: ActionSide,
+    pub membership: Membership,
+    pub last_event_id: Option<String>,
+}
+
 /// What a stream sends in addition to its events.
 struct Preamble {
     greeting: &'static str,
     retry: Duration,
+}
+
+impl Preamble {
+    fn of(dialect: Dialect, streams: &Streams) -> Option<Preamble> {
+        match dialect {
+            Dialect::Resumable { retry, greeting } => {
+                Some(Preamble { greeting, retry: retry.unwrap_or_else(|| streams.drawn_retry()) })
+            }
+            Dialect::Bare => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,30 +121,53 @@ impl<'a> Stream<'a> {
         dialect: Dialect,
     ) -> Self {
         let membership = streams.enter(request.subject(), request.thread(), connection.cutter());
-        let said = match dialect {
-            Dialect::Resumable { retry, greeting } => {
-                Some(Preamble { greeting, retry: retry.unwrap_or_else(|| streams.drawn_retry()) })
-            }
-            Dialect::Bare => None,
-        };
-        Stream { connection, streams, request, membership, said, state: StreamState::New }
+        let last_event_id = request.only_header("last-event-id").map(Cow::Borrowed);
+        let said = Preamble::of(dialect, streams);
+        let writes_to = WritesTo::Client(connection);
+        Stream {
+            writes_to,
+            streams,
+            last_event_id,
+            own_thread: None,
+            membership,
+            said,
+            state: StreamState::New,
+        }
+    }
+
+    /// Opens a stream whose action runs on a thread of its own.
+    pub(crate) fn open_on_own_thread(streams: &'a Arc<Streams>, own: OwnThread, dialect: Dialect) -> Self {
+        let OwnThread { number, queue, membership, last_event_id } = own;
+        let said = Preamble::of(dialect, streams);
+        let (writes_to, last_event_id) = (WritesTo::Queue(queue), last_event_id.map(Cow::Owned));
+        let own_thread = Some(number);
+        Stream { writes_to, streams, last_event_id, own_thread, membership, said, state: StreamState::New }
     }
 
     /// Returns the `Last-Event-ID` of the request, if the client sent one that can be parsed as a `T`.
     pub fn last_event_id<T: FromStr>(&self) -> Option<T> {
-        self.request.last_event_id()
+        self.last_event_id.as_deref()?.parse().ok()
+    }
+
+    /// Returns the number of the action's own thread, or `None` if the action runs on a pool thread.
+    pub fn own_thread(&self) -> Option<usize> {
+        self.own_thread
     }
 
     /// Sends one event.
     ///
     /// Blocks while the client does not read and its buffers are full, for at most the write timeout per
-    /// piece of 64 KiB.
+    /// piece of 64 KiB. On a thread of its own ([`ActionsOn::OwnThread`]), it blocks only while the queue of ten
+    /// pieces is full. A failed write to the client is then returned by the next call.
     ///
     /// # Errors
     ///
     /// Returns `ClientDisconnected` if a write fails, and `Reaped` if the stream has been interrupted. An
     /// interrupt is detected between the pieces; if the server has the socket, it also ends a blocked write
-    /// at once. After an error, and once the stream is closed, every further call fails and sends nothing.
+    /// at once. After an error, and once the stream is closed, every further call fails and sends nothing. An
+    /// orphaned action gets no error: its calls succeed and send nothing.
+    ///
+    /// [`ActionsOn::OwnThread`]: crate::ActionsOn::OwnThread
     pub fn send(&mut self, event: impl Borrow<Event>) -> Result<(), StreamError> {
         self.look()?;
         self.expect_open()?;
@@ -145,13 +199,14 @@ impl<'a> Stream<'a> {
         // end.
         self.look()?;
         if self.streams.notice_close == NoticeClose::ByPoll
-            && let Some(waited) = self.connection.wait_for_close(duration)
+            && let WritesTo::Client(connection) = &mut self.writes_to
+            && let Some(waited) = connection.wait_for_close(duration)
         {
             return match waited {
                 Waited::TimedOut => Ok(()),
                 Waited::Cut => self.look(),
                 Waited::Closed => {
-                    let error = self.connection.closed();
+                    let error = connection.closed();
                     Err(self.lose(error))
                 }
             };
@@ -179,6 +234,14 @@ impl<'a> Stream<'a> {
     /// A stream that was interrupted tells its client why, and when to reconnect. In the middle of an event
     /// it cannot, and is cut off.
     pub(crate) fn close(&mut self) -> AnswerEnd {
+        let ended = self.end();
+        if let WritesTo::Queue(queue) = &mut self.writes_to {
+            queue.end(ended);
+        }
+        ended
+    }
+
+    fn end(&mut self) -> AnswerEnd {
         let ended = match self.state {
             StreamState::Closed(ended) => return ended,
             StreamState::Torn => AnswerEnd::Cut,
@@ -190,7 +253,10 @@ impl<'a> Stream<'a> {
             event::comment(&mut goodbye, why.as_str());
             event::retry(&mut goodbye, said.retry);
             goodbye.push('\n');
-            self.connection.say_last(goodbye.as_bytes());
+            match &mut self.writes_to {
+                WritesTo::Client(connection) => connection.say_last(goodbye.as_bytes()),
+                WritesTo::Queue(queue) => queue.say_last(goodbye.as_bytes()),
+            }
         }
         ended
     }
@@ -199,14 +265,21 @@ impl<'a> Stream<'a> {
         match self.state {
             StreamState::Closed(_) => {
                 self.look()?;
-                Err(StreamError::ClientDisconnected(self.connection.over()))
+                Err(StreamError::ClientDisconnected(match &self.writes_to {
+                    WritesTo::Client(connection) => connection.over(),
+                    WritesTo::Queue(queue) => queue.over(),
+                }))
             }
             StreamState::New | StreamState::Whole | StreamState::Torn => Ok(()),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        self.connection.write(bytes).map_err(|error| self.lose(error))
+        let written = match &mut self.writes_to {
+            WritesTo::Client(connection) => connection.write(bytes),
+            WritesTo::Queue(queue) => queue.write(bytes, &self.membership.interrupted),
+        };
+        written.map_err(|error| self.lose(error))
     }
 
     /// Handles a failed write: the client is gone, or this stream was interrupted while its write was

@@ -136,7 +136,8 @@ struct OpenStreams {
 #[derive(Debug)]
 struct Entry {
     subject: Subject,
-    thread: usize,
+    /// The pool thread. `None` if the answer has ended and the action goes on.
+    thread: Option<usize>,
     opened: Instant,
     /// The fraction of the maximum age that applies to this stream: from 1 - jitter to 1.
     share: f64,
@@ -241,7 +242,7 @@ impl Streams {
                 told += 1;
                 let age_ms = entry.opened.elapsed().as_millis() as u64;
                 let what = What::Reaped { age_ms, why: why.as_str().to_owned() };
-                self.timeline.record(Some(entry.thread), Some(entry.subject), what);
+                self.timeline.record(entry.thread, Some(entry.subject), what);
             }
         }
         stats.reaped += told as u64;
@@ -259,7 +260,7 @@ impl Streams {
         };
         let entry = Entry {
             subject,
-            thread,
+            thread: Some(thread),
             opened: Instant::now(),
             share: 1.0 - self.jitter * fastrand::f64(),
             interrupt: why.is_none().then_some(sender),
@@ -275,6 +276,15 @@ impl Streams {
         drop(state);
         self.timeline.record(Some(thread), Some(subject), What::Streaming);
         Membership { streams: Arc::clone(self), number, interrupted }
+    }
+
+    /// Notes that the answer of this stream has ended while its action goes on. Its pool thread and its connection
+    /// may serve other requests from now on, so an interrupt must reach neither.
+    pub(super) fn orphan(&self, number: u64) {
+        if let Some(entry) = self.state().open.get_mut(&number) {
+            entry.thread = None;
+            entry.cutter = Cutter::default();
+        }
     }
 
     pub(super) fn count_disconnected(&self) {
@@ -305,6 +315,11 @@ pub(super) struct Membership {
 }
 
 impl Membership {
+    /// The number of the stream.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Why the stream was interrupted, if it was.
     pub(super) fn why(&self) -> Option<StreamInterrupt> {
         self.streams.state().open.get(&self.number).and_then(|entry| entry.why)

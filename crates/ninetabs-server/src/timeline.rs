@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use follow::{Past, TimelineNews};
-pub use snapshot::{FailedWrite, Held, Reaped, Snapshot, Thread};
+pub use snapshot::{FailedWrite, Held, LiveAction, Reaped, Snapshot, Thread};
 pub use stretch::Stretch;
 
 /// How many moments the ring holds before the oldest are forgotten.
@@ -138,6 +138,29 @@ pub enum What {
     /// The client of the request has closed, as the client's owner says. The server itself notices that only
     /// when a write fails. The thread that the client holds is not named, because it does not know.
     ClientClosed,
+    /// The action of a stream began to run on a thread of its own. The pool thread writes its answer. These four
+    /// events have a request and no pool thread.
+    ActionBegan {
+        /// The number of the action's thread, counted separately from the pool's.
+        worker: usize,
+        /// The target of the request.
+        target: Arc<str>,
+    },
+    /// The action has written for the first time, which commits its response.
+    ActionCommitted {
+        /// The number of the action's thread.
+        worker: usize,
+    },
+    /// The answer has ended, and the action goes on without a pool thread and without a client.
+    ActionOrphaned {
+        /// The number of the action's thread.
+        worker: usize,
+    },
+    /// The action has ended.
+    ActionEnded {
+        /// The number of the action's thread.
+        worker: usize,
+    },
     /// An order to the server was carried out. It is about no thread and no request.
     Ordered {
         /// The order, in a few words.
@@ -163,6 +186,17 @@ impl What {
 }
 
 impl What {
+    /// Returns the number of the action's thread, if this is an event of an action.
+    pub fn worker(&self) -> Option<usize> {
+        match self {
+            What::ActionBegan { worker, .. }
+            | What::ActionCommitted { worker }
+            | What::ActionOrphaned { worker }
+            | What::ActionEnded { worker } => Some(*worker),
+            _ => None,
+        }
+    }
+
     /// Truncates texts that are longer than [`LONGEST_TEXT`].
     fn cut_texts(&mut self) {
         if let What::Disconnected { error: text, .. }
@@ -174,13 +208,18 @@ impl What {
         {
             *text = cut(mem::take(text));
         }
+        if let What::ActionBegan { target, .. } = self
+            && target.len() > LONGEST_TEXT
+        {
+            *target = cut(Arc::clone(target));
+        }
     }
 
     /// The total length of its texts, in bytes.
     fn text_bytes(&self) -> usize {
         match self {
             What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),
-            What::Accepted { target, .. } => target.len(),
+            What::Accepted { target, .. } | What::ActionBegan { target, .. } => target.len(),
             What::Disconnected { error: text, .. }
             | What::Reaped { why: text, .. }
             | What::Rejected { why: text, .. }

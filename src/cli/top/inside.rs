@@ -21,7 +21,8 @@ const MOST_WAITERS: usize = 8;
 pub fn height_of_all(view: &TopView, record: &Record, events: usize) -> usize {
     let waiters = waiters(view, record).len().min(MOST_WAITERS);
     // The title and the queue are two rows, the legend and the keys two more.
-    record.threads().len() + waiters + events.min(view.events.len()) + 4
+    let lanes = record.threads().len() + record.actions.count().0;
+    lanes + waiters + events.min(view.events.len()) + 4
 }
 
 impl Canvas<'_> {
@@ -49,13 +50,13 @@ impl Canvas<'_> {
     ) -> Scrolled {
         let waiters = waiters(view, record);
         let room = usize::from(bottom.saturating_sub(top + 2));
-        let shares = share(room, record.threads().len(), waiters.len(), view.events.len());
-        let scrolled = Scrolled { rows: record.threads().len(), shown: shares.rows };
-        let first = look.scroll.min(scrolled.last());
-
         let columns = usize::from(self.area.width.saturating_sub(LABEL + HOLDER + 1));
         let lanes = recent(record, columns);
         let (threads, todo) = lanes.split_at(lanes.len().saturating_sub(1));
+        let shares = share(room, threads.len(), waiters.len(), view.events.len());
+        let scrolled = Scrolled { rows: threads.len(), shown: shares.rows };
+        let first = look.scroll.min(scrolled.last());
+
         self.lanes_title(top, columns, scrolled, first);
         let mut y = top + 1;
         for lane in threads.iter().skip(first).take(shares.rows).chain(todo) {

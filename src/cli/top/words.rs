@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 
+use crate::lab::actions::action_name;
 use crate::lab::record::Record;
 use crate::words;
 use ninetabs_server::timeline::{Moment, What};
@@ -67,19 +68,27 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
         }
         What::Answered { duration_us, .. } => (words::ANSWERED_IN, lasting(*duration_us)?, NONE),
         What::ClientClosed => (words::CLIENT_CLOSED, 0, NONE),
+        What::ActionBegan { .. } => (words::ACTION_BEGAN, 0, NONE),
+        What::ActionOrphaned { .. } => (words::ACTION_ORPHANED, 0, NONE),
+        What::ActionEnded { .. } => (words::ACTION_ENDED, 0, NONE),
         What::Ordered { text } => (words::ORDERED, 0, [("text", text), ("", &"")]),
-        What::Accepted { .. } | What::Queued | What::Wrote { .. } | What::Finished | What::Unknown => {
-            return None;
-        }
+        What::Accepted { .. }
+        | What::Queued
+        | What::Wrote { .. }
+        | What::ActionCommitted { .. }
+        | What::Finished
+        | What::Unknown => return None,
     };
+    let action = moment.what.worker().map(action_name).unwrap_or_default();
     let [one, other] = more;
-    let parts: [(&str, &dyn Display); 5] =
-        [("name", &name), ("thread", &thread), ("time", &span(time_us)), one, other];
+    let parts: [(&str, &dyn Display); 6] =
+        [("name", &name), ("thread", &thread), ("action", &action), ("time", &span(time_us)), one, other];
     let text = words::line(words, &parts);
     let tone = match &moment.what {
         What::Streaming | What::Started => Tone::Held,
         What::Blocked { .. } | What::Withdrawn | What::Left => Tone::Waiting,
         What::Reaped { .. } => Tone::Reaped,
+        What::ActionOrphaned { .. } => Tone::Waiting,
         What::Disconnected { .. } | What::Rejected { .. } | What::Panicked { .. } => Tone::Error,
         What::Answered { .. } => Tone::Answered,
         _ => Tone::Plain,

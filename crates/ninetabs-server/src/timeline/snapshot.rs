@@ -22,6 +22,9 @@ pub struct Snapshot {
     pub threads: BTreeMap<usize, Thread>,
     /// Requests that wait for a thread, oldest first.
     pub todo: VecDeque<Box<Held>>,
+    /// The actions that run on threads of their own, by the number of the thread.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "BTreeMap::is_empty"))]
+    pub actions: BTreeMap<usize, LiveAction>,
     /// A request that has been read but not queued yet, which happens in tiny_http's front door.
     #[cfg_attr(feature = "serde", serde(skip))]
     arriving: Option<Box<Held>>,
@@ -38,6 +41,24 @@ pub struct Thread {
     /// The request that it reads or answers. `None` between the end of an answer and the next request of the
     /// connection.
     pub holds: Option<Box<Held>>,
+}
+
+/// An action that runs on a thread of its own. It ends independently of its answer, so it is not a part of what a
+/// pool thread holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct LiveAction {
+    /// The numbers of its request and connection.
+    #[cfg_attr(feature = "serde", serde(flatten))]
+    pub subject: Subject,
+    /// The target of its request.
+    pub target: Arc<str>,
+    /// When it began, in microseconds.
+    pub began_us: u64,
+    /// When its first write committed the response, in microseconds.
+    pub committed_us: Option<u64>,
+    /// When its answer ended without it, in microseconds.
+    pub orphaned_us: Option<u64>,
 }
 
 /// A request that is in todo or holds a thread. It is boxed because each request moves from todo to a thread.
@@ -165,6 +186,33 @@ impl Snapshot {
         place(&self.todo, request)
     }
 
+    /// Adds an event of an action. Events of an unknown action are ignored.
+    fn of_action(&mut self, subject: Subject, moment: &Moment) {
+        let at_us = moment.at_us;
+        let actions = &mut self.actions;
+        match &moment.what {
+            What::ActionBegan { worker, target } => {
+                let target = Arc::clone(target);
+                let began = LiveAction { subject, target, began_us: at_us, ..LiveAction::default() };
+                actions.insert(*worker, began);
+            }
+            What::ActionCommitted { worker } => {
+                if let Some(action) = actions.get_mut(worker) {
+                    action.committed_us = Some(at_us);
+                }
+            }
+            What::ActionOrphaned { worker } => {
+                if let Some(action) = actions.get_mut(worker) {
+                    action.orphaned_us = Some(at_us);
+                }
+            }
+            What::ActionEnded { worker } => {
+                actions.remove(worker);
+            }
+            _ => {}
+        }
+    }
+
     fn at_the_door(&mut self, subject: Subject, moment: &Moment) {
         let place = || self.place_in_todo(subject.request);
         match moment.what {
@@ -200,7 +248,7 @@ impl Snapshot {
                     held.closed_us.get_or_insert(moment.at_us);
                 }
             }
-            _ => {}
+            _ => self.of_action(subject, moment),
         }
     }
 
