@@ -29,6 +29,7 @@ mod lab;
 mod leaks;
 mod leave;
 mod listings;
+mod live_rails;
 mod orders;
 mod pages;
 mod parity;

@@ -23,7 +23,7 @@ fn reduce(lines: &[String]) -> Option<Vec<Value>> {
     let folder = env!("CARGO_MANIFEST_DIR");
     let mut node = Command::new(program("node")?)
         .arg(format!("{folder}/tests/common/reducer.js"))
-        .args(["story", "record", "words"].map(|name| format!("{folder}/views/control/{name}.js")))
+        .args(["story", "record", "actions", "words"].map(|name| format!("{folder}/views/control/{name}.js")))
         .env("STATE_WORDS", words::json(words::STATES))
         .env("EVENT_WORDS", words::json(words::EVENTS))
         .stdin(Stdio::piped())
@@ -75,8 +75,20 @@ struct Model {
     todo: VecDeque<(Subject, Option<String>, Option<u64>)>,
     /// Connections that are idle or whose request is incomplete.
     reactor: Vec<Subject>,
+    /// The actions that run on threads of their own: their requests, targets and times.
+    actions: BTreeMap<usize, Acting>,
     connections: u64,
     requests: u64,
+}
+
+/// An action on a thread of its own.
+#[derive(Debug, Clone)]
+struct Acting {
+    subject: Subject,
+    target: String,
+    began_us: u64,
+    committed_us: Option<u64>,
+    orphaned_us: Option<u64>,
 }
 
 impl Model {
@@ -87,6 +99,7 @@ impl Model {
             threads: BTreeMap::new(),
             todo: VecDeque::new(),
             reactor: Vec::new(),
+            actions: BTreeMap::new(),
             connections: 0,
             requests: 0,
         };
@@ -134,6 +147,7 @@ impl Model {
             300..305 => self.burst(),
             305..310 => self.timeline.record(None, None, What::Ordered { text: "max age 5 s".into() }),
             310..315 => self.close(),
+            315..318 => self.act(),
             _ => self.work(),
         }
     }
@@ -168,6 +182,38 @@ impl Model {
         works.for_each(|works| _ = works.closed_us.get_or_insert(now_us));
         let todo = self.todo.iter_mut().filter(|(queued, ..)| queued.request == subject.request);
         todo.for_each(|(.., closed_us)| _ = closed_us.get_or_insert(now_us));
+    }
+
+    /// An action on a thread of its own begins, commits, is orphaned or ends, whatever became of its request.
+    fn act(&mut self) {
+        let now_us = self.timeline.now_us();
+        let worker = self.rng.usize(1..8);
+        let Some(acting) = self.actions.get_mut(&worker) else {
+            let subject = Subject { connection: self.connections, port: 9, request: self.requests };
+            let target = self.target();
+            let began = What::ActionBegan { worker, target: target.as_str().into() };
+            self.say(None, subject, began);
+            let acting = Acting { subject, target, began_us: now_us, committed_us: None, orphaned_us: None };
+            self.actions.insert(worker, acting);
+            return;
+        };
+        let subject = acting.subject;
+        let what = match self.rng.u8(..4) {
+            0 => {
+                acting.committed_us = Some(now_us);
+                What::ActionCommitted { worker }
+            }
+            1 => {
+                acting.orphaned_us = Some(now_us);
+                What::ActionOrphaned { worker }
+            }
+            2 => {
+                self.actions.remove(&worker);
+                What::ActionEnded { worker }
+            }
+            _ => return,
+        };
+        self.say(None, subject, what);
     }
 
     /// The reactor has read the rest of a request, or gives up on it.
@@ -400,9 +446,18 @@ impl Model {
                 "target": target, "is_stream": false, "writes": 0, "closed_us": closed_us,
             })
         });
+        let action = |(worker, it): (&usize, &Acting)| {
+            let Subject { connection, port, request } = it.subject;
+            let action = object!({
+                "connection": connection, "port": port, "request": request, "target": it.target,
+                "began_us": it.began_us, "committed_us": it.committed_us, "orphaned_us": it.orphaned_us,
+            });
+            (worker.to_string(), action)
+        };
         object!({
             "threads": self.threads.iter().map(thread).collect::<BTreeMap<_, _>>(),
             "todo": todo.collect::<Vec<_>>(),
+            "actions": self.actions.iter().map(action).collect::<BTreeMap<_, _>>(),
         })
     }
 }
@@ -420,7 +475,10 @@ fn in_short(snapshot: &Value) -> Value {
         (number.clone(), object!({ "io_bound": thread["io_bound"], "holds": held(&thread["holds"]) }))
     });
     let todo = snapshot["todo"].as_array().unwrap().iter().map(held);
-    object!({ "threads": threads.collect::<BTreeMap<_, _>>(), "todo": todo.collect::<Vec<_>>() })
+    let actions = snapshot.get("actions").cloned().unwrap_or_else(|| object!({}));
+    object!({
+        "threads": threads.collect::<BTreeMap<_, _>>(), "todo": todo.collect::<Vec<_>>(), "actions": actions,
+    })
 }
 
 /// A page: the last moment that it has, and the interval of its requests.

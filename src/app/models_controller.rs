@@ -231,6 +231,7 @@ pub fn rescue(
     mut log: StreamLog,
     action: impl FnOnce(&mut Stream<'_>, &mut StreamLog) -> Result<(), Left>,
 ) {
+    log.runs_on(stream.own_thread());
     // as long as the action returns, the server will close the stream
     let end = action(stream, &mut log);
     log.ended(end);

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use ninetabs_server::action_threads;
 use ninetabs_server::log_limit::limited;
 use ninetabs_server::streams::StreamInterrupt;
 use ninetabs_server::{Request, StreamError, WriteError, WriteFailure};
@@ -29,6 +30,8 @@ pub struct StreamLog {
     /// `tab 3`, `zombie-3`, or the connection's number in the record for another client.
     name: String,
     thread: usize,
+    /// The number of the action's own thread, if it has one.
+    own_thread: Option<usize>,
     began: Instant,
     is_open: bool,
 }
@@ -38,7 +41,12 @@ impl StreamLog {
         let connection = request.subject().connection;
         let name = request.param("tab").and_then(|tab| client(&tab));
         let name = name.unwrap_or_else(|| format!("connection {connection}"));
-        StreamLog { name, thread: request.thread(), began: Instant::now(), is_open: false }
+        StreamLog { name, thread: request.thread(), own_thread: None, began: Instant::now(), is_open: false }
+    }
+
+    /// Notes that the action runs on a thread of its own.
+    pub fn runs_on(&mut self, own_thread: Option<usize>) {
+        self.own_thread = own_thread;
     }
 
     /// Logs a write. The line follows the write: waking the thread that writes the log adds a fifth to the time
@@ -48,24 +56,35 @@ impl StreamLog {
             log::debug!("{}: streaming models", self.name);
         } else {
             self.is_open = true;
-            limited!(Info, "{}: stream opened on thread {}", self.name, self.thread);
+            match self.own_thread {
+                None => limited!(Info, "{}: stream opened on thread {}", self.name, self.thread),
+                Some(own) => limited!(
+                    Info,
+                    "{}: stream opened on thread {}, action on {}",
+                    self.name,
+                    self.thread,
+                    action_threads::name(own)
+                ),
+            }
         }
     }
 
     /// Logs the end of the stream.
     pub fn ended(&self, end: Result<(), Left>) {
-        let StreamLog { name, thread, .. } = self;
+        let StreamLog { name, thread, own_thread, .. } = self;
         let after = format!("{:.1} s", self.began.elapsed().as_secs_f64());
+        // With a thread of its own, the action does not know when its pool thread was freed.
+        let freed = match own_thread {
+            None => format!("thread {thread} freed after {after}"),
+            Some(own) => format!("action on {} ended after {after}", action_threads::name(*own)),
+        };
         let why = match end {
-            Ok(()) => return log::debug!("{name}: stream complete, thread {thread} freed after {after}"),
+            Ok(()) => return log::debug!("{name}: stream complete, {freed}"),
             Err(Left::Query(QueryError::Checkout(CheckoutError::Interrupted))) => {
                 "stream ended while it waited for a database connection".to_owned()
             }
             Err(Left::Query(error)) => {
-                return limited!(
-                    Error,
-                    "{name}: stream failed: {error}; thread {thread} freed after {after}"
-                );
+                return limited!(Error, "{name}: stream failed: {error}; {freed}");
             }
             Err(Left::Stream(StreamError::ClientDisconnected(error))) => lost(&error),
             Err(Left::Stream(StreamError::Reaped(why))) => match why {
@@ -78,7 +97,7 @@ impl StreamLog {
                 }
             },
         };
-        limited!(Info, "{name}: {why}, thread {thread} freed after {after}");
+        limited!(Info, "{name}: {why}, {freed}");
     }
 }
 

@@ -22,7 +22,7 @@ use super::files::output::PreparedOutput;
 use super::files::whole::{ReservedFile, unwritable};
 use super::files::{FileError, check_database};
 use super::second_server;
-use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
+use super::serve_args::{DbLease, FrontDoor, LiveModel, Notice, ServeArgs, StreamLoop};
 use super::state_file::StateFile;
 use super::temporary_folder::MEMORY;
 use super::trace_file::TraceFile;
@@ -48,7 +48,7 @@ use ninetabs_server::streams::{NoticeClose, StreamSettings, Streams};
 use ninetabs_server::thread_pool::Shutdown;
 use ninetabs_server::threads;
 use ninetabs_server::timeline::Timeline;
-use ninetabs_server::{App, Handle, Request, Server, StartError};
+use ninetabs_server::{ActionsOn, App, Handle, Request, Server, StartError};
 
 /// The time that the control server's last responses get after everything else has ended. One of them may be the
 /// response to the order to stop.
@@ -266,6 +266,10 @@ impl Running {
         )
         .map_err(no_views)?;
         let app: Arc<dyn App> = Arc::new(move |request: &Request| fixes.call(request));
+        let actions_on = match args.live {
+            LiveModel::Pool => ActionsOn::PoolThread,
+            LiveModel::Rails => ActionsOn::OwnThread,
+        };
         let threads = args.threads.min()..=max;
         let app = match args.front {
             FrontDoor::Puma => {
@@ -286,6 +290,7 @@ impl Running {
                     .max_connections(max_connections)
                     .tcp_user_timeout(args.tcp_user_timeout.0)
                     .streams(Arc::clone(&live))
+                    .actions_on(actions_on)
                     .reap_every(args.reap_every)
                     .record(Arc::clone(&timeline))
                     .services(services.clone());
@@ -300,6 +305,7 @@ impl Running {
                     max_body_bytes: args.max_body_bytes,
                     tcp_user_timeout: args.tcp_user_timeout.0,
                     reap_every: args.reap_every,
+                    actions_on,
                     services: services.clone(),
                     ..TinyHttpSettings::new(args.bind)
                 };

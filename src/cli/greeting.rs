@@ -37,6 +37,8 @@ pub(super) struct Greeting<'a> {
     pub streams_at: Option<(&'a str, String)>,
     pub is_tiny_http: bool,
     pub notices_by_poll: bool,
+    /// Whether an action has a thread of its own.
+    pub has_own_threads: bool,
     pub is_faithful: bool,
     /// The database as it was given, and what becomes of it.
     pub database: String,
@@ -196,6 +198,12 @@ impl Greeting<'_> {
         }
         if self.notices_by_poll {
             said.push("The thread of a closed tab is freed within milliseconds.".to_owned());
+        }
+        if self.has_own_threads {
+            said.push(
+                "An action has a thread of its own, as in Rails. HTTP/1.0 clients such as ab leave it behind."
+                    .to_owned(),
+            );
         }
         if self.is_faithful {
             said.push("The article's loop: no ids, and rows are lost between two queries.".to_owned());

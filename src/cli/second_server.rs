@@ -33,6 +33,7 @@ fn flags(args: &ServeArgs) -> Vec<(&'static str, String)> {
         ("--reap-every", in_seconds(args.reap_every)),
         ("--stream-cap", or(args.stream_cap.0, "off")),
         ("--notice-close", name(args.notice_close)),
+        ("--live", name(args.live)),
         ("--retry", in_seconds(args.retry)),
         ("--loop", name(args.stream_loop)),
         ("--keep-models", args.keep_models.to_string()),
@@ -65,7 +66,7 @@ mod tests {
     #[test]
     fn the_flags_of_a_server_give_the_same_server_again() {
         let given = "--threads 2:5 --max-io-threads 3 --auto-trim-time 7 --update-rate 200ms --max-stream-age 1.5 \
-                     --max-stream-age-jitter 25% --tcp-user-timeout 9 --push-buffer 4096 --reap-every 0.5 --stream-cap 4 --notice-close write --retry 0.25 --loop faithful \
+                     --max-stream-age-jitter 25% --tcp-user-timeout 9 --push-buffer 4096 --reap-every 0.5 --stream-cap 4 --notice-close write --live rails --retry 0.25 --loop faithful \
                      --keep-models 7 --db-pool 4 --db-checkout-timeout 2 --db-lease query --write-timeout 3";
         for given in ["", given, "--front tiny-http"] {
             let once = parse(given.split_whitespace().map(str::to_owned).collect());

@@ -24,7 +24,7 @@ use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, OpenedAddress};
 use super::logging::Log;
 use super::outlet::Outlet;
-use super::serve_args::{DbLease, FrontDoor, Notice, ServeArgs, StreamLoop};
+use super::serve_args::{DbLease, FrontDoor, LiveModel, Notice, ServeArgs, StreamLoop};
 use super::temporary_folder::{MEMORY, TemporaryFolder};
 use super::typed::{self, FromEnvironment};
 use super::values::OrNoToken;
@@ -111,6 +111,11 @@ fn with_token(mut args: ServeArgs) -> Result<ServeArgs, FailedEnd> {
 fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd> {
     if let Some(refusal) = exposed(args) {
         return Err(FailedEnd::misused(refusal));
+    }
+    if args.live == LiveModel::Rails && args.notice_close == Notice::Poll {
+        return Err(FailedEnd::misused(
+            "--notice-close poll: not supported by --live rails, whose actions do not have the socket; give --notice-close write, or --live pool",
+        ));
     }
     if args.front == FrontDoor::TinyHttp
         && let Some(refusal) = beyond_tiny_http(args)
@@ -372,6 +377,7 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
         streams_at,
         is_tiny_http: args.front == FrontDoor::TinyHttp,
         notices_by_poll: args.notice_close == Notice::Poll,
+        has_own_threads: args.live == LiveModel::Rails,
         is_faithful: args.stream_loop == StreamLoop::Faithful,
         database: escape::printable(&args.database.display().to_string()).to_string(),
         database_note: if args.database == Path::new(MEMORY) {

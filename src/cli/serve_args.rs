@@ -50,6 +50,15 @@ pub enum Notice {
     Poll,
 }
 
+/// The thread that the action of a stream runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LiveModel {
+    /// The pool thread that took the request.
+    Pool,
+    /// A thread of its own, as in ActionController::Live: the pool thread writes what the action has queued.
+    Rails,
+}
+
 /// A fix that consists of flags. Each flag that it sets names it in a `default_value_if`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FixOption {
@@ -187,6 +196,19 @@ pub struct ServeArgs {
         help_heading = "Streams"
     )]
     pub notice_close: Notice,
+    /// Thread of a stream's action [pool or rails; default: pool]
+    ///
+    /// pool: the pool thread that took the request. rails: a thread of its own, as in ActionController::Live,
+    /// so that a stream holds two threads. An HTTP/1.0 client (ab, or nginx with its default settings) then
+    /// gets the first event and a clean end, and the action runs on without a client.
+    #[arg(
+        long,
+        value_name = "MODEL",
+        env = "NINETABS_LIVE",
+        default_value = "pool",
+        help_heading = "Streams"
+    )]
+    pub live: LiveModel,
     /// Reconnection delay sent to clients [seconds; default: 3]
     ///
     /// It is sent when a stream begins and when the server ends it.

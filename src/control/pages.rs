@@ -16,6 +16,8 @@ use ninetabs_server::log_limit::limited;
 
 /// Every view, by its name in the folder `views/`.
 const EMBEDDED: &[TemplateSource] = &[
+    ("control/action_rows.js", include_str!("../../views/control/action_rows.js")),
+    ("control/actions.js", include_str!("../../views/control/actions.js")),
     ("control/beside.css", include_str!("../../views/control/beside.css")),
     ("control/beside.html", include_str!("../../views/control/beside.html")),
     ("control/beside.js", include_str!("../../views/control/beside.js")),

@@ -17,6 +17,7 @@ use crate::app::broadcaster::Broadcaster;
 use crate::app::database::{self, Database};
 use crate::front::AppServer;
 use crate::timestamp;
+use ninetabs_server::action_threads::{ActionThreadStats, ActionThreadView};
 use ninetabs_server::event_loop::Counts;
 use ninetabs_server::handle::{ServerStats, ThreadView};
 use ninetabs_server::streams::{StreamStats, Streams};
@@ -39,6 +40,9 @@ pub(super) struct StatsJson {
     reactor_max: Option<usize>,
     versions: VersionsJson,
     streams: StreamStats,
+    /// Only with `--live rails`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live_threads: Option<ActionThreadStats>,
     pub database: database::Stats,
     connections: ConnectionsJson,
     /// Queries of the app since the start.
@@ -117,6 +121,7 @@ pub(super) fn stats(
         reactor_max: stats.reactor_max,
         versions: VersionsJson { puma: PUMA, ninetabs: env!("CARGO_PKG_VERSION") },
         streams: live.stats(),
+        live_threads: stats.action_threads,
         database: database.stats(),
         connections: ConnectionsJson {
             open: stats.connections.or_else(|| open_connections(server.addr())),
@@ -147,8 +152,21 @@ pub(super) struct ThreadJson {
     age: Option<f64>,
     /// Bytes of the answer that the kernel has taken.
     bytes: Option<u64>,
-    /// Its number on the timeline.
+    /// Its number on the timeline. Threads of actions are numbered separately.
     number: usize,
+    /// What a thread of an action has in addition.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    action: Option<ActionJson>,
+}
+
+/// A thread of an action, with `--live rails`.
+#[derive(Serialize)]
+struct ActionJson {
+    kind: &'static str,
+    /// The pool thread that writes its answer; null if it is orphaned or idle.
+    pool_thread: Option<usize>,
+    /// How often the action has written.
+    writes: Option<u64>,
 }
 
 impl ThreadJson {
@@ -173,6 +191,35 @@ pub(super) fn threads(threads: Vec<ThreadView>) -> Vec<ThreadJson> {
                 age: request.map(|it| it.age.as_secs_f64()),
                 bytes: request.map(|it| it.bytes),
                 number: thread.number,
+                action: None,
+            }
+        })
+        .collect()
+}
+
+pub(super) fn action_threads(threads: Vec<ActionThreadView>) -> Vec<ThreadJson> {
+    threads
+        .into_iter()
+        .map(|thread| {
+            let action = thread.action.as_ref();
+            let pool_thread = action.and_then(|it| it.pool_thread);
+            ThreadJson {
+                name: thread.name,
+                state: match (action, pool_thread) {
+                    (None, _) => "waiting",
+                    (Some(_), Some(_)) => "attached",
+                    (Some(_), None) => "orphaned",
+                },
+                io_bound: false,
+                request: action.map(|it| it.subject.request),
+                connection: action.map(|it| it.subject.connection),
+                port: action.map(|it| it.subject.port),
+                path: action.map(|it| Arc::clone(&it.target)),
+                age: action.map(|it| it.age.as_secs_f64()),
+                // The pool thread counts them.
+                bytes: None,
+                number: thread.number,
+                action: Some(ActionJson { kind: "action", pool_thread, writes: action.map(|it| it.writes) }),
             }
         })
         .collect()
@@ -202,7 +249,24 @@ pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
         backtrace: [doing(&thread)],
         name: format!("Thread: {}", thread.name),
     };
-    server.threads().into_iter().map(backtrace).collect()
+    let acting = |thread: ActionThreadView| Backtrace {
+        backtrace: [match &thread.action {
+            None => "waiting for an action".to_owned(),
+            Some(it) => format!(
+                "running the action of {}, request {} on connection {}, for {:.1} s, {} writes, {}",
+                it.target,
+                it.subject.request,
+                it.subject.connection,
+                it.age.as_secs_f64(),
+                it.writes,
+                it.pool_thread
+                    .map_or_else(|| "orphaned".to_owned(), |number| format!("attached to thread {number}"))
+            ),
+        }],
+        name: format!("Thread: {}", thread.name),
+    };
+    let actions = server.action_threads().into_iter().map(acting);
+    server.threads().into_iter().map(backtrace).chain(actions).collect()
 }
 
 /// Connections to this address that neither side has finished, including those not yet accepted. None if

@@ -79,7 +79,9 @@ impl View {
     }
 
     pub(super) fn threads(&self) -> Vec<ThreadJson> {
-        stats::threads(self.server.threads())
+        let mut threads = stats::threads(self.server.threads());
+        threads.extend(stats::action_threads(self.server.action_threads()));
+        threads
     }
 
     /// Records an order that was carried out.

@@ -20,6 +20,9 @@ const FULL_FOR_US: u64 = 5_000_000;
 const OLD_US: u64 = 60_000_000;
 /// How long a write must not have ended before there is a warning.
 const BLOCKED_US: u64 = 5_000_000;
+/// How long an action must have run without a client before there is a warning. After a failed write, it ends at its
+/// next one.
+const ORPHANED_US: u64 = 5_000_000;
 /// Maximum number of connections of a browser to one host over HTTP/1.1.
 const CONNECTIONS_PER_HOST: usize = 6;
 const SECOND_US: u64 = 1_000_000;
@@ -60,6 +63,7 @@ pub(super) fn warnings(seen: &WarningInput<'_>) -> Vec<Warning> {
         full_pool(seen),
         empty_database_pool(seen),
         reconnect_loop(seen),
+        orphaned_actions(seen),
         write_blocked(seen),
         in_the_browser(seen),
         client_gone(seen),
@@ -143,6 +147,19 @@ fn write_blocked(seen: &WarningInput<'_>) -> Option<Warning> {
     warning(text, "Lower --write-timeout, or set --max-stream-age.")
 }
 
+/// Puma has no number that shows them.
+fn orphaned_actions(seen: &WarningInput<'_>) -> Option<Warning> {
+    let orphaned = seen.snapshot.actions.values().filter(|action| action.orphaned_us.is_some());
+    let lasting =
+        orphaned.filter(|it| seen.now_us.saturating_sub(it.orphaned_us.unwrap_or_default()) >= ORPHANED_US);
+    let text = match lasting.count() {
+        0 => return None,
+        1 => "1 action runs without a client, and holds no pool thread.".to_owned(),
+        many => format!("{many} actions run without a client, and hold no pool thread."),
+    };
+    warning(text, "Set --max-stream-age, and HTTP/1.1 in the proxy.")
+}
+
 /// The page knows which of its frames have no connection, and the record whether six are in use.
 fn in_the_browser(seen: &WarningInput<'_>) -> Option<Warning> {
     let holds = seen.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
@@ -181,7 +198,7 @@ fn old_streams(seen: &WarningInput<'_>) -> Option<Warning> {
 
 #[cfg(test)]
 mod tests {
-    use ninetabs_server::timeline::{Subject, Thread};
+    use ninetabs_server::timeline::{LiveAction, Subject, Thread};
 
     use super::*;
 
@@ -228,6 +245,15 @@ mod tests {
 
     fn texts(seen: &WarningInput<'_>) -> Vec<String> {
         warnings(seen).into_iter().map(|warning| warning.text).collect()
+    }
+
+    #[test]
+    fn orphaned_actions_are_counted_once_they_have_lasted() {
+        let action = |orphaned_us| LiveAction { orphaned_us, ..LiveAction::default() };
+        let actions = [Some(1), Some(NOW - 1), None].into_iter().map(action);
+        let mut snapshot = snapshot(Vec::new(), Vec::new());
+        snapshot.actions = (1..).zip(actions).collect();
+        assert_eq!(texts(&seen(&snapshot)), ["1 action runs without a client, and holds no pool thread."]);
     }
 
     #[test]

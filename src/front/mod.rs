@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use ninetabs_server::Handle;
+use ninetabs_server::action_threads::ActionThreadView;
 use ninetabs_server::handle::{ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::thread_pool::{BadSize, PoolSize, Shutdown};
 
@@ -57,6 +58,11 @@ impl AppServer {
     /// Returns every pool thread, lowest number first.
     pub fn threads(&self) -> Vec<ThreadView> {
         either!(self, server => server.threads())
+    }
+
+    /// Returns the threads of actions, lowest number first. Empty if actions run on pool threads.
+    pub fn action_threads(&self) -> Vec<ActionThreadView> {
+        either!(self, server => server.action_threads())
     }
 
     /// Returns the current size limits of the pool.

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use ninetabs_server::action_threads::ActionThreadView;
 use ninetabs_server::configuration::{self as default, AnswerLimits};
 use ninetabs_server::handle::{AutoTrim, ListenerDied, ServerStats, ThreadView};
 use ninetabs_server::listen::{ListenOptions, listen};
@@ -46,7 +47,7 @@ use ninetabs_server::thread_pool::{
 };
 use ninetabs_server::threads::{StopSignal, StoppableThread};
 use ninetabs_server::timeline::{Subject, Timeline, What};
-use ninetabs_server::{App, Reaper, StartError, Streams};
+use ninetabs_server::{ActionsOn, App, Reaper, StartError, Streams};
 
 /// The prefix of the names of the server's threads.
 const NAME: &str = "puma srv";
@@ -94,6 +95,8 @@ pub struct TinyHttpSettings {
     pub tcp_user_timeout: Option<Duration>,
     /// The interval at which the reaper looks for streams above their maximum age.
     pub reap_every: Duration,
+    /// The thread that actions run on.
+    pub actions_on: ActionsOn,
     /// Notified if the reaper ends by itself.
     pub services: Services,
 }
@@ -110,6 +113,7 @@ impl TinyHttpSettings {
             max_body_bytes: default::MAX_BODY_BYTES,
             tcp_user_timeout: None,
             reap_every: default::REAP_EVERY,
+            actions_on: ActionsOn::PoolThread,
             services: Services::default(),
         }
     }
@@ -150,7 +154,8 @@ impl TinyHttpServer {
         let listener = listen(settings.bind, options)?;
         // Nothing but the timeout of a write can end an answer.
         let limits = AnswerLimits { write_timeout: settings.write_timeout, max_answer_time: None };
-        let serving = Arc::new(Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits));
+        let serving = Serving::new(app, Arc::clone(&timeline), Arc::clone(&streams), limits);
+        let serving = Arc::new(serving.with_actions_on(settings.actions_on));
         let process = {
             let (serving, record) = (Arc::clone(&serving), Arc::clone(&timeline));
             let most = settings.max_body_bytes;
@@ -194,6 +199,11 @@ impl TinyHttpServer {
     /// Returns all pool threads, ordered by number.
     pub fn threads(&self) -> Vec<ThreadView> {
         ThreadView::of(self.pool.processors(), &self.serving)
+    }
+
+    /// Returns the threads of actions, ordered by number. Empty if actions run on pool threads.
+    pub fn action_threads(&self) -> Vec<ActionThreadView> {
+        self.serving.action_threads()
     }
 
     /// Returns the current minimum and maximum size of the pool.

@@ -354,6 +354,13 @@ pub fn proc_status(pid: u32, key: &str) -> u64 {
     value.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// How many threads of a process have this name, of which the kernel shows 15 characters.
+pub fn threads_named(pid: u32, name: &str) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let names = tasks.map(|task| read(&task.unwrap().path().join("comm")));
+    names.filter(|it| it.trim_end() == name).count()
+}
+
 /// A `ninetabs` for `reproduce --program` whose server has two threads instead of eight, so that a claim
 /// fails.
 pub fn with_two_threads(folder: &Path) -> PathBuf {

@@ -57,11 +57,15 @@ function show(record) {
       threads[lane.number] = { from_us: lane.from, io_bound: lane.ioBound, holds: lane.current && held(lane.current.story) };
     }
   }
+  const actions = Object.fromEntries([...record.actions.values()].map(({ worker, story, from, committedAt, orphanedAt }) => [worker, {
+    connection: story.connection, port: story.port, request: story.request, target: story.target,
+    began_us: from, committed_us: committedAt, orphaned_us: orphanedAt,
+  }]));
   const spans = Object.fromEntries([...record.lanes.values()].map(lane =>
     [lane.number, lane.spans.map(({ from, to, end }) => ({ from, to, end }))]));
   const kept = [record.stories.size, record.log.length, record.done.length];
   const names = [...record.stories.values()].map(story => story.name);
-  return { names, snapshot: { seq: record.seq, threads, todo: record.todo().map(held) }, wrong: wrong(record), spans, gaps: record.gaps.length, kept };
+  return { names, snapshot: { seq: record.seq, threads, todo: record.todo().map(held), ...(record.actions.size ? { actions } : {}) }, wrong: wrong(record), spans, gaps: record.gaps.length, kept };
 }
 
 readline.createInterface({ input: process.stdin }).on('line', line => {

@@ -17,7 +17,7 @@ class Drawing {
       'reaped', 'on-reaped', 'error', 'on-error', 'answered']);
   }
 
-  // `places` has rows: [{ number, top, tall }], the queue: { top, tall }, and bottom and axis.
+  // `places` has rows: [{ number, top, tall }], actions: [{ worker, top, tall }], the queue: { top, tall }, and bottom and axis.
   draw(places) {
     const { canvas, shown } = this;
     const width = canvas.clientWidth;
@@ -46,6 +46,7 @@ class Drawing {
     for (const row of places.rows) {
       this.row(row, shown.record.lanes.get(row.number));
     }
+    places.actions?.forEach(row => this.action(row));
     this.queue(places);
     this.marks(places);
     this.axis(places);
@@ -92,15 +93,14 @@ class Drawing {
     }
   }
 
-  band(span, { top, tall }) {
-    const { ink, colors, shown } = this;
+  band(span, { top, tall }, gone = this.shown.goneAt(span.story), goneWords = GONE_WORDS) {
+    const { ink, colors } = this;
     const { story } = span;
     const to = this.x(span.to ?? this.now);
     if (to < 0) {
       return;
     }
     const from = Math.max(this.x(span.from), -8);
-    const gone = shown.goneAt(story);
     const solid = gone === null ? to : Math.min(Math.max(this.x(gone), from), to);
     const round = Math.min(5, tall / 3);
     if (solid > from) {
@@ -131,7 +131,7 @@ class Drawing {
     const writes = span.writes.map(write => this.x(write)).filter(write => write > Math.max(clear, 0) && write < to - badge - 1);
     this.writes(writes.filter(write => write < solid), { top, tall }, colors.paper);
     if (solid < to) {
-      this.hollow(solid, to, badge, writes.filter(write => write >= solid), { top, tall });
+      this.hollow(solid, to, badge, writes.filter(write => write >= solid), { top, tall }, goneWords);
     }
     if (span.end) {
       const [sign, color] = ENDS[span.end];
@@ -159,7 +159,7 @@ class Drawing {
   }
 
   // The client has closed, and the thread does not know. The label stands between two writes.
-  hollow(from, to, badge, writes, box) {
+  hollow(from, to, badge, writes, box, goneWords) {
     const { ink, colors } = this;
     const { top, tall } = box;
     ink.fillStyle = colors.paper;
@@ -171,7 +171,7 @@ class Drawing {
     this.font(this.small);
     const edges = [from, ...writes, to - badge];
     const gaps = edges.slice(1).map((edge, index) => [edges[index], edge]);
-    for (const words of GONE_WORDS) {
+    for (const words of goneWords) {
       const gap = gaps.find(([left, right]) => right - left > this.wide(words) + 10);
       if (gap && tall > this.small) {
         ink.fillStyle = colors.ink;

@@ -106,6 +106,8 @@ class Feed extends Record {
       copy.lanes.set(number, Object.assign(new Lane(number), lane, { current: span(lane.current), spans: lane.spans.map(span), short: new Map(lane.short) }));
     }
     copy.queue = new Map([...this.queue].map(([request, story]) => [request, copied(story)]));
+    copy.actions = new Map([...this.actions].map(([worker, action]) => [worker, { ...action }]));
+    copy.pastActions = [...this.pastActions];
     copy.waits = this.waits.map(wait => ({ ...wait, story: copied(wait.story) }));
     return Object.assign(copy, { seq: this.seq, since: this.since, lastAt: this.lastAt, gaps: [...this.gaps], orders: [...this.orders] });
   }

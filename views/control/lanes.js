@@ -58,6 +58,7 @@ class Picture {
     this.list = place.querySelector('.lanes');
     this.waiting = new Waiting(place.querySelector('.waiting-list'), place.querySelector('.queue'), shown);
     this.shown = shown;
+    this.actions = typeof ActionRows === 'undefined' ? null : new ActionRows(this.list, shown);
     this.rows = new Map();
     this.current = 1;
     this.canvas = place.querySelector('canvas');
@@ -116,6 +117,7 @@ class Picture {
     } else {
       this.more.remove();
     }
+    this.actions?.arrange();
     this.waiting.arrange();
   }
 
@@ -258,9 +260,10 @@ class Picture {
       return { top: top - base.top, tall: height };
     };
     const rows = [...this.rows.values()].map(row => ({ number: row.number, ...box(row.item) }));
+    const actions = this.actions && [...this.actions.rows].map(([worker, item]) => ({ worker, ...box(item) }));
     const queue = box(this.place.querySelector('.queue'));
     this.drawing.draw({
-      rows, queue, axis: box(this.place.querySelector('.axis')), head: rows.length ? rows[0].top : 0, bottom: queue.top + queue.tall,
+      rows, actions, queue, axis: box(this.place.querySelector('.axis')), head: rows.length ? rows[0].top : 0, bottom: queue.top + queue.tall,
     });
   }
 }

@@ -40,6 +40,8 @@ class Record {
     this.queue = new Map();
     this.done = [];
     this.lanes = new Map();
+    this.actions = new Map();
+    this.pastActions = [];
     this.gaps = [];
     this.waits = [];
     this.orders = [];
@@ -142,6 +144,7 @@ class Record {
       }
       lane.unknownSince = null;
     }
+    this.settleActions?.(snapshot.actions ?? {}, since);
     this.queue.clear();
     for (const held of snapshot.todo) {
       const known = this.stories.get(held.request);
@@ -193,6 +196,8 @@ class Record {
     if (moment.kind === 'ordered') {
       keep(this.orders, { at: moment.at_us, text: moment.text }, MOST_ORDERS);
       this.describe(moment);
+    } else if (moment.worker) {
+      this.takeOfAction?.(moment);
     } else if (moment.thread === undefined) {
       this.takeAtTheDoor(moment);
     } else if (moment.request === undefined) {
@@ -435,6 +440,7 @@ class Record {
     }
     this.gaps = this.gaps.filter(gap => gap.to >= from).slice(-MOST_WRITES);
     this.waits = this.waits.filter(wait => wait.to >= from);
+    this.pastActions = this.pastActions.filter(action => action.to >= from);
     this.orders = this.orders.filter(order => order.at >= from);
   }
 

@@ -14,6 +14,9 @@ const LINES = {
   reaped: ({ age_ms: age, why }) => ['reaped', { time: seconds(age * 1000), why }],
   panicked: ({ message }) => ['panicked', { message: plain(message, LONGEST_LINE) }],
   left: () => ['left'],
+  action_began: ({ worker }) => ['streaming', { action: 'action ' + worker }],
+  action_orphaned: ({ worker }) => ['gone', { action: 'action ' + worker }],
+  action_ended: ({ worker }) => ['left', { action: 'action ' + worker }],
   ordered: ({ text }) => ['ordered', { text }],
   answered: ({ duration_us: lasted }, story, lane) => !story.isStream && !lane.current.end && ['answered', { time: seconds(lasted) }],
 };

@@ -18,6 +18,7 @@ fn greeting() -> Greeting<'static> {
         streams_at: None,
         is_tiny_http: false,
         notices_by_poll: false,
+        has_own_threads: false,
         is_faithful: false,
         database: "ninetabs.sqlite3".to_owned(),
         database_note: "kept; 412 rows from earlier runs".to_owned(),
