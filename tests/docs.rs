@@ -274,7 +274,7 @@ fn check(document: &Path, terminal: &mut Terminal, Shown { command, output }: &S
 }
 
 fn run_all(documents: &[PathBuf], shell: &str) {
-    if ["curl", "pkill"].iter().any(|program| common::program(program).is_none()) {
+    if ["curl", "pkill", "ab"].iter().any(|program| common::program(program).is_none()) {
         return;
     }
     // A missing shell is not a failure, even if CI is set: bash covers every document.

@@ -53,7 +53,7 @@ fn every_act_is_as_expected_on_both_fronts_and_in_json() {
         assert_eq!(output.status.code(), Some(0), "{front}");
         let acts: Vec<_> =
             report["acts"].as_array().unwrap().iter().map(|act| act["act"].as_u64().unwrap()).collect();
-        assert_eq!(acts, [1, 2, 3, 4, 5, 6], "{front}");
+        assert_eq!(acts, [1, 2, 3, 4, 5, 6, 7], "{front}");
         assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
     }
 }
@@ -123,7 +123,7 @@ fn in_a_pipe_the_output_is_plain_and_at_most_80_columns_wide() {
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    for word in ["Act 1 of 6:", "Expected", " ✓ ", "Why", "tp 008", "queue", "claims held in"] {
+    for word in ["Act 1 of 7:", "Expected", " ✓ ", "Why", "tp 008", "queue", "claims held in"] {
         assert!(text.contains(word), "{word} is missing in {text}");
     }
     assert!(text.find("Expected") < text.find("✓"));
@@ -138,7 +138,7 @@ fn the_text_has_one_legend_and_a_caption_per_picture_and_ended_lanes_keep_their_
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let legend = " ● write  ─ held  ╌ client gone  · idle  ░ waiting  × write failed  R reaped\n";
     assert_eq!(text.matches(legend).count(), 1, "{text}");
-    assert!(text.find(legend) < text.find("Act 2 of 6:"), "{text}");
+    assert!(text.find(legend) < text.find("Act 2 of 7:"), "{text}");
     // Each picture has its caption on its time axis.
     let pictures: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("0 s ")).collect();
     let captions = [
@@ -179,20 +179,20 @@ fn every_act_fits_on_a_screen_of_24_rows() {
     let Some(mut terminal) = Terminal::start(&["reproduce", "--fast", "--step"], &[], (80, 24)) else {
         return;
     };
-    for act in 1..=6 {
+    for act in 1..=7 {
         terminal.wait_for("the expectation", |screen| screen.contains(&format!("[Enter] run act {act}")));
         terminal.press("\r");
         terminal.wait_for("the end of the run", |screen| screen.contains("[Enter] show the verdict"));
         terminal.press("\r");
         let is_over = |screen: &str| match act {
-            6 => screen.contains("claims held in"),
+            7 => screen.contains("claims held in"),
             _ => screen.contains("[Enter] next act  [q] quit"),
         };
         terminal.wait_for("the verdict", is_over);
         let text = terminal.text();
-        if act < 6 {
+        if act < 7 {
             for part in
-                [format!("Act {act} of 6:"), "Expected".into(), "✓".into(), "Why".into(), "0 s ".into()]
+                [format!("Act {act} of 7:"), "Expected".into(), "✓".into(), "Why".into(), "0 s ".into()]
             {
                 assert!(text.contains(&part), "{part} is not on the screen: {text}");
             }
@@ -212,7 +212,7 @@ fn at_the_end_of_an_act_q_quits() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(text.contains("[Enter] next act  [q] quit") && text.contains("claims held in"), "{text}");
-    assert!(!text.contains("Act 2 of 6"), "{text}");
+    assert!(!text.contains("Act 2 of 7"), "{text}");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_picture_is_drawn_from_the_run() {
 #[test]
 fn a_wrong_argument_is_answered_with_what_is_accepted() {
     for (arguments, word) in [
-        (["--act", "7"], "--act"),
+        (["--act", "8"], "--act"),
         (["--tabs", "0"], "--tabs"),
         (["--threads", "9:1"], "MIN:MAX"),
         (["--step", "--json"], "--json"),
@@ -452,7 +452,7 @@ fn a_picture_on_standard_output_replaces_nothing_in_the_file_it_goes_to() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(&before), "{text}");
         let text = &text[before.len()..];
-        assert!(text.contains("Act 1 of 6:"), "{text}");
+        assert!(text.contains("Act 1 of 7:"), "{text}");
         let picture = &text[text.find("<svg").unwrap()..text.find("</svg>").unwrap()];
         assert!(!picture.contains("claims held"), "the picture is whole: {picture}");
     }

@@ -91,6 +91,9 @@ pub struct Lane {
 /// The label of the queue's lane.
 pub const QUEUE: &str = words::QUEUE;
 
+/// The beginning of the label of an action's lane.
+const ACTION: &str = "act ";
+
 /// The columns that one request occupies in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Band {
@@ -177,8 +180,11 @@ pub fn fold(lanes: &[Lane], most: usize) -> (Vec<&Lane>, Vec<&Lane>) {
     let courses: Vec<Vec<Cell>> = lanes.iter().map(Lane::course).collect();
     let is_first = |index: &usize| !courses[..*index].contains(&courses[*index]);
     let (mut firsts, others): (Vec<usize>, Vec<usize>) = (0..lanes.len()).partition(is_first);
-    // Idle lanes come last.
-    firsts.sort_by_key(|index| courses[*index].iter().all(|cell| matches!(cell, Cell::Idle | Cell::Empty)));
+    // Idle lanes come last. A thread of an action comes first, since there may be many of the pool before it.
+    firsts.sort_by_key(|index| {
+        let is_idle = courses[*index].iter().all(|cell| matches!(cell, Cell::Idle | Cell::Empty));
+        (is_idle, !lanes[*index].label.starts_with(ACTION))
+    });
     let shown: Vec<usize> = firsts.into_iter().chain(others).take(most).collect();
     let (shown, folded): (Vec<_>, Vec<_>) =
         lanes.iter().enumerate().partition(|(index, _)| shown.contains(index));
@@ -219,7 +225,7 @@ fn actions(record: &Record, scale: &Scale, to_us: u64) -> impl Iterator<Item = L
             continue;
         }
         let lane = lanes.entry(story.worker).or_insert_with(|| Lane {
-            label: format!("act {:03}", story.worker),
+            label: format!("{ACTION}{:03}", story.worker),
             cells: vec![Cell::Idle; scale.columns],
             holder: String::new(),
             bands: Vec::new(),

@@ -7,10 +7,13 @@
 //! which has the effect of Ctrl-C in its terminal.
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
 
 use super::program::{Program, find};
 use ninetabs_server::threads::{self, SpawnError};
@@ -118,6 +121,85 @@ impl Visitor {
     }
 }
 
+/// A number of requests over HTTP/1.0, some of them at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Benchmark {
+    pub requests: usize,
+    /// How many clients request at the same time.
+    pub concurrency: usize,
+    /// How long a client waits for the end of an answer.
+    pub limit: Duration,
+}
+
+/// The result of a [`Benchmark`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completed {
+    /// Requests whose answers ended.
+    pub complete: usize,
+    /// Requests that failed. An answer of another length is not a failure, although ab counts it as one.
+    pub failed: usize,
+    pub took: Duration,
+}
+
+impl Benchmark {
+    /// Reads the result from what ab has printed. `None` if ab did not complete.
+    pub fn completed(stdout: &str) -> Option<Completed> {
+        let value = |name: &str| {
+            let line = stdout.lines().find_map(|line| line.trim_start().strip_prefix(name))?;
+            line.split_ascii_whitespace().next().map(str::to_owned)
+        };
+        let complete = value("Complete requests:")?.parse().ok()?;
+        let all_failed: usize = value("Failed requests:")?.parse().ok()?;
+        // Present if some failed: `(Connect: 0, Receive: 0, Length: 3, Exceptions: 0)`.
+        let of_another_length = stdout.split_once("(Connect: ").and_then(|(_, rest)| {
+            let (_, length) = rest.lines().next()?.split_once("Length: ")?;
+            length.split(|c: char| !c.is_ascii_digit()).next()?.parse::<usize>().ok()
+        });
+        let failed = all_failed.saturating_sub(of_another_length.unwrap_or_default());
+        let took = Duration::try_from_secs_f64(value("Time taken for tests:")?.parse().ok()?).ok()?;
+        Some(Completed { complete, failed, took })
+    }
+
+    /// Requests the same with clients of our own, for a machine without ab. The result is sent once all have ended.
+    pub fn start_own_clients(self, url: &str) -> Result<Receiver<Completed>, SpawnError> {
+        let (tell, told) = bounded(1);
+        let url = url.to_owned();
+        threads::spawn("HTTP/1.0 clients", move || {
+            let began = Instant::now();
+            let share = |client: usize| {
+                let own = self.requests / self.concurrency.max(1);
+                own + usize::from(client < self.requests % self.concurrency.max(1))
+            };
+            let complete = thread::scope(|scope| {
+                let clients: Vec<_> = (0..self.concurrency)
+                    .map(|client| {
+                        let url = &url;
+                        let requests = (0..share(client)).map(move |_| get_http_1_0(url, self.limit));
+                        scope.spawn(move || requests.filter(Result::is_ok).count())
+                    })
+                    .collect();
+                clients.into_iter().map(|client| client.join().unwrap_or_default()).sum()
+            });
+            let failed = self.requests.saturating_sub(complete);
+            // The act may have been interrupted.
+            let _ = tell.send(Completed { complete, failed, took: began.elapsed() });
+        })?;
+        Ok(told)
+    }
+}
+
+/// Requests this address over HTTP/1.0, and reads to the end of the connection.
+fn get_http_1_0(url: &str, limit: Duration) -> io::Result<()> {
+    let (host, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).unwrap_or((url, ""));
+    let mut client = TcpStream::connect(host)?;
+    client.set_read_timeout(Some(limit))?;
+    client.write_all(format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes())?;
+    let mut begin = [0; 12];
+    client.read_exact(&mut begin)?;
+    io::copy(&mut client.take(MAX_OUTPUT_BYTES), &mut io::sink())?;
+    if begin.ends_with(b" 200") { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
 fn command<'a>(path: &OsStr, arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(path);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -133,4 +215,44 @@ fn collect(mut pipe: impl Read + Send + 'static) -> Result<JoinHandle<String>, S
         }
         String::from_utf8_lossy(&kept).into_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_output_of_ab_is_read_and_a_different_length_is_not_a_failure() {
+        let stdout = "Document Length:        10 bytes\n\nConcurrency Level:      4\n\
+            Time taken for tests:   0.118 seconds\nComplete requests:      100\nFailed requests:        7\n\
+            \x20  (Connect: 2, Receive: 0, Length: 5, Exceptions: 0)\nTotal transferred:      1\n";
+        let took = Duration::from_millis(118);
+        assert_eq!(Benchmark::completed(stdout), Some(Completed { complete: 100, failed: 2, took }));
+        let none =
+            "Time taken for tests:   0.118 seconds\nComplete requests:      100\nFailed requests:        0\n";
+        assert_eq!(Benchmark::completed(none), Some(Completed { complete: 100, failed: 0, took }));
+        assert_eq!(Benchmark::completed("apr_socket_recv: Connection refused (111)\n"), None);
+    }
+
+    #[test]
+    fn clients_of_our_own_make_as_many_requests_as_ab_would() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/stream?tab=1", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            for number in 0..10 {
+                let (mut client, _) = listener.accept().unwrap();
+                let mut request = [0; 512];
+                let read = client.read(&mut request).unwrap();
+                assert!(request[..read].starts_with(b"GET /stream?tab=1 HTTP/1.0\r\n"));
+                let status = if number == 3 { "500 No" } else { "200 OK" };
+                client.write_all(format!("HTTP/1.0 {status}\r\n\r\nx").as_bytes()).unwrap();
+            }
+        });
+        let benchmark = Benchmark { requests: 10, concurrency: 4, limit: Duration::from_secs(60) };
+        let completed = benchmark.start_own_clients(&url).unwrap().recv().unwrap();
+        assert_eq!((completed.complete, completed.failed), (9, 1));
+        server.join().unwrap();
+    }
 }

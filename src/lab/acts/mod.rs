@@ -7,6 +7,7 @@
 mod browser_limit;
 mod database_pool;
 mod nine_tabs;
+mod orphans;
 mod reaper;
 mod second_write;
 mod zombies;
@@ -91,6 +92,14 @@ pub const ACTS: &[Act] = &[
         expects: database_pool::expects,
         took_s: [11, 2],
         play: database_pool::play,
+    },
+    Act {
+        number: 7,
+        title: orphans::title,
+        heading: orphans::heading,
+        expects: orphans::expects,
+        took_s: [27, 5],
+        play: orphans::play,
     },
 ];
 
