@@ -43,13 +43,18 @@ const PLAIN: Contender = Contender {
 
 /// All rows, in order.
 pub const ALL: &[Contender] = &[
+    Contender { name: "naive", flags: |_| words("--loop faithful"), claims: naive, ..PLAIN },
     Contender {
-        name: "naive",
-        flags: |_| words("--loop faithful"),
+        // The same with the threads of Rails: a stream holds two.
+        name: "naive-rails",
+        flags: |_| words("--loop faithful --live rails"),
         claims: |plan, row, claims| {
-            live(claims, row, plan.tabs.min(THREADS));
-            dry(plan, claims, row, THREADS);
-            stuck(claims, row);
+            naive(plan, row, claims);
+            let (streams, threads) = (plan.tabs.min(THREADS) as u64, row.action_threads);
+            let measured = threads.map_or_else(not_measured, |threads| threads.to_string());
+            claims
+                .push("action threads in addition", streams.to_string(), measured, threads == Some(streams))
+                .says(format!("the tabs hold {}", counted(threads.map(|it| it as usize), "action thread")));
         },
         ..PLAIN
     },
@@ -227,6 +232,12 @@ impl Contender {
             .says(format!("the server stops by itself: {stops}"));
         claims
     }
+}
+
+fn naive(plan: &ComparePlan, row: &Row, claims: &mut Claims) {
+    live(claims, row, plan.tabs.min(THREADS));
+    dry(plan, claims, row, THREADS);
+    stuck(claims, row);
 }
 
 fn words(flags: &str) -> Vec<String> {

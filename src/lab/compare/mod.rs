@@ -144,6 +144,9 @@ pub struct Row {
     /// Latency of a page, in milliseconds.
     pub page_ms: Spread,
     pub pool_threads_held: Option<u64>,
+    /// Threads of actions in addition, with `--live rails` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_threads: Option<u64>,
     pub os_threads: Option<u64>,
     pub connections: Option<u64>,
     pub queries_per_s: Option<f64>,

@@ -145,6 +145,7 @@ pub fn measure(
     row.page_ms = spread(seen.pages);
     row.sender_worst_ms = worst(&seen.senders);
     row.pool_threads_held = median(seen.held);
+    row.action_threads = median(seen.actions);
     row.os_threads = seen.threads;
     row.connections = seen.connections;
     row.db_connections_held = median(seen.database);
@@ -222,6 +223,8 @@ struct Observations {
     pages: Vec<Option<f64>>,
     senders: Vec<Option<f64>>,
     held: Vec<u64>,
+    /// Actions on threads of their own. Empty if the server has none.
+    actions: Vec<u64>,
     database: Vec<u64>,
     threads: Option<u64>,
     connections: Option<u64>,
@@ -292,6 +295,9 @@ fn sample(
         tabs.stall((1.0 / 3.0..2.0 / 3.0).contains(&part));
         let stats = measured()?;
         seen.held.push(sum(&stats, "/busy_threads").saturating_sub(sum(&stats, "/backlog")));
+        if stats.iter().any(|stats| stats.get("live_threads").is_some()) {
+            seen.actions.push(sum(&stats, "/live_threads/running"));
+        }
         seen.database.push(sum(&stats, "/database/busy"));
         let threads = servers.measured().map(|server| os_threads(server.id())).sum::<Option<u64>>();
         seen.threads = seen.threads.max(threads);
