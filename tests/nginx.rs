@@ -1,0 +1,102 @@
+//! nginx as Debian ships it, in front of `--live rails`. It speaks HTTP/1.0 to the server behind it unless it is told
+//! otherwise, so that each stream ends after its first event, and leaves an action behind.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::common::{Server, open_stream, program, wait_for};
+use ninetabs::lab::tab::{Settings, Tab};
+use serde_json::json as object;
+
+/// What `docs/your-server.md` says to set.
+const HTTP_1_1: &str = "proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;";
+
+/// A running nginx. It is killed when dropped.
+struct Nginx {
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Nginx {
+    /// Starts it in front of this address, with these directives in its location. `None`, after a message, if it is not
+    /// installed.
+    fn start(app: SocketAddr, directives: &str) -> Option<Nginx> {
+        let nginx = program("nginx").or_else(|| {
+            // Debian installs it where only root has a PATH.
+            let sbin = std::path::PathBuf::from("/usr/sbin/nginx");
+            sbin.is_file().then_some(sbin)
+        })?;
+        let folder = tempfile::tempdir().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let place = folder.path().display();
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+        let temporary: String =
+            temporary.iter().map(|it| format!("{it}_temp_path {place}/{it};\n")).collect();
+        let configuration = format!(
+            "daemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/log;\nevents {{}}\nhttp {{\n\
+             access_log off;\n{temporary}server {{\nlisten {address};\nlocation / {{\nproxy_pass http://{app};\n\
+             {directives}\n}}\n}}\n}}\n"
+        );
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, configuration).unwrap();
+        let mut command = Command::new(nginx);
+        command.arg("-e").arg(folder.path().join("log")).arg("-c").arg(&file).arg("-p").arg(folder.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut nginx = Nginx { child, address, folder };
+        wait_for("nginx", || {
+            let status = nginx.child.try_wait().unwrap();
+            let log = || fs::read_to_string(nginx.folder.path().join("log")).unwrap_or_default();
+            assert!(status.is_none(), "nginx ended with {status:?}: {}", log());
+            std::net::TcpStream::connect(address).ok()
+        });
+        Some(nginx)
+    }
+
+    fn event_source(&self) -> Tab {
+        let url = format!("http://{}/models/live_stream?tab=1", self.address);
+        Tab::open(&url, Settings { name: "tab 1".into(), ..Settings::default() }).unwrap()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn behind_nginx_as_shipped_each_reconnect_of_one_tab_leaves_an_action_behind() {
+    let flags = ["--live", "rails", "--update-rate", "200ms", "--retry", "0.1", "--db-lease", "query"];
+    let server = Server::start(&flags);
+    let Some(nginx) = Nginx::start(server.app, "") else { return };
+    let tab = nginx.event_source();
+    server.wait_for_stats("ten actions of one tab", |stats| {
+        stats["live_threads"]["orphaned"].as_u64() >= Some(10)
+    });
+    tab.close();
+    let stats = server.wait_for_stats("an idle pool", |stats| {
+        stats["busy_threads"] == 0 && stats["live_threads"]["attached"] == 0
+    });
+    // As many as there were connections, and none ends.
+    assert_eq!(stats["live_threads"]["orphaned"], stats["streams"]["opened"], "{stats}");
+    assert_eq!(stats["streams"]["disconnected"], 0, "{stats}");
+}
+
+#[test]
+fn behind_nginx_with_http_1_1_a_tab_has_one_stream_and_its_close_ends_the_action() {
+    let flags = ["--live", "rails", "--update-rate", "100ms", "--retry", "0.1"];
+    let server = Server::start(&flags);
+    let Some(nginx) = Nginx::start(server.app, HTTP_1_1) else { return };
+    let stream = open_stream(nginx.address);
+    let stats =
+        server.wait_for_stats("a stream with many writes", |stats| stats["queries"].as_u64() > Some(10));
+    assert_eq!(stats["live_threads"], object!({ "running": 1, "attached": 1, "orphaned": 0 }));
+    drop(stream);
+    let stats = server.wait_for_stats("its end", |stats| stats["live_threads"]["running"] == 0);
+    assert_eq!((&stats["streams"]["opened"], &stats["streams"]["disconnected"]), (&object!(1), &object!(1)));
+}
