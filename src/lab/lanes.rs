@@ -308,7 +308,7 @@ impl Scale {
     /// The band of a request between two times.
     fn band(&self, from_us: u64, to_us: u64, name: String) -> Option<Band> {
         let (from, to) = (self.column(from_us.max(self.from_us))?, self.column(to_us)?);
-        (from <= to).then(|| Band { from, to, name })
+        (from <= to).then_some(Band { from, to, name })
     }
 
     /// Empties the cells that lie completely within this time.
