@@ -35,6 +35,7 @@ fn row(row: &Value) -> Row {
         pool_free_s: number("pool_free_s"),
         missed: size("missed"),
         repeated: size("repeated"),
+        action_threads: count("action_threads"),
         db_connections_held: count("db_connections_held"),
         sender_worst_ms: number("sender_worst_ms"),
         blind_s: number("blind_s"),
