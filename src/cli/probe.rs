@@ -1,6 +1,6 @@
 //! `probe URL`: how many streams a server holds, and which limit stops it.
 //!
-//! The arguments become a [`ProbePlan`](crate::lab::probe::plan::Plan); [`crate::lab::probe`] does the rest. Facts are
+//! The arguments become a [`ProbePlan`](crate::lab::probe::plan::ProbePlan); [`crate::lab::probe`] does the rest. Facts are
 //! printed as they become known, through a queue: a terminal that is paused does not make the probe hold its streams
 //! for longer. With `--json` and `--markdown`, standard output has nothing else.
 //!

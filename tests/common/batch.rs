@@ -3,17 +3,15 @@
 //! The first test of a batch that runs starts the bodies of all the others that the command line selects. To
 //! see where a body panicked, run its test alone.
 //!
-//! The bodies measure other programs. On a machine with much more to do than it can, a body that failed is
-//! tried again.
+//! The bodies measure other programs on a machine that also runs other tests. One that failed is tried again.
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::num::NonZero;
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex};
 use std::thread::JoinHandle;
 
-/// How often a body is tried on a busy machine.
+/// How often a body is tried.
 const ATTEMPTS: usize = 3;
 
 /// A test: its full path and its body.
@@ -66,8 +64,8 @@ impl Batch {
         for attempt in 1.. {
             match catch_unwind(body) {
                 Ok(()) => return,
-                Err(panic) if attempt < ATTEMPTS && is_busy() => {
-                    eprintln!("again, because the machine is busy: {}", message(&*panic));
+                Err(panic) if attempt < ATTEMPTS => {
+                    eprintln!("again: {}", message(&*panic));
                 }
                 Err(panic) => resume_unwind(panic),
             }
@@ -111,14 +109,6 @@ impl Selection {
         let is_wanted = self.wanted.is_empty() || self.wanted.iter().any(|part| name.contains(part));
         is_wanted && !self.skipped.iter().any(|part| name.contains(part))
     }
-}
-
-/// Whether twice as many threads want to run as can. False where the kernel does not say.
-fn is_busy() -> bool {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: Option<f64> = load.split(' ').next().and_then(|minute| minute.parse().ok());
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    load.is_some_and(|load| load > 2.0 * cores as f64)
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

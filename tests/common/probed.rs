@@ -200,9 +200,9 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// A program of the virtual environment that `NINETABS_PROBE_VENV` names, or of `PATH`.
+/// A program of the virtual environment that `PROBE_VENV` names, or of `PATH`.
 fn python_program(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("NINETABS_PROBE_VENV").map(|venv| Path::new(&venv).join("bin"));
+    let folder = std::env::var_os("PROBE_VENV").map(|venv| Path::new(&venv).join("bin"));
     folder.map(|folder| folder.join(name)).filter(|file| file.is_file()).or_else(|| program(name))
 }
 

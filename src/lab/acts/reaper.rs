@@ -47,7 +47,7 @@ pub(super) fn expects(plan: &Plan) -> String {
         format!("{tabs} reconnect at once each time: each streams")
     };
     format!(
-        "Zombies lose their threads within {}. {turns} {}, and none misses a row or gets one twice.",
+        "Zombies lose their threads within {}. {turns} {}, and none misses or repeats a row.",
         spoken(bound(plan)),
         at_least_turns(),
     )

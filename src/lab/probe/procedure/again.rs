@@ -39,7 +39,7 @@ impl Run<'_> {
         if free.page.is_none() || free.stream.is_none() {
             return Err(Stopped::Leak);
         }
-        self.pause((self.usual_gap() * 3 / 2).min(std::time::Duration::from_secs(2)))?;
+        self.settle_down()?;
         Ok(climb.streams)
     }
 }

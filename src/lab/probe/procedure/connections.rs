@@ -293,11 +293,18 @@ impl<'a> Connections<'a> {
     pub(super) fn look_up_places(&mut self, ids: &[Id]) -> Vec<Option<WaitPlace>> {
         let address = |id: &Id| self.all.get(id).and_then(|it| it.local.or_else(|| it.line.local_addr()));
         let ours: Vec<_> = ids.iter().map(address).collect();
-        let places = place::of(self.plan.address, &ours);
-        for (id, place) in ids.iter().zip(&places) {
-            if let Some(connection) = self.all.get_mut(id) {
-                connection.place = *place;
+        let mut places = place::of(self.plan.address, &ours);
+        if places.contains(&Some(WaitPlace::Refused)) {
+            // The kernel's table is no snapshot: while it is read, rows can move past the reader.
+            places = place::of(self.plan.address, &ours);
+        }
+        for (id, place) in ids.iter().zip(&mut places) {
+            let Some(connection) = self.all.get_mut(id) else { continue };
+            // A connection that ended meanwhile waited where it was seen before.
+            if *place == Some(WaitPlace::Refused) {
+                *place = connection.place.or(*place);
             }
+            connection.place = *place;
         }
         places
     }

@@ -22,6 +22,12 @@ const SECOND_PAGE_AFTER: Duration = Duration::from_secs(5);
 /// The pause before an ask that ended is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
+/// A closed stream is usually noticed within two events, and within this time.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Slots that come back later are not waited for.
+const SETTLED_WITHIN: Duration = Duration::from_secs(8);
+
 /// Events of the fresh stream.
 const EVENTS: usize = 3;
 
@@ -130,6 +136,20 @@ impl Run<'_> {
             (connection.ticks.len() >= EVENTS || !connection.is_open()).then_some(())
         })?;
         Ok(self.net.get(id).map(|it| it.gaps_since(self.net.began())).unwrap_or_default())
+    }
+
+    /// Waits for as long as a slot of this server takes to come back, since the last stream was closed. Otherwise the next
+    /// climb, or the next run, would find one slot less.
+    pub(super) fn settle_down(&mut self) -> Flow<()> {
+        let streams = self.net.iter().filter(|(_, it)| it.has_flowed());
+        let Some(closed) = streams.filter_map(|(_, it)| it.closed.map(|(at, _)| at)).max() else {
+            return Ok(());
+        };
+        let worst =
+            self.measured.slot_returns.iter().filter(|it| !it.is_void).filter_map(|it| it.after).max();
+        let noticed = (self.usual_gap() * 2).min(NOTICED_WITHIN);
+        let until = closed + noticed.max(worst.unwrap_or_default()).min(SETTLED_WITHIN);
+        self.wait(until, |_| None::<()>).map(|_| ())
     }
 
     /// Waits until the page is answered. Returns `false` if it is not.

@@ -136,6 +136,7 @@ impl<'a> Run<'a> {
             return Err(Stopped::Leak);
         }
         self.compression()?;
+        self.settle_down()?;
         self.climb_again(climb)?;
         self.extras()
     }
