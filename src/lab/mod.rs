@@ -11,7 +11,8 @@
 //! The [`acts`] of `reproduce` use these. [`subject`] is the server under test; [`follower`] fetches its [`record`] (the
 //! [`story`] of each request, by the [`state`] of the server); [`stage`] has the verbs that acts are written in.
 //! [`claim`], [`lanes`], [`orders`], [`signs`], [`narrator`], [`picture`] and [`animation`] show the result; [`report`] and [`trace`]
-//! keep it. [`compare`] measures all fixes.
+//! keep it. [`compare`] measures all fixes. [`probe`] measures any server: how many streams it holds, and which limit
+//! stops it.
 //!
 //! Nothing in here depends on the server half. It uses sockets only, so that it works in the same way against another
 //! server.
