@@ -898,7 +898,7 @@ fn other_machines_are_answered_and_foreign_hosts_are_not() {
 #[test]
 fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
     let server = start("");
-    create_large(server.app, 5);
+    create_large(server.app, 12);
     for (last, stray) in [
         ("HTTP/1.1\r\nHost: localhost\r\nConnection: close", "\r\n"),
         ("HTTP/1.0", "GET /up HTTP/1.0\r\n\r\n"),
@@ -915,7 +915,7 @@ fn a_stray_byte_after_the_last_request_does_not_cut_a_large_answer() {
         // end the kernel has the rest, and the thread is free.
         let mut body = Vec::new();
         server.wait_for_stats("a thread that has written all", |stats| {
-            Read::by_ref(&mut client).take(100).read_to_end(&mut body).unwrap();
+            Read::by_ref(&mut client).take(4 * 1024).read_to_end(&mut body).unwrap();
             stats["busy_threads"] == 0
         });
         client.write_all(stray.as_bytes()).unwrap();
