@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use crate::common::{self, Server, get, json, open_stream, poll, wait_for};
@@ -105,8 +106,12 @@ fn a_resize_takes_its_descriptors_from_the_connections_of_clients() {
     let room = most(&server);
     // The connection of each order or question may still be open for a moment.
     let before = wait_for("a number that stays", || {
-        let (one, two) = (State::of(&server).descriptors, State::of(&server).descriptors);
-        (one == two).then_some(two)
+        let first = descriptors(&server);
+        let stays = (0..10).all(|_| {
+            thread::sleep(Duration::from_millis(30));
+            descriptors(&server) == first
+        });
+        stays.then_some(first)
     });
     assert_eq!(order(&server, "/resize?max=18").0, 200);
     assert_eq!(most(&server), room - 2 * 10, "two for each of ten connections more");
