@@ -1,0 +1,70 @@
+//! Why `serve` was not started.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ninetabs_server::StartError;
+use thiserror::Error;
+
+use crate::app::adapters::Failure;
+use crate::app::broadcaster::BroadcasterError;
+use crate::app::database::OpenError;
+use crate::app::outside_writers::WatchError;
+use crate::app::producer::ProducerError;
+use crate::app::templates::ViewsError;
+use crate::cli::descriptors;
+use crate::cli::files::FileError;
+use crate::cli::files::whole::unwritable;
+
+/// Why nothing was started: the flag, its value, and what to do.
+#[derive(Debug, Error)]
+pub enum BootError {
+    #[error("--views {}: {error}; give a folder with a copy of views/", .folder.display())]
+    Views { folder: PathBuf, error: ViewsError },
+    #[error(
+        "--db-pool {size}: the database gave only {opened} connections: {error}; give fewer (auto is one for each of --threads), or raise the limit of descriptors (ulimit -n)"
+    )]
+    DatabasePool { size: usize, opened: usize, error: Failure },
+    #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
+    Database { path: PathBuf, error: OpenError },
+    #[error("--database {}: {error}; the file is unchanged, give another path", .path.display())]
+    NoDatabase { path: PathBuf, error: FileError },
+    #[error(
+        "{flag} tcp://{address} is in use; stop the program that listens there, or give another port (0 takes a free one)"
+    )]
+    AddressInUse { flag: &'static str, address: SocketAddr },
+    #[error("{flag}: {error}")]
+    Server { flag: &'static str, error: StartError },
+    #[error(transparent)]
+    Descriptors(#[from] descriptors::TooFew),
+    #[error("cannot read random bytes for the token of the dashboard: {0}")]
+    Token(#[from] getrandom::Error),
+    #[error("--produce-every: {0}")]
+    Producer(#[from] ProducerError),
+    #[error("cannot start the broadcaster: {0}")]
+    Broadcaster(#[from] BroadcasterError),
+    #[error("cannot watch for rows of other programs: {0}")]
+    OutsideWriters(#[from] WatchError),
+    #[error("cannot write --trace {}: {}; give a path that can be written", .path.display(), unwritable(error))]
+    Trace { path: PathBuf, error: FileError },
+    #[error("cannot write --state {}: {}; give a path that can be written", .path.display(), unwritable(error))]
+    State { path: PathBuf, error: FileError },
+}
+
+impl BootError {
+    /// A server that did not start on the address of this flag.
+    pub(super) fn of_server(flag: &'static str, error: StartError) -> BootError {
+        match error {
+            StartError::AddressInUse(address) => BootError::AddressInUse { flag, address },
+            error => BootError::Server { flag, error },
+        }
+    }
+
+    /// A database that was not opened.
+    pub(super) fn of_database(path: &Path, error: OpenError) -> BootError {
+        match error {
+            OpenError::Pool { size, opened, error } => BootError::DatabasePool { size, opened, error },
+            error => BootError::Database { path: path.to_owned(), error },
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Stops the parts of `serve` in order.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{bounded, select};
+use ninetabs_server::thread_pool::Shutdown;
+use ninetabs_server::threads;
+
+use super::Running;
+use crate::control::Stop;
+
+/// The time that the control server's last responses get after everything else has ended. One of them may be the
+/// response to the order to stop.
+const CONTROL_GRACE: Duration = Duration::from_millis(500);
+
+/// The minimum time that the producer gets to end, however long the other parts of a stop took.
+const PRODUCER_GRACE: Duration = Duration::from_millis(50);
+
+/// The same for the thread that reads the database for listeners.
+const READER_GRACE: Duration = Duration::from_millis(50);
+
+impl Running {
+    /// Stops accepting, ends every stream, waits at most this long for running requests, and closes the database.
+    /// Returns `AtOnce` if an order to halt arrived in the meantime.
+    pub fn stop(&mut self, force_shutdown_after: Duration) -> Stop {
+        // The limit of a day keeps the clock from overflowing.
+        let deadline = Instant::now() + force_shutdown_after.min(Duration::from_secs(86_400));
+        self.app.stop_accepting();
+        self.beside.end("this server stops");
+        let told = self.live.stop();
+        if told > 0 {
+            log::info!("{told} streams were ended, and their clients reconnect");
+        }
+        self.broadcaster.stop(deadline);
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.shut_the_app_down(left) {
+            None => return Stop::AtOnce,
+            Some(Shutdown::Abandoned { threads }) => {
+                log::warn!(
+                    "{threads} threads were still busy after {force_shutdown_after:?}, and are abandoned"
+                );
+            }
+            Some(Shutdown::Drained | Shutdown::Forced) => {}
+        }
+        if self.await_goodbyes() == Stop::AtOnce {
+            return Stop::AtOnce;
+        }
+        self.control.shutdown(CONTROL_GRACE);
+        if let Some(producer) = self.producer.take() {
+            producer.stop(deadline.saturating_duration_since(Instant::now()).max(PRODUCER_GRACE));
+        }
+        drop(self.outside_writers.take());
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.broadcaster.await_reader(left.max(READER_GRACE));
+        self.database.close();
+        // Last, since the other parts still record events.
+        drop(self.trace.take());
+        Stop::Gracefully
+    }
+
+    /// Blocks until every listener has got its last message, or until an order to halt.
+    fn await_goodbyes(&self) -> Stop {
+        loop {
+            select! {
+                recv(self.broadcaster.ended()) -> _ => return Stop::Gracefully,
+                recv(self.stops) -> stop => match stop {
+                    Ok(Stop::Gracefully) => {}
+                    Ok(Stop::AtOnce) => return Stop::AtOnce,
+                    Err(_) => {
+                        // The channel is disconnected when all have been sent.
+                        let _ = self.broadcaster.ended().recv();
+                        return Stop::Gracefully;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Returns `None` if an order to halt arrived first.
+    fn shut_the_app_down(&self, timeout: Duration) -> Option<Shutdown> {
+        let (tell, ended) = bounded(1);
+        let app = Arc::clone(&self.app);
+        let waiter = threads::spawn("stop", move || {
+            // After a halt, the receiver is gone.
+            let _ = tell.send(app.shutdown(timeout));
+        });
+        if let Err(error) = waiter {
+            log::warn!("{error}; a halt waits for the end of the stop");
+            return Some(self.app.shutdown(timeout));
+        }
+        loop {
+            select! {
+                recv(ended) -> shutdown => return Some(shutdown.unwrap_or(Shutdown::Forced)),
+                recv(self.stops) -> stop => match stop {
+                    Ok(Stop::Gracefully) => {}
+                    Ok(Stop::AtOnce) => return None,
+                    Err(_) => return Some(ended.recv().unwrap_or(Shutdown::Forced)),
+                },
+            }
+        }
+    }
+
+    /// Ends without notice to the clients. Only the control server completes its responses, one of which answers the
+    /// order to halt.
+    pub fn halt(mut self) {
+        self.beside.end("this server stops");
+        self.control.shutdown(CONTROL_GRACE);
+        drop(self.trace.take());
+        // Its end would wait for the database.
+        mem::forget(self.producer.take());
+    }
+}
