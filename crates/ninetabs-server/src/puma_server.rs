@@ -12,6 +12,8 @@
 //! All connections end in `PumaServer::end`. A connection is closed at once only if all bytes of its client
 //! have been read and its last answer is on its way. Otherwise it lingers in the reactor.
 
+mod eviction;
+
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -39,9 +41,6 @@ const LOOKED_AT: usize = 64;
 /// How many reads a connection gets before a shutdown or an eviction closes it. Bytes that have arrived
 /// count, but a client that sends without a pause must not delay the others.
 const LAST_READS: usize = 64;
-
-/// How many connections are examined to find one that can be evicted.
-const CANDIDATES: usize = 16;
 
 /// How many connections may linger beyond `max_connections`, after they were refused or evicted.
 const MAX_REFUSED: usize = 32;
@@ -389,64 +388,6 @@ impl PumaServer {
         let mut client = self.refused(client, refusal, None);
         let may_close = client.may_close(Expected::More);
         (!may_close).then_some(client)
-    }
-
-    /// Evicts a connection. Returns false if there is none that can be evicted.
-    fn evict_one(&self) -> bool {
-        self.evict(|client| self.linger(client))
-    }
-
-    /// Closes a connection before this returns: the one that has lingered longest, or, if none lingers,
-    /// an evicted one.
-    pub fn close_one_at_once(&self) -> bool {
-        let lingering = self.reactor.get().and_then(Reactor::take_longest_lingering);
-        match lingering {
-            Some(mut client) => {
-                // Bytes that have arrived are read first, because the kernel answers unread ones with a
-                // reset.
-                let _ = client.finish_within(LAST_READS);
-                true
-            }
-            None => self.evict(drop),
-        }
-    }
-
-    /// Evicts the connection that has waited longest without a complete request. If it has to linger, it is
-    /// passed to `linger`. Returns false if there is none. A lingering connection is not in use, so it is
-    /// never evicted.
-    fn evict(&self, linger: impl FnOnce(Box<Client>)) -> bool {
-        let Some(reactor) = self.reactor.get() else { return false };
-        for _ in 0..CANDIDATES {
-            let watched = reactor.take_longest_waiting();
-            let Some(mut client) = watched.or_else(|| self.take_from_todo()) else { return false };
-            let progress = client.finish_within(LAST_READS);
-            let ended = match counted(&mut client, progress) {
-                // Its request has arrived in the meantime.
-                ReadProgress::Ready => {
-                    self.push(client);
-                    continue;
-                }
-                ReadProgress::Gone => None,
-                ReadProgress::Refused(refusal) => self.refused_at_its_end(client, refusal),
-                ReadProgress::ReadEmpty | ReadProgress::MoreToRead => {
-                    self.evicted.fetch_add(1, Ordering::Relaxed);
-                    self.dismiss(client, Refusal::TooManyConnections)
-                }
-            };
-            if let Some(client) = ended {
-                linger(client);
-            }
-            return true;
-        }
-        false
-    }
-
-    /// Takes out of todo the first client that has not sent a complete head.
-    fn take_from_todo(&self) -> Option<Box<Client>> {
-        let pool = self.pool()?;
-        let seen = pool.look_at_todo(LOOKED_AT, |client| client.glance_if_silent());
-        let silent = seen.into_iter().find_map(|mut it| it.request_line().is_none().then_some(it.subject))?;
-        pool.take_from_todo(silent)
     }
 
     /// Records the heads of unread requests in todo.

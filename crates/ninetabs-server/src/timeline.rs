@@ -10,24 +10,20 @@
 mod follow;
 mod snapshot;
 mod stretch;
+mod what;
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::mem;
-use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use follow::{Past, TimelineNews};
 pub use snapshot::{FailedWrite, Held, LiveAction, Reaped, Snapshot, Thread};
 pub use stretch::Stretch;
+pub use what::{LONGEST_TEXT, What};
 
 /// How many moments the ring holds before the oldest are forgotten.
 pub const CAPACITY: usize = 16_384;
-/// How many bytes of a request's target and of its method are kept. tiny_http does not limit them, and
-/// the ring would hold thousands of them.
-pub const LONGEST_TEXT: usize = 1_024;
 /// The maximum number of bytes of text in the ring. Ordinary targets stay far below it. A client that sends
 /// only long ones could otherwise fill 32 MB.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024 * 1024;
@@ -53,189 +49,6 @@ pub struct Subject {
     pub port: u16,
     /// The number of the request, counted from 1 by the server that reads it.
     pub request: u64,
-}
-
-/// What happened. The variants are in the order of a request's life, and then those that are about something else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
-pub enum What {
-    /// A pool thread was started.
-    Spawned,
-    /// A request was read. If `peeked`, only its head was seen, while it was queued and unread.
-    Accepted {
-        /// Its method.
-        method: Cow<'static, str>,
-        /// Its target.
-        target: Arc<str>,
-        /// Whether it was still queued and unread.
-        #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
-        peeked: bool,
-    },
-    /// The request was put into todo.
-    Queued,
-    /// A pool thread took the request out of todo.
-    Started,
-    /// The front door took the request out of todo to evict its connection. The connection is closed or
-    /// queued again.
-    Withdrawn,
-    /// The request's thread was marked IO-bound, and no longer counts against the pool.
-    MarkedIoBound,
-    /// The app registered the request as a live stream.
-    Streaming,
-    /// Bytes of the answer went to the kernel.
-    Wrote {
-        /// How many bytes, including the head.
-        bytes: u64,
-    },
-    /// A write did not return at once, because the client was not reading.
-    Blocked {
-        /// How long it waited, in microseconds.
-        us: u64,
-    },
-    /// A write failed.
-    Disconnected {
-        /// The number of the write, counted from 1.
-        write: u64,
-        /// The error that the system returned.
-        error: String,
-    },
-    /// The stream reaper, a user or a shutdown interrupted the stream.
-    Reaped {
-        /// The stream's age, in milliseconds.
-        age_ms: u64,
-        /// Why it was interrupted.
-        why: String,
-    },
-    /// The request was answered without reaching the app.
-    Rejected {
-        /// The status that was sent.
-        status: u16,
-        /// Why it was refused.
-        why: String,
-    },
-    /// The client closed while the request was queued, so it was not served.
-    Left,
-    /// The work panicked. This costs one answer, not the thread.
-    Panicked {
-        /// The text of the panic.
-        message: String,
-    },
-    /// The answer has ended, completely or cut off, or the connection has left the pool.
-    Answered {
-        /// The status that was sent.
-        status: u16,
-        /// How many bytes of the answer the kernel has taken, including the head.
-        bytes: u64,
-        /// How long the request held its thread, in microseconds.
-        duration_us: u64,
-    },
-    /// The pool thread is done with the connection, and with the last request that it took from it. A request
-    /// that has no answer by then was incomplete, and the reactor watches its connection.
-    Finished,
-    /// A pool thread ended, because of a trim or a shutdown.
-    Exited,
-    /// The client of the request has closed, as the client's owner says. The server itself notices that only
-    /// when a write fails. The thread that the client holds is not named, because it does not know.
-    ClientClosed,
-    /// The action of a stream began to run on a thread of its own. The pool thread writes its answer. These four
-    /// events have a request and no pool thread.
-    ActionBegan {
-        /// The number of the action's thread, counted separately from the pool's.
-        worker: usize,
-        /// The target of the request.
-        target: Arc<str>,
-    },
-    /// The action has written for the first time, which commits its response.
-    ActionCommitted {
-        /// The number of the action's thread.
-        worker: usize,
-    },
-    /// The answer has ended, and the action goes on without a pool thread and without a client.
-    ActionOrphaned {
-        /// The number of the action's thread.
-        worker: usize,
-    },
-    /// The action has ended.
-    ActionEnded {
-        /// The number of the action's thread.
-        worker: usize,
-    },
-    /// An order to the server was carried out. It is about no thread and no request.
-    Ordered {
-        /// The order, in a few words.
-        text: String,
-    },
-    /// An event that this version does not know, received from a newer server.
-    #[cfg_attr(feature = "serde", serde(other))]
-    Unknown,
-}
-
-impl What {
-    /// Creates the event of a request that was read. Texts longer than [`LONGEST_TEXT`] are truncated.
-    pub fn accepted(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
-        let (method, target) = (cut(method.into()), cut(target.into()));
-        What::Accepted { method, target, peeked: false }
-    }
-
-    /// Creates the event of a request that was seen in todo, unread. Texts are truncated in the same way.
-    pub fn peeked(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
-        let (method, target) = (cut(method.into()), cut(target.into()));
-        What::Accepted { method, target, peeked: true }
-    }
-}
-
-impl What {
-    /// Returns the number of the action's thread, if this is an event of an action.
-    pub fn worker(&self) -> Option<usize> {
-        match self {
-            What::ActionBegan { worker, .. }
-            | What::ActionCommitted { worker }
-            | What::ActionOrphaned { worker }
-            | What::ActionEnded { worker } => Some(*worker),
-            _ => None,
-        }
-    }
-
-    /// Truncates texts that are longer than [`LONGEST_TEXT`].
-    fn cut_texts(&mut self) {
-        if let What::Disconnected { error: text, .. }
-        | What::Reaped { why: text, .. }
-        | What::Rejected { why: text, .. }
-        | What::Panicked { message: text }
-        | What::Ordered { text } = self
-            && text.len() > LONGEST_TEXT
-        {
-            *text = cut(mem::take(text));
-        }
-        if let What::ActionBegan { target, .. } = self
-            && target.len() > LONGEST_TEXT
-        {
-            *target = cut(Arc::clone(target));
-        }
-    }
-
-    /// The total length of its texts, in bytes.
-    fn text_bytes(&self) -> usize {
-        match self {
-            What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),
-            What::Accepted { target, .. } | What::ActionBegan { target, .. } => target.len(),
-            What::Disconnected { error: text, .. }
-            | What::Reaped { why: text, .. }
-            | What::Rejected { why: text, .. }
-            | What::Panicked { message: text }
-            | What::Ordered { text } => text.len(),
-            _ => 0,
-        }
-    }
-}
-
-fn cut<T: Deref<Target = str> + From<String>>(text: T) -> T {
-    if text.len() <= LONGEST_TEXT {
-        return text;
-    }
-    let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text[..end].to_owned().into()
 }
 
 /// One entry of the record.
@@ -485,109 +298,4 @@ impl Ring {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_complete_even_if_the_requested_moment_is_forgotten() {
-        let timeline = Timeline::simulated();
-        timeline.record(Some(1), None, What::Spawned);
-        let asked_for = timeline.last_seq();
-        for _ in 0..2 * CAPACITY {
-            timeline.record(Some(2), None, What::Spawned);
-        }
-        let snapshot = timeline.snapshot_up_to(asked_for);
-        assert!(asked_for < snapshot.seq && snapshot.seq < timeline.last_seq());
-        assert_eq!(snapshot.threads.keys().collect::<Vec<_>>(), [&1, &2]);
-    }
-
-    #[test]
-    fn sequence_numbers_are_contiguous_and_a_slow_reader_learns_how_many_it_missed() {
-        let timeline = Timeline::default();
-        for _ in 0..CAPACITY + 10 {
-            timeline.record(None, None, What::Spawned);
-        }
-        let all = timeline.after(0);
-        assert_eq!(all.forgotten, 10);
-        assert_eq!(all.moments.len(), CAPACITY);
-        assert!(all.moments.windows(2).all(|w| w[0].seq + 1 == w[1].seq && w[0].at_us <= w[1].at_us));
-
-        let newest = timeline.after(all.moments[CAPACITY - 3].seq);
-        assert_eq!((newest.forgotten, newest.moments.len()), (0, 2));
-        assert!(timeline.after(u64::MAX).moments.is_empty());
-
-        let next = timeline.next_after(0, 3);
-        assert_eq!((next.forgotten, next.moments.len(), next.moments[2].seq), (10, 3, 13));
-        assert_eq!(timeline.last_seq(), CAPACITY as u64 + 10);
-    }
-
-    #[test]
-    fn the_total_length_of_texts_is_bounded() {
-        let timeline = Timeline::default();
-        for n in 0..CAPACITY {
-            let target = format!("/{n}?{}", "x".repeat(2 * LONGEST_TEXT));
-            timeline.record(None, None, What::accepted("G".repeat(LONGEST_TEXT), target));
-        }
-        let all = timeline.after(0);
-        assert_eq!(all.moments.len(), MAX_TEXT_BYTES / (2 * LONGEST_TEXT));
-        assert_eq!(all.forgotten as usize + all.moments.len(), CAPACITY);
-        timeline.record(None, None, What::Panicked { message: "é".repeat(MAX_TEXT_BYTES) });
-        let What::Panicked { message } = &timeline.after(CAPACITY as u64).moments[0].what else {
-            panic!("another moment")
-        };
-        assert_eq!(message.len(), LONGEST_TEXT);
-        // For ordinary texts, the number of moments is the limit.
-        for _ in 0..2 * CAPACITY {
-            timeline.record(None, None, What::accepted("GET", "/models/live_stream?tab=1"));
-        }
-        assert_eq!(timeline.after(0).moments.len(), CAPACITY);
-    }
-
-    #[test]
-    fn a_long_target_is_truncated_between_characters() {
-        let What::Accepted { method, target, .. } =
-            What::accepted("GET", format!("/{}", "é".repeat(LONGEST_TEXT)))
-        else {
-            panic!("another moment")
-        };
-        assert_eq!((&*method, target.len()), ("GET", LONGEST_TEXT - 1));
-    }
-
-    #[cfg(feature = "serde")]
-    #[test]
-    fn a_moment_is_serialized_as_one_flat_object() {
-        let timeline = Timeline::default();
-        let subject = Subject { connection: 7, port: 40_007, request: 1 };
-        timeline.record(Some(3), Some(subject), What::Wrote { bytes: 12 });
-        let moment = &timeline.after(0).moments[0];
-        let json = serde_json::to_value(moment).unwrap();
-        assert_eq!(json["kind"], "wrote");
-        assert_eq!((&json["bytes"], &json["request"], &json["thread"]), (&12.into(), &1.into(), &3.into()));
-        assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
-    }
-
-    #[cfg(feature = "serde")]
-    #[test]
-    fn an_order_is_an_event_without_a_thread_and_a_request() {
-        let timeline = Timeline::default();
-        timeline.record(None, None, What::Ordered { text: "é".repeat(LONGEST_TEXT) });
-        let moment = &timeline.after(0).moments[0];
-        let json = serde_json::to_value(moment).unwrap();
-        let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(keys, ["at_us", "kind", "seq", "text"]);
-        assert_eq!((&json["kind"], json["text"].as_str().unwrap().len()), (&"ordered".into(), LONGEST_TEXT));
-        assert_eq!(&serde_json::from_value::<Moment>(json).unwrap(), moment);
-        // No thread has done anything, and nothing waits.
-        let snapshot = timeline.snapshot();
-        assert!(snapshot.seq == 1 && snapshot.threads.is_empty() && snapshot.todo.is_empty());
-    }
-
-    #[cfg(feature = "serde")]
-    #[test]
-    fn an_event_of_a_newer_server_is_read_as_unknown() {
-        let json = r#"{"seq":1,"at_us":2,"connection":3,"request":4,"kind":"teleported","to":"elsewhere"}"#;
-        let moment: Moment = serde_json::from_str(json).unwrap();
-        assert_eq!(moment.what, What::Unknown);
-        assert_eq!(moment.subject, Some(Subject { connection: 3, port: 0, request: 4 }));
-    }
-}
+mod tests;

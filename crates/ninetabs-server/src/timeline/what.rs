@@ -1,0 +1,195 @@
+//! What an event says.
+//!
+//! Texts come from clients, so their length is bounded here for every way to record an event.
+
+use std::borrow::Cow;
+use std::mem;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// How many bytes of a request's target and of its method are kept. tiny_http does not limit them, and
+/// the ring would hold thousands of them.
+pub const LONGEST_TEXT: usize = 1_024;
+
+/// What happened. The variants are in the order of a request's life, and then those that are about something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "snake_case"))]
+pub enum What {
+    /// A pool thread was started.
+    Spawned,
+    /// A request was read. If `peeked`, only its head was seen, while it was queued and unread.
+    Accepted {
+        /// Its method.
+        method: Cow<'static, str>,
+        /// Its target.
+        target: Arc<str>,
+        /// Whether it was still queued and unread.
+        #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "std::ops::Not::not"))]
+        peeked: bool,
+    },
+    /// The request was put into todo.
+    Queued,
+    /// A pool thread took the request out of todo.
+    Started,
+    /// The front door took the request out of todo to evict its connection. The connection is closed or
+    /// queued again.
+    Withdrawn,
+    /// The request's thread was marked IO-bound, and no longer counts against the pool.
+    MarkedIoBound,
+    /// The app registered the request as a live stream.
+    Streaming,
+    /// Bytes of the answer went to the kernel.
+    Wrote {
+        /// How many bytes, including the head.
+        bytes: u64,
+    },
+    /// A write did not return at once, because the client was not reading.
+    Blocked {
+        /// How long it waited, in microseconds.
+        us: u64,
+    },
+    /// A write failed.
+    Disconnected {
+        /// The number of the write, counted from 1.
+        write: u64,
+        /// The error that the system returned.
+        error: String,
+    },
+    /// The stream reaper, a user or a shutdown interrupted the stream.
+    Reaped {
+        /// The stream's age, in milliseconds.
+        age_ms: u64,
+        /// Why it was interrupted.
+        why: String,
+    },
+    /// The request was answered without reaching the app.
+    Rejected {
+        /// The status that was sent.
+        status: u16,
+        /// Why it was refused.
+        why: String,
+    },
+    /// The client closed while the request was queued, so it was not served.
+    Left,
+    /// The work panicked. This costs one answer, not the thread.
+    Panicked {
+        /// The text of the panic.
+        message: String,
+    },
+    /// The answer has ended, completely or cut off, or the connection has left the pool.
+    Answered {
+        /// The status that was sent.
+        status: u16,
+        /// How many bytes of the answer the kernel has taken, including the head.
+        bytes: u64,
+        /// How long the request held its thread, in microseconds.
+        duration_us: u64,
+    },
+    /// The pool thread is done with the connection, and with the last request that it took from it. A request
+    /// that has no answer by then was incomplete, and the reactor watches its connection.
+    Finished,
+    /// A pool thread ended, because of a trim or a shutdown.
+    Exited,
+    /// The client of the request has closed, as the client's owner says. The server itself notices that only
+    /// when a write fails. The thread that the client holds is not named, because it does not know.
+    ClientClosed,
+    /// The action of a stream began to run on a thread of its own. The pool thread writes its answer. These four
+    /// events have a request and no pool thread.
+    ActionBegan {
+        /// The number of the action's thread, counted separately from the pool's.
+        worker: usize,
+        /// The target of the request.
+        target: Arc<str>,
+    },
+    /// The action has written for the first time, which commits its response.
+    ActionCommitted {
+        /// The number of the action's thread.
+        worker: usize,
+    },
+    /// The answer has ended, and the action goes on without a pool thread and without a client.
+    ActionOrphaned {
+        /// The number of the action's thread.
+        worker: usize,
+    },
+    /// The action has ended.
+    ActionEnded {
+        /// The number of the action's thread.
+        worker: usize,
+    },
+    /// An order to the server was carried out. It is about no thread and no request.
+    Ordered {
+        /// The order, in a few words.
+        text: String,
+    },
+    /// An event that this version does not know, received from a newer server.
+    #[cfg_attr(feature = "serde", serde(other))]
+    Unknown,
+}
+
+impl What {
+    /// Creates the event of a request that was read. Texts longer than [`LONGEST_TEXT`] are truncated.
+    pub fn accepted(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
+        let (method, target) = (cut(method.into()), cut(target.into()));
+        What::Accepted { method, target, peeked: false }
+    }
+
+    /// Creates the event of a request that was seen in todo, unread. Texts are truncated in the same way.
+    pub fn peeked(method: impl Into<Cow<'static, str>>, target: impl Into<Arc<str>>) -> What {
+        let (method, target) = (cut(method.into()), cut(target.into()));
+        What::Accepted { method, target, peeked: true }
+    }
+}
+
+impl What {
+    /// Returns the number of the action's thread, if this is an event of an action.
+    pub fn worker(&self) -> Option<usize> {
+        match self {
+            What::ActionBegan { worker, .. }
+            | What::ActionCommitted { worker }
+            | What::ActionOrphaned { worker }
+            | What::ActionEnded { worker } => Some(*worker),
+            _ => None,
+        }
+    }
+
+    /// Truncates texts that are longer than [`LONGEST_TEXT`].
+    pub(super) fn cut_texts(&mut self) {
+        if let What::Disconnected { error: text, .. }
+        | What::Reaped { why: text, .. }
+        | What::Rejected { why: text, .. }
+        | What::Panicked { message: text }
+        | What::Ordered { text } = self
+            && text.len() > LONGEST_TEXT
+        {
+            *text = cut(mem::take(text));
+        }
+        if let What::ActionBegan { target, .. } = self
+            && target.len() > LONGEST_TEXT
+        {
+            *target = cut(Arc::clone(target));
+        }
+    }
+
+    /// The total length of its texts, in bytes.
+    pub(super) fn text_bytes(&self) -> usize {
+        match self {
+            What::Accepted { method: Cow::Owned(method), target, .. } => method.len() + target.len(),
+            What::Accepted { target, .. } | What::ActionBegan { target, .. } => target.len(),
+            What::Disconnected { error: text, .. }
+            | What::Reaped { why: text, .. }
+            | What::Rejected { why: text, .. }
+            | What::Panicked { message: text }
+            | What::Ordered { text } => text.len(),
+            _ => 0,
+        }
+    }
+}
+
+fn cut<T: Deref<Target = str> + From<String>>(text: T) -> T {
+    if text.len() <= LONGEST_TEXT {
+        return text;
+    }
+    let end = (0..=LONGEST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text[..end].to_owned().into()
+}
