@@ -200,7 +200,7 @@ impl Browser {
     }
 
     /// Makes a tab prefer reduced motion, until `prefer` is called. A wall then draws its picture once per second and
-    /// marks new rows without fading, which takes less than half the processor time of the other way.
+    /// marks new rows without fading, which costs less.
     pub fn calm(&self, tab: &Tab) {
         let motion = json!({ "name": "prefers-reduced-motion", "value": "reduce" });
         self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": [motion] }));
