@@ -36,7 +36,7 @@ impl fmt::Debug for Started {
 }
 
 impl RunningServers {
-    /// Sets the facts. Later calls have no effect.
+    /// Sets the facts. Later calls are ignored.
     pub fn set(&self, started: Started) {
         let _ = self.0.set(started);
     }

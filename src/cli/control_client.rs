@@ -20,7 +20,7 @@ use crate::lab::http::{Connection, HttpError, Options};
 pub enum ControlUrl {
     /// `tcp://HOST:PORT`.
     Tcp { host: String, port: u16 },
-    /// `unix://PATH`; `unix://@NAME` is an abstract socket, which has no file.
+    /// `unix://PATH`; `unix://@NAME` is an abstract socket, which is not a file.
     Unix(String),
 }
 

@@ -29,7 +29,7 @@ impl PumaCommand {
             "phased-restart" => PumaCommand::Unavailable("phased_restart"),
             "refork" => PumaCommand::Unavailable("refork"),
             "reload-worker-directory" => PumaCommand::Unavailable("reload_worker_directory"),
-            // This server has no garbage collector, so it has no numbers for one.
+            // This program runs without a garbage collector, so numbers of one do not exist.
             "gc" => PumaCommand::Unavailable("gc"),
             "gc-stats" => PumaCommand::Unavailable("gc-stats"),
             _ => return None,

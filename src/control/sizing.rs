@@ -41,7 +41,7 @@ pub struct Growth {
     pub room: RoomFor,
 }
 
-/// See [`Growth::room`].
+/// The type of [`Growth::room`].
 pub type RoomFor = Box<dyn Fn(usize) -> Result<usize, String> + Send + Sync>;
 
 pub(super) struct Sizing {

@@ -67,7 +67,7 @@ struct ConnectionsJson {
     open: Option<usize>,
     /// Maximum number of connections; null on tiny-http, which does not limit them.
     max: Option<usize>,
-    /// Connections without a complete request that were closed to make room for others, since the start.
+    /// Connections without a complete request that were closed because others needed their place, since the start.
     evicted: u64,
     /// Bytes of answers that threads are writing and that the kernel has not taken yet.
     unsent_bytes: u64,

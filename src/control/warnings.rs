@@ -147,7 +147,7 @@ fn write_blocked(seen: &WarningInput<'_>) -> Option<Warning> {
     warning(text, "Lower --write-timeout, or set --max-stream-age.")
 }
 
-/// Puma has no number that shows them.
+/// No number of Puma shows them.
 fn orphaned_actions(seen: &WarningInput<'_>) -> Option<Warning> {
     let orphaned = seen.snapshot.actions.values().filter(|action| action.orphaned_us.is_some());
     let lasting =
@@ -160,7 +160,7 @@ fn orphaned_actions(seen: &WarningInput<'_>) -> Option<Warning> {
     warning(text, "Set --max-stream-age, and HTTP/1.1 in the proxy.")
 }
 
-/// The page knows which of its frames have no connection, and the record whether six are in use.
+/// The page knows which of its frames lack a connection, and the record whether six are in use.
 fn in_the_browser(seen: &WarningInput<'_>) -> Option<Warning> {
     let holds = seen.snapshot.threads.values().filter_map(|thread| thread.holds.as_deref());
     let in_use = holds.chain(seen.snapshot.todo.iter().map(|held| &**held)).count();

@@ -7,7 +7,7 @@
 //!
 //! Four things differ from Rails. The memory for a stalled reader is bounded, and the reader is cut off;
 //! Action Cable keeps everything in memory forever. A subscription may have a parameter `since`, the last
-//! model that it has; Action Cable has no ids and replays nothing, so a client that reconnects has missed all
+//! model that it has; Action Cable knows no ids and replays nothing, so a client that reconnects has missed all
 //! messages in between. A second subscription with the same identifier is confirmed again; Rails up to 8.0
 //! does not answer, and its own client then repeats it twice per second forever. The times of pings differ
 //! between clients.
@@ -222,7 +222,7 @@ impl CableClient {
                 self.tell(&CableAnswer { identifier: &identifier, kind: "confirm_subscription" });
             }
             ("unsubscribe", Some(place)) => drop(self.subscriptions.remove(place)),
-            // The channel has no actions.
+            // The channel does not define actions.
             _ => log::debug!("cable: a client's command {command} is ignored"),
         }
     }

@@ -334,7 +334,7 @@ impl Fixes {
             takes_addresses => started.is_some(),
             tabs => tabs(request),
         };
-        // Without random bytes there is no nonce here; `page` then fails to draw one as well, and logs it.
+        // Without random bytes this is `None`; `page` then fails to draw a nonce as well, and logs it.
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy(request) };

@@ -4,7 +4,7 @@
 //! and a pool thread holds each until its response ends. That is enough to show nine tabs on eight threads. It has these
 //! costs, most of which cannot be avoided from outside tiny_http:
 //!
-//! - A request head has no size limit, and each connection, even an idle one, uses a thread and two descriptors. The
+//! - The size of a request head is not limited, and each connection, even an idle one, uses a thread and two descriptors. The
 //!   server therefore **binds to loopback only**.
 //! - Dropping a request allocates its declared length at once, and a large one aborts the process. A request that
 //!   declares an unwanted body (over 1 KiB, or of unknown length), or one over `max_body_bytes`, is therefore answered

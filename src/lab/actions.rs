@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(seen, [(1, 1, 10, Some(30), None), (2, 2, 20, None, Some(40)), (2, 3, 50, None, None)]);
         assert!(actions.all().all(|it| it.name == "ab"));
 
-        // What follows is missed, except for the state.
+        // The events that follow are missed. The state is not.
         say(1, What::ActionEnded { worker: 1 });
         say(4, began(1));
         let state = timeline.snapshot().actions;

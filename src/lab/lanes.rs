@@ -216,7 +216,7 @@ pub fn draw(record: &Record, from_us: u64, to_us: u64, columns: usize) -> Vec<La
     lanes.into_values().chain(actions).chain([queue(record, &scale, to_us)]).collect()
 }
 
-/// The lanes of the threads of actions. They are below the pool's, and have no lane while they are idle.
+/// The lanes of the threads of actions. They are below the pool's. An idle thread is left out.
 fn actions(record: &Record, scale: &Scale, to_us: u64) -> impl Iterator<Item = Lane> {
     let mut lanes: BTreeMap<usize, Lane> = BTreeMap::new();
     for story in record.actions.all() {

@@ -412,7 +412,7 @@ fn legend_height(legend: &[LegendEntry]) -> usize {
     legend.last().map_or(0, |entry| entry.row) * LEGEND_ROW
 }
 
-/// A shape in the template, and its word.
+/// A shape in the template, and the word for it.
 type Sign = (&'static str, &'static str);
 
 const ALL_SIGNS: [Sign; 11] = [

@@ -57,7 +57,7 @@ pub enum BodyFraming {
     /// The body is sent in chunks.
     Chunked {
         /// Whether another request may follow. It may not if a length was given as well, nor in HTTP/1.0,
-        /// which has no chunks: a proxy in between may see another end of the body.
+        /// which does not know chunks: a proxy in between may see another end of the body.
         may_be_followed: bool,
     },
 }

@@ -171,7 +171,7 @@ fn replace(place: &FilePlace, bytes: &[u8], access: Access) -> Result<FileId, Fi
 
 /// Whether writing in place is still possible after this error: a file is mounted on the path, or the
 /// folder is read-only or belongs to another user. The check uses the error's kind, because the error
-/// of a temporary file has no code.
+/// of a temporary file comes without a code.
 fn cannot_be_replaced(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -21,7 +21,7 @@ pub struct StatsAnswer {
     pub connections: Option<ConnectionsAnswer>,
     /// Only from a ninetabs, the most serious first.
     pub warnings: Vec<WarningAnswer>,
-    /// The workers of a cluster, which has no numbers except theirs.
+    /// The workers of a cluster. It reports only their numbers.
     pub worker_status: Option<Vec<WorkerAnswer>>,
 }
 

@@ -32,7 +32,7 @@ fn lines(text: &str, width: u16) -> Vec<String> {
 
 impl Canvas<'_> {
     /// Draws the warnings below the numbers, and returns the first row below them. The remedies are left out if
-    /// they would take the space of the lanes, and so are warnings for which there is no row.
+    /// they would take the space of the lanes, and so are warnings that find no row.
     pub fn warnings(&mut self, view: &TopView, bottom: u16) -> u16 {
         let width = self.area.width;
         let room = usize::from(bottom.saturating_sub(HEAD)).saturating_sub(REST);

@@ -1,6 +1,6 @@
 //! Reads and refuses requests of tiny_http by the rules of Puma's front.
 //!
-//! tiny_http has no rules for methods, targets, hosts and transfer codings of its own.
+//! tiny_http itself does not check methods, targets, hosts and transfer codings.
 
 use std::io::{Read, Write};
 use std::mem;

@@ -12,7 +12,7 @@ use crate::lab::visitors::{self, VisitError, Visitor};
 use crate::lab::zombies::Zombie;
 
 pub(super) fn title(plan: &Plan) -> String {
-    format!("Zombies: {} held by nobody", count(plan.most_threads(), "thread"))
+    format!("Zombies: {} held for clients that left", count(plan.most_threads(), "thread"))
 }
 
 pub(super) fn heading(plan: &Plan) -> String {

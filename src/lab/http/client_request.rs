@@ -32,7 +32,7 @@ pub fn replace_fields<N: Into<Cow<'static, str>>>(
 /// Why the text of a header field cannot be used. No message repeats the value, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
-    /// The text has no colon.
+    /// The text lacks a colon.
     #[error("a header needs a colon; give 'Name: value'")]
     NoColon,
     /// The name is not a token of RFC 9110.
@@ -75,7 +75,7 @@ pub enum RequestVersion {
 /// A request, apart from its URL.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRequest {
-    /// The method; `GET` if empty. `HEAD` and `CONNECT` are refused, because their answers have no body.
+    /// The method; `GET` if empty. `HEAD` and `CONNECT` are refused, because their answers come without a body.
     pub method: Cow<'static, str>,
     /// Sent in this order, after `Host`, unless it is among them.
     pub headers: Vec<Field>,
@@ -118,7 +118,7 @@ impl ClientRequest {
     }
 }
 
-/// Refuses a method that is not a token, and one whose answer has no body.
+/// Refuses a method that is not a token, and one whose answer comes without a body.
 pub fn check_method(method: &str) -> Result<(), HttpError> {
     let bad = |why| Err(HttpError::BadMethod { method: method.to_owned(), why });
     match method {

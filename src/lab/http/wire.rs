@@ -49,7 +49,7 @@ impl Closer {
         }
     }
 
-    /// The local address, also while the connection is being made. `None` before that, and once it is gone.
+    /// The local address, from the first attempt to connect until the connection is gone. `None` otherwise.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         let address = self.0.upgrade()?.socket.local_addr().ok()?.as_socket()?;
         (address.port() != 0).then_some(address)

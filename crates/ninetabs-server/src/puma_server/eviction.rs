@@ -1,4 +1,4 @@
-//! Eviction: which connection has to make room for a new one.
+//! Eviction: which connection is closed when a new one needs its place.
 //!
 //! A connection with a complete request is never evicted, nor one that a pool thread or the app holds.
 

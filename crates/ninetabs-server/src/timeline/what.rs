@@ -87,7 +87,7 @@ pub enum What {
         duration_us: u64,
     },
     /// The pool thread is done with the connection, and with the last request that it took from it. A request
-    /// that has no answer by then was incomplete, and the reactor watches its connection.
+    /// without an answer by then was incomplete, and the reactor watches its connection.
     Finished,
     /// A pool thread ended, because of a trim or a shutdown.
     Exited,

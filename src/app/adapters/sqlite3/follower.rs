@@ -106,7 +106,7 @@ mod tests {
         theirs.add("theirs");
         look();
         let first = database.table();
-        // The other database first has more ids, and then has no number, so that one must be drawn.
+        // The other database first has more ids, and then lacks a number, so that one must be drawn.
         for word in [7, 0] {
             let before = database.table();
             theirs.execute(&format!("PRAGMA user_version = {word}"));
