@@ -57,12 +57,15 @@ pub enum StreamError {
 
 /// An open stream. It is closed when its action returns, if not before.
 pub struct Stream<'a> {
+    // Dropped before the end of the queue, with which the pool thread ends the answer. An interrupt can therefore
+    // reach neither the next answer on the connection nor the next request of the thread, and a client that has
+    // read its answer and asks again does not count twice.
+    membership: Membership,
     writes_to: WritesTo<'a>,
     streams: &'a Arc<Streams>,
     last_event_id: Option<Cow<'a, str>>,
     /// The number of the action's own thread. `None` on a pool thread.
     own_thread: Option<usize>,
-    membership: Membership,
     /// `None` in the bare dialect.
     said: Option<Preamble>,
     state: StreamState,

@@ -334,7 +334,42 @@ impl Drop for Membership {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
+    use crate::answer_writer::{AnswerWriter, Transport};
+    use crate::live_queue::live_queue;
+    use crate::stream::{Dialect, OwnThread, Stream};
+
+    #[test]
+    fn a_stream_on_a_thread_of_its_own_is_closed_before_its_answer_can_end() {
+        let timeline = Arc::<Timeline>::default();
+        let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::clone(&timeline)));
+        let subject = Subject { connection: 1, port: 1, request: 1 };
+        let (queue, chunks) = live_queue(&Arc::<AtomicU64>::default());
+        let membership = streams.enter(subject, 1, Cutter::default());
+        let own = OwnThread { number: 1, queue, membership, last_event_id: None };
+        let writer = Transport::Writer(Box::new(std::io::sink()));
+        let mut connection =
+            AnswerWriter::new(writer, subject, 1, timeline, Arc::default(), Duration::from_secs(60));
+        let mut stream = Stream::open_on_own_thread(&streams, own, Dialect::Bare);
+        stream.close();
+        let (tell, told) = bounded(1);
+        std::thread::scope(|scope| {
+            // The entry of the stream cannot be removed.
+            let held = streams.state();
+            scope.spawn(|| drop(stream));
+            scope.spawn(move || {
+                chunks.drain(&mut connection, || ());
+                tell.send(()).unwrap();
+            });
+            // Otherwise an interrupt of this stream could cut the next answer on the connection.
+            assert!(told.recv_timeout(Duration::from_millis(200)).is_err(), "the answer ended first");
+            drop(held);
+            told.recv_timeout(Duration::from_secs(60)).unwrap();
+        });
+        assert_eq!(streams.stats().open, 0);
+    }
 
     #[test]
     fn the_reaper_survives_any_maximum_age_and_any_jitter() {
