@@ -13,7 +13,8 @@ Object.assign(Record.prototype, {
       this.beginAction(worker, moment, at);
     }
     const action = this.actions.get(worker);
-    if (!action) {
+    // The pool thread records the commit, and the action may have ended by then.
+    if (!action || action.story.request !== moment.request) {
       return;
     }
     this.describe(moment, action.story);

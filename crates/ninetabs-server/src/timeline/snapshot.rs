@@ -197,7 +197,9 @@ impl Snapshot {
                 actions.insert(*worker, began);
             }
             What::ActionCommitted { worker } => {
-                if let Some(action) = actions.get_mut(worker) {
+                // The pool thread records it, and the action may have ended by then.
+                let is_it = |action: &&mut LiveAction| action.subject == subject;
+                if let Some(action) = actions.get_mut(worker).filter(is_it) {
                     action.committed_us = Some(at_us);
                 }
             }

@@ -20,6 +20,23 @@ fn a_request_queued_again_stays_in_todo_when_its_first_thread_finishes() {
 }
 
 #[test]
+fn a_commit_that_is_recorded_late_is_not_that_of_the_next_action_on_the_thread() {
+    let timeline = Timeline::simulated();
+    let say = |request, what| {
+        timeline.record(None, Some(Subject { connection: 1, port: 9, request }), what);
+    };
+    let began = || What::ActionBegan { worker: 1, target: "/".into() };
+    say(1, began());
+    say(1, What::ActionEnded { worker: 1 });
+    say(2, began());
+    // The pool thread of the first action records it.
+    say(1, What::ActionCommitted { worker: 1 });
+    assert_eq!(timeline.snapshot().actions[&1].committed_us, None);
+    say(2, What::ActionCommitted { worker: 1 });
+    assert_eq!(timeline.snapshot().actions[&1].committed_us, Some(0));
+}
+
+#[test]
 fn a_request_that_was_peeked_at_too_late_is_not_in_todo() {
     let timeline = Timeline::simulated();
     let subject = Subject { connection: 1, port: 9, request: 1 };
