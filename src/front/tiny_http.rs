@@ -232,11 +232,15 @@ impl TinyHttpServer {
         self.trim.stop();
     }
 
-    /// Stops accepting, ends the streams, and serves queued requests. Blocks for at most `timeout`.
+    /// Stops accepting, ends the streams, serves queued requests, and waits for the actions that go on without a
+    /// client. Blocks for at most `timeout`.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
+        let began = Instant::now();
         self.stop_accepting();
         self.serving.streams().stop();
-        self.pool.shutdown(Some(timeout), Duration::ZERO)
+        let shutdown = self.pool.shutdown(Some(timeout), Duration::ZERO);
+        self.serving.await_actions(timeout.saturating_sub(began.elapsed()));
+        shutdown
     }
 }
 
@@ -366,5 +370,50 @@ fn process(
             timeline.record(Some(processor.number()), Some(subject), what);
             reading::refuse(request, refusal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::thread;
+
+    use ninetabs_server::streams::StreamSettings;
+    use ninetabs_server::{Event, Request, Response};
+
+    use super::*;
+
+    #[test]
+    fn a_shutdown_waits_for_actions_that_go_on_without_a_client() {
+        let (finish, finished) = bounded::<()>(0);
+        let app = move |_: &Request| {
+            let finished = finished.clone();
+            Response::events(move |stream| {
+                stream.send(Event::data("x"))?;
+                // Like a query, this does not end with the stream.
+                let _ = finished.recv();
+                Ok(())
+            })
+        };
+        let settings = TinyHttpSettings {
+            actions_on: ActionsOn::OwnThread,
+            ..TinyHttpSettings::new(([127, 0, 0, 1], 0).into())
+        };
+        let timeline = Arc::<Timeline>::default();
+        let streams = Arc::new(Streams::new(&StreamSettings::default(), Arc::clone(&timeline)));
+        let server = TinyHttpServer::start(&settings, streams, timeline, Arc::new(app)).unwrap();
+        let mut client = TcpStream::connect(server.addr()).unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap();
+        thread::scope(|scope| {
+            let shutdown = scope.spawn(|| server.shutdown(Duration::from_secs(60)));
+            thread::sleep(Duration::from_millis(300));
+            let has_ended = shutdown.is_finished();
+            drop(finish);
+            shutdown.join().unwrap();
+            assert!(!has_ended, "an action was still running");
+        });
+        assert_eq!(server.glance().action_threads.unwrap().running, 0);
     }
 }
