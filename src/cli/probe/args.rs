@@ -12,11 +12,8 @@ use super::super::duration;
 use super::super::values::{self, OrNoToken, SecretToken};
 use super::mistake::ProbeMistake;
 use crate::lab::probe::findings::FindingKind;
-use crate::lab::probe::plan::{DEFAULT_TABS, TABS};
+use crate::lab::probe::plan::{DEFAULT_TABS, LONGEST_PATIENCE, TABS};
 use crate::lab::probe::thresholds::Thresholds;
-
-/// The longest `--patience`.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(3600);
 
 pub(in super::super) const EXAMPLES: &str = "\
 It opens the stream at URL in one tab after another, as browser tabs would, and

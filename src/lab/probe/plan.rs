@@ -11,6 +11,9 @@ pub const DEFAULT_TABS: usize = 40;
 /// What `--tabs` accepts.
 pub const TABS: std::ops::RangeInclusive<usize> = 2..=1000;
 
+/// The longest `--patience`.
+pub const LONGEST_PATIENCE: Duration = Duration::from_secs(3600);
+
 /// How long the first tab and waiting tabs are watched, unless `--patience` says otherwise.
 pub const WAITING_PATIENCE: Duration = Duration::from_secs(12);
 

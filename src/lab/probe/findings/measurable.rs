@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::measured::{Measured, SharedStream, Stopped};
+use super::super::plan::LONGEST_PATIENCE;
 use super::Findings;
 use super::evidence::{count, time};
 use super::facts::Facts;
@@ -103,7 +104,20 @@ pub(super) fn cached_stream(measured: &Measured) -> Option<SharedStream> {
     (has_all && is_cached).then_some(shared)
 }
 
-/// Five times the patience, at least a minute, in whole seconds.
+/// Five times the patience, at least a minute and at most what the command accepts, in whole seconds.
 fn proposed(patience: Duration) -> u64 {
-    (patience.as_secs() * 5).max(60)
+    (patience.as_secs() * 5).clamp(60, LONGEST_PATIENCE.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proposed_patience_is_one_that_the_command_accepts() {
+        for (given, then) in [(1, 60), (12, 60), (60, 300), (1000, 3600), (3600, 3600)] {
+            assert_eq!(proposed(Duration::from_secs(given)), then);
+        }
+        assert_eq!(LONGEST_PATIENCE, Duration::from_secs(3600));
+    }
 }

@@ -177,7 +177,8 @@ impl Teller<'_> {
 /// How an attempt to connect ended.
 fn connect_end(error: HttpError) -> End {
     match &error {
-        HttpError::Certificate { .. } => End::Certificate(error.to_string()),
+        // The message of the run names the server and the flag.
+        HttpError::Certificate { why, .. } => End::Certificate(why.clone()),
         HttpError::Connect { source, .. } if is_own_limit(source) => End::OwnLimit(source.to_string()),
         HttpError::Reset { .. } => End::Reset,
         HttpError::NoAnswer => End::Closed,
@@ -222,5 +223,14 @@ mod tests {
             assert!(matches!(failed(errno.raw_os_error()), End::OwnLimit(_)), "{errno}");
         }
         assert!(matches!(failed(Errno::NETUNREACH.raw_os_error()), End::NotConnected(_)));
+    }
+
+    #[test]
+    fn a_refused_certificate_is_explained_once() {
+        let (to, why) = ("x".to_owned(), "it has expired".to_owned());
+        assert_eq!(
+            connect_end(HttpError::Certificate { to, why }),
+            End::Certificate("it has expired".to_owned())
+        );
     }
 }

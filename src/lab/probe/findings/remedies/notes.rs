@@ -105,7 +105,7 @@ pub(in super::super) fn slot_return() -> String {
 pub(in super::super) fn leak(recognized: &Recognized) -> String {
     let restart = match recognized.product {
         Some(Puma) => "Restart the server now (pumactl restart).",
-        Some(Ninetabs) => "Restart the server now (ninetabs ctl restart).",
+        Some(Ninetabs) => "Restart the server now (ninetabs ctl stop, then serve).",
         Some(Gunicorn) => "Restart the workers now (kill -HUP).",
         Some(PhpFpm) => "Restart PHP-FPM now.",
         _ => "Restart the server now.",
@@ -119,7 +119,7 @@ pub(in super::super) fn zombies(recognized: &Recognized) -> String {
     match recognized.product {
         Some(Nginx) => "Set send_timeout and a maximum age for streams.",
         Some(HaProxy) => "Set timeout client and a maximum age for streams.",
-        Some(Ninetabs) => "Set --max-stream-age: nothing else ends a write that blocks.",
+        Some(Ninetabs) => "Set --max-stream-age: a write blocks, and --write-timeout counts, only once the kernel's buffers are full.",
         _ => "Set a write timeout and a maximum age for streams.",
     }
     .to_owned()
@@ -144,4 +144,21 @@ pub(in super::super) fn several_queues(recognized: &Recognized) -> String {
 pub(in super::super) fn stats_disagree(program: &str) -> String {
     let program = if program.is_empty() { "the server" } else { program };
     format!("The limit is not {program}'s pool of threads: it lies behind or before it. See the limit.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::super::measured::{Measured, ProbeTarget};
+    use super::*;
+
+    #[test]
+    fn the_remedies_for_ninetabs_name_what_it_has() {
+        let target = ProbeTarget { server: Some("ninetabs".to_owned()), ..ProbeTarget::default() };
+        let ninetabs = Recognized::of(&Measured { target, ..Measured::default() });
+        // It answers 404 to an order to restart.
+        assert!(!leak(&ninetabs).contains("ctl restart"), "{}", leak(&ninetabs));
+        assert!(leak(&ninetabs).contains("ninetabs ctl stop"), "{}", leak(&ninetabs));
+        // Its write timeout ends a blocked write as well.
+        assert!(!zombies(&ninetabs).contains("nothing else"), "{}", zombies(&ninetabs));
+    }
 }
