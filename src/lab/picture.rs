@@ -245,8 +245,10 @@ fn stay(
     for (from_us, until_us) in &story.blocked_us {
         shapes.hatching.extend(scale.bar(*from_us, *until_us).map(|(x, width)| stripes(x, width, top)));
     }
-    if let Some(closed_us) = story.closed_us.filter(|closed_us| *closed_us < until_us) {
-        hollow(shapes, story, top, scale.bar(closed_us.max(from_us), until_us)?, scale, least_gap);
+    let gone = story.closed_us.filter(|closed_us| *closed_us < until_us);
+    // The client may have closed after the end of the picture.
+    if let Some(bar) = gone.and_then(|closed_us| scale.bar(closed_us.max(from_us), until_us)) {
+        hollow(shapes, story, top, bar, scale, least_gap);
     }
     if let Some(x) = story.reaped_us.and_then(|at_us| scale.x(at_us)) {
         shapes.reaped.add('R', x, top + 12);
@@ -575,6 +577,16 @@ mod tests {
         scene.record.client_closed(40_002, 6_000_000);
         let picture = svg("", &scene).unwrap();
         assert!(picture.contains("tab 2 closed, client gone") && has(&scene, "client gone"), "{picture}");
+    }
+
+    #[test]
+    fn a_stream_whose_client_closes_after_the_picture_keeps_its_name() {
+        let mut scene = spread();
+        scene.record.client_closed(40_002, 6_000_000);
+        scene.record.stories.get_mut(&2).unwrap().finished_us = Some(8_000_000);
+        let look = PictureLook { until_us: Some(5_000_000), ..PictureLook::default() };
+        let picture = draw(&scene, &look).unwrap();
+        assert!(picture.contains(">tab 2</text>") && !picture.contains("client gone"), "{picture}");
     }
 
     #[test]
