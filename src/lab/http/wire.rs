@@ -13,6 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ClientConnection, StreamOwned};
 use socket2::Socket;
 
+/// The shortest timeout that a socket can have.
+const SHORTEST_WAIT: Duration = Duration::from_micros(1);
+
 /// The socket, as its wire and the closers share it.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -85,7 +88,8 @@ impl PlainWire {
     fn time_left(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else { return Ok(None) };
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+        // The kernel counts in microseconds, and takes 0 for no timeout.
+        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left.max(SHORTEST_WAIT))) }
     }
 
     fn is_over(&self) -> bool {
@@ -200,6 +204,27 @@ impl Write for Wire {
         match self {
             Wire::Plain(wire) => wire.flush(),
             Wire::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_is_less_than_a_microsecond_away_still_limits_the_wait() {
+        let line = Line::new(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+        let mut wire = PlainWire::new(Arc::clone(&line), None);
+        for _ in 0..200_000 {
+            wire.deadline = Some(Instant::now() + Duration::from_nanos(900));
+            // It is not connected, so neither waits.
+            let read = wire.read(&mut [0]).unwrap_err();
+            if read.kind() != ErrorKind::TimedOut {
+                assert_ne!(line.socket.read_timeout().unwrap(), None);
+            }
         }
     }
 }
