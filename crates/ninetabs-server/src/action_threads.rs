@@ -43,7 +43,7 @@ pub struct ActionThreadStats {
 pub struct ActionThreadView {
     /// Its number, counted from 1. A new thread gets the lowest free number.
     pub number: usize,
-    /// Its name, as the operating system shows it.
+    /// Its name, of which Linux shows the first 15 bytes.
     pub name: String,
     /// The action that it runs, or `None` while it is idle.
     pub action: Option<ActionView>,

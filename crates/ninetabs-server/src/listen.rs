@@ -15,6 +15,13 @@ use crate::threads::SpawnError;
 #[cfg(target_os = "linux")]
 const MAX_TCP_USER_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
+/// The resolution of TCP_USER_TIMEOUT.
+#[cfg(target_os = "linux")]
+const MIN_TCP_USER_TIMEOUT: Duration = Duration::from_millis(1);
+
+/// The resolution of SO_SNDTIMEO.
+const MIN_WRITE_TIMEOUT: Duration = Duration::from_micros(1);
+
 /// Why a server cannot be started.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -70,9 +77,12 @@ pub fn listen(address: SocketAddr, options: ListenOptions) -> Result<TcpListener
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-        socket.set_write_timeout(options.write_timeout)?;
+        // The kernel takes 0 for no timeout, and what is below its resolution becomes 0.
+        socket.set_write_timeout(options.write_timeout.map(|it| it.max(MIN_WRITE_TIMEOUT)))?;
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(options.tcp_user_timeout.map(|it| it.min(MAX_TCP_USER_TIMEOUT)))?;
+        socket.set_tcp_user_timeout(
+            options.tcp_user_timeout.map(|it| it.clamp(MIN_TCP_USER_TIMEOUT, MAX_TCP_USER_TIMEOUT)),
+        )?;
         socket.bind(&address.into())?;
         socket.listen(LISTEN_BACKLOG)?;
         Ok(socket.into())
@@ -96,5 +106,16 @@ mod tests {
         assert_eq!(kind(StartError::Thread(refused())), io::ErrorKind::WouldBlock);
         let size = PoolStartError::BadSize(BadSize { min: 2, max: 1 });
         assert_eq!(kind(StartError::Pool(size)), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_timeout_below_the_resolution_of_the_system_is_not_taken_for_none() {
+        let least = Some(Duration::from_nanos(1));
+        let options = ListenOptions { tcp_user_timeout: least, write_timeout: least };
+        let listener = listen(([127, 0, 0, 1], 0).into(), options).unwrap();
+        let socket = socket2::SockRef::from(&listener);
+        assert_ne!(socket.write_timeout().unwrap(), None);
+        #[cfg(target_os = "linux")]
+        assert_ne!(socket.tcp_user_timeout().unwrap(), None);
     }
 }

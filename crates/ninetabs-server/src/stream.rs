@@ -168,7 +168,7 @@ impl<'a> Stream<'a> {
     /// Returns `ClientDisconnected` if a write fails, and `Reaped` if the stream has been interrupted. An
     /// interrupt is detected between the pieces; if the server has the socket, it also ends a blocked write
     /// at once. After an error, and once the stream is closed, every further call fails and sends nothing. An
-    /// orphaned action gets no error: its calls succeed and send nothing.
+    /// action that an HTTP/1.0 client has left behind gets no error: its calls succeed and send nothing.
     ///
     /// [`ActionsOn::OwnThread`]: crate::ActionsOn::OwnThread
     pub fn send(&mut self, event: impl Borrow<Event>) -> Result<(), StreamError> {
