@@ -123,8 +123,9 @@ impl ActionThreads {
         request: ActionRequest,
         action: impl FnOnce(usize) + Send + 'static,
     ) -> Result<usize, SpawnError> {
-        let mut state = self.shared.state();
+        // Before the lock, so that an action that cannot be started is dropped after it: that may call the server.
         let job: ActionJob = Box::new(action);
+        let mut state = self.shared.state();
         let idle = state.idle.pop();
         let number = idle.unwrap_or_else(|| lowest_free(&state.workers));
         let jobs = match idle.and_then(|number| state.workers.get(&number)) {
