@@ -609,6 +609,31 @@ fn a_request_that_ended_in_a_gap_is_drawn_up_to_the_gap() {
 }
 
 #[test]
+fn the_log_has_the_reap_and_the_panic_of_an_action_without_a_pool_thread() {
+    let timeline = Timeline::simulated();
+    let mut lines = Vec::new();
+    let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
+    let mut say = |request, thread, what| {
+        timeline.record(thread, Some(Subject { connection: request, port: 1, request }), what);
+        viewer.hear(&timeline, &mut lines);
+        lines.push(object!({ "viewer": "v", "show": true }).to_string());
+    };
+    for (request, last) in [
+        (1, What::Reaped { age_ms: 9_000, why: "max age".into() }),
+        (2, What::Panicked { message: "for a test".into() }),
+    ] {
+        let worker = request as usize;
+        say(request, None, What::ActionBegan { worker, target: "/models/live_stream?tab=1".into() });
+        say(request, None, What::ActionOrphaned { worker });
+        say(request, None, last);
+    }
+    let Some(answers) = reduce(&lines) else { return };
+    assert!(answers.iter().all(|answer| answer["wrong"] == object!([])), "{answers:?}");
+    let logged: Vec<_> = answers.iter().map(|answer| answer["kept"][1].as_u64().unwrap()).collect();
+    assert_eq!(logged, [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn the_pages_name_a_request_as_the_lab_does() {
     let targets = [
         "/up",

@@ -27,6 +27,10 @@ Object.assign(Record.prototype, {
     }
   },
 
+  storyOfAction(request) {
+    return [...this.actions.values()].find(action => action.story.request === request)?.story;
+  },
+
   beginAction(worker, subject, at) {
     const story = new Story(subject);
     story.asks('GET', subject.target);

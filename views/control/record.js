@@ -263,6 +263,15 @@ class Record {
           }
         }
         break;
+      case 'reaped':
+      case 'panicked': {
+        // An action without a pool thread, whose request may have ended.
+        const story = this.storyOfAction?.(moment.request) ?? known;
+        if (story) {
+          this.describe(moment, story);
+        }
+        break;
+      }
     }
   }
 

@@ -121,6 +121,11 @@ impl TraceProcess {
                     None => self.tracks.at_the_front_door("client closed", at_us, args),
                 }
             }
+            // An orphaned action, which has no pool thread.
+            What::Reaped { age_ms, why } => {
+                let args = json!({ "request": subject.request, "age_ms": age_ms, "why": why });
+                self.tracks.by_the_reaper("interrupted", at_us, args);
+            }
             _ => {}
         }
         self.state.take(moment);
@@ -433,6 +438,14 @@ mod tests {
         assert_eq!((&events[3].args["ended"], &events[5].args["ended"]), (&OPEN.into(), &OPEN.into()));
         assert_eq!((events[1].tid, events[2].tid), (STREAM_REAPER, POOL + 1));
         assert_eq!((events[2].ts, &events[2].phase), (25, &Phase::Complete { dur: 15 }));
+    }
+
+    #[test]
+    fn an_orphaned_action_that_is_interrupted_is_on_the_track_of_the_reaper() {
+        let moments = [(None, Some(NINTH), What::Reaped { age_ms: 5, why: "max age".into() })];
+        let events = events(&moments);
+        let seen: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.tid)).collect();
+        assert_eq!(seen, [("interrupted", STREAM_REAPER)]);
     }
 
     #[test]
