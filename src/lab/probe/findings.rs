@@ -144,10 +144,13 @@ pub fn infer(measured: &Measured) -> Findings {
 fn advice(measured: &Measured) -> Vec<String> {
     let target = &measured.target;
     let mut lines = Vec::new();
-    if let (Some(name), false) = (target.sets_cookies.first(), target.has_cookie) {
+    let cookie = target.sets_cookies.iter().find(|name| !name.is_empty());
+    if let (Some(name), false) = (cookie, target.has_cookie) {
+        // The server chooses the name, and users paste the command into a shell.
+        let quoted = name.replace('\'', r"'\''");
         lines.push(format!(
             "The server sets the cookie {name}, and none was given. Tabs of one browser share it: run again \
-             with --cookie '{name}=VALUE' to test for a session lock."
+             with --cookie '{quoted}=VALUE' to test for a session lock."
         ));
     }
     lines

@@ -99,3 +99,11 @@ fn a_cookie_that_was_not_given_is_advised() {
     measured.target.has_cookie = true;
     assert_eq!(infer(&measured).advice, Vec::<String>::new());
 }
+
+#[test]
+fn a_cookies_name_cannot_leave_the_quotes_of_the_proposed_command() {
+    let mut measured = without_limit(3, &[("/page", None)]);
+    measured.target.sets_cookies = vec![String::new(), "a'$(reboot)'".to_owned()];
+    let advice = infer(&measured).advice;
+    assert!(advice[0].contains(r"--cookie 'a'\''$(reboot)'\''=VALUE'"), "{advice:?}");
+}
