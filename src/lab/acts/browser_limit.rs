@@ -89,12 +89,10 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
         .says(format!("one host: {} idle", count(idle, "thread")));
     stage.finish_picture(4);
     browser.close(tabs)?;
-    drop(browser);
     drop(stage);
 
     let caption = format!("one host per tab, tab1.localhost to tab{}.localhost", plan.tabs);
     let mut stage = Stage::serve(theater, &caption, &[])?;
-    let mut browser = DrivenBrowser::start(&mut stage)?;
     let port = stage.port().to_owned();
     let own_host = |tab: usize| format!("http://tab{tab}.localhost:{port}/?tab={tab}");
     let tabs = open_all(&mut stage, &mut browser, own_host)?;
