@@ -125,6 +125,8 @@ pub fn switches(folder: &Path) -> Vec<String> {
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        // Otherwise each tab starts a process.
+        "--process-per-site",
     ]
     .map(str::to_owned)
     .into();
