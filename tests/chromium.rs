@@ -2,7 +2,7 @@
 //! does when it is left.
 
 use crate::common::chromedriver::{Browser, Tab};
-use crate::common::{Server, create, get, json, program, wait_for};
+use crate::common::{self, Server, create, get, json, wait_for};
 use ninetabs::lab::chromium::Chromium;
 use ninetabs::lab::interrupt::Interrupt;
 use serde_json::Value;
@@ -131,7 +131,7 @@ fn has_closed(server: &Server, peer_port: u64) -> bool {
 
 #[test]
 fn a_page_left_by_a_link_frees_its_thread_within_two_writes_and_streams_again_on_back() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = Browser::with_page_cache() else { return };
     let server = Server::start(&["--update-rate", "500ms"]);
     let tab = browser.first_tab();
     browser.goto(&tab, &server.url("/"));
@@ -240,7 +240,7 @@ fn a_reaped_page_reconnects_without_a_message_on_the_console() {
 
 #[test]
 fn the_labs_chromium_opens_and_closes_a_tab_and_leaves_nothing_behind() {
-    if program("chromium").is_none() {
+    if common::chromium().is_none() {
         return;
     }
     let server = Server::start(&["--update-rate", "100ms"]);

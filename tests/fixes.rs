@@ -595,7 +595,7 @@ fn a_page_that_was_left_between_two_retries_opens_one_connection_after_its_retur
 
 #[test]
 fn a_page_from_the_back_forward_cache_resumes_after_its_newest_model() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = Browser::with_page_cache() else { return };
     let server = Server::start(&["--update-rate", "200ms"]);
     let tab = browser.first_tab();
     let streams = "document.getElementById('stream-state').textContent === 'streams'";

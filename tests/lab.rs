@@ -12,7 +12,7 @@ use crate::common::program;
 use crate::common::stopped::Stopped;
 use crate::common::wire::{PATIENCE, STREAM, Server, wait_for_close, wait_until, write};
 use ninetabs::lab::browser::{Browser, BrowserTab, TabFailure, TabState};
-use ninetabs::lab::chromium::{Chromium, ChromiumError, Page, PageId};
+use ninetabs::lab::chromium::{self, Chromium, ChromiumError, Page, PageId};
 use ninetabs::lab::interrupt::Interrupt;
 use ninetabs::lab::program::find;
 use ninetabs::lab::tab::{Reason, Waiting};
@@ -211,9 +211,7 @@ fn the_real_chromium_streams_in_six_tabs_of_one_host_and_not_in_the_seventh() {
     let server = app();
     let chromium = match Chromium::start(&Interrupt::never()) {
         Err(error) => {
-            let names = ["chromium", "chromium-browser", "google-chrome"];
-            let missing = names.iter().all(|name| find(name).is_none());
-            assert!(matches!(error, ChromiumError::NotInstalled) && missing, "{error}");
+            assert!(matches!(error, ChromiumError::NotInstalled) && chromium::installed().is_none(), "{error}");
             return;
         }
         Ok(chromium) => chromium,

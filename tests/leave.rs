@@ -108,7 +108,7 @@ fn twenty_visits_and_going_back_and_forward_leave_no_stream_behind() {
 
 #[test]
 fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_cache() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = Browser::with_page_cache() else { return };
     let server = server();
     let tab = browser.first_tab();
     // With this query, the page handles more events.
@@ -158,7 +158,7 @@ fn without_the_listener_each_page_leaves_its_stream() {
 
 #[test]
 fn a_page_from_the_browsers_cache_streams_again() {
-    let Some(browser) = Browser::start() else { return };
+    let Some(browser) = Browser::with_page_cache() else { return };
     let server = server();
     let tab = browser.first_tab();
     browser.goto(&tab, &server.url("/fixes/leave"));

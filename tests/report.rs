@@ -182,7 +182,7 @@ fn printed_pages(chromium: &Path, document: &Path) -> usize {
 
 #[test]
 fn a_printed_act_takes_at_most_a_page_and_the_last_section_is_whole() {
-    let Some(chromium) = common::program("chromium") else { return };
+    let Some(chromium) = common::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.html");
     reproduce(&path, &[]);
@@ -398,7 +398,7 @@ fn a_saved_report_is_accessible_fits_a_phone_and_prints_on_a4() {
                it.getBoundingClientRect().right > innerWidth + 1 || it.scrollWidth > it.clientWidth + 1 && getComputedStyle(it).display !== 'inline').map(it => it.outerHTML.slice(0, 80))";
     assert_eq!(browser.eval(&tab, cut), object!([]));
     assert_eq!(browser.console(&tab), [""; 0]);
-    let Some(chromium) = common::program("chromium") else { return };
+    let Some(chromium) = common::chromium() else { return };
     let pages = printed_pages(&chromium, &path);
     assert!((1..=2).contains(&pages), "{pages} pages");
 }

@@ -13,7 +13,7 @@
 mod devtools;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -32,7 +32,9 @@ pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one call of DevTools may take.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-const NAMES: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
+/// Its names on PATH, the cheapest first: the headless shell is the same engine without a user interface, and starts
+/// with less than half the processor time.
+const NAMES: [&str; 4] = ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"];
 
 /// Why Chromium could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +114,11 @@ impl Process {
     }
 }
 
+/// The path of the Chromium that is used, if one is installed.
+pub fn installed() -> Option<PathBuf> {
+    NAMES.iter().find_map(|name| find(name))
+}
+
 /// The switches of a headless Chromium whose profile is in this folder, and that connects to nothing by itself.
 pub fn switches(folder: &Path) -> Vec<String> {
     let mut switches: Vec<String> = [
@@ -148,7 +155,7 @@ pub struct Chromium {
 impl Chromium {
     /// Starts it with an empty profile and waits until DevTools answers, or an interrupt comes.
     pub fn start(interrupt: &Interrupt) -> Result<Chromium, ChromiumError> {
-        let path = NAMES.iter().find_map(|name| find(name)).ok_or(ChromiumError::NotInstalled)?;
+        let path = installed().ok_or(ChromiumError::NotInstalled)?;
         let mut process = Process::start("ninetabs-chromium", |folder| {
             let mut command = Command::new("sh");
             command.args(["-c", SCRIPT, "sh"]).arg(path).args(switches(folder));

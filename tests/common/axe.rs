@@ -1,7 +1,9 @@
 //! axe-core, which finds accessibility problems of a page, in the real Chromium.
 //!
-//! It is fetched with npm into the test's temporary folder, and run through WebDriver, whose scripts a page's
+//! It is fetched with npm, once per test program, and run through WebDriver, whose scripts a page's
 //! Content-Security-Policy does not block.
+
+use std::sync::OnceLock;
 
 use super::chromedriver::{Browser, Tab};
 use super::npm;
@@ -11,13 +13,15 @@ const PACKAGE: &str = "axe-core@4.14.1";
 
 /// The library, ready to be inserted into pages.
 pub struct Axe {
-    source: String,
+    source: &'static str,
 }
 
 impl Axe {
     /// Fetches it. Returns `None` when [`npm::fetch`] does.
     pub fn fetch() -> Option<Axe> {
-        npm::fetch(PACKAGE, "axe.min.js").map(|source| Axe { source })
+        static SOURCE: OnceLock<Option<String>> = OnceLock::new();
+        let source = SOURCE.get_or_init(|| npm::fetch(PACKAGE, "axe.min.js"));
+        source.as_deref().map(|source| Axe { source })
     }
 
     /// The current serious and critical findings in a tab's page: each rule with the elements that violate
@@ -27,7 +31,10 @@ impl Axe {
             axe.run(document, { resultTypes: ['violations'] }).then(
               results => { window.found = { violations: results.violations, passes: results.passes.length } },
               error => { window.found = { failed: String(error) } });";
-        browser.run(tab, &format!("{}\n{begin}", self.source));
+        if browser.eval(tab, "typeof axe") != "object" {
+            browser.run(tab, self.source);
+        }
+        browser.run(tab, begin);
         browser.wait_for(tab, "found !== undefined");
         let found = browser.eval(tab, "found");
         let violations = found["violations"].as_array().unwrap_or_else(|| panic!("axe failed: {found}"));

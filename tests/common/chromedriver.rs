@@ -1,4 +1,4 @@
-//! The real Chromium. Each one has its own chromedriver, and is driven through WebDriver.
+//! The real Chromium, or its headless shell, which takes less than half the processor time. Each one has its own chromedriver, and is driven through WebDriver.
 //!
 //! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the
 //! driver has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call
@@ -12,7 +12,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -65,12 +65,19 @@ pub struct Browser {
 struct Place;
 
 struct Driven {
-    switches: Vec<String>,
+    kind: Kind,
     client: Client,
     runtime: Runtime,
     session: String,
     targets: String,
     _process: Process,
+}
+
+/// What a browser was started as. Tests that want the same kind share browsers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Kind {
+    program: PathBuf,
+    switches: Vec<String>,
 }
 
 /// A tab of it.
@@ -86,10 +93,19 @@ impl Browser {
 
     /// The same, for a browser that is started with these additional switches.
     pub fn start_with(switches: &[&str]) -> Option<Browser> {
-        super::program("chromium")?;
+        let switches = switches.iter().map(|switch| (*switch).to_owned()).collect();
+        Browser::of(Kind { program: super::chromium()?, switches })
+    }
+
+    /// A browser that keeps pages for Back and Forward. The headless shell keeps none.
+    pub fn with_page_cache() -> Option<Browser> {
+        Browser::of(Kind { program: super::program("chromium")?, switches: Vec::new() })
+    }
+
+    fn of(kind: Kind) -> Option<Browser> {
         let driver = super::program("chromedriver")?;
-        let (place, idle) = POOL.borrow(switches);
-        let driven = idle.unwrap_or_else(|| Driven::start(&driver, switches));
+        let (place, idle) = POOL.borrow(&kind);
+        let driven = idle.unwrap_or_else(|| Driven::start(&driver, kind));
         Some(Browser { driven: Some(driven), _place: place })
     }
 
@@ -268,14 +284,14 @@ impl Drop for Browser {
 }
 
 impl Pool {
-    /// Blocks until a browser is available, and returns an idle one that was started with these switches.
-    fn borrow(&'static self, switches: &[&str]) -> (Place, Option<Driven>) {
+    /// Blocks until a browser is available, and returns an idle one of this kind.
+    fn borrow(&'static self, kind: &Kind) -> (Place, Option<Driven>) {
         let mut browsers = self.browsers();
         while browsers.borrowed == BROWSERS {
             browsers = self.returned.wait(browsers).unwrap_or_else(PoisonError::into_inner);
         }
         browsers.borrowed += 1;
-        let found = browsers.idle.iter().position(|driven| driven.switches == switches);
+        let found = browsers.idle.iter().position(|driven| driven.kind == *kind);
         let found = found.map(|at| browsers.idle.swap_remove(at));
         let is_one_too_many = found.is_none() && browsers.borrowed + browsers.idle.len() > BROWSERS;
         let surplus = if is_one_too_many { browsers.idle.pop() } else { None };
@@ -297,21 +313,20 @@ impl Drop for Place {
 }
 
 impl Driven {
-    fn start(driver: &Path, switches: &[&str]) -> Driven {
+    fn start(driver: &Path, kind: Kind) -> Driven {
         let (process, port) = listening(driver);
         let url = format!("http://127.0.0.1:{port}");
 
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut builder = ClientBuilder::new(HttpConnector::new());
-        builder.capabilities(capabilities(process.folder(), switches));
+        builder.capabilities(capabilities(&kind, process.folder()));
         let client = runtime.block_on(builder.connect(&url)).unwrap();
         let id = runtime.block_on(client.session_id()).unwrap().unwrap();
         let session = format!("{url}/session/{id}");
         let has = client.capabilities().unwrap();
         let address = has["goog:chromeOptions"]["debuggerAddress"].as_str().unwrap();
         let targets = format!("http://{address}/json/list");
-        let switches = switches.iter().map(|switch| (*switch).to_owned()).collect();
-        Driven { switches, client, runtime, session, targets, _process: process }
+        Driven { kind, client, runtime, session, targets, _process: process }
     }
 
     /// Leaves one empty tab, no cookie, no cache, and an empty console.
@@ -374,17 +389,19 @@ fn listening(driver: &Path) -> (Process, u16) {
     }
 }
 
-fn capabilities(folder: &Path, switches: &[&str]) -> Capabilities {
+fn capabilities(kind: &Kind, folder: &Path) -> Capabilities {
     let mut arguments = chromium::switches(folder);
     // Otherwise the frames of nine hosts are nine processes, which take a small machine long to start. This
     // does not change requests and connections.
     arguments.push("--disable-site-isolation-trials".to_owned());
-    arguments.extend(switches.iter().map(|switch| (*switch).to_owned()));
+    arguments.extend_from_slice(&kind.switches);
+    // chromedriver expects a page from a Chromium that it has started, and the headless shell starts without one.
+    let is_shell = kind.program.ends_with("chromium-headless-shell");
     let capabilities = json!({
-        "browserName": "chrome",
+        "browserName": if is_shell { "chrome-headless-shell" } else { "chrome" },
         "pageLoadStrategy": "none",
         "goog:loggingPrefs": { "browser": "ALL" },
-        "goog:chromeOptions": { "args": arguments },
+        "goog:chromeOptions": { "binary": kind.program, "args": arguments },
     });
     serde_json::from_value(capabilities).unwrap()
 }

@@ -416,6 +416,11 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
+/// The path of the Chromium that the lab uses. If none is installed, returns `None` as `program` does.
+pub fn chromium() -> Option<PathBuf> {
+    ninetabs::lab::chromium::installed().or_else(|| program("chromium"))
+}
+
 /// The path of a program. If it is not installed, returns `None` after a message, and the test is skipped;
 /// with `CI` set, it fails.
 pub fn program(name: &str) -> Option<PathBuf> {
