@@ -159,7 +159,8 @@ impl Chromium {
         let mut process = Process::start("ninetabs-chromium", |folder| {
             let mut command = Command::new("sh");
             command.args(["-c", SCRIPT, "sh"]).arg(path).args(switches(folder));
-            command.args(["--remote-debugging-pipe", "about:blank"]);
+            // Nothing is seen of its pages, but each of them would draw its animations.
+            command.args(["--force-prefers-reduced-motion", "--remote-debugging-pipe", "about:blank"]);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
             command
         })?;

@@ -216,7 +216,8 @@ impl Browser {
     }
 
     /// Makes a tab prefer reduced motion, until `prefer` is called. A wall then draws its picture once per second,
-    /// which takes about a quarter less processor time while its nine tabs stream.
+    /// which takes about a quarter less processor time while its nine tabs stream. In a page of models, new rows do
+    /// not fade.
     pub fn calm(&self, tab: &Tab) {
         let motion = json!({ "name": "prefers-reduced-motion", "value": "reduce" });
         self.devtools(tab, "Emulation.setEmulatedMedia", &json!({ "features": [motion] }));
