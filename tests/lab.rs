@@ -211,7 +211,10 @@ fn the_real_chromium_streams_in_six_tabs_of_one_host_and_not_in_the_seventh() {
     let server = app();
     let chromium = match Chromium::start(&Interrupt::never()) {
         Err(error) => {
-            assert!(matches!(error, ChromiumError::NotInstalled) && chromium::installed().is_none(), "{error}");
+            assert!(
+                matches!(error, ChromiumError::NotInstalled) && chromium::installed().is_none(),
+                "{error}"
+            );
             return;
         }
         Ok(chromium) => chromium,

@@ -398,9 +398,11 @@ pub fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     poll(PATIENCE, look).unwrap_or_else(|| panic!("{what} did not happen within {PATIENCE:?}"))
 }
 
-/// Repeats `look` until it returns something, but for at most this time.
+/// Repeats `look` until it returns something, but for at most this time. A look often costs a request, so the
+/// pauses grow from 10 to 40 ms.
 pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience;
+    let mut pause = Duration::from_millis(10);
     loop {
         if let Some(found) = look() {
             return Some(found);
@@ -408,7 +410,8 @@ pub fn poll<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Optio
         if Instant::now() > deadline {
             return None;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(pause);
+        pause = (pause + Duration::from_millis(2)).min(Duration::from_millis(40));
     }
 }
 

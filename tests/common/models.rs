@@ -85,7 +85,12 @@ pub fn create_large_models(server: &Server, count: u32) {
 
 /// All moments of the timeline.
 pub fn timeline(server: &Server) -> Vec<Moment> {
-    let (status, excerpt) = common::json(server.control, "GET", "/timeline");
+    timeline_after(server, 0)
+}
+
+/// The moments of the timeline after this one.
+pub fn timeline_after(server: &Server, seq: u64) -> Vec<Moment> {
+    let (status, excerpt) = common::json(server.control, "GET", &format!("/timeline?after={seq}"));
     assert_eq!(status, 200, "{excerpt}");
     serde_json::from_value(excerpt["moments"].clone()).unwrap()
 }
