@@ -1,10 +1,10 @@
 //! The threads on which actions run if an action has a thread of its own ([`ActionsOn::OwnThread`]).
 //!
-//! Models the pool `action_controller.live` of Rails 8, a `Concurrent::CachedThreadPool`: it has no maximum, an
-//! idle thread is reused before a new one is started, and a thread that has been idle for 60 seconds ends. Nothing
-//! here limits how many actions run at once. The threads of the server's own pool do that, for as long as their
-//! clients stay. An action whose answer has ended without it is *orphaned*: it runs on, and no pool thread and no
-//! client belongs to it.
+//! Models the pool `action_controller.live` of Rails 8, a `Concurrent::CachedThreadPool`. Its size is unlimited. An
+//! idle thread is reused before a new one is started, and a thread that has been idle for 60 seconds ends. This
+//! module does not limit how many actions run at once. The size of the server's own pool limits the actions that
+//! still have a client. An action whose answer has ended before it is *orphaned*: it continues to run without a pool
+//! thread and without a client.
 //!
 //! [`ActionsOn::OwnThread`]: crate::ActionsOn::OwnThread
 
@@ -140,8 +140,8 @@ impl ActionThreads {
         // The thread needs the lock to end its action, so the record has the beginning before the end.
         let began = What::ActionBegan { worker: number, target: Arc::clone(&request.target) };
         self.shared.timeline.record(None, Some(request.subject), began);
-        // The channel is empty, because the thread is idle or new, and the thread receives until it is told
-        // not to under this lock. So this neither blocks nor fails.
+        // The channel is empty, because the thread is idle or new, and the thread stops receiving only under this
+        // lock. The send therefore neither blocks nor fails.
         let _ = jobs.send(job);
         let action = RunningAction { request, began: Instant::now(), is_orphaned: false };
         state.workers.insert(number, ActionWorker { jobs, action: Some(action) });
@@ -210,7 +210,7 @@ impl SharedActionThreads {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            // Whoever runs an action catches its panic and reports it.
+            // The job catches and reports a panic of its action. This only keeps the thread alive.
             let _ = catch_unwind(AssertUnwindSafe(|| job(number)));
             if !self.end_action(number) {
                 return;

@@ -83,14 +83,14 @@ pub(crate) struct ClientLimits {
 /// Which thread the action of a stream runs on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ActionsOn {
-    /// On the pool thread that took the request. A stream holds one thread, and the action is told of a failed write
-    /// by that write.
+    /// On the pool thread that took the request. A stream holds one thread, and the write that fails returns its
+    /// error to the action.
     #[default]
     PoolThread,
     /// On a thread of its own, as ActionController::Live runs it. A stream holds two threads: the pool thread writes
-    /// what the action has put into a queue of ten chunks. After a failed write, the action is told at its next one.
-    /// An HTTP/1.0 client gets what has been written by the first write, and a clean end; the action goes on, and
-    /// nothing but an interrupt ends it.
+    /// what the action has put into a queue of ten chunks. After a failed write, the next write of the action returns
+    /// the error. An HTTP/1.0 client gets the chunks written up to the commit of the response (the first write), and
+    /// a clean end. The action continues, and only an interrupt ends it.
     OwnThread,
 }
 

@@ -176,7 +176,7 @@ impl Server {
     }
 
     /// Sets how a stream detects that its client has closed [default: by the second write after the close].
-    /// [`NoticeClose::ByPoll`] has no effect with [`ActionsOn::OwnThread`], because an action on a thread of its own
+    /// With [`ActionsOn::OwnThread`], [`NoticeClose::ByPoll`] is ignored, because an action on a thread of its own
     /// does not have the socket.
     pub fn notice_close(mut self, how: NoticeClose) -> Server {
         self.streams.notice_close = how;

@@ -275,7 +275,7 @@ fn an_http_1_0_client_gets_the_first_write_and_a_clean_end_and_the_action_goes_o
         assert_eq!(subject.stats(), ActionThreadStats { running: number, attached: 0, orphaned: number });
         orphans.push(action);
     }
-    // One thread serves pages, and 20 actions write to nobody.
+    // One thread serves pages, and 20 actions write without a client.
     assert!(read_all(&mut subject.ask("/page", "HTTP/1.0")).ends_with("a page"));
     for orphan in &orphans {
         (0..30).for_each(|_| orphan.does(Order::Write).unwrap());
