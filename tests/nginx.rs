@@ -1,5 +1,5 @@
-//! nginx as Debian ships it, in front of `--live rails`. It speaks HTTP/1.0 to the server behind it unless it is told
-//! otherwise, so that each stream ends after its first event, and leaves an action behind.
+//! nginx as Debian ships it (1.22), in front of `--live rails`. Before 1.29.7, nginx speaks HTTP/1.0 to the server
+//! behind it by default. Each stream then ends after its first event, and leaves an action behind.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

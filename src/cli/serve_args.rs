@@ -199,7 +199,7 @@ pub struct ServeArgs {
     /// Thread of a stream's action [pool or rails; default: pool]
     ///
     /// pool: the pool thread that took the request. rails: a thread of its own, as in ActionController::Live,
-    /// so that a stream holds two threads. An HTTP/1.0 client (ab, or nginx with its default settings) then
+    /// so that a stream holds two threads. An HTTP/1.0 client (ab, or nginx before 1.29.7 by default) then
     /// gets the first event and a clean end, and the action runs on without a client.
     #[arg(
         long,
