@@ -6,46 +6,61 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::puma::Puma;
-use crate::common::{Server, json, open_stream, program, read_until, send, threads_named, wait_for};
+use crate::common::{Server, get, json, open_stream, program, read_until, send, threads_named, wait_for};
 use serde_json::{Value, json as object};
 
 /// The app, with ActionController::Live.
 const APP: &str = include_str!("data/live_rails.ru");
+/// The app whose actions query.
+const DATABASE_APP: &str = include_str!("data/live_rails_database.ru");
 const REQUESTS: u64 = 100;
+/// The size of both database pools.
+const CONNECTIONS: u64 = 5;
 
-/// Starts it on eight threads. `None`, after a message, if Rails or Puma is not installed; with `CI` set, that fails.
+/// Starts [`APP`] on eight threads. `None`, after a message, if Rails or Puma is not installed; with `CI` set, that
+/// fails.
 fn rails() -> Option<Puma> {
+    rails_with(APP, "require 'action_controller/railtie'", "ruby-rails")
+}
+
+/// Starts an app of Rails that needs what these lines of Ruby load, which is in these packages of Debian.
+fn rails_with(app: &str, needs: &str, packages: &str) -> Option<Puma> {
     let ruby = program("ruby")?;
-    let has_rails = |ruby: &Path| {
-        let required = ["-e", "require 'action_controller/railtie'"];
-        Command::new(ruby).args(required).output().unwrap().status.success()
-    };
-    if !has_rails(&ruby) {
-        assert!(std::env::var_os("CI").is_none(), "Rails is not installed, and CI is set");
-        eprintln!("skipped: Rails is not installed (ruby-rails)");
+    if !Command::new(ruby).args(["-e", needs]).output().unwrap().status.success() {
+        assert!(std::env::var_os("CI").is_none(), "{packages}: not installed, and CI is set");
+        eprintln!("skipped: Rails is not installed ({packages})");
         return None;
     }
-    Puma::start(APP, &["-t", "8:8"])
+    Puma::start(app, &["-t", "8:8"])
 }
 
 fn state(app: SocketAddr) -> Value {
     json(app, "GET", "/state").1
 }
 
-/// `ab -n 100 -c 4`, as the article says. Returns whether all of them completed, and none failed.
-fn ab(ab: &Path, url: &str) -> bool {
+/// `ab -n 100 -c 4`, as the article says. Returns how many requests completed, and how many of these failed because
+/// their answer is longer or shorter than the first.
+fn ab(ab: &Path, url: &str) -> (u64, u64) {
     let output = Command::new(ab).args(["-n", "100", "-c", "4", url]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line =
-        |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
-    (line("Complete requests:").as_deref(), line("Failed requests:").as_deref()) == (Some("100"), Some("0"))
+    let number = |name: &str| -> Option<u64> {
+        said.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    };
+    let (Some(completed), Some(failed)) = (number("Complete requests:"), number("Failed requests:")) else {
+        panic!("ab: {output:?}")
+    };
+    // It prints the causes of failures, and answers other than 200, only if there are any.
+    let by_length = format!("Length: {failed}, Exceptions: 0)");
+    assert!(failed == 0 || said.contains(&by_length), "{said}");
+    assert!(!said.contains("Non-2xx"), "{said}");
+    (completed, failed)
 }
 
 #[test]
 fn ab_leaves_an_action_per_request_and_an_idle_pool_in_both() {
     let (Some(rails), Some(program)) = (rails(), program("ab")) else { return };
     let before = state(rails.app());
-    assert!(ab(&program, &format!("http://{}/loop", rails.app())), "ab on Rails");
+    assert_eq!(ab(&program, &format!("http://{}/loop", rails.app())), (REQUESTS, 0), "ab on Rails");
     let orphaned = wait_for("orphans of Rails", || {
         let state = state(rails.app());
         (state["running"] == REQUESTS && state["pool_capacity"] == 8).then_some(state)
@@ -70,7 +85,7 @@ fn ab_leaves_an_action_per_request_and_an_idle_pool_in_both() {
         "query",
     ]);
     let pid = server.child.id();
-    assert!(ab(&program, &server.url("/models/live_stream")), "ab on ninetabs");
+    assert_eq!(ab(&program, &server.url("/models/live_stream")), (REQUESTS, 0), "ab on ninetabs");
     let stats = server.wait_for_stats("orphans", |stats| {
         stats["live_threads"] == object!({ "running": REQUESTS, "attached": 0, "orphaned": REQUESTS })
             && stats["pool_capacity"] == 8
@@ -84,6 +99,41 @@ fn ab_leaves_an_action_per_request_and_an_idle_pool_in_both() {
     let before = writes();
     wait_for("writes without a client", || (writes() > before + 3 * REQUESTS).then_some(()));
     assert_eq!(server.stats()["live_threads"]["orphaned"], REQUESTS);
+}
+
+/// Rails up to 7.1: an action keeps the connection of its first query until it ends.
+#[test]
+fn ab_exhausts_the_database_pool_and_leaves_an_idle_pool_of_threads_in_both() {
+    let needs = "require 'action_controller/railtie'; require 'active_record/railtie'; require 'sqlite3'";
+    let rails = rails_with(DATABASE_APP, needs, "ruby-rails, ruby-sqlite3");
+    let (Some(rails), Some(program)) = (rails, program("ab")) else { return };
+    // The answers of the actions without a connection are empty.
+    let expected = (REQUESTS, REQUESTS - CONNECTIONS);
+    let app = rails.app();
+    assert_eq!(ab(&program, &format!("http://{app}/loop")), expected, "ab on Rails");
+    let exhausted = wait_for("orphans of Rails with a connection", || {
+        let state = state(app);
+        (state["running"] == CONNECTIONS && state["pool_capacity"] == 8).then_some(state)
+    });
+    let number = |name: &str| exhausted[name].as_u64();
+    assert_eq!(number("backlog"), Some(0), "{exhausted}");
+    assert_eq!((number("size"), number("busy")), (Some(CONNECTIONS), Some(CONNECTIONS)), "{exhausted}");
+    assert_eq!((get(app, "/page").0, get(app, "/state").0), (500, 200), "Rails");
+
+    let server = Server::start_with(
+        "--live rails --update-rate 200ms --loop faithful --db-lease action --db-pool 5 --db-checkout-timeout 300ms",
+    );
+    assert_eq!(ab(&program, &server.url("/models/live_stream")), expected, "ab on ninetabs");
+    let stats = server.wait_for_stats("orphans with a connection", |stats| {
+        stats["live_threads"] == object!({ "running": CONNECTIONS, "attached": 0, "orphaned": CONNECTIONS })
+            && stats["pool_capacity"] == 8
+    });
+    assert_eq!(stats["backlog"], 0);
+    let others = REQUESTS - CONNECTIONS;
+    let database =
+        object!({ "size": CONNECTIONS, "busy": CONNECTIONS, "waiting": 0, "checkout_timeouts": others });
+    assert_eq!(stats["database"], database);
+    assert_eq!((get(server.app, "/").0, get(server.app, "/up").0), (500, 200), "ninetabs");
 }
 
 /// How many writes after the close of its client free the pool thread and end the action.
