@@ -1,9 +1,10 @@
-//! A record as a picture in SVG: one lane per thread, and the queue below.
+//! A record as a picture in SVG: one lane per thread, then one per thread of an action, and the queue below.
 //!
 //! The lanes of the terminal ([`super::lanes`]) have a column for a fraction of a second. Here everything is drawn
 //! where it happened. It is a pure function of a [`Scene`]. The template has the shapes, and [`STYLE`] and
 //! [`PALETTE`] have their colors.
 
+mod actions;
 mod paths;
 
 use minijinja::{Environment, Value, context};
@@ -14,6 +15,7 @@ use super::record::Record;
 use super::stage::Scene;
 use super::story::Story;
 use crate::words;
+use actions::ActionLanes;
 use paths::{Label, Shapes, across, cross, down, label, rect, round, stripes, strokes};
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
@@ -97,7 +99,9 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
     let idle = all.len() - rows.len();
     let (waiters, crowd): (Vec<_>, Vec<_>) =
         waiters(record, &scale).into_iter().partition(|(row, _)| *row < MOST_WAITERS);
-    let queue_row = rows.len() + usize::from(idle > 0);
+    let actions = ActionLanes::of(record, &scale);
+    let action_row = rows.len() + usize::from(idle > 0);
+    let queue_row = action_row + actions.rows();
     let queue_rows = waiters.iter().map(|(row, _)| row + 1).max().unwrap_or_default();
     let bottom = y(queue_row + queue_rows + usize::from(!crowd.is_empty()));
     let signs = if look.without_legend { Vec::new() } else { signs(record, &scale) };
@@ -113,6 +117,7 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
         }
         lane(&mut shapes, record, *thread, y(row), &scale, look.least_gap);
     }
+    actions.draw(&mut shapes, record, action_row, &scale);
     for (row, story) in &waiters {
         let taken_by = story.started.and_then(|(_, thread)| rows.iter().position(|it| *it == thread));
         wait(&mut shapes, story, y(queue_row + row), taken_by.map(y), &scale);
@@ -136,7 +141,7 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
         animation => look.animation.as_str(),
         from_y => if look.title.is_some() { 0 } else { BELOW_TITLE - labels },
         shapes => shapes.value(),
-        threads => paths::values(lane_names(&rows)),
+        threads => paths::values(lane_names(&rows).chain(actions.names(action_row))),
         folded => (idle > 0).then(|| {
             let more = if rows.is_empty() { "" } else { "more " };
             let threads = if idle == 1 { "thread" } else { "threads" };
@@ -144,6 +149,8 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
             format!("{idle} {more}{threads}, {}{pages}", words::IDLE)
         }),
         folded_y => y(rows.len()),
+        more_actions => actions.count(),
+        more_actions_y => y(queue_row).saturating_sub(LANE),
         crowd => (!crowd.is_empty()).then(|| format!("{} more, {}", crowd.len(), words::WAITING)),
         crowd_y => y(queue_row + queue_rows),
         queue_y => (queue_rows > 0).then(|| y(queue_row)),
@@ -175,10 +182,10 @@ fn has_bars(record: &Record, thread: usize, scale: &PictureScale) -> bool {
 }
 
 /// The name of each drawn thread, and its baseline.
-fn lane_names(rows: &[usize]) -> Vec<Label> {
+fn lane_names(rows: &[usize]) -> impl Iterator<Item = Label> {
     let name =
         |(row, thread): (usize, &usize)| Label { x: NAMES, y: y(row) + 16, text: format!("tp {thread:03}") };
-    rows.iter().enumerate().map(name).collect()
+    rows.iter().enumerate().map(name)
 }
 
 /// One thread: its requests, and what happened to each of their writes.
@@ -417,11 +424,12 @@ fn legend_height(legend: &[LegendEntry]) -> usize {
 /// A shape in the template, and the word for it.
 type Sign = (&'static str, &'static str);
 
-const ALL_SIGNS: [Sign; 11] = [
+const ALL_SIGNS: [Sign; 12] = [
     ("held", words::HELD),
     ("write", words::WRITE),
     ("blocked", words::WRITE_BLOCKED),
     ("gone", words::CLIENT_GONE),
+    ("orphaned", words::ORPHANED),
     ("failed", words::WRITE_FAILED),
     ("reaped", words::REAPED),
     ("answered", words::ANSWERED),
@@ -437,8 +445,10 @@ fn signs(record: &Record, scale: &PictureScale) -> Vec<Sign> {
     let is_shown = |at_us: &u64| (scale.from_us..=scale.to_us).contains(at_us);
     let any = |has: &dyn Fn(&Story) -> bool| shown.iter().any(|story| has(story));
     let waiters = waiters(record, scale);
+    let actions = ActionLanes::of(record, scale);
     let is_there = |(kind, _): &Sign| match *kind {
-        "held" => any(&|story| !is_answered_page(story)),
+        "held" => any(&|story| !is_answered_page(story)) || actions.has_attached(scale),
+        "orphaned" => actions.has_orphaned(scale),
         "write" => any(&|story| story.writes_us.iter().any(is_shown)),
         "blocked" => any(&|story| story.blocked_us.iter().any(|(_, until_us)| is_shown(until_us))),
         "gone" => any(&|story| story.closed_us.as_ref().is_some_and(is_shown)),

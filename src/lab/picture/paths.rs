@@ -69,7 +69,7 @@ impl Shapes {
 }
 
 /// Labels for the template.
-pub(super) fn values(labels: Vec<Label>) -> Vec<Value> {
+pub(super) fn values(labels: impl IntoIterator<Item = Label>) -> Vec<Value> {
     labels.into_iter().map(|Label { x, y, text }| context! { x, y, text }).collect()
 }
 

@@ -7,11 +7,13 @@ use minijinja::{Environment, Value, context};
 
 use super::size::{self, MOST_ROWS};
 use super::{ReportError, TEMPLATES, date, figures};
+use crate::lab::actions::action_name;
 use crate::lab::acts::{capitalized, spelled};
 use crate::lab::picture::PictureLook;
 use crate::lab::record::Record;
 use crate::lab::stage::{Scene, spoken};
 use crate::lab::story::Story;
+use crate::words;
 
 const TEMPLATE: (&str, &str) = ("report/window.html", include_str!("../../../views/report/window.html"));
 /// With more threads than this, idle ones are counted and not drawn.
@@ -91,7 +93,7 @@ impl WindowReport<'_> {
     }
 }
 
-/// The pool at the end, in one line.
+/// The pool at the end, in one line. Actions without a client hold none of its threads.
 fn headline(record: &Record, max_threads: usize) -> String {
     let held = record.held();
     let max = max_threads.max(record.threads().len());
@@ -111,13 +113,18 @@ fn headline(record: &Record, max_threads: usize) -> String {
             format!("{} requests wait, the first for {}.", waiting.len(), lasts(record, first.queued_us))
         }
     };
-    format!("{pool} {waits}")
+    let orphaned = match record.actions.count() {
+        (_, 0) => String::new(),
+        (_, 1) => format!(" 1 {} action runs.", words::ORPHANED),
+        (_, count) => format!(" {count} {} actions run.", words::ORPHANED),
+    };
+    format!("{pool} {waits}{orphaned}")
 }
 
 /// Maximum length of a target in the page, in characters.
 const LONGEST_PATH: usize = 300;
 
-/// The state of each thread and of the queue at the end: thread, state, request, how long, writes.
+/// The state of each thread, of the queue and of each action at the end: thread, state, request, how long, writes.
 fn states(record: &Record) -> Vec<Value> {
     let path = |story: &Story| story.target.chars().take(LONGEST_PATH).collect::<String>();
     let of_thread = |thread: usize| {
@@ -142,7 +149,12 @@ fn states(record: &Record) -> Vec<Value> {
         let lasts = lasts(record, story.queued_us);
         context! { thread => "queue", state, request => story.name(), path => path(story), lasts }
     };
-    record.threads().map(of_thread).chain(record.todo().map(in_queue)).collect()
+    let actions = record.actions.all().filter(|action| action.ended_us.is_none()).map(|action| {
+        let state = if action.orphaned_us.is_some() { words::ORPHANED } else { words::ATTACHED };
+        let lasts = lasts(record, action.began_us);
+        context! { thread => action_name(action.worker), state, request => action.name.as_str(), lasts }
+    });
+    record.threads().map(of_thread).chain(record.todo().map(in_queue)).chain(actions).collect()
 }
 
 fn lasts(record: &Record, since_us: u64) -> String {
@@ -153,6 +165,7 @@ fn lasts(record: &Record, since_us: u64) -> String {
 mod tests {
     use super::*;
     use crate::lab::record::tests::two_threads;
+    use ninetabs_server::timeline::{Subject, Timeline, What};
 
     fn page(record: Record, from_us: u64) -> String {
         let report = WindowReport {
@@ -211,6 +224,34 @@ mod tests {
         assert!(said.contains("events not recorded") && said.contains(">77<"), "{said}");
         let complete = page(record, 4_000_000);
         assert!(!complete.contains("ot recorded"), "{complete}");
+    }
+
+    #[test]
+    fn orphaned_actions_are_in_the_headline_the_lanes_and_the_table_within_the_size_of_a_page() {
+        let timeline = Timeline::simulated();
+        for worker in 1..=1_000 {
+            let (request, target) = (worker as u64, "/models/live_stream?tab=1".into());
+            let subject = Some(Subject { connection: request, port: 1, request });
+            timeline.let_pass(Duration::from_millis(1));
+            timeline.record(None, subject, What::ActionBegan { worker, target });
+            timeline.let_pass(Duration::from_millis(1));
+            timeline.record(None, subject, What::ActionOrphaned { worker });
+        }
+        let mut record = Record::default();
+        record.take(timeline.after(0));
+        record.now_us = 9_000_000;
+        let page = page(record, 0);
+        for seen in [
+            "<h1>All 2 threads are idle. Nothing waits. 1000 orphaned actions run.</h1>",
+            ">action 1</text>",
+            ">tab 1 orphaned</text>",
+            ">992 more action threads, 992 orphaned at the end</text>",
+            "<th scope=\"row\">action 200</th><td data-label=\"state\">orphaned</td>",
+            "800 more are not listed.",
+        ] {
+            assert!(page.contains(seen), "{seen} in {page}");
+        }
+        assert!(page.len() <= size::MOST_BYTES, "{}", page.len());
     }
 
     #[test]
