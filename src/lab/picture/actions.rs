@@ -69,12 +69,12 @@ impl<'a> ActionLanes<'a> {
         }
     }
 
-    /// Whether a part of an action is drawn that still had a client.
+    /// Whether a part of an action with a client is drawn.
     pub fn has_attached(&self, scale: &PictureScale) -> bool {
         self.any(|story| story.orphaned_us.is_none_or(|at_us| at_us > scale.from_us))
     }
 
-    /// Whether a part of an action is drawn that had no client.
+    /// Whether a part of an action without a client is drawn.
     pub fn has_orphaned(&self, scale: &PictureScale) -> bool {
         self.any(|story| story.orphaned_us.is_some_and(|at_us| at_us <= scale.to_us))
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_actions_has_no_sign_for_them() {
+    fn a_picture_without_actions_lacks_their_sign() {
         let scene = scene(0);
         assert!(!svg("", &scene).unwrap().contains(words::ORPHANED));
         assert!(!legend([&scene].into_iter(), |_| None).unwrap().contains(words::ORPHANED));
