@@ -203,7 +203,7 @@ impl Running {
             services: services.clone(),
         };
         let control = Control::new(
-            Guard::new(hosts, args.control_token.0.clone())?,
+            Guard::new(hosts, args.control.token.0.clone())?,
             pages,
             View::new(parts, &command_line::typed(), Arc::clone(&beside)),
             stop,
@@ -226,7 +226,7 @@ impl Running {
         servers.set(Started {
             app: app.addr(),
             control: control.addr(),
-            needs_token: args.control_token.0.is_some(),
+            needs_token: args.control.token.0.is_some(),
             // The server has the app, which has these facts: a counted reference would keep both forever.
             threads: Box::new(move || pool.upgrade().map(|server| server.size().max())),
         });
@@ -263,7 +263,7 @@ impl Running {
             self.begin_trace(trace.take_if(|(_, prepared)| prepared.is_special()))?;
         }
         if let Some((path, reserved)) = state {
-            let token = args.control_token.0.as_ref().map(Token::reveal);
+            let token = args.control.token.0.as_ref().map(Token::reveal);
             let state = StateFile::write(reserved, self.app.addr(), self.control.addr(), token);
             self.state = Some(state.map_err(|error| BootError::State { path, error })?);
         }

@@ -19,6 +19,25 @@ use crate::lab::http::HttpError;
 /// The maximum number of characters of a refusal that are repeated, since any program may listen there.
 const MOST_SAID: usize = 200;
 
+/// The token of a control server, as `serve` and `probe` take it.
+#[derive(Debug, Clone, Args)]
+pub struct ControlTokenArg {
+    /// Token that each control request needs as ?token= [default: none]
+    ///
+    /// At least 3 characters. Without one, all programs on this machine can control the server. Other users
+    /// see the flag in the list of processes; the variable keeps it secret.
+    #[arg(
+        id = "control_token",
+        long = "control-token",
+        value_name = "TOKEN|none",
+        env = "NINETABS_CONTROL_TOKEN",
+        default_value = values::NO_TOKEN,
+        hide_env_values = true,
+        value_parser = SecretToken
+    )]
+    pub token: OrNoToken,
+}
+
 /// The server's address and its token, as typed.
 // clap passes the value of a global flag to the commands above it as well, by its id. The ids therefore
 // differ from those of `serve`'s flags of the same names.

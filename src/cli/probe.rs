@@ -35,7 +35,7 @@ use output::ProbeOutput;
 
 /// Probes the server.
 pub fn run(args: &ProbeArgs, from_environment: &FromEnvironment) -> ExitCode {
-    if args.control_token.0.is_some()
+    if args.control.token.0.is_some()
         && args.control_url.is_none()
         && !from_environment.sets("--control-token")
     {

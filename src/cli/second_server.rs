@@ -15,7 +15,7 @@ pub fn settings(args: &ServeArgs, database: &Path) -> BesideSettings {
     BesideSettings {
         database: std::path::absolute(database).unwrap_or_else(|_| database.to_owned()),
         flags: flags(args),
-        token: args.control_token.0.clone(),
+        token: args.control.token.0.clone(),
         own_fix: args.fix.map(name),
         is_local: [args.bind, args.control_url].iter().all(|it| it.ip().to_canonical().is_loopback()),
     }

@@ -103,7 +103,7 @@ impl FailedEnd {
 /// Reads the file of the control token, if one is given.
 fn with_token(mut args: ServeArgs) -> Result<ServeArgs, FailedEnd> {
     if let Some(path) = &args.control_token_file {
-        args.control_token = OrNoToken(Some(token_file::read(path).map_err(FailedEnd::failed)?));
+        args.control.token = OrNoToken(Some(token_file::read(path).map_err(FailedEnd::failed)?));
     }
     Ok(args)
 }
@@ -299,7 +299,7 @@ impl Watch {
 fn exposed(args: &ServeArgs) -> Option<String> {
     let address = args.control_url;
     let is_local = address.ip().to_canonical().is_loopback();
-    match args.control_token.0.as_ref().map(Token::length) {
+    match args.control.token.0.as_ref().map(Token::length) {
         None if is_local => None,
         None => Some(format!(
             "--control-url tcp://{address} is reachable from other hosts, and any of them could stop the server; give a token with --control-token or --control-token-file, or listen on tcp://127.0.0.1:{}",
@@ -363,7 +363,7 @@ fn greeting(args: &ServeArgs, running: &Running) -> String {
     let greeting = Greeting {
         app,
         control,
-        needs_token: args.control_token.0.is_some(),
+        needs_token: args.control.token.0.is_some(),
         allowed_hosts: &args.allow_host,
         threads: args.threads,
         max_io_threads: args.max_io_threads,

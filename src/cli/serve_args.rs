@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+use super::control_server::ControlTokenArg;
 use super::duration;
-use super::values::{self, AtMost, OrAuto, OrNoToken, OrOff, SecretToken};
+use super::values::{self, AtMost, OrAuto, OrOff};
 use ninetabs_server::configuration as default;
 use ninetabs_server::thread_pool::PoolSize;
 
@@ -86,23 +87,11 @@ pub struct ServeArgs {
     /// It has the wall, the dashboard and the JSON of the server. Port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = values::CONTROL_URL, value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
-    /// Token that each control request needs as ?token= [default: none]
-    ///
-    /// At least 3 characters. Without one, all programs on this machine can control the server. Other users
-    /// see the flag in the list of processes; --control-token-file and the variable keep it secret.
-    #[arg(
-        long,
-        value_name = "TOKEN|none",
-        env = "NINETABS_CONTROL_TOKEN",
-        default_value = values::NO_TOKEN,
-        hide_env_values = true,
-        value_parser = SecretToken,
-        help_heading = "Addresses"
-    )]
-    pub control_token: OrNoToken,
+    #[command(flatten, next_help_heading = "Addresses")]
+    pub control: ControlTokenArg,
     /// File with the control token on its only line
     ///
-    /// No file is read by default.
+    /// It keeps the token out of the list of processes. No file is read by default.
     #[arg(
         long,
         value_name = "PATH",

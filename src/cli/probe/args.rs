@@ -8,8 +8,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::control_client::ControlUrl;
+use super::super::control_server::ControlTokenArg;
 use super::super::duration;
-use super::super::values::{self, OrNoToken, SecretToken};
+use super::super::values;
 use super::mistake::ProbeMistake;
 use crate::lab::probe::findings::FindingKind;
 use crate::lab::probe::plan::{DEFAULT_TABS, LONGEST_PATIENCE, TABS};
@@ -123,17 +124,8 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "URL", help_heading = "Evidence")]
     pub control_url: Option<ControlUrl>,
 
-    /// Token of the control server [default: none]
-    #[arg(
-        long,
-        value_name = "TOKEN|none",
-        env = "NINETABS_CONTROL_TOKEN",
-        default_value = values::NO_TOKEN,
-        hide_env_values = true,
-        value_parser = SecretToken,
-        help_heading = "Evidence"
-    )]
-    pub control_token: OrNoToken,
+    #[command(flatten, next_help_heading = "Evidence")]
+    pub control: ControlTokenArg,
 
     /// Add an experiment with this many clients that stop reading [default: none]
     ///

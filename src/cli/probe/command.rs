@@ -41,7 +41,7 @@ pub fn again(args: &ProbeArgs) -> String {
     with("--other-cookie", hidden(&args.other_cookie));
     with("-u", hidden(&args.user));
     with("--control-url", args.control_url.as_ref().map(ToString::to_string));
-    with("--control-token", args.control_token.0.as_ref().map(|_| HIDDEN.to_owned()));
+    with("--control-token", args.control.token.0.as_ref().map(|_| HIDDEN.to_owned()));
     with("--zombies", number(args.zombies));
     with("--fail-below", number(args.fail_below));
     with("--fail-slot", seconds(args.fail_slot));
@@ -84,7 +84,7 @@ pub fn next(args: &ProbeArgs, wanted: &Wanted) -> Vec<String> {
     }
     if let Some(url @ ControlUrl::Tcp { .. }) = &args.control_url {
         let token =
-            if args.control_token.0.is_some() { format!(" --control-token {HIDDEN}") } else { String::new() };
+            if args.control.token.0.is_some() { format!(" --control-token {HIDDEN}") } else { String::new() };
         commands.push(format!("ninetabs top --control-url {}{token}", quoted(url.to_string())));
     }
     commands

@@ -73,7 +73,7 @@ pub fn wanted(args: &ProbeArgs) -> Result<Wanted, ProbeMistake> {
         None => None,
         Some(ControlUrl::Unix(_)) => return Err(ProbeMistake::ControlSocket),
         Some(ControlUrl::Tcp { host, port }) => {
-            let token = args.control_token.0.as_ref().map(|token| token.reveal().to_owned());
+            let token = args.control.token.0.as_ref().map(|token| token.reveal().to_owned());
             Some((host.clone(), *port, token))
         }
     };

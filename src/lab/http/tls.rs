@@ -143,6 +143,20 @@ fn unverified() -> Result<ClientConfig, rustls::Error> {
     Ok(builder.with_custom_certificate_verifier(Arc::new(AcceptAny(provider))).with_no_client_auth())
 }
 
+/// The two methods of a verifier that check a signature, one per version of TLS: they differ by name only.
+macro_rules! accept_signatures {
+    ($($method:ident),+) => {$(
+        fn $method(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+    )+};
+}
+
 /// Accepts every certificate and every signature.
 #[derive(Debug)]
 struct AcceptAny(Arc<CryptoProvider>);
@@ -159,23 +173,7 @@ impl ServerCertVerifier for AcceptAny {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
+    accept_signatures!(verify_tls12_signature, verify_tls13_signature);
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()

@@ -5,6 +5,7 @@
 //! [`Measured`](measured::Measured). [`findings`] says what the figures mean, [`export`] prints them.
 
 pub mod budget;
+mod events;
 pub mod export;
 pub mod findings;
 pub mod http2;
@@ -14,6 +15,7 @@ mod place;
 pub mod plan;
 mod procedure;
 pub mod progress;
+mod requests;
 mod statistics;
 pub mod thresholds;
 

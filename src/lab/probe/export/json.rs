@@ -29,7 +29,7 @@ struct ProbeJson<'a> {
     /// The stream at which each path stops, or null if it never does.
     pages_stop_at: BTreeMap<&'a str, Option<usize>>,
     limit: Option<LimitJson<'a>>,
-    notes: Vec<NoteJson<'a>>,
+    notes: Vec<FindingJson<'a>>,
     advice: &'a [String],
     verdict: &'a str,
     steps: Vec<StepJson<'a>>,
@@ -73,18 +73,15 @@ struct ExtentJson {
 
 #[derive(Debug, Serialize)]
 struct LimitJson<'a> {
-    kind: &'static str,
+    #[serde(flatten)]
+    finding: FindingJson<'a>,
     or: Vec<&'static str>,
     behind: bool,
-    text: &'a str,
-    evidence: &'a Map<String, Value>,
-    remedy: &'a str,
-    fix: Option<&'static str>,
-    act: Option<u8>,
 }
 
+/// What a limit and a note have in common.
 #[derive(Debug, Serialize)]
-struct NoteJson<'a> {
+struct FindingJson<'a> {
     kind: &'static str,
     text: &'a str,
     evidence: &'a Map<String, Value>,
@@ -199,16 +196,11 @@ fn object<'a>(run: &ProbedRun<'a>) -> ProbeJson<'a> {
         pages_until: extent(|climb| climb.pages_until),
         pages_stop_at: measured.baseline.iter().map(stops).collect(),
         limit: findings.limit.as_ref().map(|limit| LimitJson {
-            kind: limit.kind.name(),
+            finding: finding(limit.kind.name(), limit),
             or: findings.or.iter().map(|kind| kind.name()).collect(),
             behind: findings.behind,
-            text: &limit.text,
-            evidence: &limit.evidence,
-            remedy: &limit.remedy,
-            fix: limit.fix,
-            act: limit.act,
         }),
-        notes: findings.notes.iter().map(note).collect(),
+        notes: findings.notes.iter().map(|note| finding(note.kind.name(), note)).collect(),
         advice: &findings.advice,
         verdict: sentence,
         steps: steps(measured).map(step).collect(),
@@ -250,9 +242,10 @@ fn page(page: &Baseline) -> BaselineJson<'_> {
     BaselineJson { path: &page.path, status: page.status, ms: milliseconds(page.time) }
 }
 
-fn note(note: &Finding<super::super::findings::NoteKind>) -> NoteJson<'_> {
-    let Finding { kind, text, evidence, remedy, fix, act, see: _ } = note;
-    NoteJson { kind: kind.name(), text, evidence, remedy, fix: *fix, act: *act }
+/// `name` is that of its kind.
+fn finding<'a, K>(name: &'static str, found: &'a Finding<K>) -> FindingJson<'a> {
+    let Finding { kind: _, text, evidence, remedy, fix, act, see: _ } = found;
+    FindingJson { kind: name, text, evidence, remedy, fix: *fix, act: *act }
 }
 
 fn step(tab: &ProbedTab) -> StepJson<'_> {

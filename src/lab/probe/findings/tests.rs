@@ -4,6 +4,7 @@
 
 pub mod literals;
 
+mod exclusive;
 mod limits;
 mod not_measured;
 mod notes;

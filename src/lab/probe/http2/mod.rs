@@ -7,7 +7,6 @@
 //! No other module uses a runtime. It has one thread, that of the caller, and ends with [`measure`], which blocks.
 //! Each wait has a limit. On every way out all connections are closed; after a stop signal they are reset.
 
-mod first_event;
 mod link;
 mod request;
 mod stream;

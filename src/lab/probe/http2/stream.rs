@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::EVENT_WITHIN;
-use super::first_event::{FirstEvent, StreamSign};
 use super::link::Http2Link;
 use crate::lab::http::Head;
+use crate::lab::probe::events::{Arrival, UnitReader};
 use crate::lab::probe::measured::{Baseline, Http2Stop};
 
 /// The judgment of a stream at its limit.
@@ -24,6 +24,25 @@ pub(super) enum StreamVerdict {
     Waits,
     /// It ended.
     Stopped(Http2Stop),
+}
+
+/// What the bytes of a response have shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum StreamSign {
+    Nothing,
+    /// A comment or `retry:`, which counts as an event if none comes.
+    SignOfLife,
+    Event,
+}
+
+impl StreamSign {
+    fn of(arrival: Arrival) -> StreamSign {
+        match arrival {
+            Arrival { events: 1.., .. } => StreamSign::Event,
+            Arrival { signs: 1.., .. } => StreamSign::SignOfLife,
+            _ => StreamSign::Nothing,
+        }
+    }
 }
 
 /// The state of a stream so far.
@@ -133,19 +152,21 @@ async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<StreamSe
     }
     let fields = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
     let head = Head { status: head.status.as_u16(), headers: fields.collect(), minor_version: 1 };
-    let mut first = Some(FirstEvent::of(&head));
+    // In HTTP/2, a body without a length is a stream.
+    let mut reader = UnitReader::of(&head, head.header("content-length").is_none());
     while let Some(data) = body.data().await {
         let bytes = match data {
             Ok(bytes) => bytes,
             Err(error) => return stop(&error),
         };
         release(&mut body, bytes.len());
-        let Some(judge) = &mut first else { continue };
-        let Ok(shown) = judge.feed(&bytes) else { return Http2Stop::Reset };
-        tell.send_modify(|seen| seen.shown = shown);
-        if shown == StreamSign::Event {
-            first = None;
-        }
+        let Ok(arrival) = reader.feed(&bytes) else { return Http2Stop::Reset };
+        let shown = StreamSign::of(arrival);
+        tell.send_if_modified(|seen| {
+            let is_more = shown > seen.shown;
+            seen.shown = seen.shown.max(shown);
+            is_more
+        });
     }
     Http2Stop::Reset
 }

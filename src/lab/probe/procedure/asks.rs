@@ -10,8 +10,8 @@ use super::connection::{Carries, ProbedConnection};
 use super::connections::{Flow, Opening};
 use super::exchange::Purpose;
 use super::observation::{End, Id};
-use super::requests;
 use crate::lab::probe::measured::{Baseline, CloseBy, LatePage, PageAsk, PageAsks, PageOutcome};
+use crate::lab::probe::requests;
 
 /// How often a path is asked beside a tab.
 pub(super) const ASKS: usize = 3;

@@ -6,9 +6,9 @@ use super::Run;
 use super::asks::ProbedPage;
 use super::connections::Flow;
 use super::observation::End;
-use super::requests;
 use crate::lab::probe::measured::{Baseline, CloseBy, PageOutcome, Stopped};
 use crate::lab::probe::progress::ProbeProgress;
+use crate::lab::probe::requests;
 
 /// Asks of a page until it has to be stable.
 const MAX_ASKS: usize = 6;

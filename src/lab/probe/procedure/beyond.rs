@@ -10,11 +10,11 @@ use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::exchange::Purpose;
 use super::observation::Id;
-use super::requests::{self, Variant};
 use super::staircase::{Climbing, EVENT_WITHIN, PLACE_AFTER, Step};
 use crate::lab::probe::measured::{
     CloseBy, OtherAddress, PageAsks, PageOutcome, StatsMoment, Tries, UncachedPage,
 };
+use crate::lab::probe::requests::{self, Variant};
 
 /// Asks of each variant.
 const TRIES: usize = 3;

@@ -6,9 +6,9 @@ use super::Run;
 use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::End;
-use super::requests::{self, Variant};
 use super::staircase::{Climbing, EVENT_WITHIN, Judged, Step};
 use crate::lab::probe::measured::{CloseBy, Compression, Stopped};
+use crate::lab::probe::requests::{self, Variant};
 
 /// How long each tab is open before the pages are asked.
 const TAB_WITHIN: Duration = Duration::from_millis(500);

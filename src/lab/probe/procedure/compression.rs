@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Run;
 use super::connection::ProbedConnection;
 use super::connections::Flow;
-use super::requests::{self, Variant};
 use crate::lab::probe::measured::{CloseBy, Compression};
+use crate::lab::probe::requests::{self, Variant};
 
 /// An event must come within this time.
 const WITHIN: Duration = Duration::from_secs(5);

@@ -265,8 +265,8 @@ pub(super) fn median(mut durations: Vec<Duration>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::events::Arrival;
     use super::*;
+    use crate::lab::probe::events::Arrival;
 
     fn stream() -> (ProbedConnection, Instant) {
         let opened = Instant::now();

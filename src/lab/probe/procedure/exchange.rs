@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use url::Url;
 
-use super::events::UnitReader;
 use super::observation::{End, Id, Observation, Observed, ParkedConnection};
 use crate::lab::http::{Body, ClientRequest, Closer, Connection, Content, Head, HttpError, Options};
+use crate::lab::probe::events::{Arrival, UnitReader};
 use crate::lab::probe::measured::CloseBy;
 
 /// No wait of a connection is longer. A run ends long before.
@@ -152,7 +152,7 @@ fn keep(mut body: Body, teller: &Teller<'_>) -> Result<Body, End> {
         match body.read(&mut buffer) {
             Ok(0) => return Ok(body),
             Ok(bytes) => {
-                let arrival = super::events::Arrival { bytes, ..Default::default() };
+                let arrival = Arrival { bytes, ..Default::default() };
                 teller.tell(Observed::Arrived(arrival));
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

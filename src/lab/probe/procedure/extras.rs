@@ -8,10 +8,10 @@ use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::exchange::Purpose;
 use super::observation::Id;
-use super::requests::Variant;
 use super::staircase::EVENT_WITHIN;
 use crate::lab::probe::measured::{CloseBy, Http10, PageOutcome, Stopped, Zombies};
 use crate::lab::probe::progress::ProbeProgress;
+use crate::lab::probe::requests::Variant;
 use crate::lab::probe::{http2, place};
 
 /// Receive buffer of a zombie, so that the server's buffers fill soon. The kernel doubles it.

@@ -6,9 +6,9 @@ use super::Run;
 use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::Id;
-use super::requests::Variant;
 use crate::lab::probe::measured::{CloseBy, Free, PageOutcome, Stopped};
 use crate::lab::probe::progress::ProbeProgress;
+use crate::lab::probe::requests::Variant;
 
 /// Whatever does not come back in this time has leaked.
 const LEAKED_AFTER: Duration = Duration::from_secs(30);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use super::Run;
 use super::connection::{Carries, ProbedConnection};
 use super::connections::Flow;
-use super::requests::Variant;
 use super::staircase::{Climbing, EVENT_WITHIN};
 use crate::lab::http::Head;
 use crate::lab::probe::measured::{CloseBy, LateEvents, SharedStream};
 use crate::lab::probe::progress::ProbeProgress;
+use crate::lab::probe::requests::Variant;
 
 /// How long is listened without a limit.
 const WITHOUT_LIMIT: Duration = Duration::from_secs(12);

@@ -13,15 +13,14 @@ mod compression;
 mod connection;
 mod connections;
 mod descriptors;
-mod events;
 mod exchange;
 mod extras;
+mod figures;
 mod held;
 mod lanes;
 mod leave;
 mod listen;
 mod observation;
-mod requests;
 mod slots;
 mod staircase;
 

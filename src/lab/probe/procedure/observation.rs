@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::events::Arrival;
 use crate::lab::http::{Body, Connection, Content, Head};
+use crate::lab::probe::events::Arrival;
 use crate::lab::probe::measured::Unit;
 
 /// Identifies a connection of a run. Numbers are never used again.

@@ -6,10 +6,10 @@ use super::Run;
 use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::Id;
-use super::requests::Variant;
 use super::staircase::{Climbing, EVENT_WITHIN};
 use crate::lab::probe::measured::{CloseBy, SlotReturn, WaitPlace};
 use crate::lab::probe::progress::ProbeProgress;
+use crate::lab::probe::requests::Variant;
 
 /// How the streams are closed: as tabs are closed, and as a killed program's connections are.
 const CLOSES: [CloseBy; 3] = [CloseBy::Fin, CloseBy::Fin, CloseBy::Rst];

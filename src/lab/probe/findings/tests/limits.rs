@@ -1,10 +1,10 @@
-//! A run for every limit, and its near misses.
+//! A run for every limit beyond those of one, and its near misses.
 
 use super::super::{LimitKind, infer, is_measured, verdict};
 use super::literals::*;
 use crate::lab::probe::measured::{
-    HeldConnections, Http2, Http2Stop, LateEvents, LatePage, Measured, OtherAddress, PageOutcome, ProbedTab,
-    TabOutcome, UncachedPage, WaitPlace,
+    HeldConnections, Http2, Http2Stop, LatePage, Measured, OtherAddress, PageOutcome, ProbedTab, TabOutcome,
+    UncachedPage, WaitPlace,
 };
 
 /// The limit and its second readings.
@@ -17,86 +17,8 @@ pub fn limit(measured: &Measured) -> (LimitKind, Vec<LimitKind>) {
     (limit.kind, findings.or)
 }
 
-fn only(kind: LimitKind) -> (LimitKind, Vec<LimitKind>) {
+pub fn only(kind: LimitKind) -> (LimitKind, Vec<LimitKind>) {
     (kind, Vec::new())
-}
-
-/// One stream flows, the page stops with it, the next tab waits, and the other cookie flows.
-pub fn session_lock() -> Measured {
-    let mut measured = staircase(1, &[("/page", Some(1))]);
-    measured.target.has_cookie = true;
-    measured.target.sets_cookies = vec!["PHPSESSID".to_owned()];
-    measured.waiting = vec![waits(2, WaitPlace::Read)];
-    measured.other_cookie = Some(tries(3));
-    measured
-}
-
-#[test]
-fn another_session_that_flows_shows_a_session_lock() {
-    let measured = session_lock();
-    assert_eq!(limit(&measured), only(LimitKind::SessionLock));
-    let findings = infer(&measured);
-    assert!(findings.limit.as_ref().unwrap().remedy.contains("session_write_close()"));
-    assert_eq!(
-        verdict(&measured, &findings),
-        "1 stream at a time per session, and that session's pages wait as well. Other sessions are served."
-    );
-}
-
-#[test]
-fn another_session_that_waits_too_shows_no_session_lock() {
-    let mut measured = session_lock();
-    measured.other_cookie = Some(tries(2));
-    assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
-    measured.other_cookie = None;
-    assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
-}
-
-#[test]
-fn two_streams_of_one_session_show_no_session_lock() {
-    let mut measured = neither_stops(2, staircase(2, &[("/page", Some(2))]));
-    measured.waiting = vec![waits(3, WaitPlace::Read)];
-    measured.other_cookie = Some(tries(3));
-    assert_eq!(limit(&measured), only(LimitKind::Workers));
-}
-
-#[test]
-fn a_silent_stream_that_keeps_the_page_in_the_kernel_blocks_the_loop() {
-    let mut measured = blind(1, &[("/page", Some(1)), ("/up", Some(1))]);
-    measured.waiting = vec![waits(2, WaitPlace::Kernel)];
-    assert_eq!(limit(&measured), only(LimitKind::BlockedLoop));
-}
-
-#[test]
-fn a_page_that_was_read_beside_a_silent_stream_can_be_one_at_a_time() {
-    let mut measured = blind(1, &[("/page", None)]);
-    measured.climbs[0].pages_until = 0;
-    measured.climbs[0].tabs[0].pages = vec![dead("/page", WaitPlace::Read)];
-    measured.waiting = vec![waits(2, WaitPlace::Read)];
-    assert_eq!(limit(&measured), (LimitKind::BlockedLoop, vec![LimitKind::OneAtATime]));
-}
-
-#[test]
-fn a_quiet_stream_on_one_worker_does_not_block_the_loop() {
-    let mut measured = blind(1, &[("/page", Some(1))]);
-    measured.waiting = vec![waits(2, WaitPlace::Kernel)];
-    measured.late_events = Some(LateEvents { after: secs(15.0), at_once: 1 });
-    assert_eq!(limit(&measured), only(LimitKind::OneAtATime));
-}
-
-#[test]
-fn a_page_that_answers_beside_a_silent_stream_does_not_block_the_loop() {
-    let mut measured = neither_stops(1, blind(1, &[("/page", Some(1)), ("/static", None)]));
-    measured.waiting = vec![waits(2, WaitPlace::Read)];
-    assert_eq!(limit(&measured), (LimitKind::Workers, vec![LimitKind::OneAtATime]));
-}
-
-#[test]
-fn a_second_tab_that_fails_after_the_pools_timeout_is_not_one_at_a_time() {
-    let mut measured = staircase(1, &[("/page", Some(1))]);
-    measured.waiting =
-        vec![ends(2, TabOutcome::Empty, Some(200), 5.0), ends(3, TabOutcome::Empty, Some(200), 5.0)];
-    assert_eq!(limit(&measured), only(LimitKind::DatabasePool));
 }
 
 #[test]
