@@ -7,6 +7,8 @@
 //! [`Closer`] is used.
 
 use std::io::{self, BufReader, ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::chunked::ChunkedReader;
@@ -19,6 +21,8 @@ use super::wire::{Closer, Wire};
 pub struct Body {
     rest: Rest,
     codings: Vec<Coding>,
+    /// Counts the bytes that are read, before their codings are undone.
+    counter: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -35,12 +39,18 @@ impl Body {
             Framing::Chunked => Rest::Chunked(ChunkedReader::new(wire)),
             Framing::UntilClose => Rest::UntilClose(wire),
         };
-        Body { rest, codings }
+        Body { rest, codings, counter: Arc::default() }
     }
 
     /// From now on, reading fails once `deadline` has passed. `None` means no deadline.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.rest.wire_mut().set_deadline(deadline);
+    }
+
+    /// From now on, the bytes that are read are added to `counter`, before their codings are undone. A decoder may
+    /// have read bytes from which it cannot return anything yet.
+    pub fn count_into(&mut self, counter: Arc<AtomicUsize>) {
+        self.counter = counter;
     }
 
     /// Returns a handle that ends the connection from another thread.
@@ -85,18 +95,20 @@ impl Rest {
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.rest {
-            Rest::UntilClose(wire) => wire.read(buffer),
-            Rest::Chunked(reader) => reader.read(buffer),
-            Rest::Counted { left: 0, .. } => Ok(0),
+        let read = match &mut self.rest {
+            Rest::UntilClose(wire) => wire.read(buffer)?,
+            Rest::Chunked(reader) => reader.read(buffer)?,
+            Rest::Counted { left: 0, .. } => 0,
             Rest::Counted { left, wire } => {
                 let read = wire.by_ref().take(*left).read(buffer)?;
                 if read == 0 && !buffer.is_empty() {
                     return Err(ErrorKind::UnexpectedEof.into());
                 }
                 *left -= read as u64;
-                Ok(read)
+                read
             }
-        }
+        };
+        self.counter.fetch_add(read, Ordering::Relaxed);
+        Ok(read)
     }
 }

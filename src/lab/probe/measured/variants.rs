@@ -53,6 +53,6 @@ pub struct Compression {
     pub first_event: Option<Duration>,
     /// Whether identity flowed in the run.
     pub identity_flows: bool,
-    /// Body bytes that came without completing an event.
+    /// Body bytes that came without completing an event, as they were sent: a gzip header has ten, and decodes to none.
     pub bytes: usize,
 }

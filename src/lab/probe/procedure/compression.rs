@@ -31,7 +31,7 @@ impl Run<'_> {
                 .filter(|_| flows)
                 .map(|at| at.saturating_duration_since(connection.opened)),
             identity_flows: if is_given { ProbedConnection::has_flowed(connection) } else { true },
-            bytes: if flows { 0 } else { connection.bytes },
+            bytes: if flows { 0 } else { connection.line.received() },
         });
         self.net.close(id, CloseBy::Rst);
         Ok(())

@@ -4,6 +4,7 @@
 //! Of the body only counts are reported.
 
 use std::io::{ErrorKind, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,10 @@ pub(super) struct Exchange {
 
 /// The way to a connection from outside its thread.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionLine(Arc<Mutex<LineState>>);
+pub(super) struct ConnectionLine {
+    state: Arc<Mutex<LineState>>,
+    received: Arc<AtomicUsize>,
+}
 
 #[derive(Debug, Default)]
 struct LineState {
@@ -56,7 +60,7 @@ struct LineState {
 impl ConnectionLine {
     /// Closes the connection, now or as soon as it is made. Never blocks.
     pub(super) fn close(&self, by: CloseBy) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.order = Some(by);
         if let Some(closer) = &state.closer {
             match by {
@@ -68,12 +72,17 @@ impl ConnectionLine {
 
     /// Our end's address, also while the connection is being made.
     pub(super) fn local_addr(&self) -> Option<std::net::SocketAddr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).closer.as_ref()?.local_addr()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).closer.as_ref()?.local_addr()
+    }
+
+    /// Bytes of the body so far, before its codings are undone.
+    pub(super) fn received(&self) -> usize {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Takes the closer of the next attempt to connect. Returns whether the attempt may be made.
     fn begin(&self, closer: Closer) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.closer = Some(closer);
         state.order.is_none()
     }
@@ -102,7 +111,8 @@ impl Exchange {
         teller.tell(Observed::Sent);
         connection.wait_for_first_byte().map_err(end_of)?;
         teller.tell(Observed::FirstByte);
-        let (head, body) = connection.response().map_err(end_of)?;
+        let (head, mut body) = connection.response().map_err(end_of)?;
+        body.count_into(line.received.clone());
         let reader = UnitReader::of(&head, is_open_ended(&head, &body));
         teller.tell(Observed::Head(Box::new(head.clone()), reader.unit()));
         match self.purpose {

@@ -69,11 +69,11 @@ pub(super) fn compressed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("accept_encoding", &*tried.accepted)
             .with("content_encoding", tried.coding.as_deref())
             .with("bytes", tried.bytes);
-        let text = format!(
-            "with Accept-Encoding: {} no event comes in 5 s, though {} do; identity flows.",
-            tried.accepted,
-            count(tried.bytes, "byte")
-        );
+        let comes = match tried.bytes {
+            0 => "no byte of a body comes in 5 s".to_owned(),
+            bytes => format!("no event comes in 5 s, but {} of the body", count(bytes, "byte")),
+        };
+        let text = format!("with Accept-Encoding: {} {comes}; identity flows.", tried.accepted);
         NoteKind::Compressed.found(evidence, text, remedies::compressed(asked.recognized))
     })
 }
