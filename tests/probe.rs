@@ -17,6 +17,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use ninetabs::lab::probe::budget::Budget;
 use ninetabs::lab::probe::findings::{Findings, LimitKind, NoteKind, infer};
 use ninetabs::lab::probe::measured::{Climb, Measured, Stopped, TabOutcome, WaitPlace};
 use ninetabs::lab::probe::plan::ProbePlan;
@@ -105,6 +106,8 @@ fn probe_once(server: &Scripted, plan: &ProbePlan) -> Found {
         }
     };
     let measured = run(plan, &StopSignal::never(), &mut tell);
+    let most = Budget::of(plan).requests();
+    assert!(measured.requests <= most, "{} requests were sent, {most} announced", measured.requests);
     let findings = infer(&measured);
     Found { measured, findings, open_at_the_count }
 }

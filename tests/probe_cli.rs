@@ -27,7 +27,8 @@ const URL: &str = "http://127.0.0.1:1/stream";
 #[test]
 fn wrong_usage_is_one_line_that_names_a_valid_value() {
     for (args, says) in [
-        (&[][..], "give URL, such as http://"),
+        (&[][..], "give the URL of a stream, such as http://127.0.0.1:3000/stream"),
+        (&["localhost:3000/stream"], "does not say http or https; give http://localhost:3000/stream"),
         (&[URL, "--tabs", "nine"], "--tabs 'nine': give a number from 2 to 1000"),
         (&[URL, "--tabs", "1"], "--tabs '1': give a number from 2 to 1000"),
         (&[URL, "--patience", "0"], "--patience '0': give seconds above 0"),

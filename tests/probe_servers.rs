@@ -1,4 +1,4 @@
-//! `ninetabs probe` against ten real servers. Only counts, kinds, places and classes are checked: the times
+//! `ninetabs probe` against ten real servers, and its experiments on request against three. Only counts, kinds, places and classes are checked: the times
 //! belong to an idle machine.
 
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::common::batch::{Batch, batch};
 use crate::common::probed::Probed;
 
 // Each run takes up to a minute, and sleeps most of the time.
-static BATCH: Batch = Batch::new(10, &[BODIES]);
+static BATCH: Batch = Batch::new(13, &[BODIES]);
 
 batch! { super::BATCH:
     an_event_loop_has_no_limit,
@@ -23,6 +23,9 @@ batch! { super::BATCH:
     five_threads_behind_a_proxy_that_buffers,
     four_connections_per_client,
     forty_descriptors,
+    zombies_on_two_threads_of_gunicorn,
+    eight_http2_streams_of_nginx,
+    http10_to_rails,
 }
 
 /// What a run has to find.
@@ -237,6 +240,59 @@ fn forty_descriptors() {
     std::thread::sleep(Duration::from_secs(10));
     let again = probe(&server, SHORT);
     assert_eq!(again["streams"]["low"], streams, "the second run: {again:#}");
+}
+
+/// Two threads, whose small events never fill a buffer: gunicorn cannot notice that its clients do not read.
+fn zombies_on_two_threads_of_gunicorn() {
+    let Some(server) = Probed::gunicorn(&["-k", "gthread", "-w", "1", "--threads", "2"]) else { return };
+    let found = probe(&server, &["--zombies", "2", "--patience", "13"]);
+    assert_eq!(
+        (&found["streams"]["low"], &found["limit"]["kind"]),
+        (&2.into(), &"workers".into()),
+        "{found:#}"
+    );
+    let zombies = &found["zombies"];
+    assert_eq!(
+        (&zombies["n"], &zombies["tab_s"], &zombies["page_s"]),
+        (&2.into(), &Value::Null, &Value::Null)
+    );
+    assert!(zombies["free_s"]["stream"].is_number(), "{found:#}");
+    let text = note(&found, "zombies-stay")["text"].as_str().unwrap();
+    assert!(text.contains("the next tab and the page wait: not noticed yet"), "{text}");
+    // One zombie leaves the other thread to the tab, which shows nothing.
+    let found = probe(&server, &["--zombies", "1", "--patience", "10"]);
+    let notes = notes(&found);
+    assert!(!notes.contains(&"zombies-freed") && !notes.contains(&"zombies-stay"), "{found:#}");
+    assert!(
+        words(&found["advice"]).iter().any(|line| line.contains("give --zombies 2 or more")),
+        "{found:#}"
+    );
+}
+
+/// A browser uses HTTP/2 here, so it does not stop at six streams.
+fn eight_http2_streams_of_nginx() {
+    let Some(server) = Probed::node().and_then(|node| node.behind_nginx_with_http2(8)) else { return };
+    let found = probe(&server, &["-k", "--http2", "--tabs", "12", "--patience", "4"]);
+    let http2 = &found["http2"];
+    assert_eq!((&http2["announced"], &http2["reached"]), (&8.into(), &8.into()), "{found:#}");
+    assert_eq!((&http2["stopped_by"], &http2["error"]), (&"settings".into(), &Value::Null), "{found:#}");
+    assert_eq!(
+        (&http2["second_connection"], &http2["after_cancel"]),
+        (&true.into(), &true.into()),
+        "{found:#}"
+    );
+    assert_eq!((&found["limit"]["kind"], &found["streams"]["low"]), (&"http2-streams".into(), &12.into()));
+    assert!(!notes(&found).contains(&"browsers-six"), "{found:#}");
+}
+
+/// ActionController::Live ends the response of an HTTP/1.0 client after the first event, and loses no thread by it.
+fn http10_to_rails() {
+    let Some(server) = Probed::rails() else { return };
+    let found = probe(&server, &["--http10", "--patience", "8"]);
+    let http10 = &found["http10"];
+    assert_eq!(http10["flowed"], true, "{found:#}");
+    assert!(http10["ended_s"].is_number(), "{found:#}");
+    assert!(http10["streams_after"].is_number(), "{found:#}");
 }
 
 /// Runs `ninetabs probe --json` with `/page` and these arguments. The control server is asked if there is one.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,6 +23,7 @@ pub struct Probed {
     folder: TempDir,
     port: u16,
     control: Option<u16>,
+    is_tls: bool,
 }
 
 impl Probed {
@@ -95,7 +96,26 @@ impl Probed {
     }
 
     /// nginx in front of this server, with these directives beside `proxy_pass`.
-    pub fn behind_nginx(mut self, directives: &str) -> Option<Probed> {
+    pub fn behind_nginx(self, directives: &str) -> Option<Probed> {
+        self.behind_nginx_that("", directives)
+    }
+
+    /// The same by TLS with a self-signed certificate, with so many HTTP/2 streams per connection.
+    pub fn behind_nginx_with_http2(mut self, streams: usize) -> Option<Probed> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (self.folder.path().join("cert.pem"), self.folder.path().join("key.pem"));
+        fs::write(&certificate, pem("CERTIFICATE", made.cert.der())).unwrap();
+        fs::write(&key, pem("PRIVATE KEY", &made.signing_key.serialize_der())).unwrap();
+        self.is_tls = true;
+        let listens = format!(
+            " ssl http2; http2_max_concurrent_streams {streams}; ssl_certificate {}; ssl_certificate_key {}",
+            certificate.display(),
+            key.display()
+        );
+        self.behind_nginx_that(&listens, "proxy_http_version 1.1; proxy_buffering off;")
+    }
+
+    fn behind_nginx_that(mut self, listens: &str, directives: &str) -> Option<Probed> {
         let nginx = program("nginx")?;
         let upstream = std::mem::replace(&mut self.port, free_port());
         self.control = None;
@@ -104,7 +124,7 @@ impl Probed {
         // The first line explains the template.
         let (_, template) = template.split_once('\n').unwrap();
         let configuration = template
-            .replace("PORT", &self.port.to_string())
+            .replace("PORT;", &format!("{}{listens};", self.port))
             .replace("UPSTREAM", &upstream.to_string())
             .replace("FOLDER", folder.to_str().unwrap())
             .replace("MORE", directives);
@@ -117,7 +137,8 @@ impl Probed {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}{path}", self.port)
     }
 
     pub fn control_url(&self) -> Option<String> {
@@ -130,7 +151,13 @@ impl Probed {
     }
 
     fn on(port: u16) -> Probed {
-        Probed { groups: Vec::new(), folder: tempfile::tempdir().unwrap(), port, control: None }
+        Probed {
+            groups: Vec::new(),
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            control: None,
+            is_tls: false,
+        }
     }
 
     fn with_control(mut self) -> Probed {
@@ -166,8 +193,11 @@ impl Probed {
         wait_for("an answer of the server", || {
             let ended = self.groups.iter_mut().find_map(|child| child.try_wait().unwrap());
             assert!(ended.is_none(), "the server ended with {ended:?}: {}", self.said());
+            if self.is_tls {
+                return TcpStream::connect(("127.0.0.1", self.port)).ok().map(|_| ());
+            }
             let answer = http::get(&self.url("/page"), Duration::from_secs(5));
-            answer.ok().filter(|answer| answer.status() == 200)
+            answer.ok().filter(|answer| answer.status() == 200).map(|_| ())
         });
         Some(self)
     }
@@ -181,6 +211,13 @@ impl Drop for Probed {
             let _ = child.wait();
         }
     }
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
 }
 
 fn app(name: &str) -> PathBuf {

@@ -21,8 +21,9 @@ fn lines(planned: &PlannedRun) -> Vec<String> {
     let plan = planned.plan();
     let budget = Budget::of(plan);
     let mut text = format!(
-        "probe: at most {} requests (a usual run sends a tenth), and {} connections at the same time",
+        "probe: at most {} requests (most runs send fewer than {}), and {} connections at the same time",
         budget.requests(),
+        Budget::usual(plan),
         plan.tabs
     );
     if plan.method != "GET" {

@@ -29,7 +29,11 @@ to EventSource, a page that does the usual work, and a cheap page:
   ninetabs probe http://127.0.0.1:3000/stream --page / --page /up \\
       --control-url tcp://127.0.0.1:9293
 The signs: ● flows, ○ waits or was refused, ◌ open without an event, × cut by
-the server. The last lines have the limit, its remedy, and a command to try.
+the server. \"/page 3/3\" is a page that was answered three times of three, and
+\"0/3\" one that stops. \"a slot\" is the time until the place of a closed tab serves
+another one. \"5 idle\" and \"5 kept\" are connections without a request, and with an
+answered one: a page that stops beside them shows a limit of connections. The
+last lines have the limit, its remedy, and a command to try.
 
 Exit status: 0 if measured and every threshold holds, 1 if one does not, 2 for
 wrong usage, 3 if the server could not be measured, 130 if interrupted.
@@ -99,8 +103,8 @@ pub struct ProbeArgs {
 
     /// Cookie of every request, which finds a session lock
     ///
-    /// Give the session cookie of a logged-in user, also if the stream needs a login. If the second tab of that user waits, a stream is tried with
-    /// --other-cookie.
+    /// Give the session cookie of a logged-in user, also if the stream needs a login. If the second tab of that user
+    /// waits, a stream is tried with --other-cookie.
     #[arg(long, value_name = "N=V", help_heading = "Requests")]
     pub cookie: Option<String>,
 

@@ -112,10 +112,20 @@ fn stream(text: &str) -> Result<Url, ProbeMistake> {
     if has_userinfo(text) {
         return Err(ProbeMistake::Userinfo { what: "the URL" });
     }
+    if lacks_scheme(text) {
+        return Err(ProbeMistake::NoScheme { url: text.to_owned() });
+    }
     let mut url =
         parse_url_of(text, Schemes::HttpOrHttps).map_err(|error| ProbeMistake::Url(error.to_string()))?;
     url.set_fragment(None);
     Ok(url)
+}
+
+/// Whether it is a URL but for its scheme, as curl accepts it: `localhost:3000/stream`.
+fn lacks_scheme(text: &str) -> bool {
+    let host = text.split('/').next().unwrap_or_default();
+    let names_a_host = host.contains([':', '.']) || host == "localhost";
+    !text.contains("://") && names_a_host && parse_url_of(&format!("http://{text}"), Schemes::Http).is_ok()
 }
 
 /// Whether an authority has a user, even if the text is not a valid URL.
@@ -305,7 +315,7 @@ pub mod tests {
         let said = refusal(&[URL, "-X", "HEAD"]);
         assert_eq!(said, "-X 'HEAD': its answer has no body; give a method such as GET or POST");
         assert!(refusal(&["ftp://127.0.0.1/"]).contains("http"));
-        assert!(refusal(&["localhost:3000/stream"]).contains("give http://HOST"));
+        assert!(refusal(&["localhost:3000/stream"]).contains("give http://localhost:3000/stream"));
     }
 
     #[test]

@@ -26,6 +26,8 @@ impl From<ProbeMistake> for ProbeError {
 pub enum ProbeMistake {
     #[error("{0}")]
     Url(String),
+    #[error("'{url}' does not say http or https; give http://{url}")]
+    NoScheme { url: String },
     #[error("{what} has a user or a password; leave them out, and give -u USER:PASSWORD")]
     Userinfo { what: &'static str },
     #[error("--page '{page}': {why}; give a path such as /up, or a URL")]

@@ -31,7 +31,7 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
                 None => format!("unknown command '{name}'; --help lists the commands"),
             }
         }
-        (ErrorKind::MissingRequiredArgument, ..) => missing(error),
+        (ErrorKind::MissingRequiredArgument, ..) => missing(error, &typed),
         // clap reports a flag that was given twice as a conflict as well.
         (ErrorKind::ArgumentConflict, Some(argument), _)
             if invalid(error, ContextKind::PriorArg).is_none_or(|prior| prior == argument) =>
@@ -86,11 +86,16 @@ pub fn mistake(error: &clap::Error, typed: &[OsString]) -> String {
 }
 
 /// The missing arguments, with an example of a value.
-fn missing(error: &clap::Error) -> String {
+fn missing(error: &clap::Error, typed: &[String]) -> String {
     let Some(ContextValue::Strings(all)) = error.get(ContextKind::InvalidArg) else { return plain(error) };
     let bare = |it: &String| it.trim_matches(['<', '>']).replace(" <", " ").replace(">|", " or ");
     let wanted = all.iter().map(bare).collect::<Vec<_>>().join(" and ");
     let example = match wanted.as_str() {
+        "URL" if typed.iter().any(|word| word == "probe") => {
+            return "give the URL of a stream, such as http://127.0.0.1:3000/stream; `ninetabs probe --help` shows \
+                    how to begin"
+                .to_owned();
+        }
         "URL" => ", such as http://127.0.0.1:9292/models/live_stream",
         "SHELL" => ": bash, elvish, fish, powershell or zsh",
         "SECS|off" => ", such as 30 or off",
@@ -251,6 +256,11 @@ mod tests {
             ("compare --only naive push", "--only takes one list: --only naive,push"),
             ("serve --front nginx", "--front 'nginx': give puma or tiny-http"),
             ("tab", "give URL, such as http://127.0.0.1:9292/models/live_stream; see --help"),
+            (
+                "probe --tabs 9",
+                "give the URL of a stream, such as http://127.0.0.1:3000/stream; `ninetabs probe --help` shows how to \
+                 begin",
+            ),
             ("ctl resize 0", "unexpected '0'; give --min 0 or --max 0"),
             ("ctl resize --max 0", "--max '0': give a number from 1 to 10000"),
             ("compare --json --markdown", "--json cannot be used with --markdown: give only one of them"),

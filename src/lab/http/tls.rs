@@ -9,8 +9,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    StreamOwned,
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, InvalidMessage, RootCertStore,
+    SignatureScheme, StreamOwned,
 };
 
 use super::HttpError;
@@ -94,6 +94,9 @@ pub(crate) fn handshake_error(error: io::Error, to: &str) -> HttpError {
     match cause {
         Some(rustls::Error::InvalidCertificate(why)) => {
             HttpError::Certificate { to, why: certificate_in_words(why) }
+        }
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            HttpError::Tls { to, why: "its answer is not TLS; give http:// in place of https://".to_owned() }
         }
         Some(other) => HttpError::Tls { to, why: other.to_string() },
         None if error.kind() == io::ErrorKind::UnexpectedEof => HttpError::NoAnswer,

@@ -33,7 +33,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// That of a plan. Most runs need a tenth: the bound is for a server that refuses at once.
+    /// That of a plan. The bound is for a server that refuses at once; most runs need [`Budget::usual`].
     pub fn of(plan: &ProbePlan) -> Budget {
         let (tabs, pages) = (plan.tabs, plan.pages.len().max(1));
         let leave = ASKS_AFTERWARDS;
@@ -53,6 +53,17 @@ impl Budget {
                 + extras * (1 + leave)
                 + usize::from(plan.http2),
         }
+    }
+
+    /// How many requests most runs send at most: one climb up to `--tabs`, with the experiments that were asked for.
+    /// A run without a limit sends the most, and one that finds a limit of five sends forty.
+    pub fn usual(plan: &ProbePlan) -> usize {
+        let pages = plan.pages.len().max(1);
+        let climb = plan.tabs * (1 + pages * BESIDE);
+        let zombies = plan.zombies.map_or(0, |zombies| zombies + BEYOND);
+        let again = if plan.http10 { plan.tabs + BEYOND } else { 0 };
+        let http2 = if plan.http2 { plan.tabs + BEYOND } else { 0 };
+        climb + pages * BASELINE + OTHERS + BEYOND + zombies + again + http2
     }
 
     /// All of them.

@@ -8,6 +8,7 @@ mod evidence;
 mod facts;
 pub mod kinds;
 mod limits;
+mod live;
 mod measurable;
 mod notes;
 mod products;
@@ -21,12 +22,13 @@ use serde_json::{Map, Value};
 
 pub use self::facts::pages_stop_at;
 pub use self::kinds::{FindingKind, UnknownKind, kinds_markdown};
+pub use self::live::{LiveState, WatchedServer, live_remedy};
 pub use self::measurable::{NotMeasured, is_measured};
 pub use self::verdict::verdict;
 
 use self::facts::Facts;
 use self::products::Recognized;
-use super::measured::Measured;
+use super::measured::{Measured, Zombies};
 
 /// The kinds of limit, in the order in which their rules are tried.
 ///
@@ -137,11 +139,12 @@ pub fn infer(measured: &Measured) -> Findings {
     let (limit, or) = limit.map_or((None, Vec::new()), |found| (Some(found.limit), found.or));
     let notes = notes::of(measured, facts.as_ref(), limit.as_ref().map(|limit| limit.kind), &recognized);
     let behind = limit.is_some() && facts.as_ref().is_some_and(Facts::is_behind);
-    Findings { limit, or, behind, notes, advice: advice(measured) }
+    let advice = advice(measured, facts.as_ref());
+    Findings { limit, or, behind, notes, advice }
 }
 
 /// Lines that are not findings.
-fn advice(measured: &Measured) -> Vec<String> {
+fn advice(measured: &Measured, facts: Option<&Facts<'_>>) -> Vec<String> {
     let target = &measured.target;
     let mut lines = Vec::new();
     let cookie = target.sets_cookies.iter().find(|name| !name.is_empty());
@@ -153,5 +156,24 @@ fn advice(measured: &Measured) -> Vec<String> {
              with --cookie '{quoted}=VALUE' to test for a session lock."
         ));
     }
+    if let (Some(zombies), Some(facts)) = (&measured.zombies, facts) {
+        lines.extend(too_few_zombies(zombies, facts));
+    }
     lines
+}
+
+/// Fewer zombies than slots leave one for the tab beside them, which therefore shows nothing.
+fn too_few_zombies(zombies: &Zombies, facts: &Facts<'_>) -> Option<String> {
+    zombies.tab.zip(zombies.page)?;
+    let held = facts.held();
+    if facts.all_flow() {
+        return Some("No limit was found, so a tab beside zombies needs none of their slots.".to_owned());
+    }
+    (zombies.n < held).then(|| {
+        format!(
+            "--zombies {} leaves a slot free, because the server holds {held} streams: to see whether zombies keep \
+             theirs, give --zombies {held} or more.",
+            zombies.n
+        )
+    })
 }

@@ -50,7 +50,13 @@ fn http2(found: &Http2) -> FactRow {
 }
 
 fn http10(found: &Http10) -> FactRow {
-    let mut text = if found.flowed { "a stream flows" } else { "no event" }.to_owned();
+    let mut text = match (found.flowed, found.ended) {
+        (false, _) => "no event".to_owned(),
+        (true, None) => "a stream flows".to_owned(),
+        (true, Some(after)) => {
+            format!("an event comes, and the server ends the stream after {}", time(after))
+        }
+    };
     if let Some(streams) = found.streams_after {
         text += &format!("; afterwards {} at the same time", count(streams, "stream"));
     }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::super::findings::{Finding, pages_stop_at};
 use super::super::measured::{
-    Baseline, Climb, Free, HeldConnections, Http2, Http2Stop, Measured, PageAsks, PageOutcome, ProbedTab,
-    TabOutcome, Unit, Zombies,
+    Baseline, Climb, Free, HeldConnections, Http2, Http2Stop, Http10, Measured, PageAsks, PageOutcome,
+    ProbedTab, TabOutcome, Unit, Zombies,
 };
 use super::super::thresholds::ThresholdVerdict;
 use super::ProbedRun;
@@ -158,6 +158,7 @@ struct Http2Json<'a> {
 #[derive(Debug, Serialize)]
 struct Http10Json {
     flowed: bool,
+    ended_s: Option<f64>,
     streams_after: Option<usize>,
 }
 
@@ -211,10 +212,7 @@ fn object<'a>(run: &ProbedRun<'a>) -> ProbeJson<'a> {
         climbs: measured.climbs.iter().map(counted).collect(),
         zombies: measured.zombies.as_ref().map(zombies),
         http2: measured.http2.as_ref().map(http2),
-        http10: measured
-            .http10
-            .as_ref()
-            .map(|found| Http10Json { flowed: found.flowed, streams_after: found.streams_after }),
+        http10: measured.http10.as_ref().map(http10),
         watched_s: (!measured.watched.is_zero()).then(|| seconds(measured.watched)),
         requests: measured.requests,
         abandoned: AbandonedJson { pages: measured.abandoned_pages, streams: measured.abandoned_streams },
@@ -310,6 +308,10 @@ fn zombies(found: &Zombies) -> ZombiesJson {
         unsent: found.unsent,
         free_s: found.free.as_ref().map(free),
     }
+}
+
+fn http10(found: &Http10) -> Http10Json {
+    Http10Json { flowed: found.flowed, ended_s: found.ended.map(seconds), streams_after: found.streams_after }
 }
 
 fn http2(found: &Http2) -> Http2Json<'_> {

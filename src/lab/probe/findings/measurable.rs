@@ -24,7 +24,7 @@ pub enum NotMeasured {
         "cannot measure the streams: the response is not a stream ({what}); check the URL, and what -H and -X send"
     )]
     NotAStream { what: String },
-    #[error("cannot reach the server: its certificate was not accepted ({why}); --insecure skips the check")]
+    #[error("cannot reach the server: its certificate was not accepted: {why}; --insecure skips the check")]
     Certificate { why: String },
     #[error(
         "cannot measure the streams: they finish by themselves after {} while the next tab is still judged; ask for an \

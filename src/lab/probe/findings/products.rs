@@ -112,6 +112,11 @@ pub(super) struct Recognized {
 }
 
 impl Recognized {
+    /// A server that states what it is.
+    pub(super) fn by_name(product: Product) -> Recognized {
+        Recognized { product: Some(product), ..Recognized::default() }
+    }
+
     /// Looks at the statistics, the header, the cookies and the processes.
     pub(super) fn of(measured: &Measured) -> Recognized {
         let program = measured.statistics.iter().find_map(|asked| asked.figures.as_ref());

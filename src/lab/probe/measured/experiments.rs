@@ -56,8 +56,10 @@ pub enum Http2Stop {
 /// `--http10`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Http10 {
-    /// Whether a stream by HTTP/1.0 flowed.
+    /// Whether a stream by HTTP/1.0 delivered an event.
     pub flowed: bool,
+    /// From its first event to its end, if the server ended it within two gaps.
+    pub ended: Option<Duration>,
     /// Streams of a climb afterwards, without pages.
     pub streams_after: Option<usize>,
 }

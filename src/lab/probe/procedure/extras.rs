@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Run;
 use super::connection::ProbedConnection;
-use super::connections::Flow;
+use super::connections::{Connections, Flow};
 use super::exchange::Purpose;
 use super::observation::Id;
 use super::staircase::EVENT_WITHIN;
@@ -58,10 +58,19 @@ impl Run<'_> {
         let page = self.stopped_page();
         let ask = self.open_page(page)?;
         let until = began + patience;
+        let page_is_over = |net: &Connections<'_>| net.get(ask).is_some_and(|it| !it.is_open());
         self.wait(until, |net| {
             let tab_is_served = tab.is_none_or(|tab| net.get(tab).is_some_and(ProbedConnection::has_flowed));
-            let page_is_served = net.get(ask).is_some_and(|it| !it.is_open());
-            (tab_is_served && page_is_served).then_some(())
+            (tab_is_served || page_is_over(net)).then_some(())
+        })?;
+        // A served tab must not take the slot that the page waits for.
+        let served = tab.filter(|tab| self.net.get(*tab).is_some_and(ProbedConnection::has_flowed));
+        if let Some(tab) = served.filter(|_| !page_is_over(&self.net)) {
+            self.net.close(tab, CloseBy::Rst);
+        }
+        self.wait(until, |net| {
+            let tab_is_served = tab.is_none_or(|tab| net.get(tab).is_some_and(ProbedConnection::has_flowed));
+            (tab_is_served && page_is_over(net)).then_some(())
         })?;
         let first = tab.and_then(|tab| self.net.get(tab)).filter(|it| it.has_flowed());
         let tab = first.and_then(|it| it.first_event).map(|at| at.saturating_duration_since(began));
@@ -102,13 +111,18 @@ impl Run<'_> {
         let variant = Variant { is_http10: true, ..Variant::default() };
         let id = self.open_stream(0, "HTTP/1.0", variant)?;
         self.judge(id, EVENT_WITHIN)?;
-        let flowed = self.net.get(id).is_some_and(ProbedConnection::has_flowed);
         self.pause(self.usual_gap() * 2)?;
+        let stream = self.net.get(id);
+        let flowed = stream.is_some_and(ProbedConnection::has_flowed);
+        let end = stream.and_then(ProbedConnection::server_end).map(|(at, _)| at);
+        let began = stream.and_then(|it| it.first_event);
+        let ended = began.zip(end).map(|(began, end)| end.saturating_duration_since(began));
         self.net.close(id, CloseBy::Fin);
-        self.measured.http10 = Some(Http10 { flowed, streams_after: None });
+        let found = Http10 { flowed, ended, streams_after: None };
+        self.measured.http10 = Some(found.clone());
         self.pause((self.usual_gap() * 3).min(Duration::from_secs(4)))?;
         let streams = self.climb_once_more(false)?;
-        self.measured.http10 = Some(Http10 { flowed, streams_after: Some(streams) });
+        self.measured.http10 = Some(Http10 { streams_after: Some(streams), ..found });
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ fn unusual() -> Vec<Sample> {
         page: Some(true),
         ..Http2::default()
     });
-    measured.http10 = Some(Http10 { flowed: true, streams_after: Some(4) });
+    measured.http10 = Some(Http10 { flowed: true, streams_after: Some(4), ..Http10::default() });
     measured.kept = measured.kept.take().map(|kept| HeldConnections {
         open_after: 2,
         place: Some(WaitPlace::Kernel),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::super::measured::{Http2Stop, PageOutcome};
+use super::super::super::plan::DEFAULT_TABS;
 use super::super::LimitKind;
 use super::super::evidence::{Evidence, median, time};
 use super::super::facts::Facts;
@@ -92,7 +93,11 @@ pub(super) fn none_found(facts: &Facts<'_>, _: &Recognized) -> Option<FoundLimit
             }
             _ => text += ".",
         }
-        FoundLimit::only(LimitKind::NoneFound.found(evidence, text, remedies::none_found()))
+        let tabs = facts.measured.target.tabs;
+        if tabs < DEFAULT_TABS {
+            text += &format!(" A limit above --tabs {tabs} is not seen.");
+        }
+        FoundLimit::only(LimitKind::NoneFound.found(evidence, text, remedies::none_found(facts.measured)))
     })
 }
 

@@ -149,9 +149,13 @@ pub(super) fn zombies_stay(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// Beside clients that stopped reading, the next tab and the page were served in the end.
+/// Beside clients that stopped reading, and that could have held every slot, the next tab and the page were served
+/// in the end.
 pub(super) fn zombies_freed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let zombies = asked.measured.zombies.as_ref()?;
+    if asked.facts.all_flow() || zombies.n < asked.facts.held() {
+        return None;
+    }
     let (tab, page) = (zombies.tab?, zombies.page?);
     let text = format!(
         "beside {} that stopped reading, the next tab got its event after {} and the page its answer after {}.",

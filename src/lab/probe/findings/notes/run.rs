@@ -13,12 +13,19 @@ pub(super) fn browsers_six(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let http = &*asked.measured.target.http;
     let pages = asked.facts.pages_until().low;
     let holds_more = asked.limit == Some(LimitKind::NoneFound) || pages >= BROWSERS_CONNECTIONS;
-    (http == "1.1" && asked.limit.is_some() && holds_more).then(|| {
+    let is_http1 = http == "1.1" && !browsers_use_http2(asked.measured);
+    (is_http1 && asked.limit.is_some() && holds_more).then(|| {
         let evidence = Evidence::new().with("http", http).with("pages_until", pages);
         let text = "tabs of one browser stop at six streams per host on any server, because it opens six connections.";
         let remedy = "Share one stream per browser (a SharedWorker or a BroadcastChannel), or serve HTTP/2.";
         NoteKind::BrowsersSix.found(evidence, text, remedy)
     })
+}
+
+/// Whether a browser uses HTTP/2 here, as far as `--http2` has shown it. Browsers use it over TLS only.
+fn browsers_use_http2(measured: &Measured) -> bool {
+    let flows = measured.http2.as_ref().is_some_and(|http2| http2.reached > 0);
+    flows && measured.target.url.starts_with("https:")
 }
 
 /// The note that names why a run ended early, where there is one.
@@ -32,13 +39,31 @@ pub(super) fn of_an_early_end(measured: &Measured) -> Option<Finding<NoteKind>> 
         Stopped::NotAStream { what } => Some(NoteKind::NotAStream.found(
             Evidence::new().with("response", &**what),
             format!("the response ended without an event: {what}."),
-            "Check the URL, and whether the stream needs a header, a cookie or another method (-H, --cookie, -X).",
+            instead_of_a_stream(what),
         )),
         Stopped::Unreachable { why } => Some(NoteKind::Unreachable.found(
             Evidence::new().with("error", &**why),
             format!("no byte of an answer: {why}."),
-            "Check the address and that the server runs.",
+            "Check the address, http or https, and that the server runs.",
         )),
         _ => None,
+    }
+}
+
+/// What to do about a response of this status and type.
+fn instead_of_a_stream(what: &str) -> &'static str {
+    match what {
+        page if page.starts_with("200 text/html") => {
+            "This is a page. Give the URL that its JavaScript passes to EventSource or fetch."
+        }
+        refused if refused.starts_with("400") => {
+            "Check the URL, also whether the server expects https, and what -H, -X and -d send."
+        }
+        refused if refused.starts_with("30") || refused.starts_with("401") || refused.starts_with("403") => {
+            "The stream needs a login: copy the session cookie of a logged-in browser into --cookie, or give -u or -H."
+        }
+        _ => {
+            "Check the URL, and whether the stream needs a header, a cookie or another method (-H, --cookie, -X)."
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::super::measured::WaitPlace;
-use super::super::evidence::time;
+use super::super::super::measured::{Measured, WaitPlace};
+use super::super::evidence::{count, time};
 use super::super::products::Product::*;
 use super::super::products::{Recognized, Runtime};
 
@@ -73,6 +73,9 @@ pub(in super::super) fn one_at_a_time(recognized: &Recognized, place: Option<Wai
 
 pub(in super::super) fn database_pool(recognized: &Recognized) -> String {
     match recognized.runtime {
+        _ if recognized.product == Some(Ninetabs) => {
+            "Return the connection between queries (--db-lease query), or give each thread one (--db-pool auto)."
+        }
         Some(Runtime::Python) => {
             "Return the connection between queries (close the session before each sleep), or set pool_size and \
              max_overflow to at least the number of threads. Keep no transaction open around the stream."
@@ -82,7 +85,7 @@ pub(in super::super) fn database_pool(recognized: &Recognized) -> String {
              least the number of threads. Keep no transaction open around the stream."
         }
         Some(Runtime::Ruby) => RUBY_POOL,
-        _ if matches!(recognized.product, Some(Puma | Ninetabs)) => RUBY_POOL,
+        _ if recognized.product == Some(Puma) => RUBY_POOL,
         _ => {
             "Return the connection between queries, or give the pool at least as many connections as the server has \
              threads. Keep no transaction open around the stream."
@@ -154,7 +157,7 @@ pub(in super::super) fn connections(recognized: &Recognized) -> String {
         Some(Lighttpd) => "Raise server.max-connections. Open one stream per browser.",
         Some(Kestrel) => "Raise KestrelServerLimits.MaxConcurrentConnections. Open one stream per browser.",
         Some(Node) => "Raise server.maxConnections. Open one stream per browser.",
-        Some(Ninetabs) => "Raise --max-connections. Open one stream per browser.",
+        Some(Ninetabs) => "Raise --max-connections or ulimit -n. Open one stream per browser.",
         _ => "Raise the limit of connections (maxConnections, worker_connections, maxconn). Open one stream per browser.",
     }
     .to_owned()
@@ -275,8 +278,26 @@ pub(in super::super) fn http2_streams(recognized: &Recognized) -> String {
     .to_owned()
 }
 
-pub(in super::super) fn none_found() -> String {
-    "The server is probably not what stops your tabs. One browser opens six connections per host by HTTP/1.1: its \
-     seventh tab waits on any server. Share one stream per browser, or serve HTTP/2."
-        .to_owned()
+pub(in super::super) fn none_found(measured: &Measured) -> String {
+    let is_tls = measured.target.url.starts_with("https:");
+    let reached = measured.http2.as_ref().map(|http2| http2.reached);
+    let about_browsers = match reached {
+        Some(reached @ 1..) if is_tls => {
+            format!(
+                "A browser uses one HTTP/2 connection here, and {} flowed on one.",
+                count(reached, "stream")
+            )
+        }
+        _ => {
+            let mut text =
+                "One browser opens six connections per host by HTTP/1.1: its seventh tab waits on any \
+                            server. Share one stream per browser, or serve HTTP/2."
+                    .to_owned();
+            if is_tls && reached.is_none() {
+                text += " --http2 shows whether this server has it.";
+            }
+            text
+        }
+    };
+    format!("The server is probably not what stops your tabs. {about_browsers}")
 }

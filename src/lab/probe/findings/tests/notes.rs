@@ -204,8 +204,10 @@ fn a_page_or_stream_that_does_not_come_back_is_a_leak() {
 
 #[test]
 fn fewer_streams_after_http_1_0_are_a_leak() {
-    let after =
-        |streams| Measured { http10: Some(Http10 { flowed: true, streams_after: Some(streams) }), ..four() };
+    let after = |streams| Measured {
+        http10: Some(Http10 { flowed: true, streams_after: Some(streams), ..Http10::default() }),
+        ..four()
+    };
     has(&after(3), NoteKind::Leak);
     has_not(&after(4), NoteKind::Leak);
 }

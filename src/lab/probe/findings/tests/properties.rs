@@ -222,7 +222,11 @@ fn experiments() -> impl Strategy<Value = Measured> {
                 http2,
                 zombies,
                 arrivals,
-                http10: streams_after.map(|after| Http10 { flowed: true, streams_after: Some(after) }),
+                http10: streams_after.map(|after| Http10 {
+                    flowed: true,
+                    streams_after: Some(after),
+                    ..Http10::default()
+                }),
                 slot_went_to_a_fresh_tab: flags.0,
                 ..Measured::default()
             };
