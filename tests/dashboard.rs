@@ -1015,7 +1015,7 @@ fn orders_closed_clients_and_warnings_come_with_the_numbers_and_are_shown() {
             .wait_for(&tab, &format!("document.getElementById('warnings').textContent.includes('{words}')"));
     };
     warns("The only thread is held by a stream; 1 request waits, for ");
-    warns("Set a maximum age, or use a fix that holds no thread.");
+    warns("/fixes/push holds no thread.");
     assert_eq!(order(&server, "/lab/tabs/close?tab=3").0, 200);
     warns("Tab 3 has closed; its thread is held until the second write fails.");
     browser.wait_for(&tab, "document.querySelectorAll('.meter [data-state=\"gone\"]').length === 1");

@@ -285,7 +285,7 @@ fn the_warnings_of_the_server_are_above_the_lanes() {
         let screen = screen();
         screen.contains("▲ The only thread is held by a stream; 1 request waits, for ").then_some(screen)
     });
-    assert!(screen.contains("fix that holds no thread."), "{screen}");
+    assert!(screen.contains("/fixes/push holds no thread."), "{screen}");
     assert!(screen.find('▲') < screen.find("lanes "), "{screen}");
     assert!(screen.contains("order: opened tab 2"), "{screen}");
 }

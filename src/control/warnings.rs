@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::watcher::WriteSeen;
 use crate::app::database;
 use crate::lab::acts::capitalized;
+use crate::lab::probe::findings::{LiveState, WatchedServer, live_remedy};
 use crate::lab::story::name_of;
 use ninetabs_server::timeline::{Held, Snapshot};
 
@@ -91,7 +92,7 @@ fn count(count: usize, thing: &str) -> String {
 fn listen_queue(seen: &WarningInput<'_>) -> Option<Warning> {
     (seen.listen_queue > 0).then_some(())?;
     let text = format!("New connections wait in the kernel's listen queue: {}.", seen.listen_queue);
-    warning(text, "Raise --max-connections or ulimit -n.")
+    warning(text, &live_remedy(WatchedServer::Ninetabs, LiveState::ConnectionsFull))
 }
 
 fn full_pool(seen: &WarningInput<'_>) -> Option<Warning> {
@@ -111,7 +112,7 @@ fn full_pool(seen: &WarningInput<'_>) -> Option<Warning> {
     };
     Some(Warning {
         text: format!("{threads}; {waits}."),
-        remedy: "Set a maximum age, or use a fix that holds no thread.".to_owned(),
+        remedy: live_remedy(WatchedServer::Ninetabs, LiveState::ThreadsTaken),
         link: Some("/fixes"),
     })
 }
@@ -121,7 +122,7 @@ fn empty_database_pool(seen: &WarningInput<'_>) -> Option<Warning> {
     (busy >= size && waiting > 0).then_some(())?;
     let wait = if waiting == 1 { "1 thread waits".to_owned() } else { format!("{waiting} threads wait") };
     let text = format!("All {} are held; {wait} for one.", count(size, "database connection"));
-    warning(text, "Use --db-pool auto or --db-lease query.")
+    warning(text, &live_remedy(WatchedServer::Ninetabs, LiveState::DatabasePoolEmpty))
 }
 
 fn reconnect_loop(seen: &WarningInput<'_>) -> Option<Warning> {
@@ -144,7 +145,7 @@ fn write_blocked(seen: &WarningInput<'_>) -> Option<Warning> {
         }
         many => format!("Writes to {many} clients have been blocked, the longest for {seconds} s."),
     };
-    warning(text, "Lower --write-timeout, or set --max-stream-age.")
+    warning(text, &live_remedy(WatchedServer::Ninetabs, LiveState::WriteBlocked))
 }
 
 /// No number of Puma shows them.

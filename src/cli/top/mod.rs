@@ -6,6 +6,7 @@
 
 mod asker;
 mod canvas;
+mod full_pool;
 mod head;
 mod inside;
 mod look;

@@ -19,7 +19,7 @@ pub struct StatsAnswer {
     pub database: Option<DatabaseAnswer>,
     /// Only from a ninetabs.
     pub connections: Option<ConnectionsAnswer>,
-    /// Only from a ninetabs, the most serious first.
+    /// From a ninetabs, the most serious first. For a Puma, [`super::full_pool`] adds its own.
     pub warnings: Vec<WarningAnswer>,
     /// The workers of a cluster. It reports only their numbers.
     pub worker_status: Option<Vec<WorkerAnswer>>,
@@ -70,7 +70,7 @@ pub struct ConnectionsAnswer {
     pub open: Option<u64>,
 }
 
-/// What is wrong with a ninetabs, and what helps.
+/// What is wrong with a server, and what helps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct WarningAnswer {

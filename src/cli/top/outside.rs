@@ -4,7 +4,7 @@
 use ratatui::style::{Color, Style};
 
 use super::canvas::{Canvas, LABEL, dim, level};
-use super::look::{HEAD, Look, Scrolled};
+use super::look::{Look, Scrolled};
 use super::numbers::{Pool, WorkerAnswer};
 use super::view::TopView;
 use crate::words;
@@ -15,9 +15,10 @@ impl Canvas<'_> {
         view: &TopView,
         workers: &[WorkerAnswer],
         look: &Look<'_>,
+        top: u16,
         bottom: u16,
     ) -> Scrolled {
-        let y = self.history(view, HEAD);
+        let y = self.history(view, top);
         let scrolled = Scrolled { rows: workers.len(), shown: workers.len().min(usize::from(bottom - y)) };
         let shown = workers.iter().skip(look.scroll.min(scrolled.last())).take(scrolled.shown);
         for (y, worker) in (y..bottom).zip(shown) {

@@ -72,12 +72,16 @@ pub fn draw(view: &TopView, look: &Look<'_>, area: Rect, buffer: &mut Buffer) ->
     }
     let scrolled = match (&view.record, &view.stats.worker_status) {
         (Some(record), _) => {
-            let top = canvas.warnings(view, bottom);
+            let top = canvas.warnings(view, bottom, warnings::REST);
             canvas.inside(view, record, look, top, bottom)
         }
-        (None, Some(workers)) => canvas.workers(view, workers, look, bottom),
+        (None, Some(workers)) => {
+            let top = canvas.warnings(view, bottom, warnings::REST_OF_A_PUMA);
+            canvas.workers(view, workers, look, top, bottom)
+        }
         (None, None) => {
-            canvas.history(view, HEAD);
+            let top = canvas.warnings(view, bottom, warnings::REST_OF_A_PUMA);
+            canvas.history(view, top);
             Scrolled::default()
         }
     };
@@ -96,8 +100,8 @@ pub fn height_of_all(view: &TopView, events: usize, width: u16) -> u16 {
                 lines => rows.max(warnings::REST) + lines,
             }
         }
-        (None, Some(workers)) => workers.len() + 3,
-        (None, None) => 3,
+        (None, Some(workers)) => workers.len().max(4) + 3 + warnings::height_of_all(view, width),
+        (None, None) => 7 + warnings::height_of_all(view, width),
     };
     LEAST.1.max(u16::try_from(rows + usize::from(HEAD) + 2).unwrap_or(u16::MAX))
 }

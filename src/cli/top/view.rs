@@ -5,6 +5,7 @@ use std::mem;
 use std::time::{Instant, SystemTime};
 
 use super::asker::Answers;
+use super::full_pool::full_pool;
 use super::numbers::{Pool, StatsAnswer};
 use super::words::{self, EventLine, Tone, long_span};
 use crate::lab::record::Record;
@@ -79,6 +80,9 @@ impl TopView {
         self.up_us = up.map(|up| up.as_micros() as u64);
         keep(&mut self.samples, stats.whole(), KEPT_SAMPLES);
         self.stats = stats;
+        if inside.is_none() {
+            self.stats.warnings.extend(full_pool(&self.samples));
+        }
         if let Some(inside) = inside {
             self.take_inside(inside, anew);
         }

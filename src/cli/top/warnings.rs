@@ -1,4 +1,5 @@
-//! The warnings of a ninetabs, above the lanes: its control server computes them, the most serious first.
+//! The warnings of a server, above the lanes or the history, the most serious first. The control server of a ninetabs
+//! computes them; for a Puma, [`super::full_pool`] does.
 
 use ratatui::style::{Color, Style};
 
@@ -16,6 +17,8 @@ const SIGN: &str = "▲ ";
 const INDENT: usize = 2;
 /// The rows that stay for lanes, queue and events, if there is too little space for everything.
 pub const REST: usize = 15;
+/// Those that stay for the history of a Puma, and some of its workers.
+pub const REST_OF_A_PUMA: usize = 6;
 
 /// The rows of all warnings with their remedies, in this many columns.
 pub fn height_of_all(view: &TopView, width: u16) -> usize {
@@ -32,10 +35,10 @@ fn lines(text: &str, width: u16) -> Vec<String> {
 
 impl Canvas<'_> {
     /// Draws the warnings below the numbers, and returns the first row below them. The remedies are left out if
-    /// they would take the space of the lanes, and so are warnings that find no row.
-    pub fn warnings(&mut self, view: &TopView, bottom: u16) -> u16 {
+    /// they would take the `rest` of the rows, and so are warnings that find no row.
+    pub fn warnings(&mut self, view: &TopView, bottom: u16, rest: usize) -> u16 {
         let width = self.area.width;
-        let room = usize::from(bottom.saturating_sub(HEAD)).saturating_sub(REST);
+        let room = usize::from(bottom.saturating_sub(HEAD)).saturating_sub(rest);
         let is_whole = height_of_all(view, width) <= room;
         let style = self.color(Style::new(), Color::Yellow);
         let mut y = HEAD;

@@ -1,0 +1,76 @@
+//! The warning that the numbers of a Puma allow: all of its threads are taken. A ninetabs has warnings of its own.
+
+use std::collections::VecDeque;
+
+use super::numbers::{Pool, WarningAnswer};
+use crate::lab::probe::findings::{LiveState, WatchedServer, live_remedy};
+
+/// The answers that all have to show it: those of five seconds, unless `--every` says otherwise. At the start, there
+/// are fewer.
+const ANSWERS: usize = 10;
+
+/// The warning, if no thread was free in any of the latest answers.
+pub fn full_pool(samples: &VecDeque<Pool>) -> Option<WarningAnswer> {
+    let latest = || samples.iter().rev().take(ANSWERS);
+    let newest = latest().next()?;
+    let max = newest.max_threads.filter(|max| *max > 0)?;
+    if latest().any(|pool| pool.pool_capacity != Some(0)) {
+        return None;
+    }
+    let threads = match max {
+        1 => "The only thread is taken".to_owned(),
+        max => format!("All {max} threads are taken"),
+    };
+    let waits = match newest.backlog.unwrap_or_default() {
+        // Puma accepts no connection while it has no thread for it.
+        0 => "the next request waits in the kernel".to_owned(),
+        1 => "1 request waits".to_owned(),
+        many if latest().last().is_some_and(|oldest| oldest.backlog < Some(many)) => {
+            format!("{many} requests wait, and their number grows")
+        }
+        many => format!("{many} requests wait"),
+    };
+    Some(WarningAnswer {
+        text: format!("{threads}; {waits}."),
+        remedy: live_remedy(WatchedServer::Puma, LiveState::ThreadsTaken),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(max: u64, capacity: u64, backlog: u64) -> Pool {
+        let (max_threads, pool_capacity, backlog) = (Some(max), Some(capacity), Some(backlog));
+        Pool { max_threads, pool_capacity, backlog, ..Pool::default() }
+    }
+
+    fn text(samples: &[Pool]) -> Option<String> {
+        full_pool(&samples.iter().copied().collect()).map(|warning| warning.text)
+    }
+
+    #[test]
+    fn a_pool_that_stays_full_is_a_warning_with_the_remedy_of_a_probe() {
+        let full = "All 5 threads are taken; the next request waits in the kernel.";
+        assert_eq!(text(&[pool(5, 0, 0); 10]).as_deref(), Some(full));
+        let growing = [pool(5, 0, 1), pool(5, 0, 3)];
+        assert_eq!(
+            text(&growing).as_deref(),
+            Some("All 5 threads are taken; 3 requests wait, and their number grows.")
+        );
+        assert_eq!(text(&[pool(1, 0, 1)]).as_deref(), Some("The only thread is taken; 1 request waits."));
+        let remedy = full_pool(&VecDeque::from([pool(5, 0, 2)])).unwrap().remedy;
+        assert!(remedy.contains("threads in puma.rb"), "{remedy}");
+    }
+
+    #[test]
+    fn a_pool_that_was_free_a_moment_ago_or_reports_no_numbers_is_none() {
+        assert_eq!(text(&[pool(5, 1, 0), pool(5, 0, 2)]), None);
+        assert_eq!(text(&[Pool::default()]), None);
+        assert_eq!(text(&[]), None);
+        // Older answers do not count.
+        let mut samples = vec![pool(5, 5, 0)];
+        samples.extend([pool(5, 0, 0); 10]);
+        assert!(text(&samples).is_some());
+    }
+}
