@@ -25,7 +25,7 @@ pub fn full_pool(samples: &VecDeque<Pool>) -> Option<WarningAnswer> {
         // Puma accepts no connection while it has no thread for it.
         0 => "the next request waits in the kernel".to_owned(),
         1 => "1 request waits".to_owned(),
-        many if latest().last().is_some_and(|oldest| oldest.backlog < Some(many)) => {
+        many if latest().next_back().is_some_and(|oldest| oldest.backlog < Some(many)) => {
             format!("{many} requests wait, and their number grows")
         }
         many => format!("{many} requests wait"),
