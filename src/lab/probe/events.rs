@@ -1,4 +1,4 @@
-//! What counts as an event of a response, and how many of them some bytes complete.
+//! The unit of a response: which bytes count as an event, and how many of them some bytes complete.
 
 use crate::lab::event_stream::{EventTooLarge, Parser};
 use crate::lab::http::{Head, mime};
@@ -22,7 +22,7 @@ const LINES: &[&str] = &[
     "application/stream+json",
 ];
 
-/// What some bytes of a body contained.
+/// The contents of some bytes of a body.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Arrival {
     /// Bytes, after the codings.

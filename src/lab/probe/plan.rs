@@ -1,4 +1,4 @@
-//! What one run of the probe does: its target, its limits, and the experiments that were asked for.
+//! The plan of one run of the probe: its target, its limits, and the experiments that were asked for.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -33,7 +33,7 @@ pub use variants::{Compression, LateEvents, OtherAddress, SharedStream, Tries};
 /// Everything that one run of `ninetabs probe` measured.
 #[derive(Debug, Clone, Default)]
 pub struct Measured {
-    /// What was probed.
+    /// The target of the run.
     pub target: ProbeTarget,
     /// One entry per page, in the order in which they were given.
     pub baseline: Vec<Baseline>,

@@ -33,7 +33,7 @@ impl PageAsks {
 /// One ask of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageAsk {
-    /// What became of it.
+    /// Its outcome.
     pub outcome: PageOutcome,
     /// To the complete answer, to the end, or to the moment at which it was given up.
     pub time: Duration,
@@ -41,7 +41,7 @@ pub struct PageAsk {
     pub place: Option<WaitPlace>,
 }
 
-/// What became of a page ask.
+/// The outcome of a page ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PageOutcome {
     /// Complete, with the status of the baseline, in time.

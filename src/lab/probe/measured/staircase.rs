@@ -24,7 +24,7 @@ pub struct ProbedTab {
     pub number: usize,
     /// When its connection was begun.
     pub opened_at: Duration,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: TabOutcome,
     /// The status of its response.
     pub status: Option<u16>,
@@ -46,7 +46,7 @@ pub struct ProbedTab {
     pub pages: Vec<PageAsks>,
 }
 
-/// What became of a tab.
+/// The outcome of a tab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum TabOutcome {
     /// An event came in time, and the stream was open when the next tab was judged.

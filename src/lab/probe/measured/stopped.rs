@@ -11,7 +11,7 @@ pub enum Stopped {
     UnstablePage {
         /// Its path.
         path: String,
-        /// What its answers were.
+        /// Its answers.
         answers: String,
     },
     /// No connection, or no byte.

@@ -1,9 +1,9 @@
-//! What was probed: the stream, its unit, and the pages before the first stream.
+//! The target of the run: the stream, its unit, and the pages before the first stream.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What was probed.
+/// The target of the run.
 #[derive(Debug, Clone, Default)]
 pub struct ProbeTarget {
     /// Without user and password.
@@ -12,7 +12,7 @@ pub struct ProbeTarget {
     pub method: String,
     /// The version of the first response: `1.0`, `1.1` or `2`.
     pub http: String,
-    /// What counts as an event; unknown until a stream has opened.
+    /// The unit that counts as an event; unknown until a stream has opened.
     pub unit: Option<Unit>,
     /// The `Server` header of the first response, without control characters.
     pub server: Option<String>,
@@ -30,7 +30,7 @@ pub struct ProbeTarget {
     pub patience: Duration,
 }
 
-/// What counts as an event of a response.
+/// The unit that counts as an event of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// `text/event-stream`: a dispatched event.

@@ -33,7 +33,7 @@ pub struct SharedStream {
     pub a_new_address_begins_anew: Option<bool>,
 }
 
-/// What came late in blind mode.
+/// Events that came late in blind mode.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LateEvents {
     /// From the first SYN of that stream.

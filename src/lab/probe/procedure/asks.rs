@@ -66,7 +66,7 @@ impl Run<'_> {
         self.net.open(opening)
     }
 
-    /// What became of an ask, once that is decided.
+    /// The outcome of an ask, once it is decided.
     pub(super) fn settled(&self, id: Id, page: usize) -> Option<PageAsk> {
         settled(self.net.get(id)?, self.pages[page].baseline.status)
     }
@@ -275,7 +275,7 @@ impl Run<'_> {
     }
 }
 
-/// What became of a page's connection, once that is decided. `status` is that of the baseline.
+/// The outcome of a page's connection, once it is decided. `status` is that of the baseline.
 fn settled(connection: &ProbedConnection, status: u16) -> Option<PageAsk> {
     let outcome = match (connection.is_complete(), connection.status()) {
         (true, Some(found)) if found == status => PageOutcome::Answered,

@@ -70,7 +70,7 @@ impl ConnectionLine {
         }
     }
 
-    /// Our end's address, also while the connection is being made.
+    /// The local address, from the first attempt to connect.
     pub(super) fn local_addr(&self) -> Option<std::net::SocketAddr> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).closer.as_ref()?.local_addr()
     }

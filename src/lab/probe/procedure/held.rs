@@ -71,7 +71,7 @@ impl Run<'_> {
     }
 
     /// The second value says whether the connections expired while the pages were asked, which says nothing: a server
-    /// that makes room for a page ends as few as it has to.
+    /// that closes some of them for a page closes as few as it can.
     fn hold_once(&mut self, n: usize, purpose: Purpose, settle: Duration) -> Flow<(HeldConnections, bool)> {
         let ids = match purpose {
             Purpose::Keep => self.open_kept(n)?,

@@ -1,4 +1,4 @@
-//! What was seen on each connection, for the report.
+//! The events of each connection, for the report.
 
 use super::Run;
 use super::connection::{Carries, ProbedConnection};

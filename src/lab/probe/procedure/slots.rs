@@ -70,7 +70,7 @@ impl Run<'_> {
         Ok(false)
     }
 
-    /// A stream that is not a step of the climb. `None` if there is no room.
+    /// A stream that is not a step of the climb. `None` if the budget does not allow another connection.
     fn open_fresh(&mut self, climb: &Climbing) -> Flow<Option<Id>> {
         if !self.net.has_room() {
             return Ok(None);

@@ -111,7 +111,7 @@ pub(super) enum Judged {
 }
 
 impl Run<'_> {
-    /// Opens a stream. The caller has checked that there is room.
+    /// Opens a stream. The caller has checked that the budget allows it.
     pub(super) fn open_stream(&mut self, tab: usize, name: &str, variant: Variant) -> Flow<Id> {
         self.open_stream_with(tab, name, variant, Purpose::Read, None, None)
     }
@@ -240,7 +240,7 @@ impl Run<'_> {
         let has_flowed = self.net.get(step.id).is_some_and(ProbedConnection::has_flowed);
         step.took_over = has_flowed && self.saw_a_cut(step.id, None);
         let is_beyond = !has_flowed || step.took_over;
-        // What ended while a tab waited had flowed together until then.
+        // The streams that ended while a tab waited had flowed together until then.
         let moment = self.net.get(step.id).map(|it| it.opened).filter(|_| is_beyond);
         climb.streams = climb.streams.max(self.flowing_steps(climb, moment));
         if let Some(previous) = climb.steps.last_mut() {
