@@ -14,6 +14,8 @@ const TABS: usize = 9;
 
 /// The row of the plain server.
 pub(super) const PLAIN: &str = "naive";
+/// The row of the plain server with the threads of Rails.
+pub(super) const PLAIN_RAILS: &str = "naive-rails";
 
 /// What is shown of a row.
 #[derive(Debug, Clone, Deserialize)]
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn the_committed_run_has_a_measured_row_for_each_fix_and_for_the_plain_server() {
-        let rows = ALL.iter().map(|fix| fix.measured_as).chain([PLAIN]);
+        let rows = ALL.iter().map(|fix| fix.measured_as).chain([PLAIN, PLAIN_RAILS]);
         for name in rows {
             let cells = cells(name).unwrap_or_else(|| panic!("no row {name}"));
             for shown in [&cells.tabs, &cells.event, &cells.held] {

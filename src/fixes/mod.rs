@@ -280,6 +280,7 @@ impl Fixes {
             page => "fixes",
             groups => GROUPS.iter().map(group).collect::<Vec<_>>(),
             plain => compared::cells(compared::PLAIN).map(Value::from),
+            plain_rails => compared::cells(compared::PLAIN_RAILS).map(Value::from),
             date => compared::DATE,
             viewers => arithmetic::VIEWERS,
             age => age.to_string(),

@@ -64,7 +64,7 @@ fn the_table_of_the_fixes_is_the_committed_run() {
     let claims = (claims.clone().filter(|claim| claim.held).count(), claims.count());
     assert_eq!(claims.0, claims.1, "every claim held");
     let says = format!(
-        "`ninetabs compare --markdown`, of {date}: all {} claims of the sixteen rows held.",
+        "`ninetabs compare --markdown`, of {date}: all {} claims of the seventeen rows held.",
         claims.1
     );
     assert!(document.contains(&says), "docs/fixes.md lacks: {says}");
