@@ -1,7 +1,7 @@
 //! The template engine of all pages, which escapes every value.
 //!
-//! Templates are compiled into the binary, so that it runs in any folder. With `--views DIR` they are read
-//! from a folder at each request instead, so that an edit shows at the next reload. They are sent without comments and indentation.
+//! Templates are in the program ([`embedded`](super::embedded)). With `--views DIR` they are read from a folder at each
+//! request instead, so that an edit shows at the next reload. They are sent without comments and indentation.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,13 +13,11 @@ use minijinja::{Environment, ErrorKind, Value, context};
 use thiserror::Error;
 
 use super::content_security_policy::{ContentSecurityPolicy, Nonce};
+use super::embedded::TemplateSource;
 use super::shorten::shortened;
 use crate::words;
 use ninetabs_server::Response;
 use ninetabs_server::log_limit::limited;
-
-/// A template's name in the folder `views/`, and its text.
-pub type TemplateSource = (&'static str, &'static str);
 
 /// The folder of views cannot be used.
 #[derive(Debug, Error)]
@@ -47,10 +45,12 @@ fn read(folder: &Path, name: &str) -> Result<Option<String>, minijinja::Error> {
     match fs::read_to_string(folder.join(name)) {
         Ok(text) => Ok(Some(shortened(name, &text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, "cannot read it").with_source(error))
-        }
+        Err(error) => Err(unreadable(error)),
     }
+}
+
+fn unreadable(error: io::Error) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, "cannot read it").with_source(error)
 }
 
 /// The source of templates.
@@ -66,16 +66,17 @@ impl Templates {
             if !folder.is_dir() {
                 return Err(ViewsError::NoFolder);
             }
-            if let Some((name, _)) = embedded.iter().find(|(name, _)| !folder.join(name).is_file()) {
-                return Err(ViewsError::Missing(name));
+            if let Some(source) = embedded.iter().find(|source| !folder.join(source.name).is_file()) {
+                return Err(ViewsError::Missing(source.name));
             }
         }
         let mut environment = with_words();
         // Each template is compiled at its first use: compiling all of them would take a third of the
         // start-up time.
         environment.set_loader(move |name| {
-            let source = embedded.iter().find(|(it, _)| *it == name);
-            Ok(source.map(|(name, text)| shortened(name, text)))
+            let Some(source) = embedded.iter().find(|source| source.name == name) else { return Ok(None) };
+            let text = source.text().map_err(unreadable)?;
+            Ok(Some(shortened(name, &text)))
         });
         Ok(Templates { embedded: environment, folder: folder.map(Path::to_owned) })
     }

@@ -8,23 +8,24 @@ use minijinja::{Value, context};
 
 use super::batch::Batch;
 use super::content_security_policy::Nonce;
+use super::embedded::{TemplateSource, embedded};
 use super::servers::is_local;
-use super::templates::{TemplateSource, Templates, ViewsError};
+use super::templates::{Templates, ViewsError};
 use ninetabs_server::Request;
 
 /// All views, with their names in the folder `views/`.
 const EMBEDDED: &[TemplateSource] = &[
-    ("application.css", include_str!("../../views/application.css")),
-    ("models/index.html", include_str!("../../views/models/index.html")),
-    ("models/index.js", include_str!("../../views/models/index.js")),
+    embedded!("application.css"),
+    embedded!("models/index.html"),
+    embedded!("models/index.js"),
     PALETTE,
     PAGES,
 ];
 
 /// The colors of every page.
-pub const PALETTE: TemplateSource = ("palette.css", include_str!("../../views/palette.css"));
+pub const PALETTE: TemplateSource = embedded!("palette.css");
 /// The links to the pages of both servers.
-pub const PAGES: TemplateSource = ("models/_pages.html", include_str!("../../views/models/_pages.html"));
+pub const PAGES: TemplateSource = embedded!("models/_pages.html");
 
 /// How many tabs the index page links to.
 const TABS: u32 = 9;

@@ -30,7 +30,7 @@ use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::{Fix, FixGroup, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::model::to_json;
 use crate::app::origin::{Origin, Said};
@@ -44,7 +44,7 @@ pub(super) const FIX: Fix = Fix {
     does: "A WebSocket outside the pool carries the rows, in Action Cable’s protocol.",
     group: FixGroup::FreeTheThread,
     measured_as: "cable",
-    view: ("fixes/cable.html", include_str!("../../views/fixes/cable.html")),
+    view: embedded!("fixes/cable.html"),
     detaches: true,
     ..PLAIN
 };

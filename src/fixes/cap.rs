@@ -4,7 +4,7 @@
 //! for pages. The status of the refusal matters: an EventSource gives up for good on a 503, and reconnects after a 200
 //! that ends at once.
 
-use super::{Fix, FixGroup, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use http::StatusCode;
 use ninetabs_server::{Request, Response};
 
@@ -13,7 +13,7 @@ pub(super) const FIX: Fix = Fix {
     does: "Streams have a maximum number, and a further one is refused at once.",
     group: FixGroup::BoundTheStreams,
     measured_as: "cap",
-    view: ("fixes/cap.html", include_str!("../../views/fixes/cap.html")),
+    view: embedded!("fixes/cap.html"),
     streams: &["stream"],
     is_on: |fixes| fixes.live.cap().is_some(),
     action,

@@ -8,7 +8,7 @@
 //! All of the code is in the view. There are several pages, so that one can go from one to another.
 //! `?listener=off` removes the listener, to show its effect.
 
-use super::{Fix, FixGroup, PLAIN};
+use super::{Fix, FixGroup, PLAIN, embedded};
 
 pub(super) const FIX: Fix = Fix {
     name: "leave",
@@ -16,7 +16,7 @@ pub(super) const FIX: Fix = Fix {
     group: FixGroup::OpenFewerStreams,
     measured_as: "leave",
     has_beside: false,
-    view: ("fixes/leave.html", include_str!("../../views/fixes/leave.html")),
+    view: embedded!("fixes/leave.html"),
     pages: &["1", "2", "3"],
     is_swapped: true,
     ..PLAIN

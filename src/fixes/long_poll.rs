@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Fix, FixGroup, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use crate::app::announcements::{Announcement, Announcements, Cursor, FellBehind, News};
 use crate::app::position;
 use ninetabs_server::event_loop::{NextPiece, Peer};
@@ -19,7 +19,7 @@ pub(super) const FIX: Fix = Fix {
     does: "A request leaves the pool and waits up to 25 s for the next commit.",
     group: FixGroup::FreeTheThread,
     measured_as: "long-poll",
-    view: ("fixes/long-poll.html", include_str!("../../views/fixes/long-poll.html")),
+    view: embedded!("fixes/long-poll.html"),
     streams: &["poll"],
     detaches: true,
     action: |fixes, request, rest| (rest == "poll").then(|| poll(fixes, request)),

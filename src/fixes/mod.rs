@@ -36,9 +36,10 @@ use crate::app::Rails;
 use crate::app::broadcaster::Broadcaster;
 use crate::app::content_security_policy::{ContentSecurityPolicy, Nonce};
 use crate::app::database::Database;
+use crate::app::embedded::{TemplateSource, embedded};
 use crate::app::producer::Lull;
 use crate::app::servers::{RunningServers, is_local};
-use crate::app::templates::{TemplateSource, Templates, ViewsError};
+use crate::app::templates::{Templates, ViewsError};
 use crate::app::views::{PAGES, PALETTE, port};
 use ninetabs_server::Streams;
 use ninetabs_server::{Request, Response};
@@ -81,19 +82,19 @@ const GROUPS: &[(FixGroup, &str)] = &[
 
 /// The templates that all pages share.
 const FRAME: &[TemplateSource] = &[
-    ("application.css", include_str!("../../views/application.css")),
-    ("fixes/_cells.html", include_str!("../../views/fixes/_cells.html")),
-    ("fixes/_live_loop.html", include_str!("../../views/fixes/_live_loop.html")),
-    ("fixes/_start_one.html", include_str!("../../views/fixes/_start_one.html")),
-    ("fixes/arithmetic.js", include_str!("../../views/fixes/arithmetic.js")),
-    ("fixes/code.js", include_str!("../../views/fixes/code.js")),
-    ("fixes/configured.html", include_str!("../../views/fixes/configured.html")),
-    ("fixes/fixes.css", include_str!("../../views/fixes/fixes.css")),
-    ("fixes/index.html", include_str!("../../views/fixes/index.html")),
-    ("fixes/layout.html", include_str!("../../views/fixes/layout.html")),
-    ("fixes/models.js", include_str!("../../views/fixes/models.js")),
-    ("fixes/pool.js", include_str!("../../views/fixes/pool.js")),
-    ("fixes/stream.js", include_str!("../../views/fixes/stream.js")),
+    embedded!("application.css"),
+    embedded!("fixes/_cells.html"),
+    embedded!("fixes/_live_loop.html"),
+    embedded!("fixes/_start_one.html"),
+    embedded!("fixes/arithmetic.js"),
+    embedded!("fixes/code.js"),
+    embedded!("fixes/configured.html"),
+    embedded!("fixes/fixes.css"),
+    embedded!("fixes/index.html"),
+    embedded!("fixes/layout.html"),
+    embedded!("fixes/models.js"),
+    embedded!("fixes/pool.js"),
+    embedded!("fixes/stream.js"),
     PALETTE,
     PAGES,
     shared_worker::WORKER,
@@ -140,7 +141,7 @@ const PLAIN: Fix = Fix {
     group: FixGroup::MoveTheLimit,
     measured_as: "",
     has_beside: true,
-    view: ("", ""),
+    view: embedded!("fixes/layout.html"),
     is_on: |_| true,
     streams: &[],
     pages: &[],
@@ -339,7 +340,7 @@ impl Fixes {
         let common = || Nonce::draw().ok().map(|nonce| self.common_nonce.get_or_init(|| nonce).clone());
         let nonce = if fix.is_swapped { common() } else { None };
         let policy = ContentSecurityPolicy { workers: fix.has_worker, ..self.policy(request) };
-        self.rendered(request, fix.view.0, nonce, policy, more)
+        self.rendered(request, fix.view.name, nonce, policy, more)
     }
 
     /// A page with what all of them have.

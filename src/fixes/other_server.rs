@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::commands::for_a_shell;
-use super::{Fix, FixGroup, PLAIN};
+use super::{Fix, FixGroup, PLAIN, embedded};
 
 pub(super) const FIX: Fix = Fix {
     name: "other-server",
@@ -15,7 +15,7 @@ pub(super) const FIX: Fix = Fix {
     group: FixGroup::MoveTheLimit,
     measured_as: "other-server",
     has_beside: false,
-    view: ("fixes/other-server.html", include_str!("../../views/fixes/other-server.html")),
+    view: embedded!("fixes/other-server.html"),
     is_on: |fixes| fixes.server.streams_at.is_some(),
     ..PLAIN
 };

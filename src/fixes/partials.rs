@@ -10,8 +10,9 @@ use minijinja::{Value, context};
 
 use super::push::{self, PushShape};
 use super::{Fix, FixGroup, PLAIN};
+use crate::app::embedded::{TemplateSource, embedded};
 use crate::app::model::Model;
-use crate::app::templates::{TemplateSource, Templates};
+use crate::app::templates::Templates;
 use ninetabs_server::log_limit::limited;
 
 pub(super) const FIX: Fix = Fix {
@@ -19,7 +20,7 @@ pub(super) const FIX: Fix = Fix {
     does: "A row is rendered once per commit and pushed as HTML, which the page inserts.",
     group: FixGroup::FreeTheThread,
     measured_as: "partials",
-    view: ("fixes/partials.html", include_str!("../../views/fixes/partials.html")),
+    view: embedded!("fixes/partials.html"),
     streams: &["stream"],
     detaches: true,
     action: |fixes, request, rest| {
@@ -29,11 +30,8 @@ pub(super) const FIX: Fix = Fix {
 };
 
 /// The partials: a row, and the Turbo Streams that insert rows.
-pub(super) const PARTIALS: [TemplateSource; 2] = [
-    ("fixes/_model.html", include_str!("../../views/fixes/_model.html")),
-    (TURBO_STREAMS, include_str!("../../views/fixes/_turbo_streams.html")),
-];
-const TURBO_STREAMS: &str = "fixes/_turbo_streams.html";
+pub(super) const PARTIALS: [TemplateSource; 2] = [embedded!("fixes/_model.html"), TURBO_STREAMS];
+const TURBO_STREAMS: TemplateSource = embedded!("fixes/_turbo_streams.html");
 
 /// One `<turbo-stream>` per model, as Turbo expects it in an event's data.
 pub(super) fn as_html(templates: &Arc<Templates>) -> PushShape {
@@ -42,9 +40,9 @@ pub(super) fn as_html(templates: &Arc<Templates>) -> PushShape {
         let name = |model: &Model| Value::from(Arc::clone(&model.name));
         let models: Vec<Value> =
             models.iter().map(|model| context! { id => model.id, name => name(model) }).collect();
-        let html = templates.render(TURBO_STREAMS, context! { models });
+        let html = templates.render(TURBO_STREAMS.name, context! { models });
         html.unwrap_or_else(|error| {
-            limited!(Error, "view {TURBO_STREAMS}: {error:#}");
+            limited!(Error, "view {}: {error:#}", TURBO_STREAMS.name);
             String::new()
         })
     };

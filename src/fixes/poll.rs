@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Fix, FixGroup, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use crate::app::batch::BATCH;
 use crate::app::batch::{Batch, Limit};
 use crate::app::database::{Database, QueryError};
@@ -26,7 +26,7 @@ pub(super) const FIX: Fix = Fix {
     does: "The page asks every two seconds, and all tabs share one answer.",
     group: FixGroup::DoNotStream,
     measured_as: "poll-shared",
-    view: ("fixes/poll.html", include_str!("../../views/fixes/poll.html")),
+    view: embedded!("fixes/poll.html"),
     streams: &["models.json"],
     action,
     post,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Fix, FixGroup, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use crate::app::announcements::{Announcements, Cursor, FellBehind, News};
 use crate::app::model::Model;
 use crate::app::model::to_json;
@@ -27,7 +27,7 @@ pub(super) const FIX: Fix = Fix {
     does: "The connection leaves the pool, and one loop sends each commit to all tabs.",
     group: FixGroup::FreeTheThread,
     measured_as: "push",
-    view: ("fixes/push.html", include_str!("../../views/fixes/push.html")),
+    view: embedded!("fixes/push.html"),
     streams: &["stream"],
     detaches: true,
     action: |fixes, request, rest| (rest == "stream").then(|| listen(fixes, request, as_json())),

@@ -2,14 +2,14 @@
 //!
 //! The reaper is [`ninetabs_server::Reaper`]; this file has the page.
 
-use super::{Fix, FixGroup, PLAIN};
+use super::{Fix, FixGroup, PLAIN, embedded};
 
 pub(super) const FIX: Fix = Fix {
     name: "reaper",
     does: "Streams have a maximum age, so more tabs than threads take turns.",
     group: FixGroup::BoundTheStreams,
     measured_as: "reaper",
-    view: ("fixes/reaper.html", include_str!("../../views/fixes/reaper.html")),
+    view: embedded!("fixes/reaper.html"),
     is_on: |fixes| fixes.live.max_age().is_some(),
     ..PLAIN
 };

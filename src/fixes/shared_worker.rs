@@ -7,7 +7,7 @@
 use http::StatusCode;
 use minijinja::context;
 
-use super::{Fix, FixGroup, Fixes, PLAIN, TemplateSource};
+use super::{Fix, FixGroup, Fixes, PLAIN, TemplateSource, embedded};
 use crate::app::models_controller::failed;
 use ninetabs_server::{Request, Response};
 
@@ -16,18 +16,17 @@ pub(super) const FIX: Fix = Fix {
     does: "All tabs of a browser share one stream, in a SharedWorker.",
     group: FixGroup::OpenFewerStreams,
     measured_as: "shared-worker",
-    view: ("fixes/shared-worker.html", include_str!("../../views/fixes/shared-worker.html")),
+    view: embedded!("fixes/shared-worker.html"),
     has_worker: true,
     action,
     ..PLAIN
 };
 
 /// A worker's script cannot be part of the page: tabs find the running worker by its URL.
-pub(super) const WORKER: TemplateSource =
-    ("fixes/shared-worker.js", include_str!("../../views/fixes/shared-worker.js"));
+pub(super) const WORKER: TemplateSource = embedded!("fixes/shared-worker.js");
 
 fn action(fixes: &Fixes, request: &Request, rest: &str) -> Option<Response> {
-    (rest == "worker.js").then(|| match fixes.templates.render(WORKER.0, context! {}) {
+    (rest == "worker.js").then(|| match fixes.templates.render(WORKER.name, context! {}) {
         Ok(script) => Response::new(StatusCode::OK, "text/javascript; charset=utf-8", script)
             .with_header("cache-control", "no-cache")
             .with_header("content-security-policy", "default-src 'none'; connect-src 'self'")

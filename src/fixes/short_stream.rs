@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Fix, FixGroup, Fixes, PLAIN};
+use super::{Fix, FixGroup, Fixes, PLAIN, embedded};
 use crate::app::batch::BATCH;
 use crate::app::model::to_json;
 use crate::app::models_controller::{GREETING, rescue};
@@ -20,7 +20,7 @@ pub(super) const FIX: Fix = Fix {
     does: "The action ends after one batch, and EventSource reconnects by itself.",
     group: FixGroup::DoNotStream,
     measured_as: "short-stream",
-    view: ("fixes/short-stream.html", include_str!("../../views/fixes/short-stream.html")),
+    view: embedded!("fixes/short-stream.html"),
     streams: &["stream"],
     action,
     ..PLAIN

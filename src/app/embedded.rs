@@ -1,0 +1,47 @@
+//! The templates in the program, so that it runs in any folder. The build script, `views/pack.rs`, has packed them.
+
+use std::io::{self, Read};
+
+use flate2::read::DeflateDecoder;
+
+/// A template's name in the folder `views/`, and its packed text.
+#[derive(Debug, Clone, Copy)]
+pub struct TemplateSource {
+    pub name: &'static str,
+    packed: &'static [u8],
+}
+
+impl TemplateSource {
+    /// What [`embedded!`](crate::app::embedded::embedded) expands to.
+    pub const fn new(name: &'static str, packed: &'static [u8]) -> Self {
+        TemplateSource { name, packed }
+    }
+
+    /// The text as it is in the folder.
+    pub fn text(&self) -> io::Result<String> {
+        let mut text = String::new();
+        DeflateDecoder::new(self.packed).read_to_string(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// The template with this name in the folder `views/`. A name that is not there does not compile.
+macro_rules! embedded {
+    ($name:literal) => {
+        $crate::app::embedded::TemplateSource::new(
+            $name,
+            include_bytes!(concat!(env!("OUT_DIR"), "/views/", $name)),
+        )
+    };
+}
+pub(crate) use embedded;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_embedded_template_is_the_file_of_the_folder() {
+        let source = embedded!("models/index.html");
+        assert_eq!(source.name, "models/index.html");
+        assert_eq!(source.text().unwrap(), include_str!("../../views/models/index.html"));
+    }
+}
