@@ -16,7 +16,7 @@ pub(super) fn of(server: SocketAddr) -> Vec<ListeningProcess> {
     if !server.ip().to_canonical().is_loopback() {
         return Vec::new();
     }
-    let inodes = listening(&place::rows().unwrap_or_default(), server);
+    let inodes = listening(&place::rows(server).unwrap_or_default(), server);
     if inodes.is_empty() {
         return Vec::new();
     }

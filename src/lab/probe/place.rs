@@ -32,7 +32,7 @@ pub(super) const LISTEN: u8 = 0x0a;
 /// as long as it takes to read the kernel's table once.
 pub(super) fn of(server: SocketAddr, ours: &[Option<SocketAddr>]) -> Vec<Option<WaitPlace>> {
     let is_here = server.ip().to_canonical().is_loopback() && ours.iter().any(Option::is_some);
-    let rows = if is_here { rows() } else { None };
+    let rows = if is_here { rows(server) } else { None };
     ours.iter().map(|ours| place_in(rows.as_deref()?, server, (*ours)?)).collect()
 }
 
@@ -41,19 +41,32 @@ pub(super) fn unsent(server: SocketAddr, ours: &[SocketAddr]) -> Option<u64> {
     if !server.ip().to_canonical().is_loopback() {
         return None;
     }
-    let rows = rows()?;
+    let rows = rows(server)?;
     Some(ours.iter().filter_map(|ours| server_end(&rows, server, *ours)).map(|row| row.unsent).sum())
 }
 
-/// All TCP sockets of this machine that are visible. `None` where the kernel has no such table.
-pub(super) fn rows() -> Option<Vec<SocketRow>> {
+/// The TCP sockets of this machine of which one end has the server's port. `None` where the kernel has no such table.
+pub(super) fn rows(server: SocketAddr) -> Option<Vec<SocketRow>> {
     if !cfg!(target_os = "linux") {
         return None;
     }
-    let v4 = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    // Without IPv6 there is no second table.
-    let v6 = std::fs::read_to_string("/proc/net/tcp6").unwrap_or_default();
-    Some(v4.lines().chain(v6.lines()).filter_map(row).collect())
+    let port = server.port();
+    if server.ip().to_canonical().is_ipv6() {
+        return rows_of("/proc/net/tcp6", port);
+    }
+    let mut rows = rows_of("/proc/net/tcp", port)?;
+    // A server that listens on IPv6 can serve IPv4 too. Without IPv6 there is no second table.
+    if !rows.iter().any(|row| row.local.port() == port) {
+        rows.extend(rows_of("/proc/net/tcp6", port).unwrap_or_default());
+    }
+    Some(rows)
+}
+
+/// The kernel visits all its buckets for connections to write this table, which takes it milliseconds.
+fn rows_of(table: &str, port: u16) -> Option<Vec<SocketRow>> {
+    let port = format!(":{port:04X} ");
+    let table = std::fs::read_to_string(table).ok()?;
+    Some(table.lines().filter(|line| line.contains(&port)).filter_map(row).collect())
 }
 
 fn server_end(rows: &[SocketRow], server: SocketAddr, ours: SocketAddr) -> Option<&SocketRow> {
