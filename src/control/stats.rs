@@ -4,7 +4,8 @@
 //! highest backlog since the last request for it.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -272,7 +273,7 @@ pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
 /// Connections to this address that neither side has finished, including those not yet accepted. None if
 /// /proc does not say.
 pub(super) fn open_connections(address: SocketAddr) -> Option<usize> {
-    let table = kernel_table(address)?;
+    let table = fs::read_to_string(kernel_table(address)).ok()?;
     let port = format!(":{:04X}", address.port());
     let open = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -289,7 +290,10 @@ pub(super) fn open_connections(address: SocketAddr) -> Option<usize> {
 /// as bytes to be read. None if /proc does not say.
 pub(super) fn listen_queue(address: SocketAddr) -> Option<usize> {
     let port = format!(":{:04X}", address.port());
-    kernel_table(address)?.lines().skip(1).find_map(|line| {
+    // The kernel writes the table as it is read, sockets that listen first. To write all connections takes it
+    // milliseconds.
+    let table = BufReader::new(File::open(kernel_table(address)).ok()?);
+    table.lines().skip(1).map_while(Result::ok).find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let (local, _, state, queues) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let (_, to_be_read) = queues.split_once(':')?;
@@ -298,6 +302,6 @@ pub(super) fn listen_queue(address: SocketAddr) -> Option<usize> {
     })
 }
 
-fn kernel_table(address: SocketAddr) -> Option<String> {
-    fs::read_to_string(if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }).ok()
+fn kernel_table(address: SocketAddr) -> &'static str {
+    if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }
 }
