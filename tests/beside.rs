@@ -290,7 +290,6 @@ fn beside_push_eight_threads_are_held_on_the_left_and_none_on_the_right() {
 #[test]
 fn each_fix_is_shown_beside_a_plain_server_by_what_its_record_says() {
     let Some(browser) = Browser::start() else { return };
-    browser.calm(&browser.first_tab());
     let server = server(&["--produce-every", "1"]);
     for (fix, expected) in [
         ("more-threads", "held === 9 && right.streaming === 9"),

@@ -49,8 +49,6 @@ fn on_nine_hosts_the_ninth_page_waits_for_a_thread() {
         if n > 1 {
             tabs.push(browser.new_tab());
         }
-        // Every tab of a headless shell is visible, and a new row would fade in each of them.
-        browser.calm(&tabs[n - 1]);
         browser.goto(&tabs[n - 1], &url(n));
         wait_until_it_streams(&browser, &tabs[n - 1]);
     }
@@ -84,8 +82,6 @@ fn on_one_host_the_seventh_page_waits_in_the_browser() {
         if n > 1 {
             tabs.push(browser.new_tab());
         }
-        // Every tab of a headless shell is visible, and a new row would fade in each of them.
-        browser.calm(&tabs[n - 1]);
         browser.goto(&tabs[n - 1], &server.url("/"));
         wait_until_it_streams(&browser, &tabs[n - 1]);
     }

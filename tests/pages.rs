@@ -239,7 +239,7 @@ fn a_new_row_can_be_read_from_its_first_moment_on() {
     let tab = open(&browser, &tab_url(&server, 4));
     browser.wait_for(&tab, STREAMS);
     for scheme in ["light", "dark"] {
-        browser.prefer(&tab, scheme);
+        browser.prefer_with_motion(&tab, scheme);
         create(server.app, scheme);
         browser
             .wait_for(&tab, &format!("document.querySelector('tr.new').cells[1].textContent === '{scheme}'"));

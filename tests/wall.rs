@@ -19,16 +19,16 @@ fn server(flags: &[&str]) -> Server {
 }
 
 fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
-    browser.calm(&browser.first_tab());
-    open_moving(browser, server, query)
-}
-
-/// The same, with a picture that moves as it does by default.
-fn open_moving(browser: &Browser, server: &Server, query: &str) -> Tab {
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("http://{}/wall{query}", server.control));
     browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
     tab
+}
+
+/// The same, with a picture that moves as it does by default.
+fn open_moving(browser: &Browser, server: &Server, query: &str) -> Tab {
+    browser.allow_motion(&browser.first_tab());
+    open(browser, server, query)
 }
 
 /// The state of tab N's element.
