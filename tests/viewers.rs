@@ -634,6 +634,31 @@ fn the_log_has_the_reap_and_the_panic_of_an_action_without_a_pool_thread() {
 }
 
 #[test]
+fn a_panic_of_an_action_on_a_thread_of_its_own_marks_the_lane_of_the_pool_thread() {
+    let timeline = Timeline::simulated();
+    let mut lines = Vec::new();
+    let mut viewer = Viewer { name: "v".into(), seq: None, every: 1, anew: 0 };
+    timeline.record(Some(1), None, What::Spawned);
+    let target = || "/models/live_stream?tab=1".into();
+    for (thread, what) in [
+        (None, What::Queued),
+        (Some(1), What::Started),
+        (Some(1), What::Accepted { method: "GET".into(), target: target(), peeked: false }),
+        (None, What::ActionBegan { worker: 1, target: target() }),
+        (None, What::Panicked { message: "for a test".into() }),
+        (None, What::ActionEnded { worker: 1 }),
+        (Some(1), What::Answered { status: 500, bytes: 9, duration_us: 9 }),
+    ] {
+        timeline.record(thread, Some(Subject { connection: 1, port: 1, request: 1 }), what);
+    }
+    viewer.hear(&timeline, &mut lines);
+    lines.push(object!({ "viewer": "v", "show": true }).to_string());
+    let Some(answers) = reduce(&lines) else { return };
+    assert_eq!(answers[0]["wrong"], object!([]));
+    assert_eq!(answers[0]["spans"]["1"][0]["end"], "panicked", "{answers:?}");
+}
+
+#[test]
 fn the_pages_name_a_request_as_the_lab_does() {
     let targets = [
         "/up",

@@ -265,7 +265,11 @@ class Record {
         break;
       case 'reaped':
       case 'panicked': {
-        // An action without a pool thread, whose request may have ended.
+        // An action on a thread of its own, whose request may have ended.
+        const lane = [...this.lanes.values()].find(lane => lane.has(moment.request));
+        if (lane && moment.kind === 'panicked') {
+          this.mark(lane.current, 'panicked');
+        }
         const story = this.storyOfAction?.(moment.request) ?? known;
         if (story) {
           this.describe(moment, story);

@@ -307,14 +307,15 @@ impl Serving {
         let (shown, Events { dialect, action }) = (format!("{request:?}"), events);
         let run = move |number: usize| {
             let own = OwnThread { number, queue, membership, last_event_id };
+            let mut stream = Stream::open_on_own_thread(&streams, own, dialect);
             let ended = panic::catch_unwind(AssertUnwindSafe(|| {
-                let mut stream = Stream::open_on_own_thread(&streams, own, dialect);
                 // The reason why an action ended early is already in the record.
                 let _ = action(&mut stream);
                 stream.close();
             }));
             if let Err(panic) = ended {
-                // The pool thread may serve another request by now, so it is not named.
+                // Before the stream is dropped, which ends the answer: the record has the panic of a request before
+                // its end. The pool thread may serve another request by now, so it is not named.
                 report(&timeline, format_args!("{shown}"), (None, subject), panic.as_ref());
             }
         };

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use ninetabs_server::action_threads::ActionThreadStats;
 use ninetabs_server::stream::StreamError;
 use ninetabs_server::streams::StreamInterrupt;
+use ninetabs_server::thread_pool::Shutdown as PoolShutdown;
 use ninetabs_server::timeline::{Timeline, What};
 use ninetabs_server::{ActionsOn, Dialect, Event, Handle, Request, Response, Server, Stream};
 
@@ -391,6 +392,22 @@ fn a_panic_before_the_first_write_is_answered_with_500_and_a_later_one_cuts_the_
 }
 
 #[test]
+fn a_panic_is_recorded_before_the_answer_that_it_ends() {
+    let subject = Subject::start(|server| server);
+    for _ in 0..200 {
+        let mut client = subject.ask("/events", "HTTP/1.1");
+        let action = subject.actions.recv_timeout(LONG).unwrap();
+        action.orders.send(Order::Panic).unwrap();
+        read_until(&mut client, " 500 Internal Server Error\r\n");
+    }
+    subject.await_idle_pool();
+    let whats = subject.whats();
+    let ends = whats.iter().filter(|what| matches!(what, What::Panicked { .. } | What::Answered { .. }));
+    let ends: Vec<_> = ends.map(|what| matches!(what, What::Panicked { .. })).collect();
+    assert_eq!(ends, [true, false].repeat(200));
+}
+
+#[test]
 fn a_shutdown_ends_attached_and_orphaned_actions_at_their_sleep() {
     let subject = Subject::start(|server| server);
     let (mut client, attached) = subject.open();
@@ -409,6 +426,21 @@ fn a_shutdown_ends_attached_and_orphaned_actions_at_their_sleep() {
         let slept = action.results.recv_timeout(LONG).unwrap();
         assert!(matches!(slept, Err(StreamError::Reaped(StreamInterrupt::Stopping))), "{slept:?}");
     }
+}
+
+#[test]
+fn a_shutdown_leaves_actions_that_do_not_end_behind_and_counts_them() {
+    let subject = Subject::start(|server| server);
+    let mut client = subject.ask("/events", "HTTP/1.0");
+    let orphan = subject.actions.recv_timeout(LONG).unwrap();
+    orphan.does(Order::Write).unwrap();
+    read_all(&mut client);
+    subject.await_idle_pool();
+    // It waits for its next order, which no interrupt ends.
+    assert_eq!(subject.server.shutdown(Duration::from_millis(100)), PoolShutdown::Drained);
+    assert_eq!(subject.stats(), ActionThreadStats { running: 1, attached: 0, orphaned: 1 });
+    orphan.orders.send(Order::Return).unwrap();
+    subject.await_end_of_actions();
 }
 
 #[test]

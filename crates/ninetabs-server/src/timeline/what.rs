@@ -72,7 +72,8 @@ pub enum What {
     },
     /// The client closed while the request was queued, so it was not served.
     Left,
-    /// The work panicked. This costs one answer, not the thread.
+    /// The work panicked. This costs one answer, not the thread. If an action on a thread of its own panicked, no pool
+    /// thread is named.
     Panicked {
         /// The text of the panic.
         message: String,
