@@ -4,8 +4,8 @@
 //! and a pool thread holds each until its response ends. That is enough to show nine tabs on eight threads. It has these
 //! costs, most of which cannot be avoided from outside tiny_http:
 //!
-//! - The size of a request head is not limited, and each connection, even an idle one, uses a thread and two descriptors. The
-//!   server therefore **binds to loopback only**.
+//! - The size of a request head is not limited, and each connection, even an idle one, uses a thread and two
+//!   descriptors. The server therefore **binds to loopback only**.
 //! - Dropping a request allocates its declared length at once, and a large one aborts the process. A request that
 //!   declares an unwanted body (over 1 KiB, or of unknown length), or one over `max_body_bytes`, is therefore answered
 //!   through `upgrade()`, and its connection is leaked on purpose: two descriptors and a thread of tiny_http, instead of
@@ -233,7 +233,7 @@ impl TinyHttpServer {
     }
 
     /// Stops accepting, ends the streams, serves queued requests, and waits for the actions that go on without a
-    /// client. Blocks for at most `timeout`.
+    /// client. Blocks for at most `timeout`. Actions that still run after that are left behind.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         let began = Instant::now();
         self.stop_accepting();

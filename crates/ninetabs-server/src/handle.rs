@@ -254,7 +254,8 @@ impl Handle {
     /// closes.
     ///
     /// Blocks for at most `timeout`. Time that remains when the pool has ended is for actions on threads of their
-    /// own, and then for clients that have not read their last answers.
+    /// own, and then for clients that have not read their last answers. Actions that still run after that are left
+    /// behind, and [`Handle::glance`] counts them.
     pub fn shutdown(&self, timeout: Duration) -> Shutdown {
         self.shutdown_with(timeout, Duration::ZERO)
     }

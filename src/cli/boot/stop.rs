@@ -44,6 +44,13 @@ impl Running {
             }
             Some(Shutdown::Drained | Shutdown::Forced) => {}
         }
+        let actions = self.app.glance().action_threads.map_or(0, |actions| actions.running);
+        if actions > 0 {
+            log::warn!(
+                "{actions} actions on threads of their own were still running after {force_shutdown_after:?}, and are \
+                 abandoned"
+            );
+        }
         if self.await_goodbyes() == Stop::AtOnce {
             return Stop::AtOnce;
         }
