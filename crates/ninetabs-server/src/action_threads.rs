@@ -126,15 +126,25 @@ impl ActionThreads {
         // Before the lock, so that an action that cannot be started is dropped after it: that may call the server.
         let job: ActionJob = Box::new(action);
         let mut state = self.shared.state();
-        let idle = state.idle.pop();
-        let number = idle.unwrap_or_else(|| lowest_free(&state.workers));
-        let jobs = match idle.and_then(|number| state.workers.get(&number)) {
-            Some(worker) => worker.jobs.clone(),
+        let idle =
+            state.idle.pop().and_then(|number| Some((number, state.workers.get(&number)?.jobs.clone())));
+        let (number, jobs) = match idle {
+            Some(idle) => idle,
             None => {
+                let number = lowest_free(&state.workers);
                 let (jobs, handed) = bounded(1);
+                // Reserves the number. The lock is free while the system starts the thread, so that other actions can
+                // begin and end in the meantime.
+                state.workers.insert(number, ActionWorker { jobs: jobs.clone(), action: None });
+                drop(state);
                 let shared = Arc::clone(&self.shared);
-                threads::spawn(&name(number), move || shared.work(number, &handed))?;
-                jobs
+                let started = threads::spawn(&name(number), move || shared.work(number, &handed));
+                state = self.shared.state();
+                if let Err(error) = started {
+                    state.workers.remove(&number);
+                    return Err(error);
+                }
+                (number, jobs)
             }
         };
         // The thread needs the lock to end its action, so the record has the beginning before the end.
