@@ -97,6 +97,11 @@ impl Actions {
         self.0.iter()
     }
 
+    /// The action of this request, if it is kept.
+    pub fn of_request(&self, request: u64) -> Option<&ActionStory> {
+        self.0.iter().rfind(|story| story.request == request)
+    }
+
     /// How many actions run, and how many of them are orphaned.
     pub fn count(&self) -> (usize, usize) {
         let running = || self.0.iter().filter(|story| story.ended_us.is_none());

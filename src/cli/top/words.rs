@@ -42,7 +42,11 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
     let thread = moment.thread.map(|thread| format!("tp {thread:03}")).unwrap_or_default();
     let name = match (story, moment.subject) {
         (Some(story), _) if !story.target.is_empty() => story.name(),
-        (_, Some(subject)) => format!("request {}", subject.request),
+        // An orphaned action may last longer than the story of its request is kept.
+        (_, Some(subject)) => match record.actions.of_request(subject.request) {
+            Some(action) => action.name.clone(),
+            None => format!("request {}", subject.request),
+        },
         _ => String::new(),
     };
     let (words, time_us, more): (&str, u64, [(&str, &dyn Display); 2]) = match &moment.what {
@@ -202,6 +206,37 @@ mod tests {
         let wrote = What::Wrote { bytes: 9 };
         let served = told(&[What::Queued, What::Started, up, wrote, answered, What::Finished]);
         assert_eq!(served, ["/up was answered by tp 001 in 0.1 s"]);
+    }
+
+    #[test]
+    fn an_orphaned_action_is_named_after_the_story_of_its_request_is_dropped() {
+        let timeline = Timeline::simulated();
+        let subject = Some(Subject { connection: 1, port: 0, request: 1 });
+        let target = "/models/live_stream?tab=ab";
+        timeline.record(Some(1), None, What::Spawned);
+        for (thread, what) in [
+            (None, What::Queued),
+            (Some(1), What::Started),
+            (Some(1), What::accepted("GET", target)),
+            (None, What::ActionBegan { worker: 1, target: target.into() }),
+            (None, What::ActionOrphaned { worker: 1 }),
+            (Some(1), What::Answered { status: 200, bytes: 9, duration_us: 9 }),
+            (Some(1), What::Finished),
+        ] {
+            timeline.record(thread, subject, what);
+        }
+        let mut record = Record::default();
+        record.take(timeline.after(0));
+        record.forget_before(600_000_000, 0);
+        assert!(record.stories.is_empty());
+        let last = timeline.last_seq();
+        timeline.record(None, subject, What::Reaped { age_ms: 600_000, why: "max age".into() });
+        timeline.record(None, subject, What::ActionEnded { worker: 1 });
+        let excerpt = timeline.after(last);
+        record.take(excerpt.clone());
+        let told: Vec<_> =
+            excerpt.moments.iter().filter_map(|it| tell(it, &record)).map(|it| it.text).collect();
+        assert_eq!(told, ["ab was reaped at 10 min 0 s: max age", "action 1 ended: ab"]);
     }
 
     #[test]
