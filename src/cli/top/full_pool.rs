@@ -22,8 +22,8 @@ pub fn full_pool(samples: &VecDeque<Pool>) -> Option<WarningAnswer> {
         max => format!("All {max} threads are taken"),
     };
     let waits = match newest.backlog.unwrap_or_default() {
-        // Puma accepts no connection while it has no thread for it.
-        0 => "the next request waits in the kernel".to_owned(),
+        // In the kernel of a Puma 5, and in the queue of a Puma 8.
+        0 => "the next request waits".to_owned(),
         1 => "1 request waits".to_owned(),
         many if latest().next_back().is_some_and(|oldest| oldest.backlog < Some(many)) => {
             format!("{many} requests wait, and their number grows")
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_pool_that_stays_full_is_a_warning_with_the_remedy_of_a_probe() {
-        let full = "All 5 threads are taken; the next request waits in the kernel.";
+        let full = "All 5 threads are taken; the next request waits.";
         assert_eq!(text(&[pool(5, 0, 0); 10]).as_deref(), Some(full));
         let growing = [pool(5, 0, 1), pool(5, 0, 3)];
         assert_eq!(
