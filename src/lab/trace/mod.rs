@@ -114,14 +114,18 @@ impl TraceProcess {
                 self.tracks.at_the_front_door("refused", at_us, args);
             }
             What::ClientClosed => {
-                let holds = self.state.held().find(|(_, held)| held.subject.request == subject.request);
                 let args = json!({ "request": subject.request });
-                match holds {
-                    Some((thread, _)) => self.tracks.instant(thread, at_us, "client closed", args),
-                    None => self.tracks.at_the_front_door("client closed", at_us, args),
+                self.on_its_thread("client closed", subject, at_us, args);
+            }
+            // The action runs on a thread of its own, and its request may have ended.
+            What::Panicked { message } => {
+                let args = json!({ "request": subject.request, "message": message });
+                let thread = self.on_its_thread("panicked", subject, at_us, args);
+                if let Some(begun) = thread.and_then(|thread| self.begun.get_mut(&thread)) {
+                    begun.panicked = true;
                 }
             }
-            // An orphaned action, which has no pool thread.
+            // The action is orphaned, so the reaper names no pool thread.
             What::Reaped { age_ms, why } => {
                 let args = json!({ "request": subject.request, "age_ms": age_ms, "why": why });
                 self.tracks.by_the_reaper("interrupted", at_us, args);
@@ -129,6 +133,18 @@ impl TraceProcess {
             _ => {}
         }
         self.state.take(moment);
+    }
+
+    /// Writes an event without a thread on the thread that has its request, and returns that thread. If there is none,
+    /// the event is written on the track of the front door.
+    fn on_its_thread(&mut self, name: &str, subject: Subject, at_us: u64, args: Value) -> Option<usize> {
+        let holds = self.state.held().find(|(_, held)| held.subject.request == subject.request);
+        let thread = holds.map(|(thread, _)| thread);
+        match thread {
+            Some(thread) => self.tracks.instant(thread, at_us, name, args),
+            None => self.tracks.at_the_front_door(name, at_us, args),
+        }
+        thread
     }
 
     fn leaves_todo(&mut self, subject: Subject, at_us: u64, how: &str) {
@@ -289,7 +305,7 @@ fn called(held: &Held) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::tracks::{POOL, STREAM_REAPER};
+    use super::tracks::{FRONT_DOOR, POOL, STREAM_REAPER};
     use super::*;
 
     const NINTH: Subject = Subject { connection: 40_009, port: 0, request: 9 };
@@ -446,6 +462,24 @@ mod tests {
         let events = events(&moments);
         let seen: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.tid)).collect();
         assert_eq!(seen, [("interrupted", STREAM_REAPER)]);
+    }
+
+    #[test]
+    fn a_panic_on_a_thread_of_its_own_is_on_the_pool_thread_that_has_the_request() {
+        let (on, of) = (Some(1), Some(NINTH));
+        let panic = || (None, of, What::Panicked { message: "for a test".into() });
+        let moments = [
+            (on, of, What::Started),
+            (on, of, asks("/?tab=9")),
+            panic(),
+            (on, of, What::Answered { status: 500, bytes: 9, duration_us: 20 }),
+            panic(),
+        ];
+        let events = events(&moments);
+        let seen: Vec<_> = events.iter().map(|event| (event.name.as_str(), event.tid)).collect();
+        let pool = POOL + 1;
+        assert_eq!(seen, [("tab 9", pool), ("panicked", pool), ("tab 9", pool), ("panicked", FRONT_DOOR)]);
+        assert_eq!(events[2].args["ended"], "panicked");
     }
 
     #[test]

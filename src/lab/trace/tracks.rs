@@ -10,7 +10,7 @@ use super::format::{OfItsProcess, Phase, TraceEvent};
 use ninetabs_server::timeline::{Held, Subject};
 
 /// The track for events before a thread has the request.
-const FRONT_DOOR: usize = 1;
+pub(super) const FRONT_DOOR: usize = 1;
 /// The track for events that end streams.
 pub(super) const STREAM_REAPER: usize = 2;
 /// Added to the numbers of pool threads: a viewer would take a thread with the number of its
