@@ -149,7 +149,7 @@ pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureErro
             format!("{idle} {more}{threads}, {}{pages}", words::IDLE)
         }),
         folded_y => y(rows.len()),
-        more_actions => actions.count(),
+        more_actions => actions.count(&scale),
         more_actions_y => y(queue_row).saturating_sub(LANE),
         crowd => (!crowd.is_empty()).then(|| format!("{} more, {}", crowd.len(), words::WAITING)),
         crowd_y => y(queue_row + queue_rows),

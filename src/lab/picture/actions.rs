@@ -43,11 +43,13 @@ impl<'a> ActionLanes<'a> {
         })
     }
 
-    /// The threads that are counted, if there are any.
-    pub fn count(&self) -> Option<String> {
+    /// The threads that are counted, if there are any, and how many of them have an orphaned action when the picture
+    /// ends.
+    pub fn count(&self, scale: &PictureScale) -> Option<String> {
         let orphaned = self.counted.iter().flat_map(|(_, stories)| stories).filter(|story| {
             // A thread has at most one action that runs.
-            story.orphaned_us.is_some() && story.ended_us.is_none()
+            story.orphaned_us.is_some_and(|at_us| at_us <= scale.to_us)
+                && story.ended_us.is_none_or(|at_us| at_us > scale.to_us)
         });
         let threads = match self.counted.len() {
             0 => return None,
@@ -117,7 +119,7 @@ fn action(shapes: &mut Shapes, story: &ActionStory, top: usize, scale: &PictureS
 mod tests {
     use std::time::Duration;
 
-    use super::super::{legend, svg};
+    use super::super::{PictureLook, draw, legend, svg};
     use super::*;
     use crate::lab::stage::Scene;
     use ninetabs_server::timeline::{Subject, Timeline, What};
@@ -163,6 +165,23 @@ mod tests {
         let picture = svg("", &scene(100)).unwrap();
         assert!(picture.contains(">92 more action threads, 46 orphaned at the end</text>"), "{picture}");
         assert!(picture.contains(">action 8<") && !picture.contains(">action 9<"), "{picture}");
+    }
+
+    #[test]
+    fn orphans_are_counted_as_they_are_when_the_picture_ends() {
+        let mut scene = scene(12);
+        let end = |scene: &Scene, until_us| {
+            let look = PictureLook { until_us: Some(until_us), ..PictureLook::default() };
+            let picture = draw(scene, &look).unwrap();
+            let (before, _) = picture.split_once(" at the end</text>").unwrap();
+            before.rsplit_once('>').unwrap().1.to_owned()
+        };
+        assert_eq!(end(&scene, 9_000_000), "4 more action threads, 2 orphaned");
+        let last_us = scene.record.actions.all().filter_map(|story| story.orphaned_us).max().unwrap();
+        assert_eq!(end(&scene, last_us - 1), "3 more action threads, 1 orphaned");
+        scene.record.actions.settle(std::iter::empty(), 9_500_000);
+        assert_eq!(end(&scene, 9_000_000), "4 more action threads, 2 orphaned");
+        assert_eq!(end(&scene, 9_500_000), "4 more action threads, 0 orphaned");
     }
 
     #[test]
