@@ -5,9 +5,11 @@
 //! [`PALETTE`] have their colors.
 
 mod actions;
+mod legend;
 mod paths;
+mod scale;
 
-use minijinja::{Environment, Value, context};
+use minijinja::{Environment, context};
 use thiserror::Error;
 
 use super::orders;
@@ -16,7 +18,10 @@ use super::stage::Scene;
 use super::story::Story;
 use crate::words;
 use actions::ActionLanes;
+pub use legend::legend;
+use legend::{LegendEntry, in_rows, legend_height, signs};
 use paths::{Label, Shapes, across, cross, down, label, rect, round, stripes, strokes};
+use scale::{NARROWEST, PictureScale};
 
 const TEMPLATE: &str = include_str!("../../views/lanes.svg");
 /// The shapes' colors by name. A page that contains pictures needs this once, and [`PALETTE`].
@@ -41,16 +46,12 @@ const LABELS: usize = 16;
 /// The width of a character, and the least distance between a name and the edge of its bar.
 const CHARACTER: f64 = 7.3;
 const MARGIN: f64 = 7.0;
-/// The width of the narrowest bar.
-const NARROWEST: f64 = 2.0;
 /// A wait in the queue that is shorter than this fraction of the picture is not drawn.
 const PASSING: u64 = 100;
 /// With more lanes than this, those that show nothing but short pages are folded.
 const MOST_PAGE_LANES: usize = 16;
 /// Maximum number of rows of the queue. Further requests are counted.
 const MOST_WAITERS: usize = 16;
-/// Maximum number of ticks on the time axis.
-const TICKS: u64 = 12;
 
 /// The picture could not be drawn.
 #[derive(Debug, Error)]
@@ -87,7 +88,7 @@ pub fn svg(title: &str, scene: &Scene) -> Result<String, PictureError> {
 /// Draws a scene.
 pub fn draw(scene: &Scene, look: &PictureLook<'_>) -> Result<String, PictureError> {
     let record = &scene.record;
-    let scale = scale(scene, look.until_us);
+    let scale = PictureScale::of(scene, look.until_us);
     let all: Vec<usize> = record.threads().collect();
     let is_drawn = |thread: &usize| !look.folds_idle || !is_idle(record, *thread, &scale);
     let mut rows: Vec<usize> = all.iter().copied().filter(is_drawn).collect();
@@ -374,110 +375,6 @@ fn unknown(record: &Record, scale: &PictureScale) -> Vec<(f64, f64)> {
     spans.filter_map(|(from_us, until_us)| scale.bar(*from_us, *until_us)).collect()
 }
 
-/// What a sign means, and its place below the picture.
-#[derive(Debug)]
-struct LegendEntry {
-    /// The name of its shape in the template.
-    kind: &'static str,
-    word: &'static str,
-    x: f64,
-    row: usize,
-}
-
-impl LegendEntry {
-    fn value(&self) -> Value {
-        context! { kind => self.kind, word => self.word, x => self.x, row => self.row }
-    }
-}
-
-/// One legend for several scenes: what any of them shows. `until_us` is the end of its picture.
-pub fn legend<'a>(
-    scenes: impl Iterator<Item = &'a Scene>,
-    until_us: impl Fn(&Scene) -> Option<u64>,
-) -> Result<String, PictureError> {
-    let shown: Vec<_> =
-        scenes.flat_map(|scene| signs(&scene.record, &scale(scene, until_us(scene)))).collect();
-    let legend = in_rows(ALL_SIGNS.iter().copied().filter(|sign| shown.contains(sign)).collect());
-    let mut environment = Environment::new();
-    environment.add_template("lanes.svg", TEMPLATE)?;
-    Ok(environment.get_template("lanes.svg")?.render(context! {
-        label => "Legend",
-        from_y => 0,
-        height => LEGEND_ROW + legend_height(&legend),
-        width => (LEFT + SPAN + RIGHT) as usize,
-        legend => legend.iter().map(LegendEntry::value).collect::<Vec<_>>(),
-        legend_y => 2,
-        legend_row => LEGEND_ROW,
-    })?)
-}
-
-fn scale(scene: &Scene, until_us: Option<u64>) -> PictureScale {
-    let until_us = until_us.unwrap_or(scene.record.now_us);
-    PictureScale { from_us: scene.from_us, to_us: until_us.max(scene.from_us + 1) }
-}
-
-/// The height of the rows of a legend below the first.
-fn legend_height(legend: &[LegendEntry]) -> usize {
-    legend.last().map_or(0, |entry| entry.row) * LEGEND_ROW
-}
-
-/// A shape in the template, and the word for it.
-type Sign = (&'static str, &'static str);
-
-const ALL_SIGNS: [Sign; 12] = [
-    ("held", words::HELD),
-    ("write", words::WRITE),
-    ("blocked", words::WRITE_BLOCKED),
-    ("gone", words::CLIENT_GONE),
-    ("orphaned", words::ORPHANED),
-    ("failed", words::WRITE_FAILED),
-    ("reaped", words::REAPED),
-    ("answered", words::ANSWERED),
-    ("idle", words::IDLE),
-    ("waiting", words::WAITING),
-    ("spare", words::SPARE_CONNECTION),
-    ("unrecorded", words::NOT_RECORDED),
-];
-
-/// The signs that a picture shows.
-fn signs(record: &Record, scale: &PictureScale) -> Vec<Sign> {
-    let shown: Vec<&Story> = record.stories.values().filter(|story| scale.shows(story)).collect();
-    let is_shown = |at_us: &u64| (scale.from_us..=scale.to_us).contains(at_us);
-    let any = |has: &dyn Fn(&Story) -> bool| shown.iter().any(|story| has(story));
-    let waiters = waiters(record, scale);
-    let actions = ActionLanes::of(record, scale);
-    let is_there = |(kind, _): &Sign| match *kind {
-        "held" => any(&|story| !is_answered_page(story)) || actions.has_attached(scale),
-        "orphaned" => actions.has_orphaned(scale),
-        "write" => any(&|story| story.writes_us.iter().any(is_shown)),
-        "blocked" => any(&|story| story.blocked_us.iter().any(|(_, until_us)| is_shown(until_us))),
-        "gone" => any(&|story| story.closed_us.as_ref().is_some_and(is_shown)),
-        "failed" => any(&|story| story.gone.as_ref().is_some_and(|gone| is_shown(&gone.at_us))),
-        "reaped" => any(&|story| story.reaped_us.as_ref().is_some_and(is_shown)),
-        "answered" => any(&is_answered_page),
-        "waiting" => waiters.iter().any(|(_, story)| !is_spare(story)),
-        "spare" => waiters.iter().any(|(_, story)| is_spare(story)),
-        "unrecorded" => !unknown(record, scale).is_empty(),
-        _ => true,
-    };
-    ALL_SIGNS.into_iter().filter(is_there).collect()
-}
-
-/// Places signs one after the other, in as many rows as they need.
-fn in_rows(signs: Vec<Sign>) -> Vec<LegendEntry> {
-    let (mut x, mut row) = (LEFT, 0);
-    let mut legend = Vec::new();
-    for (kind, word) in signs {
-        let width = text_width(word) + 40.0;
-        if x + width > LEFT + SPAN {
-            (x, row) = (LEFT, row + 1);
-        }
-        legend.push(LegendEntry { kind, word, x: round(x), row });
-        x += width;
-    }
-    legend
-}
-
 fn y(row: usize) -> usize {
     TOP + row * LANE
 }
@@ -490,184 +387,5 @@ fn name_that_fits(story: &Story, width: f64) -> Option<String> {
     Some(story.name()).filter(|name| text_width(name) + 3.0 * MARGIN <= width)
 }
 
-/// Maps a time to its place in the picture.
-struct PictureScale {
-    from_us: u64,
-    to_us: u64,
-}
-
-impl PictureScale {
-    fn span_us(&self) -> u64 {
-        self.to_us - self.from_us
-    }
-
-    /// Whether the request held its thread while the picture is drawn.
-    fn shows(&self, story: &Story) -> bool {
-        story.started.is_some_and(|(at_us, _)| at_us <= self.to_us)
-            && story.finished_us.is_none_or(|at_us| at_us >= self.from_us)
-    }
-
-    fn x(&self, at_us: u64) -> Option<f64> {
-        let since = at_us.checked_sub(self.from_us).filter(|since| *since <= self.span_us())?;
-        Some(round(LEFT + since as f64 * SPAN / self.span_us() as f64))
-    }
-
-    /// The left edge and the width of a bar. `None` if it ended before the picture begins.
-    fn bar(&self, from_us: u64, until_us: u64) -> Option<(f64, f64)> {
-        let (x, end) = (self.x(from_us.max(self.from_us))?, self.x(until_us.min(self.to_us))?);
-        Some((x, round((end - x).max(NARROWEST))))
-    }
-
-    /// The ticks of the time axis, in whole steps, and their labels.
-    fn ticks(&self) -> Vec<(f64, String)> {
-        let steps_us = [100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 30_000_000]
-            .into_iter()
-            .chain([1, 2, 5, 10, 30, 60, 120, 360].map(|minutes| minutes * 60_000_000));
-        let fits = |step_us: &u64| self.span_us() / *step_us <= TICKS;
-        let step_us = { steps_us }.find(fits).unwrap_or(self.span_us());
-        let tick = |at_us: u64| Some((self.x(self.from_us + at_us)?, format!("{} s", at_us as f64 / 1e6)));
-        (0..=self.span_us() / step_us).filter_map(|count| tick(count * step_us)).collect()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lab::record::tests::two_threads;
-    use ninetabs_server::timeline::{Subject, Timeline, What};
-
-    /// The record of two threads over ten seconds, as a scene.
-    fn spread() -> Scene {
-        let mut record = two_threads();
-        for story in record.stories.values_mut() {
-            story.queued_us = story.request * 1_000_000;
-            story.started = story.started.map(|(_, thread)| (story.request * 1_000_000, thread));
-            story.finished_us = story.finished_us.map(|_| 5_000_000);
-            story.writes_us = vec![story.request * 1_000_000];
-            if let Some(gone) = &mut story.gone {
-                gone.at_us = 5_000_000;
-            }
-        }
-        record.now_us = 10_000_000;
-        Scene { caption: "two tabs".into(), record, from_us: 0 }
-    }
-
-    #[test]
-    fn every_lane_is_in_the_picture_and_names_are_escaped() {
-        let mut scene = spread();
-        for story in scene.record.stories.values_mut().filter(|story| story.target == "/up") {
-            story.target = "/models/live_stream?tab=<b>".into();
-        }
-        let picture = svg("nine & eight", &scene).unwrap();
-        for seen in ["tp 001", "tp 002", "queue", "tab 1", "tab 2", "&lt;b&gt;", "nine &amp; eight", ">10 s<"]
-        {
-            assert!(picture.contains(seen), "{seen} in {picture}");
-        }
-        assert!(!picture.contains("<b>"));
-    }
-
-    #[test]
-    fn the_legend_lists_only_what_the_picture_shows() {
-        let mut scene = spread();
-        let has = |scene: &Scene, kind: &str| svg("", scene).unwrap().contains(&format!(">{kind}</text>"));
-        for (kind, is_there) in [
-            ("held", true),
-            ("write", true),
-            ("write failed", true),
-            ("waiting", true),
-            ("idle", true),
-            ("client gone", false),
-            ("reaped", false),
-            ("write blocked", false),
-            ("answered", false),
-            ("spare connection", false),
-        ] {
-            assert_eq!(has(&scene, kind), is_there, "{kind}");
-        }
-        scene.record.client_closed(40_002, 6_000_000);
-        let picture = svg("", &scene).unwrap();
-        assert!(picture.contains("tab 2 closed, client gone") && has(&scene, "client gone"), "{picture}");
-    }
-
-    #[test]
-    fn a_stream_whose_client_closes_after_the_picture_keeps_its_name() {
-        let mut scene = spread();
-        scene.record.client_closed(40_002, 6_000_000);
-        scene.record.stories.get_mut(&2).unwrap().finished_us = Some(8_000_000);
-        let look = PictureLook { until_us: Some(5_000_000), ..PictureLook::default() };
-        let picture = draw(&scene, &look).unwrap();
-        assert!(picture.contains(">tab 2</text>") && !picture.contains("client gone"), "{picture}");
-    }
-
-    #[test]
-    fn idle_threads_are_counted_where_they_are_folded() {
-        let mut scene = spread();
-        scene.record.stories.remove(&2);
-        let look = PictureLook { folds_idle: true, ..PictureLook::default() };
-        let picture = draw(&scene, &look).unwrap();
-        assert!(picture.contains("1 more thread, idle") && !picture.contains("tp 002"), "{picture}");
-    }
-
-    #[test]
-    fn many_threads_that_only_answered_short_pages_are_counted() {
-        let timeline = Timeline::default();
-        for thread in 1..=40 {
-            let subject = Some(Subject { connection: thread, port: 1, request: thread });
-            let (number, target) =
-                (Some(thread as usize), if thread == 1 { "/models/live_stream" } else { "/up" });
-            timeline.record(number, None, What::Spawned);
-            timeline.record(number, subject, What::Started);
-            timeline.record(number, subject, What::accepted("GET", target));
-            timeline.record(number, subject, if thread == 1 { What::Streaming } else { What::Finished });
-        }
-        let mut record = Record::default();
-        record.take(timeline.after(0));
-        for story in record.stories.values_mut() {
-            story.started = story.started.map(|(_, thread)| (2_000_000, thread));
-            story.finished_us = story.finished_us.map(|_| 2_000_100);
-        }
-        record.now_us = 10_000_000;
-        let scene = Scene { caption: String::new(), record, from_us: 0 };
-        let look = PictureLook { folds_idle: true, ..PictureLook::default() };
-        let picture = draw(&scene, &look).unwrap();
-        assert!(picture.contains("39 more threads, idle or with short pages only<"), "{picture}");
-        assert!(picture.contains("tp 001") && !picture.contains("tp 002"), "{picture}");
-    }
-
-    #[test]
-    fn requests_that_wait_at_the_same_time_have_separate_rows() {
-        let mut record = spread().record;
-        let mut fourth = record.stories[&3].clone();
-        fourth.request = 4;
-        record.stories.insert(4, fourth);
-        let scale = PictureScale { from_us: 0, to_us: record.now_us };
-        let rows: Vec<_> =
-            waiters(&record, &scale).iter().map(|(row, story)| (*row, story.request)).collect();
-        assert_eq!(rows, [(0, 3), (1, 4)]);
-
-        // A request that left the queue before the picture begins is omitted.
-        for story in record.stories.values_mut().filter(|story| story.started.is_none()) {
-            story.started = Some((5_000_000, 1));
-        }
-        let scale = PictureScale { from_us: 6_000_000, to_us: record.now_us };
-        assert!(waiters(&record, &scale).is_empty());
-    }
-
-    #[test]
-    fn a_long_queue_is_drawn_in_part_and_counted() {
-        let mut scene = spread();
-        let waits = scene.record.stories[&3].clone();
-        for request in 4..1_004 {
-            scene.record.stories.insert(request, Story { request, ..waits.clone() });
-        }
-        let picture = svg("", &scene).unwrap();
-        assert!(picture.contains(">985 more, waiting</text>"), "{picture}");
-        assert!(picture.len() < 60_000, "{}", picture.len());
-    }
-
-    #[test]
-    fn an_empty_record_is_a_picture_as_well() {
-        let scene = Scene { caption: String::new(), record: Record::default(), from_us: 0 };
-        assert!(svg("nothing", &scene).unwrap().ends_with("</svg>"));
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::paths::{Label, Shapes, across, label, rect, round, stripes};
-use super::{LEFT, MARGIN, NAMES, PictureScale, SPAN, text_width, unknown, y};
+use super::scale::PictureScale;
+use super::{LEFT, MARGIN, NAMES, SPAN, text_width, unknown, y};
 use crate::lab::actions::{ActionStory, action_name};
 use crate::lab::record::Record;
 use crate::words;
