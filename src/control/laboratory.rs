@@ -5,6 +5,8 @@
 //! closes all of them. Opening blocks while the client connects, and closing a tab blocks until its thread has
 //! ended.
 
+mod shown;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::mem;
@@ -13,13 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
-use serde::Serialize;
 use thiserror::Error;
 
 use crate::lab::http::{ClientRequest, Closer, Connection, HttpError, Options, field, parse_url};
-use crate::lab::tab::{ReadyState, Settings, Tab, TabError, Waiting};
+use crate::lab::tab::{Settings, Tab, TabError};
 use crate::lab::zombies::Zombie;
 use ninetabs_server::threads::{self, SpawnError};
+pub(super) use shown::{LabClient, LabShown, ShownPage, ShownTab, ShownZombie};
+use shown::{client_of_tab, client_of_zombie, show_tab, show_zombie, tab_target, zombie_target};
 
 /// Maximum number of tabs, which is also the greatest number of one.
 pub(super) const MAX_TABS: u32 = 64;
@@ -142,58 +145,6 @@ struct LabPage {
     local_port: u16,
     closer: Closer,
     outcome: Arc<Mutex<Option<Result<u16, String>>>>,
-}
-
-/// A client with an open connection. Its target and its port together identify its request.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct LabClient {
-    pub target: String,
-    pub local_port: u16,
-}
-
-/// The open clients, as `GET /lab` shows them.
-#[derive(Serialize)]
-pub(super) struct LabShown {
-    tabs: Vec<ShownTab>,
-    zombies: Vec<ShownZombie>,
-    pages: Vec<ShownPage>,
-}
-
-#[derive(Serialize)]
-pub(super) struct ShownTab {
-    tab: u32,
-    /// The target of its requests. With `local_port` it identifies them on the timeline.
-    target: String,
-    /// `connecting`, `open`, `reconnecting` or `closed`.
-    state: &'static str,
-    /// The port of the newest connection.
-    local_port: Option<u16>,
-    events: u64,
-    /// Why it failed permanently.
-    failed: Option<String>,
-}
-
-impl ShownTab {
-    pub fn number(&self) -> u32 {
-        self.tab
-    }
-}
-
-#[derive(Serialize)]
-pub(super) struct ShownZombie {
-    zombie: usize,
-    target: String,
-    local_port: u16,
-}
-
-#[derive(Serialize)]
-pub(super) struct ShownPage {
-    page: usize,
-    target: String,
-    local_port: u16,
-    /// Its status; null while it waits.
-    answered: Option<u16>,
-    failed: Option<String>,
 }
 
 impl Laboratory {
@@ -385,115 +336,5 @@ pub(super) fn read_whole(connection: Connection) -> Result<u16, HttpError> {
     Ok(head.status)
 }
 
-fn tab_target(number: u32) -> String {
-    format!("/models/live_stream?tab={number}")
-}
-
-fn zombie_target(number: usize) -> String {
-    format!("/models/live_stream?tab=zombie-{number}")
-}
-
-/// A tab that has not connected yet is none.
-fn client_of_tab(number: u32, tab: &Tab) -> Option<LabClient> {
-    Some(LabClient { target: tab_target(number), local_port: tab.local_port()? })
-}
-
-fn client_of_zombie(number: usize, zombie: &Zombie) -> LabClient {
-    LabClient { target: zombie_target(number), local_port: zombie.local_port() }
-}
-
-fn show_zombie(number: usize, zombie: &Zombie) -> ShownZombie {
-    ShownZombie { zombie: number, target: zombie_target(number), local_port: zombie.local_port() }
-}
-
-fn show_tab(number: u32, tab: &Tab) -> ShownTab {
-    let progress = tab.progress();
-    let state = match (progress.ready_state, progress.waiting) {
-        (ReadyState::Open, _) => "open",
-        (ReadyState::Closed, _) => "closed",
-        (ReadyState::Connecting, Waiting::ToReconnect) => "reconnecting",
-        (ReadyState::Connecting, _) => "connecting",
-    };
-    ShownTab {
-        tab: number,
-        target: tab_target(number),
-        state,
-        local_port: progress.local_port,
-        events: progress.events,
-        failed: progress.failed.map(|reason| reason.to_string()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::thread;
-
-    use socket2::{Domain, Socket, Type};
-
-    use super::*;
-
-    /// A listener whose queue is full, so that a connection to it waits, and the sockets that fill the queue.
-    fn full_listener() -> (TcpListener, SocketAddr, Vec<Socket>) {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        socket.listen(1).unwrap();
-        let listener = TcpListener::from(socket);
-        let address = listener.local_addr().unwrap();
-        let fill = || {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            // It is under way.
-            let _ = socket.connect(&address.into());
-            socket
-        };
-        let filled = (0..4).map(|_| fill()).collect();
-        (listener, address, filled)
-    }
-
-    #[test]
-    fn an_order_that_a_reset_overtakes_opens_nothing() {
-        let (listener, address, filled) = full_listener();
-        let laboratory = Laboratory::new(address);
-        let opening = || {
-            let open = laboratory.open();
-            (open.opening_zombies, open.opening_pages)
-        };
-        let (zombies, page) = thread::scope(|scope| {
-            let zombies = scope.spawn(|| laboratory.leave_zombies(2));
-            let page = scope.spawn(|| laboratory.ask_for_page());
-            while opening() != (2, 1) {
-                thread::sleep(Duration::from_millis(1));
-            }
-            laboratory.close_all(|_| ());
-            assert_eq!(opening(), (2, 1), "both orders still wait for their connections");
-            drop(filled);
-            listener.set_nonblocking(true).unwrap();
-            let mut accepted: Vec<TcpStream> = Vec::new();
-            while !(zombies.is_finished() && page.is_finished()) {
-                accepted.extend(listener.accept().ok().map(|(client, _)| client));
-                thread::sleep(Duration::from_millis(1));
-            }
-            (zombies.join().unwrap(), page.join().unwrap())
-        });
-        assert!(matches!(zombies, Err(LabError::Reset)));
-        assert!(matches!(page, Err(LabError::Reset)));
-        let shown = laboratory.show();
-        assert!(shown.zombies.is_empty() && shown.pages.is_empty());
-        assert_eq!(opening(), (0, 0));
-    }
-
-    #[test]
-    fn an_order_after_a_reset_opens_its_clients() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let laboratory = Laboratory::new(listener.local_addr().unwrap());
-        laboratory.close_all(|_| ());
-        assert_eq!(laboratory.leave_zombies(2).unwrap().len(), 2);
-        let ports: Vec<_> = laboratory.show().zombies.iter().map(|it| it.local_port).collect();
-        assert_eq!(ports.len(), 2);
-        let mut closing = Vec::new();
-        laboratory.close_all(|clients| closing.extend(clients.iter().map(|client| client.local_port)));
-        assert_eq!(closing, ports);
-        assert!(laboratory.show().zombies.is_empty());
-    }
-}
+mod tests;
