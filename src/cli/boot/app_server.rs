@@ -6,7 +6,7 @@ use ninetabs_server::configuration as default;
 use ninetabs_server::services::Services;
 use ninetabs_server::streams::Streams;
 use ninetabs_server::timeline::Timeline;
-use ninetabs_server::{ActionsOn, App, Handle, Server, StartError};
+use ninetabs_server::{ActionsOn, App, Server};
 
 use super::BootError;
 use crate::cli::serve_args::{FrontDoor, LiveModel, ServeArgs};
@@ -22,24 +22,21 @@ pub fn start(
     timeline: &Arc<Timeline>,
     services: &Services,
 ) -> Result<AppServer, BootError> {
+    let (live, timeline) = (Arc::clone(live), Arc::clone(timeline));
     let server = match args.front {
-        FrontDoor::Puma => puma(args, max_connections, app, live, timeline, services).map(AppServer::Puma),
+        FrontDoor::Puma => puma(args, max_connections, services)
+            .streams(live)
+            .record(timeline)
+            .start_shared(app)
+            .map(AppServer::Puma),
         FrontDoor::TinyHttp => {
-            TinyHttpServer::start(&tiny_http(args, services), Arc::clone(live), Arc::clone(timeline), app)
-                .map(AppServer::TinyHttp)
+            TinyHttpServer::start(&tiny_http(args, services), live, timeline, app).map(AppServer::TinyHttp)
         }
     };
     server.map_err(|error| BootError::of_server("--bind", error))
 }
 
-fn puma(
-    args: &ServeArgs,
-    max_connections: usize,
-    app: Arc<dyn App>,
-    live: &Arc<Streams>,
-    timeline: &Arc<Timeline>,
-    services: &Services,
-) -> Result<Handle, StartError> {
+fn puma(args: &ServeArgs, max_connections: usize, services: &Services) -> Server {
     Server::bind(args.bind)
         .threads(args.threads.min()..=args.threads.max())
         .max_io_threads(args.max_io_threads)
@@ -54,12 +51,9 @@ fn puma(
         .max_pending_bytes(args.max_pending_bytes.map_or(default::MAX_PENDING_BYTES, in_memory))
         .max_connections(max_connections)
         .tcp_user_timeout(args.tcp_user_timeout.0)
-        .streams(Arc::clone(live))
         .actions_on(actions_on(args.live))
         .reap_every(args.reap_every)
-        .record(Arc::clone(timeline))
         .services(services.clone())
-        .start_shared(app)
 }
 
 fn tiny_http(args: &ServeArgs, services: &Services) -> TinyHttpSettings {

@@ -180,6 +180,12 @@ mod tests {
         report.html().unwrap()
     }
 
+    fn assert_has(page: &str, all: &[&str]) {
+        for seen in all {
+            assert!(page.contains(seen), "{seen} in {page}");
+        }
+    }
+
     #[test]
     fn the_page_has_the_state_at_its_end_the_orders_and_the_command() {
         let mut record = two_threads();
@@ -191,7 +197,7 @@ mod tests {
         record.client_closed(40_002, 2_000_000);
         record.now_us = 9_000_000;
         let page = page(record, 1_000_000);
-        for seen in [
+        let all = [
             "<h1>1 of 2 threads is held. &#x2f;up has waited 8.0 s.</h1>",
             "1 January 1970, 00:00 UTC",
             "1 &gt; 0.",
@@ -204,9 +210,8 @@ mod tests {
             ">closed tab 2</td>",
             "tab 2 closed, client gone",
             "ninetabs serve --threads &#x27;2:2&#x27;",
-        ] {
-            assert!(page.contains(seen), "{seen} in {page}");
-        }
+        ];
+        assert_has(&page, &all);
         // It was ordered before the window.
         assert!(!page.contains("opened tab") && !page.contains("ot recorded"), "{page}");
     }
@@ -241,16 +246,15 @@ mod tests {
         record.take(timeline.after(0));
         record.now_us = 9_000_000;
         let page = page(record, 0);
-        for seen in [
+        let all = [
             "<h1>All 2 threads are idle. Nothing waits. 1000 orphaned actions run.</h1>",
             ">action 1</text>",
             ">tab 1 orphaned</text>",
             ">992 more action threads, 992 orphaned at the end</text>",
             "<th scope=\"row\">action 200</th><td data-label=\"state\">orphaned</td>",
             "800 more are not listed.",
-        ] {
-            assert!(page.contains(seen), "{seen} in {page}");
-        }
+        ];
+        assert_has(&page, &all);
         assert!(page.len() <= size::MOST_BYTES, "{}", page.len());
     }
 
