@@ -1,5 +1,5 @@
-//! `ninetabs probe` against ten real servers, and its experiments on request against three. Only counts, kinds, places and classes are checked: the times
-//! belong to an idle machine.
+//! `ninetabs probe` against ten real servers, and its experiments on request against three. Only counts, kinds, places
+//! and classes are checked: the times belong to an idle machine.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Lanes: what each pool thread did over time, in a given number of columns.
 //!
-//! A pure drawing of a [`Record`]: one row per thread, one per thread of an action, and one for the queue. The terminal prints the cells;
-//! [`super::picture`] draws the same record as SVG.
+//! A pure drawing of a [`Record`]: one row per thread, one per thread of an action, and one for the queue. The terminal
+//! prints the cells; [`super::picture`] draws the same record as SVG.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! The real Chromium, or its headless shell, which takes less than half the processor time. Each one has its own chromedriver, and is driven through WebDriver.
+//! The real Chromium, or its headless shell, which takes less than half the processor time. Each one has its own
+//! chromedriver, and is driven through WebDriver.
 //!
 //! fantoccini is asynchronous, but a test is a sequence of steps. Each call here therefore blocks until the
 //! driver has answered, and the runtime runs only in these calls. Pages load with the strategy `none`: a call

@@ -220,7 +220,7 @@ mod tests {
         let mut wire = PlainWire::new(Arc::clone(&line), None);
         for _ in 0..200_000 {
             wire.deadline = Some(Instant::now() + Duration::from_nanos(900));
-            // It is not connected, so neither waits.
+            // It is not connected, so the read does not wait.
             let read = wire.read(&mut [0]).unwrap_err();
             if read.kind() != ErrorKind::TimedOut {
                 assert_ne!(line.socket.read_timeout().unwrap(), None);
