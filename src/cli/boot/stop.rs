@@ -39,7 +39,7 @@ impl Running {
             None => return Stop::AtOnce,
             Some(Shutdown::Abandoned { threads }) => {
                 log::warn!(
-                    "{threads} threads were still busy after {force_shutdown_after:?}, and are abandoned"
+                    "threads that were still busy after {force_shutdown_after:?}, and are abandoned: {threads}"
                 );
             }
             Some(Shutdown::Drained | Shutdown::Forced) => {}
@@ -47,8 +47,7 @@ impl Running {
         let actions = self.app.glance().action_threads.map_or(0, |actions| actions.running);
         if actions > 0 {
             log::warn!(
-                "{actions} actions on threads of their own were still running after {force_shutdown_after:?}, and are \
-                 abandoned"
+                "actions that were still running after {force_shutdown_after:?}, and are abandoned: {actions}"
             );
         }
         if self.await_goodbyes() == Stop::AtOnce {
