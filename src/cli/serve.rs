@@ -3,24 +3,23 @@
 //! [`run`] checks what the types of [`ServeArgs`] cannot, starts everything ([`super::boot`]), prints the start-up
 //! message (`greeting`), and waits for a reason to stop.
 
-use std::convert::Infallible;
+mod refusals;
+mod watch;
+
 use std::fmt::Display;
-use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use console::Term;
-use crossbeam_channel::{Receiver, RecvError, at, bounded, never, select, select_biased, unbounded};
+use crossbeam_channel::{Receiver, RecvError, bounded, never, select, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::boot::Running;
-use super::files::clash::{Use, same_file};
 use super::greeting::{Greeting, OpenedAddress};
 use super::logging::Log;
 use super::outlet::Outlet;
@@ -29,13 +28,14 @@ use super::temporary_folder::{MEMORY, TemporaryFolder};
 use super::typed::{self, FromEnvironment};
 use super::values::OrNoToken;
 use super::{failed, interrupt, logging, signals, token_file};
-use crate::control::{SAFE_TOKEN, SHORTEST_TOKEN, Stop, Token};
+use crate::control::Stop;
 use crate::fixes::other_server;
 use crate::timestamp;
 use ninetabs_server::escape;
 use ninetabs_server::handle::ListenerDied;
 use ninetabs_server::services::Ended;
 use ninetabs_server::threads::{self, SpawnError};
+use watch::Watch;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -48,12 +48,6 @@ Examples:
 
 `ninetabs serve --help` explains the flags and lists the limits. Each flag has an
 environment variable, such as NINETABS_MAX_STREAM_AGE.";
-
-/// The time that an interrupted start gets to complete.
-const START_GRACE: Duration = Duration::from_millis(500);
-/// The same after the end of standard input, which may have ended before the start began. A slow start that fails must
-/// still be able to print the reason.
-const START_GRACE_WITHOUT_STDIN: Duration = Duration::from_secs(2);
 
 /// Serves until a signal, an order to the control server, the end of standard input, or the end of a listener or
 /// service thread.
@@ -109,28 +103,8 @@ fn with_token(mut args: ServeArgs) -> Result<ServeArgs, FailedEnd> {
 }
 
 fn serve(args: &ServeArgs, said: &Announced, log: &Log) -> Result<(), FailedEnd> {
-    if let Some(refusal) = exposed(args) {
+    if let Some(refusal) = refusals::of(args) {
         return Err(FailedEnd::misused(refusal));
-    }
-    if args.live == LiveModel::Rails && args.notice_close == Notice::Poll {
-        return Err(FailedEnd::misused(
-            "--notice-close poll: not supported by --live rails, whose actions do not have the socket; give --notice-close write, or --live pool",
-        ));
-    }
-    if args.front == FrontDoor::TinyHttp
-        && let Some(refusal) = beyond_tiny_http(args)
-    {
-        return Err(FailedEnd::misused(refusal));
-    }
-    let database = Some(args.database.as_path()).filter(|path| *path != Path::new(MEMORY));
-    if let Some(same) = same_file(&[
-        ("--views", Use::Views, args.views.as_deref()),
-        ("--database", Use::Database, database),
-        ("--control-token-file", Use::File, args.control_token_file.as_deref()),
-        ("--state", Use::File, args.state.as_deref()),
-        ("--trace", Use::File, args.trace.as_deref()),
-    ]) {
-        return Err(FailedEnd::misused(same));
     }
     let no_signals =
         |error: &dyn Display| FailedEnd::failed(format_args!("cannot listen for signals: {error}"));
@@ -229,118 +203,6 @@ fn stop(running: Running, how: Stop, force_shutdown_after: Duration, said: &Anno
         }
     }
     ended
-}
-
-/// Watches for orders to end while a start waits for a locked database or a slow disk.
-struct Watch {
-    signal: Receiver<()>,
-    orders: Receiver<Stop>,
-    stdin: Receiver<()>,
-    /// The folder that this process removes at its end.
-    temporary: Option<PathBuf>,
-    last_words: [Outlet; 2],
-}
-
-impl Watch {
-    /// Starts on this thread and watches on another one. Returns the order that arrived in the meantime, if any. If
-    /// the start then takes longer than its grace time, the process ends with 130.
-    fn over<T>(self, start: impl FnOnce() -> T) -> Result<(T, Option<Stop>), FailedEnd> {
-        let (started, ends) = bounded::<Infallible>(0);
-        let watcher = threads::spawn("start", move || self.until(&ends)).map_err(FailedEnd::failed)?;
-        // The panic is in the log, which is written before this process ends.
-        let result = catch_unwind(AssertUnwindSafe(start));
-        drop(started);
-        let asked = watcher.join().map_err(|_| FailedEnd::failed("the watch over the start panicked"))?;
-        let result = result.map_err(|_| FailedEnd::failed("the start ended by a panic"))?;
-        Ok((result, asked))
-    }
-
-    fn until(mut self, started: &Receiver<Infallible>) -> Option<Stop> {
-        let mut asked: Option<(Stop, Instant)> = None;
-        loop {
-            let too_late = asked.map_or(never(), |(_, end)| at(end));
-            // A completed start is never abandoned, however late, since its files would stay.
-            let (stop, grace) = select_biased! {
-                recv(started) -> _ => return asked.map(|(stop, _)| stop),
-                recv(too_late) -> _ => self.leave(),
-                recv(self.signal) -> _ => (Stop::Gracefully, START_GRACE),
-                recv(self.orders) -> order => (order.unwrap_or(Stop::Gracefully), START_GRACE),
-                recv(self.stdin) -> _ => {
-                    // The channel is disconnected from now on, and would be ready forever.
-                    self.stdin = never();
-                    (Stop::Gracefully, START_GRACE_WITHOUT_STDIN)
-                }
-            };
-            let end = Instant::now() + grace;
-            asked = Some(match asked {
-                // A later order to stop does not replace a halt.
-                Some((Stop::AtOnce, earlier)) => (Stop::AtOnce, earlier.min(end)),
-                Some((Stop::Gracefully, earlier)) => (stop, earlier.min(end)),
-                None => (stop, end),
-            });
-        }
-    }
-
-    /// Ends the process. Nothing else can end the wait of the start.
-    fn leave(&self) -> ! {
-        if let Some(folder) = &self.temporary {
-            // A later start removes the remaining files.
-            let _ = fs::remove_dir_all(folder);
-        }
-        for words in &self.last_words {
-            words.flush(logging::LAST_WORDS);
-        }
-        process::exit(interrupt::INTERRUPTED.into())
-    }
-}
-
-/// The reason why the control server must not start: a token that is too short, or no token at an address that other
-/// hosts can reach.
-fn exposed(args: &ServeArgs) -> Option<String> {
-    let address = args.control_url;
-    let is_local = address.ip().to_canonical().is_loopback();
-    match args.control.token.0.as_ref().map(Token::length) {
-        None if is_local => None,
-        None => Some(format!(
-            "--control-url tcp://{address} is reachable from other hosts, and any of them could stop the server; give a token with --control-token or --control-token-file, or listen on tcp://127.0.0.1:{}",
-            address.port()
-        )),
-        Some(length) if length < SHORTEST_TOKEN => Some(format!(
-            "the control token has only {length} characters; give at least {SHORTEST_TOKEN} with --control-token or --control-token-file, preferably {SAFE_TOKEN} random ones"
-        )),
-        Some(length) => {
-            if length < SAFE_TOKEN && !is_local {
-                log::warn!(
-                    "--control-url tcp://{address} is reachable from other hosts, and a token of {length} characters can be guessed; give {SAFE_TOKEN} or more random ones"
-                );
-            }
-            None
-        }
-    }
-}
-
-/// The refusal of a flag that tiny_http does not support.
-fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
-    let address = args.bind;
-    if !address.ip().is_loopback() {
-        return Some(format!(
-            "--bind tcp://{address}: the tiny-http front cannot limit what a client sends, so it listens on loopback only; give tcp://127.0.0.1:{}, or --front puma",
-            address.port()
-        ));
-    }
-    let flags = [
-        ("--first-data-timeout", args.first_data_timeout.is_some()),
-        ("--head-timeout", args.head_timeout.is_some()),
-        ("--persistent-timeout", args.persistent_timeout.is_some()),
-        ("--max-head-bytes", args.max_head_bytes.is_some()),
-        ("--max-pending-bytes", args.max_pending_bytes.is_some()),
-        ("--max-connections", args.max_connections.is_some()),
-        ("--push-buffer", args.push_buffer.is_some()),
-        ("--max-answer-time", args.max_answer_time.is_some()),
-        ("--notice-close poll", args.notice_close == Notice::Poll),
-    ];
-    let (flag, _) = flags.iter().find(|(_, is_given)| *is_given)?;
-    Some(format!("{flag}: not supported by --front tiny-http; give --front puma, or leave it out"))
 }
 
 fn of_front_door(died: Result<ListenerDied, RecvError>) -> String {
