@@ -7,6 +7,8 @@
 //! Each commit of a model is reported here ([`Database::committed`], as by `after_commit`), so that clients
 //! that need the same answer can share one query.
 
+mod errors;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -15,11 +17,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, never, select_biased, unbounded};
 use serde::Serialize;
-use thiserror::Error;
 
 use super::adapters::{Adapter, Failure, Follower, Gone, Known, Opened, Session};
 use super::model::Model;
 use super::table::Table;
+pub use errors::{CheckoutError, CreateError, OpenError, QueryError};
 
 /// A connection, of the pool or outside it.
 type BoxedSession = Box<dyn Session>;
@@ -30,20 +32,6 @@ const COUNTED_AT_ONCE: u64 = 1_000;
 /// With a greater limit, the oldest rows are deleted at the first create and at every `DELETE_EVERY`th after
 /// it.
 const DELETE_EVERY: u64 = 100;
-
-/// Why a checkout failed.
-#[derive(Debug, Error)]
-pub enum CheckoutError {
-    /// Models ActiveRecord::ConnectionTimeoutError.
-    #[error(
-        "could not obtain a connection from the pool within {:.3} seconds; all pooled connections were in use",
-        .0.as_secs_f64()
-    )]
-    Timeout(Duration),
-    /// The action that waited was interrupted.
-    #[error("the wait for a database connection was ended")]
-    Interrupted,
-}
 
 /// The duration of an action's lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -386,52 +374,6 @@ impl Lease {
         let database = Arc::clone(&self.database);
         self.query(None, |db| Ok(database.create(db, name, keep)))?
     }
-}
-
-/// Why the pool does not have as many connections as it should have.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The database is ours, but not all connections could be opened.
-    #[error("only {opened} of {size} connections could be opened: {error}")]
-    Pool { size: usize, opened: usize, error: Failure },
-    #[error(transparent)]
-    Failure(#[from] Failure),
-}
-
-impl From<Gone> for OpenError {
-    fn from(gone: Gone) -> Self {
-        OpenError::Failure(gone.into())
-    }
-}
-
-/// Why a model was not created.
-#[derive(Debug, Error)]
-pub enum CreateError {
-    #[error("cannot create a model: {0}")]
-    Gone(#[from] Gone),
-    /// No id is left.
-    #[error("cannot create a model: {0}")]
-    OutOfIds(Failure),
-    #[error(transparent)]
-    Query(#[from] QueryError),
-}
-
-impl From<Failure> for CreateError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::OutOfIds { .. } => CreateError::OutOfIds(failure),
-            failure => CreateError::Query(failure.into()),
-        }
-    }
-}
-
-/// Why a query failed.
-#[derive(Debug, Error)]
-pub enum QueryError {
-    #[error(transparent)]
-    Checkout(#[from] CheckoutError),
-    #[error("the database answered: {0}")]
-    Failure(#[from] Failure),
 }
 
 /// A connection that is checked out, and is returned when this is dropped.
