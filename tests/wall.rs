@@ -834,6 +834,27 @@ fn the_number_of_a_tab_shows_its_page_in_full_without_loading_it_again() {
 }
 
 #[test]
+fn the_picture_is_drawn_anew_as_soon_as_the_colors_change() {
+    let Some(browser) = Browser::start() else { return };
+    let server = server(&[]);
+    let wall = open(&browser, &server, "?start=no");
+    browser.run(
+        &wall,
+        "window.paper = null;
+         const draw = picture.draw.bind(picture);
+         picture.draw = () => { paper = picture.drawing.colors.paper; draw(); };
+         onRecolored(() => { window.isDrawn = paper === picture.drawing.colors.paper; })",
+    );
+    browser.wait_for(&wall, "paper !== null");
+    for scheme in ["dark", "light"] {
+        browser.run(&wall, "window.isDrawn = null");
+        browser.prefer(&wall, scheme);
+        browser.wait_for(&wall, "isDrawn !== null");
+        assert_eq!(browser.eval(&wall, "isDrawn"), true, "{scheme}");
+    }
+}
+
+#[test]
 fn the_window_grows_with_the_oldest_band_to_a_minute() {
     let Some(browser) = Browser::start() else { return };
     let server = server(&[]);

@@ -72,8 +72,7 @@ class Picture {
     shown.feed.on(() => this.arrange());
     addEventListener('keydown', e => e.key === 'Escape' && this.hideTip());
     new ResizeObserver(() => this.draw()).observe(place);
-    // Paper has other colors and another width.
-    matchMedia('print').addEventListener('change', () => this.draw());
+    onRecolored(() => this.draw());
     // The times in it grow.
     setInterval(() => this.again?.(), 500);
     // No frame is requested between two drawings, so the browser composes none.

@@ -26,6 +26,13 @@ function set(data, name, value) {
   }
 }
 
+// Calls this when the page gets other colors. Those who asked first are called first.
+function onRecolored(call) {
+  for (const query of ['(prefers-color-scheme: dark)', '(forced-colors: active)', 'print']) {
+    matchMedia(query).addEventListener('change', call);
+  }
+}
+
 // Each name of palette.css as the browser has resolved it, for a canvas.
 class Colors {
   constructor(names) {
@@ -34,9 +41,7 @@ class Colors {
     this.probe.hidden = true;
     document.body.append(this.probe);
     this.read();
-    for (const query of ['(prefers-color-scheme: dark)', '(forced-colors: active)', 'print']) {
-      matchMedia(query).addEventListener('change', () => this.read());
-    }
+    onRecolored(() => this.read());
   }
 
   read() {
