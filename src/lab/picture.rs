@@ -69,7 +69,7 @@ pub struct PictureLook<'a> {
     pub until_us: Option<u64>,
     /// Whether threads that were idle all the time are counted, and not drawn.
     pub folds_idle: bool,
-    /// Whether the legend is left out, because several pictures share one ([`legend`]).
+    /// Whether the legend is left out, because several pictures share one ([`legend()`]).
     pub without_legend: bool,
     /// The least distance in pixels between two writes, or two pages, of which both are drawn. None is less than a
     /// stroke's width.

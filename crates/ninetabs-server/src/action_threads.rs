@@ -322,6 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn actions_that_begin_at_the_same_time_have_threads_with_different_numbers() {
+        let threads = ActionThreads::new(Arc::default());
+        let (end, ends) = bounded::<()>(0);
+        let start = |number| {
+            let ends = ends.clone();
+            threads.run(request(number), move |_| assert!(ends.recv().is_err())).unwrap()
+        };
+        let mut numbers: Vec<usize> = std::thread::scope(|scope| {
+            let starters: Vec<_> = (0..8)
+                .map(|starter| {
+                    scope.spawn(move || (1..=20).map(|n| start(100 * starter + n)).collect::<Vec<_>>())
+                })
+                .collect();
+            starters.into_iter().flat_map(|starter| starter.join().unwrap()).collect()
+        });
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=160).collect::<Vec<_>>());
+        assert_eq!(threads.stats().running, 160);
+        drop(end);
+        assert_eq!(threads.await_end(LONG), 0);
+    }
+
+    #[test]
     fn an_idle_thread_ends_after_its_time() {
         let threads = ActionThreads::keeping(Duration::from_millis(1), Arc::default());
         threads.run(request(1), |_| ()).unwrap();
