@@ -122,6 +122,8 @@ fn a_page_that_was_shown_as_a_preview_first_has_one_stream_after_the_browsers_ca
     for _ in 0..2 {
         browser.goto(&tab, &server.url("/up"));
         server.wait_for_stats("no stream", |stats| stats["streams"]["open"] == 0);
+        // The stream ends before the browser has the new entry in its history.
+        browser.wait_for(&tab, "location.pathname === '/up'");
         browser.back(&tab);
         browser.wait_for(&tab, "location.pathname === '/fixes/leave/2'");
         assert_eq!(browser.eval(&tab, "window.stays"), true, "it was in the cache");
