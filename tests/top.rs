@@ -236,8 +236,12 @@ fn the_real_puma_shows_its_numbers() {
             ["2 of 2 threads held", "requests 2", "Puma", "backlog 0", "capacity 0", "running 2", "up "];
         words.iter().all(|it| screen.contains(it)) && row(screen, "held").is_some_and(|row| row.contains('█'))
     });
+    // Ten answers without a free thread later.
+    terminal.wait_for_text("▲ All 2 threads are taken; the next request waits.");
     std::fs::write(puma.path("go"), "").unwrap();
-    terminal.wait_for_text("0 of 2 threads held");
+    terminal.wait_for("a free Puma without a warning", |screen| {
+        screen.contains("0 of 2 threads held") && !screen.contains('▲')
+    });
     terminal.press("q");
     assert_eq!(terminal.wait_for_exit().code(), Some(0));
 
