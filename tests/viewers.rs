@@ -2,7 +2,7 @@
 //! with the server. Random records, cut at random places, are folded by the pages' own
 //! reducer, which runs in Node.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
@@ -759,7 +759,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
     let stream = format!("GET /models/live_stream?tab={} HTTP/1.1\r\nHost: localhost\r\n\r\n", rng.u8(1..10));
     let mut client = send(server.app, b"");
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    match rng.u8(..9) {
+    match rng.u8(..10) {
         // It requests one page after the other, or all at once.
         0..3 => {
             for _ in 0..rng.usize(1..5) {
@@ -793,21 +793,37 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
             assert_eq!(read_answer(&mut client).status, 400);
             None
         }
-        _ => {
+        8 => {
             client.write_all(page.as_bytes()).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             None
+        }
+        // With threads for actions, it leaves an action behind.
+        _ => {
+            client.write_all(stream.replace("HTTP/1.1", "HTTP/1.0").as_bytes()).unwrap();
+            rng.bool().then_some(client)
         }
     }
 }
 
 #[test]
 fn viewers_of_a_real_server_have_the_state_that_it_reports() {
+    viewers_agree_with("pool");
+}
+
+#[test]
+fn viewers_of_a_real_server_have_the_state_of_its_actions() {
+    viewers_agree_with("rails");
+}
+
+/// Follows a server with this `--live` while random clients come and go, and compares what the viewers know at the
+/// end with what the server says.
+fn viewers_agree_with(live: &str) {
     if program("node").is_none() {
         return;
     }
     let flags = ["--threads", "2:6", "--max-io-threads", "4", "--update-rate", "30ms", "--retry", "60"];
-    let server = Server::on("puma", &flags);
+    let server = Server::on("puma", &[&flags[..], &["--live", live]].concat());
     let mut rng = Rng::with_seed(7);
     let news: Vec<Mutex<Vec<Value>>> = (0..8).map(|_| Mutex::default()).collect();
     let is_over = AtomicBool::new(false);
@@ -825,9 +841,14 @@ fn viewers_of_a_real_server_have_the_state_that_it_reports() {
                 }
             }
         }
+        // At the end there are streams in any case, and with threads for actions an orphaned one.
+        for version in ["HTTP/1.1", "HTTP/1.0"] {
+            let stream = format!("GET /models/live_stream?tab=9 {version}\r\nHost: localhost\r\n\r\n");
+            kept.push(send(server.app, stream.as_bytes()));
+        }
         // From now on, nothing but writes begins or ends.
         let of = |stats: &Value| {
-            ["backlog", "busy_threads", "requests_count", "running", "io_threads"]
+            ["backlog", "busy_threads", "requests_count", "running", "io_threads", "live_threads"]
                 .map(|key| stats[key].clone())
         };
         let mut before = (of(&server.stats()), 0);
@@ -858,10 +879,21 @@ fn viewers_of_a_real_server_have_the_state_that_it_reports() {
             lines.push(object!({ "viewer": viewer, "show": true }).to_string());
         }
         let answers = reduce(&lines).unwrap();
+        let (actions, threads): (Vec<_>, Vec<_>) =
+            threads.as_array().unwrap().iter().partition(|thread| thread["kind"] == "action");
+        let actions: BTreeMap<_, _> = actions
+            .into_iter()
+            .filter(|thread| thread["state"] != "waiting")
+            .map(|thread| {
+                let keys = ["request", "connection", "port", "path", "state"];
+                (thread["number"].to_string(), keys.map(|key| thread[key].clone()))
+            })
+            .collect();
+        let states: BTreeSet<_> = actions.values().filter_map(|[.., state]| state.as_str()).collect();
+        let all = if live == "rails" { &["attached", "orphaned"][..] } else { &[] };
+        assert!(states.into_iter().eq(all.iter().copied()), "{actions:?}");
         let wanted: BTreeMap<_, _> = threads
-            .as_array()
-            .unwrap()
-            .iter()
+            .into_iter()
             .map(|thread| {
                 let keys = ["request", "connection", "port", "path", "io_bound"];
                 (thread["number"].to_string(), keys.map(|key| thread[key].clone()))
@@ -883,7 +915,24 @@ fn viewers_of_a_real_server_have_the_state_that_it_reports() {
             assert_eq!(todo.len() as u64, stats["backlog"].as_u64().unwrap(), "viewer {viewer}");
             let streams = answer["snapshot"]["threads"].as_object().unwrap().values();
             let streams = streams.filter(|thread| thread["holds"]["is_stream"] == true).count();
-            assert_eq!(streams as u64, stats["streams"]["open"].as_u64().unwrap(), "viewer {viewer}");
+            let orphaned = stats["live_threads"]["orphaned"].as_u64().unwrap_or_default();
+            assert_eq!(
+                streams as u64 + orphaned,
+                stats["streams"]["open"].as_u64().unwrap(),
+                "viewer {viewer}"
+            );
+            let none = object!({});
+            let shown = answer["snapshot"].get("actions").unwrap_or(&none).as_object().unwrap();
+            let shown: BTreeMap<_, _> = shown
+                .iter()
+                .map(|(number, action)| {
+                    let [request, connection, port, path] =
+                        ["request", "connection", "port", "target"].map(|key| action[key].clone());
+                    let state = if action["orphaned_us"].is_null() { "attached" } else { "orphaned" };
+                    (number.clone(), [request, connection, port, path, state.into()])
+                })
+                .collect();
+            assert_eq!(shown, actions, "viewer {viewer}");
             assert_eq!(answer["wrong"], object!([]), "viewer {viewer}");
         }
         drop(kept);
