@@ -17,6 +17,10 @@ pub fn full_pool(samples: &VecDeque<Pool>) -> Option<WarningAnswer> {
     if latest().any(|pool| pool.pool_capacity != Some(0)) {
         return None;
     }
+    // A thread that is marked IO-bound still counts in the capacity, but the next request may get one more thread.
+    if newest.io_threads > Some(0) && newest.backlog == Some(0) {
+        return None;
+    }
     let threads = match max {
         1 => "The only thread is taken".to_owned(),
         max => format!("All {max} threads are taken"),
@@ -61,6 +65,14 @@ mod tests {
         assert_eq!(text(&[pool(1, 0, 1)]).as_deref(), Some("The only thread is taken; 1 request waits."));
         let remedy = full_pool(&VecDeque::from([pool(5, 0, 2)])).unwrap().remedy;
         assert!(remedy.contains("threads in puma.rb"), "{remedy}");
+    }
+
+    #[test]
+    fn a_pool_with_io_threads_is_full_only_if_a_request_waits() {
+        // Nine streams of Puma 8 on eight threads, all marked IO-bound: a page is served.
+        let marked = |backlog| Pool { io_threads: Some(9), running: Some(9), ..pool(8, 0, backlog) };
+        assert_eq!(text(&[marked(0)]), None);
+        assert_eq!(text(&[marked(1)]).as_deref(), Some("All 8 threads are taken; 1 request waits."));
     }
 
     #[test]
