@@ -62,7 +62,7 @@ fn beyond_tiny_http(args: &ServeArgs) -> Option<String> {
     Some(format!("{flag}: not supported by --front tiny-http; give --front puma, or leave it out"))
 }
 
-/// The refusal of a flag that has no effect on actions with threads of their own.
+/// The refusal of a flag that cannot affect actions on threads of their own.
 fn beyond_own_threads(args: &ServeArgs) -> Option<String> {
     (args.live == LiveModel::Rails && args.notice_close == Notice::Poll).then(|| {
         "--notice-close poll: not supported by --live rails, whose actions do not have the socket; give --notice-close write, or --live pool"
