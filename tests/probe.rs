@@ -55,23 +55,8 @@ const WATCH: Duration = Duration::from_secs(3);
 /// A plan for this server: its stream, these pages, and at most eight tabs.
 fn plan(server: &Scripted, pages: &[&str]) -> ProbePlan {
     let url = |path: &str| Url::parse(&server.url(path)).unwrap();
-    ProbePlan {
-        url: url("/stream"),
-        pages: pages.iter().map(|path| url(path)).collect(),
-        address: server.address,
-        tabs: 8,
-        patience: Some(WATCH),
-        zombies: None,
-        http10: false,
-        http2: false,
-        method: "GET".to_owned(),
-        body: None,
-        headers: Vec::new(),
-        cookie: None,
-        other_cookie: None,
-        is_insecure: false,
-        control: None,
-    }
+    let pages = pages.iter().map(|path| url(path)).collect();
+    ProbePlan { tabs: 8, patience: Some(WATCH), ..ProbePlan::new(url("/stream"), pages, server.address) }
 }
 
 /// What a run found.

@@ -86,21 +86,12 @@ impl Http2Server {
         let url =
             |path: &str| Url::parse(&format!("{scheme}://localhost:{}{path}", self.address.port())).unwrap();
         ProbePlan {
-            url: url("/stream?tab={tab}"),
-            pages: vec![url("/page")],
-            address: self.address,
             tabs: 4,
             patience: Some(Duration::from_secs(3)),
-            zombies: None,
-            http10: false,
             http2: true,
-            method: "GET".to_owned(),
-            body: None,
             headers: vec![("X-Given".to_owned(), b"1".to_vec())],
             cookie: Some("a=b".to_owned()),
-            other_cookie: None,
-            is_insecure: false,
-            control: None,
+            ..ProbePlan::new(url("/stream?tab={tab}"), vec![url("/page")], self.address)
         }
     }
 

@@ -68,6 +68,27 @@ pub struct ControlAddress {
 }
 
 impl ProbePlan {
+    /// The plan for a stream beside these pages, with the defaults of the command line.
+    pub fn new(url: Url, pages: Vec<Url>, address: SocketAddr) -> ProbePlan {
+        ProbePlan {
+            url,
+            pages,
+            address,
+            tabs: DEFAULT_TABS,
+            patience: None,
+            zombies: None,
+            http10: false,
+            http2: false,
+            method: "GET".to_owned(),
+            body: None,
+            headers: Vec::new(),
+            cookie: None,
+            other_cookie: None,
+            is_insecure: false,
+            control: None,
+        }
+    }
+
     /// How long the first tab, and each tab that waits, is watched.
     pub fn waiting_patience(&self) -> Duration {
         self.patience.unwrap_or(WAITING_PATIENCE)

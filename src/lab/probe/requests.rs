@@ -109,23 +109,8 @@ mod tests {
     use super::*;
 
     fn plan(url: &str) -> ProbePlan {
-        ProbePlan {
-            url: Url::parse(url).unwrap(),
-            pages: vec![Url::parse("http://127.0.0.1:1/").unwrap()],
-            address: SocketAddr::from(([127, 0, 0, 1], 1)),
-            tabs: 40,
-            patience: None,
-            zombies: None,
-            http10: false,
-            http2: false,
-            method: "GET".to_owned(),
-            body: None,
-            headers: Vec::new(),
-            cookie: None,
-            other_cookie: None,
-            is_insecure: false,
-            control: None,
-        }
+        let page = Url::parse("http://127.0.0.1:1/").unwrap();
+        ProbePlan::new(Url::parse(url).unwrap(), vec![page], SocketAddr::from(([127, 0, 0, 1], 1)))
     }
 
     fn sent(request: &ClientRequest, name: &str) -> Vec<String> {
