@@ -39,7 +39,8 @@ fn lines(planned: &PlannedRun) -> Vec<String> {
         lines.extend(wrapped(
             &format!(
                 "probe: {host} is not this machine. Its streams are opened until a tab or a page gets no answer, and \
-                 are held for up to {}: meanwhile its pages hang, for every visitor. Ctrl-C closes everything.",
+                 are held for about {}, and longer if its pages or events are slow: meanwhile its pages hang, for \
+                 every visitor. Ctrl-C closes everything.",
                 time_of_a_run(planned)
             ),
             WIDTH,
@@ -48,14 +49,14 @@ fn lines(planned: &PlannedRun) -> Vec<String> {
     lines
 }
 
-/// How long the run may take, in words.
+/// How long a run takes against a server that answers soon, in words.
 fn time_of_a_run(planned: &PlannedRun) -> String {
     let plan = planned.plan();
     // A climb takes half a second per tab; what follows a limit takes the rest.
     let mut seconds = 60 + plan.tabs as u64 / 2;
     seconds += plan.patience.map_or(0, |patience| patience.as_secs());
     if plan.zombies.is_some() {
-        seconds += plan.zombie_patience().as_secs() + 30;
+        seconds += plan.zombie_patience().as_secs() + 45;
     }
     seconds += if plan.http2 { 30 } else { 0 } + if plan.http10 { 30 } else { 0 };
     match seconds.div_ceil(60) {
@@ -96,9 +97,9 @@ mod tests {
     #[test]
     fn the_announcement_for_another_host_says_what_happens_and_for_how_long() {
         let said = text(&["http://192.0.2.7/s", "--i-own-this-host"]);
-        assert!(said.contains("192.0.2.7 is not this machine") && said.contains("up to 2 minutes"), "{said}");
+        assert!(said.contains("192.0.2.7 is not this machine") && said.contains("about 2 minutes"), "{said}");
         let said = text(&["http://192.0.2.7/s", "--i-own-this-host", "--zombies", "5", "--tabs", "20"]);
-        assert!(said.contains("up to 3 minutes"), "{said}");
+        assert!(said.contains("about 3 minutes"), "{said}");
     }
 
     #[test]

@@ -10,18 +10,21 @@ const BESIDE: usize = 3;
 const CLIMBS: usize = 3;
 /// Tabs beyond the last that flows, with those that replace them.
 const BEYOND: usize = 8;
-/// Three asks with the other cookie, three from another address, and three from this one beside them.
+/// Three asks with the other cookie, three from another address, and three from this one beside them: for each tab that
+/// gets nothing at first.
 const OTHERS: usize = 9;
 /// Closed streams whose slots are waited for.
 const RETURNS: usize = 3;
-/// Asks of a stream until a slot has returned: every 200 ms for 15 s, and three fresh tabs.
-const ASKS_OF_A_RETURN: usize = 78;
+/// Asks of a stream until a slot has returned: three tabs until one waits, every 200 ms for 15 s, and four fresh tabs.
+const ASKS_OF_A_RETURN: usize = 82;
 /// Asks of a page, or of a stream, after everything has been closed: every 200 ms for 30 s, and a second one.
 const ASKS_AFTERWARDS: usize = 152;
 /// Experiments with held connections: idle ones twice, and kept ones.
 const HELD: usize = 3;
-/// Late tabs that may share the stream of the first, and one with another coding.
-const LATE: usize = 3;
+/// Each of them is made once more if the connections expired meanwhile.
+const TIMES_HELD: usize = 2;
+/// Two late tabs that may share the stream of the first, one with another coding, and one without it.
+const LATE: usize = 4;
 
 /// The most requests of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,13 +46,15 @@ impl Budget {
         let climbs = CLIMBS * (tabs + BEYOND + leave);
         let extras = usize::from(plan.zombies.is_some()) + usize::from(plan.http10);
         Budget {
-            streams: climbs + OTHERS + RETURNS * ASKS_OF_A_RETURN + LATE + zombies + http2 + http10,
+            streams: climbs + tabs * OTHERS + RETURNS * ASKS_OF_A_RETURN + LATE + zombies + http2 + http10,
             pages: pages * BASELINE
                 + CLIMBS * (pages * BESIDE * (tabs + BEYOND) + leave)
-                // Plain, and past a cache.
-                + pages * (BESIDE + 1)
-                + HELD * (leave + pages)
-                + tabs
+                // Beside each tab that gets nothing at first: plain, and past a cache.
+                + pages * (BESIDE + 1) * tabs
+                // The page is waited for before each experiment, and after the last one.
+                + (HELD + 1) * leave
+                + HELD * TIMES_HELD * pages
+                + TIMES_HELD * tabs
                 + extras * (1 + leave)
                 + usize::from(plan.http2),
         }
