@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Maximum size of an unfinished event (its data and the line being read), unless
+/// Maximum size of an unfinished event (its fields and the line being read), unless
 /// [`Parser::with_limit`] sets another: 64 MiB.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -144,9 +144,10 @@ impl Parser {
         Ok(())
     }
 
-    /// Checks the limit, with a line of this many bytes in addition to the data.
+    /// Checks the limit, with a line of this many bytes in addition to the fields.
     fn check_size(&self, line: usize) -> Result<(), EventTooLarge> {
-        let held = line + self.pending.data.len();
+        let Pending { data, event_type, id } = &self.pending;
+        let held = line + data.len() + event_type.len() + id.len();
         if held > self.limit { Err(EventTooLarge { limit: self.limit }) } else { Ok(()) }
     }
 
@@ -250,6 +251,9 @@ mod tests {
         let mut many_lines = Parser::with_limit(100);
         let refused = (0..100).find_map(|_| many_lines.feed(b"data: ten bytes.\n", |_| ()).err());
         assert_eq!(refused, Some(EventTooLarge { limit: 100 }));
+        let mut many_fields = Parser::with_limit(100);
+        let fields = ["id", "event", "data"].map(|name| format!("{name}: {}\n", "x".repeat(40)));
+        assert_eq!(many_fields.feed(fields.concat().as_bytes(), |_| ()), Err(EventTooLarge { limit: 100 }));
         let mut many_events = Parser::with_limit(100);
         for _ in 0..100 {
             many_events.feed(b"data: ten bytes.\n\n: and a comment\n", |_| ()).unwrap();

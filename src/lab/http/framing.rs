@@ -40,8 +40,8 @@ impl Framing {
         }
         let lengths = elements(head, "content-length");
         let Some(first) = lengths.first() else { return Ok((Framing::UntilClose, Vec::new())) };
-        if lengths.iter().any(|other| other != first) {
-            let what = format!("Content-Length is {}, two different numbers", lengths.join(" and "));
+        if let Some(other) = lengths.iter().find(|other| *other != first) {
+            let what = format!("Content-Length is {first} and {other}, two different numbers");
             return Err(HttpError::BadFraming { what });
         }
         // A value that is not a number counts as missing.
