@@ -122,7 +122,7 @@ fn streams(extent: Extent) -> String {
     }
 }
 
-/// ` Each is cut after 8 to 10 s.`
+/// ` Each is cut after 8 to 10 s.`, or how many of those that the server ended.
 fn cut_ages(findings: &Findings) -> Option<String> {
     let cut = findings.note(NoteKind::Cut)?;
     if cut.evidence.get("how") == Some(&"finished".into()) {
@@ -135,5 +135,11 @@ fn cut_ages(findings: &Findings) -> Option<String> {
     } else {
         format!("{:.0} to {:.0} s", low.floor(), high.ceil())
     };
-    Some(format!(" Each is cut after {ages}."))
+    let number = |name: &str| cut.evidence.get(name).and_then(Value::as_u64);
+    Some(match number("cuts").zip(number("of")) {
+        Some((cuts, of)) if cuts < of => {
+            format!(" Of {of} that the server ended, {cuts} were cut after {ages}.")
+        }
+        _ => format!(" Each is cut after {ages}."),
+    })
 }
