@@ -35,7 +35,7 @@ fn http2(found: &Http2) -> FactRow {
         Http2Stop::Settings => "the next is beyond the announced limit".to_owned(),
         Http2Stop::RefusedStream => "the next is refused".to_owned(),
         Http2Stop::Waits => "the next waits".to_owned(),
-        Http2Stop::Reset => "the next is reset".to_owned(),
+        Http2Stop::Reset => "the next ends or is reset".to_owned(),
     }));
     let answers =
         |yes: bool, what: &str, one: &str, other: &str| format!("{what} {}", if yes { one } else { other });

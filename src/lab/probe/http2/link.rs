@@ -16,8 +16,10 @@ use crate::lab::http::connection::host;
 use crate::lab::http::{HttpError, MAX_HEAD_BYTES, Tls, Verification, tls};
 use crate::lab::probe::plan::ProbePlan;
 
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
+/// How long connecting and agreeing on HTTP/2 may take.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long the server may take to announce its settings.
+pub(super) const SETTINGS_WITHIN: Duration = Duration::from_secs(3);
 const SETTINGS_CHECK: Duration = Duration::from_millis(2);
 
 /// The maximum of streams before the server's SETTINGS have come. No server announces it: it does not fit into

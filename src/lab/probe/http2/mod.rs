@@ -22,7 +22,7 @@ use tokio::time::{interval, sleep};
 
 use super::measured::{Baseline, Http2, Http2Stop};
 use super::plan::ProbePlan;
-use link::Http2Link;
+use link::{CONNECT_WITHIN, Http2Link, SETTINGS_WITHIN};
 use stream::{Http2Stream, StreamVerdict};
 
 /// How often the stop signal is checked.
@@ -39,10 +39,28 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(300);
 /// The error of a measurement that was stopped.
 pub const INTERRUPTED: &str = "interrupted";
 
+/// Characters of an error, which may repeat what the server sent.
+const MAX_ERROR: usize = 200;
+
+/// The longest time for which [`measure`] blocks: two connections, the streams, and one page. Most servers take a few
+/// seconds.
+pub fn longest(plan: &ProbePlan, baselines: &[Baseline]) -> Duration {
+    let streams = EVENT_WITHIN * u32::try_from(plan.tabs).unwrap_or(u32::MAX);
+    let page = baselines.iter().map(Baseline::limit).max().unwrap_or_default();
+    (CONNECT_WITHIN + CLOSE_WITHIN) * 2
+        + SETTINGS_WITHIN
+        + plan.waiting_patience()
+        + streams
+        + page
+        + BEYOND_WITHIN
+        + RETURN_WITHIN
+        + STOP_CHECK
+}
+
 /// Measures the streams of one HTTP/2 connection, and adds the requests that it sends to `requests`.
 ///
 /// The page with the fastest of `baselines` is asked beside the streams; without a baseline, none is. Blocks for at
-/// most the time of `--tabs` streams of 3 s each and 60 s more, or until `stop` comes.
+/// most the time of [`longest`], or until `stop` comes.
 pub fn measure(plan: &ProbePlan, baselines: &[Baseline], stop: &StopSignal, requests: &mut usize) -> Http2 {
     let mut found = Http2::default();
     // Handles by which a stop resets the connections.
@@ -56,7 +74,7 @@ pub fn measure(plan: &ProbePlan, baselines: &[Baseline], stop: &StopSignal, requ
     let ended = runtime.block_on(unless_stopped(experiment.run(baselines), stop));
     match ended {
         Some(Ok(())) => {}
-        Some(Err(why)) => found.error = Some(why),
+        Some(Err(why)) => found.error = Some(why.chars().take(MAX_ERROR).collect()),
         None => {
             found.error = Some(INTERRUPTED.to_owned());
             for socket in &sockets {

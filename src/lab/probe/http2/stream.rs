@@ -7,7 +7,7 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::EVENT_WITHIN;
 use super::link::Http2Link;
@@ -67,26 +67,25 @@ impl Http2Stream {
         request: Request<Bytes>,
         within: Duration,
     ) -> (Option<Http2Stream>, StreamVerdict) {
-        let judged = async {
-            let (response, send) = match send(link, request).await {
-                Ok(sent) => sent,
-                Err(error) => return (None, StreamVerdict::Stopped(stop(&error))),
-            };
-            let (tell, seen) = watch::channel(StreamSeen { shown: StreamSign::Nothing, end: None });
-            tokio::spawn(read(response, tell));
-            let mut stream = Http2Stream { send, seen };
-            let has_event = |seen: &StreamSeen| seen.shown == StreamSign::Event || seen.end.is_some();
-            let is_alive = |seen: &StreamSeen| seen.shown != StreamSign::Nothing || seen.end.is_some();
-            // The reader keeps the sender until the stream has ended. A sign of life counts if no event comes.
-            let soon = within.min(EVENT_WITHIN);
-            if timeout(soon, stream.seen.wait_for(has_event)).await.is_err() {
-                let _ = timeout(within - soon, stream.seen.wait_for(is_alive)).await;
-            }
-            let outcome = stream.outcome();
-            (Some(stream), outcome)
+        let began = Instant::now();
+        // Sending waits for the server only if an earlier request is still held back.
+        let (response, send) = match timeout_at(began + within, send(link, request)).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(error)) => return (None, StreamVerdict::Stopped(stop(&error))),
+            Err(_) => return (None, StreamVerdict::Waits),
         };
-        // Sending itself waits for the server only if an earlier request is still held back.
-        timeout(2 * within, judged).await.unwrap_or((None, StreamVerdict::Waits))
+        let (tell, seen) = watch::channel(StreamSeen { shown: StreamSign::Nothing, end: None });
+        tokio::spawn(read(response, tell));
+        let mut stream = Http2Stream { send, seen };
+        let has_event = |seen: &StreamSeen| seen.shown == StreamSign::Event || seen.end.is_some();
+        let is_alive = |seen: &StreamSeen| seen.shown != StreamSign::Nothing || seen.end.is_some();
+        // The reader keeps the sender until the stream has ended. A sign of life counts if no event comes.
+        let soon = began + within.min(EVENT_WITHIN);
+        if timeout_at(soon, stream.seen.wait_for(has_event)).await.is_err() {
+            let _ = timeout_at(began + within, stream.seen.wait_for(is_alive)).await;
+        }
+        let outcome = stream.outcome();
+        (Some(stream), outcome)
     }
 
     /// Whether it has had an event and is still open.
@@ -154,6 +153,8 @@ async fn read_body(response: Response<RecvStream>, tell: &watch::Sender<StreamSe
     let head = Head { status: head.status.as_u16(), headers: fields.collect(), minor_version: 1 };
     // In HTTP/2, a body without a length is a stream.
     let mut reader = UnitReader::of(&head, head.header("content-length").is_none());
+    // It may be large, and the body may last for as long as the experiment.
+    drop(head);
     while let Some(data) = body.data().await {
         let bytes = match data {
             Ok(bytes) => bytes,

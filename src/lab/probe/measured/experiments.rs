@@ -49,7 +49,7 @@ pub enum Http2Stop {
     RefusedStream,
     /// Accepted, and no event came.
     Waits,
-    /// Another reset or error.
+    /// It ended without an event, with another status, or by another reset or error.
     Reset,
 }
 

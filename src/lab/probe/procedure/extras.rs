@@ -98,7 +98,8 @@ impl Run<'_> {
     /// Streams on one HTTP/2 connection.
     fn http2(&mut self) -> Flow<()> {
         let what = "counting the streams of one HTTP/2 connection";
-        (self.tell)(ProbeProgress::Doing { what, up_to: Duration::from_secs(60) });
+        let up_to = http2::longest(self.plan, &self.measured.baseline);
+        (self.tell)(ProbeProgress::Doing { what, up_to });
         let mut requests = 0;
         let found = http2::measure(self.plan, &self.measured.baseline, self.stop, &mut requests);
         self.net.requests += requests;
