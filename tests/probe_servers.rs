@@ -258,7 +258,7 @@ fn zombies_on_two_threads_of_gunicorn() {
     );
     assert!(zombies["free_s"]["stream"].is_number(), "{found:#}");
     let text = note(&found, "zombies-stay")["text"].as_str().unwrap();
-    assert!(text.contains("the next tab and the page wait: not noticed yet"), "{text}");
+    assert!(text.contains("neither the next tab nor the page was served: not noticed yet"), "{text}");
     // One zombie leaves the other thread to the tab, which shows nothing.
     let found = probe(&server, &["--zombies", "1", "--patience", "10"]);
     let notes = notes(&found);

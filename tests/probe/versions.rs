@@ -7,7 +7,7 @@ use ninetabs::lab::probe::measured::Http2Stop;
 
 use super::{Found, app, plan, probe_with};
 use crate::common::batch::batch;
-use crate::common::scripted::{Beyond, Http2, Scripted, Slots};
+use crate::common::scripted::{Beyond, GAP, Http2, Scripted, Slots};
 
 batch! { super::super::BATCH:
     a_maximum_of_http2_streams_that_is_announced,
@@ -16,8 +16,10 @@ batch! { super::super::BATCH:
     a_server_without_http2,
     http10_that_takes_a_slot_for_good,
     http10_that_takes_nothing,
+    http10_beside_streams_without_events_is_no_leak,
     clients_that_stop_reading_hold_their_slots,
     clients_that_stop_reading_are_cut,
+    only_clients_that_had_an_event_stop_reading,
     thin_events_say_nothing_about_clients_that_stop_reading,
 }
 
@@ -110,6 +112,28 @@ fn http10_that_takes_nothing() {
     assert_eq!(found.measured.http10.as_ref().and_then(|it| it.streams_after), Some(4), "{found}");
 }
 
+/// A fresh stream is not expected to deliver an event where none does.
+fn http10_beside_streams_without_events_is_no_leak() {
+    let threads = Slots::new(3);
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            let _thread = threads.take();
+            if !request.is_stream() {
+                return client.page();
+            }
+            client.begin("");
+            while !client.has_left() && client.pause(GAP) {}
+            false
+        });
+    });
+    let mut plan = plan(&server, &["/page"]);
+    (plan.http10, plan.zombies) = (true, Some(2));
+    let found = probe_with(&server, &plan);
+    found.limit(LimitKind::Workers).no_note(NoteKind::Leak).no_note(NoteKind::ZombiesStay);
+    assert_eq!(found.measured.stopped, None, "{found}");
+    assert_eq!(found.measured.zombies.as_ref().map(|zombies| zombies.n), Some(0), "{found}");
+}
+
 /// Three threads, each blocked as soon as its client stops reading; events of this size.
 fn probe_zombies(bytes: usize, cut_after: Option<Duration>) -> Found {
     let threads = Slots::new(3);
@@ -133,6 +157,22 @@ fn probe_zombies(bytes: usize, cut_after: Option<Duration>) -> Found {
     let found = probe_with(&server, &plan);
     found.counts(3, 2).limit(LimitKind::Workers).has_slots_again(&server, 3);
     found
+}
+
+/// A further one would wait for a slot, and take the first that comes back.
+fn only_clients_that_had_an_event_stop_reading() {
+    let threads = Slots::new(2);
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            let _thread = threads.take();
+            app(client, request)
+        });
+    });
+    let mut plan = plan(&server, &["/page"]);
+    plan.zombies = Some(4);
+    let found = probe_with(&server, &plan);
+    found.counts(2, 1).limit(LimitKind::Workers).has_slots_again(&server, 2);
+    assert_eq!(found.measured.zombies.as_ref().map(|zombies| zombies.n), Some(2), "{found}");
 }
 
 fn clients_that_stop_reading_hold_their_slots() {

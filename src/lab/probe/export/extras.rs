@@ -13,6 +13,9 @@ pub fn rows(measured: &Measured) -> Vec<FactRow> {
 }
 
 fn zombies(found: &Zombies) -> FactRow {
+    if found.n == 0 {
+        return FactRow::fact("zombies", "not measured: no stream delivered an event to stop at");
+    }
     let watched = time(found.watched);
     let mut text =
         format!("beside them a tab {}, a page {}", after(found.tab, &watched), after(found.page, &watched));

@@ -7,7 +7,7 @@ use super::Free;
 /// `--zombies`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Zombies {
-    /// How many streams stopped reading after their first event.
+    /// How many streams stopped reading after their first event. With 0, nothing else was measured.
     pub n: usize,
     /// How long they were watched.
     pub watched: Duration,

@@ -3,7 +3,6 @@
 use super::Run;
 use super::connections::Flow;
 use super::staircase::Climbing;
-use crate::lab::probe::measured::Stopped;
 use crate::lab::probe::progress::ProbeProgress;
 
 /// Further climbs.
@@ -36,9 +35,7 @@ impl Run<'_> {
             self.measured.climbs.push(figures);
         }
         let free = self.leave()?;
-        if free.page.is_none() || free.stream.is_none() {
-            return Err(Stopped::Leak);
-        }
+        self.unless_leaked(&free)?;
         self.settle_down()?;
         Ok(climb.streams)
     }

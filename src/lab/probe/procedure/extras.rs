@@ -38,7 +38,7 @@ impl Run<'_> {
     fn zombies(&mut self, n: usize) -> Flow<()> {
         let patience = self.plan.zombie_patience();
         let what = format!("watching {n} clients that do not read");
-        (self.tell)(ProbeProgress::Doing { what: &what, up_to: patience });
+        (self.tell)(ProbeProgress::Doing { what: &what, up_to: patience + EVENT_WITHIN });
         let mut ids = Vec::new();
         for number in 1..=n {
             if self.net.held() + 1 >= self.plan.tabs {
@@ -47,8 +47,17 @@ impl Run<'_> {
             let name = format!("zombie {number}");
             let (purpose, buffer) = (Purpose::Stall, Some(SMALL_BUFFER));
             let id = self.open_stream_with(number, &name, Variant::default(), purpose, None, buffer)?;
-            ids.push(id);
             self.judge(id, EVENT_WITHIN)?;
+            if !self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
+                // It would take the first slot that comes back, in place of the tab below.
+                self.net.close(id, CloseBy::Rst);
+                break;
+            }
+            ids.push(id);
+        }
+        if ids.is_empty() {
+            self.measured.zombies = Some(Zombies::default());
+            return Ok(());
         }
         let began = Instant::now();
         let tab = match self.net.has_room() {
@@ -85,9 +94,10 @@ impl Run<'_> {
             free: None,
         };
         self.measured.zombies = Some(zombies.clone());
-        zombies.free = Some(self.leave()?);
+        let free = self.leave()?;
+        zombies.free = Some(free);
         self.measured.zombies = Some(zombies);
-        Ok(())
+        self.unless_leaked(&free)
     }
 
     fn unsent(&self, ids: &[Id]) -> Option<u64> {

@@ -65,6 +65,11 @@ impl Run<'_> {
         let free = self.leave()?;
         self.measured.free = Some(free);
         (self.tell)(ProbeProgress::Free(&free));
+        self.unless_leaked(&free)
+    }
+
+    /// Ends the run if the page or a fresh stream did not come. In blind mode, no stream was asked for.
+    pub(super) fn unless_leaked(&self, free: &Free) -> Flow<()> {
         let is_free = free.page.is_some() && (free.stream.is_some() || self.measured.is_blind);
         if is_free { Ok(()) } else { Err(Stopped::Leak) }
     }

@@ -115,9 +115,11 @@ pub(super) fn leak(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             ),
             None => {
                 let missing = match (no_page, no_stream) {
-                    (true, false) => "no page was answered",
+                    // Without a page, no stream is asked for.
+                    (true, _) => "no page was answered",
                     (false, true) => "no fresh stream delivered an event",
-                    _ => "neither a page nor a fresh stream was answered",
+                    // It came after the first climb, and not after an experiment.
+                    (false, false) => "a page was not answered, or a fresh stream delivered no event",
                 };
                 format!("30 s after all clients had left, {missing}.")
             }
@@ -126,22 +128,23 @@ pub(super) fn leak(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     })
 }
 
-/// Clients that stopped reading kept the next tab or the page waiting to the end of the watch.
+/// Beside clients that stopped reading, the next tab or the page was not served to the end of the watch.
 pub(super) fn zombies_stay(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let zombies = asked.measured.zombies.as_ref()?;
     let is_freed = zombies.tab.is_some() && zombies.page.is_some();
-    (!is_freed).then(|| {
+    (zombies.n > 0 && !is_freed).then(|| {
         let seen = match zombies.unsent {
             Some(unsent) => format!("not noticed yet, with {} unsent", count(unsent as usize, "byte")),
             None => "not noticed yet".to_owned(),
         };
-        let waits = match (zombies.tab, zombies.page) {
-            (None, None) => "the next tab and the page wait",
-            (None, Some(_)) => "the next tab waits",
-            (Some(_), _) => "the page waits",
+        // A server may refuse them as well.
+        let unserved = match (zombies.tab, zombies.page) {
+            (None, None) => "neither the next tab nor the page was served",
+            (None, Some(_)) => "the next tab was not served",
+            (Some(_), _) => "the page was not served",
         };
         let text = format!(
-            "{} stopped reading; after {} {waits}: {seen}.",
+            "{} stopped reading; after {} {unserved}: {seen}.",
             count(zombies.n, "client"),
             time(zombies.watched)
         );
@@ -153,7 +156,7 @@ pub(super) fn zombies_stay(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
 /// in the end.
 pub(super) fn zombies_freed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let zombies = asked.measured.zombies.as_ref()?;
-    if asked.facts.all_flow() || zombies.n < asked.facts.held() {
+    if zombies.n == 0 || asked.facts.all_flow() || zombies.n < asked.facts.held() {
         return None;
     }
     let (tab, page) = (zombies.tab?, zombies.page?);

@@ -227,11 +227,15 @@ fn zombies_stay_or_are_freed() {
     };
     assert_eq!(
         text(&with(None, None), NoteKind::ZombiesStay),
-        "4 clients stopped reading; after 60.0 s the next tab and the page wait: not noticed yet, with 740 bytes unsent."
+        "4 clients stopped reading; after 60.0 s neither the next tab nor the page was served: not noticed yet, with \
+         740 bytes unsent."
     );
     has_not(&with(None, None), NoteKind::ZombiesFreed);
     has(&with(Some(20.0), Some(20.5)), NoteKind::ZombiesFreed);
     has_not(&with(Some(20.0), Some(20.5)), NoteKind::ZombiesStay);
+    let mut none = with(None, None);
+    none.zombies = Some(Zombies::default());
+    has_not(&none, NoteKind::ZombiesStay);
 }
 
 #[test]
