@@ -181,9 +181,7 @@ impl<'a> Connections<'a> {
             if self.stop.has_come() {
                 return Err(Stopped::Interrupted);
             }
-            while let Ok(observation) = self.from_threads.try_recv() {
-                self.take(observation)?;
-            }
+            self.take_reported()?;
             let signs_due = self.heed_signs();
             if let Some(found) = look(self) {
                 return Ok(Some(found));
@@ -203,6 +201,16 @@ impl<'a> Connections<'a> {
                 default(pause) => {}
             }
         }
+    }
+
+    /// Takes what has been reported until now. Reports that come meanwhile are left: a server that sends faster than
+    /// they can be taken would otherwise hide the deadline, and a signal.
+    fn take_reported(&mut self) -> Flow<()> {
+        for _ in 0..self.from_threads.len() {
+            let Ok(observation) = self.from_threads.try_recv() else { break };
+            self.take(observation)?;
+        }
+        Ok(())
     }
 
     fn heed_signs(&mut self) -> Option<Instant> {
@@ -309,9 +317,11 @@ impl<'a> Connections<'a> {
         places
     }
 
-    /// Whether the threads of all connections have ended, waiting for at most `within`.
+    /// Waits until the threads of all connections have ended, for at most `within`.
     fn end_threads(&mut self, within: Duration) {
         self.running = None;
+        // A thread whose report finds no receiver ends, also one that waits for space in the channel.
+        self.from_threads = crossbeam_channel::never();
         let deadline = Instant::now() + within;
         loop {
             for connection in self.all.values() {
@@ -319,8 +329,6 @@ impl<'a> Connections<'a> {
                     connection.line.close(by);
                 }
             }
-            // Threads that report to a full channel would wait for it.
-            while self.from_threads.try_recv().is_ok() {}
             match self.ended.recv_timeout(CLOSE_AGAIN_EVERY) {
                 Err(crossbeam_channel::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 _ => return,
