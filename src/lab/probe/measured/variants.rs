@@ -49,9 +49,11 @@ pub struct Compression {
     pub accepted: String,
     /// The `Content-Encoding` of its response.
     pub coding: Option<String>,
-    /// To its first event; `None` if none came in 5 s.
+    /// To its first event; `None` if none came in time.
     pub first_event: Option<Duration>,
-    /// Whether identity flowed in the run.
+    /// How long its first event was waited for.
+    pub within: Duration,
+    /// Whether identity flows: if this stream was not answered at all, as seen right after it.
     pub identity_flows: bool,
     /// Body bytes that came without completing an event, as they were sent: a gzip header has ten, and decodes to none.
     pub bytes: usize,

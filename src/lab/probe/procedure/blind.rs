@@ -29,8 +29,9 @@ impl Run<'_> {
                 accepted,
                 coding: it.head.as_ref().and_then(|(_, head)| head.header("content-encoding")),
                 first_event: None,
+                within: self.plan.waiting_patience(),
                 identity_flows,
-                bytes: it.bytes,
+                bytes: it.line.received(),
             });
             if identity_flows {
                 self.encoding = Some(identity);

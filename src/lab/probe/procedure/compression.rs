@@ -11,6 +11,9 @@ use crate::lab::probe::requests::{self, Variant};
 /// An event must come within this time.
 const WITHIN: Duration = Duration::from_secs(5);
 
+/// A stream that finds a free slot has its first event after this time and a gap.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 impl Run<'_> {
     pub(super) fn compression(&mut self) -> Flow<()> {
         if self.measured.compression.is_some() || self.measured.is_blind {
@@ -23,17 +26,32 @@ impl Run<'_> {
         self.judge(id, WITHIN)?;
         let Some(connection) = self.net.get(id) else { return Ok(()) };
         let flows = connection.has_flowed();
-        self.measured.compression = Some(Compression {
+        // A stream that was refused, or that ended, says nothing about its coding.
+        if !flows && !connection.is_open() {
+            return Ok(());
+        }
+        let has_answered = connection.head.is_some();
+        let mut tried = Compression {
             accepted,
             coding: connection.head.as_ref().and_then(|(_, head)| head.header("content-encoding")),
             first_event: connection
                 .first_event
                 .filter(|_| flows)
                 .map(|at| at.saturating_duration_since(connection.opened)),
-            identity_flows: if is_given { ProbedConnection::has_flowed(connection) } else { true },
+            within: WITHIN,
+            identity_flows: flows || !is_given,
             bytes: if flows { 0 } else { connection.line.received() },
-        });
+        };
         self.net.close(id, CloseBy::Rst);
+        if !flows && !has_answered && !is_given {
+            // A slot that has not come back looks the same, and delays identity as well.
+            let identity = self.open_stream(0, "identity", Variant::default())?;
+            let at_once = AT_ONCE + self.usual_gap();
+            self.judge(identity, at_once)?;
+            tried.identity_flows = self.net.get(identity).is_some_and(ProbedConnection::has_flowed);
+            self.net.close(identity, CloseBy::Rst);
+        }
+        self.measured.compression = Some(tried);
         Ok(())
     }
 }

@@ -56,6 +56,7 @@ fn unusual() -> Vec<Sample> {
         accepted: "gzip".to_owned(),
         coding: None,
         first_event: None,
+        within: Duration::from_secs(5),
         identity_flows: true,
         bytes: 10,
     });

@@ -69,9 +69,10 @@ pub(super) fn compressed(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("accept_encoding", &*tried.accepted)
             .with("content_encoding", tried.coding.as_deref())
             .with("bytes", tried.bytes);
+        let within = time(tried.within);
         let comes = match tried.bytes {
-            0 => "no byte of a body comes in 5 s".to_owned(),
-            bytes => format!("no event comes in 5 s, but {} of the body", count(bytes, "byte")),
+            0 => format!("no byte of a body comes in {within}"),
+            bytes => format!("no event comes in {within}, but {} of the body", count(bytes, "byte")),
         };
         let text = format!("with Accept-Encoding: {} {comes}; identity flows.", tried.accepted);
         NoteKind::Compressed.found(evidence, text, remedies::compressed(asked.recognized))

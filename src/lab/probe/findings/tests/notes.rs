@@ -66,6 +66,7 @@ fn gzip(first_event: Option<u64>) -> Measured {
         accepted: "gzip".to_owned(),
         coding: Some("gzip".to_owned()),
         first_event: first_event.map(ms),
+        within: secs(5.0),
         identity_flows: true,
         bytes: 10,
     };
