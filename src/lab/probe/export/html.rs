@@ -42,7 +42,8 @@ pub fn html(run: &ProbedRun<'_>, began: SystemTime, took: Duration) -> Result<St
     let paths: Vec<&str> = measured.baseline.iter().map(|page| page.path.as_str()).collect();
     let limit = findings.limit.as_ref().map(|limit| {
         let see = limit.see.as_deref();
-        context! { heading => heading(limit, findings), text => &limit.text, remedy => &limit.remedy, see }
+        let (text, remedy) = (words::clean(&limit.text), words::clean(&limit.remedy));
+        context! { heading => heading(limit, findings), text, remedy, see }
     });
     let notes: Vec<Value> = findings.notes.iter().map(|it| note(it, it.kind.name())).collect();
     let failures: Vec<String> = match run.verdict {
@@ -64,7 +65,7 @@ pub fn html(run: &ProbedRun<'_>, began: SystemTime, took: Duration) -> Result<St
         began => date(began),
         failures,
         limit,
-        advice => &findings.advice,
+        advice => findings.advice.iter().map(|line| words::clean(line).into_owned()).collect::<Vec<_>>(),
         picture => picture.map(|it| context! {
             svg => it.svg, left_out => it.left_out, is_thinned => it.is_thinned
         }),
