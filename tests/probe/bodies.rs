@@ -18,9 +18,13 @@ batch! { super::super::BATCH:
     a_stream_that_flows_no_event_and_stops_no_page,
     events_that_are_compressed_and_never_flushed,
     events_that_are_compressed_and_flushed,
+    a_refusal_of_gzip_is_no_compression,
+    a_slot_that_comes_back_late_is_no_compression,
+    an_event_that_is_too_large_is_not_cut_by_the_server,
     a_first_event_that_the_kernel_holds_back,
     events_that_arrive_in_lumps,
     comments_are_a_sign_of_life,
+    comments_are_a_sign_of_life_for_the_impatient,
     lines_are_events_of_another_type,
     another_chunked_body_counts_by_its_first_chunk,
 }
@@ -124,6 +128,56 @@ fn events_that_are_compressed_and_flushed() {
     found.counts(8, 8).limit(LimitKind::NoneFound).no_note(NoteKind::Compressed);
 }
 
+fn a_refusal_of_gzip_is_no_compression() {
+    let server = Scripted::start(|client| {
+        client.each(|client, request| match request.is_stream() && request.accepts_gzip() {
+            true => client.answer("503 Service Unavailable", "", "not for gzip"),
+            false => app(client, request),
+        });
+    });
+    probe(&server).counts(8, 8).limit(LimitKind::NoneFound).no_note(NoteKind::Compressed);
+}
+
+/// One thread, which stays with a stream for twelve seconds after its client has left. The stream that accepts gzip waits
+/// for it, as any other would.
+fn a_slot_that_comes_back_late_is_no_compression() {
+    let threads = Slots::new(1);
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.page();
+            }
+            let _thread = threads.take();
+            if !client.has_left() {
+                client.ticks();
+                client.pause(Duration::from_secs(12));
+            }
+            false
+        });
+    });
+    probe(&server).counts(1, 1).limit(LimitKind::StreamCapWaits).no_note(NoteKind::Compressed);
+}
+
+/// This program gives up reading it.
+fn an_event_that_is_too_large_is_not_cut_by_the_server() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let large = "x".repeat(2 * 1024 * 1024);
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.page();
+            }
+            let is_open = client.send(head) && client.chunk("{}\n") && client.pause(GAP);
+            let _ = is_open && client.chunk(&large) && client.pause(Duration::from_secs(30));
+            false
+        });
+    });
+    let found = probe(&server);
+    found.nothing_measured(NoteKind::NotAStream).no_note(NoteKind::Cut);
+    let note = found.findings.note(NoteKind::NotAStream).unwrap();
+    assert!(note.text.contains("200 application/x-ndjson: an event of the stream has more than"), "{found}");
+}
+
 /// As Puma's `TCP_CORK` does for 200 ms.
 fn a_first_event_that_the_kernel_holds_back() {
     let server = Scripted::start(|client| {
@@ -182,6 +236,17 @@ fn comments_are_a_sign_of_life() {
     let found = probe_with(&server, &plan);
     found.counts(3, 2).limit(LimitKind::Workers);
     assert_eq!(found.measured.target.unit, Some(Unit::SignOfLife), "{found}");
+}
+
+/// They are no events that were held back.
+fn comments_are_a_sign_of_life_for_the_impatient() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let server = sending(head, |client| client.chunk(": ping\n\n: ping\n\n"));
+    let mut plan = plan(&server, &["/page"]);
+    plan.patience = Some(Duration::from_secs(2));
+    let found = probe_with(&server, &plan);
+    found.counts(3, 2).limit(LimitKind::Workers).no_note(NoteKind::Buffered);
+    assert!(!found.measured.is_blind, "{found}");
 }
 
 fn lines_are_events_of_another_type() {

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{app, plan, probe, probe_with};
 use crate::common::batch::batch;
-use crate::common::scripted::{Scripted, Slots};
+use crate::common::scripted::{GAP, Scripted, Slots};
 use crate::common::{proc_status, wait_for};
 
 batch! { super::super::BATCH:
@@ -24,6 +26,8 @@ batch! { super::super::BATCH:
     control_characters_of_the_server_are_replaced,
     a_head_without_an_end_is_not_read_to_its_end,
     an_event_without_an_end_is_not_kept,
+    large_heads_are_not_kept,
+    a_flood_of_reports_hides_neither_the_time_nor_a_signal,
     a_run_says_how_much_it_will_send,
 }
 
@@ -260,8 +264,13 @@ fn against_a_flood(head: &'static str, more: &'static [u8]) -> (Output, u64) {
             false
         });
     });
-    let mut command =
-        command(&[&server.url("/stream"), "--page", &server.url("/page"), "--tabs", "2", "--patience", "3"]);
+    with_its_memory(&server, &["--tabs", "2", "--patience", "3"])
+}
+
+/// Runs the command against this server, and returns its output and the most memory that it used [KiB].
+fn with_its_memory(server: &Scripted, more: &[&str]) -> (Output, u64) {
+    let (stream, page) = (server.url("/stream"), server.url("/page"));
+    let mut command = command(&[&[&*stream, "--page", &*page], more].concat());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut most = 0;
     wait_for("the end of the probe", || {
@@ -287,6 +296,51 @@ fn an_event_without_an_end_is_not_kept() {
     let (output, most) = against_a_flood(head, b"and more");
     assert_eq!(output.status.code(), Some(3), "{}", printed(&output));
     assert!(most < 64 * 1024, "{most} KiB: {}", printed(&output));
+}
+
+/// A field of four bytes takes a hundred once it is parsed.
+fn large_heads_are_not_kept() {
+    let fields: &'static str = "a:\r\n".repeat(60_000).leak();
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.answer("200 OK", fields, "up\n");
+            }
+            let mut is_open = client.begin(fields);
+            while is_open {
+                is_open = client.event(1) && client.pause(GAP);
+            }
+            false
+        });
+    });
+    let (output, most) = with_its_memory(&server, &["--tabs", "12", "--patience", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", printed(&output));
+    // Fifty of them are sent. Allocators keep some of what was freed.
+    assert!(most < 200 * 1024, "{most} KiB: {}", printed(&output));
+}
+
+/// Each chunk is a report, and a server sends them faster than they can be counted.
+fn a_flood_of_reports_hides_neither_the_time_nor_a_signal() {
+    let flood: &'static [u8] = b"9\r\ndata: x\n\n\r\n".repeat(4096).leak();
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            if !request.is_stream() {
+                return client.page();
+            }
+            let _ = client.begin("") && (0..).all(|_| client.send(flood));
+            false
+        });
+    });
+    let (stream, page) = (server.url("/stream"), server.url("/page"));
+    let given = [&*stream, "--page", &*page, "--tabs", "4", "--patience", "2"];
+    let output = ninetabs(&given);
+    assert!(output.status.code().is_some_and(|status| status == 0 || status == 3), "{}", printed(&output));
+    let before = server.record.asked("/stream");
+    let mut child = command(&given).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("a stream", || (server.record.asked("/stream") > before + 1).then_some(()));
+    let _ = kill_process(Pid::from_child(&child), Signal::INT);
+    let status = wait_for("the end of the probe", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(130), "{status}");
 }
 
 fn a_run_says_how_much_it_will_send() {

@@ -283,7 +283,9 @@ fn settled(connection: &ProbedConnection, status: u16) -> Option<PageAsk> {
         _ => match connection.server_end()?.1 {
             End::Reset => PageOutcome::Reset,
             End::NotConnected(_) | End::OwnLimit(_) | End::Certificate(_) => PageOutcome::NotConnected,
-            End::Complete | End::Early | End::Closed | End::Unusable(_) => PageOutcome::Closed,
+            End::Complete | End::Early | End::Closed | End::Unusable(_) | End::EventTooLarge(_) => {
+                PageOutcome::Closed
+            }
         },
     };
     let ended = connection.server_end().map(|(at, _)| at).or(connection.parked_at)?;

@@ -174,14 +174,13 @@ impl ProbedConnection {
         }
     }
 
-    /// Lets signs of life count if no event has come for long enough. Returns when to look again, if they may
-    /// count later.
-    pub(super) fn heed_signs(&mut self, now: Instant) -> Option<Instant> {
+    /// Lets signs of life count if no event has come at this age. Returns when to look again, if they may count later.
+    pub(super) fn heed_signs(&mut self, now: Instant, age: Duration) -> Option<Instant> {
         self.early_signs.first()?;
         if self.first_event.is_some() || !self.is_open() {
             return None;
         }
-        let due = self.opened + SIGN_OF_LIFE_AFTER;
+        let due = self.opened + age;
         if now < due {
             return Some(due);
         }
@@ -238,11 +237,17 @@ impl ProbedConnection {
     pub(super) fn cut_how(&self) -> Option<CutHow> {
         let (_, end) = self.server_end().filter(|_| self.has_flowed())?;
         Some(match end {
+            End::EventTooLarge(_) => return None,
             _ if self.is_done => CutHow::Finished,
             End::Complete if !self.is_get => CutHow::Finished,
             End::Complete => CutHow::Clean,
             _ => CutHow::Abrupt,
         })
+    }
+
+    /// Whether an event was too large to go on reading.
+    pub(super) fn has_a_too_large_event(&self) -> bool {
+        matches!(self.server_end(), Some((_, End::EventTooLarge(_))))
     }
 
     /// Whether a comment or a `retry:` was the last thing on the stream.
@@ -304,9 +309,10 @@ mod tests {
     fn a_sign_of_life_counts_after_three_seconds_on_a_stream_that_is_open() {
         let (mut stream, t) = stream();
         stream.fold(t + ms(5), sign());
-        assert_eq!(stream.heed_signs(t + ms(100)), Some(t + SIGN_OF_LIFE_AFTER));
+        let age = SIGN_OF_LIFE_AFTER;
+        assert_eq!(stream.heed_signs(t + ms(100), age), Some(t + age));
         assert!(stream.waits());
-        assert_eq!(stream.heed_signs(t + ms(3000)), None);
+        assert_eq!(stream.heed_signs(t + ms(3000), age), None);
         assert!(stream.flows() && stream.first_event == Some(t + ms(5)));
         stream.fold(t + ms(4000), sign());
         assert_eq!(stream.gaps_since(t), [ms(3995)]);
@@ -317,7 +323,7 @@ mod tests {
         let (mut stream, t) = stream();
         stream.fold(t + ms(5), sign());
         stream.fold(t + ms(6), Observed::Ended(End::Complete));
-        assert_eq!(stream.heed_signs(t + ms(3000)), None);
+        assert_eq!(stream.heed_signs(t + ms(3000), SIGN_OF_LIFE_AFTER), None);
         assert!(!stream.has_flowed() && stream.cut_how().is_none());
     }
 
@@ -340,6 +346,14 @@ mod tests {
         stream.closed = Some((t + ms(10), CloseBy::Fin));
         stream.fold(t + ms(11), Observed::Ended(End::Early));
         assert_eq!(stream.cut_how(), None);
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_not_a_cut() {
+        let (mut stream, t) = stream();
+        stream.fold(t + ms(5), events(1));
+        stream.fold(t + ms(900), Observed::Ended(End::EventTooLarge("too large".to_owned())));
+        assert_eq!((stream.cut_how(), stream.has_a_too_large_event()), (None, true));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use ninetabs_server::threads::{self, StopSignal};
 use url::Url;
 
-use super::connection::{Carries, ProbedConnection, median};
+use super::connection::{Carries, ProbedConnection, SIGN_OF_LIFE_AFTER, median};
 use super::exchange::{Exchange, LONGEST_WAIT, Purpose};
 use super::observation::{End, Id, Observation};
 use crate::lab::http::{ClientRequest, Options, Reading, Tls, Verification};
@@ -215,7 +215,9 @@ impl<'a> Connections<'a> {
 
     fn heed_signs(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        self.all.values_mut().filter_map(|connection| connection.heed_signs(now)).min()
+        // They also count if the first tab is watched for a shorter time.
+        let age = SIGN_OF_LIFE_AFTER.min(self.plan.waiting_patience());
+        self.all.values_mut().filter_map(|connection| connection.heed_signs(now, age)).min()
     }
 
     fn take(&mut self, observation: Observation) -> Flow<()> {

@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use url::Url;
 
+use super::kept_head::kept;
 use super::observation::{End, Id, Observation, Observed, ParkedConnection};
 use crate::lab::http::{Body, ClientRequest, Closer, Connection, Content, Head, HttpError, Options};
 use crate::lab::probe::events::{Arrival, UnitReader};
 use crate::lab::probe::measured::CloseBy;
 
-/// No wait of a connection is longer. A run ends long before.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// No wait of a connection is longer. A run ends long before, also with the longest `--patience`.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const READ_BYTES: usize = 16 * 1024;
+
+/// Characters of the reason for which a response cannot be read.
+const MAX_REASON: usize = 200;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,14 +118,15 @@ impl Exchange {
         let (head, mut body) = connection.response().map_err(end_of)?;
         body.count_into(line.received.clone());
         let reader = UnitReader::of(&head, is_open_ended(&head, &body));
-        teller.tell(Observed::Head(Box::new(head.clone()), reader.unit()));
-        match self.purpose {
-            Purpose::Keep => keep(body, teller).map(|body| Some(ParkedConnection::Answered(body))),
-            purpose => {
-                let content = Content::of(&head, body).map_err(end_of)?;
-                self.read(content, reader, purpose, teller)
-            }
+        teller.tell(Observed::Head(Box::new(kept(&head)), reader.unit()));
+        if self.purpose == Purpose::Keep {
+            drop(head);
+            return keep(body, teller).map(|body| Some(ParkedConnection::Answered(body)));
         }
+        let content = Content::of(&head, body).map_err(end_of)?;
+        // It may be large, and the body may last for as long as the run.
+        drop(head);
+        self.read(content, reader, self.purpose, teller)
     }
 
     fn read(
@@ -139,7 +144,8 @@ impl Exchange {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(end_of(HttpError::from_body(error))),
             };
-            let arrival = reader.feed(&buffer[..read]).map_err(|error| End::Unusable(error.to_string()))?;
+            let arrival =
+                reader.feed(&buffer[..read]).map_err(|error| End::EventTooLarge(error.to_string()))?;
             if !teller.tell(Observed::Arrived(arrival)) {
                 return Ok(None);
             }
@@ -163,7 +169,9 @@ fn keep(mut body: Body, teller: &Teller<'_>) -> Result<Body, End> {
             Ok(0) => return Ok(body),
             Ok(bytes) => {
                 let arrival = Arrival { bytes, ..Default::default() };
-                teller.tell(Observed::Arrived(arrival));
+                if !teller.tell(Observed::Arrived(arrival)) {
+                    return Ok(body);
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(end_of(HttpError::from_body(error))),
@@ -205,7 +213,8 @@ fn end_of(error: HttpError) -> End {
         HttpError::EndedEarly | HttpError::TimedOut | HttpError::NoFirstByte => End::Early,
         HttpError::Failed { source } if is_own_limit(source) => End::OwnLimit(source.to_string()),
         HttpError::Failed { .. } => End::Early,
-        _ => End::Unusable(error.to_string()),
+        // The message may repeat what the server sent.
+        _ => End::Unusable(super::plain(&error.to_string(), MAX_REASON)),
     }
 }
 

@@ -96,19 +96,14 @@ impl Run<'_> {
     }
 }
 
+/// Fields by which a cache names itself.
+pub(super) const CACHE_FIELDS: &[&str] =
+    &["age", "x-cache", "x-cache-status", "x-proxy-cache", "x-varnish", "cf-cache-status", "cache-status"];
+
 /// Whether a cache has seen the response, whether or not it answered it.
 fn names_a_cache(head: &Head) -> bool {
-    const NAMES: &[&str] = &[
-        "age",
-        "x-cache",
-        "x-cache-status",
-        "x-proxy-cache",
-        "x-varnish",
-        "cf-cache-status",
-        "cache-status",
-    ];
     let via = head.header("via").unwrap_or_default().to_ascii_lowercase();
-    NAMES.iter().any(|name| head.values(name).next().is_some())
+    CACHE_FIELDS.iter().any(|name| head.values(name).next().is_some())
         || via.contains("varnish")
         || via.contains("cache")
 }

@@ -17,6 +17,7 @@ mod exchange;
 mod extras;
 mod figures;
 mod held;
+mod kept_head;
 mod lanes;
 mod leave;
 mod listen;
@@ -32,7 +33,7 @@ use ninetabs_server::threads::{self, StopSignal};
 use self::asks::{LateAsk, ProbedPage};
 use self::connection::{Carries, ProbedConnection};
 use self::connections::{Connections, Flow};
-use self::observation::Id;
+use self::observation::{End, Id};
 use self::staircase::Climbing;
 use super::measured::{Measured, ProbeTarget, Statistics, StatsMoment, Stopped};
 use super::plan::ProbePlan;
@@ -121,6 +122,7 @@ impl<'a> Run<'a> {
         (self.tell)(ProbeProgress::Count(&self.measured));
 
         self.listen_and_close(climb, has_limit)?;
+        self.check_is_readable(climb)?;
         self.record(climb);
         self.is_recorded = true;
         self.leave_first()?;
@@ -268,17 +270,19 @@ fn plain(text: &str, most: usize) -> String {
     text.chars().take(most).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Status and type of a response, for a message.
+/// Status and type of a response, and why it cannot be read, for a message.
 fn spoken_head(connection: &ProbedConnection) -> String {
-    match &connection.head {
-        Some((_, head)) => {
-            format!("{} {}", head.status, plain(&mime::spoken(head), 80)).trim_end().to_owned()
-        }
-        None => match connection.server_end() {
-            Some((_, observation::End::Reset)) => "a reset without a response".to_owned(),
-            Some((_, observation::End::Unusable(why))) => plain(why, 200),
-            _ => "a closed connection without a response".to_owned(),
-        },
+    let end = connection.server_end().map(|(_, end)| end);
+    let head = connection
+        .head
+        .as_ref()
+        .map(|(_, head)| format!("{} {}", head.status, plain(&mime::spoken(head), 80)).trim_end().to_owned());
+    match (head, end) {
+        (Some(head), Some(End::Unusable(why) | End::EventTooLarge(why))) => format!("{head}: {why}"),
+        (Some(head), _) => head,
+        (None, Some(End::Unusable(why))) => why.clone(),
+        (None, Some(End::Reset)) => "a reset without a response".to_owned(),
+        (None, _) => "a closed connection without a response".to_owned(),
     }
 }
 

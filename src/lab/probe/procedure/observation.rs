@@ -75,6 +75,8 @@ pub(super) enum End {
     OwnLimit(String),
     /// The certificate was not accepted.
     Certificate(String),
-    /// The response is not one that can be read.
+    /// The response is not one that can be read, for this reason.
     Unusable(String),
+    /// An event is larger than this program keeps, so that reading ended here.
+    EventTooLarge(String),
 }

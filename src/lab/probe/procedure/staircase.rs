@@ -337,10 +337,20 @@ impl Run<'_> {
 
     /// Ends the run if an answer was complete: then nothing can be counted.
     fn check_finished(&self, climb: &Climbing) -> Flow<()> {
+        self.check_is_readable(climb)?;
         let finished = self.net.cuts().iter().find(|cut| cut.how == CutHow::Finished);
         match finished {
             Some(cut) if climb.is_first => Err(Stopped::StreamsFinish { after: cut.age }),
             _ => Ok(()),
+        }
+    }
+
+    /// Ends the run if an event of a stream was too large: this program has ended the stream, and not the server.
+    pub(super) fn check_is_readable(&self, climb: &Climbing) -> Flow<()> {
+        let steps = climb.steps.iter().chain(&climb.beyond).filter_map(|step| self.net.get(step.id));
+        match steps.filter(|_| climb.is_first).find(|it| it.has_a_too_large_event()) {
+            Some(unreadable) => Err(Stopped::NotAStream { what: super::spoken_head(unreadable) }),
+            None => Ok(()),
         }
     }
 

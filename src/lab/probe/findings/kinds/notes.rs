@@ -110,7 +110,10 @@ impl NoteKind {
             NoteKind::OwnLimit => {
                 KindRow::new("own-limit", "The machine that probes ran out of descriptors or ports.")
             }
-            NoteKind::NotAStream => KindRow::new("not-a-stream", "The response ended without an event."),
+            NoteKind::NotAStream => KindRow::new(
+                "not-a-stream",
+                "The response ended without an event, or cannot be read as a stream.",
+            ),
             NoteKind::Unreachable => {
                 KindRow::new("unreachable", "The server did not accept a connection, or answered nothing.")
             }

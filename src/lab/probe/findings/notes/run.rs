@@ -38,12 +38,12 @@ pub(super) fn of_an_early_end(measured: &Measured) -> Option<Finding<NoteKind>> 
         )),
         Stopped::NotAStream { what } => Some(NoteKind::NotAStream.found(
             Evidence::new().with("response", &**what),
-            format!("the response ended without an event: {what}."),
+            format!("the response is not a stream: {what}."),
             instead_of_a_stream(what),
         )),
         Stopped::Unreachable { why } => Some(NoteKind::Unreachable.found(
             Evidence::new().with("error", &**why),
-            format!("no byte of an answer: {why}."),
+            format!("no complete answer: {why}."),
             "Check the address, http or https, and that the server runs.",
         )),
         _ => None,
@@ -61,6 +61,9 @@ fn instead_of_a_stream(what: &str) -> &'static str {
         }
         refused if refused.starts_with("30") || refused.starts_with("401") || refused.starts_with("403") => {
             "The stream needs a login: copy the session cookie of a logged-in browser into --cookie, or give -u or -H."
+        }
+        unreadable if unreadable.contains(": ") => {
+            "Look at the response (curl -N prints it as it comes), and at each proxy that may change it."
         }
         _ => {
             "Check the URL, and whether the stream needs a header, a cookie or another method (-H, --cookie, -X)."
