@@ -8,7 +8,7 @@ use crate::lab::http::{ClientRequest, Field, RequestVersion, field, replace_fiel
 use crate::lab::probe::plan::ProbePlan;
 
 /// Sent as `User-Agent`.
-const AGENT: &str = concat!("ninetabs-probe/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("ninetabs-probe/", env!("CARGO_PKG_VERSION"));
 
 /// What `{tab}` is in a URL, as users write it and as it is encoded.
 const TAB: [&str; 3] = ["{tab}", "%7Btab%7D", "%7btab%7d"];

@@ -1,15 +1,21 @@
 //! The statistics of a control server: `/stats` of ninetabs or Puma.
 
-use std::time::Duration;
+use std::io::Read;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use url::Url;
 
 use super::measured::StatFigures;
 use super::plan::ControlAddress;
-use crate::lab::http;
+use super::requests::AGENT;
+use crate::lab::http::{ClientRequest, Connection, field};
 
 /// How long an answer may take. Later ones are none.
 pub(super) const WITHIN: Duration = Duration::from_secs(2);
+
+/// Larger answers are none. JSON takes up to sixteen times as much once it is parsed.
+const MAX_BYTES: u64 = 256 * 1024;
 
 /// Asks for the statistics. `None` if no usable answer came in time, which is a finding and not an error. Blocks
 /// for at most [`WITHIN`].
@@ -19,8 +25,19 @@ pub(super) fn ask(control: &ControlAddress) -> Option<StatFigures> {
     if let Some(token) = &control.token {
         url.query_pairs_mut().append_pair("token", token);
     }
-    let answer = http::get(url.as_str(), WITHIN).ok()?;
-    if answer.status() == 200 { figures(&answer.json().ok()?) } else { None }
+    figures(&answer(&url)?)
+}
+
+fn answer(url: &Url) -> Option<Value> {
+    let deadline = Instant::now() + WITHIN;
+    let mut connection = Connection::open(url, WITHIN).ok()?;
+    connection.set_deadline(Some(deadline));
+    let headers = vec![field("Connection", "close"), field("User-Agent", AGENT)];
+    connection.send(url, &ClientRequest { headers, ..ClientRequest::default() }).ok()?;
+    let (head, body) = connection.response().ok()?;
+    let mut bytes = Vec::new();
+    body.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    if head.status == 200 { serde_json::from_slice(&bytes).ok() } else { None }
 }
 
 /// Reads the figures of one process, or the sums of a cluster's workers.
@@ -48,9 +65,40 @@ fn figures(stats: &Value) -> Option<StatFigures> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use serde_json::json;
 
     use super::*;
+
+    /// Asks a control server that answers this, and returns the figures and the request.
+    fn asked(body: String) -> (Option<StatFigures>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let read = client.read(&mut request).unwrap();
+            // The client may leave before the end.
+            let _ = client.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes());
+            String::from_utf8_lossy(&request[..read]).into_owned()
+        });
+        let figures = ask(&ControlAddress { url, token: None });
+        (figures, server.join().unwrap())
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_is_none() {
+        let with = |number: usize| {
+            format!("{{\"backlog\":0,\"max_threads\":5,\"list\":[{}0]}}", "0,".repeat(number))
+        };
+        let (figures, request) = asked(with(1000));
+        assert_eq!(figures.and_then(|figures| figures.max_threads), Some(5));
+        assert!(request.starts_with("GET /stats HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("User-Agent: ninetabs-probe/"), "{request}");
+        assert_eq!(asked(with(1_000_000)).0, None);
+    }
 
     #[test]
     fn a_single_puma_has_its_own_figures() {
