@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ninetabs::lab::probe::findings::{LimitKind, NoteKind};
@@ -21,6 +22,7 @@ batch! { super::super::BATCH:
     a_proxy_that_gives_up_its_own_queue,
     a_proxy_that_waits_for_an_answer_in_vain,
     a_queue_that_is_full,
+    a_single_refusal_is_no_limit,
 }
 
 /// Three streams; further ones are refused in this way. Pages are always answered.
@@ -95,6 +97,22 @@ fn each_address_has_its_own_limit() {
     let found = probe_with(&server, &plan(&server, &["/page", "/static"]));
     found.counts(3, 2).limit(LimitKind::RefusedPerClient).next_tab(TabOutcome::Status, None);
     found.has_slots_again(&server, 3);
+}
+
+/// A hiccup, such as a restart of a proxy.
+fn a_single_refusal_is_no_limit() {
+    let asked = AtomicUsize::new(0);
+    let server = Scripted::start(move |client| {
+        client.each(|client, request| {
+            if request.is_stream() && asked.fetch_add(1, Ordering::SeqCst) == 3 {
+                return client.answer("502 Bad Gateway", "", "");
+            }
+            app(client, request)
+        });
+    });
+    let found = probe(&server);
+    found.counts(7, 7).limit(LimitKind::NoneFound);
+    assert_eq!(found.measured.waiting.len(), 1, "{found}");
 }
 
 /// Three requests at a time; another one is answered so after a while in the queue.

@@ -130,8 +130,14 @@ impl<'a> Facts<'a> {
     /// The tab that decides what the next tab gets: the first beyond the last that flowed whose end is not that
     /// of a cut.
     pub(super) fn next_tab(&self) -> Option<&'a ProbedTab> {
-        let waiting = &self.measured.waiting;
-        waiting.iter().find(|tab| !self.ends_with_a_cut(tab)).or(waiting.first())
+        let waiting = || self.measured.waiting.iter().filter(|tab| !self.was_overtaken(tab));
+        waiting().find(|tab| !self.ends_with_a_cut(tab)).or(waiting().next())
+    }
+
+    /// Whether a tab ended and later ones flowed. What happened to it is not what stops the next one.
+    pub(super) fn was_overtaken(&self, tab: &ProbedTab) -> bool {
+        let mut flowed = self.climb.tabs.iter().filter(|other| other.first_event.is_some());
+        end_of(tab).is_some() && flowed.any(|other| other.number > tab.number)
     }
 
     /// The outcome of that tab.

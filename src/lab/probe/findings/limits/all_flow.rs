@@ -93,6 +93,11 @@ pub(super) fn none_found(facts: &Facts<'_>, _: &Recognized) -> Option<FoundLimit
             }
             _ => text += ".",
         }
+        let overtaken = facts.measured.waiting.iter().filter(|tab| facts.was_overtaken(tab));
+        for tab in overtaken {
+            let gets = remedies::what_a_tab_gets(tab);
+            text += &format!(" Tab {} got {gets}, and later ones flowed.", tab.number);
+        }
         let tabs = facts.measured.target.tabs;
         if tabs < DEFAULT_TABS {
             text += &format!(" A limit above --tabs {tabs} is not seen.");

@@ -22,6 +22,21 @@ pub fn only(kind: LimitKind) -> (LimitKind, Vec<LimitKind>) {
 }
 
 #[test]
+fn a_tab_that_is_refused_before_others_flow_shows_no_limit() {
+    let mut measured = without_limit(8, &[("/page", None)]);
+    measured.climbs[0].tabs.retain(|tab| tab.number != 4);
+    measured.climbs[0].streams = 7;
+    measured.waiting = vec![ends(4, TabOutcome::Status, Some(502), 0.01)];
+    assert_eq!(limit(&measured), only(LimitKind::NoneFound));
+    let text = infer(&measured).limit.unwrap().text;
+    assert!(text.contains("Tab 4 got a 502, and later ones flowed."), "{text}");
+    // One that is refused after the last that flowed is the limit.
+    measured.climbs[0].met_a_limit = true;
+    measured.waiting.push(ends(9, TabOutcome::Status, Some(502), 0.01));
+    assert_eq!(limit(&measured), only(LimitKind::Refused));
+}
+
+#[test]
 fn a_single_path_that_fails_after_the_same_time_shows_a_database_pool() {
     let mut measured = staircase(5, &[("/page", Some(5))]);
     measured.waiting =
