@@ -128,11 +128,10 @@ pub fn slots(returns: &[SlotReturn], end: Option<&str>) -> FactRow {
     }
     let ends = valid().map(|it| it.ends_between).max().unwrap_or_default();
     if ends > 0 {
-        let end = end.unwrap_or("end");
-        parts.push(if ends == 1 {
-            format!("one {end} before")
-        } else {
-            format!("up to {ends} × {end} before")
+        parts.push(match (ends, end) {
+            (1, end) => format!("one {} before", end.unwrap_or("end")),
+            (ends, Some(end)) => format!("up to {ends} × {end} before"),
+            (ends, None) => format!("up to {ends} ends before"),
         });
     }
     let of = if lost == 0 { format!(" ({number} of {})", returns.len()) } else { String::new() };

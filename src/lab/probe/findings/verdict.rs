@@ -1,5 +1,7 @@
 //! The verdict: one or two sentences that a tired operator understands.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::super::measured::Measured;
@@ -130,8 +132,11 @@ fn cut_ages(findings: &Findings) -> Option<String> {
     }
     let low = cut.evidence.get("low_s")?.as_f64()?;
     let high = cut.evidence.get("high_s")?.as_f64()?;
-    let ages = if high - low < 1.0 {
-        format!("about {:.0} s", (low + high) / 2.0)
+    let middle = (low + high) / 2.0;
+    let ages = if high < 1.0 {
+        format!("about {}", time(Duration::from_secs_f64(middle.max(0.0))))
+    } else if high - low < 1.0 {
+        format!("about {middle:.0} s")
     } else {
         format!("{:.0} to {:.0} s", low.floor(), high.ceil())
     };

@@ -1,6 +1,6 @@
 //! A run for every note, and a near miss.
 
-use super::super::{Finding, NoteKind, infer};
+use super::super::{Finding, NoteKind, infer, verdict};
 use super::limits::{connections, refused};
 use super::literals::*;
 use super::ten_cases::rails_db5;
@@ -152,6 +152,18 @@ fn streams_that_end_at_one_age_are_cut() {
     has_not(&cuts(&[30.0], CutHow::Abrupt), NoteKind::Cut);
     let finished = note(&cuts(&[30.0, 30.0], CutHow::Finished), NoteKind::Cut).unwrap();
     assert_eq!(finished.evidence["how"], "finished");
+}
+
+#[test]
+fn the_verdict_says_that_each_stream_is_cut_only_if_all_are() {
+    let said = |ages: &[f64]| {
+        let measured = cuts(ages, CutHow::Abrupt);
+        verdict(&measured, &infer(&measured))
+    };
+    assert!(said(&[30.0, 30.1]).ends_with(" Each is cut after about 30 s."), "{}", said(&[30.0, 30.1]));
+    assert!(said(&[0.3, 0.3]).ends_with(" Each is cut after about 300 ms."), "{}", said(&[0.3, 0.3]));
+    let some = said(&[30.0, 30.1, 12.0]);
+    assert!(some.ends_with(" Of 3 that the server ended, 2 were cut after about 30 s."), "{some}");
 }
 
 #[test]
