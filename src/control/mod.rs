@@ -192,6 +192,8 @@ impl Control {
             ReadOnly::Viewers => one_line(&json!({ "viewers": self.viewers.count() })),
             ReadOnly::Timeline => self.timeline(request, given.number("after").unwrap_or(0)),
             ReadOnly::Saved(file) => {
+                // Before the window ends, so that what waits unread is in it.
+                self.view.server.look_at_todo();
                 let window = SavedWindow::of(given, self.view.timeline.now_us())?;
                 self.saved(request, file, window)
             }
@@ -239,7 +241,6 @@ impl Control {
 
     /// A report or a trace of a window of the record. It is made and written by a thread of its own.
     fn saved(&self, request: &Request, file: SavedFile, window: SavedWindow) -> Response {
-        self.view.server.look_at_todo();
         if request.method() == "HEAD" {
             return saved::with_head(Response::detach(drop), file, &window);
         }
