@@ -18,9 +18,10 @@ batch! { super::super::BATCH:
     a_stream_that_flows_no_event_and_stops_no_page,
     events_that_are_compressed_and_never_flushed,
     events_that_are_compressed_and_flushed,
-    a_refusal_of_gzip_is_no_compression,
-    a_slot_that_comes_back_late_is_no_compression,
+    a_refusal_of_gzip_does_not_blame_compression,
+    a_slot_that_comes_back_late_does_not_blame_compression,
     an_event_that_is_too_large_is_not_cut_by_the_server,
+    a_first_event_that_is_always_late_does_not_blame_compression,
     a_first_event_that_the_kernel_holds_back,
     events_that_arrive_in_lumps,
     comments_are_a_sign_of_life,
@@ -128,7 +129,7 @@ fn events_that_are_compressed_and_flushed() {
     found.counts(8, 8).limit(LimitKind::NoneFound).no_note(NoteKind::Compressed);
 }
 
-fn a_refusal_of_gzip_is_no_compression() {
+fn a_refusal_of_gzip_does_not_blame_compression() {
     let server = Scripted::start(|client| {
         client.each(|client, request| match request.is_stream() && request.accepts_gzip() {
             true => client.answer("503 Service Unavailable", "", "not for gzip"),
@@ -140,7 +141,7 @@ fn a_refusal_of_gzip_is_no_compression() {
 
 /// One thread, which stays with a stream for twelve seconds after its client has left. The stream that accepts gzip waits
 /// for it, as any other would.
-fn a_slot_that_comes_back_late_is_no_compression() {
+fn a_slot_that_comes_back_late_does_not_blame_compression() {
     let threads = Slots::new(1);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {
@@ -156,6 +157,23 @@ fn a_slot_that_comes_back_late_is_no_compression() {
         });
     });
     probe(&server).counts(1, 1).limit(LimitKind::StreamCapWaits).no_note(NoteKind::Compressed);
+}
+
+/// Six seconds, in any coding.
+fn a_first_event_that_is_always_late_does_not_blame_compression() {
+    let server = Scripted::start(|client| {
+        client.each(|client, request| {
+            if request.is_stream() && !client.pause(Duration::from_secs(6)) {
+                return false;
+            }
+            app(client, request)
+        });
+    });
+    let mut plan = plan(&server, &["/page"]);
+    (plan.tabs, plan.patience, plan.zombies) = (3, Some(Duration::from_secs(10)), Some(1));
+    let found = probe_with(&server, &plan);
+    found.counts(3, 3).limit(LimitKind::NoneFound).no_note(NoteKind::Compressed).no_note(NoteKind::Leak);
+    assert_eq!(found.measured.zombies.as_ref().map(|zombies| zombies.n), Some(1), "{found}");
 }
 
 /// This program gives up reading it.
@@ -238,7 +256,7 @@ fn comments_are_a_sign_of_life() {
     assert_eq!(found.measured.target.unit, Some(Unit::SignOfLife), "{found}");
 }
 
-/// They are no events that were held back.
+/// They are not events that were held back.
 fn comments_are_a_sign_of_life_for_the_impatient() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let server = sending(head, |client| client.chunk(": ping\n\n: ping\n\n"));

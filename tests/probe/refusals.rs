@@ -22,7 +22,7 @@ batch! { super::super::BATCH:
     a_proxy_that_gives_up_its_own_queue,
     a_proxy_that_waits_for_an_answer_in_vain,
     a_queue_that_is_full,
-    a_single_refusal_is_no_limit,
+    a_single_refusal_is_not_a_limit,
 }
 
 /// Three streams; further ones are refused in this way. Pages are always answered.
@@ -100,7 +100,7 @@ fn each_address_has_its_own_limit() {
 }
 
 /// A hiccup, such as a restart of a proxy.
-fn a_single_refusal_is_no_limit() {
+fn a_single_refusal_is_not_a_limit() {
     let asked = AtomicUsize::new(0);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {

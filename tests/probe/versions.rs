@@ -16,7 +16,7 @@ batch! { super::super::BATCH:
     a_server_without_http2,
     http10_that_takes_a_slot_for_good,
     http10_that_takes_nothing,
-    http10_beside_streams_without_events_is_no_leak,
+    http10_beside_streams_without_events_is_not_a_leak,
     clients_that_stop_reading_hold_their_slots,
     clients_that_stop_reading_are_cut,
     only_clients_that_had_an_event_stop_reading,
@@ -113,7 +113,7 @@ fn http10_that_takes_nothing() {
 }
 
 /// A fresh stream is not expected to deliver an event where none does.
-fn http10_beside_streams_without_events_is_no_leak() {
+fn http10_beside_streams_without_events_is_not_a_leak() {
     let threads = Slots::new(3);
     let server = Scripted::start(move |client| {
         client.each(|client, request| {

@@ -10,7 +10,7 @@ use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::exchange::Purpose;
 use super::observation::Id;
-use super::staircase::{Climbing, EVENT_WITHIN, PLACE_AFTER, Step};
+use super::staircase::{Climbing, PLACE_AFTER, Step};
 use crate::lab::probe::measured::{
     CloseBy, OtherAddress, PageAsks, PageOutcome, StatsMoment, Tries, UncachedPage,
 };
@@ -97,7 +97,7 @@ impl Run<'_> {
         while tries.of < TRIES && tries.flowed == tries.of && self.net.has_room() {
             let variant = Variant { is_other_user: true, ..Variant::default() };
             let other = self.open_stream(number, "other cookie", variant)?;
-            self.judge(other, EVENT_WITHIN)?;
+            self.judge(other, self.event_within())?;
             tries.of += 1;
             tries.flowed += usize::from(self.net.get(other).is_some_and(ProbedConnection::has_flowed));
             self.net.close(other, CloseBy::Fin);
@@ -130,7 +130,7 @@ impl Run<'_> {
                 let name = if from.is_some() { "from 127.0.0.2" } else { "from 127.0.0.1" };
                 let variant = Variant::default();
                 let id = self.open_stream_with(number, name, variant, Purpose::Read, from, None)?;
-                self.judge(id, EVENT_WITHIN)?;
+                self.judge(id, self.event_within())?;
                 let tries = if from.is_some() { &mut found.other } else { &mut found.own };
                 tries.of += 1;
                 tries.flowed += usize::from(self.net.get(id).is_some_and(ProbedConnection::has_flowed));

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::Run;
 use super::connection::ProbedConnection;
 use super::connections::Flow;
+use super::staircase::EVENT_WITHIN;
 use crate::lab::probe::measured::{CloseBy, Compression};
 use crate::lab::probe::requests::{self, Variant};
 
-/// An event must come within this time.
+/// An event must come within this time, or twice that of the first tab.
 const WITHIN: Duration = Duration::from_secs(5);
 
 /// A stream that finds a free slot has its first event after this time and a gap.
@@ -22,8 +23,9 @@ impl Run<'_> {
         let is_given = requests::given_encoding(self.plan).is_some();
         let accepted = if is_given { "identity" } else { "gzip" }.to_owned();
         let variant = Variant { encoding: Some(accepted.clone()), ..Variant::default() };
+        let within = WITHIN.max(self.event_within());
         let id = self.open_stream(0, &accepted, variant)?;
-        self.judge(id, WITHIN)?;
+        self.judge(id, within)?;
         let Some(connection) = self.net.get(id) else { return Ok(()) };
         let flows = connection.has_flowed();
         // A stream that was refused, or that ended, says nothing about its coding.
@@ -38,7 +40,7 @@ impl Run<'_> {
                 .first_event
                 .filter(|_| flows)
                 .map(|at| at.saturating_duration_since(connection.opened)),
-            within: WITHIN,
+            within,
             identity_flows: flows || !is_given,
             bytes: if flows { 0 } else { connection.line.received() },
         };
@@ -46,7 +48,7 @@ impl Run<'_> {
         if !flows && !has_answered && !is_given {
             // A slot that has not come back looks the same, and delays identity as well.
             let identity = self.open_stream(0, "identity", Variant::default())?;
-            let at_once = AT_ONCE + self.usual_gap();
+            let at_once = AT_ONCE + self.usual_gap() + self.event_within() - EVENT_WITHIN;
             self.judge(identity, at_once)?;
             tried.identity_flows = self.net.get(identity).is_some_and(ProbedConnection::has_flowed);
             self.net.close(identity, CloseBy::Rst);

@@ -8,7 +8,6 @@ use super::connection::ProbedConnection;
 use super::connections::{Connections, Flow};
 use super::exchange::Purpose;
 use super::observation::Id;
-use super::staircase::EVENT_WITHIN;
 use crate::lab::probe::measured::{CloseBy, Http10, PageOutcome, Stopped, Zombies};
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::Variant;
@@ -38,7 +37,8 @@ impl Run<'_> {
     fn zombies(&mut self, n: usize) -> Flow<()> {
         let patience = self.plan.zombie_patience();
         let what = format!("watching {n} clients that do not read");
-        (self.tell)(ProbeProgress::Doing { what: &what, up_to: patience + EVENT_WITHIN });
+        let up_to = patience + self.event_within();
+        (self.tell)(ProbeProgress::Doing { what: &what, up_to });
         let mut ids = Vec::new();
         for number in 1..=n {
             if self.net.held() + 1 >= self.plan.tabs {
@@ -47,7 +47,7 @@ impl Run<'_> {
             let name = format!("zombie {number}");
             let (purpose, buffer) = (Purpose::Stall, Some(SMALL_BUFFER));
             let id = self.open_stream_with(number, &name, Variant::default(), purpose, None, buffer)?;
-            self.judge(id, EVENT_WITHIN)?;
+            self.judge(id, self.event_within())?;
             if !self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
                 // It would take the first slot that comes back, in place of the tab below.
                 self.net.close(id, CloseBy::Rst);
@@ -121,7 +121,7 @@ impl Run<'_> {
     fn http10(&mut self) -> Flow<()> {
         let variant = Variant { is_http10: true, ..Variant::default() };
         let id = self.open_stream(0, "HTTP/1.0", variant)?;
-        self.judge(id, EVENT_WITHIN)?;
+        self.judge(id, self.event_within())?;
         self.pause(self.usual_gap() * 2)?;
         let stream = self.net.get(id);
         let flowed = stream.is_some_and(ProbedConnection::has_flowed);

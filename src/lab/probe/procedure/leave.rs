@@ -115,7 +115,7 @@ impl Run<'_> {
 
     /// One fresh stream, which is asked for again if it ends.
     fn stream_comes(&mut self, left: Instant) -> Flow<Option<(Id, Duration)>> {
-        let until = (left + LEAKED_AFTER).max(Instant::now() + STREAM_WITHIN);
+        let until = (left + LEAKED_AFTER).max(Instant::now() + STREAM_WITHIN.max(self.event_within()));
         loop {
             let id = self.open_stream(0, "fresh stream", Variant::default())?;
             let within = until.saturating_duration_since(Instant::now());

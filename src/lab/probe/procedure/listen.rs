@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Run;
 use super::connection::{Carries, ProbedConnection};
 use super::connections::Flow;
-use super::staircase::{Climbing, EVENT_WITHIN};
+use super::staircase::Climbing;
 use crate::lab::http::Head;
 use crate::lab::probe::measured::{CloseBy, LateEvents, SharedStream};
 use crate::lab::probe::progress::ProbeProgress;
@@ -88,7 +88,7 @@ impl Run<'_> {
             self.net.close(youngest, CloseBy::Fin);
         }
         let id = self.open_stream(self.plan.tabs, "late tab", variant)?;
-        self.judge(id, EVENT_WITHIN)?;
+        self.judge(id, self.event_within())?;
         self.pause(FIRST_READ)?;
         let Some(connection) = self.net.get(id) else { return Ok((0, false)) };
         let names_a_cache = connection.head.as_ref().is_some_and(|(_, head)| names_a_cache(head));

@@ -6,7 +6,7 @@ use super::Run;
 use super::connection::ProbedConnection;
 use super::connections::Flow;
 use super::observation::Id;
-use super::staircase::{Climbing, EVENT_WITHIN};
+use super::staircase::Climbing;
 use crate::lab::probe::measured::{CloseBy, SlotReturn, WaitPlace};
 use crate::lab::probe::progress::ProbeProgress;
 use crate::lab::probe::requests::Variant;
@@ -176,7 +176,7 @@ impl Run<'_> {
     fn try_fresh_tabs(&mut self, climb: &Climbing) -> Flow<bool> {
         for _ in 0..FRESH_TABS {
             let Some(id) = self.open_fresh(climb)? else { break };
-            self.judge(id, EVENT_WITHIN)?;
+            self.judge(id, self.event_within())?;
             if self.net.get(id).is_some_and(ProbedConnection::has_flowed) {
                 self.measured.slot_went_to_a_fresh_tab = true;
                 // Slots that did not come back before were in the other queue as well.

@@ -234,6 +234,13 @@ impl Run<'_> {
         self.net.cuts_of_others(id).any(|cut| cut >= from && to.is_none_or(|to| cut <= to))
     }
 
+    /// How long a stream may take to its first event in an experiment. Some servers send it late, always.
+    pub(super) fn event_within(&self) -> Duration {
+        let oldest = self.net.iter().map(|(_, it)| it).find(|it| it.has_flowed());
+        let took = oldest.and_then(|it| Some(it.first_event?.saturating_duration_since(it.opened)));
+        EVENT_WITHIN.max(took.unwrap_or_default() * 2)
+    }
+
     /// Adds a judged tab to its climb. One that flows is a step, with the pages beside it.
     pub(super) fn add_judged(&mut self, climb: &mut Climbing, mut step: Step) -> Flow<Judged> {
         self.check_finished(climb)?;
