@@ -278,7 +278,7 @@ fn free(free: &Free) -> FreeJson {
 /// A page that was answered only because the server closed some of them counts as unanswered.
 fn held(held: &HeldConnections) -> HeldJson<'_> {
     let is_measured = !held.is_untestable() && !held.pages.is_empty();
-    let all = held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered);
+    let all = held.leave_pages_answered();
     let slowest = held.pages.iter().map(|(_, ask)| ask.time).max();
     HeldJson {
         n: held.n,

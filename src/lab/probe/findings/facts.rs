@@ -390,13 +390,7 @@ fn stop_in<'a>(tabs: impl Iterator<Item = &'a ProbedTab>, path: &str) -> Option<
 /// as stopped.
 fn stops(held: &[HeldConnections]) -> Option<bool> {
     let testable = held.iter().filter(|held| held.n > 0 && !held.is_untestable() && !held.pages.is_empty());
-    testable.map(stops_a_page).reduce(|one, other| one || other)
-}
-
-/// Whether these connections stop a page.
-pub(super) fn stops_a_page(held: &HeldConnections) -> bool {
-    let unanswered = held.pages.iter().any(|(_, ask)| ask.outcome != PageOutcome::Answered);
-    unanswered || held.were_closed_for_the_page()
+    testable.map(HeldConnections::stop_a_page).reduce(|one, other| one || other)
 }
 
 /// The figures of the control server at a moment.

@@ -45,7 +45,7 @@ impl Run<'_> {
             }
             let held = self.hold(n, Purpose::Silence, SETTLE)?;
             (self.tell)(ProbeProgress::Idle(&held));
-            let stops = stops_a_page(&held);
+            let stops = held.stop_a_page();
             self.measured.idle.push(held);
             if stops {
                 kept = n;
@@ -93,7 +93,7 @@ impl Run<'_> {
         let open_after = open(self);
         let held = HeldConnections { n, open_before, open_after, pages, place };
         let mut expired = false;
-        if held.were_closed_for_the_page() && all_answered(&held) {
+        if held.were_closed_for_the_page() && held.leave_pages_answered() {
             self.pause(EXPIRE_TOGETHER)?;
             let left = open(self);
             expired = left < open_after || left == 0;
@@ -149,34 +149,5 @@ impl Run<'_> {
             *counts.entry(place).or_default() += 1;
         }
         counts.into_iter().max_by_key(|(place, count)| (*count, *place as u8)).map(|(place, _)| place)
-    }
-}
-
-/// Whether these connections stop a page, also if the server ended some of them to answer it.
-fn stops_a_page(held: &HeldConnections) -> bool {
-    !all_answered(held) || held.were_closed_for_the_page()
-}
-
-fn all_answered(held: &HeldConnections) -> bool {
-    held.pages.iter().all(|(_, ask)| ask.outcome == PageOutcome::Answered)
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::lab::probe::measured::PageAsk;
-
-    use super::*;
-
-    #[test]
-    fn a_page_that_is_answered_when_the_server_closes_some_counts_as_stopped() {
-        let held = |open_after, outcome| {
-            let ask = PageAsk { outcome, time: Duration::ZERO, place: None };
-            let pages = vec![("/".to_owned(), ask)];
-            HeldConnections { n: 4, open_before: 4, open_after, pages, place: None }
-        };
-        assert!(!stops_a_page(&held(4, PageOutcome::Answered)));
-        assert!(stops_a_page(&held(3, PageOutcome::Answered)));
-        assert!(stops_a_page(&held(4, PageOutcome::Nothing)));
-        assert!(stops_a_page(&held(4, PageOutcome::Status(503))));
     }
 }
