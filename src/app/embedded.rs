@@ -12,7 +12,7 @@ pub struct TemplateSource {
 }
 
 impl TemplateSource {
-    /// What [`embedded!`](crate::app::embedded::embedded) expands to.
+    /// A template whose text the build script has packed into these bytes.
     pub const fn new(name: &'static str, packed: &'static [u8]) -> Self {
         TemplateSource { name, packed }
     }
