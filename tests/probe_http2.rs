@@ -21,6 +21,8 @@ use url::Url;
 use crate::common::tls::server_config;
 use crate::common::wire::{PATIENCE, Server, wait_until, write};
 
+const EVENT_WITHIN: Duration = Duration::from_secs(3);
+
 /// What a server does with a stream when all workers have one.
 #[derive(Clone, Copy)]
 enum Beyond {
@@ -97,7 +99,8 @@ impl Http2Server {
 
     fn measure(&self, scheme: &str) -> Http2 {
         let mut requests = 0;
-        let found = measure(&self.plan(scheme), &baseline(), &StopSignal::never(), &mut requests);
+        let found =
+            measure(&self.plan(scheme), &baseline(), EVENT_WITHIN, &StopSignal::never(), &mut requests);
         wait_until("every connection is closed", || self.seen.connections.load(Ordering::SeqCst) == 0);
         assert!(self.seen.requests.load(Ordering::SeqCst) <= requests);
         found
@@ -230,14 +233,14 @@ fn by_https_the_certificate_and_alpn_decide() {
     let refused = server.measure("https").error.unwrap();
     assert!(refused.contains("cannot verify the certificate") && refused.contains("--insecure"), "{refused}");
     let plan = ProbePlan { is_insecure: true, ..server.plan("https") };
-    let found = measure(&plan, &baseline(), &StopSignal::never(), &mut 0);
+    let found = measure(&plan, &baseline(), EVENT_WITHIN, &StopSignal::never(), &mut 0);
     assert_eq!((found.error, found.announced, found.reached), (None, Some(2), 2));
 
     for protocols in [&[&b"http/1.1"[..]][..], &[]] {
         let (config, _) = server_config(protocols);
         let server = Http2Server::behind(USUAL, Some(config));
         let plan = ProbePlan { is_insecure: true, ..server.plan("https") };
-        let found = measure(&plan, &baseline(), &StopSignal::never(), &mut 0);
+        let found = measure(&plan, &baseline(), EVENT_WITHIN, &StopSignal::never(), &mut 0);
         assert!(found.error.is_some() && found.reached == 0, "{found:?}");
     }
 }
@@ -264,7 +267,7 @@ fn a_stop_signal_ends_it_and_closes_every_connection() {
     let (stop, signal) = StopSignal::new();
     let (tell, ended) = mpsc::channel();
     let measuring = thread::spawn(move || {
-        tell.send(measure(&plan, &baseline(), &signal, &mut 0)).unwrap();
+        tell.send(measure(&plan, &baseline(), EVENT_WITHIN, &signal, &mut 0)).unwrap();
     });
     let streaming = || server.seen.streaming.load(Ordering::SeqCst);
     wait_until("two streams flow", || streaming() == 2);

@@ -27,7 +27,7 @@ use stream::{Http2Stream, StreamVerdict};
 
 /// How often the stop signal is checked.
 const STOP_CHECK: Duration = Duration::from_millis(20);
-/// How long a stream after the first may take to its first event.
+/// A sign of life counts as an event after this time.
 const EVENT_WITHIN: Duration = Duration::from_secs(3);
 /// How long a stream is watched that the announced maximum holds back: in case the server has raised it.
 const BEYOND_WITHIN: Duration = Duration::from_millis(500);
@@ -44,8 +44,8 @@ const MAX_ERROR: usize = 200;
 
 /// The longest time for which [`measure`] blocks: two connections, the streams, and one page. Most servers take a few
 /// seconds.
-pub fn longest(plan: &ProbePlan, baselines: &[Baseline]) -> Duration {
-    let streams = EVENT_WITHIN * u32::try_from(plan.tabs).unwrap_or(u32::MAX);
+pub fn longest(plan: &ProbePlan, baselines: &[Baseline], event_within: Duration) -> Duration {
+    let streams = event_within * u32::try_from(plan.tabs).unwrap_or(u32::MAX);
     let page = baselines.iter().map(Baseline::limit).max().unwrap_or_default();
     (CONNECT_WITHIN + CLOSE_WITHIN) * 2
         + SETTINGS_WITHIN
@@ -59,9 +59,16 @@ pub fn longest(plan: &ProbePlan, baselines: &[Baseline]) -> Duration {
 
 /// Measures the streams of one HTTP/2 connection, and adds the requests that it sends to `requests`.
 ///
-/// The page with the fastest of `baselines` is asked beside the streams; without a baseline, none is. Blocks for at
-/// most the time of [`longest`], or until `stop` comes.
-pub fn measure(plan: &ProbePlan, baselines: &[Baseline], stop: &StopSignal, requests: &mut usize) -> Http2 {
+/// The page with the fastest of `baselines` is asked beside the streams; without a baseline, none is. A stream after
+/// the first may take `event_within` to its first event. Blocks for at most the time of [`longest`], or until `stop`
+/// comes.
+pub fn measure(
+    plan: &ProbePlan,
+    baselines: &[Baseline],
+    event_within: Duration,
+    stop: &StopSignal,
+    requests: &mut usize,
+) -> Http2 {
     let mut found = Http2::default();
     // Handles by which a stop resets the connections.
     let mut sockets = Vec::new();
@@ -70,7 +77,8 @@ pub fn measure(plan: &ProbePlan, baselines: &[Baseline], stop: &StopSignal, requ
         Ok(runtime) => runtime,
         Err(error) => return Http2 { error: Some(format!("cannot start HTTP/2: {error}")), ..found },
     };
-    let experiment = Http2Experiment { plan, found: &mut found, requests, sockets: &mut sockets };
+    let experiment =
+        Http2Experiment { plan, event_within, found: &mut found, requests, sockets: &mut sockets };
     let ended = runtime.block_on(unless_stopped(experiment.run(baselines), stop));
     match ended {
         Some(Ok(())) => {}
@@ -110,6 +118,7 @@ async fn unless_stopped<T>(work: impl Future<Output = T>, stop: &StopSignal) -> 
 /// One run, whose results stay behind if it is dropped half-way.
 struct Http2Experiment<'a> {
     plan: &'a ProbePlan,
+    event_within: Duration,
     found: &'a mut Http2,
     requests: &'a mut usize,
     sockets: &'a mut Vec<Socket>,
@@ -133,7 +142,7 @@ impl Http2Experiment<'_> {
         }
         if self.found.reached > 0 {
             let mut second = Http2Link::open(self.plan, self.sockets).await?;
-            let (other, outcome) = self.stream(&mut second, streams.len() + 2, EVENT_WITHIN).await?;
+            let (other, outcome) = self.stream(&mut second, streams.len() + 2, self.event_within).await?;
             self.found.second_connection = Some(outcome == StreamVerdict::Flows);
             // Dropping a stream cancels it. The one that waits goes first, so that it does not take over a slot.
             drop((beyond, other));
@@ -157,7 +166,7 @@ impl Http2Experiment<'_> {
     ) -> Result<Option<Http2Stream>, String> {
         let announced = self.found.announced.and_then(|most| usize::try_from(most).ok());
         for tab in 1..=announced.map_or(self.plan.tabs, |most| most.min(self.plan.tabs)) {
-            let within = if tab == 1 { self.plan.waiting_patience() } else { EVENT_WITHIN };
+            let within = if tab == 1 { self.plan.waiting_patience() } else { self.event_within };
             let (stream, outcome) = self.stream(link, tab, within).await?;
             self.found.stopped_by = match outcome {
                 StreamVerdict::Flows => {

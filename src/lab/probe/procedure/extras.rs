@@ -108,10 +108,12 @@ impl Run<'_> {
     /// Streams on one HTTP/2 connection.
     fn http2(&mut self) -> Flow<()> {
         let what = "counting the streams of one HTTP/2 connection";
-        let up_to = http2::longest(self.plan, &self.measured.baseline);
+        let event_within = self.event_within();
+        let up_to = http2::longest(self.plan, &self.measured.baseline, event_within);
         (self.tell)(ProbeProgress::Doing { what, up_to });
         let mut requests = 0;
-        let found = http2::measure(self.plan, &self.measured.baseline, self.stop, &mut requests);
+        let found =
+            http2::measure(self.plan, &self.measured.baseline, event_within, self.stop, &mut requests);
         self.net.requests += requests;
         self.measured.http2 = Some(found);
         if self.stop.has_come() { Err(Stopped::Interrupted) } else { Ok(()) }
