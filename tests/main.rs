@@ -58,6 +58,7 @@ mod streams;
 mod tab;
 mod tab_tls;
 mod top;
+mod tour;
 mod trace;
 mod vanished_peer;
 mod viewers;

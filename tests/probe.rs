@@ -30,9 +30,9 @@ use crate::common::batch::Batch;
 use crate::common::poll;
 use crate::common::scripted::{Client, GAP, Request, Scripted, Slots};
 
-// A run takes up to half a minute, and sleeps most of the time.
-static BATCH: Batch = Batch::new(
-    20,
+/// A run takes up to half a minute, and sleeps most of the time.
+pub static BATCH: Batch = Batch::new(
+    12,
     &[
         bodies::BODIES,
         caches::BODIES,

@@ -1,24 +1,23 @@
-//! The wall: frames in the real Chromium, each with its state from the server's record, and a tour whose
-//! steps run on a real server.
+//! The wall: frames in the real Chromium, each with its state from the server's record.
 
-use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::axe::Axe;
 use crate::common::chromedriver::{Browser, LOOK_EVERY, SCHEMES, Tab};
 use crate::common::{self, Server, json, wait_for};
+use crate::tour::{begin_step, start_tour, wait_until_as_expected};
 use serde_json::{Value, json as object};
 
 /// How long a step of the tour may take on the slowest machine.
 const STEP: Duration = Duration::from_secs(180);
 
 /// A server that peeks into its queue.
-fn server(flags: &[&str]) -> Server {
+pub fn server(flags: &[&str]) -> Server {
     Server::start(&[&["--front", "puma"], flags].concat())
 }
 
-fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
+pub fn open(browser: &Browser, server: &Server, query: &str) -> Tab {
     let tab = browser.first_tab();
     browser.goto(&tab, &format!("http://{}/wall{query}", server.control));
     browser.wait_for(&tab, "document.body.dataset.connection === 'live'");
@@ -51,7 +50,7 @@ fn wait_for_states(browser: &Browser, wall: &Tab, states: &[(&str, usize)]) {
     );
 }
 
-fn wait_long(browser: &Browser, wall: &Tab, expression: &str) {
+pub fn wait_long(browser: &Browser, wall: &Tab, expression: &str) {
     let end = Instant::now() + STEP;
     while browser.eval(wall, expression) != Value::Bool(true) {
         if Instant::now() > end {
@@ -66,13 +65,13 @@ fn what_it_shows(browser: &Browser, wall: &Tab) -> String {
     format!("{}\n{:?}", shown.as_str().unwrap_or_default(), browser.console(wall))
 }
 
-fn text(browser: &Browser, wall: &Tab, id: &str) -> String {
+pub fn text(browser: &Browser, wall: &Tab, id: &str) -> String {
     let text = browser.eval(wall, &format!("document.getElementById('{id}').textContent"));
     text.as_str().unwrap_or_default().to_owned()
 }
 
 /// Asserts that neither the page nor its frames logged an error or a violation of a policy.
-fn assert_quiet(browser: &Browser, wall: &Tab) {
+pub fn assert_quiet(browser: &Browser, wall: &Tab) {
     let told = browser.console(wall);
     let loud: Vec<_> =
         told.iter().filter(|line| line.starts_with("SEVERE") || line.contains("Policy")).collect();
@@ -283,187 +282,6 @@ fn the_state_of_a_tab_follows_from_moments_alone() {
     let over = with(&wrote, &["reaped stream", "finished stream"]);
     let state = browser.eval(&wall, &format!("stateAfter({}, 0, 99000)", object!(over)));
     assert_eq!(state, "reconnecting", "numbers were seen since");
-}
-
-/// The wall with its tour beside one frame.
-fn open_tour(browser: &Browser, server: &Server) -> Tab {
-    let wall = open(browser, server, "?tabs=1");
-    start_tour(browser, &wall);
-    wall
-}
-
-/// Uses the button to load the page with its tour.
-fn start_tour(browser: &Browser, wall: &Tab) {
-    browser.run(wall, "window.isOld = true");
-    browser.click(wall, "#tour-toggle");
-    browser.wait_for(
-        wall,
-        "typeof isOld === 'undefined' && document.body.dataset.connection === 'live' && feed.state !== null && !tour.place.hidden",
-    );
-}
-
-/// Clicks on a step, and runs it.
-fn begin_step(browser: &Browser, wall: &Tab, number: usize) {
-    browser.click(wall, &format!("#steps li:nth-child({number}) button"));
-    browser.wait_for(wall, &format!("document.getElementById('tour').dataset.step === '{number}'"));
-    browser.wait_for(wall, "document.getElementById('do').ariaDisabled === 'false'");
-    browser.click(wall, "#do");
-}
-
-fn wait_until_as_expected(browser: &Browser, wall: &Tab, number: usize) {
-    wait_long(
-        browser,
-        wall,
-        "['held', 'not-held'].includes(document.getElementById('tour').dataset.verdict)",
-    );
-    let verdict = browser.eval(wall, "document.getElementById('tour').dataset.verdict");
-    let tour = browser.eval(wall, "document.getElementById('tour').innerText");
-    assert_eq!(verdict, "held", "step {number}: {tour}");
-    let findings = browser.eval(wall, "document.querySelectorAll('#findings [data-held=\"true\"]').length");
-    assert!(findings.as_u64() > Some(1), "step {number}: {tour}");
-}
-
-/// The server on which the steps of the tour are tried. Two tests try half of them each, so that they run in parallel.
-fn tour_server() -> Server {
-    server(&["--update-rate", "1", "--retry", "500ms", "--produce-every", "1"])
-}
-
-fn run_steps(browser: &Browser, wall: &Tab, numbers: RangeInclusive<usize>) {
-    for number in numbers {
-        begin_step(browser, wall, number);
-        wait_until_as_expected(browser, wall, number);
-        assert_eq!(text(browser, wall, "verdict"), "As expected ✓");
-    }
-}
-
-#[test]
-fn the_first_four_steps_of_the_tour_are_as_expected() {
-    let Some(browser) = Browser::start() else { return };
-    let server = tour_server();
-    let wall = open_tour(&browser, &server);
-    run_steps(&browser, &wall, 1..=4);
-    assert_quiet(&browser, &wall);
-}
-
-#[test]
-fn the_last_four_steps_of_the_tour_are_as_expected_and_a_reset_restores_the_server() {
-    let Some(browser) = Browser::start() else { return };
-    let server = tour_server();
-    let size = server.stats()["database"]["size"].clone();
-    let wall = open_tour(&browser, &server);
-    browser.run(
-        &wall,
-        "window.choose = (field, value) => {
-           field.value = value;
-           field.dispatchEvent(new Event('change', { bubbles: true }));
-         }",
-    );
-    // The fourth runs in both tests, so that each step is also tried after the one before it.
-    run_steps(&browser, &wall, 4..=6);
-    assert_eq!(server.stats()["database"]["size"], 5, "the sixth has made the pool smaller");
-
-    // The last step needs a browser tab of its own.
-    begin_step(&browser, &wall, 7);
-    let doing = |words: &str| format!("document.getElementById('doing').textContent.startsWith('{words}')");
-    wait_long(&browser, &wall, &doing("Open the page"));
-    let own = browser.new_tab();
-    browser.goto(&own, browser.eval(&wall, "document.querySelector('#by-hand a').href").as_str().unwrap());
-    wait_long(&browser, &wall, &doing("There, change"));
-    browser.goto(&own, &format!("http://localhost:{}/?tab=22", server.app.port()));
-    wait_until_as_expected(&browser, &wall, 7);
-    browser.close_tab(own);
-
-    browser.run(&wall, "choose(document.querySelector('#threads select'), '3')");
-    server.wait_for_stats("three threads", |stats| stats["max_threads"] == 3);
-    browser.click(&wall, "#age-on");
-    browser.wait_for(&wall, "feed.state.max_stream_age_s !== null");
-    browser.run(&wall, "choose(document.getElementById('age').elements.secs, '5')");
-    browser.wait_for(&wall, "feed.state.max_stream_age_s === 5");
-    browser.click(&wall, "#open-all");
-    browser.wait_for(&wall, "document.querySelectorAll('iframe').length > 1");
-    browser.click(&wall, "#reset");
-    let stats = server.wait_for_stats("eight threads, all idle", |stats| {
-        stats["max_threads"] == 8 && stats["busy_threads"] == 0 && stats["streams"]["open"] == 0
-    });
-    assert_eq!(stats["pool_capacity"], 8);
-    assert_eq!(stats["database"]["size"], size, "the reset restores the database pool");
-    browser.wait_for(&wall, "feed.state.max_stream_age_s === null");
-    assert_eq!(browser.eval(&wall, "document.querySelectorAll('iframe').length"), 0);
-    let lab = json(server.control, "GET", "/lab").1;
-    assert_eq!(lab, object!({ "tabs": [], "zombies": [], "pages": [] }));
-    assert_quiet(&browser, &wall);
-}
-
-#[test]
-fn the_step_about_the_database_pool_works_if_the_pool_is_small_from_the_start() {
-    let Some(browser) = Browser::start() else { return };
-    let server = server(&["--update-rate", "500ms", "--db-pool", "5", "--db-checkout-timeout", "1"]);
-    let wall = open_tour(&browser, &server);
-    begin_step(&browser, &wall, 6);
-    wait_until_as_expected(&browser, &wall, 6);
-    assert_quiet(&browser, &wall);
-}
-
-#[test]
-fn a_step_that_is_not_as_expected_says_so_and_a_step_can_be_stopped() {
-    let Some(browser) = Browser::start() else { return };
-    // A close is noticed at once instead of at the second write.
-    let server = server(&["--update-rate", "1", "--notice-close", "poll", "--threads", "2:2"]);
-    let wall = open_tour(&browser, &server);
-    begin_step(&browser, &wall, 1);
-    browser.click(&wall, "#stop");
-    browser.wait_for(&wall, "document.getElementById('verdict').textContent === 'Stopped.'");
-    begin_step(&browser, &wall, 3);
-    wait_until_as_expected(&browser, &wall, 3);
-    begin_step(&browser, &wall, 2);
-    wait_long(&browser, &wall, "document.getElementById('tour').dataset.verdict === 'not-held'");
-    assert!(text(&browser, &wall, "verdict").starts_with("Not as expected ✗ ("));
-    let found = text(&browser, &wall, "findings");
-    assert!(
-        found.contains("the write that failed after the close: ") && found.contains("(expected: 2)"),
-        "{found}"
-    );
-    // Seven waited for two threads, and any of them may stream next.
-    assert!(found.contains("waited before and streams now: tab "), "{found}");
-}
-
-#[test]
-fn a_step_is_loaded_when_it_is_opened_and_one_that_cannot_be_loaded_says_so() {
-    let Some(browser) = Browser::start() else { return };
-    let server = server(&[]);
-    let wall = open(&browser, &server, "?tour=1&step=2");
-    let loaded = || {
-        let names = browser.eval(
-            &wall,
-            "performance.getEntriesByType('resource').map(it => new URL(it.name).pathname).filter(it => it.startsWith('/tour/')).join()",
-        );
-        names.as_str().unwrap_or_default().to_owned()
-    };
-    let title = |words: &str| {
-        browser.wait_for(
-            &wall,
-            &format!("document.getElementById('step-title').textContent.startsWith('{words}')"),
-        );
-    };
-    title("2. Tab 3 closes");
-    assert_eq!(loaded(), "", "the page contains the step of its address");
-    browser.click(&wall, "#next");
-    title("3. One host");
-    browser.click(&wall, "#back");
-    title("2. Tab 3 closes");
-    browser.click(&wall, "#next");
-    title("3. One host");
-    assert_eq!(loaded(), "/tour/3.js", "once");
-    assert_quiet(&browser, &wall);
-
-    drop(server);
-    browser.wait_for(&wall, "document.body.dataset.connection === 'lost'");
-    browser.click(&wall, "#steps li:nth-child(5) button");
-    browser.wait_for(
-        &wall,
-        "document.getElementById('needs').textContent.startsWith('This step cannot be loaded')",
-    );
-    assert_eq!(browser.eval(&wall, "document.getElementById('do').ariaDisabled"), "true");
 }
 
 #[test]

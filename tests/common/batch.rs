@@ -1,7 +1,7 @@
 //! Tests that mostly wait, run at the same time, whatever the number of libtest's threads is.
 //!
-//! The first test of a batch that runs starts the bodies of all the others that the command line selects. To
-//! see where a body panicked, run its test alone.
+//! The first test of a batch that runs starts the bodies of all the others that the command line selects, unless
+//! [`Batch::begin`] has done so before. To see where a body panicked, run its test alone.
 //!
 //! The bodies measure other programs on a machine that also runs other tests. One that failed is tried again.
 
@@ -30,6 +30,11 @@ pub struct Batch {
 impl Batch {
     pub const fn new(width: usize, bodies: &'static [&'static [Body]]) -> Batch {
         Batch { bodies, width, started: Mutex::new(None), running: Mutex::new(0), ended: Condvar::new() }
+    }
+
+    /// Starts the bodies before the first test of the batch runs. Does nothing if they have been started.
+    pub fn begin(&'static self) {
+        self.started.lock().unwrap().get_or_insert_with(|| self.start());
     }
 
     /// Runs this body, or waits until it has run, and panics if it panicked.
@@ -95,6 +100,8 @@ impl Selection {
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--skip" => selection.skipped.extend(args.next()),
+                // No body is an ignored test.
+                "--ignored" => selection.skipped.push(String::new()),
                 "--test-threads" | "--logfile" | "--color" | "--format" | "--shuffle-seed" | "-Z" => {
                     args.next();
                 }

@@ -158,6 +158,9 @@ impl Server {
     }
 
     pub fn spawn(mut command: Command, folder: TempDir) -> Server {
+        // These mostly wait. If they waited when it is their turn, all threads would wait for them, and the
+        // processors would be idle.
+        crate::probe::BATCH.begin();
         let mut child = command.spawn().unwrap();
         let state = folder.path().join("state");
         let text = wait_for("the state file", || {
