@@ -1,6 +1,6 @@
 //! The words for states and events, once for the terminal, the reports, and the pages of both servers.
 //!
-//! The pages get [`STATES`] and [`EVENTS`] as JSON. `docs/glossary.md` explains the words; `tests/words.rs` has the
+//! The pages get [`STATES`] and [`EVENTS`] as JSON. `docs/glossary.md` explains the words; `tests/phrases.rs` has the
 //! ones that they replace.
 
 use serde_json::json;
