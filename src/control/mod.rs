@@ -11,6 +11,7 @@ mod beside;
 mod beside_latency;
 mod command;
 mod guard;
+mod kernel_table;
 mod laboratory;
 pub mod orders;
 mod pages;

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
-use super::stats::open_connections;
+use super::kernel_table::open_connections;
 use super::view::View;
 use crate::app::adapters::{Failure, Gone};
 use crate::app::database::OpenError;

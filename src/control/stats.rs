@@ -3,15 +3,12 @@
 //! The keys of Puma have Puma's order and meanings: the backlog counts as busy, and `backlog_max` is the
 //! highest backlog since the last request for it.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::beside::BesideShown;
+use super::kernel_table::open_connections;
 use super::laboratory;
 use super::warnings::Warning;
 use crate::app::broadcaster::Broadcaster;
@@ -268,40 +265,4 @@ pub(super) fn thread_backtraces(server: &AppServer) -> Vec<Backtrace> {
     };
     let actions = server.action_threads().into_iter().map(acting);
     server.threads().into_iter().map(backtrace).chain(actions).collect()
-}
-
-/// Connections to this address that neither side has finished, including those not yet accepted. None if
-/// /proc does not say.
-pub(super) fn open_connections(address: SocketAddr) -> Option<usize> {
-    let table = fs::read_to_string(kernel_table(address)).ok()?;
-    let port = format!(":{:04X}", address.port());
-    let open = |line: &str| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let (local, remote, state) = (fields.next()?, fields.next()?, fields.next()?);
-        // ESTABLISHED, and CLOSE_WAIT: the client has closed and we have not.
-        let is_open = local.ends_with(&port) && matches!(state, "01" | "08");
-        is_open.then(|| (local.to_owned(), remote.to_owned()))
-    };
-    // The table is not a snapshot: a busy kernel may list a connection twice.
-    Some(table.lines().skip(1).filter_map(open).collect::<HashSet<_>>().len())
-}
-
-/// Connections to this address that wait to be accepted. For a listening socket the kernel shows their number
-/// as bytes to be read. None if /proc does not say.
-pub(super) fn listen_queue(address: SocketAddr) -> Option<usize> {
-    let port = format!(":{:04X}", address.port());
-    // The kernel writes the table as it is read, sockets that listen first. To write all connections takes it
-    // milliseconds.
-    let table = BufReader::new(File::open(kernel_table(address)).ok()?);
-    table.lines().skip(1).map_while(Result::ok).find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let (local, _, state, queues) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        let (_, to_be_read) = queues.split_once(':')?;
-        let listens = local.ends_with(&port) && state == "0A";
-        listens.then(|| usize::from_str_radix(to_be_read, 16).ok())?
-    })
-}
-
-fn kernel_table(address: SocketAddr) -> &'static str {
-    if address.is_ipv6() { "/proc/net/tcp6" } else { "/proc/net/tcp" }
 }

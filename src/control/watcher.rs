@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::stats;
+use super::kernel_table::listen_queue;
 use ninetabs_server::handle::ThreadView;
 use ninetabs_server::timeline::{Moment, Snapshot, Timeline, What};
 
@@ -144,7 +144,7 @@ impl Watcher {
             let last = self.listen_queue.take().filter(|seen| seen.at.elapsed() < LISTEN_QUEUE_LASTS);
             self.listen_queue = Some(ListenQueueSeen {
                 at: Instant::now(),
-                now: stats::listen_queue(address),
+                now: listen_queue(address),
                 before: last.and_then(|seen| seen.now),
             });
         }

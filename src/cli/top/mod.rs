@@ -16,6 +16,7 @@ mod screen;
 mod view;
 mod warnings;
 mod words;
+mod wrap;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

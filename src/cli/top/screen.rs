@@ -13,13 +13,11 @@ use super::inside;
 use super::look::{HEAD, Look, Scrolled};
 use super::view::TopView;
 use super::warnings;
+use super::wrap::wrapped;
 use ninetabs_server::escape::printable;
 
 /// The smallest terminal on which the screen is drawn.
 pub const LEAST: (u16, u16) = (40, 10);
-
-/// The maximum number of rows for the reason why no answer arrives.
-const MOST_FOOT: usize = 4;
 
 const HELP: [&str; 19] = [
     "q, Esc, Ctrl-C  quit",
@@ -118,7 +116,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// The last rows: the keys, or the reason why no answer arrives, wrapped and cut at [`MOST_FOOT`] rows.
+    /// The last rows: the keys, or the reason why no answer arrives, in lines that fit.
     fn foot_lines(&self, look: &Look<'_>) -> Vec<String> {
         let Some(why) = look.silence else {
             return match look.paused {
@@ -150,38 +148,6 @@ impl Canvas<'_> {
             self.buffer.set_style(old, dim().remove_modifier(Modifier::BOLD));
         }
     }
-}
-
-/// Breaks a text between words into at most [`MOST_FOOT`] lines. A word that is longer than a line is split.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let mut rest = word;
-        loop {
-            let line = lines.last().map_or(0, |line| console::measure_text_width(line));
-            let gap = usize::from(line > 0);
-            if line + gap + console::measure_text_width(rest) <= width {
-                break;
-            }
-            if line > 0 {
-                lines.push(String::new());
-                continue;
-            }
-            let piece = console::truncate_str(rest, width.max(2), "").into_owned();
-            rest = &rest[piece.len()..];
-            if let Some(last) = lines.last_mut() {
-                *last = piece;
-            }
-            lines.push(String::new());
-        }
-        if let Some(last) = lines.last_mut() {
-            let gap = if last.is_empty() { "" } else { " " };
-            last.push_str(gap);
-            last.push_str(rest);
-        }
-    }
-    lines.truncate(MOST_FOOT);
-    lines
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use ratatui::style::{Color, Style};
 use super::canvas::Canvas;
 use super::look::HEAD;
 use super::numbers::WarningAnswer;
-use super::screen::wrapped;
 use super::view::TopView;
+use super::wrap::wrapped;
 use ninetabs_server::escape::printable;
 
 /// The most warnings that are shown.

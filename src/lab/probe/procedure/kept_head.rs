@@ -2,11 +2,14 @@
 //!
 //! A server can send 256 KiB of fields with every response, and they take a multiple of that in memory.
 
-use super::listen::CACHE_FIELDS;
 use crate::lab::http::Head;
 
 /// The fields that are read after the response has begun, in addition to those of a cache.
 const FIELDS: [&str; 5] = ["content-encoding", "content-type", "server", "set-cookie", "via"];
+
+/// Fields by which a cache names itself.
+pub(super) const CACHE_FIELDS: &[&str] =
+    &["age", "x-cache", "x-cache-status", "x-proxy-cache", "x-varnish", "cf-cache-status", "cache-status"];
 
 /// Values of one field that are kept.
 const MAX_VALUES: usize = 20;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::Run;
 use super::connection::{Carries, ProbedConnection};
 use super::connections::Flow;
+use super::kept_head::CACHE_FIELDS;
 use super::staircase::Climbing;
 use crate::lab::http::Head;
 use crate::lab::probe::measured::{CloseBy, LateEvents, SharedStream};
@@ -95,10 +96,6 @@ impl Run<'_> {
         Ok((connection.first_events, names_a_cache))
     }
 }
-
-/// Fields by which a cache names itself.
-pub(super) const CACHE_FIELDS: &[&str] =
-    &["age", "x-cache", "x-cache-status", "x-proxy-cache", "x-varnish", "cf-cache-status", "cache-status"];
 
 /// Whether a cache has seen the response, whether or not it answered it.
 fn names_a_cache(head: &Head) -> bool {
