@@ -73,6 +73,8 @@ table! {
     STREAMING "streaming" "{name} streams on {thread}"
     BLOCKED "blocked" "a write to {name} was blocked for {time}"
     DISCONNECTED "disconnected" "write {write} to {name} failed ({error}) on {thread}"
+    /// A close that the stream saw on its socket while it slept, so that no write failed.
+    SEEN_CLOSED "seen_closed" "{thread} saw that the client of {name} closed ({error})"
     REAPED_AT "reaped" "{name} was reaped at {time}: {why}"
     PANICKED "panicked" "the action of {name} panicked: {message}"
     LEFT "left" "{name} was not answered: its client closed while it waited"

@@ -737,6 +737,25 @@ fn a_client_of_the_lab_keeps_its_request_while_others_use_its_port() {
     assert_eq!(object!(answers), wanted);
 }
 
+/// With `--notice-close poll`, a stream sees on its socket that its client has closed.
+#[test]
+fn the_log_names_a_failed_write_or_a_close_that_was_seen() {
+    let timeline = Timeline::simulated();
+    for (request, error) in [(1, "EPIPE"), (2, "POLLRDHUP")] {
+        let say = |what| {
+            timeline.record(Some(7), Some(Subject { connection: request, port: 40_000, request }), what);
+        };
+        let target = format!("/models/live_stream?tab={request}");
+        [What::Started, What::accepted("GET", &*target), What::Streaming].into_iter().for_each(&say);
+        [What::Disconnected { write: 4, error: error.into() }, What::Finished].into_iter().for_each(&say);
+    }
+    let news = object!({ "viewer": "v", "news": timeline.follow(None).unwrap() }).to_string();
+    let Some(answers) = reduce(&[news, object!({ "viewer": "v", "log": true }).to_string()]) else { return };
+    let has = |line: &str| answers[0].as_array().unwrap().contains(&line.into());
+    assert!(has("write 4 to tab 1 failed (EPIPE) on thread 7"), "{answers:?}");
+    assert!(has("thread 7 saw that the client of tab 2 closed (POLLRDHUP)"), "{answers:?}");
+}
+
 /// Reads `/events` and keeps every `moments` event.
 fn watch(server: &Server, news: &Mutex<Vec<Value>>, is_over: &AtomicBool) {
     let mut stream = send(server.control, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -760,7 +779,7 @@ fn visit(server: &Server, rng: &mut Rng) -> Option<TcpStream> {
     let mut client = send(server.app, b"");
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     match rng.u8(..10) {
-        // It requests one page after the other, or all at once.
+        // It requests one page after another, or several at once.
         0..3 => {
             for _ in 0..rng.usize(1..5) {
                 let count = rng.usize(1..4);

@@ -1,7 +1,8 @@
 // Folds news as the pages do. Each line of standard input is JSON, `{ viewer, news }` or
 // `{ viewer, show: true }`; to the second it answers with what that viewer's page knows, in
 // the words of the server's own snapshot, and with whatever cannot be true. To
-// `{ viewer, clients }` it answers with the requests of these clients of the lab.
+// `{ viewer, clients }` it answers with the requests of these clients of the lab, and to
+// `{ viewer, log: true }` with the lines of its log.
 const fs = require('fs');
 const vm = require('vm');
 const readline = require('readline');
@@ -69,7 +70,7 @@ function show(record) {
 }
 
 readline.createInterface({ input: process.stdin }).on('line', line => {
-  const { viewer, news, show: shows, clients } = JSON.parse(line);
+  const { viewer, news, show: shows, clients, log } = JSON.parse(line);
   if (!viewers.has(viewer)) {
     viewers.set(viewer, new Record());
   }
@@ -78,6 +79,9 @@ readline.createInterface({ input: process.stdin }).on('line', line => {
   }
   if (clients) {
     console.log(JSON.stringify(clients.map(client => request(viewers.get(viewer).ofClient(client)))));
+  }
+  if (log) {
+    console.log(JSON.stringify(viewers.get(viewer).log.map(({ text }) => text)));
   }
   if (shows) {
     console.log(JSON.stringify(show(viewers.get(viewer))));

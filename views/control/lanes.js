@@ -41,7 +41,8 @@ function spanWords(span, now, goneAt) {
     words.push(WORDS.gone + ' for ' + seconds((span.to ?? now) - goneAt));
   }
   if (span.end === 'gone') {
-    words.push('write ' + story.gone.write + ' failed (' + story.gone.error + ')');
+    const { write, error } = story.gone;
+    words.push(error === SEEN_CLOSED ? 'saw that its client closed (' + error + ')' : 'write ' + write + ' failed (' + error + ')');
   } else if (span.end === 'reaped') {
     words.push(WORDS.reaped + ': ' + story.reaped.why);
   } else if (span.end === 'panicked') {

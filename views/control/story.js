@@ -11,6 +11,8 @@
 // 'running', 'streaming'.
 // A span: story, from, to (null while it lasts), writes, blocked ([from, to] pairs), end.
 const SHORT_US = 100e3;
+// The error of a close that a stream saw on its socket. No write failed then.
+const SEEN_CLOSED = 'POLLRDHUP';
 const LONGEST_NAME = 40;
 const LONGEST_LINE = 200;
 const PROBE = 'page-latency';

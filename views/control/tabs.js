@@ -95,7 +95,8 @@ function afterClosing({ name, story, writes, closedAt, next }) {
   if (story.gone) {
     const write = story.gone.write - writes;
     const taken = next ? ', and took ' + next.name + (next.waited > SHORT_US ? ', which had waited ' + seconds(next.waited) : '') : '';
-    return name + ' closed: write ' + write + ' after that failed (' + story.gone.error + '), so ' + thread + ' was freed after ' +
+    const how = story.gone.error === SEEN_CLOSED ? 'its stream saw that' : 'write ' + write + ' after that failed';
+    return name + ' closed: ' + how + ' (' + story.gone.error + '), so ' + thread + ' was freed after ' +
       seconds(story.gone.at - closedAt) + taken + '.';
   }
   if (story.reaped) {

@@ -24,5 +24,6 @@ const LINES = {
 wordsOf = (moment, story, lane) => {
   const [kind, more] = Object.hasOwn(LINES, moment.kind) && LINES[moment.kind](moment, story, lane) || [];
   const parts = { name: story?.name, thread: lane && 'thread ' + lane.number, ...more };
-  return kind ? [kind, EVENT_WORDS[moment.kind].replace(/{(\w+)}/g, (all, part) => parts[part])] : null;
+  const line = moment.error === SEEN_CLOSED ? 'seen_closed' : moment.kind;
+  return kind ? [kind, EVENT_WORDS[line].replace(/{(\w+)}/g, (all, part) => parts[part])] : null;
 };

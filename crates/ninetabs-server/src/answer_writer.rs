@@ -20,7 +20,7 @@ use super::framing::{AnswerEnd, AnswerFraming};
 use super::socket::{Cutter, Patience, Socket, Waited, WritePieces};
 use crate::log_limit::limited;
 use crate::threads;
-use crate::timeline::{Subject, Timeline, What};
+use crate::timeline::{SEEN_CLOSED, Subject, Timeline, What};
 
 /// The largest part, in bytes, that is copied into one buffer with its framing. Copying it costs less than
 /// giving the kernel several pieces.
@@ -46,7 +46,7 @@ pub enum WriteFailure {
     #[error("EPIPE")]
     Closed,
     /// The client was seen to close while nothing was being written.
-    #[error("POLLRDHUP")]
+    #[error("{SEEN_CLOSED}")]
     SeenClosed,
     /// The client has reset the connection.
     #[error("ECONNRESET")]

@@ -185,7 +185,7 @@ impl<W> PoolState<W> {
         self.woken = self.woken.saturating_sub(1);
     }
 
-    /// Whether a thread must be notified, which is then counted. False if all waiting threads have been
+    /// Whether a thread must be notified; if so, counts it as notified. False if all waiting threads have been
     /// notified already.
     pub(super) fn wakes_one(&mut self) -> bool {
         let wakes = self.waiting > self.woken;

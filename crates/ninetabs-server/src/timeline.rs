@@ -18,7 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use follow::{Past, TimelineNews};
-pub use snapshot::{FailedWrite, Held, LiveAction, Reaped, Snapshot, Thread};
+pub(crate) use snapshot::SEEN_CLOSED;
+pub use snapshot::{FailedWrite, Held, LiveAction, Reaped, Snapshot, Thread, is_seen_close};
 pub use stretch::Stretch;
 pub use what::{LONGEST_TEXT, What};
 

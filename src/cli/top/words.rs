@@ -7,7 +7,7 @@ use std::fmt::Display;
 use crate::lab::actions::action_name;
 use crate::lab::record::Record;
 use crate::words;
-use ninetabs_server::timeline::{Moment, What};
+use ninetabs_server::timeline::{Moment, What, is_seen_close};
 
 /// A shorter wait in the queue, or a shorter response, gets no line: a server under load has thousands of them per
 /// second.
@@ -59,6 +59,9 @@ pub fn tell(moment: &Moment, record: &Record) -> Option<EventLine> {
         What::MarkedIoBound => (words::IO_BOUND, 0, NONE),
         What::Streaming => (words::STREAMING, 0, NONE),
         What::Blocked { us } => (words::BLOCKED, *us, NONE),
+        What::Disconnected { error, .. } if is_seen_close(error) => {
+            (words::SEEN_CLOSED, 0, [("error", error), ("", &"")])
+        }
         What::Disconnected { write, error } => (words::DISCONNECTED, 0, [("write", write), ("error", error)]),
         What::Reaped { age_ms, why } => {
             (words::REAPED_AT, age_ms.saturating_mul(1000), [("why", why), ("", &"")])
@@ -173,6 +176,20 @@ mod tests {
                 "tab 9 ended after 4.0 s, tp 003 freed",
             ]
         );
+    }
+
+    #[test]
+    fn a_close_that_a_stream_saw_is_not_a_failed_write() {
+        let timeline = Timeline::default();
+        let subject = Some(Subject { connection: 40_001, port: 0, request: 1 });
+        timeline.record(Some(1), subject, What::accepted("GET", "/models/live_stream?tab=2"));
+        timeline.record(Some(1), subject, What::Disconnected { write: 4, error: "POLLRDHUP".into() });
+        let excerpt = timeline.after(0);
+        let mut record = Record::default();
+        record.take(excerpt.clone());
+        let told = excerpt.moments.iter().filter_map(|moment| tell(moment, &record));
+        let told: Vec<_> = told.map(|event| event.text).collect();
+        assert_eq!(told, ["tp 001 saw that the client of tab 2 closed (POLLRDHUP)"]);
     }
 
     /// A request that was refused, or is still in the reactor, gets no line of an answer.

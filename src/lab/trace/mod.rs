@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::state::RecordState;
 use super::story::{name_of, tab_of};
-use ninetabs_server::timeline::{Held, Moment, Subject, What};
+use ninetabs_server::timeline::{Held, Moment, Subject, What, is_seen_close};
 
 pub use format::{Encoder, TraceEvent};
 
@@ -268,6 +268,7 @@ impl TraceProcess {
             _ if how == OPEN => OPEN.to_owned(),
             _ if begun.panicked => "panicked".to_owned(),
             (Some(reaped), _) => format!("interrupted: {}", reaped.why),
+            (None, Some(gone)) if is_seen_close(&gone.error) => format!("client closed: {}", gone.error),
             (None, Some(gone)) => format!("write {} failed: {}", gone.write, gone.error),
             (None, None) => how.to_owned(),
         };

@@ -109,6 +109,15 @@ pub struct FailedWrite {
     pub error: String,
 }
 
+/// The error of a close that was seen on the socket.
+pub(crate) const SEEN_CLOSED: &str = "POLLRDHUP";
+
+/// Whether a stream with this error ended without a failed write, because it saw on its socket that its client had
+/// closed ([`NoticeClose::ByPoll`](crate::streams::NoticeClose::ByPoll)).
+pub fn is_seen_close(error: &str) -> bool {
+    error == SEEN_CLOSED
+}
+
 /// An interrupted stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
