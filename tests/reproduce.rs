@@ -144,7 +144,7 @@ fn the_text_has_one_legend_and_a_caption_per_picture_and_ended_lanes_keep_their_
     let pictures: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("0 s ")).collect();
     let captions = [
         "tab 3 closes, tab 9 waits for a thread",
-        "one tab, the same with --notice-close poll",
+        "with --notice-close poll: × is the close",
         "8 zombies, then GET /up",
         "the zombies are killed, then curl and ab connect",
         "8 zombies, maximum age 0.5 s",

@@ -13,12 +13,21 @@ pub struct Claim {
     /// The measurement as a sentence, for the terminal and the report.
     #[serde(skip)]
     sentence: Option<String>,
+    /// Whether it is the first one about another server. It then begins a line on the terminal.
+    #[serde(skip)]
+    pub begins_scene: bool,
 }
 
 impl Claim {
     /// Describes the measurement in these words, instead of with the claim's name and value.
     pub fn says(&mut self, sentence: impl Into<String>) {
         self.sentence = Some(sentence.into());
+    }
+
+    /// Marks it as the first one about another server.
+    pub fn begin_scene(&mut self) -> &mut Claim {
+        self.begins_scene = true;
+        self
     }
 
     /// The measurement as a sentence, with the expected value if that differs.
@@ -69,7 +78,7 @@ impl Claims {
     ) -> &mut Claim {
         let (claim, expected, measured) = (claim.into(), expected.into(), measured.into());
         let index = self.0.len();
-        self.0.push(Claim { claim, expected, measured, held, sentence: None });
+        self.0.push(Claim { claim, expected, measured, held, sentence: None, begins_scene: false });
         &mut self.0[index]
     }
 

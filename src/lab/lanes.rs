@@ -88,6 +88,9 @@ pub struct Lane {
     pub bands: Vec<Band>,
 }
 
+/// The beginnings of the labels of lanes, each with its description.
+pub const LABELS: [(&str, &str); 2] = [("tp", "thread of the pool"), ("act", "thread of an action")];
+
 /// The label of the queue's lane.
 pub const QUEUE: &str = words::QUEUE;
 

@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use console::{Style, Term};
 
 use super::claim::Claim;
-use super::lanes::LEGEND;
+use super::lanes::{LABELS, LEGEND};
 use super::record::Record;
 use super::signs::Signs;
 use ninetabs_server::escape::printable;
@@ -98,15 +98,18 @@ impl Narrator {
 
     /// Prints the legend of all pictures.
     pub fn legend(&mut self) {
+        let cells =
+            LEGEND.map(|(cell, word)| (style(cell).apply_to(self.signs.glyph(cell)).to_string(), word));
+        let labels = LABELS.map(|(label, words)| (label.to_owned(), words));
         let (mut line, mut used) = (String::new(), 0);
-        for (cell, word) in LEGEND {
-            let width = console::measure_text_width(word) + 4;
+        for (sign, word) in cells.into_iter().chain(labels) {
+            let width = console::measure_text_width(&sign) + console::measure_text_width(word) + 3;
             // The gap after the last entry is not counted.
             if used + width - 1 > self.width() {
                 self.line(line.trim_end());
                 (line, used) = (String::new(), 0);
             }
-            line.push_str(&format!(" {} {word} ", style(cell).apply_to(self.signs.glyph(cell))));
+            line.push_str(&format!(" {sign} {word} "));
             used += width;
         }
         self.line(line.trim_end());
@@ -135,7 +138,9 @@ impl Narrator {
         let lines = if single.iter().map(Vec::len).sum::<usize>() <= left {
             single.concat()
         } else {
-            packed(single, self.width())
+            let mut single = single.into_iter();
+            let scenes = claims.chunk_by(|_, next| !next.begins_scene).map(<[Claim]>::len);
+            scenes.flat_map(|count| packed(single.by_ref().take(count), self.width())).collect()
         };
         lines.iter().for_each(|line| self.line(line));
         self.entry("Why", why);
@@ -269,7 +274,7 @@ impl Narrator {
 }
 
 /// Puts claims of one line beside each other, in their order, as far as they fit.
-fn packed(claims: Vec<Vec<String>>, width: usize) -> Vec<String> {
+fn packed(claims: impl Iterator<Item = Vec<String>>, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut is_open = false;
     for claim in claims {
@@ -327,8 +332,8 @@ mod tests {
         let mut claims = claims.to_vec();
         claims.push(vec![" ✓ four".into(), "   goes on".into()]);
         claims.push(vec![" ✓ five".into()]);
-        let lines = packed(claims, 20);
+        let lines = packed(claims.into_iter(), 20);
         assert_eq!(lines, [" ✓ one   ✓ two", " ✗ three is long", " ✓ four", "   goes on", " ✓ five"]);
-        assert_eq!(packed(vec![vec![" ✓ one".into()], vec![" ✓ two".into()]], 13).len(), 2);
+        assert_eq!(packed([vec![" ✓ one".into()], vec![" ✓ two".into()]].into_iter(), 13).len(), 2);
     }
 }

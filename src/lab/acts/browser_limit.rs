@@ -131,7 +131,7 @@ fn why(plan: &Plan, browser: &str) -> String {
         )
     };
     let own_hosts = if plan.tabs > plan.most_threads() {
-        "the pool is exhausted instead. In the tab both look alike."
+        "the pool is exhausted instead. In a tab, both look the same."
     } else {
         "the pool has a thread for each of them."
     };

@@ -64,7 +64,7 @@ pub(super) fn play(theater: &mut Theater<'_>) -> Result<Played, ActError> {
     // Puma counts requests that wait as well.
     claims
         .equal("busy_threads in /stats", plan.tabs, busy)
-        .says(format!("busy_threads {busy}: working + waiting, as Puma counts"));
+        .says(format!("busy_threads {busy}: Puma counts held threads and waiting requests"));
     claims
         .equal("pool_capacity in /stats", plan.most_threads() - streaming, capacity)
         .says(format!("pool_capacity {capacity}"));

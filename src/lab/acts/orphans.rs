@@ -26,9 +26,8 @@ pub(super) fn heading(_: &Plan) -> String {
 
 pub(super) fn expects(plan: &Plan) -> String {
     format!(
-        "Actions have threads of their own, as on Rails. ab -n {REQUESTS} -c {CONCURRENCY} completes, and leaves \
-         {REQUESTS} actions without a client, and {}. Five can hold {CONNECTIONS} database connections. A maximum age \
-         ends them.",
+        "With a thread per action, as on Rails, ab -n {REQUESTS} -c {CONCURRENCY} completes and leaves {REQUESTS} actions \
+         without a client, and {}. Five of them can hold all {CONNECTIONS} database connections. A maximum age ends them.",
         count(plan.most_threads(), "idle thread"),
     )
 }
@@ -200,7 +199,7 @@ fn complete(
     let expected = format!("{REQUESTS} complete, 0 failed");
     let took = completed.map_or_else(String::new, |it| format!(", in {}", spoken(it.took)));
     let is_held = measured == expected;
-    claims.push(claim, expected, &measured, is_held).says(format!("{label}: {measured}{took}"));
+    claims.push(claim, expected, &measured, is_held).begin_scene().says(format!("{label}: {measured}{took}"));
     Ok(())
 }
 

@@ -16,7 +16,7 @@ const DID_NOT_COME_BACK: &str = "it did not come back";
 const LEAVER: usize = 3;
 
 pub(super) fn title(_: &Plan) -> String {
-    "One tab leaves".to_owned()
+    "One tab closes".to_owned()
 }
 
 pub(super) fn heading(_: &Plan) -> String {
@@ -200,7 +200,7 @@ fn why(end: &StreamEnd, after: Duration, taken: &str) -> String {
     let after = spoken(after);
     let why = match end {
         StreamEnd::Failed { write: 2, errno } => format!(
-            "The kernel accepted the first write after the close; the closed side answered with RST, which wakes no \
+            "The kernel accepted the first write after the close; the client's kernel answered with RST, which wakes no \
              loop. The second write failed with {errno} and ended the loop after {after}."
         ),
         StreamEnd::Failed { write, errno } => format!(
@@ -218,7 +218,7 @@ fn why(end: &StreamEnd, after: Duration, taken: &str) -> String {
 /// The same close, on a server whose streams watch their sockets while they sleep.
 fn by_poll(theater: &mut Theater<'_>, claims: &mut Claims, by_write: Duration) -> Result<(), ActError> {
     let flags = [("--notice-close", "poll".to_owned())];
-    let mut stage = Stage::serve(theater, "one tab, the same with --notice-close poll", &flags)?;
+    let mut stage = Stage::serve(theater, "with --notice-close poll: × is the close", &flags)?;
     let limit = stage.two_writes() * JUDGED_AT;
     let (tab, _) = stage.open_tab(1, "")?;
     let before = tab.progress().events;

@@ -24,8 +24,8 @@ pub(super) fn heading(plan: &Plan) -> String {
 pub(super) fn expects(plan: &Plan) -> String {
     let threads = plan.most_threads();
     format!(
-        "{} (connected clients that never read) hold all {}. No write to them fails, and a page gets no byte. A killed \
-         curl is detected by the second write; ab leaves nothing behind.",
+        "{} (connected clients that never read) hold all {}. No write to them fails, and a page gets no byte. The \
+         second write detects that a client has closed, whether curl or ab.",
         count(threads, "zombie"),
         count(threads, "thread"),
     )
@@ -132,16 +132,16 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
     };
     // Right after its second write, the thread has its whole sleep before it.
     stage.wait_until(limit, |stage| story(stage).filter(|story| story.writes_us.len() >= 2))?;
-    let before = story(stage);
-    let port = before.as_ref().map(|story| story.port);
-    let before = before.map_or(0, |story| story.writes_us.len() as u64);
+    let port = story(stage).map(|story| story.port);
+    let from_us = stage.clock_us();
     let killed = visitor.leave();
+    let until_us = stage.clock_us();
     stage.client_closed(port);
     if let Err(error) = killed {
         stage.say(&format!("({error})"));
     }
-    let gone = stage.wait_until(limit, |stage| story(stage)?.gone)?;
-    let write = gone.map_or(0, |gone| gone.write.saturating_sub(before));
+    let ended = stage.wait_until(limit, |stage| story(stage).filter(|story| story.gone.is_some()))?;
+    let write = ended.as_ref().map_or(0, |story| failed_write(story, from_us, until_us));
     claims.push("a killed curl: writes until one failed", "2", write.to_string(), write == 2).says(
         if write == 0 {
             "killed curl: no write failed".into()
@@ -150,6 +150,15 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
         },
     );
     Ok(())
+}
+
+/// The number of the failed write, counted from a close between these two times. A write between them may have been
+/// before the close or after it; then it is the second one if it can be.
+fn failed_write(story: &Story, from_us: u64, until_us: u64) -> u64 {
+    let failed = story.gone.as_ref().map_or(0, |gone| gone.write);
+    let since =
+        |us: u64| failed.saturating_sub(story.writes_us.iter().filter(|at_us| **at_us <= us).count() as u64);
+    2.clamp(since(until_us), since(from_us))
 }
 
 /// ab, which speaks HTTP/1.0 and waits for the end of an endless answer.
@@ -191,4 +200,26 @@ fn ab(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(),
 
 fn sent(stage: &mut Stage<'_>, visitor: Result<Visitor, VisitError>) -> Option<Visitor> {
     visitor.inspect_err(|error| stage.say(&format!("({error})"))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ninetabs_server::timeline::FailedWrite;
+
+    #[test]
+    fn a_write_during_the_close_is_counted_before_it_or_after_it() {
+        let failed = |write: u64, from_us, until_us| {
+            let gone = FailedWrite { at_us: 900, write, error: "EPIPE".to_owned() };
+            let writes_us = (1..write).map(|number| number * 100).collect();
+            failed_write(&Story { writes_us, gone: Some(gone), ..Story::default() }, from_us, until_us)
+        };
+        // Two writes before the close, then one that succeeds and one that fails.
+        assert_eq!(failed(4, 210, 220), 2);
+        // The third was during the close.
+        assert_eq!(failed(4, 210, 320), 2);
+        assert_eq!(failed(5, 210, 320), 2);
+        assert_eq!(failed(5, 210, 220), 3);
+        assert_eq!(failed(3, 210, 220), 1);
+    }
 }

@@ -1,5 +1,7 @@
 //! The rows of one picture: lanes with names inside, the queue, and the time axis with the caption.
 
+use std::borrow::Borrow;
+
 use console::{Style, measure_text_width};
 
 use super::super::lanes::{self, Cell, Lane};
@@ -67,20 +69,29 @@ impl Picture<'_> {
         format!(" {:<1$}{cells}", lane.label, LABEL - 1).trim_end().to_owned()
     }
 
-    /// One row for the folded lanes: their number, and the names in them.
+    /// One row for the folded lanes: their number, the requests that hold them at the end, and how many are idle then.
     fn folded(&self, lanes: &[&Lane]) -> String {
-        let mut names: Vec<&str> = Vec::new();
-        for band in lanes.iter().flat_map(|lane| &lane.bands) {
-            if !names.contains(&band.name.as_str()) {
-                names.push(&band.name);
+        let mut holders: Vec<(&str, usize)> = Vec::new();
+        for lane in lanes.iter().filter(|lane| !lane.holder.is_empty()) {
+            match holders.iter_mut().find(|(name, _)| *name == lane.holder) {
+                Some((_, count)) => *count += 1,
+                None => holders.push((&lane.holder, 1)),
             }
         }
-        let label = format!("{} more", lanes.len());
-        let whose = if names.is_empty() {
-            words::IDLE.to_owned()
-        } else {
-            first_line(&names, self.width.saturating_sub(LABEL))
+        let held: usize = holders.iter().map(|(_, count)| count).sum();
+        let counted = |(name, count): (&str, usize)| match count {
+            1 => name.to_owned(),
+            _ => format!("{count} {name}"),
         };
+        let names: Vec<String> = holders.into_iter().map(counted).collect();
+        let idle = match lanes.len() - held {
+            0 => String::new(),
+            idle if held > 0 => format!(", {idle} {}", words::IDLE),
+            _ => words::IDLE.to_owned(),
+        };
+        let label = format!("{} more", lanes.len());
+        let width = self.width.saturating_sub(LABEL + measure_text_width(&idle));
+        let whose = if names.is_empty() { idle } else { first_line(&names, width) + &idle };
         format!(" {label:<0$}{whose}", LABEL - 1)
     }
 
@@ -118,7 +129,7 @@ impl Picture<'_> {
 }
 
 /// As many names as fit into a line, and the number of the others.
-fn first_line(names: &[&str], width: usize) -> String {
+fn first_line<S: Borrow<str>>(names: &[S], width: usize) -> String {
     let all = names.join(", ");
     if measure_text_width(&all) <= width {
         return all;
