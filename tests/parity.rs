@@ -188,7 +188,11 @@ fn play(peer: &dyn Peer) -> Seen {
 
     let third = tabs.remove(2);
     wait_for_round(&third, 1);
-    let written_before = peer.writes(3).len();
+    // A server records a write after it has made it.
+    let received = events(&third) as usize;
+    let written_before = wait_for("the record of what tab 3 has received", || {
+        Some(peer.writes(3).len()).filter(|written| *written >= received)
+    });
     third.close();
     let written_after = peer.writes(3).len();
     let before: Vec<u64> = tabs.iter().map(&events).collect();

@@ -368,10 +368,11 @@ pub fn threads_named(pid: u32, name: &str) -> usize {
 /// fails.
 pub fn with_two_threads(folder: &Path) -> PathBuf {
     let fewer = folder.join("ninetabs");
-    std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), folder.join("real")).unwrap();
+    copy_program(Path::new(env!("CARGO_BIN_EXE_ninetabs")), &folder.join("real"));
     let script = "#!/bin/sh\nhere=$(dirname \"$0\")\nset -- $(echo \"$@\" | sed 's/8:8/2:2/')\nexec \"$here/real\" \"$@\"\n";
-    std::fs::write(&fewer, script).unwrap();
-    set_mode(&fewer, 0o755);
+    let source = folder.join("script");
+    std::fs::write(&source, script).unwrap();
+    copy_program(&source, &fewer);
     fewer
 }
 
@@ -385,11 +386,21 @@ pub fn as_another_user(folder: &Path) -> Option<Command> {
     }
     // Other users may not be able to read the build folder.
     let program = folder.join("ninetabs");
-    std::fs::copy(env!("CARGO_BIN_EXE_ninetabs"), &program).unwrap();
-    set_mode(&program, 0o755);
+    copy_program(Path::new(env!("CARGO_BIN_EXE_ninetabs")), &program);
     let mut command = Command::new(program);
     command.uid(65534).gid(65534).stdin(Stdio::null());
     Some(command)
+}
+
+/// Copies a program in a process of its own. A program that is open for writing cannot be run, and other tests start
+/// processes that inherit this one's open files for a moment.
+fn copy_program(from: &Path, to: &Path) {
+    assert!(
+        Command::new("cp").args([from, to]).status().unwrap().success(),
+        "cannot copy {}",
+        from.display()
+    );
+    set_mode(to, 0o755);
 }
 
 pub fn set_mode(path: &Path, mode: u32) {
