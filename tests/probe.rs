@@ -30,9 +30,10 @@ use crate::common::batch::Batch;
 use crate::common::poll;
 use crate::common::scripted::{Client, GAP, Request, Scripted, Slots};
 
-/// A run takes up to half a minute, and sleeps most of the time.
+/// A run takes up to half a minute, two of them one or two minutes, and sleeps most of the time.
 pub static BATCH: Batch = Batch::new(
     12,
+    &["slots_that_never_come_back", "a_slot_that_comes_back_late_does_not_blame_compression"],
     &[
         bodies::BODIES,
         caches::BODIES,

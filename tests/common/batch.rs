@@ -20,6 +20,8 @@ pub type Body = (&'static str, fn());
 /// Bodies that run on threads of their own.
 pub struct Batch {
     bodies: &'static [&'static [Body]],
+    /// The names of those that take longest. They begin first, so that the others do not wait for them at the end.
+    longest: &'static [&'static str],
     /// How many run at the same time.
     width: usize,
     started: Mutex<Option<HashMap<&'static str, JoinHandle<()>>>>,
@@ -28,8 +30,19 @@ pub struct Batch {
 }
 
 impl Batch {
-    pub const fn new(width: usize, bodies: &'static [&'static [Body]]) -> Batch {
-        Batch { bodies, width, started: Mutex::new(None), running: Mutex::new(0), ended: Condvar::new() }
+    pub const fn new(
+        width: usize,
+        longest: &'static [&'static str],
+        bodies: &'static [&'static [Body]],
+    ) -> Batch {
+        Batch {
+            bodies,
+            longest,
+            width,
+            started: Mutex::new(None),
+            running: Mutex::new(0),
+            ended: Condvar::new(),
+        }
     }
 
     /// Starts the bodies before the first test of the batch runs. Does nothing if they have been started.
@@ -58,8 +71,9 @@ impl Batch {
     fn start(&'static self) -> HashMap<&'static str, JoinHandle<()>> {
         let selection = Selection::of(std::env::args().skip(1));
         let bodies = self.bodies.iter().copied().flatten();
-        let selected = bodies.filter(|(name, _)| selection.has(name));
-        selected.map(|(name, body)| (*name, std::thread::spawn(|| self.in_turn(*body)))).collect()
+        let mut selected: Vec<&Body> = bodies.filter(|(name, _)| selection.has(name)).collect();
+        selected.sort_by_key(|(path, _)| !self.longest.iter().any(|name| path.ends_with(name)));
+        selected.into_iter().map(|(name, body)| (*name, std::thread::spawn(|| self.in_turn(*body)))).collect()
     }
 
     fn in_turn(&self, body: fn()) {
