@@ -278,7 +278,7 @@ fn large_rows_and_many_slow_clients_stay_within_the_bound() {
     let mut slow = Vec::new();
     for n in 0..ON_EACH {
         let position = n * 310 / ON_EACH;
-        // Those that hold no thread come first. The others then wait for one.
+        // Clients that hold no thread come first; the others exhaust the pool.
         for path in [
             format!("/fixes/push/stream?last_event_id={position}"),
             format!("/fixes/partials/stream?last_event_id={position}"),

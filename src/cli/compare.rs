@@ -1,4 +1,4 @@
-//! `compare`: every fix under the same nine tabs, and one table.
+//! `compare`: every fix with the same nine tabs, and one table.
 //!
 //! The arguments become a [`ComparePlan`]; [`crate::lab::compare`] does the rest. The exit status is 0 if every row met
 //! its claims, 1 if one did not or could not be measured, and 130 after an interrupt. The servers and the browser end

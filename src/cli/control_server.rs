@@ -22,9 +22,9 @@ const MOST_SAID: usize = 200;
 /// The token of a control server, as `serve` and `probe` take it.
 #[derive(Debug, Clone, Args)]
 pub struct ControlTokenArg {
-    /// Token that each control request needs as ?token= [default: none]
+    /// Token of control requests, sent as ?token= [default: none]
     ///
-    /// At least 3 characters. Without one, all programs on this machine can control the server. Other users
+    /// At least 3 characters. A server without one can be controlled by any local program. Other users
     /// see the flag in the list of processes; the variable keeps it secret.
     #[arg(
         id = "control_token",

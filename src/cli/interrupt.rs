@@ -57,8 +57,8 @@ pub struct FirstOfTwo {
 }
 
 impl FirstOfTwo {
-    /// Counts an order to end that was not a signal. The next signal is then the second one, unless it arrives so soon
-    /// that it has the same cause.
+    /// Counts a stop request that was not a signal. The next signal counts as the second, unless it comes so soon
+    /// that it is taken for the same request.
     pub fn count_as_first(&self) {
         self.requests.count(Instant::now());
     }
@@ -144,8 +144,8 @@ pub fn interrupted() -> ExitCode {
     ExitCode::from(INTERRUPTED)
 }
 
-/// Receives at every signal, and never ends the process: for a command that must restore the terminal. May be called
-/// once per process.
+/// Returns a receiver that is sent a message per signal. No signal ends the process, so a command can restore the
+/// terminal. May be called once per process.
 pub fn each() -> Result<Receiver<()>, ctrlc::Error> {
     let (tell, told) = bounded(1);
     ctrlc::set_handler(move || {

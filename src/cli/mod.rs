@@ -55,8 +55,8 @@ Examples:
   ninetabs probe http://HOST/PATH  find the limit of your own server
   ninetabs tab http://HOST/PATH    follow one of its streams
 
-Flags: `ninetabs serve -h` lists those of the server, `ninetabs COMMAND --help`
-explains those of a command.";
+Flags: `ninetabs serve -h` lists the server's; `ninetabs COMMAND --help` explains
+those of a command.";
 
 /// Shows why the ninth tab hangs when a Rails page streams through eight Puma threads.
 #[derive(Debug, Parser)]
@@ -76,16 +76,16 @@ pub enum Command {
     /// Play the story of nine tabs in acts, and check every claim
     #[command(after_help = reproduce::EXAMPLES)]
     Reproduce(reproduce::ReproduceArgs),
-    /// Measure every fix under the same nine tabs, in one table
+    /// Measure every fix with the same nine tabs, in one table
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::CompareArgs),
-    /// Find out how many streams any server holds, and which limit stops it
+    /// Find out how many streams a server can hold, and what limits it
     #[command(after_help = probe::EXAMPLES)]
     Probe(Box<probe::ProbeArgs>),
     /// Follow one event stream as a browser's EventSource does
     #[command(after_help = tab::EXAMPLES)]
     Tab(tab::TabArgs),
-    /// Watch threads and queue of a ninetabs or Puma in the terminal
+    /// Watch the threads and queue of ninetabs or Puma in the terminal
     #[command(after_help = top::EXAMPLES)]
     Top(top::TopArgs),
     /// Query or control a running ninetabs or Puma
@@ -96,7 +96,7 @@ pub enum Command {
     Dashboard(addresses::AddressArgs),
     /// Print the address of the list of fixes
     Fixes(addresses::AddressArgs),
-    /// Print the completions of a shell
+    /// Print shell completions
     #[command(after_help = about::COMPLETIONS_EXAMPLE)]
     Completions(about::CompletionsArgs),
     /// Print the manual page, in roff

@@ -1,4 +1,4 @@
-//! `probe URL`: how many streams a server holds, and which limit stops it.
+//! `probe URL`: how many streams a server can hold, and what limits it.
 //!
 //! The arguments become a [`ProbePlan`](crate::lab::probe::plan::ProbePlan); [`crate::lab::probe`] does the rest. Facts are
 //! printed as they become known, through a queue: a terminal that is paused does not make the probe hold its streams

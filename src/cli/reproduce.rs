@@ -41,7 +41,7 @@ Examples:
   ninetabs reproduce                          all acts, about 105 s
   ninetabs reproduce --fast                   all acts, about 25 s
   ninetabs reproduce 1 5 --step               two acts, step by step, for a class
-  ninetabs reproduce --threads 16 --tabs 9    other numbers, other claims
+  ninetabs reproduce --threads 16 --tabs 9    different numbers and claims
   ninetabs reproduce --act 2 --svg lanes.svg  a picture of the threads
   ninetabs reproduce --act 2 --svg lanes.svg --animate
   ninetabs reproduce --report run.html        the whole run on one page
@@ -52,13 +52,13 @@ pub struct ReproduceArgs {
     /// Acts to play, as one list such as 1 or 1,5 [default: all]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = values::act)]
     pub act: Vec<u8>,
-    /// The same, without --act
+    /// Acts to play, as with --act
     #[arg(value_name = "ACT", value_delimiter = ',', value_parser = values::act)]
     pub more_acts: Vec<u8>,
     /// Wait for Enter before each act's run and its verdict
     #[arg(long, conflicts_with = "json")]
     pub step: bool,
-    /// Minimum and maximum of the server's pool threads [default: 8:8]
+    /// The server's minimum and maximum pool threads [default: 8:8]
     #[arg(long, value_name = "MIN:MAX", default_value = "8:8", value_parser = values::pool_size)]
     pub threads: PoolSize,
     /// Number of tabs, from 1 to 100 [default: 9]

@@ -47,7 +47,7 @@ pub enum DbLease {
 pub enum Notice {
     /// By the second write after the close, which fails.
     Write,
-    /// By polling the socket while it sleeps, within milliseconds; not with tiny-http.
+    /// By polling the socket between writes, within milliseconds; not with tiny-http.
     Poll,
 }
 
@@ -84,7 +84,7 @@ pub struct ServeArgs {
     pub bind: SocketAddr,
     /// Control server's address [default: tcp://127.0.0.1:9293]
     ///
-    /// It has the wall, the dashboard and the JSON of the server. Port 0 takes a free port.
+    /// Serves the wall, the dashboard and the server's JSON. Port 0 takes a free port.
     #[arg(long, value_name = "ADDRESS", env = "NINETABS_CONTROL_URL", default_value = values::CONTROL_URL, value_parser = values::address, help_heading = "Addresses")]
     pub control_url: SocketAddr,
     #[command(flatten, next_help_heading = "Addresses")]
@@ -102,7 +102,7 @@ pub struct ServeArgs {
     pub control_token_file: Option<PathBuf>,
     /// Further host that requests may name [default: none]
     ///
-    /// Loopback addresses, localhost and all names below it are always answered. A leading dot admits all
+    /// Loopback addresses, localhost and all names below it are always accepted. A leading dot admits all
     /// names below a domain. Separate several hosts with commas, or repeat the flag.
     #[arg(
         long,
@@ -113,13 +113,13 @@ pub struct ServeArgs {
         help_heading = "Addresses"
     )]
     pub allow_host: Vec<String>,
-    /// File for the process id and the addresses, as Puma's
+    /// File for the process id and addresses, as in Puma
     ///
     /// It is removed when the server stops. No file is written by default.
     #[arg(long, value_name = "PATH", env = "NINETABS_STATE", help_heading = "Addresses")]
     pub state: Option<PathBuf>,
 
-    /// Minimum and maximum of pool threads [default: 8:8]
+    /// Minimum and maximum pool threads [default: 8:8]
     ///
     /// One number sets both.
     #[arg(long, value_name = "MIN:MAX", env = "NINETABS_THREADS", default_value = "8:8", default_value_if("fix", "more-threads", "64:64"), value_parser = values::pool_size, help_heading = "Pool")]
@@ -151,7 +151,7 @@ pub struct ServeArgs {
     /// The stream reaper ends older streams, and their clients reconnect.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_MAX_STREAM_AGE", default_value = "off", default_value_if("fix", "reaper", "5"), value_parser = values::time_or_off, help_heading = "Streams")]
     pub max_stream_age: OrOff,
-    /// Random part by which that age is shortened [default: 10%]
+    /// Random cut in the maximum age [default: 10%]
     ///
     /// It is drawn for each stream, so that tabs that were opened together do not all reconnect together.
     #[arg(long, value_name = "%", env = "NINETABS_MAX_STREAM_AGE_JITTER", default_value = "10%", value_parser = values::percentage, help_heading = "Streams")]
@@ -165,7 +165,7 @@ pub struct ServeArgs {
     /// no thread.
     #[arg(long, value_name = "N|off", env = "NINETABS_STREAM_CAP", default_value = "off", default_value_if("fix", "cap", "6"), value_parser = values::number_or_off, help_heading = "Streams")]
     pub stream_cap: AtMost,
-    /// Server that has the pages' streams [default: this one]
+    /// Server of the pages' streams [default: this one]
     ///
     /// The start-up message has the command that starts it.
     #[arg(long, value_name = "URL", env = "NINETABS_STREAMS_AT", default_value_if("fix", "other-server", "http://127.0.0.1:9294"), value_parser = values::origin, help_heading = "Streams")]
@@ -185,7 +185,7 @@ pub struct ServeArgs {
         help_heading = "Streams"
     )]
     pub notice_close: Notice,
-    /// Thread of a stream's action [pool or rails; default: pool]
+    /// Thread that runs a stream's action [pool or rails; default: pool]
     ///
     /// pool: the pool thread that took the request. rails: a thread of its own, as in ActionController::Live,
     /// so that a stream holds two threads. An HTTP/1.0 client (ab, or nginx before 1.29.7 by default) then
@@ -245,7 +245,7 @@ pub struct ServeArgs {
     /// After that a page fails with 500, and a stream ends empty.
     #[arg(long, value_name = "SECS", env = "NINETABS_DB_CHECKOUT_TIMEOUT", default_value = "5", value_parser = values::some_time, help_heading = "Database")]
     pub db_checkout_timeout: Duration,
-    /// How long an action keeps one [action or query; default: action]
+    /// Lease of a database connection [action or query; default: action]
     #[arg(
         long,
         value_name = "LEASE",
@@ -295,7 +295,7 @@ pub struct ServeArgs {
     /// Linux only.
     #[arg(long, value_name = "SECS|off", env = "NINETABS_TCP_USER_TIMEOUT", default_value = "off", value_parser = values::tcp_user_timeout, help_heading = "Limits")]
     pub tcp_user_timeout: OrOff,
-    /// Maximum time of a blocked write [seconds; default: 10]
+    /// Maximum wait of a blocked write [seconds; default: 10]
     ///
     /// The sum over all waits of one write.
     #[arg(long, value_name = "SECS", env = "NINETABS_WRITE_TIMEOUT", default_value = "10", value_parser = values::some_time, help_heading = "Limits")]
@@ -315,18 +315,18 @@ pub struct ServeArgs {
     /// is disconnected and reconnects. Not with tiny-http.
     #[arg(long, value_name = "BYTES", env = "NINETABS_PUSH_BUFFER", value_parser = values::number_from(1024_u32), help_heading = "Limits")]
     pub push_buffer: Option<u32>,
-    /// Maximum wait for running requests at a stop [seconds; default: 5]
+    /// Maximum wait for running requests on stop [seconds; default: 5]
     #[arg(long, value_name = "SECS", env = "NINETABS_FORCE_SHUTDOWN_AFTER", default_value = "5", value_parser = duration::seconds, help_heading = "Limits")]
     pub force_shutdown_after: Duration,
 
     /// Set the flags of one fix of /fixes [default: none]
     ///
-    /// Flags that are given beside it win.
+    /// Explicit flags override it.
     #[arg(long, value_name = "NAME", env = "NINETABS_FIX", help_heading = "Development")]
     pub fix: Option<FixOption>,
     /// Folder to read the views from at each request
     ///
-    /// An edit shows at the next reload. By default, the views in the program are used.
+    /// An edit shows at the next reload. By default, the built-in views are used.
     #[arg(long, value_name = "DIR", env = "NINETABS_VIEWS", help_heading = "Development")]
     pub views: Option<PathBuf>,
     /// Trace file, to open in Perfetto
@@ -336,7 +336,7 @@ pub struct ServeArgs {
     pub trace: Option<PathBuf>,
     /// Stop when standard input ends
     ///
-    /// A program that starts the server in this way cannot leave it behind.
+    /// The server then stops when the program that started it ends.
     #[arg(long, env = "NINETABS_STOP_WITH_STDIN", value_parser = BoolishValueParser::new(), help_heading = "Development")]
     pub stop_with_stdin: bool,
 }

@@ -149,11 +149,11 @@ const fn post(path: &'static str, deed: Deed, parameters: &'static [Parameter]) 
 }
 
 const NONE: &[Parameter] = &[];
-const TAB: Takes = Takes::Number { what: "the number of a tab", least: 1, most: MAX_TABS as u64 };
+const TAB: Takes = Takes::Number { what: "a tab number", least: 1, most: MAX_TABS as u64 };
 const ZOMBIES: Takes = Takes::Number { what: "a number of zombies", least: 1, most: MAX_ZOMBIES as u64 };
 const FRAMES: Takes =
     Takes::Number { what: "the number of frames that wait", least: 0, most: MAX_TABS as u64 };
-const MOMENT: Takes = Takes::Number { what: "the number of a moment", least: 0, most: u64::MAX };
+const MOMENT: Takes = Takes::Number { what: "a moment's number", least: 0, most: u64::MAX };
 const MIN: Takes = Takes::Number { what: "a minimum number of threads", least: 0, most: MAX_THREADS };
 const MAX: Takes = Takes::Number { what: "a maximum number of threads", least: 1, most: MAX_THREADS };
 const THREADS: Takes =

@@ -87,7 +87,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if let Err(error) = self.kill() {
-            log::warn!("process {} could not be killed: {error}", self.child.id());
+            log::warn!("cannot kill process {}: {error}", self.child.id());
         }
     }
 }

@@ -323,7 +323,7 @@ class Drawing {
     const shared = [];
     for (const mark of this.shown.marks()) {
       const last = shared.at(-1);
-      // Several tabs that are opened at once share their words.
+      // Marks of tabs opened at about the same time share one label.
       const [, what, number] = /^(.*?)(?: (\d+))?$/.exec(mark.text);
       if (last && mark.at - last.at < SHARED_US) {
         last.words.set(what, [...last.words.get(what) ?? [], number]);

@@ -26,7 +26,7 @@ function set(data, name, value) {
   }
 }
 
-// Calls this when the page gets other colors. Those who asked first are called first.
+// Calls this when the page gets other colors. They are called in the order in which they were given.
 function onRecolored(call) {
   for (const query of ['(prefers-color-scheme: dark)', '(forced-colors: active)', 'print']) {
     matchMedia(query).addEventListener('change', call);

@@ -18,7 +18,7 @@ use crate::lab::probe::thresholds::Thresholds;
 
 pub(in super::super) const EXAMPLES: &str = "\
 It opens the stream at URL in one tab after another, as browser tabs would, and
-asks for the pages beside them until a tab or a page gets no answer. Then it
+requests the pages meanwhile, until a tab or a page gets no answer. Then it
 finds out why, closes everything, and names the limit. A run takes about a
 minute. Meanwhile the server's pages may hang for everyone, so probe a server of
 your own that is not in use.
@@ -28,12 +28,13 @@ to EventSource, a page that does the usual work, and a cheap page:
   bundle exec puma -p 3000 --control-url tcp://127.0.0.1:9293 --control-token none
   ninetabs probe http://127.0.0.1:3000/stream --page / --page /up \\
       --control-url tcp://127.0.0.1:9293
-The signs: ● flows, ○ waits or was refused, ◌ open without an event, × cut by
-the server. \"/page 3/3\" is a page that was answered three times of three, and
-\"0/3\" one that stops. \"a slot\" is the time until the place of a closed tab serves
-another one. \"5 idle\" and \"5 kept\" are connections without a request, and with an
-answered one: a page that stops beside them shows a limit of connections. The
-last lines have the limit, its remedy, and a command to try.
+
+Symbols: ● streams, ○ waits or was refused, ◌ open without an event, × cut by
+the server. \"/page 3/3\" is a page answered three times out of three, \"0/3\" one
+never answered. \"a slot\" is the time until the slot of a closed tab serves
+another. \"5 idle\" and \"5 kept\" are connections without a request, and kept alive
+after one: a page that they stop shows a connection limit. The last lines have
+the limit, its remedy, and a command to try.
 
 Exit status: 0 if measured and every threshold holds, 1 if one does not, 2 for
 wrong usage, 3 if the server could not be measured, 130 if interrupted.
@@ -45,7 +46,7 @@ Examples:
   ninetabs probe http://127.0.0.1:8000/chat -d @question.json         a POST that streams
   ninetabs probe http://127.0.0.1:3000/stream --fail-below 9 --fail-on leak --json";
 
-/// Find out how many streams a server holds, and which limit stops it
+/// Find out how many streams a server can hold, and what limits it
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
     /// Address of the stream, as http://HOST:PORT/PATH or https://HOST/PATH
@@ -54,7 +55,7 @@ pub struct ProbeArgs {
     #[arg(value_name = "URL")]
     pub url: String,
 
-    /// Page of the same host, asked beside the streams; repeatable [default: /]
+    /// Page of the same host to request meanwhile; repeatable [default: /]
     ///
     /// A path or a whole URL. Give two: one that does the usual work, and a cheap one such as a health check or a
     /// static file. Comparing them shows in which layer the limit is.
@@ -83,7 +84,7 @@ pub struct ProbeArgs {
 
     /// Header of every request, as in curl; repeatable
     ///
-    /// It replaces the header of that name that a browser sends. A header without a value is not sent.
+    /// It replaces the default header of that name. A header without a value is not sent.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", help_heading = "Requests")]
     pub headers: Vec<String>,
 
@@ -101,16 +102,16 @@ pub struct ProbeArgs {
     #[arg(short = 'd', long, value_name = "DATA|@FILE", help_heading = "Requests")]
     pub data: Option<String>,
 
-    /// Cookie of every request, which finds a session lock
+    /// Cookie of every request, to find a session lock
     ///
-    /// Give the session cookie of a logged-in user, also if the stream needs a login. If the second tab of that user
-    /// waits, a stream is tried with --other-cookie.
+    /// Give a logged-in user's session cookie, for this test or for a stream that needs a login. If that user's second
+    /// tab waits, a stream is tried with --other-cookie.
     #[arg(long, value_name = "N=V", help_heading = "Requests")]
     pub cookie: Option<String>,
 
     /// Cookie of another user, in place of --cookie [default: no cookie]
     ///
-    /// It also replaces a cookie that -H gives.
+    /// It also replaces a cookie set by -H.
     #[arg(long, value_name = "N=V", help_heading = "Requests")]
     pub other_cookie: Option<String>,
 
@@ -122,9 +123,9 @@ pub struct ProbeArgs {
     #[arg(short = 'k', long, help_heading = "Requests")]
     pub insecure: bool,
 
-    /// Control server of a Puma or ninetabs, asked for /stats [default: none]
+    /// Control server of a Puma or ninetabs, for its /stats [default: none]
     ///
-    /// It is asked before the run, at the limit and afterwards. The host rule holds for it as well.
+    /// Queried before the run, at the limit and afterwards. --i-own-this-host applies as well.
     #[arg(long, value_name = "URL", help_heading = "Evidence")]
     pub control_url: Option<ControlUrl>,
 
@@ -133,7 +134,7 @@ pub struct ProbeArgs {
 
     /// Add an experiment with this many clients that stop reading [default: none]
     ///
-    /// At most --tabs less 2. It shows whether the server notices them, and takes another minute or two.
+    /// At most --tabs minus 2. It shows whether the server notices them, and takes another minute or two.
     #[arg(long, value_name = "N", value_parser = values::number(1..=*TABS.end()), help_heading = "Experiments")]
     pub zombies: Option<usize>,
 
@@ -143,14 +144,14 @@ pub struct ProbeArgs {
     #[arg(long, help_heading = "Experiments")]
     pub http2: bool,
 
-    /// Ask once by HTTP/1.0, as the last step
+    /// Send one HTTP/1.0 request, as the last step
     ///
     /// It may cost a worker: some servers leave the action running for good after such a request. The streams are
-    /// counted once more afterwards, which shows it.
+    /// counted once more afterwards, to detect that.
     #[arg(long, help_heading = "Experiments")]
     pub http10: bool,
 
-    /// Exit 1 unless this many streams flow with every page answered
+    /// Exit 1 unless every page is answered with this many streams
     ///
     /// A server with five threads passes 4, not 5: its pages need the fifth.
     #[arg(long, value_name = "N", value_parser = values::number(1..=*TABS.end()), help_heading = "Thresholds")]

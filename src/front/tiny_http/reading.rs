@@ -88,8 +88,8 @@ fn says(request: &tiny_http::Request, name: &'static str, word: &str) -> bool {
 
 /// Answers a request whose body is not read to its end.
 ///
-/// If tiny_http waits for that end before it reads on, the connection is leaked. Otherwise it must not be, because the
-/// answer to the client's next request would wait on a pool thread forever for the end of this one.
+/// If tiny_http waits for that end before reading on, the connection is leaked. Otherwise it is not, since the
+/// response to the client's next request would wait on a pool thread forever for this one to end.
 pub fn refuse(request: tiny_http::Request, refusal: Refusal) {
     let line = Response::status(refusal.status()).into_bytes().unwrap_or_default();
     if !holds_its_connection(&request) {

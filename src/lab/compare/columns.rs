@@ -152,7 +152,7 @@ pub const COLUMNS: &[Column] = &[
     },
     Column {
         head: "free s",
-        heading: "pool free after zombies, s",
+        heading: "time until zombies free the pool, s",
         means: "until the pool is free although clients that never read stay connected",
         group: Group::Stress,
         cell: |row, _| in_time(row.pool_free_s),

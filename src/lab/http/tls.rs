@@ -62,7 +62,7 @@ impl Tls {
         }
     }
 
-    /// Agrees on TLS with the server named `host`. Blocks until the wire's deadline.
+    /// Performs the TLS handshake with the server `host`. Blocks until the wire's deadline at most.
     pub(super) fn handshake(
         &self,
         mut wire: PlainWire,

@@ -1,4 +1,4 @@
-//! How many streams a server holds, and which limit stops it.
+//! How many streams a server can hold, and what limits it.
 //!
 //! Models what a person does who opens tabs until one stays empty: [`run`] opens one stream after
 //! another, asks for the pages beside each, and tries a few short experiments at the limit. It fills a

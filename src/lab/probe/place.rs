@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heading_is_no_row() {
+    fn the_heading_is_not_a_row() {
         let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
         assert_eq!(row(heading), None);
         assert_eq!(row(""), None);

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn ninetabs_names_itself_and_another_json_is_no_answer() {
+    fn ninetabs_names_itself_and_other_json_is_not_an_answer() {
         let stats = json!({"backlog": 0, "max_threads": 8, "busy_threads": 2,
             "versions": {"puma": "8.0.2", "ninetabs": "0.1.0"}});
         let found = figures(&stats).unwrap();

@@ -1,8 +1,8 @@
 //! SQLite, compiled in: one file in WAL mode, one writer at a time, any number of readers.
 //!
 //! Ids only grow (AUTOINCREMENT), and become visible in order, since a second writer waits until the first
-//! has committed. `file` prepares and checks the file, `session` has the SQL, `rows` makes models of whatever
-//! is stored, `word` identifies the table, and `follower` finds the commits of other programs.
+//! has committed. `file` prepares and checks the file, `session` has the SQL, `rows` turns stored rows into
+//! models, `word` identifies the table, and `follower` finds the commits of other programs.
 
 mod file;
 mod follower;

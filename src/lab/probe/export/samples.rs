@@ -260,7 +260,7 @@ pub fn gunicorn() -> Sample {
     let cuts = found(
         NoteKind::Cut,
         "5 of 5 at 8.2-9.8 s, abrupt.",
-        "gunicorn's --timeout counts a stream as a worker that hangs; threads or -k gevent do not.",
+        "gunicorn's --timeout kills a worker that streams, unless it uses threads or -k gevent.",
         Some(5),
     );
     let or = vec![LimitKind::Connections];
@@ -300,7 +300,7 @@ pub fn nginx() -> Sample {
         abandoned_streams: 6,
         ..Measured::default()
     };
-    let text = "/page stops with the fifth stream, /static never does.";
+    let text = "/page stops at the fifth stream; /static never does.";
     let limit = found(LimitKind::Workers, text, "", None);
     let buffered = found(
         NoteKind::Buffered,

@@ -59,7 +59,7 @@ impl<T: AsRef<ProbedTab>> TabGroup<T> {
             TabOutcome::Late => format!("{event}, late"),
             TabOutcome::Cut => format!("{event}, then cut"),
             TabOutcome::NoEvent if first.number == 1 => {
-                format!("no event (the first: {})", words::whole(first.watched))
+                format!("no event (first tab: {})", words::whole(first.watched))
             }
             TabOutcome::Waits => match place {
                 Some(place) => format!("{}, {place}", ended(first)),

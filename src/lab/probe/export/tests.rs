@@ -78,8 +78,8 @@ limit   WORKERS (workers), or connections
         The fourth tab and the page wait in the kernel until a stream ends.
 remedy  More workers, or threads: gunicorn -k gthread --threads N.
         See it: ninetabs reproduce --act 1
-note    cut: 5 of 5 at 8.2-9.8 s, abrupt. gunicorn's --timeout counts a
-        stream as a worker that hangs; threads or -k gevent do not.
+note    cut: 5 of 5 at 8.2-9.8 s, abrupt. gunicorn's --timeout kills a worker
+        that streams, unless it uses threads or -k gevent.
 next    ninetabs tab http://127.0.0.1:8000/stream
 ";
     assert_eq!(in_a_pipe(&samples::gunicorn()), expected);
@@ -89,7 +89,7 @@ next    ninetabs tab http://127.0.0.1:8000/stream
 fn five_threads_behind_a_proxy_that_buffers() {
     let expected = "\
 baseline   /page 200 in 1 ms    /static 200 in 0.2 ms    nginx
-tabs 1-4   ◌◌◌◌   no event (the first: 12 s)             /page 3/3   /static 3/3
+tabs 1-4   ◌◌◌◌   no event (first tab: 12 s)             /page 3/3   /static 3/3
 tab 5      ◌      no event                               /page 0/3   /static 3/3
 tab 6      ◌      read; no event                                     /static 3/3
 all left   /page after 1.0 s
@@ -98,7 +98,7 @@ sent       43 requests, 3 pages and 6 streams abandoned; watched for 16.0 s
 No stream delivers an event; still, 5 of them stop the pages.
 
 limit   WORKERS (workers), behind the proxy
-        /page stops with the fifth stream, /static never does.
+        /page stops at the fifth stream; /static never does.
 note    BUFFERED (buffered): the application runs the streams, and nothing
         reaches the client.
 remedy  Send X-Accel-Buffering: no, or set proxy_buffering off. Then probe

@@ -180,7 +180,7 @@ the code. Terms are in the [glossary](glossary.md), the fixes in [fixes](fixes.m
 
 ## Limits
 
-The first one whose rule holds is reported. If a second reading fits the evidence as well, the output adds it with *or*.
+The first one whose rule matches is reported. If a second reading fits the evidence as well, the output adds it with *or*.
 
 | kind | meaning | shown by |
 |---|---|---|

@@ -305,7 +305,7 @@ impl<'a> Connections<'a> {
         let ours: Vec<_> = ids.iter().map(address).collect();
         let mut places = place::of(self.plan.address, &ours);
         if places.contains(&Some(WaitPlace::Refused)) {
-            // The kernel's table is no snapshot: while it is read, rows can move past the reader.
+            // The kernel's table is not a snapshot: while it is read, rows can move past the reader.
             places = place::of(self.plan.address, &ours);
         }
         for (id, place) in ids.iter().zip(&mut places) {

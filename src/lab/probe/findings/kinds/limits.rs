@@ -30,8 +30,8 @@ impl LimitKind {
             ),
             LimitKind::BlockedLoop => KindRow::new(
                 "blocked-loop",
-                "The first stream delivers no event, and the server accepts no further connection: the \
-                 stream's loop runs inside the event loop.",
+                "The first stream delivers no event, and the server accepts no further connection: \
+                 the stream's loop blocks the event loop.",
             ),
             LimitKind::OneAtATime => KindRow::new(
                 "one-at-a-time",
@@ -40,30 +40,30 @@ impl LimitKind {
             .acts(&[1]),
             LimitKind::DatabasePool => KindRow::new(
                 "database-pool",
-                "Streams hold all database connections: further tabs and pages that query fail after the \
+                "Streams hold all database connections: further tabs and database pages fail after the \
                  pool's timeout.",
             )
             .acts(&[6]),
             LimitKind::QueueTimeout => KindRow::new(
                 "queue-timeout",
-                "Tabs and pages wait in a queue, which turns them away after a fixed time.",
+                "Tabs and pages wait in a queue, which refuses them after a fixed time.",
             )
             .fix("cap")
             .command("ninetabs serve --fix cap"),
             LimitKind::RefusedPerClient => KindRow::new(
                 "refused-per-client",
-                "A limit per client address: further tabs are refused, and another address is served.",
+                "A limit per client address: further tabs are refused, and those of another address are served.",
             )
             .fix("shared-worker"),
             LimitKind::Connections => KindRow::new(
                 "connections",
-                "The server counts connections: idle ones and kept ones stop the pages as streams do.",
+                "Connections are limited: idle and keep-alive ones stop the pages as streams do.",
             )
             .fix("shared-worker")
             .command("ninetabs serve --max-connections 8"),
             LimitKind::Descriptors => KindRow::new(
                 "descriptors",
-                "The server's process has as many open descriptors as its limit permits.",
+                "The server's process has reached its descriptor limit.",
             )
             .command("ninetabs serve --max-connections 8"),
             LimitKind::Refused => {
@@ -85,7 +85,7 @@ impl LimitKind {
             .command("ninetabs serve --fix io-threads"),
             LimitKind::SharedSlots => KindRow::new(
                 "shared-slots",
-                "All tabs flow, but they take turns: the gap between events grows with the number of tabs.",
+                "All tabs stream, but they take turns: the gap between events grows with the number of tabs.",
             )
             .fix("push"),
             LimitKind::Http2Streams => KindRow::new(

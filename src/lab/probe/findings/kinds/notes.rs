@@ -38,16 +38,14 @@ impl NoteKind {
             .acts(&[7]),
             NoteKind::Quiet => KindRow::new(
                 "quiet",
-                "The stream's first event comes alone after more than 12 s: there is nothing to send.",
+                "The first event comes after more than 12 s, and singly: there is nothing to send.",
             ),
-            NoteKind::Compressed => KindRow::new(
-                "compressed",
-                "The stream delivers no event where the client accepts compression.",
-            ),
-            NoteKind::Lumps => KindRow::new(
-                "lumps",
-                "The body arrives in pieces of the size of a buffer, not event by event.",
-            ),
+            NoteKind::Compressed => {
+                KindRow::new("compressed", "The stream delivers no event if the client accepts compression.")
+            }
+            NoteKind::Lumps => {
+                KindRow::new("lumps", "The body arrives in buffer-sized pieces, not event by event.")
+            }
             NoteKind::LateFirstEvent => KindRow::new(
                 "late-first-event",
                 "The first event of each tab comes after the same delay, also on an idle server.",
@@ -83,12 +81,11 @@ impl NoteKind {
             )
             .fix("other-server"),
             NoteKind::QueueFull => {
-                KindRow::new("queue-full", "After some waiting requests, the queue refuses the next one.")
-                    .acts(&[4])
+                KindRow::new("queue-full", "The queue is full: it refuses the next request.").acts(&[4])
             }
             NoteKind::AcceptQueue => KindRow::new(
                 "accept-queue",
-                "The kernel's queue of connections is full: a further connection does not complete.",
+                "The kernel's accept queue is full: a further connection does not complete.",
             )
             .acts(&[4]),
             NoteKind::Cached => {
@@ -108,7 +105,7 @@ impl NoteKind {
             )
             .acts(&[3]),
             NoteKind::OwnLimit => {
-                KindRow::new("own-limit", "The machine that probes ran out of descriptors or ports.")
+                KindRow::new("own-limit", "The probing machine ran out of descriptors or ports.")
             }
             NoteKind::NotAStream => KindRow::new(
                 "not-a-stream",

@@ -59,11 +59,11 @@ fn workers_text(facts: &Facts<'_>) -> String {
     let is_one = facts.stopped_paths().len() == 1;
     let never = match &answering[..] {
         [] => String::new(),
-        [one] => format!(", {one} never does"),
-        several => format!(", {} never do", list(several)),
+        [one] => format!("; {one} never does"),
+        several => format!("; {} never do", list(several)),
     };
     let stops = format!(
-        "{stopped} {} with the {} stream{never}.",
+        "{stopped} {} at the {} stream{never}.",
         if is_one { "stops" } else { "stop" },
         ordinal(facts.held())
     );

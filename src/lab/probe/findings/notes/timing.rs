@@ -49,8 +49,8 @@ pub(super) fn late_first_event(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind
     })
 }
 
-/// Among the tabs that needed no wait, or the pages right after them, some took at least 200 ms and five times as
-/// long as the first, and later ones did not.
+/// Some tabs that streamed, or pages requested beside them, took at least 200 ms and five times as long as the first,
+/// and later ones did not.
 pub(super) fn grows(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
     let tabs: Vec<&ProbedTab> = asked.facts.flowing_tabs().collect();
     let events: Vec<(usize, Duration)> =

@@ -60,7 +60,7 @@ pub(in super::super) fn one_at_a_time(recognized: &Recognized, place: Option<Wai
         Some(Uwsgi) => "Start with --processes N --threads N.",
         Some(Uvicorn) => "Start with --workers N, and do not block the event loop.",
         Some(WebRick) => "Use a threaded server such as Puma in place of WEBrick with a lock.",
-        Some(Thin) => "Start with thin --threaded, or use Puma.",
+        Some(Thin) => "Start thin with --threaded, or use Puma.",
         Some(Unicorn) => {
             "Raise worker_processes, or use a threaded server: one Unicorn worker serves one request."
         }

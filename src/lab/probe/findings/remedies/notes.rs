@@ -66,7 +66,7 @@ pub(in super::super) fn cut(recognized: &Recognized, how: &str, age: Option<Dura
     let resume = "Make clients resume by id (Last-Event-ID).";
     match recognized.product {
         Some(Gunicorn) => {
-            "gunicorn's --timeout counts a stream as a worker that hangs; threads or -k gevent do not."
+            "gunicorn's --timeout kills a worker that streams, unless it uses threads or -k gevent."
                 .to_owned()
         }
         Some(Nginx) => format!(

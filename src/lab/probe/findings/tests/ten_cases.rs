@@ -115,7 +115,7 @@ fn gsync3_t8_is_out_of_workers_or_connections_and_cuts() {
     assert_eq!(notes, [NoteKind::Cut]);
     let note = findings.note(NoteKind::Cut).unwrap();
     assert_eq!(note.text, "5 of 5 at 8.2-9.8 s, abrupt.");
-    assert!(note.remedy.starts_with("gunicorn's --timeout counts a stream"), "{}", note.remedy);
+    assert!(note.remedy.starts_with("gunicorn's --timeout kills a worker"), "{}", note.remedy);
     assert_eq!(
         verdict(&measured, &findings),
         "3 streams at a time; pages answer beside 2. Each is cut after 8 to 10 s."
@@ -209,7 +209,7 @@ fn nginx_default_buffers_and_hides_the_workers() {
     let buffered = findings.note(NoteKind::Buffered).unwrap();
     assert_eq!(buffered.text, "the application runs the streams, and nothing reaches the client.");
     assert!(buffered.remedy.starts_with("Send X-Accel-Buffering: no"), "{}", buffered.remedy);
-    assert_eq!(findings.limit.unwrap().text, "/page stops with the fifth stream, /static never does.");
+    assert_eq!(findings.limit.unwrap().text, "/page stops at the fifth stream; /static never does.");
 }
 
 #[test]
