@@ -135,7 +135,8 @@ fn curl(stage: &mut Stage<'_>, claims: &mut Claims, limit: Duration) -> Result<(
     let port = story(stage).map(|story| story.port);
     let from_us = stage.clock_us();
     let killed = visitor.leave();
-    let until_us = stage.clock_us();
+    // The estimate of the server's clock may go back when news arrives.
+    let until_us = stage.clock_us().max(from_us);
     stage.client_closed(port);
     if let Err(error) = killed {
         stage.say(&format!("({error})"));
