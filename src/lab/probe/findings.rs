@@ -107,6 +107,9 @@ pub struct Findings {
     pub or: Vec<LimitKind>,
     /// Whether one path stopped and another never did: the limit is behind the front that serves the second.
     pub behind: bool,
+    /// Whether that front can be a proxy. A database pool stops one path of two as well, and so can a server with
+    /// several pools.
+    pub is_proxied: bool,
     /// In the order of [`NoteKind`].
     pub notes: Vec<Finding<NoteKind>>,
     /// Lines of advice that are not findings, such as a cookie that the server sets.
@@ -139,8 +142,15 @@ pub fn infer(measured: &Measured) -> Findings {
     let (limit, or) = limit.map_or((None, Vec::new()), |found| (Some(found.limit), found.or));
     let notes = notes::of(measured, facts.as_ref(), limit.as_ref().map(|limit| limit.kind), &recognized);
     let behind = limit.is_some() && facts.as_ref().is_some_and(Facts::is_behind);
+    let is_proxied = behind && can_be_behind_a_proxy(limit.as_ref(), &recognized);
     let advice = advice(measured, facts.as_ref());
-    Findings { limit, or, behind, notes, advice }
+    Findings { limit, or, behind, is_proxied, notes, advice }
+}
+
+/// Whether the program that answers can be a proxy, and the limit a setting of the server behind it.
+fn can_be_behind_a_proxy(limit: Option<&Finding<LimitKind>>, recognized: &Recognized) -> bool {
+    let is_database = limit.is_some_and(|limit| limit.kind == LimitKind::DatabasePool);
+    !is_database && (recognized.product.is_none() || recognized.is_front())
 }
 
 /// Lines that are not findings.

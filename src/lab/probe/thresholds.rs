@@ -176,6 +176,7 @@ mod tests {
             limit: limit.map(finding),
             or: Vec::new(),
             behind: false,
+            is_proxied: false,
             notes: notes.iter().copied().map(finding).collect(),
             advice: Vec::new(),
         }

@@ -49,7 +49,7 @@ pub fn heading(limit: &Finding<LimitKind>, findings: &Findings) -> String {
     for other in &findings.or {
         heading += &format!(", or {}", other.name());
     }
-    if findings.behind {
+    if findings.is_proxied {
         heading += ", behind the proxy";
     }
     heading

@@ -201,13 +201,20 @@ pub fn rails() -> Sample {
     let mut returned = found(NoteKind::SlotReturn, "5.4 s", "Write heartbeats.", Some(2));
     returned.evidence = evidence(json!({"class": "slow", "ends_between": 1}));
     let notes = vec![
-        found(NoteKind::LateFirstEvent, "204-219 ms in each tab; Puma corks the socket", "", None),
+        found(NoteKind::LateFirstEvent, "204-219 ms in each tab; Puma delays it (TCP_CORK)", "", None),
         returned,
-        found(NoteKind::StatsDisagree, "capacity 3 while the next tab waits", "", Some(6)),
+        found(NoteKind::StatsDisagree, "Puma reports 3 idle threads while the next tab waits", "", Some(6)),
     ];
     Sample {
         measured,
-        findings: Findings { limit: Some(limit), or: Vec::new(), behind: false, notes, advice: Vec::new() },
+        findings: Findings {
+            limit: Some(limit),
+            or: Vec::new(),
+            behind: false,
+            is_proxied: false,
+            notes,
+            advice: Vec::new(),
+        },
         sentence: "5 streams at the same time; pages that query answer beside 4 of them.",
         command: "ninetabs probe http://127.0.0.1:3000/stream --page /page --page /up",
         next: vec![
@@ -266,7 +273,14 @@ pub fn gunicorn() -> Sample {
     let or = vec![LimitKind::Connections];
     Sample {
         measured,
-        findings: Findings { limit: Some(limit), or, behind: false, notes: vec![cuts], advice: Vec::new() },
+        findings: Findings {
+            limit: Some(limit),
+            or,
+            behind: false,
+            is_proxied: false,
+            notes: vec![cuts],
+            advice: Vec::new(),
+        },
         sentence: "3 streams at a time; pages answer beside 2. Each is cut after 8 to 10 s.",
         command: "ninetabs probe http://127.0.0.1:8000/stream --page /page",
         next: vec!["ninetabs tab http://127.0.0.1:8000/stream".to_owned()],
@@ -314,6 +328,7 @@ pub fn nginx() -> Sample {
             limit: Some(limit),
             or: Vec::new(),
             behind: true,
+            is_proxied: true,
             notes: vec![buffered],
             advice: Vec::new(),
         },
@@ -336,6 +351,7 @@ pub fn unreachable() -> Sample {
             limit: None,
             or: Vec::new(),
             behind: false,
+            is_proxied: false,
             notes: vec![found(NoteKind::Unreachable, "127.0.0.1:1 refused the connection", "", None)],
             advice: vec!["Start the server.".to_owned()],
         },

@@ -51,8 +51,8 @@ limit   DATABASE POOL (database-pool)
 remedy  Return the connection between queries (Rails 7.2 does), or set pool
         in database.yml to at least the number of threads.
         See it: ninetabs reproduce --act 6
-note    late-first-event: 204-219 ms in each tab; Puma corks the socket
-note    stats-disagree: capacity 3 while the next tab waits
+note    late-first-event: 204-219 ms in each tab; Puma delays it (TCP_CORK)
+note    stats-disagree: Puma reports 3 idle threads while the next tab waits
 next    ninetabs tab http://127.0.0.1:3000/stream
         ninetabs top --control-url tcp://127.0.0.1:9293
 ";

@@ -159,7 +159,7 @@ impl<'a> Facts<'a> {
         }
         match end_of(tab) {
             None => NextTab::Waits,
-            Some(_) if self.ends_with_a_cut(tab) => NextTab::Waits,
+            Some(_) if self.ends_with_a_cut(tab) || waited_for_a_thread(tab) => NextTab::Waits,
             Some(end) if end < REFUSED_WITHIN => NextTab::Refused,
             Some(_) => NextTab::EndsLate,
         }
@@ -397,4 +397,15 @@ fn stops(held: &[HeldConnections]) -> Option<bool> {
 pub(super) fn figures(measured: &Measured, moment: StatsMoment) -> Option<&StatFigures> {
     let mut at = measured.statistics.iter().filter(|statistics| statistics.moment == moment);
     at.find_map(|statistics| statistics.figures.as_ref())
+}
+
+/// Whether the application answered a tab whose request it had not read when that was looked up. If the answer is empty
+/// or a 500, the tab got a thread, and no database connection.
+fn waited_for_a_thread(tab: &ProbedTab) -> bool {
+    let by_the_application = match tab.outcome {
+        TabOutcome::Empty => true,
+        TabOutcome::Status => tab.status == Some(500),
+        _ => false,
+    };
+    by_the_application && tab.place.is_some_and(WaitPlace::is_unread)
 }

@@ -107,6 +107,8 @@ pub(super) struct Recognized {
     pub product: Option<Product>,
     /// What the application is written in.
     pub runtime: Option<Runtime>,
+    /// The maximum of threads that the statistics report.
+    pub max_threads: Option<u64>,
     /// Whether the statistics say that it is Puma, or a model of it.
     statistics_say_puma: bool,
 }
@@ -119,8 +121,8 @@ impl Recognized {
 
     /// Looks at the statistics, the header, the cookies and the processes.
     pub(super) fn of(measured: &Measured) -> Recognized {
-        let program = measured.statistics.iter().find_map(|asked| asked.figures.as_ref());
-        let program = program.map(|figures| figures.program.to_lowercase());
+        let figures = measured.statistics.iter().find_map(|asked| asked.figures.as_ref());
+        let program = figures.map(|figures| figures.program.to_lowercase());
         let by_statistics = program.as_deref().and_then(|name| find(HEADER_WORDS, name));
         let header = measured.target.server.as_deref().map(str::to_lowercase);
         let by_header = header.as_deref().and_then(|header| find(HEADER_WORDS, header));
@@ -132,6 +134,7 @@ impl Recognized {
         Recognized {
             product: by_statistics.or(by_header).or(by_process),
             runtime: runtime.or_else(|| by_header.or(by_process).and_then(runtime_of)),
+            max_threads: figures.and_then(|figures| figures.max_threads),
             statistics_say_puma: matches!(by_statistics, Some(Puma | Ninetabs)),
         }
     }

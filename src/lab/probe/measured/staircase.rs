@@ -106,6 +106,11 @@ pub enum WaitPlace {
 }
 
 impl WaitPlace {
+    /// Whether the server has not read the request.
+    pub(in super::super) fn is_unread(self) -> bool {
+        matches!(self, WaitPlace::Kernel | WaitPlace::AcceptQueueFull | WaitPlace::Unread)
+    }
+
     /// The name in JSON and on the terminal.
     pub fn name(self) -> &'static str {
         match self {

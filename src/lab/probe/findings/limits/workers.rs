@@ -1,5 +1,7 @@
 //! Limits of what serves requests: threads or processes, and a pool of streams' own.
 
+use std::iter;
+
 use super::super::super::measured::WaitPlace;
 use super::super::LimitKind;
 use super::super::evidence::{Evidence, list, ordinal, time};
@@ -76,7 +78,9 @@ fn workers_text(facts: &Facts<'_>) -> String {
             let next = ordinal(facts.n() + 1);
             let waits = where_it_waits(facts.place());
             if answering.is_empty() {
-                format!("The {next} tab and {stopped} wait{waits} until a stream ends.")
+                let tab = format!("{next} tab");
+                let waiting: Vec<&str> = iter::once(&*tab).chain(facts.stopped_paths()).collect();
+                format!("The {} wait{waits} until a stream ends.", list(&waiting))
             } else {
                 format!("The {next} tab waits{waits} until a stream ends. {stops}")
             }

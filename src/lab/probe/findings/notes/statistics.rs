@@ -1,7 +1,7 @@
 //! What the control server says at the limit.
 
 use super::super::super::measured::StatsMoment;
-use super::super::evidence::Evidence;
+use super::super::evidence::{Evidence, count};
 use super::super::facts::figures;
 use super::super::remedies;
 use super::super::{Finding, NoteKind};
@@ -17,7 +17,11 @@ pub(super) fn disagree(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind>> {
             .with("max_threads", figures.max_threads)
             .with("backlog", figures.backlog)
             .with("program", &*figures.program);
-        let text = format!("capacity {capacity} while the next tab waits.");
+        let program = if figures.program.is_empty() { "the control server" } else { &*figures.program };
+        let text = format!(
+            "{program} reports {} while the next tab waits.",
+            count(capacity as usize, "idle thread")
+        );
         NoteKind::StatsDisagree.found(evidence, text, remedies::stats_disagree(&figures.program))
     })
 }

@@ -42,8 +42,11 @@ pub(super) fn late_first_event(asked: &NoteFacts<'_>) -> Option<Finding<NoteKind
             .milliseconds("median_ms", Some(middle))
             .milliseconds("low_ms", Some(low))
             .milliseconds("high_ms", Some(high));
-        let cause =
-            if asked.recognized.is_puma_by_statistics() { "; Puma corks the socket for 200 ms" } else { "" };
+        let cause = if asked.recognized.is_puma_by_statistics() {
+            "; Puma delays it by 200 ms (TCP_CORK)"
+        } else {
+            ""
+        };
         let text = format!("{} in each tab{cause}.", times(low, high));
         NoteKind::LateFirstEvent.found(evidence, text, remedies::late_first_event(asked.recognized))
     })

@@ -95,7 +95,7 @@ pub(in super::super) fn database_pool(recognized: &Recognized) -> String {
 }
 
 const RUBY_POOL: &str = "Return the connection between queries (Rails 7.2 does), or set pool in database.yml to at \
-                         least the number of threads.";
+                         least the number of threads. The threads are the next limit.";
 
 pub(in super::super) fn queue_timeout(recognized: &Recognized, status: Option<u16>, t: Duration) -> String {
     let t = time(t);
@@ -202,9 +202,14 @@ pub(in super::super) fn workers(recognized: &Recognized, is_behind: bool) -> Str
              keeps threads for pages."
         );
     }
+    if recognized.product == Some(Puma) {
+        let now = recognized.max_threads.map(|threads| format!(" than {threads}")).unwrap_or_default();
+        return format!(
+            "More threads{now} (-t, or threads in puma.rb), or more workers (-w). A maximum age or a cap keeps threads \
+             for pages; streams outside the pool hold none."
+        );
+    }
     match (recognized.product, recognized.runtime) {
-        (Some(Puma), _) => "More threads (-t 8:8, threads in puma.rb) or workers (-w). A maximum age or a cap keeps threads \
-                            for pages; streams outside the pool hold none.",
         (Some(Ninetabs), _) => "More threads (--threads), --max-stream-age, or --stream-cap; /fixes/push holds no thread.",
         (Some(Gunicorn), _) => "More workers, or threads: gunicorn -k gthread --threads N.",
         (Some(Waitress), _) => "More threads: waitress-serve --threads=N.",

@@ -51,7 +51,7 @@ fn puma5_is_out_of_workers() {
     assert_eq!(slot.evidence["class"], "at-a-write");
     assert_eq!((slot.fix, slot.act), (Some("reaper"), Some(2)));
     let late = findings.note(NoteKind::LateFirstEvent).unwrap();
-    assert_eq!(late.text, "204-219 ms in each tab; Puma corks the socket for 200 ms.");
+    assert_eq!(late.text, "204-219 ms in each tab; Puma delays it by 200 ms (TCP_CORK).");
     assert_eq!(verdict(&measured, &findings), "5 streams at the same time; pages answer beside 4 of them.");
     let limit = findings.limit.unwrap();
     assert_eq!(limit.text, "The sixth tab and /page wait in the kernel until a stream ends.");
@@ -138,6 +138,24 @@ fn flask_dev_1_serves_one_at_a_time() {
     assert!(findings.limit.unwrap().remedy.contains("threaded=True"));
 }
 
+/// With as many connections as threads, the threads are the limit. A tab that gets a thread once a stream is closed may
+/// still find no connection.
+#[test]
+fn a_tab_that_was_not_read_waited_for_a_thread_whatever_it_got_later() {
+    let mut measured = neither_stops(8, staircase(8, &[("/page", Some(8)), ("/up", Some(8))]));
+    measured.waiting =
+        vec![ProbedTab { place: Some(WaitPlace::Kernel), ..ends(9, TabOutcome::Empty, Some(200), 22.06) }];
+    let late = ask(PageOutcome::Status(500), secs(21.9));
+    measured.late_page =
+        Some(LatePage { path: "/page".to_owned(), ask: late, is_from_another_sender: false });
+    measured.statistics = puma(8, 0);
+    let (kind, or, _, findings) = found(&measured);
+    assert_eq!((kind, or), (LimitKind::Workers, vec![]));
+    let limit = findings.limit.unwrap();
+    assert_eq!(limit.text, "The ninth tab, /page and /up wait in the kernel until a stream ends.");
+    assert!(limit.remedy.starts_with("More threads than 8 "), "{}", limit.remedy);
+}
+
 /// `rails-db5`, which other tests change.
 pub fn rails_db5() -> Measured {
     let mut measured = neither_stops(5, staircase(5, &[("/page", Some(5)), ("/up", None)]));
@@ -171,7 +189,11 @@ fn rails_db5_is_out_of_database_connections() {
         verdict(&measured, &findings),
         "5 streams at the same time; pages that query answer beside 4 of them."
     );
-    assert_eq!(findings.note(NoteKind::StatsDisagree).unwrap().text, "capacity 3 while the next tab waits.");
+    assert_eq!(
+        findings.note(NoteKind::StatsDisagree).unwrap().text,
+        "Puma reports 3 idle threads while the next tab waits."
+    );
+    assert!(findings.behind && !findings.is_proxied, "/up answers because it does not query");
     let slot = findings.note(NoteKind::SlotReturn).unwrap();
     assert_eq!((&slot.evidence["class"], &slot.evidence["ends_between"]), (&"slow".into(), &1.into()));
     let limit = findings.limit.unwrap();
@@ -200,7 +222,7 @@ fn nginx_default_buffers_and_hides_the_workers() {
     measured.free = Some(Free { page: Some(secs(1.0)), stream: None });
     let (kind, or, notes, findings) = found(&measured);
     assert_eq!((kind, or), (LimitKind::Workers, vec![]));
-    assert!(findings.behind);
+    assert!(findings.behind && findings.is_proxied);
     assert_eq!(notes, [NoteKind::Buffered]);
     assert_eq!(
         verdict(&measured, &findings),
